@@ -1,0 +1,109 @@
+//! Every bound and interval that the core's decisions depend on, with NATS Streaming's defaults.
+
+use std::time::Duration;
+
+use bytestring::ByteString;
+
+use super::ids::ChannelName;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub heartbeats: Heartbeats,
+    pub limits: Limits,
+    /// Ack inboxes are `<prefix>.<subscription id>.<token>`.
+    pub ack_prefix: ByteString,
+}
+
+/// How clients are checked for being alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// From an answered (or missed) heartbeat to the next one.
+    pub interval: Duration,
+    /// Time that a client has to answer one.
+    pub timeout: Duration,
+    /// A client is closed when it has missed more than so many in a row.
+    pub fail_count: u32,
+    /// Time that a registered client has to answer when another one connects under its ID.
+    pub duplicate_timeout: Duration,
+}
+
+impl Default for Heartbeats {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            fail_count: 10,
+            duplicate_timeout: Duration::from_millis(500),
+        }
+    }
+}
+
+/// `None` means unlimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub channels: Option<usize>,
+    pub channel: ChannelLimits,
+    /// A batch that holds so many messages or bytes of data takes no more until it has left.
+    pub batch_messages: usize,
+    pub batch_bytes: usize,
+    /// Bytes of recent messages kept in memory over all channels.
+    pub tail_bytes: usize,
+    /// Messages and bytes that one read may bring.
+    pub page_messages: usize,
+    pub page_bytes: usize,
+    /// Reads under way at once; the others wait in line.
+    pub loads: usize,
+    /// Messages of a channel that one batch may drop.
+    pub trim_step: u64,
+    /// Progress of subscriptions waits so long for a batch that goes anyway before it makes one.
+    pub progress_delay: Duration,
+    /// Pause before a failed read is tried again.
+    pub load_retry: Duration,
+}
+
+/// Per channel. `None` means unlimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelLimits {
+    pub subscriptions: Option<usize>,
+    pub messages: Option<u64>,
+    pub bytes: Option<u64>,
+    pub age: Option<Duration>,
+    pub inactivity: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            channels: Some(100),
+            channel: ChannelLimits::default(),
+            batch_messages: 8192,
+            batch_bytes: 8 << 20,
+            tail_bytes: 64 << 20,
+            page_messages: 1024,
+            page_bytes: 1 << 20,
+            loads: 16,
+            trim_step: 5000,
+            progress_delay: Duration::from_millis(50),
+            load_retry: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        Self {
+            subscriptions: Some(1000),
+            messages: Some(1_000_000),
+            bytes: Some(1_024_000_000),
+            age: None,
+            inactivity: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The limits that hold for one channel.
+    pub fn of(&self, _channel: &ChannelName) -> &ChannelLimits {
+        &self.channel
+    }
+}

@@ -1,0 +1,46 @@
+//! What the core wants read from the store, and what came back. Reads may be answered in any order, by any
+//! connection: a committed message never changes.
+
+use std::sync::Arc;
+
+use super::ids::{ChannelId, LoadId, Sequence};
+use super::message::Message;
+use super::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub id: LoadId,
+    pub channel: ChannelId,
+    pub want: Want,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Up to `count` messages in `first..=last`, in order, fewer when their data passes `bytes`. At least one
+    /// if there is one.
+    Range { first: Sequence, last: Sequence, count: usize, bytes: usize },
+    /// These, in order, fewer when their data passes `bytes` (at least one if there is one).
+    Exactly { sequences: Vec<Sequence>, bytes: usize },
+    /// The sequence of the first message at or after this time.
+    FirstSince(Timestamp),
+    /// The sizes and times of the `count` oldest messages from `first` on, in order.
+    Oldest { first: Sequence, count: usize },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// For `Range` and `Exactly`. `through` is the last sequence that the answer speaks for: one that was
+    /// asked for, is not past it and is missing here does not exist any more.
+    Messages { messages: Vec<Arc<Message>>, through: Sequence },
+    FirstSince(Option<Sequence>),
+    Oldest(Vec<Oldest>),
+}
+
+/// One of a channel's oldest messages, as limits see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Oldest {
+    pub sequence: Sequence,
+    pub published_at: Timestamp,
+    /// As [`Message::size`].
+    pub size: u64,
+}

@@ -1,0 +1,23 @@
+//! The pure core: every decision of the server, and nothing else.
+//!
+//! Events and the time go in, one batch of writes, outbound messages and wishes for reads come out. It does no
+//! IO and has no clock, task, lock or source of chance: the same events at the same times give the same
+//! outputs, so a whole server's life can be replayed in a test. Start at [`broker::Broker`].
+
+pub mod batch;
+pub mod broker;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod load;
+pub mod message;
+pub mod outbound;
+pub mod ranges;
+pub mod rejection;
+pub mod request;
+pub mod snapshot;
+pub mod time;
+
+pub use broker::Broker;
+pub use event::Event;
+pub use outbound::{Outbound, Reply};

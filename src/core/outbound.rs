@@ -1,0 +1,53 @@
+//! What may leave the node: replies, deliveries and probes.
+
+use std::sync::Arc;
+
+use super::ids::{ChannelName, ClientId, Guid, ProbeId, Subject};
+use super::message::Message;
+use super::rejection::Rejection;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    Reply {
+        to: Subject,
+        reply: Reply,
+    },
+    Deliver {
+        inbox: Subject,
+        channel: ChannelName,
+        message: Arc<Message>,
+        /// 0 for a first delivery, then 1, 2, 3 …
+        redelivery_count: u32,
+    },
+    /// An empty request to a client's heartbeat inbox.
+    Probe {
+        probe: ProbeId,
+        inbox: Subject,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The subjects in the answer are the protocol's business.
+    Connected {
+        client_id: ClientId,
+        protocol: i32,
+        ping_interval: i32,
+        ping_max_out: i32,
+    },
+    ConnectRefused(Rejection),
+    Published(Guid),
+    /// The guid is missing when the request could not be parsed.
+    PublishRefused(Option<Guid>, Rejection),
+    Subscribed {
+        ack_inbox: Subject,
+    },
+    SubscribeRefused(Rejection),
+    /// Unsubscribe and close of a subscription.
+    Left,
+    LeaveRefused(Rejection),
+    ClientClosed,
+    CloseRefused(Rejection),
+    Pong,
+    PingRefused(Rejection),
+}

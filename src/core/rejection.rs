@@ -1,0 +1,29 @@
+//! Refusals that a client sees. An ordinary answer, not an error; the exact texts are in `protocol::rejection`.
+
+use super::ids::ChannelName;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    InvalidConnectRequest,
+    InvalidClientId,
+    ClientRegistered,
+    InvalidPublish,
+    InvalidSubscribe,
+    ClientIdMissing,
+    InvalidAckWait,
+    InvalidMaxInFlight,
+    InvalidStartPosition,
+    InvalidChannel,
+    UnknownClient,
+    InvalidDurableName,
+    DuplicateDurable,
+    InvalidLeave,
+    UnknownChannel,
+    UnknownSubscription,
+    InvalidClose,
+    ClientReplaced,
+    TooManyChannels,
+    TooManySubscriptions,
+    /// Another channel has this name in other letters.
+    CaseClash { name: ChannelName, existing: ChannelName },
+}

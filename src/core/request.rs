@@ -1,0 +1,88 @@
+//! What clients ask for, after `protocol` has refused everything that is malformed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::ids::{
+    ChannelName, ClientId, ConnectionId, DurableName, Guid, QueueName, Sequence, Subject,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    pub client_id: ClientId,
+    pub heartbeat_inbox: Subject,
+    /// Protocol level of the client: 0 knows neither connection IDs nor pings.
+    pub protocol: i32,
+    pub connection_id: ConnectionId,
+    /// Echoed as it came: seconds between client pings, milliseconds when negative.
+    pub ping_interval: i32,
+    pub ping_max_out: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    pub publisher: Publisher,
+    pub guid: Guid,
+    pub channel: ChannelName,
+    /// The application's reply text, delivered as it came. May be empty.
+    pub reply: ByteString,
+    pub data: Bytes,
+}
+
+/// How a publish names its client: by connection ID when it carries one, else by client ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Publisher {
+    Connection(ConnectionId),
+    /// As sent; matched against the registered clients.
+    Client(ByteString),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    pub client_id: ClientId,
+    pub channel: ChannelName,
+    pub inbox: Subject,
+    pub queue_group: Option<QueueName>,
+    pub durable_name: Option<DurableName>,
+    /// Unacked messages allowed, at least 1.
+    pub max_in_flight: u32,
+    /// At least 1 s, in whole seconds.
+    pub ack_wait: Duration,
+    pub start: StartPosition,
+    /// Makes the ack inbox unguessable; drawn by the adapter, because the core has no source of chance.
+    pub ack_token: AckToken,
+}
+
+/// 128 random bits.
+pub type AckToken = u128;
+
+/// Where a new subscription begins. Ignored when a durable is resumed or a queue group joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartPosition {
+    NewOnly,
+    LastReceived,
+    /// Messages of the last so many nanoseconds; negative means the future.
+    TimeDelta(i64),
+    Sequence(Sequence),
+    First,
+}
+
+/// Ends a subscription: by `Event::Unsubscribe` (forget a durable) or `Event::CloseSubscription` (keep it).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// As sent; compared with the owner.
+    pub client_id: ByteString,
+    pub channel: ChannelName,
+    /// The ack inbox or, as a fallback, the delivery inbox.
+    pub inbox: ByteString,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The NATS subject that the ack arrived on.
+    pub ack_inbox: ByteString,
+    pub channel: ByteString,
+    pub sequence: Sequence,
+}

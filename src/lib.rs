@@ -1,0 +1,27 @@
+//! stanby serves NATS Streaming clients from an active/standby pair over Postgres.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`core`] | pure: every decision about clients, channels, subscriptions and messages |
+//! | [`protocol`] | pure: subjects, protobuf, the exact texts of refusals |
+//! | [`leadership`] | the one Postgres session that holds the lock and carries every write |
+//! | [`store`] | the SQL: apply a batch, load messages and the snapshot, migrations |
+//! | [`nats`] | NATS subscriptions to events, outbound messages to publishes |
+//! | [`node`] | the role loop (standby, active) and the active loop, where the others meet |
+//! | [`http`] | health, role and monitoring; read-only |
+//! | [`config`] | flags and environment to one validated `Config` |
+//! | [`cli`] | one file per subcommand |
+//! | [`dev`] | the laptop's supervisor: Postgres, nats-server, an active and a standby |
+//!
+//! ARCHITECTURE.md tells how they work together and which invariants hold.
+
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod dev;
+pub mod http;
+pub mod leadership;
+pub mod nats;
+pub mod node;
+pub mod protocol;
+pub mod store;

@@ -1,0 +1,3 @@
+//! The role loop and the active loop: the only place where the adapters meet.
+
+pub mod status;
