@@ -28,7 +28,9 @@ impl Clock {
 fn nanos(time: TimeSpec) -> u64 {
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
     let rest = u64::try_from(time.tv_nsec()).unwrap_or(0);
-    seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(rest)
+    seconds
+        .saturating_mul(NANOS_PER_SECOND)
+        .saturating_add(rest)
 }
 
 #[cfg(test)]
