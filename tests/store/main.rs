@@ -1,1 +1,13 @@
+//! The tables and the leader session on a real Postgres, with a database for each test.
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod equivalence;
+mod fixture;
+mod leadership;
+mod migrations;
+mod random;
+mod takeover;
+mod views;
+mod writer;

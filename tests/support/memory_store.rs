@@ -1,5 +1,5 @@
-//! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
-//! the store tests keep it honest by applying the same batches to both.
+//! The store without a database: applies the same batches and answers the same loads. The simulation runs on it;
+//! `tests/store/equivalence.rs` keeps it honest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,44 +10,56 @@ use stanby::core::load::{Load, Loaded, Oldest, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryStore {
     rows: Snapshot,
-    messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
+    messages: BTreeMap<(ChannelId, Sequence), (Arc<Message>, Epoch)>,
 }
 
 impl MemoryStore {
-    /// Applies a batch as one transaction.
-    ///
-    /// # Panics
-    /// When a sequence is stored already, as the primary key would refuse it.
+    /// Fails the test where Postgres would refuse the batch.
     pub(crate) fn apply(&mut self, batch: &Batch, epoch: Epoch) {
+        let rows = &mut self.rows;
         if let Some(counters) = batch.counters {
-            self.rows.counters = counters;
+            rows.counters.channel = rows.counters.channel.max(counters.channel);
+            rows.counters.subscription = rows.counters.subscription.max(counters.subscription);
         }
-        put(&mut self.rows.channels, &batch.channels);
+        put(&mut rows.channels, &batch.channels);
         for (channel, message) in &batch.messages {
             let key = (*channel, message.sequence);
-            let before = self.messages.insert(key, (epoch, Arc::clone(message)));
-            assert!(before.is_none(), "sequence {key:?} was stored twice");
+            let before = self.messages.insert(key, (Arc::clone(message), epoch));
+            assert!(before.is_none(), "message {key:?} is written twice");
         }
-        for (&channel, &through) in &batch.trims {
+        for (&trimmed, &through) in &batch.trims {
             self.messages
-                .retain(|&(c, sequence), _| c != channel || sequence > through);
+                .retain(|&(channel, sequence), _| channel != trimmed || sequence > through);
         }
-        put(&mut self.rows.clients, &batch.clients);
-        for (client, &heartbeat) in &batch.heartbeats {
-            if let Some(row) = self.rows.clients.get_mut(client) {
-                row.heartbeat = heartbeat;
+        put(&mut rows.clients, &batch.clients);
+        for (id, heartbeat) in &batch.heartbeats {
+            if let Some(client) = rows.clients.get_mut(id) {
+                client.heartbeat = *heartbeat;
             }
         }
-        put(&mut self.rows.positions, &batch.positions);
-        for (position, progress) in &batch.progress {
-            if let Some(row) = self.rows.positions.get_mut(position) {
-                row.progress = progress.clone();
-            }
+        put(&mut rows.positions, &batch.positions);
+        for (id, progress) in &batch.progress {
+            let position = rows.positions.get_mut(id);
+            position
+                .unwrap_or_else(|| panic!("progress of position {id}, which does not exist"))
+                .progress = progress.clone();
         }
-        put(&mut self.rows.subscriptions, &batch.subscriptions);
+        put(&mut rows.subscriptions, &batch.subscriptions);
+        let mut names = BTreeMap::new();
+        for (id, channel) in rows
+            .channels
+            .iter()
+            .filter(|(_, channel)| !channel.deleting)
+        {
+            let other = names.insert(channel.name.clone(), id);
+            assert!(
+                other.is_none(),
+                "channels {other:?} and {id} have the same name"
+            );
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -55,13 +67,13 @@ impl MemoryStore {
     }
 
     pub(crate) fn load(&self, load: &Load) -> Loaded {
-        let of_channel = |from: Sequence, to: Sequence| {
-            let range = (load.channel, from)..=(load.channel, to);
+        let channel = load.channel;
+        let of_channel = || {
+            let range = (channel, Sequence(0))..=(channel, Sequence(u64::MAX));
             self.messages
                 .range(range)
-                .map(|(_, (_, message))| Arc::clone(message))
+                .map(|(&(_, sequence), (message, _))| (sequence, message))
         };
-        let max = Sequence(u64::MAX);
         match &load.want {
             Want::Range {
                 first,
@@ -69,80 +81,89 @@ impl MemoryStore {
                 count,
                 bytes,
             } => {
-                let (messages, complete) = page(of_channel(*first, *last), *count, *bytes);
-                let through = if complete { *last } else { last_of(&messages) };
-                Loaded::Messages { messages, through }
+                let wanted =
+                    of_channel().filter(|(sequence, _)| (first..=last).contains(&sequence));
+                page(wanted.map(|(_, message)| message), *last, *count, *bytes)
             }
             Want::Exactly { sequences, bytes } => {
-                let stored = sequences
-                    .iter()
-                    .filter_map(|&s| self.messages.get(&(load.channel, s)));
-                let stored = stored.map(|(_, message)| Arc::clone(message));
-                let (messages, complete) = page(stored, usize::MAX, *bytes);
-                let asked = sequences.last().copied().unwrap_or_default();
-                let through = if complete { asked } else { last_of(&messages) };
-                Loaded::Messages { messages, through }
+                let wanted = of_channel().filter(|(sequence, _)| sequences.contains(sequence));
+                let last = sequences.iter().max().copied().unwrap_or_default();
+                page(wanted.map(|(_, message)| message), last, usize::MAX, *bytes)
             }
-            Want::FirstSince(time) => {
-                let mut messages = of_channel(Sequence::ZERO, max);
-                let first = messages.find(|message| message.published_at >= *time);
-                Loaded::FirstSince(first.map(|message| message.sequence))
+            Want::FirstSince(since) => {
+                let channel = self.rows.channels.get(&channel);
+                let first = channel.map_or(Sequence(u64::MAX), |channel| channel.first_sequence);
+                let mut kept = of_channel().filter(|&(sequence, _)| sequence >= first);
+                let found = kept.find(|(_, message)| message.published_at >= *since);
+                Loaded::FirstSince(found.map(|(sequence, _)| sequence))
             }
             Want::Oldest { first, count } => {
-                let name = &self.rows.channels[&load.channel].name;
-                let oldest = of_channel(*first, max).take(*count).map(|message| Oldest {
-                    sequence: message.sequence,
+                let Some(row) = self.rows.channels.get(&channel) else {
+                    return Loaded::Oldest(Vec::new());
+                };
+                let wanted = of_channel().filter(|(sequence, _)| sequence >= first);
+                let oldest = wanted.take(*count).map(|(sequence, message)| Oldest {
+                    sequence,
                     published_at: message.published_at,
-                    size: message.size(name),
+                    size: message.size(&row.name),
                 });
                 Loaded::Oldest(oldest.collect())
             }
         }
     }
 
-    /// Every stored message with the epoch that stored it, by channel and sequence.
-    pub(crate) fn messages(&self) -> impl Iterator<Item = (ChannelId, Epoch, &Arc<Message>)> {
+    /// Terms that wrote the channel's messages, in order of sequence.
+    pub(crate) fn epochs(&self, channel: ChannelId) -> Vec<(Sequence, Epoch)> {
+        let range = (channel, Sequence(0))..=(channel, Sequence(u64::MAX));
         self.messages
-            .iter()
-            .map(|(&(channel, _), (epoch, message))| (channel, *epoch, message))
+            .range(range)
+            .map(|(&(_, sequence), &(_, epoch))| (sequence, epoch))
+            .collect()
     }
 
-    /// What an operator does with `DELETE FROM messages`.
-    pub(crate) fn delete_message(&mut self, channel: ChannelId, sequence: Sequence) {
+    /// What an operator does by hand.
+    pub(crate) fn punch_hole(&mut self, channel: ChannelId, sequence: Sequence) {
         self.messages.remove(&(channel, sequence));
     }
 }
 
-fn put<K: Clone + Ord, V: Clone>(rows: &mut BTreeMap<K, V>, changes: &BTreeMap<K, Option<V>>) {
-    for (key, change) in changes {
-        match change {
-            Some(row) => rows.insert(key.clone(), row.clone()),
-            None => rows.remove(key),
-        };
+fn put<K: Ord + Clone, V: Clone>(rows: &mut BTreeMap<K, V>, written: &BTreeMap<K, Option<V>>) {
+    for (key, row) in written {
+        match row {
+            Some(row) => drop(rows.insert(key.clone(), row.clone())),
+            None => drop(rows.remove(key)),
+        }
     }
 }
 
-/// As many messages as fit, and whether that was all of them.
-fn page(
-    messages: impl Iterator<Item = Arc<Message>>,
+fn page<'a>(
+    wanted: impl Iterator<Item = &'a Arc<Message>>,
+    last: Sequence,
     count: usize,
     bytes: usize,
-) -> (Vec<Arc<Message>>, bool) {
-    let mut page: Vec<Arc<Message>> = Vec::new();
+) -> Loaded {
+    let mut messages: Vec<Arc<Message>> = Vec::new();
     let mut size = 0;
-    for message in messages {
+    let cut = |messages: &[Arc<Message>]| messages.last().map_or(last, |last| last.sequence);
+    for message in wanted {
         size += message.data.len();
-        if page.len() == count || (size > bytes && !page.is_empty()) {
-            return (page, false);
+        let is_first = size == message.data.len();
+        if size > bytes && !is_first {
+            return Loaded::Messages {
+                through: cut(&messages),
+                messages,
+            };
         }
-        page.push(message);
+        messages.push(Arc::clone(message));
+        if messages.len() >= count {
+            return Loaded::Messages {
+                through: cut(&messages),
+                messages,
+            };
+        }
     }
-    (page, true)
-}
-
-fn last_of(messages: &[Arc<Message>]) -> Sequence {
-    messages
-        .last()
-        .map(|message| message.sequence)
-        .unwrap_or_default()
+    Loaded::Messages {
+        messages,
+        through: last,
+    }
 }
