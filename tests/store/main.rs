@@ -1,5 +1,7 @@
 //! The tables and the leader session on a real Postgres, with a database for each test.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

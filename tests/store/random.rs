@@ -17,7 +17,7 @@ use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::Timestamp;
 
-/// SplitMix64.
+/// A `SplitMix64` generator.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
