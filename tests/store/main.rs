@@ -9,6 +9,7 @@ mod equivalence;
 mod fixture;
 mod leadership;
 mod migrations;
+mod pooler;
 mod random;
 mod takeover;
 mod views;
