@@ -36,7 +36,11 @@ fn number_field(value: u64) -> u64 {
 
 fn bytes_field(length: usize) -> u64 {
     let length = length as u64;
-    if length == 0 { 0 } else { 1 + varint(length) + length }
+    if length == 0 {
+        0
+    } else {
+        1 + varint(length) + length
+    }
 }
 
 fn varint(value: u64) -> u64 {
