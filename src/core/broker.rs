@@ -215,6 +215,10 @@ impl Broker {
                 self.deliver(position);
             }
         }
+        for position in release.left {
+            self.arm_redelivery(position, self.now.monotonic);
+            self.deliver(position);
+        }
         for id in release.trimmed {
             self.trimmed(id);
         }

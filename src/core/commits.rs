@@ -35,6 +35,8 @@ pub(super) struct Release {
     /// The last sequence that is committed per channel.
     pub(super) appended: BTreeMap<ChannelId, Sequence>,
     pub(super) started: Vec<(PositionId, SubscriptionId)>,
+    /// Groups that a member left: what it held goes to the others.
+    pub(super) left: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
 }
@@ -117,6 +119,11 @@ impl Commits {
     /// The subscription gets messages once the gathering batch is committed.
     pub(super) fn start_after_commit(&mut self, position: PositionId, id: SubscriptionId) {
         self.gathered.started.push((position, id));
+    }
+
+    /// The remaining members get what a leaving one held once its leaving is committed.
+    pub(super) fn wake_after_commit(&mut self, position: PositionId) {
+        self.gathered.left.push(position);
     }
 
     /// Returns true when this is the first progress that waits for a batch.

@@ -351,11 +351,7 @@ impl Broker {
             self.commits.put_subscription(id, None);
         }
         if group.is_online() {
-            // The others get what it held, quickly.
-            if !group.in_flight.is_empty() {
-                self.arm_redelivery(position, now.monotonic);
-            }
-            self.deliver(position);
+            self.commits.wake_after_commit(position);
         } else if !keep {
             self.remove_group(position);
         }
