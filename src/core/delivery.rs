@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// The next message of a group.
 enum Next {
     Message(Arc<Message>),
+    /// This one was acked before this term could send it.
+    Acked(Sequence),
     /// There is none up to and including this sequence.
     Hole(Sequence),
     /// It must be read from the store; everything up to this sequence is only there.
@@ -34,6 +36,7 @@ impl Broker {
             let picked = group.pick(|client| self.clients.is_responsive(client));
             match self.next_message(position) {
                 Next::CaughtUp => return self.drop_page(position),
+                Next::Acked(sequence) => self.skip(position, sequence),
                 Next::Hole(through) => self.skip(position, through),
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
                     return self.drop_page_when_crowded(position);
@@ -47,8 +50,8 @@ impl Broker {
         }
     }
 
-    fn next_message(&self, position: PositionId) -> Next {
-        let Some(group) = self.groups.get(&position) else {
+    fn next_message(&mut self, position: PositionId) -> Next {
+        let Some(group) = self.groups.get_mut(&position) else {
             return Next::CaughtUp;
         };
         let Some(channel) = self.channels.get(group.channel) else {
@@ -60,6 +63,9 @@ impl Broker {
         }
         if next < channel.row.first_sequence {
             return Next::Hole(channel.row.first_sequence.previous());
+        }
+        if group.take_early_ack(next) {
+            return Next::Acked(next);
         }
         if let Some(message) = self.tail.get(group.channel, next) {
             return Next::Message(Arc::clone(message));
@@ -182,14 +188,18 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return;
         };
-        let names_channel = self
-            .channels
-            .get(group.channel)
-            .is_some_and(|channel| channel.row.name.as_str() == &*ack.channel);
+        let Some(channel) = self.channels.get(group.channel) else {
+            return;
+        };
+        if channel.row.name.as_str() != &*ack.channel || ack.sequence > channel.committed {
+            return;
+        }
         // Whichever member acks: a late ack after a redelivery to another one settles the message too.
-        if names_channel && group.settle(ack.sequence) {
+        if group.settle(ack.sequence) {
             self.note_progress(position);
             self.deliver(position);
+        } else {
+            group.ack_early(ack.sequence);
         }
     }
 }

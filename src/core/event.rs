@@ -1,6 +1,6 @@
 //! The core's inputs: everything that can happen.
 
-use super::ids::{BatchNumber, ConnectionId, LoadId, ProbeId, Subject};
+use super::ids::{BatchNumber, ConnectionId, Guid, LoadId, ProbeId, Subject};
 use super::load::Loaded;
 use super::outbound::Reply;
 use super::request::{Ack, Connect, Leave, Publish, Subscribe};
@@ -42,6 +42,11 @@ pub enum Event {
     /// `protocol` refused the request; it is answered in its turn.
     Refused {
         answer: Reply,
+        reply: Subject,
+    },
+    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again).
+    AlreadyStored {
+        guid: Guid,
         reply: Subject,
     },
     /// A client answered a probe.

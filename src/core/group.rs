@@ -2,7 +2,7 @@
 //! subscription is a group of its own, with one member at most. So delivery, redelivery, acks and recovery
 //! exist once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ pub(super) struct Group {
     pub(super) last_sent: Sequence,
     /// Delivered (or parked by a member that left) and not acked; all at or below `last_sent`.
     pub(super) in_flight: BTreeMap<Sequence, InFlight>,
+    /// Acked though not sent in this term: an earlier active sent them and could not note it any more. All
+    /// above `last_sent`.
+    acked_early: BTreeSet<Sequence>,
     /// New messages wait until what was in flight before a resume or a takeover has been redelivered.
     pub(super) replaying: bool,
     /// When the redelivery timer is set to go off.
@@ -152,6 +155,7 @@ impl Group {
             members: BTreeMap::new(),
             last_sent: row.progress.last_sent,
             in_flight: BTreeMap::new(),
+            acked_early: BTreeSet::new(),
             replaying: false,
             armed: None,
             page: Page::default(),
@@ -293,6 +297,30 @@ impl Group {
         };
         self.release(entry.holder);
         true
+    }
+
+    /// Remembers an ack of a message that is yet to come, as many as the members may have in flight.
+    pub(super) fn ack_early(&mut self, sequence: Sequence) {
+        let max: usize = self
+            .members
+            .values()
+            .map(|member| member.max_in_flight as usize)
+            .sum();
+        if sequence > self.last_sent && self.acked_early.len() < max {
+            self.acked_early.insert(sequence);
+        }
+    }
+
+    /// True when the message needs no delivery; forgets what lies before it.
+    pub(super) fn take_early_ack(&mut self, sequence: Sequence) -> bool {
+        while self
+            .acked_early
+            .first()
+            .is_some_and(|&first| first < sequence)
+        {
+            self.acked_early.pop_first();
+        }
+        self.acked_early.remove(&sequence)
     }
 
     fn release(&mut self, holder: Option<SubscriptionId>) {

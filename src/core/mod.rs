@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod broker;
 pub mod event;
+pub mod heard;
 pub mod ids;
 pub mod limits;
 pub mod load;

@@ -44,6 +44,10 @@ impl Broker {
         }
         let channel = self.find_or_create_channel(&request.channel)?;
         let key = group_key(&request)?;
+        if let Some(ack_inbox) = self.find_same(channel, &request) {
+            self.answer(reply, Reply::Subscribed { ack_inbox });
+            return Ok(());
+        }
         let existing = key
             .as_ref()
             .and_then(|key| self.channels.get(channel)?.keyed.get(key));
@@ -51,6 +55,21 @@ impl Broker {
             Some(position) => self.join(channel, position, &request, reply),
             None => self.begin(channel, key, request, reply),
         }
+    }
+
+    /// The ack inbox of the very subscription that is asked for: the answer to an earlier request got lost. A
+    /// client draws a new inbox at random for each subscription.
+    fn find_same(&self, channel: ChannelId, request: &Subscribe) -> Option<Subject> {
+        let client = self.clients.get(request.client_id.as_str())?;
+        client.subscriptions.iter().find_map(|(position, id)| {
+            let group = self.groups.get(position)?;
+            let member = group.members.get(id)?;
+            let same = group.channel == channel
+                && member.inbox == request.inbox
+                && group.durable_name == request.durable_name
+                && group.queue_group == request.queue_group;
+            same.then(|| member.ack_inbox.clone())
+        })
     }
 
     /// Resumes a durable or joins a queue group: its position goes on, the start position is ignored.

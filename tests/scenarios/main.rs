@@ -48,6 +48,7 @@ scenarios! {
     pings_answer_for_the_connection_that_is_registered
     publishes_of_unknown_clients_are_refused
     takeover_continues_clients_durables_and_sequences
+    takeover_loses_no_request_that_the_standby_heard
     takeover_redelivers_what_was_in_flight
     the_messages_of_a_leaving_queue_member_reach_the_others_at_once
     the_subscription_response_precedes_the_first_message

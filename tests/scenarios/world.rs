@@ -1,7 +1,7 @@
 //! One server's core with its store, moved by script lines. Reads are answered at once from the store; commits
 //! happen when the script says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -13,7 +13,7 @@ use stanby::core::ids::{
 use stanby::core::limits::{Limits, Settings};
 use stanby::core::request::{Ack, Connect, Leave, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply};
+use stanby::core::{Broker, Event, Outbound, Reply, heard};
 
 use crate::memory_store::MemoryStore;
 use crate::script::{Line, duration};
@@ -32,6 +32,8 @@ pub(crate) struct World {
     /// Probes that nobody has answered, by heartbeat inbox.
     probes: BTreeMap<String, VecDeque<ProbeId>>,
     guids: u64,
+    /// Requests that a standby hears, for the next takeover.
+    heard: Vec<Event>,
 }
 
 impl Default for World {
@@ -50,6 +52,7 @@ impl Default for World {
             subscriptions: BTreeMap::new(),
             probes: BTreeMap::new(),
             guids: 0,
+            heard: Vec::new(),
         }
     }
 }
@@ -77,6 +80,11 @@ impl World {
                     .map_err(|_| "a sequence is a number")?;
                 let channel = self.channel(line.word(1)?)?;
                 self.store.delete_message(channel, Sequence(sequence));
+            }
+            "heard" => {
+                line.words.remove(0);
+                let event = self.event(&mut line)?;
+                self.heard.push(event);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             _ => {
@@ -239,6 +247,17 @@ impl World {
         self.committing = None;
         self.broker = None;
         self.probes.clear();
+        let heard = std::mem::take(&mut self.heard);
+        let names = self.store.snapshot().channels;
+        let stored: BTreeSet<(ChannelName, Guid)> = self
+            .store
+            .messages()
+            .map(|(channel, _, message)| (names[&channel].name.clone(), message.guid.clone()))
+            .collect();
+        let now = self.now();
+        for event in heard::judge(heard, &stored) {
+            self.broker().handle(event, now);
+        }
         self.broker();
     }
 
