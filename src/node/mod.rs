@@ -1,3 +1,4 @@
 //! The role loop and the active loop: the only place where the adapters meet.
 
+pub mod clock;
 pub mod status;

@@ -1,1 +1,3 @@
+//! The adapters against real servers, and whole nodes.
 
+mod nats;
