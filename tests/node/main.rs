@@ -1,1 +1,3 @@
+//! Real processes and real sockets.
 
+mod http;
