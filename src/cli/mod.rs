@@ -1,1 +1,15 @@
-//! (being written)
+//! The command line: one file per subcommand, thin.
+//!
+//! To add one: a file here, a variant in [`command::Command`] and its line in `run.rs`. Exit codes are in
+//! [`failure`], whatever is printed goes through [`output`].
+
+pub mod command;
+pub mod failure;
+mod logging;
+pub mod output;
+mod run;
+pub mod serve;
+pub mod signals;
+pub mod version;
+
+pub use run::main;
