@@ -12,6 +12,7 @@ pub mod nats;
 pub mod secret;
 pub mod serve;
 pub mod size;
+mod spellings;
 
 pub use error::Error;
 pub use flags::ServeFlags;

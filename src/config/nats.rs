@@ -5,6 +5,8 @@ use url::Url;
 
 use super::error::Error;
 use super::secret::{Secret, redact_url};
+use crate::protocol::Subjects;
+use crate::protocol::subjects::Prefixes;
 
 const DEFAULT_PORT: u16 = 4222;
 
@@ -97,18 +99,13 @@ impl NatsFlags {
         })
     }
 
-    /// The cluster ID is one token of NATS subjects.
-    pub fn checked_cluster_id(&self) -> Result<String, Error> {
-        let id = &self.cluster_id;
-        let forbidden =
-            |c: char| matches!(c, '.' | '*' | '>') || c.is_whitespace() || c.is_control();
-        if id.is_empty() || id.len() > 255 || id.contains(forbidden) {
-            return Err(Error::new(format!(
-                "cluster ID {id:?} cannot be part of a NATS subject; use 1 to 255 bytes without dots, \
-                 spaces, * or >"
-            )));
-        }
-        Ok(id.clone())
+    /// The subjects of the cluster ID, which is judged by that.
+    pub fn subjects(&self, ack_prefix: Option<&str>) -> Result<Subjects, Error> {
+        let prefixes = Prefixes {
+            ack: ack_prefix.map(str::to_owned),
+            ..Prefixes::default()
+        };
+        Subjects::new(&self.cluster_id, &prefixes).map_err(|error| Error::new(error.to_string()))
     }
 }
 
@@ -347,8 +344,11 @@ mod tests {
         for bad in ["", "a.b", "a b", "*", "a>", "a\n"] {
             let mut flags = flags("nats://h:1");
             flags.cluster_id = bad.to_owned();
-            assert!(flags.checked_cluster_id().is_err(), "{bad:?}");
+            let error = flags.subjects(None).unwrap_err().to_string();
+            assert!(error.starts_with("cluster ID "), "{error}");
         }
-        assert_eq!(flags("").checked_cluster_id().unwrap(), "test-cluster");
+        assert!(flags("").subjects(Some("a.>")).is_err());
+        let subjects = flags("").subjects(Some("acks.a")).unwrap();
+        assert_eq!(subjects.ack_prefix(), "acks.a");
     }
 }

@@ -4,15 +4,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytestring::ByteString;
-
 use super::duration::GoDuration;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
 use super::secret::redact_url;
-use crate::core::ids::Subject;
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::protocol::Subjects;
 
 const LEASE_MIN: Duration = Duration::from_millis(500);
 const LEASE_MAX: Duration = Duration::from_mins(1);
@@ -37,8 +35,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     pub heartbeats: Heartbeats,
     pub limits: Limits,
-    /// What ack inboxes begin with, where the operator chose it.
-    pub ack_prefix: Option<Subject>,
+    /// Of the cluster ID, with the chosen prefix of ack inboxes.
+    pub subjects: Subjects,
     pub log: LogConfig,
 }
 
@@ -63,13 +61,13 @@ impl Config {
             database_url: database_url(flags)?,
             schema: schema(&flags.schema)?,
             nats: flags.nats.nats()?,
-            cluster_id: flags.nats.checked_cluster_id()?,
+            subjects: flags.nats.subjects(flags.ack_prefix.as_deref())?,
+            cluster_id: flags.nats.cluster_id.clone(),
             ft_group: flags.ft_group.as_deref().map(ft_group).transpose()?,
             lease: lease(flags.lease)?,
             http,
             heartbeats: heartbeats(flags)?,
             limits: limits(flags)?,
-            ack_prefix: flags.ack_prefix.as_deref().map(ack_prefix).transpose()?,
             log: LogConfig {
                 format: flags.log_format,
                 level: match (flags.trace, flags.debug) {
@@ -81,12 +79,12 @@ impl Config {
         })
     }
 
-    /// What the core wants to know; `ack_prefix` is what ack inboxes begin with in the end.
-    pub fn settings(&self, ack_prefix: ByteString) -> Settings {
+    /// What the core wants to know.
+    pub fn settings(&self) -> Settings {
         Settings {
             heartbeats: self.heartbeats.clone(),
             limits: self.limits.clone(),
-            ack_prefix,
+            ack_prefix: self.subjects.ack_prefix().clone(),
         }
     }
 }
@@ -104,7 +102,7 @@ impl fmt::Debug for Config {
             http,
             heartbeats,
             limits,
-            ack_prefix,
+            subjects,
             log,
         } = self;
         f.debug_struct("Config")
@@ -117,7 +115,7 @@ impl fmt::Debug for Config {
             .field("http", http)
             .field("heartbeats", heartbeats)
             .field("limits", limits)
-            .field("ack_prefix", ack_prefix)
+            .field("subjects", subjects)
             .field("log", log)
             .finish()
     }
@@ -167,15 +165,6 @@ fn lease(given: GoDuration) -> Result<Duration, Error> {
         )));
     }
     Ok(lease)
-}
-
-fn ack_prefix(text: &str) -> Result<Subject, Error> {
-    Subject::parse(text.into()).filter(|subject| subject.as_str().len() <= NAME_BYTES_MAX).ok_or_else(|| {
-        Error::new(format!(
-            "ack prefix {text:?} is not a NATS subject; use up to {NAME_BYTES_MAX} bytes without wildcards, \
-             spaces or empty tokens, like _INBOX.acks"
-        ))
-    })
 }
 
 fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {
@@ -426,8 +415,8 @@ mod tests {
 
     #[test]
     fn an_ack_prefix_is_a_subject() {
-        let prefix = config(&["--ack-prefix=_INBOX.acks"]).unwrap().ack_prefix;
-        assert_eq!(prefix.as_ref().map(Subject::as_str), Some("_INBOX.acks"));
+        let config = config(&["--ack-prefix=acks.a"]).unwrap();
+        assert_eq!(config.settings().ack_prefix, "acks.a");
         assert!(refusal(&["--ack-prefix=a.>"]).contains("is not a NATS subject"));
     }
 
