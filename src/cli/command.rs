@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use super::publish::PublishArgs;
+use super::subscribe::SubscribeArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
 
@@ -29,6 +31,10 @@ pub enum Command {
     /// Run a server: active when it gets the lock, else standby
     #[command(args_override_self = true, after_help = SPELLINGS)]
     Serve(Box<ServeFlags>),
+    /// Publish a message and wait for its ack
+    Pub(PublishArgs),
+    /// Print a channel's messages as they come
+    Sub(SubscribeArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

@@ -27,6 +27,15 @@ impl Failure {
         })
     }
 
+    /// Says what was being tried when nobody answered.
+    #[must_use]
+    pub fn context(self, what: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Unreachable(error) => Self::Unreachable(error.context(what())),
+            Self::Failed(_) | Self::Usage(_) | Self::OutputClosed => self,
+        }
+    }
+
     /// With all causes, on one line.
     pub fn message(&self) -> Option<String> {
         match self {

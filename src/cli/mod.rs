@@ -7,9 +7,12 @@ pub mod command;
 pub mod failure;
 mod logging;
 pub mod output;
+pub mod publish;
 mod run;
 pub mod serve;
 pub mod signals;
+mod stan_client;
+pub mod subscribe;
 pub mod version;
 
 pub use run::main;
