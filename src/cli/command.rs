@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::publish::PublishArgs;
+use super::status::StatusArgs;
 use super::subscribe::SubscribeArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
@@ -35,6 +36,8 @@ pub enum Command {
     Pub(PublishArgs),
     /// Print a channel's messages as they come
     Sub(SubscribeArgs),
+    /// Say who is active and how far everybody is
+    Status(StatusArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

@@ -12,6 +12,7 @@ mod run;
 pub mod serve;
 pub mod signals;
 mod stan_client;
+pub mod status;
 pub mod subscribe;
 pub mod version;
 

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{output, publish, serve, subscribe, version};
+use super::{output, publish, serve, status, subscribe, version};
 use crate::config::arguments;
 
 /// The whole program.
@@ -51,6 +51,7 @@ async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Fai
         Command::Serve(flags) => serve::run(&flags, warnings).await,
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
+        Command::Status(args) => status::run(&args).await,
         Command::Version(args) => version::run(&args),
     }
 }

@@ -17,7 +17,7 @@ use crate::node;
 pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Failure> {
     let config = Config::from_flags(flags)?;
     logging::start(config.log);
-    for warning in warnings {
+    for warning in warnings.iter().chain(config.database_url.warnings()) {
         warn!("{warning}");
     }
     match serve(config).await {

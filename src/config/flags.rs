@@ -4,10 +4,15 @@ use std::net::IpAddr;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::database::DatabaseUrl;
 use super::duration::GoDuration;
+use super::error::Error;
 use super::nats::NatsFlags;
 use super::secret::Secret;
 use super::size::Size;
+
+/// Longest identifier that Postgres keeps whole.
+const SCHEMA_BYTES_MAX: usize = 63;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -15,9 +20,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// What was not given keeps the default of `core::limits`, which is why those are options here.
+/// The flags of every command that reads the tables.
 #[derive(Args, Clone, Debug)]
-pub struct ServeFlags {
+#[command(next_help_heading = "Postgres")]
+pub struct DatabaseFlags {
     /// Postgres that keeps everything: postgres://user:password@host:port/database
     #[arg(
         long,
@@ -25,7 +31,6 @@ pub struct ServeFlags {
         hide_env_values = true,
         value_name = "URL"
     )]
-    #[arg(help_heading = "Postgres")]
     pub database_url: Option<Secret>,
 
     /// Schema that holds the tables; one per group of servers
@@ -35,8 +40,42 @@ pub struct ServeFlags {
         value_name = "NAME",
         default_value = "stanby"
     )]
-    #[arg(help_heading = "Postgres")]
     pub schema: String,
+}
+
+impl DatabaseFlags {
+    pub fn url(&self) -> Result<DatabaseUrl, Error> {
+        let given = self.database_url.as_ref().filter(|url| !url.is_empty());
+        let given = given.ok_or_else(|| {
+            Error::new(
+                "the database is missing; give --database-url postgres://user:password@host:5432/database or \
+                 set STANBY_DATABASE_URL",
+            )
+        })?;
+        DatabaseUrl::parse(given.expose()).map_err(|error| Error::new(error.to_string()))
+    }
+
+    /// Lower case only: Postgres folds what stands unquoted, and two spellings of one schema would be two groups.
+    pub fn schema(&self) -> Result<String, Error> {
+        let name = &self.schema;
+        let first_fits = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let short = name.len() <= SCHEMA_BYTES_MAX;
+        if !(first_fits && name.bytes().all(fits) && short) || name.starts_with("pg_") {
+            return Err(Error::new(format!(
+                "schema {name:?} is not a plain name; use up to {SCHEMA_BYTES_MAX} of a-z, 0-9 and _, \
+                 beginning with a letter, not with pg_"
+            )));
+        }
+        Ok(name.clone())
+    }
+}
+
+/// What was not given keeps the default of `core::limits`, which is why those are options here.
+#[derive(Args, Clone, Debug)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     #[command(flatten)]
     pub nats: NatsFlags,

@@ -1,10 +1,11 @@
 //! Flags and environment to one validated [`Config`].
 //!
 //! [`arguments`] turns the spellings of `nats-streaming-server` into ours, [`flags`] says which flags there
-//! are, [`serve`] checks them and makes the `Config`. Every default that is not the core's lives here. Nothing
-//! here connects to anything or reads a file.
+//! are, [`serve`] checks them and makes the `Config`; [`database`] and [`nats`] are about the two servers it
+//! names. Every default that is not the core's lives here. Nothing here connects to anything.
 
 pub mod arguments;
+pub mod database;
 pub mod duration;
 pub mod error;
 pub mod flags;
@@ -14,8 +15,9 @@ pub mod serve;
 pub mod size;
 mod spellings;
 
+pub use database::DatabaseUrl;
 pub use error::Error;
-pub use flags::ServeFlags;
+pub use flags::{DatabaseFlags, ServeFlags};
 pub use nats::{NatsConfig, NatsFlags};
 pub use secret::Secret;
 pub use serve::Config;

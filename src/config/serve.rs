@@ -4,28 +4,24 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
-use super::secret::redact_url;
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use crate::protocol::Subjects;
 
 const LEASE_MIN: Duration = Duration::from_millis(500);
 const LEASE_MAX: Duration = Duration::from_mins(1);
 
-/// Longest identifier that Postgres keeps whole.
-const SCHEMA_BYTES_MAX: usize = 63;
-
 const NAME_BYTES_MAX: usize = 255;
 
 /// Everything that a server is told. Plain data: whoever holds it may trust every value.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// May hold a password: never log it.
-    pub database_url: String,
-    /// `a-z 0-9 _`, not longer than Postgres allows: safe to stand in SQL unquoted.
+    pub database_url: DatabaseUrl,
+    /// `a-z 0-9 _`, not longer than Postgres allows.
     pub schema: String,
     pub nats: NatsConfig,
     pub cluster_id: String,
@@ -58,8 +54,8 @@ impl Config {
         let http =
             (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
         Ok(Self {
-            database_url: database_url(flags)?,
-            schema: schema(&flags.schema)?,
+            database_url: flags.database.url()?,
+            schema: flags.database.schema()?,
             nats: flags.nats.nats()?,
             subjects: flags.nats.subjects(flags.ack_prefix.as_deref())?,
             cluster_id: flags.nats.cluster_id.clone(),
@@ -87,65 +83,6 @@ impl Config {
             ack_prefix: self.subjects.ack_prefix().clone(),
         }
     }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Taken apart by name, so that a new field cannot be forgotten here.
-        let Self {
-            database_url,
-            schema,
-            nats,
-            cluster_id,
-            ft_group,
-            lease,
-            http,
-            heartbeats,
-            limits,
-            subjects,
-            log,
-        } = self;
-        f.debug_struct("Config")
-            .field("database_url", &redact_url(database_url))
-            .field("schema", schema)
-            .field("nats", nats)
-            .field("cluster_id", cluster_id)
-            .field("ft_group", ft_group)
-            .field("lease", lease)
-            .field("http", http)
-            .field("heartbeats", heartbeats)
-            .field("limits", limits)
-            .field("subjects", subjects)
-            .field("log", log)
-            .finish()
-    }
-}
-
-fn database_url(flags: &ServeFlags) -> Result<String, Error> {
-    match &flags.database_url {
-        Some(url) if !url.is_empty() => Ok(url.expose().to_owned()),
-        _ => Err(Error::new(
-            "the database is missing; give --database-url postgres://user:password@host:5432/database or set \
-             STANBY_DATABASE_URL",
-        )),
-    }
-}
-
-/// Lower case only: Postgres folds what stands unquoted, and two spellings of one schema would be two groups.
-pub fn schema(name: &str) -> Result<String, Error> {
-    let first_fits = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let rest_fits = name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    let fits =
-        first_fits && rest_fits && name.len() <= SCHEMA_BYTES_MAX && !name.starts_with("pg_");
-    if !fits {
-        return Err(Error::new(format!(
-            "schema {name:?} is not a plain name; use up to {SCHEMA_BYTES_MAX} of a-z, 0-9 and _, beginning \
-             with a letter, not with pg_"
-        )));
-    }
-    Ok(name.to_owned())
 }
 
 fn ft_group(name: &str) -> Result<String, Error> {
@@ -427,6 +364,11 @@ mod tests {
             text.contains("--database-url") && text.contains("STANBY_DATABASE_URL"),
             "{text}"
         );
+        let text = refusal(&["--database-url=mysql://u:geheim@h/d"]);
+        assert!(
+            text.starts_with("database URL: ") && !text.contains("geheim"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -435,7 +377,7 @@ mod tests {
             "{:?}",
             config(&["--nats-server=nats://u:swordfish@h:1"]).unwrap()
         );
-        assert!(shown.contains("[REDACTED]@h/db"), "{shown}");
+        assert!(shown.contains("u:***@h:5432/db"), "{shown}");
         assert!(
             !shown.contains("hunter2") && !shown.contains("swordfish"),
             "{shown}"

@@ -16,7 +16,9 @@ pub struct Broker {
 impl Broker {
     /// Takes up where the tables stand.
     pub fn restore(_snapshot: Snapshot, settings: Settings, _now: Now) -> Self {
-        Self { _settings: settings }
+        Self {
+            _settings: settings,
+        }
     }
 
     pub fn handle(&mut self, _event: Event, _now: Now) {}
