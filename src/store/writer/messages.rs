@@ -119,8 +119,9 @@ mod tests {
     fn the_publish_statement_numbers_each_parameter_once() {
         let statement = publish();
         for number in 1..=17 {
+            let parameter = format!("${number}");
             let uses = statement
-                .match_indices(&format!("${number}"))
+                .match_indices(&parameter)
                 .filter(|(at, found)| {
                     !statement[at + found.len()..].starts_with(|next: char| next.is_ascii_digit())
                 });
