@@ -1,0 +1,299 @@
+//! A Postgres of our own: a real server on a data directory that nobody else uses.
+//!
+//! It listens on a Unix socket only. The directory of the socket admits nobody but its owner, which makes
+//! passwords needless: none to invent, to store, to print or to leak through a process list.
+
+use std::ffi::OsString;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tokio::time::{interval, timeout};
+
+use super::Error;
+use super::account::Account;
+use super::directory::Directory;
+use super::guardian::Guardian;
+use super::initdb::{self, make_private};
+use super::process::{Process, StopSignals};
+
+/// The superuser, and the database that always exists.
+const USER: &str = "postgres";
+const DATABASE: &str = "postgres";
+
+/// Of the socket's name only: nothing listens on TCP.
+const PORT: u16 = 5432;
+
+/// The kernel's limit is 107 bytes on Linux and 103 elsewhere.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// Recovery after a crash is part of starting.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// How long a Postgres that lost its supervisor is given to end by itself, then when asked.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+const STOP: StopSignals = StopSignals {
+    first: Signal::SIGINT,
+    second: Signal::SIGQUIT,
+};
+
+/// What a URL's query cannot hold as it is.
+const ESCAPED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?');
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The directory of `initdb` and `postgres`; found by itself when not given.
+    pub programs: Option<PathBuf>,
+    /// Gives up surviving a power loss, for tests.
+    pub volatile: bool,
+    /// More settings, as `name=value`.
+    pub settings: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    sockets: PathBuf,
+}
+
+impl Postgres {
+    /// Starts Postgres on `directory`, making a database where there is none, and waits until it takes
+    /// connections.
+    pub async fn start(
+        directory: &Directory,
+        options: &Options,
+        guardian: &Guardian,
+    ) -> Result<Self, Error> {
+        let data = directory.postgres();
+        let account = Account::choose()?;
+        account.ensure_reaches(&data)?;
+        let programs = initdb::find(options.programs.as_deref(), &data).await?;
+        end_orphan(&data).await?;
+        initdb::initialize(&programs, &account, &data, USER, !options.volatile).await?;
+        let sockets = socket_directory(directory, &account)?;
+
+        let mut command = Command::new(programs.program("postgres"));
+        command.arg("-D").arg(&data).current_dir("/");
+        let mut set = |name: &str, value: &std::ffi::OsStr| {
+            let mut setting = OsString::from(format!("{name}="));
+            setting.push(value);
+            command.arg("-c").arg(setting);
+        };
+        set("listen_addresses", "".as_ref());
+        set("port", PORT.to_string().as_ref());
+        set("unix_socket_directories", &quoted(&sockets));
+        set("unix_socket_permissions", "0700".as_ref());
+        set("logging_collector", "off".as_ref());
+        let durable = if options.volatile { "off" } else { "on" };
+        for name in ["fsync", "full_page_writes"] {
+            set(name, durable.as_ref());
+        }
+        for setting in &options.settings {
+            command.arg("-c").arg(setting);
+        }
+        account.apply(&mut command);
+
+        let log = directory.logs().join("postgres.log");
+        let mut process = Process::spawn("Postgres", command, &log, STOP, guardian)?;
+        match timeout(START_LIMIT, ready(&mut process, &data)).await {
+            Ok(result) => result?,
+            Err(_elapsed) => return Err(process.failure("was not ready in time")),
+        }
+        Ok(Self { process, sockets })
+    }
+
+    /// The URL of the database that always exists.
+    pub fn url(&self) -> String {
+        self.url_of(DATABASE)
+    }
+
+    pub fn url_of(&self, database: &str) -> String {
+        let sockets = self.sockets.to_string_lossy();
+        let sockets = utf8_percent_encode(&sockets, ESCAPED);
+        format!("postgres:///{database}?host={sockets}&user={USER}")
+    }
+
+    /// What to type in another terminal.
+    pub fn psql(&self) -> String {
+        format!(
+            "psql -h {} -U {USER} {DATABASE}",
+            shell_word(&self.sockets.to_string_lossy())
+        )
+    }
+
+    /// The socket itself, for whoever wants to stand between a client and Postgres.
+    pub fn socket(&self) -> PathBuf {
+        self.sockets.join(socket_name())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn log(&self) -> &Path {
+        self.process.log()
+    }
+
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        self.process.wait().await
+    }
+
+    /// Ends sessions and writes a checkpoint; without one if that takes longer than `patience`.
+    pub async fn stop(&mut self, patience: Duration) -> Result<(), Error> {
+        self.process.stop(patience).await
+    }
+
+    /// Passes a signal on, for tests that freeze or crash it.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+}
+
+fn socket_name() -> String {
+    format!(".s.PGSQL.{PORT}")
+}
+
+/// Waits for the line in its lock file by which Postgres tells `pg_ctl` that it is ready.
+async fn ready(process: &mut Process, data: &Path) -> Result<(), Error> {
+    let mut tick = interval(POLL);
+    loop {
+        tick.tick().await;
+        if process.ended().is_some() {
+            return Err(process.failure("ended while starting"));
+        }
+        let lock = LockFile::read(data);
+        if lock.is_some_and(|lock| lock.ready && lock.pid == process.pid().cast_signed()) {
+            return Ok(());
+        }
+    }
+}
+
+/// `postmaster.pid`, by which Postgres keeps a second one off its data.
+struct LockFile {
+    pid: i32,
+    ready: bool,
+}
+
+impl LockFile {
+    const STATUS_LINE: usize = 7;
+
+    fn read(data: &Path) -> Option<Self> {
+        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let lines: Vec<_> = text.lines().collect();
+        let pid = lines.first()?.trim().parse().ok()?;
+        let ready = lines
+            .get(Self::STATUS_LINE)
+            .is_some_and(|status| status.trim() == "ready");
+        Some(Self { pid, ready })
+    }
+}
+
+/// Waits for a Postgres that still runs on `data`, and ends it where it does not end by itself. Its
+/// supervisor is gone: ours holds the directory's lock.
+async fn end_orphan(data: &Path) -> Result<(), Error> {
+    for signal in [None, Some(Signal::SIGINT), Some(Signal::SIGQUIT)] {
+        let Some(pid) = running_on(data) else {
+            return Ok(());
+        };
+        if let Some(signal) = signal {
+            tracing::warn!(
+                pid = pid.as_raw(),
+                "ending a Postgres that lost its supervisor"
+            );
+            if let Err(error) = kill(pid, signal) {
+                tracing::debug!(%error, "it could not be signalled");
+            }
+        }
+        let gone = async {
+            let mut tick = interval(POLL);
+            while running_on(data).is_some() {
+                tick.tick().await;
+            }
+        };
+        if timeout(ORPHAN_LIMIT / 3, gone).await.is_ok() {
+            return Ok(());
+        }
+    }
+    Err(Error::Refused(format!(
+        "a Postgres still runs on {} and does not end: stop the process named in the first line of its \
+         postmaster.pid",
+        data.display()
+    )))
+}
+
+/// The process in the lock file, if it lives and is a Postgres on `data` rather than a reused number.
+fn running_on(data: &Path) -> Option<Pid> {
+    let pid = LockFile::read(data)?.pid;
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = command_line.split(|byte| *byte == 0);
+    words
+        .any(|word| word == data.as_os_str().as_bytes())
+        .then_some(Pid::from_raw(pid))
+}
+
+/// A private directory whose sockets' paths are short enough for the kernel.
+fn socket_directory(directory: &Directory, account: &Account) -> Result<PathBuf, Error> {
+    let inside = directory.root().join("socket");
+    if inside.join(socket_name()).as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        if !inside.exists() {
+            make_private(&inside, account)?;
+        }
+        return Ok(inside);
+    }
+
+    // Always the same one for the same data, so that nothing piles up.
+    let mut hasher = DefaultHasher::new();
+    directory.root().hash(&mut hasher);
+    let outside = Path::new("/tmp").join(format!("stanby-{}-{:016x}", geteuid(), hasher.finish()));
+    if outside.symlink_metadata().is_err() {
+        make_private(&outside, account)?;
+    }
+    // Anybody may create names in /tmp: what is there must be a directory that only the account may enter.
+    let meta = outside
+        .symlink_metadata()
+        .map_err(Error::file("look at", &outside))?;
+    let private = meta.is_dir() && meta.permissions().mode() & 0o777 == 0o700;
+    if !private || !account.is(meta.uid()) {
+        return Err(Error::Refused(format!(
+            "{} is not a private directory of ours, and the path of {} is too long to hold a socket: remove \
+             it, or choose a data directory with a shorter path with --data",
+            outside.display(),
+            directory.root().display()
+        )));
+    }
+    Ok(outside)
+}
+
+/// The setting is a list; quotes keep a path with a comma or a space in one piece.
+fn quoted(path: &Path) -> OsString {
+    let mut text = OsString::from("\"");
+    text.push(path.to_string_lossy().replace('"', "\"\""));
+    text.push("\"");
+    text
+}
+
+/// `text` as one word of a shell.
+pub(super) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
