@@ -4,6 +4,7 @@
 //! [`failure`], whatever is printed goes through [`output`].
 
 pub mod command;
+pub mod dev;
 pub mod failure;
 mod logging;
 pub mod output;
