@@ -80,7 +80,7 @@ impl Settings {
         }
     }
 
-    fn receive_queue(&self) -> usize {
+    fn queue_capacity(&self) -> usize {
         self.receive_queue.max(1)
     }
 
@@ -104,7 +104,7 @@ impl Settings {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .client_capacity(SEND_QUEUE)
-            .subscription_capacity(self.receive_queue())
+            .subscription_capacity(self.queue_capacity())
             .reconnect_delay_callback(|attempts| {
                 if attempts <= 1 {
                     Duration::ZERO
@@ -197,7 +197,7 @@ pub struct Connection {
     client: Client,
     counters: Arc<Counters>,
     connected: watch::Receiver<bool>,
-    receive_queue: usize,
+    queue_capacity: usize,
     /// Ends the task that watches the health: it holds a client and would keep the connection open.
     _watched: Arc<DropGuard>,
 }
@@ -243,7 +243,7 @@ impl Connection {
             client,
             counters,
             connected,
-            receive_queue: settings.receive_queue(),
+            queue_capacity: settings.queue_capacity(),
             _watched: Arc::new(stop.drop_guard()),
         })
     }
@@ -293,8 +293,8 @@ impl Connection {
         &self.client
     }
 
-    pub(super) fn receive_queue(&self) -> usize {
-        self.receive_queue
+    pub(super) fn queue_capacity(&self) -> usize {
+        self.queue_capacity
     }
 
     pub(super) fn counters(&self) -> &Counters {

@@ -88,7 +88,7 @@ impl Ingress {
             ],
             turn: 0,
             held: VecDeque::new(),
-            queue_capacity: connection.receive_queue(),
+            queue_capacity: connection.queue_capacity(),
             decoder: Decoder {
                 probes,
                 random: SystemRandom::new(),
