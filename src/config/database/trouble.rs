@@ -78,7 +78,7 @@ impl Trouble {
                 format!("grant {user} the right, or name the owner in the database URL"),
             ),
             "25006" => (
-                Unavailable,
+                Refused,
                 "it is a replica or set read-only; the database URL must lead to the primary"
                     .to_owned(),
             ),
