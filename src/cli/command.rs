@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::dev::DevArgs;
 use super::publish::PublishArgs;
 use super::status::StatusArgs;
 use super::subscribe::SubscribeArgs;
@@ -38,6 +39,8 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Run Postgres, nats-server, an active and a standby on this machine
+    Dev(DevArgs),
     /// Say which version this is
     Version(VersionArgs),
 }
