@@ -1,6 +1,6 @@
 //! The core's inputs: everything that can happen.
 
-use super::ids::{BatchNumber, ConnectionId, LoadId, ProbeId, Subject};
+use super::ids::{BatchNumber, ConnectionId, Guid, LoadId, ProbeId, Subject};
 use super::load::Loaded;
 use super::outbound::Reply;
 use super::request::{Ack, Connect, Leave, Publish, Subscribe};
@@ -44,10 +44,17 @@ pub enum Event {
         answer: Reply,
         reply: Subject,
     },
+    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again).
+    AlreadyStored {
+        guid: Guid,
+        reply: Subject,
+    },
     /// A client answered a probe.
     Pong(ProbeId),
     /// NATS says that nobody listens on the inbox of a probe.
     Unreachable(ProbeId),
+    /// NATS was out of reach for a while: what was sent and not answered meanwhile says nothing about clients.
+    Reconnected,
     Committed(BatchNumber),
     Loaded {
         load: LoadId,

@@ -13,13 +13,13 @@ use super::Error;
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
 #[derive(Clone, Debug)]
-pub struct Account {
+pub(super) struct Account {
     /// `None` when Postgres runs as whoever we are.
     lent: Option<(String, Uid, Gid)>,
 }
 
 impl Account {
-    pub fn choose() -> Result<Self, Error> {
+    pub(super) fn choose() -> Result<Self, Error> {
         if !geteuid().is_root() {
             return Ok(Self { lent: None });
         }
@@ -39,14 +39,14 @@ impl Account {
     }
 
     /// Makes `command` run as this account.
-    pub fn apply(&self, command: &mut Command) {
+    pub(super) fn apply(&self, command: &mut Command) {
         if let Some((_, uid, gid)) = &self.lent {
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
     }
 
     /// Whether files of this user are the account's.
-    pub fn is(&self, uid: u32) -> bool {
+    pub(super) fn is(&self, uid: u32) -> bool {
         self.lent
             .as_ref()
             .map_or_else(geteuid, |(_, uid, _)| *uid)
@@ -54,7 +54,7 @@ impl Account {
             == uid
     }
 
-    pub fn give(&self, path: &Path) -> Result<(), Error> {
+    pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
         let Some((_, uid, gid)) = &self.lent else {
             return Ok(());
         };
@@ -63,7 +63,7 @@ impl Account {
     }
 
     /// Fails, naming the directory, when the account could not reach `path` through its parents.
-    pub fn ensure_reaches(&self, path: &Path) -> Result<(), Error> {
+    pub(super) fn ensure_reaches(&self, path: &Path) -> Result<(), Error> {
         let Some((name, uid, gid)) = &self.lent else {
             return Ok(());
         };

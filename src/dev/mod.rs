@@ -5,22 +5,30 @@
 //! |---|---|
 //! | `supervisor.rs` | starts everything, tells what happens, stops everything |
 //! | `screen.rs` | the texts of the terminal |
-//! | `server.rs` | one `stanby serve` child and what its health endpoint says |
+//! | `servers.rs`, `server.rs` | the two `stanby serve` children; one of them, and what its health page says |
+//! | `follow.rs` | shows what is added to a log |
 //! | `postgres.rs`, `initdb.rs` | the managed Postgres; its data directory |
 //! | `nats.rs` | the managed nats-server |
-//! | `process.rs`, `guardian.rs` | a child process; what stops children when the supervisor is killed |
+//! | `process.rs`, `guardian.rs`, `orphan.rs` | a child process; what stops children when the supervisor is killed |
 //! | `directory.rs` | the data directory: layout, lock, temporary ones |
 //! | `account.rs` | as whom Postgres runs when the supervisor is root |
 //!
 //! Nothing here is used by `stanby serve`; the tests use the parts to run a real Postgres and nats-server.
 
-pub mod account;
+mod account;
 pub mod directory;
 mod error;
+mod follow;
 pub mod guardian;
 mod initdb;
 pub mod nats;
+mod orphan;
 pub mod postgres;
 pub mod process;
+mod screen;
+mod server;
+mod servers;
+mod supervisor;
 
 pub use error::Error;
+pub use supervisor::{DEFAULT_CLUSTER_ID, DEFAULT_HTTP_PORT, DEFAULT_PORT, DevOptions, run};

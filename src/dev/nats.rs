@@ -67,8 +67,7 @@ impl NatsServer {
             .arg(&run)
             .args(&options.arguments);
 
-        let log = directory.logs().join("nats-server.log");
-        let mut process = Process::spawn("nats-server", command, &log, STOP, guardian)?;
+        let mut process = Process::spawn("nats-server", command, directory, STOP, guardian)?;
         match timeout(START_LIMIT, ready(&mut process, &run)).await {
             Ok(port) => Ok(Self {
                 port: port?,
@@ -96,6 +95,13 @@ impl NatsServer {
 
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
         self.process.wait().await
+    }
+
+    /// Its process number and how it ended, if it has.
+    pub fn ended(&mut self) -> Option<(u32, ExitStatus)> {
+        self.process
+            .ended()
+            .map(|status| (self.process.pid(), status))
     }
 
     pub async fn stop(&mut self, patience: Duration) -> Result<(), Error> {

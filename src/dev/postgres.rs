@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::{interval, timeout};
 
@@ -36,8 +36,6 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// Recovery after a crash is part of starting.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long a Postgres that lost its supervisor is given to end by itself, then when asked.
-const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 const STOP: StopSignals = StopSignals {
@@ -85,7 +83,7 @@ impl Postgres {
         let account = Account::choose()?;
         account.ensure_reaches(&data)?;
         let programs = initdb::find(options.programs.as_deref(), &data).await?;
-        end_orphan(&data).await?;
+        remove_misleading_lock(&data)?;
         initdb::initialize(&programs, &account, &data, USER, !options.volatile).await?;
         let sockets = socket_directory(directory, &account)?;
 
@@ -110,8 +108,7 @@ impl Postgres {
         }
         account.apply(&mut command);
 
-        let log = directory.logs().join("postgres.log");
-        let mut process = Process::spawn("Postgres", command, &log, STOP, guardian)?;
+        let mut process = Process::spawn("postgres", command, directory, STOP, guardian)?;
         match timeout(START_LIMIT, ready(&mut process, &data)).await {
             Ok(result) => result?,
             Err(_elapsed) => return Err(process.failure("was not ready in time")),
@@ -155,6 +152,13 @@ impl Postgres {
         self.process.wait().await
     }
 
+    /// Its process number and how it ended, if it has.
+    pub fn ended(&mut self) -> Option<(u32, ExitStatus)> {
+        self.process
+            .ended()
+            .map(|status| (self.process.pid(), status))
+    }
+
     /// Ends sessions and writes a checkpoint; without one if that takes longer than `patience`.
     pub async fn stop(&mut self, patience: Duration) -> Result<(), Error> {
         self.process.stop(patience).await
@@ -192,10 +196,11 @@ struct LockFile {
 }
 
 impl LockFile {
+    const NAME: &str = "postmaster.pid";
     const STATUS_LINE: usize = 7;
 
     fn read(data: &Path) -> Option<Self> {
-        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let text = fs::read_to_string(data.join(Self::NAME)).ok()?;
         let lines: Vec<_> = text.lines().collect();
         let pid = lines.first()?.trim().parse().ok()?;
         let ready = lines
@@ -205,47 +210,29 @@ impl LockFile {
     }
 }
 
-/// Waits for a Postgres that still runs on `data`, and ends it where it does not end by itself. Its
-/// supervisor is gone: ours holds the directory's lock.
-async fn end_orphan(data: &Path) -> Result<(), Error> {
-    for signal in [None, Some(Signal::SIGINT), Some(Signal::SIGQUIT)] {
-        let Some(pid) = running_on(data) else {
-            return Ok(());
-        };
-        if let Some(signal) = signal {
-            tracing::warn!(
-                pid = pid.as_raw(),
-                "ending a Postgres that lost its supervisor"
-            );
-            if let Err(error) = kill(pid, signal) {
-                tracing::debug!(%error, "it could not be signalled");
-            }
-        }
-        let gone = async {
-            let mut tick = interval(POLL);
-            while running_on(data).is_some() {
-                tick.tick().await;
-            }
-        };
-        if timeout(ORPHAN_LIMIT / 3, gone).await.is_ok() {
-            return Ok(());
-        }
+/// Removes a lock file whose process number now belongs to a stranger, because Postgres would take that for
+/// another Postgres. It handles every other leftover better than we could.
+fn remove_misleading_lock(data: &Path) -> Result<(), Error> {
+    let Some(pid) = LockFile::read(data).map(|lock| lock.pid) else {
+        return Ok(());
+    };
+    let Ok(command_line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+        return Ok(());
+    };
+    // One that has ended but was not waited for is left to Postgres, which sees that it is gone.
+    if command_line.is_empty() {
+        return Ok(());
     }
-    Err(Error::Refused(format!(
-        "a Postgres still runs on {} and does not end: stop the process named in the first line of its \
-         postmaster.pid",
-        data.display()
-    )))
-}
-
-/// The process in the lock file, if it lives and is a Postgres on `data` rather than a reused number.
-fn running_on(data: &Path) -> Option<Pid> {
-    let pid = LockFile::read(data)?.pid;
-    let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = command_line.split(|byte| *byte == 0);
-    words
-        .any(|word| word == data.as_os_str().as_bytes())
-        .then_some(Pid::from_raw(pid))
+    if words.any(|word| word == data.as_os_str().as_bytes()) {
+        return Err(Error::Refused(format!(
+            "a Postgres that this did not start (process {pid}) runs on {}: stop it, or choose another directory \
+             with --data",
+            data.display()
+        )));
+    }
+    let path = data.join(LockFile::NAME);
+    fs::remove_file(&path).map_err(Error::file("remove", &path))
 }
 
 /// A private directory whose sockets' paths are short enough for the kernel.

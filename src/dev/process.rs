@@ -11,7 +11,9 @@ use nix::unistd::Pid;
 use tokio::time::timeout;
 
 use super::Error;
+use super::directory::Directory;
 use super::guardian::Guardian;
+use super::orphan;
 
 /// How a child is asked to end.
 #[derive(Clone, Copy, Debug)]
@@ -32,22 +34,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its output appended to `log`, in a process group of its own.
+    /// Starts `command` as the child of `directory` called `name`, in a process group of its own, with its
+    /// output appended to its log.
     pub fn spawn(
         name: &str,
         mut command: Command,
-        log: &Path,
+        directory: &Directory,
         signals: StopSignals,
         guardian: &Guardian,
     ) -> Result<Self, Error> {
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .map_err(Error::file("open the log", log))?;
-        let errors = output
-            .try_clone()
-            .map_err(Error::file("open the log", log))?;
+        let log = directory.logs().join(name).with_extension("log");
+        let open = || File::options().create(true).append(true).open(&log);
+        let output = open().map_err(Error::file("open", &log))?;
+        let errors = open().map_err(Error::file("open", &log))?;
         let program = PathBuf::from(command.get_program());
         command
             .stdin(Stdio::null())
@@ -59,18 +58,20 @@ impl Process {
             .spawn()
             .map_err(|source| Error::Run { program, source })?;
         let Some(pid) = child.id() else {
-            return Err(Error::child(format!("{name} ended at once"), log));
+            return Err(Error::child(format!("{name} ended at once"), &log));
         };
-        guardian.watch(pid, signals.first);
-        let log = log.to_path_buf();
-        Ok(Self {
-            name: name.to_owned(),
+        let name = name.to_owned();
+        let process = Self {
+            name,
             child,
             pid,
             log,
             signals,
             guardian: guardian.clone(),
-        })
+        };
+        guardian.watch(pid, signals.first);
+        orphan::note(directory, &process.name, pid)?;
+        Ok(process)
     }
 
     pub fn pid(&self) -> u32 {
@@ -141,6 +142,7 @@ pub(crate) async fn output(command: Command) -> Result<std::process::Output, Err
     let program = PathBuf::from(command.get_program());
     tokio::process::Command::from(command)
         .stdin(Stdio::null())
+        .kill_on_drop(true)
         .output()
         .await
         .map_err(|source| Error::Run { program, source })

@@ -122,9 +122,11 @@ impl Session {
         let answer = self
             .call("asking for the session's process", question)
             .await?;
-        let pid = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-            _ => None,
+        let pid = answer.iter().find_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            row.get(0)?.parse().ok()
         });
         pid.ok_or_else(|| {
             let place = self.url.address();

@@ -13,9 +13,11 @@ pub struct Clock;
 impl Clock {
     /// Deadlines run on the boot clock, which counts on while the machine is suspended: a node that wakes up
     /// must find that its trust window has passed.
+    ///
+    /// # Panics
+    /// On a kernel without these clocks; no Linux since 2.6.39 is.
     pub fn now(self) -> Now {
-        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
-            .expect("Linux has had the boot clock since 2.6.39");
+        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has the boot clock");
         let wall = clock_gettime(ClockId::CLOCK_REALTIME).expect("POSIX requires the wall clock");
         Now {
             monotonic: Instant::from_nanos(nanos(boot)),

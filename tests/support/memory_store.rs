@@ -1,64 +1,58 @@
-//! The store without a database: applies the same batches and answers the same loads. The simulation runs on it;
-//! `tests/store/equivalence.rs` keeps it honest.
+//! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
+//! the store tests keep it honest by applying the same batches to both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stanby::core::batch::Batch;
+use stanby::core::batch::{Batch, ChannelRow};
 use stanby::core::ids::{ChannelId, Epoch, Sequence};
 use stanby::core::load::{Load, Loaded, Oldest, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryStore {
     rows: Snapshot,
-    messages: BTreeMap<(ChannelId, Sequence), (Arc<Message>, Epoch)>,
+    messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
 }
 
 impl MemoryStore {
-    /// Fails the test where Postgres would refuse the batch.
+    /// Applies a batch as one transaction.
+    ///
+    /// # Panics
+    /// Where Postgres refuses the batch: a sequence that is stored already, progress of a position that does
+    /// not exist, two channels with one name.
     pub(crate) fn apply(&mut self, batch: &Batch, epoch: Epoch) {
-        let rows = &mut self.rows;
         if let Some(counters) = batch.counters {
-            rows.counters.channel = rows.counters.channel.max(counters.channel);
-            rows.counters.subscription = rows.counters.subscription.max(counters.subscription);
+            self.rows.counters = counters;
         }
-        put(&mut rows.channels, &batch.channels);
+        put(&mut self.rows.channels, &batch.channels);
         for (channel, message) in &batch.messages {
             let key = (*channel, message.sequence);
-            let before = self.messages.insert(key, (Arc::clone(message), epoch));
-            assert!(before.is_none(), "message {key:?} is written twice");
+            let before = self.messages.insert(key, (epoch, Arc::clone(message)));
+            assert!(before.is_none(), "sequence {key:?} was stored twice");
         }
-        for (&trimmed, &through) in &batch.trims {
+        for (&channel, &through) in &batch.trims {
             self.messages
-                .retain(|&(channel, sequence), _| channel != trimmed || sequence > through);
+                .retain(|&(c, sequence), _| c != channel || sequence > through);
         }
-        put(&mut rows.clients, &batch.clients);
-        for (id, heartbeat) in &batch.heartbeats {
-            if let Some(client) = rows.clients.get_mut(id) {
-                client.heartbeat = *heartbeat;
+        put(&mut self.rows.clients, &batch.clients);
+        for (client, &heartbeat) in &batch.heartbeats {
+            if let Some(row) = self.rows.clients.get_mut(client) {
+                row.heartbeat = heartbeat;
             }
         }
-        put(&mut rows.positions, &batch.positions);
-        for (id, progress) in &batch.progress {
-            let position = rows.positions.get_mut(id);
-            position
-                .unwrap_or_else(|| panic!("progress of position {id}, which does not exist"))
-                .progress = progress.clone();
+        put(&mut self.rows.positions, &batch.positions);
+        for (position, progress) in &batch.progress {
+            let row = self.rows.positions.get_mut(position);
+            let row = row.unwrap_or_else(|| panic!("position {position} does not exist"));
+            row.progress = progress.clone();
         }
-        put(&mut rows.subscriptions, &batch.subscriptions);
+        put(&mut self.rows.subscriptions, &batch.subscriptions);
         let mut names = BTreeMap::new();
-        for (id, channel) in rows
-            .channels
-            .iter()
-            .filter(|(_, channel)| !channel.deleting)
-        {
+        for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
-            assert!(
-                other.is_none(),
-                "channels {other:?} and {id} have the same name"
-            );
+            assert!(other.is_none(), "channels {other:?} and {id} have one name");
         }
     }
 
@@ -67,13 +61,13 @@ impl MemoryStore {
     }
 
     pub(crate) fn load(&self, load: &Load) -> Loaded {
-        let channel = load.channel;
-        let of_channel = || {
-            let range = (channel, Sequence(0))..=(channel, Sequence(u64::MAX));
-            self.messages
-                .range(range)
-                .map(|(&(_, sequence), (message, _))| (sequence, message))
+        let of_channel = |from: Sequence, to: Sequence| {
+            let from_there = self.messages.range((load.channel, from)..);
+            from_there
+                .take_while(move |&(&key, _)| key <= (load.channel, to))
+                .map(|(_, (_, message))| Arc::clone(message))
         };
+        let max = Sequence(u64::MAX);
         match &load.want {
             Want::Range {
                 first,
@@ -81,89 +75,85 @@ impl MemoryStore {
                 count,
                 bytes,
             } => {
-                let wanted =
-                    of_channel().filter(|(sequence, _)| (first..=last).contains(&sequence));
-                page(wanted.map(|(_, message)| message), *last, *count, *bytes)
+                let (messages, complete) = page(of_channel(*first, *last), *count, *bytes);
+                let through = if complete { *last } else { last_of(&messages) };
+                Loaded::Messages { messages, through }
             }
             Want::Exactly { sequences, bytes } => {
-                let wanted = of_channel().filter(|(sequence, _)| sequences.contains(sequence));
-                let last = sequences.iter().max().copied().unwrap_or_default();
-                page(wanted.map(|(_, message)| message), last, usize::MAX, *bytes)
+                let stored = sequences
+                    .iter()
+                    .filter_map(|&s| self.messages.get(&(load.channel, s)));
+                let stored = stored.map(|(_, message)| Arc::clone(message));
+                let (messages, complete) = page(stored, usize::MAX, *bytes);
+                let asked = sequences.last().copied().unwrap_or_default();
+                let through = if complete { asked } else { last_of(&messages) };
+                Loaded::Messages { messages, through }
             }
-            Want::FirstSince(since) => {
-                let channel = self.rows.channels.get(&channel);
-                let first = channel.map_or(Sequence(u64::MAX), |channel| channel.first_sequence);
-                let mut kept = of_channel().filter(|&(sequence, _)| sequence >= first);
-                let found = kept.find(|(_, message)| message.published_at >= *since);
-                Loaded::FirstSince(found.map(|(sequence, _)| sequence))
+            Want::FirstSince(time) => {
+                let mut messages = of_channel(Sequence::ZERO, max);
+                let first = messages.find(|message| message.published_at >= *time);
+                Loaded::FirstSince(first.map(|message| message.sequence))
             }
             Want::Oldest { first, count } => {
-                let Some(row) = self.rows.channels.get(&channel) else {
+                let Some(ChannelRow { name, .. }) = self.rows.channels.get(&load.channel) else {
                     return Loaded::Oldest(Vec::new());
                 };
-                let wanted = of_channel().filter(|(sequence, _)| sequence >= first);
-                let oldest = wanted.take(*count).map(|(sequence, message)| Oldest {
-                    sequence,
+                let oldest = of_channel(*first, max).take(*count).map(|message| Oldest {
+                    sequence: message.sequence,
                     published_at: message.published_at,
-                    size: message.size(&row.name),
+                    size: message.size(name),
                 });
                 Loaded::Oldest(oldest.collect())
             }
         }
     }
 
-    /// Terms that wrote the channel's messages, in order of sequence.
-    pub(crate) fn epochs(&self, channel: ChannelId) -> Vec<(Sequence, Epoch)> {
-        let range = (channel, Sequence(0))..=(channel, Sequence(u64::MAX));
+    /// Every stored message with the epoch that stored it, by channel and sequence.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (ChannelId, Epoch, &Arc<Message>)> {
         self.messages
-            .range(range)
-            .map(|(&(_, sequence), &(_, epoch))| (sequence, epoch))
-            .collect()
+            .iter()
+            .map(|(&(channel, _), (epoch, message))| (channel, *epoch, message))
     }
 
-    /// What an operator does by hand.
-    pub(crate) fn punch_hole(&mut self, channel: ChannelId, sequence: Sequence) {
+    /// What an operator does with `DELETE FROM messages`.
+    pub(crate) fn delete_message(&mut self, channel: ChannelId, sequence: Sequence) {
         self.messages.remove(&(channel, sequence));
     }
 }
 
-fn put<K: Ord + Clone, V: Clone>(rows: &mut BTreeMap<K, V>, written: &BTreeMap<K, Option<V>>) {
-    for (key, row) in written {
-        match row {
-            Some(row) => drop(rows.insert(key.clone(), row.clone())),
-            None => drop(rows.remove(key)),
-        }
+fn put<K: Clone + Ord, V: Clone>(rows: &mut BTreeMap<K, V>, changes: &BTreeMap<K, Option<V>>) {
+    for (key, change) in changes {
+        match change {
+            Some(row) => rows.insert(key.clone(), row.clone()),
+            None => rows.remove(key),
+        };
     }
 }
 
-fn page<'a>(
-    wanted: impl Iterator<Item = &'a Arc<Message>>,
-    last: Sequence,
+/// As many messages as fit, and whether they are known to be all.
+fn page(
+    messages: impl Iterator<Item = Arc<Message>>,
     count: usize,
     bytes: usize,
-) -> Loaded {
-    let mut messages: Vec<Arc<Message>> = Vec::new();
+) -> (Vec<Arc<Message>>, bool) {
+    let mut page: Vec<Arc<Message>> = Vec::new();
     let mut size = 0;
-    let cut = |messages: &[Arc<Message>]| messages.last().map_or(last, |last| last.sequence);
-    for message in wanted {
+    for message in messages {
         size += message.data.len();
-        let is_first = size == message.data.len();
-        if size > bytes && !is_first {
-            return Loaded::Messages {
-                through: cut(&messages),
-                messages,
-            };
+        if size > bytes && !page.is_empty() {
+            return (page, false);
         }
-        messages.push(Arc::clone(message));
-        if messages.len() >= count {
-            return Loaded::Messages {
-                through: cut(&messages),
-                messages,
-            };
+        page.push(message);
+        if page.len() == count {
+            return (page, false);
         }
     }
-    Loaded::Messages {
-        messages,
-        through: last,
-    }
+    (page, true)
+}
+
+fn last_of(messages: &[Arc<Message>]) -> Sequence {
+    messages
+        .last()
+        .map(|message| message.sequence)
+        .unwrap_or_default()
 }

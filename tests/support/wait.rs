@@ -19,8 +19,8 @@ where
             }
         }
     };
-    match tokio::time::timeout(limit, asking).await {
-        Ok(value) => value,
-        Err(_elapsed) => panic!("waited {limit:?} in vain: {last}"),
-    }
+    let Ok(value) = tokio::time::timeout(limit, asking).await else {
+        panic!("waited {limit:?} in vain: {last}");
+    };
+    value
 }
