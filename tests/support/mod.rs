@@ -15,4 +15,5 @@
 pub(crate) mod nats;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod tools;
 pub(crate) mod wait;
