@@ -1,1 +1,23 @@
-//! (being written)
+//! Flags and environment to one validated [`Config`].
+//!
+//! [`arguments`] turns the spellings of `nats-streaming-server` into ours, [`flags`] says which flags there
+//! are, [`serve`] checks them and makes the `Config`; [`database`] and [`nats`] are about the two servers it
+//! names. Every default that is not the core's lives here. Nothing here connects to anything.
+
+pub mod arguments;
+pub mod database;
+pub mod duration;
+pub mod error;
+pub mod flags;
+pub mod nats;
+pub mod secret;
+pub mod serve;
+pub mod size;
+mod spellings;
+
+pub use database::DatabaseUrl;
+pub use error::Error;
+pub use flags::{DatabaseFlags, ServeFlags};
+pub use nats::{NatsConfig, NatsFlags};
+pub use secret::Secret;
+pub use serve::Config;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ids::{
-    BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId, QueueName,
-    Sequence, Subject, SubscriptionId,
+    BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId,
+    QueueName, Sequence, Subject, SubscriptionId,
 };
 use super::message::Message;
 use super::ranges::Ranges;

@@ -1,62 +1,251 @@
-//! The core's surface.
+//! The core's surface: what goes in, what comes out, and which file decides what.
+//!
+//! | input | decided in |
+//! |---|---|
+//! | connect, ping, close, heartbeats | `connecting` |
+//! | publish | `publishing` |
+//! | subscribe, unsubscribe, close of a subscription | `subscribing` |
+//! | new messages to subscriptions, acks | `delivery` |
+//! | messages that were not acked | `redelivery` |
+//! | limits of channels | `retention` |
+//! | the begin of a term | `restore` |
 
-use super::batch::Batch;
+use std::collections::BTreeMap;
+
+use bytestring::ByteString;
+
+use super::batch::{Batch, ChannelRow, Counters};
+use super::channels::Channels;
+use super::commits::Commits;
+use super::deadlines::{Deadlines, Timer};
 use super::event::Event;
+use super::group::Group;
+use super::ids::{ChannelId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
-use super::load::Load;
-use super::outbound::Outbound;
-use super::snapshot::Snapshot;
+use super::load::{Load, Loaded};
+use super::loads::{Loads, Purpose};
+use super::notice::Notice;
+use super::outbound::{Outbound, Reply};
+use super::registry::Registry;
+use super::subscribing::Durables;
+use super::tail::Tail;
 use super::time::{Instant, Now};
 
+/// The state of one term. Made by [`Broker::restore`], dropped when the term ends.
 #[derive(Debug)]
 pub struct Broker {
-    _settings: Settings,
+    pub(super) settings: Settings,
+    /// As of the call under way.
+    pub(super) now: Now,
+    pub(super) counters: Counters,
+    pub(super) clients: Registry,
+    pub(super) channels: Channels,
+    /// Deleted channels whose messages are still being dropped.
+    pub(super) purging: BTreeMap<ChannelId, ChannelRow>,
+    pub(super) groups: BTreeMap<PositionId, Group>,
+    /// Of online subscriptions.
+    pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
+    pub(super) tail: Tail,
+    /// Bytes of messages that groups have read ahead.
+    pub(super) paged_bytes: usize,
+    pub(super) deadlines: Deadlines,
+    pub(super) commits: Commits,
+    pub(super) loads: Loads,
+    pub(super) notices: Vec<Notice>,
+    pub(super) traffic: Traffic,
+}
+
+/// Since the term began.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) in_messages: u64,
+    pub(super) in_bytes: u64,
+    pub(super) out_messages: u64,
+    pub(super) out_bytes: u64,
 }
 
 impl Broker {
-    /// Takes up where the tables stand.
-    pub fn restore(_snapshot: Snapshot, settings: Settings, _now: Now) -> Self {
-        Self { _settings: settings }
+    pub fn handle(&mut self, event: Event, now: Now) {
+        self.now = now;
+        match event {
+            Event::Connect { request, reply } => self.connect(request, reply),
+            Event::Publish { request, reply } => self.publish(request, reply),
+            Event::Subscribe { request, reply } => self.subscribe(request, reply),
+            Event::Unsubscribe { request, reply } => self.leave(&request, Durables::Forget, reply),
+            Event::CloseSubscription { request, reply } => {
+                self.leave(&request, Durables::Keep, reply);
+            }
+            Event::CloseClient { client_id, reply } => {
+                self.close_client_on_request(&client_id, reply);
+            }
+            Event::Ping {
+                connection_id,
+                reply,
+            } => self.ping(&connection_id, reply),
+            Event::Ack(ack) => self.ack(&ack),
+            Event::Refused { answer, reply } => self.answer(Some(reply), answer),
+            Event::AlreadyStored { guid, reply } => {
+                self.answer(Some(reply), Reply::Published(guid));
+            }
+            Event::Pong(probe) => self.probe_answered(probe),
+            Event::Unreachable(probe) => self.probe_failed(probe),
+            Event::Committed(number) => self.committed(number),
+            Event::Loaded { load, result } => self.loaded(load, result),
+            Event::LoadFailed(load) => {
+                self.loads.fail(load);
+                let at = now.monotonic + self.settings.limits.load_retry;
+                self.deadlines.set_by(Timer::LoadRetry, at);
+            }
+        }
     }
 
-    pub fn handle(&mut self, _event: Event, _now: Now) {}
-
     /// To be called when `next_timeout` has passed.
-    pub fn handle_timeout(&mut self, _now: Now) {}
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        while let Some(timer) = self.deadlines.pop_due(now.monotonic) {
+            match timer {
+                Timer::Heartbeat(client) => self.send_heartbeat(&client),
+                Timer::Probe(probe) => self.probe_failed(probe),
+                Timer::Redelivery(position) => self.redeliver_due(position),
+                Timer::Expiry(channel) => self.enforce_limits(channel),
+                Timer::Inactivity(channel) => self.check_inactivity(channel),
+                Timer::Progress => self.commits.flush_progress(),
+                Timer::LoadRetry => self.loads.retry_failed(),
+            }
+        }
+    }
 
     /// When something is due next, whatever events come.
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.deadlines.next()
     }
 
     /// A message that may leave the node.
     pub fn poll_outbound(&mut self) -> Option<Outbound> {
-        None
+        self.commits.poll_outbound()
     }
 
     /// A read that the store should make; answered by `Event::Loaded` or `Event::LoadFailed`.
     pub fn poll_load(&mut self) -> Option<Load> {
-        None
+        self.loads.poll(self.settings.limits.loads)
+    }
+
+    /// Something to log.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        (!self.notices.is_empty()).then(|| self.notices.remove(0))
     }
 
     /// The writes to commit next; `None` while a batch is out or nothing needs one. Answered by
     /// `Event::Committed`; a batch that fails ends the term, and with it this broker.
     pub fn poll_batch(&mut self) -> Option<Batch> {
-        None
+        if !self.commits.is_due() {
+            return None;
+        }
+        let (mut batch, touched, moved) = self.commits.take();
+        for id in touched {
+            if let Some(channel) = self.channels.get_mut(id) {
+                channel.trimmed = 0;
+                batch.channels.insert(id, Some(channel.row.clone()));
+            }
+        }
+        for position in moved {
+            if let Some(group) = self.groups.get(&position) {
+                match batch.positions.get_mut(&position) {
+                    Some(row) => *row = Some(group.row()),
+                    None => {
+                        batch.progress.insert(position, group.progress());
+                    }
+                }
+            }
+        }
+        self.deadlines.clear(&Timer::Progress);
+        Some(batch)
+    }
+
+    /// Lets progress that waits for company go with a batch at once: the term is about to end.
+    pub fn flush(&mut self) {
+        self.commits.flush_progress();
     }
 
     /// False when so much waits for the next commit that no more requests should be handed in.
     pub fn has_room(&self) -> bool {
-        true
+        let limits = &self.settings.limits;
+        self.commits.messages() < limits.batch_messages
+            && self.commits.bytes() < limits.batch_bytes
+            && self.commits.waiting() < 2 * limits.batch_messages
     }
 
     /// True when no batch is out or needed and nothing waits to be sent.
     pub fn is_drained(&self) -> bool {
-        true
+        self.commits.is_drained()
     }
 
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        let rows = || self.channels.iter().map(|(_, channel)| &channel.row);
+        Counts {
+            clients: self.clients.len(),
+            channels: self.channels.len(),
+            subscriptions: self.groups.values().map(Group::subscriptions).sum(),
+            messages: rows().map(|row| row.message_count).sum(),
+            bytes: rows().map(|row| row.byte_count).sum(),
+            in_messages: self.traffic.in_messages,
+            in_bytes: self.traffic.in_bytes,
+            out_messages: self.traffic.out_messages,
+            out_bytes: self.traffic.out_bytes,
+        }
+    }
+
+    /// Answers once everything decided so far is committed: any of it may have led to the answer.
+    pub(super) fn answer(&mut self, to: Option<Subject>, reply: Reply) {
+        if let Some(to) = to {
+            self.commits
+                .send_after_commit(Outbound::Reply { to, reply });
+        }
+    }
+
+    fn committed(&mut self, number: super::ids::BatchNumber) {
+        let release = self.commits.committed(number);
+        for (position, subscription) in release.started {
+            self.started(position, subscription);
+        }
+        for (id, last) in release.appended {
+            let Some(channel) = self.channels.get_mut(id) else {
+                continue;
+            };
+            channel.committed = last;
+            let positions: Vec<PositionId> = channel.groups.iter().copied().collect();
+            for position in positions {
+                self.deliver(position);
+            }
+        }
+        for position in release.left {
+            self.arm_redelivery(position, self.now.monotonic);
+            self.deliver(position);
+        }
+        for id in release.trimmed {
+            self.trimmed(id);
+        }
+    }
+
+    fn loaded(&mut self, load: LoadId, result: Loaded) {
+        let Some((asked, purpose)) = self.loads.answered(load) else {
+            return;
+        };
+        match (purpose, result) {
+            (Purpose::Page(position), Loaded::Messages { messages, through }) => {
+                self.page_loaded(position, messages, through);
+            }
+            (Purpose::Redelivery(position), Loaded::Messages { messages, through }) => {
+                self.redelivery_loaded(position, &asked, messages, through);
+            }
+            (Purpose::Start(request, reply), Loaded::FirstSince(first)) => {
+                self.start_loaded(&asked, *request, reply, first);
+            }
+            (Purpose::Oldest, Loaded::Oldest(oldest)) => self.oldest_loaded(asked.channel, oldest),
+            (purpose, result) => {
+                panic!("the store answers what it is asked: {purpose:?} {result:?}")
+            }
+        }
     }
 }
 

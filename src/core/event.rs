@@ -1,6 +1,6 @@
 //! The core's inputs: everything that can happen.
 
-use super::ids::{BatchNumber, ConnectionId, LoadId, ProbeId, Subject};
+use super::ids::{BatchNumber, ConnectionId, Guid, LoadId, ProbeId, Subject};
 use super::load::Loaded;
 use super::outbound::Reply;
 use super::request::{Ack, Connect, Leave, Publish, Subscribe};
@@ -9,23 +9,55 @@ use bytestring::ByteString;
 /// `reply` is where the answer goes; a request without one is carried out and not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Connect { request: Connect, reply: Option<Subject> },
-    Publish { request: Publish, reply: Option<Subject> },
-    Subscribe { request: Subscribe, reply: Option<Subject> },
-    Unsubscribe { request: Leave, reply: Option<Subject> },
-    CloseSubscription { request: Leave, reply: Option<Subject> },
+    Connect {
+        request: Connect,
+        reply: Option<Subject>,
+    },
+    Publish {
+        request: Publish,
+        reply: Option<Subject>,
+    },
+    Subscribe {
+        request: Subscribe,
+        reply: Option<Subject>,
+    },
+    Unsubscribe {
+        request: Leave,
+        reply: Option<Subject>,
+    },
+    CloseSubscription {
+        request: Leave,
+        reply: Option<Subject>,
+    },
     /// `client_id` as sent.
-    CloseClient { client_id: ByteString, reply: Option<Subject> },
-    Ping { connection_id: ConnectionId, reply: Subject },
+    CloseClient {
+        client_id: ByteString,
+        reply: Option<Subject>,
+    },
+    Ping {
+        connection_id: ConnectionId,
+        reply: Subject,
+    },
     Ack(Ack),
     /// `protocol` refused the request; it is answered in its turn.
-    Refused { answer: Reply, reply: Subject },
+    Refused {
+        answer: Reply,
+        reply: Subject,
+    },
+    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again).
+    AlreadyStored {
+        guid: Guid,
+        reply: Subject,
+    },
     /// A client answered a probe.
     Pong(ProbeId),
     /// NATS says that nobody listens on the inbox of a probe.
     Unreachable(ProbeId),
     Committed(BatchNumber),
-    Loaded { load: LoadId, result: Loaded },
+    Loaded {
+        load: LoadId,
+        result: Loaded,
+    },
     /// The store could not be read; the core asks again after a pause.
     LoadFailed(LoadId),
 }

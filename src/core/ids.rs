@@ -137,7 +137,9 @@ impl Subject {
         let valid = !text.is_empty()
             && text.len() <= SUBJECT_BYTES_MAX
             && text.bytes().all(allowed)
-            && text.split('.').all(|token| !token.is_empty() && token != "*" && token != ">");
+            && text
+                .split('.')
+                .all(|token| !token.is_empty() && token != "*" && token != ">");
         valid.then_some(Self(text))
     }
 }
@@ -248,14 +250,27 @@ mod tests {
         for good in ["foo", "foo.bar", "with space", "é"] {
             assert!(ChannelName::parse(good.into()).is_some(), "{good}");
         }
-        for bad in ["", "foo*", "foo.", ".foo", "foo..bar", "foo/bar", "foo.>", "a\0b"] {
+        for bad in [
+            "", "foo*", "foo.", ".foo", "foo..bar", "foo/bar", "foo.>", "a\0b",
+        ] {
             assert!(ChannelName::parse(bad.into()).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn a_subject_cannot_carry_a_second_protocol_line() {
-        for bad in ["", "a b", "a\r\nPUB x 0\r\n", "a\tb", "a..b", ".a", "a.", "a.*", ">", "a\0"] {
+        for bad in [
+            "",
+            "a b",
+            "a\r\nPUB x 0\r\n",
+            "a\tb",
+            "a..b",
+            ".a",
+            "a.",
+            "a.*",
+            ">",
+            "a\0",
+        ] {
             assert!(Subject::parse(bad.into()).is_none(), "{bad:?}");
         }
         for good in ["_INBOX.x.y", "3f6c-uuid", "a*b"] {

@@ -62,7 +62,7 @@ pub struct Limits {
 }
 
 /// Per channel. `None` means unlimited.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelLimits {
     pub subscriptions: Option<usize>,
     pub messages: Option<u64>,

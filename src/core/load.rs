@@ -18,9 +18,17 @@ pub struct Load {
 pub enum Want {
     /// Up to `count` messages in `first..=last`, in order, fewer when their data passes `bytes`. At least one
     /// if there is one.
-    Range { first: Sequence, last: Sequence, count: usize, bytes: usize },
+    Range {
+        first: Sequence,
+        last: Sequence,
+        count: usize,
+        bytes: usize,
+    },
     /// These, in order, fewer when their data passes `bytes` (at least one if there is one).
-    Exactly { sequences: Vec<Sequence>, bytes: usize },
+    Exactly {
+        sequences: Vec<Sequence>,
+        bytes: usize,
+    },
     /// The sequence of the first message at or after this time.
     FirstSince(Timestamp),
     /// The sizes and times of the `count` oldest messages from `first` on, in order.
@@ -31,7 +39,10 @@ pub enum Want {
 pub enum Loaded {
     /// For `Range` and `Exactly`. `through` is the last sequence that the answer speaks for: one that was
     /// asked for, is not past it and is missing here does not exist any more.
-    Messages { messages: Vec<Arc<Message>>, through: Sequence },
+    Messages {
+        messages: Vec<Arc<Message>>,
+        through: Sequence,
+    },
     FirstSince(Option<Sequence>),
     Oldest(Vec<Oldest>),
 }

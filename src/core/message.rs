@@ -21,13 +21,30 @@ impl Message {
     /// Size of the message in bytes as NATS Streaming counts it for `max_bytes`: that of its `MsgProto`
     /// encoding, without the redelivery fields.
     pub fn size(&self, channel: &ChannelName) -> u64 {
-        let published_at = self.published_at.0.cast_unsigned();
-        number_field(self.sequence.0)
-            + bytes_field(channel.as_str().len())
-            + bytes_field(self.reply.len())
-            + bytes_field(self.data.len())
-            + number_field(published_at)
+        let channel = channel.as_str().len();
+        encoded_size(
+            self.sequence,
+            self.published_at,
+            channel,
+            self.reply.len(),
+            self.data.len(),
+        )
     }
+}
+
+/// [`Message::size`] for the store, which knows the lengths without reading what they are the lengths of.
+pub fn encoded_size(
+    sequence: Sequence,
+    published_at: Timestamp,
+    channel_bytes: usize,
+    reply_bytes: usize,
+    data_bytes: usize,
+) -> u64 {
+    number_field(sequence.0)
+        + bytes_field(channel_bytes)
+        + bytes_field(reply_bytes)
+        + bytes_field(data_bytes)
+        + number_field(published_at.0.cast_unsigned())
 }
 
 fn number_field(value: u64) -> u64 {
@@ -36,7 +53,11 @@ fn number_field(value: u64) -> u64 {
 
 fn bytes_field(length: usize) -> u64 {
     let length = length as u64;
-    if length == 0 { 0 } else { 1 + varint(length) + length }
+    if length == 0 {
+        0
+    } else {
+        1 + varint(length) + length
+    }
 }
 
 fn varint(value: u64) -> u64 {

@@ -7,10 +7,12 @@
 pub mod batch;
 pub mod broker;
 pub mod event;
+pub mod heard;
 pub mod ids;
 pub mod limits;
 pub mod load;
 pub mod message;
+pub mod notice;
 pub mod outbound;
 pub mod ranges;
 pub mod rejection;
@@ -18,6 +20,22 @@ pub mod request;
 pub mod snapshot;
 pub mod time;
 
+mod channels;
+mod commits;
+mod connecting;
+mod deadlines;
+mod delivery;
+mod group;
+mod loads;
+mod publishing;
+mod redelivery;
+mod registry;
+mod restore;
+mod retention;
+mod subscribing;
+mod tail;
+
 pub use broker::Broker;
 pub use event::Event;
+pub use notice::Notice;
 pub use outbound::{Outbound, Reply};

@@ -25,5 +25,8 @@ pub enum Rejection {
     TooManyChannels,
     TooManySubscriptions,
     /// Another channel has this name in other letters.
-    CaseClash { name: ChannelName, existing: ChannelName },
+    CaseClash {
+        name: ChannelName,
+        existing: ChannelName,
+    },
 }

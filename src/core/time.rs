@@ -26,7 +26,10 @@ impl std::ops::Add<Duration> for Instant {
 
     // Saturates: a client may ask for an ack wait of decades.
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

@@ -1,1 +1,38 @@
-//! (being written)
+//! The leader session: the one Postgres session that holds the advisory lock and carries every write.
+//!
+//! A server is the active while its session holds the lock. Because the session that holds it is also the one that
+//! writes, a commit is the proof that the lock was held; nothing else has to be compared. Postgres itself ends a
+//! session that is silent for longer than the lease (`idle_session_timeout`), and the lock goes with it: no
+//! standby has to judge the active, and no two clocks are compared.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`key`] | which lock |
+//! | [`session`] | opens the session, sets its timeouts, closes it hard |
+//! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
+//! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
+//! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
+//! | [`term`] | pure: lease, trust window, end of the term |
+//! | [`leader`] | the active's side: commits and renewals until something goes wrong |
+//!
+//! It does not know what a batch is: the node hands in what applies one ([`leader::Apply`]). It does not decide
+//! when to race for the lock, nor what to do when a term has ended.
+//!
+//! The life of a server: [`checks::check`] once; then, again and again, [`candidate::Candidate::open`], `wait`,
+//! `take_over`, [`leader::Granted::start`], until [`term::Term::lost`].
+
+pub mod candidate;
+pub mod checks;
+pub mod error;
+pub mod key;
+pub mod leader;
+pub mod session;
+pub mod takeover;
+pub mod term;
+
+pub use candidate::Candidate;
+pub use error::{Error, TermLost};
+pub use leader::{Apply, Committed, Granted, Leader};
+pub use session::Settings;
+pub use takeover::Takeover;
+pub use term::{Lease, Term};

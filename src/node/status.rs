@@ -2,7 +2,7 @@
 
 use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
-use crate::core::time::Timestamp;
+use crate::core::time::{Instant, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -22,7 +22,24 @@ pub struct Status {
     /// Of this node's term, while active.
     pub epoch: Option<Epoch>,
     pub active_since: Option<Timestamp>,
+    /// While active: until when the node may believe that it is.
+    pub trusted_until: Option<Instant>,
     pub counts: Counts,
+    /// Batches committed since the process started.
+    pub commits: u64,
+    /// Messages that NATS dropped before the node could read them, since the process started.
+    pub nats_overflows: u64,
     /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.
     pub trouble: Option<String>,
+}
+
+impl Status {
+    /// The role at the moment of the question. What the role loop wrote last is not enough: a process that was
+    /// frozen wakes up with a status that says "active" while another node is.
+    pub fn role_at(&self, now: Instant) -> Role {
+        match self.role {
+            Role::Active if self.trusted_until.is_some_and(|until| now < until) => Role::Active,
+            Role::Active | Role::Standby => Role::Standby,
+        }
+    }
 }

@@ -1,1 +1,22 @@
-//! (being written)
+//! What the NATS Streaming protocol says, byte by byte: subjects, messages, the texts of refusals.
+//!
+//! Pure: bytes in, events of the core out, and back. It sends and receives nothing (`nats` does), and decides
+//! nothing that depends on state (`core` does); it refuses what is malformed whatever the state.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`subjects`] | every subject of a cluster ID |
+//! | [`decode`] | payloads to events |
+//! | [`encode`] | replies and deliveries to payloads |
+//! | [`rejection`] | the exact texts that clients compare |
+//! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
+//! | [`pb`] | the generated types |
+
+pub mod client;
+pub mod decode;
+pub mod encode;
+pub mod pb;
+pub mod rejection;
+pub mod subjects;
+
+pub use subjects::Subjects;

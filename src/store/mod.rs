@@ -1,1 +1,21 @@
-//! (being written)
+//! The tables: migrations, the snapshot and the loads through a pool of reading connections, and the writer
+//! that applies a batch on a session it is given. Who may write, and when, is decided elsewhere: this module
+//! opens no session that writes (migrations apart) and knows nothing of locks and terms.
+//!
+//! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks.
+//! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
+
+mod error;
+mod load;
+mod migrate;
+mod reader;
+mod rows;
+mod server_info;
+mod snapshot;
+pub mod status;
+mod writer;
+
+pub use error::Error;
+pub use reader::Store;
+pub use server_info::ServerInfo;
+pub use writer::Writer;

@@ -1,1 +1,124 @@
+//! Stories about the core: a script of events and the exact outputs, one file per fact. Every file in this
+//! folder is a test of its name; `UPDATE=1 cargo test --test scenarios` records the outputs anew, so that a
+//! change of behaviour shows as a diff.
 
+#[path = "../support/memory_store.rs"]
+mod memory_store;
+mod script;
+mod world;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use world::World;
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            play(stringify!($name));
+        })*
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+scenarios! {
+    a_channel_without_subscriptions_and_publishes_is_deleted_after_its_inactivity
+    a_client_that_misses_too_many_heartbeats_is_closed_and_its_durables_stay
+    a_closed_durable_resumes_after_the_last_acked_message
+    a_connect_sent_again_by_the_same_connection_is_answered_again
+    a_durable_queue_group_keeps_its_position_when_it_is_empty
+    a_hole_in_the_messages_never_stalls_a_subscription
+    a_lost_commit_reply_ends_the_term_and_the_next_one_reads_the_truth
+    a_publish_is_acked_only_after_its_commit
+    a_second_connect_is_refused_while_the_first_client_answers
+    a_silent_client_is_replaced
+    a_subscription_far_behind_is_served_from_the_store
+    an_early_close_ends_a_subscription_before_its_first_message
+    an_unacked_message_is_redelivered_after_its_ack_wait
+    an_unsubscribed_durable_is_forgotten
+    channels_that_differ_only_in_case_are_refused
+    every_start_position_begins_where_the_reference_does
+    expired_messages_go_and_sequences_continue
+    limits_of_channels_and_subscriptions_are_enforced
+    max_bytes_always_keeps_the_newest_message
+    max_in_flight_holds_new_messages_back_until_an_ack
+    max_messages_keeps_the_newest
+    pings_answer_for_the_connection_that_is_registered
+    publishes_of_unknown_clients_are_refused
+    takeover_continues_clients_durables_and_sequences
+    takeover_loses_no_request_that_the_standby_heard
+    takeover_redelivers_what_was_in_flight
+    the_messages_of_a_leaving_queue_member_reach_the_others_at_once
+    the_subscription_response_precedes_the_first_message
+    two_members_share_the_messages_of_a_queue_group
+    unacked_messages_come_first_when_a_durable_resumes
+    unresponsive_queue_members_get_nothing_new
+}
+
+#[test]
+fn every_file_in_the_folder_is_a_test() {
+    let mut files: Vec<String> = std::fs::read_dir(folder())
+        .expect("the folder can be read")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".txt").map(str::to_owned))
+        .collect();
+    files.sort();
+    assert_eq!(files, NAMES);
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+/// Plays a script and compares: after every line of input stand the outputs that it must cause.
+fn play(name: &str) {
+    let path = folder().join(format!("{name}.txt"));
+    let recorded = std::fs::read_to_string(&path).expect("the scenario can be read");
+    let mut world = World::default();
+    let mut played = String::new();
+    for line in recorded.lines().filter(|line| !line.starts_with('>')) {
+        writeln!(played, "{line}").expect("a string takes everything");
+        let outputs = world
+            .play(line)
+            .unwrap_or_else(|why| panic!("{name}: {line:?}: {why}"));
+        for output in outputs {
+            writeln!(played, "> {output}").expect("a string takes everything");
+        }
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &played).expect("the scenario can be written");
+    } else {
+        assert!(
+            played == recorded,
+            "{name} went differently:\n{}",
+            difference(&recorded, &played)
+        );
+    }
+}
+
+/// The lines that differ, with the last one that does not.
+fn difference(recorded: &str, played: &str) -> String {
+    let (mut old, mut new) = (recorded.lines().peekable(), played.lines().peekable());
+    let mut last = "";
+    while let (Some(a), Some(b)) = (old.peek(), new.peek())
+        && a == b
+    {
+        last = a;
+        old.next();
+        new.next();
+    }
+    let mut text = format!(
+        "  {last}
+"
+    );
+    for (mark, line) in old
+        .map(|line| ('-', line))
+        .take(12)
+        .chain(new.map(|line| ('+', line)).take(12))
+    {
+        writeln!(text, "{mark} {line}").expect("a string takes everything");
+    }
+    text
+}

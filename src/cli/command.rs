@@ -1,0 +1,43 @@
+//! The subcommands and their flags, as clap sees them.
+
+use clap::{Parser, Subcommand};
+
+use super::publish::PublishArgs;
+use super::status::StatusArgs;
+use super::subscribe::SubscribeArgs;
+use super::version::VersionArgs;
+use crate::config::ServeFlags;
+
+/// Serves NATS Streaming clients from an active/standby pair over Postgres
+#[derive(Debug, Parser)]
+#[command(
+    name = "stanby",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "A first argument that begins with a dash means serve, with the flags of nats-streaming-server."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const SPELLINGS: &str = "The flags of nats-streaming-server are understood too, with one dash or two: -cid, -ns, \
+    -ft_group, -sql_source, -m, -hbi, -mc, -SD and so on.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a server: active when it gets the lock, else standby
+    #[command(args_override_self = true, after_help = SPELLINGS)]
+    Serve(Box<ServeFlags>),
+    /// Publish a message and wait for its ack
+    Pub(PublishArgs),
+    /// Print a channel's messages as they come
+    Sub(SubscribeArgs),
+    /// Say who is active and how far everybody is
+    Status(StatusArgs),
+    /// Say which version this is
+    Version(VersionArgs),
+}

@@ -1,0 +1,72 @@
+//! From the command line to the exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use super::command::{Cli, Command};
+use super::failure::Failure;
+use super::{output, publish, serve, status, subscribe, version};
+use crate::config::arguments;
+
+/// The whole program.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match run(args) {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                output::note(&format!("stanby: {message}"));
+            }
+            failure.code()
+        }
+    }
+}
+
+fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
+    let described = Cli::command();
+    let serve = described
+        .find_subcommand("serve")
+        .expect("there is a command serve");
+    let arguments = arguments::normalise(args, serve)?;
+    let cli = match Cli::try_parse_from(arguments.args) {
+        Ok(cli) => cli,
+        Err(error) => return Ok(explain(&error)),
+    };
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the threads of the process cannot be started")?;
+    let result = runtime.block_on(dispatch(cli.command, &arguments.warnings));
+    // Not waited for: a read from a terminal does not end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(flags) => serve::run(&flags, warnings).await,
+        Command::Pub(args) => publish::run(&args).await,
+        Command::Sub(args) => subscribe::run(&args).await,
+        Command::Status(args) => status::run(&args).await,
+        Command::Version(args) => version::run(&args),
+    }
+}
+
+/// Help and version are no errors, and go to standard output.
+fn explain(error: &clap::Error) -> ExitCode {
+    // Fails only when the reader has gone.
+    error.print().ok();
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    }
+}

@@ -1,0 +1,62 @@
+//! `stanby serve`
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::failure::Failure;
+use super::logging;
+use super::signals::{Signals, Stop};
+use crate::config::{Config, ServeFlags};
+use crate::node;
+
+/// `warnings` are about flags that had no effect.
+pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Failure> {
+    let config = Config::from_flags(flags)?;
+    logging::start(config.log);
+    for warning in warnings.iter().chain(config.database_url.warnings()) {
+        warn!("{warning}");
+    }
+    match serve(config).await {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            // Through the log rather than as a plain line: collectors parse what a server writes.
+            error!("Failed to start: {error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    // Unhandled, these two would end the process; scripts made for NATS Streaming send them.
+    let listen = |kind| signal(kind).context("signals cannot be listened to");
+    let mut reload = listen(SignalKind::hangup())?;
+    let mut reopen = listen(SignalKind::user_defined1())?;
+
+    let shutdown = CancellationToken::new();
+    let mut node = Box::pin(node::run(config, shutdown.clone()));
+    let mut asked: Option<Stop> = None;
+    loop {
+        tokio::select! {
+            result = &mut node => {
+                result?;
+                return Ok(asked.map_or(ExitCode::SUCCESS, Stop::code));
+            }
+            stop = signals.stop() => {
+                if asked.is_some() {
+                    warn!("asked to stop a second time: not waiting for the end of what is under way");
+                    return Ok(ExitCode::FAILURE);
+                }
+                info!(signal = ?stop, "stopping");
+                asked = Some(stop);
+                shutdown.cancel();
+            }
+            _ = reload.recv() => warn!("SIGHUP is ignored: flags are read at the start only"),
+            _ = reopen.recv() => warn!("SIGUSR1 is ignored: the log goes to standard error"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `stanby status`: reads the tables, so that it answers with or without a server.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::failure::Failure;
+use super::output;
+use crate::config::DatabaseFlags;
+use crate::store::status::{Channel, Client, Durable, ROWS_MAX, Report};
+use crate::store::{Error, Store};
+
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    database: DatabaseFlags,
+}
+
+pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let (url, schema) = (args.database.url()?, args.database.schema()?);
+    let store = Store::open(&url, &schema, "stanby/status", STATEMENT_TIMEOUT);
+    let report = store.report().await;
+    store.close().await;
+    let report = report.map_err(|error| match error {
+        Error::Unavailable(_) => Failure::Unreachable(error.into()),
+        Error::Refused(_) | Error::Corrupt { .. } | Error::Failed(_) => {
+            Failure::Failed(error.into())
+        }
+    })?;
+    if args.json {
+        output::json(&report)?;
+    } else {
+        output::line(&text(&report))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(report: &Report) -> String {
+    let mut parts = vec![summary(report)];
+    if !report.channels.is_empty() {
+        parts.push(channels(&report.channels));
+    }
+    if !report.durables.is_empty() {
+        parts.push(durables(&report.durables));
+    }
+    if !report.clients.is_empty() {
+        parts.push(clients(&report.clients));
+    }
+    parts.join("\n\n")
+}
+
+fn summary(report: &Report) -> String {
+    let counts = &report.counts;
+    let mut lines = vec![
+        format!(
+            "cluster   {} (schema {})",
+            shown(&report.cluster_id),
+            shown(&report.schema)
+        ),
+        format!("active    {}", active(report)),
+    ];
+    if report.standbys.is_empty() {
+        lines.push("standby   none: if the active ends, nobody takes over".to_owned());
+    }
+    for standby in &report.standbys {
+        let since = standby.connected_since.as_deref().unwrap_or("-");
+        lines.push(format!("standby   {} since {since}", shown(&standby.name)));
+    }
+    lines.push(format!(
+        "amounts   {} messages ({} bytes) in {} channels; {} clients, {} subscriptions, {} durables",
+        counts.messages, counts.bytes, counts.channels, counts.clients, counts.subscriptions, counts.durables
+    ));
+    lines.join("\n")
+}
+
+fn active(report: &Report) -> String {
+    let Some(active) = &report.active else {
+        return "none yet".to_owned();
+    };
+    let host = active
+        .host
+        .as_deref()
+        .map(|host| format!(" on {}", shown(host)))
+        .unwrap_or_default();
+    let pid = active
+        .pid
+        .map(|pid| format!(", pid {pid}"))
+        .unwrap_or_default();
+    let since = active.since.as_deref().unwrap_or("-");
+    let who = format!(
+        "{}{host}{pid}, epoch {}, since {since}",
+        shown(&active.holder),
+        active.epoch
+    );
+    if active.holds_lock {
+        who
+    } else {
+        format!("none right now; the last was {who}")
+    }
+}
+
+fn channels(channels: &[Channel]) -> String {
+    let columns = [
+        "CHANNEL",
+        "STATUS",
+        "FIRST",
+        "LAST",
+        "MESSAGES",
+        "BYTES",
+        "SUBSCRIPTIONS",
+        "BEHIND",
+        "LAST PUBLISHED",
+    ];
+    let rows = channels.iter().map(|channel| {
+        [
+            shown(&channel.name),
+            shown(&channel.status),
+            channel.first_sequence.to_string(),
+            channel.last_sequence.to_string(),
+            channel.messages.to_string(),
+            channel.bytes.to_string(),
+            channel.subscriptions.to_string(),
+            channel.furthest_behind.to_string(),
+            or_dash(channel.last_published_at.as_deref()),
+        ]
+    });
+    table(columns, rows, 2..=7)
+}
+
+fn durables(durables: &[Durable]) -> String {
+    let columns = [
+        "DURABLE", "CHANNEL", "QUEUE", "CLIENTS", "STATUS", "SENT", "ACKED", "UNACKED", "LAG",
+        "WHY",
+    ];
+    let rows = durables.iter().map(|durable| {
+        [
+            shown(&durable.durable_name),
+            shown(&durable.channel),
+            or_dash(durable.queue_group.as_deref()),
+            or_dash(durable.clients.as_deref()),
+            shown(&durable.status),
+            durable.last_sent.to_string(),
+            durable.acked_floor.to_string(),
+            durable.unacked.to_string(),
+            durable.lag.to_string(),
+            shown(&durable.why),
+        ]
+    });
+    table(columns, rows, 5..=8)
+}
+
+fn clients(clients: &[Client]) -> String {
+    let columns = [
+        "CLIENT",
+        "STATUS",
+        "CONNECTED",
+        "LAST HEARTBEAT",
+        "MISSED",
+        "SUBSCRIPTIONS",
+    ];
+    let rows = clients.iter().map(|client| {
+        [
+            shown(&client.client_id),
+            shown(&client.status),
+            or_dash(client.connected_at.as_deref()),
+            or_dash(client.last_heartbeat_at.as_deref()),
+            client.missed_heartbeats.to_string(),
+            client.subscriptions.to_string(),
+        ]
+    });
+    table(columns, rows, 4..=5)
+}
+
+/// `numbers` are the columns that stand to the right.
+fn table<const N: usize>(
+    columns: [&str; N],
+    rows: impl ExactSizeIterator<Item = [String; N]>,
+    numbers: std::ops::RangeInclusive<usize>,
+) -> String {
+    let cut = i64::try_from(rows.len()).is_ok_and(|count| count >= ROWS_MAX);
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(columns)
+        .add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    let more = if cut {
+        format!("\n(only the first {ROWS_MAX} are shown)")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", lines.join("\n"))
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.map_or_else(|| "-".to_owned(), shown)
+}
+
+/// Names were chosen by clients.
+fn shown(text: &str) -> String {
+    output::text_from_outside(text.as_bytes())
+}

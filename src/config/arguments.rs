@@ -1,0 +1,467 @@
+//! Turns the command line of `nats-streaming-server` into ours, so that existing unit files and manifests work.
+//!
+//! Go's `flag` rules hold for `serve`: one dash or two, `-x value` or `-x=value`, booleans only `-x` or `-x=false`,
+//! the last one wins. Which flags there are and which of them are booleans is read from the clap command, so
+//! only spellings that do not follow from ours are listed here. Values are clap's business.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use super::error::Error;
+use super::spellings::{ALIASES, IGNORED, REFUSED};
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// With the program's name first.
+    pub args: Vec<OsString>,
+    /// One sentence for each flag that was understood and has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// First arguments that speak to the program and not to `serve`.
+const ABOUT: &[&str] = &["-h", "-help", "--help", "-v", "-version", "-V", "--version"];
+
+enum Meaning<'a> {
+    /// One of our flags, by its long name.
+    Flag(&'a clap::Arg),
+    DebugAndTrace,
+    Help,
+    Store,
+    SqlDriver,
+    Ignored {
+        takes_value: bool,
+    },
+    Refused(&'static str),
+    Unknown,
+}
+
+/// Prepares a command line for clap. `serve` is clap's command of that name; other commands pass unchanged.
+pub fn normalise(
+    args: impl IntoIterator<Item = OsString>,
+    serve: &clap::Command,
+) -> Result<Arguments, Error> {
+    let mut args = args.into_iter();
+    let program = args.next().unwrap_or_else(|| "stanby".into());
+    let mut rest = args.peekable();
+    let first = rest
+        .peek()
+        .and_then(|first| first.to_str())
+        .unwrap_or_default();
+
+    let stands_in = Path::new(&program).file_stem() == Some(OsStr::new("nats-streaming-server"));
+    if matches!(first, "-v" | "-version" | "--version") {
+        return Ok(plain(program, ["--version".into()]));
+    }
+    let about = ABOUT.contains(&first) && !stands_in;
+    if first == "serve" {
+        rest.next();
+    } else if about && first == "-help" {
+        return Ok(plain(program, ["--help".into()]));
+    } else if about || !(stands_in || first.starts_with('-')) {
+        return Ok(plain(program, rest));
+    }
+
+    let mut normal = Normaliser {
+        serve,
+        args: vec![program, "serve".into()],
+        warnings: Vec::new(),
+    };
+    normal.walk(rest)?;
+    Ok(Arguments {
+        args: normal.args,
+        warnings: normal.warnings,
+    })
+}
+
+fn plain(program: OsString, rest: impl IntoIterator<Item = OsString>) -> Arguments {
+    Arguments {
+        args: std::iter::once(program).chain(rest).collect(),
+        warnings: Vec::new(),
+    }
+}
+
+struct Normaliser<'a> {
+    serve: &'a clap::Command,
+    args: Vec<OsString>,
+    warnings: Vec<String>,
+}
+
+impl Normaliser<'_> {
+    fn walk(&mut self, mut rest: impl Iterator<Item = OsString>) -> Result<(), Error> {
+        while let Some(arg) = rest.next() {
+            let body = arg.to_str().and_then(flag_body).map(str::to_owned);
+            let Some(body) = body else {
+                // As in Go, flags end here; clap says that nothing else is expected.
+                self.args.push(arg);
+                self.args.extend(rest);
+                return Ok(());
+            };
+            let (name, value) = match body.split_once('=') {
+                Some((name, value)) => (name, Some(OsString::from(value))),
+                None => (body.as_str(), None),
+            };
+            self.flag(name, value, &mut rest)?;
+        }
+        Ok(())
+    }
+
+    fn flag(
+        &mut self,
+        name: &str,
+        value: Option<OsString>,
+        rest: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), Error> {
+        match meaning(name, self.serve) {
+            Meaning::Flag(flag) => self.push(name, flag, value.or_else(|| next_for(flag, rest)))?,
+            Meaning::DebugAndTrace => {
+                let on = boolean(name, value)?;
+                self.args.push(format!("--debug={on}").into());
+                self.args.push(format!("--trace={on}").into());
+            }
+            Meaning::Help => self.args.push("--help".into()),
+            Meaning::Store => store(&needed(name, value, rest)?)?,
+            Meaning::SqlDriver => sql_driver(&needed(name, value, rest)?)?,
+            Meaning::Ignored { takes_value } => {
+                if takes_value && value.is_none() {
+                    rest.next();
+                }
+                self.warnings
+                    .push(format!("-{name} has no effect in stanby; remove it"));
+            }
+            Meaning::Refused(why) => {
+                return Err(Error::new(format!("-{name} is not supported: {why}")));
+            }
+            Meaning::Unknown => {
+                let long = name.replace('_', "-");
+                self.args.push(joined(&long, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: &str, flag: &clap::Arg, value: Option<OsString>) -> Result<(), Error> {
+        let long = flag.get_long().unwrap_or(name);
+        if is_switch(flag) {
+            let on = boolean(name, value)?;
+            self.args.push(format!("--{long}={on}").into());
+        } else {
+            self.args.push(joined(long, value));
+        }
+        Ok(())
+    }
+}
+
+/// The flag without its dashes, if it is one.
+fn flag_body(arg: &str) -> Option<&str> {
+    let body = arg.strip_prefix('-')?;
+    let body = body.strip_prefix('-').unwrap_or(body);
+    (!body.is_empty() && !body.starts_with(['-', '='])).then_some(body)
+}
+
+fn meaning<'a>(name: &str, serve: &'a clap::Command) -> Meaning<'a> {
+    let alias = ALIASES
+        .iter()
+        .find(|(theirs, _)| *theirs == name)
+        .map(|(_, ours)| *ours);
+    let long = alias.map_or_else(|| name.replace('_', "-"), str::to_owned);
+    if let Some(flag) = serve
+        .get_arguments()
+        .find(|flag| flag.get_long() == Some(&long))
+    {
+        return Meaning::Flag(flag);
+    }
+    match name {
+        "h" | "help" => return Meaning::Help,
+        "SDV" => return Meaning::DebugAndTrace,
+        "st" | "store" => return Meaning::Store,
+        "sql_driver" => return Meaning::SqlDriver,
+        _ => {}
+    }
+    if let Some((_, takes_value)) = IGNORED.iter().find(|(theirs, _)| *theirs == name) {
+        return Meaning::Ignored {
+            takes_value: *takes_value,
+        };
+    }
+    match REFUSED.iter().find(|(theirs, _)| theirs.contains(&name)) {
+        Some((_, why)) => Meaning::Refused(why),
+        None => Meaning::Unknown,
+    }
+}
+
+/// A flag that may stand without a value never takes the next argument.
+fn is_switch(flag: &clap::Arg) -> bool {
+    !flag.get_action().takes_values()
+        || flag
+            .get_num_args()
+            .is_some_and(|range| range.min_values() == 0)
+}
+
+fn next_for(flag: &clap::Arg, rest: &mut impl Iterator<Item = OsString>) -> Option<OsString> {
+    if is_switch(flag) { None } else { rest.next() }
+}
+
+/// Joined, so that a value that begins with a dash stays a value.
+fn joined(long: &str, value: Option<OsString>) -> OsString {
+    let mut arg = OsString::from(format!("--{long}"));
+    if let Some(value) = value {
+        arg.push("=");
+        arg.push(value);
+    }
+    arg
+}
+
+fn needed(
+    name: &str,
+    value: Option<OsString>,
+    rest: &mut impl Iterator<Item = OsString>,
+) -> Result<String, Error> {
+    let value = value.or_else(|| rest.next());
+    let value = value.ok_or_else(|| Error::new(format!("-{name} needs a value after it")))?;
+    Ok(value.to_string_lossy().into_owned())
+}
+
+fn boolean(name: &str, value: Option<OsString>) -> Result<bool, Error> {
+    let Some(value) = value else { return Ok(true) };
+    match value.to_str() {
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        _ => Err(Error::new(format!(
+            "-{name} is on or off; write -{name} or -{name}=false"
+        ))),
+    }
+}
+
+fn store(store: &str) -> Result<(), Error> {
+    match store.to_ascii_uppercase().as_str() {
+        "SQL" => Ok(()),
+        kind @ ("MEMORY" | "FILE") => Err(Error::new(format!(
+            "stanby has no {kind} store: it keeps everything in Postgres; use -store SQL with -sql_source"
+        ))),
+        _ => Err(Error::new(format!(
+            "unknown store type: {store}; use -store SQL with -sql_source"
+        ))),
+    }
+}
+
+fn sql_driver(driver: &str) -> Result<(), Error> {
+    match driver {
+        "postgres" => Ok(()),
+        "mysql" => Err(Error::new(
+            "stanby keeps everything in Postgres and does not speak to MySQL; use -sql_driver postgres with a \
+             -sql_source of Postgres",
+        )),
+        other => Err(Error::new(format!(
+            "unknown sql driver {other:?}; use -sql_driver postgres"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args;
+
+    use super::*;
+    use crate::config::ServeFlags;
+
+    fn normalised(line: &str) -> Result<Arguments, Error> {
+        let serve = ServeFlags::augment_args(clap::Command::new("serve"));
+        normalise(
+            line.split(' ')
+                .filter(|word| !word.is_empty())
+                .map(OsString::from),
+            &serve,
+        )
+    }
+
+    fn shown(line: &str) -> String {
+        let args = normalised(line).unwrap().args;
+        args.iter()
+            .map(|arg| arg.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn spellings_of_nats_streaming_become_ours() {
+        let cases = [
+            ("-cid x", "--cluster-id=x"),
+            ("--cid=x", "--cluster-id=x"),
+            ("-cluster_id x", "--cluster-id=x"),
+            ("--cluster-id x", "--cluster-id=x"),
+            ("-ns nats://h:1", "--nats-server=nats://h:1"),
+            ("-nats_server=nats://h:1", "--nats-server=nats://h:1"),
+            ("-ft_group g", "--ft-group=g"),
+            (
+                "-sql_source postgres://h/d?a=b",
+                "--database-url=postgres://h/d?a=b",
+            ),
+            ("-sql_driver postgres", ""),
+            ("-store=SQL", ""),
+            ("-st sql", ""),
+            ("--store SQL -cid x", "--cluster-id=x"),
+            ("-m 8222", "--http-port=8222"),
+            ("-http_port 8222", "--http-port=8222"),
+            (
+                "-hbi 1s -hbt 2s -hbf 3",
+                "--hb-interval=1s --hb-timeout=2s --hb-fail-count=3",
+            ),
+            ("-hb_interval 1s", "--hb-interval=1s"),
+            (
+                "-hb_timeout 1s -hb_fail_count 2",
+                "--hb-timeout=1s --hb-fail-count=2",
+            ),
+            (
+                "-mc 1 -msu 2 -mm -1",
+                "--max-channels=1 --max-subs=2 --max-msgs=-1",
+            ),
+            (
+                "-mb 1KB -ma 1h -mi 2h",
+                "--max-bytes=1KB --max-age=1h --max-inactivity=2h",
+            ),
+            (
+                "-max_channels 1 -max_subs 2",
+                "--max-channels=1 --max-subs=2",
+            ),
+            ("-max_msgs 1 -max_bytes 2", "--max-msgs=1 --max-bytes=2"),
+            (
+                "-max_age 1h -max_inactivity 2h",
+                "--max-age=1h --max-inactivity=2h",
+            ),
+            ("-SD", "--debug=true"),
+            ("-stan_debug -cid x", "--debug=true --cluster-id=x"),
+            ("-SV=false", "--trace=false"),
+            ("-SDV", "--debug=true --trace=true"),
+            ("-SDV=F", "--debug=false --trace=false"),
+            ("--debug", "--debug=true"),
+            ("-user u -pass p", "--nats-user=u --nats-password=p"),
+            ("-auth t", "--nats-token=t"),
+            ("-cid", "--cluster-id"),
+            ("-cid=", "--cluster-id="),
+            ("-SD false", "--debug=true false"),
+            ("-max_mgs 5", "--max-mgs 5"),
+            ("-- -cid x", "-- -cid x"),
+            ("---cid x", "---cid x"),
+        ];
+        for (theirs, ours) in cases {
+            let expected = format!("stanby serve {ours}");
+            assert_eq!(
+                shown(&format!("stanby {theirs}")),
+                expected.trim_end(),
+                "{theirs}"
+            );
+            assert_eq!(
+                shown(&format!("stanby serve {theirs}")),
+                expected.trim_end(),
+                "{theirs}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_reference_means_serve() {
+        assert_eq!(
+            shown("/usr/bin/nats-streaming-server"),
+            "/usr/bin/nats-streaming-server serve"
+        );
+        assert_eq!(
+            shown("nats-streaming-server -cid x"),
+            "nats-streaming-server serve --cluster-id=x"
+        );
+        assert_eq!(
+            shown("nats-streaming-server -v"),
+            "nats-streaming-server --version"
+        );
+        assert_eq!(
+            shown("nats-streaming-server -h"),
+            "nats-streaming-server serve --help"
+        );
+    }
+
+    #[test]
+    fn other_commands_pass_unchanged() {
+        let lines = [
+            "stanby",
+            "stanby --help",
+            "stanby -V",
+            "stanby pub foo -cid x",
+            "stanby sub -- -x",
+        ];
+        for line in lines {
+            assert_eq!(shown(line), line);
+        }
+        assert_eq!(shown("stanby -help"), "stanby --help");
+        assert_eq!(shown("stanby -version"), "stanby --version");
+    }
+
+    #[test]
+    fn flags_without_effect_are_named_once_each_and_take_their_value_along() {
+        let arguments =
+            normalised("stanby -file_crc -sql_max_open_conns 5 -io_batch_size=3 -cid x").unwrap();
+
+        assert_eq!(arguments.args, ["stanby", "serve", "--cluster-id=x"]);
+        assert_eq!(
+            arguments.warnings,
+            [
+                "-file_crc has no effect in stanby; remove it",
+                "-sql_max_open_conns has no effect in stanby; remove it",
+                "-io_batch_size has no effect in stanby; remove it",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused_with_what_to_do() {
+        let cases = [
+            (
+                "-store MEMORY",
+                "stanby has no MEMORY store: it keeps everything in Postgres; use -store SQL with -sql_source",
+            ),
+            (
+                "-st=file",
+                "stanby has no FILE store: it keeps everything in Postgres; use -store SQL with -sql_source",
+            ),
+            (
+                "-store oracle",
+                "unknown store type: oracle; use -store SQL with -sql_source",
+            ),
+            ("-store", "-store needs a value after it"),
+            ("-SD=maybe", "-SD is on or off; write -SD or -SD=false"),
+        ];
+        for (flag, text) in cases {
+            assert_eq!(
+                normalised(&format!("stanby {flag}"))
+                    .unwrap_err()
+                    .to_string(),
+                text
+            );
+        }
+        let starts = [
+            (
+                "-sql_driver mysql",
+                "stanby keeps everything in Postgres and does not speak to MySQL",
+            ),
+            (
+                "-p 4222",
+                "-p is not supported: stanby has no nats-server inside",
+            ),
+            (
+                "-clustered",
+                "-clustered is not supported: stanby has no clustering of its own",
+            ),
+            (
+                "-sc f.conf",
+                "-sc is not supported: stanby reads no configuration file",
+            ),
+            (
+                "-dir d",
+                "-dir is not supported: stanby keeps everything in Postgres",
+            ),
+        ];
+        for (flag, start) in starts {
+            let text = normalised(&format!("stanby {flag}"))
+                .unwrap_err()
+                .to_string();
+            assert!(text.starts_with(start), "{text}");
+        }
+    }
+}

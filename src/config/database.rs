@@ -1,0 +1,340 @@
+//! Where the database is and how to log in: a `postgres://` URL or a libpq `key=value` string, parsed once and
+//! handed to both drivers, so that the leader session and the read pool cannot end up in different places.
+//! It opens no connection; `trouble` says what a connection's error means for the caller.
+
+mod text;
+mod tls;
+mod trouble;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use trouble::{Trouble, TroubleKind};
+
+/// Never shows the password, neither with `{}` nor with `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    host: Host,
+    port: u16,
+    user: String,
+    password: Option<String>,
+    database: String,
+    ssl: SslMode,
+    /// `None` is the built-in list of public authorities.
+    root_certificates: Option<PathBuf>,
+    client_identity: Option<ClientIdentity>,
+    connect_timeout: Duration,
+    warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Tcp(String),
+    /// Directory of the Unix socket.
+    Unix(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ClientIdentity {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// As libpq's `sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SslMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+/// The text never contains the password.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("database URL: {0}")]
+pub struct InvalidDatabaseUrl(String);
+
+const DEFAULT_PORT: u16 = 5432;
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl DatabaseUrl {
+    /// Whatever the text leaves open comes from `PGUSER`, `PGPASSWORD` and `PGDATABASE`, then from libpq's
+    /// defaults.
+    pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
+        Self::parse_with(text, |name| {
+            std::env::var(name).ok().filter(|value| !value.is_empty())
+        })
+    }
+
+    fn parse_with(
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, InvalidDatabaseUrl> {
+        text::parse(text, environment).map_err(InvalidDatabaseUrl)
+    }
+
+    /// What was accepted but has no effect, or is less safe than it looks; for the log at start.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// `host:port` or the path of the socket, for error texts.
+    pub fn address(&self) -> String {
+        match &self.host {
+            Host::Tcp(host) if host.contains(':') => format!("[{host}]:{}", self.port),
+            Host::Tcp(host) => format!("{host}:{}", self.port),
+            Host::Unix(directory) => format!("{directory}/.s.PGSQL.{}", self.port),
+        }
+    }
+
+    /// The same server and login, another database.
+    #[must_use]
+    pub fn with_database(&self, name: &str) -> Self {
+        Self {
+            database: name.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// For tokio-postgres. Reads the certificate files.
+    pub fn for_session(
+        &self,
+    ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), InvalidDatabaseUrl> {
+        use tokio_postgres::config::SslMode as Mode;
+
+        let mut config = tokio_postgres::Config::new();
+        match &self.host {
+            Host::Tcp(host) => config.host(host),
+            Host::Unix(directory) => config.host_path(directory),
+        };
+        config
+            .port(self.port)
+            .user(&self.user)
+            .dbname(&self.database)
+            .connect_timeout(self.connect_timeout)
+            .ssl_mode(match self.effective_ssl() {
+                SslMode::Disable => Mode::Disable,
+                SslMode::Prefer => Mode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => Mode::Require,
+            });
+        if let Some(password) = &self.password {
+            config.password(password);
+        }
+        let tls = tls::client_config(
+            self.effective_ssl(),
+            self.root_certificates.as_deref(),
+            self.client_identity.as_ref(),
+        )
+        .map_err(InvalidDatabaseUrl)?;
+        Ok((config, MakeRustlsConnect::new(tls)))
+    }
+
+    /// For sqlx.
+    pub fn for_pool(&self) -> PgConnectOptions {
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .port(self.port)
+            .username(&self.user)
+            .password(self.password.as_deref().unwrap_or_default())
+            .database(&self.database)
+            .ssl_mode(match self.effective_ssl() {
+                SslMode::Disable => PgSslMode::Disable,
+                SslMode::Prefer => PgSslMode::Prefer,
+                SslMode::Require => PgSslMode::Require,
+                SslMode::VerifyCa => PgSslMode::VerifyCa,
+                SslMode::VerifyFull => PgSslMode::VerifyFull,
+            });
+        options = match &self.host {
+            Host::Tcp(host) => options.host(host),
+            Host::Unix(directory) => options.socket(directory),
+        };
+        if let Some(path) = &self.root_certificates {
+            options = options.ssl_root_cert(path);
+        }
+        if let Some(identity) = &self.client_identity {
+            options = options
+                .ssl_client_cert(&identity.certificate)
+                .ssl_client_key(&identity.key);
+        }
+        options
+    }
+
+    // Postgres does not speak TLS on a Unix socket.
+    fn effective_ssl(&self) -> SslMode {
+        match self.host {
+            Host::Tcp(_) => self.ssl,
+            Host::Unix(_) => SslMode::Disable,
+        }
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = InvalidDatabaseUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = if self.password.is_some() { ":***" } else { "" };
+        write!(f, "postgres://{}{secret}@", self.user)?;
+        match &self.host {
+            Host::Tcp(_) => write!(f, "{}/{}", self.address(), self.database),
+            Host::Unix(directory) => {
+                write!(f, "/{}?host={directory}&port={}", self.database, self.port)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
+        DatabaseUrl::parse_with(text, |name| {
+            (name == "PGUSER").then(|| "os-user".to_owned())
+        })
+    }
+
+    #[test]
+    fn a_url_and_a_keyword_string_mean_the_same() {
+        let url =
+            parse("postgres://al%40ice:p%3Aw%20d@db.example:6543/app?sslmode=verify-full").unwrap();
+        let keywords = parse(
+            r"user=al@ice password='p:w d' host = db.example port=6543 dbname='app' sslmode=verify-full",
+        )
+        .unwrap();
+
+        assert_eq!(url, keywords);
+        assert_eq!(url.password.as_deref(), Some("p:w d"));
+        assert_eq!(url.ssl, SslMode::VerifyFull);
+        assert_eq!(url.address(), "db.example:6543");
+    }
+
+    #[test]
+    fn a_unix_socket_directory_can_be_named_in_three_ways() {
+        for text in [
+            "postgres:///app?host=/run/pg&port=5433",
+            "postgresql://%2Frun%2Fpg:5433/app",
+            "host=/run/pg port=5433 dbname=app",
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.address(), "/run/pg/.s.PGSQL.5433", "{text}");
+            assert_eq!(url.database(), "app", "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_comes_from_the_environment_and_then_from_defaults() {
+        let url = parse("postgres://localhost").unwrap();
+        assert_eq!(url.to_string(), "postgres://os-user@localhost:5432/os-user");
+
+        let url = DatabaseUrl::parse_with("host=h user=u", |name| Some(format!("from {name}")));
+        let url = url.unwrap();
+        assert_eq!((url.user(), url.database()), ("u", "from PGDATABASE"));
+        assert_eq!(url.password.as_deref(), Some("from PGPASSWORD"));
+    }
+
+    #[test]
+    fn the_password_is_never_shown() {
+        for text in [
+            "postgres://u:geheim@h/d",
+            "host=h user=u password=geheim dbname=d",
+        ] {
+            let url = parse(text).unwrap();
+            assert!(!format!("{url} {url:?} {:?}", url.warnings()).contains("geheim"));
+            assert_eq!(url.to_string(), "postgres://u:***@h:5432/d");
+        }
+        for text in [
+            "postgres://u:geheim@h:port/d",
+            "postgres://u:geheim@h/d?ssl mode=no&x=1",
+            "host=h password=geheim sslmode=maybe",
+            "host=h password='geheim",
+            "host=h password geheim",
+            "u:geheim@h/d",
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(!error.contains("geheim"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_remedy() {
+        for (text, part) in [
+            ("", "is empty"),
+            ("mysql://h/d", "postgres://"),
+            ("postgres://a,b/d", "one host"),
+            ("host=a,b dbname=d", "one host"),
+            ("postgres://h:0/d", "port"),
+            ("postgres://h:70000/d", "port"),
+            ("host=h sslmode=maybe", "verify-full"),
+            ("host=h hots=x", "hots"),
+            ("host=h service=x", "service"),
+            ("host=h sslcert=/c", "sslkey"),
+            ("host=h connect_timeout=soon", "connect_timeout"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn timeouts_of_the_go_driver_are_ignored_with_a_warning() {
+        let url = parse("host=localhost readTimeout=5s writeTimeout=5s sslmode=disable").unwrap();
+        assert_eq!(url.warnings().len(), 2, "{:?}", url.warnings());
+        assert!(url.warnings()[0].contains("readTimeout"));
+    }
+
+    #[test]
+    fn an_unverified_connection_to_another_machine_is_warned_about() {
+        for (text, warned) in [
+            ("postgres://db.example/d", true),
+            ("postgres://db.example/d?sslmode=disable", true),
+            ("postgres://db.example/d?sslmode=require", true),
+            ("postgres://db.example/d?sslmode=verify-full", false),
+            ("postgres://127.0.0.1/d", false),
+            ("postgres://[::1]/d", false),
+            ("postgres://localhost/d", false),
+            ("postgres:///d?host=/run", false),
+        ] {
+            assert_eq!(
+                !parse(text).unwrap().warnings().is_empty(),
+                warned,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_root_certificate_that_cannot_be_read_is_named() {
+        let url = parse("host=h sslmode=verify-full sslrootcert=/no/such/file.pem").unwrap();
+        let error = url.for_session().err().unwrap().to_string();
+        assert!(error.contains("/no/such/file.pem"), "{error}");
+    }
+}

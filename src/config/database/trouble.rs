@@ -1,0 +1,144 @@
+//! What an error of a database connection means for the caller, and a sentence with the remedy. One place for
+//! both drivers, because the sentences name what the database URL says.
+
+use std::io;
+
+use super::DatabaseUrl;
+
+/// An error of the database, told for the person who runs the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    /// A whole sentence; holds no secret.
+    pub text: String,
+}
+
+/// What the caller would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// The database cannot be reached or used right now: try again.
+    Unavailable,
+    /// Trying again does not help until somebody changes something.
+    Refused,
+    /// The statement was wrong for the data that is there.
+    Failed,
+}
+
+use TroubleKind::{Failed, Refused, Unavailable};
+
+impl Trouble {
+    pub fn of_session(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Self {
+        if let Some(error) = error.as_db_error() {
+            return Self::of_server(url, error.code().code(), error.message());
+        }
+        Self::of_cause(url, error)
+    }
+
+    pub fn of_pool(url: &DatabaseUrl, error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(error) => {
+                let code = error.code();
+                Self::of_server(url, code.as_deref().unwrap_or_default(), error.message())
+            }
+            sqlx::Error::PoolTimedOut => Self {
+                kind: Unavailable,
+                text: format!(
+                    "no connection to Postgres at {} became free in time",
+                    url.address()
+                ),
+            },
+            error => Self::of_cause(url, error),
+        }
+    }
+
+    /// A call that was given up.
+    pub fn of_timeout(url: &DatabaseUrl, what: &str) -> Self {
+        Self {
+            kind: Unavailable,
+            text: format!(
+                "Postgres at {} did not answer in time ({what})",
+                url.address()
+            ),
+        }
+    }
+
+    fn of_server(url: &DatabaseUrl, code: &str, message: &str) -> Self {
+        let (user, database, place) = (url.user(), url.database(), url.address());
+        let (kind, remedy) = match code {
+            "28P01" | "28000" => (
+                Refused,
+                format!("check user and password of {user} in the database URL"),
+            ),
+            "3D000" => (
+                Refused,
+                format!("create it (CREATE DATABASE \"{database}\") or correct the database URL"),
+            ),
+            "42501" => (
+                Refused,
+                format!("grant {user} the right, or name the owner in the database URL"),
+            ),
+            "25006" => (
+                Refused,
+                "it is a replica or set read-only; the database URL must lead to the primary"
+                    .to_owned(),
+            ),
+            "53100" => (Unavailable, "free space on the database's disk".to_owned()),
+            "53300" => (
+                Unavailable,
+                "raise max_connections or close connections".to_owned(),
+            ),
+            "57P05" => (
+                Unavailable,
+                "this server was silent for longer than its lease; if it happens again, the \
+                 machine is overloaded or --lease is too short"
+                    .to_owned(),
+            ),
+            "57014" => (
+                Unavailable,
+                "the database is overloaded or something blocks it".to_owned(),
+            ),
+            "55P03" => (
+                Unavailable,
+                "another session holds a lock for too long".to_owned(),
+            ),
+            "57P01" | "57P02" | "57P03" => (Unavailable, "this server tries again".to_owned()),
+            _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => {
+                (Unavailable, "this server tries again".to_owned())
+            }
+            _ => (Failed, format!("SQLSTATE {code}")),
+        };
+        Self {
+            kind,
+            text: format!("Postgres at {place}: {message}; {remedy}"),
+        }
+    }
+
+    fn of_cause(url: &DatabaseUrl, error: &(dyn std::error::Error + 'static)) -> Self {
+        let place = url.address();
+        let mut cause = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        let broken = cause.downcast_ref::<io::Error>();
+        if broken
+            .and_then(io::Error::get_ref)
+            .is_some_and(|inner| inner.is::<rustls::Error>())
+        {
+            let remedy = "check sslmode and sslrootcert in the database URL";
+            return Self {
+                kind: Refused,
+                text: format!("TLS to {place} failed: {cause}; {remedy}"),
+            };
+        }
+        let remedy = match broken.map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+                "; check that it runs there and that the database URL is right"
+            }
+            Some(_) | None => "",
+        };
+        Self {
+            kind: Unavailable,
+            text: format!("cannot reach Postgres at {place}: {cause}{remedy}"),
+        }
+    }
+}

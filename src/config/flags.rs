@@ -1,0 +1,227 @@
+//! The flags of `serve`, each also an environment variable. Values are only parsed here; `serve.rs` judges them.
+
+use std::net::IpAddr;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::database::DatabaseUrl;
+use super::duration::GoDuration;
+use super::error::Error;
+use super::nats::NatsFlags;
+use super::secret::Secret;
+use super::size::Size;
+
+/// Longest identifier that Postgres keeps whole.
+const SCHEMA_BYTES_MAX: usize = 63;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The flags of every command that reads the tables.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Postgres")]
+pub struct DatabaseFlags {
+    /// Postgres that keeps everything: postgres://user:password@host:port/database
+    #[arg(
+        long,
+        env = "STANBY_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database_url: Option<Secret>,
+
+    /// Schema that holds the tables; one per group of servers
+    #[arg(
+        long,
+        env = "STANBY_SCHEMA",
+        value_name = "NAME",
+        default_value = "stanby"
+    )]
+    pub schema: String,
+}
+
+impl DatabaseFlags {
+    pub fn url(&self) -> Result<DatabaseUrl, Error> {
+        let given = self.database_url.as_ref().filter(|url| !url.is_empty());
+        let given = given.ok_or_else(|| {
+            Error::new(
+                "the database is missing; give --database-url postgres://user:password@host:5432/database or \
+                 set STANBY_DATABASE_URL",
+            )
+        })?;
+        DatabaseUrl::parse(given.expose()).map_err(|error| Error::new(error.to_string()))
+    }
+
+    /// Lower case only: Postgres folds what stands unquoted, and two spellings of one schema would be two groups.
+    pub fn schema(&self) -> Result<String, Error> {
+        let name = &self.schema;
+        let first_fits = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let short = name.len() <= SCHEMA_BYTES_MAX;
+        if !(first_fits && name.bytes().all(fits) && short) || name.starts_with("pg_") {
+            return Err(Error::new(format!(
+                "schema {name:?} is not a plain name; use up to {SCHEMA_BYTES_MAX} of a-z, 0-9 and _, \
+                 beginning with a letter, not with pg_"
+            )));
+        }
+        Ok(name.clone())
+    }
+}
+
+/// What was not given keeps the default of `core::limits`, which is why those are options here.
+#[derive(Args, Clone, Debug)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    pub database: DatabaseFlags,
+
+    #[command(flatten)]
+    pub nats: NatsFlags,
+
+    /// Ack inboxes begin with this subject; for sites whose permissions allow only some
+    #[arg(
+        long,
+        env = "STANBY_ACK_PREFIX",
+        value_name = "SUBJECT",
+        help_heading = "NATS"
+    )]
+    pub ack_prefix: Option<String>,
+
+    /// Name of the group of servers of which one is active
+    #[arg(
+        long,
+        env = "STANBY_FT_GROUP",
+        value_name = "NAME",
+        help_heading = "Fault tolerance"
+    )]
+    pub ft_group: Option<String>,
+
+    /// Postgres ends an active that has not been heard of for so long; 500ms to 1m
+    #[arg(
+        long,
+        env = "STANBY_LEASE",
+        value_name = "DURATION",
+        default_value = "2s"
+    )]
+    #[arg(help_heading = "Fault tolerance")]
+    pub lease: GoDuration,
+
+    /// Port of the health and monitoring pages; 0 for none
+    #[arg(
+        long,
+        env = "STANBY_HTTP_PORT",
+        value_name = "PORT",
+        default_value_t = 0
+    )]
+    #[arg(help_heading = "Monitoring")]
+    pub http_port: u16,
+
+    /// Address of the health and monitoring pages
+    #[arg(
+        long,
+        env = "STANBY_HTTP_HOST",
+        value_name = "IP",
+        default_value = "0.0.0.0"
+    )]
+    #[arg(help_heading = "Monitoring")]
+    pub http_host: IpAddr,
+
+    /// How log lines look
+    #[arg(
+        long,
+        env = "STANBY_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    #[arg(help_heading = "Monitoring")]
+    pub log_format: LogFormat,
+
+    /// Log more
+    #[arg(
+        long,
+        env = "STANBY_DEBUG",
+        value_name = "BOOL",
+        help_heading = "Monitoring"
+    )]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub debug: bool,
+
+    /// Log every message
+    #[arg(
+        long,
+        env = "STANBY_TRACE",
+        value_name = "BOOL",
+        help_heading = "Monitoring"
+    )]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub trace: bool,
+
+    /// Time between two heartbeats to a client [default: 30s]
+    #[arg(
+        long,
+        env = "STANBY_HB_INTERVAL",
+        value_name = "DURATION",
+        help_heading = "Clients"
+    )]
+    pub hb_interval: Option<GoDuration>,
+
+    /// Time that a client has to answer a heartbeat [default: 10s]
+    #[arg(
+        long,
+        env = "STANBY_HB_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Clients"
+    )]
+    pub hb_timeout: Option<GoDuration>,
+
+    /// A client that misses more heartbeats than this in a row is closed [default: 10]
+    #[arg(
+        long,
+        env = "STANBY_HB_FAIL_COUNT",
+        value_name = "COUNT",
+        help_heading = "Clients"
+    )]
+    pub hb_fail_count: Option<i64>,
+
+    /// Channels [default: 100]
+    #[arg(long, env = "STANBY_MAX_CHANNELS", value_name = "COUNT")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_channels: Option<i64>,
+
+    /// Subscriptions per channel [default: 1000]
+    #[arg(long, env = "STANBY_MAX_SUBS", value_name = "COUNT")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_subs: Option<i64>,
+
+    /// Messages per channel; the oldest go first [default: 1000000]
+    #[arg(long, env = "STANBY_MAX_MSGS", value_name = "COUNT")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_msgs: Option<i64>,
+
+    /// Bytes per channel, like 100MB; the oldest messages go first [default: 1024000000]
+    #[arg(long, env = "STANBY_MAX_BYTES", value_name = "SIZE")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_bytes: Option<Size>,
+
+    /// Age of a message [default: 0]
+    #[arg(long, env = "STANBY_MAX_AGE", value_name = "DURATION")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_age: Option<GoDuration>,
+
+    /// A channel unused for so long is deleted [default: 0]
+    #[arg(long, env = "STANBY_MAX_INACTIVITY", value_name = "DURATION")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_inactivity: Option<GoDuration>,
+}

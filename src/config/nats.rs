@@ -1,0 +1,354 @@
+//! Where NATS is and how to log in there.
+
+use clap::Args;
+use url::Url;
+
+use super::error::Error;
+use super::secret::{Secret, redact_url};
+use crate::protocol::Subjects;
+use crate::protocol::subjects::Prefixes;
+
+const DEFAULT_PORT: u16 = 4222;
+
+/// The flags of every command that speaks to NATS.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "NATS")]
+pub struct NatsFlags {
+    /// NATS servers, comma separated: nats://host:port, nats://user:password@host:port, tls://host:port
+    #[arg(
+        long,
+        env = "STANBY_NATS_SERVER",
+        hide_env_values = true,
+        value_name = "URLS"
+    )]
+    #[arg(default_value = "nats://127.0.0.1:4222")]
+    pub nats_server: Secret,
+
+    /// User for NATS; goes before one in the URL
+    #[arg(long, env = "STANBY_NATS_USER", value_name = "NAME")]
+    pub nats_user: Option<String>,
+
+    /// Password for NATS; better given in the environment
+    #[arg(
+        long,
+        env = "STANBY_NATS_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    pub nats_password: Option<Secret>,
+
+    /// Token for NATS; better given in the environment
+    #[arg(
+        long,
+        env = "STANBY_NATS_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub nats_token: Option<Secret>,
+
+    /// Credentials file (.creds) for NATS
+    #[arg(long, env = "STANBY_NATS_CREDENTIALS", value_name = "FILE")]
+    pub nats_credentials: Option<std::path::PathBuf>,
+
+    /// Name of the streaming server that clients ask for
+    #[arg(
+        long,
+        env = "STANBY_CLUSTER_ID",
+        value_name = "ID",
+        default_value = "test-cluster"
+    )]
+    pub cluster_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// `scheme://host:port`, without user info: fit for a log. Never empty.
+    pub servers: Vec<String>,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub token: Option<Secret>,
+    /// Path of a credentials file.
+    pub credentials: Option<std::path::PathBuf>,
+}
+
+impl NatsFlags {
+    pub fn nats(&self) -> Result<NatsConfig, Error> {
+        let servers = parse_servers(self.nats_server.expose())?;
+        let login = match (&self.nats_user, &self.nats_password, &self.nats_token) {
+            (None, None, None) => only_login(&servers)?,
+            (None, Some(_), _) => {
+                return Err(Error::new("--nats-password needs --nats-user beside it"));
+            }
+            (Some(_), _, Some(_)) => {
+                return Err(Error::new(
+                    "--nats-user and --nats-token exclude each other; give the one that the NATS server asks for",
+                ));
+            }
+            (user, password, token) => Login {
+                user: user.clone(),
+                password: password.clone(),
+                token: token.clone(),
+            },
+        };
+        Ok(NatsConfig {
+            servers: servers.into_iter().map(|server| server.address).collect(),
+            user: login.user,
+            password: login.password,
+            token: login.token,
+            credentials: self.nats_credentials.clone(),
+        })
+    }
+
+    /// The subjects of the cluster ID, which is judged by that.
+    pub fn subjects(&self, ack_prefix: Option<&str>) -> Result<Subjects, Error> {
+        let prefixes = Prefixes {
+            ack: ack_prefix.map(str::to_owned),
+            ..Prefixes::default()
+        };
+        Subjects::new(&self.cluster_id, &prefixes).map_err(|error| Error::new(error.to_string()))
+    }
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Login {
+    user: Option<String>,
+    password: Option<Secret>,
+    token: Option<Secret>,
+}
+
+struct Server {
+    address: String,
+    login: Login,
+}
+
+/// One set of credentials serves the whole list: NATS servers of a cluster share their users, and a second set
+/// would be used at a reconnect that nobody tried out.
+fn only_login(servers: &[Server]) -> Result<Login, Error> {
+    let mut given = servers
+        .iter()
+        .map(|server| &server.login)
+        .filter(|login| **login != Login::default());
+    let Some(first) = given.next() else {
+        return Ok(Login::default());
+    };
+    if given.any(|other| other != first) {
+        return Err(Error::new(
+            "the NATS server URLs carry different credentials; give all of them the same, or use --nats-user \
+             and --nats-password",
+        ));
+    }
+    Ok(first.clone())
+}
+
+fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
+    let parts: Vec<&str> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    match parts.as_slice() {
+        [] => Err(malformed(
+            text,
+            "it is empty; write it like nats://host:4222",
+        )),
+        [only] => {
+            let server = parse_server(only)?;
+            let bare = server.login == Login::default();
+            if bare && !(only.contains("://") && has_port(only)) {
+                return Err(malformed(
+                    only,
+                    "scheme and port are needed, as in nats://host:4222",
+                ));
+            }
+            Ok(vec![server])
+        }
+        several => several.iter().map(|part| parse_server(part)).collect(),
+    }
+}
+
+fn has_port(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| url.port().is_some())
+}
+
+/// In a list, or with user info, scheme and port may be left out as NATS clients allow.
+fn parse_server(text: &str) -> Result<Server, Error> {
+    let with_scheme = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("nats://{text}")
+    };
+    let url = Url::parse(&with_scheme).map_err(|why| malformed(text, &why.to_string()))?;
+    if !matches!(url.scheme(), "nats" | "tls") {
+        return Err(malformed(text, "the scheme must be nats or tls"));
+    }
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| malformed(text, "the host is missing"))?;
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(malformed(text, "nothing may follow the port"));
+    }
+    let port = url.port().unwrap_or(DEFAULT_PORT);
+    Ok(Server {
+        address: format!("{}://{host}:{port}", url.scheme()),
+        login: login_of(&url, text)?,
+    })
+}
+
+/// A user without a password is a token, as in every NATS client.
+fn login_of(url: &Url, text: &str) -> Result<Login, Error> {
+    let decode = |part: &str| {
+        percent_encoding::percent_decode_str(part)
+            .decode_utf8()
+            .map(std::borrow::Cow::into_owned)
+            .map_err(|_| malformed(text, "the user info is not UTF-8"))
+    };
+    let user = decode(url.username())?;
+    let password = url.password().map(decode).transpose()?;
+    Ok(match (user.is_empty(), password) {
+        (true, None) => Login::default(),
+        (false, None) => Login {
+            token: Some(user.into()),
+            ..Login::default()
+        },
+        (_, Some(password)) => Login {
+            user: Some(user),
+            password: Some(password.into()),
+            token: None,
+        },
+    })
+}
+
+fn malformed(url: &str, why: &str) -> Error {
+    Error::new(format!("malformed url: {:?}: {why}", redact_url(url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(servers: &str) -> NatsFlags {
+        NatsFlags {
+            nats_server: servers.into(),
+            nats_user: None,
+            nats_password: None,
+            nats_token: None,
+            nats_credentials: None,
+            cluster_id: "test-cluster".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_single_url_needs_scheme_and_port() {
+        for bad in [
+            "nats://127.0.0.1",
+            "127.0.0.1:5223",
+            "127.0.0.1",
+            "localhost:4222",
+            " ",
+            "",
+        ] {
+            let error = flags(bad).nats().unwrap_err().to_string();
+            assert!(error.starts_with("malformed url: "), "{bad:?}: {error}");
+        }
+        assert_eq!(flags("nats://h:1").nats().unwrap().servers, ["nats://h:1"]);
+        assert_eq!(
+            flags("nats://[::1]:4222").nats().unwrap().servers,
+            ["nats://[::1]:4222"]
+        );
+    }
+
+    #[test]
+    fn other_schemes_and_paths_are_refused() {
+        for bad in [
+            "http://h:1",
+            "nats://h:1/x",
+            "nats://h:1?a=b",
+            "nats://:4222",
+            "nats://h:99999",
+        ] {
+            let error = flags(bad).nats().unwrap_err().to_string();
+            assert!(error.starts_with("malformed url: "), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_list_may_leave_out_scheme_and_port() {
+        let config = flags("nats://a:1, b:2,c").nats().unwrap();
+
+        assert_eq!(
+            config.servers,
+            ["nats://a:1", "nats://b:2", "nats://c:4222"]
+        );
+    }
+
+    #[test]
+    fn user_info_becomes_the_login_and_leaves_the_url() {
+        let config = flags("nats://u:p%40ss@h:4222,nats://u:p%40ss@i:4222")
+            .nats()
+            .unwrap();
+        assert_eq!(config.servers, ["nats://h:4222", "nats://i:4222"]);
+        assert_eq!(config.user.as_deref(), Some("u"));
+        assert_eq!(config.password.as_ref().map(Secret::expose), Some("p@ss"));
+        assert!(!format!("{config:?}").contains("p@ss"));
+
+        let config = flags("nats://t0ken@h").nats().unwrap();
+        assert_eq!(config.token.as_ref().map(Secret::expose), Some("t0ken"));
+        assert_eq!(config.servers, ["nats://h:4222"]);
+    }
+
+    #[test]
+    fn flags_go_before_the_url_and_must_fit_together() {
+        let mut both = flags("nats://u:p@h:4222");
+        both.nats_user = Some("alice".to_owned());
+        both.nats_password = Some("x".into());
+        assert_eq!(both.nats().unwrap().user.as_deref(), Some("alice"));
+
+        both.nats_token = Some("t".into());
+        assert!(
+            both.nats()
+                .unwrap_err()
+                .to_string()
+                .contains("exclude each other")
+        );
+
+        let mut alone = flags("nats://h:4222");
+        alone.nats_password = Some("x".into());
+        assert_eq!(
+            alone.nats().unwrap_err().to_string(),
+            "--nats-password needs --nats-user beside it"
+        );
+
+        let error = flags("nats://a:b@h:1,nats://c:d@i:1")
+            .nats()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("different credentials"), "{error}");
+    }
+
+    #[test]
+    fn an_error_does_not_quote_the_password() {
+        for bad in [
+            "nats://u:hunter2@h:99999",
+            "http://u:hunter2@h:1",
+            "u:hunter2@h:1/x",
+        ] {
+            let error = flags(bad).nats().unwrap_err().to_string();
+            assert!(
+                error.starts_with("malformed url: ") && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cluster_id_is_one_token() {
+        for bad in ["", "a.b", "a b", "*", "a>", "a\n"] {
+            let mut flags = flags("nats://h:1");
+            flags.cluster_id = bad.to_owned();
+            let error = flags.subjects(None).unwrap_err().to_string();
+            assert!(error.starts_with("cluster ID "), "{error}");
+        }
+        assert!(flags("").subjects(Some("a.>")).is_err());
+        let subjects = flags("").subjects(Some("acks.a")).unwrap();
+        assert_eq!(subjects.ack_prefix(), "acks.a");
+    }
+}

@@ -1,0 +1,386 @@
+//! The validated configuration of a server.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::database::DatabaseUrl;
+use super::duration::GoDuration;
+use super::error::Error;
+use super::flags::{LogFormat, ServeFlags};
+use super::nats::NatsConfig;
+use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::protocol::Subjects;
+
+const LEASE_MIN: Duration = Duration::from_millis(500);
+const LEASE_MAX: Duration = Duration::from_mins(1);
+
+const NAME_BYTES_MAX: usize = 255;
+
+/// Everything that a server is told. Plain data: whoever holds it may trust every value.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub database_url: DatabaseUrl,
+    /// `a-z 0-9 _`, not longer than Postgres allows.
+    pub schema: String,
+    pub nats: NatsConfig,
+    pub cluster_id: String,
+    pub ft_group: Option<String>,
+    pub lease: Duration,
+    /// Where the health and monitoring pages listen.
+    pub http: Option<SocketAddr>,
+    pub heartbeats: Heartbeats,
+    pub limits: Limits,
+    /// Of the cluster ID, with the chosen prefix of ack inboxes.
+    pub subjects: Subjects,
+    pub log: LogConfig,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Config {
+    pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
+        let http =
+            (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
+        Ok(Self {
+            database_url: flags.database.url()?,
+            schema: flags.database.schema()?,
+            nats: flags.nats.nats()?,
+            subjects: flags.nats.subjects(flags.ack_prefix.as_deref())?,
+            cluster_id: flags.nats.cluster_id.clone(),
+            ft_group: flags.ft_group.as_deref().map(ft_group).transpose()?,
+            lease: lease(flags.lease)?,
+            http,
+            heartbeats: heartbeats(flags)?,
+            limits: limits(flags)?,
+            log: LogConfig {
+                format: flags.log_format,
+                level: match (flags.trace, flags.debug) {
+                    (true, _) => LogLevel::Trace,
+                    (false, true) => LogLevel::Debug,
+                    (false, false) => LogLevel::Info,
+                },
+            },
+        })
+    }
+
+    /// What the core wants to know.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            heartbeats: self.heartbeats.clone(),
+            limits: self.limits.clone(),
+            ack_prefix: self.subjects.ack_prefix().clone(),
+        }
+    }
+}
+
+fn ft_group(name: &str) -> Result<String, Error> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        return Err(Error::new(format!(
+            "the name of the ft group must have 1 to {NAME_BYTES_MAX} bytes, none of them a control character"
+        )));
+    }
+    Ok(name.to_owned())
+}
+
+fn lease(given: GoDuration) -> Result<Duration, Error> {
+    let lease = given.to_std();
+    if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
+        return Err(Error::new(format!(
+            "a lease of {given} does not work; use 500ms to 1m"
+        )));
+    }
+    Ok(lease)
+}
+
+fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {
+    let defaults = Heartbeats::default();
+    let positive = |given: Option<GoDuration>, default: Duration, flag: &str| match given {
+        None => Ok(default),
+        Some(value) if value.to_std().is_zero() => Err(Error::new(format!(
+            "{flag} must be longer than 0, not {value}"
+        ))),
+        Some(value) => Ok(value.to_std()),
+    };
+    let fail_count = match flags.hb_fail_count {
+        None => defaults.fail_count,
+        Some(count) => u32::try_from(count).map_err(|_| {
+            Error::new(format!(
+                "--hb-fail-count must be 0 to {}, not {count}",
+                u32::MAX
+            ))
+        })?,
+    };
+    Ok(Heartbeats {
+        interval: positive(flags.hb_interval, defaults.interval, "--hb-interval")?,
+        timeout: positive(flags.hb_timeout, defaults.timeout, "--hb-timeout")?,
+        fail_count,
+        duplicate_timeout: defaults.duplicate_timeout,
+    })
+}
+
+fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
+    let defaults = Limits::default();
+    let channel = &defaults.channel;
+    let bytes = flags.max_bytes.map(|size| size.0);
+    Ok(Limits {
+        channels: count(flags.max_channels, defaults.channels, "channels")?,
+        channel: ChannelLimits {
+            subscriptions: count(flags.max_subs, channel.subscriptions, "subscriptions")?,
+            messages: count(flags.max_msgs, channel.messages, "messages")?,
+            bytes: count(bytes, channel.bytes, "bytes")?,
+            age: time(flags.max_age, channel.age, "age")?,
+            inactivity: time(flags.max_inactivity, channel.inactivity, "inactivity")?,
+        },
+        ..defaults
+    })
+}
+
+fn count<T: TryFrom<i64>>(
+    given: Option<i64>,
+    default: Option<T>,
+    what: &str,
+) -> Result<Option<T>, Error> {
+    match given {
+        None => Ok(default),
+        Some(0) => Ok(None),
+        Some(value) => T::try_from(value)
+            .map(Some)
+            .map_err(|_| negative(what, value)),
+    }
+}
+
+fn time(
+    given: Option<GoDuration>,
+    default: Option<Duration>,
+    what: &str,
+) -> Result<Option<Duration>, Error> {
+    match given {
+        None => Ok(default),
+        Some(value) if value.is_negative() => Err(negative(what, value)),
+        Some(value) => Ok(Some(value.to_std()).filter(|duration| !duration.is_zero())),
+    }
+}
+
+fn negative(what: &str, value: impl fmt::Display) -> Error {
+    Error::new(format!("max {what} limit cannot be negative ({value})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(args_override_self = true)]
+    struct Cli {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    fn flags(args: &[&str]) -> ServeFlags {
+        let database = ["serve", "--database-url=postgres://u:hunter2@h/db"];
+        let matches = Cli::command()
+            .mut_args(|arg| arg.env(None::<&str>))
+            .try_get_matches_from(database.iter().chain(args))
+            .unwrap();
+        Cli::from_arg_matches(&matches).unwrap().flags
+    }
+
+    fn config(args: &[&str]) -> Result<Config, Error> {
+        Config::from_flags(&flags(args))
+    }
+
+    fn refusal(args: &[&str]) -> String {
+        config(args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_flags_the_defaults_are_those_of_nats_streaming() {
+        let config = config(&[]).unwrap();
+
+        assert_eq!(config.cluster_id, "test-cluster");
+        assert_eq!(config.nats.servers, ["nats://127.0.0.1:4222"]);
+        assert_eq!(config.schema, "stanby");
+        assert_eq!(config.lease, Duration::from_secs(2));
+        assert_eq!(config.http, None);
+        assert_eq!(config.heartbeats, Heartbeats::default());
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(
+            config.log,
+            LogConfig {
+                format: LogFormat::Text,
+                level: LogLevel::Info
+            }
+        );
+    }
+
+    #[test]
+    fn zero_means_unlimited() {
+        let args = [
+            "--max-channels=0",
+            "--max-subs=0",
+            "--max-msgs=0",
+            "--max-bytes=0",
+            "--max-age=0",
+        ];
+        let limits = config(&args).unwrap().limits;
+
+        assert_eq!(limits.channels, None);
+        let channel = limits.channel;
+        assert_eq!(
+            (channel.subscriptions, channel.messages, channel.bytes),
+            (None, None, None)
+        );
+        assert_eq!(channel.age, None);
+    }
+
+    #[test]
+    fn limits_are_taken_from_the_flags() {
+        let args = [
+            "--max-channels=5",
+            "--max-msgs=7",
+            "--max-bytes=100KB",
+            "--max-age=1h30m",
+        ];
+        let limits = config(&args).unwrap().limits;
+
+        assert_eq!(limits.channels, Some(5));
+        assert_eq!(limits.channel.messages, Some(7));
+        assert_eq!(limits.channel.bytes, Some(102_400));
+        assert_eq!(limits.channel.age, Some(Duration::from_mins(90)));
+        assert_eq!(limits.channel.subscriptions, Some(1000));
+    }
+
+    #[test]
+    fn negative_limits_are_refused_in_the_words_of_nats_streaming() {
+        let cases = [
+            (
+                "--max-channels=-1",
+                "max channels limit cannot be negative (-1)",
+            ),
+            (
+                "--max-subs=-2",
+                "max subscriptions limit cannot be negative (-2)",
+            ),
+            (
+                "--max-msgs=-1",
+                "max messages limit cannot be negative (-1)",
+            ),
+            ("--max-bytes=-3", "max bytes limit cannot be negative (-3)"),
+            ("--max-age=-1s", "max age limit cannot be negative (-1s)"),
+            (
+                "--max-inactivity=-1h",
+                "max inactivity limit cannot be negative (-1h0m0s)",
+            ),
+        ];
+        for (flag, text) in cases {
+            assert_eq!(refusal(&[flag]), text);
+        }
+    }
+
+    #[test]
+    fn a_lease_is_half_a_second_to_a_minute() {
+        assert_eq!(config(&["--lease=500ms"]).unwrap().lease, LEASE_MIN);
+        assert_eq!(config(&["--lease=1m"]).unwrap().lease, LEASE_MAX);
+        assert_eq!(
+            refusal(&["--lease=499ms"]),
+            "a lease of 499ms does not work; use 500ms to 1m"
+        );
+        assert_eq!(
+            refusal(&["--lease=-2s"]),
+            "a lease of -2s does not work; use 500ms to 1m"
+        );
+    }
+
+    #[test]
+    fn a_schema_is_a_plain_name() {
+        assert_eq!(config(&["--schema=team_a1"]).unwrap().schema, "team_a1");
+        let long = "x".repeat(64);
+        for bad in ["", "1a", "A", "a-b", "a;drop", "pg_x", "é", &long] {
+            assert!(
+                refusal(&[&format!("--schema={bad}")]).contains("is not a plain name"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn heartbeats_must_take_time() {
+        assert_eq!(
+            refusal(&["--hb-interval=0"]),
+            "--hb-interval must be longer than 0, not 0s"
+        );
+        assert_eq!(
+            refusal(&["--hb-timeout=-1s"]),
+            "--hb-timeout must be longer than 0, not -1s"
+        );
+        assert!(refusal(&["--hb-fail-count=-1"]).contains("must be 0 to"));
+        assert_eq!(
+            config(&["--hb-fail-count=0"])
+                .unwrap()
+                .heartbeats
+                .fail_count,
+            0
+        );
+    }
+
+    #[test]
+    fn trace_goes_before_debug() {
+        assert_eq!(config(&["--debug"]).unwrap().log.level, LogLevel::Debug);
+        assert_eq!(
+            config(&["--debug", "--trace"]).unwrap().log.level,
+            LogLevel::Trace
+        );
+        assert_eq!(
+            config(&["--debug=false"]).unwrap().log.level,
+            LogLevel::Info
+        );
+    }
+
+    #[test]
+    fn an_ack_prefix_is_a_subject() {
+        let config = config(&["--ack-prefix=acks.a"]).unwrap();
+        assert_eq!(config.settings().ack_prefix, "acks.a");
+        assert!(refusal(&["--ack-prefix=a.>"]).contains("is not a NATS subject"));
+    }
+
+    #[test]
+    fn a_missing_database_names_flag_and_variable() {
+        let text = refusal(&["--database-url="]);
+        assert!(
+            text.contains("--database-url") && text.contains("STANBY_DATABASE_URL"),
+            "{text}"
+        );
+        let text = refusal(&["--database-url=mysql://u:geheim@h/d"]);
+        assert!(
+            text.starts_with("database URL: ") && !text.contains("geheim"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_password_is_not_in_the_debug_text() {
+        let shown = format!(
+            "{:?}",
+            config(&["--nats-server=nats://u:swordfish@h:1"]).unwrap()
+        );
+        assert!(shown.contains("u:***@h:5432/db"), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("swordfish"),
+            "{shown}"
+        );
+    }
+}

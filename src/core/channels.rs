@@ -1,0 +1,109 @@
+//! The channels by number and by name, with what is known of each without looking at its messages.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::batch::ChannelRow;
+use super::ids::{ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence};
+use super::load::Oldest;
+use super::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) row: ChannelRow,
+    /// The last sequence that is committed; what lies above it may not be delivered yet.
+    pub(super) committed: Sequence,
+    pub(super) groups: BTreeSet<PositionId>,
+    pub(super) keyed: BTreeMap<GroupKey, PositionId>,
+    /// Sizes and times of the oldest messages, as far as they were read from the store.
+    pub(super) oldest: VecDeque<Oldest>,
+    /// A read for `oldest` is under way.
+    pub(super) reading_oldest: bool,
+    /// The last publish, or when the last subscription left.
+    pub(super) last_activity: Instant,
+    /// An operator has been told that a limit drops messages here.
+    pub(super) limit_noticed: bool,
+    /// Messages dropped by the batch being gathered.
+    pub(super) trimmed: u64,
+}
+
+/// What makes two subscriptions share a position. A tuple per kind, because joined texts can be ambiguous.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum GroupKey {
+    Durable(ClientId, DurableName),
+    Queue(QueueName),
+    DurableQueue(QueueName, DurableName),
+}
+
+impl Channel {
+    pub(super) fn new(row: ChannelRow, now: Instant) -> Self {
+        Self {
+            committed: row.last_sequence,
+            row,
+            groups: BTreeSet::new(),
+            keyed: BTreeMap::new(),
+            oldest: VecDeque::new(),
+            reading_oldest: false,
+            last_activity: now,
+            limit_noticed: false,
+            trimmed: 0,
+        }
+    }
+
+    /// The first sequence that is there, as start positions see it: 0 when there never was one.
+    pub(super) fn first(&self) -> Sequence {
+        if self.row.last_sequence == Sequence::ZERO {
+            Sequence::ZERO
+        } else {
+            self.row.first_sequence
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    channels: BTreeMap<ChannelId, Channel>,
+    names: BTreeMap<ChannelName, ChannelId>,
+    /// Names that differ only in case from an existing one are refused.
+    folded_names: BTreeMap<String, ChannelId>,
+}
+
+impl Channels {
+    pub(super) fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ChannelId, &Channel)> {
+        self.channels.iter().map(|(&id, channel)| (id, channel))
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
+        self.names.get(name).copied()
+    }
+
+    /// The channel whose name equals this one but for the case of its letters.
+    pub(super) fn find_folded(&self, name: &ChannelName) -> Option<&ChannelName> {
+        let id = self.folded_names.get(&name.folded())?;
+        Some(&self.channels.get(id)?.row.name)
+    }
+
+    pub(super) fn get(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.channels.get_mut(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: ChannelId, channel: Channel) {
+        self.names.insert(channel.row.name.clone(), id);
+        self.folded_names.insert(channel.row.name.folded(), id);
+        self.channels.insert(id, channel);
+    }
+
+    pub(super) fn remove(&mut self, id: ChannelId) -> Option<Channel> {
+        let channel = self.channels.remove(&id)?;
+        self.names.remove(&channel.row.name);
+        self.folded_names.remove(&channel.row.name.folded());
+        Some(channel)
+    }
+}

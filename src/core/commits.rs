@@ -1,0 +1,194 @@
+//! Group commit: what is gathered for the next batch, what the batch on its way will release, and what may
+//! leave now. Nothing that a batch justifies gets into `ready` before that batch is committed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::batch::{
+    Batch, ChannelRow, ClientRow, Counters, Heartbeat, PositionRow, SubscriptionRow,
+};
+use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
+use super::message::Message;
+use super::outbound::Outbound;
+
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    last_number: BatchNumber,
+    /// Rows of `touched` channels and of `moved` positions are added when it leaves.
+    gathering: Batch,
+    gathering_bytes: usize,
+    gathered: Release,
+    committing: Option<Release>,
+    ready: VecDeque<Outbound>,
+    /// Channels whose row changed, to be written as it is when the batch leaves.
+    touched: BTreeSet<ChannelId>,
+    /// Positions whose progress changed.
+    moved: BTreeSet<PositionId>,
+    progress_due: bool,
+}
+
+/// What becomes true with a commit.
+#[derive(Debug, Default)]
+pub(super) struct Release {
+    pub(super) number: BatchNumber,
+    pub(super) outbound: Vec<Outbound>,
+    /// The last sequence that is committed per channel.
+    pub(super) appended: BTreeMap<ChannelId, Sequence>,
+    pub(super) started: Vec<(PositionId, SubscriptionId)>,
+    /// Groups that a member left: what it held goes to the others.
+    pub(super) left: Vec<PositionId>,
+    /// Channels that dropped messages, in case more wait.
+    pub(super) trimmed: Vec<ChannelId>,
+}
+
+impl Commits {
+    /// Sends what no uncommitted write justifies.
+    pub(super) fn send(&mut self, outbound: Outbound) {
+        self.ready.push_back(outbound);
+    }
+
+    /// Sends an answer that may rest on anything decided so far.
+    pub(super) fn send_after_commit(&mut self, outbound: Outbound) {
+        if self.is_gathering() {
+            self.gathered.outbound.push(outbound);
+        } else if let Some(committing) = &mut self.committing {
+            committing.outbound.push(outbound);
+        } else {
+            self.ready.push_back(outbound);
+        }
+    }
+
+    pub(super) fn poll_outbound(&mut self) -> Option<Outbound> {
+        self.ready.pop_front()
+    }
+
+    fn is_gathering(&self) -> bool {
+        !self.gathering.is_empty() || !self.touched.is_empty()
+    }
+
+    pub(super) fn append(&mut self, channel: ChannelId, message: Arc<Message>) {
+        self.gathering_bytes += message.data.len();
+        self.gathered.appended.insert(channel, message.sequence);
+        self.touched.insert(channel);
+        self.gathering.messages.push((channel, message));
+    }
+
+    pub(super) fn trim(&mut self, channel: ChannelId, through: Sequence) {
+        if self.gathering.trims.insert(channel, through).is_none() {
+            self.gathered.trimmed.push(channel);
+        }
+    }
+
+    pub(super) fn touch_channel(&mut self, channel: ChannelId) {
+        self.touched.insert(channel);
+    }
+
+    pub(super) fn put_channel(&mut self, channel: ChannelId, row: Option<ChannelRow>) {
+        self.touched.remove(&channel);
+        self.gathering.channels.insert(channel, row);
+    }
+
+    pub(super) fn put_client(&mut self, client: ClientId, row: Option<ClientRow>) {
+        self.gathering.heartbeats.remove(&client);
+        self.gathering.clients.insert(client, row);
+    }
+
+    pub(super) fn put_heartbeat(&mut self, client: ClientId, heartbeat: Heartbeat) {
+        match self.gathering.clients.get_mut(&client) {
+            Some(Some(row)) => row.heartbeat = heartbeat,
+            Some(None) => {}
+            None => {
+                self.gathering.heartbeats.insert(client, heartbeat);
+            }
+        }
+    }
+
+    pub(super) fn put_position(&mut self, position: PositionId, row: Option<PositionRow>) {
+        self.moved.remove(&position);
+        self.gathering.positions.insert(position, row);
+    }
+
+    pub(super) fn put_subscription(&mut self, id: SubscriptionId, row: Option<SubscriptionRow>) {
+        self.gathering.subscriptions.insert(id, row);
+    }
+
+    pub(super) fn put_counters(&mut self, counters: Counters) {
+        self.gathering.counters = Some(counters);
+    }
+
+    /// The subscription gets messages once the gathering batch is committed.
+    pub(super) fn start_after_commit(&mut self, position: PositionId, id: SubscriptionId) {
+        self.gathered.started.push((position, id));
+    }
+
+    /// The remaining members get what a leaving one held once its leaving is committed.
+    pub(super) fn wake_after_commit(&mut self, position: PositionId) {
+        self.gathered.left.push(position);
+    }
+
+    /// Returns true when this is the first progress that waits for a batch.
+    pub(super) fn move_position(&mut self, position: PositionId) -> bool {
+        self.moved.insert(position);
+        self.moved.len() == 1
+    }
+
+    /// Lets waiting progress make a batch of its own.
+    pub(super) fn flush_progress(&mut self) {
+        self.progress_due = !self.moved.is_empty();
+    }
+
+    pub(super) fn messages(&self) -> usize {
+        self.gathering.messages.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.gathering_bytes
+    }
+
+    /// Answers that wait for a commit or to be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.gathered.outbound.len() + self.ready.len()
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.committing.is_none()
+            && !self.is_gathering()
+            && self.moved.is_empty()
+            && self.ready.is_empty()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.committing.is_none() && (self.is_gathering() || self.progress_due)
+    }
+
+    /// Takes the gathered batch; the caller adds the rows of the channels and positions named with it.
+    pub(super) fn take(&mut self) -> (Batch, BTreeSet<ChannelId>, BTreeSet<PositionId>) {
+        self.last_number = BatchNumber(self.last_number.0 + 1);
+        let mut batch = std::mem::take(&mut self.gathering);
+        batch.number = self.last_number;
+        let mut release = std::mem::take(&mut self.gathered);
+        release.number = self.last_number;
+        self.committing = Some(release);
+        self.gathering_bytes = 0;
+        self.progress_due = false;
+        (
+            batch,
+            std::mem::take(&mut self.touched),
+            std::mem::take(&mut self.moved),
+        )
+    }
+
+    /// Releases the answers of the committed batch and tells what else it made true.
+    ///
+    /// # Panics
+    /// When that batch is not on its way: the adapter would be confirming something it was never given.
+    pub(super) fn committed(&mut self, number: BatchNumber) -> Release {
+        let mut release = self
+            .committing
+            .take()
+            .expect("a batch is committed only after it was taken");
+        assert_eq!(release.number, number, "batches are committed in order");
+        self.ready.extend(release.outbound.drain(..));
+        release
+    }
+}

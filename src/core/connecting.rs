@@ -1,0 +1,207 @@
+//! Clients come, are checked for being alive, and go.
+
+use bytestring::ByteString;
+
+use super::batch::{ClientRow, Heartbeat};
+use super::broker::Broker;
+use super::deadlines::Timer;
+use super::ids::{ClientId, ConnectionId, ProbeId, Subject};
+use super::notice::Notice;
+use super::outbound::{Outbound, Reply};
+use super::registry::{Client, Probe};
+use super::rejection::Rejection;
+use super::request::Connect;
+
+impl Broker {
+    pub(super) fn connect(&mut self, request: Connect, reply: Option<Subject>) {
+        let Some(registered) = self.clients.get(request.client_id.as_str()) else {
+            return self.register(&request, reply);
+        };
+        if registered.is_same_connection(&request) {
+            return self.answer_connected(&request, reply);
+        }
+        if self.clients.is_being_checked(&request.client_id) {
+            return self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
+        }
+        let inbox = registered.row.heartbeat_inbox.clone();
+        let probe = self
+            .clients
+            .start_probe(Probe::Duplicate(request.client_id.clone()));
+        let timeout = self.now.monotonic + self.settings.heartbeats.duplicate_timeout;
+        self.clients.check_duplicate(request, reply);
+        self.deadlines.set(Timer::Probe(probe), timeout);
+        self.commits.send(Outbound::Probe { probe, inbox });
+    }
+
+    fn register(&mut self, request: &Connect, reply: Option<Subject>) {
+        let row = ClientRow {
+            connection_id: request.connection_id.clone(),
+            heartbeat_inbox: request.heartbeat_inbox.clone(),
+            protocol: request.protocol,
+            ping_interval: request.ping_interval,
+            ping_max_out: request.ping_max_out,
+            connected_at: self.now.wall,
+            heartbeat: Heartbeat {
+                last_at: self.now.wall,
+                missed: 0,
+            },
+        };
+        let id = request.client_id.clone();
+        self.commits.put_client(id.clone(), Some(row.clone()));
+        self.clients.insert(id.clone(), Client::new(row));
+        let first_heartbeat = self.now.monotonic + self.settings.heartbeats.interval;
+        self.deadlines.set(Timer::Heartbeat(id), first_heartbeat);
+        self.answer_connected(request, reply);
+    }
+
+    fn answer_connected(&mut self, request: &Connect, reply: Option<Subject>) {
+        let answer = Reply::Connected {
+            client_id: request.client_id.clone(),
+            protocol: request.protocol,
+            ping_interval: request.ping_interval,
+            ping_max_out: request.ping_max_out,
+        };
+        self.answer(reply, answer);
+    }
+
+    pub(super) fn close_client_on_request(&mut self, id: &ByteString, reply: Option<Subject>) {
+        let answer = if self.close_client(id) {
+            Reply::ClientClosed
+        } else {
+            Reply::CloseRefused(Rejection::UnknownClient)
+        };
+        self.answer(reply, answer);
+    }
+
+    /// Removes the client and closes its subscriptions; durables stay. False when it is not registered.
+    fn close_client(&mut self, id: &str) -> bool {
+        let Some((id, client)) = self.clients.remove(id) else {
+            return false;
+        };
+        self.deadlines.clear(&Timer::Heartbeat(id.clone()));
+        if let Some(probe) = client.probe {
+            self.deadlines.clear(&Timer::Probe(probe));
+        }
+        self.commits.put_client(id, None);
+        for (position, subscription) in client.subscriptions {
+            self.close_subscription(position, subscription);
+        }
+        true
+    }
+
+    /// Answers a client's ping; one that had failed heartbeats is probed again at once.
+    pub(super) fn ping(&mut self, connection: &ConnectionId, reply: Subject) {
+        let Some(id) = self.clients.by_connection(connection).cloned() else {
+            return self.answer(Some(reply), Reply::PingRefused(Rejection::ClientReplaced));
+        };
+        self.answer(Some(reply), Reply::Pong);
+        let client = self.clients.get(id.as_str());
+        if client.is_some_and(|client| !client.is_responsive() && client.probe.is_none()) {
+            self.deadlines.set(Timer::Heartbeat(id), self.now.monotonic);
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, id: &ClientId) {
+        let Some(client) = self.clients.get(id.as_str()) else {
+            return;
+        };
+        let inbox = client.row.heartbeat_inbox.clone();
+        let probe = self.clients.start_probe(Probe::Heartbeat(id.clone()));
+        if let Some(client) = self.clients.get_mut(id) {
+            client.probe = Some(probe);
+        }
+        let timeout = self.now.monotonic + self.settings.heartbeats.timeout;
+        self.deadlines.set(Timer::Probe(probe), timeout);
+        self.commits.send(Outbound::Probe { probe, inbox });
+    }
+
+    pub(super) fn probe_answered(&mut self, probe: ProbeId) {
+        self.deadlines.clear(&Timer::Probe(probe));
+        match self.clients.end_probe(probe) {
+            Some(Probe::Heartbeat(id)) => self.heartbeat_answered(&id),
+            Some(Probe::Duplicate(id)) => self.duplicate_answered(&id),
+            None => {}
+        }
+    }
+
+    pub(super) fn probe_failed(&mut self, probe: ProbeId) {
+        self.deadlines.clear(&Timer::Probe(probe));
+        match self.clients.end_probe(probe) {
+            Some(Probe::Heartbeat(id)) => self.heartbeat_missed(&id),
+            Some(Probe::Duplicate(id)) => self.replace_client(&id),
+            None => {}
+        }
+    }
+
+    fn heartbeat_answered(&mut self, id: &ClientId) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        let recovered = !client.is_responsive();
+        client.probe = None;
+        client.row.heartbeat = Heartbeat {
+            last_at: now.wall,
+            missed: 0,
+        };
+        let positions: Vec<_> = client
+            .subscriptions
+            .iter()
+            .map(|&(position, _)| position)
+            .collect();
+        self.note_heartbeat(id);
+        if recovered {
+            for position in positions {
+                self.deadlines
+                    .set_by(Timer::Redelivery(position), now.monotonic);
+                self.deliver(position);
+            }
+        }
+    }
+
+    fn heartbeat_missed(&mut self, id: &ClientId) {
+        let fail_count = self.settings.heartbeats.fail_count;
+        let Some(client) = self.clients.get_mut(id) else {
+            return;
+        };
+        client.probe = None;
+        client.row.heartbeat.missed += 1;
+        if client.row.heartbeat.missed > fail_count {
+            self.notices.push(Notice::ClientTimedOut(id.clone()));
+            self.close_client(id.as_str());
+        } else {
+            self.note_heartbeat(id);
+        }
+    }
+
+    /// Arms the next heartbeat and lets the row follow with the next batch.
+    fn note_heartbeat(&mut self, id: &ClientId) {
+        let next = self.now.monotonic + self.settings.heartbeats.interval;
+        self.deadlines.set(Timer::Heartbeat(id.clone()), next);
+        if let Some(heartbeat) = self.clients.heartbeat(id) {
+            self.commits.put_heartbeat(id.clone(), heartbeat);
+        }
+    }
+
+    fn duplicate_answered(&mut self, id: &ClientId) {
+        let Some((request, reply)) = self.clients.take_duplicate(id) else {
+            return;
+        };
+        // It may have closed in good order while it was being checked.
+        if self.clients.get(id.as_str()).is_some() {
+            self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
+        } else {
+            self.register(&request, reply);
+        }
+    }
+
+    fn replace_client(&mut self, id: &ClientId) {
+        let Some((request, reply)) = self.clients.take_duplicate(id) else {
+            return;
+        };
+        if self.close_client(id.as_str()) {
+            self.notices.push(Notice::ClientReplaced(id.clone()));
+        }
+        self.register(&request, reply);
+    }
+}

@@ -1,0 +1,205 @@
+//! New messages to groups: from the tail where they are recent, else read from the store page by page.
+
+use super::broker::Broker;
+use super::deadlines::Timer;
+use super::group::Page;
+use super::ids::{PositionId, Sequence, SubscriptionId};
+use super::load::Want;
+use super::loads::Purpose;
+use super::message::Message;
+use super::outbound::Outbound;
+use super::request::Ack;
+use std::sync::Arc;
+
+/// The next message of a group.
+enum Next {
+    Message(Arc<Message>),
+    /// This one was acked before this term could send it.
+    Acked(Sequence),
+    /// There is none up to and including this sequence.
+    Hole(Sequence),
+    /// It must be read from the store; everything up to this sequence is only there.
+    Behind(Sequence),
+    CaughtUp,
+}
+
+impl Broker {
+    /// Sends the group what is committed and has room.
+    pub(super) fn deliver(&mut self, position: PositionId) {
+        loop {
+            let Some(group) = self.groups.get(&position) else {
+                return;
+            };
+            if group.replaying || group.paging {
+                return;
+            }
+            let picked = group.pick(|client| self.clients.is_responsive(client));
+            match self.next_message(position) {
+                Next::CaughtUp => return self.drop_page(position),
+                Next::Acked(sequence) => self.skip(position, sequence),
+                Next::Hole(through) => self.skip(position, through),
+                Next::Behind(_) | Next::Message(_) if picked.is_none() => {
+                    return self.drop_page_when_crowded(position);
+                }
+                Next::Behind(last) => return self.load_page(position, last),
+                Next::Message(message) => {
+                    let member = picked.expect("the arm above took the other case");
+                    self.send_to(position, member, &message);
+                }
+            }
+        }
+    }
+
+    fn next_message(&mut self, position: PositionId) -> Next {
+        let Some(group) = self.groups.get_mut(&position) else {
+            return Next::CaughtUp;
+        };
+        let Some(channel) = self.channels.get(group.channel) else {
+            return Next::CaughtUp;
+        };
+        let next = group.last_sent.next();
+        if next > channel.committed {
+            return Next::CaughtUp;
+        }
+        if next < channel.row.first_sequence {
+            return Next::Hole(channel.row.first_sequence.previous());
+        }
+        if group.take_early_ack(next) {
+            return Next::Acked(next);
+        }
+        if let Some(message) = self.tail.get(group.channel, next) {
+            return Next::Message(Arc::clone(message));
+        }
+        let first = group
+            .page
+            .messages
+            .iter()
+            .find(|message| message.sequence >= next);
+        match first {
+            Some(message) if message.sequence == next => Next::Message(Arc::clone(message)),
+            Some(message) => Next::Hole(message.sequence.previous()),
+            None if next <= group.page.through => Next::Hole(group.page.through),
+            None => {
+                let tail = self
+                    .tail
+                    .first(group.channel)
+                    .map_or(channel.committed, Sequence::previous);
+                Next::Behind(tail.min(channel.committed))
+            }
+        }
+    }
+
+    fn skip(&mut self, position: PositionId, through: Sequence) {
+        if let Some(group) = self.groups.get_mut(&position) {
+            group.last_sent = through;
+            self.paged_bytes -= group.page.skip_to(through.next());
+            self.note_progress(position);
+        }
+    }
+
+    fn load_page(&mut self, position: PositionId, last: Sequence) {
+        let limits = &self.settings.limits;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        group.paging = true;
+        let want = Want::Range {
+            first: group.last_sent.next(),
+            last,
+            count: limits.page_messages,
+            bytes: limits.page_bytes,
+        };
+        self.loads.ask(group.channel, want, Purpose::Page(position));
+    }
+
+    pub(super) fn page_loaded(
+        &mut self,
+        position: PositionId,
+        messages: Vec<Arc<Message>>,
+        through: Sequence,
+    ) {
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        group.paging = false;
+        self.paged_bytes -= group.page.bytes;
+        group.page = Page::new(messages, through);
+        self.paged_bytes += group.page.bytes;
+        self.deliver(position);
+    }
+
+    pub(super) fn drop_page(&mut self, position: PositionId) {
+        if let Some(group) = self.groups.get_mut(&position) {
+            self.paged_bytes -= group.page.bytes;
+            group.page = Page::default();
+        }
+    }
+
+    /// A stalled group keeps what was read ahead only while there is memory for it.
+    fn drop_page_when_crowded(&mut self, position: PositionId) {
+        if self.paged_bytes > self.settings.limits.tail_bytes {
+            self.drop_page(position);
+        }
+    }
+
+    /// Sends a message, for the first time or again, and counts it as in flight with the member.
+    pub(super) fn send_to(
+        &mut self,
+        position: PositionId,
+        member: SubscriptionId,
+        message: &Arc<Message>,
+    ) {
+        let now = self.now.monotonic;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let Some(channel) = self.channels.get(group.channel) else {
+            return;
+        };
+        let redelivery_count = group.hand_to(member, message.sequence, now);
+        self.paged_bytes -= group.page.skip_to(group.last_sent.next());
+        let inbox = group.members[&member].inbox.clone();
+        let due = now + group.members[&member].ack_wait;
+        let channel_name = channel.row.name.clone();
+        self.traffic.out_messages += 1;
+        self.traffic.out_bytes += message.data.len() as u64;
+        self.commits.send(Outbound::Deliver {
+            inbox,
+            channel: channel_name,
+            message: Arc::clone(message),
+            redelivery_count,
+        });
+        self.arm_redelivery(position, due);
+        self.note_progress(position);
+    }
+
+    /// The position's progress goes with the next batch, or makes one after a while.
+    pub(super) fn note_progress(&mut self, position: PositionId) {
+        if self.commits.move_position(position) {
+            let at = self.now.monotonic + self.settings.limits.progress_delay;
+            self.deadlines.set_by(Timer::Progress, at);
+        }
+    }
+
+    pub(super) fn ack(&mut self, ack: &Ack) {
+        let Some(&(position, _)) = self.ack_inboxes.get(&ack.ack_inbox) else {
+            return;
+        };
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let Some(channel) = self.channels.get(group.channel) else {
+            return;
+        };
+        if channel.row.name.as_str() != &*ack.channel || ack.sequence > channel.committed {
+            return;
+        }
+        // Whichever member acks: a late ack after a redelivery to another one settles the message too.
+        if group.settle(ack.sequence) {
+            self.note_progress(position);
+            self.deliver(position);
+        } else {
+            group.ack_early(ack.sequence);
+        }
+    }
+}

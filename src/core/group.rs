@@ -1,0 +1,416 @@
+//! A group: the members that share one position in a channel. Queue members share their group's; every other
+//! subscription is a group of its own, with one member at most. So delivery, redelivery, acks and recovery
+//! exist once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{PositionRow, Progress, SubscriptionRow};
+use super::ids::{
+    ChannelId, ClientId, DurableName, PositionId, QueueName, Sequence, Subject, SubscriptionId,
+};
+use super::message::Message;
+use super::ranges::Ranges;
+use super::time::{Instant, Timestamp};
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) channel: ChannelId,
+    pub(super) durable_name: Option<DurableName>,
+    pub(super) queue_group: Option<QueueName>,
+    pub(super) members: BTreeMap<SubscriptionId, Member>,
+    pub(super) last_sent: Sequence,
+    /// Delivered (or parked by a member that left) and not acked; all at or below `last_sent`.
+    pub(super) in_flight: BTreeMap<Sequence, InFlight>,
+    /// Acked though not sent in this term: an earlier active sent them and could not note it any more. All
+    /// above `last_sent`.
+    acked_early: BTreeSet<Sequence>,
+    /// New messages wait until what was in flight before a resume or a takeover has been redelivered.
+    pub(super) replaying: bool,
+    /// When the redelivery timer is set to go off.
+    pub(super) armed: Option<Instant>,
+    /// Messages read ahead from the store.
+    pub(super) page: Page,
+    /// A read for `page` is under way.
+    pub(super) paging: bool,
+    /// A redelivery waits for messages from the store.
+    pub(super) fetching: bool,
+    /// Counts deliveries, to give members turns.
+    turn: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) client_id: ClientId,
+    pub(super) inbox: Subject,
+    pub(super) ack_inbox: Subject,
+    pub(super) max_in_flight: u32,
+    pub(super) ack_wait: Duration,
+    /// False for a durable without a client.
+    pub(super) online: bool,
+    /// Its response is committed, so that messages may follow.
+    pub(super) started: bool,
+    pub(super) since: Timestamp,
+    /// How many of the group's messages in flight it holds.
+    pub(super) in_flight: u32,
+    last_turn: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) holder: Option<SubscriptionId>,
+    pub(super) due: Due,
+    /// How often it has been delivered, as far as this term knows.
+    pub(super) deliveries: u32,
+}
+
+/// When a message in flight is to be redelivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    At(Instant),
+    /// An ack wait after the message was published: the time of its delivery did not survive the takeover.
+    AfterPublish,
+}
+
+/// Messages read from the store: it speaks for everything up to `through`.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) messages: VecDeque<Arc<Message>>,
+    pub(super) through: Sequence,
+    pub(super) bytes: usize,
+}
+
+impl Page {
+    pub(super) fn new(messages: Vec<Arc<Message>>, through: Sequence) -> Self {
+        let bytes = messages.iter().map(|message| message.data.len()).sum();
+        Self {
+            messages: messages.into(),
+            through,
+            bytes,
+        }
+    }
+
+    /// Drops what lies before `sequence`; returns the bytes dropped.
+    pub(super) fn skip_to(&mut self, sequence: Sequence) -> usize {
+        let before = self.bytes;
+        while self
+            .messages
+            .front()
+            .is_some_and(|message| message.sequence < sequence)
+        {
+            if let Some(message) = self.messages.pop_front() {
+                self.bytes -= message.data.len();
+            }
+        }
+        before - self.bytes
+    }
+}
+
+impl Member {
+    pub(super) fn from_row(row: SubscriptionRow, started: bool) -> Self {
+        Self {
+            client_id: row.client_id,
+            inbox: row.inbox,
+            ack_inbox: row.ack_inbox,
+            max_in_flight: row.max_in_flight,
+            ack_wait: row.ack_wait,
+            online: row.online,
+            started,
+            since: row.since,
+            in_flight: 0,
+            last_turn: 0,
+        }
+    }
+
+    pub(super) fn row(&self, position: PositionId) -> SubscriptionRow {
+        SubscriptionRow {
+            position,
+            client_id: self.client_id.clone(),
+            inbox: self.inbox.clone(),
+            ack_inbox: self.ack_inbox.clone(),
+            max_in_flight: self.max_in_flight,
+            ack_wait: self.ack_wait,
+            online: self.online,
+            since: self.since,
+        }
+    }
+
+    /// Messages may be sent to it.
+    pub(super) fn is_listening(&self) -> bool {
+        self.online && self.started
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight < self.max_in_flight
+    }
+}
+
+impl Group {
+    pub(super) fn new(row: PositionRow) -> Self {
+        Self {
+            channel: row.channel,
+            durable_name: row.durable_name,
+            queue_group: row.queue_group,
+            members: BTreeMap::new(),
+            last_sent: row.progress.last_sent,
+            in_flight: BTreeMap::new(),
+            acked_early: BTreeSet::new(),
+            replaying: false,
+            armed: None,
+            page: Page::default(),
+            paging: false,
+            fetching: false,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn row(&self) -> PositionRow {
+        PositionRow {
+            channel: self.channel,
+            durable_name: self.durable_name.clone(),
+            queue_group: self.queue_group.clone(),
+            progress: self.progress(),
+        }
+    }
+
+    /// What is persisted of the position: everything up to `last_sent` that is not in flight counts as acked.
+    pub(super) fn progress(&self) -> Progress {
+        let mut cursor = self
+            .in_flight
+            .keys()
+            .next()
+            .map_or(self.last_sent, |s| s.previous());
+        let acked_floor = cursor;
+        let mut acked_above = Ranges::default();
+        for &sequence in self.in_flight.keys() {
+            acked_above.push(cursor.next(), sequence.previous());
+            cursor = sequence;
+        }
+        acked_above.push(cursor.next(), self.last_sent);
+        Progress {
+            last_sent: self.last_sent,
+            acked_floor,
+            acked_above,
+        }
+    }
+
+    /// Puts in flight what the tables show as delivered and not acked, of messages that still exist.
+    pub(super) fn restore_in_flight(
+        &mut self,
+        progress: &Progress,
+        first: Sequence,
+        last: Sequence,
+    ) {
+        self.last_sent = progress.last_sent.min(last);
+        let mut cursor = progress.acked_floor.max(first.previous());
+        let top = (self.last_sent.next(), self.last_sent.next());
+        for (from, to) in progress.acked_above.iter().chain([top]) {
+            while cursor.next() < from && cursor < self.last_sent {
+                cursor = cursor.next();
+                let parked = InFlight {
+                    holder: None,
+                    due: Due::AfterPublish,
+                    deliveries: 1,
+                };
+                self.in_flight.insert(cursor, parked);
+            }
+            cursor = cursor.max(to);
+        }
+    }
+
+    pub(super) fn is_queue(&self) -> bool {
+        self.queue_group.is_some()
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable_name.is_some()
+    }
+
+    /// Records that counts as subscriptions: the members, or one for an empty durable group.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.members.len().max(1)
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.members.values().any(|member| member.online)
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.members.values().any(Member::is_listening)
+    }
+
+    /// The member that the next new message goes to: of those with room, the one with the fewest in flight,
+    /// then the one whose turn was longest ago. A queue group passes over unresponsive clients.
+    pub(super) fn pick(&self, responsive: impl Fn(&ClientId) -> bool) -> Option<SubscriptionId> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.is_listening() && member.has_room())
+            .filter(|(_, member)| !self.is_queue() || responsive(&member.client_id))
+            .min_by_key(|(_, member)| (member.in_flight, member.last_turn))
+            .map(|(&id, _)| id)
+    }
+
+    /// The member that a message is redelivered to. A redelivery is not held back by `max_in_flight`; among
+    /// queue members, responsive ones with room are preferred. `None` when nobody listens, or when the only
+    /// candidate is a plain subscription of an unresponsive client.
+    pub(super) fn pick_for_redelivery(
+        &self,
+        responsive: impl Fn(&ClientId) -> bool,
+    ) -> Option<SubscriptionId> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.is_listening())
+            .filter(|(_, member)| self.is_queue() || responsive(&member.client_id))
+            .min_by_key(|(_, member)| {
+                let rank = (!responsive(&member.client_id), !member.has_room());
+                (rank, member.in_flight, member.last_turn)
+            })
+            .map(|(&id, _)| id)
+    }
+
+    /// Hands a message to a member; returns the count for a redelivery's header (0 for a first delivery).
+    pub(super) fn hand_to(&mut self, id: SubscriptionId, sequence: Sequence, now: Instant) -> u32 {
+        let before = self.in_flight.get(&sequence).copied();
+        self.release(before.and_then(|entry| entry.holder));
+        self.turn += 1;
+        let turn = self.turn;
+        let member = self.members.get_mut(&id).expect("only members are picked");
+        member.in_flight += 1;
+        member.last_turn = turn;
+        let deliveries = before.map_or(0, |entry| entry.deliveries);
+        let entry = InFlight {
+            holder: Some(id),
+            due: Due::At(now + member.ack_wait),
+            // The count wraps to 1: 0 means a first delivery.
+            deliveries: deliveries.checked_add(1).unwrap_or(1),
+        };
+        self.in_flight.insert(sequence, entry);
+        self.last_sent = self.last_sent.max(sequence);
+        deliveries
+    }
+
+    /// Ends a message's being in flight; false when it is not.
+    pub(super) fn settle(&mut self, sequence: Sequence) -> bool {
+        let Some(entry) = self.in_flight.remove(&sequence) else {
+            return false;
+        };
+        self.release(entry.holder);
+        true
+    }
+
+    /// Remembers an ack of a message that is yet to come, as many as the members may have in flight.
+    pub(super) fn ack_early(&mut self, sequence: Sequence) {
+        let max: usize = self
+            .members
+            .values()
+            .map(|member| member.max_in_flight as usize)
+            .sum();
+        if sequence > self.last_sent && self.acked_early.len() < max {
+            self.acked_early.insert(sequence);
+        }
+    }
+
+    /// True when the message needs no delivery; forgets what lies before it.
+    pub(super) fn take_early_ack(&mut self, sequence: Sequence) -> bool {
+        while self
+            .acked_early
+            .first()
+            .is_some_and(|&first| first < sequence)
+        {
+            self.acked_early.pop_first();
+        }
+        self.acked_early.remove(&sequence)
+    }
+
+    fn release(&mut self, holder: Option<SubscriptionId>) {
+        if let Some(member) = holder.and_then(|id| self.members.get_mut(&id)) {
+            member.in_flight -= 1;
+        }
+    }
+
+    /// Takes what a leaving member holds away from it; due at once, for whoever is there then.
+    pub(super) fn park(&mut self, id: SubscriptionId, now: Instant) {
+        for entry in self
+            .in_flight
+            .values_mut()
+            .filter(|entry| entry.holder == Some(id))
+        {
+            entry.holder = None;
+            entry.due = Due::At(now);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.in_flight = 0;
+        }
+    }
+
+    /// The earliest time at which something in flight is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = |entry: &InFlight| match entry.due {
+            Due::At(at) => at,
+            Due::AfterPublish => Instant::default(),
+        };
+        self.in_flight.values().map(due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(last_sent: u64) -> Group {
+        Group::new(PositionRow {
+            channel: ChannelId(1),
+            durable_name: None,
+            queue_group: None,
+            progress: Progress {
+                last_sent: Sequence(last_sent),
+                ..Progress::default()
+            },
+        })
+    }
+
+    fn parked() -> InFlight {
+        InFlight {
+            holder: None,
+            due: Due::AfterPublish,
+            deliveries: 1,
+        }
+    }
+
+    #[test]
+    fn progress_and_back_keeps_exactly_what_is_in_flight() {
+        for in_flight in [
+            vec![],
+            vec![10],
+            vec![3],
+            vec![1, 2, 5, 9, 10],
+            (1..=10).collect(),
+        ] {
+            let mut before = group(10);
+            before.in_flight = in_flight.iter().map(|&s| (Sequence(s), parked())).collect();
+
+            let mut after = group(10);
+            after.restore_in_flight(&before.progress(), Sequence(1), Sequence(10));
+
+            let kept: Vec<u64> = after.in_flight.keys().map(|s| s.0).collect();
+            assert_eq!(kept, in_flight);
+            assert_eq!(after.progress(), before.progress());
+        }
+    }
+
+    #[test]
+    fn trimmed_and_future_messages_are_not_in_flight_after_a_restore() {
+        let mut after = group(0);
+        let progress = Progress {
+            last_sent: Sequence(100),
+            acked_floor: Sequence(0),
+            acked_above: Ranges::default(),
+        };
+        after.restore_in_flight(&progress, Sequence(8), Sequence(10));
+
+        let kept: Vec<u64> = after.in_flight.keys().map(|s| s.0).collect();
+        assert_eq!(kept, [8, 9, 10]);
+        assert_eq!(after.last_sent, Sequence(10));
+    }
+}

@@ -1,0 +1,90 @@
+//! What a standby heard while another node was active. When it takes over, it cannot know which of those
+//! requests were carried out: they are judged again, after the ones have been taken out that must not happen
+//! twice.
+
+use std::collections::BTreeSet;
+
+use super::event::Event;
+use super::ids::{ChannelName, Guid};
+
+/// The publishes among the requests, to be looked up in the store.
+pub fn publishes(heard: &[Event]) -> impl Iterator<Item = (&ChannelName, &Guid)> {
+    heard.iter().filter_map(|event| match event {
+        Event::Publish { request, .. } => Some((&request.channel, &request.guid)),
+        Event::Connect { .. }
+        | Event::Subscribe { .. }
+        | Event::Unsubscribe { .. }
+        | Event::CloseSubscription { .. }
+        | Event::CloseClient { .. }
+        | Event::Ping { .. }
+        | Event::Ack(_)
+        | Event::Refused { .. }
+        | Event::AlreadyStored { .. }
+        | Event::Pong(_)
+        | Event::Unreachable(_)
+        | Event::Committed(_)
+        | Event::Loaded { .. }
+        | Event::LoadFailed(_) => None,
+    })
+}
+
+/// The requests that a new term begins with, in the order they were heard. `stored` are those publishes that
+/// the tables hold already.
+pub fn judge(heard: Vec<Event>, stored: &BTreeSet<(ChannelName, Guid)>) -> Vec<Event> {
+    // From the last to the first: what came later decides whether an earlier request still counts.
+    let mut connected_later = BTreeSet::new();
+    let mut left_later = BTreeSet::new();
+    let mut judged: Vec<Event> = Vec::with_capacity(heard.len());
+    for event in heard.into_iter().rev() {
+        let event = match event {
+            Event::Connect { request, reply } => {
+                connected_later.insert(request.client_id.to_text());
+                Some(Event::Connect { request, reply })
+            }
+            Event::Publish { request, reply } => {
+                let key = (request.channel.clone(), request.guid.clone());
+                if stored.contains(&key) {
+                    reply.map(|reply| Event::AlreadyStored {
+                        guid: request.guid,
+                        reply,
+                    })
+                } else {
+                    Some(Event::Publish { request, reply })
+                }
+            }
+            // Done for a client that is gone, or that has left the subscription: it would stay for ever.
+            Event::Subscribe { request, .. }
+                if connected_later.contains(request.client_id.as_str())
+                    || left_later
+                        .contains(&(request.client_id.to_text(), request.channel.clone())) =>
+            {
+                None
+            }
+            // A close names no connection: it was meant for the one before.
+            Event::CloseClient { client_id, .. } if connected_later.contains(&client_id) => None,
+            Event::Unsubscribe { request, reply } => {
+                left_later.insert((request.client_id.clone(), request.channel.clone()));
+                Some(Event::Unsubscribe { request, reply })
+            }
+            Event::CloseSubscription { request, reply } => {
+                left_later.insert((request.client_id.clone(), request.channel.clone()));
+                Some(Event::CloseSubscription { request, reply })
+            }
+            event @ (Event::Subscribe { .. }
+            | Event::CloseClient { .. }
+            | Event::Ack(_)
+            | Event::Refused { .. }
+            | Event::AlreadyStored { .. }) => Some(event),
+            // Clients ping again by themselves; the rest is never heard from NATS while standing by.
+            Event::Ping { .. }
+            | Event::Pong(_)
+            | Event::Unreachable(_)
+            | Event::Committed(_)
+            | Event::Loaded { .. }
+            | Event::LoadFailed(_) => None,
+        };
+        judged.extend(event);
+    }
+    judged.reverse();
+    judged
+}

@@ -1,0 +1,63 @@
+//! Reads that the core has asked for: a bounded number under way, the others in line, the failed ones later.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::ids::{ChannelId, LoadId, PositionId, Subject};
+use super::load::{Load, Want};
+use super::request::Subscribe;
+
+/// What the answer is for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// New messages for a group that is behind the tail.
+    Page(PositionId),
+    /// Messages in flight that are to be redelivered.
+    Redelivery(PositionId),
+    /// A subscription starts at a time.
+    Start(Box<Subscribe>, Option<Subject>),
+    /// Limits want to know the oldest messages.
+    Oldest,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    last_id: u64,
+    waiting: VecDeque<(Load, Purpose)>,
+    out: BTreeMap<LoadId, (Load, Purpose)>,
+    failed: Vec<(Load, Purpose)>,
+}
+
+impl Loads {
+    pub(super) fn ask(&mut self, channel: ChannelId, want: Want, purpose: Purpose) {
+        self.last_id += 1;
+        self.waiting.push_back((
+            Load {
+                id: LoadId(self.last_id),
+                channel,
+                want,
+            },
+            purpose,
+        ));
+    }
+
+    pub(super) fn poll(&mut self, out_max: usize) -> Option<Load> {
+        if self.out.len() >= out_max {
+            return None;
+        }
+        let (load, purpose) = self.waiting.pop_front()?;
+        self.out.insert(load.id, (load.clone(), purpose));
+        Some(load)
+    }
+
+    pub(super) fn answered(&mut self, id: LoadId) -> Option<(Load, Purpose)> {
+        self.out.remove(&id)
+    }
+
+    pub(super) fn fail(&mut self, id: LoadId) {
+        self.failed.extend(self.out.remove(&id));
+    }
+
+    pub(super) fn retry_failed(&mut self) {
+        self.waiting.extend(self.failed.drain(..));
+    }
+}

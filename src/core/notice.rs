@@ -1,0 +1,22 @@
+//! Decisions that an operator may want to read in the log. The core writes no log itself.
+
+use super::ids::{ChannelName, ClientId};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A client missed more heartbeats than allowed and was closed.
+    ClientTimedOut(ClientId),
+    /// A client stopped answering and another one took over its ID.
+    ClientReplaced(ClientId),
+    ChannelCreated(ChannelName),
+    /// A channel without subscriptions and publishes reached its maximum inactivity.
+    ChannelInactive(ChannelName),
+    /// A limit dropped messages of the channel for the first time in this term.
+    LimitReached(ChannelName),
+    /// The tables held a row that fits nothing else; it was dropped.
+    RowDropped {
+        table: &'static str,
+        id: u64,
+        why: &'static str,
+    },
+}

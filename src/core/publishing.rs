@@ -1,0 +1,102 @@
+//! A publish becomes the channel's next message; its ack waits for the commit.
+
+use std::sync::Arc;
+
+use super::batch::ChannelRow;
+use super::broker::Broker;
+use super::channels::Channel;
+use super::deadlines::Timer;
+use super::ids::{ChannelId, ChannelName, Sequence, Subject};
+use super::message::Message;
+use super::notice::Notice;
+use super::outbound::Reply;
+use super::rejection::Rejection;
+use super::request::Publish;
+use super::time::Timestamp;
+
+impl Broker {
+    pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
+        let Some(client_id) = self.clients.publisher(&request.publisher).cloned() else {
+            return self.refuse_publish(request, Rejection::InvalidPublish, reply);
+        };
+        let id = match self.find_or_create_channel(&request.channel) {
+            Ok(id) => id,
+            Err(rejection) => return self.refuse_publish(request, rejection, reply),
+        };
+        let now = self.now;
+        let channel = self
+            .channels
+            .get_mut(id)
+            .expect("the channel was just found");
+        let message = Arc::new(Message {
+            sequence: channel.row.last_sequence.next(),
+            published_at: now.wall.max(channel.row.last_published_at),
+            client_id,
+            guid: request.guid.clone(),
+            reply: request.reply,
+            data: request.data,
+        });
+        let size = message.size(&channel.row.name);
+        channel.row.last_sequence = message.sequence;
+        channel.row.last_published_at = message.published_at;
+        channel.row.message_count += 1;
+        channel.row.byte_count += size;
+        channel.last_activity = now.monotonic;
+        self.traffic.in_messages += 1;
+        self.traffic.in_bytes += size;
+        self.tail.push(id, Arc::clone(&message));
+        self.commits.append(id, message);
+        self.answer(reply, Reply::Published(request.guid));
+        self.enforce_limits(id);
+    }
+
+    fn refuse_publish(&mut self, request: Publish, rejection: Rejection, reply: Option<Subject>) {
+        self.answer(reply, Reply::PublishRefused(Some(request.guid), rejection));
+    }
+
+    /// Channels come into being with the first publish or subscribe.
+    pub(super) fn find_or_create_channel(
+        &mut self,
+        name: &ChannelName,
+    ) -> Result<ChannelId, Rejection> {
+        if let Some(id) = self.channels.find(name.as_str()) {
+            return Ok(id);
+        }
+        if let Some(existing) = self.channels.find_folded(name) {
+            return Err(Rejection::CaseClash {
+                name: name.clone(),
+                existing: existing.clone(),
+            });
+        }
+        if self
+            .settings
+            .limits
+            .channels
+            .is_some_and(|max| self.channels.len() >= max)
+        {
+            return Err(Rejection::TooManyChannels);
+        }
+        self.counters.channel += 1;
+        self.commits.put_counters(self.counters);
+        let id = ChannelId(self.counters.channel);
+        let row = ChannelRow {
+            name: name.clone(),
+            created_at: self.now.wall,
+            deleting: false,
+            first_sequence: Sequence(1),
+            last_sequence: Sequence::ZERO,
+            last_published_at: Timestamp::default(),
+            message_count: 0,
+            byte_count: 0,
+        };
+        self.channels
+            .insert(id, Channel::new(row, self.now.monotonic));
+        self.commits.touch_channel(id);
+        self.notices.push(Notice::ChannelCreated(name.clone()));
+        if let Some(inactivity) = self.settings.limits.of(name).inactivity {
+            self.deadlines
+                .set(Timer::Inactivity(id), self.now.monotonic + inactivity);
+        }
+        Ok(id)
+    }
+}

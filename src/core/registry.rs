@@ -1,0 +1,143 @@
+//! The registered clients, by ID and by connection ID, and the probes that wait for their answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::batch::{ClientRow, Heartbeat};
+use super::ids::{ClientId, ConnectionId, PositionId, ProbeId, Subject, SubscriptionId};
+use super::request::{Connect, Publisher};
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) row: ClientRow,
+    /// The heartbeat that is under way.
+    pub(super) probe: Option<ProbeId>,
+    pub(super) subscriptions: BTreeSet<(PositionId, SubscriptionId)>,
+}
+
+impl Client {
+    pub(super) fn new(row: ClientRow) -> Self {
+        Self {
+            row,
+            probe: None,
+            subscriptions: BTreeSet::new(),
+        }
+    }
+
+    /// Answered its last heartbeat, or has not had one yet.
+    pub(super) fn is_responsive(&self) -> bool {
+        self.row.heartbeat.missed == 0
+    }
+
+    /// True when the request comes from the very connection that is registered: its answer got lost. Inboxes
+    /// are drawn at random for each connection, so they tell clients without connection IDs apart.
+    pub(super) fn is_same_connection(&self, request: &Connect) -> bool {
+        self.row.connection_id == request.connection_id
+            && self.row.heartbeat_inbox == request.heartbeat_inbox
+    }
+}
+
+/// Why a client was probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    Heartbeat(ClientId),
+    /// Another connection asks for the client's ID.
+    Duplicate(ClientId),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    clients: BTreeMap<ClientId, Client>,
+    by_connection: BTreeMap<ConnectionId, ClientId>,
+    /// Connects that wait until the registered client has answered or not, at most one per client ID.
+    duplicates: BTreeMap<ClientId, (Connect, Option<Subject>)>,
+    probes: BTreeMap<ProbeId, Probe>,
+    next_probe: u64,
+}
+
+impl Registry {
+    /// `first_probe` must be above every number of an earlier term: late answers are told apart by it.
+    pub(super) fn new(first_probe: u64) -> Self {
+        Self {
+            next_probe: first_probe,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Client> {
+        self.clients.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(id)
+    }
+
+    /// Registered, and answered its last heartbeat.
+    pub(super) fn is_responsive(&self, id: &ClientId) -> bool {
+        self.clients.get(id).is_some_and(Client::is_responsive)
+    }
+
+    pub(super) fn by_connection(&self, connection: &ConnectionId) -> Option<&ClientId> {
+        self.by_connection.get(connection)
+    }
+
+    /// The registered client that a publish names.
+    pub(super) fn publisher(&self, publisher: &Publisher) -> Option<&ClientId> {
+        match publisher {
+            Publisher::Connection(connection) => self.by_connection.get(connection),
+            Publisher::Client(id) => self.clients.get_key_value(&**id).map(|(id, _)| id),
+        }
+    }
+
+    pub(super) fn insert(&mut self, id: ClientId, client: Client) {
+        if !client.row.connection_id.is_empty() {
+            self.by_connection
+                .insert(client.row.connection_id.clone(), id.clone());
+        }
+        self.clients.insert(id, client);
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> Option<(ClientId, Client)> {
+        let (id, client) = self.clients.remove_entry(id)?;
+        // Another client may have claimed the same connection ID since.
+        if self.by_connection.get(&client.row.connection_id) == Some(&id) {
+            self.by_connection.remove(&client.row.connection_id);
+        }
+        if let Some(probe) = client.probe {
+            self.probes.remove(&probe);
+        }
+        Some((id, client))
+    }
+
+    pub(super) fn heartbeat(&self, id: &ClientId) -> Option<Heartbeat> {
+        Some(self.clients.get(id)?.row.heartbeat)
+    }
+
+    pub(super) fn is_being_checked(&self, id: &ClientId) -> bool {
+        self.duplicates.contains_key(id)
+    }
+
+    pub(super) fn check_duplicate(&mut self, request: Connect, reply: Option<Subject>) {
+        self.duplicates
+            .insert(request.client_id.clone(), (request, reply));
+    }
+
+    pub(super) fn take_duplicate(&mut self, id: &ClientId) -> Option<(Connect, Option<Subject>)> {
+        self.duplicates.remove(id)
+    }
+
+    pub(super) fn start_probe(&mut self, probe: Probe) -> ProbeId {
+        self.next_probe += 1;
+        let id = ProbeId(self.next_probe);
+        self.probes.insert(id, probe);
+        id
+    }
+
+    /// Ends a probe; `None` when it has ended already.
+    pub(super) fn end_probe(&mut self, id: ProbeId) -> Option<Probe> {
+        self.probes.remove(&id)
+    }
+}

@@ -1,0 +1,183 @@
+//! A new term begins: the state is rebuilt from the tables' rows and from nothing else. Miss counters and ack
+//! waits begin anew, so that nobody pays for the time without an active.
+
+use std::collections::BTreeMap;
+
+use super::batch::{ChannelRow, ClientRow, PositionRow, SubscriptionRow};
+use super::broker::{Broker, Traffic};
+use super::channels::{Channel, Channels, GroupKey};
+use super::commits::Commits;
+use super::deadlines::{Deadlines, Timer};
+use super::group::{Group, Member};
+use super::ids::ClientId;
+use super::ids::{ChannelId, PositionId, SubscriptionId};
+use super::limits::Settings;
+use super::loads::Loads;
+use super::notice::Notice;
+use super::registry::{Client, Registry};
+use super::snapshot::Snapshot;
+use super::tail::Tail;
+use super::time::Now;
+
+impl Broker {
+    /// Takes up where the tables stand.
+    pub fn restore(snapshot: Snapshot, settings: Settings, now: Now) -> Self {
+        let mut broker = Self {
+            tail: Tail::new(settings.limits.tail_bytes),
+            settings,
+            now,
+            counters: snapshot.counters,
+            // Late answers to probes of an earlier term carry smaller numbers.
+            clients: Registry::new(now.monotonic.as_nanos()),
+            channels: Channels::default(),
+            purging: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            ack_inboxes: BTreeMap::new(),
+            paged_bytes: 0,
+            deadlines: Deadlines::default(),
+            commits: Commits::default(),
+            loads: Loads::default(),
+            notices: Vec::new(),
+            traffic: Traffic::default(),
+        };
+        broker.restore_clients(snapshot.clients);
+        broker.restore_channels(snapshot.channels);
+        broker.restore_positions(snapshot.positions);
+        broker.restore_subscriptions(snapshot.subscriptions);
+        broker.drop_memberless_groups();
+        broker.wake_up();
+        broker
+    }
+
+    fn restore_clients(&mut self, rows: BTreeMap<ClientId, ClientRow>) {
+        let first_heartbeat = self.now.monotonic + self.settings.heartbeats.interval;
+        for (id, mut row) in rows {
+            row.heartbeat.missed = 0;
+            self.deadlines
+                .set(Timer::Heartbeat(id.clone()), first_heartbeat);
+            self.clients.insert(id, Client::new(row));
+        }
+    }
+
+    fn restore_channels(&mut self, rows: BTreeMap<ChannelId, ChannelRow>) {
+        for (id, row) in rows {
+            if row.deleting {
+                self.start_purge(id, row);
+            } else {
+                self.channels
+                    .insert(id, Channel::new(row, self.now.monotonic));
+            }
+        }
+    }
+
+    fn restore_positions(&mut self, rows: BTreeMap<PositionId, PositionRow>) {
+        for (id, row) in rows {
+            let Some(channel) = self.channels.get_mut(row.channel) else {
+                self.notices
+                    .push(dropped("positions", id.0, "its channel does not exist"));
+                self.commits.put_position(id, None);
+                continue;
+            };
+            let (first, last) = (channel.row.first_sequence, channel.row.last_sequence);
+            let progress = row.progress.clone();
+            channel.groups.insert(id);
+            let mut group = Group::new(row);
+            group.restore_in_flight(&progress, first, last);
+            self.groups.insert(id, group);
+        }
+    }
+
+    fn restore_subscriptions(&mut self, rows: BTreeMap<SubscriptionId, SubscriptionRow>) {
+        for (id, mut row) in rows {
+            let Some(group) = self.groups.get_mut(&row.position) else {
+                self.notices.push(dropped(
+                    "subscriptions",
+                    id.0,
+                    "its position does not exist",
+                ));
+                self.commits.put_subscription(id, None);
+                continue;
+            };
+            let client = self.clients.get_mut(&row.client_id);
+            match client {
+                Some(client) if row.online => {
+                    client.subscriptions.insert((row.position, id));
+                    self.ack_inboxes
+                        .insert(row.ack_inbox.to_text(), (row.position, id));
+                }
+                _ if group.is_durable() && !group.is_queue() => row.online = false,
+                _ => {
+                    self.notices.push(dropped(
+                        "subscriptions",
+                        id.0,
+                        "its client is not registered",
+                    ));
+                    self.commits.put_subscription(id, None);
+                    continue;
+                }
+            }
+            group.members.insert(id, Member::from_row(row, true));
+        }
+    }
+
+    /// Only durable queue groups live without members. The others get their keys.
+    fn drop_memberless_groups(&mut self) {
+        let positions: Vec<PositionId> = self.groups.keys().copied().collect();
+        for position in positions {
+            let group = &self.groups[&position];
+            if group.members.is_empty() && !(group.is_durable() && group.is_queue()) {
+                self.notices
+                    .push(dropped("positions", position.0, "it has no subscription"));
+                self.commits.put_position(position, None);
+                if let Some(channel) = self.channels.get_mut(group.channel) {
+                    channel.groups.remove(&position);
+                }
+                self.groups.remove(&position);
+                continue;
+            }
+            let key = restored_key(group);
+            if let Some(channel) = self.channels.get_mut(group.channel) {
+                channel.keyed.extend(key.map(|key| (key, position)));
+            }
+        }
+    }
+
+    /// Delivers what waits, redelivers what was in flight, and checks the limits, which may be others now.
+    fn wake_up(&mut self) {
+        let now = self.now.monotonic;
+        let positions: Vec<PositionId> = self.groups.keys().copied().collect();
+        for position in positions {
+            let Some(group) = self.groups.get_mut(&position) else {
+                continue;
+            };
+            group.replaying = group.is_online() && !group.in_flight.is_empty();
+            if group.replaying {
+                self.arm_redelivery(position, now);
+            } else {
+                self.deliver(position);
+            }
+        }
+        let channels: Vec<ChannelId> = self.channels.iter().map(|(id, _)| id).collect();
+        for id in channels {
+            self.enforce_limits(id);
+            self.note_activity(id);
+        }
+    }
+}
+
+fn restored_key(group: &Group) -> Option<GroupKey> {
+    let durable = group.durable_name.clone();
+    match (group.queue_group.clone(), durable) {
+        (None, None) => None,
+        (None, Some(durable)) => {
+            let owner = group.members.values().next()?.client_id.clone();
+            Some(GroupKey::Durable(owner, durable))
+        }
+        (Some(queue), None) => Some(GroupKey::Queue(queue)),
+        (Some(queue), Some(durable)) => Some(GroupKey::DurableQueue(queue, durable)),
+    }
+}
+
+fn dropped(table: &'static str, id: u64, why: &'static str) -> Notice {
+    Notice::RowDropped { table, id, why }
+}

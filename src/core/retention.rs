@@ -1,0 +1,223 @@
+//! Limits of channels: the oldest messages make room by number, bytes and age; channels that nobody uses are
+//! deleted. All dropping happens in bounded steps.
+
+use std::collections::VecDeque;
+
+use super::batch::ChannelRow;
+use super::broker::Broker;
+use super::deadlines::Timer;
+use super::ids::{ChannelId, Sequence};
+use super::load::{Oldest, Want};
+use super::loads::Purpose;
+use super::notice::Notice;
+
+impl Broker {
+    /// Drops the oldest messages while the channel is over a limit. The newest one stays, except for age.
+    pub(super) fn enforce_limits(&mut self, id: ChannelId) {
+        let now = self.now;
+        loop {
+            let Some(channel) = self.channels.get(id) else {
+                return;
+            };
+            let limits = *self.settings.limits.of(&channel.row.name);
+            let row = &channel.row;
+            if row.message_count == 0 {
+                return;
+            }
+            let crowded = row.message_count > 1
+                && (limits.messages.is_some_and(|max| row.message_count > max)
+                    || limits.bytes.is_some_and(|max| row.byte_count > max));
+            if !crowded && limits.age.is_none() {
+                return;
+            }
+            if channel.trimmed >= self.settings.limits.trim_step {
+                return; // The commit of this batch calls again.
+            }
+            let Some(oldest) = self.oldest(id) else {
+                return;
+            };
+            let age = now.wall.since(oldest.published_at);
+            let expired = limits.age.is_some_and(|max| age >= max);
+            if !crowded && !expired {
+                let left = limits
+                    .age
+                    .map(|max| max.saturating_sub(age))
+                    .unwrap_or_default();
+                return self.deadlines.set(Timer::Expiry(id), now.monotonic + left);
+            }
+            self.drop_oldest(id, oldest);
+        }
+    }
+
+    /// The channel's oldest message, from the tail or from what was read; asks for a read if it is in neither.
+    fn oldest(&mut self, id: ChannelId) -> Option<Oldest> {
+        let channel = self.channels.get_mut(id)?;
+        let first = channel.row.first_sequence;
+        if let Some(message) = self.tail.get(id, first) {
+            return Some(Oldest {
+                sequence: first,
+                published_at: message.published_at,
+                size: message.size(&channel.row.name),
+            });
+        }
+        while channel
+            .oldest
+            .front()
+            .is_some_and(|oldest| oldest.sequence < first)
+        {
+            channel.oldest.pop_front();
+        }
+        if let Some(&oldest) = channel.oldest.front() {
+            return Some(oldest);
+        }
+        if !channel.reading_oldest {
+            channel.reading_oldest = true;
+            let want = Want::Oldest {
+                first,
+                count: self.settings.limits.page_messages,
+            };
+            self.loads.ask(id, want, Purpose::Oldest);
+        }
+        None
+    }
+
+    pub(super) fn oldest_loaded(&mut self, id: ChannelId, oldest: Vec<Oldest>) {
+        let tail = self.tail.first(id);
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        channel.reading_oldest = false;
+        if oldest.is_empty() {
+            // Somebody emptied the table: what is left begins with the tail, or there is nothing.
+            let first = tail.unwrap_or(channel.row.last_sequence.next());
+            channel.row.first_sequence = channel.row.first_sequence.max(first);
+            channel.row.message_count = channel.row.last_sequence.next().0 - first.0;
+            if channel.row.message_count == 0 {
+                channel.row.byte_count = 0;
+            }
+            self.commits.touch_channel(id);
+        }
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.oldest = VecDeque::from(oldest);
+        }
+        self.enforce_limits(id);
+    }
+
+    fn drop_oldest(&mut self, id: ChannelId, oldest: Oldest) {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        let row = &mut channel.row;
+        row.first_sequence = oldest.sequence.next();
+        // Rows that an operator deleted by hand were still counted.
+        let span = row.last_sequence.0 - oldest.sequence.0;
+        row.message_count = (row.message_count - 1).min(span);
+        row.byte_count = if span == 0 {
+            0
+        } else {
+            row.byte_count.saturating_sub(oldest.size)
+        };
+        channel.trimmed += 1;
+        if !channel.limit_noticed {
+            channel.limit_noticed = true;
+            self.notices.push(Notice::LimitReached(row.name.clone()));
+        }
+        self.commits.trim(id, oldest.sequence);
+        self.commits.touch_channel(id);
+    }
+
+    /// The commit of a batch that dropped messages: there may be more to drop.
+    pub(super) fn trimmed(&mut self, id: ChannelId) {
+        if self.purging.contains_key(&id) {
+            self.purge(id);
+        } else {
+            self.enforce_limits(id);
+        }
+    }
+
+    /// The channel's last online subscription left; its inactivity counts from here.
+    pub(super) fn note_activity(&mut self, id: ChannelId) {
+        let now = self.now.monotonic;
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        channel.last_activity = now;
+        if let Some(inactivity) = self.settings.limits.of(&channel.row.name).inactivity {
+            self.deadlines.set(Timer::Inactivity(id), now + inactivity);
+        }
+    }
+
+    pub(super) fn check_inactivity(&mut self, id: ChannelId) {
+        let now = self.now.monotonic;
+        let Some(channel) = self.channels.get(id) else {
+            return;
+        };
+        let Some(inactivity) = self.settings.limits.of(&channel.row.name).inactivity else {
+            return;
+        };
+        let used = |position| {
+            self.groups
+                .get(position)
+                .is_some_and(super::group::Group::is_online)
+        };
+        if channel.groups.iter().any(used) {
+            return; // Its leaving sets the timer.
+        }
+        let at = channel.last_activity + inactivity;
+        if at > now {
+            self.deadlines.set(Timer::Inactivity(id), at);
+        } else {
+            self.delete_channel(id);
+        }
+    }
+
+    /// Deletes the channel with its durables. For clients it is gone at once, and its name free; its rows go in
+    /// steps.
+    fn delete_channel(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.remove(id) else {
+            return;
+        };
+        self.notices
+            .push(Notice::ChannelInactive(channel.row.name.clone()));
+        self.deadlines.clear(&Timer::Expiry(id));
+        self.tail.forget(id);
+        for &position in &channel.groups {
+            self.drop_page(position);
+            self.deadlines.clear(&Timer::Redelivery(position));
+            if let Some(group) = self.groups.remove(&position) {
+                for &subscription in group.members.keys() {
+                    self.commits.put_subscription(subscription, None);
+                }
+                self.commits.put_position(position, None);
+            }
+        }
+        self.start_purge(
+            id,
+            ChannelRow {
+                deleting: true,
+                ..channel.row
+            },
+        );
+    }
+
+    pub(super) fn start_purge(&mut self, id: ChannelId, row: ChannelRow) {
+        self.purging.insert(id, row);
+        self.purge(id);
+    }
+
+    /// Drops the next step of a deleted channel's messages, at last the channel itself.
+    fn purge(&mut self, id: ChannelId) {
+        let Some(row) = self.purging.get_mut(&id) else {
+            return;
+        };
+        if row.first_sequence > row.last_sequence {
+            self.purging.remove(&id);
+            return self.commits.put_channel(id, None);
+        }
+        let step = Sequence(row.first_sequence.0 + self.settings.limits.trim_step - 1);
+        let through = step.min(row.last_sequence);
+        row.first_sequence = through.next();
+        self.commits.put_channel(id, Some(row.clone()));
+        self.commits.trim(id, through);
+    }
+}

@@ -1,0 +1,419 @@
+//! Subscriptions begin, resume, are closed and are forgotten.
+
+use bytestring::ByteString;
+
+use super::batch::{PositionRow, Progress, SubscriptionRow};
+use super::broker::Broker;
+use super::channels::{Channel, GroupKey};
+use super::group::{Due, Group, Member};
+use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
+use super::load::{Load, Want};
+use super::loads::Purpose;
+use super::outbound::Reply;
+use super::rejection::Rejection;
+use super::request::{Leave, StartPosition, Subscribe};
+use super::time::Timestamp;
+
+/// Whether a durable survives its subscription's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durables {
+    Keep,
+    Forget,
+}
+
+/// Where a new position begins: after this sequence, or after one that must be looked up.
+enum Start {
+    After(Sequence),
+    Since(Timestamp),
+}
+
+impl Broker {
+    pub(super) fn subscribe(&mut self, request: Subscribe, reply: Option<Subject>) {
+        if let Err(rejection) = self.try_subscribe(request, reply.clone()) {
+            self.answer(reply, Reply::SubscribeRefused(rejection));
+        }
+    }
+
+    fn try_subscribe(
+        &mut self,
+        request: Subscribe,
+        reply: Option<Subject>,
+    ) -> Result<(), Rejection> {
+        if self.clients.get(request.client_id.as_str()).is_none() {
+            return Err(Rejection::UnknownClient);
+        }
+        let channel = self.find_or_create_channel(&request.channel)?;
+        let key = group_key(&request)?;
+        if let Some(ack_inbox) = self.find_same(channel, &request) {
+            self.answer(reply, Reply::Subscribed { ack_inbox });
+            return Ok(());
+        }
+        let existing = key
+            .as_ref()
+            .and_then(|key| self.channels.get(channel)?.keyed.get(key));
+        match existing.copied() {
+            Some(position) => self.join(channel, position, &request, reply),
+            None => self.begin(channel, key, request, reply),
+        }
+    }
+
+    /// The ack inbox of the very subscription that is asked for: the answer to an earlier request got lost. A
+    /// client draws a new inbox at random for each subscription.
+    fn find_same(&self, channel: ChannelId, request: &Subscribe) -> Option<Subject> {
+        let client = self.clients.get(request.client_id.as_str())?;
+        client.subscriptions.iter().find_map(|(position, id)| {
+            let group = self.groups.get(position)?;
+            let member = group.members.get(id)?;
+            let same = group.channel == channel
+                && member.inbox == request.inbox
+                && group.durable_name == request.durable_name
+                && group.queue_group == request.queue_group;
+            same.then(|| member.ack_inbox.clone())
+        })
+    }
+
+    /// Resumes a durable or joins a queue group: its position goes on, the start position is ignored.
+    fn join(
+        &mut self,
+        channel: ChannelId,
+        position: PositionId,
+        request: &Subscribe,
+        reply: Option<Subject>,
+    ) -> Result<(), Rejection> {
+        let now = self.now.monotonic;
+        let group = self.groups.get_mut(&position).expect("keyed groups exist");
+        if !group.is_queue() && group.is_online() {
+            return Err(Rejection::DuplicateDurable);
+        }
+        let wakes = !group.is_online();
+        // A plain durable keeps its record; a queue member gets one of its own.
+        let resumed = if group.is_queue() {
+            None
+        } else {
+            group.members.keys().next().copied()
+        };
+        if resumed.is_none() && !group.members.is_empty() {
+            self.ensure_subscription_slot(channel)?;
+        }
+        let group = self.groups.get_mut(&position).expect("keyed groups exist");
+        if wakes {
+            // What was in flight goes first, at once, in order.
+            group.replaying = !group.in_flight.is_empty();
+            for entry in group.in_flight.values_mut() {
+                entry.due = Due::At(now);
+            }
+        }
+        let id = resumed.unwrap_or_else(|| self.next_subscription_id());
+        self.attach(position, id, request, reply);
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        channel: ChannelId,
+        key: Option<GroupKey>,
+        request: Subscribe,
+        reply: Option<Subject>,
+    ) -> Result<(), Rejection> {
+        let last_sent = match self.start(channel, request.start) {
+            Start::After(sequence) => sequence,
+            Start::Since(time) => {
+                let purpose = Purpose::Start(Box::new(request), reply);
+                self.loads.ask(channel, Want::FirstSince(time), purpose);
+                return Ok(());
+            }
+        };
+        self.ensure_subscription_slot(channel)?;
+        let position = PositionId(self.next_subscription_id().0);
+        let id = self.next_subscription_id();
+        let row = PositionRow {
+            channel,
+            durable_name: request.durable_name.clone(),
+            queue_group: request.queue_group.clone(),
+            progress: Progress {
+                last_sent,
+                acked_floor: last_sent,
+                ..Progress::default()
+            },
+        };
+        self.commits.put_position(position, Some(row.clone()));
+        self.groups.insert(position, Group::new(row));
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.groups.insert(position);
+            channel.keyed.extend(key.map(|key| (key, position)));
+        }
+        self.attach(position, id, &request, reply);
+        Ok(())
+    }
+
+    /// Makes the requester a member; messages follow once that is committed and answered.
+    fn attach(
+        &mut self,
+        position: PositionId,
+        id: SubscriptionId,
+        request: &Subscribe,
+        reply: Option<Subject>,
+    ) {
+        let ack_inbox = self.ack_inbox(id, request.ack_token);
+        let row = SubscriptionRow {
+            position,
+            client_id: request.client_id.clone(),
+            inbox: request.inbox.clone(),
+            ack_inbox: ack_inbox.clone(),
+            max_in_flight: request.max_in_flight,
+            ack_wait: request.ack_wait,
+            online: true,
+            since: self.now.wall,
+        };
+        if let Some(client) = self.clients.get_mut(&request.client_id) {
+            client.subscriptions.insert((position, id));
+        }
+        if let Some(group) = self.groups.get_mut(&position) {
+            group
+                .members
+                .insert(id, Member::from_row(row.clone(), false));
+        }
+        self.ack_inboxes.insert(ack_inbox.to_text(), (position, id));
+        self.commits.put_subscription(id, Some(row));
+        self.commits.start_after_commit(position, id);
+        self.answer(reply, Reply::Subscribed { ack_inbox });
+    }
+
+    /// The subscription's response has been released: messages may follow it.
+    pub(super) fn started(&mut self, position: PositionId, id: SubscriptionId) {
+        let now = self.now.monotonic;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let Some(member) = group.members.get_mut(&id) else {
+            return;
+        };
+        member.started = true;
+        if group.in_flight.is_empty() {
+            group.replaying = false;
+            self.deliver(position);
+        } else {
+            self.arm_redelivery(position, now);
+            self.deliver(position);
+        }
+    }
+
+    fn ack_inbox(&self, id: SubscriptionId, token: u128) -> Subject {
+        let text = format!("{}.{id}.{token:032x}", self.settings.ack_prefix);
+        Subject::parse(text.into()).expect("the prefix is a subject, the rest are digits")
+    }
+
+    fn next_subscription_id(&mut self) -> SubscriptionId {
+        self.counters.subscription += 1;
+        self.commits.put_counters(self.counters);
+        SubscriptionId(self.counters.subscription)
+    }
+
+    fn ensure_subscription_slot(&self, id: ChannelId) -> Result<(), Rejection> {
+        let Some(channel) = self.channels.get(id) else {
+            return Ok(());
+        };
+        let Some(max) = self.settings.limits.of(&channel.row.name).subscriptions else {
+            return Ok(());
+        };
+        let records = |position| self.groups.get(position).map_or(0, Group::subscriptions);
+        let count: usize = channel.groups.iter().map(records).sum();
+        if count < max {
+            Ok(())
+        } else {
+            Err(Rejection::TooManySubscriptions)
+        }
+    }
+
+    fn start(&self, id: ChannelId, start: StartPosition) -> Start {
+        let channel = self.channels.get(id).expect("the channel was just found");
+        let (first, last) = (channel.first(), channel.row.last_sequence);
+        Start::After(match start {
+            StartPosition::NewOnly => last,
+            StartPosition::LastReceived => last.previous(),
+            StartPosition::First => first.previous(),
+            StartPosition::Sequence(wanted) if wanted < first => first.previous(),
+            StartPosition::Sequence(wanted) => wanted.previous().min(last),
+            StartPosition::TimeDelta(delta) => {
+                let time = Timestamp(self.now.wall.0.saturating_sub(delta));
+                return self.start_since(id, channel, time);
+            }
+        })
+    }
+
+    fn start_since(&self, id: ChannelId, channel: &Channel, time: Timestamp) -> Start {
+        let last = channel.row.last_sequence;
+        if last == Sequence::ZERO {
+            return Start::After(Sequence::ZERO);
+        }
+        if time > channel.row.last_published_at || channel.row.message_count == 0 {
+            return Start::After(last);
+        }
+        // The tail decides when it reaches back beyond the time, or to the channel's first message.
+        let first_here = self
+            .tail
+            .first(id)
+            .and_then(|first| self.tail.get(id, first));
+        let reaches_back = first_here.is_some_and(|message| {
+            message.published_at < time || message.sequence <= channel.row.first_sequence
+        });
+        if reaches_back {
+            let message = self.tail.first_since(id, time);
+            Start::After(message.map_or(last, |message| message.sequence.previous()))
+        } else {
+            Start::Since(time)
+        }
+    }
+
+    /// The first message at or after a subscription's start time is known: the request is judged anew, because
+    /// its client may be gone by now.
+    pub(super) fn start_loaded(
+        &mut self,
+        asked: &Load,
+        mut request: Subscribe,
+        reply: Option<Subject>,
+        first: Option<Sequence>,
+    ) {
+        // What was not committed at the time of the read is in the tail.
+        let in_tail = match asked.want {
+            Want::FirstSince(time) => self.tail.first_since(asked.channel, time),
+            Want::Range { .. } | Want::Exactly { .. } | Want::Oldest { .. } => None,
+        };
+        let first = first.or(in_tail.map(|message| message.sequence));
+        request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
+        self.subscribe(request, reply);
+    }
+
+    pub(super) fn leave(&mut self, request: &Leave, durables: Durables, reply: Option<Subject>) {
+        let answer = match self.try_leave(request, durables) {
+            Ok(()) => Reply::Left,
+            Err(rejection) => Reply::LeaveRefused(rejection),
+        };
+        self.answer(reply, answer);
+    }
+
+    fn try_leave(&mut self, request: &Leave, durables: Durables) -> Result<(), Rejection> {
+        let channel = self
+            .channels
+            .find(request.channel.as_str())
+            .ok_or(Rejection::UnknownChannel)?;
+        let (position, id) = self
+            .find_subscription(channel, &request.inbox)
+            .ok_or(Rejection::UnknownSubscription)?;
+        let owner = &self.groups[&position].members[&id].client_id;
+        if owner.as_str() != &*request.client_id {
+            return Err(Rejection::UnknownClient);
+        }
+        self.remove_subscription(position, id, durables);
+        Ok(())
+    }
+
+    /// The online subscription of the channel with this ack inbox or, failing that, delivery inbox.
+    fn find_subscription(
+        &self,
+        channel: ChannelId,
+        inbox: &ByteString,
+    ) -> Option<(PositionId, SubscriptionId)> {
+        if let Some(&(position, id)) = self.ack_inboxes.get(inbox)
+            && self
+                .groups
+                .get(&position)
+                .is_some_and(|group| group.channel == channel)
+        {
+            return Some((position, id));
+        }
+        let positions = self.channels.get(channel)?.groups.iter();
+        positions
+            .flat_map(|&position| {
+                self.groups[&position]
+                    .members
+                    .iter()
+                    .map(move |m| (position, m))
+            })
+            .find(|(_, (_, member))| member.online && member.inbox.as_str() == &**inbox)
+            .map(|(position, (&id, _))| (position, id))
+    }
+
+    /// Ends a subscription with its client; a durable stays.
+    pub(super) fn close_subscription(&mut self, position: PositionId, id: SubscriptionId) {
+        self.remove_subscription(position, id, Durables::Keep);
+    }
+
+    fn remove_subscription(
+        &mut self,
+        position: PositionId,
+        id: SubscriptionId,
+        durables: Durables,
+    ) {
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        group.park(id, now.monotonic);
+        let Some(member) = group.members.get_mut(&id) else {
+            return;
+        };
+        let channel = group.channel;
+        self.ack_inboxes.remove(member.ack_inbox.as_str());
+        if let Some(client) = self.clients.get_mut(&member.client_id) {
+            client.subscriptions.remove(&(position, id));
+        }
+        let keep = durables == Durables::Keep && group.durable_name.is_some();
+        if keep && group.queue_group.is_none() {
+            member.online = false;
+            member.started = false;
+            member.since = now.wall;
+            self.commits
+                .put_subscription(id, Some(member.row(position)));
+        } else {
+            group.members.remove(&id);
+            self.commits.put_subscription(id, None);
+        }
+        if group.is_online() {
+            self.commits.wake_after_commit(position);
+        } else if !keep {
+            self.remove_group(position);
+        }
+        self.drop_page_of_idle(position);
+        self.note_activity(channel);
+    }
+
+    fn drop_page_of_idle(&mut self, position: PositionId) {
+        if self
+            .groups
+            .get(&position)
+            .is_some_and(|group| !group.is_online())
+        {
+            self.drop_page(position);
+        }
+    }
+
+    fn remove_group(&mut self, position: PositionId) {
+        self.drop_page(position);
+        self.deadlines
+            .clear(&super::deadlines::Timer::Redelivery(position));
+        let Some(group) = self.groups.remove(&position) else {
+            return;
+        };
+        self.commits.put_position(position, None);
+        if let Some(channel) = self.channels.get_mut(group.channel) {
+            channel.groups.remove(&position);
+            channel.keyed.retain(|_, keyed| *keyed != position);
+        }
+    }
+}
+
+/// The key under which a request finds an existing position; plain subscriptions have none.
+fn group_key(request: &Subscribe) -> Result<Option<GroupKey>, Rejection> {
+    Ok(
+        match (request.queue_group.clone(), request.durable_name.clone()) {
+            (None, None) => None,
+            (None, Some(durable)) => Some(GroupKey::Durable(request.client_id.clone(), durable)),
+            (Some(queue), None) => Some(GroupKey::Queue(queue)),
+            (Some(_), Some(durable)) if durable.as_str().contains(':') => {
+                return Err(Rejection::InvalidDurableName);
+            }
+            (Some(queue), Some(durable)) => Some(GroupKey::DurableQueue(queue, durable)),
+        },
+    )
+}

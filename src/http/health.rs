@@ -1,0 +1,71 @@
+//! For probes and load balancers: alive, ready, active.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::format::{Callback, json};
+use super::view::{Source, View};
+
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'static str,
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+/// The process runs. What a restart could not mend does not count against it.
+pub(super) async fn alive(State(source): State<Source>) -> Response {
+    answer(StatusCode::OK, &source.view(), "ok", None)
+}
+
+/// An active serves or a standby can take over.
+pub(super) async fn ready(State(source): State<Source>) -> Response {
+    let view = source.view();
+    match view.status.trouble.as_deref() {
+        None => answer(StatusCode::OK, &view, "ready", None),
+        Some(reason) => answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &view,
+            "unavailable",
+            Some(reason),
+        ),
+    }
+}
+
+/// Unlike `isFTActive`, says no with a code that every load balancer takes for a no.
+pub(super) async fn active(State(source): State<Source>) -> Response {
+    let view = source.view();
+    if view.is_active() {
+        answer(StatusCode::OK, &view, "active", None)
+    } else {
+        let reason = view.status.trouble.as_deref();
+        answer(StatusCode::SERVICE_UNAVAILABLE, &view, "not active", reason)
+    }
+}
+
+pub(super) async fn is_ft_active(State(source): State<Source>) -> StatusCode {
+    if source.view().is_active() {
+        StatusCode::OK
+    } else {
+        StatusCode::NO_CONTENT
+    }
+}
+
+fn answer(code: StatusCode, view: &View, status: &'static str, reason: Option<&str>) -> Response {
+    let epoch = view.epoch().map(|epoch| epoch.0);
+    json(
+        code,
+        &Health {
+            status,
+            role: view.role_name(),
+            epoch,
+            reason,
+        },
+        &Callback::default(),
+    )
+}

@@ -1,0 +1,24 @@
+//! Two pages of links for people.
+
+use axum::response::Html;
+
+pub(super) async fn root() -> Html<&'static str> {
+    Html(
+        "<!DOCTYPE html>\n<html><head><title>stanby</title></head><body>\n<h1>stanby</h1>\n\
+         <p><a href=\"/readyz\">readyz</a></p>\n\
+         <p><a href=\"/healthz\">healthz</a></p>\n\
+         <p><a href=\"/healthz/active\">healthz/active</a></p>\n\
+         <p><a href=\"/metrics\">metrics</a></p>\n\
+         <p><a href=\"/streaming\">streaming</a></p>\n\
+         </body></html>\n",
+    )
+}
+
+pub(super) async fn streaming() -> Html<&'static str> {
+    Html(
+        "<!DOCTYPE html>\n<html><head><title>stanby: streaming</title></head><body>\n<h1>Streaming</h1>\n\
+         <p><a href=\"/streaming/serverz\">serverz</a></p>\n\
+         <p><a href=\"/streaming/isFTActive\">isFTActive</a></p>\n\
+         </body></html>\n",
+    )
+}

@@ -1,0 +1,17 @@
+//! What the kernel says about this process.
+
+use nix::sys::resource::{Resource, getrlimit};
+
+/// Open file descriptors, where `/proc` is there to count them.
+pub(super) fn open_fds() -> Option<usize> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    // One of them is the directory being read.
+    Some(entries.count().saturating_sub(1))
+}
+
+/// File descriptors that may be open at once.
+pub(super) fn max_fds() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .ok()
+        .map(|(soft, _)| soft)
+}

@@ -1,0 +1,84 @@
+//! The listener and the paths.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::any;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::listener::BoundedListener;
+use super::view::Source;
+use super::{health, index, metrics, serverz};
+use crate::node::clock::Clock;
+use crate::node::status::Status;
+
+/// How long a client that is slow to read its answer can hold up the end of the process.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port. Separate from [`Server::run`], so that a port in use is a failed start.
+    pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                Error::InUse(address)
+            } else {
+                Error::Bind { address, source }
+            }
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens, with the port that was given for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown`, then finishes the answers under way.
+    pub async fn run(
+        self,
+        status: watch::Receiver<Status>,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let served = axum::serve(
+            BoundedListener::new(self.listener),
+            router(Source::new(status, clock)),
+        )
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let overdue = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(SHUTDOWN_LIMIT).await;
+        };
+        tokio::select! {
+            result = served.into_future() => result.map_err(Error::Serve),
+            () = overdue => Ok(()),
+        }
+    }
+}
+
+/// Any method will do, as with NATS Streaming: some probes cannot be told which to use.
+fn router(source: Source) -> Router {
+    Router::new()
+        .route("/", any(index::root))
+        .route("/healthz", any(health::alive))
+        .route("/healthz/active", any(health::active))
+        .route("/readyz", any(health::ready))
+        .route("/metrics", any(metrics::metrics))
+        .route("/streaming", any(index::streaming))
+        .route("/streaming/serverz", any(serverz::serverz))
+        .route("/streaming/isFTActive", any(health::is_ft_active))
+        .with_state(source)
+}

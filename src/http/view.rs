@@ -1,0 +1,55 @@
+//! What a handler sees: the status and the time, both taken at the moment of the request.
+
+use tokio::sync::watch;
+
+use crate::core::ids::Epoch;
+use crate::core::time::Now;
+use crate::node::clock::Clock;
+use crate::node::status::{Role, Status};
+
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    status: watch::Receiver<Status>,
+    clock: Clock,
+}
+
+impl Source {
+    pub(super) fn new(status: watch::Receiver<Status>, clock: Clock) -> Self {
+        Self { status, clock }
+    }
+
+    pub(super) fn view(&self) -> View {
+        let status = self.status.borrow().clone();
+        // After the status: a pause between the two can only make the node look less active than it was.
+        let now = self.clock.now();
+        View {
+            role: status.role_at(now.monotonic),
+            status,
+            now,
+        }
+    }
+}
+
+pub(super) struct View {
+    pub(super) role: Role,
+    pub(super) status: Status,
+    pub(super) now: Now,
+}
+
+impl View {
+    pub(super) fn is_active(&self) -> bool {
+        self.role == Role::Active
+    }
+
+    /// Of the term that still holds.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.status.epoch.filter(|_| self.is_active())
+    }
+
+    pub(super) fn role_name(&self) -> &'static str {
+        match self.role {
+            Role::Active => "active",
+            Role::Standby => "standby",
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A standby in the queue for the lock.
+//!
+//! It waits on the server, so that it is granted the lock the moment the holder's session ends, but in slices: a
+//! session that waits without end would keep vacuum from cleaning up for as long as it waits.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_util::task::TaskTracker;
+
+use super::checks::ensure_primary;
+use super::error::Error;
+use super::leader::Granted;
+use super::session::{APPLICATION_PREFIX, Session, Settings};
+use super::takeover::take_over;
+use super::term::Term;
+use crate::core::time::Instant;
+use crate::node::clock::Clock;
+
+/// A slice is at most this long, and never longer than the lease.
+const SLICE_MAX: Duration = Duration::from_secs(5);
+
+/// Dropping it, at any point, leaves the queue: the session is closed, and with it goes the lock if it was granted
+/// at that very moment.
+#[derive(Debug)]
+pub struct Candidate {
+    session: Session,
+    settings: Settings,
+    tracker: TaskTracker,
+    since: Instant,
+    /// When the request was sent that the lock was granted to.
+    granted: Option<Instant>,
+    has_warned: bool,
+}
+
+impl Candidate {
+    /// Opens the session that will hold the lock. `wait` must follow within the lease.
+    pub async fn open(settings: &Settings, tracker: &TaskTracker) -> Result<Self, Error> {
+        let session = Session::open(settings, tracker).await?;
+        ensure_primary(&session).await?;
+        session.arm(settings).await?;
+        Ok(Self {
+            session,
+            settings: settings.clone(),
+            tracker: tracker.clone(),
+            since: Clock.now().monotonic,
+            granted: None,
+            has_warned: false,
+        })
+    }
+
+    /// Returns when this session holds the lock. After an error or when the future was dropped, the candidate is of
+    /// no use any more: the lock may be granted to a request that nobody waits for.
+    pub async fn wait(&mut self) -> Result<(), Error> {
+        let slice = self.settings.lease.duration().min(SLICE_MAX);
+        self.set_statement_timeout(Duration::ZERO).await?;
+        loop {
+            let sent = Clock.now().monotonic;
+            if self.wait_slice(slice).await? {
+                self.set_statement_timeout(self.settings.statement_timeout)
+                    .await?;
+                self.granted = Some(sent);
+                return Ok(());
+            }
+            if Clock.now().monotonic.since(self.since) > self.settings.lease.duration() * 2 {
+                self.look_at_holder().await?;
+            }
+        }
+    }
+
+    /// The first write of the term, on the session that holds the lock: the proof that the lock was worth something.
+    pub async fn take_over(self) -> Result<Granted, Error> {
+        let Some(granted) = self.granted else {
+            return Err(Error::Unavailable("the lock was not waited for".to_owned()));
+        };
+        let sent = Clock.now().monotonic;
+        let waited = granted.since(self.since);
+        let takeover = take_over(&self.session, &self.settings, waited).await?;
+        let term = Term::new(takeover.epoch, self.settings.lease, sent);
+        Ok(Granted::new(
+            self.session,
+            self.settings,
+            self.tracker,
+            term,
+            takeover,
+        ))
+    }
+
+    async fn wait_slice(&self, slice: Duration) -> Result<bool, Error> {
+        let key = self.settings.lock_key();
+        let millis = i32::try_from(slice.as_millis()).unwrap_or(i32::MAX);
+        let limit = slice + self.settings.call_limit();
+        let client = &self.session.client;
+        let wait = async {
+            client
+                .query_one_scalar("SELECT wait_for_lock($1, $2)", &[&key, &millis])
+                .await
+        };
+        self.session
+            .call_within(limit, "waiting for the lock", wait)
+            .await
+    }
+
+    async fn set_statement_timeout(&self, timeout: Duration) -> Result<(), Error> {
+        let set = format!("SET statement_timeout = {}", timeout.as_millis());
+        self.session
+            .call("setting timeouts", self.session.client.batch_execute(&set))
+            .await
+    }
+
+    /// The second line, for a holder that Postgres' own timeouts do not end: one that stopped while it was sending or
+    /// receiving, or whose timeouts did not stick.
+    async fn look_at_holder(&mut self) -> Result<(), Error> {
+        let client = &self.session.client;
+        let key = self.settings.lock_key();
+        let lease = self.settings.lease.duration().as_secs_f64();
+        let asked = async { client.query_opt(HOLDER, &[&key, &lease]).await };
+        let Some(row) = self.session.call("looking at the holder", asked).await? else {
+            return Ok(());
+        };
+        let Some(holder) = Holder::of(&row) else {
+            return Ok(());
+        };
+        if !holder.name.starts_with(APPLICATION_PREFIX) {
+            if !self.has_warned {
+                self.has_warned = true;
+                tracing::warn!(
+                    holder.name = holder.name,
+                    holder.pid = holder.pid,
+                    "the lock is held by a session that is not a server of ours, or of another role; \
+                     end it, or give the servers one role"
+                );
+            }
+            return Ok(());
+        }
+        if !holder.is_frozen {
+            return Ok(());
+        }
+        tracing::warn!(
+            holder.name = holder.name,
+            holder.pid = holder.pid,
+            "the holder of the lock has been silent for more than two leases; its session is ended"
+        );
+        let end = async {
+            client
+                .execute(END_HOLDER, &[&holder.pid, &holder.started, &holder.name])
+                .await
+        };
+        match self.session.call("ending the holder's session", end).await {
+            Ok(_) => Ok(()),
+            // Another role's session: its own timeouts have to do.
+            Err(Error::Refused(why)) => {
+                tracing::warn!(why, "the holder's session cannot be ended");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+struct Holder {
+    pid: i32,
+    name: String,
+    /// With the pid, which session it is: pids are used again.
+    started: String,
+    is_frozen: bool,
+}
+
+/// The recorded lease counts when it is longer: the holder may run with other settings.
+const HOLDER: &str =
+    "SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.backend_start::text, ''),
+        (a.state <> 'active' OR a.wait_event_type = 'Client')
+        AND clock_timestamp() - a.state_change
+            > 2 * make_interval(secs => greatest($2::float8, coalesce(l.lease_ms, 0) / 1000.0))
+    FROM pg_locks k
+    JOIN pg_stat_activity a ON a.pid = k.pid
+    CROSS JOIN leadership l
+    WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
+        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND k.classid::bigint = ($1::bigint >> 32) & 4294967295
+        AND k.objid::bigint = $1::bigint & 4294967295";
+
+const END_HOLDER: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
+
+impl Holder {
+    fn of(row: &Row) -> Option<Self> {
+        Some(Self {
+            pid: row.try_get(0).ok()?,
+            name: row.try_get(1).ok()?,
+            started: row.try_get(2).ok()?,
+            is_frozen: row.try_get::<_, Option<bool>>(3).ok()?.unwrap_or(false),
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! Whether a database can be raced for at all: a writable primary, a version that ends silent sessions, and no
+//! pooler in between. And how much a commit there is worth.
+
+use std::fmt;
+
+use tokio_util::task::TaskTracker;
+
+use super::error::Error;
+use super::session::{Session, Settings};
+
+/// The first version with `idle_session_timeout`.
+const VERSION_MIN: i32 = 140_000;
+
+/// What a server says about its database when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// As `server_version` shows it.
+    pub version: String,
+    pub durability: Durability,
+}
+
+/// What an acked message survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    FsyncOff,
+    FullPageWritesOff,
+    Local,
+    AsynchronousStandby,
+    SynchronousStandby,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FsyncOff => {
+                "none: fsync is off, a crash of the database's machine may lose acked messages"
+            }
+            Self::FullPageWritesOff => {
+                "weak: full_page_writes is off, a crash of the database's machine may damage tables"
+            }
+            Self::Local => {
+                "local: acked messages survive crashes, not the loss of the database's disk"
+            }
+            Self::AsynchronousStandby => {
+                "asynchronous standby: a database failover may lose acked messages"
+            }
+            Self::SynchronousStandby => {
+                "synchronous standby: acked messages survive a database failover"
+            }
+        })
+    }
+}
+
+/// To be called once, when a server starts: opens two sessions and closes them again.
+pub async fn check(settings: &Settings, tracker: &TaskTracker) -> Result<Facts, Error> {
+    let session = Session::open(settings, tracker).await?;
+    refuse_poolers(&session, settings, tracker).await?;
+    ensure_primary(&session).await?;
+    session.arm(settings).await?;
+    facts(&session).await
+}
+
+/// A lock that a read-only replica grants is worth nothing, so this is asked on every session.
+pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
+    let place = session.url.address();
+    let row = session
+        .call(
+            "checking the server",
+            session.client.query_one(
+                "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                    pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'",
+                &[],
+            ),
+        )
+        .await?;
+    let (number, version): (i32, &str) = (row.get(0), row.get(1));
+    if number < VERSION_MIN {
+        return Err(Error::Refused(format!(
+            "Postgres at {place} has version {version}; at least 14 is needed"
+        )));
+    }
+    if row.get(2) {
+        return Err(Error::Refused(format!(
+            "Postgres at {place} is a replica; the database URL must lead to the primary"
+        )));
+    }
+    if row.get(3) {
+        return Err(Error::Refused(format!(
+            "Postgres at {place} is read-only (default_transaction_read_only); make it writable or \
+             name another server in the database URL"
+        )));
+    }
+    Ok(())
+}
+
+/// Behind a transaction pooler two servers would both be granted the lock: it gives the backend of a session that
+/// is between two transactions to the next one who asks.
+async fn refuse_poolers(
+    session: &Session,
+    settings: &Settings,
+    tracker: &TaskTracker,
+) -> Result<(), Error> {
+    let pid = "SELECT pg_backend_pid()";
+    let other = Session::open(settings, tracker).await?;
+    other
+        .call("probing for a pooler", other.client.batch_execute("BEGIN"))
+        .await?;
+    let others: i32 = other
+        .call(
+            "probing for a pooler",
+            other.client.query_one_scalar(pid, &[]),
+        )
+        .await?;
+    let own: i32 = session
+        .call(
+            "probing for a pooler",
+            session.client.query_one_scalar(pid, &[]),
+        )
+        .await?;
+    if own == session.backend_pid && others == other.backend_pid && own != others {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "a pooler at {} shares sessions between transactions, so that two servers could hold the same \
+         lock; use Postgres' direct endpoint in the database URL (often another port or host name)",
+        settings.url.address()
+    )))
+}
+
+async fn facts(session: &Session) -> Result<Facts, Error> {
+    let row = session
+        .call(
+            "reading the server's settings",
+            session.client.query_one(
+                "SELECT current_setting('server_version'), current_setting('fsync'),
+                    current_setting('full_page_writes'), current_setting('synchronous_standby_names'),
+                    (SELECT count(*) FROM pg_stat_replication)",
+                &[],
+            ),
+        )
+        .await?;
+    Ok(Facts {
+        version: row.get(0),
+        durability: durability(row.get(1), row.get(2), row.get(3), row.get(4)),
+    })
+}
+
+fn durability(fsync: &str, full_page_writes: &str, synchronous: &str, replicas: i64) -> Durability {
+    if fsync == "off" {
+        Durability::FsyncOff
+    } else if full_page_writes == "off" {
+        Durability::FullPageWritesOff
+    } else if !synchronous.is_empty() {
+        Durability::SynchronousStandby
+    } else if replicas > 0 {
+        Durability::AsynchronousStandby
+    } else {
+        Durability::Local
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weakest_setting_decides_what_a_commit_is_worth() {
+        for (fsync, pages, synchronous, replicas, expected) in [
+            ("off", "on", "*", 1, Durability::FsyncOff),
+            ("on", "off", "*", 1, Durability::FullPageWritesOff),
+            ("on", "on", "*", 1, Durability::SynchronousStandby),
+            ("on", "on", "", 1, Durability::AsynchronousStandby),
+            ("on", "on", "", 0, Durability::Local),
+        ] {
+            assert_eq!(durability(fsync, pages, synchronous, replicas), expected);
+        }
+    }
+}

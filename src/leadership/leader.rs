@@ -1,0 +1,362 @@
+//! The active's side: one task owns the leader session. It commits what it is handed, one batch at a time, and renews
+//! the lease when there is nothing to commit. Anything unexpected ends the term; nothing is tried again.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
+
+use super::error::{Error, TermLost};
+use super::session::{Session, Settings};
+use super::takeover::Takeover;
+use super::term::Term;
+use crate::core::ids::Epoch;
+use crate::node::clock::Clock;
+
+/// What writes a batch. The store's writer is one; this module knows neither.
+pub trait Apply: Send + 'static {
+    type Batch: Send + Sync + 'static;
+    type Error: Display + Send;
+
+    /// Commits all of the batch or nothing, and has had an answer from the session when it returns `Ok`.
+    fn apply(
+        &mut self,
+        client: &Client,
+        batch: &Self::Batch,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// The core hands out one batch at a time; the rest is for the odd command beside it.
+const COMMANDS_MAX: usize = 4;
+
+/// Every so many renewals the lock itself is looked at, not only the session.
+const RENEWALS_PER_LOCK_CHECK: u32 = 10;
+
+/// A server that shuts down must not hang on a database that does not answer.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A session that holds the lock and has recorded its term. The lease is not renewed before `start`.
+#[derive(Debug)]
+pub struct Granted {
+    session: Session,
+    settings: Settings,
+    tracker: TaskTracker,
+    term: Term,
+    takeover: Takeover,
+}
+
+impl Granted {
+    pub(super) fn new(
+        session: Session,
+        settings: Settings,
+        tracker: TaskTracker,
+        term: Term,
+        takeover: Takeover,
+    ) -> Self {
+        Self {
+            session,
+            settings,
+            tracker,
+            term,
+            takeover,
+        }
+    }
+
+    /// For preparing what `start` is given, on the session that will use it.
+    pub fn client(&self) -> &Client {
+        &self.session.client
+    }
+
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
+    pub fn takeover(&self) -> &Takeover {
+        &self.takeover
+    }
+
+    pub fn start<A: Apply>(self, apply: A) -> Leader<A::Batch> {
+        let (commands, requests) = mpsc::channel(COMMANDS_MAX);
+        let (reports, committed) = mpsc::channel(COMMANDS_MAX);
+        let task = Task {
+            session: self.session,
+            settings: self.settings,
+            term: self.term.clone(),
+            apply,
+            requests,
+            reports,
+            renewals: 0,
+        };
+        self.tracker.spawn(task.run());
+        Leader {
+            term: self.term,
+            takeover: self.takeover,
+            commands,
+            committed,
+        }
+    }
+}
+
+/// Dropping it ends the term at once, without a word to the database; `release` does it in order.
+#[derive(Debug)]
+pub struct Leader<B> {
+    term: Term,
+    takeover: Takeover,
+    commands: mpsc::Sender<Command<B>>,
+    committed: mpsc::Receiver<Committed<B>>,
+}
+
+#[derive(Debug)]
+enum Command<B> {
+    Commit(B),
+    Record {
+        load_time: Option<Duration>,
+        first_ack: Option<Duration>,
+    },
+    Release,
+}
+
+/// A batch that is in the tables, and that nobody else was active before or while it was committed.
+#[derive(Debug)]
+pub struct Committed<B> {
+    pub batch: B,
+    pub took: Duration,
+}
+
+impl<B> Leader<B> {
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
+    pub fn takeover(&self) -> &Takeover {
+        &self.takeover
+    }
+
+    /// Hands in the next batch, after the last one was reported by `committed`.
+    pub fn submit(&self, batch: B) -> Result<(), TermLost> {
+        self.command(Command::Commit(batch))
+    }
+
+    /// The next batch that is committed. May be dropped and called again.
+    pub async fn committed(&mut self) -> Result<Committed<B>, TermLost> {
+        match self.committed.recv().await {
+            Some(committed) => Ok(committed),
+            None => Err(self.term.lost().await),
+        }
+    }
+
+    /// Completes the history of takeovers with what is known only later.
+    pub fn record(
+        &self,
+        load_time: Option<Duration>,
+        first_ack: Option<Duration>,
+    ) -> Result<(), TermLost> {
+        self.command(Command::Record {
+            load_time,
+            first_ack,
+        })
+    }
+
+    /// Gives the lock to the next standby, after what was submitted; waits until it is gone.
+    pub async fn release(mut self) {
+        // When the queue is full or closed, dropping the handle does it less politely.
+        if self.command(Command::Release).is_ok() {
+            // The task's end closes the channel, after the lock and the session are gone.
+            while self.committed.recv().await.is_some() {}
+        }
+    }
+
+    fn command(&self, command: Command<B>) -> Result<(), TermLost> {
+        self.commands
+            .try_send(command)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => {
+                    TermLost("more was submitted than can be committed at once".to_owned())
+                }
+                mpsc::error::TrySendError::Closed(_) => {
+                    TermLost("the leader session is closed".to_owned())
+                }
+            })
+    }
+}
+
+struct Task<A: Apply> {
+    session: Session,
+    settings: Settings,
+    term: Term,
+    apply: A,
+    requests: mpsc::Receiver<Command<A::Batch>>,
+    reports: mpsc::Sender<Committed<A::Batch>>,
+    renewals: u32,
+}
+
+impl<A: Apply> Task<A> {
+    async fn run(mut self) {
+        let reason = match self.serve().await {
+            Ok(()) => self.release().await,
+            Err(reason) => reason,
+        };
+        // Nobody may act any more before the lock can be somebody else's.
+        self.term.finish(TermLost(reason));
+        drop(self.session);
+        drop(self.reports);
+    }
+
+    /// Returns when the lock is to be given up, and with a reason when it is lost.
+    async fn serve(&mut self) -> Result<(), String> {
+        // Preparing may have taken a while.
+        self.renew().await?;
+        loop {
+            // Each turn asks Postgres something, so each begins a new wait.
+            tokio::select! {
+                biased;
+                () = self.session.closed() => return Err(self.session.why_closed()),
+                command = self.requests.recv() => match command {
+                    Some(Command::Commit(batch)) => self.commit(batch).await?,
+                    Some(Command::Record { load_time, first_ack }) => {
+                        self.record(load_time, first_ack).await?;
+                    }
+                    Some(Command::Release) => return Ok(()),
+                    None => return Err("the server gave it up".to_owned()),
+                },
+                () = sleep(self.settings.lease.renew_every()) => self.renew().await?,
+            }
+        }
+    }
+
+    async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
+        let limit = self.settings.call_limit() * 2;
+        let applied = self
+            .apply
+            .apply(&self.session.client, &batch, self.term.epoch());
+        match timeout(limit, applied).await {
+            Ok(Ok(())) => self.term.extend(sent),
+            Ok(Err(_)) if self.session.client.is_closed() => {
+                self.session.closed().await;
+                return Err(format!("during a commit: {}", self.session.why_closed()));
+            }
+            Ok(Err(error)) => return Err(format!("a commit failed: {error}")),
+            Err(_) => return Err(format!("a commit took longer than {limit:?}")),
+        }
+        let done = Clock.now().monotonic;
+        if !self.term.is_trusted(done) {
+            // It is in the tables, but its answer came too late to prove that nobody else is active by now.
+            self.renew().await?;
+        }
+        // Only `Leader` receives, and it submits no more than fits.
+        let committed = Committed {
+            batch,
+            took: done.since(sent),
+        };
+        self.reports
+            .try_send(committed)
+            .map_err(|_| "nobody waits for commits".to_owned())
+    }
+
+    async fn renew(&mut self) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
+        let key = self.settings.lock_key();
+        let looks_at_lock = self.renewals.is_multiple_of(RENEWALS_PER_LOCK_CHECK);
+        self.renewals = self.renewals.wrapping_add(1);
+        let client = &self.session.client;
+        let limit = self.settings.lease.duration();
+        let renewal = async {
+            if looks_at_lock {
+                client
+                    .query_one_scalar(HOLDS_LOCK, &[&key, &self.session.backend_pid])
+                    .await
+            } else {
+                client
+                    .query_one_scalar(IS_SAME, &[&self.session.backend_pid])
+                    .await
+            }
+        };
+        let renewed = self
+            .session
+            .call_within(limit, "renewing the lease", renewal)
+            .await;
+        match renewed {
+            Ok(true) => {
+                self.term.extend(sent);
+                Ok(())
+            }
+            Ok(false) => Err(
+                "the session no longer holds the lock; is there a pooler between the \
+                              server and Postgres?"
+                    .to_owned(),
+            ),
+            Err(Error::Unavailable(why) | Error::Refused(why)) => {
+                Err(format!("a renewal failed: {why}"))
+            }
+        }
+    }
+
+    async fn record(
+        &mut self,
+        load_time: Option<Duration>,
+        first_ack: Option<Duration>,
+    ) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
+        let epoch = self.term.epoch().0.cast_signed();
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let (load_time, first_ack) = (seconds(load_time), seconds(first_ack));
+        let client = &self.session.client;
+        let recorded = async {
+            client
+                .execute(COMPLETE, &[&epoch, &load_time, &first_ack])
+                .await
+        };
+        match self.session.call("recording the takeover", recorded).await {
+            Ok(_) => {
+                self.term.extend(sent);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The standby in the queue has the lock before this returns.
+    async fn release(&mut self) -> String {
+        let client = &self.session.client;
+        let key = self.settings.lock_key();
+        let epoch = self.term.epoch().0.cast_signed();
+        let release = async {
+            client.execute(RELEASE, &[&epoch]).await?;
+            // From here on somebody else may be active.
+            self.term.finish(TermLost(RELEASED.to_owned()));
+            client
+                .query_one("SELECT pg_advisory_unlock($1)", &[&key])
+                .await
+        };
+        match self
+            .session
+            .call_within(RELEASE_LIMIT, "giving up the lock", release)
+            .await
+        {
+            Ok(_) => RELEASED.to_owned(),
+            Err(error) => format!("the lock was given up by closing the session: {error}"),
+        }
+    }
+}
+
+const RELEASED: &str = "the lock was given up";
+
+const IS_SAME: &str = "SELECT pg_backend_pid() = $1";
+
+const HOLDS_LOCK: &str = "SELECT pg_backend_pid() = $2 AND EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = $2
+            AND classid::bigint = ($1::bigint >> 32) & 4294967295
+            AND objid::bigint = $1::bigint & 4294967295)";
+
+const COMPLETE: &str = "UPDATE takeovers SET
+        load_time = coalesce(make_interval(secs => $2::float8), load_time),
+        first_ack = coalesce(make_interval(secs => $3::float8), first_ack)
+    WHERE epoch = $1";
+
+const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp() WHERE epoch = $1";

@@ -1,0 +1,276 @@
+//! Opens a session for the lock, makes Postgres watch over it, and closes it hard: a server that gives up on a
+//! session must not leave it behind with the lock.
+
+use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::error::Error;
+use super::key::lock_key;
+use super::term::Lease;
+use crate::config::database::{DatabaseUrl, Trouble};
+
+/// What one server brings to the race.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub url: DatabaseUrl,
+    pub schema: String,
+    pub cluster_id: String,
+    pub group: String,
+    /// Unique per process.
+    pub server_id: String,
+    pub lease: Lease,
+    /// Longest that one statement of a commit may take.
+    pub statement_timeout: Duration,
+}
+
+/// Postgres cuts longer names.
+const APPLICATION_NAME_BYTES: usize = 63;
+pub(super) const APPLICATION_PREFIX: &str = "stanby/";
+
+impl Settings {
+    pub fn lock_key(&self) -> i64 {
+        lock_key(&self.schema)
+    }
+
+    /// What `pg_stat_activity` shows: `stanby/<cluster>/<group>/<server id>`. Long cluster IDs and groups are cut,
+    /// so that the server can still be told from the others.
+    pub fn application_name(&self) -> String {
+        let server = &self.server_id[..self.server_id.floor_char_boundary(32)];
+        let fixed = APPLICATION_PREFIX.len() + 2 + server.len();
+        let cluster = &self.cluster_id;
+        let cluster = &cluster[..cluster.floor_char_boundary(
+            16.max((APPLICATION_NAME_BYTES - fixed).saturating_sub(self.group.len())),
+        )];
+        let room = (APPLICATION_NAME_BYTES - fixed).saturating_sub(cluster.len());
+        let group = &self.group[..self.group.floor_char_boundary(room)];
+        format!("{APPLICATION_PREFIX}{cluster}/{group}/{server}")
+    }
+
+    /// What one call may take before the session is given up: Postgres cancels the statement first.
+    pub(super) fn call_limit(&self) -> Duration {
+        self.statement_timeout + Duration::from_secs(1)
+    }
+}
+
+/// An open session. Dropping it closes the socket at once.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) url: DatabaseUrl,
+    pub(super) backend_pid: i32,
+    limit: Duration,
+    closed: CancellationToken,
+    why_closed: Arc<OnceLock<String>>,
+    _hang_up: DropGuard,
+}
+
+impl Session {
+    pub(super) async fn open(settings: &Settings, tracker: &TaskTracker) -> Result<Self, Error> {
+        let (mut config, tls) = settings.url.for_session()?;
+        config
+            .application_name(settings.application_name())
+            .keepalives_idle(Duration::from_secs(1))
+            .keepalives_interval(Duration::from_secs(1))
+            .keepalives_retries(2)
+            .tcp_user_timeout(settings.lease.duration());
+        let limit = settings.url.connect_timeout();
+        let (client, connection) = timeout(limit, config.connect(tls))
+            .await
+            .map_err(|_| Trouble::of_timeout(&settings.url, "connecting"))?
+            .map_err(|error| Trouble::of_session(&settings.url, &error))?;
+
+        let hang_up = CancellationToken::new();
+        let closed = CancellationToken::new();
+        let why_closed = Arc::new(OnceLock::new());
+        tracker.spawn({
+            let (hang_up, closed) = (hang_up.clone(), closed.clone().drop_guard());
+            let (why_closed, url) = (Arc::clone(&why_closed), settings.url.clone());
+            async move {
+                let ended = tokio::select! {
+                    ended = connection => ended,
+                    () = hang_up.cancelled() => Ok(()),
+                };
+                if let Err(error) = ended {
+                    drop(why_closed.set(Trouble::of_session(&url, &error).text));
+                }
+                drop(closed);
+            }
+        });
+        let mut session = Self {
+            client,
+            url: settings.url.clone(),
+            backend_pid: 0,
+            limit: settings.call_limit(),
+            closed,
+            why_closed,
+            _hang_up: hang_up.drop_guard(),
+        };
+        session.backend_pid = session
+            .call(
+                "SELECT pg_backend_pid()",
+                session
+                    .client
+                    .query_one_scalar("SELECT pg_backend_pid()", &[]),
+            )
+            .await?;
+        Ok(session)
+    }
+
+    /// Sets the timeouts by which Postgres itself ends a session whose server is frozen, dead or unreachable, and
+    /// makes sure that they stuck.
+    pub(super) async fn arm(&self, settings: &Settings) -> Result<(), Error> {
+        let lease = settings.lease.duration().as_millis();
+        let wanted = [
+            ("idle_session_timeout", lease.to_string()),
+            ("idle_in_transaction_session_timeout", lease.to_string()),
+            (
+                "statement_timeout",
+                settings.statement_timeout.as_millis().to_string(),
+            ),
+            (
+                "lock_timeout",
+                settings.statement_timeout.as_millis().to_string(),
+            ),
+            ("synchronous_commit", "on".to_owned()),
+            ("tcp_keepalives_idle", "1".to_owned()),
+            ("tcp_keepalives_interval", "1".to_owned()),
+            ("tcp_keepalives_count", "2".to_owned()),
+            ("tcp_user_timeout", lease.to_string()),
+            ("client_connection_check_interval", (lease / 4).to_string()),
+            // From version 17 on.
+            ("transaction_timeout", "0".to_owned()),
+        ];
+        let mut set = format!(
+            "SET search_path = \"{}\"",
+            settings.schema.replace('"', "\"\"")
+        );
+        for (name, value) in &wanted {
+            // Those that not every platform has, and that are the second line only.
+            if !is_optional(name) {
+                write!(set, "; SET {name} = '{value}'").expect("a String takes everything");
+            }
+        }
+        self.call("setting timeouts", self.client.batch_execute(&set))
+            .await?;
+        for (name, value) in &wanted {
+            if is_optional(name) {
+                let set = format!("SET {name} = '{value}'");
+                if let Err(error) = self
+                    .call("setting timeouts", self.client.batch_execute(&set))
+                    .await
+                {
+                    tracing::debug!(setting = name, %error, "this Postgres does not have the setting");
+                }
+            }
+        }
+        self.read_back(&wanted).await
+    }
+
+    async fn read_back(&self, wanted: &[(&str, String)]) -> Result<(), Error> {
+        let rows = self
+            .call(
+                "reading timeouts",
+                self.client.query(
+                    "SELECT name, setting FROM pg_settings WHERE name = ANY($1)",
+                    &[&wanted.iter().map(|(name, _)| *name).collect::<Vec<_>>()],
+                ),
+            )
+            .await?;
+        for (name, value) in wanted.iter().filter(|(name, _)| !is_optional(name)) {
+            let kept = rows
+                .iter()
+                .find(|row| row.try_get(0).is_ok_and(|found: &str| found == *name));
+            let kept: &str = kept.and_then(|row| row.try_get(1).ok()).unwrap_or_default();
+            if kept != value {
+                return Err(Error::Refused(format!(
+                    "Postgres at {}: the session's setting {name} is {kept:?} although it was set to \
+                     {value:?}: something between the server and Postgres changes sessions; use \
+                     Postgres' direct endpoint in the database URL",
+                    self.url.address()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// One call under the session's limit. After a timeout the session is of no use any more: what was asked may
+    /// still happen.
+    pub(super) async fn call<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        self.call_within(self.limit, what, call).await
+    }
+
+    pub(super) async fn call_within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Error> {
+        match timeout(limit, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.is_closed() => Err(Error::Unavailable(self.why_closed())),
+            Ok(Err(error)) => Err(Trouble::of_session(&self.url, &error).into()),
+            Err(_) => Err(Trouble::of_timeout(&self.url, what).into()),
+        }
+    }
+
+    /// Resolves when the connection has ended, also while nothing is asked.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    pub(super) fn why_closed(&self) -> String {
+        let why = self.why_closed.get().cloned();
+        why.unwrap_or_else(|| format!("Postgres at {} closed the session", self.url.address()))
+    }
+}
+
+fn is_optional(name: &str) -> bool {
+    name.starts_with("tcp_")
+        || name == "client_connection_check_interval"
+        || name == "transaction_timeout"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(cluster: &str, group: &str, server: &str) -> Settings {
+        Settings {
+            url: DatabaseUrl::parse("host=localhost user=u").unwrap(),
+            schema: "stanby".to_owned(),
+            cluster_id: cluster.to_owned(),
+            group: group.to_owned(),
+            server_id: server.to_owned(),
+            lease: Lease::DEFAULT,
+            statement_timeout: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn the_server_id_survives_in_the_application_name() {
+        let short = settings("test-cluster", "ft", "q3bpB9rTkKJdAnlp0y5zXw");
+        assert_eq!(
+            short.application_name(),
+            "stanby/test-cluster/ft/q3bpB9rTkKJdAnlp0y5zXw"
+        );
+
+        for (cluster, group) in [
+            ("c".repeat(200), "g".repeat(200)),
+            ("é".repeat(99), String::new()),
+        ] {
+            let long = settings(&cluster, &group, "q3bpB9rTkKJdAnlp0y5zXw").application_name();
+            assert!(long.len() <= APPLICATION_NAME_BYTES, "{long}");
+            assert!(long.ends_with("/q3bpB9rTkKJdAnlp0y5zXw"), "{long}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The first write of a term: the epoch, who is active now, and whether this is still the database that the tables
+//! were last written on.
+
+use std::time::Duration;
+
+use super::error::Error;
+use super::session::{Session, Settings};
+use crate::core::ids::Epoch;
+
+/// How a term began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    pub epoch: Epoch,
+    /// Server ID of the active before; `None` at the first start.
+    pub previous: Option<String>,
+    pub reason: Reason,
+    pub lock_wait: Duration,
+    /// From and to, when Postgres itself has failed over since the last term: what was acked then may be missing.
+    pub timeline_advanced: Option<(i32, i32)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    FirstStart,
+    /// The active before gave the lock up by itself.
+    Released,
+    /// Its session ended, for whatever reason.
+    Lost,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstStart => "first start",
+            Self::Released => "released by the previous active",
+            Self::Lost => "session of the previous active ended",
+        }
+    }
+}
+
+/// Which Postgres this is. Not every platform tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Origin {
+    system_identifier: Option<i64>,
+    timeline: Option<i32>,
+}
+
+pub(super) async fn take_over(
+    session: &Session,
+    settings: &Settings,
+    lock_wait: Duration,
+) -> Result<Takeover, Error> {
+    let here = Origin::read(session).await?;
+    let row = session
+        .call(
+            "reading the last term",
+            session.client.query_one(
+                "SELECT epoch, holder, released_at IS NOT NULL, system_identifier, timeline FROM leadership",
+                &[],
+            ),
+        )
+        .await?;
+    let (last_epoch, previous, was_released): (i64, Option<String>, bool) =
+        (row.get(0), row.get(1), row.get(2));
+    let then = Origin {
+        system_identifier: row.get(3),
+        timeline: row.get(4),
+    };
+    let timeline_advanced = compare(then, here).map_err(|why| {
+        Error::Refused(format!(
+            "Postgres at {}: {why}; if it is right nevertheless, say so with: UPDATE \"{}\".leadership \
+             SET system_identifier = NULL, timeline = NULL",
+            settings.url.address(),
+            settings.schema
+        ))
+    })?;
+    let reason = match (&previous, was_released) {
+        (None, _) => Reason::FirstStart,
+        (Some(_), true) => Reason::Released,
+        (Some(_), false) => Reason::Lost,
+    };
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    let epoch = session
+        .call(
+            "recording the takeover",
+            session.client.query_opt_scalar(
+                RECORD,
+                &[
+                    &last_epoch,
+                    &settings.server_id,
+                    &host.unwrap_or_default(),
+                    &i32::try_from(std::process::id()).unwrap_or_default(),
+                    &i32::try_from(settings.lease.duration().as_millis()).unwrap_or(i32::MAX),
+                    &settings.lock_key(),
+                    &here.system_identifier.or(then.system_identifier),
+                    &here.timeline.or(then.timeline),
+                    &previous,
+                    &reason.as_str(),
+                    &lock_wait.as_secs_f64(),
+                ],
+            ),
+        )
+        .await?;
+    let Some(epoch): Option<i64> = epoch else {
+        return Err(Error::Unavailable(
+            "somebody changed table leadership during the takeover".to_owned(),
+        ));
+    };
+    Ok(Takeover {
+        epoch: Epoch(epoch.cast_unsigned()),
+        previous,
+        reason,
+        lock_wait,
+        timeline_advanced,
+    })
+}
+
+/// One statement, so that no half of it is ever there.
+const RECORD: &str = "WITH term AS (
+        UPDATE leadership SET epoch = epoch + 1, holder = $2, host = $3, pid = $4,
+            since = clock_timestamp(), lease_ms = $5, lock_key = $6, backend_pid = pg_backend_pid(),
+            system_identifier = $7, timeline = $8, released_at = NULL
+        WHERE epoch = $1
+        RETURNING epoch
+    ), forgotten AS (
+        DELETE FROM takeovers WHERE epoch <= $1 - 1000
+    )
+    INSERT INTO takeovers (epoch, from_holder, to_holder, reason, lock_wait)
+    SELECT epoch, $9, $2, $10, make_interval(secs => $11) FROM term
+    RETURNING epoch";
+
+impl Origin {
+    async fn read(session: &Session) -> Result<Self, Error> {
+        let client = &session.client;
+        let identifier = "SELECT system_identifier FROM pg_control_system()";
+        // The control file lags behind after a promotion; the name of the current WAL file does not.
+        let timeline =
+            "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
+        let system_identifier =
+            Self::told(client.query_one_scalar(identifier, &[]), session).await?;
+        let timeline = Self::told(client.query_one_scalar(timeline, &[]), session).await?;
+        Ok(Self {
+            system_identifier,
+            timeline,
+        })
+    }
+
+    /// A server that answers but does not tell is a managed platform.
+    async fn told<T>(
+        question: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        session: &Session,
+    ) -> Result<Option<T>, Error> {
+        let question = async {
+            match question.await {
+                Ok(answer) => Ok(Some(answer)),
+                Err(error) if error.as_db_error().is_some() => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "identity is not told"
+                    );
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        session.call("asking which server this is", question).await
+    }
+}
+
+/// The timelines from and to when Postgres has failed over; an error when the tables belong to another server.
+fn compare(then: Origin, here: Origin) -> Result<Option<(i32, i32)>, String> {
+    if let (Some(then), Some(here)) = (then.system_identifier, here.system_identifier)
+        && then != here
+    {
+        return Err(format!(
+            "the tables were written on another Postgres cluster (system identifier {then}, here \
+             {here}): this is a restored copy or the wrong server"
+        ));
+    }
+    match (then.timeline, here.timeline) {
+        (Some(then), Some(here)) if here < then => Err(format!(
+            "its timeline {here} is older than the {then} that the tables were last written on: this is \
+             the old primary"
+        )),
+        (Some(then), Some(here)) if here > then => Ok(Some((then, here))),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(system_identifier: i64, timeline: i32) -> Origin {
+        Origin {
+            system_identifier: Some(system_identifier),
+            timeline: Some(timeline),
+        }
+    }
+
+    #[test]
+    fn only_the_same_cluster_on_the_same_or_a_later_timeline_is_taken_over() {
+        assert_eq!(compare(origin(7, 2), origin(7, 2)), Ok(None));
+        assert_eq!(compare(origin(7, 2), origin(7, 4)), Ok(Some((2, 4))));
+        assert!(
+            compare(origin(7, 2), origin(7, 1))
+                .unwrap_err()
+                .contains("old primary")
+        );
+        assert!(
+            compare(origin(7, 2), origin(8, 2))
+                .unwrap_err()
+                .contains("restored copy")
+        );
+    }
+
+    #[test]
+    fn what_a_platform_does_not_tell_is_not_compared() {
+        let silent = Origin::default();
+        assert_eq!(compare(origin(7, 2), silent), Ok(None));
+        assert_eq!(compare(silent, origin(7, 2)), Ok(None));
+    }
+}

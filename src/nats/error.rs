@@ -1,0 +1,40 @@
+//! What can fail between the node and NATS, by what the caller can do about it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum Error {
+    /// To be tried again.
+    #[error(
+        "cannot connect to NATS at {servers}; check that nats-server runs there and can be reached \
+         from this machine"
+    )]
+    Unreachable {
+        servers: String,
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// Not worth trying again before somebody changes something.
+    #[error(
+        "NATS at {servers} does not accept the credentials; check the user and password, token, credentials \
+         file or nkey seed that this server is given"
+    )]
+    Unauthorized { servers: String },
+    #[error("{0}")]
+    InvalidSettings(String),
+    #[error("cannot read {what} {path}; check that the file exists and is readable and complete")]
+    UnreadableFile {
+        what: &'static str,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("NATS has not answered within {0:?}; the connection is down or the server overloaded")]
+    NoAnswer(Duration),
+    #[error("NATS refuses the subject {subject:?} that this server has to listen to")]
+    InvalidSubject { subject: String },
+    #[error("the connection to NATS has been closed")]
+    Closed,
+}

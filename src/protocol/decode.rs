@@ -1,0 +1,266 @@
+//! Payloads to events. Checks what can be checked without state, in the order in which NATS Streaming does,
+//! because the first check that fails decides the text that the client sees.
+//!
+//! Every function answers `None` when there is nothing to do and nobody to tell. A reply subject that is
+//! missing or that NATS would not take a publish for means: carry out, do not answer.
+//!
+//! Beyond NATS Streaming's own checks, text that Postgres cannot hold (not UTF-8, or with NUL), names too long
+//! for an index and inboxes that are no NATS subjects are refused here, so that no request can make a commit
+//! fail or put a second protocol line into the connection to NATS.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use prost::Message as _;
+
+use super::pb;
+use crate::core::event::Event;
+use crate::core::ids::{
+    ChannelName, ClientId, ConnectionId, DurableName, Guid, NAME_BYTES_MAX, QueueName, Sequence,
+    Subject,
+};
+use crate::core::outbound::Reply;
+use crate::core::rejection::Rejection;
+use crate::core::request::{Ack, AckToken, Connect, Leave, Publish, Publisher};
+use crate::core::request::{StartPosition, Subscribe};
+
+/// Postgres' `bigint`: no message has a higher sequence.
+const SEQUENCE_MAX: u64 = i64::MAX.unsigned_abs();
+
+pub fn connect(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+    let reply = reply.and_then(Subject::parse);
+    match connect_request(payload) {
+        Ok(request) => Some(Event::Connect { request, reply }),
+        Err(rejection) => refused(Reply::ConnectRefused(rejection), reply),
+    }
+}
+
+fn connect_request(payload: Bytes) -> Result<Connect, Rejection> {
+    let sent = pb::ConnectRequest::decode(payload)
+        .ok()
+        .ok_or(Rejection::InvalidConnectRequest)?;
+    let heartbeat_inbox = subject(sent.heartbeat_inbox).ok_or(Rejection::InvalidConnectRequest)?;
+    // An index holds it; NUIDs have 22 bytes.
+    if sent.conn_id.len() > NAME_BYTES_MAX {
+        return Err(Rejection::InvalidConnectRequest);
+    }
+    let client_id = text(sent.client_id)
+        .and_then(ClientId::parse)
+        .ok_or(Rejection::InvalidClientId)?;
+    Ok(Connect {
+        client_id,
+        heartbeat_inbox,
+        protocol: sent.protocol,
+        connection_id: ConnectionId(sent.conn_id),
+        ping_interval: sent.ping_interval,
+        ping_max_out: sent.ping_max_out,
+    })
+}
+
+pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+    let reply = reply.and_then(Subject::parse);
+    let Ok(sent) = pb::PubMsg::decode(payload.clone()) else {
+        // A stray message between NATS Streaming servers is nobody's publish.
+        if pb::CtrlMsg::decode(payload).is_ok() {
+            return None;
+        }
+        return refused(
+            Reply::PublishRefused(None, Rejection::InvalidPublish),
+            reply,
+        );
+    };
+    let Some(guid) = text(sent.guid).and_then(Guid::parse) else {
+        return refused(
+            Reply::PublishRefused(None, Rejection::InvalidPublish),
+            reply,
+        );
+    };
+    let request = Some(guid.clone())
+        // The table holds it.
+        .filter(|guid| guid.as_str().len() <= NAME_BYTES_MAX)
+        .and_then(|guid| {
+            Some(Publish {
+                guid,
+                channel: channel(sent.subject)?,
+                publisher: publisher(sent.conn_id, sent.client_id)?,
+                reply: text(sent.reply)?,
+                data: sent.data,
+            })
+        });
+    match request {
+        Some(request) => Some(Event::Publish { request, reply }),
+        None => refused(
+            Reply::PublishRefused(Some(guid), Rejection::InvalidPublish),
+            reply,
+        ),
+    }
+}
+
+fn publisher(connection_id: Bytes, client_id: Bytes) -> Option<Publisher> {
+    if connection_id.is_empty() {
+        text(client_id).map(Publisher::Client)
+    } else {
+        Some(Publisher::Connection(ConnectionId(connection_id)))
+    }
+}
+
+/// `ack_token`: 128 bits that nobody can guess.
+pub fn subscribe(payload: Bytes, reply: Option<ByteString>, ack_token: AckToken) -> Option<Event> {
+    let reply = reply.and_then(Subject::parse);
+    match subscribe_request(payload, ack_token) {
+        Ok(request) => Some(Event::Subscribe { request, reply }),
+        Err(rejection) => refused(Reply::SubscribeRefused(rejection), reply),
+    }
+}
+
+fn subscribe_request(payload: Bytes, ack_token: AckToken) -> Result<Subscribe, Rejection> {
+    let sent = pb::SubscriptionRequest::decode(payload)
+        .ok()
+        .ok_or(Rejection::InvalidSubscribe)?;
+    if sent.client_id.is_empty() {
+        return Err(Rejection::ClientIdMissing);
+    }
+    let ack_wait = at_least_one(sent.ack_wait_in_secs).ok_or(Rejection::InvalidAckWait)?;
+    let max_in_flight = at_least_one(sent.max_in_flight).ok_or(Rejection::InvalidMaxInFlight)?;
+    let start = start_position(
+        sent.start_position,
+        sent.start_sequence,
+        sent.start_time_delta,
+    )
+    .ok_or(Rejection::InvalidStartPosition)?;
+    let channel = channel(sent.subject).ok_or(Rejection::InvalidChannel)?;
+    let inbox = subject(sent.inbox).ok_or(Rejection::InvalidSubscribe)?;
+    let queue_group =
+        optional(sent.q_group, QueueName::parse).ok_or(Rejection::InvalidSubscribe)?;
+    let durable_name =
+        optional(sent.durable_name, DurableName::parse).ok_or(Rejection::InvalidSubscribe)?;
+    let client_id = text(sent.client_id)
+        .and_then(ClientId::parse)
+        .ok_or(Rejection::UnknownClient)?;
+    Ok(Subscribe {
+        client_id,
+        channel,
+        inbox,
+        queue_group,
+        durable_name,
+        max_in_flight,
+        ack_wait: Duration::from_secs(ack_wait.into()),
+        start,
+        ack_token,
+    })
+}
+
+fn at_least_one(number: i32) -> Option<u32> {
+    u32::try_from(number).ok().filter(|&number| number > 0)
+}
+
+fn start_position(position: i32, sequence: u64, time_delta: i64) -> Option<StartPosition> {
+    match position {
+        0 => Some(StartPosition::NewOnly),
+        1 => Some(StartPosition::LastReceived),
+        2 => Some(StartPosition::TimeDelta(time_delta)),
+        3 => Some(StartPosition::Sequence(Sequence(
+            sequence.min(SEQUENCE_MAX),
+        ))),
+        4 => Some(StartPosition::First),
+        _ => None,
+    }
+}
+
+pub fn unsubscribe(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+    let reply = reply.and_then(Subject::parse);
+    match leave_request(payload) {
+        Ok(request) => Some(Event::Unsubscribe { request, reply }),
+        Err(rejection) => refused(Reply::LeaveRefused(rejection), reply),
+    }
+}
+
+pub fn close_subscription(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+    let reply = reply.and_then(Subject::parse);
+    match leave_request(payload) {
+        Ok(request) => Some(Event::CloseSubscription { request, reply }),
+        Err(rejection) => refused(Reply::LeaveRefused(rejection), reply),
+    }
+}
+
+fn leave_request(payload: Bytes) -> Result<Leave, Rejection> {
+    let sent = pb::UnsubscribeRequest::decode(payload)
+        .ok()
+        .ok_or(Rejection::InvalidLeave)?;
+    let client_id = text(sent.client_id).ok_or(Rejection::InvalidLeave)?;
+    let inbox = text(sent.inbox).ok_or(Rejection::InvalidLeave)?;
+    // No channel has a name that is not valid.
+    let channel = channel(sent.subject).ok_or(Rejection::UnknownChannel)?;
+    Ok(Leave {
+        client_id,
+        channel,
+        inbox,
+    })
+}
+
+pub fn close_client(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+    let reply = reply.and_then(Subject::parse);
+    let client_id = pb::CloseRequest::decode(payload)
+        .ok()
+        .and_then(|sent| text(sent.client_id));
+    match client_id {
+        Some(client_id) => Some(Event::CloseClient { client_id, reply }),
+        None => refused(Reply::CloseRefused(Rejection::InvalidClose), reply),
+    }
+}
+
+pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+    let reply = Subject::parse(reply?)?;
+    let sent = pb::Ping::decode(payload).ok()?;
+    let connection_id = ConnectionId(sent.conn_id);
+    (!connection_id.is_empty()).then_some(Event::Ping {
+        connection_id,
+        reply,
+    })
+}
+
+/// `ack_inbox`: the subject that the ack came on.
+pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Event> {
+    let sent = pb::Ack::decode(payload).ok()?;
+    let channel = text(sent.subject)?;
+    (sent.sequence <= SEQUENCE_MAX).then(|| {
+        Event::Ack(Ack {
+            ack_inbox,
+            channel,
+            sequence: Sequence(sent.sequence),
+        })
+    })
+}
+
+fn refused(answer: Reply, reply: Option<Subject>) -> Option<Event> {
+    reply.map(|reply| Event::Refused { answer, reply })
+}
+
+/// Text that Postgres can hold.
+fn text(sent: Bytes) -> Option<ByteString> {
+    ByteString::try_from(sent)
+        .ok()
+        .filter(|text| !text.as_bytes().contains(&0))
+}
+
+fn subject(sent: Bytes) -> Option<Subject> {
+    text(sent).and_then(Subject::parse)
+}
+
+fn channel(sent: Bytes) -> Option<ChannelName> {
+    text(sent).and_then(ChannelName::parse)
+}
+
+/// Empty means absent; the outer `None` means invalid.
+#[expect(
+    clippy::option_option,
+    reason = "absent and invalid are different answers"
+)]
+fn optional<T>(sent: Bytes, parse: impl FnOnce(ByteString) -> Option<T>) -> Option<Option<T>> {
+    if sent.is_empty() {
+        Some(None)
+    } else {
+        text(sent).and_then(parse).map(Some)
+    }
+}

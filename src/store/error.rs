@@ -1,0 +1,63 @@
+//! What can go wrong with the tables, by what the caller would do about it.
+
+use crate::config::database::{DatabaseUrl, Trouble, TroubleKind};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached or used right now: try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Wrong rights, schema or cluster: trying again does not help until somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+    /// A row that this server never wrote.
+    #[error(
+        "table {table}, row {row}: {why}; correct or delete the row (nothing was changed by the server)"
+    )]
+    Corrupt {
+        table: &'static str,
+        row: String,
+        why: String,
+    },
+    /// The tables do not take the batch. A new term starts from what they hold.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble.kind {
+            TroubleKind::Unavailable => Self::Unavailable(trouble.text),
+            TroubleKind::Refused => Self::Refused(trouble.text),
+            TroubleKind::Failed => Self::Failed(trouble.text),
+        }
+    }
+}
+
+/// What a function that only sees a connection can say; whoever knows the URL makes a sentence of it.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Pool(sqlx::Error),
+    Told(Error),
+}
+
+impl Fault {
+    pub(super) fn told(self, url: &DatabaseUrl) -> Error {
+        match self {
+            Self::Pool(error) => Trouble::of_pool(url, &error).into(),
+            Self::Told(error) => error,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}

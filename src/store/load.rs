@@ -1,0 +1,173 @@
+//! The core's loads. All are ranges of the primary key; an answer is bounded by what the load asks for plus one
+//! message.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_util::TryStreamExt;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row};
+
+use super::error::Fault;
+use super::rows::Reading;
+use crate::core::ids::{ChannelId, ClientId, Guid, Sequence};
+use crate::core::load::{Load, Loaded, Oldest, Want};
+use crate::core::message::{self, Message};
+use crate::core::time::Timestamp;
+
+/// Cuts after so many bytes of data, on the server: a page of large messages would otherwise cross the network
+/// to be thrown away. `next` tells a page that was cut from one that came to the end.
+macro_rules! cut_by_bytes {
+    ($wanted:literal) => {
+        concat!(
+            "SELECT * FROM (
+                SELECT *, sum(octet_length(data)) OVER before AS bytes_through,
+                       lead(sequence) OVER before AS next
+                FROM (
+                    SELECT sequence, published_at_ns, client_id, guid, reply, data FROM messages
+                    WHERE channel_id = $1 AND ",
+            $wanted,
+            "   ) wanted
+                WINDOW before AS (ORDER BY sequence ROWS UNBOUNDED PRECEDING)
+            ) counted
+            WHERE bytes_through <= $2 OR bytes_through = octet_length(data)"
+        )
+    };
+}
+
+const RANGE: &str = cut_by_bytes!("sequence BETWEEN $3 AND $4 ORDER BY sequence LIMIT $5");
+const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
+
+const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2)";
+
+const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name) AS channel_bytes,
+        octet_length(m.reply) AS reply_bytes, octet_length(m.data) AS data_bytes
+    FROM messages m JOIN channels c USING (channel_id)
+    WHERE m.channel_id = $1 AND m.sequence >= $2
+    ORDER BY m.sequence LIMIT $3";
+
+pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<Loaded, Fault> {
+    let channel = int8(load.channel.0);
+    match &load.want {
+        Want::Range {
+            first,
+            last,
+            count,
+            bytes,
+        } => {
+            let page = sqlx::query(RANGE)
+                .bind(channel)
+                .bind(size(*bytes))
+                .bind(int8(first.0))
+                .bind(int8(last.0))
+                .bind(size(*count));
+            messages(connection, load.channel, page, *last, *count).await
+        }
+        Want::Exactly { sequences, bytes } => {
+            let last = sequences.iter().max().copied().unwrap_or_default();
+            let wanted: Vec<i64> = sequences.iter().map(|sequence| int8(sequence.0)).collect();
+            let page = sqlx::query(EXACTLY)
+                .bind(channel)
+                .bind(size(*bytes))
+                .bind(wanted);
+            messages(connection, load.channel, page, last, usize::MAX).await
+        }
+        Want::FirstSince(since) => {
+            let found: Option<i64> = sqlx::query_scalar(FIRST_SINCE)
+                .bind(channel)
+                .bind(since.0)
+                .fetch_one(connection)
+                .await?;
+            Ok(Loaded::FirstSince(
+                found.map(|sequence| Sequence(sequence.cast_unsigned())),
+            ))
+        }
+        Want::Oldest { first, count } => {
+            let rows = sqlx::query(OLDEST)
+                .bind(channel)
+                .bind(int8(first.0))
+                .bind(size(*count))
+                .fetch_all(connection)
+                .await?;
+            let oldest = rows.iter().map(|row| oldest(load.channel, row));
+            Ok(Loaded::Oldest(oldest.collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+async fn messages(
+    connection: &mut PgConnection,
+    channel: ChannelId,
+    page: Query<'_, Postgres, PgArguments>,
+    last: Sequence,
+    count: usize,
+) -> Result<Loaded, Fault> {
+    let mut messages = Vec::new();
+    let mut was_cut = false;
+    let mut rows = page.fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        let next: Option<i64> = row.try_get("next")?;
+        was_cut = next.is_some();
+        messages.push(Arc::new(message(channel, &row)?));
+    }
+    was_cut |= messages.len() >= count;
+    let through = match messages.last() {
+        Some(message) if was_cut => message.sequence,
+        Some(_) | None => last,
+    };
+    Ok(Loaded::Messages { messages, through })
+}
+
+fn message(channel: ChannelId, row: &PgRow) -> Result<Message, Fault> {
+    let row = reading(channel, row)?;
+    Ok(Message {
+        sequence: row.sequence("sequence")?,
+        published_at: Timestamp(row.get("published_at_ns")?),
+        client_id: row.text("client_id", ClientId::parse)?,
+        guid: row.text("guid", Guid::parse)?,
+        reply: ByteString::from(row.get::<&str>("reply")?),
+        data: Bytes::copy_from_slice(row.get("data")?),
+    })
+}
+
+fn oldest(channel: ChannelId, row: &PgRow) -> Result<Oldest, Fault> {
+    let row = reading(channel, row)?;
+    let sequence = row.sequence("sequence")?;
+    let published_at = Timestamp(row.get("published_at_ns")?);
+    let bytes = |column| {
+        let bytes: i32 = row.get(column)?;
+        usize::try_from(bytes).map_err(|_| row.corrupt("a negative length"))
+    };
+    let size = message::encoded_size(
+        sequence,
+        published_at,
+        bytes("channel_bytes")?,
+        bytes("reply_bytes")?,
+        bytes("data_bytes")?,
+    );
+    Ok(Oldest {
+        sequence,
+        published_at,
+        size,
+    })
+}
+
+fn reading(channel: ChannelId, row: &PgRow) -> Result<Reading<'_>, Fault> {
+    let sequence: i64 = row.try_get("sequence")?;
+    Ok(Reading::new(
+        "messages",
+        row,
+        format_args!("({channel}, {sequence})"),
+    ))
+}
+
+// What a bigint cannot hold is past every row.
+fn int8(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn size(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

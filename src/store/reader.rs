@@ -1,0 +1,151 @@
+//! The reading side: a small pool of connections, each call under a limit.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres};
+use tokio::time::timeout;
+
+use super::error::{Error, Fault};
+use super::{load, migrate, snapshot, status};
+use crate::config::database::{DatabaseUrl, Trouble};
+use crate::core::load::{Load, Loaded};
+use crate::core::snapshot::Snapshot;
+
+/// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
+const CONNECTIONS_MAX: u32 = 4;
+
+/// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
+const SNAPSHOT_STATEMENTS: u32 = 6;
+
+/// Migrations may rewrite a table.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
+
+/// Cheap to clone; all clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    url: DatabaseUrl,
+    schema: String,
+    statement_timeout: Duration,
+}
+
+impl Store {
+    /// Connects at the first call. To be called within a tokio runtime.
+    pub fn open(
+        url: &DatabaseUrl,
+        schema: &str,
+        application_name: &str,
+        statement_timeout: Duration,
+    ) -> Self {
+        let settings = format!(
+            "SET search_path = {}; SET statement_timeout = {}; SET jit = off",
+            quoted(schema),
+            statement_timeout.as_millis()
+        );
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(url.connect_timeout() + statement_timeout)
+            .idle_timeout(Duration::from_secs(600))
+            .after_connect(move |connection, _| {
+                let settings = settings.clone();
+                // `SET` and not startup options: poolers and proxies refuse those.
+                Box::pin(async move {
+                    connection.execute(AssertSqlSafe(settings)).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(url.for_pool().application_name(application_name));
+        Self {
+            pool,
+            url: url.clone(),
+            schema: schema.to_owned(),
+            statement_timeout,
+        }
+    }
+
+    /// Brings the schema to this server's version. Any number of servers may do it at once.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        // Its timeouts are of no use to anybody else.
+        lent.connection.close_on_drop();
+        let done = timeout(
+            MIGRATION_LIMIT,
+            migrate::migrate(lent.connection(), &self.schema),
+        )
+        .await;
+        lent.give_back(done, "migration")
+    }
+
+    /// Reads everything that a new term starts from, as of one moment.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
+        let done = timeout(limit, snapshot::read(lent.connection())).await;
+        lent.give_back(done, "reading the snapshot")
+    }
+
+    pub async fn load(&self, load: &Load) -> Result<Loaded, Error> {
+        let mut lent = self.lend().await?;
+        // Postgres cancels the statement first; this is for a network that swallows the answer.
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, load::load(lent.connection(), load)).await;
+        lent.give_back(done, "loading messages")
+    }
+
+    /// What an operator asks first; the tables need not have a server.
+    pub async fn report(&self) -> Result<status::Report, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
+        let done = timeout(limit, status::read(lent.connection(), &self.schema)).await;
+        lent.give_back(done, "reading the status")
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn lend(&self) -> Result<Lent<'_>, Error> {
+        let connection = self.pool.acquire().await.map_err(|error| {
+            let trouble = Trouble::of_pool(&self.url, &error);
+            Error::from(trouble)
+        })?;
+        Ok(Lent {
+            connection,
+            url: &self.url,
+        })
+    }
+}
+
+/// A pooled connection for one call.
+struct Lent<'a> {
+    connection: PoolConnection<Postgres>,
+    url: &'a DatabaseUrl,
+}
+
+impl Lent<'_> {
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    fn give_back<T>(
+        self,
+        done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
+        what: &str,
+    ) -> Result<T, Error> {
+        match done {
+            Ok(result) => result.map_err(|fault| fault.told(self.url)),
+            Err(_) => {
+                // Back in the pool it would make the next caller wait for the lost answer.
+                drop(self.connection.detach());
+                Err(Trouble::of_timeout(self.url, what).into())
+            }
+        }
+    }
+}
+
+/// A name as an SQL identifier.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

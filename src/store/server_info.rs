@@ -1,0 +1,80 @@
+//! What clients were told when they connected: read at the start of each term, written once by the first.
+
+use tokio_postgres::Client;
+
+use super::error::Error;
+use crate::config::database::{DatabaseUrl, Trouble};
+
+/// What the tables say holds, not what the configuration says: clients keep using the subjects they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInfo {
+    pub cluster_id: String,
+    pub discover_prefix: String,
+    pub publish_prefix: String,
+    pub subscribe_subject: String,
+    pub unsubscribe_subject: String,
+    pub close_subscription_subject: String,
+    pub close_subject: String,
+    pub ack_prefix: String,
+}
+
+impl ServerInfo {
+    /// Takes what is stored, or stores `proposed` when nothing is. To be called on the leader session, before
+    /// the snapshot is read.
+    pub async fn read_or_create(
+        client: &Client,
+        url: &DatabaseUrl,
+        proposed: &Self,
+    ) -> Result<Self, Error> {
+        let stored = Self::exchange(client, proposed)
+            .await
+            .map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
+        if stored.cluster_id != proposed.cluster_id {
+            return Err(Error::Refused(format!(
+                "cluster ID {:?} does not match recovered value of {:?}; start with the recovered \
+                 one, or name another schema or database",
+                proposed.cluster_id, stored.cluster_id
+            )));
+        }
+        Ok(stored)
+    }
+
+    async fn exchange(client: &Client, proposed: &Self) -> Result<Self, tokio_postgres::Error> {
+        client
+            .execute(
+                "INSERT INTO server_info (cluster_id, discover_prefix, publish_prefix,
+                    subscribe_subject, unsubscribe_subject, close_subscription_subject,
+                    close_subject, ack_prefix)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+                &[
+                    &proposed.cluster_id,
+                    &proposed.discover_prefix,
+                    &proposed.publish_prefix,
+                    &proposed.subscribe_subject,
+                    &proposed.unsubscribe_subject,
+                    &proposed.close_subscription_subject,
+                    &proposed.close_subject,
+                    &proposed.ack_prefix,
+                ],
+            )
+            .await?;
+        let row = client
+            .query_one(
+                "SELECT cluster_id, discover_prefix, publish_prefix, subscribe_subject,
+                    unsubscribe_subject, close_subscription_subject, close_subject, ack_prefix
+                 FROM server_info",
+                &[],
+            )
+            .await?;
+        Ok(Self {
+            cluster_id: row.try_get(0)?,
+            discover_prefix: row.try_get(1)?,
+            publish_prefix: row.try_get(2)?,
+            subscribe_subject: row.try_get(3)?,
+            unsubscribe_subject: row.try_get(4)?,
+            close_subscription_subject: row.try_get(5)?,
+            close_subject: row.try_get(6)?,
+            ack_prefix: row.try_get(7)?,
+        })
+    }
+}

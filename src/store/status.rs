@@ -1,0 +1,261 @@
+//! What an operator asks first: who is active, and how far everybody is. Read from the views with nothing but the
+//! database URL, so it also answers when no server runs.
+
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
+
+use super::error::{Error, Fault};
+use super::reader::quoted;
+
+/// Lists longer than this are cut; the counts are not.
+pub const ROWS_MAX: i64 = 1000;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    pub cluster_id: String,
+    pub schema: String,
+    pub active: Option<Active>,
+    pub standbys: Vec<Standby>,
+    pub counts: Counts,
+    pub clients: Vec<Client>,
+    pub channels: Vec<Channel>,
+    pub durables: Vec<Durable>,
+}
+
+/// The last server that became active. Times are ISO 8601 in UTC.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Active {
+    pub epoch: i64,
+    pub holder: String,
+    pub host: Option<String>,
+    pub pid: Option<i32>,
+    pub since: Option<String>,
+    /// False: nobody is active right now.
+    pub holds_lock: bool,
+}
+
+/// A server that waits for the lock.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standby {
+    /// `stanby/<cluster>/<group>/<server id>`.
+    pub name: String,
+    pub connected_since: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub clients: i64,
+    pub channels: i64,
+    pub subscriptions: i64,
+    pub durables: i64,
+    pub messages: i64,
+    pub bytes: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Client {
+    pub client_id: String,
+    pub status: String,
+    pub connected_at: Option<String>,
+    pub last_heartbeat_at: Option<String>,
+    pub missed_heartbeats: i64,
+    pub subscriptions: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Channel {
+    pub name: String,
+    pub status: String,
+    pub first_sequence: i64,
+    pub last_sequence: i64,
+    pub messages: i64,
+    pub bytes: i64,
+    pub subscriptions: i64,
+    /// Messages that the slowest subscription has yet to be sent.
+    pub furthest_behind: i64,
+    pub last_published_at: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Durable {
+    pub channel: String,
+    pub durable_name: String,
+    pub queue_group: Option<String>,
+    /// Attached clients, or the last owner of an offline durable.
+    pub clients: Option<String>,
+    pub members: i64,
+    pub status: String,
+    pub last_sent: i64,
+    pub acked_floor: i64,
+    pub unacked: i64,
+    pub lag: i64,
+    pub why: String,
+}
+
+pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<Report, Fault> {
+    let table = format!("{}.server_info", quoted(schema));
+    let known: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !known {
+        return Err(Error::Refused(format!(
+            "schema {schema} holds no tables of a server; name the right one with --schema, or start \
+             a server once"
+        ))
+        .into());
+    }
+    let mut transaction = connection.begin().await?;
+    transaction
+        .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .await?;
+    let cluster_id: Option<String> = sqlx::query_scalar("SELECT cluster_id FROM server_info")
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let report = Report {
+        cluster_id: cluster_id.unwrap_or_default(),
+        schema: schema.to_owned(),
+        active: rows(&mut transaction, ACTIVE, active).await?.pop(),
+        standbys: rows(&mut transaction, STANDBYS, standby).await?,
+        counts: counts(&mut transaction).await?,
+        clients: rows(&mut transaction, CLIENTS, client).await?,
+        channels: rows(&mut transaction, CHANNELS, channel).await?,
+        durables: rows(&mut transaction, DURABLES, durable).await?,
+    };
+    transaction.commit().await?;
+    Ok(report)
+}
+
+async fn rows<T>(
+    connection: &mut PgConnection,
+    query: &'static str,
+    read: impl Fn(&PgRow) -> Result<T, sqlx::Error>,
+) -> Result<Vec<T>, Fault> {
+    let query = format!("{query} LIMIT {ROWS_MAX}");
+    let rows = sqlx::query(AssertSqlSafe(query))
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// A time as ISO 8601 text in UTC, to the millisecond.
+macro_rules! iso {
+    ($column:literal) => {
+        concat!(
+            "to_char(",
+            $column,
+            " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+        )
+    };
+}
+
+const ACTIVE: &str = concat!(
+    "SELECT epoch, holder, host, pid, ",
+    iso!("since"),
+    ", holds_lock FROM active"
+);
+
+fn active(row: &PgRow) -> Result<Active, sqlx::Error> {
+    Ok(Active {
+        epoch: row.try_get(0)?,
+        holder: row.try_get(1)?,
+        host: row.try_get(2)?,
+        pid: row.try_get(3)?,
+        since: row.try_get(4)?,
+        holds_lock: row.try_get(5)?,
+    })
+}
+
+const STANDBYS: &str = concat!(
+    "SELECT application_name, ",
+    iso!("connected_since"),
+    " FROM standbys ORDER BY connected_since"
+);
+
+fn standby(row: &PgRow) -> Result<Standby, sqlx::Error> {
+    Ok(Standby {
+        name: row.try_get(0)?,
+        connected_since: row.try_get(1)?,
+    })
+}
+
+async fn counts(connection: &mut PgConnection) -> Result<Counts, Fault> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM clients), count(*), (SELECT count(*) FROM subscriptions),
+            (SELECT count(*) FROM positions WHERE durable_name IS NOT NULL),
+            coalesce(sum(message_count), 0)::bigint, coalesce(sum(byte_count), 0)::bigint
+         FROM channels WHERE NOT deleting",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Counts {
+        clients: row.try_get(0)?,
+        channels: row.try_get(1)?,
+        subscriptions: row.try_get(2)?,
+        durables: row.try_get(3)?,
+        messages: row.try_get(4)?,
+        bytes: row.try_get(5)?,
+    })
+}
+
+const CLIENTS: &str = concat!(
+    "SELECT client_id, status, ",
+    iso!("connected_at"),
+    ", ",
+    iso!("last_heartbeat_at"),
+    ", missed_heartbeats, subscriptions FROM client_status ORDER BY client_id"
+);
+
+fn client(row: &PgRow) -> Result<Client, sqlx::Error> {
+    Ok(Client {
+        client_id: row.try_get(0)?,
+        status: row.try_get(1)?,
+        connected_at: row.try_get(2)?,
+        last_heartbeat_at: row.try_get(3)?,
+        missed_heartbeats: row.try_get(4)?,
+        subscriptions: row.try_get(5)?,
+    })
+}
+
+const CHANNELS: &str = concat!(
+    "SELECT name, status, first_sequence, last_sequence, message_count, byte_count, subscriptions,
+        furthest_behind, ",
+    iso!("last_published_at"),
+    " FROM channel_status ORDER BY name, channel_id"
+);
+
+fn channel(row: &PgRow) -> Result<Channel, sqlx::Error> {
+    Ok(Channel {
+        name: row.try_get(0)?,
+        status: row.try_get(1)?,
+        first_sequence: row.try_get(2)?,
+        last_sequence: row.try_get(3)?,
+        messages: row.try_get(4)?,
+        bytes: row.try_get(5)?,
+        subscriptions: row.try_get(6)?,
+        furthest_behind: row.try_get(7)?,
+        last_published_at: row.try_get(8)?,
+    })
+}
+
+const DURABLES: &str =
+    "SELECT channel, durable_name, queue_group, clients, members, status, last_sent,
+        acked_floor, unacked, lag, why
+    FROM durables ORDER BY lag DESC, channel, durable_name";
+
+fn durable(row: &PgRow) -> Result<Durable, sqlx::Error> {
+    Ok(Durable {
+        channel: row.try_get(0)?,
+        durable_name: row.try_get(1)?,
+        queue_group: row.try_get(2)?,
+        clients: row.try_get(3)?,
+        members: row.try_get(4)?,
+        status: row.try_get(5)?,
+        last_sent: row.try_get(6)?,
+        acked_floor: row.try_get(7)?,
+        unacked: row.try_get(8)?,
+        lag: row.try_get(9)?,
+        why: row.try_get(10)?,
+    })
+}

@@ -1,0 +1,72 @@
+//! Rows of `channels`.
+
+use super::flight::Parameters;
+use super::int8;
+use crate::core::batch::Batch;
+
+pub(super) const DELETE: &str = "DELETE FROM channels WHERE channel_id = ANY($1)";
+
+pub(super) const PUT: &str = "INSERT INTO channels
+        (channel_id, name, created_at_ns, deleting, first_sequence, last_sequence,
+         last_published_at_ns, message_count, byte_count)
+    SELECT * FROM unnest($1::int8[], $2::text[], $3::int8[], $4::bool[], $5::int8[], $6::int8[],
+        $7::int8[], $8::int8[], $9::int8[])
+    ON CONFLICT (channel_id) DO UPDATE SET
+        name = excluded.name, created_at_ns = excluded.created_at_ns, deleting = excluded.deleting,
+        first_sequence = excluded.first_sequence, last_sequence = excluded.last_sequence,
+        last_published_at_ns = excluded.last_published_at_ns,
+        message_count = excluded.message_count, byte_count = excluded.byte_count";
+
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    pub(super) deleted: Vec<i64>,
+    id: Vec<i64>,
+    name: Vec<&'a str>,
+    created_at: Vec<i64>,
+    deleting: Vec<bool>,
+    first_sequence: Vec<i64>,
+    last_sequence: Vec<i64>,
+    last_published_at: Vec<i64>,
+    message_count: Vec<i64>,
+    byte_count: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Self {
+        let mut columns = Self::default();
+        for (id, row) in &batch.channels {
+            let Some(row) = row else {
+                columns.deleted.push(int8(id.0));
+                continue;
+            };
+            columns.id.push(int8(id.0));
+            columns.name.push(row.name.as_str());
+            columns.created_at.push(row.created_at.0);
+            columns.deleting.push(row.deleting);
+            columns.first_sequence.push(int8(row.first_sequence.0));
+            columns.last_sequence.push(int8(row.last_sequence.0));
+            columns.last_published_at.push(row.last_published_at.0);
+            columns.message_count.push(int8(row.message_count));
+            columns.byte_count.push(int8(row.byte_count));
+        }
+        columns
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        vec![
+            &self.id,
+            &self.name,
+            &self.created_at,
+            &self.deleting,
+            &self.first_sequence,
+            &self.last_sequence,
+            &self.last_published_at,
+            &self.message_count,
+            &self.byte_count,
+        ]
+    }
+}

@@ -1,0 +1,104 @@
+//! Rows of `clients`, and heartbeats of those that are there.
+
+use super::flight::Parameters;
+use crate::core::batch::Batch;
+
+pub(super) const DELETE: &str = "DELETE FROM clients WHERE client_id = ANY($1)";
+
+pub(super) const PUT: &str = "INSERT INTO clients
+        (client_id, connection_id, heartbeat_inbox, protocol, ping_interval, ping_max_out,
+         connected_at_ns, last_heartbeat_at_ns, missed_heartbeats)
+    SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::int4[], $6::int4[],
+        $7::int8[], $8::int8[], $9::int8[])
+    ON CONFLICT (client_id) DO UPDATE SET
+        connection_id = excluded.connection_id, heartbeat_inbox = excluded.heartbeat_inbox,
+        protocol = excluded.protocol, ping_interval = excluded.ping_interval,
+        ping_max_out = excluded.ping_max_out, connected_at_ns = excluded.connected_at_ns,
+        last_heartbeat_at_ns = excluded.last_heartbeat_at_ns,
+        missed_heartbeats = excluded.missed_heartbeats";
+
+pub(super) const SET_HEARTBEATS: &str = "UPDATE clients c
+    SET last_heartbeat_at_ns = t.last_at, missed_heartbeats = t.missed
+    FROM unnest($1::text[], $2::int8[], $3::int8[]) AS t (client_id, last_at, missed)
+    WHERE c.client_id = t.client_id";
+
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    pub(super) deleted: Vec<&'a str>,
+    id: Vec<&'a str>,
+    connection_id: Vec<&'a [u8]>,
+    heartbeat_inbox: Vec<&'a str>,
+    protocol: Vec<i32>,
+    ping_interval: Vec<i32>,
+    ping_max_out: Vec<i32>,
+    connected_at: Vec<i64>,
+    last_heartbeat_at: Vec<i64>,
+    missed: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Self {
+        let mut columns = Self::default();
+        for (id, row) in &batch.clients {
+            let Some(row) = row else {
+                columns.deleted.push(id.as_str());
+                continue;
+            };
+            columns.id.push(id.as_str());
+            columns.connection_id.push(&row.connection_id.0);
+            columns.heartbeat_inbox.push(row.heartbeat_inbox.as_str());
+            columns.protocol.push(row.protocol);
+            columns.ping_interval.push(row.ping_interval);
+            columns.ping_max_out.push(row.ping_max_out);
+            columns.connected_at.push(row.connected_at.0);
+            columns.last_heartbeat_at.push(row.heartbeat.last_at.0);
+            columns.missed.push(row.heartbeat.missed.into());
+        }
+        columns
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        vec![
+            &self.id,
+            &self.connection_id,
+            &self.heartbeat_inbox,
+            &self.protocol,
+            &self.ping_interval,
+            &self.ping_max_out,
+            &self.connected_at,
+            &self.last_heartbeat_at,
+            &self.missed,
+        ]
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Heartbeats<'a> {
+    client_id: Vec<&'a str>,
+    last_at: Vec<i64>,
+    missed: Vec<i64>,
+}
+
+impl<'a> Heartbeats<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Self {
+        let mut columns = Self::default();
+        for (id, heartbeat) in &batch.heartbeats {
+            columns.client_id.push(id.as_str());
+            columns.last_at.push(heartbeat.last_at.0);
+            columns.missed.push(heartbeat.missed.into());
+        }
+        columns
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.client_id.is_empty()
+    }
+
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        vec![&self.client_id, &self.last_at, &self.missed]
+    }
+}

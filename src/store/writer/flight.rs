@@ -1,0 +1,125 @@
+//! A transaction in one flight: BEGIN, the statements and COMMIT are all sent before the first answer is awaited.
+
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures_util::poll;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::Failure;
+
+pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
+
+pub(super) struct Flight<'a> {
+    client: &'a Client,
+    passengers: Vec<Passenger<'a>>,
+}
+
+struct Passenger<'a> {
+    statement: &'a Statement,
+    parameters: Parameters<'a>,
+    what: &'static str,
+    /// Rows that it must touch.
+    expected: Option<usize>,
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
+
+impl<'a> Flight<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self {
+            client,
+            passengers: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        statement: &'a Statement,
+        parameters: Parameters<'a>,
+        what: &'static str,
+        expected: Option<usize>,
+    ) {
+        self.passengers.push(Passenger {
+            statement,
+            parameters,
+            what,
+            expected,
+        });
+    }
+
+    pub(super) async fn land(self) -> Result<(), Failure> {
+        let client = self.client;
+        match self.passengers.as_slice() {
+            // Whoever waits for the answer takes it as the proof that the session is alive.
+            [] => match command(client, "SELECT 1").await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(failed("ping", error)),
+            },
+            // It commits by itself and saves two messages.
+            [alone] => {
+                let rows = client.execute(alone.statement, &alone.parameters).await;
+                alone.judge(rows)
+            }
+            several => transaction(client, several).await,
+        }
+    }
+}
+
+impl Passenger<'_> {
+    fn judge(&self, rows: Result<u64, Error>) -> Result<(), Failure> {
+        let found = rows.map_err(|error| failed(self.what, error))?;
+        match self.expected {
+            Some(expected) if expected as u64 != found => Err(Failure::Count {
+                what: self.what,
+                expected,
+                found,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+async fn transaction(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
+    let mut answers: Vec<Answer<'_>> = Vec::with_capacity(passengers.len() + 2);
+    answers.push(Box::pin(command(client, "BEGIN")));
+    for passenger in passengers {
+        answers.push(Box::pin(
+            client.execute(passenger.statement, &passenger.parameters),
+        ));
+    }
+    answers.push(Box::pin(command(client, "COMMIT")));
+
+    // The first poll sends, so this order is the order on the wire.
+    let mut polled = Vec::with_capacity(answers.len());
+    for answer in &mut answers {
+        polled.push(poll!(answer));
+    }
+    let mut rows = Vec::with_capacity(answers.len());
+    for (answer, polled) in answers.into_iter().zip(polled) {
+        rows.push(match polled {
+            Poll::Ready(rows) => rows,
+            Poll::Pending => answer.await,
+        });
+    }
+
+    // Every answer counts: after a statement that failed COMMIT rolls back and still reports success.
+    let (begun, committed) = (rows.remove(0), rows.pop());
+    begun.map_err(|error| failed("BEGIN", error))?;
+    for (passenger, rows) in passengers.iter().zip(rows) {
+        passenger.judge(rows)?;
+    }
+    match committed {
+        Some(Err(error)) => Err(failed("COMMIT", error)),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+async fn command(client: &Client, text: &'static str) -> Result<u64, Error> {
+    client.batch_execute(text).await.map(|()| 0)
+}
+
+fn failed(what: &'static str, error: Error) -> Failure {
+    Failure::Statement { what, error }
+}

@@ -1,0 +1,111 @@
+//! Rows of `positions`, and progress of those that are there.
+
+use super::flight::Parameters;
+use super::int8;
+use crate::core::batch::{Batch, Progress};
+use crate::store::rows::multirange;
+
+pub(super) const DELETE: &str = "DELETE FROM positions WHERE position_id = ANY($1)";
+
+pub(super) const PUT: &str = "INSERT INTO positions
+        (position_id, channel_id, durable_name, queue_group, last_sent, acked_floor, acked_above)
+    SELECT position_id, channel_id, durable_name, queue_group, last_sent, acked_floor,
+        acked_above::int8multirange
+    FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::int8[], $6::int8[], $7::text[])
+        AS t (position_id, channel_id, durable_name, queue_group, last_sent, acked_floor, acked_above)
+    ON CONFLICT (position_id) DO UPDATE SET
+        channel_id = excluded.channel_id, durable_name = excluded.durable_name,
+        queue_group = excluded.queue_group, last_sent = excluded.last_sent,
+        acked_floor = excluded.acked_floor, acked_above = excluded.acked_above";
+
+pub(super) const SET_PROGRESS: &str = "UPDATE positions p
+    SET last_sent = t.last_sent, acked_floor = t.acked_floor,
+        acked_above = t.acked_above::int8multirange
+    FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
+        AS t (position_id, last_sent, acked_floor, acked_above)
+    WHERE p.position_id = t.position_id";
+
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    pub(super) deleted: Vec<i64>,
+    channel: Vec<i64>,
+    durable_name: Vec<Option<&'a str>>,
+    queue_group: Vec<Option<&'a str>>,
+    progress: ProgressColumns,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Self {
+        let mut columns = Self::default();
+        for (id, row) in &batch.positions {
+            let Some(row) = row else {
+                columns.deleted.push(int8(id.0));
+                continue;
+            };
+            columns.channel.push(int8(row.channel.0));
+            columns
+                .durable_name
+                .push(row.durable_name.as_ref().map(|name| name.as_str()));
+            columns
+                .queue_group
+                .push(row.queue_group.as_ref().map(|name| name.as_str()));
+            columns.progress.push(id.0, &row.progress);
+        }
+        columns
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.progress.len()
+    }
+
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        let progress = &self.progress;
+        vec![
+            &progress.id,
+            &self.channel,
+            &self.durable_name,
+            &self.queue_group,
+            &progress.last_sent,
+            &progress.acked_floor,
+            &progress.acked_above,
+        ]
+    }
+}
+
+#[derive(Default)]
+pub(super) struct ProgressColumns {
+    id: Vec<i64>,
+    last_sent: Vec<i64>,
+    acked_floor: Vec<i64>,
+    acked_above: Vec<String>,
+}
+
+impl ProgressColumns {
+    pub(super) fn of(batch: &Batch) -> Self {
+        let mut columns = Self::default();
+        for (id, progress) in &batch.progress {
+            columns.push(id.0, progress);
+        }
+        columns
+    }
+
+    fn push(&mut self, id: u64, progress: &Progress) {
+        self.id.push(int8(id));
+        self.last_sent.push(int8(progress.last_sent.0));
+        self.acked_floor.push(int8(progress.acked_floor.0));
+        self.acked_above.push(multirange(&progress.acked_above));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.id.len()
+    }
+
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        vec![
+            &self.id,
+            &self.last_sent,
+            &self.acked_floor,
+            &self.acked_above,
+        ]
+    }
+}

@@ -1,0 +1,414 @@
+//! The pages over a real listener, asked by a client of a few lines.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use stanby::core::broker::Counts;
+use stanby::core::ids::Epoch;
+use stanby::core::time::Timestamp;
+use stanby::http::Server;
+use stanby::node::clock::Clock;
+use stanby::node::status::{Role, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+struct Pages {
+    address: SocketAddr,
+    status: watch::Sender<Status>,
+    shutdown: CancellationToken,
+    task: JoinSet<Result<(), stanby::http::Error>>,
+}
+
+struct Answer {
+    code: u16,
+    headers: String,
+    body: String,
+}
+
+fn standby() -> Status {
+    Status {
+        role: Role::Standby,
+        cluster_id: "test-cluster".to_owned(),
+        server_id: "node-1".to_owned(),
+        started_at: Timestamp(Clock.now().wall.0 - 62_000_000_000),
+        epoch: None,
+        active_since: None,
+        trusted_until: None,
+        counts: Counts::default(),
+        commits: 0,
+        nats_overflows: 0,
+        trouble: None,
+    }
+}
+
+fn active_for(trust: Duration) -> Status {
+    let now = Clock.now();
+    Status {
+        role: Role::Active,
+        epoch: Some(Epoch(7)),
+        active_since: Some(now.wall),
+        trusted_until: Some(now.monotonic + trust),
+        counts: Counts {
+            clients: 1,
+            channels: 2,
+            subscriptions: 3,
+            messages: 4,
+            bytes: 5,
+            in_messages: 6,
+            in_bytes: 7,
+            out_messages: 8,
+            out_bytes: 9,
+        },
+        commits: 10,
+        nats_overflows: 11,
+        ..standby()
+    }
+}
+
+impl Pages {
+    async fn start(status: Status) -> Self {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.local_addr();
+        let (status, receiver) = watch::channel(status);
+        let shutdown = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(server.run(receiver, Clock, shutdown.clone()));
+        Self {
+            address,
+            status,
+            shutdown,
+            task,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path).await
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (headers, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer {
+            code: headers.split(' ').nth(1).unwrap().parse().unwrap(),
+            headers: headers.to_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_active_says_so_everywhere() {
+    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
+
+    assert_eq!(pages.get("/streaming/isFTActive").await.code, 200);
+    assert_eq!(pages.get("/healthz/active").await.code, 200);
+    let ready = pages.get("/readyz").await;
+    assert_eq!(ready.code, 200);
+    assert_eq!(
+        ready.body,
+        "{\n  \"status\": \"ready\",\n  \"role\": \"active\",\n  \"epoch\": 7\n}"
+    );
+    assert!(
+        pages
+            .get("/streaming/serverz")
+            .await
+            .body
+            .contains("\"state\": \"FT_ACTIVE\"")
+    );
+    let metrics = pages.get("/metrics").await.body;
+    assert!(
+        metrics.contains("\nstanby_active 1\n") && metrics.contains("\nstanby_epoch 7\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_standby_is_ready_and_not_active() {
+    let pages = Pages::start(standby()).await;
+
+    let answer = pages.get("/streaming/isFTActive").await;
+    assert_eq!((answer.code, answer.body.as_str()), (204, ""));
+    assert!(
+        !answer.headers.contains("content-type"),
+        "{}",
+        answer.headers
+    );
+    assert_eq!(pages.get("/healthz/active").await.code, 503);
+    assert_eq!(pages.get("/healthz").await.code, 200);
+    let ready = pages.get("/readyz").await;
+    assert_eq!(ready.code, 200);
+    assert_eq!(
+        ready.body,
+        "{\n  \"status\": \"ready\",\n  \"role\": \"standby\"\n}"
+    );
+    assert!(
+        pages
+            .get("/streaming/serverz")
+            .await
+            .body
+            .contains("\"state\": \"FT_STANDBY\"")
+    );
+}
+
+#[tokio::test]
+async fn an_active_whose_trust_has_passed_is_not_active() {
+    let pages = Pages::start(active_for(Duration::ZERO)).await;
+
+    assert_eq!(pages.get("/streaming/isFTActive").await.code, 204);
+    assert_eq!(pages.get("/healthz/active").await.code, 503);
+    assert!(
+        pages
+            .get("/readyz")
+            .await
+            .body
+            .contains("\"role\": \"standby\"")
+    );
+    assert!(
+        pages
+            .get("/streaming/serverz")
+            .await
+            .body
+            .contains("\"state\": \"FT_STANDBY\"")
+    );
+    let metrics = pages.get("/metrics").await.body;
+    assert!(
+        metrics.contains("\nstanby_active 0\n") && metrics.contains("\nstanby_epoch 0\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("\nnss_server_active{server_id=\"node-1\"} 0\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn trouble_makes_a_node_unready_but_not_dead() {
+    let pages = Pages::start(standby()).await;
+    pages
+        .status
+        .send_modify(|status| status.trouble = Some("Postgres does not answer".to_owned()));
+
+    let ready = pages.get("/readyz").await;
+    assert_eq!(ready.code, 503);
+    assert!(
+        ready
+            .body
+            .contains("\"reason\": \"Postgres does not answer\""),
+        "{}",
+        ready.body
+    );
+    assert_eq!(pages.get("/healthz").await.code, 200);
+
+    pages.status.send_modify(|status| status.trouble = None);
+    assert_eq!(pages.get("/readyz").await.code, 200);
+}
+
+#[tokio::test]
+async fn serverz_has_the_fields_of_nats_streaming_in_their_order() {
+    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
+
+    let answer = pages.get("/streaming/serverz").await;
+
+    assert_eq!(answer.code, 200);
+    assert!(
+        answer.headers.contains("content-type: application/json"),
+        "{}",
+        answer.headers
+    );
+    assert!(
+        answer.headers.contains("access-control-allow-origin: *"),
+        "{}",
+        answer.headers
+    );
+    assert!(
+        answer
+            .body
+            .starts_with("{\n  \"cluster_id\": \"test-cluster\",\n"),
+        "{}",
+        answer.body
+    );
+    let names: Vec<&str> = answer
+        .body
+        .lines()
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "cluster_id",
+            "server_id",
+            "version",
+            "go",
+            "state",
+            "now",
+            "start_time",
+            "uptime",
+            "clients",
+            "subscriptions",
+            "channels",
+            "total_msgs",
+            "total_bytes",
+            "in_msgs",
+            "in_bytes",
+            "out_msgs",
+            "out_bytes",
+            "open_fds",
+            "max_fds",
+        ]
+    );
+    let value: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(value["uptime"], "1m2s");
+    assert_eq!(value["go"], "");
+    let numbers = [
+        "clients",
+        "channels",
+        "subscriptions",
+        "total_msgs",
+        "total_bytes",
+    ];
+    assert_eq!(
+        numbers.map(|name| value[name].as_u64().unwrap()),
+        [1, 2, 3, 4, 5]
+    );
+    let numbers = ["in_msgs", "in_bytes", "out_msgs", "out_bytes"];
+    assert_eq!(
+        numbers.map(|name| value[name].as_u64().unwrap()),
+        [6, 7, 8, 9]
+    );
+    assert!(value["open_fds"].as_u64().unwrap() > 3);
+    assert!(value["max_fds"].as_u64() > value["open_fds"].as_u64());
+    for name in ["now", "start_time"] {
+        value[name]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_callback_wraps_the_answer_unless_it_is_script() {
+    let pages = Pages::start(standby()).await;
+
+    let answer = pages.get("/streaming/serverz?callback=fn").await;
+    assert!(
+        answer
+            .headers
+            .contains("content-type: application/javascript"),
+        "{}",
+        answer.headers
+    );
+    assert!(
+        answer.body.starts_with("fn({\n") && answer.body.ends_with("})"),
+        "{}",
+        answer.body
+    );
+
+    assert_eq!(
+        pages
+            .get("/streaming/serverz?callback=alert(1)//")
+            .await
+            .code,
+        400
+    );
+    assert!(
+        pages
+            .get("/streaming/serverz?callback=")
+            .await
+            .body
+            .starts_with('{')
+    );
+}
+
+#[tokio::test]
+async fn metrics_are_complete_and_end_as_open_metrics_must() {
+    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
+
+    let answer = pages.get("/metrics").await;
+
+    assert!(
+        answer.headers.contains("application/openmetrics-text"),
+        "{}",
+        answer.headers
+    );
+    let samples = [
+        "stanby_clients 1",
+        "stanby_channels 2",
+        "stanby_subscriptions 3",
+        "stanby_messages 4",
+        "stanby_bytes 5",
+        "stanby_in_messages_total 6",
+        "stanby_in_bytes_total 7",
+        "stanby_out_messages_total 8",
+        "stanby_out_bytes_total 9",
+        "stanby_commits_total 10",
+        "stanby_nats_overflows_total 11",
+        "nss_server_msgs_total{server_id=\"node-1\"} 4",
+        "# EOF",
+    ];
+    for sample in samples {
+        assert!(
+            answer.body.lines().any(|line| line == sample),
+            "{sample} in {}",
+            answer.body
+        );
+    }
+    assert!(
+        answer.body.contains("stanby_node_info{version=\""),
+        "{}",
+        answer.body
+    );
+}
+
+#[tokio::test]
+async fn any_method_is_answered_and_unknown_paths_are_not_found() {
+    let pages = Pages::start(standby()).await;
+
+    assert_eq!(pages.ask("POST", "/streaming/isFTActive").await.code, 204);
+    assert_eq!(pages.ask("HEAD", "/readyz").await.code, 200);
+    assert!(pages.get("/").await.body.contains("href=\"/readyz\""));
+    assert!(
+        pages
+            .get("/streaming")
+            .await
+            .body
+            .contains("href=\"/streaming/serverz\"")
+    );
+    assert_eq!(pages.get("/streaming/nothing").await.code, 404);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let pages = Pages::start(standby()).await;
+
+    let error = Server::bind(pages.address).await.unwrap_err();
+
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the monitoring pages cannot listen on {}: another process has this port; choose another --http-port",
+            pages.address
+        )
+    );
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_a_client_that_only_waits() {
+    let mut pages = Pages::start(standby()).await;
+    let _idle = TcpStream::connect(pages.address).await.unwrap();
+    assert_eq!(pages.get("/healthz").await.code, 200);
+
+    pages.shutdown.cancel();
+
+    let ended = tokio::time::timeout(Duration::from_secs(5), pages.task.join_next()).await;
+    assert!(matches!(ended, Ok(Some(Ok(Ok(()))))), "{ended:?}");
+    assert!(TcpStream::connect(pages.address).await.is_err());
+}

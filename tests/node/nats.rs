@@ -1,0 +1,604 @@
+//! The NATS adapter against a real nats-server.
+
+use std::error::Error as _;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use stanby::core::ids::{ChannelName, ClientId, Guid, ProbeId, Sequence, Subject};
+use stanby::core::message::Message;
+use stanby::core::request::StartPosition;
+use stanby::core::time::Timestamp;
+use stanby::core::{Event, Outbound, Reply};
+use stanby::nats::{Connection, Egress, Error, Ingress, Settings};
+use stanby::protocol::subjects::Prefixes;
+use stanby::protocol::{Subjects, client};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A nats-server on a port of its own, until it is dropped.
+struct NatsServer {
+    child: Child,
+    port: u16,
+}
+
+impl NatsServer {
+    fn start(arguments: &[&str]) -> Self {
+        Self::start_on("-1", arguments)
+    }
+
+    /// Waits for its log to say that it is ready.
+    fn start_on(port: &str, arguments: &[&str]) -> Self {
+        let installed = ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"];
+        let program = installed
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists());
+        let mut child = Command::new(program.unwrap_or("nats-server"))
+            .args(["-a", "127.0.0.1", "-p", port])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nats-server is installed");
+        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        let mut seen = Vec::new();
+        let mut port = None;
+        for line in log.by_ref() {
+            let line = line.expect("the log is text");
+            if let Some((_, found)) = line.split_once("client connections on 127.0.0.1:") {
+                port = found.trim().parse().ok();
+            }
+            let ready = line.contains("Server is ready");
+            seen.push(line);
+            if ready {
+                break;
+            }
+        }
+        // A full pipe would stop the server.
+        std::thread::spawn(move || log.for_each(drop));
+        let port = port.unwrap_or_else(|| panic!("nats-server did not start: {seen:#?}"));
+        Self { child, port }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::new(vec![self.url()], "test")
+    }
+
+    async fn connect(&self) -> Connection {
+        Connection::open(&self.settings(), &TaskTracker::new())
+            .await
+            .expect("NATS is there")
+    }
+
+    async fn client(&self) -> Client {
+        async_nats::connect(self.url())
+            .await
+            .expect("NATS is there")
+    }
+
+    fn stop(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it can be waited for");
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        // Either may have been done by `stop`.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn subjects() -> Subjects {
+    Subjects::new("test-cluster", &Prefixes::default()).expect("a valid cluster ID")
+}
+
+fn subject(text: impl Into<String>) -> Subject {
+    Subject::parse(text.into().into()).expect("a valid subject")
+}
+
+/// Publishes as a client would; `done` waits until NATS has all of it.
+struct Sender(Client);
+
+impl Sender {
+    async fn send(&self, subject: &str, payload: Bytes) {
+        self.0
+            .publish(subject.to_owned(), payload)
+            .await
+            .expect("connected");
+    }
+
+    async fn publish(&self, number: usize) {
+        let payload = client::publish_request(client::Publish {
+            client_id: "me",
+            connection_id: b"C1",
+            guid: &format!("guid-{number}"),
+            channel: "foo",
+            data: Bytes::from_static(b"hello"),
+        });
+        self.send("_STAN.pub.test-cluster.foo", payload).await;
+    }
+
+    async fn done(&self) {
+        let inbox = self.0.new_inbox();
+        let mut echo = self.0.subscribe(inbox.clone()).await.expect("connected");
+        self.send(&inbox, Bytes::new()).await;
+        timeout(LIMIT, echo.next()).await.expect("NATS answers");
+    }
+}
+
+/// Receives until `count` events are there.
+async fn receive(ingress: &mut Ingress, count: usize, limit: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    timeout(LIMIT, async {
+        while events.len() < count {
+            let before = events.len();
+            ingress.recv(&mut events, limit).await.expect("connected");
+            assert!((1..=limit).contains(&(events.len() - before)));
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} of {count} events: {events:?}", events.len()));
+    events
+}
+
+/// A short form of an event, to compare orders.
+fn kind(event: &Event) -> String {
+    match event {
+        Event::Connect { .. } => "connect".to_owned(),
+        Event::Publish { request, .. } => format!("publish {}", request.guid),
+        Event::Subscribe { .. } => "subscribe".to_owned(),
+        Event::Unsubscribe { .. } => "unsubscribe".to_owned(),
+        Event::CloseSubscription { .. } => "close subscription".to_owned(),
+        Event::CloseClient { .. } => "close client".to_owned(),
+        Event::Ping { .. } => "ping".to_owned(),
+        Event::Ack(ack) => format!("ack {}", ack.sequence),
+        Event::Refused { .. } => "refused".to_owned(),
+        Event::Pong(probe) => format!("pong {probe}"),
+        Event::Unreachable(probe) => format!("unreachable {probe}"),
+        Event::Committed(_) | Event::Loaded { .. } | Event::LoadFailed(_) => {
+            panic!("not from NATS: {event:?}")
+        }
+    }
+}
+
+fn delivery(inbox: &str, size: usize) -> Outbound {
+    Outbound::Deliver {
+        inbox: subject(inbox),
+        channel: ChannelName::parse("foo".into()).expect("a valid name"),
+        message: Arc::new(Message {
+            sequence: Sequence(7),
+            published_at: Timestamp(1),
+            client_id: ClientId::parse("me".into()).expect("a valid ID"),
+            guid: Guid::parse("g".into()).expect("a valid guid"),
+            reply: "".into(),
+            data: vec![b'x'; size].into(),
+        }),
+        redelivery_count: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_came_before_a_close_is_handed_out_before_it() {
+    const PUBLISHES: usize = 3000;
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let sender = Sender(nats.client().await);
+    for number in 1..=PUBLISHES {
+        sender.publish(number).await;
+        if number % 10 == 0 {
+            let sequence = number as u64 / 10;
+            sender
+                .send("_INBOX.test-cluster.5.token", client::ack("foo", sequence))
+                .await;
+        }
+    }
+    let leave = client::leave_request("me", "foo", "_INBOX.test-cluster.5.token");
+    sender.send("_STAN.unsub.test-cluster", leave.clone()).await;
+    sender.send("_STAN.subclose.test-cluster", leave).await;
+    sender
+        .send("_STAN.close.test-cluster", client::close_request("me"))
+        .await;
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+
+    let acks = PUBLISHES / 10;
+    let events = receive(&mut ingress, PUBLISHES + acks + 3, 100).await;
+
+    let kinds: Vec<String> = events.iter().map(kind).collect();
+    let of = |prefix: &str| -> Vec<String> {
+        kinds
+            .iter()
+            .filter(|kind| kind.starts_with(prefix))
+            .cloned()
+            .collect()
+    };
+    let numbered = |prefix: &str, count| -> Vec<String> {
+        (1..=count)
+            .map(|number| format!("{prefix}{number}"))
+            .collect()
+    };
+    assert_eq!(of("publish"), numbered("publish guid-", PUBLISHES));
+    assert_eq!(of("ack"), numbered("ack ", acks));
+    assert_eq!(
+        kinds[PUBLISHES + acks..],
+        ["unsubscribe", "close subscription", "close client"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_does_not_wait_for_publishes_that_come_after_it() {
+    let nats = NatsServer::start(&[]);
+    let mut settings = nats.settings();
+    settings.receive_queue = 200;
+    let connection = Connection::open(&settings, &TaskTracker::new())
+        .await
+        .unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let sender = Sender(nats.client().await);
+    for number in 1..=150 {
+        sender.publish(number).await;
+    }
+    sender
+        .send("_STAN.close.test-cluster", client::close_request("me"))
+        .await;
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+
+    // The queue of publishes is refilled before each step, so it is never empty.
+    let mut events = Vec::new();
+    let mut next = 151;
+    while !events
+        .iter()
+        .any(|event| matches!(event, Event::CloseClient { .. }))
+    {
+        assert!(
+            events.len() < 1000,
+            "the close waits for publishes that came after it"
+        );
+        ingress.recv(&mut events, 50).await.unwrap();
+        for _ in 0..50 {
+            sender.publish(next).await;
+            next += 1;
+        }
+        sender.done().await;
+        connection.flush(LIMIT).await.unwrap();
+    }
+
+    let before = events
+        .iter()
+        .take_while(|event| !matches!(event, Event::CloseClient { .. }));
+    assert!(before.count() >= 150);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let sender = Sender(nats.client().await);
+    sender
+        .send("_STAN.close.test-cluster", client::close_request("me"))
+        .await;
+    let connect = client::connect_request(&client::Connect {
+        client_id: "me",
+        heartbeat_inbox: "_INBOX.hb",
+        protocol: 1,
+        connection_id: b"C1",
+        ping_interval: 5,
+        ping_max_out: 88,
+    });
+    sender.send("_STAN.discover.test-cluster", connect).await;
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+
+    let events = receive(&mut ingress, 2, 100).await;
+
+    assert_eq!(
+        events.iter().map(kind).collect::<Vec<_>>(),
+        ["close client", "connect"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_token() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let client = nats.client().await;
+    let subscribe = client::subscribe_request(&client::Subscribe {
+        client_id: "me",
+        channel: "foo",
+        inbox: "_INBOX.1",
+        queue_group: "",
+        durable_name: "",
+        max_in_flight: 1,
+        ack_wait_seconds: 1,
+        start: StartPosition::NewOnly,
+    });
+    let ping = client::ping_request(b"C1");
+    let requests = [
+        ("_STAN.sub.test-cluster", subscribe.clone()),
+        ("_STAN.sub.test-cluster", subscribe),
+        ("_STAN.discover.test-cluster.pings", ping),
+    ];
+    for (subject, payload) in requests {
+        client
+            .publish_with_reply(subject, "_INBOX.reply", payload)
+            .await
+            .unwrap();
+    }
+
+    let events = receive(&mut ingress, 3, 1).await;
+
+    let mut tokens = Vec::new();
+    for event in &events {
+        if let Event::Subscribe { request, reply } = event {
+            assert_eq!(*reply, Some(subject("_INBOX.reply")));
+            tokens.push(request.ack_token);
+        }
+    }
+    assert_eq!(tokens.len(), 2);
+    assert_ne!(tokens[0], tokens[1]);
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Ping { .. }))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_mean_nothing_hold_nothing_up() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let sender = Sender(nats.client().await);
+    // An old server's message to another one.
+    let stray = Bytes::from_static(b"\x08\x03");
+    for _ in 0..5000 {
+        sender
+            .send("_STAN.pub.test-cluster.foo", stray.clone())
+            .await;
+        sender
+            .send("_STAN.close.test-cluster", Bytes::from_static(b"dummy"))
+            .await;
+    }
+    sender.publish(1).await;
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+
+    let events = receive(&mut ingress, 1, 10).await;
+
+    assert_eq!(
+        events.iter().map(kind).collect::<Vec<_>>(),
+        ["publish guid-1"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_comes_back_answered_or_unreachable() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut egress = Egress::new(connection, subjects(), ingress.probes());
+    let client = nats.client().await;
+    let mut heartbeats = client.subscribe("_INBOX.alive").await.unwrap();
+    Sender(client.clone()).done().await;
+
+    let inbox = || subject("_INBOX.alive");
+    egress
+        .send(Outbound::Probe {
+            probe: ProbeId(41),
+            inbox: inbox(),
+        })
+        .await
+        .unwrap();
+    let heartbeat = timeout(LIMIT, heartbeats.next()).await.unwrap().unwrap();
+    assert_eq!(heartbeat.payload, Bytes::new());
+    // Some clients answer with a body.
+    client
+        .publish(heartbeat.reply.unwrap(), Bytes::from_static(b"body"))
+        .await
+        .unwrap();
+    let answered = receive(&mut ingress, 1, 10).await;
+    let gone = subject("_INBOX.gone");
+    egress
+        .send(Outbound::Probe {
+            probe: ProbeId(42),
+            inbox: gone,
+        })
+        .await
+        .unwrap();
+    let unanswered = receive(&mut ingress, 1, 10).await;
+
+    assert_eq!(answered, [Event::Pong(ProbeId(41))]);
+    assert_eq!(unanswered, [Event::Unreachable(ProbeId(42))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_leave_in_the_order_in_which_they_are_sent() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
+    let client = nats.client().await;
+    let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
+    Sender(client.clone()).done().await;
+
+    let response = Reply::Subscribed {
+        ack_inbox: subject("_INBOX.test-cluster.1.t"),
+    };
+    egress
+        .send(Outbound::Reply {
+            to: subject("_INBOX.1"),
+            reply: response,
+        })
+        .await
+        .unwrap();
+    for _ in 0..10_000 {
+        egress.send(delivery("_INBOX.1", 100)).await.unwrap();
+    }
+
+    let first = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+    let ack_inbox = client::subscribe_response(first.payload).unwrap();
+    assert_eq!(ack_inbox, "_INBOX.test-cluster.1.t");
+    for _ in 0..10_000 {
+        let message = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+        assert_eq!(client::delivery(message.payload).unwrap().sequence, 7);
+    }
+    assert_eq!(
+        connection.counts(),
+        stanby::nats::counters::Counts::default()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_connection() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
+    let client = nats.client().await;
+    let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
+    Sender(client.clone()).done().await;
+
+    egress
+        .send(delivery("_INBOX.1", connection.max_payload()))
+        .await
+        .unwrap();
+    egress.send(delivery("_INBOX.1", 5)).await.unwrap();
+
+    let message = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
+    assert_eq!(client::delivery(message.payload).unwrap().data, "xxxxx");
+    assert_eq!(connection.counts().oversized, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
+    let nats = NatsServer::start(&[]);
+    let connection = nats.connect().await;
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
+    let mut health = connection.connected();
+    assert!(connection.is_connected());
+
+    let port = nats.port.to_string();
+    nats.stop();
+    timeout(LIMIT, health.wait_for(|connected| !connected))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!connection.is_connected());
+    for _ in 0..20_000 {
+        let sent = egress.send(delivery("_INBOX.1", 10));
+        timeout(LIMIT, sent)
+            .await
+            .expect("nothing waits for NATS")
+            .unwrap();
+    }
+    assert_eq!(connection.counts().unsent, 20_000);
+    let no_answer = connection.flush(Duration::from_millis(10)).await;
+    assert!(
+        matches!(no_answer, Err(Error::NoAnswer(_))),
+        "{no_answer:?}"
+    );
+
+    let nats = NatsServer::start_on(&port, &[]);
+    timeout(LIMIT, health.wait_for(|connected| *connected))
+        .await
+        .unwrap()
+        .unwrap();
+    connection.flush(LIMIT).await.unwrap();
+    let sender = Sender(nats.client().await);
+    sender.publish(1).await;
+    sender.done().await;
+
+    let events = receive(&mut ingress, 1, 10).await;
+    assert_eq!(
+        events.iter().map(kind).collect::<Vec<_>>(),
+        ["publish guid-1"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_find_a_queue_full_are_counted() {
+    let nats = NatsServer::start(&[]);
+    let mut settings = nats.settings();
+    settings.receive_queue = 16;
+    let connection = Connection::open(&settings, &TaskTracker::new())
+        .await
+        .unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let sender = Sender(nats.client().await);
+    for number in 1..=100 {
+        sender.publish(number).await;
+    }
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+
+    let events = receive(&mut ingress, 16, 100).await;
+
+    assert_eq!(kind(&events[15]), "publish guid-16");
+    timeout(LIMIT, async {
+        while connection.counts().overflows != 84 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{:?}", connection.counts()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_closes_with_its_last_handle() {
+    let nats = NatsServer::start(&[]);
+    let tasks = TaskTracker::new();
+    let connection = Connection::open(&nats.settings(), &tasks).await.unwrap();
+
+    drop(connection);
+
+    tasks.close();
+    timeout(LIMIT, tasks.wait()).await.expect("no task is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_to_connect_says_where_and_what_to_do_and_no_secret() {
+    let tasks = TaskTracker::new();
+    let nats = NatsServer::start(&["--user", "stan", "--pass", "secret"]);
+    let url = nats.url();
+
+    let mut settings = nats.settings();
+    settings.user = Some("stan".to_owned());
+    settings.password = Some("wrong-secret".to_owned());
+    let refused = Connection::open(&settings, &tasks).await.unwrap_err();
+    assert!(matches!(refused, Error::Unauthorized { .. }), "{refused:?}");
+    assert!(refused.to_string().contains(&url), "{refused}");
+    assert!(!format!("{refused} {refused:?} {settings:?}").contains("wrong-secret"));
+
+    settings.password = Some("secret".to_owned());
+    Connection::open(&settings, &tasks).await.unwrap();
+
+    nats.stop();
+    let unreachable = Connection::open(&settings, &tasks).await.unwrap_err();
+    assert!(
+        matches!(unreachable, Error::Unreachable { .. }),
+        "{unreachable:?}"
+    );
+    assert!(unreachable.to_string().contains(&url), "{unreachable}");
+    assert!(unreachable.source().is_some());
+
+    settings.servers = vec!["nats://me:url-secret@127.0.0.1".to_owned()];
+    let invalid = Connection::open(&settings, &tasks).await.unwrap_err();
+    assert!(matches!(invalid, Error::InvalidSettings(_)), "{invalid:?}");
+    assert!(!format!("{invalid} {invalid:?} {settings:?}").contains("url-secret"));
+}

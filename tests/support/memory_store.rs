@@ -1,0 +1,148 @@
+//! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
+//! the store tests keep it honest by applying the same batches to both.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stanby::core::batch::Batch;
+use stanby::core::ids::{ChannelId, Epoch, Sequence};
+use stanby::core::load::{Load, Loaded, Oldest, Want};
+use stanby::core::message::Message;
+use stanby::core::snapshot::Snapshot;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryStore {
+    rows: Snapshot,
+    messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
+}
+
+impl MemoryStore {
+    /// Applies a batch as one transaction.
+    ///
+    /// # Panics
+    /// When a sequence is stored already, as the primary key would refuse it.
+    pub(crate) fn apply(&mut self, batch: &Batch, epoch: Epoch) {
+        if let Some(counters) = batch.counters {
+            self.rows.counters = counters;
+        }
+        put(&mut self.rows.channels, &batch.channels);
+        for (channel, message) in &batch.messages {
+            let key = (*channel, message.sequence);
+            let before = self.messages.insert(key, (epoch, Arc::clone(message)));
+            assert!(before.is_none(), "sequence {key:?} was stored twice");
+        }
+        for (&channel, &through) in &batch.trims {
+            self.messages
+                .retain(|&(c, sequence), _| c != channel || sequence > through);
+        }
+        put(&mut self.rows.clients, &batch.clients);
+        for (client, &heartbeat) in &batch.heartbeats {
+            if let Some(row) = self.rows.clients.get_mut(client) {
+                row.heartbeat = heartbeat;
+            }
+        }
+        put(&mut self.rows.positions, &batch.positions);
+        for (position, progress) in &batch.progress {
+            if let Some(row) = self.rows.positions.get_mut(position) {
+                row.progress = progress.clone();
+            }
+        }
+        put(&mut self.rows.subscriptions, &batch.subscriptions);
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.rows.clone()
+    }
+
+    pub(crate) fn load(&self, load: &Load) -> Loaded {
+        let of_channel = |from: Sequence, to: Sequence| {
+            let range = (load.channel, from)..=(load.channel, to);
+            self.messages
+                .range(range)
+                .map(|(_, (_, message))| Arc::clone(message))
+        };
+        let max = Sequence(u64::MAX);
+        match &load.want {
+            Want::Range {
+                first,
+                last,
+                count,
+                bytes,
+            } => {
+                let (messages, complete) = page(of_channel(*first, *last), *count, *bytes);
+                let through = if complete { *last } else { last_of(&messages) };
+                Loaded::Messages { messages, through }
+            }
+            Want::Exactly { sequences, bytes } => {
+                let stored = sequences
+                    .iter()
+                    .filter_map(|&s| self.messages.get(&(load.channel, s)));
+                let stored = stored.map(|(_, message)| Arc::clone(message));
+                let (messages, complete) = page(stored, usize::MAX, *bytes);
+                let asked = sequences.last().copied().unwrap_or_default();
+                let through = if complete { asked } else { last_of(&messages) };
+                Loaded::Messages { messages, through }
+            }
+            Want::FirstSince(time) => {
+                let mut messages = of_channel(Sequence::ZERO, max);
+                let first = messages.find(|message| message.published_at >= *time);
+                Loaded::FirstSince(first.map(|message| message.sequence))
+            }
+            Want::Oldest { first, count } => {
+                let name = &self.rows.channels[&load.channel].name;
+                let oldest = of_channel(*first, max).take(*count).map(|message| Oldest {
+                    sequence: message.sequence,
+                    published_at: message.published_at,
+                    size: message.size(name),
+                });
+                Loaded::Oldest(oldest.collect())
+            }
+        }
+    }
+
+    /// Every stored message with the epoch that stored it, by channel and sequence.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (ChannelId, Epoch, &Arc<Message>)> {
+        self.messages
+            .iter()
+            .map(|(&(channel, _), (epoch, message))| (channel, *epoch, message))
+    }
+
+    /// What an operator does with `DELETE FROM messages`.
+    pub(crate) fn delete_message(&mut self, channel: ChannelId, sequence: Sequence) {
+        self.messages.remove(&(channel, sequence));
+    }
+}
+
+fn put<K: Clone + Ord, V: Clone>(rows: &mut BTreeMap<K, V>, changes: &BTreeMap<K, Option<V>>) {
+    for (key, change) in changes {
+        match change {
+            Some(row) => rows.insert(key.clone(), row.clone()),
+            None => rows.remove(key),
+        };
+    }
+}
+
+/// As many messages as fit, and whether that was all of them.
+fn page(
+    messages: impl Iterator<Item = Arc<Message>>,
+    count: usize,
+    bytes: usize,
+) -> (Vec<Arc<Message>>, bool) {
+    let mut page: Vec<Arc<Message>> = Vec::new();
+    let mut size = 0;
+    for message in messages {
+        size += message.data.len();
+        if page.len() == count || (size > bytes && !page.is_empty()) {
+            return (page, false);
+        }
+        page.push(message);
+    }
+    (page, true)
+}
+
+fn last_of(messages: &[Arc<Message>]) -> Sequence {
+    messages
+        .last()
+        .map(|message| message.sequence)
+        .unwrap_or_default()
+}

@@ -1,0 +1,481 @@
+//! Which requests are refused, in which order, and what happens when nobody can be told.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use stanby::core::Event;
+use stanby::core::ids::{Guid, NAME_BYTES_MAX, QueueName, Sequence};
+use stanby::core::outbound::Reply;
+use stanby::core::rejection::Rejection;
+use stanby::core::request::{Publisher, StartPosition};
+use stanby::protocol::{decode, pb};
+
+use crate::support::{ACK_TOKEN, REPLY, bytes, reply, subject};
+
+const NOT_UTF8: &[u8] = b"\xff\xfe";
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is compared with what a decoder returns"
+)]
+fn refused(answer: Reply) -> Option<Event> {
+    Some(Event::Refused {
+        answer,
+        reply: subject(REPLY),
+    })
+}
+
+fn good_connect() -> pb::ConnectRequest {
+    pb::ConnectRequest {
+        client_id: Bytes::from_static(b"me"),
+        heartbeat_inbox: Bytes::from_static(b"_INBOX.hb"),
+        ..Default::default()
+    }
+}
+
+fn good_publish() -> pb::PubMsg {
+    pb::PubMsg {
+        client_id: Bytes::from_static(b"me"),
+        guid: Bytes::from_static(b"g1"),
+        subject: Bytes::from_static(b"foo"),
+        ..Default::default()
+    }
+}
+
+fn good_subscribe() -> pb::SubscriptionRequest {
+    pb::SubscriptionRequest {
+        client_id: Bytes::from_static(b"me"),
+        subject: Bytes::from_static(b"foo"),
+        inbox: Bytes::from_static(b"_INBOX.1"),
+        max_in_flight: 1,
+        ack_wait_in_secs: 1,
+        ..Default::default()
+    }
+}
+
+fn good_leave() -> pb::UnsubscribeRequest {
+    pb::UnsubscribeRequest {
+        client_id: Bytes::from_static(b"me"),
+        subject: Bytes::from_static(b"foo"),
+        inbox: Bytes::from_static(b"_INBOX.2"),
+        ..Default::default()
+    }
+}
+
+fn subscribe(request: &pb::SubscriptionRequest) -> Option<Event> {
+    decode::subscribe(bytes(request), reply(), ACK_TOKEN)
+}
+
+fn guid(text: &str) -> Option<Guid> {
+    Guid::parse(text.to_owned().into())
+}
+
+#[test]
+fn empty_payloads_are_requests_with_nothing_in_them() {
+    let none = Bytes::new;
+
+    assert_eq!(
+        decode::connect(none(), reply()),
+        refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest))
+    );
+    assert_eq!(
+        decode::publish(none(), reply()),
+        refused(Reply::PublishRefused(None, Rejection::InvalidPublish))
+    );
+    assert_eq!(
+        decode::subscribe(none(), reply(), ACK_TOKEN),
+        refused(Reply::SubscribeRefused(Rejection::ClientIdMissing))
+    );
+    assert_eq!(
+        decode::unsubscribe(none(), reply()),
+        refused(Reply::LeaveRefused(Rejection::UnknownChannel))
+    );
+    assert_eq!(
+        decode::close_client(none(), reply()),
+        Some(Event::CloseClient {
+            client_id: "".into(),
+            reply: Some(subject(REPLY))
+        })
+    );
+    assert_eq!(decode::ping(none(), reply()), None);
+    assert!(matches!(
+        decode::ack(none(), "_INBOX.2".into()),
+        Some(Event::Ack(ack)) if ack.sequence == Sequence::ZERO && ack.channel.is_empty()
+    ));
+}
+
+#[test]
+fn a_connect_needs_a_heartbeat_inbox_before_a_valid_client_id() {
+    let mut request = pb::ConnectRequest {
+        client_id: Bytes::from_static(b"a b"),
+        ..good_connect()
+    };
+    let decoded = decode::connect(bytes(&request), reply());
+    assert_eq!(
+        decoded,
+        refused(Reply::ConnectRefused(Rejection::InvalidClientId))
+    );
+
+    request.heartbeat_inbox = Bytes::new();
+    let decoded = decode::connect(bytes(&request), reply());
+    assert_eq!(
+        decoded,
+        refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest))
+    );
+}
+
+#[test]
+fn a_connect_is_refused_for_what_the_server_could_not_use() {
+    for inbox in [
+        &b"_INBOX.\r\nPUB x 0"[..],
+        b"a b",
+        b"_INBOX.>",
+        b".a",
+        NOT_UTF8,
+    ] {
+        let request = pb::ConnectRequest {
+            heartbeat_inbox: Bytes::copy_from_slice(inbox),
+            ..good_connect()
+        };
+        let decoded = decode::connect(bytes(&request), reply());
+        let expected = refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest));
+        assert_eq!(decoded, expected, "{inbox:?}");
+    }
+    let request = pb::ConnectRequest {
+        conn_id: vec![0; NAME_BYTES_MAX + 1].into(),
+        ..good_connect()
+    };
+    let decoded = decode::connect(bytes(&request), reply());
+    assert_eq!(
+        decoded,
+        refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest))
+    );
+
+    for id in [
+        Bytes::new(),
+        Bytes::from_static(NOT_UTF8),
+        vec![b'x'; NAME_BYTES_MAX + 1].into(),
+    ] {
+        let request = pb::ConnectRequest {
+            client_id: id,
+            ..good_connect()
+        };
+        let decoded = decode::connect(bytes(&request), reply());
+        assert_eq!(
+            decoded,
+            refused(Reply::ConnectRefused(Rejection::InvalidClientId))
+        );
+    }
+}
+
+#[test]
+fn inboxes_of_every_client_library_are_taken() {
+    for inbox in [
+        "_INBOX.x.y",
+        "_HB.x",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
+    ] {
+        let request = pb::ConnectRequest {
+            heartbeat_inbox: Bytes::from_static(inbox.as_bytes()),
+            ..good_connect()
+        };
+        assert!(
+            matches!(
+                decode::connect(bytes(&request), reply()),
+                Some(Event::Connect { request, .. }) if request.heartbeat_inbox == subject(inbox)
+            ),
+            "{inbox}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_publish_names_its_guid_when_it_has_one() {
+    let without = |guid: &'static [u8]| {
+        let request = pb::PubMsg {
+            guid: Bytes::from_static(guid),
+            ..good_publish()
+        };
+        decode::publish(bytes(&request), reply())
+    };
+    for bad in [&b""[..], b"a\0b", NOT_UTF8] {
+        assert_eq!(
+            without(bad),
+            refused(Reply::PublishRefused(None, Rejection::InvalidPublish))
+        );
+    }
+
+    let long = "g".repeat(NAME_BYTES_MAX + 1);
+    let bad_requests = [
+        pb::PubMsg {
+            subject: Bytes::from_static(b"foo.*"),
+            ..good_publish()
+        },
+        pb::PubMsg {
+            subject: Bytes::new(),
+            ..good_publish()
+        },
+        pb::PubMsg {
+            subject: Bytes::from_static(NOT_UTF8),
+            ..good_publish()
+        },
+        pb::PubMsg {
+            client_id: Bytes::from_static(NOT_UTF8),
+            ..good_publish()
+        },
+        pb::PubMsg {
+            reply: Bytes::from_static(NOT_UTF8),
+            ..good_publish()
+        },
+        pb::PubMsg {
+            reply: Bytes::from_static(b"a\0b"),
+            ..good_publish()
+        },
+    ];
+    for request in bad_requests {
+        assert_eq!(
+            decode::publish(bytes(&request), reply()),
+            refused(Reply::PublishRefused(guid("g1"), Rejection::InvalidPublish)),
+            "{request:?}"
+        );
+    }
+    let request = pb::PubMsg {
+        guid: long.clone().into(),
+        ..good_publish()
+    };
+    assert_eq!(
+        decode::publish(bytes(&request), reply()),
+        refused(Reply::PublishRefused(
+            guid(&long),
+            Rejection::InvalidPublish
+        ))
+    );
+}
+
+#[test]
+fn a_publish_names_its_client_by_connection_id_if_it_has_one() {
+    let publisher = |request: &pb::PubMsg| match decode::publish(bytes(request), None) {
+        Some(Event::Publish {
+            request,
+            reply: None,
+        }) => request.publisher,
+        other => panic!("{other:?}"),
+    };
+
+    assert_eq!(publisher(&good_publish()), Publisher::Client("me".into()));
+    let by_connection = pb::PubMsg {
+        conn_id: Bytes::from_static(b"C1"),
+        client_id: Bytes::from_static(NOT_UTF8),
+        sha256: Bytes::from_static(b"ignored"),
+        ..good_publish()
+    };
+    assert!(matches!(publisher(&by_connection), Publisher::Connection(id) if id.0 == "C1"));
+}
+
+#[test]
+fn messages_between_old_servers_are_not_answered() {
+    let stray = pb::CtrlMsg {
+        msg_type: 3,
+        server_id: Bytes::from_static(b"server"),
+        ..Default::default()
+    };
+
+    assert_eq!(decode::publish(bytes(&stray), reply()), None);
+}
+
+#[test]
+fn a_subscribe_is_checked_in_order() {
+    let mut request = pb::SubscriptionRequest {
+        inbox: Bytes::from_static(b"a b"),
+        start_position: 5,
+        ..Default::default()
+    };
+    let mut expect = |fix: fn(&mut pb::SubscriptionRequest), rejection: Rejection| {
+        assert_eq!(
+            subscribe(&request),
+            refused(Reply::SubscribeRefused(rejection)),
+            "{request:?}"
+        );
+        fix(&mut request);
+    };
+
+    expect(
+        |r| r.client_id = Bytes::from_static(b"not valid"),
+        Rejection::ClientIdMissing,
+    );
+    expect(|r| r.ack_wait_in_secs = -1, Rejection::InvalidAckWait);
+    expect(|r| r.ack_wait_in_secs = 1, Rejection::InvalidAckWait);
+    expect(|r| r.max_in_flight = -1, Rejection::InvalidMaxInFlight);
+    expect(|r| r.max_in_flight = 1, Rejection::InvalidMaxInFlight);
+    expect(|r| r.start_position = -1, Rejection::InvalidStartPosition);
+    expect(|r| r.start_position = 0, Rejection::InvalidStartPosition);
+    expect(
+        |r| r.subject = Bytes::from_static(b"foo"),
+        Rejection::InvalidChannel,
+    );
+    expect(
+        |r| r.inbox = Bytes::from_static(b"_INBOX.1"),
+        Rejection::InvalidSubscribe,
+    );
+    expect(
+        |r| r.client_id = Bytes::from_static(b"valid"),
+        Rejection::UnknownClient,
+    );
+
+    assert!(matches!(subscribe(&request), Some(Event::Subscribe { .. })));
+}
+
+#[test]
+fn a_subscribe_is_refused_for_names_that_no_table_holds() {
+    let long = || Bytes::from(vec![b'x'; NAME_BYTES_MAX + 1]);
+    for name in [
+        Bytes::from_static(NOT_UTF8),
+        Bytes::from_static(b"a\0b"),
+        long(),
+    ] {
+        let durable = pb::SubscriptionRequest {
+            durable_name: name.clone(),
+            ..good_subscribe()
+        };
+        let queue = pb::SubscriptionRequest {
+            q_group: name.clone(),
+            ..good_subscribe()
+        };
+        let expected = refused(Reply::SubscribeRefused(Rejection::InvalidSubscribe));
+        assert_eq!(subscribe(&durable), expected, "{name:?}");
+        assert_eq!(subscribe(&queue), expected, "{name:?}");
+
+        let channel = pb::SubscriptionRequest {
+            subject: name,
+            ..good_subscribe()
+        };
+        let expected = refused(Reply::SubscribeRefused(Rejection::InvalidChannel));
+        assert_eq!(subscribe(&channel), expected);
+    }
+}
+
+#[test]
+fn every_start_position_is_understood() {
+    let start = |position, sequence, delta| {
+        let request = pb::SubscriptionRequest {
+            start_position: position,
+            start_sequence: sequence,
+            start_time_delta: delta,
+            q_group: Bytes::from_static(b"a:b"),
+            ..good_subscribe()
+        };
+        match subscribe(&request) {
+            Some(Event::Subscribe { request, .. }) => {
+                assert_eq!(request.queue_group, QueueName::parse("a:b".into()));
+                request.start
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+
+    assert_eq!(start(0, 9, 9), StartPosition::NewOnly);
+    assert_eq!(start(1, 9, 9), StartPosition::LastReceived);
+    assert_eq!(start(2, 9, -5), StartPosition::TimeDelta(-5));
+    assert_eq!(start(3, 9, 9), StartPosition::Sequence(Sequence(9)));
+    assert_eq!(start(4, 9, 9), StartPosition::First);
+    let past_any_message = StartPosition::Sequence(Sequence(i64::MAX.unsigned_abs()));
+    assert_eq!(start(3, u64::MAX, 0), past_any_message);
+}
+
+#[test]
+fn an_ack_of_a_sequence_that_no_message_can_have_is_dropped() {
+    let ack = |sequence| {
+        let sent = pb::Ack {
+            subject: Bytes::from_static(b"foo"),
+            sequence,
+        };
+        decode::ack(bytes(&sent), "_INBOX.2".into())
+    };
+
+    assert!(ack(i64::MAX.unsigned_abs()).is_some());
+    assert_eq!(ack(u64::MAX), None);
+}
+
+#[test]
+fn a_leave_request_that_cannot_name_a_channel_names_an_unknown_one() {
+    let leave = |request: &pb::UnsubscribeRequest| decode::unsubscribe(bytes(request), reply());
+
+    let bad_channel = pb::UnsubscribeRequest {
+        subject: Bytes::from_static(b"foo.>"),
+        ..good_leave()
+    };
+    assert_eq!(
+        leave(&bad_channel),
+        refused(Reply::LeaveRefused(Rejection::UnknownChannel))
+    );
+    let bad_client = pb::UnsubscribeRequest {
+        client_id: Bytes::from_static(NOT_UTF8),
+        ..good_leave()
+    };
+    assert_eq!(
+        leave(&bad_client),
+        refused(Reply::LeaveRefused(Rejection::InvalidLeave))
+    );
+    let bad_inbox = pb::UnsubscribeRequest {
+        inbox: Bytes::from_static(NOT_UTF8),
+        ..good_leave()
+    };
+    assert_eq!(
+        leave(&bad_inbox),
+        refused(Reply::LeaveRefused(Rejection::InvalidLeave))
+    );
+}
+
+#[test]
+fn a_close_by_a_name_that_is_no_text_is_refused() {
+    let request = pb::CloseRequest {
+        client_id: Bytes::from_static(NOT_UTF8),
+    };
+
+    let decoded = decode::close_client(bytes(&request), reply());
+
+    assert_eq!(
+        decoded,
+        refused(Reply::CloseRefused(Rejection::InvalidClose))
+    );
+}
+
+#[test]
+fn a_request_without_a_usable_reply_is_carried_out_and_not_answered() {
+    for reply in [
+        None,
+        Some(ByteString::from("a b")),
+        Some("".into()),
+        Some("a.>".into()),
+    ] {
+        assert!(matches!(
+            decode::publish(bytes(&good_publish()), reply.clone()),
+            Some(Event::Publish { reply: None, .. })
+        ));
+        assert!(matches!(
+            decode::connect(bytes(&good_connect()), reply.clone()),
+            Some(Event::Connect { reply: None, .. })
+        ));
+        assert!(matches!(
+            decode::close_subscription(bytes(&good_leave()), reply.clone()),
+            Some(Event::CloseSubscription { reply: None, .. })
+        ));
+        let ping = pb::Ping {
+            conn_id: Bytes::from_static(b"C1"),
+        };
+        assert_eq!(decode::ping(bytes(&ping), reply.clone()), None);
+        assert_eq!(decode::publish(Bytes::new(), reply.clone()), None);
+        assert_eq!(decode::subscribe(Bytes::new(), reply, ACK_TOKEN), None);
+    }
+}
+
+#[test]
+fn fields_that_the_server_does_not_know_are_skipped() {
+    let mut payload = bytes(&good_publish()).to_vec();
+    // Field 99, text "new".
+    payload.extend_from_slice(&[0x9a, 0x06, 0x03, b'n', b'e', b'w']);
+
+    assert!(matches!(
+        decode::publish(payload.into(), reply()),
+        Some(Event::Publish { .. })
+    ));
+}
