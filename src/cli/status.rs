@@ -59,12 +59,12 @@ fn text(report: &Report) -> String {
 
 fn summary(report: &Report) -> String {
     let counts = &report.counts;
+    let cluster_id = match report.cluster_id.as_str() {
+        "" => "none yet".to_owned(),
+        id => shown(id),
+    };
     let mut lines = vec![
-        format!(
-            "cluster   {} (schema {})",
-            shown(&report.cluster_id),
-            shown(&report.schema)
-        ),
+        format!("cluster   {cluster_id} (schema {})", shown(&report.schema)),
         format!("active    {}", active(report)),
     ];
     if report.standbys.is_empty() {

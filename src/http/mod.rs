@@ -10,8 +10,8 @@ mod index;
 mod listener;
 mod metrics;
 mod process;
-mod serverz;
 pub mod server;
+mod serverz;
 mod view;
 
 pub use error::Error;

@@ -4,6 +4,7 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use sqlx::{Connection, PgConnection};
 use stanby::config::DatabaseUrl;
 use stanby::store::Store;
 use tokio::process::Command;
@@ -164,6 +165,60 @@ async fn status_reads_the_tables_without_a_server() {
     assert_eq!(value["schema"], "stanby");
     assert_eq!(value["counts"]["messages"], 0);
     store.close().await;
+}
+
+#[tokio::test]
+async fn status_shows_channels_durables_and_clients() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let url = DatabaseUrl::parse(&database.url).unwrap();
+    let store = Store::open(&url, "stanby", "test", Duration::from_secs(10));
+    store.migrate().await.unwrap();
+    store.close().await;
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    sqlx::raw_sql(
+        "SET search_path = stanby;
+         INSERT INTO clients VALUES ('alice', '', '_INBOX.a', 1, 5, 88, 0, 1000000000, 2);
+         INSERT INTO channels VALUES (1, 'orders', 0, false, 1, 12, 1000000000, 12, 3456);
+         INSERT INTO positions VALUES (1, 1, 'books', NULL, 9, 7, '{}');
+         INSERT INTO subscriptions VALUES (1, 1, 'alice', '_INBOX.b', '_INBOX.c', 10, 30000000000, true, 0);",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+
+    let text = stdout(&stanby(&["status", "--database-url", &database.url]).await);
+
+    let words = |start: &str| -> Vec<String> {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(
+        words("CHANNEL")[..3],
+        ["CHANNEL", "STATUS", "FIRST"],
+        "{text}"
+    );
+    assert_eq!(
+        words("orders")[2..8],
+        ["1", "12", "12", "3456", "1", "3"],
+        "{text}"
+    );
+    assert_eq!(
+        words("books")[..4],
+        ["books", "orders", "-", "alice"],
+        "{text}"
+    );
+    assert!(words("alice").contains(&"2".to_owned()), "{text}");
+    assert!(
+        text.contains("12 messages (3456 bytes) in 1 channels"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "no colours in a pipe: {text:?}");
 }
 
 #[tokio::test]

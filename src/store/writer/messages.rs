@@ -120,11 +120,9 @@ mod tests {
         let statement = publish();
         for number in 1..=17 {
             let parameter = format!("${number}");
-            let uses = statement
-                .match_indices(&parameter)
-                .filter(|(at, found)| {
-                    !statement[at + found.len()..].starts_with(|next: char| next.is_ascii_digit())
-                });
+            let uses = statement.match_indices(&parameter).filter(|(at, found)| {
+                !statement[at + found.len()..].starts_with(|next: char| next.is_ascii_digit())
+            });
             assert_eq!(uses.count(), 1, "${number} in {statement}");
         }
     }
