@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::dev::DevArgs;
 use super::publish::PublishArgs;
 use super::status::StatusArgs;
 use super::subscribe::SubscribeArgs;
@@ -32,6 +33,8 @@ pub enum Command {
     /// Run a server: active when it gets the lock, else standby
     #[command(args_override_self = true, after_help = SPELLINGS)]
     Serve(Box<ServeFlags>),
+    /// Run everything on this machine: Postgres, nats-server, an active and a standby
+    Dev(DevArgs),
     /// Publish a message and wait for its ack
     Pub(PublishArgs),
     /// Print a channel's messages as they come

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{output, publish, serve, status, subscribe, version};
+use super::{dev, output, publish, serve, status, subscribe, version};
 use crate::config::arguments;
 
 /// The whole program.
@@ -49,6 +49,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
 async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(flags) => serve::run(&flags, warnings).await,
+        Command::Dev(args) => dev::run(args).await,
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
