@@ -1,6 +1,8 @@
 //! The repository's habits that neither the compiler nor clippy can check. Each rule shows on a sample that it
 //! would notice.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
