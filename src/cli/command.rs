@@ -41,6 +41,8 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Run Postgres, nats-server, an active and a standby on this machine
+    Dev(DevArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

@@ -89,6 +89,7 @@ impl Broker {
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
+            Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {

@@ -23,12 +23,19 @@ impl Broker {
         if self.clients.is_being_checked(&request.client_id) {
             return self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
         }
-        let inbox = registered.row.heartbeat_inbox.clone();
-        let probe = self
-            .clients
-            .start_probe(Probe::Duplicate(request.client_id.clone()));
-        let timeout = self.now.monotonic + self.settings.heartbeats.duplicate_timeout;
+        let id = request.client_id.clone();
         self.clients.check_duplicate(request, reply);
+        self.probe_duplicate(&id);
+    }
+
+    /// Asks the registered client whether it is there, because another one wants its ID.
+    fn probe_duplicate(&mut self, id: &ClientId) {
+        let Some(registered) = self.clients.get(id.as_str()) else {
+            return self.duplicate_answered(id);
+        };
+        let inbox = registered.row.heartbeat_inbox.clone();
+        let probe = self.clients.start_probe(Probe::Duplicate(id.clone()));
+        let timeout = self.now.monotonic + self.settings.heartbeats.duplicate_timeout;
         self.deadlines.set(Timer::Probe(probe), timeout);
         self.commits.send(Outbound::Probe { probe, inbox });
     }
@@ -130,6 +137,18 @@ impl Broker {
             Some(Probe::Heartbeat(id)) => self.heartbeat_missed(&id),
             Some(Probe::Duplicate(id)) => self.replace_client(&id),
             None => {}
+        }
+    }
+
+    /// Sends the probes under way once more, with all of their time: the answers may have been lost.
+    pub(super) fn probe_again(&mut self) {
+        for probe in self.clients.probes() {
+            self.deadlines.clear(&Timer::Probe(probe));
+            match self.clients.end_probe(probe) {
+                Some(Probe::Heartbeat(id)) => self.send_heartbeat(&id),
+                Some(Probe::Duplicate(id)) => self.probe_duplicate(&id),
+                None => {}
+            }
         }
     }
 

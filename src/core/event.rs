@@ -53,6 +53,8 @@ pub enum Event {
     Pong(ProbeId),
     /// NATS says that nobody listens on the inbox of a probe.
     Unreachable(ProbeId),
+    /// NATS was out of reach for a while: what was sent and not answered meanwhile says nothing about clients.
+    Reconnected,
     Committed(BatchNumber),
     Loaded {
         load: LoadId,

@@ -22,6 +22,7 @@ pub fn publishes(heard: &[Event]) -> impl Iterator<Item = (&ChannelName, &Guid)>
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
@@ -79,6 +80,7 @@ pub fn judge(heard: Vec<Event>, stored: &BTreeSet<(ChannelName, Guid)>) -> Vec<E
             Event::Ping { .. }
             | Event::Pong(_)
             | Event::Unreachable(_)
+            | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,

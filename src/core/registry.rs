@@ -136,6 +136,11 @@ impl Registry {
         id
     }
 
+    /// The probes under way.
+    pub(super) fn probes(&self) -> Vec<ProbeId> {
+        self.probes.keys().copied().collect()
+    }
+
     /// Ends a probe; `None` when it has ended already.
     pub(super) fn end_probe(&mut self, id: ProbeId) -> Option<Probe> {
         self.probes.remove(&id)

@@ -94,6 +94,13 @@ fn ours(registry: &mut Registry, view: &View) {
     );
     let overflows = "Messages that NATS dropped because this node read too slowly";
     counter(registry, "nats_overflows", overflows, status.nats_overflows);
+    let crowded_out = "Requests that this node forgot as a standby for want of room";
+    counter(
+        registry,
+        "shadow_crowded_out",
+        crowded_out,
+        status.shadow_crowded_out,
+    );
     amounts(registry, &status.counts);
     if let Some(open) = process::open_fds() {
         gauge(registry, "open_fds", "Open file descriptors", open as u64);

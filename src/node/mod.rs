@@ -1,7 +1,23 @@
-//! The role loop and the active loop: the only place where the adapters meet.
+//! A node's life: the only place where the adapters meet.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`run`] | start, roles until told to stop, end |
+//! | `standby` | waits for the lock, and remembers what it hears meanwhile |
+//! | `takeover` | from the lock to a restored core |
+//! | `active` | the active loop: read this first |
+//! | `board`, [`status`] | what the node says about itself |
+//! | `watchdog` | ends a process that would act without the lock |
+//! | [`clock`], `backoff` | time |
 
+mod active;
+mod backoff;
+mod board;
 pub mod clock;
 pub mod run;
+mod standby;
 pub mod status;
+mod takeover;
+mod watchdog;
 
 pub use run::run;

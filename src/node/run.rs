@@ -1,10 +1,210 @@
-//! Runs a server until it is told to stop.
+//! Runs a node until it is told to stop: standby, active, standby again, as often as it takes.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use super::active::Ended;
+use super::backoff::Backoff;
+use super::board::Board;
+use super::clock::Clock;
+use super::watchdog::Watchdog;
+use crate::config::{Config, Secret};
+use crate::leadership::{self, Lease};
+use crate::nats::Connection;
+use crate::store::Store;
+use crate::{http, nats};
 
-/// Returns when `shutdown` has been requested and everything is put away, or when the start failed.
-pub async fn run(_config: Config, _shutdown: CancellationToken) -> anyhow::Result<()> {
-    anyhow::bail!("not wired yet")
+/// Longest that one statement may take before Postgres cancels it, and with it the term.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is under way when the node stops has so long to end by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What every role of the node needs.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) config: Config,
+    pub(super) leadership: leadership::Settings,
+    pub(super) store: Store,
+    pub(super) nats: Connection,
+    pub(super) board: Board,
+    pub(super) watchdog: Watchdog,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// Why a role ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Setback {
+    #[error("the node is to stop")]
+    Shutdown,
+    #[error("NATS is out of reach")]
+    NatsLost,
+    #[error(transparent)]
+    Nats(#[from] nats::Error),
+    #[error(transparent)]
+    Leadership(#[from] leadership::Error),
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    #[error(transparent)]
+    TermLost(#[from] leadership::TermLost),
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
+/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let tasks = TaskTracker::new();
+    let server_id = new_server_id()?;
+    let board = Board::new(config.cluster_id.clone(), server_id.clone());
+    let pages = listen(&config, &board, &tasks, &shutdown).await?;
+
+    let leadership = leadership_settings(&config, server_id)?;
+    let facts = leadership::checks::check(&leadership, &tasks).await?;
+    let name = leadership.application_name();
+    let store = Store::open(
+        &config.database_url,
+        &config.schema,
+        &name,
+        STATEMENT_TIMEOUT,
+    );
+    store.migrate().await?;
+    tracing::info!(
+        postgres.version = facts.version,
+        durability = %facts.durability,
+        schema = config.schema,
+        "database is ready"
+    );
+    let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
+
+    let node = Arc::new(Node {
+        leadership,
+        store,
+        nats,
+        board,
+        watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+        config,
+    });
+    node.play_roles().await;
+
+    drop(node);
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(STOP_LIMIT, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
+    }
+    if let Some(pages) = pages {
+        pages
+            .await
+            .context("the monitoring pages ended with a panic")??;
+    }
+    Ok(())
+}
+
+impl Node {
+    async fn play_roles(&self) {
+        let mut backoff = Backoff::default();
+        while !self.shutdown.is_cancelled() {
+            self.board.standby();
+            let setback = match self.be_active().await {
+                Ok((ended, lasted)) => {
+                    ended.log();
+                    // A term that was of use is no reason to hesitate.
+                    if lasted > self.leadership.lease.duration() {
+                        backoff.reset();
+                    }
+                    None
+                }
+                Err(Setback::Shutdown) => return,
+                Err(setback) => Some(setback),
+            };
+            if let Some(setback) = setback {
+                let error: &dyn std::error::Error = &setback;
+                tracing::warn!(error, "cannot become the active; trying again");
+                self.board.trouble(Some(setback.to_string()));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                () = self.shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Waits for the lock, takes over and serves until the term ends; says how and after how long.
+    async fn be_active(&self) -> Result<(Ended, Duration), Setback> {
+        let won = self.stand_by().await?;
+        let active = self.take_over(won).await?;
+        let since = Clock.now().monotonic;
+        let ended = active.serve().await;
+        Ok((ended, Clock.now().monotonic.since(since)))
+    }
+}
+
+type Pages = tokio::task::JoinHandle<Result<(), http::Error>>;
+
+async fn listen(
+    config: &Config,
+    board: &Board,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Pages>> {
+    let Some(address) = config.http else {
+        return Ok(None);
+    };
+    let server = http::Server::bind(address).await?;
+    tracing::info!(address = %server.local_addr(), "monitoring pages are open");
+    Ok(Some(tasks.spawn(server.run(
+        board.watch(),
+        Clock,
+        shutdown.clone(),
+    ))))
+}
+
+fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<leadership::Settings> {
+    Ok(leadership::Settings {
+        url: config.database_url.clone(),
+        schema: config.schema.clone(),
+        cluster_id: config.cluster_id.clone(),
+        group: config
+            .ft_group
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
+        server_id,
+        lease: Lease::new(config.lease).context("the lease must be 500ms to 1m")?,
+        statement_timeout: STATEMENT_TIMEOUT,
+    })
+}
+
+fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
+    let expose = |secret: &Secret| secret.expose().to_owned();
+    let name = format!("stanby-{}-{server_id}", config.cluster_id);
+    nats::Settings {
+        user: config.nats.user.clone(),
+        password: config.nats.password.as_ref().map(expose),
+        token: config.nats.token.as_ref().map(expose),
+        credentials_file: config.nats.credentials.clone(),
+        ..nats::Settings::new(config.nats.servers.clone(), name)
+    }
+}
+
+/// 22 characters that no other process has.
+fn new_server_id() -> anyhow::Result<String> {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut bytes = [0; 22];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(bytes
+        .iter()
+        .map(|&byte| char::from(ALPHABET[usize::from(byte) % 62]))
+        .collect())
 }

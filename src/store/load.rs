@@ -48,6 +48,9 @@ const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
 
+const GUIDS: &str =
+    "SELECT sequence, guid FROM messages WHERE channel_id = $1 AND sequence > $2 ORDER BY sequence";
+
 pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<Loaded, Fault> {
     let channel = int8(load.channel.0);
     match &load.want {
@@ -95,6 +98,21 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
             Ok(Loaded::Oldest(oldest.collect::<Result<_, _>>()?))
         }
     }
+}
+
+/// The GUIDs of the channel's messages after a sequence, in order.
+pub(super) async fn guids(
+    connection: &mut PgConnection,
+    channel: ChannelId,
+    after: Sequence,
+) -> Result<Vec<Guid>, Fault> {
+    let rows = sqlx::query(GUIDS)
+        .bind(int8(channel.0))
+        .bind(int8(after.0))
+        .fetch_all(connection)
+        .await?;
+    let guid = |row| reading(channel, row)?.text("guid", Guid::parse);
+    rows.iter().map(guid).collect()
 }
 
 async fn messages(

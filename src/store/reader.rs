@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::error::{Error, Fault};
 use super::{load, migrate, snapshot, status};
 use crate::config::database::{DatabaseUrl, Trouble};
+use crate::core::ids::{ChannelId, Guid, Sequence};
 use crate::core::load::{Load, Loaded};
 use crate::core::snapshot::Snapshot;
 
@@ -92,6 +93,14 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, load::load(lent.connection(), load)).await;
         lent.give_back(done, "loading messages")
+    }
+
+    /// The GUIDs of the channel's messages after a sequence.
+    pub async fn guids(&self, channel: ChannelId, after: Sequence) -> Result<Vec<Guid>, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, load::guids(lent.connection(), channel, after)).await;
+        lent.give_back(done, "looking for publishes")
     }
 
     /// What an operator asks first; the tables need not have a server.

@@ -41,6 +41,7 @@ fn standby() -> Status {
         counts: Counts::default(),
         commits: 0,
         nats_overflows: 0,
+        shadow_crowded_out: 0,
         trouble: None,
     }
 }
@@ -65,6 +66,7 @@ fn active_for(trust: Duration) -> Status {
         },
         commits: 10,
         nats_overflows: 11,
+        shadow_crowded_out: 0,
         ..standby()
     }
 }

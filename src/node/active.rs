@@ -1,0 +1,312 @@
+//! The active loop: requests in, batches to the leader session, answers out once they are committed. Everything
+//! that is decided is decided in the core; everything here can be read in a minute.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::clock::Clock;
+use super::run::Node;
+use crate::core::batch::Batch;
+use crate::core::time::Instant;
+use crate::core::{Broker, Event, Notice};
+use crate::leadership::{Leader, Term, TermLost};
+use crate::nats::{self, Egress, Ingress};
+
+/// Requests handled in one turn, before outputs are looked at again.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// How old the status may get. At most a quarter of a lease: it says until when it holds.
+const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// An untrusted active looks so often whether a renewal has come through after all.
+const TRUST_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A step-down that takes longer leaves the rest to the next active.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Active<'a> {
+    node: &'a Node,
+    broker: Broker,
+    leader: Leader<Batch>,
+    /// `None` once the node takes no new work.
+    ingress: Option<Ingress>,
+    egress: Egress,
+    /// What was heard before this node took over; handled before anything new.
+    backlog: VecDeque<Event>,
+    loads: JoinSet<Event>,
+    /// When the lock was granted, until the first commit of the term.
+    first_commit_since: Option<Instant>,
+    /// Since when NATS is out of reach.
+    nats_lost_at: Option<Instant>,
+}
+
+/// How a term ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    TermLost(TermLost),
+    /// NATS was out of reach for a lease: another node may be luckier.
+    NatsLost,
+    NatsFailed(nats::Error),
+    Shutdown,
+}
+
+impl<'a> Active<'a> {
+    pub(super) fn new(
+        node: &'a Node,
+        broker: Broker,
+        leader: Leader<Batch>,
+        ingress: Ingress,
+        egress: Egress,
+        backlog: VecDeque<Event>,
+        lock_since: Instant,
+    ) -> Self {
+        Self {
+            node,
+            broker,
+            leader,
+            ingress: Some(ingress),
+            egress,
+            backlog,
+            loads: JoinSet::new(),
+            first_commit_since: Some(lock_since),
+            nats_lost_at: None,
+        }
+    }
+
+    /// Serves until the term ends, and gives the lock up when it was not lost.
+    pub(super) async fn serve(mut self) -> Ended {
+        let term = self.leader.term().clone();
+        let watched = self.node.watchdog.guard(&term);
+        self.node.board.active(&term);
+        let ended = match self.run(&term).await {
+            Ok(ended) | Err(ended) => ended,
+        };
+        self.node.board.standby();
+        drop(watched);
+        match ended {
+            Ended::TermLost(_) => {}
+            Ended::NatsLost | Ended::NatsFailed(_) | Ended::Shutdown => {
+                drop(self.ingress);
+                self.leader.release().await;
+            }
+        }
+        ended
+    }
+
+    async fn run(&mut self, term: &Term) -> Result<Ended, Ended> {
+        let lease = self.node.leadership.lease;
+        let mut connected = self.node.nats.connected();
+        let mut status = interval(STATUS_INTERVAL.min(lease.renew_every()));
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lost = pin!(term.lost());
+        let mut drained_by = pin!(sleep(Duration::MAX));
+        let mut events = Vec::new();
+
+        loop {
+            if !term.is_trusted(Clock.now().monotonic) {
+                // Nothing that waits here may be acted on before it is known that nobody else is active.
+                tokio::select! {
+                    reason = &mut lost => return Err(Ended::TermLost(reason)),
+                    () = sleep(TRUST_INTERVAL) => continue,
+                }
+            }
+            self.send(term).await?;
+            self.load();
+            self.commit()?;
+            self.log_notices();
+            if self.ingress.is_none() && self.broker.is_drained() {
+                return Ok(Ended::Shutdown);
+            }
+
+            let now = Clock.now();
+            let takes_work = self.ingress.is_some() && self.broker.has_room();
+            let has_nats = self.nats_lost_at.is_none();
+            let due = self.broker.next_timeout().map(|at| at.since(now.monotonic));
+            let gives_up = self
+                .nats_lost_at
+                .map(|at| (at + lease.duration()).since(now.monotonic));
+            tokio::select! {
+                biased;
+                reason = &mut lost => return Err(Ended::TermLost(reason)),
+                committed = self.leader.committed() => {
+                    let batch = committed.map_err(Ended::TermLost)?.batch;
+                    self.committed(&batch);
+                }
+                () = self.node.shutdown.cancelled(), if self.ingress.is_some() => {
+                    self.ingress = None;
+                    drained_by.set(sleep(DRAIN_LIMIT));
+                }
+                () = &mut drained_by => return Ok(Ended::Shutdown),
+                _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
+                () = after(gives_up) => return Ok(Ended::NatsLost),
+                () = after(due), if has_nats => self.broker.handle_timeout(Clock.now()),
+                () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
+                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
+                received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
+                    received.map_err(Ended::NatsFailed)?;
+                    let now = Clock.now();
+                    // Whatever waited in a frozen process is not acted on; the next turn finds out why.
+                    if term.is_trusted(now.monotonic) {
+                        events.drain(..).for_each(|event| self.broker.handle(event, now));
+                    }
+                }
+                _ = status.tick() => self.report(term),
+            }
+        }
+    }
+
+    /// Sends what may leave, as long as the node is trusted and NATS there to take it.
+    async fn send(&mut self, term: &Term) -> Result<(), Ended> {
+        while self.nats_lost_at.is_none() && term.is_trusted(Clock.now().monotonic) {
+            let Some(outbound) = self.broker.poll_outbound() else {
+                break;
+            };
+            self.egress
+                .send(outbound)
+                .await
+                .map_err(Ended::NatsFailed)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) {
+        while let Some(load) = self.broker.poll_load() {
+            let store = self.node.store.clone();
+            self.loads.spawn(async move {
+                match store.load(&load).await {
+                    Ok(result) => Event::Loaded {
+                        load: load.id,
+                        result,
+                    },
+                    Err(error) => {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(error, "messages cannot be read; trying again");
+                        Event::LoadFailed(load.id)
+                    }
+                }
+            });
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Ended> {
+        if self.ingress.is_none() {
+            self.broker.flush();
+        }
+        match self.broker.poll_batch() {
+            Some(batch) => self.leader.submit(batch).map_err(Ended::TermLost),
+            None => Ok(()),
+        }
+    }
+
+    fn committed(&mut self, batch: &Batch) {
+        let now = Clock.now();
+        self.broker.handle(Event::Committed(batch.number), now);
+        self.node.board.committed();
+        if let Some(since) = self.first_commit_since.take() {
+            // A figure for the history: when it cannot be noted, the term is ending anyway.
+            self.leader
+                .record(None, Some(now.monotonic.since(since)))
+                .ok();
+        }
+    }
+
+    fn handle_backlog(&mut self) {
+        let now = Clock.now();
+        let turn = self.backlog.len().min(EVENTS_PER_TURN);
+        self.backlog
+            .drain(..turn)
+            .for_each(|event| self.broker.handle(event, now));
+    }
+
+    fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {
+        match loaded {
+            Ok(event) => self.broker.handle(event, Clock.now()),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn note_nats(&mut self, connected: bool) {
+        let now = Clock.now();
+        match (connected, self.nats_lost_at) {
+            (true, Some(_)) => {
+                self.nats_lost_at = None;
+                self.broker.handle(Event::Reconnected, now);
+            }
+            (false, None) => self.nats_lost_at = Some(now.monotonic),
+            (true, None) | (false, Some(_)) => {}
+        }
+    }
+
+    fn report(&self, term: &Term) {
+        self.node.board.progress(term, self.broker.counts());
+        self.node
+            .board
+            .nats_overflows(self.node.nats.counts().overflows);
+    }
+
+    fn log_notices(&mut self) {
+        while let Some(notice) = self.broker.poll_notice() {
+            log(&notice);
+        }
+    }
+}
+
+/// Up to a turn's events; waits for ever when no new work is taken.
+async fn receive(
+    ingress: Option<&mut Ingress>,
+    events: &mut Vec<Event>,
+) -> Result<(), nats::Error> {
+    match ingress {
+        Some(ingress) => ingress.recv(events, EVENTS_PER_TURN).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Ended {
+    pub(super) fn log(&self) {
+        match self {
+            Self::TermLost(why) => tracing::warn!("stepped down: {why}"),
+            Self::NatsLost => {
+                tracing::warn!("stepped down: NATS has been out of reach for a lease")
+            }
+            Self::NatsFailed(error) => {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, "stepped down: the connection to NATS failed");
+            }
+            Self::Shutdown => tracing::info!("stepped down and released the lock"),
+        }
+    }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::ClientTimedOut(client) => {
+            tracing::info!(client.id = %client, "client timed out on heartbeats and was closed");
+        }
+        Notice::ClientReplaced(client) => {
+            tracing::info!(client.id = %client, "silent client was replaced by a new connection");
+        }
+        Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
+        Notice::ChannelInactive(channel) => {
+            tracing::info!(%channel, "channel deleted after its maximum inactivity");
+        }
+        Notice::LimitReached(channel) => {
+            tracing::warn!(%channel, "a limit drops the oldest messages of the channel");
+        }
+        Notice::RowDropped { table, id, why } => {
+            tracing::warn!(table, id, "row dropped: {why}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a node publishes what it says about itself.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::clock::Clock;
+use super::status::{Role, Status};
+use crate::core::broker::Counts;
+use crate::leadership::Term;
+
+/// Cheap to clone; all clones write the same status.
+#[derive(Clone, Debug)]
+pub(super) struct Board {
+    status: Arc<watch::Sender<Status>>,
+}
+
+impl Board {
+    pub(super) fn new(cluster_id: String, server_id: String) -> Self {
+        let status = Status {
+            role: Role::Standby,
+            cluster_id,
+            server_id,
+            started_at: Clock.now().wall,
+            epoch: None,
+            active_since: None,
+            trusted_until: None,
+            counts: Counts::default(),
+            commits: 0,
+            nats_overflows: 0,
+            shadow_crowded_out: 0,
+            trouble: None,
+        };
+        Self {
+            status: Arc::new(watch::Sender::new(status)),
+        }
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    pub(super) fn standby(&self) {
+        self.status.send_modify(|status| {
+            status.role = Role::Standby;
+            status.epoch = None;
+            status.active_since = None;
+            status.trusted_until = None;
+            status.counts = Counts::default();
+        });
+    }
+
+    /// The node can neither serve nor take over, or (`None`) it can again.
+    pub(super) fn trouble(&self, trouble: Option<String>) {
+        self.status.send_if_modified(|status| {
+            let changed = status.trouble != trouble;
+            status.trouble = trouble;
+            changed
+        });
+    }
+
+    pub(super) fn active(&self, term: &Term) {
+        self.status.send_modify(|status| {
+            status.role = Role::Active;
+            status.epoch = Some(term.epoch());
+            status.active_since = Some(Clock.now().wall);
+            status.trusted_until = Some(term.trusted_until());
+            status.trouble = None;
+        });
+    }
+
+    pub(super) fn progress(&self, term: &Term, counts: Counts) {
+        self.status.send_modify(|status| {
+            status.trusted_until = Some(term.trusted_until());
+            status.counts = counts;
+        });
+    }
+
+    pub(super) fn committed(&self) {
+        // Nobody waits for this: it is shown with the next change.
+        self.status.send_if_modified(|status| {
+            status.commits += 1;
+            false
+        });
+    }
+
+    pub(super) fn nats_overflows(&self, overflows: u64) {
+        self.status.send_if_modified(|status| {
+            status.nats_overflows = overflows;
+            false
+        });
+    }
+
+    pub(super) fn shadow_crowded_out(&self, requests: u64) {
+        self.status.send_if_modified(|status| {
+            status.shadow_crowded_out += requests;
+            false
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! From the lock to a restored core: the epoch, the tables, the requests that nobody answered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio_postgres::Client;
+
+use super::active::Active;
+use super::clock::Clock;
+use super::run::{Node, Setback};
+use super::standby::Won;
+use crate::core::batch::Batch;
+use crate::core::ids::{ChannelName, Epoch, Guid, Sequence};
+use crate::core::snapshot::Snapshot;
+use crate::core::{Broker, Event, heard};
+use crate::leadership::{Apply, Takeover};
+use crate::nats::Egress;
+use crate::protocol::Subjects;
+use crate::store::{self, ServerInfo, Writer};
+
+/// More messages than were heard may have been stored since the first one that was heard: the order in which
+/// the two nodes heard them may differ a little.
+const LOOK_BACK_SLACK: u64 = 10_000;
+
+impl Node {
+    pub(super) async fn take_over(&self, won: Won) -> Result<Active<'_>, Setback> {
+        let began = Clock.now().monotonic;
+        let granted = won.candidate.take_over().await?;
+        let url = &self.config.database_url;
+        let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
+        let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
+        ensure_same_subjects(&stored, &wanted)?;
+        let writer = Writer::prepare(granted.client(), url).await?;
+        // From here on the lease is renewed: reading the tables may take longer than that.
+        let leader = granted.start(Batches(writer));
+        log_takeover(leader.takeover());
+
+        let snapshot = self.store.snapshot().await?;
+        let stored = self.stored_publishes(&snapshot, &won.heard).await?;
+        let broker = Broker::restore(snapshot, self.config.settings(), Clock.now());
+        let backlog = VecDeque::from(heard::judge(won.heard, &stored));
+
+        let load_time = Clock.now().monotonic.since(began);
+        leader.record(Some(load_time), None)?;
+        let counts = broker.counts();
+        tracing::info!(
+            epoch = leader.term().epoch().0,
+            load_time_ms = load_time.as_millis(),
+            counts.clients,
+            counts.channels,
+            counts.subscriptions,
+            requests_heard = backlog.len(),
+            "active: Streaming Server is ready"
+        );
+        let egress = Egress::new(
+            self.nats.clone(),
+            self.config.subjects.clone(),
+            won.ingress.probes(),
+        );
+        Ok(Active::new(
+            self,
+            broker,
+            leader,
+            won.ingress,
+            egress,
+            backlog,
+            began,
+        ))
+    }
+
+    /// Which of the publishes that were heard are in the tables already.
+    async fn stored_publishes(
+        &self,
+        snapshot: &Snapshot,
+        heard: &[Event],
+    ) -> Result<BTreeSet<(ChannelName, Guid)>, Setback> {
+        let mut counts: BTreeMap<&ChannelName, u64> = BTreeMap::new();
+        let mut wanted = BTreeSet::new();
+        for (channel, guid) in heard::publishes(heard) {
+            *counts.entry(channel).or_default() += 1;
+            wanted.insert((channel.clone(), guid.clone()));
+        }
+        let mut stored = BTreeSet::new();
+        let live = snapshot.channels.iter().filter(|(_, row)| !row.deleting);
+        for (&id, row) in live {
+            let Some(count) = counts.get(&row.name) else {
+                continue;
+            };
+            let back = count + LOOK_BACK_SLACK;
+            let after = Sequence(row.last_sequence.0.saturating_sub(back));
+            let guids = self.store.guids(id, after).await?;
+            let known = guids.into_iter().map(|guid| (row.name.clone(), guid));
+            stored.extend(known.filter(|publish| wanted.contains(publish)));
+        }
+        Ok(stored)
+    }
+}
+
+/// What the leader session does with a batch.
+struct Batches(Writer);
+
+impl Apply for Batches {
+    type Batch = Batch;
+    type Error = store::Error;
+
+    async fn apply(
+        &mut self,
+        client: &Client,
+        batch: &Batch,
+        epoch: Epoch,
+    ) -> Result<(), store::Error> {
+        self.0.apply(client, batch, epoch).await
+    }
+}
+
+fn log_takeover(takeover: &Takeover) {
+    tracing::info!(
+        epoch = takeover.epoch.0,
+        previous = takeover.previous.as_deref().unwrap_or("none"),
+        reason = takeover.reason.as_str(),
+        lock_wait_ms = takeover.lock_wait.as_millis(),
+        "took the lock"
+    );
+    if let Some((from, to)) = takeover.timeline_advanced {
+        tracing::error!(
+            from,
+            to,
+            "Postgres has failed over since the last term; unless its standby was synchronous, the last \
+             acked messages may be missing"
+        );
+    }
+}
+
+fn server_info(cluster_id: &str, subjects: &Subjects) -> ServerInfo {
+    ServerInfo {
+        cluster_id: cluster_id.to_owned(),
+        discover_prefix: subjects.discover().to_string(),
+        publish_prefix: subjects.publish_prefix().to_string(),
+        subscribe_subject: subjects.subscribe().to_string(),
+        unsubscribe_subject: subjects.unsubscribe().to_string(),
+        close_subscription_subject: subjects.close_subscription().to_string(),
+        close_subject: subjects.close_client().to_string(),
+        ack_prefix: subjects.ack_prefix().to_string(),
+    }
+}
+
+/// Clients keep using the subjects that they were told when they connected.
+fn ensure_same_subjects(stored: &ServerInfo, wanted: &ServerInfo) -> Result<(), Setback> {
+    if stored == wanted {
+        return Ok(());
+    }
+    Err(Setback::Settings(format!(
+        "clients were told other subjects than this server is configured for (ack prefix {:?}, here {:?}; \
+         connect subject {:?}, here {:?}); start with the former",
+        stored.ack_prefix, wanted.ack_prefix, stored.discover_prefix, wanted.discover_prefix
+    )))
+}
