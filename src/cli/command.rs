@@ -33,8 +33,6 @@ pub enum Command {
     /// Run a server: active when it gets the lock, else standby
     #[command(args_override_self = true, after_help = SPELLINGS)]
     Serve(Box<ServeFlags>),
-    /// Run everything on this machine: Postgres, nats-server, an active and a standby
-    Dev(DevArgs),
     /// Publish a message and wait for its ack
     Pub(PublishArgs),
     /// Print a channel's messages as they come

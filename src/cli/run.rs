@@ -49,14 +49,10 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
 async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(flags) => serve::run(&flags, warnings).await,
-        Command::Dev(args) => dev::run(args).await,
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
-        Command::Dev(args) => dev::run(args)
-            .await
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(Failure::from),
+        Command::Dev(args) => dev::run(args).await,
         Command::Version(args) => version::run(&args),
     }
 }
