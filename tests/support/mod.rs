@@ -16,4 +16,5 @@ pub(crate) mod memory_store;
 pub(crate) mod nats;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod tools;
 pub(crate) mod wait;
