@@ -89,13 +89,18 @@ impl MemoryStore {
                 Loaded::FirstSince(first.map(|message| message.sequence))
             }
             Want::Oldest { first, count } => {
-                let name = &self.rows.channels[&load.channel].name;
-                let oldest = of_channel(*first, max).take(*count).map(|message| Oldest {
-                    sequence: message.sequence,
-                    published_at: message.published_at,
-                    size: message.size(name),
-                });
-                Loaded::Oldest(oldest.collect())
+                // A deleted channel may be gone by the time of the read.
+                let row = self.rows.channels.get(&load.channel);
+                let oldest = |name| {
+                    let messages = of_channel(*first, max).take(*count);
+                    let oldest = messages.map(|message| Oldest {
+                        sequence: message.sequence,
+                        published_at: message.published_at,
+                        size: message.size(name),
+                    });
+                    oldest.collect()
+                };
+                Loaded::Oldest(row.map(|row| oldest(&row.name)).unwrap_or_default())
             }
         }
     }
