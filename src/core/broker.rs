@@ -214,6 +214,7 @@ impl Broker {
             for position in positions {
                 self.deliver(position);
             }
+            self.enforce_limits(id);
         }
         for position in release.left {
             self.arm_redelivery(position, self.now.monotonic);
