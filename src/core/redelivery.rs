@@ -202,6 +202,9 @@ impl Broker {
         let more = next.is_some_and(|at| at <= self.now.monotonic);
         if !more && group.replaying {
             self.end_replay(position);
+        } else {
+            // What was settled because it is gone has made room.
+            self.deliver(position);
         }
         if let Some(at) = next {
             self.arm_redelivery(position, at);
