@@ -36,13 +36,25 @@ struct Published {
     after: Option<(ChannelId, Sequence)>,
 }
 
+/// More was in flight than there is room for: right only if the rest was being dropped by a limit, whose commit
+/// is at most the next but one.
+#[derive(Debug)]
+pub(super) struct Excess {
+    pub(super) epoch: Epoch,
+    pub(super) channel: ChannelId,
+    pub(super) held: Vec<Sequence>,
+    pub(super) max: usize,
+    pub(super) commits: u32,
+    pub(super) fact: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Checks {
     pub(crate) violation: Option<String>,
     pub(crate) deliveries: u64,
     pub(crate) redeliveries: u64,
     pub(super) settings: Settings,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
@@ -52,6 +64,7 @@ pub(crate) struct Checks {
     pub(super) heartbeat_inboxes: BTreeSet<String>,
     /// Clients whose row is in the last commit: of several connects, only the last one's is.
     pub(super) last_clients: BTreeSet<ClientId>,
+    pub(super) excesses: Vec<Excess>,
     /// The latest that any node's wall clock has shown.
     pub(super) latest_wall: Timestamp,
 }
@@ -71,6 +84,7 @@ impl Checks {
             positions: Positions::default(),
             heartbeat_inboxes: BTreeSet::new(),
             last_clients: BTreeSet::new(),
+            excesses: Vec::new(),
             latest_wall: Timestamp(0),
         }
     }
@@ -146,6 +160,7 @@ impl Checks {
         for (&channel, &through) in &batch.trims {
             self.trimmed(channel, through, batch.channels.get(&channel).and_then(Option::as_ref));
         }
+        self.settle_excesses(epoch);
         for (&id, row) in &batch.channels {
             self.channel_row(id, row.as_ref());
         }
@@ -212,6 +227,20 @@ impl Checks {
         self.require(justified, || {
             format!("a message is dropped only by a limit: {id}#{through} needed not go")
         });
+    }
+
+    fn settle_excesses(&mut self, epoch: Epoch) {
+        let mut excesses = std::mem::take(&mut self.excesses);
+        excesses.retain_mut(|excess| {
+            let facts = self.channels.get(&excess.channel);
+            let lives = |s: &&Sequence| facts.is_some_and(|facts| facts.live.contains(s));
+            excess.commits += 1;
+            excess.epoch == epoch && excess.held.iter().filter(lives).count() > excess.max
+        });
+        if let Some(excess) = excesses.iter().find(|excess| excess.commits >= 2) {
+            self.violated(excess.fact.clone());
+        }
+        self.excesses = excesses;
     }
 
     fn channel_row(&mut self, id: ChannelId, row: Option<&ChannelRow>) {
