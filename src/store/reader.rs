@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Pg
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
+use super::server_info::ServerInfo;
 use super::{load, migrate, snapshot, status};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::ids::{ChannelId, Guid, Sequence};
@@ -77,6 +78,14 @@ impl Store {
         )
         .await;
         lent.give_back(done, "migration")
+    }
+
+    /// What clients were told, if any server was ever active here.
+    pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, ServerInfo::read(lent.connection())).await;
+        lent.give_back(done, "reading whose tables these are")
     }
 
     /// Reads everything that a new term starts from, as of one moment.
