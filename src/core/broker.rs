@@ -62,6 +62,7 @@ pub(super) struct Traffic {
     pub(super) in_bytes: u64,
     pub(super) out_messages: u64,
     pub(super) out_bytes: u64,
+    pub(super) skipped_messages: u64,
 }
 
 impl Broker {
@@ -193,6 +194,7 @@ impl Broker {
             in_bytes: self.traffic.in_bytes,
             out_messages: self.traffic.out_messages,
             out_bytes: self.traffic.out_bytes,
+            skipped_messages: self.traffic.skipped_messages,
         }
     }
 
@@ -264,4 +266,6 @@ pub struct Counts {
     pub in_bytes: u64,
     pub out_messages: u64,
     pub out_bytes: u64,
+    /// Passed over by a subscription because NATS does not deliver messages of their size.
+    pub skipped_messages: u64,
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::ChannelRow;
 use super::ids::{ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence};
+use super::limits::ChannelLimits;
 use super::load::Oldest;
 use super::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) row: ChannelRow,
+    pub(super) limits: ChannelLimits,
     /// The last sequence that is committed; what lies above it may not be delivered yet.
     pub(super) committed: Sequence,
     pub(super) groups: BTreeSet<PositionId>,
@@ -35,10 +37,11 @@ pub(super) enum GroupKey {
 }
 
 impl Channel {
-    pub(super) fn new(row: ChannelRow, now: Instant) -> Self {
+    pub(super) fn new(row: ChannelRow, limits: ChannelLimits, now: Instant) -> Self {
         Self {
             committed: row.last_sequence,
             row,
+            limits,
             groups: BTreeSet::new(),
             keyed: BTreeMap::new(),
             oldest: VecDeque::new(),

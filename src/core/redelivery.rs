@@ -143,6 +143,13 @@ impl Broker {
                 self.note_progress(position);
                 continue;
             };
+            if self.is_too_large(position, &message) {
+                if let Some(group) = self.groups.get_mut(&position) {
+                    group.settle(sequence);
+                }
+                self.note_progress(position);
+                continue;
+            }
             if self.is_early(position, &message) {
                 continue;
             }

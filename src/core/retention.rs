@@ -19,7 +19,7 @@ impl Broker {
             let Some(channel) = self.channels.get(id) else {
                 return;
             };
-            let limits = *self.settings.limits.of(&channel.row.name);
+            let limits = channel.limits;
             let row = &channel.row;
             if row.message_count == 0 {
                 return;
@@ -146,7 +146,7 @@ impl Broker {
             return;
         };
         channel.last_activity = now;
-        if let Some(inactivity) = self.settings.limits.of(&channel.row.name).inactivity {
+        if let Some(inactivity) = channel.limits.inactivity {
             self.deadlines.set(Timer::Inactivity(id), now + inactivity);
         }
     }
@@ -156,7 +156,7 @@ impl Broker {
         let Some(channel) = self.channels.get(id) else {
             return;
         };
-        let Some(inactivity) = self.settings.limits.of(&channel.row.name).inactivity else {
+        let Some(inactivity) = channel.limits.inactivity else {
             return;
         };
         let used = |position| {

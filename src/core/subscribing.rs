@@ -215,7 +215,7 @@ impl Broker {
         let Some(channel) = self.channels.get(id) else {
             return Ok(());
         };
-        let Some(max) = self.settings.limits.of(&channel.row.name).subscriptions else {
+        let Some(max) = channel.limits.subscriptions else {
             return Ok(());
         };
         let records = |position| self.groups.get(position).map_or(0, Group::subscriptions);
@@ -290,7 +290,11 @@ impl Broker {
             return None;
         };
         let unseen = committed.next();
-        if self.tail.first(asked.channel).is_some_and(|first| first <= unseen) {
+        if self
+            .tail
+            .first(asked.channel)
+            .is_some_and(|first| first <= unseen)
+        {
             let message = self.tail.first_since(asked.channel, time);
             return message.map(|message| message.sequence);
         }
