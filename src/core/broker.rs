@@ -242,8 +242,8 @@ impl Broker {
             (Purpose::Redelivery(position), Loaded::Messages { messages, through }) => {
                 self.redelivery_loaded(position, &asked, messages, through);
             }
-            (Purpose::Start(request, reply, committed), Loaded::FirstSince(first)) => {
-                self.start_loaded(&asked, *request, reply, first, committed);
+            (Purpose::Start(start), Loaded::FirstSince(first)) => {
+                self.start_loaded(&asked, *start, first);
             }
             (Purpose::Oldest, Loaded::Oldest(oldest)) => self.oldest_loaded(asked.channel, oldest),
             (purpose, result) => {

@@ -13,10 +13,21 @@ pub(super) enum Purpose {
     Page(PositionId),
     /// Messages in flight that are to be redelivered.
     Redelivery(PositionId),
-    /// A subscription starts at a time; the read saw at least what was committed then.
-    Start(Box<Subscribe>, Option<Subject>, Sequence),
+    /// A subscription starts at a time.
+    Start(Box<PendingStart>),
     /// Limits want to know the oldest messages.
     Oldest,
+}
+
+/// A subscribe request that waits for the read of its start.
+#[derive(Clone, Debug)]
+pub(super) struct PendingStart {
+    pub(super) request: Subscribe,
+    pub(super) reply: Option<Subject>,
+    /// Tells the connection that asked from a later one of the same client ID.
+    pub(super) heartbeat_inbox: Subject,
+    /// What the channel had committed when the read was asked for: the read sees that at least.
+    pub(super) committed: Sequence,
 }
 
 #[derive(Debug, Default)]

@@ -214,6 +214,11 @@ impl Broker {
         let Some(row) = self.purging.get_mut(&id) else {
             return;
         };
+        if self.commits.is_trimming(id) {
+            // Its commit calls again.
+            let row = row.clone();
+            return self.commits.put_channel(id, Some(row));
+        }
         if row.first_sequence > row.last_sequence {
             self.purging.remove(&id);
             return self.commits.put_channel(id, None);

@@ -8,7 +8,7 @@ use super::channels::{Channel, GroupKey};
 use super::group::{Due, Group, Member};
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
 use super::load::{Load, Want};
-use super::loads::Purpose;
+use super::loads::{PendingStart, Purpose};
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::{Leave, StartPosition, Subscribe};
@@ -39,9 +39,9 @@ impl Broker {
         request: Subscribe,
         reply: Option<Subject>,
     ) -> Result<(), Rejection> {
-        if self.clients.get(request.client_id.as_str()).is_none() {
-            return Err(Rejection::UnknownClient);
-        }
+        let client = self.clients.get(request.client_id.as_str());
+        let client = client.ok_or(Rejection::UnknownClient)?;
+        let heartbeat_inbox = client.row.heartbeat_inbox.clone();
         let channel = self.find_or_create_channel(&request.channel)?;
         let key = group_key(&request)?;
         if let Some(ack_inbox) = self.find_same(channel, &request) {
@@ -53,7 +53,7 @@ impl Broker {
             .and_then(|key| self.channels.get(channel)?.keyed.get(key));
         match existing.copied() {
             Some(position) => self.join(channel, position, &request, reply),
-            None => self.begin(channel, key, request, reply),
+            None => self.begin(channel, key, request, reply, heartbeat_inbox),
         }
     }
 
@@ -114,13 +114,19 @@ impl Broker {
         key: Option<GroupKey>,
         request: Subscribe,
         reply: Option<Subject>,
+        heartbeat_inbox: Subject,
     ) -> Result<(), Rejection> {
         let last_sent = match self.start(channel, request.start) {
             Start::After(sequence) => sequence,
             Start::Since(time) => {
                 let committed = self.channels.get(channel).map(|channel| channel.committed);
-                let committed = committed.unwrap_or_default();
-                let purpose = Purpose::Start(Box::new(request), reply, committed);
+                let start = PendingStart {
+                    request,
+                    reply,
+                    heartbeat_inbox,
+                    committed: committed.unwrap_or_default(),
+                };
+                let purpose = Purpose::Start(Box::new(start));
                 self.loads.ask(channel, Want::FirstSince(time), purpose);
                 return Ok(());
             }
@@ -268,18 +274,23 @@ impl Broker {
     }
 
     /// The first message at or after a subscription's start time is known: the request is judged anew, because
-    /// its client may be gone by now.
+    /// its client may be gone or replaced by now, and the channel may be another one.
     pub(super) fn start_loaded(
         &mut self,
         asked: &Load,
-        mut request: Subscribe,
-        reply: Option<Subject>,
+        start: PendingStart,
         first: Option<Sequence>,
-        committed: Sequence,
     ) {
-        let later = || self.first_later(asked, committed);
-        let first = first.or_else(later);
-        request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
+        let (mut request, reply) = (start.request, start.reply);
+        let client = self.clients.get(request.client_id.as_str());
+        if client.is_none_or(|client| client.row.heartbeat_inbox != start.heartbeat_inbox) {
+            // Nobody listens on its inbox any more.
+            return self.answer(reply, Reply::SubscribeRefused(Rejection::UnknownClient));
+        }
+        if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
+            let first = first.or_else(|| self.first_later(asked, start.committed));
+            request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
+        }
         self.subscribe(request, reply);
     }
 
