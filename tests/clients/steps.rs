@@ -13,7 +13,7 @@ use crate::support::tools;
 const STEP_LIMIT: Duration = Duration::from_secs(40);
 
 /// Every line that a script prints, with the exact texts that a server answers.
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 23] = [
     "connected",
     "a second client with the same ID is refused: stan: clientID already registered",
     "published one message and got its ack",
@@ -36,6 +36,7 @@ const STEPS: [&str; 22] = [
     "every publish around the death of the active was acked",
     "a subscription went on through it",
     "what was unacked came again, marked as redelivered",
+    "closed",
 ];
 
 #[tokio::test]
@@ -46,7 +47,19 @@ async fn the_node_client_works_and_goes_on_when_the_active_is_killed() {
 
     let steps = steps_of(Path::new("node"), "steps.js", &directory).await;
 
-    assert_eq!(steps, [&STEPS[..], &["closed"]].concat());
+    assert_eq!(steps, STEPS);
+}
+
+#[tokio::test]
+async fn the_python_client_works_and_goes_on_when_the_active_is_killed() {
+    let Some(interpreter) = tools::python() else {
+        return;
+    };
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python");
+
+    let steps = steps_of(&interpreter, "steps.py", &directory).await;
+
+    assert_eq!(steps, STEPS);
 }
 
 /// The steps that a script went through while the test did to the servers what it asked for.
