@@ -8,3 +8,4 @@ mod support;
 mod pair;
 mod script;
 mod steps;
+mod takeover;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::support::nats;
 use crate::support::postgres::{self, TestDatabase};
+use crate::support::wait::wait_until;
 
 /// Takeovers take milliseconds; a busy machine may take its time all the same.
 const ROLE_LIMIT: Duration = Duration::from_secs(30);
@@ -148,8 +149,19 @@ impl Pair {
         }
     }
 
-    pub(crate) fn server(&mut self, index: usize) -> &mut Server {
-        &mut self.servers[index]
+    pub(crate) fn server(&self, index: usize) -> &Server {
+        &self.servers[index]
+    }
+
+    /// Waits until this server answers, and fails unless its first answer is `role`, when it should not be active.
+    pub(crate) async fn wait_for_role(&self, index: usize, role: Role) {
+        let server = self.server(index);
+        wait_until(ROLE_LIMIT, async || match server.role().await {
+            answer if answer == role => Ok(()),
+            Role::Active => panic!("server {index} is active\n{}", self.logs()),
+            answer => Err(format!("server {index} is {answer:?}, not {role:?}")),
+        })
+        .await;
     }
 
     /// Sends `signal` to the active, waits for its end, and forgets it.
@@ -161,13 +173,6 @@ impl Pair {
             .await
             .expect("it ends")
             .unwrap();
-    }
-
-    /// Starts a server in the place of one that ended.
-    pub(crate) async fn add(&mut self) {
-        let server = self.spawn().unwrap();
-        self.servers.push(server);
-        self.wait_for_roles().await;
     }
 
     /// What all servers logged, those that have ended included.
@@ -217,7 +222,8 @@ impl Server {
 
     async fn ask(&self, page: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http_port)).await?;
-        let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.take(16 << 10).read_to_string(&mut answer).await?;

@@ -84,6 +84,16 @@ impl Script {
         }
     }
 
+    /// Reads `count` lines that it has yet to print.
+    pub(crate) async fn wait_for_more(&mut self, count: usize, limit: Duration) {
+        while self.lines.try_recv().is_ok() {}
+        for _ in 0..count {
+            if self.line(limit).await.is_none() {
+                self.fail("ended early");
+            }
+        }
+    }
+
     pub(crate) async fn tell(&mut self, line: &str) {
         let told = self.input.write_all(format!("{line}\n").as_bytes()).await;
         if let Err(error) = told {

@@ -111,7 +111,7 @@ const told = readline.createInterface({ input: process.stdin })
 const unread = []
 told.on('line', (line) => {
   unread.push(line)
-  told.emit('told')
+  told.emit('told', line)
 })
 
 /** Asks the test for something, and waits until it says that it is done. */
@@ -132,7 +132,8 @@ function ask (what, answer) {
 /** Runs the script; it ends with 1 and the reason when anything was not as it should be. */
 function run (script) {
   script().then(
-    () => process.exit(0),
+    // Only once everything is written: a pipe takes it piece by piece.
+    () => process.stdout.write('', () => process.exit(0)),
     (error) => {
       process.stderr.write(`${error.stack}\n`)
       process.exit(1)
@@ -140,5 +141,5 @@ function run (script) {
 }
 
 module.exports = {
-  ask, close, connect, data, done, end, publish, run, sequences, stan, subscribe, troubles, until, within
+  ask, close, connect, data, done, end, publish, run, sequences, stan, subscribe, told, troubles, until, within
 }
