@@ -20,6 +20,8 @@ pub(super) fn start(config: LogConfig) {
     // The libraries' own detail would bury ours.
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
+        // What it would say, the adapter is told as well, and says once.
+        .with_target("async_nats", LevelFilter::OFF)
         .with_target("stanby", level);
     let registry = tracing_subscriber::registry();
     let started = match config.format {

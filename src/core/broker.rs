@@ -218,6 +218,7 @@ impl Broker {
             for position in positions {
                 self.deliver(position);
             }
+            self.enforce_limits(id);
         }
         for position in release.left {
             self.arm_redelivery(position, self.now.monotonic);
@@ -239,8 +240,8 @@ impl Broker {
             (Purpose::Redelivery(position), Loaded::Messages { messages, through }) => {
                 self.redelivery_loaded(position, &asked, messages, through);
             }
-            (Purpose::Start(request, reply), Loaded::FirstSince(first)) => {
-                self.start_loaded(&asked, *request, reply, first);
+            (Purpose::Start(request, reply, committed), Loaded::FirstSince(first)) => {
+                self.start_loaded(&asked, *request, reply, first, committed);
             }
             (Purpose::Oldest, Loaded::Oldest(oldest)) => self.oldest_loaded(asked.channel, oldest),
             (purpose, result) => {

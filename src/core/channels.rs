@@ -16,8 +16,8 @@ pub(super) struct Channel {
     pub(super) keyed: BTreeMap<GroupKey, PositionId>,
     /// Sizes and times of the oldest messages, as far as they were read from the store.
     pub(super) oldest: VecDeque<Oldest>,
-    /// A read for `oldest` is under way.
-    pub(super) reading_oldest: bool,
+    /// A read for `oldest` is under way; it saw at least what was committed when it was asked for.
+    pub(super) reading_oldest: Option<Sequence>,
     /// The last publish, or when the last subscription left.
     pub(super) last_activity: Instant,
     /// An operator has been told that a limit drops messages here.
@@ -42,7 +42,7 @@ impl Channel {
             groups: BTreeSet::new(),
             keyed: BTreeMap::new(),
             oldest: VecDeque::new(),
-            reading_oldest: false,
+            reading_oldest: None,
             last_activity: now,
             limit_noticed: false,
             trimmed: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::ids::{ChannelId, LoadId, PositionId, Subject};
+use super::ids::{ChannelId, LoadId, PositionId, Sequence, Subject};
 use super::load::{Load, Want};
 use super::request::Subscribe;
 
@@ -13,8 +13,8 @@ pub(super) enum Purpose {
     Page(PositionId),
     /// Messages in flight that are to be redelivered.
     Redelivery(PositionId),
-    /// A subscription starts at a time.
-    Start(Box<Subscribe>, Option<Subject>),
+    /// A subscription starts at a time; the read saw at least what was committed then.
+    Start(Box<Subscribe>, Option<Subject>, Sequence),
     /// Limits want to know the oldest messages.
     Oldest,
 }

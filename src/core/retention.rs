@@ -70,8 +70,11 @@ impl Broker {
         if let Some(&oldest) = channel.oldest.front() {
             return Some(oldest);
         }
-        if !channel.reading_oldest {
-            channel.reading_oldest = true;
+        if first > channel.committed {
+            return None; // Not to be read yet: its commit calls again.
+        }
+        if channel.reading_oldest.is_none() {
+            channel.reading_oldest = Some(channel.committed);
             let want = Want::Oldest {
                 first,
                 count: self.settings.limits.page_messages,
@@ -82,15 +85,16 @@ impl Broker {
     }
 
     pub(super) fn oldest_loaded(&mut self, id: ChannelId, oldest: Vec<Oldest>) {
-        let tail = self.tail.first(id);
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };
-        channel.reading_oldest = false;
+        let Some(committed) = channel.reading_oldest.take() else {
+            return;
+        };
         if oldest.is_empty() {
-            // Somebody emptied the table: what is left begins with the tail, or there is nothing.
-            let first = tail.unwrap_or(channel.row.last_sequence.next());
-            channel.row.first_sequence = channel.row.first_sequence.max(first);
+            // Somebody emptied the table: what is left was committed after the read was asked for.
+            let first = channel.row.first_sequence.max(committed.next());
+            channel.row.first_sequence = first;
             channel.row.message_count = channel.row.last_sequence.next().0 - first.0;
             if channel.row.message_count == 0 {
                 channel.row.byte_count = 0;

@@ -118,7 +118,9 @@ impl Broker {
         let last_sent = match self.start(channel, request.start) {
             Start::After(sequence) => sequence,
             Start::Since(time) => {
-                let purpose = Purpose::Start(Box::new(request), reply);
+                let committed = self.channels.get(channel).map(|channel| channel.committed);
+                let committed = committed.unwrap_or_default();
+                let purpose = Purpose::Start(Box::new(request), reply, committed);
                 self.loads.ask(channel, Want::FirstSince(time), purpose);
                 return Ok(());
             }
@@ -273,15 +275,27 @@ impl Broker {
         mut request: Subscribe,
         reply: Option<Subject>,
         first: Option<Sequence>,
+        committed: Sequence,
     ) {
-        // What was not committed at the time of the read is in the tail.
-        let in_tail = match asked.want {
-            Want::FirstSince(time) => self.tail.first_since(asked.channel, time),
-            Want::Range { .. } | Want::Exactly { .. } | Want::Oldest { .. } => None,
-        };
-        let first = first.or(in_tail.map(|message| message.sequence));
+        let later = || self.first_later(asked, committed);
+        let first = first.or_else(later);
         request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
         self.subscribe(request, reply);
+    }
+
+    /// The first message of the wanted time among those that a read for it may not have seen: it is in the
+    /// tail. What has left the tail meanwhile is delivered even if it is older.
+    fn first_later(&self, asked: &Load, committed: Sequence) -> Option<Sequence> {
+        let Want::FirstSince(time) = asked.want else {
+            return None;
+        };
+        let unseen = committed.next();
+        if self.tail.first(asked.channel).is_some_and(|first| first <= unseen) {
+            let message = self.tail.first_since(asked.channel, time);
+            return message.map(|message| message.sequence);
+        }
+        let last = self.channels.get(asked.channel)?.row.last_sequence;
+        (unseen <= last).then_some(unseen)
     }
 
     pub(super) fn leave(&mut self, request: &Leave, durables: Durables, reply: Option<Subject>) {

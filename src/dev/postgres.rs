@@ -46,7 +46,7 @@ const STOP: StopSignals = StopSignals {
 pub struct Options {
     /// The directory of `initdb` and `postgres`; found by itself when not given.
     pub programs: Option<PathBuf>,
-    /// Gives up surviving a power loss, for tests.
+    /// Gives up surviving a power loss, for data that nobody will want by then.
     pub volatile: bool,
     /// More settings, as `name=value`.
     pub settings: Vec<String>,

@@ -279,7 +279,7 @@ impl Ended {
         match self {
             Self::TermLost(why) => tracing::warn!("stepped down: {why}"),
             Self::NatsLost => {
-                tracing::warn!("stepped down: NATS has been out of reach for a lease")
+                tracing::warn!("stepped down: NATS has been out of reach for a lease");
             }
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;

@@ -11,6 +11,7 @@ use super::active::Ended;
 use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
+use super::takeover;
 use super::watchdog::Watchdog;
 use crate::config::{Config, Secret};
 use crate::leadership::{self, Lease};
@@ -74,6 +75,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         STATEMENT_TIMEOUT,
     );
     store.migrate().await?;
+    takeover::ensure_same_cluster(&store, &config).await?;
     tracing::info!(
         postgres.version = facts.version,
         durability = %facts.durability,

@@ -8,6 +8,7 @@ use super::active::Active;
 use super::clock::Clock;
 use super::run::{Node, Setback};
 use super::standby::Won;
+use crate::config::Config;
 use crate::core::batch::Batch;
 use crate::core::ids::{ChannelName, Epoch, Guid, Sequence};
 use crate::core::snapshot::Snapshot;
@@ -15,7 +16,7 @@ use crate::core::{Broker, Event, heard};
 use crate::leadership::{Apply, Takeover};
 use crate::nats::Egress;
 use crate::protocol::Subjects;
-use crate::store::{self, ServerInfo, Writer};
+use crate::store::{self, ServerInfo, Store, Writer};
 
 /// More messages than were heard may have been stored since the first one that was heard: the order in which
 /// the two nodes heard them may differ a little.
@@ -93,6 +94,16 @@ impl Node {
         }
         Ok(stored)
     }
+}
+
+/// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
+/// takeover for months.
+pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<(), Setback> {
+    let Some(stored) = store.server_info().await? else {
+        return Ok(());
+    };
+    stored.ensure_cluster_id(&config.cluster_id)?;
+    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))
 }
 
 /// What the leader session does with a batch.

@@ -1,8 +1,9 @@
 //! What clients were told when they connected: read at the start of each term, written once by the first.
 
+use sqlx::{PgConnection, Row};
 use tokio_postgres::Client;
 
-use super::error::Error;
+use super::error::{Error, Fault};
 use crate::config::database::{DatabaseUrl, Trouble};
 
 /// What the tables say holds, not what the configuration says: clients keep using the subjects they were given.
@@ -29,14 +30,36 @@ impl ServerInfo {
         let stored = Self::exchange(client, proposed)
             .await
             .map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
-        if stored.cluster_id != proposed.cluster_id {
-            return Err(Error::Refused(format!(
-                "cluster ID {:?} does not match recovered value of {:?}; start with the recovered \
-                 one, or name another schema or database",
-                proposed.cluster_id, stored.cluster_id
-            )));
-        }
+        stored.ensure_cluster_id(&proposed.cluster_id)?;
         Ok(stored)
+    }
+
+    /// `None` before the first term.
+    pub(super) async fn read(connection: &mut PgConnection) -> Result<Option<Self>, Fault> {
+        let row = sqlx::query(SELECT).fetch_optional(connection).await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Self {
+            cluster_id: row.try_get(0)?,
+            discover_prefix: row.try_get(1)?,
+            publish_prefix: row.try_get(2)?,
+            subscribe_subject: row.try_get(3)?,
+            unsubscribe_subject: row.try_get(4)?,
+            close_subscription_subject: row.try_get(5)?,
+            close_subject: row.try_get(6)?,
+            ack_prefix: row.try_get(7)?,
+        }))
+    }
+
+    /// Fails when the tables are another cluster's.
+    pub fn ensure_cluster_id(&self, cluster_id: &str) -> Result<(), Error> {
+        if self.cluster_id == cluster_id {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "cluster ID {cluster_id:?} does not match recovered value of {:?}; start with the recovered \
+             one, or name another schema or database",
+            self.cluster_id
+        )))
     }
 
     async fn exchange(client: &Client, proposed: &Self) -> Result<Self, tokio_postgres::Error> {
@@ -58,14 +81,7 @@ impl ServerInfo {
                 ],
             )
             .await?;
-        let row = client
-            .query_one(
-                "SELECT cluster_id, discover_prefix, publish_prefix, subscribe_subject,
-                    unsubscribe_subject, close_subscription_subject, close_subject, ack_prefix
-                 FROM server_info",
-                &[],
-            )
-            .await?;
+        let row = client.query_one(SELECT, &[]).await?;
         Ok(Self {
             cluster_id: row.try_get(0)?,
             discover_prefix: row.try_get(1)?,
@@ -78,3 +94,7 @@ impl ServerInfo {
         })
     }
 }
+
+const SELECT: &str = "SELECT cluster_id, discover_prefix, publish_prefix, subscribe_subject,
+        unsubscribe_subject, close_subscription_subject, close_subject, ack_prefix
+    FROM server_info";

@@ -1,7 +1,19 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
+mod bursts;
 mod cli;
+mod commands;
+mod frozen;
+mod hostile;
 mod http;
 mod nats;
+mod outages;
+mod pair;
+mod races;
+mod stan;
+mod startup;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
+mod takeover;
+mod watch;

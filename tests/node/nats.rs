@@ -166,7 +166,11 @@ fn kind(event: &Event) -> String {
         Event::Refused { .. } => "refused".to_owned(),
         Event::Pong(probe) => format!("pong {probe}"),
         Event::Unreachable(probe) => format!("unreachable {probe}"),
-        Event::Committed(_) | Event::Loaded { .. } | Event::LoadFailed(_) => {
+        Event::AlreadyStored { .. }
+        | Event::Reconnected
+        | Event::Committed(_)
+        | Event::Loaded { .. }
+        | Event::LoadFailed(_) => {
             panic!("not from NATS: {event:?}")
         }
     }

@@ -1,0 +1,129 @@
+//! Postgres and NATS go away and come back under running servers: no process ends, one is active again.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::pair::{Group, LIMIT, Pair};
+use crate::stan::Publisher;
+use crate::support::wait::wait_until;
+use crate::support::{nats, postgres};
+use crate::watch::Watch;
+
+const CHANNEL: &str = "orders";
+const LEASE: [&str; 2] = ["--lease", "1s"];
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_restart_of_postgres_costs_no_acked_message_and_no_process() {
+    let (Some(mut database), Some(nats_url)) = (postgres::own_server().await, nats::url().await)
+    else {
+        return;
+    };
+    let mut group = Group::over(database.url(), nats_url, &LEASE);
+    group.cluster_id = "restarts".to_owned();
+    let mut pair = Pair::of(group).await;
+    let watch = Watch::over(&[&pair.active, &pair.standby]);
+    let client = pair.group.client("steady").await;
+    let received = client.subscribe(CHANNEL, "", "books").await.unwrap();
+    let mut publisher = client.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        database.signal(signal);
+        database.wait().await.unwrap();
+        postgres::restart(&mut database).await;
+
+        publisher.send_until_acked(LIMIT).await;
+        pair.roles().await;
+        assert_eq!(client.ping().await, Ok(()), "after {signal}");
+    }
+
+    database.stop(STOP_LIMIT).await.unwrap();
+    for server in [&pair.active, &pair.standby] {
+        let reason = server.wait_for_trouble().await;
+        assert!(reason.contains("cannot reach Postgres at"), "{reason}");
+        assert_eq!(server.get("/readyz").await.unwrap().0, 503);
+        assert_eq!(server.get("/healthz").await.unwrap().0, 200);
+    }
+    publisher.take_acks().await;
+    let acked = publisher.published().acked.len();
+    publisher.send().await;
+    // Both have noticed the outage and say so again: time enough for an answer, were there one.
+    for server in [&pair.active, &pair.standby] {
+        server.wait_for_trouble().await;
+    }
+    publisher.take_acks().await;
+    assert_eq!(publisher.published().acked.len(), acked);
+
+    postgres::restart(&mut database).await;
+    publisher.send_until_acked(LIMIT).await;
+    pair.roles().await;
+    assert_acked_is_stored(&pair.group, &publisher).await;
+    let last = pair.group.tables().messages(CHANNEL).await.len();
+    wait_until(LIMIT, async || match received.sequences().len() {
+        got if got == last => Ok(()),
+        got => Err(format!("{got} of {last}")),
+    })
+    .await;
+    assert!(pair.active.is_running() && pair.standby.is_running());
+    assert_eq!(watch.seen().contradictions, "");
+}
+
+#[tokio::test]
+async fn a_restart_of_nats_costs_no_acked_message_and_no_process() {
+    let (Some(database), Some(mut nats)) =
+        (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    let group = Group::over(database.url.clone(), nats.url(), &LEASE);
+    let mut pair = Pair::of(group).await;
+    let watch = Watch::over(&[&pair.active, &pair.standby]);
+    let client = pair.group.client("steady").await;
+    let received = client.subscribe(CHANNEL, "", "books").await.unwrap();
+    let mut publisher = client.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+
+    nats::restart(&mut nats, &[]).await;
+    publisher.send_until_acked(LIMIT).await;
+    pair.roles().await;
+
+    // Away for longer than a lease: the active gives the lock up, and nobody takes it who could not serve.
+    nats.stop(STOP_LIMIT).await.unwrap();
+    for server in [&pair.active, &pair.standby] {
+        let reason = server.wait_for_trouble().await;
+        assert!(reason.contains("NATS is out of reach"), "{reason}");
+    }
+    assert_eq!(pair.group.tables().standbys().await.unwrap(), 0);
+    nats::restart(&mut nats, &[]).await;
+    publisher.send_until_acked(LIMIT).await;
+    pair.roles().await;
+
+    assert_eq!(client.ping().await, Ok(()), "it has not been forgotten");
+    assert_acked_is_stored(&pair.group, &publisher).await;
+    let last = pair.group.tables().messages(CHANNEL).await.len();
+    wait_until(LIMIT, async || match received.sequences().len() {
+        got if got == last => Ok(()),
+        got => Err(format!("{got} of {last}")),
+    })
+    .await;
+    assert!(pair.active.is_running() && pair.standby.is_running());
+    assert_eq!(watch.seen().contradictions, "");
+}
+
+/// Whatever was acked is there, once and as it was sent; what was not acked may be there, once.
+async fn assert_acked_is_stored(group: &Group, publisher: &Publisher) {
+    let published = publisher.published();
+    let rows = group.tables().messages(CHANNEL).await;
+    for guid in &published.acked {
+        let stored: Vec<_> = rows.iter().filter(|row| row.guid == *guid).collect();
+        assert_eq!(stored.len(), 1, "{guid}");
+        assert_eq!(stored[0].data, published.sent[guid]);
+    }
+    for (row, sequence) in rows.iter().zip(1..) {
+        assert_eq!(row.sequence, sequence);
+        assert!(published.sent.contains_key(&row.guid));
+    }
+}

@@ -1,0 +1,289 @@
+//! What keeps a server from starting: it ends with 1 and one sentence that names the cause and the remedy, and
+//! never a secret.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::fs::DirBuilder;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use stanby::dev::guardian::Guardian;
+use stanby::dev::process::{Process, StopSignals};
+use tokio::time::timeout;
+
+use crate::pair::{Group, LIMIT, Server};
+use crate::support::nats;
+use crate::support::postgres::{self, TestDatabase};
+use crate::support::process::{Own, temporary_directory};
+use crate::support::wait::wait_until;
+
+const SECRET: &str = "geheim";
+const NATS_AWAY: &str = "nats://127.0.0.1:1";
+
+/// What a server that does not start says: the one line of its log that is an error.
+async fn refusal(arguments: &[&str]) -> String {
+    let mut command = Server::command();
+    command.arg("serve").args(arguments).stdin(Stdio::null());
+    let mut command = tokio::process::Command::from(command);
+    let output = timeout(LIMIT, command.kill_on_drop(true).output());
+    let output = output.await.expect("it ends by itself").unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    lines[0].to_owned()
+}
+
+/// Refused by the database, before NATS is looked for.
+async fn refusal_of(database_url: &str) -> String {
+    refusal(&["--database-url", database_url, "--nats-server", NATS_AWAY]).await
+}
+
+fn assert_says(line: &str, parts: &[&str]) {
+    assert!(line.contains("Failed to start: "), "{line}");
+    for part in parts {
+        assert!(line.contains(part), "{part:?} is not in: {line}");
+    }
+}
+
+async fn number(url: &str, query: &'static str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar(query)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+async fn text(url: &str, query: &'static str) -> String {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar(query)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+async fn execute(url: &str, statements: impl Into<String>) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements.into()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}
+
+/// The same database for another role.
+fn as_role(database: &TestDatabase, role: &str, password: &str) -> String {
+    let url = database
+        .url
+        .replace("user=postgres", &format!("user={role}"));
+    assert_ne!(url, database.url);
+    format!("{url}&password={password}")
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_named() {
+    let url = format!("postgres://u:{SECRET}@127.0.0.1:1/d");
+    let line = refusal_of(&url).await;
+    assert_says(
+        &line,
+        &["cannot reach Postgres at 127.0.0.1:1", "database URL"],
+    );
+
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let missing = database.url.replace(&database.name, "no_such_database");
+    let line = refusal_of(&missing).await;
+    assert_says(&line, &["CREATE DATABASE \"no_such_database\""]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_without_repeating_it() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let role = format!("guarded_{}", database.name);
+    let hba = text(&database.url, "SELECT current_setting('hba_file')").await;
+    let rules = std::fs::read_to_string(&hba).unwrap();
+    std::fs::write(&hba, format!("local all {role} scram-sha-256\n{rules}")).unwrap();
+    execute(
+        &database.url,
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'right'; SELECT pg_reload_conf()"),
+    )
+    .await;
+    let url = as_role(&database, &role, SECRET);
+    wait_until(LIMIT, async || match PgConnection::connect(&url).await {
+        Ok(_) => Err("the new rule does not hold yet".to_owned()),
+        Err(_) => Ok(()),
+    })
+    .await;
+
+    let line = refusal_of(&url).await;
+
+    assert_says(&line, &["check user and password", &role]);
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_is_told_what_it_lacks() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let role = format!("poor_{}", database.name);
+    execute(&database.url, format!("CREATE ROLE {role} LOGIN")).await;
+
+    let line = refusal_of(&as_role(&database, &role, SECRET)).await;
+
+    assert_says(
+        &line,
+        &["permission denied", &format!("grant {role} the right")],
+    );
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_refused() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let name = &database.name;
+    let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    execute(&database.url, set).await;
+
+    let line = refusal_of(&database.url).await;
+
+    assert_says(&line, &["is read-only", "default_transaction_read_only"]);
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let directory = temporary_directory();
+    let guardian = Guardian::start(Some(directory.root())).unwrap();
+    let data = directory.root().join("replica");
+    let programs = PathBuf::from(
+        text(
+            &database.url,
+            "SELECT setting FROM pg_config WHERE name = 'BINDIR'",
+        )
+        .await,
+    );
+    let sockets = database.socket.parent().unwrap();
+    let owner = sockets.metadata().unwrap();
+    let as_owner = |program: &str| {
+        let mut command = Command::new(programs.join(program));
+        command.current_dir("/").uid(owner.uid()).gid(owner.gid());
+        command
+    };
+    DirBuilder::new().mode(0o700).create(&data).unwrap();
+    chown(&data, Some(owner.uid()), Some(owner.gid())).unwrap();
+    let mut copy = as_owner("pg_basebackup");
+    copy.args(["-U", "postgres", "-R", "-c", "fast", "-h"])
+        .arg(sockets)
+        .arg("-D")
+        .arg(&data);
+    let copied = tokio::process::Command::from(copy).output().await.unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    let mut replica = as_owner("postgres");
+    replica
+        .arg("-D")
+        .arg(&data)
+        .args(["-c", "listen_addresses=", "-c", "max_connections=200"])
+        .arg("-c")
+        .arg(format!("unix_socket_directories={}", data.display()));
+    let signals = StopSignals {
+        first: Signal::SIGQUIT,
+        second: Signal::SIGQUIT,
+    };
+    let replica = Process::spawn("replica", replica, &directory, signals, &guardian).unwrap();
+    let _replica = Own::new(replica, guardian, directory);
+    let url = format!("postgres:///postgres?host={}&user=postgres", data.display());
+    wait_until(LIMIT, async || {
+        let connected = PgConnection::connect(&url).await;
+        connected.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+
+    let line = refusal_of(&url).await;
+
+    assert_says(&line, &["is a replica", "must lead to the primary"]);
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_server_are_left_alone() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    group.server().wait_until_active().await;
+    let newer = "INSERT INTO stanby.schema_versions
+        SELECT 999, 'from the future', now(), true, '', 0";
+    execute(&group.database_url, newer).await;
+
+    let line = refusal_of(&group.database_url).await;
+
+    assert_says(
+        &line,
+        &["schema stanby has version 999", "run that version"],
+    );
+}
+
+#[tokio::test]
+async fn tables_of_another_cluster_are_left_alone() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let active = group.server();
+    active.wait_until_active().await;
+
+    let url = &group.database_url;
+    let line = refusal(&["--database-url", url, "--cluster-id", "mine"]).await;
+    let text = format!(
+        "cluster ID \"mine\" does not match recovered value of {:?}; start with the recovered one",
+        group.cluster_id
+    );
+    assert_says(&line, &[&text]);
+
+    let cluster = ["--cluster-id", &group.cluster_id];
+    let prefix = ["--ack-prefix", "_OTHER.acks", "--database-url", url];
+    let line = refusal(&[&prefix[..], &cluster[..]].concat()).await;
+    assert_says(&line, &["_OTHER.acks", "start with the former"]);
+
+    assert_eq!(active.wait_until_active().await, 1);
+    let epoch = number(url, "SELECT epoch FROM stanby.leadership").await;
+    assert_eq!(epoch, 1, "nobody else took over meanwhile");
+}
+
+#[tokio::test]
+async fn a_nats_server_that_is_not_there_or_does_not_let_in_is_named() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let away = format!("nats://u:{SECRET}@127.0.0.1:1");
+    let line = refusal(&["--database-url", &database.url, "--nats-server", &away]).await;
+    assert_says(&line, &["nats://127.0.0.1:1"]);
+
+    let guards = ["--user", "u", "--pass", "right"];
+    let Some(guarded) = nats::own_server(&guards).await else {
+        return;
+    };
+    let url = format!("nats://u:{SECRET}@127.0.0.1:{}", guarded.port());
+    let line = refusal(&["--database-url", &database.url, "--nats-server", &url]).await;
+    assert_says(&line, &[&guarded.url()]);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let database = ["--database-url", "postgres://u@127.0.0.1:1/d"];
+    let pages = ["--http-host", "127.0.0.1", "--http-port", &port];
+
+    let line = refusal(&[&database[..], &pages[..]].concat()).await;
+
+    let address = format!("127.0.0.1:{port}");
+    assert_says(&line, &[&address, "choose another --http-port"]);
+}
