@@ -115,6 +115,7 @@ fn settings(rng: &mut Rng) -> Settings {
         trim_step: rng.pick(&[1, 3, 5000]),
         progress_delay: rng.millis(1, 200),
         load_retry: rng.millis(5, 300),
+        ..Limits::default()
     };
     Settings {
         heartbeats,

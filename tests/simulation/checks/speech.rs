@@ -94,7 +94,9 @@ impl TermFacts {
             | Event::CloseSubscription { .. }
             | Event::Ping { .. }
             | Event::Refused { .. }
+            | Event::AlreadyStored { .. }
             | Event::Unreachable(_)
+            | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => {}
