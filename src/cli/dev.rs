@@ -1,9 +1,14 @@
 //! `stanby dev`: everything on one machine, for trying and for developing against.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 
+use super::failure::Failure;
+use super::logging;
+use crate::config::flags::LogFormat;
+use crate::config::serve::{LogConfig, LogLevel};
 use crate::dev::{DEFAULT_CLUSTER_ID, DEFAULT_HTTP_PORT, DEFAULT_PORT, DevOptions};
 
 /// Root's services keep their data here; Postgres itself then runs as another user, who could not enter a
@@ -49,7 +54,11 @@ pub struct DevArgs {
 }
 
 /// Runs until it is interrupted.
-pub async fn run(args: DevArgs) -> anyhow::Result<()> {
+pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
+    logging::start(LogConfig {
+        format: LogFormat::Text,
+        level: LogLevel::Info,
+    });
     crate::dev::run(DevOptions {
         data: args.data.unwrap_or_else(default_data),
         ephemeral: args.ephemeral,
@@ -60,7 +69,8 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
         pg_bin: args.pg_bin,
         nats_server_bin: args.nats_server_bin,
     })
-    .await
+    .await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn default_data() -> PathBuf {

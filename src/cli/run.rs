@@ -52,10 +52,7 @@ async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Fai
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
-        Command::Dev(args) => dev::run(args)
-            .await
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(Failure::from),
+        Command::Dev(args) => dev::run(args).await,
         Command::Version(args) => version::run(&args),
     }
 }

@@ -62,6 +62,7 @@ pub(super) struct Traffic {
     pub(super) in_bytes: u64,
     pub(super) out_messages: u64,
     pub(super) out_bytes: u64,
+    pub(super) skipped_messages: u64,
 }
 
 impl Broker {
@@ -193,6 +194,7 @@ impl Broker {
             in_bytes: self.traffic.in_bytes,
             out_messages: self.traffic.out_messages,
             out_bytes: self.traffic.out_bytes,
+            skipped_messages: self.traffic.skipped_messages,
         }
     }
 
@@ -218,6 +220,7 @@ impl Broker {
             for position in positions {
                 self.deliver(position);
             }
+            self.enforce_limits(id);
         }
         for position in release.left {
             self.arm_redelivery(position, self.now.monotonic);
@@ -239,8 +242,8 @@ impl Broker {
             (Purpose::Redelivery(position), Loaded::Messages { messages, through }) => {
                 self.redelivery_loaded(position, &asked, messages, through);
             }
-            (Purpose::Start(request, reply), Loaded::FirstSince(first)) => {
-                self.start_loaded(&asked, *request, reply, first);
+            (Purpose::Start(start), Loaded::FirstSince(first)) => {
+                self.start_loaded(&asked, *start, first);
             }
             (Purpose::Oldest, Loaded::Oldest(oldest)) => self.oldest_loaded(asked.channel, oldest),
             (purpose, result) => {
@@ -263,4 +266,6 @@ pub struct Counts {
     pub in_bytes: u64,
     pub out_messages: u64,
     pub out_bytes: u64,
+    /// Passed over by a subscription because NATS does not deliver messages of their size.
+    pub skipped_messages: u64,
 }

@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::ChannelRow;
 use super::ids::{ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence};
+use super::limits::ChannelLimits;
 use super::load::Oldest;
 use super::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) row: ChannelRow,
+    pub(super) limits: ChannelLimits,
     /// The last sequence that is committed; what lies above it may not be delivered yet.
     pub(super) committed: Sequence,
     pub(super) groups: BTreeSet<PositionId>,
     pub(super) keyed: BTreeMap<GroupKey, PositionId>,
     /// Sizes and times of the oldest messages, as far as they were read from the store.
     pub(super) oldest: VecDeque<Oldest>,
-    /// A read for `oldest` is under way.
-    pub(super) reading_oldest: bool,
+    /// A read for `oldest` is under way; it saw at least what was committed when it was asked for.
+    pub(super) reading_oldest: Option<Sequence>,
     /// The last publish, or when the last subscription left.
     pub(super) last_activity: Instant,
     /// An operator has been told that a limit drops messages here.
@@ -35,14 +37,15 @@ pub(super) enum GroupKey {
 }
 
 impl Channel {
-    pub(super) fn new(row: ChannelRow, now: Instant) -> Self {
+    pub(super) fn new(row: ChannelRow, limits: ChannelLimits, now: Instant) -> Self {
         Self {
             committed: row.last_sequence,
             row,
+            limits,
             groups: BTreeSet::new(),
             keyed: BTreeMap::new(),
             oldest: VecDeque::new(),
-            reading_oldest: false,
+            reading_oldest: None,
             last_activity: now,
             limit_noticed: false,
             trimmed: 0,

@@ -79,6 +79,10 @@ impl Commits {
         }
     }
 
+    pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {
+        self.gathering.trims.contains_key(&channel)
+    }
+
     pub(super) fn touch_channel(&mut self, channel: ChannelId) {
         self.touched.insert(channel);
     }

@@ -8,7 +8,7 @@ use super::deadlines::Timer;
 use super::ids::{ClientId, ConnectionId, ProbeId, Subject};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
-use super::registry::{Client, Probe};
+use super::registry::{Client, Duplicate, Probe};
 use super::rejection::Rejection;
 use super::request::Connect;
 
@@ -23,19 +23,17 @@ impl Broker {
         if self.clients.is_being_checked(&request.client_id) {
             return self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
         }
-        let id = request.client_id.clone();
-        self.clients.check_duplicate(request, reply);
-        self.probe_duplicate(&id);
-    }
-
-    /// Asks the registered client whether it is there, because another one wants its ID.
-    fn probe_duplicate(&mut self, id: &ClientId) {
-        let Some(registered) = self.clients.get(id.as_str()) else {
-            return self.duplicate_answered(id);
-        };
         let inbox = registered.row.heartbeat_inbox.clone();
-        let probe = self.clients.start_probe(Probe::Duplicate(id.clone()));
+        let asked = inbox.clone();
+        let probe = self
+            .clients
+            .start_probe(Probe::Duplicate(request.client_id.clone()));
         let timeout = self.now.monotonic + self.settings.heartbeats.duplicate_timeout;
+        self.clients.check_duplicate(Duplicate {
+            request,
+            reply,
+            asked,
+        });
         self.deadlines.set(Timer::Probe(probe), timeout);
         self.commits.send(Outbound::Probe { probe, inbox });
     }
@@ -126,7 +124,7 @@ impl Broker {
         self.deadlines.clear(&Timer::Probe(probe));
         match self.clients.end_probe(probe) {
             Some(Probe::Heartbeat(id)) => self.heartbeat_answered(&id),
-            Some(Probe::Duplicate(id)) => self.duplicate_answered(&id),
+            Some(Probe::Duplicate(id)) => self.duplicate_checked(&id, true),
             None => {}
         }
     }
@@ -135,7 +133,7 @@ impl Broker {
         self.deadlines.clear(&Timer::Probe(probe));
         match self.clients.end_probe(probe) {
             Some(Probe::Heartbeat(id)) => self.heartbeat_missed(&id),
-            Some(Probe::Duplicate(id)) => self.replace_client(&id),
+            Some(Probe::Duplicate(id)) => self.duplicate_checked(&id, false),
             None => {}
         }
     }
@@ -146,9 +144,15 @@ impl Broker {
             self.deadlines.clear(&Timer::Probe(probe));
             match self.clients.end_probe(probe) {
                 Some(Probe::Heartbeat(id)) => self.send_heartbeat(&id),
-                Some(Probe::Duplicate(id)) => self.probe_duplicate(&id),
+                Some(Probe::Duplicate(id)) => self.check_again(&id),
                 None => {}
             }
+        }
+    }
+
+    fn check_again(&mut self, id: &ClientId) {
+        if let Some(duplicate) = self.clients.take_duplicate(id) {
+            self.connect(duplicate.request, duplicate.reply);
         }
     }
 
@@ -202,25 +206,26 @@ impl Broker {
         }
     }
 
-    fn duplicate_answered(&mut self, id: &ClientId) {
-        let Some((request, reply)) = self.clients.take_duplicate(id) else {
+    /// The connection that was registered has answered, or not. It may be gone by now, and its place taken by
+    /// another one that nobody has asked.
+    fn duplicate_checked(&mut self, id: &ClientId, answered: bool) {
+        let Some(duplicate) = self.clients.take_duplicate(id) else {
             return;
         };
-        // It may have closed in good order while it was being checked.
-        if self.clients.get(id.as_str()).is_some() {
-            self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
-        } else {
-            self.register(&request, reply);
+        let (request, reply) = (duplicate.request, duplicate.reply);
+        match self.clients.get(id.as_str()) {
+            None => self.register(&request, reply),
+            Some(registered) if registered.is_same_connection(&request) => {
+                self.answer_connected(&request, reply);
+            }
+            Some(registered) if answered || registered.row.heartbeat_inbox != duplicate.asked => {
+                self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
+            }
+            Some(_) => {
+                self.close_client(id.as_str());
+                self.notices.push(Notice::ClientReplaced(id.clone()));
+                self.register(&request, reply);
+            }
         }
-    }
-
-    fn replace_client(&mut self, id: &ClientId) {
-        let Some((request, reply)) = self.clients.take_duplicate(id) else {
-            return;
-        };
-        if self.close_client(id.as_str()) {
-            self.notices.push(Notice::ClientReplaced(id.clone()));
-        }
-        self.register(&request, reply);
     }
 }

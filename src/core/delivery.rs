@@ -7,9 +7,13 @@ use super::ids::{PositionId, Sequence, SubscriptionId};
 use super::load::Want;
 use super::loads::Purpose;
 use super::message::Message;
+use super::notice::Notice;
 use super::outbound::Outbound;
 use super::request::Ack;
 use std::sync::Arc;
+
+/// What the flag and the count of a redelivery add to a message, at most.
+const REDELIVERY_BYTES: u64 = 8;
 
 /// The next message of a group.
 enum Next {
@@ -38,6 +42,9 @@ impl Broker {
                 Next::CaughtUp => return self.drop_page(position),
                 Next::Acked(sequence) => self.skip(position, sequence),
                 Next::Hole(through) => self.skip(position, through),
+                Next::Message(message) if self.is_too_large(position, &message) => {
+                    self.skip(position, message.sequence);
+                }
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
                     return self.drop_page_when_crowded(position);
                 }
@@ -95,6 +102,26 @@ impl Broker {
             self.paged_bytes -= group.page.skip_to(through.next());
             self.note_progress(position);
         }
+    }
+
+    /// True when NATS would not carry the message even as a redelivery. It is reported, and passed over as if it
+    /// were acked: tried again and again it would keep its place for ever.
+    pub(super) fn is_too_large(&mut self, position: PositionId, message: &Message) -> bool {
+        let group = self.groups.get(&position);
+        let Some(channel) = group.and_then(|group| self.channels.get(group.channel)) else {
+            return false;
+        };
+        let bytes = message.size(&channel.row.name) + REDELIVERY_BYTES;
+        if bytes <= self.settings.limits.payload_bytes as u64 {
+            return false;
+        }
+        self.traffic.skipped_messages += 1;
+        self.notices.push(Notice::MessageTooLarge {
+            channel: channel.row.name.clone(),
+            sequence: message.sequence,
+            bytes,
+        });
+        true
     }
 
     fn load_page(&mut self, position: PositionId, last: Sequence) {

@@ -243,12 +243,25 @@ impl Group {
     /// The member that the next new message goes to: of those with room, the one with the fewest in flight,
     /// then the one whose turn was longest ago. A queue group passes over unresponsive clients.
     pub(super) fn pick(&self, responsive: impl Fn(&ClientId) -> bool) -> Option<SubscriptionId> {
+        if !self.has_room() {
+            return None;
+        }
         self.members
             .iter()
             .filter(|(_, member)| member.is_listening() && member.has_room())
             .filter(|(_, member)| !self.is_queue() || responsive(&member.client_id))
             .min_by_key(|(_, member)| (member.in_flight, member.last_turn))
             .map(|(&id, _)| id)
+    }
+
+    /// False while the members together may hold no more. Messages without a holder count: after a takeover
+    /// somebody may well be at work on them.
+    fn has_room(&self) -> bool {
+        let listening = self.members.values().filter(|member| member.is_listening());
+        let room: u64 = listening
+            .map(|member| u64::from(member.max_in_flight))
+            .sum();
+        (self.in_flight.len() as u64) < room
     }
 
     /// The member that a message is redelivered to. A redelivery is not held back by `max_in_flight`; among

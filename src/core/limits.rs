@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 
+pub use super::channel_limits::{ChannelLimits, ChannelPattern, Overrides, PerChannel};
 use super::ids::ChannelName;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,11 @@ impl Default for Heartbeats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub channels: Option<usize>,
+    /// Of channels that `per_channel` says nothing about.
     pub channel: ChannelLimits,
+    pub per_channel: PerChannel,
+    /// Largest message that NATS delivers, in bytes. Larger ones are skipped and reported.
+    pub payload_bytes: usize,
     /// A batch that holds so many messages or bytes of data takes no more until it has left.
     pub batch_messages: usize,
     pub batch_bytes: usize,
@@ -61,21 +66,13 @@ pub struct Limits {
     pub load_retry: Duration,
 }
 
-/// Per channel. `None` means unlimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelLimits {
-    pub subscriptions: Option<usize>,
-    pub messages: Option<u64>,
-    pub bytes: Option<u64>,
-    pub age: Option<Duration>,
-    pub inactivity: Option<Duration>,
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
             channels: Some(100),
             channel: ChannelLimits::default(),
+            per_channel: PerChannel::default(),
+            payload_bytes: 1 << 20,
             batch_messages: 8192,
             batch_bytes: 8 << 20,
             tail_bytes: 64 << 20,
@@ -89,21 +86,9 @@ impl Default for Limits {
     }
 }
 
-impl Default for ChannelLimits {
-    fn default() -> Self {
-        Self {
-            subscriptions: Some(1000),
-            messages: Some(1_000_000),
-            bytes: Some(1_024_000_000),
-            age: None,
-            inactivity: None,
-        }
-    }
-}
-
 impl Limits {
     /// The limits that hold for one channel.
-    pub fn of(&self, _channel: &ChannelName) -> &ChannelLimits {
-        &self.channel
+    pub fn of(&self, channel: &ChannelName) -> ChannelLimits {
+        self.per_channel.of(channel).unwrap_or(self.channel)
     }
 }

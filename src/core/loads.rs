@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::ids::{ChannelId, LoadId, PositionId, Subject};
+use super::ids::{ChannelId, LoadId, PositionId, Sequence, Subject};
 use super::load::{Load, Want};
 use super::request::Subscribe;
 
@@ -14,9 +14,20 @@ pub(super) enum Purpose {
     /// Messages in flight that are to be redelivered.
     Redelivery(PositionId),
     /// A subscription starts at a time.
-    Start(Box<Subscribe>, Option<Subject>),
+    Start(Box<PendingStart>),
     /// Limits want to know the oldest messages.
     Oldest,
+}
+
+/// A subscribe request that waits for the read of its start.
+#[derive(Clone, Debug)]
+pub(super) struct PendingStart {
+    pub(super) request: Subscribe,
+    pub(super) reply: Option<Subject>,
+    /// Tells the connection that asked from a later one of the same client ID.
+    pub(super) heartbeat_inbox: Subject,
+    /// What the channel had committed when the read was asked for: the read sees that at least.
+    pub(super) committed: Sequence,
 }
 
 #[derive(Debug, Default)]

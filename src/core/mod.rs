@@ -20,6 +20,7 @@ pub mod request;
 pub mod snapshot;
 pub mod time;
 
+mod channel_limits;
 mod channels;
 mod commits;
 mod connecting;

@@ -1,6 +1,6 @@
 //! Decisions that an operator may want to read in the log. The core writes no log itself.
 
-use super::ids::{ChannelName, ClientId};
+use super::ids::{ChannelName, ClientId, Sequence};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -13,6 +13,12 @@ pub enum Notice {
     ChannelInactive(ChannelName),
     /// A limit dropped messages of the channel for the first time in this term.
     LimitReached(ChannelName),
+    /// A message is larger than NATS delivers; a subscription passed over it.
+    MessageTooLarge {
+        channel: ChannelName,
+        sequence: Sequence,
+        bytes: u64,
+    },
     /// The tables held a row that fits nothing else; it was dropped.
     RowDropped {
         table: &'static str,

@@ -89,11 +89,12 @@ impl Broker {
             message_count: 0,
             byte_count: 0,
         };
+        let limits = self.settings.limits.of(name);
         self.channels
-            .insert(id, Channel::new(row, self.now.monotonic));
+            .insert(id, Channel::new(row, limits, self.now.monotonic));
         self.commits.touch_channel(id);
         self.notices.push(Notice::ChannelCreated(name.clone()));
-        if let Some(inactivity) = self.settings.limits.of(name).inactivity {
+        if let Some(inactivity) = limits.inactivity {
             self.deadlines
                 .set(Timer::Inactivity(id), self.now.monotonic + inactivity);
         }

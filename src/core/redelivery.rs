@@ -104,8 +104,8 @@ impl Broker {
             .into_iter()
             .map(|message| (message.sequence, message))
             .collect();
-        let mut due = due_sequences(group, now);
-        due.truncate(self.settings.limits.page_messages);
+        let replaying = group.replaying;
+        let due = due_sequences(group, now);
         // Others may have become due meanwhile: the store was not asked about those.
         let spoken_for = |sequence: &Sequence| match &asked.want {
             Want::Exactly { sequences, .. } => {
@@ -114,7 +114,14 @@ impl Broker {
             Want::Range { .. } | Want::FirstSince(_) | Want::Oldest { .. } => false,
         };
         let ready = |s: &Sequence| spoken_for(s) || self.tail.get(asked.channel, *s).is_some();
-        let due: Vec<Sequence> = due.into_iter().take_while(ready).collect();
+        // A replay keeps its order. Otherwise what is due first may not have fitted into the read, which is
+        // in order of sequence: the rest does not wait for it.
+        let mut due: Vec<Sequence> = if replaying {
+            due.into_iter().take_while(ready).collect()
+        } else {
+            due.into_iter().filter(ready).collect()
+        };
+        due.truncate(self.settings.limits.page_messages);
         self.redeliver(position, &due, &fetched);
         self.rearm(position);
     }
@@ -136,6 +143,13 @@ impl Broker {
                 self.note_progress(position);
                 continue;
             };
+            if self.is_too_large(position, &message) {
+                if let Some(group) = self.groups.get_mut(&position) {
+                    group.settle(sequence);
+                }
+                self.note_progress(position);
+                continue;
+            }
             if self.is_early(position, &message) {
                 continue;
             }
@@ -195,6 +209,9 @@ impl Broker {
         let more = next.is_some_and(|at| at <= self.now.monotonic);
         if !more && group.replaying {
             self.end_replay(position);
+        } else {
+            // What was settled because it is gone has made room.
+            self.deliver(position);
         }
         if let Some(at) = next {
             self.arm_redelivery(position, at);

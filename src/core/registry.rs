@@ -44,12 +44,21 @@ pub(super) enum Probe {
     Duplicate(ClientId),
 }
 
+/// A connect that waits until the registered client has answered or not.
+#[derive(Debug)]
+pub(super) struct Duplicate {
+    pub(super) request: Connect,
+    pub(super) reply: Option<Subject>,
+    /// Heartbeat inbox of the connection that was asked.
+    pub(super) asked: Subject,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     clients: BTreeMap<ClientId, Client>,
     by_connection: BTreeMap<ConnectionId, ClientId>,
-    /// Connects that wait until the registered client has answered or not, at most one per client ID.
-    duplicates: BTreeMap<ClientId, (Connect, Option<Subject>)>,
+    /// At most one per client ID.
+    duplicates: BTreeMap<ClientId, Duplicate>,
     probes: BTreeMap<ProbeId, Probe>,
     next_probe: u64,
 }
@@ -120,12 +129,12 @@ impl Registry {
         self.duplicates.contains_key(id)
     }
 
-    pub(super) fn check_duplicate(&mut self, request: Connect, reply: Option<Subject>) {
+    pub(super) fn check_duplicate(&mut self, duplicate: Duplicate) {
         self.duplicates
-            .insert(request.client_id.clone(), (request, reply));
+            .insert(duplicate.request.client_id.clone(), duplicate);
     }
 
-    pub(super) fn take_duplicate(&mut self, id: &ClientId) -> Option<(Connect, Option<Subject>)> {
+    pub(super) fn take_duplicate(&mut self, id: &ClientId) -> Option<Duplicate> {
         self.duplicates.remove(id)
     }
 

@@ -64,8 +64,9 @@ impl Broker {
             if row.deleting {
                 self.start_purge(id, row);
             } else {
+                let limits = self.settings.limits.of(&row.name);
                 self.channels
-                    .insert(id, Channel::new(row, self.now.monotonic));
+                    .insert(id, Channel::new(row, limits, self.now.monotonic));
             }
         }
     }

@@ -19,7 +19,7 @@ impl Broker {
             let Some(channel) = self.channels.get(id) else {
                 return;
             };
-            let limits = *self.settings.limits.of(&channel.row.name);
+            let limits = channel.limits;
             let row = &channel.row;
             if row.message_count == 0 {
                 return;
@@ -70,8 +70,11 @@ impl Broker {
         if let Some(&oldest) = channel.oldest.front() {
             return Some(oldest);
         }
-        if !channel.reading_oldest {
-            channel.reading_oldest = true;
+        if first > channel.committed {
+            return None; // Not to be read yet: its commit calls again.
+        }
+        if channel.reading_oldest.is_none() {
+            channel.reading_oldest = Some(channel.committed);
             let want = Want::Oldest {
                 first,
                 count: self.settings.limits.page_messages,
@@ -82,15 +85,16 @@ impl Broker {
     }
 
     pub(super) fn oldest_loaded(&mut self, id: ChannelId, oldest: Vec<Oldest>) {
-        let tail = self.tail.first(id);
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };
-        channel.reading_oldest = false;
+        let Some(committed) = channel.reading_oldest.take() else {
+            return;
+        };
         if oldest.is_empty() {
-            // Somebody emptied the table: what is left begins with the tail, or there is nothing.
-            let first = tail.unwrap_or(channel.row.last_sequence.next());
-            channel.row.first_sequence = channel.row.first_sequence.max(first);
+            // Somebody emptied the table: what is left was committed after the read was asked for.
+            let first = channel.row.first_sequence.max(committed.next());
+            channel.row.first_sequence = first;
             channel.row.message_count = channel.row.last_sequence.next().0 - first.0;
             if channel.row.message_count == 0 {
                 channel.row.byte_count = 0;
@@ -142,7 +146,7 @@ impl Broker {
             return;
         };
         channel.last_activity = now;
-        if let Some(inactivity) = self.settings.limits.of(&channel.row.name).inactivity {
+        if let Some(inactivity) = channel.limits.inactivity {
             self.deadlines.set(Timer::Inactivity(id), now + inactivity);
         }
     }
@@ -152,7 +156,7 @@ impl Broker {
         let Some(channel) = self.channels.get(id) else {
             return;
         };
-        let Some(inactivity) = self.settings.limits.of(&channel.row.name).inactivity else {
+        let Some(inactivity) = channel.limits.inactivity else {
             return;
         };
         let used = |position| {
@@ -210,6 +214,11 @@ impl Broker {
         let Some(row) = self.purging.get_mut(&id) else {
             return;
         };
+        if self.commits.is_trimming(id) {
+            // Its commit calls again.
+            let row = row.clone();
+            return self.commits.put_channel(id, Some(row));
+        }
         if row.first_sequence > row.last_sequence {
             self.purging.remove(&id);
             return self.commits.put_channel(id, None);

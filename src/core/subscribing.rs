@@ -8,7 +8,7 @@ use super::channels::{Channel, GroupKey};
 use super::group::{Due, Group, Member};
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
 use super::load::{Load, Want};
-use super::loads::Purpose;
+use super::loads::{PendingStart, Purpose};
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::{Leave, StartPosition, Subscribe};
@@ -39,9 +39,9 @@ impl Broker {
         request: Subscribe,
         reply: Option<Subject>,
     ) -> Result<(), Rejection> {
-        if self.clients.get(request.client_id.as_str()).is_none() {
-            return Err(Rejection::UnknownClient);
-        }
+        let client = self.clients.get(request.client_id.as_str());
+        let client = client.ok_or(Rejection::UnknownClient)?;
+        let heartbeat_inbox = client.row.heartbeat_inbox.clone();
         let channel = self.find_or_create_channel(&request.channel)?;
         let key = group_key(&request)?;
         if let Some(ack_inbox) = self.find_same(channel, &request) {
@@ -53,7 +53,7 @@ impl Broker {
             .and_then(|key| self.channels.get(channel)?.keyed.get(key));
         match existing.copied() {
             Some(position) => self.join(channel, position, &request, reply),
-            None => self.begin(channel, key, request, reply),
+            None => self.begin(channel, key, request, reply, heartbeat_inbox),
         }
     }
 
@@ -114,11 +114,19 @@ impl Broker {
         key: Option<GroupKey>,
         request: Subscribe,
         reply: Option<Subject>,
+        heartbeat_inbox: Subject,
     ) -> Result<(), Rejection> {
         let last_sent = match self.start(channel, request.start) {
             Start::After(sequence) => sequence,
             Start::Since(time) => {
-                let purpose = Purpose::Start(Box::new(request), reply);
+                let committed = self.channels.get(channel).map(|channel| channel.committed);
+                let start = PendingStart {
+                    request,
+                    reply,
+                    heartbeat_inbox,
+                    committed: committed.unwrap_or_default(),
+                };
+                let purpose = Purpose::Start(Box::new(start));
                 self.loads.ask(channel, Want::FirstSince(time), purpose);
                 return Ok(());
             }
@@ -213,7 +221,7 @@ impl Broker {
         let Some(channel) = self.channels.get(id) else {
             return Ok(());
         };
-        let Some(max) = self.settings.limits.of(&channel.row.name).subscriptions else {
+        let Some(max) = channel.limits.subscriptions else {
             return Ok(());
         };
         let records = |position| self.groups.get(position).map_or(0, Group::subscriptions);
@@ -266,22 +274,43 @@ impl Broker {
     }
 
     /// The first message at or after a subscription's start time is known: the request is judged anew, because
-    /// its client may be gone by now.
+    /// its client may be gone or replaced by now, and the channel may be another one.
     pub(super) fn start_loaded(
         &mut self,
         asked: &Load,
-        mut request: Subscribe,
-        reply: Option<Subject>,
+        start: PendingStart,
         first: Option<Sequence>,
     ) {
-        // What was not committed at the time of the read is in the tail.
-        let in_tail = match asked.want {
-            Want::FirstSince(time) => self.tail.first_since(asked.channel, time),
-            Want::Range { .. } | Want::Exactly { .. } | Want::Oldest { .. } => None,
-        };
-        let first = first.or(in_tail.map(|message| message.sequence));
-        request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
+        let (mut request, reply) = (start.request, start.reply);
+        let client = self.clients.get(request.client_id.as_str());
+        if client.is_none_or(|client| client.row.heartbeat_inbox != start.heartbeat_inbox) {
+            // Nobody listens on its inbox any more.
+            return self.answer(reply, Reply::SubscribeRefused(Rejection::UnknownClient));
+        }
+        if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
+            let first = first.or_else(|| self.first_later(asked, start.committed));
+            request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
+        }
         self.subscribe(request, reply);
+    }
+
+    /// The first message of the wanted time among those that a read for it may not have seen: it is in the
+    /// tail. What has left the tail meanwhile is delivered even if it is older.
+    fn first_later(&self, asked: &Load, committed: Sequence) -> Option<Sequence> {
+        let Want::FirstSince(time) = asked.want else {
+            return None;
+        };
+        let unseen = committed.next();
+        if self
+            .tail
+            .first(asked.channel)
+            .is_some_and(|first| first <= unseen)
+        {
+            let message = self.tail.first_since(asked.channel, time);
+            return message.map(|message| message.sequence);
+        }
+        let last = self.channels.get(asked.channel)?.row.last_sequence;
+        (unseen <= last).then_some(unseen)
     }
 
     pub(super) fn leave(&mut self, request: &Leave, durables: Durables, reply: Option<Subject>) {

@@ -15,7 +15,7 @@ const OVERHEAD_BYTES: usize = 256;
 pub(super) struct Tail {
     /// Per channel dense and ascending; a channel without messages here has no entry.
     channels: BTreeMap<ChannelId, VecDeque<Arc<Message>>>,
-    /// One entry per message, oldest first; entries of forgotten channels are skipped when they come up.
+    /// One entry per message, oldest first.
     order: VecDeque<ChannelId>,
     bytes: usize,
     bytes_max: usize,
@@ -76,6 +76,7 @@ impl Tail {
         for message in self.channels.remove(&channel).into_iter().flatten() {
             self.bytes -= cost(&message);
         }
+        self.order.retain(|&other| other != channel);
     }
 }
 

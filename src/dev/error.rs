@@ -30,7 +30,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::File {
             doing,
@@ -39,21 +39,22 @@ impl Error {
         }
     }
 
-    pub(crate) fn child(what: String, log: &Path) -> Self {
+    /// `begin` is where the child's own part of the log begins: what came before is history.
+    pub(super) fn child(what: String, log: &Path, begin: u64) -> Self {
         Self::Child {
             what,
             log: log.to_path_buf(),
-            tail: last_lines(log),
+            tail: last_lines(log, begin),
         }
     }
 }
 
 /// Enough of a log's end to see the reason.
-const LOG_TAIL_BYTES: usize = 4096;
+const LOG_TAIL_BYTES: u64 = 4096;
 const LOG_TAIL_LINES: usize = 8;
 
-fn last_lines(log: &Path) -> String {
-    let Ok(bytes) = read_end(log) else {
+fn last_lines(log: &Path, begin: u64) -> String {
+    let Ok(bytes) = read_end(log, begin) else {
         return String::from("  (cannot be read)");
     };
     let text = String::from_utf8_lossy(&bytes);
@@ -66,15 +67,15 @@ fn last_lines(log: &Path) -> String {
         .join("\n")
 }
 
-fn read_end(log: &Path) -> io::Result<Vec<u8>> {
+fn read_end(log: &Path, begin: u64) -> io::Result<Vec<u8>> {
     use std::io::{Read, Seek, SeekFrom};
 
     let mut file = std::fs::File::open(log)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(
-        length.saturating_sub(LOG_TAIL_BYTES as u64),
+        length.saturating_sub(LOG_TAIL_BYTES).max(begin),
     ))?;
-    let mut bytes = Vec::with_capacity(LOG_TAIL_BYTES);
-    file.take(LOG_TAIL_BYTES as u64).read_to_end(&mut bytes)?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

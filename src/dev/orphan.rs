@@ -123,9 +123,8 @@ mod tests {
         let _stdin = orphan.stdin.take();
         // Reaped while being waited for, as a real orphan is by init.
         let reaped = tokio::task::spawn_blocking(move || orphan.wait().unwrap());
-        timeout(PATIENCE * 2, end_all(&directory))
+        end_all(&directory, Duration::from_millis(200))
             .await
-            .unwrap()
             .unwrap();
 
         assert!(!reaped.await.unwrap().success());

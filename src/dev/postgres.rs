@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::{interval, timeout};
 
 use super::Error;
@@ -43,23 +42,11 @@ const STOP: StopSignals = StopSignals {
     second: Signal::SIGQUIT,
 };
 
-/// What a URL's query cannot hold as it is.
-const ESCAPED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'&')
-    .add(b'+')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?');
-
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The directory of `initdb` and `postgres`; found by itself when not given.
     pub programs: Option<PathBuf>,
-    /// Gives up surviving a power loss, for tests.
+    /// Gives up surviving a power loss, for data that nobody will want by then.
     pub volatile: bool,
     /// More settings, as `name=value`.
     pub settings: Vec<String>,
@@ -96,7 +83,7 @@ impl Postgres {
         };
         set("listen_addresses", "".as_ref());
         set("port", PORT.to_string().as_ref());
-        set("unix_socket_directories", &quoted(&sockets));
+        set("unix_socket_directories", sockets.as_os_str());
         set("unix_socket_permissions", "0700".as_ref());
         set("logging_collector", "off".as_ref());
         let durable = if options.volatile { "off" } else { "on" };
@@ -122,17 +109,14 @@ impl Postgres {
     }
 
     pub fn url_of(&self, database: &str) -> String {
-        let sockets = self.sockets.to_string_lossy();
-        let sockets = utf8_percent_encode(&sockets, ESCAPED);
+        // Holds nothing that a URL would read as its own; `socket_directory` sees to that.
+        let sockets = self.sockets.display();
         format!("postgres:///{database}?host={sockets}&user={USER}")
     }
 
     /// What to type in another terminal.
     pub fn psql(&self) -> String {
-        format!(
-            "psql -h {} -U {USER} {DATABASE}",
-            shell_word(&self.sockets.to_string_lossy())
-        )
+        format!("psql -h {} -U {USER} {DATABASE}", self.sockets.display())
     }
 
     /// The socket itself, for whoever wants to stand between a client and Postgres.
@@ -235,10 +219,13 @@ fn remove_misleading_lock(data: &Path) -> Result<(), Error> {
     fs::remove_file(&path).map_err(Error::file("remove", &path))
 }
 
-/// A private directory whose sockets' paths are short enough for the kernel.
+/// A private directory whose sockets' paths are short enough for the kernel, and without the characters that
+/// settings, URLs and clients each read in their own way (a comma separates hosts, for one).
 fn socket_directory(directory: &Directory, account: &Account) -> Result<PathBuf, Error> {
     let inside = directory.root().join("socket");
-    if inside.join(socket_name()).as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let short = inside.join(socket_name()).as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
+    if short && inside.as_os_str().as_bytes().iter().all(plain) {
         if !inside.exists() {
             make_private(&inside, account)?;
         }
@@ -259,21 +246,13 @@ fn socket_directory(directory: &Directory, account: &Account) -> Result<PathBuf,
     let private = meta.is_dir() && meta.permissions().mode() & 0o777 == 0o700;
     if !private || !account.is(meta.uid()) {
         return Err(Error::Refused(format!(
-            "{} is not a private directory of ours, and the path of {} is too long to hold a socket: remove \
-             it, or choose a data directory with a shorter path with --data",
+            "{} is not a private directory of ours, and the path of {} is too long or too \
+             special to hold a socket: remove the first, or choose a plainer data directory with --data",
             outside.display(),
             directory.root().display()
         )));
     }
     Ok(outside)
-}
-
-/// The setting is a list; quotes keep a path with a comma or a space in one piece.
-fn quoted(path: &Path) -> OsString {
-    let mut text = OsString::from("\"");
-    text.push(path.to_string_lossy().replace('"', "\"\""));
-    text.push("\"");
-    text
 }
 
 /// `text` as one word of a shell.

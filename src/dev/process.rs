@@ -29,6 +29,8 @@ pub struct Process {
     child: tokio::process::Child,
     pid: u32,
     log: PathBuf,
+    /// Where this child's part of the log begins.
+    log_begin: u64,
     signals: StopSignals,
     guardian: Guardian,
 }
@@ -47,6 +49,10 @@ impl Process {
         let open = || File::options().create(true).append(true).open(&log);
         let output = open().map_err(Error::file("open", &log))?;
         let errors = open().map_err(Error::file("open", &log))?;
+        let log_begin = output
+            .metadata()
+            .map_err(Error::file("look at", &log))?
+            .len();
         let program = PathBuf::from(command.get_program());
         command
             .stdin(Stdio::null())
@@ -58,7 +64,11 @@ impl Process {
             .spawn()
             .map_err(|source| Error::Run { program, source })?;
         let Some(pid) = child.id() else {
-            return Err(Error::child(format!("{name} ended at once"), &log));
+            return Err(Error::child(
+                format!("{name} ended at once"),
+                &log,
+                log_begin,
+            ));
         };
         let name = name.to_owned();
         let process = Self {
@@ -66,6 +76,7 @@ impl Process {
             child,
             pid,
             log,
+            log_begin,
             signals,
             guardian: guardian.clone(),
         };
@@ -101,7 +112,7 @@ impl Process {
 
     /// An error that quotes the log, for a child that did not do what it should.
     pub fn failure(&self, what: impl std::fmt::Display) -> Error {
-        Error::child(format!("{} {what}", self.name), &self.log)
+        Error::child(format!("{} {what}", self.name), &self.log, self.log_begin)
     }
 
     pub fn signal(&self, signal: Signal) {

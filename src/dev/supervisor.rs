@@ -178,7 +178,8 @@ impl Supervisor {
     async fn start_postgres(&self) -> Result<Postgres, Error> {
         let options = postgres::Options {
             programs: self.options.pg_bin.clone(),
-            ..Default::default()
+            volatile: self.directory.is_temporary(),
+            settings: Vec::new(),
         };
         Postgres::start(&self.directory, &options, &self.guardian).await
     }

@@ -156,6 +156,13 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         "Bytes delivered, redeliveries included",
         counts.out_bytes,
     );
+    let skipped = "Messages passed over because NATS does not deliver their size";
+    counter(
+        registry,
+        "skipped_messages",
+        skipped,
+        counts.skipped_messages,
+    );
 }
 
 fn of_the_exporter(registry: &mut Registry, view: &View) {

@@ -100,23 +100,12 @@ async fn refuse_poolers(
     settings: &Settings,
     tracker: &TaskTracker,
 ) -> Result<(), Error> {
-    let pid = "SELECT pg_backend_pid()";
     let other = Session::open(settings, tracker).await?;
     other
         .call("probing for a pooler", other.client.batch_execute("BEGIN"))
         .await?;
-    let others: i32 = other
-        .call(
-            "probing for a pooler",
-            other.client.query_one_scalar(pid, &[]),
-        )
-        .await?;
-    let own: i32 = session
-        .call(
-            "probing for a pooler",
-            session.client.query_one_scalar(pid, &[]),
-        )
-        .await?;
+    let others = other.ask_backend_pid().await?;
+    let own = session.ask_backend_pid().await?;
     if own == session.backend_pid && others == other.backend_pid && own != others {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -111,15 +111,29 @@ impl Session {
             why_closed,
             _hang_up: hang_up.drop_guard(),
         };
-        session.backend_pid = session
-            .call(
-                "SELECT pg_backend_pid()",
-                session
-                    .client
-                    .query_one_scalar("SELECT pg_backend_pid()", &[]),
-            )
-            .await?;
+        session.backend_pid = session.ask_backend_pid().await?;
         Ok(session)
+    }
+
+    /// Which process of Postgres answers. Asked without a prepared statement, which behind a transaction pooler would
+    /// be an error of its own.
+    pub(super) async fn ask_backend_pid(&self) -> Result<i32, Error> {
+        let question = self.client.simple_query("SELECT pg_backend_pid()");
+        let answer = self
+            .call("asking for the session's process", question)
+            .await?;
+        let pid = answer.iter().find_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            row.get(0)?.parse().ok()
+        });
+        pid.ok_or_else(|| {
+            let place = self.url.address();
+            Error::Refused(format!(
+                "what answers at {place} does not behave like Postgres"
+            ))
+        })
     }
 
     /// Sets the timeouts by which Postgres itself ends a session whose server is frozen, dead or unreachable, and

@@ -17,7 +17,7 @@ pub struct Lease(Duration);
 
 impl Lease {
     pub const MIN: Duration = Duration::from_millis(500);
-    pub const MAX: Duration = Duration::from_secs(60);
+    pub const MAX: Duration = Duration::from_mins(1);
     pub const DEFAULT: Self = Self(Duration::from_secs(2));
 
     /// `None` outside 500 ms to 60 s: a shorter one ends terms on a busy machine, a longer one is an outage.
@@ -39,7 +39,8 @@ impl Lease {
     /// How long after a message was *sent* its answer proves the lock: shorter than Postgres' own timer, even when
     /// the two clocks do not run at quite the same rate.
     pub fn trust(self) -> Duration {
-        self.0 - (self.0 / 10).max(Duration::from_millis(100))
+        self.0
+            .saturating_sub((self.0 / 10).max(Duration::from_millis(100)))
     }
 }
 

@@ -279,7 +279,7 @@ impl Ended {
         match self {
             Self::TermLost(why) => tracing::warn!("stepped down: {why}"),
             Self::NatsLost => {
-                tracing::warn!("stepped down: NATS has been out of reach for a lease")
+                tracing::warn!("stepped down: NATS has been out of reach for a lease");
             }
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;
@@ -305,6 +305,16 @@ fn log(notice: &Notice) {
         Notice::LimitReached(channel) => {
             tracing::warn!(%channel, "a limit drops the oldest messages of the channel");
         }
+        Notice::MessageTooLarge {
+            channel,
+            sequence,
+            bytes,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            bytes,
+            "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
+        ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");
         }

@@ -37,7 +37,9 @@ impl Node {
 
         let snapshot = self.store.snapshot().await?;
         let stored = self.stored_publishes(&snapshot, &won.heard).await?;
-        let broker = Broker::restore(snapshot, self.config.settings(), Clock.now());
+        let mut settings = self.config.settings();
+        settings.limits.payload_bytes = self.nats.max_payload();
+        let broker = Broker::restore(snapshot, settings, Clock.now());
         let backlog = VecDeque::from(heard::judge(won.heard, &stored));
 
         let load_time = Clock.now().monotonic.since(began);

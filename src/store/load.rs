@@ -24,7 +24,7 @@ macro_rules! cut_by_bytes {
         concat!(
             "SELECT * FROM (
                 SELECT *, sum(octet_length(data)) OVER before AS bytes_through,
-                       lead(sequence) OVER before AS next
+                       lead(sequence) OVER before AS next, row_number() OVER before AS ordinal
                 FROM (
                     SELECT sequence, published_at_ns, client_id, guid, reply, data FROM messages
                     WHERE channel_id = $1 AND ",
@@ -32,7 +32,7 @@ macro_rules! cut_by_bytes {
             "   ) wanted
                 WINDOW before AS (ORDER BY sequence ROWS UNBOUNDED PRECEDING)
             ) counted
-            WHERE bytes_through <= $2 OR bytes_through = octet_length(data)"
+            WHERE bytes_through <= $2 OR ordinal = 1"
         )
     };
 }

@@ -115,13 +115,16 @@ async fn exists(
 }
 
 fn told(error: MigrateError, schema: &str) -> Fault {
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        MigrateError::VersionMismatch(version) => Error::Refused(format!(
-            "schema {schema}: version {version} was made from another file than this server's; run \
-             the version that made it, or name another schema"
-        ))
-        .into(),
-        error => Error::Refused(format!("schema {schema} cannot be migrated: {error}")).into(),
+    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+        return error.into();
     }
+    let remedy = if matches!(error, MigrateError::VersionMismatch(_)) {
+        ": it was made by another build of the server; run that one, or name another schema"
+    } else {
+        ""
+    };
+    Error::Refused(format!(
+        "schema {schema} cannot be migrated: {error}{remedy}"
+    ))
+    .into()
 }

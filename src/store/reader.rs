@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres};
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
@@ -22,7 +22,7 @@ const CONNECTIONS_MAX: u32 = 4;
 const SNAPSHOT_STATEMENTS: u32 = 6;
 
 /// Migrations may rewrite a table.
-const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
+const MIGRATION_LIMIT: Duration = Duration::from_mins(10);
 
 /// Cheap to clone; all clones share the pool.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(url.connect_timeout() + statement_timeout)
-            .idle_timeout(Duration::from_secs(600))
+            .idle_timeout(Duration::from_mins(10))
             .after_connect(move |connection, _| {
                 let settings = settings.clone();
                 // `SET` and not startup options: poolers and proxies refuse those.
@@ -125,10 +125,15 @@ impl Store {
     }
 
     async fn lend(&self) -> Result<Lent<'_>, Error> {
-        let connection = self.pool.acquire().await.map_err(|error| {
-            let trouble = Trouble::of_pool(&self.url, &error);
-            Error::from(trouble)
-        })?;
+        let told = |error| Error::from(Trouble::of_pool(&self.url, &error));
+        if self.pool.size() == 0 {
+            // The pool tries again in silence, and when its time is up it does not know why any more.
+            let options = self.url.for_pool();
+            let probe = timeout(self.url.connect_timeout(), options.connect()).await;
+            let probe = probe.map_err(|_| Trouble::of_timeout(&self.url, "connecting"))?;
+            drop(probe.map_err(told)?.close().await);
+        }
+        let connection = self.pool.acquire().await.map_err(told)?;
         Ok(Lent {
             connection,
             url: &self.url,
@@ -152,14 +157,12 @@ impl Lent<'_> {
         done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
         what: &str,
     ) -> Result<T, Error> {
-        match done {
-            Ok(result) => result.map_err(|fault| fault.told(self.url)),
-            Err(_) => {
-                // Back in the pool it would make the next caller wait for the lost answer.
-                drop(self.connection.detach());
-                Err(Trouble::of_timeout(self.url, what).into())
-            }
+        if let Ok(result) = done {
+            return result.map_err(|fault| fault.told(self.url));
         }
+        // Back in the pool it would make the next caller wait for the lost answer.
+        drop(self.connection.detach());
+        Err(Trouble::of_timeout(self.url, what).into())
     }
 }
 

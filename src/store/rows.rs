@@ -1,7 +1,7 @@
 //! Rows to the core's types. What a person may have changed by hand is checked here, and told by table, row and
 //! reason.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use bytestring::ByteString;
 use sqlx::postgres::PgRow;
@@ -89,7 +89,7 @@ pub(super) fn multirange(ranges: &Ranges) -> String {
         if text.len() > 1 {
             text.push(',');
         }
-        text.push_str(&format!("[{first},{last}]"));
+        write!(text, "[{first},{last}]").expect("a String takes everything");
     }
     text.push('}');
     text

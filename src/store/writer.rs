@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::error::Error;
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::core::batch::{Batch, Counters};
+use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use flight::Flight;
 
@@ -22,19 +22,11 @@ use flight::Flight;
 pub struct Writer {
     url: DatabaseUrl,
     counters: Statement,
-    publish: Statement,
-    channels_delete: Statement,
-    channels_put: Statement,
-    messages_insert: Statement,
-    messages_trim: Statement,
-    clients_delete: Statement,
-    clients_put: Statement,
-    heartbeats_set: Statement,
-    positions_delete: Statement,
-    positions_put: Statement,
-    progress_set: Statement,
-    subscriptions_delete: Statement,
-    subscriptions_put: Statement,
+    channels: channels::Statements,
+    messages: messages::Statements,
+    clients: clients::Statements,
+    positions: positions::Statements,
+    subscriptions: subscriptions::Statements,
 }
 
 /// All statements go by primary key, whatever the planner thinks of the tables' sizes; and they are planned once.
@@ -61,19 +53,11 @@ impl Writer {
         Ok(Self {
             url: url.clone(),
             counters: client.prepare(COUNTERS).await?,
-            publish: client.prepare(&messages::publish()).await?,
-            channels_delete: client.prepare(channels::DELETE).await?,
-            channels_put: client.prepare(channels::PUT).await?,
-            messages_insert: client.prepare(messages::INSERT).await?,
-            messages_trim: client.prepare(messages::TRIM).await?,
-            clients_delete: client.prepare(clients::DELETE).await?,
-            clients_put: client.prepare(clients::PUT).await?,
-            heartbeats_set: client.prepare(clients::SET_HEARTBEATS).await?,
-            positions_delete: client.prepare(positions::DELETE).await?,
-            positions_put: client.prepare(positions::PUT).await?,
-            progress_set: client.prepare(positions::SET_PROGRESS).await?,
-            subscriptions_delete: client.prepare(subscriptions::DELETE).await?,
-            subscriptions_put: client.prepare(subscriptions::PUT).await?,
+            channels: channels::Statements::prepare(client).await?,
+            messages: messages::Statements::prepare(client).await?,
+            clients: clients::Statements::prepare(client).await?,
+            positions: positions::Statements::prepare(client).await?,
+            subscriptions: subscriptions::Statements::prepare(client).await?,
         })
     }
 
@@ -100,128 +84,31 @@ impl Writer {
         let positions = positions::Columns::of(batch);
         let progress = positions::ProgressColumns::of(batch);
         let subscriptions = subscriptions::Columns::of(batch);
-        let counters = batch.counters.unwrap_or_default();
-        let Counters {
-            channel,
-            subscription,
-        } = counters;
-        let counters = [int8(channel), int8(subscription)];
+        let counters = batch
+            .counters
+            .map(|last| [int8(last.channel), int8(last.subscription)]);
 
         let mut flight = Flight::new(client);
-        if batch.counters.is_some() {
+        if let Some([channel, subscription]) = &counters {
             flight.add(
                 &self.counters,
-                vec![&counters[0], &counters[1]],
+                vec![channel, subscription],
                 "counters",
                 Some(1),
             );
         }
-        if !channels.deleted.is_empty() {
-            // Before the others: a new channel may have the name of a deleted one.
-            flight.add(
-                &self.channels_delete,
-                vec![&channels.deleted],
-                "channels deleted",
-                None,
-            );
-        }
-        if channels.deleted.is_empty() && channels.len() > 0 && messages.len() > 0 {
-            let mut columns = messages.parameters();
-            columns.extend(channels.parameters());
-            flight.add(&self.publish, columns, "messages", Some(messages.len()));
+        if channels.only_put() && !messages.is_empty() {
+            messages.board_with(&channels, &mut flight, &self.messages);
         } else {
-            if channels.len() > 0 {
-                let columns = channels.parameters();
-                flight.add(
-                    &self.channels_put,
-                    columns,
-                    "channels",
-                    Some(channels.len()),
-                );
-            }
-            if messages.len() > 0 {
-                let columns = messages.parameters();
-                flight.add(
-                    &self.messages_insert,
-                    columns,
-                    "messages",
-                    Some(messages.len()),
-                );
-            }
+            channels.board(&mut flight, &self.channels);
+            messages.board(&mut flight, &self.messages);
         }
-        if !trims.is_empty() {
-            flight.add(
-                &self.messages_trim,
-                trims.parameters(),
-                "messages trimmed",
-                None,
-            );
-        }
-        if !clients.deleted.is_empty() {
-            flight.add(
-                &self.clients_delete,
-                vec![&clients.deleted],
-                "clients deleted",
-                None,
-            );
-        }
-        if clients.len() > 0 {
-            flight.add(
-                &self.clients_put,
-                clients.parameters(),
-                "clients",
-                Some(clients.len()),
-            );
-        }
-        if !heartbeats.is_empty() {
-            // Of a client that somebody deleted by hand: nothing is lost with it.
-            flight.add(
-                &self.heartbeats_set,
-                heartbeats.parameters(),
-                "heartbeats",
-                None,
-            );
-        }
-        if !positions.deleted.is_empty() {
-            flight.add(
-                &self.positions_delete,
-                vec![&positions.deleted],
-                "positions deleted",
-                None,
-            );
-        }
-        if positions.len() > 0 {
-            let columns = positions.parameters();
-            flight.add(
-                &self.positions_put,
-                columns,
-                "positions",
-                Some(positions.len()),
-            );
-        }
-        if progress.len() > 0 {
-            let columns = progress.parameters();
-            flight.add(
-                &self.progress_set,
-                columns,
-                "progress",
-                Some(progress.len()),
-            );
-        }
-        if !subscriptions.deleted.is_empty() {
-            let deleted = vec![&subscriptions.deleted as _];
-            flight.add(
-                &self.subscriptions_delete,
-                deleted,
-                "subscriptions deleted",
-                None,
-            );
-        }
-        if subscriptions.len() > 0 {
-            let columns = subscriptions.parameters();
-            let rows = Some(subscriptions.len());
-            flight.add(&self.subscriptions_put, columns, "subscriptions", rows);
-        }
+        trims.board(&mut flight, &self.messages);
+        clients.board(&mut flight, &self.clients);
+        heartbeats.board(&mut flight, &self.clients);
+        positions.board(&mut flight, &self.positions);
+        progress.board(&mut flight, &self.positions);
+        subscriptions.board(&mut flight, &self.subscriptions);
         flight.land().await
     }
 }

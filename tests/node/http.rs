@@ -63,6 +63,7 @@ fn active_for(trust: Duration) -> Status {
             in_bytes: 7,
             out_messages: 8,
             out_bytes: 9,
+            skipped_messages: 0,
         },
         commits: 10,
         nats_overflows: 11,

@@ -31,6 +31,7 @@ scenarios! {
     a_durable_queue_group_keeps_its_position_when_it_is_empty
     a_hole_in_the_messages_never_stalls_a_subscription
     a_lost_commit_reply_ends_the_term_and_the_next_one_reads_the_truth
+    a_message_that_nats_does_not_deliver_is_passed_over
     a_publish_is_acked_only_after_its_commit
     a_second_connect_is_refused_while_the_first_client_answers
     a_silent_client_is_replaced

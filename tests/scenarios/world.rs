@@ -114,6 +114,7 @@ impl World {
         channel.bytes = number(line.take("bytes")).map_err(wrong)?.or(channel.bytes);
         channel.age = line.take_duration("age")?.or(channel.age);
         channel.inactivity = line.take_duration("inactivity")?.or(channel.inactivity);
+        limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
         limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
         limits.page_messages = line.take_number("page", limits.page_messages)?;
         let heartbeats = &mut self.settings.heartbeats;

@@ -1,1 +1,16 @@
+//! The tables and the leader session on a real Postgres, with a database for each test.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod equivalence;
+mod fixture;
+mod leadership;
+mod migrations;
+mod pooler;
+mod random;
+mod takeover;
+mod views;
+mod writer;

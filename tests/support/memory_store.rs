@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stanby::core::batch::Batch;
+use stanby::core::batch::{Batch, ChannelRow};
 use stanby::core::ids::{ChannelId, Epoch, Sequence};
 use stanby::core::load::{Load, Loaded, Oldest, Want};
 use stanby::core::message::Message;
@@ -20,7 +20,8 @@ impl MemoryStore {
     /// Applies a batch as one transaction.
     ///
     /// # Panics
-    /// When a sequence is stored already, as the primary key would refuse it.
+    /// Where Postgres refuses the batch: a sequence that is stored already, progress of a position that does
+    /// not exist, two channels with one name.
     pub(crate) fn apply(&mut self, batch: &Batch, epoch: Epoch) {
         if let Some(counters) = batch.counters {
             self.rows.counters = counters;
@@ -43,11 +44,16 @@ impl MemoryStore {
         }
         put(&mut self.rows.positions, &batch.positions);
         for (position, progress) in &batch.progress {
-            if let Some(row) = self.rows.positions.get_mut(position) {
-                row.progress = progress.clone();
-            }
+            let row = self.rows.positions.get_mut(position);
+            let row = row.unwrap_or_else(|| panic!("position {position} does not exist"));
+            row.progress = progress.clone();
         }
         put(&mut self.rows.subscriptions, &batch.subscriptions);
+        let mut names = BTreeMap::new();
+        for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
+            let other = names.insert(channel.name.clone(), id);
+            assert!(other.is_none(), "channels {other:?} and {id} have one name");
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -56,9 +62,9 @@ impl MemoryStore {
 
     pub(crate) fn load(&self, load: &Load) -> Loaded {
         let of_channel = |from: Sequence, to: Sequence| {
-            let range = (load.channel, from)..=(load.channel, to);
-            self.messages
-                .range(range)
+            let from_there = self.messages.range((load.channel, from)..);
+            from_there
+                .take_while(move |&(&key, _)| key <= (load.channel, to))
                 .map(|(_, (_, message))| Arc::clone(message))
         };
         let max = Sequence(u64::MAX);
@@ -89,7 +95,9 @@ impl MemoryStore {
                 Loaded::FirstSince(first.map(|message| message.sequence))
             }
             Want::Oldest { first, count } => {
-                let name = &self.rows.channels[&load.channel].name;
+                let Some(ChannelRow { name, .. }) = self.rows.channels.get(&load.channel) else {
+                    return Loaded::Oldest(Vec::new());
+                };
                 let oldest = of_channel(*first, max).take(*count).map(|message| Oldest {
                     sequence: message.sequence,
                     published_at: message.published_at,
@@ -122,7 +130,7 @@ fn put<K: Clone + Ord, V: Clone>(rows: &mut BTreeMap<K, V>, changes: &BTreeMap<K
     }
 }
 
-/// As many messages as fit, and whether that was all of them.
+/// As many messages as fit, and whether they are known to be all.
 fn page(
     messages: impl Iterator<Item = Arc<Message>>,
     count: usize,
@@ -132,10 +140,13 @@ fn page(
     let mut size = 0;
     for message in messages {
         size += message.data.len();
-        if page.len() == count || (size > bytes && !page.is_empty()) {
+        if size > bytes && !page.is_empty() {
             return (page, false);
         }
         page.push(message);
+        if page.len() == count {
+            return (page, false);
+        }
     }
     (page, true)
 }

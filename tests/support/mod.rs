@@ -12,7 +12,9 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod memory_store;
 pub(crate) mod nats;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod tools;
 pub(crate) mod wait;

@@ -1,5 +1,6 @@
 //! The two spellings of a database URL to one [`DatabaseUrl`]. Pure: the environment is an argument.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -87,7 +88,7 @@ fn from_url(rest: &str) -> Result<Settings, String> {
 
 fn decode(text: &str, what: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| {
+    decoded.map(Cow::into_owned).map_err(|_| {
         format!("the {what} is not UTF-8 after percent-decoding; write % itself as %25")
     })
 }

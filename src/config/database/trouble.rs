@@ -35,20 +35,21 @@ impl Trouble {
     }
 
     pub fn of_pool(url: &DatabaseUrl, error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(error) => {
-                let code = error.code();
-                Self::of_server(url, code.as_deref().unwrap_or_default(), error.message())
-            }
-            sqlx::Error::PoolTimedOut => Self {
-                kind: Unavailable,
-                text: format!(
-                    "no connection to Postgres at {} became free in time",
-                    url.address()
-                ),
-            },
-            error => Self::of_cause(url, error),
+        if let sqlx::Error::Database(error) = error {
+            let code = error.code();
+            return Self::of_server(url, code.as_deref().unwrap_or_default(), error.message());
         }
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            let text = format!(
+                "no connection to Postgres at {} became free in time",
+                url.address()
+            );
+            return Self {
+                kind: Unavailable,
+                text,
+            };
+        }
+        Self::of_cause(url, error)
     }
 
     /// A call that was given up.
@@ -122,7 +123,7 @@ impl Trouble {
         let broken = cause.downcast_ref::<io::Error>();
         if broken
             .and_then(io::Error::get_ref)
-            .is_some_and(|inner| inner.is::<rustls::Error>())
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
         {
             let remedy = "check sslmode and sslrootcert in the database URL";
             return Self {
@@ -139,6 +140,47 @@ impl Trouble {
         Self {
             kind: Unavailable,
             text: format!("cannot reach Postgres at {place}: {cause}{remedy}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_is_wrong_is_the_users_to_correct_and_is_not_shown() {
+        let url = DatabaseUrl::parse("postgres://app:geheim@db.example/d").unwrap();
+
+        let trouble = Trouble::of_server(
+            &url,
+            "28P01",
+            "password authentication failed for user \"app\"",
+        );
+
+        assert_eq!(trouble.kind, Refused);
+        assert!(
+            trouble.text.contains("check user and password of app"),
+            "{}",
+            trouble.text
+        );
+        assert!(!trouble.text.contains("geheim"));
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        let url = DatabaseUrl::parse("host=h user=u").unwrap();
+        for (code, kind) in [
+            ("57P03", Unavailable),
+            ("57P05", Unavailable),
+            ("08006", Unavailable),
+            ("53100", Unavailable),
+            ("53300", Unavailable),
+            ("25006", Refused),
+            ("42501", Refused),
+            ("23505", Failed),
+        ] {
+            assert_eq!(Trouble::of_server(&url, code, "why").kind, kind, "{code}");
         }
     }
 }

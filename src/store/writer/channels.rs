@@ -1,10 +1,12 @@
 //! Rows of `channels`.
 
-use super::flight::Parameters;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::flight::{Flight, Parameters};
 use super::int8;
 use crate::core::batch::Batch;
 
-pub(super) const DELETE: &str = "DELETE FROM channels WHERE channel_id = ANY($1)";
+const DELETE: &str = "DELETE FROM channels WHERE channel_id = ANY($1)";
 
 pub(super) const PUT: &str = "INSERT INTO channels
         (channel_id, name, created_at_ns, deleting, first_sequence, last_sequence,
@@ -17,9 +19,24 @@ pub(super) const PUT: &str = "INSERT INTO channels
         last_published_at_ns = excluded.last_published_at_ns,
         message_count = excluded.message_count, byte_count = excluded.byte_count";
 
+#[derive(Debug)]
+pub(super) struct Statements {
+    delete: Statement,
+    put: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            delete: client.prepare(DELETE).await?,
+            put: client.prepare(PUT).await?,
+        })
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Columns<'a> {
-    pub(super) deleted: Vec<i64>,
+    deleted: Vec<i64>,
     id: Vec<i64>,
     name: Vec<&'a str>,
     created_at: Vec<i64>,
@@ -52,8 +69,25 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.id.len()
+    /// Nothing but rows to put, which can go with the messages.
+    pub(super) fn only_put(&self) -> bool {
+        self.deleted.is_empty() && !self.id.is_empty()
+    }
+
+    /// Deletes come first: a new channel may have the name of a deleted one.
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.deleted.is_empty() {
+            flight.add(
+                &statements.delete,
+                vec![&self.deleted],
+                "channels deleted",
+                None,
+            );
+        }
+        if !self.id.is_empty() {
+            let rows = Some(self.id.len());
+            flight.add(&statements.put, self.parameters(), "channels", rows);
+        }
     }
 
     pub(super) fn parameters(&self) -> Parameters<'_> {

@@ -1,11 +1,13 @@
 //! Rows of `clients`, and heartbeats of those that are there.
 
-use super::flight::Parameters;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::flight::{Flight, Parameters};
 use crate::core::batch::Batch;
 
-pub(super) const DELETE: &str = "DELETE FROM clients WHERE client_id = ANY($1)";
+const DELETE: &str = "DELETE FROM clients WHERE client_id = ANY($1)";
 
-pub(super) const PUT: &str = "INSERT INTO clients
+const PUT: &str = "INSERT INTO clients
         (client_id, connection_id, heartbeat_inbox, protocol, ping_interval, ping_max_out,
          connected_at_ns, last_heartbeat_at_ns, missed_heartbeats)
     SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::int4[], $6::int4[],
@@ -17,14 +19,31 @@ pub(super) const PUT: &str = "INSERT INTO clients
         last_heartbeat_at_ns = excluded.last_heartbeat_at_ns,
         missed_heartbeats = excluded.missed_heartbeats";
 
-pub(super) const SET_HEARTBEATS: &str = "UPDATE clients c
+const SET_HEARTBEATS: &str = "UPDATE clients c
     SET last_heartbeat_at_ns = t.last_at, missed_heartbeats = t.missed
     FROM unnest($1::text[], $2::int8[], $3::int8[]) AS t (client_id, last_at, missed)
     WHERE c.client_id = t.client_id";
 
+#[derive(Debug)]
+pub(super) struct Statements {
+    delete: Statement,
+    put: Statement,
+    set_heartbeats: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            delete: client.prepare(DELETE).await?,
+            put: client.prepare(PUT).await?,
+            set_heartbeats: client.prepare(SET_HEARTBEATS).await?,
+        })
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Columns<'a> {
-    pub(super) deleted: Vec<&'a str>,
+    deleted: Vec<&'a str>,
     id: Vec<&'a str>,
     connection_id: Vec<&'a [u8]>,
     heartbeat_inbox: Vec<&'a str>,
@@ -57,11 +76,26 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.id.len()
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.deleted.is_empty() {
+            flight.add(
+                &statements.delete,
+                vec![&self.deleted],
+                "clients deleted",
+                None,
+            );
+        }
+        if !self.id.is_empty() {
+            flight.add(
+                &statements.put,
+                self.parameters(),
+                "clients",
+                Some(self.id.len()),
+            );
+        }
     }
 
-    pub(super) fn parameters(&self) -> Parameters<'_> {
+    fn parameters(&self) -> Parameters<'_> {
         vec![
             &self.id,
             &self.connection_id,
@@ -94,11 +128,11 @@ impl<'a> Heartbeats<'a> {
         columns
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.client_id.is_empty()
-    }
-
-    pub(super) fn parameters(&self) -> Parameters<'_> {
-        vec![&self.client_id, &self.last_at, &self.missed]
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.client_id.is_empty() {
+            let parameters: Parameters<'_> = vec![&self.client_id, &self.last_at, &self.missed];
+            // Not counted: with the heartbeat of a client that somebody deleted by hand nothing is lost.
+            flight.add(&statements.set_heartbeats, parameters, "heartbeats", None);
+        }
     }
 }

@@ -1,33 +1,51 @@
 //! Rows of `messages`, the hottest table.
 
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Statement};
 
 use super::channels;
-use super::flight::Parameters;
+use super::flight::{Flight, Parameters};
 use super::int8;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 
 const COLUMNS: usize = 8;
 
-pub(super) const INSERT: &str = "INSERT INTO messages
+const INSERT: &str = "INSERT INTO messages
         (channel_id, sequence, published_at_ns, epoch, client_id, guid, reply, data)
     SELECT channel_id, sequence, published_at_ns, $1, client_id, guid, reply, data
     FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::text[], $8::bytea[])
         AS t (channel_id, sequence, published_at_ns, client_id, guid, reply, data)";
 
-pub(super) const TRIM: &str = "DELETE FROM messages m
+const TRIM: &str = "DELETE FROM messages m
     USING unnest($1::int8[], $2::int8[]) AS t (channel_id, through)
     WHERE m.channel_id = t.channel_id AND m.sequence <= t.through";
 
 /// Messages and their channels' rows in one statement: what a server does when its clients only publish.
-pub(super) fn publish() -> String {
+fn publish() -> String {
     let mut put = channels::PUT.to_owned();
     // From the highest, so that no new number is taken for an old one.
     for number in (1..=9).rev() {
         put = put.replace(&format!("${number}:"), &format!("${}:", number + COLUMNS));
     }
     format!("WITH channels_put AS ({put}) {INSERT}")
+}
+
+#[derive(Debug)]
+pub(super) struct Statements {
+    publish: Statement,
+    insert: Statement,
+    trim: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            publish: client.prepare(&publish()).await?,
+            insert: client.prepare(INSERT).await?,
+            trim: client.prepare(TRIM).await?,
+        })
+    }
 }
 
 #[derive(Default)]
@@ -67,11 +85,34 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.sequence.len()
+    pub(super) fn is_empty(&self) -> bool {
+        self.sequence.is_empty()
     }
 
-    pub(super) fn parameters(&self) -> Parameters<'_> {
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.is_empty() {
+            let rows = Some(self.sequence.len());
+            flight.add(&statements.insert, self.parameters(), "messages", rows);
+        }
+    }
+
+    pub(super) fn board_with<'f>(
+        &'f self,
+        channels: &'f channels::Columns<'_>,
+        flight: &mut Flight<'f>,
+        statements: &'f Statements,
+    ) {
+        let mut parameters = self.parameters();
+        parameters.extend(channels.parameters());
+        flight.add(
+            &statements.publish,
+            parameters,
+            "messages",
+            Some(self.sequence.len()),
+        );
+    }
+
+    fn parameters(&self) -> Parameters<'_> {
         let parameters: [&(dyn ToSql + Sync); COLUMNS] = [
             &self.epoch,
             &self.channel_id,
@@ -102,12 +143,11 @@ impl Trims {
         trims
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.channel_id.is_empty()
-    }
-
-    pub(super) fn parameters(&self) -> Parameters<'_> {
-        vec![&self.channel_id, &self.through]
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.channel_id.is_empty() {
+            let parameters: Parameters<'_> = vec![&self.channel_id, &self.through];
+            flight.add(&statements.trim, parameters, "messages trimmed", None);
+        }
     }
 }
 
@@ -118,12 +158,16 @@ mod tests {
     #[test]
     fn the_publish_statement_numbers_each_parameter_once() {
         let statement = publish();
-        for number in 1..=17 {
-            let parameter = format!("${number}");
-            let uses = statement.match_indices(&parameter).filter(|(at, found)| {
-                !statement[at + found.len()..].starts_with(|next: char| next.is_ascii_digit())
-            });
-            assert_eq!(uses.count(), 1, "${number} in {statement}");
-        }
+        let mut numbers: Vec<usize> = statement
+            .split('$')
+            .skip(1)
+            .map(|rest| {
+                let digits = rest.chars().take_while(char::is_ascii_digit);
+                digits.collect::<String>().parse().unwrap()
+            })
+            .collect();
+        numbers.sort_unstable();
+
+        assert_eq!(numbers, (1..=17).collect::<Vec<_>>(), "{statement}");
     }
 }

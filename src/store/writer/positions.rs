@@ -1,13 +1,16 @@
 //! Rows of `positions`, and progress of those that are there.
 
-use super::flight::Parameters;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::flight::{Flight, Parameters};
 use super::int8;
 use crate::core::batch::{Batch, Progress};
+use crate::core::ids::{DurableName, QueueName};
 use crate::store::rows::multirange;
 
-pub(super) const DELETE: &str = "DELETE FROM positions WHERE position_id = ANY($1)";
+const DELETE: &str = "DELETE FROM positions WHERE position_id = ANY($1)";
 
-pub(super) const PUT: &str = "INSERT INTO positions
+const PUT: &str = "INSERT INTO positions
         (position_id, channel_id, durable_name, queue_group, last_sent, acked_floor, acked_above)
     SELECT position_id, channel_id, durable_name, queue_group, last_sent, acked_floor,
         acked_above::int8multirange
@@ -18,16 +21,33 @@ pub(super) const PUT: &str = "INSERT INTO positions
         queue_group = excluded.queue_group, last_sent = excluded.last_sent,
         acked_floor = excluded.acked_floor, acked_above = excluded.acked_above";
 
-pub(super) const SET_PROGRESS: &str = "UPDATE positions p
+const SET_PROGRESS: &str = "UPDATE positions p
     SET last_sent = t.last_sent, acked_floor = t.acked_floor,
         acked_above = t.acked_above::int8multirange
     FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
         AS t (position_id, last_sent, acked_floor, acked_above)
     WHERE p.position_id = t.position_id";
 
+#[derive(Debug)]
+pub(super) struct Statements {
+    delete: Statement,
+    put: Statement,
+    set_progress: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            delete: client.prepare(DELETE).await?,
+            put: client.prepare(PUT).await?,
+            set_progress: client.prepare(SET_PROGRESS).await?,
+        })
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Columns<'a> {
-    pub(super) deleted: Vec<i64>,
+    deleted: Vec<i64>,
     channel: Vec<i64>,
     durable_name: Vec<Option<&'a str>>,
     queue_group: Vec<Option<&'a str>>,
@@ -45,20 +65,31 @@ impl<'a> Columns<'a> {
             columns.channel.push(int8(row.channel.0));
             columns
                 .durable_name
-                .push(row.durable_name.as_ref().map(|name| name.as_str()));
+                .push(row.durable_name.as_ref().map(DurableName::as_str));
             columns
                 .queue_group
-                .push(row.queue_group.as_ref().map(|name| name.as_str()));
+                .push(row.queue_group.as_ref().map(QueueName::as_str));
             columns.progress.push(id.0, &row.progress);
         }
         columns
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.progress.len()
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.deleted.is_empty() {
+            flight.add(
+                &statements.delete,
+                vec![&self.deleted],
+                "positions deleted",
+                None,
+            );
+        }
+        if !self.channel.is_empty() {
+            let rows = Some(self.channel.len());
+            flight.add(&statements.put, self.parameters(), "positions", rows);
+        }
     }
 
-    pub(super) fn parameters(&self) -> Parameters<'_> {
+    fn parameters(&self) -> Parameters<'_> {
         let progress = &self.progress;
         vec![
             &progress.id,
@@ -96,16 +127,20 @@ impl ProgressColumns {
         self.acked_above.push(multirange(&progress.acked_above));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.id.len()
-    }
-
-    pub(super) fn parameters(&self) -> Parameters<'_> {
-        vec![
-            &self.id,
-            &self.last_sent,
-            &self.acked_floor,
-            &self.acked_above,
-        ]
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.id.is_empty() {
+            let parameters: Parameters<'_> = vec![
+                &self.id,
+                &self.last_sent,
+                &self.acked_floor,
+                &self.acked_above,
+            ];
+            flight.add(
+                &statements.set_progress,
+                parameters,
+                "progress",
+                Some(self.id.len()),
+            );
+        }
     }
 }

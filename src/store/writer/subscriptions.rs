@@ -1,12 +1,14 @@
 //! Rows of `subscriptions`.
 
-use super::flight::Parameters;
+use tokio_postgres::{Client, Error, Statement};
+
+use super::flight::{Flight, Parameters};
 use super::int8;
 use crate::core::batch::Batch;
 
-pub(super) const DELETE: &str = "DELETE FROM subscriptions WHERE subscription_id = ANY($1)";
+const DELETE: &str = "DELETE FROM subscriptions WHERE subscription_id = ANY($1)";
 
-pub(super) const PUT: &str = "INSERT INTO subscriptions
+const PUT: &str = "INSERT INTO subscriptions
         (subscription_id, position_id, client_id, inbox, ack_inbox, max_in_flight, ack_wait_ns,
          online, since_ns)
     SELECT * FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::int8[],
@@ -17,9 +19,24 @@ pub(super) const PUT: &str = "INSERT INTO subscriptions
         max_in_flight = excluded.max_in_flight, ack_wait_ns = excluded.ack_wait_ns,
         online = excluded.online, since_ns = excluded.since_ns";
 
+#[derive(Debug)]
+pub(super) struct Statements {
+    delete: Statement,
+    put: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            delete: client.prepare(DELETE).await?,
+            put: client.prepare(PUT).await?,
+        })
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Columns<'a> {
-    pub(super) deleted: Vec<i64>,
+    deleted: Vec<i64>,
     id: Vec<i64>,
     position: Vec<i64>,
     client_id: Vec<&'a str>,
@@ -55,11 +72,22 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.id.len()
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        if !self.deleted.is_empty() {
+            flight.add(
+                &statements.delete,
+                vec![&self.deleted],
+                "subscriptions deleted",
+                None,
+            );
+        }
+        if !self.id.is_empty() {
+            let rows = Some(self.id.len());
+            flight.add(&statements.put, self.parameters(), "subscriptions", rows);
+        }
     }
 
-    pub(super) fn parameters(&self) -> Parameters<'_> {
+    fn parameters(&self) -> Parameters<'_> {
         vec![
             &self.id,
             &self.position,

@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# What scripts/dev and scripts/test share. Sourced, not run.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+
+# Debian keeps servers in directories that are not in everybody's PATH.
+PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+export PATH
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have_postgres() {
+    [ -n "${STANBY_PG_BIN-}" ] || have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+
+# Installs the Debian packages named, or says that somebody has to. Only programs are wanted: the services that come
+# with them are neither started nor enabled, so that nothing takes a port or makes a database behind one's back.
+install_packages() {
+    [ $# -gt 0 ] || return 0
+    have apt-get || fail "missing: $*. Those are the names of Debian's packages; install what your system calls them"
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        have sudo || fail "missing: $*. Ask an administrator for: apt-get install --no-install-recommends $*"
+        as_root=(sudo)
+    fi
+    say "installing $*"
+    "${as_root[@]}" bash -s -- "$@" >&2 <<'ROOT'
+set -euo pipefail
+export DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1
+
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+clusters=/etc/postgresql-common/createcluster.conf
+if [[ " $* " == *" postgresql "* ]] && [ ! -e "$clusters" ]; then
+    mkdir -p "${clusters%/*}"
+    printf '%s\n' '# Installing Postgres makes no cluster.' 'create_main_cluster = false' >"$clusters"
+fi
+install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@"; }
+install "$@" </dev/null || { apt-get update -qq && install "$@" </dev/null; }
+if [[ " $* " == *" nats-server "* ]] && [ -d /run/systemd/system ]; then
+    systemctl disable --quiet nats-server.service
+fi
+ROOT
+}
+
+need_cargo() {
+    have cargo || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
+    have cc || install_packages gcc libc6-dev
+}

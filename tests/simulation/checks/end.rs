@@ -1,0 +1,181 @@
+//! Promises that hold once faults have stopped: everybody is served, everything has arrived, and a fresh
+//! server would know the same.
+
+use stanby::core::ids::{ChannelId, Sequence};
+use stanby::core::{Broker, Event};
+
+use crate::client::SlotState;
+use crate::node::Node;
+use crate::world::World;
+
+impl World {
+    pub(crate) fn check_end(&mut self) {
+        let active: Vec<usize> = (0..self.nodes.len())
+            .filter(|&node| self.nodes[node].broker().is_some() && self.trusted(node))
+            .collect();
+        let &[active] = active.as_slice() else {
+            return self.violated(format!("one server is active in the end: {active:?} are"));
+        };
+        self.check_clients();
+        self.check_rows();
+        self.check_positions_at_end();
+        self.check_recovery(active);
+    }
+
+    fn check_clients(&mut self) {
+        let store = self.database.store.snapshot();
+        let mut facts = Vec::new();
+        for client in &self.clients {
+            if !client.is_connected() {
+                facts.push(format!(
+                    "every client is connected in the end: {} is not",
+                    client.name
+                ));
+            }
+            for slot in &client.slots {
+                let served = match &slot.state {
+                    SlotState::On { inbox, .. } => store
+                        .subscriptions
+                        .values()
+                        .any(|row| row.online && row.inbox.as_str() == inbox),
+                    SlotState::Off | SlotState::Subscribing { .. } | SlotState::Leaving => false,
+                };
+                if !served {
+                    facts.push(format!(
+                        "every subscription is served in the end: {slot:?} of {} is not",
+                        client.name
+                    ));
+                }
+            }
+        }
+        if let Some(fact) = facts.into_iter().next() {
+            self.violated(fact);
+        }
+    }
+
+    /// What was committed and not dropped is there, and nothing else.
+    fn check_rows(&mut self) {
+        let stored: Vec<(ChannelId, Sequence)> = self
+            .database
+            .store
+            .messages()
+            .map(|(channel, _, m)| (channel, m.sequence))
+            .collect();
+        let live: Vec<(ChannelId, Sequence)> = self
+            .checks
+            .channels
+            .iter()
+            .flat_map(|(&channel, facts)| facts.live.iter().map(move |&s| (channel, s)))
+            .collect();
+        let lost = live
+            .iter()
+            .find(|row| stored.binary_search(row).is_err())
+            .copied();
+        let extra = stored
+            .iter()
+            .find(|row| live.binary_search(row).is_err())
+            .copied();
+        self.checks.require(lost.is_none(), || {
+            format!("no stored message is lost: {lost:?} is")
+        });
+        self.checks.require(extra.is_none(), || {
+            format!("what was dropped is gone: {extra:?} is not")
+        });
+        let mut epochs = self
+            .database
+            .store
+            .messages()
+            .map(|(channel, epoch, _)| (channel, epoch));
+        let ordered = epochs.by_ref().collect::<Vec<_>>().is_sorted();
+        self.checks.require(ordered, || {
+            "epochs never decrease along a channel".to_owned()
+        });
+    }
+
+    /// Everybody has got, and acked, what there is.
+    fn check_positions_at_end(&mut self) {
+        let store = self.database.store.snapshot();
+        for row in store.subscriptions.values().filter(|row| row.online) {
+            let Some(position) = self.checks.positions.positions.get(&row.position) else {
+                return self.violated(format!("a subscription has a position: {row:?}"));
+            };
+            let Some(channel) = self.checks.channels.get(&position.channel) else {
+                continue;
+            };
+            let wanted = channel.live.range(position.start.next()..);
+            let missing = wanted
+                .clone()
+                .copied()
+                .find(|s| !position.received.contains(s));
+            let progress = store.positions.get(&row.position).map(|row| &row.progress);
+            let unacked = wanted.copied().find(|&s| {
+                progress.is_none_or(|progress| !super::progress::is_settled(progress, s))
+            });
+            let (id, inbox) = (position.channel, row.inbox.clone());
+            self.checks.require(missing.is_none(), || {
+                format!("everything arrives in the end: {id}#{missing:?} has not, at {inbox}")
+            });
+            self.checks.require(unacked.is_none(), || {
+                format!("everything is acked in the end: {id}#{unacked:?} is not, by {inbox}")
+            });
+        }
+    }
+
+    /// A fresh server on a copy of the tables finds nothing to repair and counts the same.
+    fn check_recovery(&mut self, active: usize) {
+        let mut store = self.database.store.clone();
+        let before = store.snapshot();
+        let now = self.now(active);
+        let mut fresh = Broker::restore(store.snapshot(), self.plan.settings.clone(), now);
+        let counts = self
+            .nodes
+            .get(active)
+            .and_then(Node::broker)
+            .map(Broker::counts);
+        let (old, new) = (counts.unwrap_or_default(), fresh.counts());
+        let same = (
+            old.clients,
+            old.channels,
+            old.subscriptions,
+            old.messages,
+            old.bytes,
+        ) == (
+            new.clients,
+            new.channels,
+            new.subscriptions,
+            new.messages,
+            new.bytes,
+        );
+        self.checks.require(same, || {
+            format!("recovery finds what is there: {new:?}, not {old:?}")
+        });
+        loop {
+            if let Some(load) = fresh.poll_load() {
+                let result = store.load(&load);
+                fresh.handle(
+                    Event::Loaded {
+                        load: load.id,
+                        result,
+                    },
+                    now,
+                );
+            } else if let Some(batch) = fresh.poll_batch() {
+                store.apply(&batch, self.database.epoch);
+                fresh.handle(Event::Committed(batch.number), now);
+            } else if let Some(outbound) = fresh.poll_outbound() {
+                self.violated(format!(
+                    "recovery has nothing to say after a calm: {outbound:?}"
+                ));
+            } else {
+                break;
+            }
+        }
+        let after = store.snapshot();
+        let same = after.clients == before.clients
+            && after.positions == before.positions
+            && after.subscriptions == before.subscriptions
+            && after.channels.keys().eq(before.channels.keys());
+        self.checks
+            .require(same, || "recovery changes nothing after a calm".to_owned());
+    }
+}

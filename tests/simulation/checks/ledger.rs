@@ -1,0 +1,295 @@
+//! What clients did and what was committed, and the promises that hold at each commit: sequences dense and
+//! never used twice, times and epochs in order, messages as published, nothing dropped without a limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
+use stanby::core::limits::Settings;
+use stanby::core::message::Message;
+use stanby::core::request::StartPosition;
+use stanby::core::time::Timestamp;
+
+use super::progress::Positions;
+use crate::memory_store::MemoryStore;
+
+#[derive(Debug, Default)]
+pub(super) struct ChannelFacts {
+    pub(super) name: Option<ChannelName>,
+    last: Sequence,
+    last_published_at: Timestamp,
+    /// Every message ever committed; they are never forgotten, only dropped from `live`.
+    pub(super) history: BTreeMap<Sequence, Arc<Message>>,
+    pub(super) live: BTreeSet<Sequence>,
+    /// Deleted by an operator, and their bytes: limits may still count them.
+    phantoms: u64,
+    phantom_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Published {
+    channel: ChannelName,
+    data: Bytes,
+    /// The channel's last acked message when this one was published.
+    after: Option<(ChannelId, Sequence)>,
+}
+
+/// More was in flight than there is room for: right only if the rest was being dropped by a limit, whose commit
+/// is at most the next but one.
+#[derive(Debug)]
+pub(super) struct Excess {
+    pub(super) epoch: Epoch,
+    pub(super) channel: ChannelId,
+    pub(super) held: Vec<Sequence>,
+    pub(super) max: usize,
+    pub(super) commits: u32,
+    pub(super) fact: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Checks {
+    pub(crate) violation: Option<String>,
+    pub(crate) deliveries: u64,
+    pub(crate) redeliveries: u64,
+    pub(super) settings: Settings,
+    pub(super) epoch: Epoch,
+    pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
+    published: BTreeMap<Guid, Published>,
+    pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
+    last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
+    pub(super) positions: Positions,
+    /// Of every connection that was ever registered.
+    pub(super) heartbeat_inboxes: BTreeSet<String>,
+    /// Clients whose row is in the last commit: of several connects, only the last one's is.
+    pub(super) last_clients: BTreeSet<ClientId>,
+    pub(super) excesses: Vec<Excess>,
+    /// The latest that any node's wall clock has shown.
+    pub(super) latest_wall: Timestamp,
+}
+
+impl Checks {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            violation: None,
+            deliveries: 0,
+            redeliveries: 0,
+            settings,
+            epoch: Epoch(0),
+            channels: BTreeMap::new(),
+            published: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            last_acked: BTreeMap::new(),
+            positions: Positions::default(),
+            heartbeat_inboxes: BTreeSet::new(),
+            last_clients: BTreeSet::new(),
+            excesses: Vec::new(),
+            latest_wall: Timestamp(0),
+        }
+    }
+
+    pub(crate) fn violated(&mut self, fact: String) {
+        self.violation.get_or_insert(fact);
+    }
+
+    pub(super) fn require(&mut self, holds: bool, fact: impl FnOnce() -> String) {
+        if !holds {
+            self.violated(fact());
+        }
+    }
+
+    pub(crate) fn stored(&self) -> usize {
+        self.stored.len()
+    }
+
+    pub(crate) fn saw_wall(&mut self, wall: Timestamp) {
+        self.latest_wall = self.latest_wall.max(wall);
+    }
+
+    pub(crate) fn publishes(&mut self, guid: Guid, channel: &ChannelName, data: Bytes) {
+        let after = self.last_acked.get(channel).copied();
+        self.published.insert(
+            guid,
+            Published {
+                channel: channel.clone(),
+                data,
+                after,
+            },
+        );
+    }
+
+    /// A publisher got its ack.
+    pub(crate) fn acked(&mut self, guid: &Guid) {
+        let Some(&(channel, sequence)) = self.stored.get(guid) else {
+            return self.violated(format!("an acked publish is stored: {guid} is not"));
+        };
+        if let Some(name) = self
+            .channels
+            .get(&channel)
+            .and_then(|facts| facts.name.clone())
+        {
+            let last = self.last_acked.entry(name).or_insert((channel, sequence));
+            *last = (*last).max((channel, sequence));
+        }
+    }
+
+    pub(crate) fn subscribes(&mut self, inbox: String, start: StartPosition) {
+        self.positions.wanted.insert(inbox, start);
+    }
+
+    pub(crate) fn deleted_by_operator(&mut self, channel: ChannelId, sequence: Sequence) {
+        let Some(facts) = self.channels.get_mut(&channel) else {
+            return;
+        };
+        facts.live.remove(&sequence);
+        facts.phantoms += 1;
+        let message = facts.history.get(&sequence).zip(facts.name.as_ref());
+        facts.phantom_bytes += message.map_or(0, |(message, name)| message.size(name));
+    }
+
+    /// Judges a commit that is about to be applied; false when it must not be.
+    pub(crate) fn before_commit(
+        &mut self,
+        batch: &Batch,
+        epoch: Epoch,
+        store: &MemoryStore,
+    ) -> bool {
+        let last = self.epoch;
+        self.require(epoch >= last, || {
+            format!("no commit of epoch {epoch} follows one of epoch {last}")
+        });
+        self.epoch = epoch;
+        for (&id, row) in &batch.channels {
+            if let Some(row) = row {
+                self.channels.entry(id).or_default().name = Some(row.name.clone());
+            }
+        }
+        for (channel, message) in &batch.messages {
+            self.appended(*channel, message);
+        }
+        for (&channel, &through) in &batch.trims {
+            self.trimmed(
+                channel,
+                through,
+                batch.channels.get(&channel).and_then(Option::as_ref),
+            );
+        }
+        self.settle_excesses(epoch);
+        for (&id, row) in &batch.channels {
+            self.channel_row(id, row.as_ref());
+        }
+        self.last_clients = batch.clients.keys().cloned().collect();
+        for row in batch.clients.values().flatten() {
+            self.heartbeat_inboxes
+                .insert(row.heartbeat_inbox.to_string());
+        }
+        self.check_positions(batch, &store.snapshot());
+        self.violation.is_none()
+    }
+
+    fn appended(&mut self, id: ChannelId, message: &Arc<Message>) {
+        let sequence = message.sequence;
+        let facts = self.channels.entry(id).or_default();
+        let (last, last_at) = (facts.last, facts.last_published_at);
+        facts.last = sequence;
+        facts.last_published_at = message.published_at;
+        facts.history.insert(sequence, Arc::clone(message));
+        facts.live.insert(sequence);
+        let name = facts.name.clone();
+        self.require(sequence == last.next(), || {
+            format!("sequences are dense at commit time: {id}#{sequence} follows #{last}")
+        });
+        self.require(message.published_at >= last_at, || {
+            format!("timestamps never decrease: that of {id}#{sequence} does")
+        });
+        let guid = &message.guid;
+        let Some(published) = self.published.get(guid) else {
+            return self.violated(format!("a stored message was published: {guid} was not"));
+        };
+        let same = published.data == message.data && name.as_ref() == Some(&published.channel);
+        let after = published.after.filter(|(channel, _)| *channel == id);
+        self.require(same, || {
+            format!("a message is stored as it was published: {guid} is not")
+        });
+        self.require(after.is_none_or(|(_, earlier)| earlier < sequence), || {
+            format!("a publish begun after an ack comes after it: {id}#{sequence} does not")
+        });
+        let before = self.stored.insert(guid.clone(), (id, sequence));
+        self.require(before.is_none(), || {
+            format!("a publish is stored once: {guid} is #{sequence} and {before:?}")
+        });
+    }
+
+    fn trimmed(&mut self, id: ChannelId, through: Sequence, row: Option<&ChannelRow>) {
+        let limits = self.settings.limits.channel;
+        let latest_wall = self.latest_wall;
+        let Some(facts) = self.channels.get_mut(&id) else {
+            return;
+        };
+        let kept = facts.live.split_off(&through.next());
+        let dropped = std::mem::replace(&mut facts.live, kept);
+        let Some(last) = dropped
+            .last()
+            .and_then(|sequence| facts.history.get(sequence))
+        else {
+            return;
+        };
+        let Some(name) = &facts.name else {
+            return;
+        };
+        let size = |s: &Sequence| facts.history.get(s).map_or(0, |message| message.size(name));
+        let count = facts.live.len() as u64 + facts.phantoms + 1;
+        let bytes =
+            facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
+        let justified = limits.messages.is_some_and(|max| count > max)
+            || limits.bytes.is_some_and(|max| bytes > max)
+            || limits
+                .age
+                .is_some_and(|max| latest_wall.since(last.published_at) >= max)
+            || row.is_some_and(|row| row.deleting && limits.inactivity.is_some());
+        self.require(justified, || {
+            format!("a message is dropped only by a limit: {id}#{through} needed not go")
+        });
+    }
+
+    fn settle_excesses(&mut self, epoch: Epoch) {
+        let mut excesses = std::mem::take(&mut self.excesses);
+        excesses.retain_mut(|excess| {
+            let facts = self.channels.get(&excess.channel);
+            let lives = |s: &&Sequence| facts.is_some_and(|facts| facts.live.contains(s));
+            excess.commits += 1;
+            excess.epoch == epoch && excess.held.iter().filter(lives).count() > excess.max
+        });
+        if let Some(excess) = excesses.iter().find(|excess| excess.commits >= 2) {
+            self.violated(excess.fact.clone());
+        }
+        self.excesses = excesses;
+    }
+
+    fn channel_row(&mut self, id: ChannelId, row: Option<&ChannelRow>) {
+        let Some(facts) = self.channels.get(&id) else {
+            return;
+        };
+        let (last, first) = (facts.last, facts.live.first().copied());
+        match row {
+            None => self.require(first.is_none(), || {
+                format!("a channel goes after its messages: {id} has {first:?}")
+            }),
+            Some(row) => {
+                self.require(row.last_sequence == last, || {
+                    format!(
+                        "a channel's row tells its last message: {id} {} {last}",
+                        row.last_sequence
+                    )
+                });
+                self.require(row.deleting || first.is_none_or(|first| row.first_sequence <= first), || {
+                    format!(
+                        "no message is below its channel's first: {id} has {first:?}, first is {}",
+                        row.first_sequence
+                    )
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Promises about what consumers have got: the tables show as acked what was acked, or never wanted, or does
+//! not exist any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use stanby::core::batch::{Batch, Progress, SubscriptionRow};
+use stanby::core::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
+use stanby::core::message::Message;
+use stanby::core::request::StartPosition;
+use stanby::core::snapshot::Snapshot;
+
+use super::ledger::Checks;
+
+#[derive(Debug)]
+pub(super) struct PositionFacts {
+    pub(super) channel: ChannelId,
+    pub(super) queue: bool,
+    /// Where it began.
+    pub(super) start: Sequence,
+    /// As committed.
+    pub(super) progress: Progress,
+    /// Acked by the application, whether or not the ack arrived.
+    acked: BTreeSet<Sequence>,
+    pub(super) received: BTreeSet<Sequence>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    /// Where a subscription wants to begin, by its inbox.
+    pub(super) wanted: BTreeMap<String, StartPosition>,
+    pub(super) positions: BTreeMap<PositionId, PositionFacts>,
+    /// Every subscription that was ever committed, by its inbox.
+    pub(super) subscriptions: BTreeMap<String, SubscriptionRow>,
+    pub(super) inbox_of_ack_inbox: BTreeMap<String, String>,
+    /// Subscriptions that ended in the batch that would have made them.
+    pub(super) unborn: BTreeSet<SubscriptionId>,
+}
+
+impl Positions {
+    pub(super) fn of_inbox(&mut self, inbox: &str) -> Option<&mut PositionFacts> {
+        let position = self.subscriptions.get(inbox)?.position;
+        self.positions.get_mut(&position)
+    }
+}
+
+/// True when the progress says that nothing more is to come of the message.
+pub(super) fn is_settled(progress: &Progress, sequence: Sequence) -> bool {
+    sequence <= progress.acked_floor || progress.acked_above.contains(sequence)
+}
+
+impl Checks {
+    /// A client acks a message.
+    pub(crate) fn acks(&mut self, inbox: &str, sequence: Sequence) {
+        if let Some(facts) = self.positions.of_inbox(inbox) {
+            facts.acked.insert(sequence);
+        }
+    }
+
+    /// A client gets a message.
+    pub(crate) fn receives(&mut self, inbox: &str, message: &Arc<Message>) {
+        if let Some(facts) = self.positions.of_inbox(inbox) {
+            facts.received.insert(message.sequence);
+        }
+    }
+
+    pub(super) fn check_positions(&mut self, batch: &Batch, before: &Snapshot) {
+        for (&id, row) in &batch.positions {
+            let Some(row) = row else {
+                self.positions.positions.remove(&id);
+                continue;
+            };
+            if self.positions.positions.contains_key(&id) {
+                self.check_progress(id, &row.progress);
+            } else {
+                self.position_begins(batch, id, row.channel, &row.progress);
+                let facts = PositionFacts {
+                    channel: row.channel,
+                    queue: row.queue_group.is_some(),
+                    start: row.progress.acked_floor,
+                    progress: row.progress.clone(),
+                    acked: BTreeSet::new(),
+                    received: BTreeSet::new(),
+                };
+                self.positions.positions.insert(id, facts);
+            }
+        }
+        for (&id, progress) in &batch.progress {
+            self.check_progress(id, progress);
+        }
+        for (&id, row) in &batch.subscriptions {
+            match row {
+                Some(row) => {
+                    let (inbox, ack_inbox) = (row.inbox.to_string(), row.ack_inbox.to_string());
+                    self.positions
+                        .inbox_of_ack_inbox
+                        .insert(ack_inbox, inbox.clone());
+                    self.positions.subscriptions.insert(inbox, row.clone());
+                }
+                None if !before.subscriptions.contains_key(&id) => {
+                    self.positions.unborn.insert(id);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A new position skips nothing that its first subscription asked for.
+    fn position_begins(
+        &mut self,
+        batch: &Batch,
+        id: PositionId,
+        channel: ChannelId,
+        progress: &Progress,
+    ) {
+        let mut rows = batch.subscriptions.values().flatten();
+        let inbox = rows
+            .find(|row| row.position == id)
+            .map(|row| row.inbox.to_string());
+        let Some(start) = inbox.and_then(|inbox| self.positions.wanted.get(&inbox).copied()) else {
+            return;
+        };
+        let Some(facts) = self.channels.get(&channel) else {
+            return;
+        };
+        let latest_wall = self.latest_wall.0;
+        let wanted = |sequence: Sequence| match start {
+            StartPosition::NewOnly => false,
+            StartPosition::LastReceived => facts.history.keys().next_back() == Some(&sequence),
+            StartPosition::First => true,
+            StartPosition::Sequence(first) => sequence >= first,
+            StartPosition::TimeDelta(delta) => {
+                facts.history[&sequence].published_at.0 >= latest_wall - delta
+            }
+        };
+        let mut skipped = facts.live.range(..=progress.acked_floor);
+        let first = skipped.find(|&&sequence| wanted(sequence)).copied();
+        self.require(first.is_none(), || {
+            format!("a subscription begins where it asked to: {start:?} skips {channel}#{first:?}")
+        });
+    }
+
+    fn check_progress(&mut self, id: PositionId, new: &Progress) {
+        let Some(facts) = self.positions.positions.get_mut(&id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut facts.progress, new.clone());
+        let live = self
+            .channels
+            .get(&facts.channel)
+            .map(|channel| &channel.live);
+        let unacked = live
+            .into_iter()
+            .flat_map(|live| live.range(old.acked_floor.next()..=new.last_sent));
+        let wrong = unacked.copied().find(|&sequence| {
+            is_settled(new, sequence)
+                && !is_settled(&old, sequence)
+                && !facts.acked.contains(&sequence)
+        });
+        let backwards = new.last_sent < old.last_sent || new.acked_floor < old.acked_floor;
+        let channel = facts.channel;
+        self.require(wrong.is_none(), || {
+            format!(
+                "the tables show as acked what was acked: position {id} {channel}#{wrong:?} was not"
+            )
+        });
+        self.require(!backwards, || {
+            format!("positions do not go back: position {id} from {old:?} to {new:?}")
+        });
+    }
+}

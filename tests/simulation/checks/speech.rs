@@ -1,0 +1,311 @@
+//! Promises about what leaves a node: only the holder of the lock speaks, nothing leaves before its commit, no
+//! subscription gets more than it has room for, no answering client is closed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stanby::core::batch::Batch;
+use stanby::core::ids::{Guid, LoadId, PositionId, ProbeId, Sequence, Subject, SubscriptionId};
+use stanby::core::limits::Heartbeats;
+use stanby::core::load::{Load, Loaded, Want};
+use stanby::core::message::Message;
+use stanby::core::snapshot::Snapshot;
+use stanby::core::time::{Instant, Now};
+use stanby::core::{Event, Outbound, Reply};
+
+use super::ledger::{Checks, Excess};
+use super::progress::is_settled;
+use crate::memory_store::MemoryStore;
+
+/// What a checker knows of one term of one node.
+#[derive(Debug, Default)]
+pub(crate) struct TermFacts {
+    /// Inboxes that may get messages: known from before, or answered in this term.
+    open: BTreeSet<String>,
+    /// In flight per position, with the inbox that holds it.
+    in_flight: BTreeMap<PositionId, BTreeMap<Sequence, Option<String>>>,
+    position_of_ack_inbox: BTreeMap<String, PositionId>,
+    last_first: BTreeMap<PositionId, Sequence>,
+    /// The heartbeat inbox under which a client is registered.
+    registered: BTreeMap<String, String>,
+    closes: BTreeSet<String>,
+    connects: BTreeSet<String>,
+    /// By heartbeat inbox, in order.
+    probes: BTreeMap<String, Vec<Probe>>,
+}
+
+#[derive(Debug)]
+struct Probe {
+    id: ProbeId,
+    sent: Instant,
+    answered_after: Option<std::time::Duration>,
+}
+
+impl TermFacts {
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let mut facts = Self::default();
+        for row in snapshot.subscriptions.values() {
+            facts.open.insert(row.inbox.to_string());
+            facts
+                .position_of_ack_inbox
+                .insert(row.ack_inbox.to_string(), row.position);
+        }
+        for (&id, row) in &snapshot.positions {
+            let progress = &row.progress;
+            let mut cursor = progress.acked_floor.next();
+            let held = facts.in_flight.entry(id).or_default();
+            while cursor <= progress.last_sent {
+                if !is_settled(progress, cursor) {
+                    held.insert(cursor, None);
+                }
+                cursor = cursor.next();
+            }
+        }
+        for (id, row) in &snapshot.clients {
+            facts
+                .registered
+                .insert(id.to_string(), row.heartbeat_inbox.to_string());
+        }
+        facts
+    }
+
+    pub(crate) fn heard(&mut self, event: &Event, now: Now) {
+        match event {
+            Event::Connect { request, .. } => {
+                self.connects.insert(request.client_id.to_string());
+            }
+            Event::CloseClient { client_id, .. } => {
+                self.closes.insert(client_id.to_string());
+            }
+            Event::Pong(id) => {
+                let probes = self.probes.values_mut().flatten();
+                for probe in probes.filter(|probe| probe.id == *id) {
+                    probe.answered_after = Some(now.monotonic.since(probe.sent));
+                }
+            }
+            Event::Ack(ack) => {
+                let position = self.position_of_ack_inbox.get(&*ack.ack_inbox);
+                if let Some(held) = position.and_then(|id| self.in_flight.get_mut(id)) {
+                    held.remove(&ack.sequence);
+                }
+            }
+            Event::Publish { .. }
+            | Event::Subscribe { .. }
+            | Event::Unsubscribe { .. }
+            | Event::CloseSubscription { .. }
+            | Event::Ping { .. }
+            | Event::Refused { .. }
+            | Event::AlreadyStored { .. }
+            | Event::Unreachable(_)
+            | Event::Reconnected
+            | Event::Committed(_)
+            | Event::Loaded { .. }
+            | Event::LoadFailed(_) => {}
+        }
+    }
+
+    /// A client whose row goes had asked for it, or had not answered.
+    pub(crate) fn explain_closed(
+        &mut self,
+        batch: &Batch,
+        heartbeats: &Heartbeats,
+        now: Now,
+    ) -> Result<(), String> {
+        for (id, row) in &batch.clients {
+            let id = id.as_str();
+            let next = row.as_ref().map(|row| row.heartbeat_inbox.to_string());
+            let before = self.registered.get(id).cloned();
+            match &next {
+                Some(inbox) => self.registered.insert(id.to_owned(), inbox.clone()),
+                None => self.registered.remove(id),
+            };
+            let Some(inbox) = before.filter(|before| next.as_ref() != Some(before)) else {
+                continue;
+            };
+            let in_time = heartbeats.timeout.min(heartbeats.duplicate_timeout);
+            let none: Vec<Probe> = Vec::new();
+            let probes = self.probes.get(&inbox).unwrap_or(&none);
+            let missed = |probe: &&Probe| probe.answered_after.is_none_or(|after| after >= in_time);
+            let in_a_row = probes.iter().rev().take_while(missed).count();
+            let replaced = self.connects.contains(id) && probes.iter().any(|p| missed(&p));
+            let silent = in_a_row > usize::try_from(heartbeats.fail_count).unwrap_or(usize::MAX);
+            if !self.closes.contains(id) && !replaced && !silent {
+                return Err(format!(
+                    "no client that answers is closed: {inbox} is at {:?}, after {probes:?}",
+                    now.monotonic
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Checks {
+    pub(crate) fn on_speech(
+        &mut self,
+        outbound: &Outbound,
+        holds_lock: bool,
+        term: &mut TermFacts,
+        store: &MemoryStore,
+        now: Now,
+    ) {
+        self.require(holds_lock, || {
+            format!("only the holder of the lock speaks, and here another one says {outbound:?}")
+        });
+        match outbound {
+            Outbound::Reply { to, reply } => self.on_reply(to, reply, term, store),
+            Outbound::Deliver {
+                inbox,
+                message,
+                redelivery_count,
+                ..
+            } => {
+                self.on_delivery(inbox.as_str(), message, *redelivery_count, term);
+            }
+            Outbound::Probe { probe, inbox } => {
+                let sent = now.monotonic;
+                let probe = Probe {
+                    id: *probe,
+                    sent,
+                    answered_after: None,
+                };
+                term.probes
+                    .entry(inbox.to_string())
+                    .or_default()
+                    .push(probe);
+            }
+        }
+    }
+
+    fn on_reply(&mut self, to: &Subject, reply: &Reply, term: &mut TermFacts, store: &MemoryStore) {
+        match reply {
+            Reply::Connected { client_id, .. } => {
+                // reply.<client>.<instance>.<serial>
+                let connection: Vec<&str> = to.as_str().split('.').collect();
+                let inbox = format!("hb.{client_id}.{}", connection[2]);
+                let overtaken = self.last_clients.contains(client_id);
+                let known = self.heartbeat_inboxes.contains(&inbox) || overtaken;
+                self.require(known, || {
+                    format!("a connect is answered after its commit: that of {inbox} is not")
+                });
+            }
+            Reply::Published(guid) => self.on_publish_ack(guid, store),
+            Reply::Subscribed { ack_inbox } => {
+                let inbox = self.positions.inbox_of_ack_inbox.get(ack_inbox.as_str());
+                let id = ack_inbox
+                    .as_str()
+                    .split('.')
+                    .nth(1)
+                    .and_then(|id| id.parse().ok());
+                let unborn =
+                    id.is_some_and(|id| self.positions.unborn.contains(&SubscriptionId(id)));
+                if let Some(inbox) = inbox {
+                    term.open.insert(inbox.clone());
+                } else {
+                    self.require(unborn, || {
+                        format!("a subscribe is answered after its commit: {ack_inbox} is not")
+                    });
+                }
+            }
+            Reply::ConnectRefused(_)
+            | Reply::PublishRefused(..)
+            | Reply::SubscribeRefused(_)
+            | Reply::Left
+            | Reply::LeaveRefused(_)
+            | Reply::ClientClosed
+            | Reply::CloseRefused(_)
+            | Reply::Pong
+            | Reply::PingRefused(_) => {}
+        }
+    }
+
+    fn on_publish_ack(&mut self, guid: &Guid, store: &MemoryStore) {
+        let Some(&(channel, sequence)) = self.stored.get(guid) else {
+            return self.violated(format!(
+                "a publish is acked after its commit: {guid} is not stored"
+            ));
+        };
+        let live = self
+            .channels
+            .get(&channel)
+            .is_some_and(|facts| facts.live.contains(&sequence));
+        let want = Want::Exactly {
+            sequences: vec![sequence],
+            bytes: 1,
+        };
+        let row = store.load(&Load {
+            id: LoadId(0),
+            channel,
+            want,
+        });
+        let there = matches!(&row, Loaded::Messages { messages, .. } if !messages.is_empty());
+        self.require(!live || there, || {
+            format!("an acked message is in the table: {channel}#{sequence} is not")
+        });
+    }
+
+    fn on_delivery(&mut self, inbox: &str, message: &Message, count: u32, term: &mut TermFacts) {
+        self.deliveries += 1;
+        self.redeliveries += u64::from(count > 0);
+        let sequence = message.sequence;
+        let Some(row) = self.positions.subscriptions.get(inbox).cloned() else {
+            return self.violated(format!(
+                "a subscription is committed before it gets messages: {inbox}"
+            ));
+        };
+        let Some(position) = self.positions.positions.get(&row.position) else {
+            return self.violated(format!("a message goes to a position that exists: {inbox}"));
+        };
+        let facts = self.channels.get(&position.channel);
+        let committed = facts.and_then(|facts| facts.history.get(&sequence));
+        let same = committed.is_some_and(|committed| **committed == *message);
+        let settled = is_settled(&position.progress, sequence);
+        let queue = position.queue;
+        let held = term.in_flight.entry(row.position).or_default();
+        held.insert(sequence, Some(inbox.to_owned()));
+        let exists = |s: &Sequence| facts.is_some_and(|facts| facts.live.contains(s));
+        let counted = held
+            .iter()
+            .filter(|(s, holder)| exists(s) && (!queue || holder.as_deref() == Some(inbox)));
+        let in_flight: Vec<Sequence> = counted.map(|(&s, _)| s).collect();
+        let channel = position.channel;
+        let open = term.open.contains(inbox);
+        term.position_of_ack_inbox
+            .insert(row.ack_inbox.to_string(), row.position);
+        let last = term
+            .last_first
+            .get(&row.position)
+            .copied()
+            .unwrap_or_default();
+        if count == 0 {
+            term.last_first.insert(row.position, sequence);
+        }
+        self.require(same, || {
+            format!("only committed messages are delivered: #{sequence} to {inbox}")
+        });
+        self.require(open, || {
+            format!("a subscription's answer precedes its messages: {inbox}")
+        });
+        self.require(!settled, || {
+            format!("what is committed as acked is not delivered again: #{sequence} to {inbox}")
+        });
+        if count == 0 {
+            self.require(last < sequence, || {
+                format!("new messages come in order: #{sequence} after #{last} to {inbox}")
+            });
+            let max = row.max_in_flight as usize;
+            if in_flight.len() > max {
+                let fact =
+                    format!("at most {max} messages are in flight to {inbox}: {in_flight:?} are");
+                let epoch = self.epoch;
+                self.excesses.push(Excess {
+                    epoch,
+                    channel,
+                    held: in_flight,
+                    max,
+                    commits: 0,
+                    fact,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Postgres as the nodes see it: one lock with a queue, sessions that end when their holder is idle for too
+//! long, statements that take time and whose outcome may stay unknown. The rows are the memory store's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use stanby::core::Event;
+use stanby::core::batch::Batch;
+use stanby::core::ids::Epoch;
+use stanby::core::load::{Load, Loaded};
+
+use crate::memory_store::MemoryStore;
+use crate::node::Input;
+use crate::plan::Sabotage;
+use crate::world::{Step, Time, World, nanos};
+
+pub(crate) type SessionId = u64;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Statement {
+    Lock,
+    Snapshot,
+    Renew,
+    Commit(Box<Batch>, Epoch),
+    Close,
+}
+
+#[derive(Debug)]
+pub(crate) enum DatabaseStep {
+    Arrives {
+        session: SessionId,
+        statement: Statement,
+    },
+    Finishes {
+        session: SessionId,
+        statement: Statement,
+    },
+    /// The session has been idle since then.
+    Lease {
+        session: SessionId,
+        idle_since: Time,
+    },
+    Read {
+        node: usize,
+        incarnation: u64,
+        term: u64,
+        load: Load,
+    },
+}
+
+#[derive(Debug)]
+struct Session {
+    node: usize,
+    incarnation: u64,
+    idle_since: Time,
+    executing: bool,
+    /// Its client has gone; it ends with the statement under way.
+    abandoned: bool,
+    last_arrival: Time,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Database {
+    pub(crate) store: MemoryStore,
+    pub(crate) epoch: Epoch,
+    pub(crate) holder: Option<SessionId>,
+    pub(crate) reads: u64,
+    sessions: BTreeMap<SessionId, Session>,
+    queue: VecDeque<SessionId>,
+    opened: SessionId,
+}
+
+impl World {
+    pub(crate) fn open_session(&mut self, node: usize) -> SessionId {
+        self.database.opened += 1;
+        let session = Session {
+            node,
+            incarnation: self.nodes[node].incarnation,
+            idle_since: self.time,
+            executing: false,
+            abandoned: false,
+            last_arrival: self.time,
+        };
+        self.database.sessions.insert(self.database.opened, session);
+        self.database.opened
+    }
+
+    /// Sends a statement; it arrives after everything sent before it on the session.
+    pub(crate) fn send_statement(&mut self, node: usize, id: SessionId, statement: Statement) {
+        let mut delay = self.rng.millis(0, 1);
+        if !self.calm && self.rng.chance(self.plan.late_statements) {
+            delay += self.rng.millis(100, 1_500);
+        }
+        let arrival = (self.time + nanos(delay)).max(self.nodes[node].cut_until);
+        let arrival = match self.database.sessions.get_mut(&id) {
+            Some(session) => {
+                session.last_arrival = arrival.max(session.last_arrival + 1);
+                session.last_arrival
+            }
+            None => arrival,
+        };
+        self.at(
+            arrival,
+            Step::Database(DatabaseStep::Arrives {
+                session: id,
+                statement,
+            }),
+        );
+    }
+
+    pub(crate) fn read(&mut self, node: usize, term: u64, load: Load) {
+        let (low, high) = self.plan.read_time;
+        let delay = self.rng.millis(low, high);
+        let incarnation = self.nodes[node].incarnation;
+        self.after(
+            delay,
+            Step::Database(DatabaseStep::Read {
+                node,
+                incarnation,
+                term,
+                load,
+            }),
+        );
+    }
+
+    pub(crate) fn database_step(&mut self, step: DatabaseStep) {
+        match step {
+            DatabaseStep::Arrives { session, statement } => self.arrives(session, statement),
+            DatabaseStep::Finishes { session, statement } => self.finishes(session, statement),
+            DatabaseStep::Lease {
+                session,
+                idle_since,
+            } => {
+                let expired = self
+                    .database
+                    .sessions
+                    .get(&session)
+                    .is_some_and(|s| !s.executing && s.idle_since == idle_since);
+                if expired && self.database.holder == Some(session) {
+                    self.note(|| format!("database: lease of session {session} ends"));
+                    self.end_session(session);
+                }
+            }
+            DatabaseStep::Read {
+                node,
+                incarnation,
+                term,
+                load,
+            } => {
+                self.answer_read(node, incarnation, term, &load);
+            }
+        }
+    }
+
+    fn arrives(&mut self, id: SessionId, statement: Statement) {
+        let Some(session) = self.database.sessions.get_mut(&id) else {
+            if let Statement::Commit(batch, epoch) = statement
+                && self.plan.is(Sabotage::CommitOnEndedSession)
+            {
+                self.apply(&batch, epoch);
+            }
+            return;
+        };
+        match statement {
+            Statement::Close if session.executing => session.abandoned = true,
+            Statement::Close => self.end_session(id),
+            Statement::Lock => {
+                session.executing = true;
+                self.database.queue.push_back(id);
+                self.grant();
+            }
+            Statement::Snapshot | Statement::Renew | Statement::Commit(..) => {
+                session.executing = true;
+                let (low, high) = self.plan.commit_time;
+                let time = self.rng.millis(low, high);
+                self.after(
+                    time,
+                    Step::Database(DatabaseStep::Finishes {
+                        session: id,
+                        statement,
+                    }),
+                );
+            }
+        }
+    }
+
+    fn finishes(&mut self, id: SessionId, statement: Statement) {
+        if !self.database.sessions.contains_key(&id) {
+            return;
+        }
+        let commits = matches!(statement, Statement::Commit(..));
+        let failed = commits && !self.calm && self.rng.chance(self.plan.commit_failures);
+        let input = match statement {
+            _ if failed => Input::Failed { session: id },
+            Statement::Commit(batch, epoch) => {
+                self.apply(&batch, epoch);
+                Input::Done {
+                    session: id,
+                    batch: Some(batch.number),
+                }
+            }
+            Statement::Snapshot => {
+                let snapshot = Box::new(self.database.store.snapshot());
+                Input::Snapshot {
+                    session: id,
+                    snapshot,
+                }
+            }
+            Statement::Renew => Input::Done {
+                session: id,
+                batch: None,
+            },
+            Statement::Lock | Statement::Close => return,
+        };
+        if commits && !self.calm && self.rng.chance(self.plan.lost_replies) {
+            self.note(|| format!("database: reply on session {id} is lost"));
+        } else {
+            self.reply(id, input);
+        }
+        self.becomes_idle(id);
+    }
+
+    fn becomes_idle(&mut self, id: SessionId) {
+        let now = self.time;
+        let Some(session) = self.database.sessions.get_mut(&id) else {
+            return;
+        };
+        session.executing = false;
+        session.idle_since = now;
+        if session.abandoned {
+            self.end_session(id);
+        } else {
+            self.after(
+                self.plan.lease,
+                Step::Database(DatabaseStep::Lease {
+                    session: id,
+                    idle_since: now,
+                }),
+            );
+        }
+    }
+
+    fn apply(&mut self, batch: &Batch, epoch: Epoch) {
+        self.note(|| {
+            let names: Vec<String> = batch
+                .messages
+                .iter()
+                .map(|(c, m)| format!("{c}#{}", m.sequence))
+                .collect();
+            format!(
+                "database: commit {} of epoch {epoch}: [{}] trims {:?} progress {:?}",
+                batch.number,
+                names.join(" "),
+                batch.trims,
+                batch.progress,
+            )
+        });
+        if !self
+            .checks
+            .before_commit(batch, epoch, &self.database.store)
+        {
+            return;
+        }
+        self.database.store.apply(batch, epoch);
+        if self.plan.is(Sabotage::LoseRows)
+            && self.rng.chance(20)
+            && let Some((channel, message)) = batch.messages.last()
+        {
+            self.database
+                .store
+                .delete_message(*channel, message.sequence);
+        }
+    }
+
+    /// Ends a session as the lease, an operator or the loss of its client does.
+    pub(crate) fn end_session(&mut self, id: SessionId) {
+        if self.database.sessions.contains_key(&id) {
+            self.reply(id, Input::SessionEnded { session: id });
+        }
+        self.database.sessions.remove(&id);
+        self.database.queue.retain(|&waiting| waiting != id);
+        if self.database.holder == Some(id) {
+            self.database.holder = None;
+            self.grant();
+        }
+    }
+
+    /// The client's side of the connection was closed by its operating system.
+    pub(crate) fn abandon_session(&mut self, id: SessionId) {
+        if let Some(session) = self.database.sessions.get_mut(&id) {
+            if session.executing && self.database.holder == Some(id) {
+                session.abandoned = true;
+            } else {
+                self.end_session(id);
+            }
+        }
+    }
+
+    fn grant(&mut self) {
+        if self.database.holder.is_some() {
+            return;
+        }
+        let Some(id) = self.database.queue.pop_front() else {
+            return;
+        };
+        self.database.holder = Some(id);
+        self.database.epoch = Epoch(self.database.epoch.0 + 1);
+        let epoch = self.database.epoch;
+        self.note(|| format!("database: session {id} gets the lock, epoch {epoch}"));
+        self.reply(id, Input::Granted { session: id, epoch });
+        self.becomes_idle(id);
+    }
+
+    fn reply(&mut self, id: SessionId, input: Input) {
+        let Some(session) = self.database.sessions.get(&id) else {
+            return;
+        };
+        let (node, incarnation) = (session.node, session.incarnation);
+        let delay = self.rng.millis(0, 1);
+        let time = (self.time + nanos(delay)).max(self.nodes[node].cut_until);
+        self.at(
+            time,
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            },
+        );
+    }
+
+    fn answer_read(&mut self, node: usize, incarnation: u64, term: u64, load: &Load) {
+        self.database.reads += 1;
+        let cut = self.nodes[node].cut_until > self.time;
+        let failed = !self.calm && (cut || self.rng.chance(self.plan.read_failures));
+        let event = if failed {
+            Event::LoadFailed(load.id)
+        } else {
+            let mut result = self.database.store.load(load);
+            if let Loaded::Messages { messages, .. } = &mut result
+                && self.plan.is(Sabotage::HideRowsFromReads)
+                && self.rng.chance(50)
+            {
+                messages.pop();
+            }
+            Event::Loaded {
+                load: load.id,
+                result,
+            }
+        };
+        let time = self.time + nanos(Duration::from_micros(300));
+        let input = Input::Heard { term, event };
+        self.at(
+            time,
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            },
+        );
+    }
+}

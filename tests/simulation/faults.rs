@@ -1,0 +1,113 @@
+//! What goes wrong from outside: nodes die and freeze, networks lose, clocks jump, operators delete.
+
+use std::time::Duration;
+
+use crate::nats::Party;
+use crate::world::{Step, World, nanos};
+
+impl World {
+    /// Lets something go wrong, and arranges for the next time.
+    pub(crate) fn fault(&mut self) {
+        if self.calm {
+            return;
+        }
+        let (low, high) = self.plan.fault_pause;
+        let pause = self.rng.millis(low, high);
+        self.after(pause, Step::Fault);
+        let node = self.rng.index(self.nodes.len());
+        let node = if self.rng.chance(700) {
+            self.active().unwrap_or(node)
+        } else {
+            node
+        };
+        match self.rng.range(0, 9) {
+            0 | 1 => {
+                let silently = self.rng.chance(300);
+                self.kill_node(node, silently);
+                let rest = self.rng.millis(10, 3_000);
+                self.after(rest, Step::Start { node });
+            }
+            2 | 3 => {
+                let (low, high) = self.rng.pick(&[(50, 800), (850, 1_200), (1_200, 4_000)]);
+                let duration = self.rng.millis(low, high);
+                self.freeze_node(node, duration);
+            }
+            4 => {
+                let duration = self.rng.millis(50, 2_500);
+                self.note(|| format!("node {node}: is cut from the database for {duration:?}"));
+                self.nodes[node].cut_until = self.time + nanos(duration);
+            }
+            5 | 6 => self.lose_messages(node),
+            7 => self.jump_clock(node),
+            8 => self.delete_message(),
+            _ => {
+                let client = self.rng.index(self.clients.len());
+                self.client_crashes(client);
+            }
+        }
+    }
+
+    fn lose_messages(&mut self, node: usize) {
+        let client = self.rng.index(self.clients.len());
+        let party = self.rng.pick(&[Party::Node(node), Party::Client(client)]);
+        let per_mille = self.rng.pick(&[30, 300, 1000]);
+        let duration = self.rng.millis(50, 3_000);
+        self.note(|| format!("{party:?} loses {per_mille} of 1000 messages for {duration:?}"));
+        let number = self.nats.begin_loss(party, per_mille);
+        self.after(duration, Step::EndLoss { number });
+    }
+
+    fn jump_clock(&mut self, node: usize) {
+        let hour = 3_600_000_000_000;
+        let jump = self.rng.pick(&[
+            -hour,
+            -2_000_000_000,
+            -1_000_000,
+            1_000_000,
+            2_000_000_000,
+            hour,
+        ]);
+        self.note(|| format!("node {node}: its wall clock jumps by {jump} ns"));
+        self.nodes[node].wall_offset += jump;
+    }
+
+    fn delete_message(&mut self) {
+        let stored: Vec<_> = self
+            .database
+            .store
+            .messages()
+            .map(|(channel, _, m)| (channel, m.sequence))
+            .collect();
+        if stored.is_empty() {
+            return;
+        }
+        let first = self.rng.index(stored.len());
+        let count = self.rng.pick(&[1, 1, 5, 50]);
+        for &(channel, sequence) in stored.iter().skip(first).take(count) {
+            self.note(|| format!("an operator deletes {channel}#{sequence}"));
+            self.database.store.delete_message(channel, sequence);
+            self.checks.deleted_by_operator(channel, sequence);
+        }
+    }
+
+    fn active(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| node.broker().is_some())
+    }
+
+    /// No more faults: everything is to come right.
+    pub(crate) fn calm_down(&mut self) {
+        self.note(|| "no more faults".to_owned());
+        self.calm = true;
+        self.nats.end_losses();
+        self.plan.read_time = (1, 2);
+        self.plan.commit_time = (1, 3);
+        self.plan.network_time = (1, 2);
+        for node in 0..self.nodes.len() {
+            self.nodes[node].cut_until = 0;
+            self.after(Duration::from_millis(10), Step::Start { node });
+        }
+        for client in 0..self.clients.len() {
+            self.client_calms_down(client);
+        }
+    }
+}

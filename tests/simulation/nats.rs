@@ -1,0 +1,183 @@
+//! NATS as clients and nodes see it: at most once, in order per sender and receiver, nobody listening means
+//! lost. A node that is frozen gets everything when it wakes up.
+
+use std::collections::BTreeMap;
+
+use stanby::core::{Event, Outbound};
+
+use crate::client::ToClient;
+use crate::node::Input;
+use crate::world::{Step, Time, World, nanos};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Party {
+    Node(usize),
+    Client(usize),
+}
+
+/// Some of what a party sends and is sent gets lost.
+#[derive(Debug)]
+struct Loss {
+    party: Party,
+    per_mille: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Nats {
+    /// Who listens where: client and its instance.
+    interest: BTreeMap<String, (usize, u64)>,
+    /// When the last message of a link arrives.
+    links: BTreeMap<(Party, Party), Time>,
+    losses: BTreeMap<u64, Loss>,
+    losses_begun: u64,
+}
+
+impl Nats {
+    pub(crate) fn listen(&mut self, subject: String, client: usize, instance: u64) {
+        self.interest.insert(subject, (client, instance));
+    }
+
+    pub(crate) fn unlisten(&mut self, subject: &str) {
+        self.interest.remove(subject);
+    }
+
+    pub(crate) fn disconnect(&mut self, client: usize) {
+        self.interest
+            .retain(|_, &mut (listener, _)| listener != client);
+    }
+
+    pub(crate) fn begin_loss(&mut self, party: Party, per_mille: u64) -> u64 {
+        self.losses_begun += 1;
+        self.losses
+            .insert(self.losses_begun, Loss { party, per_mille });
+        self.losses_begun
+    }
+
+    pub(crate) fn end_loss(&mut self, number: u64) {
+        self.losses.remove(&number);
+    }
+
+    pub(crate) fn end_losses(&mut self) {
+        self.losses.clear();
+    }
+}
+
+impl World {
+    /// When a message arrives that leaves now, if it does.
+    fn travel(&mut self, from: Party, to: Party) -> Option<Time> {
+        for loss in self.nats.losses.values() {
+            if (loss.party == from || loss.party == to) && self.rng.chance(loss.per_mille) {
+                return None;
+            }
+        }
+        let (low, high) = self.plan.network_time;
+        let arrival = self.time + nanos(self.rng.millis(low, high));
+        let last = self.nats.links.entry((from, to)).or_default();
+        *last = arrival.max(*last + 1);
+        Some(*last)
+    }
+
+    /// A client's request or ack, to every node that listens.
+    pub(crate) fn send_to_nodes(&mut self, client: usize, event: &Event) {
+        for node in 0..self.nodes.len() {
+            let Some(term) = self.nodes[node].listening_term() else {
+                continue;
+            };
+            let incarnation = self.nodes[node].incarnation;
+            if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
+                let input = Input::Heard {
+                    term,
+                    event: event.clone(),
+                };
+                self.at(
+                    time,
+                    Step::Node {
+                        node,
+                        incarnation,
+                        input,
+                    },
+                );
+            }
+        }
+    }
+
+    /// A client's answer to a probe, to the node that asked.
+    pub(crate) fn send_pong(&mut self, client: usize, node: usize, incarnation: u64, input: Input) {
+        if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
+            self.at(
+                time,
+                Step::Node {
+                    node,
+                    incarnation,
+                    input,
+                },
+            );
+        }
+    }
+
+    pub(crate) fn send_to_client(&mut self, node: usize, term: u64, outbound: Outbound) {
+        let incarnation = self.nodes[node].incarnation;
+        let (subject, message) = match outbound {
+            Outbound::Reply { to, reply } => (to.clone(), ToClient::Reply { to, reply }),
+            Outbound::Deliver {
+                inbox,
+                channel,
+                message,
+                redelivery_count,
+            } => (
+                inbox.clone(),
+                ToClient::Deliver {
+                    inbox,
+                    channel,
+                    message,
+                    redelivery_count,
+                },
+            ),
+            Outbound::Probe { probe, inbox } => (
+                inbox,
+                ToClient::Probe {
+                    node,
+                    incarnation,
+                    term,
+                    probe,
+                },
+            ),
+        };
+        let probe = match &message {
+            ToClient::Probe { probe, .. } => Some(*probe),
+            ToClient::Reply { .. } | ToClient::Deliver { .. } => None,
+        };
+        match self.nats.interest.get(subject.as_str()).copied() {
+            Some((client, instance)) => {
+                if let Some(time) = self.travel(Party::Node(node), Party::Client(client)) {
+                    self.at(
+                        time,
+                        Step::Client {
+                            client,
+                            instance,
+                            message,
+                        },
+                    );
+                }
+            }
+            // NATS itself answers that nobody is there.
+            None => {
+                let back = self.travel(Party::Node(node), Party::Node(node));
+                if let (Some(probe), Some(time)) = (probe, back) {
+                    let input = Input::Heard {
+                        term,
+                        event: Event::Unreachable(probe),
+                    };
+                    self.at(
+                        time,
+                        Step::Node {
+                            node,
+                            incarnation,
+                            input,
+                        },
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! A server: waits for the lock, then moves the real core as the active loop does. It acts only inside its
+//! trust window, has at most one statement under way, and ends its term on a failed or unknown commit.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use stanby::core::batch::{Batch, Progress};
+use stanby::core::ids::{BatchNumber, Epoch};
+use stanby::core::ranges::Ranges;
+use stanby::core::snapshot::Snapshot;
+use stanby::core::time::{Instant, Now, Timestamp};
+use stanby::core::{Broker, Event, Notice, Outbound};
+
+use crate::checks::speech::TermFacts;
+use crate::database::{SessionId, Statement};
+use crate::plan::Sabotage;
+use crate::rng::Rng;
+use crate::world::{Step, Time, World, nanos};
+
+const WALL_AT_START: i64 = 1_600_000_000_000_000_000;
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    Granted {
+        session: SessionId,
+        epoch: Epoch,
+    },
+    Snapshot {
+        session: SessionId,
+        snapshot: Box<Snapshot>,
+    },
+    Done {
+        session: SessionId,
+        batch: Option<BatchNumber>,
+    },
+    Failed {
+        session: SessionId,
+    },
+    SessionEnded {
+        session: SessionId,
+    },
+    /// From NATS or the read pool, for one term.
+    Heard {
+        term: u64,
+        event: Event,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Counts its processes.
+    pub(crate) incarnation: u64,
+    pub(crate) up: bool,
+    pub(crate) frozen: bool,
+    /// Its connection to the database is cut until then.
+    pub(crate) cut_until: Time,
+    pub(crate) wall_offset: i64,
+    boot_offset: u64,
+    pub(crate) session: Option<SessionId>,
+    /// When the statement under way was sent.
+    statement: Option<Time>,
+    /// What arrived while it was frozen.
+    stash: VecDeque<Input>,
+    tick: Option<Time>,
+    pub(crate) term: Option<Term>,
+    terms: u64,
+}
+
+pub(crate) struct Term {
+    pub(crate) serial: u64,
+    pub(crate) epoch: Epoch,
+    trusted_until: Time,
+    last_statement: Time,
+    broker: Option<Broker>,
+    /// A commit that the core has not been told of.
+    committed: Option<BatchNumber>,
+    inbox: VecDeque<Event>,
+    pub(crate) facts: TermFacts,
+}
+
+impl std::fmt::Debug for Term {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Term({})", self.serial)
+    }
+}
+
+impl Node {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        Self {
+            incarnation: 0,
+            up: false,
+            frozen: false,
+            cut_until: 0,
+            wall_offset: 0,
+            boot_offset: rng.range(0, 1 << 40),
+            session: None,
+            statement: None,
+            stash: VecDeque::new(),
+            tick: None,
+            term: None,
+            terms: 0,
+        }
+    }
+
+    /// The term whose subscriptions NATS knows.
+    pub(crate) fn listening_term(&self) -> Option<u64> {
+        let term = self.term.as_ref().filter(|_| self.up)?;
+        term.broker.as_ref().map(|_| term.serial)
+    }
+
+    pub(crate) fn broker(&self) -> Option<&Broker> {
+        self.term.as_ref()?.broker.as_ref()
+    }
+}
+
+impl World {
+    pub(crate) fn now(&self, node: usize) -> Now {
+        let node = &self.nodes[node];
+        Now {
+            monotonic: Instant::from_nanos(self.time + node.boot_offset),
+            wall: Timestamp(WALL_AT_START + self.time.cast_signed() + node.wall_offset),
+        }
+    }
+
+    pub(crate) fn start_node(&mut self, node: usize) {
+        if self.nodes[node].up {
+            return;
+        }
+        self.nodes[node].up = true;
+        self.nodes[node].incarnation += 1;
+        self.note(|| format!("node {node}: starts"));
+        self.race(node);
+    }
+
+    /// The process is gone; what it had sent is on its way.
+    pub(crate) fn kill_node(&mut self, node: usize, silently: bool) {
+        let Some(session) = self.nodes[node].session.take() else {
+            return;
+        };
+        self.note(|| format!("node {node}: is killed"));
+        let state = &mut self.nodes[node];
+        state.up = false;
+        state.frozen = false;
+        state.incarnation += 1;
+        state.term = None;
+        state.statement = None;
+        state.stash.clear();
+        state.tick = None;
+        if !silently {
+            self.abandon_session(session);
+        }
+    }
+
+    pub(crate) fn freeze_node(&mut self, node: usize, duration: Duration) {
+        if !self.nodes[node].up || self.nodes[node].frozen {
+            return;
+        }
+        self.note(|| format!("node {node}: freezes for {duration:?}"));
+        self.nodes[node].frozen = true;
+        let incarnation = self.nodes[node].incarnation;
+        self.after(duration, Step::Thaw { node, incarnation });
+    }
+
+    pub(crate) fn thaw(&mut self, node: usize, incarnation: u64) {
+        if self.nodes[node].incarnation != incarnation {
+            return;
+        }
+        self.note(|| format!("node {node}: thaws"));
+        self.nodes[node].frozen = false;
+        for input in std::mem::take(&mut self.nodes[node].stash) {
+            self.node_hears(node, incarnation, input);
+        }
+        self.pump(node);
+    }
+
+    /// Opens a session and queues for the lock.
+    fn race(&mut self, node: usize) {
+        let session = self.open_session(node);
+        self.nodes[node].session = Some(session);
+        self.nodes[node].statement = None;
+        self.send_statement(node, session, Statement::Lock);
+    }
+
+    fn end_term(&mut self, node: usize, why: &str) {
+        self.note(|| format!("node {node}: ends its term: {why}"));
+        self.nodes[node].term = None;
+        if let Some(session) = self.nodes[node].session.take() {
+            self.send_statement(node, session, Statement::Close);
+        }
+        self.race(node);
+    }
+
+    pub(crate) fn node_ticks(&mut self, node: usize, incarnation: u64) {
+        let state = &mut self.nodes[node];
+        if state.incarnation != incarnation || state.tick != Some(self.time) {
+            return;
+        }
+        state.tick = None;
+        if !state.frozen {
+            self.pump(node);
+        }
+    }
+
+    pub(crate) fn node_hears(&mut self, node: usize, incarnation: u64, input: Input) {
+        let state = &mut self.nodes[node];
+        if state.incarnation != incarnation || !state.up {
+            return;
+        }
+        if state.frozen {
+            return state.stash.push_back(input);
+        }
+        let current = state.session;
+        match input {
+            Input::Granted { session, epoch } if Some(session) == current => {
+                // The grant was sent at an unknown time: trust begins with the next statement.
+                self.nodes[node].terms += 1;
+                let serial = self.nodes[node].terms;
+                self.nodes[node].term = Some(Term {
+                    serial,
+                    epoch,
+                    trusted_until: 0,
+                    last_statement: self.time,
+                    broker: None,
+                    committed: None,
+                    inbox: VecDeque::new(),
+                    facts: TermFacts::default(),
+                });
+                self.submit(node, Statement::Snapshot);
+            }
+            Input::Snapshot { session, snapshot } if Some(session) == current => {
+                self.renewed(node);
+                self.begin_term(node, *snapshot);
+            }
+            Input::Done { session, batch } if Some(session) == current => {
+                self.renewed(node);
+                if let (Some(number), Some(term)) = (batch, self.nodes[node].term.as_mut())
+                    && !self.plan.is(Sabotage::ReleaseBeforeCommit)
+                {
+                    term.committed = Some(number);
+                }
+            }
+            Input::Failed { session } if Some(session) == current => {
+                return self.end_term(node, "a commit failed");
+            }
+            Input::SessionEnded { session } if Some(session) == current => {
+                return self.end_term(node, "its session ended");
+            }
+            Input::Heard {
+                term: serial,
+                event,
+            } => self.enqueue(node, serial, event),
+            Input::Granted { .. }
+            | Input::Snapshot { .. }
+            | Input::Done { .. }
+            | Input::Failed { .. }
+            | Input::SessionEnded { .. } => {}
+        }
+        self.pump(node);
+    }
+
+    fn enqueue(&mut self, node: usize, serial: u64, event: Event) {
+        let Some(term) = self.nodes[node]
+            .term
+            .as_mut()
+            .filter(|term| term.serial == serial)
+        else {
+            return;
+        };
+        term.inbox.push_back(event);
+    }
+
+    fn renewed(&mut self, node: usize) {
+        let trust = nanos(self.plan.trust());
+        let state = &mut self.nodes[node];
+        if let (Some(sent), Some(term)) = (state.statement.take(), state.term.as_mut()) {
+            term.trusted_until = term.trusted_until.max(sent + trust);
+        }
+    }
+
+    fn begin_term(&mut self, node: usize, mut snapshot: Snapshot) {
+        if self.plan.is(Sabotage::ForgetInFlight) {
+            for row in snapshot.positions.values_mut() {
+                let last_sent = row.progress.last_sent;
+                let acked_above = Ranges::default();
+                row.progress = Progress {
+                    last_sent,
+                    acked_floor: last_sent,
+                    acked_above,
+                };
+            }
+        }
+        let now = self.now(node);
+        self.checks.saw_wall(now.wall);
+        let settings = self.plan.settings.clone();
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return;
+        };
+        term.facts = TermFacts::new(&snapshot);
+        term.broker = Some(Broker::restore(snapshot, settings, now));
+        let epoch = term.epoch;
+        self.note(|| format!("node {node}: is active in epoch {epoch}"));
+        self.drain(node);
+    }
+
+    /// Does what can be done now, in the order of the active loop.
+    fn pump(&mut self, node: usize) {
+        self.drain(node);
+        while self.nodes[node].up && self.trusted(node) {
+            let now = self.now(node);
+            self.checks.saw_wall(now.wall);
+            let Some(term) = self.nodes[node].term.as_mut() else {
+                break;
+            };
+            let Some(broker) = term.broker.as_mut() else {
+                break;
+            };
+            if let Some(number) = term.committed.take() {
+                broker.handle(Event::Committed(number), now);
+            } else if broker.has_room()
+                && let Some(event) = term.inbox.pop_front()
+            {
+                term.facts.heard(&event, now);
+                let deaf = match event {
+                    Event::Pong(_) => self.plan.is(Sabotage::IgnorePongs),
+                    Event::Ack(_) => self.plan.is(Sabotage::IgnoreAcks),
+                    _ => false,
+                };
+                let line = describe(&event);
+                if !deaf {
+                    broker.handle(event, now);
+                }
+                self.note(|| format!("node {node}: hears {line}"));
+            } else if broker.next_timeout().is_some_and(|at| at <= now.monotonic) {
+                broker.handle_timeout(now);
+            } else {
+                break;
+            }
+            self.drain(node);
+        }
+        self.keep_session(node);
+    }
+
+    pub(crate) fn trusted(&self, node: usize) -> bool {
+        let term = self.nodes[node].term.as_ref();
+        term.is_some_and(|term| {
+            self.time < term.trusted_until || self.plan.is(Sabotage::SkipTrustWindow)
+        })
+    }
+
+    fn drain(&mut self, node: usize) {
+        let mut held = Vec::new();
+        while self.trusted(node) {
+            let free = self.nodes[node].statement.is_none();
+            let Some(term) = self.nodes[node].term.as_mut() else {
+                return;
+            };
+            let serial = term.serial;
+            let epoch = term.epoch;
+            let Some(broker) = term.broker.as_mut() else {
+                return;
+            };
+            if let Some(outbound) = broker.poll_outbound() {
+                let reply = matches!(outbound, Outbound::Reply { .. });
+                if reply && self.plan.is(Sabotage::DeliverBeforeReplies) {
+                    held.push(outbound);
+                } else {
+                    self.speak(node, serial, outbound);
+                }
+            } else if let Some(load) = broker.poll_load() {
+                self.read(node, serial, load);
+            } else if let Some(notice) = broker.poll_notice() {
+                if matches!(notice, Notice::RowDropped { .. }) {
+                    self.violated(format!(
+                        "every row in the tables belongs somewhere: {notice:?}"
+                    ));
+                }
+                self.note(|| format!("node {node}: notice {notice:?}"));
+            } else if free && let Some(batch) = broker.poll_batch() {
+                self.commit(node, batch, epoch);
+            } else {
+                break;
+            }
+        }
+        let serial = self.nodes[node].term.as_ref().map_or(0, |term| term.serial);
+        for outbound in held {
+            self.speak(node, serial, outbound);
+        }
+    }
+
+    fn commit(&mut self, node: usize, batch: Batch, epoch: Epoch) {
+        let now = self.now(node);
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            let closed = term
+                .facts
+                .explain_closed(&batch, &self.plan.settings.heartbeats, now);
+            if let Err(fact) = closed {
+                self.violated(fact);
+            }
+        }
+        let number = batch.number;
+        self.submit(node, Statement::Commit(Box::new(batch), epoch));
+        if self.plan.is(Sabotage::ReleaseBeforeCommit)
+            && let Some(term) = self.nodes[node].term.as_mut()
+        {
+            term.committed = Some(number);
+            let incarnation = self.nodes[node].incarnation;
+            self.nodes[node].tick = Some(self.time);
+            self.at(self.time, Step::Tick { node, incarnation });
+        }
+    }
+
+    fn speak(&mut self, node: usize, serial: u64, outbound: Outbound) {
+        let line = describe_outbound(&outbound);
+        self.note(|| format!("node {node}: says {line}"));
+        let now = self.now(node);
+        let holds = self.nodes[node].session == self.database.holder;
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            self.checks
+                .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);
+        }
+        self.send_to_client(node, serial, outbound);
+    }
+
+    fn submit(&mut self, node: usize, statement: Statement) {
+        let now = self.time;
+        let Some(session) = self.nodes[node].session else {
+            return;
+        };
+        self.nodes[node].statement = Some(now);
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.last_statement = now;
+        }
+        self.send_statement(node, session, statement);
+    }
+
+    /// Renews in time, gives up on a statement that takes too long, and arranges to be called again.
+    fn keep_session(&mut self, node: usize) {
+        let lease = nanos(self.plan.lease);
+        let Some(term) = self.nodes[node]
+            .term
+            .as_ref()
+            .filter(|_| self.nodes[node].up)
+        else {
+            return;
+        };
+        let renewal = term.last_statement + lease / 4;
+        let due = match self.nodes[node].statement {
+            Some(sent) if self.time >= sent + 2 * lease => {
+                return self.end_term(node, "a statement takes too long");
+            }
+            Some(sent) => sent + 2 * lease,
+            None if self.time >= renewal || self.time >= term.trusted_until => {
+                self.submit(node, Statement::Renew);
+                self.time + 2 * lease
+            }
+            None => renewal,
+        };
+        let boot_offset = self.nodes[node].boot_offset;
+        let timeout = self.nodes[node].broker().and_then(Broker::next_timeout);
+        let timeout = timeout
+            .map(|at| at.as_nanos().saturating_sub(boot_offset))
+            .filter(|_| self.trusted(node));
+        // Later by a nanosecond at least: whatever is due now was done.
+        let at = timeout.map_or(due, |at| at.min(due)).max(self.time + 1);
+        if self.nodes[node].tick.is_none_or(|tick| at < tick) {
+            self.nodes[node].tick = Some(at);
+            let incarnation = self.nodes[node].incarnation;
+            self.at(at, Step::Tick { node, incarnation });
+        }
+    }
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Publish { request, .. } => format!("publish {} {}", request.channel, request.guid),
+        Event::Subscribe { request, .. } => format!(
+            "subscribe {} {} {:?} {:?} {:?}",
+            request.channel,
+            request.inbox,
+            request.durable_name,
+            request.queue_group,
+            request.start
+        ),
+        Event::Loaded { load, .. } => format!("answer to read {load}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn describe_outbound(outbound: &Outbound) -> String {
+    match outbound {
+        Outbound::Deliver {
+            inbox,
+            channel,
+            message,
+            redelivery_count,
+        } => {
+            format!(
+                "{inbox}: {channel}#{} ({redelivery_count})",
+                message.sequence
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,125 @@
+//! What a seed decides before its run begins: sizes, limits, delays and how much goes wrong.
+
+use std::time::Duration;
+
+use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+
+use crate::rng::Rng;
+
+/// Breaks one rule of the world, to show that a checker notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// The node believes in a commit when it sends it.
+    ReleaseBeforeCommit,
+    /// The node acts without asking whether it is still trusted.
+    SkipTrustWindow,
+    /// The database applies what arrives on a session that it has ended.
+    CommitOnEndedSession,
+    /// The database forgets a message row that it has confirmed.
+    LoseRows,
+    /// A new term reads everything in flight as acked.
+    ForgetInFlight,
+    /// Reads leave out a message that exists.
+    HideRowsFromReads,
+    /// The node drops the answers to its heartbeats.
+    IgnorePongs,
+    /// Deliveries overtake what was sent before them.
+    DeliverBeforeReplies,
+    /// The node sees every ack as if it were not there.
+    IgnoreAcks,
+}
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) clients: usize,
+    pub(crate) channels: usize,
+    pub(crate) settings: Settings,
+    /// How long faults happen.
+    pub(crate) chaos: Duration,
+    /// Idle time after which the database ends the session that holds the lock.
+    pub(crate) lease: Duration,
+    /// Milliseconds: from, to.
+    pub(crate) commit_time: (u64, u64),
+    pub(crate) read_time: (u64, u64),
+    pub(crate) network_time: (u64, u64),
+    /// Of a thousand.
+    pub(crate) commit_failures: u64,
+    pub(crate) lost_replies: u64,
+    pub(crate) late_statements: u64,
+    pub(crate) read_failures: u64,
+    /// Milliseconds between faults from outside: from, to.
+    pub(crate) fault_pause: (u64, u64),
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+impl Plan {
+    pub(crate) fn new(rng: &mut Rng, sabotage: Option<Sabotage>) -> Self {
+        let often = rng.pick(&[0, 0, 2, 10]);
+        Self {
+            nodes: rng.pick(&[2, 2, 2, 3]),
+            clients: rng.index(4) + 2,
+            channels: rng.index(3) + 1,
+            settings: settings(rng),
+            chaos: rng.millis(8_000, 25_000),
+            lease: Duration::from_secs(1),
+            commit_time: rng.pick(&[(1, 3), (1, 20), (5, 150)]),
+            read_time: rng.pick(&[(1, 3), (1, 60), (20, 400)]),
+            network_time: rng.pick(&[(1, 1), (1, 5), (1, 60)]),
+            commit_failures: often,
+            lost_replies: rng.pick(&[0, 2, 10]),
+            late_statements: rng.pick(&[0, 2, 10]),
+            read_failures: rng.pick(&[0, 10, 100]),
+            fault_pause: rng.pick(&[(200, 1_500), (1_000, 4_000), (2_000, 8_000)]),
+            sabotage,
+        }
+    }
+
+    /// A node believes so long in a statement that it has sent.
+    pub(crate) fn trust(&self) -> Duration {
+        self.lease - Duration::from_millis(100)
+    }
+
+    pub(crate) fn is(&self, sabotage: Sabotage) -> bool {
+        self.sabotage == Some(sabotage)
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let heartbeats = Heartbeats {
+        interval: rng.millis(700, 3_000),
+        timeout: rng.millis(200, 900),
+        fail_count: rng.pick(&[0, 1, 2, 5]),
+        duplicate_timeout: rng.millis(150, 500),
+    };
+    let channel = ChannelLimits {
+        subscriptions: rng.pick(&[None, Some(1000)]),
+        messages: rng.pick(&[None, None, None, Some(2), Some(20), Some(100)]),
+        bytes: rng.pick(&[None, None, None, Some(300), Some(5_000)]),
+        age: rng
+            .pick(&[None, None, None, Some(3_000)])
+            .map(Duration::from_millis),
+        inactivity: rng
+            .pick(&[None, None, Some(2_500)])
+            .map(Duration::from_millis),
+    };
+    let limits = Limits {
+        channels: Some(100),
+        channel,
+        batch_messages: rng.pick(&[2, 20, 8192]),
+        batch_bytes: rng.pick(&[200, 8 << 20]),
+        tail_bytes: rng.pick(&[0, 600, 3_000, 20_000, 1 << 20]),
+        page_messages: rng.pick(&[1, 3, 10, 1024]),
+        page_bytes: rng.pick(&[1, 200, 1 << 20]),
+        loads: rng.pick(&[1, 2, 16]),
+        trim_step: rng.pick(&[1, 3, 5000]),
+        progress_delay: rng.millis(1, 200),
+        load_retry: rng.millis(5, 300),
+        ..Limits::default()
+    };
+    Settings {
+        heartbeats,
+        limits,
+        ack_prefix: "ack".into(),
+    }
+}

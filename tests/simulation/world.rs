@@ -1,0 +1,268 @@
+//! The world of a seed: one clock, one agenda of what happens when, and everybody in it. What nodes, clients,
+//! the database and NATS do is in their own files; here is only the order of things.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use crate::checks::Checks;
+use crate::client::{Client, ClientTimer, ToClient};
+use crate::database::{Database, DatabaseStep};
+use crate::nats::Nats;
+use crate::node::{Input, Node};
+use crate::plan::{Plan, Sabotage};
+use crate::rng::Rng;
+
+/// Nanoseconds since the world began.
+pub(crate) type Time = u64;
+
+const TRACE_LINES: usize = 40;
+/// A run that takes more steps than this is stuck in a loop.
+const STEPS_MAX: u64 = 400_000;
+/// Calm after the faults, for everything to come right.
+const CALM: Duration = Duration::from_secs(40);
+
+#[derive(Debug)]
+pub(crate) enum Step {
+    Node {
+        node: usize,
+        incarnation: u64,
+        input: Input,
+    },
+    Tick {
+        node: usize,
+        incarnation: u64,
+    },
+    Thaw {
+        node: usize,
+        incarnation: u64,
+    },
+    Start {
+        node: usize,
+    },
+    Client {
+        client: usize,
+        instance: u64,
+        message: ToClient,
+    },
+    ClientTimer {
+        client: usize,
+        timer: ClientTimer,
+    },
+    Database(DatabaseStep),
+    Fault,
+    EndLoss {
+        number: u64,
+    },
+}
+
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) time: Time,
+    steps: u64,
+    agenda: BTreeMap<(Time, u64), Step>,
+    scheduled: u64,
+    pub(crate) rng: Rng,
+    pub(crate) plan: Plan,
+    pub(crate) database: Database,
+    pub(crate) nats: Nats,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) checks: Checks,
+    pub(crate) calm: bool,
+    trace: VecDeque<String>,
+    /// Every line of the trace, as one number.
+    trace_hash: u64,
+}
+
+/// What a run came to, as far as two runs can be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) steps: u64,
+    pub(crate) trace_hash: u64,
+    pub(crate) terms: u64,
+    pub(crate) stored: usize,
+    pub(crate) deliveries: u64,
+    pub(crate) redeliveries: u64,
+    pub(crate) reads: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) fact: String,
+    report: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.report)
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::new(&mut rng, sabotage);
+        let nodes = (0..plan.nodes).map(|_| Node::new(&mut rng)).collect();
+        let clients = (0..plan.clients)
+            .map(|id| Client::new(id, &plan, &mut rng))
+            .collect();
+        Self {
+            seed,
+            time: 0,
+            steps: 0,
+            agenda: BTreeMap::new(),
+            scheduled: 0,
+            checks: Checks::new(plan.settings.clone()),
+            rng,
+            plan,
+            database: Database::default(),
+            nats: Nats::default(),
+            nodes,
+            clients,
+            calm: false,
+            trace: VecDeque::new(),
+            trace_hash: 0,
+        }
+    }
+
+    /// Runs the seed to its end, or to the first fact that does not hold.
+    pub(crate) fn run(mut self) -> Result<Summary, Failure> {
+        for node in 0..self.nodes.len() {
+            self.after(Duration::from_millis(node as u64), Step::Start { node });
+        }
+        for client in 0..self.clients.len() {
+            self.client_begins(client);
+        }
+        self.after(Duration::from_millis(500), Step::Fault);
+        let chaos = nanos(self.plan.chaos);
+        self.run_until(chaos)?;
+        self.calm_down();
+        self.run_until(chaos + nanos(CALM))?;
+        self.check_end();
+        self.verdict()?;
+        Ok(Summary {
+            steps: self.steps,
+            trace_hash: self.trace_hash,
+            terms: self.database.epoch.0,
+            stored: self.checks.stored(),
+            deliveries: self.checks.deliveries,
+            redeliveries: self.checks.redeliveries,
+            reads: self.database.reads,
+        })
+    }
+
+    fn run_until(&mut self, end: Time) -> Result<(), Failure> {
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > end {
+                break;
+            }
+            let ((time, _), step) = entry.remove_entry();
+            self.time = time;
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                self.violated("a run ends: this one does not come to rest".to_owned());
+            }
+            self.take(step);
+            self.verdict()?;
+        }
+        self.time = end;
+        Ok(())
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            } => self.node_hears(node, incarnation, input),
+            Step::Tick { node, incarnation } => self.node_ticks(node, incarnation),
+            Step::Thaw { node, incarnation } => self.thaw(node, incarnation),
+            Step::Start { node } => self.start_node(node),
+            Step::Client {
+                client,
+                instance,
+                message,
+            } => {
+                self.client_hears(client, instance, message);
+            }
+            Step::ClientTimer { client, timer } => self.client_timer(client, timer),
+            Step::Database(step) => self.database_step(step),
+            Step::Fault => self.fault(),
+            Step::EndLoss { number } => self.nats.end_loss(number),
+        }
+    }
+
+    pub(crate) fn at(&mut self, time: Time, step: Step) {
+        self.scheduled += 1;
+        self.agenda
+            .insert((time.max(self.time), self.scheduled), step);
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, step: Step) {
+        self.at(self.time + nanos(delay), step);
+    }
+
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        let line = format!("{:>9.3} ms  {}", self.millis(), line());
+        for byte in line.bytes() {
+            self.trace_hash = (self.trace_hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if std::env::var_os("SIM_TRACE").is_some() {
+            eprintln!("{line}");
+        }
+        if self.trace.len() == TRACE_LINES {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    fn millis(&self) -> f64 {
+        self.time as f64 / 1e6
+    }
+
+    /// Notes the first fact that does not hold; the run ends with it.
+    pub(crate) fn violated(&mut self, fact: String) {
+        self.checks.violated(fact);
+    }
+
+    fn verdict(&mut self) -> Result<(), Failure> {
+        match self.checks.violation.take() {
+            None => Ok(()),
+            Some(fact) => Err(Failure {
+                report: self.report(&fact),
+                fact,
+            }),
+        }
+    }
+
+    fn report(&self, fact: &str) -> String {
+        let trace: Vec<&str> = self.trace.iter().map(String::as_str).collect();
+        format!(
+            "seed {}, step {}, {}: {fact}\n{}\nreplay: SEED={} cargo test --test simulation one_seed -- --nocapture",
+            self.seed,
+            self.steps,
+            if self.calm {
+                "in the calm"
+            } else {
+                "among faults"
+            },
+            trace.join("\n"),
+            self.seed,
+        )
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report("nothing panics"));
+        }
+    }
+}
+
+pub(crate) fn nanos(duration: Duration) -> Time {
+    u64::try_from(duration.as_nanos()).expect("simulated lives are short")
+}

@@ -1,0 +1,153 @@
+//! The schema comes into being once, and errors on the way to it can be acted on.
+
+use stanby::config::database::DatabaseUrl;
+use stanby::core::snapshot::Snapshot;
+use stanby::store::{Error, Store};
+
+use super::fixture::{SCHEMA, TIMEOUT, empty, migrated};
+
+#[tokio::test]
+async fn servers_that_start_at_once_migrate_once() {
+    let Some(fixture) = empty().await else { return };
+    let stores: Vec<Store> = (0..6)
+        .map(|_| Store::open(&fixture.url, SCHEMA, "stanby/test", TIMEOUT))
+        .collect();
+
+    let migrated = futures_util::future::join_all(stores.iter().map(Store::migrate)).await;
+
+    for result in migrated {
+        result.unwrap();
+    }
+    let client = fixture.client().await;
+    let versions: i64 = client
+        .query_one_scalar("SELECT count(*) FROM schema_versions", &[])
+        .await
+        .unwrap();
+    assert_eq!(versions, 1);
+    fixture.store.migrate().await.unwrap();
+    assert_eq!(fixture.store.snapshot().await.unwrap(), Snapshot::default());
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_both_versions() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    client
+        .batch_execute(
+            "INSERT INTO schema_versions (version, description, success, checksum, execution_time)
+             VALUES (99, 'of the future', true, '', 0)",
+        )
+        .await
+        .unwrap();
+
+    let error = fixture.store.migrate().await.unwrap_err();
+
+    assert!(matches!(error, Error::Refused(_)));
+    let text = error.to_string();
+    for part in ["version 99", "up to 1", "run that version"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_can_use_a_migrated_schema_but_not_make_one() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    let role = format!("app_of_{}", fixture.database.name);
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA \"stan by\"\"x\" TO {role};
+             GRANT SELECT ON ALL TABLES IN SCHEMA \"stan by\"\"x\" TO {role}"
+        ))
+        .await
+        .unwrap();
+    let url = fixture.database.url.split("&user=").next().unwrap();
+    let url = DatabaseUrl::parse(&format!("{url}&user={role}")).unwrap();
+
+    let store = Store::open(&url, SCHEMA, "stanby/test", TIMEOUT);
+    store.migrate().await.unwrap();
+    store.snapshot().await.unwrap();
+    let elsewhere = Store::open(&url, "elsewhere", "stanby/test", TIMEOUT);
+    let error = elsewhere.migrate().await.unwrap_err();
+
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("permission denied") && text.contains(&role),
+        "{text}"
+    );
+    client
+        .batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_database_url_is_said() {
+    let Some(fixture) = empty().await else { return };
+    let base = fixture
+        .database
+        .url
+        .split("&user=")
+        .next()
+        .unwrap()
+        .to_owned();
+    let unused = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    for (url, refused, parts) in [
+        (
+            format!("{base}&user=nobody_here"),
+            true,
+            vec!["nobody_here", "check user and password"],
+        ),
+        (
+            fixture
+                .database
+                .url
+                .replace(&fixture.database.name, "no_such_db"),
+            true,
+            vec!["\"no_such_db\" does not exist", "CREATE DATABASE"],
+        ),
+        (
+            format!("postgres://u:geheim@127.0.0.1:{unused}/d"),
+            false,
+            vec![
+                "cannot reach Postgres at 127.0.0.1",
+                "refused",
+                "check that it runs",
+            ],
+        ),
+    ] {
+        let url = DatabaseUrl::parse(&url).unwrap();
+        let quick = std::time::Duration::from_millis(500);
+        let store = Store::open(&url, SCHEMA, "stanby/test", quick);
+        let error = store.migrate().await.unwrap_err();
+
+        let text = error.to_string();
+        assert_eq!(matches!(error, Error::Refused(_)), refused, "{text}");
+        for part in parts {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("geheim"));
+    }
+}
+
+#[tokio::test]
+async fn the_status_of_a_schema_without_tables_is_refused() {
+    let Some(fixture) = empty().await else { return };
+
+    let error = fixture.store.report().await.unwrap_err();
+
+    assert!(matches!(error, Error::Refused(_)));
+    assert!(
+        error.to_string().contains("holds no tables of a server"),
+        "{error}"
+    );
+}

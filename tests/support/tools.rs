@@ -1,0 +1,59 @@
+//! The programs by which tests drive clients of NATS Streaming. `scripts/test` installs them.
+
+use std::path::{Path, PathBuf};
+
+use super::process::skip;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The directory of the Node client's scripts, if `node` and the client are installed.
+pub(crate) fn node() -> Option<PathBuf> {
+    let directory = Path::new(ROOT).join("tests/clients/node");
+    let client = directory.join("node_modules/node-nats-streaming/package.json");
+    installed(
+        directory,
+        &[program("node"), Some(client)],
+        "the Node client",
+    )
+}
+
+/// The interpreter that has the Python client, if it is installed.
+pub(crate) fn python() -> Option<PathBuf> {
+    let environment = Path::new(ROOT).join("target/clients-python");
+    let interpreter = environment.join("bin/python");
+    // Written once all of the requirements are there.
+    let stamp = environment.join("installed-for");
+    installed(
+        interpreter.clone(),
+        &[Some(interpreter), Some(stamp)],
+        "the Python client",
+    )
+}
+
+/// The C compiler, if the C client's headers are installed too.
+pub(crate) fn c_compiler() -> Option<PathBuf> {
+    let header = PathBuf::from("/usr/include/nats/nats.h");
+    installed(
+        program("cc").unwrap_or_default(),
+        &[program("cc"), Some(header)],
+        "the C client",
+    )
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+}
+
+fn installed(value: PathBuf, needs: &[Option<PathBuf>], what: &str) -> Option<PathBuf> {
+    let complete = needs
+        .iter()
+        .all(|need| need.as_deref().is_some_and(Path::exists));
+    if !complete {
+        skip(&format!(
+            "{what} is not installed: scripts/test installs it"
+        ));
+    }
+    complete.then_some(value)
+}
