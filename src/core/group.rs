@@ -258,7 +258,9 @@ impl Group {
     /// somebody may well be at work on them.
     fn has_room(&self) -> bool {
         let listening = self.members.values().filter(|member| member.is_listening());
-        let room: u64 = listening.map(|member| u64::from(member.max_in_flight)).sum();
+        let room: u64 = listening
+            .map(|member| u64::from(member.max_in_flight))
+            .sum();
         (self.in_flight.len() as u64) < room
     }
 

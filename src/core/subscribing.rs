@@ -290,7 +290,11 @@ impl Broker {
             return None;
         };
         let unseen = committed.next();
-        if self.tail.first(asked.channel).is_some_and(|first| first <= unseen) {
+        if self
+            .tail
+            .first(asked.channel)
+            .is_some_and(|first| first <= unseen)
+        {
             let message = self.tail.first_since(asked.channel, time);
             return message.map(|message| message.sequence);
         }

@@ -75,6 +75,8 @@ async fn steps_of(program: &Path, script: &str, directory: &Path) -> Vec<String>
     while let Some(line) = script.line(STEP_LIMIT).await {
         if line == "? kill the active" {
             pair.end_active(Signal::SIGKILL).await;
+            // As whatever runs servers in production does.
+            pair.add().await;
             script.tell("killed").await;
         } else {
             steps.push(line);

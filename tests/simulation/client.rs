@@ -22,17 +22,40 @@ use crate::world::{Step, Time, World, nanos};
 
 #[derive(Debug)]
 pub(crate) enum ToClient {
-    Reply { to: Subject, reply: Reply },
-    Deliver { inbox: Subject, channel: ChannelName, message: Arc<Message>, redelivery_count: u32 },
-    Probe { node: usize, incarnation: u64, term: u64, probe: ProbeId },
+    Reply {
+        to: Subject,
+        reply: Reply,
+    },
+    Deliver {
+        inbox: Subject,
+        channel: ChannelName,
+        message: Arc<Message>,
+        redelivery_count: u32,
+    },
+    Probe {
+        node: usize,
+        incarnation: u64,
+        term: u64,
+        probe: ProbeId,
+    },
 }
 
 #[derive(Debug)]
 pub(crate) enum ClientTimer {
     Act,
-    Timeout { instance: u64, reply: String },
-    Ack { instance: u64, slot: usize, inbox: String, sequence: Sequence },
-    Ping { instance: u64 },
+    Timeout {
+        instance: u64,
+        reply: String,
+    },
+    Ack {
+        instance: u64,
+        slot: usize,
+        inbox: String,
+        sequence: Sequence,
+    },
+    Ping {
+        instance: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +69,17 @@ enum Link {
 #[derive(Clone, Debug)]
 enum Purpose {
     Connect,
-    Publish { channel: usize, data: Bytes, tries: u32 },
-    Subscribe { slot: usize },
-    Leave { slot: usize },
+    Publish {
+        channel: usize,
+        data: Bytes,
+        tries: u32,
+    },
+    Subscribe {
+        slot: usize,
+    },
+    Leave {
+        slot: usize,
+    },
     Close,
     Ping,
 }
@@ -72,8 +103,13 @@ pub(crate) struct Slot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SlotState {
     Off,
-    Subscribing { inbox: String },
-    On { inbox: String, ack_inbox: ByteString },
+    Subscribing {
+        inbox: String,
+    },
+    On {
+        inbox: String,
+        ack_inbox: ByteString,
+    },
     Leaving,
 }
 
@@ -120,7 +156,9 @@ impl Client {
 }
 
 fn slot(number: u64, plan: &Plan, rng: &mut Rng) -> Slot {
-    let queue = rng.chance(500).then(|| format!("queue-{}", rng.range(0, 1)));
+    let queue = rng
+        .chance(500)
+        .then(|| format!("queue-{}", rng.range(0, 1)));
     let durable = rng.chance(600).then(|| match queue {
         // Durables of one client have names of their own, groups are shared.
         None => format!("durable-{number}"),
@@ -142,7 +180,13 @@ fn slot(number: u64, plan: &Plan, rng: &mut Rng) -> Slot {
 impl World {
     pub(crate) fn client_begins(&mut self, client: usize) {
         let delay = self.rng.millis(0, 500);
-        self.after(delay, Step::ClientTimer { client, timer: ClientTimer::Act });
+        self.after(
+            delay,
+            Step::ClientTimer {
+                client,
+                timer: ClientTimer::Act,
+            },
+        );
     }
 
     /// The application dies or loses its connection; a next one takes its name.
@@ -180,7 +224,13 @@ impl World {
                 let (low, high) = self.clients[client].publish_pause;
                 let (low, high) = if self.calm { (20, 300) } else { (low, high) };
                 let pause = self.rng.millis(low, high);
-                self.after(pause, Step::ClientTimer { client, timer: ClientTimer::Act });
+                self.after(
+                    pause,
+                    Step::ClientTimer {
+                        client,
+                        timer: ClientTimer::Act,
+                    },
+                );
                 self.act(client);
             }
             ClientTimer::Timeout { instance, reply } if instance == current => {
@@ -189,7 +239,12 @@ impl World {
                     self.timed_out(client, purpose);
                 }
             }
-            ClientTimer::Ack { instance, slot, inbox, sequence } if instance == current => {
+            ClientTimer::Ack {
+                instance,
+                slot,
+                inbox,
+                sequence,
+            } if instance == current => {
                 self.ack(client, slot, &inbox, sequence);
             }
             ClientTimer::Ping { instance } if instance == current => self.ping(client),
@@ -233,7 +288,10 @@ impl World {
                 let channel = self.rng.index(self.plan.channels);
                 let size = self.rng.pick(&[0, 5, 80, 300]);
                 self.clients[client].serial += 1;
-                let label = format!("{} says {}.", self.clients[client].name, self.clients[client].serial);
+                let label = format!(
+                    "{} says {}.",
+                    self.clients[client].name, self.clients[client].serial
+                );
                 let data = Bytes::from(label.repeat(1 + size / label.len()));
                 self.publish(client, channel, data, 0);
             }
@@ -248,7 +306,10 @@ impl World {
         let reply = format!("reply.{}.{instance}.{}", state.name, state.serial);
         state.awaited.insert(reply.clone(), purpose);
         self.nats.listen(reply.clone(), client, instance);
-        let timer = ClientTimer::Timeout { instance, reply: reply.clone() };
+        let timer = ClientTimer::Timeout {
+            instance,
+            reply: reply.clone(),
+        };
         self.after(limit, Step::ClientTimer { client, timer });
         subject(reply)
     }
@@ -275,7 +336,10 @@ impl World {
             self.send_to_nodes(client, &event);
         }
         let timer = ClientTimer::Ping { instance };
-        self.after(Duration::from_millis(700), Step::ClientTimer { client, timer });
+        self.after(
+            Duration::from_millis(700),
+            Step::ClientTimer { client, timer },
+        );
     }
 
     fn close(&mut self, client: usize) {
@@ -293,10 +357,19 @@ impl World {
         if state.link == Link::Connected && self.time >= state.silent_until {
             let connection_id = state.connection();
             let reply = self.await_reply(client, Purpose::Ping, Duration::from_secs(1));
-            self.send_to_nodes(client, &Event::Ping { connection_id, reply });
+            self.send_to_nodes(
+                client,
+                &Event::Ping {
+                    connection_id,
+                    reply,
+                },
+            );
         }
         let timer = ClientTimer::Ping { instance };
-        self.after(Duration::from_millis(700), Step::ClientTimer { client, timer });
+        self.after(
+            Duration::from_millis(700),
+            Step::ClientTimer { client, timer },
+        );
     }
 
     fn publish(&mut self, client: usize, channel: usize, data: Bytes, tries: u32) {
@@ -316,7 +389,11 @@ impl World {
             data: data.clone(),
         };
         self.checks.publishes(guid, &name, data.clone());
-        let purpose = Purpose::Publish { channel, data, tries };
+        let purpose = Purpose::Publish {
+            channel,
+            data,
+            tries,
+        };
         let reply = Some(self.await_reply(client, purpose, Duration::from_secs(3)));
         self.send_to_nodes(client, &Event::Publish { request, reply });
     }
@@ -339,14 +416,22 @@ impl World {
             client_id: client_id(&state.name),
             channel: channel_name(wanted.channel),
             inbox: subject(inbox.clone()),
-            queue_group: wanted.queue.clone().and_then(|name| QueueName::parse(name.into())),
-            durable_name: wanted.durable.clone().and_then(|name| DurableName::parse(name.into())),
+            queue_group: wanted
+                .queue
+                .clone()
+                .and_then(|name| QueueName::parse(name.into())),
+            durable_name: wanted
+                .durable
+                .clone()
+                .and_then(|name| DurableName::parse(name.into())),
             max_in_flight: wanted.max_in_flight,
             ack_wait: wanted.ack_wait,
             start,
             ack_token,
         };
-        wanted.state = SlotState::Subscribing { inbox: inbox.clone() };
+        wanted.state = SlotState::Subscribing {
+            inbox: inbox.clone(),
+        };
         self.nats.listen(inbox.clone(), client, state.instance);
         self.checks.subscribes(inbox, start);
         let purpose = Purpose::Subscribe { slot };
@@ -364,7 +449,11 @@ impl World {
         let request = Leave {
             client_id: self.clients[client].name.clone().into(),
             channel: channel_name(self.clients[client].slots[slot].channel),
-            inbox: if by_inbox { inbox.clone().into() } else { ack_inbox },
+            inbox: if by_inbox {
+                inbox.clone().into()
+            } else {
+                ack_inbox
+            },
         };
         self.nats.unlisten(&inbox);
         let purpose = Purpose::Leave { slot };
@@ -379,7 +468,11 @@ impl World {
 
     fn ack(&mut self, client: usize, slot: usize, inbox: &str, sequence: Sequence) {
         let wanted = &mut self.clients[client].slots[slot];
-        let SlotState::On { inbox: current, ack_inbox } = &wanted.state else {
+        let SlotState::On {
+            inbox: current,
+            ack_inbox,
+        } = &wanted.state
+        else {
             return;
         };
         if current != inbox {
@@ -400,13 +493,26 @@ impl World {
             return;
         }
         match message {
-            ToClient::Probe { node, incarnation, term, probe } => {
+            ToClient::Probe {
+                node,
+                incarnation,
+                term,
+                probe,
+            } => {
                 if self.time >= self.clients[client].silent_until {
-                    let input = Input::Heard { term, event: Event::Pong(probe) };
+                    let input = Input::Heard {
+                        term,
+                        event: Event::Pong(probe),
+                    };
                     self.send_pong(client, node, incarnation, input);
                 }
             }
-            ToClient::Deliver { inbox, channel: _, message, redelivery_count: _ } => {
+            ToClient::Deliver {
+                inbox,
+                channel: _,
+                message,
+                redelivery_count: _,
+            } => {
                 self.checks.receives(inbox.as_str(), &message);
                 self.client_gets(client, inbox.as_str(), message.sequence);
             }
@@ -434,7 +540,12 @@ impl World {
         }
         let delay = self.rng.millis(low, high);
         let instance = self.clients[client].instance;
-        let timer = ClientTimer::Ack { instance, slot, inbox: inbox.to_owned(), sequence };
+        let timer = ClientTimer::Ack {
+            instance,
+            slot,
+            inbox: inbox.to_owned(),
+            sequence,
+        };
         self.after(delay, Step::ClientTimer { client, timer });
     }
 
@@ -459,7 +570,10 @@ impl World {
                 let state = &mut self.clients[client].slots[slot].state;
                 if let SlotState::Subscribing { inbox } = state {
                     let inbox = std::mem::take(inbox);
-                    *state = SlotState::On { inbox, ack_inbox: ack_inbox.to_text() };
+                    *state = SlotState::On {
+                        inbox,
+                        ack_inbox: ack_inbox.to_text(),
+                    };
                 }
             }
             (Purpose::Subscribe { slot } | Purpose::Leave { slot }, _) => {
@@ -471,11 +585,18 @@ impl World {
 
     fn timed_out(&mut self, client: usize, purpose: Purpose) {
         match purpose {
-            Purpose::Publish { channel, data, tries } if tries < 3 => {
+            Purpose::Publish {
+                channel,
+                data,
+                tries,
+            } if tries < 3 => {
                 self.publish(client, channel, data, tries + 1);
             }
             // What the server made of it is unknown: only a new connection makes that certain.
-            Purpose::Connect | Purpose::Subscribe { .. } | Purpose::Leave { .. } | Purpose::Close => {
+            Purpose::Connect
+            | Purpose::Subscribe { .. }
+            | Purpose::Leave { .. }
+            | Purpose::Close => {
                 self.client_crashes(client);
             }
             Purpose::Publish { .. } | Purpose::Ping => {}

@@ -27,11 +27,25 @@ pub(crate) enum Statement {
 
 #[derive(Debug)]
 pub(crate) enum DatabaseStep {
-    Arrives { session: SessionId, statement: Statement },
-    Finishes { session: SessionId, statement: Statement },
+    Arrives {
+        session: SessionId,
+        statement: Statement,
+    },
+    Finishes {
+        session: SessionId,
+        statement: Statement,
+    },
     /// The session has been idle since then.
-    Lease { session: SessionId, idle_since: Time },
-    Read { node: usize, incarnation: u64, term: u64, load: Load },
+    Lease {
+        session: SessionId,
+        idle_since: Time,
+    },
+    Read {
+        node: usize,
+        incarnation: u64,
+        term: u64,
+        load: Load,
+    },
 }
 
 #[derive(Debug)]
@@ -85,21 +99,38 @@ impl World {
             }
             None => arrival,
         };
-        self.at(arrival, Step::Database(DatabaseStep::Arrives { session: id, statement }));
+        self.at(
+            arrival,
+            Step::Database(DatabaseStep::Arrives {
+                session: id,
+                statement,
+            }),
+        );
     }
 
     pub(crate) fn read(&mut self, node: usize, term: u64, load: Load) {
         let (low, high) = self.plan.read_time;
         let delay = self.rng.millis(low, high);
         let incarnation = self.nodes[node].incarnation;
-        self.after(delay, Step::Database(DatabaseStep::Read { node, incarnation, term, load }));
+        self.after(
+            delay,
+            Step::Database(DatabaseStep::Read {
+                node,
+                incarnation,
+                term,
+                load,
+            }),
+        );
     }
 
     pub(crate) fn database_step(&mut self, step: DatabaseStep) {
         match step {
             DatabaseStep::Arrives { session, statement } => self.arrives(session, statement),
             DatabaseStep::Finishes { session, statement } => self.finishes(session, statement),
-            DatabaseStep::Lease { session, idle_since } => {
+            DatabaseStep::Lease {
+                session,
+                idle_since,
+            } => {
                 let expired = self
                     .database
                     .sessions
@@ -110,7 +141,12 @@ impl World {
                     self.end_session(session);
                 }
             }
-            DatabaseStep::Read { node, incarnation, term, load } => {
+            DatabaseStep::Read {
+                node,
+                incarnation,
+                term,
+                load,
+            } => {
                 self.answer_read(node, incarnation, term, &load);
             }
         }
@@ -139,7 +175,10 @@ impl World {
                 let time = self.rng.millis(low, high);
                 self.after(
                     time,
-                    Step::Database(DatabaseStep::Finishes { session: id, statement }),
+                    Step::Database(DatabaseStep::Finishes {
+                        session: id,
+                        statement,
+                    }),
                 );
             }
         }
@@ -155,13 +194,22 @@ impl World {
             _ if failed => Input::Failed { session: id },
             Statement::Commit(batch, epoch) => {
                 self.apply(&batch, epoch);
-                Input::Done { session: id, batch: Some(batch.number) }
+                Input::Done {
+                    session: id,
+                    batch: Some(batch.number),
+                }
             }
             Statement::Snapshot => {
                 let snapshot = Box::new(self.database.store.snapshot());
-                Input::Snapshot { session: id, snapshot }
+                Input::Snapshot {
+                    session: id,
+                    snapshot,
+                }
             }
-            Statement::Renew => Input::Done { session: id, batch: None },
+            Statement::Renew => Input::Done {
+                session: id,
+                batch: None,
+            },
             Statement::Lock | Statement::Close => return,
         };
         if commits && !self.calm && self.rng.chance(self.plan.lost_replies) {
@@ -184,15 +232,21 @@ impl World {
         } else {
             self.after(
                 self.plan.lease,
-                Step::Database(DatabaseStep::Lease { session: id, idle_since: now }),
+                Step::Database(DatabaseStep::Lease {
+                    session: id,
+                    idle_since: now,
+                }),
             );
         }
     }
 
     fn apply(&mut self, batch: &Batch, epoch: Epoch) {
         self.note(|| {
-            let names: Vec<String> =
-                batch.messages.iter().map(|(c, m)| format!("{c}#{}", m.sequence)).collect();
+            let names: Vec<String> = batch
+                .messages
+                .iter()
+                .map(|(c, m)| format!("{c}#{}", m.sequence))
+                .collect();
             format!(
                 "database: commit {} of epoch {epoch}: [{}] trims {:?} progress {:?}",
                 batch.number,
@@ -201,7 +255,10 @@ impl World {
                 batch.progress,
             )
         });
-        if !self.checks.before_commit(batch, epoch, &self.database.store) {
+        if !self
+            .checks
+            .before_commit(batch, epoch, &self.database.store)
+        {
             return;
         }
         self.database.store.apply(batch, epoch);
@@ -209,7 +266,9 @@ impl World {
             && self.rng.chance(20)
             && let Some((channel, message)) = batch.messages.last()
         {
-            self.database.store.delete_message(*channel, message.sequence);
+            self.database
+                .store
+                .delete_message(*channel, message.sequence);
         }
     }
 
@@ -259,7 +318,14 @@ impl World {
         let (node, incarnation) = (session.node, session.incarnation);
         let delay = self.rng.millis(0, 1);
         let time = (self.time + nanos(delay)).max(self.nodes[node].cut_until);
-        self.at(time, Step::Node { node, incarnation, input });
+        self.at(
+            time,
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            },
+        );
     }
 
     fn answer_read(&mut self, node: usize, incarnation: u64, term: u64, load: &Load) {
@@ -276,10 +342,20 @@ impl World {
             {
                 messages.pop();
             }
-            Event::Loaded { load: load.id, result }
+            Event::Loaded {
+                load: load.id,
+                result,
+            }
         };
         let time = self.time + nanos(Duration::from_micros(300));
         let input = Input::Heard { term, event };
-        self.at(time, Step::Node { node, incarnation, input });
+        self.at(
+            time,
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            },
+        );
     }
 }

@@ -15,7 +15,11 @@ impl World {
         let pause = self.rng.millis(low, high);
         self.after(pause, Step::Fault);
         let node = self.rng.index(self.nodes.len());
-        let node = if self.rng.chance(700) { self.active().unwrap_or(node) } else { node };
+        let node = if self.rng.chance(700) {
+            self.active().unwrap_or(node)
+        } else {
+            node
+        };
         match self.rng.range(0, 9) {
             0 | 1 => {
                 let silently = self.rng.chance(300);
@@ -55,14 +59,25 @@ impl World {
 
     fn jump_clock(&mut self, node: usize) {
         let hour = 3_600_000_000_000;
-        let jump = self.rng.pick(&[-hour, -2_000_000_000, -1_000_000, 1_000_000, 2_000_000_000, hour]);
+        let jump = self.rng.pick(&[
+            -hour,
+            -2_000_000_000,
+            -1_000_000,
+            1_000_000,
+            2_000_000_000,
+            hour,
+        ]);
         self.note(|| format!("node {node}: its wall clock jumps by {jump} ns"));
         self.nodes[node].wall_offset += jump;
     }
 
     fn delete_message(&mut self) {
-        let stored: Vec<_> =
-            self.database.store.messages().map(|(channel, _, m)| (channel, m.sequence)).collect();
+        let stored: Vec<_> = self
+            .database
+            .store
+            .messages()
+            .map(|(channel, _, m)| (channel, m.sequence))
+            .collect();
         if stored.is_empty() {
             return;
         }

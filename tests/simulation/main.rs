@@ -37,7 +37,15 @@ fn survey() {
         let result = std::panic::catch_unwind(|| World::new(seed, None).run());
         let kind = match result {
             Ok(Ok(_)) => "ok".to_owned(),
-            Ok(Err(f)) => f.fact.split(':').next().unwrap().split(" to inbox").next().unwrap().to_owned(),
+            Ok(Err(f)) => f
+                .fact
+                .split(':')
+                .next()
+                .unwrap()
+                .split(" to inbox")
+                .next()
+                .unwrap()
+                .to_owned(),
             Err(p) => format!("panic {:?}", p.downcast_ref::<String>()),
         };
         kinds.entry(kind).or_default().push(seed);
@@ -49,7 +57,10 @@ fn survey() {
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+    )
 }
 
 #[test]

@@ -42,12 +42,14 @@ impl Nats {
     }
 
     pub(crate) fn disconnect(&mut self, client: usize) {
-        self.interest.retain(|_, &mut (listener, _)| listener != client);
+        self.interest
+            .retain(|_, &mut (listener, _)| listener != client);
     }
 
     pub(crate) fn begin_loss(&mut self, party: Party, per_mille: u64) -> u64 {
         self.losses_begun += 1;
-        self.losses.insert(self.losses_begun, Loss { party, per_mille });
+        self.losses
+            .insert(self.losses_begun, Loss { party, per_mille });
         self.losses_begun
     }
 
@@ -83,8 +85,18 @@ impl World {
             };
             let incarnation = self.nodes[node].incarnation;
             if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
-                let input = Input::Heard { term, event: event.clone() };
-                self.at(time, Step::Node { node, incarnation, input });
+                let input = Input::Heard {
+                    term,
+                    event: event.clone(),
+                };
+                self.at(
+                    time,
+                    Step::Node {
+                        node,
+                        incarnation,
+                        input,
+                    },
+                );
             }
         }
     }
@@ -92,7 +104,14 @@ impl World {
     /// A client's answer to a probe, to the node that asked.
     pub(crate) fn send_pong(&mut self, client: usize, node: usize, incarnation: u64, input: Input) {
         if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
-            self.at(time, Step::Node { node, incarnation, input });
+            self.at(
+                time,
+                Step::Node {
+                    node,
+                    incarnation,
+                    input,
+                },
+            );
         }
     }
 
@@ -100,12 +119,29 @@ impl World {
         let incarnation = self.nodes[node].incarnation;
         let (subject, message) = match outbound {
             Outbound::Reply { to, reply } => (to.clone(), ToClient::Reply { to, reply }),
-            Outbound::Deliver { inbox, channel, message, redelivery_count } => {
-                (inbox.clone(), ToClient::Deliver { inbox, channel, message, redelivery_count })
-            }
-            Outbound::Probe { probe, inbox } => {
-                (inbox, ToClient::Probe { node, incarnation, term, probe })
-            }
+            Outbound::Deliver {
+                inbox,
+                channel,
+                message,
+                redelivery_count,
+            } => (
+                inbox.clone(),
+                ToClient::Deliver {
+                    inbox,
+                    channel,
+                    message,
+                    redelivery_count,
+                },
+            ),
+            Outbound::Probe { probe, inbox } => (
+                inbox,
+                ToClient::Probe {
+                    node,
+                    incarnation,
+                    term,
+                    probe,
+                },
+            ),
         };
         let probe = match &message {
             ToClient::Probe { probe, .. } => Some(*probe),
@@ -114,15 +150,32 @@ impl World {
         match self.nats.interest.get(subject.as_str()).copied() {
             Some((client, instance)) => {
                 if let Some(time) = self.travel(Party::Node(node), Party::Client(client)) {
-                    self.at(time, Step::Client { client, instance, message });
+                    self.at(
+                        time,
+                        Step::Client {
+                            client,
+                            instance,
+                            message,
+                        },
+                    );
                 }
             }
             // NATS itself answers that nobody is there.
             None => {
                 let back = self.travel(Party::Node(node), Party::Node(node));
                 if let (Some(probe), Some(time)) = (probe, back) {
-                    let input = Input::Heard { term, event: Event::Unreachable(probe) };
-                    self.at(time, Step::Node { node, incarnation, input });
+                    let input = Input::Heard {
+                        term,
+                        event: Event::Unreachable(probe),
+                    };
+                    self.at(
+                        time,
+                        Step::Node {
+                            node,
+                            incarnation,
+                            input,
+                        },
+                    );
                 }
             }
         }

@@ -21,13 +21,29 @@ const WALL_AT_START: i64 = 1_600_000_000_000_000_000;
 
 #[derive(Debug)]
 pub(crate) enum Input {
-    Granted { session: SessionId, epoch: Epoch },
-    Snapshot { session: SessionId, snapshot: Box<Snapshot> },
-    Done { session: SessionId, batch: Option<BatchNumber> },
-    Failed { session: SessionId },
-    SessionEnded { session: SessionId },
+    Granted {
+        session: SessionId,
+        epoch: Epoch,
+    },
+    Snapshot {
+        session: SessionId,
+        snapshot: Box<Snapshot>,
+    },
+    Done {
+        session: SessionId,
+        batch: Option<BatchNumber>,
+    },
+    Failed {
+        session: SessionId,
+    },
+    SessionEnded {
+        session: SessionId,
+    },
     /// From NATS or the read pool, for one term.
-    Heard { term: u64, event: Event },
+    Heard {
+        term: u64,
+        event: Event,
+    },
 }
 
 #[derive(Debug)]
@@ -229,7 +245,10 @@ impl World {
             Input::SessionEnded { session } if Some(session) == current => {
                 return self.end_term(node, "its session ended");
             }
-            Input::Heard { term: serial, event } => self.enqueue(node, serial, event),
+            Input::Heard {
+                term: serial,
+                event,
+            } => self.enqueue(node, serial, event),
             Input::Granted { .. }
             | Input::Snapshot { .. }
             | Input::Done { .. }
@@ -240,7 +259,11 @@ impl World {
     }
 
     fn enqueue(&mut self, node: usize, serial: u64, event: Event) {
-        let Some(term) = self.nodes[node].term.as_mut().filter(|term| term.serial == serial) else {
+        let Some(term) = self.nodes[node]
+            .term
+            .as_mut()
+            .filter(|term| term.serial == serial)
+        else {
             return;
         };
         term.inbox.push_back(event);
@@ -259,7 +282,11 @@ impl World {
             for row in snapshot.positions.values_mut() {
                 let last_sent = row.progress.last_sent;
                 let acked_above = Ranges::default();
-                row.progress = Progress { last_sent, acked_floor: last_sent, acked_above };
+                row.progress = Progress {
+                    last_sent,
+                    acked_floor: last_sent,
+                    acked_above,
+                };
             }
         }
         let now = self.now(node);
@@ -343,7 +370,9 @@ impl World {
                 self.read(node, serial, load);
             } else if let Some(notice) = broker.poll_notice() {
                 if matches!(notice, Notice::RowDropped { .. }) {
-                    self.violated(format!("every row in the tables belongs somewhere: {notice:?}"));
+                    self.violated(format!(
+                        "every row in the tables belongs somewhere: {notice:?}"
+                    ));
                 }
                 self.note(|| format!("node {node}: notice {notice:?}"));
             } else if free && let Some(batch) = broker.poll_batch() {
@@ -361,7 +390,9 @@ impl World {
     fn commit(&mut self, node: usize, batch: Batch, epoch: Epoch) {
         let now = self.now(node);
         if let Some(term) = self.nodes[node].term.as_mut() {
-            let closed = term.facts.explain_closed(&batch, &self.plan.settings.heartbeats, now);
+            let closed = term
+                .facts
+                .explain_closed(&batch, &self.plan.settings.heartbeats, now);
             if let Err(fact) = closed {
                 self.violated(fact);
             }
@@ -384,7 +415,8 @@ impl World {
         let now = self.now(node);
         let holds = self.nodes[node].session == self.database.holder;
         if let Some(term) = self.nodes[node].term.as_mut() {
-            self.checks.on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);
+            self.checks
+                .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);
         }
         self.send_to_client(node, serial, outbound);
     }
@@ -404,7 +436,11 @@ impl World {
     /// Renews in time, gives up on a statement that takes too long, and arranges to be called again.
     fn keep_session(&mut self, node: usize) {
         let lease = nanos(self.plan.lease);
-        let Some(term) = self.nodes[node].term.as_ref().filter(|_| self.nodes[node].up) else {
+        let Some(term) = self.nodes[node]
+            .term
+            .as_ref()
+            .filter(|_| self.nodes[node].up)
+        else {
             return;
         };
         let renewal = term.last_statement + lease / 4;
@@ -421,7 +457,9 @@ impl World {
         };
         let boot_offset = self.nodes[node].boot_offset;
         let timeout = self.nodes[node].broker().and_then(Broker::next_timeout);
-        let timeout = timeout.map(|at| at.as_nanos().saturating_sub(boot_offset)).filter(|_| self.trusted(node));
+        let timeout = timeout
+            .map(|at| at.as_nanos().saturating_sub(boot_offset))
+            .filter(|_| self.trusted(node));
         // Later by a nanosecond at least: whatever is due now was done.
         let at = timeout.map_or(due, |at| at.min(due)).max(self.time + 1);
         if self.nodes[node].tick.is_none_or(|tick| at < tick) {
@@ -450,8 +488,16 @@ fn describe(event: &Event) -> String {
 
 fn describe_outbound(outbound: &Outbound) -> String {
     match outbound {
-        Outbound::Deliver { inbox, channel, message, redelivery_count } => {
-            format!("{inbox}: {channel}#{} ({redelivery_count})", message.sequence)
+        Outbound::Deliver {
+            inbox,
+            channel,
+            message,
+            redelivery_count,
+        } => {
+            format!(
+                "{inbox}: {channel}#{} ({redelivery_count})",
+                message.sequence
+            )
         }
         other => format!("{other:?}"),
     }

@@ -96,8 +96,12 @@ fn settings(rng: &mut Rng) -> Settings {
         subscriptions: rng.pick(&[None, Some(1000)]),
         messages: rng.pick(&[None, None, None, Some(2), Some(20), Some(100)]),
         bytes: rng.pick(&[None, None, None, Some(300), Some(5_000)]),
-        age: rng.pick(&[None, None, None, Some(3_000)]).map(Duration::from_millis),
-        inactivity: rng.pick(&[None, None, Some(2_500)]).map(Duration::from_millis),
+        age: rng
+            .pick(&[None, None, None, Some(3_000)])
+            .map(Duration::from_millis),
+        inactivity: rng
+            .pick(&[None, None, Some(2_500)])
+            .map(Duration::from_millis),
     };
     let limits = Limits {
         channels: Some(100),
@@ -112,5 +116,9 @@ fn settings(rng: &mut Rng) -> Settings {
         progress_delay: rng.millis(1, 200),
         load_retry: rng.millis(5, 300),
     };
-    Settings { heartbeats, limits, ack_prefix: "ack".into() }
+    Settings {
+        heartbeats,
+        limits,
+        ack_prefix: "ack".into(),
+    }
 }

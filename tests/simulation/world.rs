@@ -24,15 +24,36 @@ const CALM: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
 pub(crate) enum Step {
-    Node { node: usize, incarnation: u64, input: Input },
-    Tick { node: usize, incarnation: u64 },
-    Thaw { node: usize, incarnation: u64 },
-    Start { node: usize },
-    Client { client: usize, instance: u64, message: ToClient },
-    ClientTimer { client: usize, timer: ClientTimer },
+    Node {
+        node: usize,
+        incarnation: u64,
+        input: Input,
+    },
+    Tick {
+        node: usize,
+        incarnation: u64,
+    },
+    Thaw {
+        node: usize,
+        incarnation: u64,
+    },
+    Start {
+        node: usize,
+    },
+    Client {
+        client: usize,
+        instance: u64,
+        message: ToClient,
+    },
+    ClientTimer {
+        client: usize,
+        timer: ClientTimer,
+    },
     Database(DatabaseStep),
     Fault,
-    EndLoss { number: u64 },
+    EndLoss {
+        number: u64,
+    },
 }
 
 pub(crate) struct World {
@@ -83,7 +104,9 @@ impl World {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng, sabotage);
         let nodes = (0..plan.nodes).map(|_| Node::new(&mut rng)).collect();
-        let clients = (0..plan.clients).map(|id| Client::new(id, &plan, &mut rng)).collect();
+        let clients = (0..plan.clients)
+            .map(|id| Client::new(id, &plan, &mut rng))
+            .collect();
         Self {
             seed,
             time: 0,
@@ -149,11 +172,19 @@ impl World {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Node { node, incarnation, input } => self.node_hears(node, incarnation, input),
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            } => self.node_hears(node, incarnation, input),
             Step::Tick { node, incarnation } => self.node_ticks(node, incarnation),
             Step::Thaw { node, incarnation } => self.thaw(node, incarnation),
             Step::Start { node } => self.start_node(node),
-            Step::Client { client, instance, message } => {
+            Step::Client {
+                client,
+                instance,
+                message,
+            } => {
                 self.client_hears(client, instance, message);
             }
             Step::ClientTimer { client, timer } => self.client_timer(client, timer),
@@ -165,7 +196,8 @@ impl World {
 
     pub(crate) fn at(&mut self, time: Time, step: Step) {
         self.scheduled += 1;
-        self.agenda.insert((time.max(self.time), self.scheduled), step);
+        self.agenda
+            .insert((time.max(self.time), self.scheduled), step);
     }
 
     pub(crate) fn after(&mut self, delay: Duration, step: Step) {
@@ -199,7 +231,10 @@ impl World {
     fn verdict(&mut self) -> Result<(), Failure> {
         match self.checks.violation.take() {
             None => Ok(()),
-            Some(fact) => Err(Failure { report: self.report(&fact), fact }),
+            Some(fact) => Err(Failure {
+                report: self.report(&fact),
+                fact,
+            }),
         }
     }
 
@@ -209,7 +244,11 @@ impl World {
             "seed {}, step {}, {}: {fact}\n{}\nreplay: SEED={} cargo test --test simulation one_seed -- --nocapture",
             self.seed,
             self.steps,
-            if self.calm { "in the calm" } else { "among faults" },
+            if self.calm {
+                "in the calm"
+            } else {
+                "among faults"
+            },
             trace.join("\n"),
             self.seed,
         )

@@ -27,7 +27,10 @@ impl World {
         let mut facts = Vec::new();
         for client in &self.clients {
             if !client.is_connected() {
-                facts.push(format!("every client is connected in the end: {} is not", client.name));
+                facts.push(format!(
+                    "every client is connected in the end: {} is not",
+                    client.name
+                ));
             }
             for slot in &client.slots {
                 let served = match &slot.state {
@@ -52,21 +55,41 @@ impl World {
 
     /// What was committed and not dropped is there, and nothing else.
     fn check_rows(&mut self) {
-        let stored: Vec<(ChannelId, Sequence)> =
-            self.database.store.messages().map(|(channel, _, m)| (channel, m.sequence)).collect();
+        let stored: Vec<(ChannelId, Sequence)> = self
+            .database
+            .store
+            .messages()
+            .map(|(channel, _, m)| (channel, m.sequence))
+            .collect();
         let live: Vec<(ChannelId, Sequence)> = self
             .checks
             .channels
             .iter()
             .flat_map(|(&channel, facts)| facts.live.iter().map(move |&s| (channel, s)))
             .collect();
-        let lost = live.iter().find(|row| stored.binary_search(row).is_err()).copied();
-        let extra = stored.iter().find(|row| live.binary_search(row).is_err()).copied();
-        self.checks.require(lost.is_none(), || format!("no stored message is lost: {lost:?} is"));
-        self.checks.require(extra.is_none(), || format!("what was dropped is gone: {extra:?} is not"));
-        let mut epochs = self.database.store.messages().map(|(channel, epoch, _)| (channel, epoch));
+        let lost = live
+            .iter()
+            .find(|row| stored.binary_search(row).is_err())
+            .copied();
+        let extra = stored
+            .iter()
+            .find(|row| live.binary_search(row).is_err())
+            .copied();
+        self.checks.require(lost.is_none(), || {
+            format!("no stored message is lost: {lost:?} is")
+        });
+        self.checks.require(extra.is_none(), || {
+            format!("what was dropped is gone: {extra:?} is not")
+        });
+        let mut epochs = self
+            .database
+            .store
+            .messages()
+            .map(|(channel, epoch, _)| (channel, epoch));
         let ordered = epochs.by_ref().collect::<Vec<_>>().is_sorted();
-        self.checks.require(ordered, || "epochs never decrease along a channel".to_owned());
+        self.checks.require(ordered, || {
+            "epochs never decrease along a channel".to_owned()
+        });
     }
 
     /// Everybody has got, and acked, what there is.
@@ -80,7 +103,10 @@ impl World {
                 continue;
             };
             let wanted = channel.live.range(position.start.next()..);
-            let missing = wanted.clone().copied().find(|s| !position.received.contains(s));
+            let missing = wanted
+                .clone()
+                .copied()
+                .find(|s| !position.received.contains(s));
             let progress = store.positions.get(&row.position).map(|row| &row.progress);
             let unacked = wanted.copied().find(|&s| {
                 progress.is_none_or(|progress| !super::progress::is_settled(progress, s))
@@ -101,20 +127,45 @@ impl World {
         let before = store.snapshot();
         let now = self.now(active);
         let mut fresh = Broker::restore(store.snapshot(), self.plan.settings.clone(), now);
-        let counts = self.nodes.get(active).and_then(Node::broker).map(Broker::counts);
+        let counts = self
+            .nodes
+            .get(active)
+            .and_then(Node::broker)
+            .map(Broker::counts);
         let (old, new) = (counts.unwrap_or_default(), fresh.counts());
-        let same = (old.clients, old.channels, old.subscriptions, old.messages, old.bytes)
-            == (new.clients, new.channels, new.subscriptions, new.messages, new.bytes);
-        self.checks.require(same, || format!("recovery finds what is there: {new:?}, not {old:?}"));
+        let same = (
+            old.clients,
+            old.channels,
+            old.subscriptions,
+            old.messages,
+            old.bytes,
+        ) == (
+            new.clients,
+            new.channels,
+            new.subscriptions,
+            new.messages,
+            new.bytes,
+        );
+        self.checks.require(same, || {
+            format!("recovery finds what is there: {new:?}, not {old:?}")
+        });
         loop {
             if let Some(load) = fresh.poll_load() {
                 let result = store.load(&load);
-                fresh.handle(Event::Loaded { load: load.id, result }, now);
+                fresh.handle(
+                    Event::Loaded {
+                        load: load.id,
+                        result,
+                    },
+                    now,
+                );
             } else if let Some(batch) = fresh.poll_batch() {
                 store.apply(&batch, self.database.epoch);
                 fresh.handle(Event::Committed(batch.number), now);
             } else if let Some(outbound) = fresh.poll_outbound() {
-                self.violated(format!("recovery has nothing to say after a calm: {outbound:?}"));
+                self.violated(format!(
+                    "recovery has nothing to say after a calm: {outbound:?}"
+                ));
             } else {
                 break;
             }
@@ -124,6 +175,7 @@ impl World {
             && after.positions == before.positions
             && after.subscriptions == before.subscriptions
             && after.channels.keys().eq(before.channels.keys());
-        self.checks.require(same, || "recovery changes nothing after a calm".to_owned());
+        self.checks
+            .require(same, || "recovery changes nothing after a calm".to_owned());
     }
 }

@@ -109,7 +109,14 @@ impl Checks {
 
     pub(crate) fn publishes(&mut self, guid: Guid, channel: &ChannelName, data: Bytes) {
         let after = self.last_acked.get(channel).copied();
-        self.published.insert(guid, Published { channel: channel.clone(), data, after });
+        self.published.insert(
+            guid,
+            Published {
+                channel: channel.clone(),
+                data,
+                after,
+            },
+        );
     }
 
     /// A publisher got its ack.
@@ -117,7 +124,11 @@ impl Checks {
         let Some(&(channel, sequence)) = self.stored.get(guid) else {
             return self.violated(format!("an acked publish is stored: {guid} is not"));
         };
-        if let Some(name) = self.channels.get(&channel).and_then(|facts| facts.name.clone()) {
+        if let Some(name) = self
+            .channels
+            .get(&channel)
+            .and_then(|facts| facts.name.clone())
+        {
             let last = self.last_acked.entry(name).or_insert((channel, sequence));
             *last = (*last).max((channel, sequence));
         }
@@ -158,7 +169,11 @@ impl Checks {
             self.appended(*channel, message);
         }
         for (&channel, &through) in &batch.trims {
-            self.trimmed(channel, through, batch.channels.get(&channel).and_then(Option::as_ref));
+            self.trimmed(
+                channel,
+                through,
+                batch.channels.get(&channel).and_then(Option::as_ref),
+            );
         }
         self.settle_excesses(epoch);
         for (&id, row) in &batch.channels {
@@ -166,7 +181,8 @@ impl Checks {
         }
         self.last_clients = batch.clients.keys().cloned().collect();
         for row in batch.clients.values().flatten() {
-            self.heartbeat_inboxes.insert(row.heartbeat_inbox.to_string());
+            self.heartbeat_inboxes
+                .insert(row.heartbeat_inbox.to_string());
         }
         self.check_positions(batch, &store.snapshot());
         self.violation.is_none()
@@ -193,7 +209,9 @@ impl Checks {
         };
         let same = published.data == message.data && name.as_ref() == Some(&published.channel);
         let after = published.after.filter(|(channel, _)| *channel == id);
-        self.require(same, || format!("a message is stored as it was published: {guid} is not"));
+        self.require(same, || {
+            format!("a message is stored as it was published: {guid} is not")
+        });
         self.require(after.is_none_or(|(_, earlier)| earlier < sequence), || {
             format!("a publish begun after an ack comes after it: {id}#{sequence} does not")
         });
@@ -211,7 +229,10 @@ impl Checks {
         };
         let kept = facts.live.split_off(&through.next());
         let dropped = std::mem::replace(&mut facts.live, kept);
-        let Some(last) = dropped.last().and_then(|sequence| facts.history.get(sequence)) else {
+        let Some(last) = dropped
+            .last()
+            .and_then(|sequence| facts.history.get(sequence))
+        else {
             return;
         };
         let Some(name) = &facts.name else {
@@ -219,10 +240,13 @@ impl Checks {
         };
         let size = |s: &Sequence| facts.history.get(s).map_or(0, |message| message.size(name));
         let count = facts.live.len() as u64 + facts.phantoms + 1;
-        let bytes = facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
+        let bytes =
+            facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
         let justified = limits.messages.is_some_and(|max| count > max)
             || limits.bytes.is_some_and(|max| bytes > max)
-            || limits.age.is_some_and(|max| latest_wall.since(last.published_at) >= max)
+            || limits
+                .age
+                .is_some_and(|max| latest_wall.since(last.published_at) >= max)
             || row.is_some_and(|row| row.deleting && limits.inactivity.is_some());
         self.require(justified, || {
             format!("a message is dropped only by a limit: {id}#{through} needed not go")
@@ -254,7 +278,10 @@ impl Checks {
             }),
             Some(row) => {
                 self.require(row.last_sequence == last, || {
-                    format!("a channel's row tells its last message: {id} {} {last}", row.last_sequence)
+                    format!(
+                        "a channel's row tells its last message: {id} {} {last}",
+                        row.last_sequence
+                    )
                 });
                 self.require(row.deleting || first.is_none_or(|first| row.first_sequence <= first), || {
                     format!(

@@ -92,7 +92,9 @@ impl Checks {
             match row {
                 Some(row) => {
                     let (inbox, ack_inbox) = (row.inbox.to_string(), row.ack_inbox.to_string());
-                    self.positions.inbox_of_ack_inbox.insert(ack_inbox, inbox.clone());
+                    self.positions
+                        .inbox_of_ack_inbox
+                        .insert(ack_inbox, inbox.clone());
                     self.positions.subscriptions.insert(inbox, row.clone());
                 }
                 None if !before.subscriptions.contains_key(&id) => {
@@ -112,7 +114,9 @@ impl Checks {
         progress: &Progress,
     ) {
         let mut rows = batch.subscriptions.values().flatten();
-        let inbox = rows.find(|row| row.position == id).map(|row| row.inbox.to_string());
+        let inbox = rows
+            .find(|row| row.position == id)
+            .map(|row| row.inbox.to_string());
         let Some(start) = inbox.and_then(|inbox| self.positions.wanted.get(&inbox).copied()) else {
             return;
         };
@@ -141,8 +145,13 @@ impl Checks {
             return;
         };
         let old = std::mem::replace(&mut facts.progress, new.clone());
-        let live = self.channels.get(&facts.channel).map(|channel| &channel.live);
-        let unacked = live.into_iter().flat_map(|live| live.range(old.acked_floor.next()..=new.last_sent));
+        let live = self
+            .channels
+            .get(&facts.channel)
+            .map(|channel| &channel.live);
+        let unacked = live
+            .into_iter()
+            .flat_map(|live| live.range(old.acked_floor.next()..=new.last_sent));
         let wrong = unacked.copied().find(|&sequence| {
             is_settled(new, sequence)
                 && !is_settled(&old, sequence)
@@ -151,7 +160,9 @@ impl Checks {
         let backwards = new.last_sent < old.last_sent || new.acked_floor < old.acked_floor;
         let channel = facts.channel;
         self.require(wrong.is_none(), || {
-            format!("the tables show as acked what was acked: position {id} {channel}#{wrong:?} was not")
+            format!(
+                "the tables show as acked what was acked: position {id} {channel}#{wrong:?} was not"
+            )
         });
         self.require(!backwards, || {
             format!("positions do not go back: position {id} from {old:?} to {new:?}")

@@ -45,7 +45,9 @@ impl TermFacts {
         let mut facts = Self::default();
         for row in snapshot.subscriptions.values() {
             facts.open.insert(row.inbox.to_string());
-            facts.position_of_ack_inbox.insert(row.ack_inbox.to_string(), row.position);
+            facts
+                .position_of_ack_inbox
+                .insert(row.ack_inbox.to_string(), row.position);
         }
         for (&id, row) in &snapshot.positions {
             let progress = &row.progress;
@@ -59,7 +61,9 @@ impl TermFacts {
             }
         }
         for (id, row) in &snapshot.clients {
-            facts.registered.insert(id.to_string(), row.heartbeat_inbox.to_string());
+            facts
+                .registered
+                .insert(id.to_string(), row.heartbeat_inbox.to_string());
         }
         facts
     }
@@ -147,13 +151,25 @@ impl Checks {
         });
         match outbound {
             Outbound::Reply { to, reply } => self.on_reply(to, reply, term, store),
-            Outbound::Deliver { inbox, message, redelivery_count, .. } => {
+            Outbound::Deliver {
+                inbox,
+                message,
+                redelivery_count,
+                ..
+            } => {
                 self.on_delivery(inbox.as_str(), message, *redelivery_count, term);
             }
             Outbound::Probe { probe, inbox } => {
                 let sent = now.monotonic;
-                let probe = Probe { id: *probe, sent, answered_after: None };
-                term.probes.entry(inbox.to_string()).or_default().push(probe);
+                let probe = Probe {
+                    id: *probe,
+                    sent,
+                    answered_after: None,
+                };
+                term.probes
+                    .entry(inbox.to_string())
+                    .or_default()
+                    .push(probe);
             }
         }
     }
@@ -173,10 +189,13 @@ impl Checks {
             Reply::Published(guid) => self.on_publish_ack(guid, store),
             Reply::Subscribed { ack_inbox } => {
                 let inbox = self.positions.inbox_of_ack_inbox.get(ack_inbox.as_str());
-                let id = ack_inbox.as_str().split('.').nth(1).and_then(|id| id.parse().ok());
-                let unborn = id.is_some_and(|id| {
-                    self.positions.unborn.contains(&SubscriptionId(id))
-                });
+                let id = ack_inbox
+                    .as_str()
+                    .split('.')
+                    .nth(1)
+                    .and_then(|id| id.parse().ok());
+                let unborn =
+                    id.is_some_and(|id| self.positions.unborn.contains(&SubscriptionId(id)));
                 if let Some(inbox) = inbox {
                     term.open.insert(inbox.clone());
                 } else {
@@ -199,11 +218,23 @@ impl Checks {
 
     fn on_publish_ack(&mut self, guid: &Guid, store: &MemoryStore) {
         let Some(&(channel, sequence)) = self.stored.get(guid) else {
-            return self.violated(format!("a publish is acked after its commit: {guid} is not stored"));
+            return self.violated(format!(
+                "a publish is acked after its commit: {guid} is not stored"
+            ));
         };
-        let live = self.channels.get(&channel).is_some_and(|facts| facts.live.contains(&sequence));
-        let want = Want::Exactly { sequences: vec![sequence], bytes: 1 };
-        let row = store.load(&Load { id: LoadId(0), channel, want });
+        let live = self
+            .channels
+            .get(&channel)
+            .is_some_and(|facts| facts.live.contains(&sequence));
+        let want = Want::Exactly {
+            sequences: vec![sequence],
+            bytes: 1,
+        };
+        let row = store.load(&Load {
+            id: LoadId(0),
+            channel,
+            want,
+        });
         let there = matches!(&row, Loaded::Messages { messages, .. } if !messages.is_empty());
         self.require(!live || there, || {
             format!("an acked message is in the table: {channel}#{sequence} is not")
@@ -215,7 +246,9 @@ impl Checks {
         self.redeliveries += u64::from(count > 0);
         let sequence = message.sequence;
         let Some(row) = self.positions.subscriptions.get(inbox).cloned() else {
-            return self.violated(format!("a subscription is committed before it gets messages: {inbox}"));
+            return self.violated(format!(
+                "a subscription is committed before it gets messages: {inbox}"
+            ));
         };
         let Some(position) = self.positions.positions.get(&row.position) else {
             return self.violated(format!("a message goes to a position that exists: {inbox}"));
@@ -228,19 +261,28 @@ impl Checks {
         let held = term.in_flight.entry(row.position).or_default();
         held.insert(sequence, Some(inbox.to_owned()));
         let exists = |s: &Sequence| facts.is_some_and(|facts| facts.live.contains(s));
-        let counted = held.iter().filter(|(s, holder)| {
-            exists(s) && (!queue || holder.as_deref() == Some(inbox))
-        });
+        let counted = held
+            .iter()
+            .filter(|(s, holder)| exists(s) && (!queue || holder.as_deref() == Some(inbox)));
         let in_flight: Vec<Sequence> = counted.map(|(&s, _)| s).collect();
         let channel = position.channel;
         let open = term.open.contains(inbox);
-        term.position_of_ack_inbox.insert(row.ack_inbox.to_string(), row.position);
-        let last = term.last_first.get(&row.position).copied().unwrap_or_default();
+        term.position_of_ack_inbox
+            .insert(row.ack_inbox.to_string(), row.position);
+        let last = term
+            .last_first
+            .get(&row.position)
+            .copied()
+            .unwrap_or_default();
         if count == 0 {
             term.last_first.insert(row.position, sequence);
         }
-        self.require(same, || format!("only committed messages are delivered: #{sequence} to {inbox}"));
-        self.require(open, || format!("a subscription's answer precedes its messages: {inbox}"));
+        self.require(same, || {
+            format!("only committed messages are delivered: #{sequence} to {inbox}")
+        });
+        self.require(open, || {
+            format!("a subscription's answer precedes its messages: {inbox}")
+        });
         self.require(!settled, || {
             format!("what is committed as acked is not delivered again: #{sequence} to {inbox}")
         });
@@ -250,9 +292,17 @@ impl Checks {
             });
             let max = row.max_in_flight as usize;
             if in_flight.len() > max {
-                let fact = format!("at most {max} messages are in flight to {inbox}: {in_flight:?} are");
+                let fact =
+                    format!("at most {max} messages are in flight to {inbox}: {in_flight:?} are");
                 let epoch = self.epoch;
-                self.excesses.push(Excess { epoch, channel, held: in_flight, max, commits: 0, fact });
+                self.excesses.push(Excess {
+                    epoch,
+                    channel,
+                    held: in_flight,
+                    max,
+                    commits: 0,
+                    fact,
+                });
             }
         }
     }
