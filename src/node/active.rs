@@ -144,7 +144,13 @@ impl<'a> Active<'a> {
                 () = &mut drained_by => return Ok(Ended::Shutdown),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
-                () = after(due), if has_nats => self.broker.handle_timeout(Clock.now()),
+                () = after(due), if has_nats => {
+                    let now = Clock.now();
+                    // What ran out while the process was frozen says nothing about clients.
+                    if term.is_trusted(now.monotonic) {
+                        self.broker.handle_timeout(now);
+                    }
+                }
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {

@@ -1,5 +1,4 @@
 //! An active that is frozen for longer than its lease, and wakes up beside another active.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use nix::sys::signal::Signal;
 use tokio::time::Instant;

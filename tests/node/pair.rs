@@ -243,18 +243,20 @@ impl Server {
     pub(crate) async fn wait_until_active(&self) -> u64 {
         wait_until(LIMIT, async || match self.says().await {
             Says::Active(epoch) => Ok(epoch),
-            other => Err(format!("{other:?}; its log: {}", self.log())),
+            said @ (Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+                Err(format!("{said:?}; its log: {}", self.log()))
+            }
         })
         .await
     }
 
-    /// The reason why it can neither serve nor take over.
-    pub(crate) async fn wait_for_trouble(&self) -> String {
+    /// Waits until it says that it can neither serve nor take over, with this among the reason.
+    pub(crate) async fn wait_for_trouble(&self, text: &str) {
         wait_until(LIMIT, async || match self.says().await {
-            Says::Trouble(reason) => Ok(reason),
-            other => Err(format!("{other:?}")),
+            Says::Trouble(reason) if reason.contains(text) => Ok(()),
+            said => Err(format!("{said:?}")),
         })
-        .await
+        .await;
     }
 }
 

@@ -69,7 +69,11 @@ impl Work {
 
         let all: BTreeSet<u64> = (1..).take(rows.len()).collect();
         wait_until(LIMIT, async || {
-            let group: BTreeSet<u64> = self.members.iter().flat_map(|m| m.sequences()).collect();
+            let group: BTreeSet<u64> = self
+                .members
+                .iter()
+                .flat_map(Subscription::sequences)
+                .collect();
             let missing = |got: &BTreeSet<u64>| all.difference(got).count();
             match (missing(&self.durable.sequences()), missing(&group)) {
                 (0, 0) => Ok(()),
