@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::active::Active;
 use super::clock::Clock;
-use super::run::{Node, Setback};
+use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::Batch;
