@@ -27,7 +27,7 @@ use super::loads::{Loads, Purpose};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::registry::Registry;
-use super::subscribing::Durables;
+use super::request::Durables;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 

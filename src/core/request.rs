@@ -79,6 +79,13 @@ pub struct Leave {
     pub inbox: ByteString,
 }
 
+/// Whether a durable survives its subscription's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durables {
+    Keep,
+    Forget,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// The NATS subject that the ack arrived on.

@@ -11,15 +11,8 @@ use super::load::{Load, Want};
 use super::loads::{PendingStart, Purpose};
 use super::outbound::Reply;
 use super::rejection::Rejection;
-use super::request::{Leave, StartPosition, Subscribe};
+use super::request::{Durables, Leave, StartPosition, Subscribe};
 use super::time::Timestamp;
-
-/// Whether a durable survives its subscription's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durables {
-    Keep,
-    Forget,
-}
 
 /// Where a new position begins: after this sequence, or after one that must be looked up.
 enum Start {

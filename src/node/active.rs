@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock::Clock;
-use super::run::Node;
+use super::shared::Node;
 use crate::core::batch::Batch;
 use crate::core::time::Instant;
 use crate::core::{Broker, Event, Notice};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::Clock;
-use super::run::{Node, Setback};
+use super::shared::{Node, Setback};
 use crate::core::Event;
 use crate::leadership::Candidate;
 use crate::nats::{Ingress, Shadow};
