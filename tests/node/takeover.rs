@@ -168,21 +168,24 @@ async fn an_interrupt_ends_active_and_standby_with_0() {
     assert_eq!(pair.group.tables().number(released).await, 1);
 }
 
+/// Ended from outside, the session takes the lock along before the old active can know. For as long as it takes to
+/// notice, two servers may say that they are active, so nobody watches here what they say: only one can commit.
 #[tokio::test]
 async fn a_killed_lock_session_costs_the_role_and_nothing_else() {
     let Some(mut pair) = Pair::new(&LEASE).await else {
         return;
     };
-    let watch = Watch::over(&[&pair.active, &pair.standby]);
     let work = Work::start(&pair.group).await;
     work.progress(100).await;
+    let tables = pair.group.tables();
 
-    for epoch in 2..5 {
-        let end = "SELECT pg_terminate_backend(backend_pid) FROM stanby.leadership";
-        pair.group.tables().execute(end).await;
-        wait_until(LIMIT, async || match watch.seen().epochs.last() {
-            Some(&last) if last >= epoch => Ok(()),
-            last => Err(format!("newest term: {last:?}")),
+    for takeovers in 2..5 {
+        tables
+            .execute("SELECT pg_terminate_backend(backend_pid) FROM stanby.leadership")
+            .await;
+        wait_until(LIMIT, async || match tables.takeovers().await.len() {
+            found if found == takeovers => Ok(()),
+            found => Err(format!("{found} of {takeovers} takeovers")),
         })
         .await;
         pair.roles().await;
@@ -191,5 +194,4 @@ async fn a_killed_lock_session_costs_the_role_and_nothing_else() {
 
     work.finish(&pair.group).await;
     assert!(pair.active.is_running() && pair.standby.is_running());
-    assert_eq!(watch.seen().contradictions, "");
 }
