@@ -141,6 +141,11 @@ impl Commits {
         self.progress_due = !self.moved.is_empty();
     }
 
+    /// Progress waits, and only the deadline for it or another write brings a batch.
+    pub(super) fn is_progress_forgotten(&self) -> bool {
+        !self.moved.is_empty() && !self.progress_due && !self.is_gathering()
+    }
+
     pub(super) fn messages(&self) -> usize {
         self.gathering.messages.len()
     }
