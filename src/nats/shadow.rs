@@ -4,8 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::core::Event;
+use bytestring::ByteString;
+
+use crate::core::request::{Ack, Publisher};
 use crate::core::time::Instant;
+use crate::core::{Event, Reply};
 
 /// What a remembered request costs beside its text and data.
 const OVERHEAD_BYTES: usize = 256;
@@ -33,6 +36,7 @@ impl Shadow {
 
     pub fn remember(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
         for event in events {
+            let event = detached(event);
             let bytes = OVERHEAD_BYTES + size(&event);
             self.bytes += bytes;
             self.heard.push_back((now, bytes, event));
@@ -72,19 +76,63 @@ impl Shadow {
     }
 }
 
-fn size(event: &Event) -> usize {
+/// An ack that does not keep the read buffer of the socket it is a slice of: the other requests are copies already.
+fn detached(event: Event) -> Event {
     match event {
-        Event::Publish { request, .. } => {
-            request.data.len() + request.reply.len() + request.guid.as_str().len()
-        }
-        Event::Connect { .. }
+        Event::Ack(ack) => Event::Ack(Ack {
+            channel: ByteString::from(&*ack.channel),
+            ..ack
+        }),
+        event @ (Event::Connect { .. }
+        | Event::Publish { .. }
         | Event::Subscribe { .. }
         | Event::Unsubscribe { .. }
         | Event::CloseSubscription { .. }
         | Event::CloseClient { .. }
         | Event::Ping { .. }
-        | Event::Ack(_)
         | Event::Refused { .. }
+        | Event::AlreadyStored { .. }
+        | Event::Pong(_)
+        | Event::Unreachable(_)
+        | Event::Reconnected
+        | Event::Committed(_)
+        | Event::Loaded { .. }
+        | Event::LoadFailed(_)) => event,
+    }
+}
+
+/// Of what clients may make as long as a NATS message; the names whose length is limited are in the overhead.
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Publish { request, .. } => {
+            let publisher = match &request.publisher {
+                Publisher::Connection(connection) => connection.0.len(),
+                Publisher::Client(client_id) => client_id.len(),
+            };
+            publisher + request.data.len() + request.reply.len() + request.guid.as_str().len()
+        }
+        Event::Unsubscribe { request, .. } | Event::CloseSubscription { request, .. } => {
+            request.client_id.len() + request.inbox.len()
+        }
+        Event::CloseClient { client_id, .. } => client_id.len(),
+        Event::Ping { connection_id, .. } => connection_id.0.len(),
+        Event::Ack(ack) => ack.channel.len(),
+        Event::Refused { answer, .. } => match answer {
+            Reply::PublishRefused(guid, _) => guid.as_ref().map_or(0, |guid| guid.as_str().len()),
+            Reply::Connected { .. }
+            | Reply::ConnectRefused(_)
+            | Reply::Published(_)
+            | Reply::Subscribed { .. }
+            | Reply::SubscribeRefused(_)
+            | Reply::Left
+            | Reply::LeaveRefused(_)
+            | Reply::ClientClosed
+            | Reply::CloseRefused(_)
+            | Reply::Pong
+            | Reply::PingRefused(_) => 0,
+        },
+        Event::Connect { .. }
+        | Event::Subscribe { .. }
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
@@ -97,8 +145,12 @@ fn size(event: &Event) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::core::ids::ProbeId;
+    use crate::core::ids::{ChannelName, ConnectionId, Guid, ProbeId, Sequence, Subject};
+    use crate::core::rejection::Rejection;
+    use crate::core::request::{Leave, Publish};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
@@ -126,5 +178,58 @@ mod tests {
 
         assert_eq!(shadow.crowded_out(), 3);
         assert_eq!(shadow.take(at(1)), events(3..5).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whatever_clients_may_make_long_counts() {
+        let long = ByteString::from("x".repeat(1 << 20));
+        let connection = ConnectionId(Bytes::from(vec![b'x'; 1 << 20]));
+        let channel = ChannelName::parse("c".into()).unwrap();
+        let inbox = Subject::parse("i".into()).unwrap();
+        let leave = |client_id: &ByteString, inbox: &ByteString| Event::Unsubscribe {
+            request: Leave {
+                client_id: client_id.clone(),
+                channel: channel.clone(),
+                inbox: inbox.clone(),
+            },
+            reply: None,
+        };
+        let publish = |publisher: Publisher| Event::Publish {
+            request: Publish {
+                publisher,
+                guid: Guid::parse("g".into()).unwrap(),
+                channel: channel.clone(),
+                reply: ByteString::new(),
+                data: Bytes::new(),
+            },
+            reply: None,
+        };
+        for event in [
+            leave(&long, &"i".into()),
+            leave(&"me".into(), &long),
+            publish(Publisher::Client(long.clone())),
+            publish(Publisher::Connection(connection.clone())),
+            Event::CloseClient {
+                client_id: long.clone(),
+                reply: None,
+            },
+            Event::Ping {
+                connection_id: connection.clone(),
+                reply: inbox.clone(),
+            },
+            Event::Ack(Ack {
+                ack_inbox: "a".into(),
+                channel: long.clone(),
+                sequence: Sequence(1),
+            }),
+            Event::Refused {
+                answer: Reply::PublishRefused(Guid::parse(long.clone()), Rejection::InvalidPublish),
+                reply: inbox.clone(),
+            },
+        ] {
+            let mut shadow = Shadow::new(Duration::from_secs(5), 2 << 20);
+            shadow.remember(std::iter::repeat_n(event.clone(), 3), at(0));
+            assert_eq!(shadow.crowded_out(), 2, "{event:.80?}");
+        }
     }
 }

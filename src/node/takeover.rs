@@ -10,7 +10,7 @@ use super::run::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::Batch;
-use crate::core::ids::{ChannelName, Epoch, Guid, Sequence};
+use crate::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
 use crate::core::snapshot::Snapshot;
 use crate::core::{Broker, Event, heard};
 use crate::leadership::{Apply, Takeover};
@@ -20,7 +20,7 @@ use crate::store::{self, ServerInfo, Store, Writer};
 
 /// More messages than were heard may have been stored since the first one that was heard: the order in which
 /// the two nodes heard them may differ a little.
-const LOOK_BACK_SLACK: u64 = 10_000;
+const LOOK_BACK_SLACK: u64 = 1000;
 
 impl Node {
     pub(super) async fn take_over(&self, won: Won) -> Result<Active<'_>, Setback> {
@@ -76,25 +76,23 @@ impl Node {
         snapshot: &Snapshot,
         heard: &[Event],
     ) -> Result<BTreeSet<(ChannelName, Guid)>, Setback> {
-        let mut counts: BTreeMap<&ChannelName, u64> = BTreeMap::new();
-        let mut wanted = BTreeSet::new();
-        for (channel, guid) in heard::publishes(heard) {
-            *counts.entry(channel).or_default() += 1;
-            wanted.insert((channel.clone(), guid.clone()));
-        }
-        let mut stored = BTreeSet::new();
         let live = snapshot.channels.iter().filter(|(_, row)| !row.deleting);
-        for (&id, row) in live {
-            let Some(count) = counts.get(&row.name) else {
-                continue;
-            };
-            let back = count + LOOK_BACK_SLACK;
-            let after = Sequence(row.last_sequence.0.saturating_sub(back));
-            let guids = self.store.guids(id, after).await?;
-            let known = guids.into_iter().map(|guid| (row.name.clone(), guid));
-            stored.extend(known.filter(|publish| wanted.contains(publish)));
+        let ids: BTreeMap<&ChannelName, ChannelId> =
+            live.map(|(&id, row)| (&row.name, id)).collect();
+        let mut wanted: BTreeMap<ChannelId, (Sequence, Vec<Guid>)> = BTreeMap::new();
+        for (channel, guid) in heard::publishes(heard) {
+            if let Some(&id) = ids.get(channel) {
+                wanted.entry(id).or_default().1.push(guid.clone());
+            }
         }
-        Ok(stored)
+        for (id, (after, guids)) in &mut wanted {
+            let back = guids.len() as u64 + LOOK_BACK_SLACK;
+            let last = snapshot.channels[id].last_sequence;
+            *after = Sequence(last.0.saturating_sub(back));
+        }
+        let stored = self.store.stored(&wanted).await?;
+        let named = |(id, guid)| (snapshot.channels[&id].name.clone(), guid);
+        Ok(stored.into_iter().map(named).collect())
     }
 }
 

@@ -37,7 +37,7 @@ pub fn connect(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
 }
 
 fn connect_request(payload: Bytes) -> Result<Connect, Rejection> {
-    let sent = pb::ConnectRequest::decode(payload)
+    let sent = decoded::<pb::ConnectRequest>(payload)
         .ok()
         .ok_or(Rejection::InvalidConnectRequest)?;
     let heartbeat_inbox = subject(sent.heartbeat_inbox).ok_or(Rejection::InvalidConnectRequest)?;
@@ -60,7 +60,7 @@ fn connect_request(payload: Bytes) -> Result<Connect, Rejection> {
 
 pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     let reply = reply.and_then(Subject::parse);
-    let Ok(sent) = pb::PubMsg::decode(payload.clone()) else {
+    let Ok(sent) = decoded::<pb::PubMsg>(payload.clone()) else {
         // A stray message between NATS Streaming servers is nobody's publish.
         if pb::CtrlMsg::decode(payload).is_ok() {
             return None;
@@ -115,7 +115,7 @@ pub fn subscribe(payload: Bytes, reply: Option<ByteString>, ack_token: AckToken)
 }
 
 fn subscribe_request(payload: Bytes, ack_token: AckToken) -> Result<Subscribe, Rejection> {
-    let sent = pb::SubscriptionRequest::decode(payload)
+    let sent = decoded::<pb::SubscriptionRequest>(payload)
         .ok()
         .ok_or(Rejection::InvalidSubscribe)?;
     if sent.client_id.is_empty() {
@@ -185,7 +185,7 @@ pub fn close_subscription(payload: Bytes, reply: Option<ByteString>) -> Option<E
 }
 
 fn leave_request(payload: Bytes) -> Result<Leave, Rejection> {
-    let sent = pb::UnsubscribeRequest::decode(payload)
+    let sent = decoded::<pb::UnsubscribeRequest>(payload)
         .ok()
         .ok_or(Rejection::InvalidLeave)?;
     let client_id = text(sent.client_id).ok_or(Rejection::InvalidLeave)?;
@@ -201,7 +201,7 @@ fn leave_request(payload: Bytes) -> Result<Leave, Rejection> {
 
 pub fn close_client(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     let reply = reply.and_then(Subject::parse);
-    let client_id = pb::CloseRequest::decode(payload)
+    let client_id = decoded::<pb::CloseRequest>(payload)
         .ok()
         .and_then(|sent| text(sent.client_id));
     match client_id {
@@ -212,7 +212,7 @@ pub fn close_client(payload: Bytes, reply: Option<ByteString>) -> Option<Event> 
 
 pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     let reply = Subject::parse(reply?)?;
-    let sent = pb::Ping::decode(payload).ok()?;
+    let sent = decoded::<pb::Ping>(payload).ok()?;
     let connection_id = ConnectionId(sent.conn_id);
     (!connection_id.is_empty()).then_some(Event::Ping {
         connection_id,
@@ -222,7 +222,7 @@ pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
 
 /// `ack_inbox`: the subject that the ack came on.
 pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Event> {
-    let sent = pb::Ack::decode(payload).ok()?;
+    let sent = decoded::<pb::Ack>(payload).ok()?;
     let channel = text(sent.subject)?;
     (sent.sequence <= SEQUENCE_MAX).then(|| {
         Event::Ack(Ack {
@@ -231,6 +231,17 @@ pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Event> {
             sequence: Sequence(sent.sequence),
         })
     })
+}
+
+/// Fields are slices of the payload. Where most of that is something else (fields that nobody knows), they are
+/// moved out of it: a request is remembered for as long as its names are, and must not take up more than those.
+fn decoded<M: prost::Message + Default>(payload: Bytes) -> Result<M, prost::DecodeError> {
+    let length = payload.len();
+    let message = M::decode(payload)?;
+    if length / 2 <= message.encoded_len() {
+        return Ok(message);
+    }
+    M::decode(Bytes::from(message.encode_to_vec()))
 }
 
 fn refused(answer: Reply, reply: Option<Subject>) -> Option<Event> {

@@ -1,6 +1,7 @@
 //! The core's loads. All are ranges of the primary key; an answer is bounded by what the load asks for plus one
 //! message.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,8 +49,12 @@ const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
 
-const GUIDS: &str =
-    "SELECT sequence, guid FROM messages WHERE channel_id = $1 AND sequence > $2 ORDER BY sequence";
+/// A range of the primary key per channel, joined to what is looked for: the answer holds nothing else.
+const STORED: &str = "SELECT m.channel_id, m.sequence, m.guid
+    FROM unnest($1::bigint[], $2::bigint[]) AS recent (channel_id, after)
+    JOIN messages m ON m.channel_id = recent.channel_id AND m.sequence > recent.after
+    JOIN unnest($3::bigint[], $4::text[]) AS heard (channel_id, guid)
+        ON heard.channel_id = m.channel_id AND heard.guid = m.guid";
 
 pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<Loaded, Fault> {
     let channel = int8(load.channel.0);
@@ -100,19 +105,33 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
     }
 }
 
-/// The GUIDs of the channel's messages after a sequence, in order.
-pub(super) async fn guids(
+/// Which of the publishes, per channel with the sequence after which to look, are stored.
+pub(super) async fn stored(
     connection: &mut PgConnection,
-    channel: ChannelId,
-    after: Sequence,
-) -> Result<Vec<Guid>, Fault> {
-    let rows = sqlx::query(GUIDS)
-        .bind(int8(channel.0))
-        .bind(int8(after.0))
+    heard: &BTreeMap<ChannelId, (Sequence, Vec<Guid>)>,
+) -> Result<Vec<(ChannelId, Guid)>, Fault> {
+    let channels: Vec<i64> = heard.keys().map(|channel| int8(channel.0)).collect();
+    let after: Vec<i64> = heard.values().map(|(after, _)| int8(after.0)).collect();
+    let publishes = heard.iter().flat_map(|(&channel, (_, guids))| {
+        guids
+            .iter()
+            .map(move |guid| (int8(channel.0), guid.as_str()))
+    });
+    let (of, guids): (Vec<i64>, Vec<&str>) = publishes.unzip();
+    let rows = sqlx::query(STORED)
+        .bind(channels)
+        .bind(after)
+        .bind(of)
+        .bind(guids)
         .fetch_all(connection)
         .await?;
-    let guid = |row| reading(channel, row)?.text("guid", Guid::parse);
-    rows.iter().map(guid).collect()
+    rows.iter()
+        .map(|row| {
+            let channel: i64 = row.try_get("channel_id")?;
+            let channel = ChannelId(channel.cast_unsigned());
+            Ok((channel, reading(channel, row)?.text("guid", Guid::parse)?))
+        })
+        .collect()
 }
 
 async fn messages(

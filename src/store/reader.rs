@@ -1,5 +1,6 @@
 //! The reading side: a small pool of connections, each call under a limit.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -104,11 +105,14 @@ impl Store {
         lent.give_back(done, "loading messages")
     }
 
-    /// The GUIDs of the channel's messages after a sequence.
-    pub async fn guids(&self, channel: ChannelId, after: Sequence) -> Result<Vec<Guid>, Error> {
+    /// Which of the publishes, per channel with the sequence after which to look, are stored.
+    pub async fn stored(
+        &self,
+        heard: &BTreeMap<ChannelId, (Sequence, Vec<Guid>)>,
+    ) -> Result<Vec<(ChannelId, Guid)>, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, load::guids(lent.connection(), channel, after)).await;
+        let done = timeout(limit, load::stored(lent.connection(), heard)).await;
         lent.give_back(done, "looking for publishes")
     }
 

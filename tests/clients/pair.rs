@@ -1,7 +1,6 @@
 //! Two `stanby serve` processes that race for one schema, and who of them is active. Knows nothing of clients.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -117,7 +116,7 @@ impl Pair {
             second: Signal::SIGKILL,
         };
         self.starts += 1;
-        let name = format!("server-{}", self.starts);
+        let name = server_name(self.starts);
         let process = Process::spawn(&name, command, &self.directory, signals, &self.guardian)?;
         Ok(Server { process, http_port })
     }
@@ -143,10 +142,10 @@ impl Pair {
                 }
             }
         };
-        match timeout(ROLE_LIMIT, settled).await {
-            Ok(active) => active.expect("one of them is active"),
-            Err(_) => panic!("roles after {ROLE_LIMIT:?}: {roles:?}\n{}", self.logs()),
-        }
+        let Ok(active) = timeout(ROLE_LIMIT, settled).await else {
+            panic!("roles after {ROLE_LIMIT:?}: {roles:?}");
+        };
+        active.expect("one of them is active")
     }
 
     pub(crate) fn server(&self, index: usize) -> &Server {
@@ -156,18 +155,26 @@ impl Pair {
     /// Waits until this server answers, and fails unless its first answer is `role`, when it should not be active.
     pub(crate) async fn wait_for_role(&self, index: usize, role: Role) {
         let server = self.server(index);
-        wait_until(ROLE_LIMIT, async || match server.role().await {
-            answer if answer == role => Ok(()),
-            Role::Active => panic!("server {index} is active\n{}", self.logs()),
-            answer => Err(format!("server {index} is {answer:?}, not {role:?}")),
+        wait_until(ROLE_LIMIT, async || {
+            let answer = server.role().await;
+            if answer == role {
+                return Ok(());
+            }
+            assert_ne!(answer, Role::Active, "server {index} acts as the active");
+            Err(format!("server {index} is {answer:?}, not {role:?}"))
         })
         .await;
     }
 
-    /// Sends `signal` to the active, waits for its end, and forgets it.
+    /// Sends `signal` to the active and waits for its end.
     pub(crate) async fn end_active(&mut self, signal: Signal) {
         let active = self.wait_for_roles().await;
-        let mut server = self.servers.remove(active);
+        self.end(active, signal).await;
+    }
+
+    /// Sends `signal` to a server, waits for its end, and forgets it.
+    pub(crate) async fn end(&mut self, index: usize, signal: Signal) {
+        let mut server = self.servers.remove(index);
         server.process.signal(signal);
         timeout(ROLE_LIMIT, server.process.wait())
             .await
@@ -175,22 +182,23 @@ impl Pair {
             .unwrap();
     }
 
+    /// Starts one more server, and waits until it can take over.
+    pub(crate) async fn add(&mut self) {
+        let server = self.spawn().unwrap();
+        self.servers.push(server);
+        self.wait_for_roles().await;
+    }
+
     /// What all servers logged, those that have ended included.
     pub(crate) fn logs(&self) -> String {
-        let mut files: Vec<_> = std::fs::read_dir(self.directory.logs())
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
-        files.sort();
-        files
-            .iter()
-            .map(|file| {
-                let text = std::fs::read_to_string(file).unwrap_or_default();
-                format!("--- {}\n{text}", name_of(file))
-            })
-            .collect()
+        let directory = self.directory.logs();
+        let mut logs = String::new();
+        for start in 1..=self.starts {
+            let name = server_name(start);
+            let text = std::fs::read_to_string(directory.join(&name).with_extension("log"));
+            logs.extend(["--- ", &name, "\n", &text.unwrap_or_default()]);
+        }
+        logs
     }
 }
 
@@ -231,11 +239,8 @@ impl Server {
     }
 }
 
-fn name_of(file: &Path) -> String {
-    file.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+fn server_name(start: usize) -> String {
+    format!("server-{start}")
 }
 
 /// Below the ports that the system gives to outgoing connections, so that none of those takes it meanwhile.

@@ -45,7 +45,7 @@ async fn the_node_client_works_and_goes_on_when_the_active_is_killed() {
         return;
     };
 
-    let steps = steps_of(Path::new("node"), "steps.js", &directory).await;
+    let steps = steps_of(Path::new("node"), Some("steps.js"), &directory).await;
 
     assert_eq!(steps, STEPS);
 }
@@ -57,24 +57,58 @@ async fn the_python_client_works_and_goes_on_when_the_active_is_killed() {
     };
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python");
 
-    let steps = steps_of(&interpreter, "steps.py", &directory).await;
+    let steps = steps_of(&interpreter, Some("steps.py"), &directory).await;
 
     assert_eq!(steps, STEPS);
 }
 
-/// The steps that a script went through while the test did to the servers what it asked for.
-async fn steps_of(program: &Path, script: &str, directory: &Path) -> Vec<String> {
-    let cluster_id = script.replace('.', "-");
+#[tokio::test]
+async fn the_c_client_works_and_goes_on_when_the_active_is_killed() {
+    let Some(compiler) = tools::c_compiler() else {
+        return;
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/c/steps.c");
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("steps-c");
+    let output = tokio::process::Command::new(compiler)
+        .args(["-DNATS_HAS_STREAMING", "-Wall", "-Wextra", "-O1", "-o"])
+        .args([&program, &source])
+        .args(["-lnats", "-lpthread"])
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+
+    let steps = steps_of(&program, None, directory.path()).await;
+
+    // Nothing of its surface makes it leave a heartbeat without an answer.
+    let expected: Vec<_> = STEPS
+        .iter()
+        .filter(|step| !step.contains("heartbeat"))
+        .collect();
+    assert_eq!(steps.iter().collect::<Vec<_>>(), expected);
+}
+
+/// The steps that a program, or its script, went through while the test did to the servers what it asked for.
+async fn steps_of(program: &Path, script: Option<&str>, directory: &Path) -> Vec<String> {
+    let cluster_id = script.unwrap_or("steps.c").replace('.', "-");
     let Some((_database, mut pair)) = pair::for_test(&cluster_id, &[]).await else {
         return Vec::new();
     };
     let url = pair.nats_url().to_owned();
-    let mut script = Script::start(program, &[script, &url, &cluster_id], directory);
+    let arguments: Vec<_> = script
+        .into_iter()
+        .chain([url.as_str(), &cluster_id])
+        .collect();
+    let mut script = Script::start(program, &arguments, directory);
 
     let mut steps = Vec::new();
     while let Some(line) = script.line(STEP_LIMIT).await {
         if line == "? kill the active" {
             pair.end_active(Signal::SIGKILL).await;
+            // As whatever runs servers in production does.
+            pair.add().await;
             script.tell("killed").await;
         } else {
             steps.push(line);

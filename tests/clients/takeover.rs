@@ -13,7 +13,7 @@ use crate::pair::{self, Role};
 use crate::script::Script;
 use crate::support::tools;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What `publisher.js` prints at last.
 #[derive(Debug, Deserialize)]
@@ -57,13 +57,13 @@ async fn ten_thousand_messages_arrive_although_the_active_is_killed_in_the_middl
     let mut publisher = start("publisher.js", &["orders", "10000", "200"]);
     publisher.wait_for("acked 4000", LIMIT).await;
     pair.end_active(Signal::SIGKILL).await;
-    let published: Published = last_of(publisher).await;
+    let report: Published = last_of(publisher).await;
     durable.tell("last 10000").await;
     let received: Received = last_of(durable).await;
 
-    assert_eq!(published.errors, [""; 0]);
-    assert_eq!(published.acked, 10_000);
-    assert_eq!(published.lost, [""; 0]);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.acked, 10_000);
+    assert_eq!(report.lost, [""; 0]);
     let stored = stored(&database.url).await;
     let expected: Vec<_> = (1..=10_000)
         .map(|number| (number, format!("message {number}")))
@@ -126,21 +126,21 @@ async fn an_active_that_was_frozen_for_four_leases_resumes_as_the_standby_and_ch
     publisher.wait_for_more(20, LIMIT).await;
     assert_eq!(pair.wait_for_roles().await, other);
     publisher.tell("stop").await;
-    let published: Published = last_of(publisher).await;
+    let report: Published = last_of(publisher).await;
     let clients_after = clients_of(&database.url).await;
-    durable.tell(&format!("last {}", published.published)).await;
+    durable.tell(&format!("last {}", report.published)).await;
     let received: Received = last_of(durable).await;
 
-    assert_eq!(published.errors, [""; 0]);
-    assert_eq!(published.acked, published.published);
-    assert_eq!(published.lost, [""; 0]);
+    assert_eq!(report.errors, [""; 0]);
+    assert_eq!(report.acked, report.published);
+    assert_eq!(report.lost, [""; 0]);
     let stored = stored(&database.url).await;
     let rewritten = stored
         .iter()
         .zip(&stored_while_frozen)
         .find(|(a, b)| a != b);
     assert_eq!(rewritten, None, "the resumed server rewrote a message");
-    let expected: Vec<_> = (1..=published.published)
+    let expected: Vec<_> = (1..=report.published)
         .map(|number| (number, format!("message {number}")))
         .collect();
     let texts = stored.iter().map(|row| (row.sequence, row.text.clone()));

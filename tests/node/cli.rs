@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::support::{nats, postgres};
 
 /// Runs the program to its end, without any setting from the environment of the tests.
-async fn stanby(args: &[&str]) -> Output {
+pub(crate) async fn stanby(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stanby"));
     for (name, _) in std::env::vars_os() {
         if name
@@ -27,15 +27,15 @@ async fn stanby(args: &[&str]) -> Output {
     run.await.expect("it ends").unwrap()
 }
 
-fn code(output: &Output) -> Option<i32> {
+pub(crate) fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

@@ -1,1 +1,309 @@
+//! `stanby pub`, `stanby sub` and `stanby status` with a server that answers.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::process::{Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::cli::{code, stanby, stderr, stdout};
+use crate::pair::{Group, LIMIT, Pair, Server};
+use crate::support::wait::wait_until;
+
+impl Group {
+    fn flags(&self) -> [&str; 4] {
+        [
+            "--nats-server",
+            &self.nats_url,
+            "--cluster-id",
+            &self.cluster_id,
+        ]
+    }
+
+    /// Runs `pub` or `sub` to its end.
+    async fn run(&self, args: &[&str]) -> Output {
+        stanby(&[args, &self.flags()].concat()).await
+    }
+
+    /// What a command prints that must succeed.
+    async fn lines(&self, args: &[&str]) -> Vec<String> {
+        let output = self.run(args).await;
+        assert_eq!(code(&output), Some(0), "{args:?}: {}", stderr(&output));
+        stdout(&output).lines().map(str::to_owned).collect()
+    }
+
+    fn spawn(&self, args: &[&str]) -> Child {
+        let mut command = Server::command();
+        command.args(args).args(self.flags()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Command::from(command).kill_on_drop(true).spawn().unwrap()
+    }
+
+    async fn wait_for_subscriptions(&self, count: i64) {
+        let tables = self.tables();
+        let query = "SELECT count(*) FROM stanby.subscriptions WHERE online";
+        wait_until(LIMIT, async || match tables.number(query).await {
+            found if found == count => Ok(()),
+            found => Err(format!("{found} of {count} subscriptions")),
+        })
+        .await;
+    }
+
+    async fn status(&self) -> Value {
+        let output = stanby(&["status", "--json", "--database-url", &self.database_url]).await;
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+async fn one_server() -> Option<(Group, Server)> {
+    let group = Group::new(&[]).await?;
+    let server = group.server();
+    server.wait_until_active().await;
+    Some((group, server))
+}
+
+async fn publish(group: &Group, channel: &str, messages: &[&str]) {
+    for message in messages {
+        let acks = group.lines(&["pub", channel, message]).await;
+        assert_eq!(acks.len(), 1, "{acks:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_start_position_begins_where_it_says() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a", "b", "c"]).await;
+
+    for (flags, expected) in [
+        (
+            &["--all", "--count", "3"][..],
+            &["[#1] a", "[#2] b", "[#3] c"][..],
+        ),
+        (&["--all", "--count", "2"], &["[#1] a", "[#2] b"]),
+        (&["--last", "--count", "1"], &["[#3] c"]),
+        (&["--seq", "2", "--count", "2"], &["[#2] b", "[#3] c"]),
+        (&["--since", "1h", "--count", "1"], &["[#1] a"]),
+    ] {
+        let lines = group.lines(&[&["sub", "orders"], flags].concat()).await;
+        assert_eq!(lines, expected, "{flags:?}");
+    }
+
+    let new_only = group.spawn(&["sub", "orders", "--count", "1"]);
+    group.wait_for_subscriptions(1).await;
+    publish(&group, "orders", &["d"]).await;
+    let output = timeout(LIMIT, new_only.wait_with_output()).await.unwrap();
+    assert_eq!(stdout(&output.unwrap()), "[#4] d\n");
+    assert_eq!(group.tables().clients().await, [], "all have closed");
+}
+
+#[tokio::test]
+async fn many_messages_are_published_with_one_command_and_acked_each() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+
+    let acks = group
+        .lines(&["pub", "bulk", "x", "--count", "50", "--async"])
+        .await;
+    let quiet = group
+        .lines(&["pub", "bulk", "y", "--count", "5", "-q"])
+        .await;
+
+    assert_eq!(acks.len(), 50);
+    assert!(
+        acks.iter().all(|line| line.starts_with("acked bulk ")),
+        "{acks:?}"
+    );
+    assert_eq!(quiet, [""; 0]);
+    let rows = group.tables().messages("bulk").await;
+    assert_eq!(rows.len(), 55);
+    assert!(
+        acks.iter()
+            .all(|line| rows.iter().any(|row| line.ends_with(&row.guid)))
+    );
+}
+
+#[tokio::test]
+async fn a_durable_goes_on_where_it_was_until_it_is_unsubscribed() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a", "b", "c", "d"]).await;
+    let durable = [
+        "sub",
+        "orders",
+        "--all",
+        "--durable",
+        "books",
+        "--client-id",
+        "me",
+    ];
+    let one = [&durable[..], &["--max-in-flight", "1", "--count", "1"]].concat();
+    // The next one may be under way to a reader that has had its count.
+    let read = async |flags: &[&str]| group.lines(flags).await.concat().replace(" again", "");
+
+    assert_eq!(read(&one).await, "[#1] a");
+    assert_eq!(read(&one).await, "[#2] b");
+    let status = group.status().await;
+    let kept = &status["durables"][0];
+    assert_eq!(
+        (&kept["durable_name"], &kept["channel"]),
+        (&"books".into(), &"orders".into())
+    );
+    assert_eq!(
+        (&kept["status"], &kept["acked_floor"]),
+        (&"offline".into(), &2.into())
+    );
+    assert!(kept["lag"].as_i64().unwrap() <= 2, "{kept}");
+
+    let last = [&one[..], &["--unsubscribe"]].concat();
+    assert_eq!(read(&last).await, "[#3] c");
+    assert_eq!(group.status().await["durables"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn members_of_a_queue_group_share_the_messages() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    let member = ["sub", "jobs", "--queue", "workers"];
+    let mut members = [group.spawn(&member), group.spawn(&member)];
+    group.wait_for_subscriptions(2).await;
+
+    let acks = group
+        .lines(&["pub", "jobs", "x", "--count", "20", "--async"])
+        .await;
+    assert_eq!(acks.len(), 20);
+    let acked = "SELECT coalesce(max(acked_floor), 0) FROM stanby.positions";
+    wait_until(LIMIT, async || match group.tables().number(acked).await {
+        20 => Ok(()),
+        floor => Err(format!("acked up to {floor}")),
+    })
+    .await;
+
+    let mut numbers: Vec<u64> = Vec::new();
+    for (member, signal) in members.iter_mut().zip([Signal::SIGINT, Signal::SIGTERM]) {
+        let pid = Pid::from_raw(member.id().unwrap().cast_signed());
+        kill(pid, signal).unwrap();
+        let ended = timeout(LIMIT, member.wait()).await.unwrap().unwrap();
+        let expected = if signal == Signal::SIGINT { 0 } else { 143 };
+        assert_eq!(ended.code(), Some(expected));
+    }
+    for member in members {
+        let text = stdout(&member.wait_with_output().await.unwrap());
+        assert!(!text.is_empty(), "both get a share");
+        numbers.extend(
+            text.lines()
+                .map(|line| line[2..line.find(']').unwrap()].parse::<u64>().unwrap()),
+        );
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+    assert_eq!(group.tables().clients().await, []);
+}
+
+#[tokio::test]
+async fn json_lines_hold_what_a_script_needs() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["grüße"]).await;
+
+    let read = ["sub", "orders", "--all", "--count", "1", "--json"];
+    let lines = group.lines(&read).await;
+
+    let line: Value = serde_json::from_str(&lines[0]).unwrap();
+    let row = &group.tables().messages("orders").await[0];
+    assert_eq!(line["sequence"], 1);
+    assert_eq!(line["channel"], "orders");
+    assert_eq!(line["data"], "grüße");
+    assert_eq!(line["redelivered"], false);
+    assert_eq!(line["timestamp"], row.published_at_ns);
+}
+
+#[tokio::test]
+async fn a_message_that_was_not_acked_comes_again() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a"]).await;
+
+    let read = [
+        "sub",
+        "orders",
+        "--all",
+        "--no-ack",
+        "--ack-wait",
+        "1s",
+        "--count",
+        "2",
+    ];
+
+    assert_eq!(group.lines(&read).await, ["[#1] a", "[#1 again] a"]);
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_exits_with_1_and_its_words() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    let _here = group.client("taken").await;
+
+    let output = group
+        .run(&["pub", "orders", "x", "--client-id", "taken"])
+        .await;
+    assert_eq!(code(&output), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("stan: clientID already registered"), "{text}");
+
+    let output = group.run(&["pub", "or..ders", "x"]).await;
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn status_tells_who_is_active_who_waits_and_how_far_a_durable_is_behind() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let reader = group.client("reader").await;
+    drop(reader.subscribe("orders", "", "books").await.unwrap());
+    // Nobody acks from here on.
+    let acks = group
+        .lines(&["pub", "orders", "x", "--count", "70", "--async"])
+        .await;
+    assert_eq!(acks.len(), 70);
+
+    let status = wait_until(LIMIT, async || {
+        let status = group.status().await;
+        let complete = status["durables"][0]["last_sent"] == 64
+            && status["standbys"]
+                .as_array()
+                .is_some_and(|list| list.len() == 1);
+        if complete {
+            Ok(status)
+        } else {
+            Err(status.to_string())
+        }
+    })
+    .await;
+
+    assert_eq!(status["cluster_id"], group.cluster_id);
+    assert_eq!(status["active"]["holds_lock"], true);
+    assert_eq!(status["active"]["epoch"], 1);
+    assert_eq!(status["active"]["pid"], pair.active.pid());
+    let durable = &status["durables"][0];
+    assert_eq!(durable["status"], "stalled");
+    assert_eq!(
+        (&durable["unacked"], &durable["lag"]),
+        (&64.into(), &6.into())
+    );
+    assert_eq!(status["counts"]["messages"], 70);
+    assert_eq!(status["clients"][0]["client_id"], "reader");
+}

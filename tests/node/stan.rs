@@ -25,6 +25,7 @@ pub(crate) struct StanClient {
     pub(crate) id: String,
     pub(crate) connection_id: String,
     pub(crate) subjects: Connected,
+    pub(crate) heartbeat_inbox: String,
     heartbeats: Arc<AtomicU64>,
     /// Ends with the client.
     _alive: JoinSet<()>,
@@ -65,6 +66,7 @@ impl StanClient {
             id: id.to_owned(),
             connection_id,
             subjects,
+            heartbeat_inbox,
             heartbeats,
             _alive: alive,
         })

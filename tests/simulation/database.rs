@@ -348,6 +348,7 @@ impl World {
             }
         };
         let time = self.time + nanos(Duration::from_micros(300));
+        let event = Box::new(event);
         let input = Input::Heard { term, event };
         self.at(
             time,

@@ -87,7 +87,7 @@ impl World {
             if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
                 let input = Input::Heard {
                     term,
-                    event: event.clone(),
+                    event: Box::new(event.clone()),
                 };
                 self.at(
                     time,
@@ -123,14 +123,13 @@ impl World {
                 inbox,
                 channel,
                 message,
-                redelivery_count,
+                redelivery_count: _,
             } => (
                 inbox.clone(),
                 ToClient::Deliver {
                     inbox,
                     channel,
                     message,
-                    redelivery_count,
                 },
             ),
             Outbound::Probe { probe, inbox } => (
@@ -147,37 +146,32 @@ impl World {
             ToClient::Probe { probe, .. } => Some(*probe),
             ToClient::Reply { .. } | ToClient::Deliver { .. } => None,
         };
-        match self.nats.interest.get(subject.as_str()).copied() {
-            Some((client, instance)) => {
-                if let Some(time) = self.travel(Party::Node(node), Party::Client(client)) {
-                    self.at(
-                        time,
-                        Step::Client {
-                            client,
-                            instance,
-                            message,
-                        },
-                    );
-                }
+        if let Some((client, instance)) = self.nats.interest.get(subject.as_str()).copied() {
+            if let Some(time) = self.travel(Party::Node(node), Party::Client(client)) {
+                self.at(
+                    time,
+                    Step::Client {
+                        client,
+                        instance,
+                        message,
+                    },
+                );
             }
-            // NATS itself answers that nobody is there.
-            None => {
-                let back = self.travel(Party::Node(node), Party::Node(node));
-                if let (Some(probe), Some(time)) = (probe, back) {
-                    let input = Input::Heard {
-                        term,
-                        event: Event::Unreachable(probe),
-                    };
-                    self.at(
-                        time,
-                        Step::Node {
-                            node,
-                            incarnation,
-                            input,
-                        },
-                    );
-                }
-            }
+            return;
+        }
+        // NATS itself answers that nobody is there.
+        let back = self.travel(Party::Node(node), Party::Node(node));
+        if let (Some(probe), Some(time)) = (probe, back) {
+            let event = Box::new(Event::Unreachable(probe));
+            let input = Input::Heard { term, event };
+            self.at(
+                time,
+                Step::Node {
+                    node,
+                    incarnation,
+                    input,
+                },
+            );
         }
     }
 }

@@ -1,15 +1,15 @@
-//! A server: waits for the lock, then moves the real core as the active loop does. It acts only inside its
-//! trust window, has at most one statement under way, and ends its term on a failed or unknown commit.
+//! A server's process: it waits for the lock, begins and ends terms, renews its session, has at most one
+//! statement under way and gives up on a failed or unknown commit. What it does while active is in `active`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use stanby::core::batch::{Batch, Progress};
+use stanby::core::batch::Progress;
 use stanby::core::ids::{BatchNumber, Epoch};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Notice, Outbound};
+use stanby::core::{Broker, Event};
 
 use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
@@ -42,7 +42,7 @@ pub(crate) enum Input {
     /// From NATS or the read pool, for one term.
     Heard {
         term: u64,
-        event: Event,
+        event: Box<Event>,
     },
 }
 
@@ -58,10 +58,10 @@ pub(crate) struct Node {
     boot_offset: u64,
     pub(crate) session: Option<SessionId>,
     /// When the statement under way was sent.
-    statement: Option<Time>,
+    pub(crate) statement: Option<Time>,
     /// What arrived while it was frozen.
     stash: VecDeque<Input>,
-    tick: Option<Time>,
+    pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
     terms: u64,
 }
@@ -69,12 +69,12 @@ pub(crate) struct Node {
 pub(crate) struct Term {
     pub(crate) serial: u64,
     pub(crate) epoch: Epoch,
-    trusted_until: Time,
+    pub(crate) trusted_until: Time,
     last_statement: Time,
-    broker: Option<Broker>,
+    pub(crate) broker: Option<Broker>,
     /// A commit that the core has not been told of.
-    committed: Option<BatchNumber>,
-    inbox: VecDeque<Event>,
+    pub(crate) committed: Option<BatchNumber>,
+    pub(crate) inbox: VecDeque<Event>,
     pub(crate) facts: TermFacts,
 }
 
@@ -248,7 +248,7 @@ impl World {
             Input::Heard {
                 term: serial,
                 event,
-            } => self.enqueue(node, serial, event),
+            } => self.enqueue(node, serial, *event),
             Input::Granted { .. }
             | Input::Snapshot { .. }
             | Input::Done { .. }
@@ -302,126 +302,7 @@ impl World {
         self.drain(node);
     }
 
-    /// Does what can be done now, in the order of the active loop.
-    fn pump(&mut self, node: usize) {
-        self.drain(node);
-        while self.nodes[node].up && self.trusted(node) {
-            let now = self.now(node);
-            self.checks.saw_wall(now.wall);
-            let Some(term) = self.nodes[node].term.as_mut() else {
-                break;
-            };
-            let Some(broker) = term.broker.as_mut() else {
-                break;
-            };
-            if let Some(number) = term.committed.take() {
-                broker.handle(Event::Committed(number), now);
-            } else if broker.has_room()
-                && let Some(event) = term.inbox.pop_front()
-            {
-                term.facts.heard(&event, now);
-                let deaf = match event {
-                    Event::Pong(_) => self.plan.is(Sabotage::IgnorePongs),
-                    Event::Ack(_) => self.plan.is(Sabotage::IgnoreAcks),
-                    _ => false,
-                };
-                let line = describe(&event);
-                if !deaf {
-                    broker.handle(event, now);
-                }
-                self.note(|| format!("node {node}: hears {line}"));
-            } else if broker.next_timeout().is_some_and(|at| at <= now.monotonic) {
-                broker.handle_timeout(now);
-            } else {
-                break;
-            }
-            self.drain(node);
-        }
-        self.keep_session(node);
-    }
-
-    pub(crate) fn trusted(&self, node: usize) -> bool {
-        let term = self.nodes[node].term.as_ref();
-        term.is_some_and(|term| {
-            self.time < term.trusted_until || self.plan.is(Sabotage::SkipTrustWindow)
-        })
-    }
-
-    fn drain(&mut self, node: usize) {
-        let mut held = Vec::new();
-        while self.trusted(node) {
-            let free = self.nodes[node].statement.is_none();
-            let Some(term) = self.nodes[node].term.as_mut() else {
-                return;
-            };
-            let serial = term.serial;
-            let epoch = term.epoch;
-            let Some(broker) = term.broker.as_mut() else {
-                return;
-            };
-            if let Some(outbound) = broker.poll_outbound() {
-                let reply = matches!(outbound, Outbound::Reply { .. });
-                if reply && self.plan.is(Sabotage::DeliverBeforeReplies) {
-                    held.push(outbound);
-                } else {
-                    self.speak(node, serial, outbound);
-                }
-            } else if let Some(load) = broker.poll_load() {
-                self.read(node, serial, load);
-            } else if let Some(notice) = broker.poll_notice() {
-                if matches!(notice, Notice::RowDropped { .. }) {
-                    self.violated(format!(
-                        "every row in the tables belongs somewhere: {notice:?}"
-                    ));
-                }
-                self.note(|| format!("node {node}: notice {notice:?}"));
-            } else if free && let Some(batch) = broker.poll_batch() {
-                self.commit(node, batch, epoch);
-            } else {
-                break;
-            }
-        }
-        let serial = self.nodes[node].term.as_ref().map_or(0, |term| term.serial);
-        for outbound in held {
-            self.speak(node, serial, outbound);
-        }
-    }
-
-    fn commit(&mut self, node: usize, batch: Batch, epoch: Epoch) {
-        let now = self.now(node);
-        if let Some(term) = self.nodes[node].term.as_mut() {
-            let closed = term
-                .facts
-                .explain_closed(&batch, &self.plan.settings.heartbeats, now);
-            if let Err(fact) = closed {
-                self.violated(fact);
-            }
-        }
-        let number = batch.number;
-        self.submit(node, Statement::Commit(Box::new(batch), epoch));
-        if self.plan.is(Sabotage::ReleaseBeforeCommit)
-            && let Some(term) = self.nodes[node].term.as_mut()
-        {
-            term.committed = Some(number);
-            let incarnation = self.nodes[node].incarnation;
-            self.nodes[node].tick = Some(self.time);
-            self.at(self.time, Step::Tick { node, incarnation });
-        }
-    }
-
-    fn speak(&mut self, node: usize, serial: u64, outbound: Outbound) {
-        let line = describe_outbound(&outbound);
-        self.note(|| format!("node {node}: says {line}"));
-        let now = self.now(node);
-        let holds = self.nodes[node].session == self.database.holder;
-        if let Some(term) = self.nodes[node].term.as_mut() {
-            self.checks
-                .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);
-        }
-        self.send_to_client(node, serial, outbound);
-    }
-
-    fn submit(&mut self, node: usize, statement: Statement) {
+    pub(crate) fn submit(&mut self, node: usize, statement: Statement) {
         let now = self.time;
         let Some(session) = self.nodes[node].session else {
             return;
@@ -434,7 +315,7 @@ impl World {
     }
 
     /// Renews in time, gives up on a statement that takes too long, and arranges to be called again.
-    fn keep_session(&mut self, node: usize) {
+    pub(crate) fn keep_session(&mut self, node: usize) {
         let lease = nanos(self.plan.lease);
         let Some(term) = self.nodes[node]
             .term
@@ -467,38 +348,5 @@ impl World {
             let incarnation = self.nodes[node].incarnation;
             self.at(at, Step::Tick { node, incarnation });
         }
-    }
-}
-
-fn describe(event: &Event) -> String {
-    match event {
-        Event::Publish { request, .. } => format!("publish {} {}", request.channel, request.guid),
-        Event::Subscribe { request, .. } => format!(
-            "subscribe {} {} {:?} {:?} {:?}",
-            request.channel,
-            request.inbox,
-            request.durable_name,
-            request.queue_group,
-            request.start
-        ),
-        Event::Loaded { load, .. } => format!("answer to read {load}"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn describe_outbound(outbound: &Outbound) -> String {
-    match outbound {
-        Outbound::Deliver {
-            inbox,
-            channel,
-            message,
-            redelivery_count,
-        } => {
-            format!(
-                "{inbox}: {channel}#{} ({redelivery_count})",
-                message.sequence
-            )
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -77,7 +77,7 @@ impl Plan {
 
     /// A node believes so long in a statement that it has sent.
     pub(crate) fn trust(&self) -> Duration {
-        self.lease - Duration::from_millis(100)
+        self.lease.saturating_sub(Duration::from_millis(100))
     }
 
     pub(crate) fn is(&self, sabotage: Sabotage) -> bool {

@@ -1,4 +1,4 @@
-//! Chance from a seed: SplitMix64, so that a seed means the same run on every machine.
+//! Chance from a seed: `SplitMix64`, so that a seed means the same run on every machine.
 
 use std::time::Duration;
 

@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) calm: bool,
     trace: VecDeque<String>,
+    /// Every line of the trace goes to the terminal.
+    prints: bool,
     /// Every line of the trace, as one number.
     trace_hash: u64,
 }
@@ -122,6 +124,7 @@ impl World {
             clients,
             calm: false,
             trace: VecDeque::new(),
+            prints: std::env::var_os("SIM_TRACE").is_some(),
             trace_hash: 0,
         }
     }
@@ -209,7 +212,7 @@ impl World {
         for byte in line.bytes() {
             self.trace_hash = (self.trace_hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        if std::env::var_os("SIM_TRACE").is_some() {
+        if self.prints {
             eprintln!("{line}");
         }
         if self.trace.len() == TRACE_LINES {

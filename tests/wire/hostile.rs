@@ -166,3 +166,22 @@ proptest! {
         prop_assert_eq!(delivery.redelivery_count, redelivery_count);
     }
 }
+
+/// A request is remembered by a standby, and a client's names for as long as it is registered.
+#[test]
+fn what_is_kept_of_a_request_does_not_keep_the_rest_of_its_payload() {
+    let mut padded = client::close_request("me").to_vec();
+    // Field 99: 1000 bytes of text.
+    padded.extend([0x9a, 0x06, 0xe8, 0x07]);
+    padded.resize(padded.len() + 1000, b'x');
+    let payload = Bytes::from(padded);
+    let range = payload.as_ptr_range();
+
+    let Some(Event::CloseClient { client_id, .. }) = decode::close_client(payload.clone(), None)
+    else {
+        panic!("unknown fields are no reason to refuse a request");
+    };
+
+    assert_eq!(client_id, "me");
+    assert!(!range.contains(&client_id.as_ptr()));
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stanby::core::batch::{Batch, Progress, SubscriptionRow};
-use stanby::core::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
+use stanby::core::ids::{ChannelId, ChannelName, PositionId, Sequence, SubscriptionId};
 use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
 use stanby::core::snapshot::Snapshot;
@@ -58,10 +58,16 @@ impl Checks {
     }
 
     /// A client gets a message.
-    pub(crate) fn receives(&mut self, inbox: &str, message: &Arc<Message>) {
-        if let Some(facts) = self.positions.of_inbox(inbox) {
-            facts.received.insert(message.sequence);
-        }
+    pub(crate) fn receives(&mut self, inbox: &str, name: &ChannelName, message: &Arc<Message>) {
+        let Some(facts) = self.positions.of_inbox(inbox) else {
+            return;
+        };
+        facts.received.insert(message.sequence);
+        let channel = self.channels.get(&facts.channel);
+        let same = channel.is_some_and(|channel| channel.name.as_ref() == Some(name));
+        self.require(same, || {
+            format!("a message names its channel: {inbox} gets one of {name}")
+        });
     }
 
     pub(super) fn check_positions(&mut self, batch: &Batch, before: &Snapshot) {

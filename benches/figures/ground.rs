@@ -1,0 +1,55 @@
+//! Servers of the figures' own: a Postgres that syncs to disk as in production, and a nats-server.
+
+use sqlx::{Connection, PgConnection};
+use stanby::dev::directory::Directory;
+use stanby::dev::guardian::Guardian;
+use stanby::dev::{nats, postgres};
+
+use crate::pair::{Pair, Settings};
+
+pub(crate) struct Ground {
+    postgres: postgres::Postgres,
+    nats: nats::NatsServer,
+    // Dropped after the servers: the guardian waits for them, and removes the directory.
+    _guardian: Guardian,
+    _directory: Directory,
+}
+
+impl Ground {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let directory = Directory::temporary("stanby-figures")?;
+        let guardian = Guardian::start(Some(directory.root()))?;
+        let options = postgres::Options::default();
+        Ok(Self {
+            postgres: postgres::Postgres::start(&directory, &options, &guardian).await?,
+            nats: nats::NatsServer::start(&directory, &nats::Options::default(), &guardian).await?,
+            _guardian: guardian,
+            _directory: directory,
+        })
+    }
+
+    pub(crate) fn nats_url(&self) -> String {
+        self.nats.url()
+    }
+
+    pub(crate) async fn database(&self, name: &str) -> anyhow::Result<String> {
+        let mut connection = PgConnection::connect(&self.postgres.url()).await?;
+        let statement = format!("CREATE DATABASE {name}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(self.postgres.url_of(name))
+    }
+
+    /// Two servers on a database of their own. The cluster ID is its name.
+    pub(crate) async fn pair(&self, name: &str) -> anyhow::Result<Pair> {
+        let settings = Settings {
+            database_url: self.database(name).await?,
+            nats_url: self.nats.url(),
+            cluster_id: name.to_owned(),
+            more: Vec::new(),
+        };
+        Ok(Pair::start(settings).await)
+    }
+}

@@ -1,0 +1,70 @@
+//! Figures that anyone can reproduce: how long a takeover keeps a publisher waiting, and how much goes through.
+//! `scripts/figures` builds and runs it. It judges nothing; tests do.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+#[path = "../../tests/clients/pair.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared with the tests of the clients"
+)]
+mod pair;
+
+#[path = "../../tests/clients/script.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared with the tests of the clients"
+)]
+mod script;
+
+mod ground;
+mod table;
+mod takeover;
+mod throughput;
+
+use std::process::ExitCode;
+
+use ground::Ground;
+use table::Table;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<ExitCode> {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|name| name == what);
+    if let Some(other) = wanted
+        .iter()
+        .find(|name| !["takeover", "throughput"].contains(&name.as_str()))
+    {
+        eprintln!("there are no figures called {other:?}: takeover, throughput");
+        return Ok(ExitCode::from(2));
+    }
+
+    let ground = Ground::start().await?;
+    let mut table = Table::default();
+    table.line(&machine("before"));
+    table.head();
+    if wants("takeover") {
+        takeover::measure(&ground, &mut table).await?;
+    }
+    if wants("throughput") {
+        throughput::measure(&ground, &mut table).await?;
+    }
+    table.line(&machine("after"));
+    let mut output = std::io::stdout();
+    std::io::Write::write_all(&mut output, table.text().as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What else ran decides much on a small machine.
+fn machine(when: &str) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split(' ').take(3).collect();
+    format!("{cores} cores, load average {when}: {}", load.join(" "))
+}
