@@ -83,6 +83,13 @@ impl Commits {
         self.gathering.trims.contains_key(&channel)
     }
 
+    /// A commit to come tells that the channel dropped messages.
+    pub(super) fn will_tell_of_trim(&self, channel: ChannelId) -> bool {
+        let committing = self.committing.as_ref();
+        committing.is_some_and(|release| release.trimmed.contains(&channel))
+            || self.is_trimming(channel)
+    }
+
     pub(super) fn touch_channel(&mut self, channel: ChannelId) {
         self.touched.insert(channel);
     }

@@ -56,7 +56,6 @@ impl Broker {
                 "a member's count is what it holds",
             );
             if !member.online {
-                claim(!member.started, "an offline member gets no messages");
                 continue;
             }
             online += 1;
@@ -167,7 +166,7 @@ impl Broker {
         let expires = channel.limits.age.is_some() && row.message_count > 0;
         let later = channel.reading_oldest.is_some()
             || row.first_sequence > channel.committed
-            || channel.trimmed > 0;
+            || self.commits.will_tell_of_trim(id);
         claim(
             !expires || later || self.deadlines.is_set(&Timer::Expiry(id)),
             "its oldest message will expire",
