@@ -98,9 +98,9 @@ impl Broker {
                 .purposes()
                 .any(|purpose| wanted(purpose, position))
         };
-        let page = |purpose: &Purpose, position| matches!(purpose, Purpose::Page(p) if *p == position);
-        let fetch =
-            |purpose: &Purpose, position| matches!(purpose, Purpose::Redelivery(p) if *p == position);
+        let page =
+            |purpose: &Purpose, position| matches!(purpose, Purpose::Page(p) if *p == position);
+        let fetch = |purpose: &Purpose, position| matches!(purpose, Purpose::Redelivery(p) if *p == position);
         claim(
             !group.paging || is_wanted(page),
             "a page that it waits for is asked for",
@@ -221,7 +221,10 @@ impl Broker {
             paged == self.paged_bytes,
             "the bytes read ahead are those of the pages",
         );
-        let members = self.groups.values().flat_map(|group| group.members.values());
+        let members = self
+            .groups
+            .values()
+            .flat_map(|group| group.members.values());
         let online = members.filter(|member| member.online).count();
         claim(
             online == self.ack_inboxes.len(),
@@ -249,7 +252,9 @@ impl Broker {
             "a failed read is tried again",
         );
         claim(
-            self.purging.keys().all(|id| self.channels.get(*id).is_none()),
+            self.purging
+                .keys()
+                .all(|id| self.channels.get(*id).is_none()),
             "a channel that is being purged is gone",
         );
     }

@@ -167,10 +167,7 @@ fn names(payload: &Bytes) {
         discover: Some(text.clone().into_owned()),
         ack: Some(text.clone().into_owned()),
     };
-    for (cluster_id, prefixes) in [
-        (&*text, &Prefixes::default()),
-        ("test-cluster", &prefixes),
-    ] {
+    for (cluster_id, prefixes) in [(&*text, &Prefixes::default()), ("test-cluster", &prefixes)] {
         if let Ok(subjects) = Subjects::new(cluster_id, prefixes) {
             assert!(Subject::parse(subjects.discover().clone()).is_some());
             assert!(Subject::parse(subjects.ack_prefix().clone()).is_some());

@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     last_number: u64,
     /// Somebody has deleted messages by hand.
     holes: bool,
+    /// Kinds of what left.
+    seen: BTreeSet<&'static str>,
 }
 
 impl Facts {
@@ -113,7 +115,8 @@ impl Facts {
                 "channel {id} says {row:?}, and has {kept:?}"
             );
             assert!(
-                kept.first().is_none_or(|&first| first >= row.first_sequence),
+                kept.first()
+                    .is_none_or(|&first| first >= row.first_sequence),
                 "channel {id} says {row:?}, and has {kept:?}"
             );
             if row.deleting {
@@ -129,41 +132,59 @@ impl Facts {
     }
 
     /// Nothing leaves before what justifies it is committed.
-    pub(crate) fn sent(&self, outbound: &Outbound) {
-        match outbound {
-            Outbound::Deliver { message, .. } => {
+    pub(crate) fn sent(&mut self, outbound: &Outbound) {
+        let kind = match outbound {
+            Outbound::Deliver {
+                message,
+                redelivery_count,
+                ..
+            } => {
                 assert!(self.messages.contains(&message.guid), "{outbound:?}");
+                if *redelivery_count == 0 {
+                    "delivery"
+                } else {
+                    "redelivery"
+                }
             }
             Outbound::Reply { reply, .. } => self.answered(reply),
-            Outbound::Probe { .. } => {}
-        }
+            Outbound::Probe { .. } => "probe",
+        };
+        self.seen.insert(kind);
     }
 
-    fn answered(&self, reply: &Reply) {
+    fn answered(&self, reply: &Reply) -> &'static str {
         match reply {
-            Reply::Published(guid) if guid.as_str() == u64::MAX.to_string() => {}
+            Reply::Published(guid) if guid.as_str() == u64::MAX.to_string() => "stored earlier",
             Reply::Published(guid) => {
                 assert!(self.messages.contains(guid), "{reply:?}");
+                "published"
             }
             Reply::Connected { client_id, .. } => {
                 assert!(self.clients.contains(client_id), "{reply:?}");
+                "connected"
             }
             Reply::Subscribed { ack_inbox } => {
                 let id = ack_inbox.as_str().split('.').nth(1);
                 let id = id.and_then(|digits| digits.parse().ok());
                 let id = SubscriptionId(id.expect("the number of a subscription"));
                 assert!(self.subscriptions.contains(&id), "{reply:?}");
+                "subscribed"
             }
-            Reply::ConnectRefused(_)
-            | Reply::PublishRefused(..)
-            | Reply::SubscribeRefused(_)
-            | Reply::Left
-            | Reply::LeaveRefused(_)
-            | Reply::ClientClosed
-            | Reply::CloseRefused(_)
-            | Reply::Pong
-            | Reply::PingRefused(_) => {}
+            Reply::ConnectRefused(_) => "connect refused",
+            Reply::PublishRefused(..) => "publish refused",
+            Reply::SubscribeRefused(_) => "subscribe refused",
+            Reply::Left => "left",
+            Reply::LeaveRefused(_) => "leave refused",
+            Reply::ClientClosed => "client closed",
+            Reply::CloseRefused(_) => "close refused",
+            Reply::Pong => "pong",
+            Reply::PingRefused(_) => "ping refused",
         }
+    }
+
+    /// What kinds of messages left the node.
+    pub(crate) fn seen(self) -> BTreeSet<&'static str> {
+        self.seen
     }
 }
 

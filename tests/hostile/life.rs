@@ -1,6 +1,7 @@
 //! A broker's life among hostile clients, a slow and failing store, clocks that jump and terms that end at any
 //! moment; with what must hold after every step of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,11 +44,20 @@ pub(crate) struct Life<'a> {
     rows_removed: bool,
 }
 
-/// Plays the life that the bytes tell; returns how many inputs the broker was given.
+/// What there was to a life.
+#[derive(Debug)]
+pub(crate) struct Played {
+    /// Steps: requests, answers, failures and jumps of time.
+    pub(crate) inputs: u64,
+    /// Kinds of what left the node.
+    pub(crate) seen: BTreeSet<&'static str>,
+}
+
+/// Plays the life that the bytes tell.
 ///
 /// # Panics
 /// When the broker does, or when it breaks a fact.
-pub(crate) fn play(bytes: &[u8]) -> u64 {
+pub(crate) fn play(bytes: &[u8]) -> Played {
     let mut input = Input::new(bytes);
     let settings = pools::settings(&mut input);
     let now = Now {
@@ -79,7 +89,10 @@ pub(crate) fn play(bytes: &[u8]) -> u64 {
     }
     life.settle();
     life.end_of_term();
-    inputs
+    Played {
+        inputs,
+        seen: life.facts.seen(),
+    }
 }
 
 impl Life<'_> {
@@ -202,7 +215,7 @@ impl Life<'_> {
                 let guid = guid(u64::MAX);
                 Event::AlreadyStored { guid, reply }
             }
-            3 => Event::LoadFailed(LoadId(self.input.extreme())),
+            3 => Event::LoadFailed(LoadId(self.input.extreme().max(1 << 40))),
             _ => Event::Loaded {
                 load: LoadId(self.input.extreme().max(1 << 40)),
                 result: Loaded::FirstSince(Some(Sequence(1))),
@@ -312,7 +325,9 @@ impl Life<'_> {
             }
             1 => {
                 let subscription = rows.subscriptions.keys().next();
-                batch.subscriptions.extend(subscription.map(|&id| (id, None)));
+                batch
+                    .subscriptions
+                    .extend(subscription.map(|&id| (id, None)));
                 self.rows_removed = true;
             }
             _ => {
@@ -443,4 +458,3 @@ fn keep<T>(memory: &mut Vec<T>, value: T) {
     }
     memory.push(value);
 }
-

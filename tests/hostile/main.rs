@@ -12,6 +12,7 @@ mod life;
 mod payloads;
 mod pools;
 
+use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 
 use input::bytes_of;
@@ -61,12 +62,42 @@ fn decoders_understand_refuse_or_drop_any_payload() {
 
 #[test]
 fn a_broker_holds_its_facts_whatever_happens_to_it() {
-    run("broker", 20_000, LIFE_BYTES, life::play);
+    run("broker", 20_000, LIFE_BYTES, |bytes| {
+        life::play(bytes).inputs
+    });
+}
+
+#[test]
+fn a_few_lives_see_every_kind_of_message_leave() {
+    let mut seen = BTreeSet::new();
+    for seed in 1..=30 {
+        seen.extend(life::play(&bytes_of(seed, LIFE_BYTES)).seen);
+    }
+
+    let kinds = [
+        "client closed",
+        "close refused",
+        "connect refused",
+        "connected",
+        "delivery",
+        "leave refused",
+        "left",
+        "ping refused",
+        "pong",
+        "probe",
+        "publish refused",
+        "published",
+        "redelivery",
+        "stored earlier",
+        "subscribe refused",
+        "subscribed",
+    ];
+    assert!(seen.iter().eq(&kinds), "{seen:?}");
 }
 
 #[test]
 fn lives_that_once_broke_a_fact_do_not() {
     for &(seed, _) in FOUND {
-        life::play(&bytes_of(seed, LIFE_BYTES));
+        drop(life::play(&bytes_of(seed, LIFE_BYTES)));
     }
 }

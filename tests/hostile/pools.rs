@@ -149,7 +149,13 @@ fn channel_limits(input: &mut Input<'_>) -> ChannelLimits {
         subscriptions: input.pick(&[None, None, Some(1), Some(3)]),
         messages: input.pick(&[None, Some(1), Some(3), Some(8)]),
         bytes: input.pick(&[None, None, Some(1), Some(100), Some(500)]),
-        age: input.pick(&[None, None, Some(second / 1000), Some(second), Some(40 * second)]),
+        age: input.pick(&[
+            None,
+            None,
+            Some(second / 1000),
+            Some(second),
+            Some(40 * second),
+        ]),
         inactivity: input.pick(&[None, None, Some(second), Some(40 * second)]),
     }
 }
