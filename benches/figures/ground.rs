@@ -32,6 +32,10 @@ impl Ground {
         self.nats.url()
     }
 
+    pub(crate) fn database_url(&self, name: &str) -> String {
+        self.postgres.url_of(name)
+    }
+
     pub(crate) async fn database(&self, name: &str) -> anyhow::Result<String> {
         let mut connection = PgConnection::connect(&self.postgres.url()).await?;
         let statement = format!("CREATE DATABASE {name}");
@@ -44,11 +48,15 @@ impl Ground {
 
     /// Two servers on a database of their own. The cluster ID is its name.
     pub(crate) async fn pair(&self, name: &str) -> anyhow::Result<Pair> {
+        self.pair_with(name, &[]).await
+    }
+
+    pub(crate) async fn pair_with(&self, name: &str, more: &[&str]) -> anyhow::Result<Pair> {
         let settings = Settings {
             database_url: self.database(name).await?,
             nats_url: self.nats.url(),
             cluster_id: name.to_owned(),
-            more: Vec::new(),
+            more: more.iter().map(|flag| String::from(*flag)).collect(),
         };
         Ok(Pair::start(settings).await)
     }

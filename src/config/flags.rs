@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::channel_limits::SEPARATOR;
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::error::Error;
@@ -224,4 +225,11 @@ pub struct ServeFlags {
     #[arg(long, env = "STANBY_MAX_INACTIVITY", value_name = "DURATION")]
     #[arg(help_heading = "Limits (0 is unlimited)")]
     pub max_inactivity: Option<GoDuration>,
+
+    /// Limits of single channels, wildcards allowed, like 'orders.>: max-msgs=10, max-bytes=20MB, max-age=1h,
+    /// max-subs=5, max-inactivity=10m'; may be repeated, or ';' put between
+    #[arg(long, env = "STANBY_CHANNEL_LIMITS", value_name = "LIMITS")]
+    #[arg(action = ArgAction::Append, value_delimiter = SEPARATOR)]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub channel_limits: Vec<String>,
 }

@@ -116,7 +116,7 @@ impl Broker {
             return false;
         }
         self.traffic.skipped_messages += 1;
-        self.notices.push(Notice::MessageTooLarge {
+        self.notices.push_back(Notice::MessageTooLarge {
             channel: channel.row.name.clone(),
             sequence: message.sequence,
             bytes,

@@ -93,7 +93,7 @@ impl Broker {
         self.channels
             .insert(id, Channel::new(row, limits, self.now.monotonic));
         self.commits.touch_channel(id);
-        self.notices.push(Notice::ChannelCreated(name.clone()));
+        self.notices.push_back(Notice::ChannelCreated(name.clone()));
         if let Some(inactivity) = limits.inactivity {
             self.deadlines
                 .set(Timer::Inactivity(id), self.now.monotonic + inactivity);

@@ -7,6 +7,7 @@ mod memory_store;
 
 mod decoders;
 mod facts;
+mod floods;
 mod input;
 mod life;
 mod payloads;
