@@ -83,6 +83,13 @@ impl Commits {
         self.gathering.trims.contains_key(&channel)
     }
 
+    /// A commit to come tells that the channel dropped messages.
+    pub(super) fn will_tell_of_trim(&self, channel: ChannelId) -> bool {
+        let committing = self.committing.as_ref();
+        committing.is_some_and(|release| release.trimmed.contains(&channel))
+            || self.is_trimming(channel)
+    }
+
     pub(super) fn touch_channel(&mut self, channel: ChannelId) {
         self.touched.insert(channel);
     }
@@ -139,6 +146,11 @@ impl Commits {
     /// Lets waiting progress make a batch of its own.
     pub(super) fn flush_progress(&mut self) {
         self.progress_due = !self.moved.is_empty();
+    }
+
+    /// Progress waits, and only the deadline for it or another write brings a batch.
+    pub(super) fn is_progress_forgotten(&self) -> bool {
+        !self.moved.is_empty() && !self.progress_due && !self.is_gathering()
     }
 
     pub(super) fn messages(&self) -> usize {

@@ -51,6 +51,10 @@ impl Deadlines {
         }
     }
 
+    pub(super) fn is_set(&self, timer: &Timer) -> bool {
+        self.by_timer.contains_key(timer)
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|&(at, _)| at)
     }

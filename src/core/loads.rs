@@ -68,6 +68,16 @@ impl Loads {
         self.failed.extend(self.out.remove(&id));
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// Of everything that is asked for and not answered.
+    pub(super) fn purposes(&self) -> impl Iterator<Item = &Purpose> {
+        let asked = self.waiting.iter().chain(self.out.values());
+        asked.chain(&self.failed).map(|(_, purpose)| purpose)
+    }
+
     pub(super) fn retry_failed(&mut self) {
         self.waiting.extend(self.failed.drain(..));
     }

@@ -27,6 +27,7 @@ mod connecting;
 mod deadlines;
 mod delivery;
 mod group;
+mod invariants;
 mod loads;
 mod publishing;
 mod redelivery;

@@ -76,6 +76,10 @@ impl Registry {
         self.clients.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ClientId, &Client)> {
+        self.clients.iter()
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&Client> {
         self.clients.get(id)
     }
@@ -136,6 +140,15 @@ impl Registry {
 
     pub(super) fn take_duplicate(&mut self, id: &ClientId) -> Option<Duplicate> {
         self.duplicates.remove(id)
+    }
+
+    /// Second connects that no probe will ever decide.
+    pub(super) fn unchecked_duplicates(&self) -> impl Iterator<Item = &ClientId> {
+        let is_probed = |id: &ClientId| {
+            let mut probes = self.probes.values();
+            probes.any(|probe| matches!(probe, Probe::Duplicate(asked) if asked == id))
+        };
+        self.duplicates.keys().filter(move |id| !is_probed(id))
     }
 
     pub(super) fn start_probe(&mut self, probe: Probe) -> ProbeId {

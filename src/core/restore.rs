@@ -106,7 +106,12 @@ impl Broker {
                     self.ack_inboxes
                         .insert(row.ack_inbox.to_text(), (row.position, id));
                 }
-                _ if group.is_durable() && !group.is_queue() => row.online = false,
+                _ if group.is_durable() && !group.is_queue() => {
+                    if row.online {
+                        row.online = false;
+                        self.commits.put_subscription(id, Some(row.clone()));
+                    }
+                }
                 _ => {
                     self.notices.push(dropped(
                         "subscriptions",

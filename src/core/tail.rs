@@ -72,6 +72,12 @@ impl Tail {
         messages.get(messages.partition_point(|message| message.published_at < time))
     }
 
+    pub(super) fn is_consistent(&self) -> bool {
+        let messages = || self.channels.values().flatten();
+        let bytes: usize = messages().map(|message| cost(message)).sum();
+        bytes == self.bytes && messages().count() == self.order.len()
+    }
+
     pub(super) fn forget(&mut self, channel: ChannelId) {
         for message in self.channels.remove(&channel).into_iter().flatten() {
             self.bytes -= cost(&message);

@@ -242,8 +242,10 @@ impl Checks {
         let count = facts.live.len() as u64 + facts.phantoms + 1;
         let bytes =
             facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
-        let justified = limits.messages.is_some_and(|max| count > max)
-            || limits.bytes.is_some_and(|max| bytes > max)
+        let crowded = limits.messages.is_some_and(|max| count > max)
+            || limits.bytes.is_some_and(|max| bytes > max);
+        // However large it is, the newest stays, except for its age.
+        let justified = crowded && last.sequence < facts.last
             || limits
                 .age
                 .is_some_and(|max| latest_wall.since(last.published_at) >= max)

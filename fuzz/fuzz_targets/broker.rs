@@ -1,0 +1,20 @@
+//! `cargo +nightly fuzz run broker`: the entry point that `tests/hostile` feeds from seeds.
+
+#![no_main]
+
+#[path = "../../tests/hostile/facts.rs"]
+mod facts;
+#[path = "../../tests/hostile/input.rs"]
+mod input;
+#[path = "../../tests/hostile/life.rs"]
+mod life;
+#[path = "../../tests/support/memory_store.rs"]
+mod memory_store;
+#[path = "../../tests/hostile/payloads.rs"]
+mod payloads;
+#[path = "../../tests/hostile/pools.rs"]
+mod pools;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    life::play(bytes);
+});
