@@ -35,6 +35,7 @@ pub fn judge(heard: Vec<Event>, stored: &BTreeSet<(ChannelName, Guid)>) -> Vec<E
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
+    let mut stored_later = BTreeSet::new();
     let mut judged: Vec<Event> = Vec::with_capacity(heard.len());
     for event in heard.into_iter().rev() {
         let event = match event {
@@ -45,10 +46,15 @@ pub fn judge(heard: Vec<Event>, stored: &BTreeSet<(ChannelName, Guid)>) -> Vec<E
             Event::Publish { request, reply } => {
                 let key = (request.channel.clone(), request.guid.clone());
                 if stored.contains(&key) {
+                    stored_later.insert(request.channel);
                     reply.map(|reply| Event::AlreadyStored {
                         guid: request.guid,
                         reply,
                     })
+                } else if stored_later.contains(&request.channel) {
+                    // The active came past it: it is stored and dropped by a limit since, or was refused. Done
+                    // again, an old message would come back as the newest.
+                    None
                 } else {
                     Some(Event::Publish { request, reply })
                 }

@@ -46,6 +46,7 @@ scenarios! {
     max_bytes_always_keeps_the_newest_message
     max_in_flight_holds_new_messages_back_until_an_ack
     max_messages_keeps_the_newest
+    only_the_connection_that_was_asked_is_replaced
     pings_answer_for_the_connection_that_is_registered
     publishes_of_unknown_clients_are_refused
     takeover_continues_clients_durables_and_sequences
@@ -56,6 +57,7 @@ scenarios! {
     two_members_share_the_messages_of_a_queue_group
     unacked_messages_come_first_when_a_durable_resumes
     unresponsive_queue_members_get_nothing_new
+    what_a_limit_dropped_does_not_come_back_at_a_takeover
 }
 
 #[test]
