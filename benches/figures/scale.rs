@@ -140,7 +140,8 @@ async fn heartbeats(
     clients: &Clients,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let pid = pair.server(pair.wait_for_roles().await).pid();
+    let active = pair.wait_for_roles().await;
+    let pid = pair.server(active).pid();
     let (beats, used) = (clients.beats.load(Ordering::Relaxed), cpu(pid)?);
     timed(HEARTBEAT_WINDOW).await;
     let beats = clients.beats.load(Ordering::Relaxed) - beats;
