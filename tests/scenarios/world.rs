@@ -1,7 +1,7 @@
 //! One server's core with its store, moved by script lines. Reads are answered at once from the store; commits
 //! happen when the script says so.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -250,13 +250,18 @@ impl World {
         self.probes.clear();
         let heard = std::mem::take(&mut self.heard);
         let names = self.store.snapshot().channels;
-        let stored: BTreeSet<(ChannelName, Guid)> = self
-            .store
-            .messages()
-            .map(|(channel, _, message)| (names[&channel].name.clone(), message.guid.clone()))
-            .collect();
+        let stored = self.store.messages();
+        let trimmed = names
+            .values()
+            .filter(|row| row.first_sequence > Sequence(1));
+        let done = heard::Done {
+            stored: stored
+                .map(|(channel, _, message)| (names[&channel].name.clone(), message.guid.clone()))
+                .collect(),
+            trimmed: trimmed.map(|row| row.name.clone()).collect(),
+        };
         let now = self.now();
-        for event in heard::judge(heard, &stored) {
+        for event in heard::judge(heard, &done) {
             self.broker().handle(event, now);
         }
         self.broker();
