@@ -26,7 +26,12 @@ const LOOK_BACK_SLACK: u64 = 1000;
 impl Node {
     pub(super) async fn take_over(&self, won: Won) -> Result<Active<'_>, Setback> {
         let began = Clock.now().monotonic;
-        let granted = won.candidate.take_over().await?;
+        let Won {
+            candidate,
+            mut ingress,
+            shadow,
+        } = won;
+        let granted = candidate.take_over().await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
@@ -36,12 +41,13 @@ impl Node {
         let leader = granted.start(Batches(writer));
         log_takeover(leader.takeover());
 
+        let heard = self.hear_out(&mut ingress, shadow).await?;
         let snapshot = self.store.snapshot().await?;
-        let stored = self.stored_publishes(&snapshot, &won.heard).await?;
+        let stored = self.stored_publishes(&snapshot, &heard).await?;
         let mut settings = self.config.settings();
         settings.limits.payload_bytes = self.nats.max_payload();
         let broker = Broker::restore(snapshot, settings, Clock.now());
-        let backlog = VecDeque::from(heard::judge(won.heard, &stored));
+        let backlog = VecDeque::from(heard::judge(heard, &stored));
 
         let load_time = Clock.now().monotonic.since(began);
         leader.record(Some(load_time), None)?;
@@ -58,16 +64,10 @@ impl Node {
         let egress = Egress::new(
             self.nats.clone(),
             self.config.subjects.clone(),
-            won.ingress.probes(),
+            ingress.probes(),
         );
         Ok(Active::new(
-            self,
-            broker,
-            leader,
-            won.ingress,
-            egress,
-            backlog,
-            began,
+            self, broker, leader, ingress, egress, backlog, began,
         ))
     }
 

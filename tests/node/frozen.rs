@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 use crate::pair::{Group, LIMIT, Pair, Question, Server};
 use crate::support::wait::wait_until;
 use crate::tables::Row;
-use crate::takeover::{CHANNEL, Work};
+use crate::takeover::{CHANNEL, Work, assert_stored_once};
 use crate::watch::Watch;
 
 /// Heartbeats so close together that a process finds many of them late when it wakes up.
@@ -99,6 +99,43 @@ async fn a_frozen_active_that_resumes_before_anything_is_sent_changes_nothing() 
     assert_eq!(client.ping().await, Ok(()));
     assert_eq!(group.tables().clients().await, clients);
     assert_eq!(watch.seen().contradictions, "");
+}
+
+/// It holds the lock before it has read what the last active has long stored.
+#[tokio::test]
+async fn a_standby_that_is_slow_to_read_stores_nothing_twice() {
+    let Some(pair) = Pair::new(&["--lease", "10s"]).await else {
+        return;
+    };
+    let (slow, group) = (&pair.standby, &pair.group);
+    let client = group.client("quick").await;
+    let mut publisher = client.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+
+    freeze(slow).await;
+    for _ in 0..5000 {
+        publisher.send().await;
+    }
+    while publisher.published().acked.len() < 5001 {
+        assert!(publisher.take_ack(LIMIT).await);
+    }
+    // What was under way when the active ended is not stored, and nobody but the standby can know of it.
+    pair.active.signal(Signal::SIGSTOP);
+    for _ in 0..20 {
+        publisher.send().await;
+    }
+    client.nats.flush().await.unwrap();
+    pair.active.kill().await;
+    group.wait_for_standbys(0).await;
+    slow.signal(Signal::SIGCONT);
+
+    assert_eq!(slow.wait_until_active().await, 2);
+    while publisher.published().acked.len() < 5021 {
+        assert!(publisher.take_ack(LIMIT).await);
+    }
+    let rows = group.tables().messages(CHANNEL).await;
+    assert_stored_once(publisher.published(), &rows);
+    assert!(rows[5001..].iter().all(|row| row.epoch == 2));
 }
 
 /// Returns when no thread of it runs any more.

@@ -93,7 +93,7 @@ impl Work {
 
 /// Everything sent is there, once, with its content, and nothing else; sequences have no holes; terms and times
 /// never go back.
-fn assert_stored_once(published: &Published, rows: &[crate::tables::Row]) {
+pub(crate) fn assert_stored_once(published: &Published, rows: &[crate::tables::Row]) {
     let mut places: BTreeMap<&str, Vec<(i64, i64)>> = BTreeMap::new();
     for row in rows {
         let place = (row.sequence, row.epoch);
