@@ -60,6 +60,7 @@ impl Default for World {
             settings: Settings {
                 heartbeats: stanby::core::limits::Heartbeats::default(),
                 limits: Limits::default(),
+                replace_durables: false,
                 ack_prefix: "ack".into(),
             },
             store: MemoryStore::default(),
@@ -87,7 +88,13 @@ impl World {
         };
         let mut outputs = Vec::new();
         match line.word(0)? {
-            "limits" => self.set_limits(&mut line)?,
+            "limits" => {
+                self.set_limits(&mut line)?;
+                line.finish()?;
+                // They hold from the next term on; the first one has begun when something has happened.
+                return Ok(Vec::new());
+            }
+            "submit" => self.submit()?,
             "commit" => self.commit()?,
             "takeover" => self.take_over(),
             "lose-commit" => {
@@ -110,6 +117,7 @@ impl World {
                 self.heard.push(event);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
+            "times" => outputs.push(self.times(line.word(1)?)?),
             "rows" => outputs.extend(self.rows()),
             "counts" => outputs.push(self.counts()),
             "set-back" => self.set_back += duration(line.word(1)?)?,
@@ -161,6 +169,7 @@ impl World {
         limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
         limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
         limits.page_messages = line.take_number("page", limits.page_messages)?;
+        self.settings.replace_durables |= line.take("replace-durables").is_some();
         let heartbeats = &mut self.settings.heartbeats;
         heartbeats.fail_count = line.take_number("fail-count", heartbeats.fail_count)?;
         Ok(())
@@ -336,7 +345,7 @@ impl World {
     fn take_probe(&mut self, who: &str) -> Result<ProbeId, String> {
         let probes = self.probes.get_mut(&format!("hb.{who}"));
         probes
-            .and_then(VecDeque::pop_front)
+            .and_then(VecDeque::pop_back)
             .ok_or(format!("{who} was not probed"))
     }
 
@@ -360,6 +369,13 @@ impl World {
         self.committing
             .take()
             .or_else(|| self.broker().poll_batch())
+    }
+
+    /// Sends the batch off; what comes before its `commit` gathers for the next one.
+    fn submit(&mut self) -> Result<(), String> {
+        let batch = self.next_batch().ok_or("there is nothing to commit")?;
+        self.committing = Some(batch);
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), String> {
@@ -473,6 +489,23 @@ impl World {
         found
             .map(|(id, _)| id)
             .ok_or(format!("{name} is not in the table"))
+    }
+
+    /// When the channel's messages were published, from the begin of the script.
+    fn times(&self, name: &str) -> Result<String, String> {
+        let id = self.channel(name)?;
+        let of_channel = self
+            .store
+            .messages()
+            .filter(|(channel, _, _)| *channel == id);
+        let start = Timestamp(i64::try_from(START.as_nanos()).map_err(|_| "that is too late")?);
+        let times: Vec<String> = of_channel
+            .map(|(_, _, message)| {
+                let at = message.published_at.since(start).as_secs();
+                format!("#{} at {at}s", message.sequence)
+            })
+            .collect();
+        Ok(times.join(", "))
     }
 
     /// What the tables hold, without the messages.
