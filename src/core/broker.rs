@@ -254,6 +254,21 @@ impl Broker {
     }
 }
 
+impl Counts {
+    /// What there is now, and the traffic of all terms: of this one and of `earlier` ones.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        Self {
+            in_messages: self.in_messages + earlier.in_messages,
+            in_bytes: self.in_bytes + earlier.in_bytes,
+            out_messages: self.out_messages + earlier.out_messages,
+            out_bytes: self.out_bytes + earlier.out_bytes,
+            skipped_messages: self.skipped_messages + earlier.skipped_messages,
+            ..self
+        }
+    }
+}
+
 /// How much there is of everything, for the status page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

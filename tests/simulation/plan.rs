@@ -125,6 +125,7 @@ fn settings(rng: &mut Rng) -> Settings {
     Settings {
         heartbeats,
         limits,
+        replace_durables: false,
         ack_prefix: "ack".into(),
     }
 }
