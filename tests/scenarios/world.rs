@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 use stanby::core::batch::{Batch, ChannelRow, PositionRow, Progress, SubscriptionRow};
 use stanby::core::ids::{
-    ChannelName, ClientId, Epoch, Guid, PositionId, ProbeId, Sequence, SubscriptionId,
+    ChannelName, ClientId, Epoch, PositionId, ProbeId, Sequence, SubscriptionId,
 };
 use stanby::core::limits::{ChannelPattern, Limits, Overrides, PerChannel, Settings};
 use stanby::core::load::{Load, Want};
@@ -350,7 +350,7 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        let wall = START + self.elapsed - self.set_back;
+        let wall = (START + self.elapsed).saturating_sub(self.set_back);
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).expect("scenarios are short");
         Now {
             monotonic: Instant::from_nanos(nanos(self.elapsed)),
@@ -517,9 +517,13 @@ impl World {
     fn rows(&self) -> Vec<String> {
         let rows = self.store.snapshot();
         let client = |id: &ClientId| format!("client {id}");
-        let channel = |row: &ChannelRow| match row.deleting {
-            true => format!("channel {} is being deleted", row.name),
-            false => format!("channel {}", row.name),
+        let channel = |row: &ChannelRow| {
+            let fate = if row.deleting {
+                " is being deleted"
+            } else {
+                ""
+            };
+            format!("channel {}{fate}", row.name)
         };
         let position = |(id, row): (&PositionId, &PositionRow)| {
             let Progress {

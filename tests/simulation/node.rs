@@ -1,7 +1,7 @@
 //! A server's process: it waits for the lock, begins and ends terms, renews its session, has at most one
 //! statement under way and gives up on a failed or unknown commit. What it does while active is in `active`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::batch::Progress;
@@ -290,12 +290,12 @@ impl World {
         let shadow = std::mem::take(&mut self.nodes[node].shadow);
         let recent = shadow.into_iter().filter(|&(at, _)| at + memory >= now);
         let heard: Vec<Event> = recent.map(|(_, event)| event).collect();
-        let stored = if self.plan.is(Sabotage::ReplayEverything) {
-            BTreeSet::new()
+        let done = if self.plan.is(Sabotage::ReplayEverything) {
+            heard::Done::default()
         } else {
-            self.checks.stored_publishes()
+            self.checks.done()
         };
-        let judged = heard::judge(heard, &stored);
+        let judged = heard::judge(heard, &done);
         self.checks.on_replay(&judged);
         if let Some(term) = self.nodes[node].term.as_mut() {
             for event in judged.into_iter().rev() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stanby::core::Event;
 use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::heard::Done;
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
@@ -118,14 +119,20 @@ impl Checks {
         self.stored.len()
     }
 
-    /// What the tables hold of publishes, by the names of their channels.
-    pub(crate) fn stored_publishes(&self) -> BTreeSet<(ChannelName, Guid)> {
-        let channels = self.channels.values();
-        let live = channels.flat_map(|facts| {
+    /// What the tables say of the publishes of the live channels. A channel counts as trimmed when any message is
+    /// missing: an operator's deletion within a standby's memory looks the same as a limit's.
+    pub(crate) fn done(&self) -> Done {
+        let mut done = Done::default();
+        for facts in self.channels.values() {
+            let Some(name) = &facts.name else { continue };
             let messages = facts.live.iter().filter_map(|s| facts.history.get(s));
-            messages.filter_map(|m| Some((facts.name.clone()?, m.guid.clone())))
-        });
-        live.collect()
+            done.stored
+                .extend(messages.map(|m| (name.clone(), m.guid.clone())));
+            if facts.live.len() < facts.history.len() {
+                done.trimmed.insert(name.clone());
+            }
+        }
+        done
     }
 
     /// A term is about to carry out what its node heard as a standby.
