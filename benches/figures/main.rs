@@ -1,4 +1,5 @@
-//! Figures that anyone can reproduce: how long a takeover keeps a publisher waiting, and how much goes through.
+//! Figures that anyone can reproduce: how long a takeover keeps a publisher waiting, how much goes
+//! through, and what much state costs.
 //! `scripts/figures` builds and runs it. It judges nothing; tests do.
 
 #[path = "../../tests/support/mod.rs"]
@@ -21,6 +22,7 @@ mod pair;
 mod script;
 
 mod ground;
+mod scale;
 mod table;
 mod takeover;
 mod throughput;
@@ -39,21 +41,25 @@ async fn main() -> anyhow::Result<ExitCode> {
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|name| name == what);
     if let Some(other) = wanted
         .iter()
-        .find(|name| !["takeover", "throughput"].contains(&name.as_str()))
+        .find(|name| !["takeover", "throughput", "scale"].contains(&name.as_str()))
     {
-        eprintln!("there are no figures called {other:?}: takeover, throughput");
+        eprintln!("there are no figures called {other:?}: takeover, throughput, scale");
         return Ok(ExitCode::from(2));
     }
 
     let ground = Ground::start().await?;
     let mut table = Table::default();
     table.line(&machine("before"));
+    table.line(&ground.settings().await?);
     table.head();
     if wants("takeover") {
         takeover::measure(&ground, &mut table).await?;
     }
     if wants("throughput") {
         throughput::measure(&ground, &mut table).await?;
+    }
+    if wants("scale") {
+        scale::measure(&ground, &mut table).await?;
     }
     table.line(&machine("after"));
     let mut output = std::io::stdout();

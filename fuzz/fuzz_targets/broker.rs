@@ -5,12 +5,15 @@
 #[path = "../../tests/hostile/facts.rs"]
 mod facts;
 #[path = "../../tests/hostile/input.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod input;
 #[path = "../../tests/hostile/life.rs"]
 mod life;
 #[path = "../../tests/support/memory_store.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod memory_store;
 #[path = "../../tests/hostile/payloads.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod payloads;
 #[path = "../../tests/hostile/pools.rs"]
 mod pools;

@@ -5,8 +5,10 @@
 #[path = "../../tests/hostile/decoders.rs"]
 mod decoders;
 #[path = "../../tests/hostile/input.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod input;
 #[path = "../../tests/hostile/payloads.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod payloads;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| decoders::feed(bytes));

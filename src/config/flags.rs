@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::channel_limits::SEPARATOR;
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::error::Error;
@@ -195,6 +196,21 @@ pub struct ServeFlags {
     )]
     pub hb_fail_count: Option<i64>,
 
+    /// A second subscription to a durable in use takes its place instead of being refused
+    #[arg(
+        long,
+        env = "STANBY_REPLACE_DURABLE",
+        value_name = "BOOL",
+        help_heading = "Clients"
+    )]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub replace_durable: bool,
+
     /// Channels [default: 100]
     #[arg(long, env = "STANBY_MAX_CHANNELS", value_name = "COUNT")]
     #[arg(help_heading = "Limits (0 is unlimited)")]
@@ -224,4 +240,11 @@ pub struct ServeFlags {
     #[arg(long, env = "STANBY_MAX_INACTIVITY", value_name = "DURATION")]
     #[arg(help_heading = "Limits (0 is unlimited)")]
     pub max_inactivity: Option<GoDuration>,
+
+    /// Limits of single channels, wildcards allowed, like 'orders.>: max-msgs=10, max-bytes=20MB, max-age=1h,
+    /// max-subs=5, max-inactivity=10m'; may be repeated, or ';' put between
+    #[arg(long, env = "STANBY_CHANNEL_LIMITS", value_name = "LIMITS")]
+    #[arg(action = ArgAction::Append, value_delimiter = SEPARATOR)]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub channel_limits: Vec<String>,
 }

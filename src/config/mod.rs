@@ -5,6 +5,7 @@
 //! names. Every default that is not the core's lives here. Nothing here connects to anything.
 
 pub mod arguments;
+pub mod channel_limits;
 pub mod database;
 pub mod duration;
 pub mod error;

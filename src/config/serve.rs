@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::channel_limits::per_channel;
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::error::Error;
@@ -30,6 +31,7 @@ pub struct Config {
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub heartbeats: Heartbeats,
+    pub replace_durables: bool,
     pub limits: Limits,
     /// Of the cluster ID, with the chosen prefix of ack inboxes.
     pub subjects: Subjects,
@@ -63,6 +65,7 @@ impl Config {
             lease: lease(flags.lease)?,
             http,
             heartbeats: heartbeats(flags)?,
+            replace_durables: flags.replace_durable,
             limits: limits(flags)?,
             log: LogConfig {
                 format: flags.log_format,
@@ -80,6 +83,7 @@ impl Config {
         Settings {
             heartbeats: self.heartbeats.clone(),
             limits: self.limits.clone(),
+            replace_durables: self.replace_durables,
             ack_prefix: self.subjects.ack_prefix().clone(),
         }
     }
@@ -134,15 +138,18 @@ fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
     let defaults = Limits::default();
     let channel = &defaults.channel;
     let bytes = flags.max_bytes.map(|size| size.0);
+    let channels = count(flags.max_channels, defaults.channels, "channels")?;
+    let channel = ChannelLimits {
+        subscriptions: count(flags.max_subs, channel.subscriptions, "subscriptions")?,
+        messages: count(flags.max_msgs, channel.messages, "messages")?,
+        bytes: count(bytes, channel.bytes, "bytes")?,
+        age: time(flags.max_age, channel.age, "age")?,
+        inactivity: time(flags.max_inactivity, channel.inactivity, "inactivity")?,
+    };
     Ok(Limits {
-        channels: count(flags.max_channels, defaults.channels, "channels")?,
-        channel: ChannelLimits {
-            subscriptions: count(flags.max_subs, channel.subscriptions, "subscriptions")?,
-            messages: count(flags.max_msgs, channel.messages, "messages")?,
-            bytes: count(bytes, channel.bytes, "bytes")?,
-            age: time(flags.max_age, channel.age, "age")?,
-            inactivity: time(flags.max_inactivity, channel.inactivity, "inactivity")?,
-        },
+        channels,
+        channel,
+        per_channel: per_channel(&flags.channel_limits, channel, channels)?,
         ..defaults
     })
 }
@@ -182,6 +189,7 @@ mod tests {
     use clap::{CommandFactory, FromArgMatches, Parser};
 
     use super::*;
+    use crate::core::ids::ChannelName;
 
     #[derive(Parser)]
     #[command(args_override_self = true)]
@@ -262,6 +270,29 @@ mod tests {
         assert_eq!(limits.channel.bytes, Some(102_400));
         assert_eq!(limits.channel.age, Some(Duration::from_mins(90)));
         assert_eq!(limits.channel.subscriptions, Some(1000));
+    }
+
+    #[test]
+    fn channels_may_have_limits_of_their_own() {
+        let args = [
+            "--max-msgs=7",
+            "--channel-limits=foo.>: max-age=1h; bar: max-msgs=0;",
+            "--channel-limits=foo.bar: max-subs=5",
+        ];
+        let limits = config(&args).unwrap().limits;
+
+        let of = |name: &str| limits.of(&ChannelName::parse(name.into()).unwrap());
+        assert_eq!(of("other"), limits.channel);
+        assert_eq!(of("bar").messages, None);
+        let foo = of("foo.bar");
+        assert_eq!((foo.messages, foo.subscriptions), (Some(7), Some(5)));
+        assert_eq!(foo.age, Some(Duration::from_hours(1)));
+
+        let args = ["--max-channels=1", "--channel-limits=a:;b:"];
+        assert_eq!(
+            refusal(&args),
+            "too many channels defined (2). The max channels limit is set to 1"
+        );
     }
 
     #[test]
@@ -348,6 +379,13 @@ mod tests {
             config(&["--debug=false"]).unwrap().log.level,
             LogLevel::Info
         );
+    }
+
+    #[test]
+    fn durables_are_replaced_only_on_request() {
+        assert!(!config(&[]).unwrap().settings().replace_durables);
+        let asked = config(&["--replace-durable"]).unwrap();
+        assert!(asked.settings().replace_durables);
     }
 
     #[test]

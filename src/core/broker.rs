@@ -10,7 +10,7 @@
 //! | limits of channels | `retention` |
 //! | the begin of a term | `restore` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytestring::ByteString;
 
@@ -51,7 +51,7 @@ pub struct Broker {
     pub(super) deadlines: Deadlines,
     pub(super) commits: Commits,
     pub(super) loads: Loads,
-    pub(super) notices: Vec<Notice>,
+    pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
 
@@ -134,7 +134,7 @@ impl Broker {
 
     /// Something to log.
     pub fn poll_notice(&mut self) -> Option<Notice> {
-        (!self.notices.is_empty()).then(|| self.notices.remove(0))
+        self.notices.pop_front()
     }
 
     /// The writes to commit next; `None` while a batch is out or nothing needs one. Answered by
@@ -169,12 +169,13 @@ impl Broker {
         self.commits.flush_progress();
     }
 
-    /// False when so much waits for the next commit that no more requests should be handed in.
+    /// False when so much waits for the next commit or the store that no more requests should be handed in.
     pub fn has_room(&self) -> bool {
         let limits = &self.settings.limits;
         self.commits.messages() < limits.batch_messages
             && self.commits.bytes() < limits.batch_bytes
             && self.commits.waiting() < 2 * limits.batch_messages
+            && self.loads.starts() < limits.batch_messages
     }
 
     /// True when no batch is out or needed and nothing waits to be sent.
@@ -249,6 +250,21 @@ impl Broker {
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }
+        }
+    }
+}
+
+impl Counts {
+    /// What there is now, and the traffic of all terms: of this one and of `earlier` ones.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        Self {
+            in_messages: self.in_messages + earlier.in_messages,
+            in_bytes: self.in_bytes + earlier.in_bytes,
+            out_messages: self.out_messages + earlier.out_messages,
+            out_bytes: self.out_bytes + earlier.out_bytes,
+            skipped_messages: self.skipped_messages + earlier.skipped_messages,
+            ..self
         }
     }
 }

@@ -68,6 +68,10 @@ impl ChannelPattern {
         valid.then_some(Self(text))
     }
 
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Names one channel.
     pub fn is_literal(&self) -> bool {
         self.0.split('.').all(|token| token != "*" && token != ">")

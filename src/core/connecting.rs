@@ -190,7 +190,7 @@ impl Broker {
         client.probe = None;
         client.row.heartbeat.missed += 1;
         if client.row.heartbeat.missed > fail_count {
-            self.notices.push(Notice::ClientTimedOut(id.clone()));
+            self.notices.push_back(Notice::ClientTimedOut(id.clone()));
             self.close_client(id.as_str());
         } else {
             self.note_heartbeat(id);
@@ -223,7 +223,7 @@ impl Broker {
             }
             Some(_) => {
                 self.close_client(id.as_str());
-                self.notices.push(Notice::ClientReplaced(id.clone()));
+                self.notices.push_back(Notice::ClientReplaced(id.clone()));
                 self.register(&request, reply);
             }
         }

@@ -14,6 +14,9 @@ use super::message::Message;
 use super::ranges::Ranges;
 use super::time::{Instant, Timestamp};
 
+/// More messages than an active sends between two notes of its progress.
+const EARLY_ACKS_MAX: usize = 65_536;
+
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) channel: ChannelId,
@@ -319,7 +322,7 @@ impl Group {
             .values()
             .map(|member| member.max_in_flight as usize)
             .sum();
-        if sequence > self.last_sent && self.acked_early.len() < max {
+        if sequence > self.last_sent && self.acked_early.len() < max.min(EARLY_ACKS_MAX) {
             self.acked_early.insert(sequence);
         }
     }

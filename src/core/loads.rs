@@ -36,11 +36,14 @@ pub(super) struct Loads {
     waiting: VecDeque<(Load, Purpose)>,
     out: BTreeMap<LoadId, (Load, Purpose)>,
     failed: Vec<(Load, Purpose)>,
+    /// Subscribe requests among all of these.
+    starts: usize,
 }
 
 impl Loads {
     pub(super) fn ask(&mut self, channel: ChannelId, want: Want, purpose: Purpose) {
         self.last_id += 1;
+        self.starts += usize::from(matches!(purpose, Purpose::Start(_)));
         self.waiting.push_back((
             Load {
                 id: LoadId(self.last_id),
@@ -61,7 +64,14 @@ impl Loads {
     }
 
     pub(super) fn answered(&mut self, id: LoadId) -> Option<(Load, Purpose)> {
-        self.out.remove(&id)
+        let answered = self.out.remove(&id)?;
+        self.starts -= usize::from(matches!(answered.1, Purpose::Start(_)));
+        Some(answered)
+    }
+
+    /// Requests that wait for a read: the one purpose that clients can multiply.
+    pub(super) fn starts(&self) -> usize {
+        self.starts
     }
 
     pub(super) fn fail(&mut self, id: LoadId) {

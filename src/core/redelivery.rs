@@ -69,6 +69,8 @@ impl Broker {
             self.rearm(position);
         } else {
             self.fetch(position, channel, missing);
+            // What was settled because it is gone has made room.
+            self.deliver(position);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A new term begins: the state is rebuilt from the tables' rows and from nothing else. Miss counters and ack
 //! waits begin anew, so that nobody pays for the time without an active.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::batch::{ChannelRow, ClientRow, PositionRow, SubscriptionRow};
 use super::broker::{Broker, Traffic};
@@ -37,7 +37,7 @@ impl Broker {
             deadlines: Deadlines::default(),
             commits: Commits::default(),
             loads: Loads::default(),
-            notices: Vec::new(),
+            notices: VecDeque::new(),
             traffic: Traffic::default(),
         };
         broker.restore_clients(snapshot.clients);
@@ -75,7 +75,7 @@ impl Broker {
         for (id, row) in rows {
             let Some(channel) = self.channels.get_mut(row.channel) else {
                 self.notices
-                    .push(dropped("positions", id.0, "its channel does not exist"));
+                    .push_back(dropped("positions", id.0, "its channel does not exist"));
                 self.commits.put_position(id, None);
                 continue;
             };
@@ -91,7 +91,7 @@ impl Broker {
     fn restore_subscriptions(&mut self, rows: BTreeMap<SubscriptionId, SubscriptionRow>) {
         for (id, mut row) in rows {
             let Some(group) = self.groups.get_mut(&row.position) else {
-                self.notices.push(dropped(
+                self.notices.push_back(dropped(
                     "subscriptions",
                     id.0,
                     "its position does not exist",
@@ -113,7 +113,7 @@ impl Broker {
                     }
                 }
                 _ => {
-                    self.notices.push(dropped(
+                    self.notices.push_back(dropped(
                         "subscriptions",
                         id.0,
                         "its client is not registered",
@@ -133,7 +133,7 @@ impl Broker {
             let group = &self.groups[&position];
             if group.members.is_empty() && !(group.is_durable() && group.is_queue()) {
                 self.notices
-                    .push(dropped("positions", position.0, "it has no subscription"));
+                    .push_back(dropped("positions", position.0, "it has no subscription"));
                 self.commits.put_position(position, None);
                 if let Some(channel) = self.channels.get_mut(group.channel) {
                     channel.groups.remove(&position);

@@ -147,7 +147,8 @@ impl Broker {
         channel.trimmed += 1;
         if !channel.limit_noticed {
             channel.limit_noticed = true;
-            self.notices.push(Notice::LimitReached(row.name.clone()));
+            self.notices
+                .push_back(Notice::LimitReached(row.name.clone()));
         }
         self.commits.trim(id, oldest.sequence);
         self.commits.touch_channel(id);
@@ -205,7 +206,7 @@ impl Broker {
             return;
         };
         self.notices
-            .push(Notice::ChannelInactive(channel.row.name.clone()));
+            .push_back(Notice::ChannelInactive(channel.row.name.clone()));
         self.deadlines.clear(&Timer::Expiry(id));
         self.tail.forget(id);
         for &position in &channel.groups {

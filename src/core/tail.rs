@@ -15,8 +15,9 @@ const OVERHEAD_BYTES: usize = 256;
 pub(super) struct Tail {
     /// Per channel dense and ascending; a channel without messages here has no entry.
     channels: BTreeMap<ChannelId, VecDeque<Arc<Message>>>,
-    /// One entry per message, oldest first.
-    order: VecDeque<ChannelId>,
+    /// One entry per message, oldest first, and `stale` entries of messages that are forgotten.
+    order: VecDeque<(ChannelId, Sequence)>,
+    stale: usize,
     bytes: usize,
     bytes_max: usize,
 }
@@ -26,6 +27,7 @@ impl Tail {
         Self {
             channels: BTreeMap::new(),
             order: VecDeque::new(),
+            stale: 0,
             bytes: 0,
             bytes_max,
         }
@@ -33,17 +35,21 @@ impl Tail {
 
     pub(super) fn push(&mut self, channel: ChannelId, message: Arc<Message>) {
         self.bytes += cost(&message);
+        self.order.push_back((channel, message.sequence));
         self.channels.entry(channel).or_default().push_back(message);
-        self.order.push_back(channel);
         while self.bytes > self.bytes_max {
-            let Some(oldest) = self.order.pop_front() else {
+            let Some((channel, sequence)) = self.order.pop_front() else {
                 break;
             };
-            self.evict(oldest);
+            self.evict(channel, sequence);
         }
     }
 
-    fn evict(&mut self, channel: ChannelId) {
+    fn evict(&mut self, channel: ChannelId, sequence: Sequence) {
+        if self.first(channel) != Some(sequence) {
+            self.stale -= 1;
+            return;
+        }
         let Some(messages) = self.channels.get_mut(&channel) else {
             return;
         };
@@ -75,14 +81,22 @@ impl Tail {
     pub(super) fn is_consistent(&self) -> bool {
         let messages = || self.channels.values().flatten();
         let bytes: usize = messages().map(|message| cost(message)).sum();
-        bytes == self.bytes && messages().count() == self.order.len()
+        let live = self.order.len() - self.stale;
+        bytes == self.bytes && messages().count() == live && self.stale <= live
     }
 
     pub(super) fn forget(&mut self, channel: ChannelId) {
         for message in self.channels.remove(&channel).into_iter().flatten() {
             self.bytes -= cost(&message);
+            self.stale += 1;
         }
-        self.order.retain(|&other| other != channel);
+        // Not at once: thousands of channels may be deleted in one go.
+        if self.stale > self.order.len() / 2 {
+            let channels = &self.channels;
+            self.order
+                .retain(|(channel, _)| channels.contains_key(channel));
+            self.stale = 0;
+        }
     }
 }
 
@@ -122,6 +136,21 @@ mod tests {
                 .map(|m| m.sequence),
             Some(Sequence(2))
         );
+    }
+
+    #[test]
+    fn forgotten_channels_leave_little_behind() {
+        let mut tail = Tail::new(usize::MAX);
+        tail.push(ChannelId(1), message(1, 10));
+        for id in 2..1000 {
+            tail.push(ChannelId(id), message(1, 10));
+            tail.forget(ChannelId(id));
+            assert!(tail.order.len() <= 2 && tail.is_consistent(), "{tail:?}");
+        }
+
+        tail.bytes_max = 0;
+        tail.push(ChannelId(1), message(2, 10));
+        assert_eq!((tail.bytes, tail.order.len(), tail.stale), (0, 0, 0));
     }
 
     #[test]

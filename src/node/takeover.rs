@@ -10,6 +10,7 @@ use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::Batch;
+use crate::core::heard::Done;
 use crate::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
 use crate::core::snapshot::Snapshot;
 use crate::core::{Broker, Event, heard};
@@ -70,12 +71,12 @@ impl Node {
         ))
     }
 
-    /// Which of the publishes that were heard are in the tables already.
+    /// What the tables say of the publishes that were heard.
     async fn stored_publishes(
         &self,
         snapshot: &Snapshot,
         heard: &[Event],
-    ) -> Result<BTreeSet<(ChannelName, Guid)>, Setback> {
+    ) -> Result<Done, Setback> {
         let live = snapshot.channels.iter().filter(|(_, row)| !row.deleting);
         let ids: BTreeMap<&ChannelName, ChannelId> =
             live.map(|(&id, row)| (&row.name, id)).collect();
@@ -85,14 +86,21 @@ impl Node {
                 wanted.entry(id).or_default().1.push(guid.clone());
             }
         }
+        let mut trimmed = BTreeSet::new();
         for (id, (after, guids)) in &mut wanted {
             let back = guids.len() as u64 + LOOK_BACK_SLACK;
-            let last = snapshot.channels[id].last_sequence;
-            *after = Sequence(last.0.saturating_sub(back));
+            let row = &snapshot.channels[id];
+            *after = Sequence(row.last_sequence.0.saturating_sub(back));
+            if row.first_sequence > after.next() {
+                trimmed.insert(row.name.clone());
+            }
         }
         let stored = self.store.stored(&wanted).await?;
         let named = |(id, guid)| (snapshot.channels[&id].name.clone(), guid);
-        Ok(stored.into_iter().map(named).collect())
+        Ok(Done {
+            stored: stored.into_iter().map(named).collect(),
+            trimmed,
+        })
     }
 }
 

@@ -212,6 +212,10 @@ impl Drop for Pair {
 }
 
 impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

@@ -7,6 +7,7 @@ mod memory_store;
 
 mod decoders;
 mod facts;
+mod floods;
 mod input;
 mod life;
 mod payloads;
@@ -25,7 +26,10 @@ const LIFE_BYTES: usize = 3000;
 const PANICS_MAX: u64 = 5;
 
 /// Lives that once broke a fact, with what they broke.
-const FOUND: &[(u64, &str)] = &[];
+const FOUND: &[(u64, &str)] = &[(
+    1_006_385,
+    "room that trimmed messages left stayed empty until a redelivery was read",
+)];
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -1,6 +1,8 @@
 //! Promises that hold once faults have stopped: everybody is served, everything has arrived, and a fresh
 //! server would know the same.
 
+use std::collections::BTreeSet;
+
 use stanby::core::ids::{ChannelId, Sequence};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::{Broker, Event};
@@ -106,7 +108,22 @@ impl World {
     /// Everybody has got, and acked, what there is.
     fn check_positions_at_end(&mut self) {
         let store = self.database.store.snapshot();
+        let slots = self.clients.iter().flat_map(|client| &client.slots);
+        let inboxes: BTreeSet<String> = slots
+            .filter_map(|slot| match &slot.state {
+                SlotState::On { inbox, .. } => Some(inbox.clone()),
+                SlotState::Off | SlotState::Subscribing { .. } | SlotState::Leaving => None,
+            })
+            .collect();
+        // A leave that NATS lost leaves a subscription to nobody, as it does with NATS Streaming.
+        let lossless = self.nats.losses_begun == 0;
         for row in store.subscriptions.values().filter(|row| row.online) {
+            if !inboxes.contains(row.inbox.as_str()) {
+                let inbox = row.inbox.clone();
+                let fact = || format!("nobody is served who is not there: {inbox} is");
+                self.checks.require(!lossless, fact);
+                continue;
+            }
             let Some(position) = self.checks.positions.positions.get(&row.position) else {
                 return self.violated(format!("a subscription has a position: {row:?}"));
             };

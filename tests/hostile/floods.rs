@@ -1,0 +1,90 @@
+//! Floods of one kind of request: where the broker says that it has no more room.
+
+use stanby::core::ids::Sequence;
+use stanby::core::limits::{Heartbeats, Limits, Settings};
+use stanby::core::load::{Loaded, Want};
+use stanby::core::request::{Connect, Publish, Publisher, StartPosition, Subscribe};
+use stanby::core::snapshot::Snapshot;
+use stanby::core::time::{Now, Timestamp};
+use stanby::core::{Broker, Event};
+
+use super::input::Input;
+use super::pools;
+
+const NOW: Now = Now {
+    monotonic: stanby::core::time::Instant::from_nanos(1),
+    wall: Timestamp(1_000),
+};
+
+fn commit(broker: &mut Broker) {
+    while let Some(batch) = broker.poll_batch() {
+        broker.handle(Event::Committed(batch.number), NOW);
+    }
+    while broker.poll_outbound().is_some() {}
+}
+
+#[test]
+fn subscribes_that_wait_for_the_store_are_bounded() {
+    let settings = Settings {
+        heartbeats: Heartbeats::default(),
+        limits: Limits {
+            batch_messages: 100,
+            tail_bytes: 0,
+            loads: 2,
+            ..Limits::default()
+        },
+        ack_prefix: "ack".into(),
+    };
+    let mut broker = Broker::restore(Snapshot::default(), settings, NOW);
+    let none = &mut Input::new(&[]);
+    let request = Connect {
+        client_id: pools::client(none),
+        ..pools::connect(none)
+    };
+    let reply = None;
+    broker.handle(Event::Connect { request, reply }, NOW);
+    let request = Publish {
+        publisher: Publisher::Client("a".into()),
+        guid: stanby::core::ids::Guid::parse("g".into()).expect("a valid guid"),
+        channel: pools::channel(none),
+        reply: "".into(),
+        data: bytes::Bytes::new(),
+    };
+    let reply = None;
+    broker.handle(Event::Publish { request, reply }, NOW);
+    commit(&mut broker);
+
+    let mut accepted = 0;
+    while broker.has_room() && accepted < 1_000 {
+        let request = Subscribe {
+            inbox: pools::subject(&format!("in.{accepted}")),
+            durable_name: None,
+            queue_group: None,
+            start: StartPosition::TimeDelta(500),
+            ..pools::subscribe(none)
+        };
+        let reply = None;
+        broker.handle(Event::Subscribe { request, reply }, NOW);
+        accepted += 1;
+    }
+    assert_eq!(accepted, 100);
+
+    let mut answered = 0;
+    while let Some(load) = broker.poll_load() {
+        let result = match load.want {
+            Want::FirstSince(_) => Loaded::FirstSince(Some(Sequence(1))),
+            Want::Range { last, .. } => Loaded::Messages {
+                messages: Vec::new(),
+                through: last,
+            },
+            other => panic!("nobody needs {other:?}"),
+        };
+        let load = load.id;
+        broker.handle(Event::Loaded { load, result }, NOW);
+        commit(&mut broker);
+        answered += 1;
+    }
+    assert_eq!(answered, 2 * 100, "a start each, then a page each");
+    assert!(broker.has_room());
+    assert_eq!(broker.counts().subscriptions, 100);
+}
