@@ -231,6 +231,13 @@ impl Publisher {
         self.published.sent.insert(guid, data);
     }
 
+    /// Waits until everything that was sent is acked.
+    pub(crate) async fn take_all_acks(&mut self) {
+        while !self.waiting.is_empty() {
+            assert!(self.take_ack(ANSWER_LIMIT).await, "{:?}", self.waiting);
+        }
+    }
+
     /// Waits for an ack; false when none came within `limit`.
     pub(crate) async fn take_ack(&mut self, limit: Duration) -> bool {
         let Ok(answer) = timeout(limit, self.acks.next()).await else {
