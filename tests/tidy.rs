@@ -409,3 +409,36 @@ fn no_file_is_too_long() {
     );
     assert_holds_everywhere(rule);
 }
+
+/// The tests that the table of invariants names and that are nowhere.
+fn named_tests_that_are_missing(architecture: &str, tests: &str) -> Vec<String> {
+    let invariants = architecture.lines().filter(|line| {
+        let number = line
+            .strip_prefix("| ")
+            .and_then(|row| row.split(' ').next());
+        number.is_some_and(|number| number.parse::<u8>().is_ok())
+    });
+    let named = invariants.filter_map(|line| line.rsplit('`').nth(1));
+    named
+        .filter(|name| {
+            !tests.contains(&format!("fn {name}()")) && !tests.contains(&format!("    {name}\n"))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_invariant_names_a_test_that_exists() {
+    let sample = "| 1 | It holds. | `it_holds` |\n| 2 | So does this. | `lost` |\n";
+    assert_eq!(
+        named_tests_that_are_missing(sample, "fn it_holds() {"),
+        ["lost"]
+    );
+
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let tests: String = files().into_iter().map(|file| file.text).collect();
+    assert_eq!(
+        named_tests_that_are_missing(&architecture, &tests),
+        Vec::<String>::new()
+    );
+}

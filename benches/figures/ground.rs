@@ -36,6 +36,41 @@ impl Ground {
         self.postgres.url_of(name)
     }
 
+    /// Refuses a Postgres that does not sync each commit to disk: its figures would mean nothing.
+    pub(crate) async fn settings(&self) -> anyhow::Result<String> {
+        let mut connection = PgConnection::connect(&self.postgres.url()).await?;
+        let mut text = String::from("Postgres:");
+        for name in [
+            "server_version",
+            "fsync",
+            "synchronous_commit",
+            "full_page_writes",
+            "wal_sync_method",
+        ] {
+            let value: String = sqlx::query_scalar("SELECT current_setting($1)")
+                .bind(name)
+                .fetch_one(&mut connection)
+                .await?;
+            let syncs = name != "fsync" && name != "synchronous_commit" || value == "on";
+            anyhow::ensure!(syncs, "{name} is {value}");
+            text.extend([" ", name, "=", &value]);
+        }
+        connection.close().await?;
+        Ok(text)
+    }
+
+    /// How many messages the tables of a pair hold, and how many different ones by publisher and GUID.
+    pub(crate) async fn stored(&self, name: &str) -> anyhow::Result<(i64, i64)> {
+        let mut connection = PgConnection::connect(&self.postgres.url_of(name)).await?;
+        let counts = sqlx::query_as(
+            "SELECT count(*), count(DISTINCT (client_id, guid)) FROM stanby.messages",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        connection.close().await?;
+        Ok(counts)
+    }
+
     pub(crate) async fn database(&self, name: &str) -> anyhow::Result<String> {
         let mut connection = PgConnection::connect(&self.postgres.url()).await?;
         let statement = format!("CREATE DATABASE {name}");

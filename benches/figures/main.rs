@@ -50,6 +50,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let ground = Ground::start().await?;
     let mut table = Table::default();
     table.line(&machine("before"));
+    table.line(&ground.settings().await?);
     table.head();
     if wants("takeover") {
         takeover::measure(&ground, &mut table).await?;

@@ -132,7 +132,8 @@ impl Runs {
                 .await
                 .with_context(|| format!("{} of {UNACKED} came", clients.inbox.distinct()))?,
         );
-        self.cpu.push((cpu(next)? - cpu_before).as_secs_f64() * 1e3);
+        let used = cpu(next)?.saturating_sub(cpu_before);
+        self.cpu.push(used.as_secs_f64() * 1e3);
         self.active_mib.push(memory_mib(next, "VmRSS")?);
         self.peak_mib.push(memory_mib(next, "VmHWM")?);
         let row = database
@@ -189,7 +190,7 @@ async fn heartbeats(
     let (beats, used) = (clients.beats.load(Ordering::Relaxed), cpu(pid)?);
     timed(HEARTBEAT_WINDOW).await;
     let beats = clients.beats.load(Ordering::Relaxed) - beats;
-    let used = (cpu(pid)? - used).as_secs_f64() / HEARTBEAT_WINDOW.as_secs_f64();
+    let used = cpu(pid)?.saturating_sub(used).as_secs_f64() / HEARTBEAT_WINDOW.as_secs_f64();
 
     let row = database
         .query_one(

@@ -27,6 +27,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
     let pair = ground.pair(CLUSTER_ID).await?;
+    rounds(ground, table)
+        .await
+        .with_context(|| format!("the servers logged:\n{}", pair.logs()))
+}
+
+async fn rounds(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
     let scratch = ground.database("scratch").await?;
     let url = ground.nats_url();
 
@@ -34,12 +40,27 @@ pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Resul
     let mut single = Vec::new();
     let mut publishes = Vec::new();
     let mut commits = Vec::new();
-    for _ in 0..ROUNDS {
+    let mut expected = 0;
+    for round in 0..ROUNDS {
         commits.push(commit_ms(&scratch).await?);
-        publishes.push(publish_ms(&url).await?);
-        many.push(publish(&url, PUBLISHERS, MESSAGES_EACH).await?);
-        single.push(publish(&url, 1, SINGLE).await?);
+        publishes.push(publish_ms(&url, round).await?);
+        many.push(publish(&url, round, PUBLISHERS, MESSAGES_EACH).await?);
+        single.push(publish(&url, round, 1, SINGLE).await?);
+        // Acks are promises: figures of a round whose messages are not all in the table would be worth nothing.
+        expected += i64::from(MESSAGES_EACH) * i64::try_from(PUBLISHERS)?
+            + i64::from(SINGLE)
+            + i64::try_from(SYNCHRONOUS)?;
+        let of_round = [&commits, &publishes, &many, &single].map(|values| values.last().copied());
+        eprintln!("round {round}: {of_round:?}, {}", crate::machine("then"));
+        let stored = ground.stored(CLUSTER_ID).await?;
+        ensure!(
+            stored == (expected, expected),
+            "{expected} acked, {stored:?} stored"
+        );
     }
+    table.line(&format!(
+        "{expected} messages acked and found in the table, each once"
+    ));
     table.row("10 publishers, 128 B, without waiting", "msg/s", &many);
     table.row("1 publisher, 128 B, without waiting", "msg/s", &single);
     table.row("publish and its ack, one at a time, p50", "ms", &publishes);
@@ -48,18 +69,19 @@ pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Resul
         "ms",
         &commits,
     );
-    drop(pair);
     Ok(())
 }
 
 /// From the start of the first `stanby pub` to the end of the last one, connecting and closing included.
-async fn publish(url: &str, publishers: usize, messages: u32) -> anyhow::Result<f64> {
+async fn publish(url: &str, round: usize, publishers: usize, messages: u32) -> anyhow::Result<f64> {
     let since = Clock.now().monotonic;
     let payload = "x".repeat(128);
     let count = messages.to_string();
+    // One for each round: a channel of many would reach its limit and measure the dropping of old messages too.
+    let channel = format!("figures.{round}");
     let runs = (0..publishers).map(|_| async {
         let output = Command::new(env!("CARGO_BIN_EXE_stanby"))
-            .args(["pub", "figures", &payload, "--async", "--quiet"])
+            .args(["pub", &channel, &payload, "--async", "--quiet"])
             .args(["--count", &count, "--nats-server", url])
             .args(["--cluster-id", CLUSTER_ID])
             .stdin(Stdio::null())
@@ -77,7 +99,7 @@ async fn publish(url: &str, publishers: usize, messages: u32) -> anyhow::Result<
 }
 
 /// The median of publishes that each wait for their ack, seen from an `async-nats` client.
-async fn publish_ms(url: &str) -> anyhow::Result<f64> {
+async fn publish_ms(url: &str, round: usize) -> anyhow::Result<f64> {
     let nats = async_nats::connect(url).await?;
     let heartbeats = nats.new_inbox();
     let mut beats = nats.subscribe(heartbeats.clone()).await?;
@@ -108,7 +130,7 @@ async fn publish_ms(url: &str) -> anyhow::Result<f64> {
     let subject = format!("{}.one-by-one", connected.publish_prefix);
     let mut times = Vec::new();
     for number in 0..SYNCHRONOUS {
-        let guid = number.to_string();
+        let guid = format!("{round}-{number}");
         let request = client::publish_request(client::Publish {
             client_id: "one-by-one",
             connection_id: b"one-by-one",

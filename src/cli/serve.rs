@@ -1,6 +1,7 @@
 //! `stanby serve`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,7 +11,9 @@ use tracing::{error, info, warn};
 use super::failure::Failure;
 use super::logging;
 use super::signals::{Signals, Stop};
+use crate::config::duration::GoDuration;
 use crate::config::{Config, ServeFlags};
+use crate::core::limits::Limits;
 use crate::node;
 
 /// `warnings` are about flags that had no effect.
@@ -20,6 +23,7 @@ pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Fa
     for warning in warnings.iter().chain(config.database_url.warnings()) {
         warn!("{warning}");
     }
+    log_limits(&config.limits);
     match serve(config).await {
         Ok(code) => Ok(code),
         Err(error) => {
@@ -28,6 +32,29 @@ pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Fa
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// What holds for every channel, in the words of the flags.
+fn log_limits(limits: &Limits) {
+    let count =
+        |max: Option<u64>| max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
+    let time = |max: Option<Duration>| {
+        max.map_or_else(
+            || "unlimited".to_owned(),
+            |max| GoDuration::from(max).to_string(),
+        )
+    };
+    let number = |max: Option<usize>| count(max.map(|max| max as u64));
+    let channel = limits.channel;
+    info!(
+        max_channels = number(limits.channels),
+        max_subs = number(channel.subscriptions),
+        max_msgs = count(channel.messages),
+        max_bytes = count(channel.bytes),
+        max_age = time(channel.age),
+        max_inactivity = time(channel.inactivity),
+        "store limits"
+    );
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {
@@ -51,7 +78,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
                     warn!("asked to stop a second time: not waiting for the end of what is under way");
                     return Ok(ExitCode::FAILURE);
                 }
-                info!(signal = ?stop, "stopping");
+                info!(signal = ?stop, "Shutting down.");
                 asked = Some(stop);
                 shutdown.cancel();
             }

@@ -330,6 +330,7 @@ mod tests {
             ("-SD", "--debug=true"),
             ("-stan_debug -cid x", "--debug=true --cluster-id=x"),
             ("-SV=false", "--trace=false"),
+            ("-replace_durable", "--replace-durable=true"),
             ("-SDV", "--debug=true --trace=true"),
             ("-SDV=F", "--debug=false --trace=false"),
             ("--debug", "--debug=true"),

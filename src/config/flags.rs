@@ -196,6 +196,21 @@ pub struct ServeFlags {
     )]
     pub hb_fail_count: Option<i64>,
 
+    /// A second subscription to a durable in use takes its place instead of being refused
+    #[arg(
+        long,
+        env = "STANBY_REPLACE_DURABLE",
+        value_name = "BOOL",
+        help_heading = "Clients"
+    )]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub replace_durable: bool,
+
     /// Channels [default: 100]
     #[arg(long, env = "STANBY_MAX_CHANNELS", value_name = "COUNT")]
     #[arg(help_heading = "Limits (0 is unlimited)")]

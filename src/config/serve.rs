@@ -31,6 +31,7 @@ pub struct Config {
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub heartbeats: Heartbeats,
+    pub replace_durables: bool,
     pub limits: Limits,
     /// Of the cluster ID, with the chosen prefix of ack inboxes.
     pub subjects: Subjects,
@@ -64,6 +65,7 @@ impl Config {
             lease: lease(flags.lease)?,
             http,
             heartbeats: heartbeats(flags)?,
+            replace_durables: flags.replace_durable,
             limits: limits(flags)?,
             log: LogConfig {
                 format: flags.log_format,
@@ -81,6 +83,7 @@ impl Config {
         Settings {
             heartbeats: self.heartbeats.clone(),
             limits: self.limits.clone(),
+            replace_durables: self.replace_durables,
             ack_prefix: self.subjects.ack_prefix().clone(),
         }
     }
@@ -376,6 +379,13 @@ mod tests {
             config(&["--debug=false"]).unwrap().log.level,
             LogLevel::Info
         );
+    }
+
+    #[test]
+    fn durables_are_replaced_only_on_request() {
+        assert!(!config(&[]).unwrap().settings().replace_durables);
+        let asked = config(&["--replace-durable"]).unwrap();
+        assert!(asked.settings().replace_durables);
     }
 
     #[test]

@@ -135,10 +135,6 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "the monitoring pages speak plain HTTP only; use -m behind a proxy that adds TLS",
     ),
     (
-        &["replace_durable"],
-        "an active durable is never replaced by a second one; remove this flag",
-    ),
-    (
         &["sl", "signal"],
         "send the signal with kill: SIGTERM or SIGINT stops the server",
     ),

@@ -27,7 +27,7 @@ use super::loads::{Loads, Purpose};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::registry::Registry;
-use super::subscribing::Durables;
+use super::request::Durables;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 
@@ -250,6 +250,21 @@ impl Broker {
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }
+        }
+    }
+}
+
+impl Counts {
+    /// What there is now, and the traffic of all terms: of this one and of `earlier` ones.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        Self {
+            in_messages: self.in_messages + earlier.in_messages,
+            in_bytes: self.in_bytes + earlier.in_bytes,
+            out_messages: self.out_messages + earlier.out_messages,
+            out_bytes: self.out_bytes + earlier.out_bytes,
+            skipped_messages: self.skipped_messages + earlier.skipped_messages,
+            ..self
         }
     }
 }

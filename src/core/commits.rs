@@ -132,6 +132,14 @@ impl Commits {
         self.gathered.started.push((position, id));
     }
 
+    /// The subscription ended before it got messages. One that resumes it is to be started by its own commit.
+    pub(super) fn forget_start(&mut self, id: SubscriptionId) {
+        let releases = self.committing.iter_mut().chain([&mut self.gathered]);
+        for release in releases {
+            release.started.retain(|&(_, started)| started != id);
+        }
+    }
+
     /// The remaining members get what a leaving one held once its leaving is committed.
     pub(super) fn wake_after_commit(&mut self, position: PositionId) {
         self.gathered.left.push(position);

@@ -188,8 +188,9 @@ impl Broker {
         let inbox = group.members[&member].inbox.clone();
         let due = now + group.members[&member].ack_wait;
         let channel_name = channel.row.name.clone();
+        let size = message.size(&channel_name);
         self.traffic.out_messages += 1;
-        self.traffic.out_bytes += message.data.len() as u64;
+        self.traffic.out_bytes += size;
         self.commits.send(Outbound::Deliver {
             inbox,
             channel: channel_name,

@@ -29,12 +29,20 @@ pub fn publishes(heard: &[Event]) -> impl Iterator<Item = (&ChannelName, &Guid)>
     })
 }
 
-/// The requests that a new term begins with, in the order they were heard. `stored` are those publishes that
-/// the tables hold already.
-pub fn judge(heard: Vec<Event>, stored: &BTreeSet<(ChannelName, Guid)>) -> Vec<Event> {
+/// What the tables say of the publishes that were heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    pub stored: BTreeSet<(ChannelName, Guid)>,
+    /// Channels in which a limit may have dropped some of those that were stored.
+    pub trimmed: BTreeSet<ChannelName>,
+}
+
+/// The requests that a new term begins with, in the order they were heard.
+pub fn judge(heard: Vec<Event>, done: &Done) -> Vec<Event> {
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
+    let mut stored_later = BTreeSet::new();
     let mut judged: Vec<Event> = Vec::with_capacity(heard.len());
     for event in heard.into_iter().rev() {
         let event = match event {
@@ -44,11 +52,19 @@ pub fn judge(heard: Vec<Event>, stored: &BTreeSet<(ChannelName, Guid)>) -> Vec<E
             }
             Event::Publish { request, reply } => {
                 let key = (request.channel.clone(), request.guid.clone());
-                if stored.contains(&key) {
+                if done.stored.contains(&key) {
+                    stored_later.insert(request.channel);
                     reply.map(|reply| Event::AlreadyStored {
                         guid: request.guid,
                         reply,
                     })
+                } else if done.trimmed.contains(&request.channel)
+                    && stored_later.contains(&request.channel)
+                {
+                    // The active came past it: it was stored, and dropped by a limit since. Done again, an old
+                    // message would come back as the newest. Without limits at work it is new: two nodes may
+                    // hear two publishers in different orders.
+                    None
                 } else {
                     Some(Event::Publish { request, reply })
                 }

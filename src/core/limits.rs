@@ -11,6 +11,8 @@ use super::ids::ChannelName;
 pub struct Settings {
     pub heartbeats: Heartbeats,
     pub limits: Limits,
+    /// A second subscription to an active durable ends the first one instead of being refused.
+    pub replace_durables: bool,
     /// Ack inboxes are `<prefix>.<subscription id>.<token>`.
     pub ack_prefix: ByteString,
 }

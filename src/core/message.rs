@@ -51,7 +51,7 @@ fn number_field(value: u64) -> u64 {
     if value == 0 { 0 } else { 1 + varint(value) }
 }
 
-fn bytes_field(length: usize) -> u64 {
+pub(super) fn bytes_field(length: usize) -> u64 {
     let length = length as u64;
     if length == 0 {
         0

@@ -16,6 +16,8 @@ use super::time::Timestamp;
 
 impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
+        self.traffic.in_messages += 1;
+        self.traffic.in_bytes += request.size();
         let Some(client_id) = self.clients.publisher(&request.publisher).cloned() else {
             return self.refuse_publish(request, Rejection::InvalidPublish, reply);
         };
@@ -42,8 +44,6 @@ impl Broker {
         channel.row.message_count += 1;
         channel.row.byte_count += size;
         channel.last_activity = now.monotonic;
-        self.traffic.in_messages += 1;
-        self.traffic.in_bytes += size;
         self.tail.push(id, Arc::clone(&message));
         self.commits.append(id, message);
         self.answer(reply, Reply::Published(request.guid));

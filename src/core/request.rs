@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use super::ids::{
     ChannelName, ClientId, ConnectionId, DurableName, Guid, QueueName, Sequence, Subject,
 };
+use super::message::bytes_field;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
@@ -29,6 +30,21 @@ pub struct Publish {
     /// The application's reply text, delivered as it came. May be empty.
     pub reply: ByteString,
     pub data: Bytes,
+}
+
+impl Publish {
+    /// Size of the request in bytes, but for what the server has no use for.
+    pub(super) fn size(&self) -> u64 {
+        let publisher = match &self.publisher {
+            Publisher::Connection(id) => id.0.len(),
+            Publisher::Client(id) => id.len(),
+        };
+        bytes_field(publisher)
+            + bytes_field(self.guid.as_str().len())
+            + bytes_field(self.channel.as_str().len())
+            + bytes_field(self.reply.len())
+            + bytes_field(self.data.len())
+    }
 }
 
 /// How a publish names its client: by connection ID when it carries one, else by client ID.
@@ -77,6 +93,13 @@ pub struct Leave {
     pub channel: ChannelName,
     /// The ack inbox or, as a fallback, the delivery inbox.
     pub inbox: ByteString,
+}
+
+/// Whether a durable survives its subscription's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durables {
+    Keep,
+    Forget,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

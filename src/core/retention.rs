@@ -36,6 +36,9 @@ impl Broker {
             let Some(oldest) = self.oldest(id) else {
                 return;
             };
+            if self.skip_hole(id, oldest) {
+                continue;
+            }
             let age = now.wall.since(oldest.published_at);
             let expired = limits.age.is_some_and(|max| age >= max);
             if !crowded && !expired {
@@ -107,13 +110,33 @@ impl Broker {
         self.enforce_limits(id);
     }
 
+    /// Messages before the oldest one that an operator deleted by hand do not count any more; false when there
+    /// are none.
+    fn skip_hole(&mut self, id: ChannelId, oldest: Oldest) -> bool {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return false;
+        };
+        let row = &mut channel.row;
+        if oldest.sequence <= row.first_sequence {
+            return false;
+        }
+        row.first_sequence = oldest.sequence;
+        let span = row.last_sequence.next().0 - oldest.sequence.0;
+        row.message_count = row.message_count.min(span);
+        if span == 1 {
+            row.byte_count = oldest.size;
+        }
+        self.commits.touch_channel(id);
+        true
+    }
+
     fn drop_oldest(&mut self, id: ChannelId, oldest: Oldest) {
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };
         let row = &mut channel.row;
         row.first_sequence = oldest.sequence.next();
-        // Rows that an operator deleted by hand were still counted.
+        // Rows deleted by hand further up are still counted.
         let span = row.last_sequence.0 - oldest.sequence.0;
         row.message_count = (row.message_count - 1).min(span);
         row.byte_count = if span == 0 {

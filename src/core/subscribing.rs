@@ -11,15 +11,8 @@ use super::load::{Load, Want};
 use super::loads::{PendingStart, Purpose};
 use super::outbound::Reply;
 use super::rejection::Rejection;
-use super::request::{Leave, StartPosition, Subscribe};
+use super::request::{Durables, Leave, StartPosition, Subscribe};
 use super::time::Timestamp;
-
-/// Whether a durable survives its subscription's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durables {
-    Keep,
-    Forget,
-}
 
 /// Where a new position begins: after this sequence, or after one that must be looked up.
 enum Start {
@@ -81,10 +74,8 @@ impl Broker {
         reply: Option<Subject>,
     ) -> Result<(), Rejection> {
         let now = self.now.monotonic;
+        self.free_durable(position)?;
         let group = self.groups.get_mut(&position).expect("keyed groups exist");
-        if !group.is_queue() && group.is_online() {
-            return Err(Rejection::DuplicateDurable);
-        }
         let wakes = !group.is_online();
         // A plain durable keeps its record; a queue member gets one of its own.
         let resumed = if group.is_queue() {
@@ -105,6 +96,21 @@ impl Broker {
         }
         let id = resumed.unwrap_or_else(|| self.next_subscription_id());
         self.attach(position, id, request, reply);
+        Ok(())
+    }
+
+    /// A plain durable has one subscription at a time: the request ends the one before, or is refused.
+    fn free_durable(&mut self, position: PositionId) -> Result<(), Rejection> {
+        let group = &self.groups[&position];
+        if group.is_queue() || !group.is_online() {
+            return Ok(());
+        }
+        if !self.settings.replace_durables {
+            return Err(Rejection::DuplicateDurable);
+        }
+        if let Some(&id) = group.members.keys().next() {
+            self.close_subscription(position, id);
+        }
         Ok(())
     }
 
@@ -391,6 +397,7 @@ impl Broker {
         if keep && group.queue_group.is_none() {
             member.online = false;
             member.started = false;
+            self.commits.forget_start(id);
             member.since = now.wall;
             self.commits
                 .put_subscription(id, Some(member.row(position)));

@@ -110,6 +110,19 @@ impl Ingress {
         unconstrained(poll_fn(|cx| self.poll_events(cx, into, limit.max(1)))).await
     }
 
+    /// Appends up to `limit` events (at least one) that are there already. False when the queues were empty at the
+    /// end.
+    pub async fn recv_waiting(
+        &mut self,
+        into: &mut Vec<Event>,
+        limit: usize,
+    ) -> Result<bool, Error> {
+        unconstrained(poll_fn(|cx| {
+            Poll::Ready(self.take_events(cx, into, limit.max(1)))
+        }))
+        .await
+    }
+
     fn poll_events(
         &mut self,
         cx: &mut Context<'_>,
@@ -117,6 +130,24 @@ impl Ingress {
         limit: usize,
     ) -> Poll<Result<(), Error>> {
         let before = into.len();
+        let more = self.take_events(cx, into, limit)?;
+        if into.len() > before {
+            return Poll::Ready(Ok(()));
+        }
+        // Nothing but undecodable messages so far.
+        if more {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Tells whether there may be more.
+    fn take_events(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Event>,
+        limit: usize,
+    ) -> Result<bool, Error> {
         let mut room = limit;
         let mut more = false;
         if self.held.is_empty() {
@@ -129,14 +160,7 @@ impl Ingress {
         if self.held.is_empty() {
             more |= self.take_work(cx, into, &mut room)?;
         }
-        if into.len() > before {
-            return Poll::Ready(Ok(()));
-        }
-        // Nothing but undecodable messages so far.
-        if more || room == 0 {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
+        Ok(more || room == 0 || !self.held.is_empty())
     }
 
     /// The highest stage first: what came before one of its messages is then in the queues below. Tells

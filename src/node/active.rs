@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock::Clock;
-use super::run::Node;
+use super::shared::Node;
 use crate::core::batch::Batch;
+use crate::core::broker::Counts;
 use crate::core::time::Instant;
 use crate::core::{Broker, Event, Notice};
 use crate::leadership::{Leader, Term, TermLost};
@@ -41,6 +42,8 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
+    /// Of the terms before this one, for their traffic.
+    earlier: Counts,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
 }
@@ -74,6 +77,7 @@ impl<'a> Active<'a> {
             backlog,
             loads: JoinSet::new(),
             first_commit_since: Some(lock_since),
+            earlier: node.board.counts(),
             nats_lost_at: None,
         }
     }
@@ -86,6 +90,7 @@ impl<'a> Active<'a> {
         let ended = match self.run(&term).await {
             Ok(ended) | Err(ended) => ended,
         };
+        self.report(&term);
         self.node.board.standby();
         drop(watched);
         match ended {
@@ -144,7 +149,13 @@ impl<'a> Active<'a> {
                 () = &mut drained_by => return Ok(Ended::Shutdown),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
-                () = after(due), if has_nats => self.broker.handle_timeout(Clock.now()),
+                () = after(due), if has_nats => {
+                    let now = Clock.now();
+                    // What ran out while the process was frozen says nothing about clients.
+                    if term.is_trusted(now.monotonic) {
+                        self.broker.handle_timeout(now);
+                    }
+                }
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
@@ -243,7 +254,8 @@ impl<'a> Active<'a> {
     }
 
     fn report(&self, term: &Term) {
-        self.node.board.progress(term, self.broker.counts());
+        let counts = self.broker.counts().after(self.earlier);
+        self.node.board.progress(term, counts);
         self.node
             .board
             .nats_overflows(self.node.nats.counts().overflows);

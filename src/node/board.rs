@@ -46,7 +46,8 @@ impl Board {
             status.epoch = None;
             status.active_since = None;
             status.trusted_until = None;
-            status.counts = Counts::default();
+            // The traffic is that of the process.
+            status.counts = Counts::default().after(status.counts);
         });
     }
 
@@ -67,6 +68,11 @@ impl Board {
             status.trusted_until = Some(term.trusted_until());
             status.trouble = None;
         });
+    }
+
+    /// Of the terms before.
+    pub(super) fn counts(&self) -> Counts {
+        self.status.borrow().counts
     }
 
     pub(super) fn progress(&self, term: &Term, counts: Counts) {

@@ -6,6 +6,7 @@
 //! | `standby` | waits for the lock, and remembers what it hears meanwhile |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
+//! | `shared` | what the roles share |
 //! | `board`, [`status`] | what the node says about itself |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
@@ -15,6 +16,7 @@ mod backoff;
 mod board;
 pub mod clock;
 pub mod run;
+mod shared;
 mod standby;
 pub mod status;
 mod takeover;

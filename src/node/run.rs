@@ -11,6 +11,7 @@ use super::active::Ended;
 use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
+use super::shared::{Node, Setback};
 use super::takeover;
 use super::watchdog::Watchdog;
 use crate::config::{Config, Secret};
@@ -24,38 +25,6 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-
-/// What every role of the node needs.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) config: Config,
-    pub(super) leadership: leadership::Settings,
-    pub(super) store: Store,
-    pub(super) nats: Connection,
-    pub(super) board: Board,
-    pub(super) watchdog: Watchdog,
-    pub(super) tasks: TaskTracker,
-    pub(super) shutdown: CancellationToken,
-}
-
-/// Why a role ended before its time.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Setback {
-    #[error("the node is to stop")]
-    Shutdown,
-    #[error("NATS is out of reach")]
-    NatsLost,
-    #[error(transparent)]
-    Nats(#[from] nats::Error),
-    #[error(transparent)]
-    Leadership(#[from] leadership::Error),
-    #[error(transparent)]
-    Store(#[from] crate::store::Error),
-    #[error(transparent)]
-    TermLost(#[from] leadership::TermLost),
-    #[error("{0}")]
-    Settings(String),
-}
 
 /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
 /// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::Clock;
-use super::run::{Node, Setback};
+use super::shared::{Node, Setback};
 use crate::core::Event;
 use crate::leadership::Candidate;
 use crate::nats::{Ingress, Shadow};
@@ -18,6 +18,9 @@ const EVENTS_PER_TURN: usize = 1024;
 /// Beyond the time that it takes to notice the end of an active: for the takeover itself.
 const SHADOW_MARGIN: Duration = Duration::from_secs(1);
 
+/// For reading what waits when the lock is won. New requests come in meanwhile.
+const HEAR_OUT_LIMIT: Duration = Duration::from_secs(2);
+
 const SHADOW_BYTES: usize = 64 << 20;
 
 /// NATS must answer within this before a node may queue for the lock.
@@ -27,10 +30,9 @@ const NATS_HEALTH_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Won {
     pub(super) candidate: Candidate,
-    /// Goes on where `heard` ends.
+    /// Goes on where the shadow ends.
     pub(super) ingress: Ingress,
-    /// The last requests, in the order they came.
-    pub(super) heard: Vec<Event>,
+    pub(super) shadow: Shadow,
 }
 
 impl Node {
@@ -67,13 +69,40 @@ impl Node {
                 }
             }
         }
-        self.board.shadow_crowded_out(shadow.crowded_out());
-        let heard = shadow.take(Clock.now().monotonic);
         Ok(Won {
             candidate,
             ingress,
-            heard,
+            shadow,
         })
+    }
+
+    /// The last requests, up to now, in the order they came. The last active may have carried out what still waits
+    /// here unread; taken for new, it would be carried out a second time.
+    pub(super) async fn hear_out(
+        &self,
+        ingress: &mut Ingress,
+        mut shadow: Shadow,
+    ) -> Result<Vec<Event>, Setback> {
+        self.nats.flush(NATS_HEALTH_LIMIT).await?;
+        let until = Clock.now().monotonic + HEAR_OUT_LIMIT;
+        let mut events = Vec::new();
+        loop {
+            let more = ingress.recv_waiting(&mut events, EVENTS_PER_TURN).await?;
+            let now = Clock.now().monotonic;
+            shadow.remember(events.drain(..), now);
+            if !more {
+                break;
+            }
+            if now >= until {
+                tracing::warn!(
+                    "requests come faster than they can be read; some may be carried out twice"
+                );
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.board.shadow_crowded_out(shadow.crowded_out());
+        Ok(shadow.take(Clock.now().monotonic))
     }
 
     async fn wait_for_nats(&self, connected: &mut watch::Receiver<bool>) -> Result<(), Setback> {

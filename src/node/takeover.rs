@@ -6,10 +6,11 @@ use tokio_postgres::Client;
 
 use super::active::Active;
 use super::clock::Clock;
-use super::run::{Node, Setback};
+use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::Batch;
+use crate::core::heard::Done;
 use crate::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
 use crate::core::snapshot::Snapshot;
 use crate::core::{Broker, Event, heard};
@@ -25,7 +26,12 @@ const LOOK_BACK_SLACK: u64 = 1000;
 impl Node {
     pub(super) async fn take_over(&self, won: Won) -> Result<Active<'_>, Setback> {
         let began = Clock.now().monotonic;
-        let granted = won.candidate.take_over().await?;
+        let Won {
+            candidate,
+            mut ingress,
+            shadow,
+        } = won;
+        let granted = candidate.take_over().await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
@@ -35,12 +41,13 @@ impl Node {
         let leader = granted.start(Batches(writer));
         log_takeover(leader.takeover());
 
+        let heard = self.hear_out(&mut ingress, shadow).await?;
         let snapshot = self.store.snapshot().await?;
-        let stored = self.stored_publishes(&snapshot, &won.heard).await?;
+        let stored = self.stored_publishes(&snapshot, &heard).await?;
         let mut settings = self.config.settings();
         settings.limits.payload_bytes = self.nats.max_payload();
         let broker = Broker::restore(snapshot, settings, Clock.now());
-        let backlog = VecDeque::from(heard::judge(won.heard, &stored));
+        let backlog = VecDeque::from(heard::judge(heard, &stored));
 
         let load_time = Clock.now().monotonic.since(began);
         leader.record(Some(load_time), None)?;
@@ -57,25 +64,19 @@ impl Node {
         let egress = Egress::new(
             self.nats.clone(),
             self.config.subjects.clone(),
-            won.ingress.probes(),
+            ingress.probes(),
         );
         Ok(Active::new(
-            self,
-            broker,
-            leader,
-            won.ingress,
-            egress,
-            backlog,
-            began,
+            self, broker, leader, ingress, egress, backlog, began,
         ))
     }
 
-    /// Which of the publishes that were heard are in the tables already.
+    /// What the tables say of the publishes that were heard.
     async fn stored_publishes(
         &self,
         snapshot: &Snapshot,
         heard: &[Event],
-    ) -> Result<BTreeSet<(ChannelName, Guid)>, Setback> {
+    ) -> Result<Done, Setback> {
         let live = snapshot.channels.iter().filter(|(_, row)| !row.deleting);
         let ids: BTreeMap<&ChannelName, ChannelId> =
             live.map(|(&id, row)| (&row.name, id)).collect();
@@ -85,14 +86,21 @@ impl Node {
                 wanted.entry(id).or_default().1.push(guid.clone());
             }
         }
+        let mut trimmed = BTreeSet::new();
         for (id, (after, guids)) in &mut wanted {
             let back = guids.len() as u64 + LOOK_BACK_SLACK;
-            let last = snapshot.channels[id].last_sequence;
-            *after = Sequence(last.0.saturating_sub(back));
+            let row = &snapshot.channels[id];
+            *after = Sequence(row.last_sequence.0.saturating_sub(back));
+            if row.first_sequence > after.next() {
+                trimmed.insert(row.name.clone());
+            }
         }
         let stored = self.store.stored(&wanted).await?;
         let named = |(id, guid)| (snapshot.channels[&id].name.clone(), guid);
-        Ok(stored.into_iter().map(named).collect())
+        Ok(Done {
+            stored: stored.into_iter().map(named).collect(),
+            trimmed,
+        })
     }
 }
 

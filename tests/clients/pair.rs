@@ -161,7 +161,10 @@ impl Pair {
                 return Ok(());
             }
             assert_ne!(answer, Role::Active, "server {index} acts as the active");
-            Err(format!("server {index} is {answer:?}, not {role:?}"))
+            let pid = server.pid();
+            Err(format!(
+                "server {index} (pid {pid}) is {answer:?}, not {role:?}"
+            ))
         })
         .await;
     }

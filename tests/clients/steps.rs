@@ -51,6 +51,22 @@ async fn the_node_client_works_and_goes_on_when_the_active_is_killed() {
 }
 
 #[tokio::test]
+async fn a_client_of_protocol_0_works_and_goes_on_when_the_active_is_killed() {
+    let Some(directory) = tools::node() else {
+        return;
+    };
+
+    let steps = steps_of(Path::new("node"), Some("steps-protocol-0.js"), &directory).await;
+
+    // It sends no pings, so that it cannot be told either.
+    let expected: Vec<_> = STEPS
+        .iter()
+        .filter(|step| !step.contains("pings") && !step.contains("heartbeat"))
+        .collect();
+    assert_eq!(steps.iter().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn the_python_client_works_and_goes_on_when_the_active_is_killed() {
     let Some(interpreter) = tools::python() else {
         return;

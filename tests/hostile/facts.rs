@@ -43,7 +43,7 @@ impl Facts {
         self.subscriptions.extend(batch.subscriptions.keys());
         self.measure_room(&rows);
         self.check_positions(&rows);
-        self.check_subscriptions(&rows);
+        Self::check_subscriptions(&rows);
         self.check_channels(&rows, store);
     }
 
@@ -83,7 +83,7 @@ impl Facts {
         }
     }
 
-    fn check_subscriptions(&self, rows: &Snapshot) {
+    fn check_subscriptions(rows: &Snapshot) {
         let mut inboxes = BTreeSet::new();
         for (id, row) in &rows.subscriptions {
             assert!(id.0 <= rows.counters.subscription, "ids are counted");

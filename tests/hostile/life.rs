@@ -442,7 +442,7 @@ impl Life<'_> {
         };
         // What a term begins with by itself (an age that has passed meanwhile) has changed no row yet.
         assert_eq!(self.store.snapshot(), rows_before);
-        assert_eq!(sizes(&before), sizes(&after), "{:#?}", rows_before);
+        assert_eq!(sizes(&before), sizes(&after), "{rows_before:#?}");
         self.look();
         self.settle();
     }

@@ -44,12 +44,11 @@ fn run(what: &str, short: u64, length: usize, feed: fn(&[u8]) -> u64) {
     let (mut inputs, mut panics) = (0, 0);
     while inputs < wanted && panics < PANICS_MAX {
         seed += 1;
-        match catch_unwind(|| feed(&bytes_of(seed, length))) {
-            Ok(fed) => inputs += fed,
-            Err(_) => {
-                panics += 1;
-                eprintln!("{what}: seed {seed} ended in a panic");
-            }
+        if let Ok(fed) = catch_unwind(|| feed(&bytes_of(seed, length))) {
+            inputs += fed;
+        } else {
+            panics += 1;
+            eprintln!("{what}: seed {seed} ended in a panic");
         }
     }
     eprintln!("{what}: {inputs} inputs of {seed} seeds, panics: {panics}");

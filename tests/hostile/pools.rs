@@ -139,6 +139,7 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
             progress_delay: input.pick(&[50, 0, 1]) * Duration::from_millis(1),
             load_retry: input.pick(&[250, 1]) * Duration::from_millis(1),
         },
+        replace_durables: input.chance(64),
         ack_prefix: "ack".into(),
     }
 }

@@ -1,5 +1,4 @@
 //! Many clients at once, and several that want to be the same one.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::time::Duration;
 

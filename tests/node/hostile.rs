@@ -141,6 +141,8 @@ async fn nothing_that_is_thrown_at_the_subjects_disturbs_anybody_else() {
                 &subjects.close_client,
                 padded(&wire::close_request("nobody")),
             ),
+            (&subjects.unsubscribe, padded(&leave)),
+            (&subjects.pings, padded(&wire::ping_request(b"nobody"))),
         ] {
             throw(&nats, to, request).await;
         }

@@ -1,8 +1,6 @@
 //! The NATS adapter against a real nats-server.
 
 use std::error::Error as _;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,89 +12,31 @@ use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
 use stanby::core::time::Timestamp;
 use stanby::core::{Event, Outbound, Reply};
+use stanby::dev::nats::NatsServer;
 use stanby::nats::{Connection, Egress, Error, Ingress, Settings};
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::{Subjects, client};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use crate::support::nats::{own_server, restart};
+
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A nats-server on a port of its own, until it is dropped.
-struct NatsServer {
-    child: Child,
-    port: u16,
+fn settings(nats: &NatsServer) -> Settings {
+    Settings::new(vec![nats.url()], "test")
 }
 
-impl NatsServer {
-    fn start(arguments: &[&str]) -> Self {
-        Self::start_on("-1", arguments)
-    }
-
-    /// Waits for its log to say that it is ready.
-    fn start_on(port: &str, arguments: &[&str]) -> Self {
-        let installed = ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"];
-        let program = installed
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists());
-        let mut child = Command::new(program.unwrap_or("nats-server"))
-            .args(["-a", "127.0.0.1", "-p", port])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("nats-server is installed");
-        let mut log = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
-        let mut seen = Vec::new();
-        let mut port = None;
-        for line in log.by_ref() {
-            let line = line.expect("the log is text");
-            if let Some((_, found)) = line.split_once("client connections on 127.0.0.1:") {
-                port = found.trim().parse().ok();
-            }
-            let ready = line.contains("Server is ready");
-            seen.push(line);
-            if ready {
-                break;
-            }
-        }
-        // A full pipe would stop the server.
-        std::thread::spawn(move || log.for_each(drop));
-        let port = port.unwrap_or_else(|| panic!("nats-server did not start: {seen:#?}"));
-        Self { child, port }
-    }
-
-    fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-
-    fn settings(&self) -> Settings {
-        Settings::new(vec![self.url()], "test")
-    }
-
-    async fn connect(&self) -> Connection {
-        Connection::open(&self.settings(), &TaskTracker::new())
-            .await
-            .expect("NATS is there")
-    }
-
-    async fn client(&self) -> Client {
-        async_nats::connect(self.url())
-            .await
-            .expect("NATS is there")
-    }
-
-    fn stop(mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it can be waited for");
-    }
+async fn connect(nats: &NatsServer) -> Connection {
+    Connection::open(&settings(nats), &TaskTracker::new())
+        .await
+        .expect("NATS is there")
 }
 
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        // Either may have been done by `stop`.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+async fn client_of(nats: &NatsServer) -> Client {
+    async_nats::connect(nats.url())
+        .await
+        .expect("NATS is there")
 }
 
 fn subjects() -> Subjects {
@@ -195,10 +135,12 @@ fn delivery(inbox: &str, size: usize) -> Outbound {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_came_before_a_close_is_handed_out_before_it() {
     const PUBLISHES: usize = 3000;
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(nats.client().await);
+    let sender = Sender(client_of(&nats).await);
     for number in 1..=PUBLISHES {
         sender.publish(number).await;
         if number % 10 == 0 {
@@ -243,14 +185,16 @@ async fn whatever_came_before_a_close_is_handed_out_before_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_does_not_wait_for_publishes_that_come_after_it() {
-    let nats = NatsServer::start(&[]);
-    let mut settings = nats.settings();
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let mut settings = settings(&nats);
     settings.receive_queue = 200;
     let connection = Connection::open(&settings, &TaskTracker::new())
         .await
         .unwrap();
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(nats.client().await);
+    let sender = Sender(client_of(&nats).await);
     for number in 1..=150 {
         sender.publish(number).await;
     }
@@ -288,10 +232,12 @@ async fn a_close_does_not_wait_for_publishes_that_come_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(nats.client().await);
+    let sender = Sender(client_of(&nats).await);
     sender
         .send("_STAN.close.test-cluster", client::close_request("me"))
         .await;
@@ -317,10 +263,12 @@ async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_token() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let client = nats.client().await;
+    let client = client_of(&nats).await;
     let subscribe = client::subscribe_request(&client::Subscribe {
         client_id: "me",
         channel: "foo",
@@ -364,10 +312,12 @@ async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_to
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_mean_nothing_hold_nothing_up() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(nats.client().await);
+    let sender = Sender(client_of(&nats).await);
     // An old server's message to another one.
     let stray = Bytes::from_static(b"\x08\x03");
     for _ in 0..5000 {
@@ -392,11 +342,13 @@ async fn messages_that_mean_nothing_hold_nothing_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_comes_back_answered_or_unreachable() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
     let mut egress = Egress::new(connection, subjects(), ingress.probes());
-    let client = nats.client().await;
+    let client = client_of(&nats).await;
     let mut heartbeats = client.subscribe("_INBOX.alive").await.unwrap();
     Sender(client.clone()).done().await;
 
@@ -432,11 +384,13 @@ async fn a_probe_comes_back_answered_or_unreachable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_leave_in_the_order_in_which_they_are_sent() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
     let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
-    let client = nats.client().await;
+    let client = client_of(&nats).await;
     let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
     Sender(client.clone()).done().await;
 
@@ -469,11 +423,13 @@ async fn messages_leave_in_the_order_in_which_they_are_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_connection() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
     let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
-    let client = nats.client().await;
+    let client = client_of(&nats).await;
     let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
     Sender(client.clone()).done().await;
 
@@ -490,15 +446,16 @@ async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_conn
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
-    let nats = NatsServer::start(&[]);
-    let connection = nats.connect().await;
+    let Some(mut nats) = own_server(&[]).await else {
+        return;
+    };
+    let connection = connect(&nats).await;
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
     let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
     let mut health = connection.connected();
     assert!(connection.is_connected());
 
-    let port = nats.port.to_string();
-    nats.stop();
+    nats.stop(LIMIT).await.unwrap();
     timeout(LIMIT, health.wait_for(|connected| !connected))
         .await
         .unwrap()
@@ -518,13 +475,13 @@ async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
         "{no_answer:?}"
     );
 
-    let nats = NatsServer::start_on(&port, &[]);
+    restart(&mut nats, &[]).await;
     timeout(LIMIT, health.wait_for(|connected| *connected))
         .await
         .unwrap()
         .unwrap();
     connection.flush(LIMIT).await.unwrap();
-    let sender = Sender(nats.client().await);
+    let sender = Sender(client_of(&nats).await);
     sender.publish(1).await;
     sender.done().await;
 
@@ -537,14 +494,16 @@ async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_find_a_queue_full_are_counted() {
-    let nats = NatsServer::start(&[]);
-    let mut settings = nats.settings();
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let mut settings = settings(&nats);
     settings.receive_queue = 16;
     let connection = Connection::open(&settings, &TaskTracker::new())
         .await
         .unwrap();
     let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(nats.client().await);
+    let sender = Sender(client_of(&nats).await);
     for number in 1..=100 {
         sender.publish(number).await;
     }
@@ -565,9 +524,11 @@ async fn messages_that_find_a_queue_full_are_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_closes_with_its_last_handle() {
-    let nats = NatsServer::start(&[]);
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
     let tasks = TaskTracker::new();
-    let connection = Connection::open(&nats.settings(), &tasks).await.unwrap();
+    let connection = Connection::open(&settings(&nats), &tasks).await.unwrap();
 
     drop(connection);
 
@@ -578,10 +539,12 @@ async fn the_connection_closes_with_its_last_handle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_to_connect_says_where_and_what_to_do_and_no_secret() {
     let tasks = TaskTracker::new();
-    let nats = NatsServer::start(&["--user", "stan", "--pass", "secret"]);
+    let Some(mut nats) = own_server(&["--user", "stan", "--pass", "secret"]).await else {
+        return;
+    };
     let url = nats.url();
 
-    let mut settings = nats.settings();
+    let mut settings = settings(&nats);
     settings.user = Some("stan".to_owned());
     settings.password = Some("wrong-secret".to_owned());
     let refused = Connection::open(&settings, &tasks).await.unwrap_err();
@@ -592,7 +555,7 @@ async fn an_error_to_connect_says_where_and_what_to_do_and_no_secret() {
     settings.password = Some("secret".to_owned());
     Connection::open(&settings, &tasks).await.unwrap();
 
-    nats.stop();
+    nats.stop(LIMIT).await.unwrap();
     let unreachable = Connection::open(&settings, &tasks).await.unwrap_err();
     assert!(
         matches!(unreachable, Error::Unreachable { .. }),

@@ -243,18 +243,22 @@ impl Server {
     pub(crate) async fn wait_until_active(&self) -> u64 {
         wait_until(LIMIT, async || match self.says().await {
             Says::Active(epoch) => Ok(epoch),
-            other => Err(format!("{other:?}; its log: {}", self.log())),
+            said @ (Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+                Err(format!("{said:?}; its log: {}", self.log()))
+            }
         })
         .await
     }
 
-    /// The reason why it can neither serve nor take over.
-    pub(crate) async fn wait_for_trouble(&self) -> String {
+    /// Waits until it says that it can neither serve nor take over, with this among the reason.
+    pub(crate) async fn wait_for_trouble(&self, text: &str) {
         wait_until(LIMIT, async || match self.says().await {
-            Says::Trouble(reason) => Ok(reason),
-            other => Err(format!("{other:?}")),
+            Says::Trouble(reason) if reason.contains(text) => Ok(()),
+            said @ (Says::Active(_) | Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+                Err(format!("{said:?}"))
+            }
         })
-        .await
+        .await;
     }
 }
 
@@ -294,21 +298,34 @@ fn read(log: &Path) -> String {
 
 /// Of a monitoring page: the code and the body.
 pub(crate) async fn get(port: u16, path: &str) -> Result<(u16, String), String> {
-    let asking = async {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        Ok::<_, std::io::Error>(text)
-    };
-    let text = timeout(ANSWER_LIMIT, asking)
+    let asking = async { Question::ask(port, path).await?.answer().await };
+    timeout(ANSWER_LIMIT, asking)
         .await
         .map_err(|_| "no answer".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or("half an answer")?;
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((code.ok_or("no code")?, body.to_owned()))
+}
+
+/// A question that is on its way, to a server that may be frozen.
+pub(crate) struct Question(TcpStream);
+
+impl Question {
+    pub(crate) async fn ask(port: u16, path: &str) -> Result<Self, String> {
+        let asking = async {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            Ok::<_, std::io::Error>(stream)
+        };
+        asking.await.map(Self).map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn answer(mut self) -> Result<(u16, String), String> {
+        let mut text = String::new();
+        let read = self.0.read_to_string(&mut text).await;
+        read.map_err(|error| error.to_string())?;
+        let (head, body) = text.split_once("\r\n\r\n").ok_or("half an answer")?;
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Ok((code.ok_or("no code")?, body.to_owned()))
+    }
 }
 
 /// Below the range that the kernel takes the ports of outgoing connections from, of which the tests make many.

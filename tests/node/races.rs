@@ -1,5 +1,4 @@
 //! Several servers want to be the active at once.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeSet;
 

@@ -279,9 +279,9 @@ impl Publisher {
                 }
             }
         };
-        if timeout(limit, trying).await.is_err() {
-            panic!("no ack within {limit:?}: {:?}", self.published.errors);
-        }
+        let tried = timeout(limit, trying).await;
+        let errors = &self.published.errors;
+        assert!(tried.is_ok(), "no ack within {limit:?}: {errors:?}");
     }
 
     /// Keeps `window` messages under way until it is stopped, then waits for the acks of all of them.

@@ -1,7 +1,7 @@
 //! The active ends, killed or asked to, while clients publish and receive: nobody but the standby notices.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;
 
@@ -69,7 +69,11 @@ impl Work {
 
         let all: BTreeSet<u64> = (1..).take(rows.len()).collect();
         wait_until(LIMIT, async || {
-            let group: BTreeSet<u64> = self.members.iter().flat_map(|m| m.sequences()).collect();
+            let group: BTreeSet<u64> = self
+                .members
+                .iter()
+                .flat_map(Subscription::sequences)
+                .collect();
             let missing = |got: &BTreeSet<u64>| all.difference(got).count();
             match (missing(&self.durable.sequences()), missing(&group)) {
                 (0, 0) => Ok(()),
@@ -89,7 +93,17 @@ impl Work {
 
 /// Everything sent is there, once, with its content, and nothing else; sequences have no holes; terms and times
 /// never go back.
-fn assert_stored_once(published: &Published, rows: &[crate::tables::Row]) {
+pub(crate) fn assert_stored_once(published: &Published, rows: &[crate::tables::Row]) {
+    let mut places: BTreeMap<&str, Vec<(i64, i64)>> = BTreeMap::new();
+    for row in rows {
+        let place = (row.sequence, row.epoch);
+        places.entry(&row.guid).or_default().push(place);
+    }
+    places.retain(|_, places| places.len() > 1);
+    assert!(
+        places.is_empty(),
+        "stored twice, by sequence and epoch: {places:?}"
+    );
     assert_eq!(rows.len(), published.sent.len());
     for (row, sequence) in rows.iter().zip(1..) {
         assert_eq!(row.sequence, sequence);
@@ -99,8 +113,6 @@ fn assert_stored_once(published: &Published, rows: &[crate::tables::Row]) {
             "#{sequence}"
         );
     }
-    let guids: BTreeSet<&str> = rows.iter().map(|row| row.guid.as_str()).collect();
-    assert_eq!(guids.len(), rows.len(), "no message is there twice");
     assert!(rows.is_sorted_by_key(|row| row.epoch));
     assert!(rows.is_sorted_by_key(|row| row.published_at_ns));
 }
@@ -164,21 +176,24 @@ async fn an_interrupt_ends_active_and_standby_with_0() {
     assert_eq!(pair.group.tables().number(released).await, 1);
 }
 
+/// Ended from outside, the session takes the lock along before the old active can know. For as long as it takes to
+/// notice, two servers may say that they are active, so nobody watches here what they say: only one can commit.
 #[tokio::test]
 async fn a_killed_lock_session_costs_the_role_and_nothing_else() {
     let Some(mut pair) = Pair::new(&LEASE).await else {
         return;
     };
-    let watch = Watch::over(&[&pair.active, &pair.standby]);
     let work = Work::start(&pair.group).await;
     work.progress(100).await;
+    let tables = pair.group.tables();
 
-    for epoch in 2..5 {
-        let end = "SELECT pg_terminate_backend(backend_pid) FROM stanby.leadership";
-        pair.group.tables().execute(end).await;
-        wait_until(LIMIT, async || match watch.seen().epochs.last() {
-            Some(&last) if last >= epoch => Ok(()),
-            last => Err(format!("newest term: {last:?}")),
+    for takeovers in 2..5 {
+        tables
+            .execute("SELECT pg_terminate_backend(backend_pid) FROM stanby.leadership")
+            .await;
+        wait_until(LIMIT, async || match tables.takeovers().await.len() {
+            found if found == takeovers => Ok(()),
+            found => Err(format!("{found} of {takeovers} takeovers")),
         })
         .await;
         pair.roles().await;
@@ -187,5 +202,4 @@ async fn a_killed_lock_session_costs_the_role_and_nothing_else() {
 
     work.finish(&pair.group).await;
     assert!(pair.active.is_running() && pair.standby.is_running());
-    assert_eq!(watch.seen().contradictions, "");
 }

@@ -36,7 +36,9 @@ impl Watch {
             seen: Arc::default(),
             tasks: JoinSet::new(),
         };
-        servers.iter().for_each(|server| watch.add(server));
+        for server in servers {
+            watch.add(server);
+        }
         watch
     }
 

@@ -4,6 +4,7 @@
 
 #[path = "../support/memory_store.rs"]
 mod memory_store;
+mod requests;
 mod script;
 mod world;
 
@@ -24,38 +25,78 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    a_channel_that_is_used_is_not_deleted
     a_channel_without_subscriptions_and_publishes_is_deleted_after_its_inactivity
+    a_channels_first_message_is_what_its_limits_have_left
+    a_client_that_answers_again_gets_what_was_held_back
+    a_client_that_answers_is_never_closed
     a_client_that_misses_too_many_heartbeats_is_closed_and_its_durables_stay
+    a_closed_client_takes_its_subscriptions_along_but_not_its_durables
     a_closed_durable_resumes_after_the_last_acked_message
     a_connect_sent_again_by_the_same_connection_is_answered_again
+    a_durable_group_whose_members_died_goes_on_at_once
     a_durable_queue_group_keeps_its_position_when_it_is_empty
+    a_durable_resumed_before_its_answer_gets_nothing_before_the_new_answer
+    a_failed_read_is_made_again
+    a_full_member_does_not_stall_its_group
+    a_group_keeps_its_place_when_the_member_with_the_newest_message_leaves
     a_hole_in_the_messages_never_stalls_a_subscription
+    a_late_ack_counts_whoever_has_the_message_now
     a_lost_commit_reply_ends_the_term_and_the_next_one_reads_the_truth
     a_message_that_nats_does_not_deliver_is_passed_over
     a_publish_is_acked_only_after_its_commit
+    a_resumed_durable_forgets_the_failures_of_the_connection_before
+    a_resumed_durable_has_the_limits_of_the_new_request
     a_second_connect_is_refused_while_the_first_client_answers
+    a_second_subscription_replaces_an_active_durable_on_request
     a_silent_client_is_replaced
+    a_stalled_subscription_reads_nothing
+    a_start_position_does_not_move_a_queue_group
+    a_subscribe_that_races_with_the_end_of_its_client_is_accepted_or_refused
     a_subscription_far_behind_is_served_from_the_store
+    a_subscription_over_the_limit_changes_nothing
+    a_subscription_that_was_closed_gets_nothing_more
+    ages_may_differ_per_channel
+    an_ack_during_the_read_of_a_redelivery_prevents_it
     an_early_close_ends_a_subscription_before_its_first_message
+    an_outage_of_nats_ends_without_a_burst
     an_unacked_message_is_redelivered_after_its_ack_wait
     an_unsubscribed_durable_is_forgotten
     channels_that_differ_only_in_case_are_refused
+    closed_durables_are_not_woken_by_a_takeover
+    closing_and_joining_at_once_leaves_one_group
+    counters_count_what_came_and_what_went
+    crashed_clients_come_back_all_at_once
+    dead_clients_of_the_term_before_are_closed
+    dropped_messages_are_neither_delivered_nor_redelivered
+    each_message_has_its_own_ack_wait
     every_start_position_begins_where_the_reference_does
     expired_messages_go_and_sequences_continue
     limits_of_channels_and_subscriptions_are_enforced
+    limits_that_were_lowered_hold_from_the_next_term_on
     max_bytes_always_keeps_the_newest_message
     max_in_flight_holds_new_messages_back_until_an_ack
     max_messages_keeps_the_newest
+    members_may_have_different_ack_waits
+    messages_are_stored_and_delivered_as_they_came
+    messages_published_during_a_read_are_not_passed_over
+    numbers_of_subscriptions_are_never_used_again
+    only_the_connection_that_was_asked_is_replaced
     pings_answer_for_the_connection_that_is_registered
     publishes_of_unknown_clients_are_refused
+    redelivery_is_counted_per_subscription_and_term
+    rows_without_an_owner_are_dropped_at_a_takeover
     takeover_continues_clients_durables_and_sequences
+    takeover_goes_on_where_subscriptions_were_full
     takeover_loses_no_request_that_the_standby_heard
     takeover_redelivers_what_was_in_flight
+    the_last_unsubscribe_removes_a_durable_group
     the_messages_of_a_leaving_queue_member_reach_the_others_at_once
     the_subscription_response_precedes_the_first_message
     two_members_share_the_messages_of_a_queue_group
     unacked_messages_come_first_when_a_durable_resumes
     unresponsive_queue_members_get_nothing_new
+    what_a_limit_dropped_does_not_come_back_at_a_takeover
 }
 
 #[test]

@@ -1,21 +1,22 @@
 //! One server's core with its store, moved by script lines. Reads are answered at once from the store; commits
 //! happen when the script says so.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use stanby::core::batch::Batch;
+use stanby::core::batch::{Batch, ChannelRow, PositionRow, Progress, SubscriptionRow};
 use stanby::core::ids::{
-    ChannelName, ClientId, ConnectionId, DurableName, Epoch, Guid, ProbeId, QueueName, Sequence,
-    Subject,
+    ChannelName, ClientId, Epoch, PositionId, ProbeId, Sequence, SubscriptionId,
 };
-use stanby::core::limits::{Limits, Settings};
-use stanby::core::request::{Ack, Connect, Leave, Publish, Publisher, StartPosition, Subscribe};
+use stanby::core::limits::{ChannelPattern, Limits, Overrides, PerChannel, Settings};
+use stanby::core::load::{Load, Want};
+use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event, Outbound, Reply, heard};
 
 use crate::memory_store::MemoryStore;
+use crate::requests::{answer, client_id, connect, connection_id, publish, subject, subscribe};
 use crate::script::{Line, duration};
 
 const START: Duration = Duration::from_secs(1_600_000_000);
@@ -34,6 +35,23 @@ pub(crate) struct World {
     guids: u64,
     /// Requests that a standby hears, for the next takeover.
     heard: Vec<Event>,
+    /// How far the wall clock was set back.
+    set_back: Duration,
+    /// Limits of single channels.
+    overrides: Vec<(ChannelPattern, Overrides)>,
+    reads: Reads,
+    held_reads: Vec<Load>,
+    tokens: AckToken,
+}
+
+/// What becomes of reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// Answered at once and not shown.
+    Silent,
+    Shown,
+    Held,
+    Failing,
 }
 
 impl Default for World {
@@ -42,6 +60,7 @@ impl Default for World {
             settings: Settings {
                 heartbeats: stanby::core::limits::Heartbeats::default(),
                 limits: Limits::default(),
+                replace_durables: false,
                 ack_prefix: "ack".into(),
             },
             store: MemoryStore::default(),
@@ -53,6 +72,11 @@ impl Default for World {
             probes: BTreeMap::new(),
             guids: 0,
             heard: Vec::new(),
+            set_back: Duration::ZERO,
+            overrides: Vec::new(),
+            reads: Reads::Silent,
+            held_reads: Vec::new(),
+            tokens: 0,
         }
     }
 }
@@ -64,7 +88,13 @@ impl World {
         };
         let mut outputs = Vec::new();
         match line.word(0)? {
-            "limits" => self.set_limits(&mut line)?,
+            "limits" => {
+                self.set_limits(&mut line)?;
+                line.finish()?;
+                // They hold from the next term on; the first one has begun when something has happened.
+                return Ok(Vec::new());
+            }
+            "submit" => self.submit()?,
             "commit" => self.commit()?,
             "takeover" => self.take_over(),
             "lose-commit" => {
@@ -87,6 +117,25 @@ impl World {
                 self.heard.push(event);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
+            "times" => outputs.push(self.times(line.word(1)?)?),
+            "rows" => outputs.extend(self.rows()),
+            "counts" => outputs.push(self.counts()),
+            "set-back" => self.set_back += duration(line.word(1)?)?,
+            "away" => {
+                self.elapsed += duration(line.word(1)?)?;
+                let now = self.now();
+                self.broker().handle(Event::Reconnected, now);
+            }
+            "forget-client" => {
+                let gone = client_id(line.word(1)?);
+                let clients = BTreeMap::from([(gone, None)]);
+                let batch = Batch {
+                    clients,
+                    ..Batch::default()
+                };
+                self.store.apply(&batch, self.epoch);
+            }
+            "reads" => self.set_reads(line.word(1)?)?,
             _ => {
                 let event = self.event(&mut line)?;
                 let now = self.now();
@@ -100,6 +149,9 @@ impl World {
     }
 
     fn set_limits(&mut self, line: &mut Line) -> Result<(), String> {
+        if let Some(channel) = line.take("channel") {
+            return self.set_limits_of(channel, line);
+        }
         let limits = &mut self.settings.limits;
         let number = |text: Option<String>| text.map(|t| t.parse::<u64>()).transpose();
         let wrong = |_| "a limit is a number".to_owned();
@@ -117,14 +169,93 @@ impl World {
         limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
         limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
         limits.page_messages = line.take_number("page", limits.page_messages)?;
+        self.settings.replace_durables |= line.take("replace-durables").is_some();
         let heartbeats = &mut self.settings.heartbeats;
         heartbeats.fail_count = line.take_number("fail-count", heartbeats.fail_count)?;
         Ok(())
     }
 
+    /// `limits channel=foo messages=3 age=none`: of this channel, instead of the ones for all.
+    fn set_limits_of(&mut self, channel: String, line: &mut Line) -> Result<(), String> {
+        let pattern = ChannelPattern::parse(channel.into()).ok_or("that is no channel")?;
+        let mut number = |key| {
+            let parse = |text: String| match text.as_str() {
+                "none" => Ok(None),
+                digits => digits.parse::<u64>().map(Some),
+            };
+            let parsed = line.take(key).map(parse).transpose();
+            parsed.map_err(|_| format!("{key} is a number or none"))
+        };
+        let (messages, bytes) = (number("messages")?, number("bytes")?);
+        let subscriptions = number("subscriptions")?;
+        let mut time = |key| {
+            let parse = |text: String| match text.as_str() {
+                "none" => Ok(None),
+                time => duration(time).map(Some),
+            };
+            line.take(key).map(parse).transpose()
+        };
+        let own = Overrides {
+            subscriptions: subscriptions.map(|max| max.and_then(|max| max.try_into().ok())),
+            messages,
+            bytes,
+            age: time("age")?,
+            inactivity: time("inactivity")?,
+        };
+        self.overrides.push((pattern, own));
+        let limits = &mut self.settings.limits;
+        limits.per_channel = PerChannel::new(self.overrides.clone(), limits.channel);
+        Ok(())
+    }
+
+    /// What becomes of reads from here on; `answered` also answers those that were held.
+    fn set_reads(&mut self, reads: &str) -> Result<(), String> {
+        self.reads = match reads {
+            "shown" => Reads::Shown,
+            "held" => Reads::Held,
+            "failing" => Reads::Failing,
+            "answered" => Reads::Silent,
+            other => return Err(format!("reads are not {other}")),
+        };
+        if self.reads == Reads::Silent {
+            for load in std::mem::take(&mut self.held_reads) {
+                self.answer_read(&load);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_read(&mut self, load: &Load) {
+        let (load, result, now) = (load.id, self.store.load(load), self.now());
+        self.broker().handle(Event::Loaded { load, result }, now);
+    }
+
+    fn read(&mut self, load: Load, outputs: &mut Vec<String>) {
+        if self.reads != Reads::Silent {
+            outputs.push(match &load.want {
+                Want::Range { first, last, .. } => format!("read {first} to {last}"),
+                Want::Exactly { sequences, .. } => {
+                    let wanted: Vec<String> = sequences.iter().map(ToString::to_string).collect();
+                    format!("read {}", wanted.join(", "))
+                }
+                Want::FirstSince(_) => "read the first since".into(),
+                Want::Oldest { first, .. } => format!("read the oldest from {first}"),
+            });
+        }
+        match self.reads {
+            Reads::Silent | Reads::Shown => self.answer_read(&load),
+            Reads::Held => self.held_reads.push(load),
+            Reads::Failing => {
+                let now = self.now();
+                self.broker().handle(Event::LoadFailed(load.id), now);
+            }
+        }
+    }
+
     fn event(&mut self, line: &mut Line) -> Result<Event, String> {
         let who = line.word(1)?.to_owned();
-        let reply = Some(subject(&who));
+        let answered = line.take("unanswered").is_none();
+        let reply = answered.then(|| subject(&who));
         Ok(match line.word(0)? {
             "connect" => Event::Connect {
                 request: connect(&who, line)?,
@@ -143,7 +274,12 @@ impl World {
                 let channel = line.word(2)?.to_owned();
                 self.subscriptions
                     .insert(name.clone(), (ByteString::new(), channel, who.clone()));
-                let request = subscribe(&who, &name, line)?;
+                self.tokens += 1;
+                let ack_token = self.tokens;
+                let request = Subscribe {
+                    ack_token,
+                    ..subscribe(&who, &name, line)?
+                };
                 Event::Subscribe {
                     request,
                     reply: Some(subject(&name)),
@@ -171,7 +307,7 @@ impl World {
                     .parse()
                     .map_err(|_| "a sequence is a number")?;
                 let (ack_inbox, channel, _) = self.subscription(&who)?;
-                let channel = channel.into();
+                let channel = line.take("channel").unwrap_or(channel).into();
                 Event::Ack(Ack {
                     ack_inbox,
                     channel,
@@ -209,12 +345,12 @@ impl World {
     fn take_probe(&mut self, who: &str) -> Result<ProbeId, String> {
         let probes = self.probes.get_mut(&format!("hb.{who}"));
         probes
-            .and_then(VecDeque::pop_front)
+            .and_then(VecDeque::pop_back)
             .ok_or(format!("{who} was not probed"))
     }
 
     fn now(&self) -> Now {
-        let wall = START + self.elapsed;
+        let wall = (START + self.elapsed).saturating_sub(self.set_back);
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).expect("scenarios are short");
         Now {
             monotonic: Instant::from_nanos(nanos(self.elapsed)),
@@ -235,6 +371,13 @@ impl World {
             .or_else(|| self.broker().poll_batch())
     }
 
+    /// Sends the batch off; what comes before its `commit` gathers for the next one.
+    fn submit(&mut self) -> Result<(), String> {
+        let batch = self.next_batch().ok_or("there is nothing to commit")?;
+        self.committing = Some(batch);
+        Ok(())
+    }
+
     fn commit(&mut self) -> Result<(), String> {
         let batch = self.next_batch().ok_or("there is nothing to commit")?;
         self.store.apply(&batch, self.epoch);
@@ -248,15 +391,21 @@ impl World {
         self.committing = None;
         self.broker = None;
         self.probes.clear();
+        self.held_reads.clear();
         let heard = std::mem::take(&mut self.heard);
         let names = self.store.snapshot().channels;
-        let stored: BTreeSet<(ChannelName, Guid)> = self
-            .store
-            .messages()
-            .map(|(channel, _, message)| (names[&channel].name.clone(), message.guid.clone()))
-            .collect();
+        let stored = self.store.messages();
+        let trimmed = names
+            .values()
+            .filter(|row| row.first_sequence > Sequence(1));
+        let done = heard::Done {
+            stored: stored
+                .map(|(channel, _, message)| (names[&channel].name.clone(), message.guid.clone()))
+                .collect(),
+            trimmed: trimmed.map(|row| row.name.clone()).collect(),
+        };
         let now = self.now();
-        for event in heard::judge(heard, &stored) {
+        for event in heard::judge(heard, &done) {
             self.broker().handle(event, now);
         }
         self.broker();
@@ -282,17 +431,9 @@ impl World {
     }
 
     fn drain(&mut self, outputs: &mut Vec<String>) {
-        let now = self.now();
         loop {
             if let Some(load) = self.broker().poll_load() {
-                let result = self.store.load(&load);
-                self.broker().handle(
-                    Event::Loaded {
-                        load: load.id,
-                        result,
-                    },
-                    now,
-                );
+                self.read(load, outputs);
             } else if let Some(outbound) = self.broker().poll_outbound() {
                 outputs.push(self.describe(outbound));
             } else if let Some(notice) = self.broker().poll_notice() {
@@ -326,8 +467,12 @@ impl World {
                     0 => String::new(),
                     count => format!(" redelivered {count}"),
                 };
+                let reply = match &*message.reply {
+                    "" => String::new(),
+                    reply => format!(" (reply to {reply})"),
+                };
                 format!(
-                    "deliver {name} {channel} #{} {data}{again}",
+                    "deliver {name} {channel} #{} {data}{reply}{again}",
                     message.sequence
                 )
             }
@@ -351,6 +496,69 @@ impl World {
             .ok_or(format!("{name} is not in the table"))
     }
 
+    /// When the channel's messages were published, from the begin of the script.
+    fn times(&self, name: &str) -> Result<String, String> {
+        let id = self.channel(name)?;
+        let of_channel = self
+            .store
+            .messages()
+            .filter(|(channel, _, _)| *channel == id);
+        let start = Timestamp(i64::try_from(START.as_nanos()).map_err(|_| "that is too late")?);
+        let times: Vec<String> = of_channel
+            .map(|(_, _, message)| {
+                let at = message.published_at.since(start).as_secs();
+                format!("#{} at {at}s", message.sequence)
+            })
+            .collect();
+        Ok(times.join(", "))
+    }
+
+    /// What the tables hold, without the messages.
+    fn rows(&self) -> Vec<String> {
+        let rows = self.store.snapshot();
+        let client = |id: &ClientId| format!("client {id}");
+        let channel = |row: &ChannelRow| {
+            let fate = if row.deleting {
+                " is being deleted"
+            } else {
+                ""
+            };
+            format!("channel {}{fate}", row.name)
+        };
+        let position = |(id, row): (&PositionId, &PositionRow)| {
+            let Progress {
+                last_sent,
+                acked_floor,
+                ..
+            } = &row.progress;
+            format!("position {id}: sent {last_sent}, acked {acked_floor}")
+        };
+        let subscription = |(id, row): (&SubscriptionId, &SubscriptionRow)| {
+            let state = if row.online { "online" } else { "offline" };
+            let (position, client) = (row.position, &row.client_id);
+            format!("subscription {id} of position {position}: {client}, {state}")
+        };
+        let clients = rows.clients.keys().map(client);
+        let channels = rows.channels.values().map(channel);
+        let positions = rows.positions.iter().map(position);
+        let subscriptions = rows.subscriptions.iter().map(subscription);
+        let all = clients.chain(channels).chain(positions);
+        all.chain(subscriptions).collect()
+    }
+
+    fn counts(&mut self) -> String {
+        let counts = self.broker().counts();
+        format!(
+            "in {} out {}; {} clients, {} channels, {} subscriptions, {} messages",
+            counts.in_messages,
+            counts.out_messages,
+            counts.clients,
+            counts.channels,
+            counts.subscriptions,
+            counts.messages
+        )
+    }
+
     fn stored(&self, name: &str) -> Result<String, String> {
         let id = self.channel(name)?;
         let of_channel = self
@@ -367,107 +575,4 @@ impl World {
             messages.join(", ")
         ))
     }
-}
-
-fn answer(reply: Reply) -> String {
-    match reply {
-        Reply::Connected { .. } => "connected".into(),
-        Reply::ConnectRefused(why) => format!("connect refused {why:?}"),
-        Reply::Published(guid) => format!("published {guid}"),
-        Reply::PublishRefused(guid, why) => {
-            format!(
-                "publish refused {} {why:?}",
-                guid.expect("scenarios publish with a guid")
-            )
-        }
-        Reply::Subscribed { .. } => "subscribed".into(),
-        Reply::SubscribeRefused(why) => format!("subscribe refused {why:?}"),
-        Reply::Left => "left".into(),
-        Reply::LeaveRefused(why) => format!("leave refused {why:?}"),
-        Reply::ClientClosed => "closed".into(),
-        Reply::CloseRefused(why) => format!("close refused {why:?}"),
-        Reply::Pong => "pong".into(),
-        Reply::PingRefused(why) => format!("ping refused {why:?}"),
-    }
-}
-
-fn subject(text: &str) -> Subject {
-    Subject::parse(text.to_owned().into()).expect("scenarios use valid subjects")
-}
-
-fn client_id(text: &str) -> ClientId {
-    ClientId::parse(text.to_owned().into()).expect("scenarios use valid client IDs")
-}
-
-fn connection_id(text: &str) -> ConnectionId {
-    ConnectionId(format!("conn-{text}").into())
-}
-
-/// `connect alice connection=other`: the same client ID from another connection, with its own inbox.
-fn connect(who: &str, line: &mut Line) -> Result<Connect, String> {
-    let connection = line.take("connection").unwrap_or(who.to_owned());
-    let protocol = line.take_number("protocol", 1)?;
-    Ok(Connect {
-        client_id: client_id(who),
-        heartbeat_inbox: subject(&format!("hb.{connection}")),
-        protocol,
-        connection_id: if protocol == 0 {
-            ConnectionId::default()
-        } else {
-            connection_id(&connection)
-        },
-        ping_interval: 5,
-        ping_max_out: 88,
-    })
-}
-
-fn publish(who: &str, guid: String, line: &mut Line) -> Result<Publish, String> {
-    let by_client = line.take("protocol").is_some();
-    let connection = line.take("connection").unwrap_or(who.to_owned());
-    Ok(Publish {
-        publisher: if by_client {
-            Publisher::Client(who.to_owned().into())
-        } else {
-            Publisher::Connection(connection_id(&connection))
-        },
-        guid: Guid::parse(guid.into()).ok_or("a guid is not empty")?,
-        channel: ChannelName::parse(line.word(2)?.to_owned().into()).ok_or("no channel name")?,
-        reply: ByteString::new(),
-        data: line.word(3)?.to_owned().into(),
-    })
-}
-
-fn subscribe(who: &str, name: &str, line: &mut Line) -> Result<Subscribe, String> {
-    let start = line.take("start").unwrap_or("new".into());
-    let start = match start.split_once(':') {
-        Some(("seq", number)) => {
-            StartPosition::Sequence(Sequence(number.parse().map_err(|_| "not a sequence")?))
-        }
-        Some(("ago", time)) => StartPosition::TimeDelta(
-            i64::try_from(duration(time)?.as_nanos()).map_err(|_| "too long ago")?,
-        ),
-        Some(("ahead", time)) => StartPosition::TimeDelta(
-            -i64::try_from(duration(time)?.as_nanos()).map_err(|_| "too far ahead")?,
-        ),
-        _ => match start.as_str() {
-            "new" => StartPosition::NewOnly,
-            "last" => StartPosition::LastReceived,
-            "first" => StartPosition::First,
-            other => return Err(format!("{other} is no start position")),
-        },
-    };
-    let named = |text: Option<String>| text.map(ByteString::from);
-    Ok(Subscribe {
-        client_id: client_id(who),
-        channel: ChannelName::parse(line.word(2)?.to_owned().into()).ok_or("no channel name")?,
-        inbox: subject(&format!("inbox.{name}")),
-        queue_group: named(line.take("queue")).and_then(QueueName::parse),
-        durable_name: named(line.take("durable")).and_then(DurableName::parse),
-        max_in_flight: line.take_number("max-in-flight", 1024)?,
-        ack_wait: line
-            .take_duration("ack-wait")?
-            .unwrap_or(Duration::from_secs(30)),
-        start,
-        ack_token: 7,
-    })
 }

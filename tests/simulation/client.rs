@@ -117,6 +117,8 @@ pub(crate) struct Client {
     pub(crate) instance: u64,
     pub(crate) link: Link,
     pub(crate) slots: Vec<Slot>,
+    /// It does not come back.
+    pub(crate) retired: bool,
     pub(crate) awaited: BTreeMap<String, Purpose>,
     pub(crate) serial: u64,
     pub(crate) silent_until: Time,
@@ -133,6 +135,7 @@ impl Client {
             link: Link::Away,
             slots,
             awaited: BTreeMap::new(),
+            retired: false,
             serial: 0,
             silent_until: 0,
             publish_pause: rng.pick(&[(20, 200), (100, 800), (500, 3_000)]),
@@ -208,7 +211,10 @@ impl World {
             slot.forgets = 0;
             slot.ack_time = (0, 20);
         }
-        if state.protocol == 0 || self.rng.chance(300) {
+        let retires = self.rng.chance(150);
+        let state = &mut self.clients[client];
+        state.retired = retires;
+        if state.protocol == 0 || retires || self.rng.chance(300) {
             self.client_crashes(client);
         }
     }
@@ -250,6 +256,7 @@ impl World {
 
     fn act(&mut self, client: usize) {
         match self.clients[client].link {
+            Link::Away if self.clients[client].retired => return,
             Link::Away => return self.connect(client),
             Link::Connecting => return,
             Link::Connected => {}
@@ -263,6 +270,7 @@ impl World {
                     self.clients[client].silent_until = self.time + nanos(silence);
                 }
                 2 | 3 => return self.close(client),
+                4 | 5 => self.rival_connects(client),
                 _ => {}
             }
         }

@@ -75,17 +75,18 @@ fn one_seed() {
 #[test]
 fn fixed_seeds_hold_and_reach_what_they_are_for() {
     let mut total = Summary::default();
-    for seed in 0..150 {
+    for seed in 0..100 {
         let summary = run(seed);
         total.terms += summary.terms;
         total.stored += summary.stored;
         total.deliveries += summary.deliveries;
         total.redeliveries += summary.redeliveries;
         total.reads += summary.reads;
+        total.duplicates += summary.duplicates;
     }
     eprintln!("{total:?}");
 
-    assert!(total.terms > 300, "terms: {total:?}");
+    assert!(total.terms > 200, "terms: {total:?}");
     assert!(total.stored > 10_000, "publishes: {total:?}");
     assert!(total.deliveries > 50_000, "deliveries: {total:?}");
     assert!(total.redeliveries > 1_000, "redeliveries: {total:?}");
@@ -158,6 +159,7 @@ sabotages! {
     closing_a_client_that_answers_is_noticed: IgnorePongs, "no client that answers is closed";
     a_message_before_its_subscription_s_answer_is_noticed: DeliverBeforeReplies,
         "a subscription's answer precedes its messages";
+    replaying_what_is_stored_is_noticed: ReplayEverything, "old messages do not come back";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"
         | "everything arrives in the end";
 }

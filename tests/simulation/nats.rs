@@ -29,7 +29,7 @@ pub(crate) struct Nats {
     /// When the last message of a link arrives.
     links: BTreeMap<(Party, Party), Time>,
     losses: BTreeMap<u64, Loss>,
-    losses_begun: u64,
+    pub(crate) losses_begun: u64,
 }
 
 impl Nats {
@@ -63,47 +63,40 @@ impl Nats {
 }
 
 impl World {
-    /// When a message arrives that leaves now, if it does.
-    fn travel(&mut self, from: Party, to: Party) -> Option<Time> {
-        for loss in self.nats.losses.values() {
-            if (loss.party == from || loss.party == to) && self.rng.chance(loss.per_mille) {
-                return None;
-            }
-        }
+    /// True when the party's connection loses a message.
+    fn loses(&mut self, party: Party) -> bool {
+        let losses = self.nats.losses.values().filter(|loss| loss.party == party);
+        let chances: Vec<u64> = losses.map(|loss| loss.per_mille).collect();
+        chances
+            .into_iter()
+            .any(|per_mille| self.rng.chance(per_mille))
+    }
+
+    /// When a message arrives that leaves now.
+    fn travel(&mut self, from: Party, to: Party) -> Time {
         let (low, high) = self.plan.network_time;
         let arrival = self.time + nanos(self.rng.millis(low, high));
         let last = self.nats.links.entry((from, to)).or_default();
         *last = arrival.max(*last + 1);
-        Some(*last)
+        *last
     }
 
-    /// A client's request or ack, to every node that listens.
+    /// A client's request or ack, to every node: standbys listen too.
     pub(crate) fn send_to_nodes(&mut self, client: usize, event: &Event) {
-        for node in 0..self.nodes.len() {
-            let Some(term) = self.nodes[node].listening_term() else {
-                continue;
-            };
-            let incarnation = self.nodes[node].incarnation;
-            if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
-                let input = Input::Heard {
-                    term,
-                    event: Box::new(event.clone()),
-                };
-                self.at(
-                    time,
-                    Step::Node {
-                        node,
-                        incarnation,
-                        input,
-                    },
-                );
-            }
+        if self.loses(Party::Client(client)) {
+            return;
         }
-    }
-
-    /// A client's answer to a probe, to the node that asked.
-    pub(crate) fn send_pong(&mut self, client: usize, node: usize, incarnation: u64, input: Input) {
-        if let Some(time) = self.travel(Party::Client(client), Party::Node(node)) {
+        for node in 0..self.nodes.len() {
+            if !self.nodes[node].up {
+                continue;
+            }
+            if self.loses(Party::Node(node)) {
+                self.nodes[node].misses_a_request();
+                continue;
+            }
+            let incarnation = self.nodes[node].incarnation;
+            let time = self.travel(Party::Client(client), Party::Node(node));
+            let input = Input::Request(Box::new(event.clone()));
             self.at(
                 time,
                 Step::Node {
@@ -113,6 +106,22 @@ impl World {
                 },
             );
         }
+    }
+
+    /// A client's answer to a probe, to the node that asked.
+    pub(crate) fn send_pong(&mut self, client: usize, node: usize, incarnation: u64, input: Input) {
+        if self.loses(Party::Client(client)) || self.loses(Party::Node(node)) {
+            return;
+        }
+        let time = self.travel(Party::Client(client), Party::Node(node));
+        self.at(
+            time,
+            Step::Node {
+                node,
+                incarnation,
+                input,
+            },
+        );
     }
 
     pub(crate) fn send_to_client(&mut self, node: usize, term: u64, outbound: Outbound) {
@@ -146,8 +155,12 @@ impl World {
             ToClient::Probe { probe, .. } => Some(*probe),
             ToClient::Reply { .. } | ToClient::Deliver { .. } => None,
         };
+        if self.loses(Party::Node(node)) {
+            return;
+        }
         if let Some((client, instance)) = self.nats.interest.get(subject.as_str()).copied() {
-            if let Some(time) = self.travel(Party::Node(node), Party::Client(client)) {
+            if !self.loses(Party::Client(client)) {
+                let time = self.travel(Party::Node(node), Party::Client(client));
                 self.at(
                     time,
                     Step::Client {
@@ -161,11 +174,11 @@ impl World {
         }
         // NATS itself answers that nobody is there.
         let back = self.travel(Party::Node(node), Party::Node(node));
-        if let (Some(probe), Some(time)) = (probe, back) {
+        if let Some(probe) = probe {
             let event = Box::new(Event::Unreachable(probe));
             let input = Input::Heard { term, event };
             self.at(
-                time,
+                back,
                 Step::Node {
                     node,
                     incarnation,

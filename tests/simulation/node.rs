@@ -9,7 +9,7 @@ use stanby::core::ids::{BatchNumber, Epoch};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event};
+use stanby::core::{Broker, Event, heard};
 
 use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
@@ -39,7 +39,9 @@ pub(crate) enum Input {
     SessionEnded {
         session: SessionId,
     },
-    /// From NATS or the read pool, for one term.
+    /// From a client.
+    Request(Box<Event>),
+    /// The answer to something that one term asked.
     Heard {
         term: u64,
         event: Box<Event>,
@@ -63,6 +65,8 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
+    /// The last requests that it heard while it was not active, and when.
+    shadow: VecDeque<(Time, Event)>,
     terms: u64,
 }
 
@@ -98,14 +102,14 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
+            shadow: VecDeque::new(),
             terms: 0,
         }
     }
 
-    /// The term whose subscriptions NATS knows.
-    pub(crate) fn listening_term(&self) -> Option<u64> {
-        let term = self.term.as_ref().filter(|_| self.up)?;
-        term.broker.as_ref().map(|_| term.serial)
+    /// Its connection to NATS broke: what it heard before is not the end of what clients asked for.
+    pub(crate) fn misses_a_request(&mut self) {
+        self.shadow.clear();
     }
 
     pub(crate) fn broker(&self) -> Option<&Broker> {
@@ -145,6 +149,7 @@ impl World {
         state.term = None;
         state.statement = None;
         state.stash.clear();
+        state.shadow.clear();
         state.tick = None;
         if !silently {
             self.abandon_session(session);
@@ -245,6 +250,7 @@ impl World {
             Input::SessionEnded { session } if Some(session) == current => {
                 return self.end_term(node, "its session ended");
             }
+            Input::Request(event) => self.request(node, *event),
             Input::Heard {
                 term: serial,
                 event,
@@ -256,6 +262,46 @@ impl World {
             | Input::SessionEnded { .. } => {}
         }
         self.pump(node);
+    }
+
+    /// Takes a request in: for the term, or into the standby's memory.
+    fn request(&mut self, node: usize, event: Event) {
+        let now = self.time;
+        let memory = nanos(self.plan.shadow);
+        let state = &mut self.nodes[node];
+        let Some(term) = state.term.as_mut() else {
+            state.shadow.push_back((now, event));
+            while state
+                .shadow
+                .front()
+                .is_some_and(|&(at, _)| at + memory < now)
+            {
+                state.shadow.pop_front();
+            }
+            return;
+        };
+        term.inbox.push_back(event);
+    }
+
+    /// Requests that were heard before the lock was granted go before those heard since.
+    fn replay_shadow(&mut self, node: usize) {
+        let now = self.time;
+        let memory = nanos(self.plan.shadow);
+        let shadow = std::mem::take(&mut self.nodes[node].shadow);
+        let recent = shadow.into_iter().filter(|&(at, _)| at + memory >= now);
+        let heard: Vec<Event> = recent.map(|(_, event)| event).collect();
+        let done = if self.plan.is(Sabotage::ReplayEverything) {
+            heard::Done::default()
+        } else {
+            self.checks.done()
+        };
+        let judged = heard::judge(heard, &done);
+        self.checks.on_replay(&judged);
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            for event in judged.into_iter().rev() {
+                term.inbox.push_front(event);
+            }
+        }
     }
 
     fn enqueue(&mut self, node: usize, serial: u64, event: Event) {
@@ -299,6 +345,7 @@ impl World {
         term.broker = Some(Broker::restore(snapshot, settings, now));
         let epoch = term.epoch;
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
+        self.replay_shadow(node);
         self.drain(node);
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Sabotage {
     DeliverBeforeReplies,
     /// The node sees every ack as if it were not there.
     IgnoreAcks,
+    /// A new term takes nothing that its node heard as a standby for done.
+    ReplayEverything,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) chaos: Duration,
     /// Idle time after which the database ends the session that holds the lock.
     pub(crate) lease: Duration,
+    /// How long standbys remember requests.
+    pub(crate) shadow: Duration,
     /// Milliseconds: from, to.
     pub(crate) commit_time: (u64, u64),
     pub(crate) read_time: (u64, u64),
@@ -63,6 +67,7 @@ impl Plan {
             settings: settings(rng),
             chaos: rng.millis(8_000, 25_000),
             lease: Duration::from_secs(1),
+            shadow: Duration::from_millis(rng.pick(&[0, 1_500, 5_000])),
             commit_time: rng.pick(&[(1, 3), (1, 20), (5, 150)]),
             read_time: rng.pick(&[(1, 3), (1, 60), (20, 400)]),
             network_time: rng.pick(&[(1, 1), (1, 5), (1, 60)]),
@@ -120,6 +125,7 @@ fn settings(rng: &mut Rng) -> Settings {
     Settings {
         heartbeats,
         limits,
+        replace_durables: false,
         ack_prefix: "ack".into(),
     }
 }

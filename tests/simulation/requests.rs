@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use stanby::core::Event;
-use stanby::core::ids::{ChannelName, ClientId, DurableName, Guid, QueueName, Sequence, Subject};
+use stanby::core::ids::{
+    ChannelName, ClientId, ConnectionId, DurableName, Guid, QueueName, Sequence, Subject,
+};
 use stanby::core::request::{Ack, Connect, Leave, Publish, Publisher, StartPosition, Subscribe};
 
 use crate::client::{ClientTimer, Link, Purpose, SlotState};
@@ -54,6 +56,23 @@ impl World {
             Duration::from_millis(700),
             Step::ClientTimer { client, timer },
         );
+    }
+
+    /// Another process wants the client's ID; whatever becomes of it, it is not heard of again.
+    pub(crate) fn rival_connects(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        state.serial += 1;
+        let (name, rival) = (&state.name, 1_000_000 + state.serial);
+        let request = Connect {
+            client_id: client_id(name),
+            heartbeat_inbox: subject(format!("hb.{name}.{rival}")),
+            protocol: 1,
+            connection_id: ConnectionId(format!("{name}.{rival}").into()),
+            ping_interval: 5,
+            ping_max_out: 88,
+        };
+        let reply = Some(subject(format!("reply.{name}.{rival}.0")));
+        self.send_to_nodes(client, &Event::Connect { request, reply });
     }
 
     pub(crate) fn close(&mut self, client: usize) {

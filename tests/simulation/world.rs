@@ -87,6 +87,7 @@ pub(crate) struct Summary {
     pub(crate) deliveries: u64,
     pub(crate) redeliveries: u64,
     pub(crate) reads: u64,
+    pub(crate) duplicates: u64,
 }
 
 #[derive(Debug)]
@@ -152,6 +153,7 @@ impl World {
             deliveries: self.checks.deliveries,
             redeliveries: self.checks.redeliveries,
             reads: self.database.reads,
+            duplicates: self.checks.duplicates,
         })
     }
 
@@ -162,6 +164,7 @@ impl World {
             }
             let ((time, _), step) = entry.remove_entry();
             self.time = time;
+            self.checks.now = time;
             self.steps += 1;
             if self.steps > STEPS_MAX {
                 self.violated("a run ends: this one does not come to rest".to_owned());

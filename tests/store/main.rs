@@ -7,6 +7,7 @@ mod support;
 
 mod equivalence;
 mod fixture;
+mod heard;
 mod leadership;
 mod migrations;
 mod pooler;

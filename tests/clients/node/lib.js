@@ -2,7 +2,7 @@
 'use strict'
 
 const readline = require('readline')
-const stan = require('node-nats-streaming')
+const stan = require(process.env.STAN_CLIENT || 'node-nats-streaming')
 
 const LIMIT_MS = 30 * 1000
 

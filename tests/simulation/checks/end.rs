@@ -1,7 +1,10 @@
 //! Promises that hold once faults have stopped: everybody is served, everything has arrived, and a fresh
 //! server would know the same.
 
+use std::collections::BTreeSet;
+
 use stanby::core::ids::{ChannelId, Sequence};
+use stanby::core::snapshot::Snapshot;
 use stanby::core::{Broker, Event};
 
 use crate::client::SlotState;
@@ -26,6 +29,16 @@ impl World {
         let store = self.database.store.snapshot();
         let mut facts = Vec::new();
         for client in &self.clients {
+            if client.retired {
+                let registered = store.clients.contains_key(client.name.as_str());
+                if registered {
+                    facts.push(format!(
+                        "a client that is gone is closed in the end: {} is not",
+                        client.name
+                    ));
+                }
+                continue;
+            }
             if !client.is_connected() {
                 facts.push(format!(
                     "every client is connected in the end: {} is not",
@@ -95,7 +108,22 @@ impl World {
     /// Everybody has got, and acked, what there is.
     fn check_positions_at_end(&mut self) {
         let store = self.database.store.snapshot();
+        let slots = self.clients.iter().flat_map(|client| &client.slots);
+        let inboxes: BTreeSet<String> = slots
+            .filter_map(|slot| match &slot.state {
+                SlotState::On { inbox, .. } => Some(inbox.clone()),
+                SlotState::Off | SlotState::Subscribing { .. } | SlotState::Leaving => None,
+            })
+            .collect();
+        // A leave that NATS lost leaves a subscription to nobody, as it does with NATS Streaming.
+        let lossless = self.nats.losses_begun == 0;
         for row in store.subscriptions.values().filter(|row| row.online) {
+            if !inboxes.contains(row.inbox.as_str()) {
+                let inbox = row.inbox.clone();
+                let fact = || format!("nobody is served who is not there: {inbox} is");
+                self.checks.require(!lossless, fact);
+                continue;
+            }
             let Some(position) = self.checks.positions.positions.get(&row.position) else {
                 return self.violated(format!("a subscription has a position: {row:?}"));
             };
@@ -171,8 +199,17 @@ impl World {
             }
         }
         let after = store.snapshot();
+        // An offline position may skip what is gone earlier or later.
+        let online = |id| {
+            let mut rows = before.subscriptions.values();
+            rows.any(|row| row.online && row.position == id)
+        };
+        let kept = |snapshot: &Snapshot| -> Vec<_> {
+            let positions = snapshot.positions.clone().into_iter();
+            positions.filter(|&(id, _)| online(id)).collect()
+        };
         let same = after.clients == before.clients
-            && after.positions == before.positions
+            && kept(&after) == kept(&before)
             && after.subscriptions == before.subscriptions
             && after.channels.keys().eq(before.channels.keys());
         self.checks

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use stanby::core::Event;
 use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::heard::Done;
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
@@ -14,6 +16,10 @@ use stanby::core::time::Timestamp;
 
 use super::progress::Positions;
 use crate::memory_store::MemoryStore;
+use crate::world::Time;
+
+/// After so long every node that is not cut off has heard what one of them has committed.
+const HEARD_BY_ALL: Time = 200_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct ChannelFacts {
@@ -23,6 +29,7 @@ pub(super) struct ChannelFacts {
     /// Every message ever committed; they are never forgotten, only dropped from `live`.
     pub(super) history: BTreeMap<Sequence, Arc<Message>>,
     pub(super) live: BTreeSet<Sequence>,
+    committed_at: BTreeMap<Sequence, Time>,
     /// Deleted by an operator, and their bytes: limits may still count them.
     phantoms: u64,
     phantom_bytes: u64,
@@ -50,6 +57,8 @@ pub(super) struct Excess {
 
 #[derive(Debug)]
 pub(crate) struct Checks {
+    /// As of the step under way.
+    pub(crate) now: Time,
     pub(crate) violation: Option<String>,
     pub(crate) deliveries: u64,
     pub(crate) redeliveries: u64,
@@ -58,6 +67,10 @@ pub(crate) struct Checks {
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
+    /// The epoch that first stored a publish.
+    stored_in: BTreeMap<Guid, Epoch>,
+    /// Stored again by a later term, which had heard them too late to know.
+    pub(crate) duplicates: u64,
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
     pub(super) positions: Positions,
     /// Of every connection that was ever registered.
@@ -72,6 +85,7 @@ pub(crate) struct Checks {
 impl Checks {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
+            now: 0,
             violation: None,
             deliveries: 0,
             redeliveries: 0,
@@ -80,6 +94,8 @@ impl Checks {
             channels: BTreeMap::new(),
             published: BTreeMap::new(),
             stored: BTreeMap::new(),
+            stored_in: BTreeMap::new(),
+            duplicates: 0,
             last_acked: BTreeMap::new(),
             positions: Positions::default(),
             heartbeat_inboxes: BTreeSet::new(),
@@ -101,6 +117,44 @@ impl Checks {
 
     pub(crate) fn stored(&self) -> usize {
         self.stored.len()
+    }
+
+    /// What the tables say of the publishes of the live channels. A channel counts as trimmed when any message is
+    /// missing: an operator's deletion within a standby's memory looks the same as a limit's.
+    pub(crate) fn done(&self) -> Done {
+        let mut done = Done::default();
+        for facts in self.channels.values() {
+            let Some(name) = &facts.name else { continue };
+            let messages = facts.live.iter().filter_map(|s| facts.history.get(s));
+            done.stored
+                .extend(messages.map(|m| (name.clone(), m.guid.clone())));
+            if facts.live.len() < facts.history.len() {
+                done.trimmed.insert(name.clone());
+            }
+        }
+        done
+    }
+
+    /// A term is about to carry out what its node heard as a standby.
+    pub(crate) fn on_replay(&mut self, judged: &[Event]) {
+        for event in judged {
+            let Event::Publish { request, .. } = event else {
+                continue;
+            };
+            let Some((id, sequence)) = self.stored.get(&request.guid) else {
+                continue;
+            };
+            // What was committed just before may be on its way to this node still.
+            let now = self.now;
+            let newer = self.channels.get(id).is_some_and(|facts| {
+                let mut newer = facts.live.range(sequence.next()..);
+                newer.any(|newer| facts.committed_at[newer] + HEARD_BY_ALL < now)
+            });
+            if newer {
+                let fact = format!("old messages do not come back: {id}#{sequence} would");
+                return self.violated(fact);
+            }
+        }
     }
 
     pub(crate) fn saw_wall(&mut self, wall: Timestamp) {
@@ -166,7 +220,7 @@ impl Checks {
             }
         }
         for (channel, message) in &batch.messages {
-            self.appended(*channel, message);
+            self.appended(*channel, message, epoch);
         }
         for (&channel, &through) in &batch.trims {
             self.trimmed(
@@ -188,7 +242,7 @@ impl Checks {
         self.violation.is_none()
     }
 
-    fn appended(&mut self, id: ChannelId, message: &Arc<Message>) {
+    fn appended(&mut self, id: ChannelId, message: &Arc<Message>, epoch: Epoch) {
         let sequence = message.sequence;
         let facts = self.channels.entry(id).or_default();
         let (last, last_at) = (facts.last, facts.last_published_at);
@@ -196,6 +250,7 @@ impl Checks {
         facts.last_published_at = message.published_at;
         facts.history.insert(sequence, Arc::clone(message));
         facts.live.insert(sequence);
+        facts.committed_at.insert(sequence, self.now);
         let name = facts.name.clone();
         self.require(sequence == last.next(), || {
             format!("sequences are dense at commit time: {id}#{sequence} follows #{last}")
@@ -212,13 +267,17 @@ impl Checks {
         self.require(same, || {
             format!("a message is stored as it was published: {guid} is not")
         });
+        if let Some(earlier) = self.stored_in.get(guid).copied() {
+            self.duplicates += 1;
+            return self.require(earlier < epoch, || {
+                format!("one term stores a publish once: {guid} is stored twice in epoch {epoch}")
+            });
+        }
         self.require(after.is_none_or(|(_, earlier)| earlier < sequence), || {
             format!("a publish begun after an ack comes after it: {id}#{sequence} does not")
         });
-        let before = self.stored.insert(guid.clone(), (id, sequence));
-        self.require(before.is_none(), || {
-            format!("a publish is stored once: {guid} is #{sequence} and {before:?}")
-        });
+        self.stored.insert(guid.clone(), (id, sequence));
+        self.stored_in.insert(guid.clone(), epoch);
     }
 
     fn trimmed(&mut self, id: ChannelId, through: Sequence, row: Option<&ChannelRow>) {
@@ -242,8 +301,10 @@ impl Checks {
         let count = facts.live.len() as u64 + facts.phantoms + 1;
         let bytes =
             facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
-        let justified = limits.messages.is_some_and(|max| count > max)
-            || limits.bytes.is_some_and(|max| bytes > max)
+        let crowded = limits.messages.is_some_and(|max| count > max)
+            || limits.bytes.is_some_and(|max| bytes > max);
+        // However large it is, the newest stays, except for its age.
+        let justified = crowded && last.sequence < facts.last
             || limits
                 .age
                 .is_some_and(|max| latest_wall.since(last.published_at) >= max)

@@ -155,10 +155,12 @@ impl Checks {
             .channels
             .get(&facts.channel)
             .map(|channel| &channel.live);
-        let unacked = live
+        let later = live.map(|live| live.range(old.acked_floor.next()..));
+        let mut sent = later
             .into_iter()
-            .flat_map(|live| live.range(old.acked_floor.next()..=new.last_sent));
-        let wrong = unacked.copied().find(|&sequence| {
+            .flatten()
+            .take_while(|&&s| s <= new.last_sent);
+        let wrong = sent.by_ref().copied().find(|&sequence| {
             is_settled(new, sequence)
                 && !is_settled(&old, sequence)
                 && !facts.acked.contains(&sequence)

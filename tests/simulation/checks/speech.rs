@@ -126,7 +126,8 @@ impl TermFacts {
             let probes = self.probes.get(&inbox).unwrap_or(&none);
             let missed = |probe: &&Probe| probe.answered_after.is_none_or(|after| after >= in_time);
             let in_a_row = probes.iter().rev().take_while(missed).count();
-            let replaced = self.connects.contains(id) && probes.iter().any(|p| missed(&p));
+            let asked = probes.iter().rev().take(2);
+            let replaced = self.connects.contains(id) && asked.clone().any(|p| missed(&p));
             let silent = in_a_row > usize::try_from(heartbeats.fail_count).unwrap_or(usize::MAX);
             if !self.closes.contains(id) && !replaced && !silent {
                 return Err(format!(

@@ -1,0 +1,43 @@
+//! What the roles of a node share: its parts, and the ways in which a role ends before its time.
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::board::Board;
+use super::watchdog::Watchdog;
+use crate::config::Config;
+use crate::nats::Connection;
+use crate::store::Store;
+use crate::{leadership, nats, store};
+
+/// What every role of the node needs.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) config: Config,
+    pub(super) leadership: leadership::Settings,
+    pub(super) store: Store,
+    pub(super) nats: Connection,
+    pub(super) board: Board,
+    pub(super) watchdog: Watchdog,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// Why a role ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Setback {
+    #[error("the node is to stop")]
+    Shutdown,
+    #[error("NATS is out of reach")]
+    NatsLost,
+    #[error(transparent)]
+    Nats(#[from] nats::Error),
+    #[error(transparent)]
+    Leadership(#[from] leadership::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    TermLost(#[from] leadership::TermLost),
+    #[error("{0}")]
+    Settings(String),
+}
