@@ -11,10 +11,14 @@ use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use nix::sys::signal::Signal;
+use stanby::config::DatabaseUrl;
+use stanby::core::Broker;
+use stanby::core::limits::{Heartbeats, Limits, Settings};
 use stanby::core::time::Instant;
 use stanby::node::clock::Clock;
 use stanby::protocol::client;
 use stanby::protocol::subjects::{Prefixes, Subjects};
+use stanby::store::Store;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
@@ -24,6 +28,7 @@ use crate::table::Table;
 
 const CLUSTER_ID: &str = "scale";
 const FLAGS: &[&str] = &["--max-channels=0", "--hb-interval=10s"];
+const PARTS: usize = 9;
 const TAKEOVERS: usize = 3;
 const CLIENTS: u64 = 10_000;
 const POSITIONS: usize = 15_000;
@@ -42,6 +47,7 @@ pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Resul
     tasks.spawn(async move { drop(connection.await) });
     database.batch_execute("SET search_path = stanby").await?;
     database.batch_execute(include_str!("scale.sql")).await?;
+    parts(&ground.database_url(CLUSTER_ID), table).await?;
     let clients = Clients::start(&ground.nats_url(), &mut tasks).await?;
 
     let mut runs = Runs::default();
@@ -51,6 +57,44 @@ pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Resul
     }
     runs.add_to(table);
     heartbeats(&mut pair, &database, &clients, table).await
+}
+
+/// What a takeover is made of, one after the other and in this process.
+async fn parts(url: &str, table: &mut Table) -> anyhow::Result<()> {
+    let url = DatabaseUrl::parse(url)?;
+    let store = Store::open(&url, "stanby", "stanby/figures", LIMIT);
+    let settings = Settings {
+        heartbeats: Heartbeats::default(),
+        limits: Limits {
+            channels: None,
+            ..Limits::default()
+        },
+        ack_prefix: "ack".into(),
+    };
+    let (mut read, mut restore, mut count, mut wake) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..PARTS {
+        let since = Clock.now().monotonic;
+        let snapshot = store.snapshot().await?;
+        read.push(ms_since(since));
+
+        let since = Clock.now().monotonic;
+        let mut broker = Broker::restore(snapshot, settings.clone(), Clock.now());
+        restore.push(ms_since(since));
+
+        let since = Clock.now().monotonic;
+        ensure!(broker.counts().subscriptions == 20_000, "not all are there");
+        count.push(ms_since(since));
+
+        let since = Clock.now().monotonic;
+        broker.handle_timeout(Clock.now());
+        wake.push(ms_since(since));
+    }
+    store.close().await;
+    table.row("reading the tables", "ms", &read);
+    table.row("restoring the core from them", "ms", &restore);
+    table.row("asking for all that is due again", "ms", &wake);
+    table.row("counting everything for the status", "ms", &count);
+    Ok(())
 }
 
 #[derive(Default)]
@@ -218,7 +262,10 @@ impl Clients {
                         let ack = ack.context("NATS has gone")?;
                         let ack = client::publish_ack(ack.payload)?;
                         ensure!(ack.refusal.is_none(), "{ack:?}");
-                        return Ok(());
+                        // NATS itself answers where nobody listens, with nothing.
+                        if !ack.guid.is_empty() {
+                            return Ok(());
+                        }
                     }
                     _ = tick.tick() => {
                         number += 1;

@@ -8,6 +8,7 @@ mod facts;
 #[allow(dead_code, reason = "shared with the tests")]
 mod input;
 #[path = "../../tests/hostile/life.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
 mod life;
 #[path = "../../tests/support/memory_store.rs"]
 #[allow(dead_code, reason = "shared with the tests")]

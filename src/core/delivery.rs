@@ -198,7 +198,10 @@ impl Broker {
             redelivery_count,
         });
         self.arm_redelivery(position, due);
-        self.note_progress(position);
+        // A redelivery changes nothing that the tables hold.
+        if redelivery_count == 0 {
+            self.note_progress(position);
+        }
     }
 
     /// The position's progress goes with the next batch, or makes one after a while.

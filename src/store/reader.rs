@@ -22,6 +22,10 @@ const CONNECTIONS_MAX: u32 = 4;
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
 const SNAPSHOT_STATEMENTS: u32 = 6;
 
+/// A connection that answered so lately is taken to be alive; a call that finds it dead is made again by its
+/// caller.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Migrations may rewrite a table.
 const MIGRATION_LIMIT: Duration = Duration::from_mins(10);
 
@@ -51,6 +55,16 @@ impl Store {
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(url.connect_timeout() + statement_timeout)
             .idle_timeout(Duration::from_mins(10))
+            // In place of a ping before every call: a busy pool's connections have just proved themselves.
+            .test_before_acquire(false)
+            .before_acquire(|connection, lent| {
+                Box::pin(async move {
+                    if lent.idle_for >= FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(move |connection, _| {
                 let settings = settings.clone();
                 // `SET` and not startup options: poolers and proxies refuse those.
