@@ -1,5 +1,7 @@
 //! The active loop: what a server does within its trust window, in the order of the real one.
 
+use std::collections::VecDeque;
+
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
 use stanby::core::{Event, Notice, Outbound};
@@ -7,6 +9,15 @@ use stanby::core::{Event, Notice, Outbound};
 use crate::database::Statement;
 use crate::plan::Sabotage;
 use crate::world::{Step, World};
+
+/// What was read is always taken: what there is no room for may be waiting for it.
+fn next_event(inbox: &mut VecDeque<Event>, has_room: bool) -> Option<Event> {
+    if has_room {
+        return inbox.pop_front();
+    }
+    let is_read = |event: &Event| matches!(event, Event::Loaded { .. } | Event::LoadFailed(_));
+    inbox.remove(inbox.iter().position(is_read)?)
+}
 
 impl World {
     /// Does what can be done now, in the order of the active loop.
@@ -23,9 +34,7 @@ impl World {
             };
             if let Some(number) = term.committed.take() {
                 broker.handle(Event::Committed(number), now);
-            } else if broker.has_room()
-                && let Some(event) = term.inbox.pop_front()
-            {
+            } else if let Some(event) = next_event(&mut term.inbox, broker.has_room()) {
                 term.facts.heard(&event, now);
                 let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
                     || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks);
