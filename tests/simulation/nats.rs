@@ -90,13 +90,13 @@ impl World {
             if !self.nodes[node].up {
                 continue;
             }
-            if self.loses(Party::Node(node)) {
-                self.nodes[node].misses_a_request();
-                continue;
-            }
+            let input = if self.loses(Party::Node(node)) {
+                Input::Gap
+            } else {
+                Input::Request(Box::new(event.clone()))
+            };
             let incarnation = self.nodes[node].incarnation;
             let time = self.travel(Party::Client(client), Party::Node(node));
-            let input = Input::Request(Box::new(event.clone()));
             self.at(
                 time,
                 Step::Node {

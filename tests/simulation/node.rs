@@ -41,6 +41,8 @@ pub(crate) enum Input {
     },
     /// From a client.
     Request(Box<Event>),
+    /// Its connection to NATS was broken: what a standby has heard is not the last of what clients asked for.
+    Gap,
     /// The answer to something that one term asked.
     Heard {
         term: u64,
@@ -105,11 +107,6 @@ impl Node {
             shadow: VecDeque::new(),
             terms: 0,
         }
-    }
-
-    /// Its connection to NATS broke: what it heard before is not the end of what clients asked for.
-    pub(crate) fn misses_a_request(&mut self) {
-        self.shadow.clear();
     }
 
     pub(crate) fn broker(&self) -> Option<&Broker> {
@@ -189,6 +186,8 @@ impl World {
     fn end_term(&mut self, node: usize, why: &str) {
         self.note(|| format!("node {node}: ends its term: {why}"));
         self.nodes[node].term = None;
+        // What it heard during the term is gone: what came before cannot be judged any more.
+        self.nodes[node].shadow.clear();
         if let Some(session) = self.nodes[node].session.take() {
             self.send_statement(node, session, Statement::Close);
         }
@@ -251,6 +250,7 @@ impl World {
                 return self.end_term(node, "its session ended");
             }
             Input::Request(event) => self.request(node, *event),
+            Input::Gap => self.nodes[node].shadow.clear(),
             Input::Heard {
                 term: serial,
                 event,

@@ -18,7 +18,7 @@ use super::progress::Positions;
 use crate::memory_store::MemoryStore;
 use crate::world::Time;
 
-/// After so long every node that is not cut off has heard what one of them has committed.
+/// After so long every node that is not cut off has heard a publish.
 const HEARD_BY_ALL: Time = 200_000_000;
 
 #[derive(Debug, Default)]
@@ -29,7 +29,6 @@ pub(super) struct ChannelFacts {
     /// Every message ever committed; they are never forgotten, only dropped from `live`.
     pub(super) history: BTreeMap<Sequence, Arc<Message>>,
     pub(super) live: BTreeSet<Sequence>,
-    committed_at: BTreeMap<Sequence, Time>,
     /// Deleted by an operator, and their bytes: limits may still count them.
     phantoms: u64,
     phantom_bytes: u64,
@@ -37,6 +36,7 @@ pub(super) struct ChannelFacts {
 
 #[derive(Debug)]
 struct Published {
+    at: Time,
     channel: ChannelName,
     data: Bytes,
     /// The channel's last acked message when this one was published.
@@ -144,11 +144,15 @@ impl Checks {
             let Some((id, sequence)) = self.stored.get(&request.guid) else {
                 continue;
             };
-            // What was committed just before may be on its way to this node still.
-            let now = self.now;
+            // Nodes may hear publishes of about the same time in different orders.
+            let sent = |guid: &Guid| self.published.get(guid).map_or(0, |published| published.at);
+            let (first, now) = (sent(&request.guid) + HEARD_BY_ALL, self.now);
             let newer = self.channels.get(id).is_some_and(|facts| {
                 let mut newer = facts.live.range(sequence.next()..);
-                newer.any(|newer| facts.committed_at[newer] + HEARD_BY_ALL < now)
+                newer.any(|newer| {
+                    let at = sent(&facts.history[newer].guid);
+                    first < at && at + HEARD_BY_ALL < now
+                })
             });
             if newer {
                 let fact = format!("old messages do not come back: {id}#{sequence} would");
@@ -166,6 +170,7 @@ impl Checks {
         self.published.insert(
             guid,
             Published {
+                at: self.now,
                 channel: channel.clone(),
                 data,
                 after,
@@ -250,7 +255,6 @@ impl Checks {
         facts.last_published_at = message.published_at;
         facts.history.insert(sequence, Arc::clone(message));
         facts.live.insert(sequence);
-        facts.committed_at.insert(sequence, self.now);
         let name = facts.name.clone();
         self.require(sequence == last.next(), || {
             format!("sequences are dense at commit time: {id}#{sequence} follows #{last}")
