@@ -8,6 +8,7 @@ mod memory_store;
 mod decoders;
 mod facts;
 mod floods;
+mod found;
 mod input;
 mod life;
 mod payloads;
@@ -24,12 +25,6 @@ const LIFE_BYTES: usize = 3000;
 
 /// Where a panic shows all that is wrong, a few of them say more than the first.
 const PANICS_MAX: u64 = 5;
-
-/// Lives that once broke a fact, with what they broke.
-const FOUND: &[(u64, &str)] = &[(
-    1_006_385,
-    "room that trimmed messages left stayed empty until a redelivery was read",
-)];
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -96,11 +91,4 @@ fn a_few_lives_see_every_kind_of_message_leave() {
         "subscribed",
     ];
     assert!(seen.iter().eq(&kinds), "{seen:?}");
-}
-
-#[test]
-fn lives_that_once_broke_a_fact_do_not() {
-    for &(seed, _) in FOUND {
-        drop(life::play(&bytes_of(seed, LIFE_BYTES)));
-    }
 }
