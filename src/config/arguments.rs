@@ -281,6 +281,7 @@ mod tests {
             .join(" ")
     }
 
+    /// Acceptance: 165.
     #[test]
     fn spellings_of_nats_streaming_become_ours() {
         let cases = [
@@ -410,6 +411,7 @@ mod tests {
         );
     }
 
+    /// Acceptance: 129.
     #[test]
     fn what_cannot_be_kept_is_refused_with_what_to_do() {
         let cases = [

@@ -295,6 +295,7 @@ mod tests {
         );
     }
 
+    /// Acceptance: 122.
     #[test]
     fn negative_limits_are_refused_in_the_words_of_nats_streaming() {
         let cases = [

@@ -47,6 +47,7 @@ fn multiplier(suffix: &str) -> Option<i64> {
 mod tests {
     use super::*;
 
+    /// Acceptance: 167.
     #[test]
     fn sizes_count_as_nats_counts_them() {
         let cases = [
@@ -67,6 +68,7 @@ mod tests {
         }
     }
 
+    /// Acceptance: 167.
     #[test]
     fn what_is_no_size_is_refused_by_name() {
         for text in [

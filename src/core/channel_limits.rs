@@ -137,7 +137,8 @@ mod tests {
         ChannelPattern::parse(text.to_owned().into()).expect("a valid pattern")
     }
 
-    /// Acceptance 121: the table of the reference, in which every entry sets other limits.
+    /// The table of NATS Streaming, in which every entry sets other limits.
+    /// Acceptance: 121.
     #[test]
     fn entries_inherit_from_the_narrowest_wider_one_that_matches() {
         let seconds = |n| Some(Duration::from_secs(n));

@@ -234,6 +234,7 @@ number_type! {
 mod tests {
     use super::*;
 
+    /// Acceptance: 5.
     #[test]
     fn client_ids_are_alphanumeric_with_dash_and_underscore() {
         for good in ["id", "id_x", "id-x", "A9"] {
@@ -245,6 +246,7 @@ mod tests {
         assert!(ClientId::parse("x".repeat(NAME_BYTES_MAX + 1).into()).is_none());
     }
 
+    /// Acceptance: 37, 47.
     #[test]
     fn channel_names_have_no_wildcards_slashes_or_empty_tokens() {
         for good in ["foo", "foo.bar", "with space", "é"] {

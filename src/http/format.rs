@@ -70,6 +70,7 @@ pub(super) fn uptime(duration: Duration) -> String {
 mod tests {
     use super::*;
 
+    /// Acceptance: 146.
     #[test]
     fn uptime_leaves_out_leading_zero_units() {
         let (minute, hour, day) = (60, 3600, 86400);

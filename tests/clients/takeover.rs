@@ -41,6 +41,7 @@ struct Stored {
     text: String,
 }
 
+/// Acceptance: 128, 149.
 #[tokio::test]
 async fn ten_thousand_messages_arrive_although_the_active_is_killed_in_the_middle() {
     let Some(clients) = Clients::installed() else {
@@ -83,6 +84,7 @@ async fn ten_thousand_messages_arrive_although_the_active_is_killed_in_the_middl
     assert_eq!(received.lost, [""; 0]);
 }
 
+/// Acceptance: 138.
 #[tokio::test]
 async fn an_active_that_was_frozen_for_four_leases_resumes_as_the_standby_and_changes_nothing() {
     const FROZEN_FOR: Duration = Duration::from_secs(8);

@@ -39,6 +39,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// Acceptance: 170.
 #[tokio::test]
 async fn help_and_version_are_answers() {
     let help = stanby(&["--help"]).await;
@@ -98,6 +99,7 @@ async fn a_wrong_command_line_exits_with_2_and_says_what_to_write() {
     }
 }
 
+/// Acceptance: 170.
 #[tokio::test]
 async fn a_password_is_not_repeated_in_an_error() {
     let cases: [&[&str]; 3] = [

@@ -22,6 +22,7 @@ const FLAGS: [&str; 8] = [
     "2",
 ];
 
+/// Acceptance: 138.
 #[tokio::test]
 async fn a_frozen_active_that_resumes_changes_nothing() {
     let Some(pair) = Pair::new(&FLAGS).await else {

@@ -107,6 +107,7 @@ impl Pages {
     }
 }
 
+/// Acceptance: 143.
 #[tokio::test]
 async fn an_active_says_so_everywhere() {
     let pages = Pages::start(active_for(Duration::from_mins(1))).await;
@@ -133,6 +134,7 @@ async fn an_active_says_so_everywhere() {
     );
 }
 
+/// Acceptance: 143.
 #[tokio::test]
 async fn a_standby_is_ready_and_not_active() {
     let pages = Pages::start(standby()).await;
@@ -214,6 +216,7 @@ async fn trouble_makes_a_node_unready_but_not_dead() {
     assert_eq!(pages.get("/readyz").await.code, 200);
 }
 
+/// Acceptance: 140.
 #[tokio::test]
 async fn serverz_has_the_fields_of_nats_streaming_in_their_order() {
     let pages = Pages::start(active_for(Duration::from_mins(1))).await;
@@ -297,6 +300,7 @@ async fn serverz_has_the_fields_of_nats_streaming_in_their_order() {
     }
 }
 
+/// Acceptance: 140.
 #[tokio::test]
 async fn a_callback_wraps_the_answer_unless_it_is_script() {
     let pages = Pages::start(standby()).await;

@@ -1,5 +1,6 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
+mod behaviour;
 mod bursts;
 mod cli;
 mod commands;

@@ -132,6 +132,7 @@ fn delivery(inbox: &str, size: usize) -> Outbound {
     }
 }
 
+/// Acceptance: 32, 33.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_came_before_a_close_is_handed_out_before_it() {
     const PUBLISHES: usize = 3000;
@@ -261,6 +262,7 @@ async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
     );
 }
 
+/// Acceptance: 89.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_token() {
     let Some(nats) = own_server(&[]).await else {
@@ -382,6 +384,7 @@ async fn a_probe_comes_back_answered_or_unreachable() {
     assert_eq!(unanswered, [Event::Unreachable(ProbeId(42))]);
 }
 
+/// Acceptance: 49.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_leave_in_the_order_in_which_they_are_sent() {
     let Some(nats) = own_server(&[]).await else {
@@ -444,6 +447,7 @@ async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_conn
     assert_eq!(connection.counts().oversized, 1);
 }
 
+/// Acceptance: 84.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
     let Some(mut nats) = own_server(&[]).await else {
@@ -522,6 +526,46 @@ async fn messages_that_find_a_queue_full_are_counted() {
     .unwrap_or_else(|_| panic!("{:?}", connection.counts()));
 }
 
+/// Acceptance: 63.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_subscribes_crowd_out_nothing_else() {
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let mut settings = settings(&nats);
+    settings.receive_queue = 16;
+    let connection = Connection::open(&settings, &TaskTracker::new())
+        .await
+        .unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let sender = Sender(client_of(&nats).await);
+    for _ in 0..100 {
+        // Answered even so, were they all taken.
+        let dummy = Bytes::from_static(b"dummy");
+        let (to, reply) = ("_STAN.sub.test-cluster", "_INBOX.reply");
+        let sent = sender.0.publish_with_reply(to, reply, dummy).await;
+        sent.expect("connected");
+    }
+    for number in 1..=16 {
+        sender.publish(number).await;
+        let ack = client::ack("foo", number as u64);
+        sender.send("_INBOX.test-cluster.5.token", ack).await;
+    }
+    let close = client::close_request("me");
+    sender.send("_STAN.close.test-cluster", close).await;
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+
+    let events = receive(&mut ingress, 16 + 16 + 16 + 1, 100).await;
+
+    let count = |wanted: &str| {
+        let kinds = events.iter().map(kind);
+        kinds.filter(|kind| kind.starts_with(wanted)).count()
+    };
+    let counts = ["refused", "publish", "ack", "close client"].map(count);
+    assert_eq!(counts, [16, 16, 16, 1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_connection_closes_with_its_last_handle() {
     let Some(nats) = own_server(&[]).await else {
@@ -536,6 +580,7 @@ async fn the_connection_closes_with_its_last_handle() {
     timeout(LIMIT, tasks.wait()).await.expect("no task is left");
 }
 
+/// Acceptance: 168, 170.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_to_connect_says_where_and_what_to_do_and_no_secret() {
     let tasks = TaskTracker::new();

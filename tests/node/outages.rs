@@ -14,6 +14,7 @@ const CHANNEL: &str = "orders";
 const LEASE: [&str; 2] = ["--lease", "1s"];
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Acceptance: 130, 150.
 #[tokio::test]
 async fn a_restart_of_postgres_costs_no_acked_message_and_no_process() {
     let (Some(mut database), Some(nats_url)) = (postgres::own_server().await, nats::url().await)
@@ -69,6 +70,7 @@ async fn a_restart_of_postgres_costs_no_acked_message_and_no_process() {
     assert_eq!(watch.seen().contradictions, "");
 }
 
+/// Acceptance: 131.
 #[tokio::test]
 async fn a_restart_of_nats_costs_no_acked_message_and_no_process() {
     let (Some(database), Some(mut nats)) =

@@ -8,6 +8,7 @@ use crate::watch::Watch;
 
 const LEASE: [&str; 2] = ["--lease", "1s"];
 
+/// Acceptance: 126, 139.
 #[tokio::test]
 async fn two_servers_starting_at_once_on_an_empty_database_give_one_active() {
     for _ in 0..4 {

@@ -101,6 +101,7 @@ async fn a_database_that_is_not_there_is_named() {
     assert_says(&line, &["CREATE DATABASE \"no_such_database\""]);
 }
 
+/// Acceptance: 170.
 #[tokio::test]
 async fn a_wrong_password_is_told_without_repeating_it() {
     let Some(database) = postgres::database().await else {
@@ -213,6 +214,7 @@ async fn a_replica_is_refused() {
     assert_says(&line, &["is a replica", "must lead to the primary"]);
 }
 
+/// Acceptance: 148.
 #[tokio::test]
 async fn tables_of_a_newer_server_are_left_alone() {
     let Some(group) = Group::new(&[]).await else {
@@ -231,6 +233,7 @@ async fn tables_of_a_newer_server_are_left_alone() {
     );
 }
 
+/// Acceptance: 135.
 #[tokio::test]
 async fn tables_of_another_cluster_are_left_alone() {
     let Some(group) = Group::new(&[]).await else {

@@ -117,6 +117,7 @@ pub(crate) fn assert_stored_once(published: &Published, rows: &[crate::tables::R
     assert!(rows.is_sorted_by_key(|row| row.published_at_ns));
 }
 
+/// Acceptance: 7, 127, 128, 147, 149.
 #[tokio::test]
 async fn a_killed_active_is_replaced_and_its_clients_lose_and_notice_nothing() {
     let Some(pair) = Pair::new(&LEASE).await else {
@@ -140,6 +141,7 @@ async fn a_killed_active_is_replaced_and_its_clients_lose_and_notice_nothing() {
     assert_eq!(seen.epochs, BTreeSet::from([1, 2]));
 }
 
+/// Acceptance: 127, 137, 169.
 #[tokio::test]
 async fn an_active_that_is_told_to_stop_hands_over_and_exits_with_143() {
     let Some(mut pair) = Pair::new(&LEASE).await else {
@@ -161,6 +163,7 @@ async fn an_active_that_is_told_to_stop_hands_over_and_exits_with_143() {
     assert!(pair.active.log().contains("released the lock"));
 }
 
+/// Acceptance: 130.
 #[tokio::test]
 async fn an_interrupt_ends_active_and_standby_with_0() {
     let Some(mut pair) = Pair::new(&LEASE).await else {

@@ -11,6 +11,7 @@ const SEEDS: u64 = 12;
 const BATCHES: u64 = 25;
 const LOADS: u64 = 12;
 
+/// Acceptance: 7.
 #[tokio::test]
 async fn random_batches_and_loads_give_the_same_as_the_memory_store() {
     let seeds = match std::env::var("STANBY_SEED") {

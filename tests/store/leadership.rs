@@ -72,6 +72,7 @@ pub(crate) async fn queue_of(client: &Client, expected: i64) {
     .await;
 }
 
+/// Acceptance: 128.
 #[tokio::test]
 async fn a_standby_takes_over_when_the_holders_connection_is_gone() {
     let Some(fixture) = migrated().await else {
@@ -88,6 +89,7 @@ async fn a_standby_takes_over_when_the_holders_connection_is_gone() {
     assert_eq!(second.term().epoch().0, 2);
 }
 
+/// Acceptance: 137.
 #[tokio::test]
 async fn the_lease_ends_a_holder_that_stops_renewing() {
     let Some(fixture) = migrated().await else {
@@ -191,6 +193,7 @@ async fn stranger(fixture: &Fixture, name: &str) -> Client {
     client
 }
 
+/// Acceptance: 130.
 #[tokio::test]
 async fn a_standby_that_stops_waiting_leaves_the_queue() {
     let Some(fixture) = migrated().await else {

@@ -28,6 +28,7 @@ async fn servers_that_start_at_once_migrate_once() {
     assert_eq!(fixture.store.snapshot().await.unwrap(), Snapshot::default());
 }
 
+/// Acceptance: 148.
 #[tokio::test]
 async fn a_newer_schema_is_refused_with_both_versions() {
     let Some(fixture) = migrated().await else {

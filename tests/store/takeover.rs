@@ -204,6 +204,7 @@ async fn a_batch_that_fails_ends_the_term_and_frees_the_lock() {
     assert_eq!(fixture.store.snapshot().await.unwrap().channels.len(), 1);
 }
 
+/// Acceptance: 136.
 #[tokio::test]
 async fn an_active_whose_session_was_ended_knows_at_once() {
     let Some(fixture) = migrated().await else {
@@ -223,6 +224,7 @@ async fn an_active_whose_session_was_ended_knows_at_once() {
     assert!(!leader.term().is_trusted(Clock.now().monotonic));
 }
 
+/// Acceptance: 136.
 #[tokio::test]
 async fn an_active_that_lost_only_the_lock_ends_its_term() {
     let Some(fixture) = migrated().await else {
@@ -245,6 +247,7 @@ async fn an_active_that_lost_only_the_lock_ends_its_term() {
     );
 }
 
+/// Acceptance: 137.
 #[tokio::test]
 async fn an_orderly_release_hands_the_lock_to_the_standby_in_the_queue() {
     let Some(fixture) = migrated().await else {

@@ -262,6 +262,7 @@ async fn rows_that_contradict_each_other_are_named() {
     fixture.store.snapshot().await.unwrap();
 }
 
+/// Acceptance: 135.
 #[tokio::test]
 async fn the_first_server_info_stays_and_another_cluster_is_refused() {
     let Some(fixture) = migrated().await else {

@@ -69,6 +69,7 @@ fn guid(text: &str) -> Option<Guid> {
     Guid::parse(text.to_owned().into())
 }
 
+/// Acceptance: 3, 25, 37.
 #[test]
 fn empty_payloads_are_requests_with_nothing_in_them() {
     let none = Bytes::new;
@@ -103,6 +104,7 @@ fn empty_payloads_are_requests_with_nothing_in_them() {
     ));
 }
 
+/// Acceptance: 4.
 #[test]
 fn a_connect_needs_a_heartbeat_inbox_before_a_valid_client_id() {
     let mut request = pb::ConnectRequest {
@@ -123,6 +125,7 @@ fn a_connect_needs_a_heartbeat_inbox_before_a_valid_client_id() {
     );
 }
 
+/// Acceptance: 5.
 #[test]
 fn a_connect_is_refused_for_what_the_server_could_not_use() {
     for inbox in [
@@ -188,6 +191,7 @@ fn inboxes_of_every_client_library_are_taken() {
     }
 }
 
+/// Acceptance: 37.
 #[test]
 fn a_refused_publish_names_its_guid_when_it_has_one() {
     let without = |guid: &'static [u8]| {
@@ -251,6 +255,7 @@ fn a_refused_publish_names_its_guid_when_it_has_one() {
     );
 }
 
+/// Acceptance: 19.
 #[test]
 fn a_publish_names_its_client_by_connection_id_if_it_has_one() {
     let publisher = |request: &pb::PubMsg| match decode::publish(bytes(request), None) {
@@ -282,6 +287,7 @@ fn messages_between_old_servers_are_not_answered() {
     assert_eq!(decode::publish(bytes(&stray), reply()), None);
 }
 
+/// Acceptance: 47.
 #[test]
 fn a_subscribe_is_checked_in_order() {
     let mut request = pb::SubscriptionRequest {
@@ -425,6 +431,7 @@ fn a_leave_request_that_cannot_name_a_channel_names_an_unknown_one() {
     );
 }
 
+/// Acceptance: 30.
 #[test]
 fn a_close_by_a_name_that_is_no_text_is_refused() {
     let request = pb::CloseRequest {
@@ -439,6 +446,7 @@ fn a_close_by_a_name_that_is_no_text_is_refused() {
     );
 }
 
+/// Acceptance: 60.
 #[test]
 fn a_request_without_a_usable_reply_is_carried_out_and_not_answered() {
     for reply in [

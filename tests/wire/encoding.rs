@@ -1,10 +1,13 @@
 //! What the answers say.
 
 use bytes::{Bytes, BytesMut};
-use stanby::core::ids::{ChannelName, ClientId};
+use stanby::core::Event;
+use stanby::core::ids::{ChannelName, ClientId, Guid, Sequence};
+use stanby::core::message::Message;
 use stanby::core::outbound::Reply;
 use stanby::core::rejection::Rejection;
-use stanby::protocol::{client, encode, rejection};
+use stanby::core::time::Timestamp;
+use stanby::protocol::{client, decode, encode, rejection};
 
 use crate::support::subjects;
 
@@ -19,6 +22,7 @@ fn connected(protocol: i32) -> client::Connected {
     client::connect_response(payload).expect("an accepted connect")
 }
 
+/// Acceptance: 1.
 #[test]
 fn a_connected_client_learns_where_its_requests_go() {
     let expected = client::Connected {
@@ -37,6 +41,7 @@ fn a_connected_client_learns_where_its_requests_go() {
     assert_eq!(connected(2), expected);
 }
 
+/// Acceptance: 2.
 #[test]
 fn a_client_of_protocol_0_is_not_told_to_ping() {
     let answer = connected(0);
@@ -53,6 +58,47 @@ fn a_client_of_protocol_0_is_not_told_to_ping() {
     assert_eq!(answer.publish_prefix, "_STAN.pub.test-cluster");
 }
 
+/// Acceptance: 38.
+#[test]
+fn a_long_guid_comes_back_as_it_was_sent() {
+    let guid = "g".repeat(1000);
+    let request = client::publish_request(client::Publish {
+        client_id: "me",
+        connection_id: b"C1",
+        guid: &guid,
+        channel: "foo",
+        data: Bytes::new(),
+    });
+
+    let Some(Event::Publish { request, .. }) = decode::publish(request, None) else {
+        panic!("it is refused");
+    };
+    let reply = Reply::Published(request.guid);
+    let answer = encode::reply(&reply, &subjects(), &mut BytesMut::new());
+
+    let ack = client::publish_ack(answer).expect("an ack");
+    assert_eq!((&*ack.guid, ack.refusal), (&*guid, None));
+}
+
+/// Acceptance: 73.
+#[test]
+fn even_the_emptiest_message_is_delivered_as_some_bytes() {
+    let message = Message {
+        sequence: Sequence(1),
+        published_at: Timestamp(0),
+        client_id: ClientId::parse("me".into()).expect("a valid ID"),
+        guid: Guid::parse("g".into()).expect("a valid guid"),
+        reply: "".into(),
+        data: Bytes::new(),
+    };
+    let channel = ChannelName::parse("a".into()).expect("a valid name");
+
+    let payload = encode::delivery(&channel, &message, 0, &mut BytesMut::new());
+
+    assert_eq!(client::delivery(payload).expect("a message").sequence, 1);
+}
+
+/// Acceptance: 5, 12, 17, 29, 37, 43, 44, 47, 48, 57, 61, 91, 105.
 #[test]
 fn refusals_have_the_texts_that_clients_compare() {
     let name = |text: &str| ChannelName::parse(text.to_owned().into()).unwrap();

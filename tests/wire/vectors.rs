@@ -49,6 +49,7 @@ fn encoded(reply: &Reply) -> Bytes {
     encode::reply(reply, &subjects(), &mut BytesMut::new())
 }
 
+/// Acceptance: 1.
 #[test]
 fn a_connect_request() {
     assert_eq!(
@@ -105,6 +106,7 @@ fn a_publish() {
     );
 }
 
+/// Acceptance: 36.
 #[test]
 fn a_publish_ack() {
     assert_eq!(encoded(&Reply::Published(guid())), hex(PUBLISH_ACK));
@@ -131,6 +133,7 @@ fn a_refused_publish() {
     );
 }
 
+/// Acceptance: 75.
 #[test]
 fn a_redelivery() {
     let message = Message {
@@ -160,6 +163,7 @@ fn a_redelivery() {
     );
 }
 
+/// Acceptance: 42, 75.
 #[test]
 fn a_first_delivery_is_as_long_as_the_core_counts_it() {
     let message = Message {
@@ -289,6 +293,7 @@ fn a_ping() {
     assert_eq!(client::ping_request(b"C1"), hex(PING));
 }
 
+/// Acceptance: 17.
 #[test]
 fn a_refused_ping() {
     let reply = Reply::PingRefused(Rejection::ClientReplaced);
@@ -302,6 +307,7 @@ fn a_refused_ping() {
     );
 }
 
+/// Acceptance: 25, 29.
 #[test]
 fn plain_successes_are_no_bytes_at_all() {
     for reply in [Reply::Left, Reply::ClientClosed, Reply::Pong] {
@@ -312,6 +318,7 @@ fn plain_successes_are_no_bytes_at_all() {
     assert_eq!(client::ping_response(Bytes::new()), Ok(()));
 }
 
+/// Acceptance: 3, 25, 30, 48.
 #[test]
 fn the_bytes_dummy_are_no_request() {
     let dummy = || Bytes::from_static(b"dummy");
