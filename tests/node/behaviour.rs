@@ -1,5 +1,4 @@
 //! What clients, operators and scripts rely on, shown on whole servers where the core alone cannot show it.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeSet;
 
@@ -168,9 +167,12 @@ async fn counters_go_on_when_the_same_server_is_active_again() {
     wait_for([5, 5]).await;
     let end = "SELECT pg_terminate_backend(backend_pid) FROM stanby.leadership";
     group.tables().execute(end).await;
-    wait_until(LIMIT, async || match server.says().await {
-        crate::pair::Says::Active(2) => Ok(()),
-        other => Err(format!("{other:?}")),
+    wait_until(LIMIT, async || {
+        let says = server.says().await;
+        if matches!(says, crate::pair::Says::Active(2)) {
+            return Ok(());
+        }
+        Err(format!("{says:?}"))
     })
     .await;
     wait_for([5, 5]).await;
