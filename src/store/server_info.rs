@@ -63,12 +63,17 @@ impl ServerInfo {
     }
 
     async fn exchange(client: &Client, proposed: &Self) -> Result<Self, tokio_postgres::Error> {
-        client
-            .execute(
+        // Where somebody deleted the row, the numbers in use are the best guess at those given out.
+        let created = client
+            .query_opt(
                 "INSERT INTO server_info (cluster_id, discover_prefix, publish_prefix,
                     subscribe_subject, unsubscribe_subject, close_subscription_subject,
-                    close_subject, ack_prefix)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+                    close_subject, ack_prefix, last_channel_id, last_subscription_id)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+                    coalesce((SELECT max(channel_id) FROM channels), 0),
+                    greatest((SELECT max(position_id) FROM positions),
+                        (SELECT max(subscription_id) FROM subscriptions), 0))
+                 ON CONFLICT DO NOTHING RETURNING last_channel_id",
                 &[
                     &proposed.cluster_id,
                     &proposed.discover_prefix,
@@ -81,6 +86,13 @@ impl ServerInfo {
                 ],
             )
             .await?;
+        if let Some(row) = created
+            && row.try_get::<_, i64>(0)? > 0
+        {
+            tracing::warn!(
+                "the server's own row was missing beside those of channels; it is written again"
+            );
+        }
         let row = client.query_one(SELECT, &[]).await?;
         Ok(Self {
             cluster_id: row.try_get(0)?,
