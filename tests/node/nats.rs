@@ -1,6 +1,5 @@
 //! The NATS adapter against a real nats-server.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::support::nats::{own_server, restart};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn settings(nats: &NatsServer) -> Settings {
+pub(crate) fn settings(nats: &NatsServer) -> Settings {
     Settings::new(vec![nats.url()], "test")
 }
 
@@ -578,39 +577,4 @@ async fn the_connection_closes_with_its_last_handle() {
 
     tasks.close();
     timeout(LIMIT, tasks.wait()).await.expect("no task is left");
-}
-
-/// Acceptance: 168, 170.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_error_to_connect_says_where_and_what_to_do_and_no_secret() {
-    let tasks = TaskTracker::new();
-    let Some(mut nats) = own_server(&["--user", "stan", "--pass", "secret"]).await else {
-        return;
-    };
-    let url = nats.url();
-
-    let mut settings = settings(&nats);
-    settings.user = Some("stan".to_owned());
-    settings.password = Some("wrong-secret".to_owned());
-    let refused = Connection::open(&settings, &tasks).await.unwrap_err();
-    assert!(matches!(refused, Error::Unauthorized { .. }), "{refused:?}");
-    assert!(refused.to_string().contains(&url), "{refused}");
-    assert!(!format!("{refused} {refused:?} {settings:?}").contains("wrong-secret"));
-
-    settings.password = Some("secret".to_owned());
-    Connection::open(&settings, &tasks).await.unwrap();
-
-    nats.stop(LIMIT).await.unwrap();
-    let unreachable = Connection::open(&settings, &tasks).await.unwrap_err();
-    assert!(
-        matches!(unreachable, Error::Unreachable { .. }),
-        "{unreachable:?}"
-    );
-    assert!(unreachable.to_string().contains(&url), "{unreachable}");
-    assert!(unreachable.source().is_some());
-
-    settings.servers = vec!["nats://me:url-secret@127.0.0.1".to_owned()];
-    let invalid = Connection::open(&settings, &tasks).await.unwrap_err();
-    assert!(matches!(invalid, Error::InvalidSettings(_)), "{invalid:?}");
-    assert!(!format!("{invalid} {invalid:?} {settings:?}").contains("url-secret"));
 }
