@@ -5,6 +5,7 @@ mod bursts;
 mod cli;
 mod commands;
 mod frozen;
+mod hand_over;
 mod hostile;
 mod http;
 mod nats;
