@@ -42,8 +42,9 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
-    /// Of the terms before this one, for their traffic.
+    /// Of the terms before this one: their traffic, and their late renewals.
     earlier: Counts,
+    earlier_late: u64,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
 }
@@ -80,6 +81,7 @@ impl<'a> Active<'a> {
             loads: JoinSet::new(),
             first_commit_since: Some(lock_since),
             earlier: node.board.counts(),
+            earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
         }
     }
@@ -266,7 +268,8 @@ impl<'a> Active<'a> {
 
     fn report(&self, term: &Term) {
         let counts = self.broker.counts().after(self.earlier);
-        self.node.board.progress(term, counts);
+        let late = self.earlier_late + term.late_renewals();
+        self.node.board.progress(term, counts, late);
         self.node
             .board
             .nats_overflows(self.node.nats.counts().overflows);

@@ -290,3 +290,29 @@ async fn a_port_that_is_taken_is_named() {
     let address = format!("127.0.0.1:{port}");
     assert_says(&line, &[&address, "choose another --http-port"]);
 }
+
+#[tokio::test]
+async fn a_server_of_another_ft_group_is_refused_on_the_schema_of_a_pair() {
+    let Some(group) = Group::new(&["--ft-group", "orders"]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+
+    let line = refusal(&[
+        "--database-url",
+        &group.database_url,
+        "--nats-server",
+        NATS_AWAY,
+        "--cluster-id",
+        &group.cluster_id,
+        "--ft-group",
+        "invoices",
+    ])
+    .await;
+
+    assert_says(
+        &line,
+        &["\"orders\"", "\"invoices\"", "--ft-group", "--schema"],
+    );
+}
