@@ -31,7 +31,7 @@ pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     store.close().await;
     let report = report.map_err(|error| match error {
         Error::Unavailable(_) => Failure::Unreachable(error.into()),
-        Error::Refused(_) | Error::Corrupt { .. } | Error::Failed(_) => {
+        Error::Refused(_) | Error::OtherCluster(_) | Error::Corrupt { .. } | Error::Failed(_) => {
             Failure::Failed(error.into())
         }
     })?;

@@ -105,13 +105,14 @@ impl Node {
 }
 
 /// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
-/// takeover for months.
-pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<(), Setback> {
+/// takeover for months. False before the first server has made them its own.
+pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<bool, Setback> {
     let Some(stored) = store.server_info().await? else {
-        return Ok(());
+        return Ok(false);
     };
     stored.ensure_cluster_id(&config.cluster_id)?;
-    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))
+    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))?;
+    Ok(true)
 }
 
 /// What the leader session does with a batch.

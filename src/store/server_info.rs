@@ -55,7 +55,7 @@ impl ServerInfo {
         if self.cluster_id == cluster_id {
             return Ok(());
         }
-        Err(Error::Refused(format!(
+        Err(Error::OtherCluster(format!(
             "cluster ID {cluster_id:?} does not match recovered value of {:?}; start with the recovered \
              one, or name another schema or database",
             self.cluster_id
