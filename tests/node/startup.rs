@@ -250,11 +250,6 @@ async fn tables_of_another_cluster_are_left_alone() {
     );
     assert_says(&line, &[&text]);
 
-    let cluster = ["--cluster-id", &group.cluster_id];
-    let prefix = ["--ack-prefix", "_OTHER.acks", "--database-url", url];
-    let line = refusal(&[&prefix[..], &cluster[..]].concat()).await;
-    assert_says(&line, &["_OTHER.acks", "start with the former"]);
-
     assert_eq!(active.wait_until_active().await, 1);
     let epoch = number(url, "SELECT epoch FROM stanby.leadership").await;
     assert_eq!(epoch, 1, "nobody else took over meanwhile");
