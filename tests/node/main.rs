@@ -1,5 +1,6 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
+mod ack_inboxes;
 mod behaviour;
 mod bursts;
 mod cli;

@@ -63,6 +63,11 @@ impl Group {
     }
 
     pub(crate) fn server(&self) -> Server {
+        self.server_with(&[])
+    }
+
+    /// With flags that the others of the group do not have.
+    pub(crate) fn server_with(&self, more: &[&str]) -> Server {
         let port = free_port();
         let mut command = Server::command();
         command
@@ -72,7 +77,8 @@ impl Group {
             .args(["--cluster-id", &self.cluster_id])
             .args(["--http-host", "127.0.0.1"])
             .args(["--http-port", &port.to_string()])
-            .args(&self.flags);
+            .args(&self.flags)
+            .args(more);
         Server::start(command, port)
     }
 
