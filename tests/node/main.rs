@@ -20,4 +20,5 @@ mod startup;
 mod support;
 mod tables;
 mod takeover;
+mod upgrade;
 mod watch;

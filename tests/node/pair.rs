@@ -68,8 +68,16 @@ impl Group {
 
     /// With flags that the others of the group do not have.
     pub(crate) fn server_with(&self, more: &[&str]) -> Server {
+        self.start(Server::command(), more)
+    }
+
+    /// Of the program in that file.
+    pub(crate) fn server_of(&self, program: &str) -> Server {
+        self.start(Server::command_of(program), &[])
+    }
+
+    fn start(&self, mut command: Command, more: &[&str]) -> Server {
         let port = free_port();
-        let mut command = Server::command();
         command
             .arg("serve")
             .args(["--database-url", &self.database_url])
@@ -169,7 +177,11 @@ struct Ready {
 impl Server {
     /// The program, without any setting from the environment of the tests.
     pub(crate) fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stanby"));
+        Self::command_of(env!("CARGO_BIN_EXE_stanby"))
+    }
+
+    fn command_of(program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name
                 .to_str()
