@@ -63,6 +63,11 @@ impl Group {
     }
 
     pub(crate) fn server(&self) -> Server {
+        self.server_with(|_| {})
+    }
+
+    /// A server whose command is changed before it starts.
+    pub(crate) fn server_with(&self, change: impl FnOnce(&mut Command)) -> Server {
         let port = free_port();
         let mut command = Server::command();
         command
@@ -73,6 +78,7 @@ impl Group {
             .args(["--http-host", "127.0.0.1"])
             .args(["--http-port", &port.to_string()])
             .args(&self.flags);
+        change(&mut command);
         Server::start(command, port)
     }
 
