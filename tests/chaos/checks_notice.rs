@@ -129,6 +129,11 @@ fn every_check_notices_what_it_is_for() {
         ("deliveries are what is stored", |history, _| {
             history.subscriptions[0].members[0][0].data = Bytes::from_static(b"else");
         }),
+        ("a sequence is one message", |history, _| {
+            let mut other = history.subscriptions[0].members[0].clone();
+            other[1].data = Bytes::from_static(b"else");
+            history.subscriptions[0].members.push(other);
+        }),
         ("deliveries come in order", |history, _| {
             history.subscriptions[0].members[0].swap(0, 1);
         }),
@@ -168,6 +173,20 @@ fn what_nobody_can_answer_for_is_excused_for_as_long_as_it_lasts() {
     };
     assert_eq!(silent_during(15, 25), "");
     assert!(silent_during(25, 35).contains("every publish is answered"));
+}
+
+#[test]
+fn what_a_database_loses_must_be_told() {
+    let lost = |is_reported| {
+        after(|history, stored| {
+            history.database_lost_rows = true;
+            stored.failover_was_reported = is_reported;
+            rows(stored).pop();
+            history.subscriptions.clear();
+        })
+    };
+    assert_eq!(lost(true), "");
+    assert!(lost(false).contains("no acked message is lost"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(8);
 const WINDOW: usize = 24;
 
 /// A publish without an answer no longer keeps its publisher from going on.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// After the last publish: longer than any memory of a server.
 const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(8);

@@ -1,8 +1,6 @@
 //! Postgres that ends sessions, restarts, crashes, fails over, or has no room left.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
-use std::time::Duration;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
@@ -38,8 +36,8 @@ pub(crate) async fn end_lock_session_mid_commit(world: &mut World, rng: &mut Rng
     let url = world.ground.database_url();
     let mut blocker = PgConnection::connect(&url).await.unwrap();
     let mut transaction = blocker.begin().await.unwrap();
-    // Reading goes on, so that another server can take over.
-    sqlx::raw_sql("LOCK TABLE stanby.messages IN SHARE ROW EXCLUSIVE MODE")
+    // Every batch with messages changes these rows. Reading goes on, so that another server can take over.
+    sqlx::raw_sql("SELECT FROM stanby.channels FOR UPDATE")
         .execute(&mut *transaction)
         .await
         .unwrap();
@@ -52,27 +50,18 @@ pub(crate) async fn end_lock_session_mid_commit(world: &mut World, rng: &mut Rng
 
 /// Postgres takes a killed process for a corruption of its memory, and starts all of itself anew.
 pub(crate) async fn kill_backend(world: &mut World) {
-    let from = world.now().saturating_sub(Duration::from_secs(1));
+    world.excuse("Postgres starts all of itself anew");
     let holder = lock_holder(world).await;
     kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
-    after_outage(world, from).await;
 }
 
+/// While no server can reach Postgres, none of them hears requests for long.
 pub(crate) async fn restart(world: &mut World, signal: Signal, rng: &mut Rng) {
-    let from = world.now().saturating_sub(Duration::from_secs(1));
+    world.excuse("Postgres is restarted");
     world.ground.end_postgres(signal).await;
     let pause = of_lease(rng, 0, 1500);
     world.hold(pause).await;
     world.ground.start_postgres().await;
-    after_outage(world, from).await;
-}
-
-/// While no server can reach Postgres, none of them hears requests for long; what is not acked may be tried again.
-async fn after_outage(world: &mut World, from: Duration) {
-    let since = world.now();
-    world.recover(since).await;
-    let to = world.now();
-    world.excuse("Postgres was away", from, to);
 }
 
 /// The primary dies and a replica takes its place. The one that was waited for by every commit lacks nothing; the
@@ -81,33 +70,45 @@ pub(crate) async fn promote(world: &mut World, synchronous: bool) {
     world.ground.add_replica(synchronous).await;
     let since = world.now();
     world.recover(since).await;
-    let from = world.now().saturating_sub(Duration::from_secs(1));
+    world.excuse("Postgres fails over");
     if !synchronous {
         world.ground.silence_replica().await;
         let since = world.now();
         world.recover(since).await;
     }
+    let before = rows(world).await;
     world.ground.fail_over().await;
+    let after = rows(world).await;
+    if synchronous {
+        assert!(after >= before, "the replica has {after} of {before} rows");
+    } else {
+        assert!(after < before, "the replica has all of {before} rows");
+        world.history.database_lost_rows = true;
+    }
     world.lead_to_primary();
-    after_outage(world, from).await;
+}
+
+async fn rows(world: &World) -> i64 {
+    let mut connection = PgConnection::connect(&world.ground.database_url())
+        .await
+        .unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM stanby.messages")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }
 
 /// No room left, for data or for the log of writes: nothing is acked that was not written.
 pub(crate) async fn fill_disk(world: &mut World, rng: &mut Rng) {
-    let from = world.now().saturating_sub(Duration::from_secs(1));
-    let disk = world
-        .ground
-        .disk
-        .as_ref()
-        .expect("the world is on a small disk");
-    disk.fill();
+    world.excuse("the disk is full");
+    let refusals = |log: &str| log.matches("No space left on device").count();
+    let before = refusals(&world.ground.postgres_log());
+    let disk = world.ground.disk.as_ref();
+    disk.expect("the world is on a small disk").fill();
     let pause = of_lease(rng, 2000, 4000);
     world.hold(pause).await;
-    let log = world.ground.postgres_log();
-    assert!(
-        log.contains("No space left on device"),
-        "the disk was not full"
-    );
+    let after = refusals(&world.ground.postgres_log());
+    assert!(after > before, "the disk was not full");
     if let Some(disk) = &world.ground.disk {
         disk.empty();
     }
@@ -116,5 +117,4 @@ pub(crate) async fn fill_disk(world: &mut World, rng: &mut Rng) {
     if world.ground.postgres_has_ended() {
         world.ground.start_postgres().await;
     }
-    after_outage(world, from).await;
 }

@@ -123,6 +123,7 @@ pub(crate) async fn strike(world: &mut World, fault: Fault, rng: &mut Rng) {
     fault.happen(world, rng).await;
     let ended = world.now();
     let waited = world.recover(ended).await;
+    world.end_excuse();
     world.settle().await;
     eprintln!("    {:<28} acks again after {waited:?}", fault.name());
     world

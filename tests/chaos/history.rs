@@ -15,6 +15,8 @@ pub(crate) struct History {
     pub(crate) excuses: Vec<Excuse>,
     /// What the tables held when a term was first seen.
     pub(crate) beginnings: Vec<Beginning>,
+    /// The database failed over to a copy that lacks something.
+    pub(crate) database_lost_rows: bool,
     /// Answers by which two servers were active at once.
     pub(crate) contradictions: String,
     /// Servers that ended although nobody ended them.
@@ -91,9 +93,7 @@ pub(crate) struct Stored {
     /// Client IDs with their connection IDs.
     pub(crate) clients: BTreeSet<(String, String)>,
     pub(crate) takeovers: Vec<i64>,
-    /// Ranges that servers reported as lost when the database failed over, by channel.
-    pub(crate) reported_lost: BTreeMap<String, Vec<(u64, u64)>>,
-    /// The database failed over to a copy that may have lacked something, and a server said so.
+    /// A server said that the database has failed over, and what that may mean.
     pub(crate) failover_was_reported: bool,
 }
 

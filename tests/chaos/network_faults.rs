@@ -1,7 +1,5 @@
 //! Servers that are cut off from Postgres or NATS, in part or for all, with and without being told.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 
 use crate::faults::{a_standby, of_lease};
@@ -45,13 +43,11 @@ pub(crate) async fn cut_standby_from_postgres(world: &mut World, rng: &mut Rng) 
 
 /// An active that hears nobody gives the lock to one that does. Until it has noticed, clients wait.
 pub(crate) async fn cut_active_from_nats(world: &mut World, link: Link) {
-    let from = world.now();
     let active = world.active().await;
+    world.excuse("the active is cut off from NATS");
     world.members[active].to_nats.set(link);
     world.active_beside(active).await;
     world.heal();
-    let to = world.now() + LEASE;
-    world.excuse("the active was cut off from NATS", from, to);
 }
 
 pub(crate) async fn cut_standby_from_nats(world: &mut World, rng: &mut Rng) {
@@ -64,13 +60,9 @@ pub(crate) async fn cut_standby_from_nats(world: &mut World, rng: &mut Rng) {
 
 /// What was on its way through NATS is gone; NATS promises nothing else.
 pub(crate) async fn restart_nats(world: &mut World, signal: Signal, rng: &mut Rng) {
-    let from = world.now().saturating_sub(Duration::from_secs(1));
+    world.excuse("NATS is restarted");
     world.ground.end_nats(signal).await;
     let pause = of_lease(rng, 0, 2500);
     world.hold(pause).await;
     world.ground.start_nats().await;
-    let since = world.now();
-    world.recover(since).await;
-    let to = world.now();
-    world.excuse("NATS was restarted", from, to);
 }

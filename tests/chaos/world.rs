@@ -16,6 +16,7 @@ use crate::ground::Ground;
 use crate::history::{Beginning, Excuse, History, Row, Stored};
 use crate::pair::{Group, LIMIT, Says, Server};
 use crate::proxy::{Link, Proxy, Target};
+use crate::support::process::skip;
 use crate::support::wait::wait_until;
 use crate::tables::Tables;
 use crate::watch::Watch;
@@ -61,6 +62,8 @@ pub(crate) struct World {
     watch: Watch,
     pub(crate) history: History,
     known_epoch: i64,
+    open_excuse: Option<(String, Duration)>,
+    logs_of_ended: Vec<String>,
     pub(crate) ground: Ground,
 }
 
@@ -118,10 +121,14 @@ pub(crate) struct Clock {
 impl Clock {
     /// `None` where the library is not installed.
     pub(crate) fn new() -> Option<Self> {
-        let library = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
+        let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
             .map(|machine| PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketimeMT.so.1")))
             .into_iter()
-            .find(|path| path.exists())?;
+            .find(|path| path.exists());
+        let Some(library) = found else {
+            skip("libfaketime is not installed: scripts/test installs it");
+            return None;
+        };
         let clock = Self {
             library,
             file: tempfile::NamedTempFile::new().unwrap(),
@@ -173,6 +180,8 @@ impl World {
             watch,
             history: History::default(),
             known_epoch: 0,
+            open_excuse: None,
+            logs_of_ended: Vec::new(),
             ground,
         };
         world.settle().await;
@@ -294,9 +303,18 @@ impl World {
         timeout(duration, std::future::pending::<()>()).await.ok();
     }
 
-    pub(crate) fn excuse(&mut self, what: &str, from: Duration, to: Duration) {
-        let what = what.to_owned();
-        self.history.excuses.push(Excuse { what, from, to });
+    /// From a moment ago until the world has recovered, requests and answers may be lost.
+    pub(crate) fn excuse(&mut self, what: &str) {
+        let from = self.now().saturating_sub(Duration::from_secs(1));
+        self.open_excuse = Some((what.to_owned(), from));
+    }
+
+    /// To be called when the world has recovered.
+    pub(crate) fn end_excuse(&mut self) {
+        if let Some((what, from)) = self.open_excuse.take() {
+            let to = self.now();
+            self.history.excuses.push(Excuse { what, from, to });
+        }
     }
 
     /// Ends a server in this way, and waits until it has ended.
@@ -304,6 +322,7 @@ impl World {
         let mut server = self.members[member].server.take().expect("it runs");
         server.signal(signal);
         server.end().await;
+        self.logs_of_ended.push(server.log());
     }
 
     /// Starts a server that has ended.
@@ -339,13 +358,18 @@ impl World {
         Group::over(self.ground.database_url(), self.ground.nats_url(), &[])
     }
 
-    /// Everything that the servers logged.
+    /// Everything that the servers logged, those that have ended included.
     pub(crate) fn logs(&self) -> String {
         let servers = self
             .members
             .iter()
             .filter_map(|member| member.server.as_ref());
-        servers.map(Server::log).collect::<Vec<_>>().join("\n")
+        let logs = self
+            .logs_of_ended
+            .iter()
+            .cloned()
+            .chain(servers.map(Server::log));
+        logs.collect::<Vec<_>>().join("\n---\n")
     }
 
     /// Ends the traffic, collects, and gives what is wrong with the run.
