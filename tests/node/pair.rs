@@ -68,15 +68,22 @@ impl Group {
 
     /// With flags that the others of the group do not have.
     pub(crate) fn server_with(&self, more: &[&str]) -> Server {
-        self.start(Server::command(), more)
+        self.server_changed(|command| {
+            command.args(more);
+        })
+    }
+
+    /// A server whose command is changed before it starts.
+    pub(crate) fn server_changed(&self, change: impl FnOnce(&mut Command)) -> Server {
+        self.start(Server::command(), change)
     }
 
     /// Of the program in that file.
     pub(crate) fn server_of(&self, program: &str) -> Server {
-        self.start(Server::command_of(program), &[])
+        self.start(Server::command_of(program), |_| {})
     }
 
-    fn start(&self, mut command: Command, more: &[&str]) -> Server {
+    fn start(&self, mut command: Command, change: impl FnOnce(&mut Command)) -> Server {
         let port = free_port();
         command
             .arg("serve")
@@ -85,8 +92,8 @@ impl Group {
             .args(["--cluster-id", &self.cluster_id])
             .args(["--http-host", "127.0.0.1"])
             .args(["--http-port", &port.to_string()])
-            .args(&self.flags)
-            .args(more);
+            .args(&self.flags);
+        change(&mut command);
         Server::start(command, port)
     }
 
