@@ -13,6 +13,7 @@ pub mod flags;
 pub mod nats;
 pub mod secret;
 pub mod serve;
+pub mod shadow;
 pub mod size;
 mod spellings;
 

@@ -10,7 +10,9 @@ use super::duration::GoDuration;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
+use super::shadow;
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
 
 const LEASE_MIN: Duration = Duration::from_millis(500);
@@ -30,6 +32,8 @@ pub struct Config {
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
+    /// How much a standby remembers of the last requests; `None`: nothing.
+    pub shadow: Option<ShadowLimits>,
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub heartbeats: Heartbeats,
@@ -57,6 +61,8 @@ impl Config {
     pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
         let http =
             (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
+        let lease = lease(flags.lease)?;
+        let shadow = flags.shadow.limits(lease)?;
         Ok(Self {
             database_url: flags.database.url()?,
             schema: flags.database.schema()?,
@@ -64,11 +70,16 @@ impl Config {
             subjects: flags.nats.subjects(flags.ack_prefix.as_deref())?,
             cluster_id: flags.nats.cluster_id.clone(),
             ft_group: flags.ft_group.as_deref().map(ft_group).transpose()?,
-            lease: lease(flags.lease)?,
+            lease,
+            shadow,
             http,
             heartbeats: heartbeats(flags)?,
             replace_durables: flags.replace_durable,
-            limits: limits(flags)?,
+            limits: Limits {
+                // Twice: a node that was frozen takes what it finds waiting for just heard.
+                remembered: shadow.map_or(Duration::ZERO, |shadow| shadow.age * 2),
+                ..limits(flags)?
+            },
             log: LogConfig {
                 format: flags.log_format,
                 level: match (flags.trace, flags.debug) {
@@ -91,6 +102,12 @@ impl Config {
             ));
         }
         warnings
+    }
+
+    /// What the last active stored in so long before its end may still be heard, or was heard by a standby.
+    pub fn heard_window(&self) -> Duration {
+        let remembered = self.shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+        remembered.max(self.lease * 2) + shadow::MARGIN
     }
 
     /// What the core wants to know.
