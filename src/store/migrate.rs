@@ -1,5 +1,5 @@
 //! Brings a schema to the version of this server: `migrations/*.sql`, compiled in. A schema that is newer than
-//! the server is left alone.
+//! the server is left as it is, and worked with only where it says that this server can.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "schema",
@@ -20,6 +20,11 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         2,
         "dropped guids",
         include_str!("../../migrations/0002_dropped_guids.sql"),
+    ),
+    (
+        3,
+        "compatibility",
+        include_str!("../../migrations/0003_compatibility.sql"),
     ),
 ];
 
@@ -95,11 +100,20 @@ async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool,
     let newest: i64 = sqlx::query(AssertSqlSafe(format!(
         "SELECT coalesce(max(version), 0) FROM {table} WHERE success"
     )))
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?
     .try_get(0)?;
     let known = MIGRATIONS[MIGRATIONS.len() - 1].0;
     if newest > known {
+        if oldest_server(connection, schema).await? <= known {
+            tracing::info!(
+                schema,
+                newest,
+                known,
+                "a newer server has migrated the tables; this one can work with them"
+            );
+            return Ok(true);
+        }
         return Err(Error::Refused(format!(
             "schema {schema} has version {newest}, this server knows versions up to {known}: a newer \
              server has migrated it; run that version, or name another schema"
@@ -107,6 +121,19 @@ async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool,
         .into());
     }
     Ok(newest == known)
+}
+
+/// The oldest version whose servers can work on the tables; the newest there is where the tables do not tell.
+async fn oldest_server(connection: &mut PgConnection, schema: &str) -> Result<i64, Fault> {
+    let table = format!("{}.schema_compatibility", quoted(schema));
+    if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
+        return Ok(i64::MAX);
+    }
+    let question = format!("SELECT coalesce(max(oldest_server), 0) FROM {table}");
+    Ok(sqlx::query(AssertSqlSafe(question))
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?)
 }
 
 async fn exists(
