@@ -92,6 +92,8 @@ fn ours(registry: &mut Registry, view: &View) {
         "Batches committed to Postgres",
         status.commits,
     );
+    let late = "Times that Postgres proved the lock only after more than half a lease";
+    counter(registry, "late_renewals", late, status.late_renewals);
     let overflows = "Messages that NATS dropped because this node read too slowly";
     counter(registry, "nats_overflows", overflows, status.nats_overflows);
     let crowded_out = "Requests that this node forgot as a standby for want of room";

@@ -96,7 +96,7 @@ impl Member {
 
     fn start(&mut self) {
         let clock = self.clock.as_ref();
-        self.server = Some(self.group.server_with(|command| {
+        self.server = Some(self.group.server_changed(|command| {
             if let Some(clock) = clock {
                 clock.apply(command);
             }
