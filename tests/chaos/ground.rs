@@ -25,12 +25,14 @@ use crate::support::wait::wait_until;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Small enough for a small disk; a replica must not have fewer connections than its primary.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "max_connections=150",
     "shared_buffers=16MB",
     "max_wal_size=64MB",
     "min_wal_size=32MB",
     "wal_sender_timeout=2s",
+    // No question to a replica is cancelled because of what it has to replay.
+    "max_standby_streaming_delay=-1",
 ];
 
 pub(crate) struct Ground {

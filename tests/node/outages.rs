@@ -1,8 +1,11 @@
 //! Postgres and NATS go away and come back under running servers: no process ends, one is active again.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::Instant;
 
 use crate::pair::{Group, LIMIT, Pair};
 use crate::stan::Publisher;
@@ -110,6 +113,44 @@ async fn a_restart_of_nats_costs_no_acked_message_and_no_process() {
     .await;
     assert!(pair.active.is_running() && pair.standby.is_running());
     assert_eq!(watch.seen().contradictions, "");
+}
+
+/// Longer than the server may believe in its lock without an answer, shorter than a statement may take.
+const SLOW_COMMIT: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
+    let Some(mut pair) = Pair::new(&LEASE).await else {
+        return;
+    };
+    let client = pair.group.client("steady").await;
+    let mut publisher = client.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+
+    let mut blocker = PgConnection::connect(&pair.group.database_url)
+        .await
+        .unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    // Every batch with messages changes these rows.
+    sqlx::query("SELECT FROM stanby.channels FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let since = Instant::now();
+    publisher.send().await;
+    wait_until(LIMIT, async || {
+        match pair.active.get("/healthz/active").await {
+            Ok((503, _)) if since.elapsed() > SLOW_COMMIT => Ok(()),
+            other => Err(format!("{other:?} after {:?}", since.elapsed())),
+        }
+    })
+    .await;
+    assert!(pair.active.is_running(), "{}", pair.active.log());
+    transaction.rollback().await.unwrap();
+
+    publisher.take_all_acks().await;
+    assert_eq!(pair.active.wait_until_active().await, 1);
+    assert_eq!(publisher.published().errors, [""; 0]);
 }
 
 /// Whatever was acked is there, once and as it was sent; what was not acked may be there, once.
