@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{Error, TermLost};
 use super::session::{Session, Settings};
+use super::step_down;
 use super::takeover::Takeover;
 use super::term::Term;
 use crate::core::ids::Epoch;
@@ -210,6 +211,7 @@ impl<A: Apply> Task<A> {
     async fn serve(&mut self) -> Result<(), String> {
         // Preparing may have taken a while.
         self.renew().await?;
+        self.listen().await?;
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -223,9 +225,26 @@ impl<A: Apply> Task<A> {
                     Some(Command::Release) => return Ok(()),
                     None => return Err("the server gave it up".to_owned()),
                 },
+                Some(payload) = self.session.notified.recv() => {
+                    if step_down::names(&payload, self.term.epoch()) {
+                        self.term.ask_to_end();
+                    }
+                    self.renew().await?;
+                }
                 () = sleep(self.settings.lease.renew_every()) => self.renew().await?,
             }
         }
+    }
+
+    /// To those who ask the active to step down.
+    async fn listen(&mut self) -> Result<(), String> {
+        let listen = step_down::listen(self.settings.lock_key());
+        let client = &self.session.client;
+        let heard = self.session.call(
+            "listening for requests to step down",
+            client.batch_execute(&listen),
+        );
+        heard.await.map_err(|error| error.to_string())
     }
 
     async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {

@@ -53,6 +53,7 @@ pub struct Term {
     trusted_until: Arc<AtomicU64>,
     end: Arc<OnceLock<TermLost>>,
     ended: CancellationToken,
+    asked_to_end: CancellationToken,
 }
 
 impl Term {
@@ -64,6 +65,7 @@ impl Term {
             trusted_until: Arc::default(),
             end: Arc::default(),
             ended: CancellationToken::new(),
+            asked_to_end: CancellationToken::new(),
         };
         term.extend(sent);
         term
@@ -93,6 +95,16 @@ impl Term {
     pub(super) fn finish(&self, reason: TermLost) {
         drop(self.end.set(reason));
         self.ended.cancel();
+    }
+
+    /// Somebody wants another server to be the active.
+    pub(super) fn ask_to_end(&self) {
+        self.asked_to_end.cancel();
+    }
+
+    /// Waits until somebody wants another server to be the active. May be dropped and called again.
+    pub async fn asked_to_end(&self) {
+        self.asked_to_end.cancelled().await;
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.

@@ -55,6 +55,8 @@ pub(super) enum Ended {
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
     NatsFailed(nats::Error),
+    /// An operator wants another node to be the active.
+    SteppedDown,
     Shutdown,
 }
 
@@ -95,7 +97,7 @@ impl<'a> Active<'a> {
         drop(watched);
         match ended {
             Ended::TermLost(_) => {}
-            Ended::NatsLost | Ended::NatsFailed(_) | Ended::Shutdown => {
+            Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
                 drop(self.ingress);
                 self.leader.release().await;
             }
@@ -125,7 +127,7 @@ impl<'a> Active<'a> {
             self.commit()?;
             self.log_notices();
             if self.ingress.is_none() && self.broker.is_drained() {
-                return Ok(Ended::Shutdown);
+                return Ok(self.drained());
             }
 
             let now = Clock.now();
@@ -142,11 +144,11 @@ impl<'a> Active<'a> {
                     let batch = committed.map_err(Ended::TermLost)?.batch;
                     self.committed(&batch);
                 }
-                () = self.node.shutdown.cancelled(), if self.ingress.is_some() => {
+                () = asked_to_end(self.node, term), if self.ingress.is_some() => {
                     self.ingress = None;
                     drained_by.set(sleep(DRAIN_LIMIT));
                 }
-                () = &mut drained_by => return Ok(Ended::Shutdown),
+                () = &mut drained_by => return Ok(self.drained()),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
                 () = after(due), if has_nats => {
@@ -168,6 +170,15 @@ impl<'a> Active<'a> {
                 }
                 _ = status.tick() => self.report(term),
             }
+        }
+    }
+
+    /// Nothing of this term is left to do; why it was to end.
+    fn drained(&self) -> Ended {
+        if self.node.shutdown.is_cancelled() {
+            Ended::Shutdown
+        } else {
+            Ended::SteppedDown
         }
     }
 
@@ -268,6 +279,13 @@ impl<'a> Active<'a> {
     }
 }
 
+async fn asked_to_end(node: &Node, term: &Term) {
+    tokio::select! {
+        () = node.shutdown.cancelled() => {}
+        () = term.asked_to_end() => {}
+    }
+}
+
 /// Up to a turn's events; waits for ever when no new work is taken.
 async fn receive(
     ingress: Option<&mut Ingress>,
@@ -296,6 +314,9 @@ impl Ended {
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "stepped down: the connection to NATS failed");
+            }
+            Self::SteppedDown => {
+                tracing::info!("stepped down as an operator asked and released the lock");
             }
             Self::Shutdown => tracing::info!("stepped down and released the lock"),
         }
@@ -326,6 +347,16 @@ fn log(notice: &Notice) {
             sequence = sequence.0,
             bytes,
             "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
+        ),
+        Notice::MessageUnreadable {
+            channel,
+            sequence,
+            why,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            why,
+            "the row of a message cannot be read and was passed over by a subscription"
         ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");

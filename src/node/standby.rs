@@ -128,10 +128,9 @@ impl Node {
             tick.tick().await;
             match ensure_same_cluster(&self.store, &self.config).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => {}
                 Err(setback) if setback.is_final() => return Err(setback),
                 // Whoever waits for the lock notices that the database is away.
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
     }

@@ -10,11 +10,18 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "schema",
-    include_str!("../../migrations/0001_schema.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "schema",
+        include_str!("../../migrations/0001_schema.sql"),
+    ),
+    (
+        3,
+        "unreadable messages",
+        include_str!("../../migrations/0003_unreadable_messages.sql"),
+    ),
+];
 
 const VERSIONS_TABLE: &str = "schema_versions";
 
@@ -85,21 +92,22 @@ async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool,
     if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
         return Ok(false);
     }
-    let newest: i64 = sqlx::query(AssertSqlSafe(format!(
-        "SELECT coalesce(max(version), 0) FROM {table} WHERE success"
+    let applied: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT version FROM {table} WHERE success"
     )))
-    .fetch_one(connection)
-    .await?
-    .try_get(0)?;
+    .fetch_all(connection)
+    .await?;
     let known = MIGRATIONS[MIGRATIONS.len() - 1].0;
-    if newest > known {
+    if let Some(newest) = applied.iter().max().filter(|&&newest| newest > known) {
         return Err(Error::Refused(format!(
             "schema {schema} has version {newest}, this server knows versions up to {known}: a newer \
              server has migrated it; run that version, or name another schema"
         ))
         .into());
     }
-    Ok(newest == known)
+    Ok(MIGRATIONS
+        .iter()
+        .all(|(version, ..)| applied.contains(version)))
 }
 
 async fn exists(

@@ -64,6 +64,7 @@ fn active_for(trust: Duration) -> Status {
             out_messages: 8,
             out_bytes: 9,
             skipped_messages: 0,
+            unreadable_messages: 12,
         },
         commits: 10,
         nats_overflows: 11,
@@ -358,6 +359,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_out_bytes_total 9",
         "stanby_commits_total 10",
         "stanby_nats_overflows_total 11",
+        "stanby_unreadable_messages_total 12",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",
         "# EOF",
     ];
