@@ -113,7 +113,8 @@ impl Pages {
 async fn an_active_says_so_everywhere() {
     let pages = Pages::start(active_for(Duration::from_mins(1))).await;
 
-    assert_eq!(pages.get("/streaming/isFTActive").await.code, 200);
+    let answer = pages.get("/streaming/isFTActive").await;
+    assert_eq!((answer.code, answer.body.as_str()), (200, ""));
     assert_eq!(pages.get("/healthz/active").await.code, 200);
     let ready = pages.get("/readyz").await;
     assert_eq!(ready.code, 200);
