@@ -370,6 +370,16 @@ fn log(notice: &Notice) {
             bytes,
             "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
         ),
+        Notice::MessageUnreadable {
+            channel,
+            sequence,
+            why,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            why,
+            "the row of a message cannot be read and was passed over by a subscription"
+        ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");
         }

@@ -10,7 +10,7 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "schema",
@@ -23,8 +23,13 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
     ),
     (
         3,
+        "unreadable messages",
+        include_str!("../../migrations/0003_unreadable_messages.sql"),
+    ),
+    (
+        4,
         "compatibility",
-        include_str!("../../migrations/0003_compatibility.sql"),
+        include_str!("../../migrations/0004_compatibility.sql"),
     ),
 ];
 
@@ -97,14 +102,13 @@ async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool,
     if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
         return Ok(false);
     }
-    let newest: i64 = sqlx::query(AssertSqlSafe(format!(
-        "SELECT coalesce(max(version), 0) FROM {table} WHERE success"
+    let applied: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT version FROM {table} WHERE success"
     )))
-    .fetch_one(&mut *connection)
-    .await?
-    .try_get(0)?;
+    .fetch_all(&mut *connection)
+    .await?;
     let known = MIGRATIONS[MIGRATIONS.len() - 1].0;
-    if newest > known {
+    if let Some(newest) = applied.iter().max().filter(|&&newest| newest > known) {
         if oldest_server(connection, schema).await? <= known {
             tracing::info!(
                 schema,
@@ -120,7 +124,9 @@ async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool,
         ))
         .into());
     }
-    Ok(newest == known)
+    Ok(MIGRATIONS
+        .iter()
+        .all(|(version, ..)| applied.contains(version)))
 }
 
 /// The oldest version whose servers can work on the tables; the newest there is where the tables do not tell.

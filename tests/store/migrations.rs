@@ -7,7 +7,7 @@ use stanby::store::{Error, Store};
 use super::fixture::{SCHEMA, TIMEOUT, empty, migrated};
 
 /// The version of the schema that this server makes.
-const NEWEST: i64 = 3;
+const NEWEST: i64 = 4;
 
 #[tokio::test]
 async fn servers_that_start_at_once_migrate_once() {
@@ -40,7 +40,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     let client = fixture.client().await;
     client.batch_execute(OF_THE_FUTURE).await.unwrap();
     for incompatible in [
-        "UPDATE schema_compatibility SET oldest_server = 4",
+        "UPDATE schema_compatibility SET oldest_server = 5",
         "DROP TABLE schema_compatibility",
     ] {
         client.batch_execute(incompatible).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
 
         assert!(matches!(error, Error::Refused(_)));
         let text = error.to_string();
-        for part in ["version 99", "up to 3", "run that version"] {
+        for part in ["version 99", "up to 4", "run that version"] {
             assert!(text.contains(part), "{text}");
         }
     }
