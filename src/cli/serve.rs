@@ -14,12 +14,16 @@ use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
 use crate::config::{Config, ServeFlags};
 use crate::core::limits::Limits;
+use crate::known_bad;
 use crate::node;
 
 /// `warnings` are about flags that had no effect.
 pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Failure> {
     let config = Config::from_flags(flags)?;
     logging::start(config.log);
+    if let Some(warning) = known_bad::warning() {
+        error!("{warning}");
+    }
     for warning in warnings.iter().chain(&config.warnings()) {
         warn!("{warning}");
     }
