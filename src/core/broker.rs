@@ -21,7 +21,7 @@ use super::commits::Commits;
 use super::deadlines::{Deadlines, Timer};
 use super::event::Event;
 use super::group::Group;
-use super::ids::{ChannelId, Guid, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, Guid, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -45,7 +45,7 @@ pub struct Broker {
     /// Deleted channels whose messages are still being dropped.
     pub(super) purging: BTreeMap<ChannelId, Purge>,
     /// Publishes that the terms before stored last.
-    pub(super) stored_before: BTreeSet<(ChannelId, Guid)>,
+    pub(super) stored_before: BTreeSet<(ChannelName, Guid)>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,

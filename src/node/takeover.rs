@@ -70,9 +70,9 @@ impl Node {
         settings.limits.payload_bytes = self.nats.max_payload();
         let now = Clock.now();
         let mut broker = Broker::restore(snapshot, settings, now);
-        broker.remember_stored(stored.kept, now.monotonic + window);
         ears.shadow.expire(now.monotonic);
         let backlog = VecDeque::from(heard::judge(ears.shadow.take(), &done));
+        broker.remember_stored(done.stored, now.monotonic + window);
 
         let load_time = Clock.now().monotonic.since(began);
         leader.record(Some(load_time), None)?;

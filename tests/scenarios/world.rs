@@ -406,7 +406,7 @@ impl World {
         let done = heard::Done::new(&snapshot, &stored);
         let now = self.now();
         let until = now.monotonic + MEMORY;
-        self.broker().remember_stored(stored.kept, until);
+        self.broker().remember_stored(done.stored.clone(), until);
         let heard = heard.into_iter().map(|event| (now.monotonic, event));
         for (_, event) in heard::judge(heard.collect(), &done) {
             self.broker().handle(event, now);
