@@ -7,6 +7,7 @@ use super::dev::DevArgs;
 use super::publish::PublishArgs;
 use super::signal::SignalArgs;
 use super::status::StatusArgs;
+use super::step_down::StepDownArgs;
 use super::subscribe::SubscribeArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
@@ -41,6 +42,8 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Make the active hand over to a standby
+    StepDown(StepDownArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Check, show or convert a configuration

@@ -18,6 +18,7 @@ pub mod signal;
 pub mod signals;
 mod stan_client;
 pub mod status;
+pub mod step_down;
 pub mod subscribe;
 mod syslog;
 pub mod version;

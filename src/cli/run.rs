@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{config, dev, output, publish, serve, signal, status, subscribe, version};
+use super::{config, dev, output, publish, serve, signal, status, step_down, subscribe, version};
 use crate::config::arguments::{self, Arguments};
 
 /// The whole program.
@@ -55,6 +55,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::StepDown(args) => step_down::run(&args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Signal(args) => signal::run(&args),
         Command::Version(args) => version::run(&args),

@@ -25,7 +25,7 @@ pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Fai
     let log = logging::start(&config.log)?;
     let of_files = sources.warnings.iter().chain(&sources.unknown);
     let all = warnings.iter().chain(of_files);
-    for warning in all.chain(config.database_url.warnings()) {
+    for warning in all.chain(&config.warnings()) {
         warn!("{warning}");
     }
     log_limits(&config.limits);

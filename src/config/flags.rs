@@ -11,6 +11,7 @@ use super::duration::GoDuration;
 use super::error::Error;
 use super::nats::NatsFlags;
 use super::secret::Secret;
+use super::shadow::ShadowFlags;
 use super::size::Size;
 
 /// Longest identifier that Postgres keeps whole.
@@ -153,6 +154,9 @@ pub struct ServeFlags {
     )]
     #[arg(help_heading = "Fault tolerance")]
     pub lease: GoDuration,
+
+    #[command(flatten)]
+    pub shadow: ShadowFlags,
 
     /// Port of the health and monitoring pages; 0 for none
     #[arg(

@@ -16,6 +16,7 @@ pub mod flags;
 pub mod nats;
 pub mod secret;
 pub mod serve;
+pub mod shadow;
 pub mod size;
 pub mod sources;
 mod spellings;

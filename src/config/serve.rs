@@ -11,12 +11,16 @@ use super::duration::GoDuration;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
+use super::shadow;
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
 
 const LEASE_MIN: Duration = Duration::from_millis(500);
 const LEASE_MAX: Duration = Duration::from_mins(1);
+/// With what comes after it, a takeover takes the 15 s that some clients wait.
+const LEASE_OF_NOTE: Duration = Duration::from_secs(12);
 
 const NAME_BYTES_MAX: usize = 255;
 
@@ -30,6 +34,8 @@ pub struct Config {
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
+    /// How much a standby remembers of the last requests; `None`: nothing.
+    pub shadow: Option<ShadowLimits>,
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub heartbeats: Heartbeats,
@@ -79,6 +85,8 @@ impl Config {
             discover: flags.discover_prefix.clone(),
             ack: flags.ack_prefix.clone(),
         };
+        let lease = lease(flags.lease)?;
+        let shadow = flags.shadow.limits(lease)?;
         Ok(Self {
             database_url: flags.database.url()?,
             schema: flags.database.schema()?,
@@ -86,11 +94,16 @@ impl Config {
             subjects: flags.nats.subjects(&prefixes)?,
             cluster_id: flags.nats.cluster_id.clone(),
             ft_group: flags.ft_group.as_deref().map(ft_group).transpose()?,
-            lease: lease(flags.lease)?,
+            lease,
+            shadow,
             http,
             heartbeats: heartbeats(flags)?,
             replace_durables: flags.replace_durable,
-            limits: limits(flags)?,
+            limits: Limits {
+                // Twice: a node that was frozen takes what it finds waiting for just heard.
+                remembered: shadow.map_or(Duration::ZERO, |shadow| shadow.age * 2),
+                ..limits(flags)?
+            },
             log: LogConfig {
                 format: flags.log_format,
                 level: match (flags.trace, flags.debug) {
@@ -102,6 +115,25 @@ impl Config {
             },
             pid_file: flags.pid.clone(),
         })
+    }
+
+    /// What works, but not as one would wish.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.database_url.warnings().to_vec();
+        if self.lease >= LEASE_OF_NOTE {
+            warnings.push(format!(
+                "with a lease of {}, clients may give up while a frozen active is replaced: those for Java, .NET \
+                 and Python wait 15s for an answer to their pings; the default is 2s",
+                GoDuration::from(self.lease)
+            ));
+        }
+        warnings
+    }
+
+    /// What the last active stored in so long before its end may still be heard, or was heard by a standby.
+    pub fn heard_window(&self) -> Duration {
+        let remembered = self.shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+        remembered.max(self.lease * 2) + shadow::MARGIN
     }
 
     /// What the core wants to know.
@@ -432,6 +464,11 @@ mod tests {
     fn a_lease_is_half_a_second_to_a_minute() {
         assert_eq!(config(&["--lease=500ms"]).unwrap().lease, LEASE_MIN);
         assert_eq!(config(&["--lease=1m"]).unwrap().lease, LEASE_MAX);
+        let warned = |lease| {
+            let warnings = config(&[lease]).unwrap().warnings();
+            warnings.iter().any(|text| text.contains("with a lease of"))
+        };
+        assert!(warned("--lease=12s") && !warned("--lease=11s"));
         assert_eq!(
             refusal(&["--lease=499ms"]),
             "a lease of 499ms does not work; use 500ms to 1m"

@@ -7,20 +7,21 @@
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | messages that were not acked | `redelivery` |
-//! | limits of channels | `retention` |
+//! | limits of channels | `retention`, `recent` |
+//! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `restore` |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 
-use super::batch::{Batch, ChannelRow, Counters};
+use super::batch::{Batch, Counters};
 use super::channels::Channels;
 use super::commits::Commits;
 use super::deadlines::{Deadlines, Timer};
 use super::event::Event;
 use super::group::Group;
-use super::ids::{ChannelId, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, Guid, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -28,6 +29,7 @@ use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::registry::Registry;
 use super::request::Durables;
+use super::retention::Purge;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 
@@ -41,7 +43,9 @@ pub struct Broker {
     pub(super) clients: Registry,
     pub(super) channels: Channels,
     /// Deleted channels whose messages are still being dropped.
-    pub(super) purging: BTreeMap<ChannelId, ChannelRow>,
+    pub(super) purging: BTreeMap<ChannelId, Purge>,
+    /// Publishes that the terms before stored last.
+    pub(super) stored_before: BTreeSet<(ChannelId, Guid)>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
@@ -113,6 +117,7 @@ impl Broker {
                 Timer::Inactivity(channel) => self.check_inactivity(channel),
                 Timer::Progress => self.commits.flush_progress(),
                 Timer::LoadRetry => self.loads.retry_failed(),
+                Timer::ForgetStored => self.forget_stored(),
             }
         }
     }

@@ -79,6 +79,11 @@ impl Commits {
         }
     }
 
+    /// Of what the gathering batch drops of the channel.
+    pub(super) fn keep_guids_after(&mut self, channel: ChannelId, settled: Sequence) {
+        self.gathering.guids_kept_after.insert(channel, settled);
+    }
+
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {
         self.gathering.trims.contains_key(&channel)
     }

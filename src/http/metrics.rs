@@ -92,8 +92,17 @@ fn ours(registry: &mut Registry, view: &View) {
         "Batches committed to Postgres",
         status.commits,
     );
+    let late = "Times that Postgres proved the lock only after more than half a lease";
+    counter(registry, "late_renewals", late, status.late_renewals);
     let overflows = "Messages that NATS dropped because this node read too slowly";
     counter(registry, "nats_overflows", overflows, status.nats_overflows);
+    let shadow_bytes = "Bytes of requests that this node remembers as a standby";
+    gauge(
+        registry,
+        "shadow_bytes",
+        shadow_bytes,
+        status.shadow_bytes as u64,
+    );
     let crowded_out = "Requests that this node forgot as a standby for want of room";
     counter(
         registry,

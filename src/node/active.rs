@@ -9,10 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock::Clock;
+use super::ears::Ears;
 use super::shared::Node;
+use super::takeover::Takeover;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
 use crate::core::time::Instant;
+use crate::core::unanswered::Unanswered;
 use crate::core::{Broker, Event, Notice};
 use crate::leadership::{Leader, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
@@ -37,13 +40,15 @@ pub(super) struct Active<'a> {
     /// `None` once the node takes no new work.
     ingress: Option<Ingress>,
     egress: Egress,
-    /// What was heard before this node took over; handled before anything new.
-    backlog: VecDeque<Event>,
+    /// What was heard and not yet handled, and when; it goes before anything new.
+    backlog: VecDeque<(Instant, Event)>,
+    unanswered: Unanswered,
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
-    /// Of the terms before this one, for their traffic.
+    /// Of the terms before this one: their traffic, and their late renewals.
     earlier: Counts,
+    earlier_late: u64,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
 }
@@ -55,35 +60,34 @@ pub(super) enum Ended {
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
     NatsFailed(nats::Error),
+    /// An operator wants another node to be the active.
+    SteppedDown,
     Shutdown,
 }
 
 impl<'a> Active<'a> {
-    pub(super) fn new(
-        node: &'a Node,
-        broker: Broker,
-        leader: Leader<Batch>,
-        ingress: Ingress,
-        egress: Egress,
-        backlog: VecDeque<Event>,
-        lock_since: Instant,
-    ) -> Self {
+    pub(super) fn new(node: &'a Node, takeover: Takeover, ingress: Ingress) -> Self {
+        let subjects = node.config.subjects.clone();
+        let egress = Egress::new(node.nats.clone(), subjects, ingress.probes());
         Self {
             node,
-            broker,
-            leader,
+            broker: takeover.broker,
+            leader: takeover.leader,
             ingress: Some(ingress),
             egress,
-            backlog,
+            backlog: takeover.backlog,
+            unanswered: Unanswered::new(node.config.shadow.map(|limits| limits.age)),
             loads: JoinSet::new(),
-            first_commit_since: Some(lock_since),
+            first_commit_since: Some(takeover.began),
             earlier: node.board.counts(),
+            earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
         }
     }
 
-    /// Serves until the term ends, and gives the lock up when it was not lost.
-    pub(super) async fn serve(mut self) -> Ended {
+    /// Serves until the term ends, and gives the lock up when it was not lost. What was not answered by then is in the
+    /// ears, where there is a NATS to listen to.
+    pub(super) async fn serve(mut self) -> (Ended, Option<Ears>) {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term);
@@ -93,14 +97,19 @@ impl<'a> Active<'a> {
         self.report(&term);
         self.node.board.standby();
         drop(watched);
-        match ended {
-            Ended::TermLost(_) => {}
-            Ended::NatsLost | Ended::NatsFailed(_) | Ended::Shutdown => {
+        let ears = match ended {
+            Ended::TermLost(_) => {
+                let left = self.unanswered.leave().chain(self.backlog);
+                let ingress = self.ingress;
+                ingress.and_then(|ingress| self.node.listen_on(ingress, left))
+            }
+            Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
                 drop(self.ingress);
                 self.leader.release().await;
+                None
             }
-        }
-        ended
+        };
+        (ended, ears)
     }
 
     async fn run(&mut self, term: &Term) -> Result<Ended, Ended> {
@@ -125,7 +134,7 @@ impl<'a> Active<'a> {
             self.commit()?;
             self.log_notices();
             if self.ingress.is_none() && self.broker.is_drained() {
-                return Ok(Ended::Shutdown);
+                return Ok(self.drained());
             }
 
             let now = Clock.now();
@@ -142,11 +151,11 @@ impl<'a> Active<'a> {
                     let batch = committed.map_err(Ended::TermLost)?.batch;
                     self.committed(&batch);
                 }
-                () = self.node.shutdown.cancelled(), if self.ingress.is_some() => {
+                () = asked_to_end(self.node, term), if self.ingress.is_some() => {
                     self.ingress = None;
                     drained_by.set(sleep(DRAIN_LIMIT));
                 }
-                () = &mut drained_by => return Ok(Ended::Shutdown),
+                () = &mut drained_by => return Ok(self.drained()),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
                 () = after(due), if has_nats => {
@@ -161,13 +170,28 @@ impl<'a> Active<'a> {
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
                     received.map_err(Ended::NatsFailed)?;
                     let now = Clock.now();
-                    // Whatever waited in a frozen process is not acted on; the next turn finds out why.
                     if term.is_trusted(now.monotonic) {
-                        events.drain(..).for_each(|event| self.broker.handle(event, now));
+                        for event in events.drain(..) {
+                            self.unanswered.take_in(&event, now.monotonic);
+                            self.broker.handle(event, now);
+                        }
+                    } else {
+                        // It waited in a frozen process: it is acted on once that is known to be right.
+                        let waited = events.drain(..).map(|event| (now.monotonic, event));
+                        self.backlog.extend(waited);
                     }
                 }
                 _ = status.tick() => self.report(term),
             }
+        }
+    }
+
+    /// Nothing of this term is left to do; why it was to end.
+    fn drained(&self) -> Ended {
+        if self.node.shutdown.is_cancelled() {
+            Ended::Shutdown
+        } else {
+            Ended::SteppedDown
         }
     }
 
@@ -209,7 +233,10 @@ impl<'a> Active<'a> {
             self.broker.flush();
         }
         match self.broker.poll_batch() {
-            Some(batch) => self.leader.submit(batch).map_err(Ended::TermLost),
+            Some(batch) => {
+                self.unanswered.submitted();
+                self.leader.submit(batch).map_err(Ended::TermLost)
+            }
             None => Ok(()),
         }
     }
@@ -217,6 +244,7 @@ impl<'a> Active<'a> {
     fn committed(&mut self, batch: &Batch) {
         let now = Clock.now();
         self.broker.handle(Event::Committed(batch.number), now);
+        self.unanswered.committed(now.monotonic);
         self.node.board.committed();
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.
@@ -229,9 +257,10 @@ impl<'a> Active<'a> {
     fn handle_backlog(&mut self) {
         let now = Clock.now();
         let turn = self.backlog.len().min(EVENTS_PER_TURN);
-        self.backlog
-            .drain(..turn)
-            .for_each(|event| self.broker.handle(event, now));
+        for (heard_at, event) in self.backlog.drain(..turn) {
+            self.unanswered.take_in(&event, heard_at);
+            self.broker.handle(event, now);
+        }
     }
 
     fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {
@@ -255,7 +284,8 @@ impl<'a> Active<'a> {
 
     fn report(&self, term: &Term) {
         let counts = self.broker.counts().after(self.earlier);
-        self.node.board.progress(term, counts);
+        let late = self.earlier_late + term.late_renewals();
+        self.node.board.progress(term, counts, late);
         self.node
             .board
             .nats_overflows(self.node.nats.counts().overflows);
@@ -265,6 +295,13 @@ impl<'a> Active<'a> {
         while let Some(notice) = self.broker.poll_notice() {
             log(&notice);
         }
+    }
+}
+
+async fn asked_to_end(node: &Node, term: &Term) {
+    tokio::select! {
+        () = node.shutdown.cancelled() => {}
+        () = term.asked_to_end() => {}
     }
 }
 
@@ -296,6 +333,9 @@ impl Ended {
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "stepped down: the connection to NATS failed");
+            }
+            Self::SteppedDown => {
+                tracing::info!("stepped down as an operator asked and released the lock");
             }
             Self::Shutdown => tracing::info!("stepped down and released the lock"),
         }

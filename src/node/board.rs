@@ -25,9 +25,11 @@ impl Board {
             epoch: None,
             active_since: None,
             trusted_until: None,
+            late_renewals: 0,
             counts: Counts::default(),
             commits: 0,
             nats_overflows: 0,
+            shadow_bytes: 0,
             shadow_crowded_out: 0,
             trouble: None,
         };
@@ -75,8 +77,14 @@ impl Board {
         self.status.borrow().counts
     }
 
-    pub(super) fn progress(&self, term: &Term, counts: Counts) {
+    /// Of the terms before.
+    pub(super) fn late_renewals(&self) -> u64 {
+        self.status.borrow().late_renewals
+    }
+
+    pub(super) fn progress(&self, term: &Term, counts: Counts, late_renewals: u64) {
         self.status.send_modify(|status| {
+            status.late_renewals = late_renewals;
             status.trusted_until = Some(term.trusted_until());
             status.counts = counts;
         });
@@ -97,9 +105,10 @@ impl Board {
         });
     }
 
-    pub(super) fn shadow_crowded_out(&self, requests: u64) {
+    pub(super) fn shadow(&self, bytes: usize, crowded_out: u64) {
         self.status.send_if_modified(|status| {
-            status.shadow_crowded_out += requests;
+            status.shadow_bytes = bytes;
+            status.shadow_crowded_out += crowded_out;
             false
         });
     }

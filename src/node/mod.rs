@@ -3,7 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | [`run`] | start, roles until told to stop, end |
-//! | `standby` | waits for the lock, and remembers what it hears meanwhile |
+//! | `ears` | listens to clients while not active, and remembers what it hears |
+//! | `standby` | waits for the lock |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
 //! | `shared` | what the roles share |
@@ -15,6 +16,7 @@ mod active;
 mod backoff;
 mod board;
 pub mod clock;
+mod ears;
 pub mod run;
 mod shared;
 mod standby;

@@ -7,12 +7,13 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::Ended;
+use super::active::{Active, Ended};
 use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
+use super::ears::Ears;
 use super::shared::{Node, Setback};
-use super::takeover;
+use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
 use crate::config::nats::NatsTls;
 use crate::config::{Config, Secret};
@@ -28,7 +29,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
-/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out.
+/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
+/// for tables that another cluster's server was the first to use.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let server_id = new_server_id()?;
@@ -64,7 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         shutdown: shutdown.clone(),
         config,
     });
-    node.play_roles().await;
+    let played = node.play_roles().await;
 
     drop(node);
     shutdown.cancel();
@@ -80,15 +82,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             .await
             .context("the monitoring pages ended with a panic")??;
     }
-    Ok(())
+    Ok(played?)
 }
 
 impl Node {
-    async fn play_roles(&self) {
+    /// Fails with what only a start with other flags can mend.
+    async fn play_roles(&self) -> Result<(), Setback> {
         let mut backoff = Backoff::default();
+        let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
-            let setback = match self.be_active().await {
+            let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();
                     // A term that was of use is no reason to hesitate.
@@ -97,7 +101,8 @@ impl Node {
                     }
                     None
                 }
-                Err(Setback::Shutdown) => return,
+                Err(Setback::Shutdown) => return Ok(()),
+                Err(setback) if setback.is_final() => return Err(setback),
                 Err(setback) => Some(setback),
             };
             if let Some(setback) = setback {
@@ -105,20 +110,44 @@ impl Node {
                 tracing::warn!(error, "cannot become the active; trying again");
                 self.board.trouble(Some(setback.to_string()));
             }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
-                () = self.shutdown.cancelled() => return,
+            let pause = tokio::time::sleep(backoff.next());
+            if let Some(listening) = &mut ears {
+                if listening.during(self, pause).await.is_err() {
+                    ears = None;
+                }
+            } else {
+                tokio::select! {
+                    () = pause => {}
+                    () = self.shutdown.cancelled() => return Ok(()),
+                }
             }
         }
+        Ok(())
     }
 
     /// Waits for the lock, takes over and serves until the term ends; says how and after how long.
-    async fn be_active(&self) -> Result<(Ended, Duration), Setback> {
-        let won = self.stand_by().await?;
-        let active = self.take_over(won).await?;
+    async fn be_active(&self, ears: &mut Option<Ears>) -> Result<(Ended, Duration), Setback> {
+        let mut listening = match ears.take() {
+            Some(listening) => listening,
+            None => self.listen().await?,
+        };
+        let takeover = match self.win(&mut listening).await {
+            Ok(takeover) => takeover,
+            Err(setback) => {
+                *ears = Some(listening).filter(|_| !setback.is_of_nats());
+                return Err(setback);
+            }
+        };
         let since = Clock.now().monotonic;
-        let ended = active.serve().await;
+        let active = Active::new(self, takeover, listening.ingress);
+        let (ended, left) = active.serve().await;
+        *ears = left;
         Ok((ended, Clock.now().monotonic.since(since)))
+    }
+
+    async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
+        let candidate = self.stand_by(ears).await?;
+        self.take_over(candidate, ears).await
     }
 }
 

@@ -24,11 +24,15 @@ pub struct Status {
     pub active_since: Option<Timestamp>,
     /// While active: until when the node may believe that it is.
     pub trusted_until: Option<Instant>,
+    /// How often Postgres proved the lock later than half a lease, since the process started.
+    pub late_renewals: u64,
     pub counts: Counts,
     /// Batches committed since the process started.
     pub commits: u64,
     /// Messages that NATS dropped before the node could read them, since the process started.
     pub nats_overflows: u64,
+    /// What the remembered requests cost; 0 while active.
+    pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
     /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.

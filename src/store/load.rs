@@ -1,7 +1,6 @@
 //! The core's loads. All are ranges of the primary key; an answer is bounded by what the load asks for plus one
 //! message.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,18 +47,6 @@ const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name)
     FROM messages m JOIN channels c USING (channel_id)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
-
-/// A range of the primary key per channel, joined to what is looked for: the answer holds nothing else.
-/// What to look for is compared here and not there: a plan that compares every message with every publish takes
-/// longer than a takeover may, and tables that are new make Postgres choose it. OFFSET leaves it no other than an
-/// index scan per channel.
-const RECENT: &str = "SELECT recent.channel_id, m.guid
-    FROM unnest($1::bigint[], $2::bigint[]) AS recent (channel_id, after)
-    CROSS JOIN LATERAL (
-        SELECT guid FROM messages
-        WHERE channel_id = recent.channel_id AND sequence > recent.after
-        OFFSET 0
-    ) m";
 
 pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<Loaded, Fault> {
     let channel = int8(load.channel.0);
@@ -108,33 +95,6 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
             Ok(Loaded::Oldest(oldest.collect::<Result<_, _>>()?))
         }
     }
-}
-
-/// Which of the publishes, per channel with the sequence after which to look, are stored.
-pub(super) async fn stored(
-    connection: &mut PgConnection,
-    heard: &BTreeMap<ChannelId, (Sequence, Vec<Guid>)>,
-) -> Result<Vec<(ChannelId, Guid)>, Fault> {
-    let channels: Vec<i64> = heard.keys().map(|channel| int8(channel.0)).collect();
-    let after: Vec<i64> = heard.values().map(|(after, _)| int8(after.0)).collect();
-    let wanted: BTreeSet<(ChannelId, &str)> = heard
-        .iter()
-        .flat_map(|(&channel, (_, guids))| guids.iter().map(move |guid| (channel, guid.as_str())))
-        .collect();
-    let mut rows = sqlx::query(RECENT)
-        .bind(channels)
-        .bind(after)
-        .fetch(connection);
-    let mut stored = Vec::new();
-    while let Some(row) = rows.try_next().await? {
-        let channel: i64 = row.try_get("channel_id")?;
-        let channel = ChannelId(channel.cast_unsigned());
-        if wanted.contains(&(channel, row.try_get("guid")?)) {
-            let guid = ByteString::from(row.try_get::<&str, _>("guid")?);
-            stored.extend(Guid::parse(guid).map(|guid| (channel, guid)));
-        }
-    }
-    Ok(stored)
 }
 
 async fn messages(

@@ -10,11 +10,18 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "schema",
-    include_str!("../../migrations/0001_schema.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "schema",
+        include_str!("../../migrations/0001_schema.sql"),
+    ),
+    (
+        2,
+        "dropped guids",
+        include_str!("../../migrations/0002_dropped_guids.sql"),
+    ),
+];
 
 const VERSIONS_TABLE: &str = "schema_versions";
 

@@ -6,6 +6,7 @@
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod error;
+pub mod heard;
 mod load;
 mod migrate;
 mod reader;

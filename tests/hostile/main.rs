@@ -2,6 +2,7 @@
 //! `HOSTILE_INPUTS=10000000 cargo test --release --test hostile -- --nocapture` is a long one, from the seed after
 //! `HOSTILE_SEED`. The same entry points are the targets of `cargo fuzz` under `fuzz/`.
 
+#[expect(dead_code, reason = "others ask more of it")]
 #[path = "../support/memory_store.rs"]
 mod memory_store;
 

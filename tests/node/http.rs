@@ -41,6 +41,8 @@ fn standby() -> Status {
         counts: Counts::default(),
         commits: 0,
         nats_overflows: 0,
+        late_renewals: 0,
+        shadow_bytes: 0,
         shadow_crowded_out: 0,
         trouble: None,
     }

@@ -7,13 +7,15 @@ use std::time::Duration;
 use stanby::core::batch::Progress;
 use stanby::core::ids::{BatchNumber, Epoch};
 use stanby::core::ranges::Ranges;
+use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
+use stanby::core::unanswered::Unanswered;
 use stanby::core::{Broker, Event, heard};
 
 use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
-use crate::plan::Sabotage;
+use crate::plan::{Plan, Sabotage};
 use crate::rng::Rng;
 use crate::world::{Step, Time, World, nanos};
 
@@ -67,8 +69,8 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
-    /// The last requests that it heard while it was not active, and when.
-    shadow: VecDeque<(Time, Event)>,
+    /// The last requests that it heard while it was not active.
+    shadow: Shadow,
     terms: u64,
 }
 
@@ -80,7 +82,8 @@ pub(crate) struct Term {
     pub(crate) broker: Option<Broker>,
     /// A commit that the core has not been told of.
     pub(crate) committed: Option<BatchNumber>,
-    pub(crate) inbox: VecDeque<Event>,
+    pub(crate) inbox: VecDeque<(Instant, Event)>,
+    pub(crate) unanswered: Unanswered,
     pub(crate) facts: TermFacts,
 }
 
@@ -91,7 +94,7 @@ impl std::fmt::Debug for Term {
 }
 
 impl Node {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(plan: &Plan, rng: &mut Rng) -> Self {
         Self {
             incarnation: 0,
             up: false,
@@ -104,7 +107,7 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
-            shadow: VecDeque::new(),
+            shadow: Shadow::new(plan.shadow),
             terms: 0,
         }
     }
@@ -146,7 +149,7 @@ impl World {
         state.term = None;
         state.statement = None;
         state.stash.clear();
-        state.shadow.clear();
+        state.shadow = Shadow::new(self.plan.shadow);
         state.tick = None;
         if !silently {
             self.abandon_session(session);
@@ -185,9 +188,12 @@ impl World {
 
     fn end_term(&mut self, node: usize, why: &str) {
         self.note(|| format!("node {node}: ends its term: {why}"));
-        self.nodes[node].term = None;
-        // What it heard during the term is gone: what came before cannot be judged any more.
-        self.nodes[node].shadow.clear();
+        let now = self.now(node).monotonic;
+        let state = &mut self.nodes[node];
+        if let Some(mut term) = state.term.take() {
+            let left = term.unanswered.leave().chain(term.inbox);
+            state.shadow.inherit(left, now);
+        }
         if let Some(session) = self.nodes[node].session.take() {
             self.send_statement(node, session, Statement::Close);
         }
@@ -227,6 +233,7 @@ impl World {
                     broker: None,
                     committed: None,
                     inbox: VecDeque::new(),
+                    unanswered: Unanswered::new(self.plan.shadow.map(|limits| limits.age)),
                     facts: TermFacts::default(),
                 });
                 self.submit(node, Statement::Snapshot);
@@ -250,7 +257,7 @@ impl World {
                 return self.end_term(node, "its session ended");
             }
             Input::Request(event) => self.request(node, *event),
-            Input::Gap => self.nodes[node].shadow.clear(),
+            Input::Gap => self.nodes[node].shadow = Shadow::new(self.plan.shadow),
             Input::Heard {
                 term: serial,
                 event,
@@ -266,45 +273,41 @@ impl World {
 
     /// Takes a request in: for the term, or into the standby's memory.
     fn request(&mut self, node: usize, event: Event) {
-        let now = self.time;
-        let memory = nanos(self.plan.shadow);
+        let now = self.now(node).monotonic;
         let state = &mut self.nodes[node];
-        let Some(term) = state.term.as_mut() else {
-            state.shadow.push_back((now, event));
-            while state
-                .shadow
-                .front()
-                .is_some_and(|&(at, _)| at + memory < now)
-            {
-                state.shadow.pop_front();
-            }
-            return;
-        };
-        term.inbox.push_back(event);
+        match &mut state.term {
+            Some(term) if term.broker.is_some() => term.inbox.push_back((now, event)),
+            Some(_) | None => state.shadow.remember(std::iter::once(event), now),
+        }
     }
 
-    /// Requests that were heard before the lock was granted go before those heard since.
-    fn replay_shadow(&mut self, node: usize) {
-        let now = self.time;
-        let memory = nanos(self.plan.shadow);
-        let shadow = std::mem::take(&mut self.nodes[node].shadow);
-        let recent = shadow.into_iter().filter(|&(at, _)| at + memory >= now);
-        let heard: Vec<Event> = recent.map(|(_, event)| event).collect();
+    /// What was heard before, as far as the tables do not show it as done, goes before anything new.
+    fn replay_shadow(&mut self, node: usize, snapshot: &Snapshot) {
+        let now = self.now(node).monotonic;
+        let state = &mut self.nodes[node];
+        state.shadow.expire(now);
+        let window = self.plan.heard_window();
+        let places = heard::look_back(snapshot, state.shadow.heard(), window);
+        let stored = self.database.store.stored(&places);
         let done = if self.plan.is(Sabotage::ReplayEverything) {
             heard::Done::default()
         } else {
-            self.checks.done()
+            heard::Done::new(snapshot, &stored)
         };
-        let judged = heard::judge(heard, &done);
-        self.checks.on_replay(&judged);
+        let judged = heard::judge(state.shadow.take(), &done);
+        self.checks.on_replay(judged.iter().map(|(_, event)| event));
         if let Some(term) = self.nodes[node].term.as_mut() {
-            for event in judged.into_iter().rev() {
-                term.inbox.push_front(event);
+            term.inbox.extend(judged);
+            if let Some(broker) = &mut term.broker
+                && !self.plan.is(Sabotage::ReplayEverything)
+            {
+                broker.remember_stored(stored.kept, now + window);
             }
         }
     }
 
     fn enqueue(&mut self, node: usize, serial: u64, event: Event) {
+        let now = self.now(node).monotonic;
         let Some(term) = self.nodes[node]
             .term
             .as_mut()
@@ -312,7 +315,7 @@ impl World {
         else {
             return;
         };
-        term.inbox.push_back(event);
+        term.inbox.push_back((now, event));
     }
 
     fn renewed(&mut self, node: usize) {
@@ -338,6 +341,7 @@ impl World {
         let now = self.now(node);
         self.checks.saw_wall(now.wall);
         let settings = self.plan.settings.clone();
+        let tables = snapshot.clone();
         let Some(term) = self.nodes[node].term.as_mut() else {
             return;
         };
@@ -345,7 +349,7 @@ impl World {
         term.broker = Some(Broker::restore(snapshot, settings, now));
         let epoch = term.epoch;
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
-        self.replay_shadow(node);
+        self.replay_shadow(node, &tables);
         self.drain(node);
     }
 

@@ -106,7 +106,9 @@ impl World {
     pub(crate) fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng, sabotage);
-        let nodes = (0..plan.nodes).map(|_| Node::new(&mut rng)).collect();
+        let nodes = (0..plan.nodes)
+            .map(|_| Node::new(&plan, &mut rng))
+            .collect();
         let clients = (0..plan.clients)
             .map(|id| Client::new(id, &plan, &mut rng))
             .collect();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stanby::core::batch::{Batch, ChannelRow};
-use stanby::core::ids::{ChannelId, Epoch, Sequence};
+use stanby::core::heard::{LookBack, Stored};
+use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
 use stanby::core::load::{Load, Loaded, Oldest, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
@@ -14,6 +15,8 @@ use stanby::core::snapshot::Snapshot;
 pub(crate) struct MemoryStore {
     rows: Snapshot,
     messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
+    /// By channel and the last sequence of each lot that was dropped.
+    dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<Guid>)>,
 }
 
 impl MemoryStore {
@@ -33,8 +36,8 @@ impl MemoryStore {
             assert!(before.is_none(), "sequence {key:?} was stored twice");
         }
         for (&channel, &through) in &batch.trims {
-            self.messages
-                .retain(|&(c, sequence), _| c != channel || sequence > through);
+            let settled = batch.guids_kept_after.get(&channel).copied();
+            self.trim(channel, through, settled);
         }
         put(&mut self.rows.clients, &batch.clients);
         for (client, &heartbeat) in &batch.heartbeats {
@@ -54,6 +57,44 @@ impl MemoryStore {
             let other = names.insert(channel.name.clone(), id);
             assert!(other.is_none(), "channels {other:?} and {id} have one name");
         }
+    }
+
+    fn trim(&mut self, channel: ChannelId, through: Sequence, settled: Option<Sequence>) {
+        let kept = self.messages.split_off(&(channel, Sequence::ZERO));
+        let (gone, kept): (Vec<_>, Vec<_>) = kept
+            .into_iter()
+            .partition(|&((c, sequence), _)| c == channel && sequence <= through);
+        self.messages.extend(kept);
+        let Some(settled) = settled else { return };
+        self.dropped
+            .retain(|&(c, through), _| c != channel || through > settled);
+        let mut young = gone.iter().filter(|((_, s), _)| *s > settled).peekable();
+        if young.peek().is_none() {
+            return;
+        }
+        let guids: Vec<Guid> = young.map(|(_, (_, m))| m.guid.clone()).collect();
+        let last = gone.last().map_or(through, |((_, last), _)| *last);
+        let name = self.rows.channels[&channel].name.clone();
+        self.dropped.insert((channel, last), (name, guids));
+    }
+
+    /// What a takeover is told of the publishes that were heard, and of all others there.
+    pub(crate) fn stored(&self, places: &BTreeMap<ChannelId, LookBack>) -> Stored {
+        let mut stored = Stored::default();
+        for (&channel, place) in places {
+            let messages = self.messages.range((channel, Sequence::ZERO)..);
+            let messages = messages.take_while(|&(&(c, _), _)| c == channel);
+            let recent = messages
+                .filter(|(_, (_, m))| m.sequence > place.after || m.published_at >= place.since);
+            stored
+                .kept
+                .extend(recent.map(|(_, (_, m))| (channel, m.guid.clone())));
+        }
+        for (name, guids) in self.dropped.values() {
+            let dropped = guids.iter().map(|guid| (name.clone(), guid.clone()));
+            stored.dropped.extend(dropped);
+        }
+        stored
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

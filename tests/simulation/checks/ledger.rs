@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stanby::core::Event;
 use stanby::core::batch::{Batch, ChannelRow};
-use stanby::core::heard::Done;
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
@@ -17,9 +16,6 @@ use stanby::core::time::Timestamp;
 use super::progress::Positions;
 use crate::memory_store::MemoryStore;
 use crate::world::Time;
-
-/// After so long every node that is not cut off has heard a publish.
-const HEARD_BY_ALL: Time = 200_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct ChannelFacts {
@@ -36,7 +32,6 @@ pub(super) struct ChannelFacts {
 
 #[derive(Debug)]
 struct Published {
-    at: Time,
     channel: ChannelName,
     data: Bytes,
     /// The channel's last acked message when this one was published.
@@ -119,24 +114,8 @@ impl Checks {
         self.stored.len()
     }
 
-    /// What the tables say of the publishes of the live channels. A channel counts as trimmed when any message is
-    /// missing: an operator's deletion within a standby's memory looks the same as a limit's.
-    pub(crate) fn done(&self) -> Done {
-        let mut done = Done::default();
-        for facts in self.channels.values() {
-            let Some(name) = &facts.name else { continue };
-            let messages = facts.live.iter().filter_map(|s| facts.history.get(s));
-            done.stored
-                .extend(messages.map(|m| (name.clone(), m.guid.clone())));
-            if facts.live.len() < facts.history.len() {
-                done.trimmed.insert(name.clone());
-            }
-        }
-        done
-    }
-
     /// A term is about to carry out what its node heard as a standby.
-    pub(crate) fn on_replay(&mut self, judged: &[Event]) {
+    pub(crate) fn on_replay<'a>(&mut self, judged: impl Iterator<Item = &'a Event>) {
         for event in judged {
             let Event::Publish { request, .. } = event else {
                 continue;
@@ -144,18 +123,13 @@ impl Checks {
             let Some((id, sequence)) = self.stored.get(&request.guid) else {
                 continue;
             };
-            // Nodes may hear publishes of about the same time in different orders.
-            let sent = |guid: &Guid| self.published.get(guid).map_or(0, |published| published.at);
-            let (first, now) = (sent(&request.guid) + HEARD_BY_ALL, self.now);
-            let newer = self.channels.get(id).is_some_and(|facts| {
-                let mut newer = facts.live.range(sequence.next()..);
-                newer.any(|newer| {
-                    let at = sent(&facts.history[newer].guid);
-                    first < at && at + HEARD_BY_ALL < now
-                })
-            });
-            if newer {
-                let fact = format!("old messages do not come back: {id}#{sequence} would");
+            // What an operator deletes within a standby's memory looks as if it had never been stored.
+            let deleted = self
+                .channels
+                .get(id)
+                .is_some_and(|facts| facts.phantoms > 0);
+            if !deleted {
+                let fact = format!("what is stored is not done again: {id}#{sequence} would be");
                 return self.violated(fact);
             }
         }
@@ -170,7 +144,6 @@ impl Checks {
         self.published.insert(
             guid,
             Published {
-                at: self.now,
                 channel: channel.clone(),
                 data,
                 after,
