@@ -80,13 +80,13 @@ impl Config {
     pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
         let http =
             (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
-        let lease = lease(flags.lease)?;
-        let shadow = flags.shadow.limits(lease)?;
         ensure_sql_store(flags)?;
         let prefixes = Prefixes {
             discover: flags.discover_prefix.clone(),
             ack: flags.ack_prefix.clone(),
         };
+        let lease = lease(flags.lease)?;
+        let shadow = flags.shadow.limits(lease)?;
         Ok(Self {
             database_url: flags.database.url()?,
             schema: flags.database.schema()?,
