@@ -2,8 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
+use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
+use super::health::HealthArgs;
+use super::migrate::MigrateArgs;
+use super::nats_permissions::NatsPermissionsArgs;
 use super::publish::PublishArgs;
 use super::signal::SignalArgs;
 use super::status::StatusArgs;
@@ -44,6 +48,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
+    /// Bring the tables to this version, as a role that may
+    Migrate(MigrateArgs),
+    /// Print the permissions that a NATS server should give the servers and their clients
+    NatsPermissions(NatsPermissionsArgs),
+    /// Ask a server on this machine how it is; for container checks
+    Health(HealthArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Check, show or convert a configuration
@@ -51,6 +61,10 @@ pub enum Command {
     Config(ConfigCommand),
     /// Stop a server on this machine, or have it open its log or read its configuration anew
     Signal(SignalArgs),
+    /// Print a script for the shell that completes commands and flags
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

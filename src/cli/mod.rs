@@ -4,11 +4,15 @@
 //! [`failure`], whatever is printed goes through [`output`].
 
 pub mod command;
+pub mod completions;
 pub mod config;
 pub mod dev;
 pub mod failure;
+pub mod health;
 mod log_file;
 mod logging;
+pub mod migrate;
+pub mod nats_permissions;
 pub mod output;
 mod pid_file;
 pub mod publish;

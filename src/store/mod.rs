@@ -10,14 +10,18 @@ pub mod heard;
 mod load;
 mod migrate;
 mod reader;
+mod rights;
 mod rows;
 mod salvage;
 mod server_info;
 mod snapshot;
 pub mod status;
+mod version;
 mod writer;
 
 pub use error::Error;
 pub use reader::Store;
+pub use rights::Lack;
 pub use server_info::ServerInfo;
+pub use version::SchemaVersion;
 pub use writer::Writer;

@@ -7,13 +7,16 @@ mod cli;
 mod commands;
 mod frozen;
 mod hand_over;
+mod health;
 mod hostile;
 mod http;
 mod nats;
 mod nats_refusals;
 mod outages;
 mod pair;
+mod permissions;
 mod races;
+mod roles;
 mod stan;
 mod startup;
 #[path = "../support/mod.rs"]

@@ -140,7 +140,14 @@ async fn a_role_that_may_not_create_is_told_what_it_lacks() {
 
     assert_says(
         &line,
-        &["permission denied", &format!("grant {role} the right")],
+        &[
+            "permission denied",
+            &format!("role {role} may not make schema stanby"),
+            &format!(
+                "GRANT CREATE ON DATABASE \"{}\" TO \"{role}\"",
+                database.name
+            ),
+        ],
     );
 }
 
