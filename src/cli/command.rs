@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
+use super::doctor::DoctorArgs;
 use super::health::HealthArgs;
 use super::migrate::MigrateArgs;
 use super::nats_permissions::NatsPermissionsArgs;
@@ -48,6 +49,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
+    /// Find out what keeps a server from working: database, rights, NATS, settings
+    #[command(args_override_self = true)]
+    Doctor(Box<DoctorArgs>),
     /// Bring the tables to this version, as a role that may
     Migrate(MigrateArgs),
     /// Print the permissions that a NATS server should give the servers and their clients

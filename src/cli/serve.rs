@@ -1,6 +1,7 @@
 //! `stanby serve`
 
 use std::ffi::OsString;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use tracing::{error, info, warn};
 
 use super::failure::Failure;
 use super::logging::{self, Log};
+use super::notify::Notifier;
 use super::pid_file::PidFile;
 use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
 use crate::config::{Config, Sources};
 use crate::core::limits::Limits;
 use crate::known_bad;
-use crate::node;
+use crate::node::NewNode;
 
 /// `args` are the flags in our spelling, `warnings` about those that had no effect.
 pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Failure> {
@@ -76,7 +78,10 @@ async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
     let mut reopen = listen(SignalKind::user_defined1())?;
 
     let shutdown = CancellationToken::new();
-    let mut node = Box::pin(node::run(config, shutdown.clone()));
+    let node = NewNode::new(config)?;
+    let notifier = Notifier::from_environment();
+    let mut telling = pin!(notifier.run(node.status()));
+    let mut node = Box::pin(node.run(shutdown.clone()));
     let mut asked: Option<Stop> = None;
     loop {
         tokio::select! {
@@ -91,8 +96,10 @@ async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
                 }
                 info!(signal = ?stop, "Shutting down.");
                 asked = Some(stop);
+                notifier.stopping();
                 shutdown.cancel();
             }
+            never = &mut telling => match never {},
             _ = reload.recv() => warn!("SIGHUP is ignored: flags are read at the start only"),
             _ = reopen.recv() => log.reopen(),
         }

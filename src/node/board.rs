@@ -31,7 +31,7 @@ impl Board {
             nats_overflows: 0,
             shadow_bytes: 0,
             shadow_crowded_out: 0,
-            trouble: None,
+            trouble: Some("it is starting".to_owned()),
         };
         Self {
             status: Arc::new(watch::Sender::new(status)),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`run`] | start, roles until told to stop, end |
 //! | `ears` | listens to clients while not active, and remembers what it hears |
+//! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | `standby` | waits for the lock |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
@@ -19,6 +20,7 @@ mod batches;
 mod board;
 pub mod clock;
 mod ears;
+pub mod examine;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 pub mod run;
@@ -28,4 +30,4 @@ pub mod status;
 mod takeover;
 mod watchdog;
 
-pub use run::run;
+pub use run::NewNode;

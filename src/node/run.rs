@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +14,7 @@ use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
 use super::shared::{Node, Setback};
+use super::status::Status;
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
 use crate::config::nats::NatsTls;
@@ -23,66 +25,95 @@ use crate::store::Store;
 use crate::{http, nats};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
-/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
-/// for tables that another cluster's server was the first to use.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let tasks = TaskTracker::new();
-    let server_id = new_server_id()?;
-    let board = Board::new(config.cluster_id.clone(), server_id.clone());
-    let pages = listen(&config, &board, &tasks, &shutdown).await?;
+/// A node that has not started yet, so that others can watch it from the start.
+#[derive(Debug)]
+pub struct NewNode {
+    config: Config,
+    server_id: String,
+    board: Board,
+}
 
-    let leadership = leadership_settings(&config, server_id)?;
-    let facts = leadership::checks::check(&leadership, &tasks).await?;
-    let name = leadership.application_name();
-    let store = Store::open(
-        &config.database_url,
-        &config.schema,
-        &name,
-        STATEMENT_TIMEOUT,
-    );
-    store.migrate().await?;
-    takeover::ensure_same_cluster(&store, &config).await?;
-    tracing::info!(
-        postgres.version = facts.version,
-        durability = %facts.durability,
-        schema = config.schema,
-        "database is ready"
-    );
-    let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
-
-    let node = Arc::new(Node {
-        leadership,
-        store,
-        nats,
-        board,
-        watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-        config,
-    });
-    let played = node.play_roles().await;
-
-    drop(node);
-    shutdown.cancel();
-    tasks.close();
-    if tokio::time::timeout(STOP_LIMIT, tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
+impl NewNode {
+    /// Touches nothing outside of the process. Fails only where the system gives no random numbers.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let server_id = new_server_id()?;
+        let board = Board::new(config.cluster_id.clone(), server_id.clone());
+        Ok(Self {
+            config,
+            server_id,
+            board,
+        })
     }
-    if let Some(pages) = pages {
-        pages
+
+    /// What the node says about itself, also after its end.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.board.watch()
+    }
+
+    /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not
+    /// start: a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited
+    /// out, but for tables that another cluster's server was the first to use.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self {
+            config,
+            server_id,
+            board,
+        } = self;
+        let tasks = TaskTracker::new();
+        let pages = listen(&config, &board, &tasks, &shutdown).await?;
+
+        let leadership = leadership_settings(&config, server_id)?;
+        let facts = leadership::checks::check(&leadership, &tasks).await?;
+        let name = leadership.application_name();
+        let store = Store::open(
+            &config.database_url,
+            &config.schema,
+            &name,
+            STATEMENT_TIMEOUT,
+        );
+        store.migrate().await?;
+        takeover::ensure_same_cluster(&store, &config).await?;
+        tracing::info!(
+            postgres.version = facts.version,
+            durability = %facts.durability,
+            schema = config.schema,
+            "database is ready"
+        );
+        let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
+
+        let node = Arc::new(Node {
+            leadership,
+            store,
+            nats,
+            board,
+            watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+            config,
+        });
+        let played = node.play_roles().await;
+
+        drop(node);
+        shutdown.cancel();
+        tasks.close();
+        if tokio::time::timeout(STOP_LIMIT, tasks.wait())
             .await
-            .context("the monitoring pages ended with a panic")??;
+            .is_err()
+        {
+            tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
+        }
+        if let Some(pages) = pages {
+            pages
+                .await
+                .context("the monitoring pages ended with a panic")??;
+        }
+        Ok(played?)
     }
-    Ok(played?)
 }
 
 impl Node {
@@ -171,7 +202,10 @@ async fn listen(
     ))))
 }
 
-fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<leadership::Settings> {
+pub(super) fn leadership_settings(
+    config: &Config,
+    server_id: String,
+) -> anyhow::Result<leadership::Settings> {
     Ok(leadership::Settings {
         url: config.database_url.clone(),
         schema: config.schema.clone(),
@@ -186,7 +220,7 @@ fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<lea
     })
 }
 
-fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
+pub(super) fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
     let expose = |secret: &Secret| secret.expose().to_owned();
     let name = format!("stanby-{}-{server_id}", config.cluster_id);
     nats::Settings {
@@ -215,7 +249,7 @@ fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
 }
 
 /// 22 characters that no other process has.
-fn new_server_id() -> anyhow::Result<String> {
+pub(super) fn new_server_id() -> anyhow::Result<String> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut bytes = [0; 22];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)

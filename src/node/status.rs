@@ -35,7 +35,8 @@ pub struct Status {
     pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
-    /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.
+    /// Why the node can neither serve nor take over, when it cannot: it has only just started, or
+    /// database or NATS are out of reach.
     pub trouble: Option<String>,
 }
 
