@@ -2,9 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
+use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::publish::PublishArgs;
+use super::signal::SignalArgs;
 use super::status::StatusArgs;
+use super::step_down::StepDownArgs;
 use super::subscribe::SubscribeArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
@@ -39,8 +42,15 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Make the active hand over to a standby
+    StepDown(StepDownArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
+    /// Check, show or convert a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Stop a server on this machine, or have it open its log or read its configuration anew
+    Signal(SignalArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::failure::Failure;
 use super::output;
 use crate::config::DatabaseFlags;
-use crate::store::status::{Channel, Client, Durable, ROWS_MAX, Report};
+use crate::store::status::{Channel, Client, Durable, ROWS_MAX, Report, Unreadable};
 use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,18 +29,23 @@ pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let store = Store::open(&url, &schema, "stanby/status", STATEMENT_TIMEOUT);
     let report = store.report().await;
     store.close().await;
-    let report = report.map_err(|error| match error {
-        Error::Unavailable(_) => Failure::Unreachable(error.into()),
-        Error::Refused(_) | Error::Corrupt { .. } | Error::Failed(_) => {
-            Failure::Failed(error.into())
-        }
-    })?;
+    let report = report.map_err(read_failure)?;
     if args.json {
         output::json(&report)?;
     } else {
         output::line(&text(&report))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What it means for a command that the tables cannot be read.
+pub(super) fn read_failure(error: Error) -> Failure {
+    match error {
+        Error::Unavailable(_) => Failure::Unreachable(error.into()),
+        Error::Refused(_) | Error::OtherCluster(_) | Error::Corrupt { .. } | Error::Failed(_) => {
+            Failure::Failed(error.into())
+        }
+    }
 }
 
 fn text(report: &Report) -> String {
@@ -53,6 +58,9 @@ fn text(report: &Report) -> String {
     }
     if !report.clients.is_empty() {
         parts.push(clients(&report.clients));
+    }
+    if !report.unreadable.is_empty() {
+        parts.push(unreadable(&report.unreadable));
     }
     parts.join("\n\n")
 }
@@ -177,6 +185,19 @@ fn clients(clients: &[Client]) -> String {
         ]
     });
     table(columns, rows, 4..=5)
+}
+
+fn unreadable(unreadable: &[Unreadable]) -> String {
+    let columns = ["UNREADABLE MESSAGE OF", "SEQUENCE", "NOTICED", "WHY"];
+    let rows = unreadable.iter().map(|row| {
+        [
+            shown(&row.channel),
+            row.sequence.to_string(),
+            or_dash(row.noticed_at.as_deref()),
+            shown(&row.why),
+        ]
+    });
+    table(columns, rows, 1..=1)
 }
 
 /// `numbers` are the columns that stand to the right.

@@ -92,6 +92,8 @@ fn ours(registry: &mut Registry, view: &View) {
         "Batches committed to Postgres",
         status.commits,
     );
+    let late = "Times that Postgres proved the lock only after more than half a lease";
+    counter(registry, "late_renewals", late, status.late_renewals);
     let overflows = "Messages that NATS dropped because this node read too slowly";
     counter(registry, "nats_overflows", overflows, status.nats_overflows);
     let shadow_bytes = "Bytes of requests that this node remembers as a standby";
@@ -169,6 +171,13 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         "skipped_messages",
         skipped,
         counts.skipped_messages,
+    );
+    let unreadable = "Messages passed over because their rows cannot be read";
+    counter(
+        registry,
+        "unreadable_messages",
+        unreadable,
+        counts.unreadable_messages,
     );
 }
 

@@ -26,13 +26,15 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::{Message, Subject, Subscriber};
 use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::StreamExt as _;
+use futures_util::stream::SelectAll;
+use futures_util::{Stream, StreamExt as _};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::task::coop::unconstrained;
 
@@ -59,7 +61,7 @@ pub struct Ingress {
     closes: Feed,
     leaves: [Feed; 2],
     /// Everything that a close waits for.
-    work: [Feed; 5],
+    work: [Feed; 6],
     /// The entry of `work` whose turn is next.
     turn: usize,
     held: VecDeque<Event>,
@@ -85,6 +87,7 @@ impl Ingress {
                 feed(Kind::Ack, subjects.ack_wildcard()).await?,
                 feed(Kind::Publish, subjects.publish_wildcard()).await?,
                 feed(Kind::Subscribe, subjects.subscribe()).await?,
+                Feed::of(Kind::Ack, Messages::OfMany(SelectAll::new())),
             ],
             turn: 0,
             held: VecDeque::new(),
@@ -96,6 +99,25 @@ impl Ingress {
         };
         connection.flush(SUBSCRIBE_TIMEOUT).await?;
         Ok(ingress)
+    }
+
+    /// Hears acks on these inboxes too: they are not under the prefix of this server, because another one gave them
+    /// out. When it returns, NATS delivers to them.
+    pub async fn hear_acks_on(
+        &mut self,
+        connection: &Connection,
+        inboxes: impl Iterator<Item = &str>,
+    ) -> Result<(), Error> {
+        let mut subscribers = SelectAll::new();
+        for inbox in inboxes {
+            subscribers.push(subscriber(connection, inbox).await?);
+        }
+        if !subscribers.is_empty() {
+            connection.flush(SUBSCRIBE_TIMEOUT).await?;
+            let [.., others] = &mut self.work;
+            others.messages = Messages::OfMany(subscribers);
+        }
+        Ok(())
     }
 
     /// For the egress of the same term.
@@ -240,11 +262,11 @@ impl Ingress {
     }
 }
 
-/// One subscription.
+/// One queue, or one for each of several inboxes.
 #[derive(Debug)]
 struct Feed {
     kind: Kind,
-    messages: Subscriber,
+    messages: Messages,
     /// Messages still in the queue that may have come before those that are held back; at most so many.
     ahead: usize,
 }
@@ -262,6 +284,29 @@ enum Kind {
     Probe,
 }
 
+/// What a feed reads.
+#[derive(Debug)]
+enum Messages {
+    OfOne(Subscriber),
+    /// May be none. Only those are looked at that have something.
+    OfMany(SelectAll<Subscriber>),
+}
+
+impl Stream for Messages {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        match &mut *self {
+            Self::OfOne(subscriber) => subscriber.poll_next_unpin(cx),
+            Self::OfMany(subscribers) => match subscribers.poll_next_unpin(cx) {
+                // There are none: the end of the connection shows at the others.
+                Poll::Ready(None) => Poll::Pending,
+                other @ (Poll::Ready(Some(_)) | Poll::Pending) => other,
+            },
+        }
+    }
+}
+
 struct Taken {
     count: usize,
     /// The queue was empty at the end, and the task will be woken when it no longer is.
@@ -270,24 +315,16 @@ struct Taken {
 
 impl Feed {
     async fn open(connection: &Connection, kind: Kind, subject: &str) -> Result<Self, Error> {
-        let client = connection.client();
-        let messages = client
-            .subscribe(subject.to_owned())
-            .await
-            .map_err(|error| {
-                use async_nats::SubscribeErrorKind::{InvalidQueueName, InvalidSubject, Other};
-                match error.kind() {
-                    InvalidSubject | InvalidQueueName => Error::InvalidSubject {
-                        subject: subject.to_owned(),
-                    },
-                    Other => Error::Closed,
-                }
-            })?;
-        Ok(Self {
+        let messages = Messages::OfOne(subscriber(connection, subject).await?);
+        Ok(Self::of(kind, messages))
+    }
+
+    fn of(kind: Kind, messages: Messages) -> Self {
+        Self {
             kind,
             messages,
             ahead: 0,
-        })
+        }
     }
 
     fn take(
@@ -314,6 +351,19 @@ impl Feed {
             drained: false,
         })
     }
+}
+
+async fn subscriber(connection: &Connection, subject: &str) -> Result<Subscriber, Error> {
+    let subscribing = connection.client().subscribe(subject.to_owned());
+    subscribing.await.map_err(|error| {
+        use async_nats::SubscribeErrorKind::{InvalidQueueName, InvalidSubject, Other};
+        match error.kind() {
+            InvalidSubject | InvalidQueueName => Error::InvalidSubject {
+                subject: subject.to_owned(),
+            },
+            Other => Error::Closed,
+        }
+    })
 }
 
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::ears::Ears;
 use super::shared::Node;
 use super::takeover::Takeover;
+use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
 use crate::core::time::Instant;
@@ -46,8 +47,9 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
-    /// Of the terms before this one, for their traffic.
+    /// Of the terms before this one: their traffic, and their late renewals.
     earlier: Counts,
+    earlier_late: u64,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
 }
@@ -59,6 +61,8 @@ pub(super) enum Ended {
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
     NatsFailed(nats::Error),
+    /// An operator wants another node to be the active.
+    SteppedDown,
     Shutdown,
 }
 
@@ -77,6 +81,7 @@ impl<'a> Active<'a> {
             loads: JoinSet::new(),
             first_commit_since: Some(takeover.began),
             earlier: node.board.counts(),
+            earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
         }
     }
@@ -87,7 +92,7 @@ impl<'a> Active<'a> {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term);
-        let ended = match self.run(&term).await {
+        let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
         };
         self.report(&term);
@@ -99,7 +104,7 @@ impl<'a> Active<'a> {
                 let ingress = self.ingress;
                 ingress.and_then(|ingress| self.node.listen_on(ingress, left))
             }
-            Ended::NatsLost | Ended::NatsFailed(_) | Ended::Shutdown => {
+            Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
                 drop(self.ingress);
                 self.leader.release().await;
                 None
@@ -108,7 +113,7 @@ impl<'a> Active<'a> {
         (ended, ears)
     }
 
-    async fn run(&mut self, term: &Term) -> Result<Ended, Ended> {
+    async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Ended, Ended> {
         let lease = self.node.leadership.lease;
         let mut connected = self.node.nats.connected();
         let mut status = interval(STATUS_INTERVAL.min(lease.renew_every()));
@@ -118,7 +123,9 @@ impl<'a> Active<'a> {
         let mut events = Vec::new();
 
         loop {
-            if !term.is_trusted(Clock.now().monotonic) {
+            let now = Clock.now().monotonic;
+            if !term.is_trusted(now) {
+                watched.keeps_silent(now);
                 // Nothing that waits here may be acted on before it is known that nobody else is active.
                 tokio::select! {
                     reason = &mut lost => return Err(Ended::TermLost(reason)),
@@ -130,7 +137,7 @@ impl<'a> Active<'a> {
             self.commit()?;
             self.log_notices();
             if self.ingress.is_none() && self.broker.is_drained() {
-                return Ok(Ended::Shutdown);
+                return Ok(self.drained());
             }
 
             let now = Clock.now();
@@ -147,11 +154,11 @@ impl<'a> Active<'a> {
                     let batch = committed.map_err(Ended::TermLost)?.batch;
                     self.committed(&batch);
                 }
-                () = self.node.shutdown.cancelled(), if self.ingress.is_some() => {
+                () = asked_to_end(self.node, term), if self.ingress.is_some() => {
                     self.ingress = None;
                     drained_by.set(sleep(DRAIN_LIMIT));
                 }
-                () = &mut drained_by => return Ok(Ended::Shutdown),
+                () = &mut drained_by => return Ok(self.drained()),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
                 () = after(due), if has_nats => {
@@ -179,6 +186,15 @@ impl<'a> Active<'a> {
                 }
                 _ = status.tick() => self.report(term),
             }
+        }
+    }
+
+    /// Nothing of this term is left to do; why it was to end.
+    fn drained(&self) -> Ended {
+        if self.node.shutdown.is_cancelled() {
+            Ended::Shutdown
+        } else {
+            Ended::SteppedDown
         }
     }
 
@@ -271,7 +287,8 @@ impl<'a> Active<'a> {
 
     fn report(&self, term: &Term) {
         let counts = self.broker.counts().after(self.earlier);
-        self.node.board.progress(term, counts);
+        let late = self.earlier_late + term.late_renewals();
+        self.node.board.progress(term, counts, late);
         self.node
             .board
             .nats_overflows(self.node.nats.counts().overflows);
@@ -281,6 +298,13 @@ impl<'a> Active<'a> {
         while let Some(notice) = self.broker.poll_notice() {
             log(&notice);
         }
+    }
+}
+
+async fn asked_to_end(node: &Node, term: &Term) {
+    tokio::select! {
+        () = node.shutdown.cancelled() => {}
+        () = term.asked_to_end() => {}
     }
 }
 
@@ -313,6 +337,9 @@ impl Ended {
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "stepped down: the connection to NATS failed");
             }
+            Self::SteppedDown => {
+                tracing::info!("stepped down as an operator asked and released the lock");
+            }
             Self::Shutdown => tracing::info!("stepped down and released the lock"),
         }
     }
@@ -342,6 +369,16 @@ fn log(notice: &Notice) {
             sequence = sequence.0,
             bytes,
             "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
+        ),
+        Notice::MessageUnreadable {
+            channel,
+            sequence,
+            why,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            why,
+            "the row of a message cannot be read and was passed over by a subscription"
         ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");

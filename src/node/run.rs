@@ -15,6 +15,7 @@ use super::ears::Ears;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
+use crate::config::nats::NatsTls;
 use crate::config::{Config, Secret};
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
@@ -28,7 +29,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
-/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out.
+/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
+/// for tables that another cluster's server was the first to use.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let server_id = new_server_id()?;
@@ -64,7 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         shutdown: shutdown.clone(),
         config,
     });
-    node.play_roles().await;
+    let played = node.play_roles().await;
 
     drop(node);
     shutdown.cancel();
@@ -80,11 +82,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             .await
             .context("the monitoring pages ended with a panic")??;
     }
-    Ok(())
+    Ok(played?)
 }
 
 impl Node {
-    async fn play_roles(&self) {
+    /// Fails with what only a start with other flags can mend.
+    async fn play_roles(&self) -> Result<(), Setback> {
         let mut backoff = Backoff::default();
         let mut ears = None;
         while !self.shutdown.is_cancelled() {
@@ -98,7 +101,8 @@ impl Node {
                     }
                     None
                 }
-                Err(Setback::Shutdown) => return,
+                Err(Setback::Shutdown) => return Ok(()),
+                Err(setback) if setback.is_final() => return Err(setback),
                 Err(setback) => Some(setback),
             };
             if let Some(setback) = setback {
@@ -114,10 +118,11 @@ impl Node {
             } else {
                 tokio::select! {
                     () = pause => {}
-                    () = self.shutdown.cancelled() => return,
+                    () = self.shutdown.cancelled() => return Ok(()),
                 }
             }
         }
+        Ok(())
     }
 
     /// Waits for the lock, takes over and serves until the term ends; says how and after how long.
@@ -189,7 +194,23 @@ fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
         password: config.nats.password.as_ref().map(expose),
         token: config.nats.token.as_ref().map(expose),
         credentials_file: config.nats.credentials.clone(),
+        nkey_seed_file: config.nats.nkey.clone(),
+        tls: nats_tls(&config.nats.tls),
         ..nats::Settings::new(config.nats.servers.clone(), name)
+    }
+}
+
+fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
+    let client = tls.client.clone();
+    nats::connection::Tls {
+        required: tls.required,
+        ca_file: tls.ca.clone(),
+        client: client.map(
+            |(certificate_file, key_file)| nats::connection::ClientCertificate {
+                certificate_file,
+                key_file,
+            },
+        ),
     }
 }
 

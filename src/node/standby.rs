@@ -1,21 +1,67 @@
 //! The standby: waits in Postgres' queue for the lock, while NATS is healthy, and remembers what clients ask
 //! meanwhile. It answers nobody.
 
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::shared::{Node, Setback};
+use super::takeover::ensure_same_cluster;
 use crate::leadership::Candidate;
+
+/// How often a standby looks whose the tables are, until it knows.
+const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Node {
     /// Returns when the lock is won.
     pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Candidate, Setback> {
         self.nats.flush(NATS_HEALTH_LIMIT).await?;
-        let candidacy = async {
-            let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
-            self.board.trouble(None);
-            tracing::info!("standby: waiting for the lock");
-            candidate.wait().await?;
-            Ok(candidate)
+        ears.during(self, Box::pin(self.wait_for_lock())).await?
+    }
+
+    async fn wait_for_lock(&self) -> Result<Candidate, Setback> {
+        let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
+        self.board.trouble(None);
+        tracing::info!("standby: waiting for the lock");
+        let is_owned = {
+            let mut granted = pin!(candidate.wait());
+            let mut owned = pin!(self.wait_for_owner());
+            let mut is_owned = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    granted = &mut granted => {
+                        granted?;
+                        break is_owned;
+                    }
+                    owned = &mut owned, if !is_owned => {
+                        owned?;
+                        is_owned = true;
+                    }
+                }
+            }
         };
-        ears.during(self, candidacy).await?
+        if !is_owned {
+            ensure_same_cluster(&self.store, &self.config).await?;
+        }
+        Ok(candidate)
+    }
+
+    /// Returns once the tables are known to be this cluster's, and fails as soon as they are another's: servers of
+    /// two clusters may have found them empty at the same time.
+    async fn wait_for_owner(&self) -> Result<(), Setback> {
+        let mut tick = interval(OWNER_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match ensure_same_cluster(&self.store, &self.config).await {
+                Ok(true) => return Ok(()),
+                Err(setback) if setback.is_final() => return Err(setback),
+                // That the database is away is noticed by the wait for the lock.
+                Ok(false) | Err(_) => {}
+            }
+        }
     }
 }

@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use tokio_postgres::Client;
-
+use super::batches::Batches;
 use super::clock::Clock;
 use super::ears::Ears;
 use super::shared::{Node, Setback};
 use crate::config::Config;
 use crate::core::batch::Batch;
-use crate::core::heard::Done;
-use crate::core::ids::{Epoch, Guid};
+use crate::core::heard::{Done, Stored};
+use crate::core::ids::Guid;
+use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::core::{Broker, Event, heard};
-use crate::leadership::{self, Apply, Candidate, Leader};
+use crate::known_bad::{self, Mistake};
+use crate::leadership::{self, Candidate, Leader};
 use crate::protocol::Subjects;
-use crate::store::{self, ServerInfo, Store, Writer};
+use crate::store::{self, ServerInfo, Store};
 
 /// Publishes stored last by the term before that this node has not heard: a slow route may yet bring so many of them
 /// without their being stored again.
@@ -46,18 +47,24 @@ impl Node {
         let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
         ensure_same_subjects(&stored, &wanted)?;
         store::heard::forget_dropped(granted.client(), url).await?;
-        let writer = Writer::prepare(granted.client(), url).await?;
+        let batches = Batches::prepare(granted.client(), &self.config).await?;
         // From here on the lease is renewed: reading the tables may take longer than that.
-        let leader = granted.start(Batches(writer));
+        let leader = granted.start(batches);
         log_takeover(leader.takeover());
 
         ears.hear_out(self).await?;
         let snapshot = self.store.snapshot().await?;
+        let others = other_ack_inboxes(&snapshot, &self.config.subjects);
+        ears.ingress.hear_acks_on(&self.nats, others).await?;
         let window = self.config.heard_window();
         let places = heard::look_back(&snapshot, ears.shadow.heard(), window);
         let wanted = heard::publishes(ears.shadow.heard());
         let wanted: BTreeSet<Guid> = wanted.map(|(_, guid)| guid.clone()).collect();
-        let stored = self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?;
+        let stored = if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
+            Stored::default()
+        } else {
+            self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
+        };
         let done = Done::new(&snapshot, &stored);
         let mut settings = self.config.settings();
         settings.limits.payload_bytes = self.nats.max_payload();
@@ -88,31 +95,25 @@ impl Node {
     }
 }
 
-/// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
-/// takeover for months.
-pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<(), Setback> {
-    let Some(stored) = store.server_info().await? else {
-        return Ok(());
-    };
-    stored.ensure_cluster_id(&config.cluster_id)?;
-    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))
+/// The inboxes of online subscriptions that came here with their tables, or are older than the ack prefix in use.
+fn other_ack_inboxes<'a>(
+    snapshot: &'a Snapshot,
+    subjects: &'a Subjects,
+) -> impl Iterator<Item = &'a str> {
+    let online = snapshot.subscriptions.values().filter(|row| row.online);
+    let inboxes = online.map(|row| row.ack_inbox.as_str());
+    inboxes.filter(|inbox| !subjects.is_ack_inbox(inbox))
 }
 
-/// What the leader session does with a batch.
-struct Batches(Writer);
-
-impl Apply for Batches {
-    type Batch = Batch;
-    type Error = store::Error;
-
-    async fn apply(
-        &mut self,
-        client: &Client,
-        batch: &Batch,
-        epoch: Epoch,
-    ) -> Result<(), store::Error> {
-        self.0.apply(client, batch, epoch).await
-    }
+/// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
+/// takeover for months. False before the first server has made them its own.
+pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<bool, Setback> {
+    let Some(stored) = store.server_info().await? else {
+        return Ok(false);
+    };
+    stored.ensure_cluster_id(&config.cluster_id)?;
+    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))?;
+    Ok(true)
 }
 
 fn log_takeover(takeover: &leadership::Takeover) {
@@ -146,14 +147,19 @@ fn server_info(cluster_id: &str, subjects: &Subjects) -> ServerInfo {
     }
 }
 
-/// Clients keep using the subjects that they were told when they connected.
+/// Clients keep using the subjects that they were told when they connected. The ack prefix is none of them: each
+/// subscription has its own ack inbox.
 fn ensure_same_subjects(stored: &ServerInfo, wanted: &ServerInfo) -> Result<(), Setback> {
-    if stored == wanted {
+    let stored = ServerInfo {
+        ack_prefix: wanted.ack_prefix.clone(),
+        ..stored.clone()
+    };
+    if stored == *wanted {
         return Ok(());
     }
     Err(Setback::Settings(format!(
-        "clients were told other subjects than this server is configured for (ack prefix {:?}, here {:?}; \
-         connect subject {:?}, here {:?}); start with the former",
-        stored.ack_prefix, wanted.ack_prefix, stored.discover_prefix, wanted.discover_prefix
+        "clients were told other subjects than this server is configured for (connect subject {:?}, here {:?}); \
+         start with the former",
+        stored.discover_prefix, wanted.discover_prefix
     )))
 }

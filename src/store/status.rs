@@ -21,6 +21,7 @@ pub struct Report {
     pub clients: Vec<Client>,
     pub channels: Vec<Channel>,
     pub durables: Vec<Durable>,
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// The last server that became active. Times are ISO 8601 in UTC.
@@ -93,19 +94,46 @@ pub struct Durable {
     pub why: String,
 }
 
-pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<Report, Fault> {
-    let table = format!("{}.server_info", quoted(schema));
-    let known: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(table)
-        .fetch_one(&mut *connection)
+/// Who is active and who would take over, without the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Roles {
+    pub active: Option<Active>,
+    pub standbys: Vec<Standby>,
+}
+
+pub(super) async fn roles(connection: &mut PgConnection, schema: &str) -> Result<Roles, Fault> {
+    ensure_tables(connection, schema).await?;
+    Ok(Roles {
+        active: rows(connection, ACTIVE, active).await?.pop(),
+        standbys: rows(connection, STANDBYS, standby).await?,
+    })
+}
+
+/// Whoever listens on the channel in this database gets the payload.
+pub(super) async fn notify(
+    connection: &mut PgConnection,
+    channel: &str,
+    payload: &str,
+) -> Result<(), Fault> {
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(channel)
+        .bind(payload)
+        .execute(connection)
         .await?;
-    if !known {
-        return Err(Error::Refused(format!(
-            "schema {schema} holds no tables of a server; name the right one with --schema, or start \
-             a server once"
-        ))
-        .into());
-    }
+    Ok(())
+}
+
+/// A message that subscriptions passed over because its row cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    pub channel: String,
+    pub sequence: i64,
+    pub why: String,
+    pub noticed_at: Option<String>,
+}
+
+pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<Report, Fault> {
+    ensure_tables(connection, schema).await?;
     let mut transaction = connection.begin().await?;
     transaction
         .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -122,9 +150,26 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         clients: rows(&mut transaction, CLIENTS, client).await?,
         channels: rows(&mut transaction, CHANNELS, channel).await?,
         durables: rows(&mut transaction, DURABLES, durable).await?,
+        unreadable: rows(&mut transaction, UNREADABLE, unreadable).await?,
     };
     transaction.commit().await?;
     Ok(report)
+}
+
+async fn ensure_tables(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
+    let table = format!("{}.server_info", quoted(schema));
+    let known: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !known {
+        return Err(Error::Refused(format!(
+            "schema {schema} holds no tables of a server; name the right one with --schema, or start \
+             a server once"
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 async fn rows<T>(
@@ -257,5 +302,21 @@ fn durable(row: &PgRow) -> Result<Durable, sqlx::Error> {
         unacked: row.try_get(8)?,
         lag: row.try_get(9)?,
         why: row.try_get(10)?,
+    })
+}
+
+const UNREADABLE: &str = concat!(
+    "SELECT c.name, u.sequence, u.why, ",
+    iso!("u.noticed_at"),
+    " FROM unreadable_messages u JOIN channels c USING (channel_id)
+    WHERE u.sequence >= c.first_sequence ORDER BY c.name, u.sequence"
+);
+
+fn unreadable(row: &PgRow) -> Result<Unreadable, sqlx::Error> {
+    Ok(Unreadable {
+        channel: row.try_get(0)?,
+        sequence: row.try_get(1)?,
+        why: row.try_get(2)?,
+        noticed_at: row.try_get(3)?,
     })
 }

@@ -1,10 +1,12 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
+mod ack_inboxes;
 mod behaviour;
 mod bursts;
 mod cli;
 mod commands;
 mod frozen;
+mod hand_over;
 mod hostile;
 mod http;
 mod nats;
@@ -18,4 +20,6 @@ mod startup;
 mod support;
 mod tables;
 mod takeover;
+mod unreadable;
+mod upgrade;
 mod watch;

@@ -106,13 +106,17 @@ impl World {
                 self.take_over();
             }
             "pass" => self.pass(duration(line.word(1)?)?, &mut outputs),
-            "delete" => {
+            does @ ("delete" | "break") => {
                 let sequence = line
                     .word(2)?
                     .parse()
                     .map_err(|_| "a sequence is a number")?;
                 let channel = self.channel(line.word(1)?)?;
-                self.store.delete_message(channel, Sequence(sequence));
+                if does == "delete" {
+                    self.store.delete_message(channel, Sequence(sequence));
+                } else {
+                    self.store.broken.insert((channel, Sequence(sequence)));
+                }
             }
             "heard" => {
                 line.words.remove(0);

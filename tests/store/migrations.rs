@@ -41,26 +41,45 @@ async fn a_newer_schema_is_refused_with_both_versions() {
         return;
     };
     let client = fixture.client().await;
-    client
-        .batch_execute(
-            "INSERT INTO schema_versions (version, description, success, checksum, execution_time)
-             VALUES (99, 'of the future', true, '', 0)",
-        )
-        .await
-        .unwrap();
-
-    let error = fixture.store.migrate().await.unwrap_err();
-
-    assert!(matches!(error, Error::Refused(_)));
-    let text = error.to_string();
-    for part in [
-        "version 99",
-        &format!("up to {}", known_versions()),
-        "run that version",
+    client.batch_execute(OF_THE_FUTURE).await.unwrap();
+    for incompatible in [
+        "UPDATE schema_compatibility SET oldest_server = 98",
+        "DROP TABLE schema_compatibility",
     ] {
-        assert!(text.contains(part), "{text}");
+        client.batch_execute(incompatible).await.unwrap();
+
+        let error = fixture.store.migrate().await.unwrap_err();
+
+        assert!(matches!(error, Error::Refused(_)));
+        let text = error.to_string();
+        let newest = format!("up to {}", known_versions());
+        for part in ["version 99", &newest, "run that version"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }
+
+#[tokio::test]
+async fn a_newer_schema_that_only_added_something_is_worked_with() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    client.batch_execute(OF_THE_FUTURE).await.unwrap();
+    let oldest = format!(
+        "UPDATE schema_compatibility SET oldest_server = {}",
+        known_versions()
+    );
+    client.batch_execute(&oldest).await.unwrap();
+
+    fixture.store.migrate().await.unwrap();
+
+    assert_eq!(fixture.store.snapshot().await.unwrap(), Snapshot::default());
+}
+
+const OF_THE_FUTURE: &str =
+    "INSERT INTO schema_versions (version, description, success, checksum, execution_time)
+     VALUES (99, 'of the future', true, '', 0)";
 
 #[tokio::test]
 async fn a_role_that_may_not_create_can_use_a_migrated_schema_but_not_make_one() {
