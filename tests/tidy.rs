@@ -26,7 +26,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("nats", &["core", "protocol", "node::clock"]),
     ("store", &["core", "config::database", "node::clock"]),
     ("leadership", &["core", "config::database", "node::clock"]),
-    ("http", &["core", "node::status", "node::clock"]),
+    (
+        "http",
+        &[
+            "core",
+            "node::status",
+            "node::reports",
+            "node::histogram",
+            "node::clock",
+        ],
+    ),
     ("dev", &[]),
 ];
 

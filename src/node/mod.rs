@@ -8,7 +8,8 @@
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
 //! | `shared` | what the roles share |
-//! | `board`, [`status`] | what the node says about itself |
+//! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
 
@@ -17,6 +18,8 @@ mod backoff;
 mod board;
 pub mod clock;
 mod ears;
+pub mod histogram;
+pub mod reports;
 pub mod run;
 mod shared;
 mod standby;
