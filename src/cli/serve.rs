@@ -16,6 +16,7 @@ use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
 use crate::config::{Config, Sources};
 use crate::core::limits::Limits;
+use crate::known_bad;
 use crate::node;
 
 /// `args` are the flags in our spelling, `warnings` about those that had no effect.
@@ -23,6 +24,9 @@ pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Fai
     let sources = Sources::read(args)?;
     let config = sources.config;
     let log = logging::start(&config.log)?;
+    if let Some(warning) = known_bad::warning() {
+        error!("{warning}");
+    }
     let of_files = sources.warnings.iter().chain(&sources.unknown);
     let all = warnings.iter().chain(of_files);
     for warning in all.chain(&config.warnings()) {

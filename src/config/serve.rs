@@ -100,8 +100,7 @@ impl Config {
             heartbeats: heartbeats(flags)?,
             replace_durables: flags.replace_durable,
             limits: Limits {
-                // Twice: a node that was frozen takes what it finds waiting for just heard.
-                remembered: shadow.map_or(Duration::ZERO, |shadow| shadow.age * 2),
+                remembered: shadow::window(shadow, lease) * 2,
                 ..limits(flags)?
             },
             log: LogConfig {
@@ -132,8 +131,7 @@ impl Config {
 
     /// What the last active stored in so long before its end may still be heard, or was heard by a standby.
     pub fn heard_window(&self) -> Duration {
-        let remembered = self.shadow.map_or(Duration::ZERO, |shadow| shadow.age);
-        remembered.max(self.lease * 2) + shadow::MARGIN
+        shadow::window(self.shadow, self.lease)
     }
 
     /// What the core wants to know.

@@ -21,7 +21,7 @@ use super::commits::Commits;
 use super::deadlines::{Deadlines, Timer};
 use super::event::Event;
 use super::group::Group;
-use super::ids::{ChannelId, Guid, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, Guid, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -47,7 +47,7 @@ pub struct Broker {
     /// Deleted channels whose messages are still being dropped.
     pub(super) purging: BTreeMap<ChannelId, Purge>,
     /// Publishes that the terms before stored last.
-    pub(super) stored_before: BTreeSet<(ChannelId, Guid)>,
+    pub(super) stored_before: BTreeSet<(ChannelName, Guid)>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
@@ -72,6 +72,7 @@ pub(super) struct Traffic {
     pub(super) redelivered_messages: u64,
     pub(super) acked_messages: u64,
     pub(super) dropped_unacked: u64,
+    pub(super) unreadable_messages: u64,
 }
 
 impl Broker {
@@ -209,6 +210,7 @@ impl Broker {
             redelivered_messages: self.traffic.redelivered_messages,
             acked_messages: self.traffic.acked_messages,
             dropped_unacked: self.traffic.dropped_unacked,
+            unreadable_messages: self.traffic.unreadable_messages,
         }
     }
 
@@ -250,10 +252,26 @@ impl Broker {
             return;
         };
         match (purpose, result) {
-            (Purpose::Page(position), Loaded::Messages { messages, through }) => {
+            (
+                Purpose::Page(position),
+                Loaded::Messages {
+                    messages,
+                    unreadable,
+                    through,
+                },
+            ) => {
+                self.note_unreadable(asked.channel, unreadable);
                 self.page_loaded(position, messages, through);
             }
-            (Purpose::Redelivery(position), Loaded::Messages { messages, through }) => {
+            (
+                Purpose::Redelivery(position),
+                Loaded::Messages {
+                    messages,
+                    unreadable,
+                    through,
+                },
+            ) => {
+                self.note_unreadable(asked.channel, unreadable);
                 self.redelivery_loaded(position, &asked, messages, through);
             }
             (Purpose::Start(start), Loaded::FirstSince(first)) => {
@@ -280,6 +298,7 @@ impl Counts {
             redelivered_messages: self.redelivered_messages + earlier.redelivered_messages,
             acked_messages: self.acked_messages + earlier.acked_messages,
             dropped_unacked: self.dropped_unacked + earlier.dropped_unacked,
+            unreadable_messages: self.unreadable_messages + earlier.unreadable_messages,
             ..self
         }
     }
@@ -306,4 +325,6 @@ pub struct Counts {
     pub acked_messages: u64,
     /// Messages that a limit dropped before every durable of their channel had acked them.
     pub dropped_unacked: u64,
+    /// Passed over by a subscription because their rows cannot be read.
+    pub unreadable_messages: u64,
 }

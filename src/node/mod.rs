@@ -7,6 +7,7 @@
 //! | `standby` | waits for the lock |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
+//! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
 //! | [`reports`] | what it answers about clients and channels |
@@ -15,10 +16,13 @@
 
 mod active;
 mod backoff;
+mod batches;
 mod board;
 pub mod clock;
 mod ears;
 pub mod histogram;
+#[cfg(feature = "known-bad")]
+mod mistaken;
 pub mod reports;
 pub mod run;
 mod shared;

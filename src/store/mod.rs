@@ -11,6 +11,7 @@ mod load;
 mod migrate;
 mod reader;
 mod rows;
+mod salvage;
 mod server_info;
 mod snapshot;
 pub mod status;

@@ -176,7 +176,13 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
     let redelivered = "Messages delivered again";
     let acked = "Messages acked, once per subscription or queue group";
     let dropped = "Messages that a limit dropped before every durable had acked them";
+    let unreadable = "Messages passed over because their rows cannot be read";
     for (name, help, value) in [
+        (
+            "unreadable_messages",
+            unreadable,
+            counts.unreadable_messages,
+        ),
         (
             "redelivered_messages",
             redelivered,
