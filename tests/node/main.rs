@@ -9,6 +9,7 @@ mod frozen;
 mod hand_over;
 mod hostile;
 mod http;
+mod monitoring;
 mod nats;
 mod nats_refusals;
 mod outages;
