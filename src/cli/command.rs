@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::bench::BenchArgs;
 use super::dev::DevArgs;
 use super::publish::PublishArgs;
 use super::status::StatusArgs;
@@ -42,6 +43,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
+    /// Measure servers under load
+    Bench(Box<BenchArgs>),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Say which version this is
