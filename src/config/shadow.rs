@@ -10,7 +10,7 @@ use super::size::Size;
 use crate::core::shadow::ShadowLimits;
 
 /// Beyond the time that it takes to notice the end of an active: for the takeover itself.
-pub(super) const MARGIN: Duration = Duration::from_secs(1);
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Clients give a request up long before.
 const AGE_MAX: Duration = Duration::from_mins(5);
@@ -71,6 +71,13 @@ impl ShadowFlags {
         }
         Ok(Some(ShadowLimits { age, bytes }))
     }
+}
+
+/// What the last active stored in so long before its end may still be heard, or was heard by a standby. A node that
+/// was frozen takes what it finds waiting for just heard: whoever has to be sure counts twice as long.
+pub(super) fn window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
+    let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+    remembered.max(lease * 2) + MARGIN
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct Batch {
     /// Progress of positions that are not in `positions`.
     pub progress: BTreeMap<PositionId, Progress>,
     pub subscriptions: BTreeMap<SubscriptionId, Option<SubscriptionRow>>,
+    /// Rows that a subscription passed over, for people; they ride along and never cause a batch.
+    pub unreadable: BTreeMap<(ChannelId, Sequence), String>,
 }
 
 /// The last number given out of each kind. They only grow, so that no number is used twice.

@@ -40,15 +40,9 @@ pub(super) enum GroupKey {
 }
 
 impl Channel {
-    /// No standby remembers publishes up to `settled`.
-    pub(super) fn new(
-        row: ChannelRow,
-        limits: ChannelLimits,
-        settled: Sequence,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(row: ChannelRow, limits: ChannelLimits, now: Instant) -> Self {
         Self {
-            recent: Recent::new(settled, row.last_sequence, now),
+            recent: Recent::new(row.last_sequence, now),
             committed: row.last_sequence,
             row,
             limits,

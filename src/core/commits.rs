@@ -128,6 +128,10 @@ impl Commits {
         self.gathering.subscriptions.insert(id, row);
     }
 
+    pub(super) fn put_unreadable(&mut self, channel: ChannelId, sequence: Sequence, why: String) {
+        self.gathering.unreadable.insert((channel, sequence), why);
+    }
+
     pub(super) fn put_counters(&mut self, counters: Counters) {
         self.gathering.counters = Some(counters);
     }

@@ -66,7 +66,7 @@ pub struct Limits {
     pub progress_delay: Duration,
     /// Pause before a failed read is tried again.
     pub load_retry: Duration,
-    /// Longer than any standby remembers a publish; zero where none does.
+    /// Longer than any standby remembers a publish, or NATS may take to bring it.
     pub remembered: Duration,
 }
 
@@ -86,7 +86,7 @@ impl Default for Limits {
             trim_step: 5000,
             progress_delay: Duration::from_millis(50),
             load_retry: Duration::from_millis(250),
-            remembered: Duration::from_secs(10),
+            remembered: Duration::from_secs(12),
         }
     }
 }

@@ -96,10 +96,8 @@ impl Broker {
             byte_count: 0,
         };
         let limits = self.settings.limits.of(name);
-        self.channels.insert(
-            id,
-            Channel::new(row, limits, Sequence::ZERO, self.now.monotonic),
-        );
+        self.channels
+            .insert(id, Channel::new(row, limits, self.now.monotonic));
         self.commits.touch_channel(id);
         self.notices.push_back(Notice::ChannelCreated(name.clone()));
         if let Some(inactivity) = limits.inactivity {

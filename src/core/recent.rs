@@ -22,10 +22,11 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Everything after `settled` may be young.
-    pub(super) fn new(settled: Sequence, last: Sequence, now: Instant) -> Self {
+    /// Of a channel found like this: any of it may have been stored a moment ago, and another node's clock does not
+    /// tell.
+    pub(super) fn new(last: Sequence, now: Instant) -> Self {
         Self {
-            older: settled,
+            older: Sequence::ZERO,
             younger: last,
             marked_at: now,
         }
@@ -52,8 +53,13 @@ impl Recent {
         if now.since(published) >= window {
             self.older = last;
         }
-        self.older.max(Sequence(last.0.saturating_sub(KEPT_MAX)))
+        self.older.max(bound(last))
     }
+}
+
+/// GUIDs are not kept up to here, however young the messages are.
+pub(super) fn bound(last: Sequence) -> Sequence {
+    Sequence(last.0.saturating_sub(KEPT_MAX))
 }
 
 #[cfg(test)]
@@ -68,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_message_stays_young_for_one_window_at_least_and_two_at_most() {
-        let mut recent = Recent::new(Sequence(5), Sequence(5), at(0));
+        let mut recent = Recent::new(Sequence(5), at(0));
         let mut last = 5;
         for second in 1..100 {
             // One message per second.
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_channel_that_was_quiet_has_no_young_messages() {
-        let mut recent = Recent::new(Sequence(0), Sequence(7), at(0));
+        let mut recent = Recent::new(Sequence(7), at(0));
 
         let mut settled = |seconds| recent.settled(Sequence(7), at(0), at(seconds), WINDOW);
         assert_eq!(settled(9), Sequence(0));
@@ -93,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_number_of_young_messages_is_bounded() {
-        let mut recent = Recent::new(Sequence(0), Sequence(0), at(0));
+        let mut recent = Recent::new(Sequence(0), at(0));
         let last = Sequence(KEPT_MAX + 7);
 
         assert_eq!(recent.settled(last, at(1), at(1), WINDOW), Sequence(7));

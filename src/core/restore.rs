@@ -62,23 +62,13 @@ impl Broker {
     }
 
     fn restore_channels(&mut self, rows: BTreeMap<ChannelId, ChannelRow>) {
-        let end = rows.values().map(|row| row.last_published_at).max();
-        let window = self.settings.limits.remembered;
+        let now = self.now.monotonic;
         for (id, row) in rows {
-            // What the last term stored last may be remembered, and its times are told by its own clock only.
-            let quiet = end.is_some_and(|end| end.since(row.last_published_at) > window);
-            let settled = if quiet {
-                row.last_sequence
-            } else {
-                Sequence::ZERO
-            };
-            let now = self.now.monotonic;
             if row.deleting {
-                self.start_purge(id, Purge { row, settled });
+                self.start_purge(id, Purge::new(row, Sequence::ZERO));
             } else {
                 let limits = self.settings.limits.of(&row.name);
-                self.channels
-                    .insert(id, Channel::new(row, limits, settled, now));
+                self.channels.insert(id, Channel::new(row, limits, now));
             }
         }
     }

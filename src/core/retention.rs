@@ -10,6 +10,7 @@ use super::ids::{ChannelId, Sequence};
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
+use super::recent;
 
 /// A deleted channel whose messages are being dropped.
 #[derive(Debug)]
@@ -17,6 +18,13 @@ pub(super) struct Purge {
     pub(super) row: ChannelRow,
     /// No standby remembers publishes up to here.
     pub(super) settled: Sequence,
+}
+
+impl Purge {
+    pub(super) fn new(row: ChannelRow, settled: Sequence) -> Self {
+        let settled = settled.max(recent::bound(row.last_sequence));
+        Self { row, settled }
+    }
 }
 
 impl Broker {
@@ -241,7 +249,7 @@ impl Broker {
             deleting: true,
             ..channel.row
         };
-        self.start_purge(id, Purge { row, settled });
+        self.start_purge(id, Purge::new(row, settled));
     }
 
     pub(super) fn start_purge(&mut self, id: ChannelId, purge: Purge) {

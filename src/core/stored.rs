@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::ids::{ChannelId, Guid, Subject};
+use super::ids::{ChannelName, Guid, Subject};
 use super::outbound::Reply;
 use super::request::Publish;
 use super::time::Instant;
 
 impl Broker {
     /// Knows these publishes until `until`. Their number is the caller's to bound.
-    pub fn remember_stored(&mut self, stored: BTreeSet<(ChannelId, Guid)>, until: Instant) {
+    pub fn remember_stored(&mut self, stored: BTreeSet<(ChannelName, Guid)>, until: Instant) {
         self.stored_before = stored;
         self.deadlines.set(Timer::ForgetStored, until);
     }
@@ -26,11 +26,9 @@ impl Broker {
         if self.stored_before.is_empty() {
             return false;
         }
-        let Some(channel) = self.channels.find(request.channel.as_str()) else {
-            return false;
-        };
         // Each comes late once at most.
-        let known = self.stored_before.remove(&(channel, request.guid.clone()));
+        let key = (request.channel.clone(), request.guid.clone());
+        let known = self.stored_before.remove(&key);
         if known {
             self.answer(reply.cloned(), Reply::Published(request.guid.clone()));
         }

@@ -172,6 +172,13 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         skipped,
         counts.skipped_messages,
     );
+    let unreadable = "Messages passed over because their rows cannot be read";
+    counter(
+        registry,
+        "unreadable_messages",
+        unreadable,
+        counts.unreadable_messages,
+    );
 }
 
 fn of_the_exporter(registry: &mut Registry, view: &View) {

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::ears::Ears;
 use super::shared::Node;
 use super::takeover::Takeover;
+use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
 use crate::core::time::Instant;
@@ -91,7 +92,7 @@ impl<'a> Active<'a> {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term);
-        let ended = match self.run(&term).await {
+        let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
         };
         self.report(&term);
@@ -112,7 +113,7 @@ impl<'a> Active<'a> {
         (ended, ears)
     }
 
-    async fn run(&mut self, term: &Term) -> Result<Ended, Ended> {
+    async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Ended, Ended> {
         let lease = self.node.leadership.lease;
         let mut connected = self.node.nats.connected();
         let mut status = interval(STATUS_INTERVAL.min(lease.renew_every()));
@@ -122,7 +123,9 @@ impl<'a> Active<'a> {
         let mut events = Vec::new();
 
         loop {
-            if !term.is_trusted(Clock.now().monotonic) {
+            let now = Clock.now().monotonic;
+            if !term.is_trusted(now) {
+                watched.keeps_silent(now);
                 // Nothing that waits here may be acted on before it is known that nobody else is active.
                 tokio::select! {
                     reason = &mut lost => return Err(Ended::TermLost(reason)),
@@ -366,6 +369,16 @@ fn log(notice: &Notice) {
             sequence = sequence.0,
             bytes,
             "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
+        ),
+        Notice::MessageUnreadable {
+            channel,
+            sequence,
+            why,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            why,
+            "the row of a message cannot be read and was passed over by a subscription"
         ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");

@@ -7,6 +7,7 @@
 //! | `standby` | waits for the lock |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
+//! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`] | what the node says about itself |
 //! | `watchdog` | ends a process that would act without the lock |
@@ -14,9 +15,12 @@
 
 mod active;
 mod backoff;
+mod batches;
 mod board;
 pub mod clock;
 mod ears;
+#[cfg(feature = "known-bad")]
+mod mistaken;
 pub mod run;
 mod shared;
 mod standby;

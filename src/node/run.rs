@@ -15,6 +15,7 @@ use super::ears::Ears;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
+use crate::config::nats::NatsTls;
 use crate::config::{Config, Secret};
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
@@ -193,7 +194,23 @@ fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
         password: config.nats.password.as_ref().map(expose),
         token: config.nats.token.as_ref().map(expose),
         credentials_file: config.nats.credentials.clone(),
+        nkey_seed_file: config.nats.nkey.clone(),
+        tls: nats_tls(&config.nats.tls),
         ..nats::Settings::new(config.nats.servers.clone(), name)
+    }
+}
+
+fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
+    let client = tls.client.clone();
+    nats::connection::Tls {
+        required: tls.required,
+        ca_file: tls.ca.clone(),
+        client: client.map(
+            |(certificate_file, key_file)| nats::connection::ClientCertificate {
+                certificate_file,
+                key_file,
+            },
+        ),
     }
 }
 

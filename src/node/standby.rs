@@ -18,7 +18,7 @@ impl Node {
     /// Returns when the lock is won.
     pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Candidate, Setback> {
         self.nats.flush(NATS_HEALTH_LIMIT).await?;
-        ears.during(self, self.wait_for_lock()).await?
+        ears.during(self, Box::pin(self.wait_for_lock())).await?
     }
 
     async fn wait_for_lock(&self) -> Result<Candidate, Setback> {
@@ -58,10 +58,9 @@ impl Node {
             tick.tick().await;
             match ensure_same_cluster(&self.store, &self.config).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => {}
                 Err(setback) if setback.is_final() => return Err(setback),
-                // Whoever waits for the lock notices that the database is away.
-                Err(_) => {}
+                // That the database is away is noticed by the wait for the lock.
+                Ok(false) | Err(_) => {}
             }
         }
     }

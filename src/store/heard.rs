@@ -67,12 +67,14 @@ pub(super) async fn stored(
     let mut rows = sqlx::query(DROPPED).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let guid: &str = row.try_get("guid")?;
-        if let Some(guid) = wanted.get(guid)
-            && let Some(name) =
-                ChannelName::parse(ByteString::from(row.try_get::<&str, _>("channel")?))
-        {
-            stored.dropped.insert((name, guid.clone()));
+        let is_wanted = wanted.contains(guid);
+        if !is_wanted && room == 0 {
+            continue;
         }
+        room -= usize::from(!is_wanted);
+        let name = ChannelName::parse(ByteString::from(row.try_get::<&str, _>("channel")?));
+        let guid = Guid::parse(ByteString::from(guid));
+        stored.dropped.extend(name.zip(guid));
     }
     Ok(stored)
 }

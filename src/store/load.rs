@@ -10,10 +10,11 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
 
-use super::error::Fault;
+use super::error::{Error, Fault};
 use super::rows::Reading;
+use super::salvage;
 use crate::core::ids::{ChannelId, ClientId, Guid, Sequence};
-use crate::core::load::{Load, Loaded, Oldest, Want};
+use crate::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use crate::core::message::{self, Message};
 use crate::core::time::Timestamp;
 
@@ -38,7 +39,7 @@ macro_rules! cut_by_bytes {
 }
 
 const RANGE: &str = cut_by_bytes!("sequence BETWEEN $3 AND $4 ORDER BY sequence LIMIT $5");
-const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
+pub(super) const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
 
 const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2)";
 
@@ -63,7 +64,14 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(int8(first.0))
                 .bind(int8(last.0))
                 .bind(size(*count));
-            messages(connection, load.channel, page, *last, *count).await
+            match messages(connection, load.channel, page, *last, *count).await {
+                Err(fault) if fault.is_damage() => {
+                    let all = (first.0..=last.0).map(Sequence);
+                    let some: Vec<Sequence> = all.take(*count).collect();
+                    salvage::messages(connection, load.channel, &some, *bytes).await
+                }
+                loaded => loaded,
+            }
         }
         Want::Exactly { sequences, bytes } => {
             let last = sequences.iter().max().copied().unwrap_or_default();
@@ -72,7 +80,12 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(channel)
                 .bind(size(*bytes))
                 .bind(wanted);
-            messages(connection, load.channel, page, last, usize::MAX).await
+            match messages(connection, load.channel, page, last, usize::MAX).await {
+                Err(fault) if fault.is_damage() => {
+                    salvage::messages(connection, load.channel, sequences, *bytes).await
+                }
+                loaded => loaded,
+            }
         }
         Want::FirstSince(since) => {
             let found: Option<i64> = sqlx::query_scalar(FIRST_SINCE)
@@ -105,22 +118,43 @@ async fn messages(
     count: usize,
 ) -> Result<Loaded, Fault> {
     let mut messages = Vec::new();
+    let mut unreadable = Vec::new();
+    let mut last_read = None;
     let mut was_cut = false;
     let mut rows = page.fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let next: Option<i64> = row.try_get("next")?;
         was_cut = next.is_some();
-        messages.push(Arc::new(message(channel, &row)?));
+        last_read = Some(reading(channel, &row)?.sequence("sequence")?);
+        match message(channel, &row)? {
+            Ok(message) => messages.push(Arc::new(message)),
+            Err(row) => unreadable.push(row),
+        }
     }
-    was_cut |= messages.len() >= count;
-    let through = match messages.last() {
-        Some(message) if was_cut => message.sequence,
-        Some(_) | None => last,
-    };
-    Ok(Loaded::Messages { messages, through })
+    was_cut |= messages.len() + unreadable.len() >= count;
+    Ok(Loaded::Messages {
+        messages,
+        unreadable,
+        through: last_read.filter(|_| was_cut).unwrap_or(last),
+    })
 }
 
-fn message(channel: ChannelId, row: &PgRow) -> Result<Message, Fault> {
+/// The inner error is a row that no server wrote like this.
+pub(super) fn message(
+    channel: ChannelId,
+    row: &PgRow,
+) -> Result<Result<Message, Unreadable>, Fault> {
+    match checked_message(channel, row) {
+        Ok(message) => Ok(Ok(message)),
+        Err(Fault::Told(Error::Corrupt { why, .. })) => Ok(Err(Unreadable {
+            sequence: reading(channel, row)?.sequence("sequence")?,
+            why,
+        })),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn checked_message(channel: ChannelId, row: &PgRow) -> Result<Message, Fault> {
     let row = reading(channel, row)?;
     Ok(Message {
         sequence: row.sequence("sequence")?,
@@ -164,10 +198,10 @@ fn reading(channel: ChannelId, row: &PgRow) -> Result<Reading<'_>, Fault> {
 }
 
 // What a bigint cannot hold is past every row.
-fn int8(number: u64) -> i64 {
+pub(super) fn int8(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn size(number: usize) -> i64 {
+pub(super) fn size(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

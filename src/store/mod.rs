@@ -13,6 +13,7 @@ pub mod measure;
 mod migrate;
 mod reader;
 mod rows;
+mod salvage;
 mod server_info;
 mod snapshot;
 pub mod status;

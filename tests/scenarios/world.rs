@@ -106,13 +106,17 @@ impl World {
                 self.take_over();
             }
             "pass" => self.pass(duration(line.word(1)?)?, &mut outputs),
-            "delete" => {
+            does @ ("delete" | "break") => {
                 let sequence = line
                     .word(2)?
                     .parse()
                     .map_err(|_| "a sequence is a number")?;
                 let channel = self.channel(line.word(1)?)?;
-                self.store.delete_message(channel, Sequence(sequence));
+                if does == "delete" {
+                    self.store.delete_message(channel, Sequence(sequence));
+                } else {
+                    self.store.broken.insert((channel, Sequence(sequence)));
+                }
             }
             "heard" => {
                 line.words.remove(0);
@@ -402,7 +406,7 @@ impl World {
         let done = heard::Done::new(&snapshot, &stored);
         let now = self.now();
         let until = now.monotonic + MEMORY;
-        self.broker().remember_stored(stored.kept, until);
+        self.broker().remember_stored(done.stored.clone(), until);
         let heard = heard.into_iter().map(|event| (now.monotonic, event));
         for (_, event) in heard::judge(heard.collect(), &done) {
             self.broker().handle(event, now);

@@ -132,7 +132,9 @@ impl World {
         let line = describe_outbound(&outbound);
         self.note(|| format!("node {node}: says {line}"));
         let now = self.now(node);
-        let holds = self.nodes[node].session == self.database.holder;
+        let session = self.nodes[node].session;
+        let torn = session.is_some_and(|session| self.database.torn.contains(&session));
+        let holds = torn || session == self.database.holder;
         if let Some(term) = self.nodes[node].term.as_mut() {
             self.checks
                 .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);

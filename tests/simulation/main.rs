@@ -183,6 +183,11 @@ sabotages! {
     a_message_before_its_subscription_s_answer_is_noticed: DeliverBeforeReplies,
         "a subscription's answer precedes its messages";
     replaying_what_is_stored_is_noticed: ReplayEverything, "what is stored is not done again";
+    a_dropped_message_that_comes_back_is_noticed: ForgetDropped,
+        "what is stored is not done again";
+    forgetting_unanswered_requests_is_noticed: ForgetUnanswered,
+        "no request is lost in a takeover";
+    storing_a_late_copy_is_noticed: ForgetLateCopies, "a publish is stored once";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"
         | "everything arrives in the end";
 }

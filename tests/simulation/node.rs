@@ -1,11 +1,11 @@
 //! A server's process: it waits for the lock, begins and ends terms, renews its session, has at most one
 //! statement under way and gives up on a failed or unknown commit. What it does while active is in `active`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use stanby::core::batch::Progress;
-use stanby::core::ids::{BatchNumber, Epoch};
+use stanby::core::ids::{BatchNumber, Epoch, Guid};
 use stanby::core::ranges::Ranges;
 use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
@@ -20,6 +20,9 @@ use crate::rng::Rng;
 use crate::world::{Step, Time, World, nanos};
 
 const WALL_AT_START: i64 = 1_600_000_000_000_000_000;
+
+/// A shadow of so many bytes may be crowded, and then forgets what a checker expects it to know.
+const CROWDED: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -69,8 +72,12 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
+    /// Attempts in a row that failed.
+    setbacks: u32,
     /// The last requests that it heard while it was not active.
     shadow: Shadow,
+    /// Publishes that came since its process began or its connection broke, and when: none of them may get lost.
+    arrived: VecDeque<(Time, Guid)>,
     terms: u64,
 }
 
@@ -78,6 +85,7 @@ pub(crate) struct Term {
     pub(crate) serial: u64,
     pub(crate) epoch: Epoch,
     pub(crate) trusted_until: Time,
+    began: Time,
     last_statement: Time,
     pub(crate) broker: Option<Broker>,
     /// A commit that the core has not been told of.
@@ -107,6 +115,8 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
+            setbacks: 0,
+            arrived: VecDeque::new(),
             shadow: Shadow::new(plan.shadow),
             terms: 0,
         }
@@ -138,20 +148,23 @@ impl World {
 
     /// The process is gone; what it had sent is on its way.
     pub(crate) fn kill_node(&mut self, node: usize, silently: bool) {
-        let Some(session) = self.nodes[node].session.take() else {
+        if !self.nodes[node].up {
             return;
-        };
+        }
         self.note(|| format!("node {node}: is killed"));
         let state = &mut self.nodes[node];
+        let session = state.session.take();
         state.up = false;
+        state.setbacks = 0;
         state.frozen = false;
         state.incarnation += 1;
         state.term = None;
         state.statement = None;
         state.stash.clear();
         state.shadow = Shadow::new(self.plan.shadow);
+        state.arrived.clear();
         state.tick = None;
-        if !silently {
+        if let Some(session) = session.filter(|_| !silently) {
             self.abandon_session(session);
         }
     }
@@ -180,6 +193,9 @@ impl World {
 
     /// Opens a session and queues for the lock.
     fn race(&mut self, node: usize) {
+        if self.time < self.database.down_until {
+            return self.race_later(node);
+        }
         let session = self.open_session(node);
         self.nodes[node].session = Some(session);
         self.nodes[node].statement = None;
@@ -190,12 +206,42 @@ impl World {
         self.note(|| format!("node {node}: ends its term: {why}"));
         let now = self.now(node).monotonic;
         let state = &mut self.nodes[node];
-        if let Some(mut term) = state.term.take() {
+        let lease = nanos(self.plan.lease);
+        if state
+            .term
+            .as_ref()
+            .is_some_and(|term| term.broker.is_some() && term.began + lease < self.time)
+        {
+            state.setbacks = 0;
+        }
+        if let Some(mut term) = state.term.take()
+            && !self.plan.is(Sabotage::ForgetUnanswered)
+        {
             let left = term.unanswered.leave().chain(term.inbox);
             state.shadow.inherit(left, now);
         }
         if let Some(session) = self.nodes[node].session.take() {
             self.send_statement(node, session, Statement::Close);
+        }
+        self.race_later(node);
+    }
+
+    /// After a pause, as the server has it: 50 ms to 1 s.
+    fn race_later(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        let pause = Duration::from_millis(50 << state.setbacks.min(4)).min(Duration::from_secs(1));
+        state.setbacks += 1;
+        let incarnation = state.incarnation;
+        self.after(pause, Step::Race { node, incarnation });
+    }
+
+    pub(crate) fn race_again(&mut self, node: usize, incarnation: u64) {
+        let state = &self.nodes[node];
+        if state.incarnation != incarnation || !state.up || state.session.is_some() {
+            return;
+        }
+        if state.frozen {
+            return self.race_later(node);
         }
         self.race(node);
     }
@@ -229,6 +275,7 @@ impl World {
                     serial,
                     epoch,
                     trusted_until: 0,
+                    began: self.time,
                     last_statement: self.time,
                     broker: None,
                     committed: None,
@@ -257,7 +304,10 @@ impl World {
                 return self.end_term(node, "its session ended");
             }
             Input::Request(event) => self.request(node, *event),
-            Input::Gap => self.nodes[node].shadow = Shadow::new(self.plan.shadow),
+            Input::Gap => {
+                self.nodes[node].shadow = Shadow::new(self.plan.shadow);
+                self.nodes[node].arrived.clear();
+            }
             Input::Heard {
                 term: serial,
                 event,
@@ -274,7 +324,11 @@ impl World {
     /// Takes a request in: for the term, or into the standby's memory.
     fn request(&mut self, node: usize, event: Event) {
         let now = self.now(node).monotonic;
+        let time = self.time;
         let state = &mut self.nodes[node];
+        if let Event::Publish { request, .. } = &event {
+            state.arrived.push_back((time, request.guid.clone()));
+        }
         match &mut state.term {
             Some(term) if term.broker.is_some() => term.inbox.push_back((now, event)),
             Some(_) | None => state.shadow.remember(std::iter::once(event), now),
@@ -296,13 +350,38 @@ impl World {
         };
         let judged = heard::judge(state.shadow.take(), &done);
         self.checks.on_replay(judged.iter().map(|(_, event)| event));
+        self.no_request_is_lost(node, &judged);
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.inbox.extend(judged);
+            let forgets = [Sabotage::ReplayEverything, Sabotage::ForgetLateCopies];
             if let Some(broker) = &mut term.broker
-                && !self.plan.is(Sabotage::ReplayEverything)
+                && !forgets.iter().any(|&sabotage| self.plan.is(sabotage))
             {
-                broker.remember_stored(stored.kept, now + window);
+                broker.remember_stored(done.stored, now + window);
             }
+        }
+    }
+
+    /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
+    fn no_request_is_lost(&mut self, node: usize, judged: &[(Instant, Event)]) {
+        let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
+            return;
+        };
+        let memory = nanos(limits.age).saturating_sub(1);
+        let oldest = self.time.saturating_sub(memory);
+        let arrived = &mut self.nodes[node].arrived;
+        while arrived.front().is_some_and(|&(at, _)| at < oldest) {
+            arrived.pop_front();
+        }
+        let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
+            .map(|(_, guid)| guid)
+            .collect();
+        let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);
+        let lost = arrived.find(|guid| !waiting.contains(guid) && !self.checks.is_dealt_with(guid));
+        if let Some(guid) = lost {
+            let fact =
+                format!("no request is lost in a takeover: node {node} has forgotten {guid}");
+            self.violated(fact);
         }
     }
 

@@ -30,6 +30,12 @@ pub(crate) enum Sabotage {
     IgnoreAcks,
     /// A new term takes nothing that its node heard as a standby for done.
     ReplayEverything,
+    /// The database keeps no GUIDs of what limits drop.
+    ForgetDropped,
+    /// A term that ends takes the requests along that it has in its hands.
+    ForgetUnanswered,
+    /// A new term knows nothing of what was stored last.
+    ForgetLateCopies,
 }
 
 #[derive(Debug)]
@@ -69,7 +75,7 @@ impl Plan {
                 bytes: rng.pick(&[64 << 20, 20_000]),
             });
         let mut settings = settings(rng);
-        settings.limits.remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age * 2);
+        settings.limits.remembered = heard_window(shadow, lease) * 2;
         Self {
             nodes: rng.pick(&[2, 2, 2, 3]),
             clients: rng.index(4) + 2,
@@ -97,13 +103,17 @@ impl Plan {
 
     /// As a server has it.
     pub(crate) fn heard_window(&self) -> Duration {
-        let remembered = self.shadow.map_or(Duration::ZERO, |shadow| shadow.age);
-        remembered.max(self.lease * 2) + Duration::from_secs(1)
+        heard_window(self.shadow, self.lease)
     }
 
     pub(crate) fn is(&self, sabotage: Sabotage) -> bool {
         self.sabotage == Some(sabotage)
     }
+}
+
+fn heard_window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
+    let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+    remembered.max(lease * 2) + Duration::from_secs(1)
 }
 
 fn settings(rng: &mut Rng) -> Settings {

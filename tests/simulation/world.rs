@@ -40,6 +40,10 @@ pub(crate) enum Step {
     Start {
         node: usize,
     },
+    Race {
+        node: usize,
+        incarnation: u64,
+    },
     Client {
         client: usize,
         instance: u64,
@@ -118,7 +122,7 @@ impl World {
             steps: 0,
             agenda: BTreeMap::new(),
             scheduled: 0,
-            checks: Checks::new(plan.settings.clone()),
+            checks: Checks::new(plan.settings.clone(), nanos(plan.heard_window())),
             rng,
             plan,
             database: Database::default(),
@@ -188,6 +192,7 @@ impl World {
             Step::Tick { node, incarnation } => self.node_ticks(node, incarnation),
             Step::Thaw { node, incarnation } => self.thaw(node, incarnation),
             Step::Start { node } => self.start_node(node),
+            Step::Race { node, incarnation } => self.race_again(node, incarnation),
             Step::Client {
                 client,
                 instance,

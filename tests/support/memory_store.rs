@@ -1,13 +1,13 @@
 //! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
 //! the store tests keep it honest by applying the same batches to both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stanby::core::batch::{Batch, ChannelRow};
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
-use stanby::core::load::{Load, Loaded, Oldest, Want};
+use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
 
@@ -17,6 +17,8 @@ pub(crate) struct MemoryStore {
     messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
     /// By channel and the last sequence of each lot that was dropped.
     dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<Guid>)>,
+    /// Rows that are there and cannot be read.
+    pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
 }
 
 impl MemoryStore {
@@ -118,7 +120,7 @@ impl MemoryStore {
             } => {
                 let (messages, complete) = page(of_channel(*first, *last), *count, *bytes);
                 let through = if complete { *last } else { last_of(&messages) };
-                Loaded::Messages { messages, through }
+                self.loaded(load.channel, messages, through)
             }
             Want::Exactly { sequences, bytes } => {
                 let stored = sequences
@@ -128,7 +130,7 @@ impl MemoryStore {
                 let (messages, complete) = page(stored, usize::MAX, *bytes);
                 let asked = sequences.last().copied().unwrap_or_default();
                 let through = if complete { asked } else { last_of(&messages) };
-                Loaded::Messages { messages, through }
+                self.loaded(load.channel, messages, through)
             }
             Want::FirstSince(time) => {
                 let mut messages = of_channel(Sequence::ZERO, max);
@@ -146,6 +148,20 @@ impl MemoryStore {
                 });
                 Loaded::Oldest(oldest.collect())
             }
+        }
+    }
+
+    fn loaded(&self, id: ChannelId, page: Vec<Arc<Message>>, through: Sequence) -> Loaded {
+        let is_broken = |message: &Arc<Message>| self.broken.contains(&(id, message.sequence));
+        let (broken, messages) = page.into_iter().partition(is_broken);
+        let unreadable = |message: Arc<Message>| Unreadable {
+            sequence: message.sequence,
+            why: "broken".to_owned(),
+        };
+        Loaded::Messages {
+            messages,
+            unreadable: Vec::into_iter(broken).map(unreadable).collect(),
+            through,
         }
     }
 

@@ -288,11 +288,14 @@ pub(super) fn publish(out: &mut Vec<u8>, subject: &[u8], payload: &[u8]) {
 
 fn ensure_plain(config: &NatsConfig) -> Result<(), Failure> {
     let what = if config.credentials.is_some() {
-        "a credentials file"
-    } else if config
-        .servers
-        .iter()
-        .any(|server| server.starts_with("tls://"))
+        "credentials files"
+    } else if config.nkey.is_some() {
+        "nkeys"
+    } else if config.tls.required
+        || config
+            .servers
+            .iter()
+            .any(|server| server.starts_with("tls://"))
     {
         "tls://"
     } else {

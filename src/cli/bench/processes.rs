@@ -82,7 +82,7 @@ pub(super) fn local(
             continue;
         };
         let name = match command.as_str() {
-            "stanby" if serves(pid, cluster_id) => match active {
+            "stanby" if active == Some(pid) || serves(pid, cluster_id) => match active {
                 Some(active) if active == pid => "stanby active".to_owned(),
                 Some(_) => "stanby standby".to_owned(),
                 None => "stanby".to_owned(),

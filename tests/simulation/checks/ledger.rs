@@ -32,6 +32,7 @@ pub(super) struct ChannelFacts {
 
 #[derive(Debug)]
 struct Published {
+    at: Time,
     channel: ChannelName,
     data: Bytes,
     /// The channel's last acked message when this one was published.
@@ -62,8 +63,11 @@ pub(crate) struct Checks {
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
-    /// The epoch that first stored a publish.
-    stored_in: BTreeMap<Guid, Epoch>,
+    /// Refused by the server.
+    refused: BTreeSet<Guid>,
+    pub(crate) clock_jumped: bool,
+    /// A publish is known again for so long.
+    memory: Time,
     /// Stored again by a later term, which had heard them too late to know.
     pub(crate) duplicates: u64,
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
@@ -78,7 +82,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, memory: Time) -> Self {
         Self {
             now: 0,
             violation: None,
@@ -89,7 +93,9 @@ impl Checks {
             channels: BTreeMap::new(),
             published: BTreeMap::new(),
             stored: BTreeMap::new(),
-            stored_in: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            clock_jumped: false,
+            memory,
             duplicates: 0,
             last_acked: BTreeMap::new(),
             positions: Positions::default(),
@@ -135,6 +141,15 @@ impl Checks {
         }
     }
 
+    /// The publish was answered, or will be when it is asked for again.
+    pub(crate) fn is_dealt_with(&self, guid: &Guid) -> bool {
+        self.stored.contains_key(guid) || self.refused.contains(guid)
+    }
+
+    pub(super) fn refuses(&mut self, guid: &Guid) {
+        self.refused.insert(guid.clone());
+    }
+
     pub(crate) fn saw_wall(&mut self, wall: Timestamp) {
         self.latest_wall = self.latest_wall.max(wall);
     }
@@ -144,6 +159,7 @@ impl Checks {
         self.published.insert(
             guid,
             Published {
+                at: self.now,
                 channel: channel.clone(),
                 data,
                 after,
@@ -241,20 +257,27 @@ impl Checks {
         };
         let same = published.data == message.data && name.as_ref() == Some(&published.channel);
         let after = published.after.filter(|(channel, _)| *channel == id);
+        let is_known = self.now - published.at < self.memory;
         self.require(same, || {
             format!("a message is stored as it was published: {guid} is not")
         });
-        if let Some(earlier) = self.stored_in.get(guid).copied() {
+        if self.stored.contains_key(guid) {
             self.duplicates += 1;
-            return self.require(earlier < epoch, || {
-                format!("one term stores a publish once: {guid} is stored twice in epoch {epoch}")
+            // A publish that was on its way for longer than anybody remembers, or that an operator deleted, is new.
+            // Where clocks jump, what a channel that a node had heard nothing of stored last looks older than it is.
+            let phantoms = self
+                .channels
+                .get(&id)
+                .is_some_and(|facts| facts.phantoms > 0);
+            let tolerated = !is_known || phantoms || self.clock_jumped;
+            return self.require(tolerated, || {
+                format!("a publish is stored once: {guid} is stored again in epoch {epoch}")
             });
         }
         self.require(after.is_none_or(|(_, earlier)| earlier < sequence), || {
             format!("a publish begun after an ack comes after it: {id}#{sequence} does not")
         });
         self.stored.insert(guid.clone(), (id, sequence));
-        self.stored_in.insert(guid.clone(), epoch);
     }
 
     fn trimmed(&mut self, id: ChannelId, through: Sequence, row: Option<&ChannelRow>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::plot::{Axis, Bar, Curve, bars, curves, escaped, legend, short};
 use crate::cli::bench::print;
-use crate::cli::bench::result::{Flow, Latency, Outcome, float};
+use crate::cli::bench::result::{Flow, Latency, Outcome, float, ratio};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -19,13 +19,9 @@ pub(super) fn page(runs: &[(String, Outcome)]) -> String {
             &latencies(runs, |run| run.publish.latency.as_ref()),
         ),
     ];
-    let delivered = |run: &Outcome| run.deliver.is_some();
-    if runs.iter().any(|(_, run)| delivered(run)) {
-        let latency = |run: &Outcome| run.deliver.as_ref().and_then(|flow| flow.latency.clone());
-        body.push(section(
-            "Latency from publish to delivery",
-            &delivery_latencies(runs, latency),
-        ));
+    if runs.iter().any(|(_, run)| run.deliver.is_some()) {
+        let found = latencies(runs, deliver_latency);
+        body.push(section("Latency from publish to delivery", &found));
     }
     body.push(section("Rate over time", &timelines(runs)));
     body.push(section("CPU per message", &cpu(runs)));
@@ -38,6 +34,10 @@ pub(super) fn page(runs: &[(String, Outcome)]) -> String {
     )
 }
 
+fn deliver_latency(run: &Outcome) -> Option<&Latency> {
+    run.deliver.as_ref()?.latency.as_ref()
+}
+
 fn section(title: &str, content: &str) -> String {
     format!("<section><h2>{}</h2>{content}</section>", escaped(title))
 }
@@ -45,16 +45,17 @@ fn section(title: &str, content: &str) -> String {
 fn rates(runs: &[(String, Outcome)]) -> String {
     let mut rows = Vec::new();
     for (name, run) in runs {
-        let ceiling = run.ceiling.as_ref().map(|ceiling| {
-            let what = format!("lower ceiling: {}/s", short(ceiling.per_second));
-            (ceiling.per_second, what)
-        });
-        let mut row = |colour: usize, what: &str, flow: &Flow, mark| {
+        let ceiling = run.ceiling.as_ref().map(|ceiling| ceiling.per_second);
+        let mut row = |colour: usize, what: &str, flow: &Flow, ceiling: Option<f64>| {
+            let share = ceiling.map_or_else(String::new, |ceiling| {
+                let share = ratio(flow.per_second, ceiling) * 100.0;
+                format!(", {share:.0} % of {}/s", short(ceiling))
+            });
             rows.push(Bar {
                 name: format!("{name}, {what}"),
                 parts: vec![(colour, flow.per_second, print::title(&run.settings))],
-                note: format!("{}/s", short(flow.per_second)),
-                mark,
+                note: format!("{}/s{share}", short(flow.per_second)),
+                mark: ceiling.map(|ceiling| (ceiling, "the lower ceiling".to_owned())),
             });
         };
         row(0, "published", &run.publish, ceiling);
@@ -71,31 +72,19 @@ fn latencies<'a>(
     runs: &'a [(String, Outcome)],
     latency: impl Fn(&'a Outcome) -> Option<&'a Latency>,
 ) -> String {
-    let found = runs
-        .iter()
-        .filter_map(|(name, run)| Some((name.as_str(), latency(run)?)));
+    let found = runs.iter().enumerate();
+    let found = found.filter_map(|(number, (name, run))| Some((number, name, latency(run)?)));
     distribution(found.collect())
 }
 
-fn delivery_latencies(
-    runs: &[(String, Outcome)],
-    latency: impl Fn(&Outcome) -> Option<Latency>,
-) -> String {
-    let found: Vec<(&str, Latency)> = runs
-        .iter()
-        .filter_map(|(name, run)| Some((name.as_str(), latency(run)?)))
-        .collect();
-    distribution(found.iter().map(|(name, found)| (*name, found)).collect())
-}
-
 /// One curve per run: which share of the messages took no longer.
-fn distribution(found: Vec<(&str, &Latency)>) -> String {
+fn distribution(found: Vec<(usize, &String, &Latency)>) -> String {
     if found.is_empty() {
         return "<p>Nothing was measured.</p>".to_owned();
     }
     let (mut lowest, mut highest) = (f64::MAX, f64::MIN);
     let mut lines = Vec::new();
-    for (name, latency) in found {
+    for (colour, name, latency) in found {
         let all: u64 = latency.histogram.iter().map(|(_, count)| count).sum();
         let mut seen = 0;
         let mut points = Vec::with_capacity(latency.histogram.len());
@@ -109,7 +98,8 @@ fn distribution(found: Vec<(&str, &Latency)>) -> String {
             highest = highest.max(y);
         }
         lines.push(Curve {
-            name: name.to_owned(),
+            name: name.clone(),
+            colour,
             points,
         });
     }
@@ -146,6 +136,7 @@ fn timelines(runs: &[(String, Outcome)]) -> String {
             if let Some(flow) = flow {
                 lines.push(Curve {
                     name: format!("{name}, {what}"),
+                    colour: lines.len(),
                     points: timeline(flow),
                 });
             }
@@ -169,8 +160,10 @@ fn timeline(flow: &Flow) -> Vec<(f64, f64)> {
     for steps in flow.timeline.chunks(width) {
         let messages: u64 = steps.iter().sum();
         let seconds = float(steps.len() as u64) * step;
-        points.push((at + seconds / 2.0, float(messages) / seconds));
+        let rate = float(messages) / seconds;
+        points.push((at, rate));
         at += seconds;
+        points.push((at, rate));
     }
     points
 }
@@ -201,7 +194,7 @@ fn cpu(runs: &[(String, Outcome)]) -> String {
         }
     };
     let rows: Vec<Bar> = runs.iter().map(row).collect();
-    bars(&rows) + &legend(names.into_iter())
+    bars(&rows) + &legend(names.into_iter().enumerate())
 }
 
 fn figures(runs: &[(String, Outcome)]) -> String {
@@ -214,7 +207,7 @@ fn figures(runs: &[(String, Outcome)]) -> String {
             )
         };
         let ack = run.publish.latency.as_ref();
-        let delivery = run.deliver.as_ref().and_then(|flow| flow.latency.as_ref());
+        let delivery = deliver_latency(run);
         let rate = |flow: Option<&Flow>| {
             flow.map_or_else(|| "-".to_owned(), |flow| format!("{:.0}", flow.per_second))
         };

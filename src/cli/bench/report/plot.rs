@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 16.0;
 const HEIGHT: f64 = 300.0;
 const BOTTOM: f64 = 40.0;
@@ -21,6 +21,7 @@ pub(super) const COLOURS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Curve {
     pub(super) name: String,
+    pub(super) colour: usize,
     pub(super) points: Vec<(f64, f64)>,
 }
 
@@ -105,7 +106,7 @@ pub(super) fn curves(x: &Axis, y: &Axis, curves: &[Curve]) -> String {
             ),
         );
     }
-    for (number, curve) in curves.iter().enumerate() {
+    for curve in curves {
         let points: Vec<String> = curve
             .points
             .iter()
@@ -115,7 +116,7 @@ pub(super) fn curves(x: &Axis, y: &Axis, curves: &[Curve]) -> String {
             &mut svg,
             format_args!(
                 "<polyline class=\"c{}\" points=\"{}\"><title>{}</title></polyline>",
-                number % COLOURS,
+                curve.colour % COLOURS,
                 points.join(" "),
                 escaped(&curve.name)
             ),
@@ -133,7 +134,11 @@ pub(super) fn curves(x: &Axis, y: &Axis, curves: &[Curve]) -> String {
             escaped(y.title)
         ),
     );
-    svg + &legend(curves.iter().map(|curve| curve.name.as_str()))
+    svg + &legend(
+        curves
+            .iter()
+            .map(|curve| (curve.colour, curve.name.as_str())),
+    )
 }
 
 /// A bar of parts one after the other, with what is written beside it, and a mark to compare it with.
@@ -205,14 +210,14 @@ pub(super) fn bars(bars: &[Bar]) -> String {
 }
 
 /// Which colour is what.
-pub(super) fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn legend<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> String {
     let mut text = String::from("<p class=\"legend\">");
-    for (number, name) in names.enumerate() {
+    for (colour, name) in names {
         put(
             &mut text,
             format_args!(
                 "<span><i class=\"b{}\"></i>{}</span> ",
-                number % COLOURS,
+                colour % COLOURS,
                 escaped(name)
             ),
         );
@@ -282,6 +287,7 @@ mod tests {
     fn names_cannot_leave_their_place() {
         let curve = Curve {
             name: "<script>\"&\n".to_owned(),
+            colour: 0,
             points: vec![(0.0, 0.0), (1.0, f64::INFINITY)],
         };
         let axis = || Axis::linear("", 1.0);
