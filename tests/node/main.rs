@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod behaviour;
+mod bench;
 mod bursts;
 mod cli;
 mod commands;
