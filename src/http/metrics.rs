@@ -92,8 +92,27 @@ fn ours(registry: &mut Registry, view: &View) {
         "Batches committed to Postgres",
         status.commits,
     );
-    let overflows = "Messages that NATS dropped because this node read too slowly";
-    counter(registry, "nats_overflows", overflows, status.nats_overflows);
+    let overflows =
+        "Connections to NATS lost because this node read too slowly; what NATS held is lost";
+    counter(registry, "nats_overflows", overflows, status.nats.overflows);
+    let pauses = "Times that nothing was read from NATS because too much waited already";
+    counter(registry, "nats_pauses", pauses, status.nats.pauses);
+    let disconnects = "Connections to NATS lost, whatever the reason";
+    counter(
+        registry,
+        "nats_disconnects",
+        disconnects,
+        status.nats.disconnects,
+    );
+    let unsent = "Messages not sent because NATS was not connected";
+    counter(registry, "nats_unsent", unsent, status.nats.unsent);
+    let unreadable = "Messages with a subject or reply subject that is not text";
+    counter(
+        registry,
+        "nats_unreadable",
+        unreadable,
+        status.nats.unreadable,
+    );
     let crowded_out = "Requests that this node forgot as a standby for want of room";
     counter(
         registry,

@@ -4,9 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytestring::ByteString;
-
-use crate::core::request::{Ack, Publisher};
+use crate::core::request::Publisher;
 use crate::core::time::Instant;
 use crate::core::{Event, Reply};
 
@@ -36,7 +34,6 @@ impl Shadow {
 
     pub fn remember(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
         for event in events {
-            let event = detached(event);
             let bytes = OVERHEAD_BYTES + size(&event);
             self.bytes += bytes;
             self.heard.push_back((now, bytes, event));
@@ -73,31 +70,6 @@ impl Shadow {
             (now.since(at) <= self.age_max).then_some(event)
         };
         self.heard.into_iter().filter_map(recent).collect()
-    }
-}
-
-/// An ack that does not keep the read buffer of the socket it is a slice of: the other requests are copies already.
-fn detached(event: Event) -> Event {
-    match event {
-        Event::Ack(ack) => Event::Ack(Ack {
-            channel: ByteString::from(&*ack.channel),
-            ..ack
-        }),
-        event @ (Event::Connect { .. }
-        | Event::Publish { .. }
-        | Event::Subscribe { .. }
-        | Event::Unsubscribe { .. }
-        | Event::CloseSubscription { .. }
-        | Event::CloseClient { .. }
-        | Event::Ping { .. }
-        | Event::Refused { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_)) => event,
     }
 }
 
@@ -146,11 +118,12 @@ fn size(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use bytestring::ByteString;
 
     use super::*;
     use crate::core::ids::{ChannelName, ConnectionId, Guid, ProbeId, Sequence, Subject};
     use crate::core::rejection::Rejection;
-    use crate::core::request::{Leave, Publish};
+    use crate::core::request::{Ack, Leave, Publish};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)

@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::status::{Role, Status};
 use crate::core::broker::Counts;
 use crate::leadership::Term;
+use crate::nats;
 
 /// Cheap to clone; all clones write the same status.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ impl Board {
             trusted_until: None,
             counts: Counts::default(),
             commits: 0,
-            nats_overflows: 0,
+            nats: nats::counters::Counts::default(),
             shadow_crowded_out: 0,
             trouble: None,
         };
@@ -90,9 +91,9 @@ impl Board {
         });
     }
 
-    pub(super) fn nats_overflows(&self, overflows: u64) {
+    pub(super) fn nats(&self, counts: nats::counters::Counts) {
         self.status.send_if_modified(|status| {
-            status.nats_overflows = overflows;
+            status.nats = counts;
             false
         });
     }

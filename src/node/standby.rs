@@ -65,6 +65,7 @@ impl Node {
                     received = ingress.recv(&mut events, EVENTS_PER_TURN) => {
                         received?;
                         shadow.remember(events.drain(..), Clock.now().monotonic);
+                        self.board.nats(self.nats.counts());
                     }
                 }
             }
@@ -83,11 +84,27 @@ impl Node {
         ingress: &mut Ingress,
         mut shadow: Shadow,
     ) -> Result<Vec<Event>, Setback> {
-        self.nats.flush(NATS_HEALTH_LIMIT).await?;
-        let until = Clock.now().monotonic + HEAR_OUT_LIMIT;
         let mut events = Vec::new();
+        {
+            let mut flushed = pin!(self.nats.flush(NATS_HEALTH_LIMIT));
+            loop {
+                tokio::select! {
+                    biased;
+                    flushed = &mut flushed => {
+                        flushed?;
+                        break;
+                    }
+                    // NATS' answer comes behind all of these, and not through a full queue.
+                    received = ingress.recv(&mut events, EVENTS_PER_TURN) => {
+                        received?;
+                        shadow.remember(events.drain(..), Clock.now().monotonic);
+                    }
+                }
+            }
+        }
+        let until = Clock.now().monotonic + HEAR_OUT_LIMIT;
         loop {
-            let more = ingress.recv_waiting(&mut events, EVENTS_PER_TURN).await?;
+            let more = ingress.recv_waiting(&mut events, EVENTS_PER_TURN);
             let now = Clock.now().monotonic;
             shadow.remember(events.drain(..), now);
             if !more {

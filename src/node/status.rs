@@ -3,6 +3,7 @@
 use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
 use crate::core::time::{Instant, Timestamp};
+use crate::nats;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -27,8 +28,8 @@ pub struct Status {
     pub counts: Counts,
     /// Batches committed since the process started.
     pub commits: u64,
-    /// Messages that NATS dropped before the node could read them, since the process started.
-    pub nats_overflows: u64,
+    /// What went wrong between the node and NATS, since the process started.
+    pub nats: nats::counters::Counts,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
     /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.

@@ -40,7 +40,7 @@ fn standby() -> Status {
         trusted_until: None,
         counts: Counts::default(),
         commits: 0,
-        nats_overflows: 0,
+        nats: stanby::nats::counters::Counts::default(),
         shadow_crowded_out: 0,
         trouble: None,
     }
@@ -66,7 +66,14 @@ fn active_for(trust: Duration) -> Status {
             skipped_messages: 0,
         },
         commits: 10,
-        nats_overflows: 11,
+        nats: stanby::nats::counters::Counts {
+            overflows: 11,
+            pauses: 12,
+            disconnects: 13,
+            unsent: 14,
+            oversized: 0,
+            unreadable: 15,
+        },
         shadow_crowded_out: 0,
         ..standby()
     }
@@ -358,6 +365,10 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_out_bytes_total 9",
         "stanby_commits_total 10",
         "stanby_nats_overflows_total 11",
+        "stanby_nats_pauses_total 12",
+        "stanby_nats_disconnects_total 13",
+        "stanby_nats_unsent_total 14",
+        "stanby_nats_unreadable_total 15",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",
         "# EOF",
     ];

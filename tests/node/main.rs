@@ -8,6 +8,7 @@ mod frozen;
 mod hostile;
 mod http;
 mod nats;
+mod nats_flow;
 mod nats_refusals;
 mod outages;
 mod pair;
