@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use super::dev::DevArgs;
 use super::publish::PublishArgs;
 use super::status::StatusArgs;
+use super::step_down::StepDownArgs;
 use super::subscribe::SubscribeArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
@@ -39,6 +40,8 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Make the active hand over to a standby
+    StepDown(StepDownArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Say which version this is

@@ -14,6 +14,7 @@ pub mod serve;
 pub mod signals;
 mod stan_client;
 pub mod status;
+pub mod step_down;
 pub mod subscribe;
 pub mod version;
 

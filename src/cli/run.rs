@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{dev, output, publish, serve, status, subscribe, version};
+use super::{dev, output, publish, serve, status, step_down, subscribe, version};
 use crate::config::arguments;
 
 /// The whole program.
@@ -52,6 +52,7 @@ async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Fai
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::StepDown(args) => step_down::run(&args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Version(args) => version::run(&args),
     }

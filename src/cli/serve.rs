@@ -20,7 +20,7 @@ use crate::node;
 pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Failure> {
     let config = Config::from_flags(flags)?;
     logging::start(config.log);
-    for warning in warnings.iter().chain(config.database_url.warnings()) {
+    for warning in warnings.iter().chain(&config.warnings()) {
         warn!("{warning}");
     }
     log_limits(&config.limits);

@@ -29,18 +29,23 @@ pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let store = Store::open(&url, &schema, "stanby/status", STATEMENT_TIMEOUT);
     let report = store.report().await;
     store.close().await;
-    let report = report.map_err(|error| match error {
-        Error::Unavailable(_) => Failure::Unreachable(error.into()),
-        Error::Refused(_) | Error::Corrupt { .. } | Error::Failed(_) => {
-            Failure::Failed(error.into())
-        }
-    })?;
+    let report = report.map_err(read_failure)?;
     if args.json {
         output::json(&report)?;
     } else {
         output::line(&text(&report))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What it means for a command that the tables cannot be read.
+pub(super) fn read_failure(error: Error) -> Failure {
+    match error {
+        Error::Unavailable(_) => Failure::Unreachable(error.into()),
+        Error::Refused(_) | Error::OtherCluster(_) | Error::Corrupt { .. } | Error::Failed(_) => {
+            Failure::Failed(error.into())
+        }
+    }
 }
 
 fn text(report: &Report) -> String {

@@ -15,6 +15,8 @@ use crate::protocol::Subjects;
 
 const LEASE_MIN: Duration = Duration::from_millis(500);
 const LEASE_MAX: Duration = Duration::from_mins(1);
+/// With what comes after it, a takeover takes the 15 s that some clients wait.
+const LEASE_OF_NOTE: Duration = Duration::from_secs(12);
 
 const NAME_BYTES_MAX: usize = 255;
 
@@ -76,6 +78,19 @@ impl Config {
                 },
             },
         })
+    }
+
+    /// What works, but not as one would wish.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.database_url.warnings().to_vec();
+        if self.lease >= LEASE_OF_NOTE {
+            warnings.push(format!(
+                "with a lease of {}, clients may give up while a frozen active is replaced: those for Java, .NET \
+                 and Python wait 15s for an answer to their pings; the default is 2s",
+                GoDuration::from(self.lease)
+            ));
+        }
+        warnings
     }
 
     /// What the core wants to know.
@@ -327,6 +342,11 @@ mod tests {
     fn a_lease_is_half_a_second_to_a_minute() {
         assert_eq!(config(&["--lease=500ms"]).unwrap().lease, LEASE_MIN);
         assert_eq!(config(&["--lease=1m"]).unwrap().lease, LEASE_MAX);
+        let warned = |lease| {
+            let warnings = config(&[lease]).unwrap().warnings();
+            warnings.iter().any(|text| text.contains("with a lease of"))
+        };
+        assert!(warned("--lease=12s") && !warned("--lease=11s"));
         assert_eq!(
             refusal(&["--lease=499ms"]),
             "a lease of 499ms does not work; use 500ms to 1m"

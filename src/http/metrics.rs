@@ -113,6 +113,8 @@ fn ours(registry: &mut Registry, view: &View) {
         unreadable,
         status.nats.unreadable,
     );
+    let late = "Times that Postgres proved the lock only after more than half a lease";
+    counter(registry, "late_renewals", late, status.late_renewals);
     let crowded_out = "Requests that this node forgot as a standby for want of room";
     counter(
         registry,

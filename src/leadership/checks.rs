@@ -6,7 +6,7 @@ use std::fmt;
 use tokio_util::task::TaskTracker;
 
 use super::error::Error;
-use super::session::{Session, Settings};
+use super::session::{APPLICATION_PREFIX, Session, Settings};
 
 /// The first version with `idle_session_timeout`.
 const VERSION_MIN: i32 = 140_000;
@@ -56,8 +56,46 @@ pub async fn check(settings: &Settings, tracker: &TaskTracker) -> Result<Facts, 
     let session = Session::open(settings, tracker).await?;
     refuse_poolers(&session, settings, tracker).await?;
     ensure_primary(&session).await?;
+    refuse_other_groups(&session, settings).await?;
     session.arm(settings).await?;
     facts(&session).await
+}
+
+/// Servers of two fault-tolerance groups on one schema would be one group: the one would take over for the other.
+async fn refuse_other_groups(session: &Session, settings: &Settings) -> Result<(), Error> {
+    let own = settings.application_name();
+    let rows = session
+        .call(
+            "looking at the other servers",
+            session.client.query(OTHERS, &[&settings.lock_key()]),
+        )
+        .await?;
+    for row in rows {
+        let other: &str = row.get(0);
+        if let (Some(group), Some(here)) = (group_of(other), group_of(&own))
+            && group != here
+        {
+            return Err(Error::Refused(format!(
+                "server {other} of ft group {group:?} uses schema {}, and this server is of group {here:?}: \
+                 give servers of one pair the same --ft-group, and other pairs another --schema",
+                settings.schema
+            )));
+        }
+    }
+    Ok(())
+}
+
+const OTHERS: &str = "SELECT DISTINCT a.application_name
+    FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
+    WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND a.application_name IS NOT NULL
+        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND k.classid::bigint = ($1::bigint >> 32) & 4294967295
+        AND k.objid::bigint = $1::bigint & 4294967295";
+
+/// From the end, because cluster IDs may have slashes.
+fn group_of(application_name: &str) -> Option<&str> {
+    let name = application_name.strip_prefix(APPLICATION_PREFIX)?;
+    name.rsplit('/').nth(1)
 }
 
 /// A lock that a read-only replica grants is worth nothing, so this is asked on every session.

@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{Error, TermLost};
 use super::session::{Session, Settings};
+use super::step_down;
 use super::takeover::Takeover;
 use super::term::Term;
 use crate::core::ids::Epoch;
+use crate::core::time::Instant;
 use crate::node::clock::Clock;
 
 /// What writes a batch. The store's writer is one; this module knows neither.
@@ -210,6 +212,7 @@ impl<A: Apply> Task<A> {
     async fn serve(&mut self) -> Result<(), String> {
         // Preparing may have taken a while.
         self.renew().await?;
+        self.listen().await?;
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -223,9 +226,26 @@ impl<A: Apply> Task<A> {
                     Some(Command::Release) => return Ok(()),
                     None => return Err("the server gave it up".to_owned()),
                 },
+                Some(payload) = self.session.notified.recv() => {
+                    if step_down::names(&payload, self.term.epoch()) {
+                        self.term.ask_to_end();
+                    }
+                    self.renew().await?;
+                }
                 () = sleep(self.settings.lease.renew_every()) => self.renew().await?,
             }
         }
+    }
+
+    /// To those who ask the active to step down.
+    async fn listen(&mut self) -> Result<(), String> {
+        let listen = step_down::listen(self.settings.lock_key());
+        let client = &self.session.client;
+        let heard = self.session.call(
+            "listening for requests to step down",
+            client.batch_execute(&listen),
+        );
+        heard.await.map_err(|error| error.to_string())
     }
 
     async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {
@@ -235,7 +255,7 @@ impl<A: Apply> Task<A> {
             .apply
             .apply(&self.session.client, &batch, self.term.epoch());
         match timeout(limit, applied).await {
-            Ok(Ok(())) => self.term.extend(sent),
+            Ok(Ok(())) => self.proved(sent),
             Ok(Err(_)) if self.session.client.is_closed() => {
                 self.session.closed().await;
                 return Err(format!("during a commit: {}", self.session.why_closed()));
@@ -256,6 +276,18 @@ impl<A: Apply> Task<A> {
         self.reports
             .try_send(committed)
             .map_err(|_| "nobody waits for commits".to_owned())
+    }
+
+    /// The session answered to what was sent at `sent`.
+    fn proved(&self, sent: Instant) {
+        if let Some(unproved) = self.term.extend(sent, Clock.now().monotonic) {
+            tracing::warn!(
+                unproved_ms = unproved.as_millis(),
+                lease_ms = self.settings.lease.duration().as_millis(),
+                "Postgres proved the lock only after more than half a lease; when it takes a whole one, the \
+                 term is lost: is this machine, the network or Postgres overloaded?"
+            );
+        }
     }
 
     async fn renew(&mut self) -> Result<(), String> {
@@ -282,7 +314,7 @@ impl<A: Apply> Task<A> {
             .await;
         match renewed {
             Ok(true) => {
-                self.term.extend(sent);
+                self.proved(sent);
                 Ok(())
             }
             Ok(false) => Err(
@@ -313,7 +345,7 @@ impl<A: Apply> Task<A> {
         };
         match self.session.call("recording the takeover", recorded).await {
             Ok(_) => {
-                self.term.extend(sent);
+                self.proved(sent);
                 Ok(())
             }
             Err(error) => Err(error.to_string()),

@@ -12,6 +12,7 @@
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
 //! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
+//! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
 //! | [`leader`] | the active's side: commits and renewals until something goes wrong |
 //!
@@ -27,6 +28,7 @@ pub mod error;
 pub mod key;
 pub mod leader;
 pub mod session;
+pub mod step_down;
 pub mod takeover;
 pub mod term;
 

@@ -5,8 +5,11 @@ use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Connection, SimpleQueryMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -67,8 +70,13 @@ pub(super) struct Session {
     limit: Duration,
     closed: CancellationToken,
     why_closed: Arc<OnceLock<String>>,
+    /// Payloads of what others notify this session of, once it listens. While nobody reads them, only the first
+    /// few are kept.
+    pub(super) notified: mpsc::Receiver<String>,
     _hang_up: DropGuard,
 }
+
+const NOTIFICATIONS_MAX: usize = 4;
 
 impl Session {
     pub(super) async fn open(settings: &Settings, tracker: &TaskTracker) -> Result<Self, Error> {
@@ -88,12 +96,13 @@ impl Session {
         let hang_up = CancellationToken::new();
         let closed = CancellationToken::new();
         let why_closed = Arc::new(OnceLock::new());
+        let (notifications, notified) = mpsc::channel(NOTIFICATIONS_MAX);
         tracker.spawn({
             let (hang_up, closed) = (hang_up.clone(), closed.clone().drop_guard());
             let (why_closed, url) = (Arc::clone(&why_closed), settings.url.clone());
             async move {
                 let ended = tokio::select! {
-                    ended = connection => ended,
+                    ended = drive(connection, notifications) => ended,
                     () = hang_up.cancelled() => Ok(()),
                 };
                 if let Err(error) = ended {
@@ -109,6 +118,7 @@ impl Session {
             limit: settings.call_limit(),
             closed,
             why_closed,
+            notified,
             _hang_up: hang_up.drop_guard(),
         };
         session.backend_pid = session.ask_backend_pid().await?;
@@ -238,14 +248,39 @@ impl Session {
     }
 
     /// Resolves when the connection has ended, also while nothing is asked.
-    pub(super) async fn closed(&self) {
-        self.closed.cancelled().await;
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + use<> {
+        self.closed.clone().cancelled_owned()
     }
 
     pub(super) fn why_closed(&self) -> String {
         let why = self.why_closed.get().cloned();
         why.unwrap_or_else(|| format!("Postgres at {} closed the session", self.url.address()))
     }
+}
+
+/// Does the reading and writing of a session until it ends.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    notifications: mpsc::Sender<String>,
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut messages = stream::poll_fn(|context| connection.poll_message(context));
+    while let Some(message) = messages.next().await {
+        match message? {
+            AsyncMessage::Notification(notification) => {
+                // Who notifies twice is not heard better for it.
+                drop(notifications.try_send(notification.payload().to_owned()));
+            }
+            AsyncMessage::Notice(notice) => {
+                tracing::debug!(notice = notice.message(), "Postgres says");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn is_optional(name: &str) -> bool {

@@ -49,24 +49,26 @@ impl Lease {
 pub struct Term {
     epoch: Epoch,
     lease: Lease,
-    /// In nanoseconds of the boot clock.
-    trusted_until: Arc<AtomicU64>,
+    /// When the last question was sent that the session answered, in nanoseconds of the boot clock.
+    proved_at: Arc<AtomicU64>,
+    late_renewals: Arc<AtomicU64>,
     end: Arc<OnceLock<TermLost>>,
     ended: CancellationToken,
+    asked_to_end: CancellationToken,
 }
 
 impl Term {
     /// Of a lock whose request was sent at `sent`.
     pub fn new(epoch: Epoch, lease: Lease, sent: Instant) -> Self {
-        let term = Self {
+        Self {
             epoch,
             lease,
-            trusted_until: Arc::default(),
+            proved_at: Arc::new(AtomicU64::new(sent.as_nanos())),
+            late_renewals: Arc::default(),
             end: Arc::default(),
             ended: CancellationToken::new(),
-        };
-        term.extend(sent);
-        term
+            asked_to_end: CancellationToken::new(),
+        }
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -75,7 +77,7 @@ impl Term {
 
     /// Until then nobody else can be active. Never goes back while the term lasts.
     pub fn trusted_until(&self) -> Instant {
-        Instant::from_nanos(self.trusted_until.load(Ordering::Acquire))
+        Instant::from_nanos(self.proved_at.load(Ordering::Acquire)) + self.lease.trust()
     }
 
     /// True when it is safe to act as the active: to send, to answer, to count a heartbeat as missed.
@@ -83,16 +85,38 @@ impl Term {
         self.end.get().is_none() && now < self.trusted_until()
     }
 
-    /// The session answered to what was sent at `sent`. Anchored there: a slow answer must not lengthen the belief.
-    pub(super) fn extend(&self, sent: Instant) {
-        let until = (sent + self.lease.trust()).as_nanos();
-        self.trusted_until.fetch_max(until, Ordering::AcqRel);
+    /// The session answered at `answered` to what was sent at `sent`. Anchored at the question: a slow answer must
+    /// not lengthen the belief. Returns how long there had been no proof, when that was more than half a lease: a
+    /// machine or a network that goes on like this will lose the term.
+    pub(super) fn extend(&self, sent: Instant, answered: Instant) -> Option<Duration> {
+        let before = self.proved_at.fetch_max(sent.as_nanos(), Ordering::AcqRel);
+        let unproved = answered.since(Instant::from_nanos(before));
+        let is_late = unproved > self.lease.duration() / 2;
+        if is_late {
+            self.late_renewals.fetch_add(1, Ordering::Relaxed);
+        }
+        is_late.then_some(unproved)
+    }
+
+    /// How often there was no proof of the lock for more than half a lease.
+    pub fn late_renewals(&self) -> u64 {
+        self.late_renewals.load(Ordering::Relaxed)
     }
 
     /// The first reason stays.
     pub(super) fn finish(&self, reason: TermLost) {
         drop(self.end.set(reason));
         self.ended.cancel();
+    }
+
+    /// Somebody wants another server to be the active.
+    pub(super) fn ask_to_end(&self) {
+        self.asked_to_end.cancel();
+    }
+
+    /// Waits until somebody wants another server to be the active. May be dropped and called again.
+    pub async fn asked_to_end(&self) {
+        self.asked_to_end.cancelled().await;
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.
@@ -137,9 +161,21 @@ mod tests {
         assert!(term.is_trusted(at(899)));
         assert!(!term.is_trusted(at(900)));
 
-        term.extend(at(500));
-        term.extend(at(200));
+        term.extend(at(500), at(510));
+        term.extend(at(200), at(520));
         assert_eq!(term.trusted_until(), at(1400));
+    }
+
+    #[test]
+    fn more_than_half_a_lease_without_proof_is_late() {
+        let term = Term::new(Epoch(1), lease(1000), at(0));
+        assert_eq!(term.extend(at(300), at(500)), None);
+        assert_eq!(
+            term.extend(at(600), at(801)),
+            Some(Duration::from_millis(501))
+        );
+        assert_eq!(term.extend(at(900), at(1000)), None);
+        assert_eq!(term.late_renewals(), 1);
     }
 
     #[test]
@@ -148,7 +184,7 @@ mod tests {
         let other = term.clone();
         term.finish(TermLost("first".into()));
         term.finish(TermLost("second".into()));
-        term.extend(at(5000));
+        term.extend(at(5000), at(5000));
 
         assert!(!other.is_trusted(at(1)));
         assert_eq!(other.end.get(), Some(&TermLost("first".into())));

@@ -24,6 +24,7 @@ const SUBSCRIBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5)
 pub struct Ingress {
     connection: Connection,
     inbox: Inbox,
+    /// By subscription; those that are not in here are for single ack inboxes.
     kinds: Vec<(u64, Kind)>,
     lanes: Lanes<Message>,
     probes: ProbeInbox,
@@ -64,6 +65,18 @@ impl Ingress {
         Ok(ingress)
     }
 
+    /// Hears acks on these inboxes too: they are not under the prefix of this server, because another one gave them
+    /// out. NATS knows of them before it sees anything that is sent from here on.
+    pub fn hear_acks_on<'a>(
+        &mut self,
+        inboxes: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Error> {
+        for inbox in inboxes {
+            self.inbox.subscribe(inbox)?;
+        }
+        Ok(())
+    }
+
     /// For the egress of the same term.
     pub fn probes(&self) -> ProbeInbox {
         self.probes.clone()
@@ -92,10 +105,10 @@ impl Ingress {
         while let Some(messages) = self.inbox.take() {
             for message in messages {
                 let known = |(sid, _): &&(u64, Kind)| *sid == message.sid();
-                match self.kinds.iter().find(known) {
-                    Some(&(_, kind)) => self.lanes.push(kind, message),
-                    None => self.inbox.give_back(1, message.weight()),
-                }
+                let kind = self.kinds.iter().find(known);
+                // The rest of the subscriptions are ack inboxes.
+                self.lanes
+                    .push(kind.map_or(Kind::Ack, |(_, kind)| *kind), message);
             }
         }
         let (mut taken, mut bytes) = (0, 0);

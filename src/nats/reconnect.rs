@@ -85,6 +85,7 @@ impl Reconnect {
         self.last_trouble = None;
         self.link.set_max_payload(line.info.max_payload);
         self.servers.learn(&line.info.connect_urls, &line.address);
+        self.link.begin();
         tracing::info!(
             server = %line.address,
             version = line.info.version,

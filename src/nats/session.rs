@@ -64,7 +64,7 @@ pub(super) struct Outcome {
     pub(super) info: Info,
 }
 
-/// Runs until the connection ends; being dropped ends it too.
+/// Runs until the connection that the link has begun ends; being dropped ends it too.
 pub(super) async fn run(line: Line, link: &Arc<Link>) -> Outcome {
     let Line {
         stream,
@@ -74,7 +74,6 @@ pub(super) async fn run(line: Line, link: &Arc<Link>) -> Outcome {
     } = line;
     let (reader, writer) = tokio::io::split(stream);
     let pulse = Pulse::default();
-    link.begin();
     let mut reading = Reading {
         link,
         pulse: &pulse,

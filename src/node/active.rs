@@ -42,8 +42,9 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
-    /// Of the terms before this one, for their traffic.
+    /// Of the terms before this one: their traffic, and their late renewals.
     earlier: Counts,
+    earlier_late: u64,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
 }
@@ -55,6 +56,8 @@ pub(super) enum Ended {
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
     NatsFailed(nats::Error),
+    /// An operator wants another node to be the active.
+    SteppedDown,
     Shutdown,
 }
 
@@ -78,6 +81,7 @@ impl<'a> Active<'a> {
             loads: JoinSet::new(),
             first_commit_since: Some(lock_since),
             earlier: node.board.counts(),
+            earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
         }
     }
@@ -95,7 +99,7 @@ impl<'a> Active<'a> {
         drop(watched);
         match ended {
             Ended::TermLost(_) => {}
-            Ended::NatsLost | Ended::NatsFailed(_) | Ended::Shutdown => {
+            Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
                 drop(self.ingress);
                 self.leader.release().await;
             }
@@ -125,7 +129,7 @@ impl<'a> Active<'a> {
             self.commit()?;
             self.log_notices();
             if self.ingress.is_none() && self.broker.is_drained() {
-                return Ok(Ended::Shutdown);
+                return Ok(self.drained());
             }
 
             let now = Clock.now();
@@ -142,11 +146,11 @@ impl<'a> Active<'a> {
                     let batch = committed.map_err(Ended::TermLost)?.batch;
                     self.committed(&batch);
                 }
-                () = self.node.shutdown.cancelled(), if self.ingress.is_some() => {
+                () = asked_to_end(self.node, term), if self.ingress.is_some() => {
                     self.ingress = None;
                     drained_by.set(sleep(DRAIN_LIMIT));
                 }
-                () = &mut drained_by => return Ok(Ended::Shutdown),
+                () = &mut drained_by => return Ok(self.drained()),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
                 () = after(due), if has_nats => {
@@ -169,6 +173,15 @@ impl<'a> Active<'a> {
                 () = self.egress.room(), if !self.egress.has_room() => {}
                 _ = status.tick() => self.report(term),
             }
+        }
+    }
+
+    /// Nothing of this term is left to do; why it was to end.
+    fn drained(&self) -> Ended {
+        if self.node.shutdown.is_cancelled() {
+            Ended::Shutdown
+        } else {
+            Ended::SteppedDown
         }
     }
 
@@ -256,7 +269,8 @@ impl<'a> Active<'a> {
 
     fn report(&self, term: &Term) {
         let counts = self.broker.counts().after(self.earlier);
-        self.node.board.progress(term, counts);
+        let late = self.earlier_late + term.late_renewals();
+        self.node.board.progress(term, counts, late);
         self.node.board.nats(self.node.nats.counts());
     }
 
@@ -264,6 +278,13 @@ impl<'a> Active<'a> {
         while let Some(notice) = self.broker.poll_notice() {
             log(&notice);
         }
+    }
+}
+
+async fn asked_to_end(node: &Node, term: &Term) {
+    tokio::select! {
+        () = node.shutdown.cancelled() => {}
+        () = term.asked_to_end() => {}
     }
 }
 
@@ -295,6 +316,9 @@ impl Ended {
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "stepped down: the connection to NATS failed");
+            }
+            Self::SteppedDown => {
+                tracing::info!("stepped down as an operator asked and released the lock");
             }
             Self::Shutdown => tracing::info!("stepped down and released the lock"),
         }

@@ -26,6 +26,7 @@ impl Board {
             epoch: None,
             active_since: None,
             trusted_until: None,
+            late_renewals: 0,
             counts: Counts::default(),
             commits: 0,
             nats: nats::counters::Counts::default(),
@@ -76,8 +77,14 @@ impl Board {
         self.status.borrow().counts
     }
 
-    pub(super) fn progress(&self, term: &Term, counts: Counts) {
+    /// Of the terms before.
+    pub(super) fn late_renewals(&self) -> u64 {
+        self.status.borrow().late_renewals
+    }
+
+    pub(super) fn progress(&self, term: &Term, counts: Counts, late_renewals: u64) {
         self.status.send_modify(|status| {
+            status.late_renewals = late_renewals;
             status.trusted_until = Some(term.trusted_until());
             status.counts = counts;
         });

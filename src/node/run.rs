@@ -27,7 +27,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
-/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out.
+/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
+/// for tables that another cluster's server was the first to use.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let server_id = new_server_id()?;
@@ -63,7 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         shutdown: shutdown.clone(),
         config,
     });
-    node.play_roles().await;
+    let played = node.play_roles().await;
 
     drop(node);
     shutdown.cancel();
@@ -79,11 +80,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             .await
             .context("the monitoring pages ended with a panic")??;
     }
-    Ok(())
+    Ok(played?)
 }
 
 impl Node {
-    async fn play_roles(&self) {
+    /// Fails with what only a start with other flags can mend.
+    async fn play_roles(&self) -> Result<(), Setback> {
         let mut backoff = Backoff::default();
         while !self.shutdown.is_cancelled() {
             self.board.standby();
@@ -96,7 +98,8 @@ impl Node {
                     }
                     None
                 }
-                Err(Setback::Shutdown) => return,
+                Err(Setback::Shutdown) => return Ok(()),
+                Err(setback) if setback.is_final() => return Err(setback),
                 Err(setback) => Some(setback),
             };
             if let Some(setback) = setback {
@@ -106,9 +109,10 @@ impl Node {
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
-                () = self.shutdown.cancelled() => return,
+                () = self.shutdown.cancelled() => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// Waits for the lock, takes over and serves until the term ends; says how and after how long.

@@ -38,6 +38,22 @@ pub(super) enum Setback {
     Store(#[from] store::Error),
     #[error(transparent)]
     TermLost(#[from] leadership::TermLost),
+    /// The tables are of a server with other settings, and clients rely on those.
     #[error("{0}")]
     Settings(String),
+}
+
+impl Setback {
+    /// True when it will be the same however often this process tries.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, store::Error::OtherCluster(_)),
+            Self::Settings(_) => true,
+            Self::Shutdown
+            | Self::NatsLost
+            | Self::Nats(_)
+            | Self::Leadership(_)
+            | Self::TermLost(_) => false,
+        }
+    }
 }

@@ -5,9 +5,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::clock::Clock;
 use super::shared::{Node, Setback};
+use super::takeover::ensure_same_cluster;
 use crate::core::Event;
 use crate::leadership::Candidate;
 use crate::nats::{Ingress, Shadow};
@@ -25,6 +27,9 @@ const SHADOW_BYTES: usize = 64 << 20;
 
 /// NATS must answer within this before a node may queue for the lock.
 const NATS_HEALTH_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often a standby looks whose the tables are, until it knows.
+const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The lock, and what happened before it was won.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ impl Node {
         let mut events = Vec::new();
         {
             let mut granted = pin!(candidate.wait());
+            let mut owned = pin!(self.wait_for_owner());
+            let mut is_owned = false;
             loop {
                 tokio::select! {
                     biased;
@@ -60,7 +67,14 @@ impl Node {
                     _ = connected.wait_for(|connected| !connected) => return Err(Setback::NatsLost),
                     granted = &mut granted => {
                         granted?;
+                        if !is_owned {
+                            ensure_same_cluster(&self.store, &self.config).await?;
+                        }
                         break;
+                    }
+                    owned = &mut owned, if !is_owned => {
+                        owned?;
+                        is_owned = true;
                     }
                     received = ingress.recv(&mut events, EVENTS_PER_TURN) => {
                         received?;
@@ -120,6 +134,22 @@ impl Node {
         }
         self.board.shadow_crowded_out(shadow.crowded_out());
         Ok(shadow.take(Clock.now().monotonic))
+    }
+
+    /// Returns once the tables are known to be this cluster's, and fails as soon as they are another's: servers of
+    /// two clusters may have found them empty at the same time.
+    async fn wait_for_owner(&self) -> Result<(), Setback> {
+        let mut tick = interval(OWNER_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match ensure_same_cluster(&self.store, &self.config).await {
+                Ok(true) => return Ok(()),
+                Err(setback) if setback.is_final() => return Err(setback),
+                // Whoever waits for the lock notices that the database is away.
+                Ok(false) | Err(_) => {}
+            }
+        }
     }
 
     async fn wait_for_nats(&self, connected: &mut watch::Receiver<bool>) -> Result<(), Setback> {

@@ -25,6 +25,8 @@ pub struct Status {
     pub active_since: Option<Timestamp>,
     /// While active: until when the node may believe that it is.
     pub trusted_until: Option<Instant>,
+    /// How often Postgres proved the lock later than half a lease, since the process started.
+    pub late_renewals: u64,
     pub counts: Counts,
     /// Batches committed since the process started.
     pub commits: u64,

@@ -44,6 +44,8 @@ impl Node {
         let heard = self.hear_out(&mut ingress, shadow).await?;
         let snapshot = self.store.snapshot().await?;
         let stored = self.stored_publishes(&snapshot, &heard).await?;
+        let others = other_ack_inboxes(&snapshot, &self.config.subjects);
+        ingress.hear_acks_on(others)?;
         let mut settings = self.config.settings();
         settings.limits.payload_bytes = self.nats.max_payload();
         let broker = Broker::restore(snapshot, settings, Clock.now());
@@ -104,14 +106,25 @@ impl Node {
     }
 }
 
+/// The inboxes of online subscriptions that came here with their tables, or are older than the ack prefix in use.
+fn other_ack_inboxes<'a>(
+    snapshot: &'a Snapshot,
+    subjects: &'a Subjects,
+) -> impl Iterator<Item = &'a str> {
+    let online = snapshot.subscriptions.values().filter(|row| row.online);
+    let inboxes = online.map(|row| row.ack_inbox.as_str());
+    inboxes.filter(|inbox| !subjects.is_ack_inbox(inbox))
+}
+
 /// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
-/// takeover for months.
-pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<(), Setback> {
+/// takeover for months. False before the first server has made them its own.
+pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<bool, Setback> {
     let Some(stored) = store.server_info().await? else {
-        return Ok(());
+        return Ok(false);
     };
     stored.ensure_cluster_id(&config.cluster_id)?;
-    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))
+    ensure_same_subjects(&stored, &server_info(&config.cluster_id, &config.subjects))?;
+    Ok(true)
 }
 
 /// What the leader session does with a batch.
@@ -162,14 +175,19 @@ fn server_info(cluster_id: &str, subjects: &Subjects) -> ServerInfo {
     }
 }
 
-/// Clients keep using the subjects that they were told when they connected.
+/// Clients keep using the subjects that they were told when they connected. The ack prefix is none of them: each
+/// subscription has its own ack inbox.
 fn ensure_same_subjects(stored: &ServerInfo, wanted: &ServerInfo) -> Result<(), Setback> {
-    if stored == wanted {
+    let stored = ServerInfo {
+        ack_prefix: wanted.ack_prefix.clone(),
+        ..stored.clone()
+    };
+    if stored == *wanted {
         return Ok(());
     }
     Err(Setback::Settings(format!(
-        "clients were told other subjects than this server is configured for (ack prefix {:?}, here {:?}; \
-         connect subject {:?}, here {:?}); start with the former",
-        stored.ack_prefix, wanted.ack_prefix, stored.discover_prefix, wanted.discover_prefix
+        "clients were told other subjects than this server is configured for (connect subject {:?}, here {:?}); \
+         start with the former",
+        stored.discover_prefix, wanted.discover_prefix
     )))
 }

@@ -120,6 +120,13 @@ impl Subjects {
         &self.ack_prefix
     }
 
+    /// False for one that a server with another prefix gave out.
+    pub fn is_ack_inbox(&self, inbox: &str) -> bool {
+        inbox
+            .strip_prefix(&*self.ack_prefix)
+            .is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// One subscription for all acks, so that a takeover does not have to make one per subscription.
     pub fn ack_wildcard(&self) -> &ByteString {
         &self.ack_wildcard

@@ -10,6 +10,9 @@ pub enum Error {
     /// Wrong rights, schema or cluster: trying again does not help until somebody changes something.
     #[error("{0}")]
     Refused(String),
+    /// The tables belong to another cluster, and will for ever: this process can never serve from them.
+    #[error("{0}")]
+    OtherCluster(String),
     /// A row that this server never wrote.
     #[error(
         "table {table}, row {row}: {why}; correct or delete the row (nothing was changed by the server)"

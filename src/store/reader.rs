@@ -138,6 +138,25 @@ impl Store {
         lent.give_back(done, "reading the status")
     }
 
+    /// Who is active and who would take over.
+    pub async fn roles(&self) -> Result<status::Roles, Error> {
+        let mut lent = self.lend().await?;
+        let done = timeout(
+            self.statement_timeout * 3,
+            status::roles(lent.connection(), &self.schema),
+        );
+        let done = done.await;
+        lent.give_back(done, "reading who is active")
+    }
+
+    /// Sends a notification to the sessions that listen for it.
+    pub async fn notify(&self, channel: &str, payload: &str) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, status::notify(lent.connection(), channel, payload)).await;
+        lent.give_back(done, "sending a notification")
+    }
+
     pub async fn close(&self) {
         self.pool.close().await;
     }

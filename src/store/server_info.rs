@@ -16,12 +16,13 @@ pub struct ServerInfo {
     pub unsubscribe_subject: String,
     pub close_subscription_subject: String,
     pub close_subject: String,
+    /// Of the ack inboxes that are given out now; subscriptions keep the ones they have.
     pub ack_prefix: String,
 }
 
 impl ServerInfo {
-    /// Takes what is stored, or stores `proposed` when nothing is. To be called on the leader session, before
-    /// the snapshot is read.
+    /// Takes what is stored, or stores `proposed` when nothing is; of what is stored, the ack prefix follows the
+    /// configuration. To be called on the leader session, before the snapshot is read.
     pub async fn read_or_create(
         client: &Client,
         url: &DatabaseUrl,
@@ -55,7 +56,7 @@ impl ServerInfo {
         if self.cluster_id == cluster_id {
             return Ok(());
         }
-        Err(Error::Refused(format!(
+        Err(Error::OtherCluster(format!(
             "cluster ID {cluster_id:?} does not match recovered value of {:?}; start with the recovered \
              one, or name another schema or database",
             self.cluster_id
@@ -93,6 +94,12 @@ impl ServerInfo {
                 "the server's own row was missing beside those of channels; it is written again"
             );
         }
+        client
+            .execute(
+                "UPDATE server_info SET ack_prefix = $1 WHERE ack_prefix <> $1 AND cluster_id = $2",
+                &[&proposed.ack_prefix, &proposed.cluster_id],
+            )
+            .await?;
         let row = client.query_one(SELECT, &[]).await?;
         Ok(Self {
             cluster_id: row.try_get(0)?,

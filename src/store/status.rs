@@ -93,19 +93,37 @@ pub struct Durable {
     pub why: String,
 }
 
-pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<Report, Fault> {
-    let table = format!("{}.server_info", quoted(schema));
-    let known: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(table)
-        .fetch_one(&mut *connection)
+/// Who is active and who would take over, without the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Roles {
+    pub active: Option<Active>,
+    pub standbys: Vec<Standby>,
+}
+
+pub(super) async fn roles(connection: &mut PgConnection, schema: &str) -> Result<Roles, Fault> {
+    ensure_tables(connection, schema).await?;
+    Ok(Roles {
+        active: rows(connection, ACTIVE, active).await?.pop(),
+        standbys: rows(connection, STANDBYS, standby).await?,
+    })
+}
+
+/// Whoever listens on the channel in this database gets the payload.
+pub(super) async fn notify(
+    connection: &mut PgConnection,
+    channel: &str,
+    payload: &str,
+) -> Result<(), Fault> {
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(channel)
+        .bind(payload)
+        .execute(connection)
         .await?;
-    if !known {
-        return Err(Error::Refused(format!(
-            "schema {schema} holds no tables of a server; name the right one with --schema, or start \
-             a server once"
-        ))
-        .into());
-    }
+    Ok(())
+}
+
+pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<Report, Fault> {
+    ensure_tables(connection, schema).await?;
     let mut transaction = connection.begin().await?;
     transaction
         .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -125,6 +143,22 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
     };
     transaction.commit().await?;
     Ok(report)
+}
+
+async fn ensure_tables(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
+    let table = format!("{}.server_info", quoted(schema));
+    let known: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !known {
+        return Err(Error::Refused(format!(
+            "schema {schema} holds no tables of a server; name the right one with --schema, or start \
+             a server once"
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 async fn rows<T>(

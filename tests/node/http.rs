@@ -41,6 +41,7 @@ fn standby() -> Status {
         counts: Counts::default(),
         commits: 0,
         nats: stanby::nats::counters::Counts::default(),
+        late_renewals: 0,
         shadow_crowded_out: 0,
         trouble: None,
     }

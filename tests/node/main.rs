@@ -1,10 +1,12 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
+mod ack_inboxes;
 mod behaviour;
 mod bursts;
 mod cli;
 mod commands;
 mod frozen;
+mod hand_over;
 mod hostile;
 mod http;
 mod nats;
@@ -19,4 +21,5 @@ mod startup;
 mod support;
 mod tables;
 mod takeover;
+mod upgrade;
 mod watch;

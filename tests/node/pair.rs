@@ -63,8 +63,28 @@ impl Group {
     }
 
     pub(crate) fn server(&self) -> Server {
+        self.server_with(&[])
+    }
+
+    /// With flags that the others of the group do not have.
+    pub(crate) fn server_with(&self, more: &[&str]) -> Server {
+        self.server_changed(|command| {
+            command.args(more);
+        })
+    }
+
+    /// A server whose command is changed before it starts.
+    pub(crate) fn server_changed(&self, change: impl FnOnce(&mut Command)) -> Server {
+        self.start(Server::command(), change)
+    }
+
+    /// Of the program in that file.
+    pub(crate) fn server_of(&self, program: &str) -> Server {
+        self.start(Server::command_of(program), |_| {})
+    }
+
+    fn start(&self, mut command: Command, change: impl FnOnce(&mut Command)) -> Server {
         let port = free_port();
-        let mut command = Server::command();
         command
             .arg("serve")
             .args(["--database-url", &self.database_url])
@@ -73,6 +93,7 @@ impl Group {
             .args(["--http-host", "127.0.0.1"])
             .args(["--http-port", &port.to_string()])
             .args(&self.flags);
+        change(&mut command);
         Server::start(command, port)
     }
 
@@ -163,7 +184,11 @@ struct Ready {
 impl Server {
     /// The program, without any setting from the environment of the tests.
     pub(crate) fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stanby"));
+        Self::command_of(env!("CARGO_BIN_EXE_stanby"))
+    }
+
+    fn command_of(program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name
                 .to_str()

@@ -17,9 +17,9 @@ pub(crate) fn node() -> Option<PathBuf> {
     )
 }
 
-/// The interpreter that has the Python client, if it is installed.
-pub(crate) fn python() -> Option<PathBuf> {
-    let environment = Path::new(ROOT).join("target/clients-python");
+/// The interpreter of `target/<environment>`, which has a Python client, if it is installed.
+pub(crate) fn python(environment: &str) -> Option<PathBuf> {
+    let environment = Path::new(ROOT).join("target").join(environment);
     let interpreter = environment.join("bin/python");
     // Written once all of the requirements are there.
     let stamp = environment.join("installed-for");
@@ -28,6 +28,13 @@ pub(crate) fn python() -> Option<PathBuf> {
         &[Some(interpreter), Some(stamp)],
         "the Python client",
     )
+}
+
+/// Where cargo builds the Rust clients, if it has done so before: the first time it downloads what they need.
+pub(crate) fn rust_clients() -> Option<PathBuf> {
+    let directory = Path::new(ROOT).join("target/clients-rust");
+    let built = directory.join("debug/steps-stan");
+    installed(directory, &[Some(built)], "what the Rust clients need")
 }
 
 /// The C compiler, if the C client's headers are installed too.

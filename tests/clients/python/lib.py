@@ -1,6 +1,7 @@
 """What the script stands on: waiting with a limit, and subscriptions that keep what they receive."""
 
 import asyncio
+import inspect
 import sys
 
 import loop_shim  # noqa: F401  (before the clients)
@@ -10,6 +11,9 @@ from stan.aio.client import Client as Stan
 LIMIT_SECONDS = 30
 
 URL, CLUSTER_ID = sys.argv[1:3]
+
+# Clients of protocol 0 send no pings, and have no options about them.
+SENDS_PINGS = "ping_interval" in inspect.signature(Stan.connect).parameters
 
 
 def done(step):
@@ -26,7 +30,8 @@ async def within(what, awaitable):
 class Application:
     """One client on a NATS connection of its own, and whatever would tell it that a connection was lost."""
 
-    async def connect(self, client_id, **options):
+    async def connect(self, client_id, **pings):
+        options = {"conn_lost_cb": self._lose, **pings} if SENDS_PINGS else {}
         loop = asyncio.get_running_loop()
         self.troubles = []
         self.lost = loop.create_future()
@@ -41,7 +46,7 @@ class Application:
         )
         self.stan = Stan()
         await within("connecting", self.stan.connect(
-            CLUSTER_ID, client_id, nats=self.nats, conn_lost_cb=self._lose, **options))
+            CLUSTER_ID, client_id, nats=self.nats, **options))
         return self
 
     def _note(self, what):

@@ -6,7 +6,7 @@ Prints a line for each step that went as documented. `?` lines ask the test to d
 import asyncio
 import time
 
-from lib import Application, ask, done, refusal, within
+from lib import SENDS_PINGS, Application, ask, done, refusal, within
 
 EVERYTHING = {"deliver_all_available": True}
 
@@ -28,7 +28,8 @@ async def main():
     await acks(app)
     await durables(app)
     await queues(app)
-    await pings(app)
+    if SENDS_PINGS:
+        await pings(app)
     await through_the_death_of_the_active(app)
 
     assert app.troubles == [], app.troubles

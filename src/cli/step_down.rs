@@ -1,0 +1,119 @@
+//! `stanby step-down`: makes the active hand over to a standby, through the database that both share.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::output;
+use super::status::read_failure;
+use crate::config::DatabaseFlags;
+use crate::config::duration::GoDuration;
+use crate::core::ids::Epoch;
+use crate::leadership::step_down;
+use crate::store::Store;
+use crate::store::status::{Active, Roles};
+
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Args, Debug)]
+pub struct StepDownArgs {
+    /// How long to wait until another server is active
+    #[arg(long, value_name = "DURATION", default_value = "15s")]
+    timeout: GoDuration,
+
+    /// Step down although no standby waits: the same server will become active again
+    #[arg(long)]
+    force: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    database: DatabaseFlags,
+}
+
+/// Who handed over to whom.
+#[derive(Debug, Serialize)]
+struct HandOver {
+    from: String,
+    to: String,
+    epoch: i64,
+    /// From the request to the new term.
+    took_ms: u128,
+}
+
+pub async fn run(args: &StepDownArgs) -> Result<ExitCode, Failure> {
+    let (url, schema) = (args.database.url()?, args.database.schema()?);
+    let store = Store::open(&url, &schema, "stanby/step-down", STATEMENT_TIMEOUT);
+    let done = hand_over(&store, &schema, args).await;
+    store.close().await;
+    let done = done?;
+    if args.json {
+        output::json(&done)?;
+    } else {
+        output::line(&format!(
+            "{} handed over to {} (epoch {}) after {} ms",
+            shown(&done.from),
+            shown(&done.to),
+            done.epoch,
+            done.took_ms
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn hand_over(store: &Store, schema: &str, args: &StepDownArgs) -> Result<HandOver, Failure> {
+    let Roles { active, standbys } = store.roles().await.map_err(read_failure)?;
+    let Some(active) = active.filter(|active| active.holds_lock) else {
+        return Err(Failure::Failed(anyhow!("no server is active")));
+    };
+    if standbys.is_empty() && !args.force {
+        return Err(Failure::Failed(anyhow!(
+            "no standby waits, so nobody would take over from {}; start one, or give --force",
+            shown(&active.holder)
+        )));
+    }
+    let (channel, payload) = step_down::request(schema, Epoch(active.epoch.cast_unsigned()));
+    #[expect(clippy::disallowed_methods, reason = "a figure for a person")]
+    let asked = Instant::now();
+    store
+        .notify(&channel, &payload)
+        .await
+        .map_err(read_failure)?;
+    let limit = args.timeout.to_std();
+    let next = tokio::time::timeout(limit, next_active(store, &active)).await;
+    let next = next.map_err(|_| {
+        Failure::Failed(anyhow!(
+            "{} was asked to step down and no other term began within {}; see its log, and `stanby status`",
+            shown(&active.holder),
+            args.timeout
+        ))
+    })??;
+    Ok(HandOver {
+        from: active.holder,
+        to: next.holder,
+        epoch: next.epoch,
+        took_ms: asked.elapsed().as_millis(),
+    })
+}
+
+async fn next_active(store: &Store, last: &Active) -> Result<Active, Failure> {
+    loop {
+        let roles = store.roles().await.map_err(read_failure)?;
+        if let Some(active) = roles.active.filter(|active| active.epoch > last.epoch) {
+            return Ok(active);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn shown(name: &str) -> String {
+    output::text_from_outside(name.as_bytes())
+}

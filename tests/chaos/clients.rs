@@ -1,0 +1,422 @@
+//! The applications of a world: they publish, receive, answer heartbeats and crash, and write down what they saw.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::{Client, StatusCode};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use stanby::protocol::client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::history::{Arrival, LiveClient, Outcome, Publish, Receiver};
+use crate::stan::{StanClient, Subscription};
+
+pub(crate) const CHANNELS: [&str; 2] = ["orders", "payments"];
+
+const PUBLISHERS: usize = 6;
+/// One message each so often, and so many without an answer at once; every third publisher waits for each ack.
+const PACE: Duration = Duration::from_millis(8);
+const WINDOW: usize = 24;
+
+/// A publish without an answer no longer keeps its publisher from going on.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// After the last publish: longer than any memory of a server.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(8);
+
+/// Shared by all that write down.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    since: Instant,
+    publishes: Arc<Mutex<Vec<Publish>>>,
+}
+
+impl Recorder {
+    pub(crate) fn start() -> Self {
+        Self {
+            since: Instant::now(),
+            publishes: Arc::default(),
+        }
+    }
+
+    /// Time of the run.
+    pub(crate) fn now(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn sent(&self, publish: Publish) -> usize {
+        let mut publishes = self.publishes.lock().unwrap();
+        publishes.push(publish);
+        publishes.len() - 1
+    }
+
+    fn answered(&self, number: usize, outcome: Outcome) {
+        let mut publishes = self.publishes.lock().unwrap();
+        let known = &mut publishes[number].outcome;
+        if !matches!(known, Outcome::Acked(_)) {
+            *known = outcome;
+        }
+    }
+
+    pub(crate) fn publishes(&self) -> Vec<Publish> {
+        self.publishes.lock().unwrap().clone()
+    }
+}
+
+pub(crate) struct Clients {
+    cluster_id: String,
+    nats_url: String,
+    live: Vec<Arc<StanClient>>,
+    receivers: Vec<(String, &'static str, Vec<Subscription>)>,
+    publishers: JoinSet<()>,
+    /// When each publisher last sent something that was acked.
+    acked: Vec<Arc<Mutex<Duration>>>,
+    paused: watch::Sender<bool>,
+    stop: CancellationToken,
+    /// Clients that crash over and over.
+    crashers: JoinSet<u64>,
+    pub(crate) recorder: Recorder,
+}
+
+impl Clients {
+    /// Twenty: publishers, durables, members of queue groups, plain subscribers, an idle one and one that crashes.
+    pub(crate) async fn start(nats_url: &str, cluster_id: &str) -> Self {
+        let mut clients = Self {
+            cluster_id: cluster_id.to_owned(),
+            nats_url: nats_url.to_owned(),
+            live: Vec::new(),
+            receivers: Vec::new(),
+            publishers: JoinSet::new(),
+            acked: Vec::new(),
+            paused: watch::channel(false).0,
+            stop: CancellationToken::new(),
+            crashers: JoinSet::new(),
+            recorder: Recorder::start(),
+        };
+        for (number, channel) in (1..=4).zip(CHANNELS.into_iter().cycle()) {
+            let name = format!("durable-{number}");
+            clients.receiver(&name, channel, "", &name, 1).await;
+        }
+        for (number, channel) in (1..=2).zip(CHANNELS) {
+            let name = format!("workers-{number}");
+            clients.receiver(&name, channel, &name, "", 3).await;
+        }
+        for (number, channel) in (1..=2).zip(CHANNELS) {
+            let name = format!("plain-{number}");
+            clients.receiver(&name, channel, "", "", 1).await;
+        }
+        clients.connect("idle").await;
+        for (number, channel) in (1..=PUBLISHERS).zip(CHANNELS.into_iter().cycle()) {
+            let window = if number % 3 == 0 { 1 } else { WINDOW };
+            clients
+                .publisher(&format!("publisher-{number}"), channel, window)
+                .await;
+        }
+        clients.crasher("crasher");
+        clients
+    }
+
+    async fn connect(&mut self, id: &str) -> Arc<StanClient> {
+        let nats = connect(&self.nats_url).await.unwrap();
+        let client = StanClient::connect(nats, &self.cluster_id, id).await;
+        let client = Arc::new(client.unwrap());
+        self.live.push(Arc::clone(&client));
+        client
+    }
+
+    async fn receiver(
+        &mut self,
+        name: &str,
+        channel: &'static str,
+        queue: &str,
+        durable: &str,
+        members: usize,
+    ) {
+        let mut subscriptions = Vec::new();
+        for member in 1..=members {
+            let client = self.connect(&format!("{name}-{member}")).await;
+            subscriptions.push(client.subscribe(channel, queue, durable).await.unwrap());
+        }
+        self.receivers
+            .push((name.to_owned(), channel, subscriptions));
+    }
+
+    async fn publisher(&mut self, id: &str, channel: &'static str, window: usize) {
+        let client = self.connect(id).await;
+        let acked = Arc::default();
+        self.acked.push(Arc::clone(&acked));
+        let publisher = Publisher {
+            client,
+            channel,
+            window,
+            recorder: self.recorder.clone(),
+            acked,
+        };
+        let (paused, stop) = (self.paused.subscribe(), self.stop.clone());
+        self.publishers.spawn(publisher.run(paused, stop));
+    }
+
+    fn crasher(&mut self, id: &str) {
+        let crasher = Crasher {
+            nats_url: self.nats_url.clone(),
+            cluster_id: self.cluster_id.clone(),
+            id: id.to_owned(),
+            recorder: self.recorder.clone(),
+        };
+        self.crashers.spawn(crasher.run(self.stop.clone()));
+    }
+
+    /// Whether every publisher has had an ack for something that it sent after `since`.
+    pub(crate) fn all_acked_since(&self, since: Duration) -> Result<(), String> {
+        let late = self
+            .acked
+            .iter()
+            .filter(|acked| *acked.lock().unwrap() <= since)
+            .count();
+        if late == 0 {
+            return Ok(());
+        }
+        Err(format!("{late} publishers have had no ack since"))
+    }
+
+    /// Holds traffic back, or lets it go again.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
+    /// Ends the publishers; returns when all of them have their answers, or have waited long enough.
+    pub(crate) async fn stop_publishing(&mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.publishers.join_next().await {
+            ended.unwrap();
+        }
+        while let Some(crashes) = self.crashers.join_next().await {
+            assert!(
+                crashes.unwrap() > 0,
+                "the client that crashes never connected"
+            );
+        }
+    }
+
+    /// What is missing at each receiver, of channels with so many messages.
+    pub(crate) fn missing(&self, last: &BTreeMap<&'static str, u64>) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (name, channel, subscriptions) in &self.receivers {
+            let mut got = std::collections::BTreeSet::new();
+            for subscription in subscriptions {
+                got.extend(subscription.sequences());
+            }
+            let count = (1..=last[channel])
+                .filter(|sequence| !got.contains(sequence))
+                .count();
+            if count > 0 {
+                missing.push(format!("{count} at {name}"));
+            }
+        }
+        missing
+    }
+
+    pub(crate) fn receivers(&self) -> Vec<Receiver> {
+        let arrivals = |subscription: &Subscription| {
+            let received = subscription.received().into_iter();
+            let arrival = |delivery: client::Delivery| Arrival {
+                sequence: delivery.sequence,
+                data: delivery.data,
+                is_redelivered: delivery.redelivered,
+            };
+            received.map(arrival).collect()
+        };
+        let mut receivers = Vec::new();
+        for (name, channel, subscriptions) in &self.receivers {
+            receivers.push(Receiver {
+                name: name.clone(),
+                channel,
+                members: subscriptions.iter().map(arrivals).collect(),
+            });
+        }
+        receivers
+    }
+
+    /// Asks for each live client whether the server still knows it.
+    pub(crate) async fn live(&self) -> Vec<LiveClient> {
+        let mut live = Vec::new();
+        for client in &self.live {
+            live.push(LiveClient {
+                client_id: client.id.clone(),
+                connection_id: client.connection_id.clone(),
+                ping: client.ping().await,
+            });
+        }
+        live
+    }
+}
+
+pub(crate) async fn connect(nats_url: &str) -> Result<Client, String> {
+    async_nats::ConnectOptions::new()
+        .reconnect_delay_callback(|_| Duration::from_millis(50))
+        .connect(nats_url)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+struct Publisher {
+    client: Arc<StanClient>,
+    channel: &'static str,
+    window: usize,
+    recorder: Recorder,
+    acked: Arc<Mutex<Duration>>,
+}
+
+impl Publisher {
+    async fn run(self, mut paused: watch::Receiver<bool>, stop: CancellationToken) {
+        let nats = &self.client.nats;
+        let inbox = nats.new_inbox();
+        let mut answers = nats.subscribe(format!("{inbox}.*")).await.unwrap();
+        let mut open: BTreeMap<usize, (Duration, Instant)> = BTreeMap::new();
+        let mut ticks = interval(PACE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0;
+        let note = |message: async_nats::Message, open: &mut BTreeMap<_, (Duration, _)>| {
+            let number: usize = message.subject.rsplit('.').next().unwrap().parse().unwrap();
+            let sent = open.remove(&number);
+            let outcome = self.outcome(message);
+            if let (Outcome::Acked(_), Some((sent_at, _))) = (&outcome, sent) {
+                let mut acked = self.acked.lock().unwrap();
+                *acked = sent_at.max(*acked);
+            }
+            self.recorder.answered(number, outcome);
+        };
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                answer = answers.next() => note(answer.unwrap(), &mut open),
+                _ = paused.changed() => {}
+                _ = ticks.tick(), if !*paused.borrow() => {
+                    open.retain(|_, (_, at)| at.elapsed() < PATIENCE);
+                    if open.len() < self.window {
+                        count += 1;
+                        let (number, sent_at) = self.send(&inbox, count).await;
+                        open.insert(number, (sent_at, Instant::now()));
+                    }
+                }
+            }
+        }
+        let last = async {
+            while !open.is_empty() {
+                note(answers.next().await.unwrap(), &mut open);
+            }
+        };
+        timeout(LAST_ANSWER_LIMIT, last).await.ok();
+    }
+
+    async fn send(&self, inbox: &str, count: u64) -> (usize, Duration) {
+        let guid = format!("{}-{count}", self.client.connection_id);
+        let data = Bytes::from(format!("message {count} of {}", self.client.id));
+        let sent_at = self.recorder.now();
+        let number = self.recorder.sent(Publish {
+            channel: self.channel,
+            client_id: self.client.id.clone(),
+            guid: guid.clone(),
+            data: data.clone(),
+            sent_at,
+            outcome: Outcome::Silence,
+            is_abandoned: false,
+        });
+        send(
+            &self.client,
+            self.channel,
+            &guid,
+            data,
+            format!("{inbox}.{number}"),
+        )
+        .await;
+        (number, sent_at)
+    }
+
+    fn outcome(&self, message: async_nats::Message) -> Outcome {
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Outcome::NobodyListens;
+        }
+        let ack = client::publish_ack(message.payload).unwrap();
+        match ack.refusal {
+            Some(refusal) => Outcome::Refused(refusal),
+            None => Outcome::Acked(self.recorder.now()),
+        }
+    }
+}
+
+async fn send(client: &StanClient, channel: &str, guid: &str, data: Bytes, reply: String) {
+    let request = client::publish_request(client::Publish {
+        client_id: &client.id,
+        connection_id: client.connection_id.as_bytes(),
+        guid,
+        channel,
+        data,
+    });
+    let subject = format!("{}.{channel}", client.subjects.publish_prefix);
+    client
+        .nats
+        .publish_with_reply(subject, reply, request)
+        .await
+        .unwrap();
+}
+
+/// Connects, resumes its durable, publishes, and is gone without a word; again and again.
+struct Crasher {
+    nats_url: String,
+    cluster_id: String,
+    id: String,
+    recorder: Recorder,
+}
+
+impl Crasher {
+    /// How often it was there.
+    async fn run(self, stop: CancellationToken) -> u64 {
+        let mut lives = 0;
+        let mut ticks = interval(Duration::from_millis(400));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !stop.is_cancelled() {
+            ticks.tick().await;
+            let living = stop.run_until_cancelled(self.live(lives + 1));
+            if matches!(living.await, Some(Ok(()))) {
+                lives += 1;
+            }
+        }
+        lives
+    }
+
+    /// Refusals and silence are what a fault may bring; the next life tries again.
+    async fn live(&self, life: u64) -> Result<(), String> {
+        let nats = connect(&self.nats_url).await?;
+        let client = StanClient::connect(nats, &self.cluster_id, &self.id).await?;
+        let channel = CHANNELS[usize::from(life.is_multiple_of(2))];
+        let durable = client.subscribe(channel, "", "crashing").await?;
+        for count in 1..=3 {
+            let guid = format!("{}-{count}", client.connection_id);
+            let data = Bytes::from(format!("message {count} of life {life}"));
+            self.recorder.sent(Publish {
+                channel,
+                client_id: self.id.clone(),
+                guid: guid.clone(),
+                data: data.clone(),
+                sent_at: self.recorder.now(),
+                outcome: Outcome::Silence,
+                is_abandoned: true,
+            });
+            send(&client, channel, &guid, data, client.nats.new_inbox()).await;
+        }
+        client
+            .nats
+            .flush()
+            .await
+            .map_err(|error| error.to_string())?;
+        drop(durable);
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Postgres that ends sessions, restarts, crashes, fails over, or has no room left.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::faults::of_lease;
+use crate::ground::execute;
+use crate::rng::Rng;
+use crate::world::{LEASE, World};
+
+/// The process of Postgres that serves the lock's holder.
+async fn lock_holder(world: &World) -> i32 {
+    let mut connection = PgConnection::connect(&world.ground.database_url())
+        .await
+        .unwrap();
+    sqlx::query_scalar("SELECT backend_pid FROM stanby.leadership")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn end_lock_session(world: &mut World) {
+    let active = world.active().await;
+    let holder = lock_holder(world).await;
+    let url = world.ground.database_url();
+    execute(&url, &format!("SELECT pg_terminate_backend({holder})")).await;
+    world.active_beside(active).await;
+}
+
+/// A commit that waits in Postgres when its session loses the lock must not happen later: the next term has begun.
+pub(crate) async fn end_lock_session_mid_commit(world: &mut World, rng: &mut Rng) {
+    let active = world.active().await;
+    let holder = lock_holder(world).await;
+    let url = world.ground.database_url();
+    let mut blocker = PgConnection::connect(&url).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    // Every batch with messages changes these rows. Reading goes on, so that another server can take over.
+    sqlx::raw_sql("SELECT FROM stanby.channels FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let pause = of_lease(rng, 200, 500);
+    world.hold(pause).await;
+    execute(&url, &format!("SELECT pg_terminate_backend({holder})")).await;
+    world.active_beside(active).await;
+    transaction.rollback().await.unwrap();
+}
+
+/// Postgres takes a killed process for a corruption of its memory, and starts all of itself anew.
+pub(crate) async fn kill_backend(world: &mut World) {
+    world.excuse("Postgres starts all of itself anew");
+    let holder = lock_holder(world).await;
+    kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
+}
+
+/// While no server can reach Postgres, none of them hears requests for long.
+pub(crate) async fn restart(world: &mut World, signal: Signal, rng: &mut Rng) {
+    world.excuse("Postgres is restarted");
+    world.ground.end_postgres(signal).await;
+    let pause = of_lease(rng, 0, 1500);
+    world.hold(pause).await;
+    world.ground.start_postgres().await;
+}
+
+/// The primary dies and a replica takes its place. The one that was waited for by every commit lacks nothing; the
+/// other may, and then a server says so.
+pub(crate) async fn promote(world: &mut World, synchronous: bool) {
+    world.ground.add_replica(synchronous).await;
+    let since = world.now();
+    world.recover(since).await;
+    world.excuse("Postgres fails over");
+    if !synchronous {
+        world.ground.silence_replica().await;
+        let since = world.now();
+        world.recover(since).await;
+    }
+    let before = rows(world).await;
+    world.ground.fail_over().await;
+    let after = rows(world).await;
+    if synchronous {
+        assert!(after >= before, "the replica has {after} of {before} rows");
+    } else {
+        assert!(after < before, "the replica has all of {before} rows");
+        world.history.database_lost_rows = true;
+    }
+    world.lead_to_primary();
+}
+
+async fn rows(world: &World) -> i64 {
+    let mut connection = PgConnection::connect(&world.ground.database_url())
+        .await
+        .unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM stanby.messages")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+/// No room left, for data or for the log of writes: nothing is acked that was not written.
+pub(crate) async fn fill_disk(world: &mut World, rng: &mut Rng) {
+    world.excuse("the disk is full");
+    let refusals = |log: &str| log.matches("No space left on device").count();
+    let before = refusals(&world.ground.postgres_log());
+    let disk = world.ground.disk.as_ref();
+    disk.expect("the world is on a small disk").fill();
+    let pause = of_lease(rng, 2000, 4000);
+    world.hold(pause).await;
+    let after = refusals(&world.ground.postgres_log());
+    assert!(after > before, "the disk was not full");
+    if let Some(disk) = &world.ground.disk {
+        disk.empty();
+    }
+    // What was only to be written to its log is missing there.
+    world.hold(LEASE).await;
+    if world.ground.postgres_has_ended() {
+        world.ground.start_postgres().await;
+    }
+}

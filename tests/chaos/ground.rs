@@ -1,0 +1,325 @@
+//! What a world stands on: a Postgres that can be crashed, filled up and failed over, and a nats-server, both of its
+//! own. Knows nothing of servers and clients.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use stanby::dev::directory::Directory;
+use stanby::dev::guardian::Guardian;
+use stanby::dev::nats::{self, NatsServer};
+use stanby::dev::postgres::{Options, Postgres};
+use stanby::dev::process::{Process, StopSignals};
+
+use crate::disk::SmallDisk;
+use crate::pair::LIMIT;
+use crate::support::process::{or_skip, temporary_directory};
+use crate::support::wait::wait_until;
+
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Small enough for a small disk; a replica must not have fewer connections than its primary.
+const SETTINGS: [&str; 5] = [
+    "max_connections=150",
+    "shared_buffers=16MB",
+    "max_wal_size=64MB",
+    "min_wal_size=32MB",
+    "wal_sender_timeout=2s",
+];
+
+pub(crate) struct Ground {
+    postgres: Postgres,
+    replica: Option<Replica>,
+    nats: NatsServer,
+    // Dropped after the servers, in this order: the guardian waits for them, and removes the directory.
+    guardian: Guardian,
+    directory: Directory,
+    pub(crate) disk: Option<SmallDisk>,
+}
+
+impl Ground {
+    /// `None` where a program is missing, or where a small disk is wanted and cannot be made.
+    pub(crate) async fn start(on_small_disk: bool) -> Option<Self> {
+        let (disk, directory) = if on_small_disk {
+            let disk = SmallDisk::mount()?;
+            let directory = Directory::open(disk.root()).unwrap();
+            (Some(disk), directory)
+        } else {
+            (None, temporary_directory())
+        };
+        let guardian = Guardian::start(Some(directory.root())).unwrap();
+        let postgres = or_skip(start_postgres(&directory, &guardian).await)?;
+        let nats = or_skip(start_nats(&directory, &guardian, None).await)?;
+        Some(Self {
+            postgres,
+            replica: None,
+            nats,
+            guardian,
+            directory,
+            disk,
+        })
+    }
+
+    /// Of the Postgres that is the primary.
+    pub(crate) fn socket(&self) -> PathBuf {
+        match &self.replica {
+            Some(replica) if replica.is_promoted => replica.socket(),
+            _ => self.postgres.socket(),
+        }
+    }
+
+    /// Past every proxy.
+    pub(crate) fn database_url(&self) -> String {
+        url_on(&self.socket())
+    }
+
+    pub(crate) fn nats_url(&self) -> String {
+        self.nats.url()
+    }
+
+    pub(crate) fn nats_port(&self) -> u16 {
+        self.nats.port()
+    }
+
+    /// Ends Postgres: orderly but at once with SIGINT, without a word with SIGQUIT and SIGKILL.
+    pub(crate) async fn end_postgres(&mut self, signal: Signal) {
+        self.postgres.signal(signal);
+        tokio::time::timeout(LIMIT, self.postgres.wait())
+            .await
+            .expect("Postgres ends")
+            .unwrap();
+    }
+
+    /// Backends of a killed postmaster may hold the data for a moment longer.
+    pub(crate) async fn start_postgres(&mut self) {
+        self.postgres = wait_until(LIMIT, async || {
+            start_postgres(&self.directory, &self.guardian)
+                .await
+                .map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    pub(crate) fn postgres_has_ended(&mut self) -> bool {
+        self.postgres.ended().is_some()
+    }
+
+    pub(crate) fn postgres_log(&self) -> String {
+        std::fs::read_to_string(self.postgres.log()).unwrap_or_default()
+    }
+
+    pub(crate) async fn end_nats(&mut self, signal: Signal) {
+        self.nats.signal(signal);
+        tokio::time::timeout(LIMIT, self.nats.wait())
+            .await
+            .expect("nats-server ends")
+            .unwrap();
+    }
+
+    /// On the same port.
+    pub(crate) async fn start_nats(&mut self) {
+        let port = Some(self.nats.port());
+        self.nats = start_nats(&self.directory, &self.guardian, port)
+            .await
+            .unwrap();
+    }
+
+    /// Copies the primary and follows it. With `synchronous` every commit waits for the copy from now on.
+    pub(crate) async fn add_replica(&mut self, synchronous: bool) {
+        let sockets = self.postgres.socket().parent().unwrap().to_owned();
+        let url = self.postgres.url();
+        let replica = Replica::start(&url, &sockets, &self.directory, &self.guardian).await;
+        wait_for(
+            &url,
+            "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'",
+        )
+        .await;
+        if synchronous {
+            execute(&url, "ALTER SYSTEM SET synchronous_standby_names = '*'").await;
+            execute(&url, "SELECT pg_reload_conf()").await;
+            wait_for(
+                &url,
+                "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'",
+            )
+            .await;
+        }
+        self.replica = Some(replica);
+    }
+
+    /// From here on the replica hears nothing more, although the primary does not know.
+    pub(crate) async fn silence_replica(&self) {
+        let mut connection = PgConnection::connect(&self.postgres.url()).await.unwrap();
+        let pid: i32 = sqlx::query_scalar("SELECT pid FROM pg_stat_replication")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        signal(pid, Signal::SIGSTOP);
+    }
+
+    /// Crashes the primary, which does not come back, and makes the replica the primary.
+    pub(crate) async fn fail_over(&mut self) {
+        let senders = self.replication_senders().await;
+        self.end_postgres(Signal::SIGKILL).await;
+        for pid in senders {
+            // A frozen one does not notice that its postmaster has gone.
+            signal(pid, Signal::SIGKILL);
+        }
+        let replica = self.replica.as_mut().expect("there is a replica");
+        let url = url_on(&replica.socket());
+        execute(&url, "SELECT pg_promote()").await;
+        wait_for(&url, "SELECT NOT pg_is_in_recovery()").await;
+        // The new primary has nobody to wait for.
+        execute(&url, "ALTER SYSTEM RESET synchronous_standby_names").await;
+        execute(&url, "SELECT pg_reload_conf()").await;
+        replica.is_promoted = true;
+    }
+
+    async fn replication_senders(&self) -> Vec<i32> {
+        let mut connection = PgConnection::connect(&self.postgres.url()).await.unwrap();
+        sqlx::query_scalar("SELECT pid FROM pg_stat_replication")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap()
+    }
+}
+
+/// A copy that follows the primary until it is one itself.
+struct Replica {
+    _process: Process,
+    data: PathBuf,
+    is_promoted: bool,
+}
+
+impl Replica {
+    async fn start(url: &str, sockets: &Path, directory: &Directory, guardian: &Guardian) -> Self {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let programs: String =
+            sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+        let owner = sockets.metadata().unwrap();
+        let as_owner = |program: &str| {
+            let mut command = Command::new(Path::new(&programs).join(program));
+            command.current_dir("/").uid(owner.uid()).gid(owner.gid());
+            command
+        };
+        let data = directory.root().join("replica");
+        DirBuilder::new().mode(0o700).create(&data).unwrap();
+        chown(&data, Some(owner.uid()), Some(owner.gid())).unwrap();
+        let mut copy = as_owner("pg_basebackup");
+        copy.args(["-U", "postgres", "-R", "-c", "fast", "-h"])
+            .arg(sockets)
+            .arg("-D")
+            .arg(&data);
+        let copied = tokio::process::Command::from(copy).output().await.unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        let mut command = as_owner("postgres");
+        command
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c"])
+            .arg(format!("unix_socket_directories={}", data.display()));
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        let signals = StopSignals {
+            first: Signal::SIGQUIT,
+            second: Signal::SIGQUIT,
+        };
+        let process = Process::spawn("replica", command, directory, signals, guardian).unwrap();
+        let replica = Self {
+            _process: process,
+            data,
+            is_promoted: false,
+        };
+        let url = url_on(&replica.socket());
+        wait_until(LIMIT, async || {
+            let connected = PgConnection::connect(&url).await;
+            connected.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        replica
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.data.join(".s.PGSQL.5432")
+    }
+}
+
+async fn start_postgres(
+    directory: &Directory,
+    guardian: &Guardian,
+) -> Result<Postgres, stanby::dev::Error> {
+    let options = Options {
+        programs: std::env::var_os("STANBY_PG_BIN").map(PathBuf::from),
+        volatile: true,
+        settings: SETTINGS.map(String::from).into(),
+    };
+    Postgres::start(directory, &options, guardian).await
+}
+
+async fn start_nats(
+    directory: &Directory,
+    guardian: &Guardian,
+    port: Option<u16>,
+) -> Result<NatsServer, stanby::dev::Error> {
+    let options = nats::Options {
+        program: std::env::var_os("STANBY_NATS_SERVER_BIN").map(PathBuf::from),
+        port,
+        arguments: Vec::new(),
+    };
+    NatsServer::start(directory, &options, guardian).await
+}
+
+fn url_on(socket: &Path) -> String {
+    let sockets = socket.parent().unwrap().display();
+    format!("postgres:///postgres?host={sockets}&user=postgres")
+}
+
+fn signal(pid: i32, signal: Signal) {
+    // It may have ended by itself meanwhile.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).ok();
+}
+
+pub(crate) async fn execute(url: &str, statement: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}
+
+/// Waits until the question is answered with true.
+async fn wait_for(url: &str, question: &'static str) {
+    wait_until(LIMIT, async || {
+        let mut connection = PgConnection::connect(url)
+            .await
+            .map_err(|error| error.to_string())?;
+        let answer: Result<bool, _> = sqlx::query_scalar(question)
+            .fetch_one(&mut connection)
+            .await;
+        match answer {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?} for {question}")),
+        }
+    })
+    .await;
+}
+
+/// Ends what still runs, so that a directory on a small disk can be unmounted.
+impl Ground {
+    pub(crate) async fn stop(mut self) {
+        drop(self.replica.take());
+        if !self.postgres_has_ended() {
+            self.postgres.stop(STOP_LIMIT).await.unwrap();
+        }
+        self.nats.stop(STOP_LIMIT).await.unwrap();
+    }
+}

@@ -1,0 +1,121 @@
+//! What was recorded of a run: written down while it happens, judged afterwards in `checks`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Times are from the beginning of the run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    pub(crate) publishes: Vec<Publish>,
+    pub(crate) subscriptions: Vec<Receiver>,
+    pub(crate) clients: Vec<LiveClient>,
+    /// When requests or answers may have been lost although every server did what it should.
+    pub(crate) excuses: Vec<Excuse>,
+    /// What the tables held when a term was first seen.
+    pub(crate) beginnings: Vec<Beginning>,
+    /// The database failed over to a copy that lacks something.
+    pub(crate) database_lost_rows: bool,
+    /// Answers by which two servers were active at once.
+    pub(crate) contradictions: String,
+    /// Servers that ended although nobody ended them.
+    pub(crate) deaths: Vec<String>,
+    /// How long publishers had to wait after each fault had ended.
+    pub(crate) recoveries: Vec<(String, Duration)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publish {
+    pub(crate) channel: &'static str,
+    pub(crate) client_id: String,
+    pub(crate) guid: String,
+    pub(crate) data: Bytes,
+    pub(crate) sent_at: Duration,
+    pub(crate) outcome: Outcome,
+    /// Of a client that does not wait for its answers.
+    pub(crate) is_abandoned: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Silence,
+    Acked(Duration),
+    Refused(String),
+    /// NATS said that no server listens.
+    NobodyListens,
+}
+
+/// One subscription, or all members of a queue group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receiver {
+    pub(crate) name: String,
+    pub(crate) channel: &'static str,
+    /// Deliveries of each member, in the order of their arrival.
+    pub(crate) members: Vec<Vec<Arrival>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) sequence: u64,
+    pub(crate) data: Bytes,
+    pub(crate) is_redelivered: bool,
+}
+
+/// A client that answered every heartbeat and never left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LiveClient {
+    pub(crate) client_id: String,
+    pub(crate) connection_id: String,
+    /// What its last ping was answered with.
+    pub(crate) ping: Result<(), String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Excuse {
+    pub(crate) what: String,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
+/// Of a term: what was in the tables of older terms when it was first seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    pub(crate) epoch: i64,
+    pub(crate) older_rows: BTreeMap<String, i64>,
+}
+
+/// What the tables hold in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// By channel, in order of sequence.
+    pub(crate) messages: BTreeMap<&'static str, Vec<Row>>,
+    /// Client IDs with their connection IDs.
+    pub(crate) clients: BTreeSet<(String, String)>,
+    pub(crate) takeovers: Vec<i64>,
+    /// A server said that the database has failed over, and what that may mean.
+    pub(crate) failover_was_reported: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) sequence: i64,
+    pub(crate) epoch: i64,
+    pub(crate) published_at_ns: i64,
+    pub(crate) guid: String,
+    pub(crate) data: Vec<u8>,
+}
+
+impl History {
+    /// Why answers may be missing to what was sent then.
+    pub(crate) fn excuse(&self, sent_at: Duration) -> Option<&Excuse> {
+        self.excuses
+            .iter()
+            .find(|excuse| (excuse.from..=excuse.to).contains(&sent_at))
+    }
+
+    pub(crate) fn acked(&self) -> usize {
+        let is_acked = |publish: &&Publish| matches!(publish.outcome, Outcome::Acked(_));
+        self.publishes.iter().filter(is_acked).count()
+    }
+}

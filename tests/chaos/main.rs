@@ -1,0 +1,32 @@
+//! Chaos on real processes: a group of servers with clients at work, faults of every kind, and a checker that judges
+//! what was recorded against the tables. `scripts/chaos` runs single faults, given seeds, and for as long as one likes.
+
+mod checks;
+mod checks_notice;
+mod clients;
+mod database_faults;
+mod disk;
+mod faults;
+mod ground;
+mod history;
+mod network_faults;
+#[path = "../node/pair.rs"]
+#[expect(dead_code, reason = "shared with the tests of nodes")]
+mod pair;
+mod process_faults;
+mod proxy;
+#[path = "../simulation/rng.rs"]
+#[expect(dead_code, reason = "shared with the simulation")]
+mod rng;
+mod runs;
+#[path = "../node/stan.rs"]
+#[expect(dead_code, reason = "shared with the tests of nodes")]
+mod stan;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../node/tables.rs"]
+#[expect(dead_code, reason = "shared with the tests of nodes")]
+mod tables;
+#[path = "../node/watch.rs"]
+mod watch;
+mod world;

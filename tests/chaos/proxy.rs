@@ -1,0 +1,189 @@
+//! A network between one server and what it talks to, which tests cut, reset and slow down. It forwards bytes and
+//! knows nothing of what they mean.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// What happens to bytes and connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Up,
+    /// Neither bytes nor ends of connections get through; they wait. Connecting seems to work.
+    Silent,
+    /// Connections end with a reset, and new ones do, too.
+    Reset,
+    /// Everything gets through so much later.
+    Slow(Duration),
+}
+
+/// Where connections lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Socket(PathBuf),
+    Port(u16),
+}
+
+/// Ends with the value, and all connections through it.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    link: watch::Sender<Link>,
+    target: watch::Sender<Target>,
+    _tasks: JoinSet<()>,
+}
+
+/// Of one direction of one connection.
+const CHUNKS_MAX: usize = 256;
+const CHUNK_BYTES: usize = 16 << 10;
+
+impl Proxy {
+    pub(crate) async fn start(target: Target) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (link, links) = watch::channel(Link::Up);
+        let (target, targets) = watch::channel(target);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, links, targets));
+        Self {
+            port,
+            link,
+            target,
+            _tasks: tasks,
+        }
+    }
+
+    pub(crate) fn set(&self, link: Link) {
+        self.link.send_replace(link);
+    }
+
+    /// Leads new connections elsewhere, and resets those there are.
+    pub(crate) fn lead_to(&self, target: Target) {
+        self.target.send_replace(target);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    links: watch::Receiver<Link>,
+    targets: watch::Receiver<Target>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.spawn(forward(stream, links.clone(), targets.clone()));
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn forward(
+    mut near: TcpStream,
+    mut links: watch::Receiver<Link>,
+    mut targets: watch::Receiver<Target>,
+) {
+    near.set_nodelay(true).ok();
+    targets.mark_unchanged();
+    let (mut their_links, target) = (links.clone(), targets.borrow().clone());
+    let carried = async {
+        open(&mut their_links).await;
+        let (near_read, near_write) = near.split();
+        match target {
+            Target::Socket(path) => {
+                let mut far = UnixStream::connect(path).await.ok()?;
+                let (read, write) = far.split();
+                both(near_read, near_write, read, write, &their_links).await;
+            }
+            Target::Port(port) => {
+                let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+                far.set_nodelay(true).ok();
+                let (read, write) = far.split();
+                both(near_read, near_write, read, write, &their_links).await;
+            }
+        }
+        Some(())
+    };
+    let is_reset = tokio::select! {
+        _ = carried => false,
+        _ = links.wait_for(|link| *link == Link::Reset) => true,
+        _ = targets.changed() => true,
+    };
+    if is_reset {
+        near.set_zero_linger().ok();
+    }
+}
+
+/// Returns when either side has ended.
+async fn both(
+    near_read: impl AsyncRead + Unpin,
+    near_write: impl AsyncWrite + Unpin,
+    far_read: impl AsyncRead + Unpin,
+    far_write: impl AsyncWrite + Unpin,
+    links: &watch::Receiver<Link>,
+) {
+    tokio::select! {
+        () = pump(near_read, far_write, links.clone()) => {}
+        () = pump(far_read, near_write, links.clone()) => {}
+    }
+    // The end of a connection is news as well, and travels no faster than bytes.
+    open(&mut links.clone()).await;
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    links: watch::Receiver<Link>,
+) {
+    let (chunks, mut due) = mpsc::channel::<(Instant, Bytes)>(CHUNKS_MAX);
+    let mut read_links = links.clone();
+    let reading = async move {
+        loop {
+            let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+            let read = from.read_buf(&mut chunk).await;
+            let delay = open(&mut read_links).await;
+            if !matches!(read, Ok(1..)) {
+                return;
+            }
+            let sent = chunks.send((Instant::now() + delay, chunk.freeze()));
+            if sent.await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut write_links = links;
+    let writing = async move {
+        while let Some((at, chunk)) = due.recv().await {
+            timeout_at(at, std::future::pending::<()>()).await.ok();
+            open(&mut write_links).await;
+            if to.write_all(&chunk).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(
+        async {
+            reading.await;
+        },
+        writing
+    );
+}
+
+/// Waits until bytes may pass; says how much later they arrive.
+async fn open(links: &mut watch::Receiver<Link>) -> Duration {
+    let Ok(link) = links.wait_for(|link| *link != Link::Silent).await else {
+        return Duration::ZERO;
+    };
+    match *link {
+        Link::Slow(delay) => delay,
+        Link::Up | Link::Silent | Link::Reset => Duration::ZERO,
+    }
+}

@@ -1,0 +1,167 @@
+//! The runs: the ones that every change has to pass, and the one that is asked for.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::faults::{Fault, strike};
+use crate::rng::Rng;
+use crate::world::{Shape, World};
+
+/// Worlds are busy and have deadlines: one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// Lets the faults happen one after the other, and fails with everything that is wrong afterwards.
+async fn run(seed: u64, shape: Shape, faults: &[Fault]) {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let names: Vec<_> = faults.iter().map(|fault| fault.name()).collect();
+    eprintln!(
+        "chaos: CHAOS_SEED={seed} CHAOS_FAULT={} scripts/chaos",
+        names.join(",")
+    );
+    let mut rng = Rng::new(seed);
+    let Some(mut world) = World::start(shape).await else {
+        return;
+    };
+    for &fault in faults {
+        strike(&mut world, fault, &mut rng).await;
+    }
+    let (history, violations) = world.finish().await;
+    eprintln!(
+        "    {} publishes, {} acked, {} terms",
+        history.publishes.len(),
+        history.acked(),
+        history.beginnings.len()
+    );
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[tokio::test]
+async fn servers_that_are_killed_stopped_and_frozen_lose_nothing() {
+    let faults = [
+        Fault::KillActive,
+        Fault::StopActive,
+        Fault::FreezeBriefly,
+        Fault::FreezeLong,
+        Fault::FreezeQuiet,
+        Fault::KillStandby,
+    ];
+    run(1, Shape::PAIR, &faults).await;
+}
+
+#[tokio::test]
+async fn a_lock_that_is_lost_in_the_middle_of_commits_loses_nothing() {
+    let faults = [Fault::EndLockSession, Fault::EndLockSessionMidCommit];
+    run(2, Shape::PAIR, &faults).await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_restarts_and_crashes_loses_nothing() {
+    let faults = [
+        Fault::RestartPostgres,
+        Fault::CrashPostgres,
+        Fault::KillPostmaster,
+        Fault::KillBackend,
+    ];
+    run(3, Shape::PAIR, &faults).await;
+}
+
+#[tokio::test]
+async fn a_network_that_cuts_servers_off_from_postgres_loses_nothing() {
+    let faults = [
+        Fault::CutActiveFromPostgres,
+        Fault::ResetActiveFromPostgres,
+        Fault::SlowActiveToPostgres,
+        Fault::CutStandbyFromPostgres,
+    ];
+    run(4, Shape::PAIR, &faults).await;
+}
+
+#[tokio::test]
+async fn a_network_that_cuts_servers_off_from_nats_loses_nothing() {
+    let faults = [
+        Fault::CutActiveFromNats,
+        Fault::ResetActiveFromNats,
+        Fault::CutStandbyFromNats,
+        Fault::RestartNats,
+        Fault::KillNats,
+    ];
+    run(5, Shape::PAIR, &faults).await;
+}
+
+#[tokio::test]
+async fn a_promoted_synchronous_replica_has_everything() {
+    run(6, Shape::PAIR, &[Fault::PromoteSynchronous]).await;
+}
+
+#[tokio::test]
+async fn what_a_promoted_asynchronous_replica_lacks_is_reported() {
+    run(7, Shape::PAIR, &[Fault::PromoteAsynchronous]).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_delays_and_loses_nothing() {
+    run(8, Fault::FillDisk.shape(), &[Fault::FillDisk]).await;
+}
+
+#[tokio::test]
+async fn clocks_that_jump_change_nothing() {
+    run(9, Fault::JumpClock.shape(), &[Fault::JumpClock]).await;
+}
+
+/// `CHAOS_FAULT` names one fault or several, `CHAOS_SEED` a seed, `CHAOS_MINUTES` for how long fresh seeds are tried.
+#[tokio::test]
+#[ignore = "scripts/chaos runs it"]
+async fn what_is_asked_for() {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let number = |name| variable(name).map(|value| value.parse::<u64>().expect("a number"));
+    let named: Option<Vec<Fault>> = variable("CHAOS_FAULT").map(|names| {
+        let find = |name: &str| {
+            let found = Fault::ALL.iter().find(|fault| fault.name() == name);
+            *found.unwrap_or_else(|| panic!("there is no fault {name:?}: {}", all_names()))
+        };
+        names.split(',').map(find).collect()
+    });
+    let minutes = number("CHAOS_MINUTES").unwrap_or(0);
+    let until = Instant::now() + Duration::from_secs(minutes * 60);
+    let mut seed = number("CHAOS_SEED").unwrap_or_else(fresh_seed);
+    loop {
+        let faults = named.clone().unwrap_or_else(|| plan(seed));
+        run(seed, shape_for(&faults), &faults).await;
+        if Instant::now() >= until {
+            return;
+        }
+        seed = Rng::new(seed).next();
+    }
+}
+
+fn all_names() -> String {
+    let names = Fault::ALL.iter().map(|fault| fault.name());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn fresh_seed() -> u64 {
+    u64::try_from(stanby::node::clock::Clock.now().wall.0).expect("after 1970")
+}
+
+/// Some faults in any order, those that cannot be repeated last.
+fn plan(seed: u64) -> Vec<Fault> {
+    // The faults themselves draw from the seed as it is.
+    let mut rng = Rng::new(!seed);
+    let count = rng.range(3, 10);
+    let mut faults: Vec<_> = (0..count).map(|_| rng.pick(Fault::ALL)).collect();
+    let last = faults.iter().position(|fault| !fault.is_repeatable());
+    if let Some(last) = last {
+        faults.truncate(last + 1);
+    }
+    faults
+}
+
+fn shape_for(faults: &[Fault]) -> Shape {
+    Shape {
+        servers: if faults.len() > 5 { 3 } else { 2 },
+        on_small_disk: faults.contains(&Fault::FillDisk),
+        false_clocks: faults.contains(&Fault::JumpClock),
+    }
+}

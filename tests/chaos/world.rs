@@ -1,0 +1,439 @@
+//! A group of servers, each behind a network of its own, with clients at work. It starts them, knows who is active,
+//! writes down what happens, and in the end collects what the checks judge.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
+
+use crate::checks::violations;
+use crate::clients::{CHANNELS, Clients};
+use crate::ground::Ground;
+use crate::history::{Beginning, Excuse, History, Row, Stored};
+use crate::pair::{Group, LIMIT, Says, Server};
+use crate::proxy::{Link, Proxy, Target};
+use crate::support::process::skip;
+use crate::support::wait::wait_until;
+use crate::tables::Tables;
+use crate::watch::Watch;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
+
+/// Heartbeats so close together that a server which believed its overdue timers would close clients.
+const FLAGS: [&str; 8] = [
+    "--lease",
+    "1s",
+    "--hb-interval",
+    "300ms",
+    "--hb-timeout",
+    "1s",
+    "--hb-fail-count",
+    "8",
+];
+
+/// Of a busy machine, with every wait of a server that tries again included.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
+
+/// What a world is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) servers: usize,
+    pub(crate) on_small_disk: bool,
+    /// Servers read the time from a file that tests write.
+    pub(crate) false_clocks: bool,
+}
+
+impl Shape {
+    pub(crate) const PAIR: Self = Self {
+        servers: 2,
+        on_small_disk: false,
+        false_clocks: false,
+    };
+}
+
+pub(crate) struct World {
+    // Servers end before what they stand on.
+    pub(crate) members: Vec<Member>,
+    pub(crate) clients: Clients,
+    watch: Watch,
+    pub(crate) history: History,
+    known_epoch: i64,
+    open_excuse: Option<(String, Duration)>,
+    logs_of_ended: Vec<String>,
+    pub(crate) ground: Ground,
+}
+
+/// A server and its network.
+pub(crate) struct Member {
+    pub(crate) to_postgres: Proxy,
+    pub(crate) to_nats: Proxy,
+    clock: Option<Clock>,
+    group: Group,
+    server: Option<Server>,
+}
+
+impl Member {
+    async fn new(ground: &Ground, clock: Option<Clock>) -> Self {
+        let to_postgres = Proxy::start(Target::Socket(ground.socket())).await;
+        let to_nats = Proxy::start(Target::Port(ground.nats_port())).await;
+        let database_url = format!(
+            "postgres://postgres@127.0.0.1:{}/postgres",
+            to_postgres.port
+        );
+        let nats_url = format!("nats://127.0.0.1:{}", to_nats.port);
+        Self {
+            group: Group::over(database_url, nats_url, &FLAGS),
+            to_postgres,
+            to_nats,
+            clock,
+            server: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let clock = self.clock.as_ref();
+        self.server = Some(self.group.server_changed(|command| {
+            if let Some(clock) = clock {
+                clock.apply(command);
+            }
+        }));
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.server().signal(signal);
+    }
+}
+
+/// The wall clock of one server.
+pub(crate) struct Clock {
+    library: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl Clock {
+    /// `None` where the library is not installed.
+    pub(crate) fn new() -> Option<Self> {
+        let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
+            .map(|machine| PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketimeMT.so.1")))
+            .into_iter()
+            .find(|path| path.exists());
+        let Some(library) = found else {
+            skip("libfaketime is not installed: scripts/test installs it");
+            return None;
+        };
+        let clock = Self {
+            library,
+            file: tempfile::NamedTempFile::new().unwrap(),
+        };
+        clock.jump(0);
+        Some(clock)
+    }
+
+    /// From now on it is so many seconds later than it is.
+    pub(crate) fn jump(&self, seconds: i64) {
+        std::fs::write(self.file.path(), format!("{seconds:+}s\n")).unwrap();
+    }
+
+    fn apply(&self, command: &mut std::process::Command) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", self.file.path())
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1");
+    }
+}
+
+impl World {
+    /// Returns when one server is active, the others wait, and every publisher has had an ack. `None` where
+    /// something is not installed.
+    pub(crate) async fn start(shape: Shape) -> Option<Self> {
+        let ground = Ground::start(shape.on_small_disk).await?;
+        let mut members = Vec::new();
+        for _ in 0..shape.servers {
+            let clock = if shape.false_clocks {
+                Some(Clock::new()?)
+            } else {
+                None
+            };
+            let mut member = Member::new(&ground, clock).await;
+            member.start();
+            if members.is_empty() {
+                // So that the tables are there before the second one looks for them.
+                member.server().wait_until_active().await;
+            }
+            members.push(member);
+        }
+        let watch = Watch::over(&members.iter().map(Member::server).collect::<Vec<_>>());
+        let clients = Clients::start(&ground.nats_url(), "own-cluster").await;
+        let mut world = Self {
+            members,
+            clients,
+            watch,
+            history: History::default(),
+            known_epoch: 0,
+            open_excuse: None,
+            logs_of_ended: Vec::new(),
+            ground,
+        };
+        world.settle().await;
+        Some(world)
+    }
+
+    /// Time of the run.
+    pub(crate) fn now(&self) -> Duration {
+        self.clients.recorder.now()
+    }
+
+    /// Which member is active.
+    pub(crate) async fn active(&mut self) -> usize {
+        let (member, epoch) = wait_until(LIMIT, async || {
+            self.active_now()
+                .await
+                .ok_or_else(|| "nobody is active".to_owned())
+        })
+        .await;
+        self.note_term(epoch).await;
+        member
+    }
+
+    /// Which member is active, of those that are not `other`.
+    pub(crate) async fn active_beside(&mut self, other: usize) -> usize {
+        let (member, epoch) = wait_until(LIMIT, async || match self.active_now().await {
+            Some((member, epoch)) if member != other => Ok((member, epoch)),
+            found => Err(format!("active is {found:?}")),
+        })
+        .await;
+        self.note_term(epoch).await;
+        member
+    }
+
+    async fn active_now(&self) -> Option<(usize, u64)> {
+        let mut newest = None;
+        for (at, member) in self.members.iter().enumerate() {
+            let Some(server) = &member.server else {
+                continue;
+            };
+            if let Says::Active(epoch) = server.says().await
+                && newest.is_none_or(|(_, known)| known < epoch)
+            {
+                newest = Some((at, epoch));
+            }
+        }
+        newest
+    }
+
+    /// Counts what the older terms have left, the first time that a term is seen.
+    async fn note_term(&mut self, epoch: u64) {
+        let epoch = epoch.cast_signed();
+        if epoch <= self.known_epoch {
+            return;
+        }
+        let mut connection = PgConnection::connect(&self.ground.database_url())
+            .await
+            .unwrap();
+        let counts: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT c.name, count(*) FROM stanby.messages m JOIN stanby.channels c USING (channel_id)
+             WHERE m.epoch < $1 GROUP BY c.name",
+        )
+        .bind(epoch)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        self.known_epoch = epoch;
+        self.history.beginnings.push(Beginning {
+            epoch,
+            older_rows: counts.into_iter().collect(),
+        });
+    }
+
+    /// Waits until one is active, all others wait for the lock, and every publisher has had an ack for something
+    /// that it sent since the call.
+    pub(crate) async fn settle(&mut self) {
+        let since = self.now();
+        self.recover(since).await;
+        self.active().await;
+        wait_until(LIMIT, async || {
+            let mut said = Vec::new();
+            for member in &self.members {
+                said.push(member.server().says().await);
+            }
+            let active = said
+                .iter()
+                .filter(|says| matches!(says, Says::Active(_)))
+                .count();
+            let standby = said.iter().filter(|says| **says == Says::Standby).count();
+            if (active, standby) == (1, self.members.len() - 1) {
+                return Ok(());
+            }
+            Err(format!("{said:?}"))
+        })
+        .await;
+        let standbys = i64::try_from(self.members.len()).unwrap() - 1;
+        self.clients_group().wait_for_standbys(standbys).await;
+    }
+
+    /// Waits until every publisher has an ack for something sent after `since`; says how long it took from now.
+    pub(crate) async fn recover(&mut self, since: Duration) -> Duration {
+        let began = self.now();
+        wait_until(RECOVERY_LIMIT, async || {
+            self.clients.all_acked_since(since).map_err(|why| {
+                let logs = self
+                    .members
+                    .iter()
+                    .filter_map(|member| member.server.as_ref());
+                let last = logs.map(|server| last_lines(&server.log()));
+                format!("{why}\n{}", last.collect::<Vec<_>>().join("\n---\n"))
+            })
+        })
+        .await;
+        self.now().saturating_sub(began)
+    }
+
+    /// Lets traffic run for so long.
+    pub(crate) async fn hold(&self, duration: Duration) {
+        timeout(duration, std::future::pending::<()>()).await.ok();
+    }
+
+    /// From a moment ago until the world has recovered, requests and answers may be lost.
+    pub(crate) fn excuse(&mut self, what: &str) {
+        let from = self.now().saturating_sub(Duration::from_secs(1));
+        self.open_excuse = Some((what.to_owned(), from));
+    }
+
+    /// To be called when the world has recovered.
+    pub(crate) fn end_excuse(&mut self) {
+        if let Some((what, from)) = self.open_excuse.take() {
+            let to = self.now();
+            self.history.excuses.push(Excuse { what, from, to });
+        }
+    }
+
+    /// Ends a server in this way, and waits until it has ended.
+    pub(crate) async fn end(&mut self, member: usize, signal: Signal) {
+        let mut server = self.members[member].server.take().expect("it runs");
+        server.signal(signal);
+        server.end().await;
+        self.logs_of_ended.push(server.log());
+    }
+
+    /// Starts a server that has ended.
+    pub(crate) fn start_again(&mut self, member: usize) {
+        self.members[member].start();
+        self.watch.add(self.members[member].server());
+    }
+
+    /// All servers find Postgres where it is now.
+    pub(crate) fn lead_to_primary(&self) {
+        for member in &self.members {
+            member
+                .to_postgres
+                .lead_to(Target::Socket(self.ground.socket()));
+        }
+    }
+
+    /// Of a member of a world with false clocks.
+    pub(crate) fn clock(&self, member: usize) -> &Clock {
+        let clock = self.members[member].clock.as_ref();
+        clock.expect("the world has false clocks")
+    }
+
+    /// Of each server's way to Postgres or NATS.
+    pub(crate) fn heal(&self) {
+        for member in &self.members {
+            member.to_postgres.set(Link::Up);
+            member.to_nats.set(Link::Up);
+        }
+    }
+
+    fn clients_group(&self) -> Group {
+        Group::over(self.ground.database_url(), self.ground.nats_url(), &[])
+    }
+
+    /// Everything that the servers logged, those that have ended included.
+    pub(crate) fn logs(&self) -> String {
+        let servers = self
+            .members
+            .iter()
+            .filter_map(|member| member.server.as_ref());
+        let logs = self
+            .logs_of_ended
+            .iter()
+            .cloned()
+            .chain(servers.map(Server::log));
+        logs.collect::<Vec<_>>().join("\n---\n")
+    }
+
+    /// Ends the traffic, collects, and gives what is wrong with the run.
+    pub(crate) async fn finish(mut self) -> (History, Vec<String>) {
+        self.settle().await;
+        self.clients.stop_publishing().await;
+        let tables = Tables::new(&self.ground.database_url());
+        let mut stored = Stored::default();
+        for channel in CHANNELS {
+            let rows = tables.messages(channel).await.into_iter().map(|row| Row {
+                sequence: row.sequence,
+                epoch: row.epoch,
+                published_at_ns: row.published_at_ns,
+                guid: row.guid,
+                data: row.data,
+            });
+            stored.messages.insert(channel, rows.collect());
+        }
+        let last = stored.messages.iter();
+        let last: BTreeMap<_, _> = last
+            .map(|(&channel, rows)| (channel, rows.len() as u64))
+            .collect();
+        let drained = async {
+            while !self.clients.missing(&last).is_empty() {
+                self.hold(Duration::from_millis(50)).await;
+            }
+        };
+        // What is missing then is told by the checks.
+        timeout(LIMIT, drained).await.ok();
+
+        self.history.publishes = self.clients.recorder.publishes();
+        self.history.subscriptions = self.clients.receivers();
+        self.history.clients = self.clients.live().await;
+        stored.clients = tables.clients().await.into_iter().collect();
+        stored.takeovers = tables
+            .takeovers()
+            .await
+            .into_iter()
+            .map(|(epoch, _)| epoch)
+            .collect();
+        stored.failover_was_reported = self.logs().contains("Postgres has failed over");
+        self.history.contradictions = self.watch.seen().contradictions;
+        for (at, member) in self.members.iter_mut().enumerate() {
+            if member
+                .server
+                .as_mut()
+                .is_some_and(|server| !server.is_running())
+            {
+                self.history
+                    .deaths
+                    .push(format!("server {at} has ended by itself"));
+            }
+        }
+        let mut found = violations(&self.history, &stored);
+        if !found.is_empty() {
+            found.push(format!("logs of the servers:\n{}", self.logs()));
+        }
+        drop(self.members);
+        self.ground.stop().await;
+        (self.history, found)
+    }
+}
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join("\n")
+}

@@ -1,0 +1,111 @@
+//! Servers of the last landed version and of this one, side by side on one schema: what a rolling upgrade needs.
+//! `scripts/previous` builds the former; without it these tests say so and do nothing.
+
+use nix::sys::signal::Signal;
+
+use crate::pair::{Group, Pair, Server};
+use crate::takeover::Work;
+
+/// The program of the last landed version.
+fn previous() -> Option<String> {
+    let program = std::env::var("STANBY_PREVIOUS_BIN").ok();
+    if program.is_none() {
+        eprintln!(
+            "skipped: STANBY_PREVIOUS_BIN does not name the last version (scripts/previous builds it)"
+        );
+    }
+    program
+}
+
+/// Two servers of the last version at work, and a new one that has migrated their tables and waits with them.
+struct Upgrade {
+    group: Group,
+    active: Server,
+    standby: Server,
+    new: Server,
+    work: Work,
+}
+
+impl Upgrade {
+    async fn begin() -> Option<Self> {
+        let program = previous()?;
+        let group = Group::new(&["--lease", "1s"]).await?;
+        let active = group.server_of(&program);
+        active.wait_until_active().await;
+        let standby = group.server_of(&program);
+        group.wait_for_standbys(1).await;
+        let work = Work::start(&group).await;
+        work.progress(100).await;
+        let new = group.server();
+        group.wait_for_standbys(2).await;
+        // The last version goes on with tables that are ahead of it.
+        work.progress(100).await;
+        Some(Self {
+            group,
+            active,
+            standby,
+            new,
+            work,
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_rolling_upgrade_from_the_last_version_loses_nothing() {
+    let Some(upgrade) = Upgrade::begin().await else {
+        return;
+    };
+    let Upgrade {
+        group,
+        mut active,
+        mut standby,
+        new,
+        work,
+    } = upgrade;
+
+    standby.signal(Signal::SIGTERM);
+    standby.end().await;
+    active.signal(Signal::SIGTERM);
+    active.end().await;
+    assert_eq!(new.wait_until_active().await, 2);
+    work.progress(100).await;
+    let second = group.server();
+    group.wait_for_standbys(1).await;
+    let pair = Pair {
+        group,
+        active: new,
+        standby: second,
+    };
+
+    pair.active.kill().await;
+    assert_eq!(pair.standby.wait_until_active().await, 3);
+    work.progress(100).await;
+    work.finish(&pair.group).await;
+}
+
+#[tokio::test]
+async fn a_standby_of_the_last_version_can_take_over_after_the_tables_were_migrated() {
+    let Some(upgrade) = Upgrade::begin().await else {
+        return;
+    };
+    let Upgrade {
+        group,
+        active,
+        standby,
+        new,
+        work,
+    } = upgrade;
+
+    active.kill().await;
+    assert_eq!(
+        standby.wait_until_active().await,
+        2,
+        "it was first in the queue"
+    );
+    work.progress(100).await;
+
+    standby.kill().await;
+    assert_eq!(new.wait_until_active().await, 3);
+    work.progress(100).await;
+    work.finish(&group).await;
+}
