@@ -19,6 +19,9 @@ use crate::protocol::{Subjects, decode};
 /// Time that NATS has to confirm the subscriptions.
 const SUBSCRIBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Bytes of messages after which a turn is over, so that large requests are not all taken in at once.
+const TURN_BYTES: usize = 4 << 20;
+
 /// The subscriptions of one term, or of one standby. Ends them when dropped.
 #[derive(Debug)]
 pub struct Ingress {
@@ -113,6 +116,7 @@ impl Ingress {
         }
         let (mut taken, mut bytes) = (0, 0);
         while taken < limit.max(1)
+            && bytes < TURN_BYTES
             && let Some((kind, message)) = self.lanes.pop()
         {
             taken += 1;

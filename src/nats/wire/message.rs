@@ -7,6 +7,12 @@ use bytes::Bytes;
 /// What a message costs in memory beside its bytes.
 const OVERHEAD_BYTES: usize = 128;
 
+/// Whoever keeps a reply subject may keep so much along with it.
+const TOGETHER_BYTES: usize = 512;
+
+/// A message of this size has most of the block for itself that it was read into: copying it saves nothing.
+const ALONE_BYTES: usize = 64 << 10;
+
 /// Cheap to clone. Keeps the whole block alive that it was read into, so what is to last is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -38,30 +44,41 @@ impl Message {
         &self.frame[wide(&self.payload)]
     }
 
-    /// A copy of the reply subject, if there is one, and the payload, in memory of their own.
+    /// The reply subject, if there is one, and the payload, in memory of their own.
     pub fn detached(&self) -> (Option<Bytes>, Bytes) {
         match &self.reply {
             Some(reply) => {
-                let (reply, payload) = self.copy_with_payload(reply);
+                let (reply, payload) = self.own_with_payload(reply);
                 (Some(reply), payload)
             }
-            None => (None, Bytes::copy_from_slice(self.payload())),
+            None => (None, self.own(wide(&self.payload))),
         }
     }
 
-    /// A copy of the subject and the payload, in memory of their own.
+    /// The subject and the payload, in memory of their own.
     pub fn detached_subject(&self) -> (Bytes, Bytes) {
-        self.copy_with_payload(&self.subject)
+        self.own_with_payload(&self.subject)
     }
 
-    /// A part of the control line stands close before the payload: one allocation holds both.
-    fn copy_with_payload(&self, part: &Range<u32>) -> (Bytes, Bytes) {
+    /// A part of the control line stands close before the payload: if both are small, one allocation holds them.
+    fn own_with_payload(&self, part: &Range<u32>) -> (Bytes, Bytes) {
         let (part, payload) = (wide(part), wide(&self.payload));
+        if payload.end - part.start > TOGETHER_BYTES {
+            return (Bytes::copy_from_slice(&self.frame[part]), self.own(payload));
+        }
         let own = Bytes::copy_from_slice(&self.frame[part.start..payload.end]);
         (
             own.slice(..part.len()),
             own.slice(payload.start - part.start..),
         )
+    }
+
+    fn own(&self, range: Range<usize>) -> Bytes {
+        if self.frame.len() < ALONE_BYTES {
+            Bytes::copy_from_slice(&self.frame[range])
+        } else {
+            self.frame.slice(range)
+        }
     }
 
     /// True for what NATS itself answers when nobody listens on the subject of a request.
