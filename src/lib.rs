@@ -11,6 +11,7 @@
 //! | [`http`] | health, role and monitoring; read-only |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
+//! | [`known_bad`] | mistakes to test the tests with, in builds with that feature only |
 //! | [`dev`] | the laptop's supervisor: Postgres, nats-server, an active and a standby |
 //!
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
@@ -20,6 +21,7 @@ pub mod config;
 pub mod core;
 pub mod dev;
 pub mod http;
+pub mod known_bad;
 pub mod leadership;
 pub mod nats;
 pub mod node;

@@ -25,7 +25,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["core", "protocol"]),
     ("nats", &["core", "protocol", "node::clock"]),
     ("store", &["core", "config::database", "node::clock"]),
-    ("leadership", &["core", "config::database", "node::clock"]),
+    (
+        "leadership",
+        &["core", "config::database", "node::clock", "known_bad"],
+    ),
+    ("known_bad", &[]),
     ("http", &["core", "node::status", "node::clock"]),
     ("dev", &[]),
 ];
@@ -441,4 +445,62 @@ fn every_invariant_names_a_test_that_exists() {
         named_tests_that_are_missing(&architecture, &tests),
         Vec::<String>::new()
     );
+}
+
+/// Lines that build with mistakes, in what others build from: manifests, scripts, packaging.
+fn builds_with_mistakes(path: &str, text: &str) -> Vec<String> {
+    if path == "scripts/known-bad" {
+        return Vec::new();
+    }
+    let is_allowed = |line: &str| path == "Cargo.toml" && line == "known-bad = []";
+    text.lines()
+        .filter(|line| !is_allowed(line) && !line.trim_start().starts_with('#'))
+        .map(|line| line.replace("scripts/known-bad", ""))
+        .filter(|line| line.contains("known-bad") || line.contains("all-features"))
+        .map(|line| format!("{path}: {line}"))
+        .collect()
+}
+
+#[test]
+fn nothing_that_anybody_runs_is_built_with_mistakes() {
+    for (path, line) in [
+        ("Cargo.toml", "default = [\"known-bad\"]"),
+        ("Dockerfile", "RUN cargo build --features known-bad"),
+        ("scripts/release", "cargo build --all-features"),
+    ] {
+        assert_ne!(builds_with_mistakes(path, line), [""; 0], "{path}: {line}");
+    }
+    assert_eq!(
+        builds_with_mistakes(".ci/run", "scripts/known-bad"),
+        [""; 0]
+    );
+
+    const ELSEWHERE: &[&str] = &["target", ".git", "src", "tests", "benches", "docs"];
+    let mut waiting = vec![root()];
+    let mut complaints = Vec::new();
+    let mut count = 0;
+    while let Some(directory) = waiting.pop() {
+        for path in fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
+            let name = path
+                .strip_prefix(root())
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            if path.is_dir() {
+                let is_elsewhere = ELSEWHERE.contains(&name.as_str()) || name.ends_with("/target");
+                waiting.extend((!is_elsewhere).then_some(path));
+            } else if !name.ends_with(".md")
+                && let Ok(text) = fs::read_to_string(&path)
+            {
+                count += 1;
+                complaints.extend(builds_with_mistakes(&name, &text));
+            }
+        }
+    }
+    assert!(count > 10, "only {count} files were found");
+    assert_eq!(complaints, [""; 0]);
 }

@@ -115,6 +115,13 @@ fn ours(registry: &mut Registry, view: &View) {
     );
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
+    let shadow_bytes = "Bytes of requests that this node remembers as a standby";
+    gauge(
+        registry,
+        "shadow_bytes",
+        shadow_bytes,
+        status.shadow_bytes as u64,
+    );
     let crowded_out = "Requests that this node forgot as a standby for want of room";
     counter(
         registry,
@@ -183,6 +190,13 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         "skipped_messages",
         skipped,
         counts.skipped_messages,
+    );
+    let unreadable = "Messages passed over because their rows cannot be read";
+    counter(
+        registry,
+        "unreadable_messages",
+        unreadable,
+        counts.unreadable_messages,
     );
 }
 

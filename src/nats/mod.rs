@@ -15,7 +15,6 @@
 //! | [`ingress`], `lanes` | requests to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
-//! | [`shadow`] | what a standby remembers of the last requests |
 //! | [`counters`] | what went wrong, for the metrics |
 //! | [`error`], `random` | what can fail; chance |
 
@@ -36,7 +35,6 @@ mod reconnect;
 mod servers;
 mod session;
 pub mod settings;
-pub mod shadow;
 mod tls;
 pub mod wire;
 
@@ -46,4 +44,3 @@ pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
 pub use settings::Settings;
-pub use shadow::Shadow;

@@ -32,6 +32,8 @@ pub struct Status {
     pub commits: u64,
     /// What went wrong between the node and NATS, since the process started.
     pub nats: nats::counters::Counts,
+    /// What the remembered requests cost; 0 while active.
+    pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
     /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.

@@ -1,6 +1,8 @@
-//! The last line against acting without the lock: a plain thread that ends the process when a term is not given
-//! up soon after its trust window has passed. A stuck runtime cannot hide from it.
+//! The last line against acting without the lock: a plain thread that ends the process when, soon after the trust
+//! window of a term has passed, the term is neither given up nor seen to keep silent. A stuck runtime cannot hide
+//! from it; an active that waits for a slow commit has nothing to fear.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use crate::leadership::Term;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Time to notice and to drop the term. Counted from when this thread first sees it untrusted: after the whole
+/// Time to notice, and to drop the term or to keep silent. Counted from when this thread first sees it untrusted: after the whole
 /// process was frozen, the others need a moment as well.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -18,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Watchdog {
     term: Arc<Mutex<Option<Term>>>,
+    /// When the active last said that it does nothing, in nanoseconds of the boot clock.
+    silent_at: Arc<AtomicU64>,
 }
 
 impl Watchdog {
@@ -55,11 +59,12 @@ impl Watchdog {
                 untrusted_since = None;
                 continue;
             }
-            let since = *untrusted_since.get_or_insert(now);
-            if now.since(since) >= GRACE {
+            let noticed = *untrusted_since.get_or_insert(now);
+            let silent_at = Instant::from_nanos(self.silent_at.load(Ordering::Acquire));
+            if now.since(noticed.max(silent_at)) >= GRACE {
                 tracing::error!(
-                    "the term is lost and was not given up within {GRACE:?}: the process ends, so that it \
-                     cannot act beside the new active"
+                    "the term cannot be trusted, and for {GRACE:?} it was neither given up nor kept still: the \
+                     process ends, so that it cannot act beside another active"
                 );
                 std::process::abort();
             }
@@ -70,6 +75,13 @@ impl Watchdog {
 /// Whoever holds it acts in a term.
 #[derive(Debug)]
 pub(super) struct Guard(Watchdog);
+
+impl Guard {
+    /// The active does nothing while it is not trusted; to be said again and again.
+    pub(super) fn keeps_silent(&self, now: Instant) {
+        self.0.silent_at.store(now.as_nanos(), Ordering::Release);
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {

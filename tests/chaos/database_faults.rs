@@ -3,10 +3,11 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, Transaction};
 
-use crate::faults::of_lease;
+use crate::faults::{a_standby, of_lease};
 use crate::ground::execute;
+use crate::proxy::Target;
 use crate::rng::Rng;
 use crate::world::{LEASE, World};
 
@@ -29,23 +30,61 @@ pub(crate) async fn end_lock_session(world: &mut World) {
     world.active_beside(active).await;
 }
 
-/// A commit that waits in Postgres when its session loses the lock must not happen later: the next term has begun.
-pub(crate) async fn end_lock_session_mid_commit(world: &mut World, rng: &mut Rng) {
-    let active = world.active().await;
-    let holder = lock_holder(world).await;
-    let url = world.ground.database_url();
-    let mut blocker = PgConnection::connect(&url).await.unwrap();
-    let mut transaction = blocker.begin().await.unwrap();
-    // Every batch with messages changes these rows. Reading goes on, so that another server can take over.
+/// Holds up every batch with messages. Reading goes on, so that another server can take over.
+async fn hold_commits_up(world: &World) -> Transaction<'static, sqlx::Postgres> {
+    let pool = sqlx::PgPool::connect_lazy(&world.ground.database_url()).unwrap();
+    let mut transaction = pool.begin().await.unwrap();
     sqlx::raw_sql("SELECT FROM stanby.channels FOR UPDATE")
         .execute(&mut *transaction)
         .await
         .unwrap();
+    transaction
+}
+
+/// A commit that waits in Postgres when its session loses the lock must not happen later: the next term has begun.
+pub(crate) async fn end_lock_session_mid_commit(world: &mut World, rng: &mut Rng) {
+    let active = world.active().await;
+    let holder = lock_holder(world).await;
+    let held_up = hold_commits_up(world).await;
     let pause = of_lease(rng, 200, 500);
     world.hold(pause).await;
+    let url = world.ground.database_url();
     execute(&url, &format!("SELECT pg_terminate_backend({holder})")).await;
     world.active_beside(active).await;
-    transaction.rollback().await.unwrap();
+    held_up.rollback().await.unwrap();
+}
+
+/// For longer than the active may believe in its lock without an answer: it keeps silent, and keeps the lock.
+pub(crate) async fn slow_commit(world: &mut World, rng: &mut Rng) {
+    let active = world.active().await;
+    let held_up = hold_commits_up(world).await;
+    let pause = of_lease(rng, 500, 3000);
+    world.hold(pause).await;
+    held_up.rollback().await.unwrap();
+    assert_eq!(world.active().await, active, "a slow commit ended the term");
+}
+
+/// As a wrong name or a list of hosts may do it. A replica grants locks like any other Postgres.
+pub(crate) async fn lead_standby_to_replica(world: &mut World, rng: &mut Rng) {
+    world.ground.add_replica(false).await;
+    let standby = a_standby(world, rng).await;
+    let taken = |world: &World| {
+        let log = world.members[standby].server().log();
+        log.matches("took the lock").count()
+    };
+    let before = taken(world);
+    let replica = Target::Socket(world.ground.replica_socket());
+    world.members[standby].to_postgres.lead_to(replica);
+    let server = world.members[standby].server();
+    server.wait_for_trouble("is a replica").await;
+    let pause = of_lease(rng, 1000, 2000);
+    world.hold(pause).await;
+    assert_eq!(
+        taken(world),
+        before,
+        "a lock of a replica was taken for the lock"
+    );
+    world.lead_to_primary();
 }
 
 /// Postgres takes a killed process for a corruption of its memory, and starts all of itself anew.

@@ -31,6 +31,7 @@ macro_rules! faults {
 
 faults! {
     KillActive "kill-active",
+    KillAll "kill-all",
     KillStandby "kill-standby",
     StopActive "stop-active",
     FreezeBriefly "freeze-briefly",
@@ -38,10 +39,12 @@ faults! {
     FreezeQuiet "freeze-quiet",
     EndLockSession "end-lock-session",
     EndLockSessionMidCommit "end-lock-session-mid-commit",
+    SlowCommit "slow-commit",
     KillBackend "kill-backend",
     RestartPostgres "restart-postgres",
     CrashPostgres "crash-postgres",
     KillPostmaster "kill-postmaster",
+    LeadStandbyToReplica "lead-standby-to-replica",
     PromoteSynchronous "promote-synchronous",
     PromoteAsynchronous "promote-asynchronous",
     FillDisk "fill-disk",
@@ -67,9 +70,12 @@ impl Fault {
         }
     }
 
-    /// Whether the world is as before afterwards. A promoted Postgres has no replica.
+    /// Whether the world is as before afterwards: a Postgres has one replica at most, and once.
     pub(crate) fn is_repeatable(self) -> bool {
-        !matches!(self, Self::PromoteSynchronous | Self::PromoteAsynchronous)
+        !matches!(
+            self,
+            Self::LeadStandbyToReplica | Self::PromoteSynchronous | Self::PromoteAsynchronous
+        )
     }
 
     /// Does it, and returns when its cause has gone; the world may still have to recover.
@@ -77,6 +83,7 @@ impl Fault {
         match self {
             Self::KillActive => process_faults::end_active(world, Signal::SIGKILL).await,
             Self::StopActive => process_faults::end_active(world, Signal::SIGTERM).await,
+            Self::KillAll => process_faults::kill_all(world).await,
             Self::KillStandby => process_faults::kill_standby(world, rng).await,
             Self::FreezeBriefly => process_faults::freeze_briefly(world, rng).await,
             Self::FreezeLong => process_faults::freeze_long(world, rng).await,
@@ -86,10 +93,14 @@ impl Fault {
             Self::EndLockSessionMidCommit => {
                 database_faults::end_lock_session_mid_commit(world, rng).await;
             }
+            Self::SlowCommit => database_faults::slow_commit(world, rng).await,
             Self::KillBackend => database_faults::kill_backend(world).await,
             Self::RestartPostgres => database_faults::restart(world, Signal::SIGINT, rng).await,
             Self::CrashPostgres => database_faults::restart(world, Signal::SIGQUIT, rng).await,
             Self::KillPostmaster => database_faults::restart(world, Signal::SIGKILL, rng).await,
+            Self::LeadStandbyToReplica => {
+                database_faults::lead_standby_to_replica(world, rng).await;
+            }
             Self::PromoteSynchronous => database_faults::promote(world, true).await,
             Self::PromoteAsynchronous => database_faults::promote(world, false).await,
             Self::FillDisk => database_faults::fill_disk(world, rng).await,

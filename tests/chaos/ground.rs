@@ -25,12 +25,14 @@ use crate::support::wait::wait_until;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Small enough for a small disk; a replica must not have fewer connections than its primary.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "max_connections=150",
     "shared_buffers=16MB",
     "max_wal_size=64MB",
     "min_wal_size=32MB",
     "wal_sender_timeout=2s",
+    // No question to a replica is cancelled because of what it has to replay.
+    "max_standby_streaming_delay=-1",
 ];
 
 pub(crate) struct Ground {
@@ -130,11 +132,19 @@ impl Ground {
             .unwrap();
     }
 
-    /// Copies the primary and follows it. With `synchronous` every commit waits for the copy from now on.
+    /// Of the Postgres that follows the primary.
+    pub(crate) fn replica_socket(&self) -> PathBuf {
+        self.replica.as_ref().expect("there is a replica").socket()
+    }
+
+    /// Copies the primary and follows it, where nobody does. With `synchronous` every commit waits for the copy from now on.
     pub(crate) async fn add_replica(&mut self, synchronous: bool) {
         let sockets = self.postgres.socket().parent().unwrap().to_owned();
         let url = self.postgres.url();
-        let replica = Replica::start(&url, &sockets, &self.directory, &self.guardian).await;
+        if self.replica.is_none() {
+            let replica = Replica::start(&url, &sockets, &self.directory, &self.guardian).await;
+            self.replica = Some(replica);
+        }
         wait_for(
             &url,
             "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'",
@@ -149,7 +159,6 @@ impl Ground {
             )
             .await;
         }
-        self.replica = Some(replica);
     }
 
     /// From here on the replica hears nothing more, although the primary does not know.

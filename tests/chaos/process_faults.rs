@@ -17,6 +17,18 @@ pub(crate) async fn end_active(world: &mut World, signal: Signal) {
     world.start_again(active);
 }
 
+/// Nobody is left who heard anything.
+pub(crate) async fn kill_all(world: &mut World) {
+    world.excuse("no server runs");
+    for member in 0..world.members.len() {
+        world.members[member].signal(Signal::SIGKILL);
+    }
+    for member in 0..world.members.len() {
+        world.end(member, Signal::SIGKILL).await;
+        world.start_again(member);
+    }
+}
+
 pub(crate) async fn kill_standby(world: &mut World, rng: &mut Rng) {
     let standby = a_standby(world, rng).await;
     world.end(standby, Signal::SIGKILL).await;

@@ -66,7 +66,11 @@ impl Proxy {
 
     /// Leads new connections elsewhere, and resets those there are.
     pub(crate) fn lead_to(&self, target: Target) {
-        self.target.send_replace(target);
+        self.target.send_if_modified(|known| {
+            let is_other = *known != target;
+            *known = target;
+            is_other
+        });
     }
 }
 

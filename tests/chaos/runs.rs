@@ -46,13 +46,18 @@ async fn servers_that_are_killed_stopped_and_frozen_lose_nothing() {
         Fault::FreezeLong,
         Fault::FreezeQuiet,
         Fault::KillStandby,
+        Fault::KillAll,
     ];
     run(1, Shape::PAIR, &faults).await;
 }
 
 #[tokio::test]
 async fn a_lock_that_is_lost_in_the_middle_of_commits_loses_nothing() {
-    let faults = [Fault::EndLockSession, Fault::EndLockSessionMidCommit];
+    let faults = [
+        Fault::EndLockSession,
+        Fault::EndLockSessionMidCommit,
+        Fault::SlowCommit,
+    ];
     run(2, Shape::PAIR, &faults).await;
 }
 
@@ -92,7 +97,8 @@ async fn a_network_that_cuts_servers_off_from_nats_loses_nothing() {
 
 #[tokio::test]
 async fn a_promoted_synchronous_replica_has_everything() {
-    run(6, Shape::PAIR, &[Fault::PromoteSynchronous]).await;
+    let faults = [Fault::LeadStandbyToReplica, Fault::PromoteSynchronous];
+    run(6, Shape::PAIR, &faults).await;
 }
 
 #[tokio::test]
