@@ -12,7 +12,7 @@ pub enum Mistake {
     TrustWindowOff,
     /// Batches go through another connection than the one that holds the lock.
     SecondConnection,
-    /// The lock is all that it takes, on a read-only replica, too.
+    /// The lock is all that it takes, also where nothing can be written: on a replica.
     PlainTryLock,
     /// A new active does everything that it heard while it stood by.
     ShadowWithoutGuidCheck,

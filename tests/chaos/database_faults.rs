@@ -7,8 +7,10 @@ use sqlx::{Connection as _, PgConnection, Transaction};
 
 use crate::faults::{a_standby, of_lease};
 use crate::ground::execute;
+use crate::pair::{LIMIT, Says};
 use crate::proxy::Target;
 use crate::rng::Rng;
+use crate::support::wait::wait_until;
 use crate::world::{LEASE, World};
 
 /// The process of Postgres that serves the lock's holder.
@@ -73,16 +75,27 @@ pub(crate) async fn lead_standby_to_replica(world: &mut World, rng: &mut Rng) {
         log.matches("took the lock").count()
     };
     let before = taken(world);
+
     let replica = Target::Socket(world.ground.replica_socket());
     world.members[standby].to_postgres.lead_to(replica);
-    let server = world.members[standby].server();
-    server.wait_for_trouble("is a replica").await;
+    wait_until(LIMIT, async || {
+        assert_eq!(
+            taken(world),
+            before,
+            "a replica's lock was taken for the lock"
+        );
+        match world.members[standby].server().says().await {
+            Says::Trouble(reason) if reason.contains("is a replica") => Ok(()),
+            said => Err(format!("{said:?}")),
+        }
+    })
+    .await;
     let pause = of_lease(rng, 1000, 2000);
     world.hold(pause).await;
     assert_eq!(
         taken(world),
         before,
-        "a lock of a replica was taken for the lock"
+        "a replica's lock was taken for the lock"
     );
     world.lead_to_primary();
 }
