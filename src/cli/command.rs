@@ -2,8 +2,10 @@
 
 use clap::{Parser, Subcommand};
 
+use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::publish::PublishArgs;
+use super::signal::SignalArgs;
 use super::status::StatusArgs;
 use super::step_down::StepDownArgs;
 use super::subscribe::SubscribeArgs;
@@ -44,6 +46,11 @@ pub enum Command {
     StepDown(StepDownArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
+    /// Check, show or convert a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Stop a server on this machine, or have it open its log or read its configuration anew
+    Signal(SignalArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::logging;
 use crate::config::flags::LogFormat;
-use crate::config::serve::{LogConfig, LogLevel};
+use crate::config::serve::{LogConfig, LogLevel, LogTarget};
 use crate::dev::{DEFAULT_CLUSTER_ID, DEFAULT_HTTP_PORT, DEFAULT_PORT, DevOptions};
 
 /// Root's services keep their data here; Postgres itself then runs as another user, who could not enter a
@@ -55,10 +55,11 @@ pub struct DevArgs {
 
 /// Runs until it is interrupted.
 pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
-    logging::start(LogConfig {
+    logging::start(&LogConfig {
         format: LogFormat::Text,
         level: LogLevel::Info,
-    });
+        target: LogTarget::StandardError,
+    })?;
     crate::dev::run(DevOptions {
         data: args.data.unwrap_or_else(default_data),
         ephemeral: args.ephemeral,

@@ -4,18 +4,23 @@
 //! [`failure`], whatever is printed goes through [`output`].
 
 pub mod command;
+pub mod config;
 pub mod dev;
 pub mod failure;
+mod log_file;
 mod logging;
 pub mod output;
+mod pid_file;
 pub mod publish;
 mod run;
 pub mod serve;
+pub mod signal;
 pub mod signals;
 mod stan_client;
 pub mod status;
 pub mod step_down;
 pub mod subscribe;
+mod syslog;
 pub mod version;
 
 pub use run::main;

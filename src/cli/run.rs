@@ -9,8 +9,8 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{dev, output, publish, serve, status, step_down, subscribe, version};
-use crate::config::arguments;
+use super::{config, dev, output, publish, serve, signal, status, step_down, subscribe, version};
+use crate::config::arguments::{self, Arguments};
 
 /// The whole program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -31,7 +31,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
         .find_subcommand("serve")
         .expect("there is a command serve");
     let arguments = arguments::normalise(args, serve)?;
-    let cli = match Cli::try_parse_from(arguments.args) {
+    let cli = match Cli::try_parse_from(&arguments.args) {
         Ok(cli) => cli,
         Err(error) => return Ok(explain(&error)),
     };
@@ -40,20 +40,24 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .context("the threads of the process cannot be started")?;
-    let result = runtime.block_on(dispatch(cli.command, &arguments.warnings));
+    let result = runtime.block_on(dispatch(cli.command, &arguments));
     // Not waited for: a read from a terminal does not end.
     runtime.shutdown_background();
     result
 }
 
-async fn dispatch(command: Command, warnings: &[String]) -> Result<ExitCode, Failure> {
+async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { args, warnings } = arguments;
     match command {
-        Command::Serve(flags) => serve::run(&flags, warnings).await,
+        // The program and the names of the commands stand before the flags.
+        Command::Serve(_) => serve::run(&args[2..], warnings).await,
+        Command::Config(command) => config::run(&command, &args[3..], warnings),
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::StepDown(args) => step_down::run(&args).await,
         Command::Dev(args) => dev::run(args).await,
+        Command::Signal(args) => signal::run(&args),
         Command::Version(args) => version::run(&args),
     }
 }

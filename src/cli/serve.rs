@@ -1,5 +1,6 @@
 //! `stanby serve`
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,26 +10,30 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::failure::Failure;
-use super::logging;
+use super::logging::{self, Log};
+use super::pid_file::PidFile;
 use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
-use crate::config::{Config, ServeFlags};
+use crate::config::{Config, Sources};
 use crate::core::limits::Limits;
 use crate::known_bad;
 use crate::node;
 
-/// `warnings` are about flags that had no effect.
-pub async fn run(flags: &ServeFlags, warnings: &[String]) -> Result<ExitCode, Failure> {
-    let config = Config::from_flags(flags)?;
-    logging::start(config.log);
+/// `args` are the flags in our spelling, `warnings` about those that had no effect.
+pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Failure> {
+    let sources = Sources::read(args)?;
+    let config = sources.config;
+    let log = logging::start(&config.log)?;
     if let Some(warning) = known_bad::warning() {
         error!("{warning}");
     }
-    for warning in warnings.iter().chain(&config.warnings()) {
+    let of_files = sources.warnings.iter().chain(&sources.unknown);
+    let all = warnings.iter().chain(of_files);
+    for warning in all.chain(&config.warnings()) {
         warn!("{warning}");
     }
     log_limits(&config.limits);
-    match serve(config).await {
+    match serve(config, &log).await {
         Ok(code) => Ok(code),
         Err(error) => {
             // Through the log rather than as a plain line: collectors parse what a server writes.
@@ -61,7 +66,9 @@ fn log_limits(limits: &Limits) {
     );
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
+    let pid_file = config.pid_file.as_deref().map(PidFile::write);
+    let _pid_file = pid_file.transpose()?;
     let mut signals = Signals::listen()?;
     // Unhandled, these two would end the process; scripts made for NATS Streaming send them.
     let listen = |kind| signal(kind).context("signals cannot be listened to");
@@ -87,7 +94,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
                 shutdown.cancel();
             }
             _ = reload.recv() => warn!("SIGHUP is ignored: flags are read at the start only"),
-            _ = reopen.recv() => warn!("SIGUSR1 is ignored: the log goes to standard error"),
+            _ = reopen.recv() => log.reopen(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::failure::Failure;
 use crate::config::{NatsConfig, NatsFlags};
 use crate::protocol::client::{self, Connected};
+use crate::protocol::subjects::Prefixes;
 
 const NATS_TIMEOUT: Duration = Duration::from_secs(5);
 const PROTOCOL: i32 = 1;
@@ -40,7 +41,7 @@ impl StanClient {
         client_id: Option<&str>,
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let discover = flags.subjects(None)?.discover().clone();
+        let discover = flags.subjects(&Prefixes::default())?.discover().clone();
         let nats = connect_nats(&flags.nats()?).await?;
         let connection_id = unique(&nats);
         let client_id = match client_id {
@@ -153,6 +154,20 @@ async fn connect_nats(config: &NatsConfig) -> Result<Client, Failure> {
                 path.display()
             )
         })?;
+    }
+    if let Some(path) = &config.nkey {
+        let seed = tokio::fs::read_to_string(path).await;
+        let seed = seed.with_context(|| {
+            format!("the NATS nkey seed file {} cannot be read", path.display())
+        })?;
+        options = options.nkey(seed.trim().to_owned());
+    }
+    options = options.require_tls(config.tls.required);
+    if let Some(file) = &config.tls.ca {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let Some((certificate, key)) = &config.tls.client {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     options
         .connect(config.servers.as_slice())

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::failure::Failure;
 use super::output;
 use crate::config::DatabaseFlags;
-use crate::store::status::{Channel, Client, Durable, ROWS_MAX, Report};
+use crate::store::status::{Channel, Client, Durable, ROWS_MAX, Report, Unreadable};
 use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +58,9 @@ fn text(report: &Report) -> String {
     }
     if !report.clients.is_empty() {
         parts.push(clients(&report.clients));
+    }
+    if !report.unreadable.is_empty() {
+        parts.push(unreadable(&report.unreadable));
     }
     parts.join("\n\n")
 }
@@ -182,6 +185,19 @@ fn clients(clients: &[Client]) -> String {
         ]
     });
     table(columns, rows, 4..=5)
+}
+
+fn unreadable(unreadable: &[Unreadable]) -> String {
+    let columns = ["UNREADABLE MESSAGE OF", "SEQUENCE", "NOTICED", "WHY"];
+    let rows = unreadable.iter().map(|row| {
+        [
+            shown(&row.channel),
+            row.sequence.to_string(),
+            or_dash(row.noticed_at.as_deref()),
+            shown(&row.why),
+        ]
+    });
+    table(columns, rows, 1..=1)
 }
 
 /// `numbers` are the columns that stand to the right.

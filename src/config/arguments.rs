@@ -26,8 +26,10 @@ enum Meaning<'a> {
     Flag(&'a clap::Arg),
     DebugAndTrace,
     Help,
-    Store,
-    SqlDriver,
+    /// Only looks at the configuration.
+    Check,
+    /// Only signals a server that runs.
+    Signal,
     Ignored {
         takes_value: bool,
     },
@@ -53,8 +55,15 @@ pub fn normalise(
         return Ok(plain(program, ["--version".into()]));
     }
     let about = ABOUT.contains(&first) && !stands_in;
+    let mut command = vec![OsString::from("serve")];
     if first == "serve" {
         rest.next();
+    } else if first == "config" {
+        let config = rest.next();
+        match rest.peek().and_then(|second| second.to_str()) {
+            Some("check" | "show") => command = config.into_iter().chain(rest.next()).collect(),
+            Some(_) | None => return Ok(plain(program, config.into_iter().chain(rest))),
+        }
     } else if about && first == "-help" {
         return Ok(plain(program, ["--help".into()]));
     } else if about || !(stands_in || first.starts_with('-')) {
@@ -63,12 +72,23 @@ pub fn normalise(
 
     let mut normal = Normaliser {
         serve,
-        args: vec![program, "serve".into()],
+        // `config check FILE -cid x`: there, an argument that is no flag does not end them.
+        takes_files: command.len() > 1,
+        args: Vec::new(),
         warnings: Vec::new(),
+        checks: false,
+        signal: None,
     };
     normal.walk(rest)?;
+    if let Some(signal) = normal.signal {
+        return Ok(plain(program, ["signal".into(), signal]));
+    }
+    if normal.checks {
+        command = vec!["config".into(), "check".into()];
+    }
+    let program = std::iter::once(program);
     Ok(Arguments {
-        args: normal.args,
+        args: program.chain(command).chain(normal.args).collect(),
         warnings: normal.warnings,
     })
 }
@@ -82,8 +102,11 @@ fn plain(program: OsString, rest: impl IntoIterator<Item = OsString>) -> Argumen
 
 struct Normaliser<'a> {
     serve: &'a clap::Command,
+    takes_files: bool,
     args: Vec<OsString>,
     warnings: Vec<String>,
+    checks: bool,
+    signal: Option<OsString>,
 }
 
 impl Normaliser<'_> {
@@ -91,6 +114,10 @@ impl Normaliser<'_> {
         while let Some(arg) = rest.next() {
             let body = arg.to_str().and_then(flag_body).map(str::to_owned);
             let Some(body) = body else {
+                if self.takes_files {
+                    self.args.push(arg);
+                    continue;
+                }
                 // As in Go, flags end here; clap says that nothing else is expected.
                 self.args.push(arg);
                 self.args.extend(rest);
@@ -119,8 +146,8 @@ impl Normaliser<'_> {
                 self.args.push(format!("--trace={on}").into());
             }
             Meaning::Help => self.args.push("--help".into()),
-            Meaning::Store => store(&needed(name, value, rest)?)?,
-            Meaning::SqlDriver => sql_driver(&needed(name, value, rest)?)?,
+            Meaning::Check => self.checks = boolean(name, value)?,
+            Meaning::Signal => self.signal = Some(needed(name, value, rest)?),
             Meaning::Ignored { takes_value } => {
                 if takes_value && value.is_none() {
                     rest.next();
@@ -171,10 +198,10 @@ fn meaning<'a>(name: &str, serve: &'a clap::Command) -> Meaning<'a> {
         return Meaning::Flag(flag);
     }
     match name {
-        "h" | "help" => return Meaning::Help,
+        "h" | "help" | "help_tls" => return Meaning::Help,
         "SDV" => return Meaning::DebugAndTrace,
-        "st" | "store" => return Meaning::Store,
-        "sql_driver" => return Meaning::SqlDriver,
+        "t" => return Meaning::Check,
+        "sl" | "signal" => return Meaning::Signal,
         _ => {}
     }
     if let Some((_, takes_value)) = IGNORED.iter().find(|(theirs, _)| *theirs == name) {
@@ -214,10 +241,9 @@ fn needed(
     name: &str,
     value: Option<OsString>,
     rest: &mut impl Iterator<Item = OsString>,
-) -> Result<String, Error> {
+) -> Result<OsString, Error> {
     let value = value.or_else(|| rest.next());
-    let value = value.ok_or_else(|| Error::new(format!("-{name} needs a value after it")))?;
-    Ok(value.to_string_lossy().into_owned())
+    value.ok_or_else(|| Error::new(format!("-{name} needs a value after it")))
 }
 
 fn boolean(name: &str, value: Option<OsString>) -> Result<bool, Error> {
@@ -227,31 +253,6 @@ fn boolean(name: &str, value: Option<OsString>) -> Result<bool, Error> {
         Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
         _ => Err(Error::new(format!(
             "-{name} is on or off; write -{name} or -{name}=false"
-        ))),
-    }
-}
-
-fn store(store: &str) -> Result<(), Error> {
-    match store.to_ascii_uppercase().as_str() {
-        "SQL" => Ok(()),
-        kind @ ("MEMORY" | "FILE") => Err(Error::new(format!(
-            "stanby has no {kind} store: it keeps everything in Postgres; use -store SQL with -sql_source"
-        ))),
-        _ => Err(Error::new(format!(
-            "unknown store type: {store}; use -store SQL with -sql_source"
-        ))),
-    }
-}
-
-fn sql_driver(driver: &str) -> Result<(), Error> {
-    match driver {
-        "postgres" => Ok(()),
-        "mysql" => Err(Error::new(
-            "stanby keeps everything in Postgres and does not speak to MySQL; use -sql_driver postgres with a \
-             -sql_source of Postgres",
-        )),
-        other => Err(Error::new(format!(
-            "unknown sql driver {other:?}; use -sql_driver postgres"
         ))),
     }
 }
@@ -296,10 +297,30 @@ mod tests {
                 "-sql_source postgres://h/d?a=b",
                 "--database-url=postgres://h/d?a=b",
             ),
-            ("-sql_driver postgres", ""),
-            ("-store=SQL", ""),
-            ("-st sql", ""),
-            ("--store SQL -cid x", "--cluster-id=x"),
+            ("-sql_driver postgres", "--sql-driver=postgres"),
+            ("-store=SQL", "--store=SQL"),
+            ("-st sql", "--store=sql"),
+            ("--store SQL -cid x", "--store=SQL --cluster-id=x"),
+            (
+                "-sc a.conf -c b.conf",
+                "--stan-config=a.conf --config=b.conf",
+            ),
+            (
+                "-stan_config a.conf -config=b.conf",
+                "--stan-config=a.conf --config=b.conf",
+            ),
+            (
+                "-l x.log -s -r udp://h:1 -P x.pid",
+                "--log=x.log --syslog=true --remote-syslog=udp://h:1 --pid=x.pid",
+            ),
+            (
+                "-secure -tls_client_cacert ca.pem",
+                "--nats-tls=true --nats-tls-ca=ca.pem",
+            ),
+            (
+                "-tls_client_cert c.pem -tls_client_key k.pem",
+                "--nats-tls-cert=c.pem --nats-tls-key=k.pem",
+            ),
             ("-m 8222", "--http-port=8222"),
             ("-http_port 8222", "--http-port=8222"),
             (
@@ -411,38 +432,35 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_line_that_checks_or_signals_becomes_another_command() {
+        for (theirs, ours) in [
+            ("-c a.conf -t", "config check --config=a.conf"),
+            ("serve -t=false -cid x", "serve --cluster-id=x"),
+            (
+                "config check a.conf -cid x",
+                "config check a.conf --cluster-id=x",
+            ),
+            ("config show -cid x", "config show --cluster-id=x"),
+            ("config convert a.conf", "config convert a.conf"),
+            ("-sl stop=12", "signal stop=12"),
+            ("--signal reload", "signal reload"),
+        ] {
+            assert_eq!(shown(&format!("stanby {theirs}")), format!("stanby {ours}"));
+        }
+    }
+
     /// Acceptance: 129.
     #[test]
     fn what_cannot_be_kept_is_refused_with_what_to_do() {
-        let cases = [
-            (
-                "-store MEMORY",
-                "stanby has no MEMORY store: it keeps everything in Postgres; use -store SQL with -sql_source",
-            ),
-            (
-                "-st=file",
-                "stanby has no FILE store: it keeps everything in Postgres; use -store SQL with -sql_source",
-            ),
-            (
-                "-store oracle",
-                "unknown store type: oracle; use -store SQL with -sql_source",
-            ),
-            ("-store", "-store needs a value after it"),
+        for (flag, text) in [
             ("-SD=maybe", "-SD is on or off; write -SD or -SD=false"),
-        ];
-        for (flag, text) in cases {
-            assert_eq!(
-                normalised(&format!("stanby {flag}"))
-                    .unwrap_err()
-                    .to_string(),
-                text
-            );
+            ("-sl", "-sl needs a value after it"),
+        ] {
+            let error = normalised(&format!("stanby {flag}")).unwrap_err();
+            assert_eq!(error.to_string(), text);
         }
         let starts = [
-            (
-                "-sql_driver mysql",
-                "stanby keeps everything in Postgres and does not speak to MySQL",
-            ),
             (
                 "-p 4222",
                 "-p is not supported: stanby has no nats-server inside",
@@ -452,12 +470,8 @@ mod tests {
                 "-clustered is not supported: stanby has no clustering of its own",
             ),
             (
-                "-sc f.conf",
-                "-sc is not supported: stanby reads no configuration file",
-            ),
-            (
-                "-dir d",
-                "-dir is not supported: stanby keeps everything in Postgres",
+                "-encrypt",
+                "-encrypt is not supported: stanby does not encrypt messages itself",
             ),
         ];
         for (flag, start) in starts {

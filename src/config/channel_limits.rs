@@ -1,11 +1,13 @@
 //! Limits of single channels: `orders.>: max-msgs=10, max-age=1h`. Which entry holds for which channel is
 //! `core::limits`' business.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::duration::GoDuration;
 use super::error::Error;
+use super::file::Place;
 use super::size::Size;
 use crate::core::limits::{ChannelLimits, ChannelPattern, Overrides, PerChannel};
 
@@ -14,9 +16,86 @@ pub const SEPARATOR: char = ';';
 
 /// One entry. What it does not say is inherited; zero and less mean unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct ChannelEntry {
-    pattern: ChannelPattern,
-    overrides: Overrides,
+pub struct ChannelEntry {
+    pub pattern: ChannelPattern,
+    pub overrides: Overrides,
+    /// Where it stands, if it came from a file.
+    pub place: Option<Place>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Subscriptions,
+    Messages,
+    Bytes,
+    Age,
+    Inactivity,
+}
+
+impl Limit {
+    /// Of subscriptions, messages or bytes; says whether there was one already.
+    pub fn set_amount(self, overrides: &mut Overrides, number: i64) -> bool {
+        // Zero and less are no limit.
+        let amount = u64::try_from(number).ok().filter(|&number| number > 0);
+        match self {
+            Self::Subscriptions => {
+                let fits = amount.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+                overrides.subscriptions.replace(fits).is_some()
+            }
+            Self::Messages => overrides.messages.replace(amount).is_some(),
+            Self::Bytes => overrides.bytes.replace(amount).is_some(),
+            Self::Age | Self::Inactivity => false,
+        }
+    }
+
+    /// Of age or inactivity; says whether there was one already.
+    pub fn set_time(self, overrides: &mut Overrides, time: GoDuration) -> bool {
+        let time = Some(time.to_std()).filter(|time| !time.is_zero());
+        match self {
+            Self::Age => overrides.age.replace(time).is_some(),
+            Self::Inactivity => overrides.inactivity.replace(time).is_some(),
+            Self::Subscriptions | Self::Messages | Self::Bytes => false,
+        }
+    }
+}
+
+impl ChannelEntry {
+    /// Its limits by their names, as numbers and durations; 0 is unlimited.
+    pub fn limits(&self) -> Vec<(&'static str, String)> {
+        let own = &self.overrides;
+        let amount = |limit: Option<u64>| limit.unwrap_or(0).to_string();
+        let time = |limit: Option<Duration>| GoDuration::from(limit.unwrap_or_default());
+        let limits = [
+            ("max-msgs", own.messages.map(amount)),
+            ("max-bytes", own.bytes.map(amount)),
+            ("max-age", own.age.map(|age| time(age).to_string())),
+            (
+                "max-subs",
+                own.subscriptions.map(|n| amount(n.map(|n| n as u64))),
+            ),
+            (
+                "max-inactivity",
+                own.inactivity
+                    .map(|inactivity| time(inactivity).to_string()),
+            ),
+        ];
+        let given = limits.into_iter();
+        given
+            .filter_map(|(name, limit)| Some((name, limit?)))
+            .collect()
+    }
+}
+
+/// As `--channel-limits` takes it.
+impl fmt::Display for ChannelEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.pattern.as_str())?;
+        for (index, (name, limit)) in self.limits().iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma} {name}={limit}")?;
+        }
+        Ok(())
+    }
 }
 
 impl FromStr for ChannelEntry {
@@ -37,7 +116,11 @@ impl FromStr for ChannelEntry {
         for limit in limits.filter(|limit| !limit.is_empty()) {
             set(&mut overrides, name, limit)?;
         }
-        Ok(Self { pattern, overrides })
+        Ok(Self {
+            pattern,
+            overrides,
+            place: None,
+        })
     }
 }
 
@@ -46,39 +129,36 @@ fn set(overrides: &mut Overrides, channel: &str, limit: &str) -> Result<(), Erro
     let value = value.trim();
     let wrong =
         |error: &dyn std::fmt::Display| Error::new(format!("channel {channel:?}: {key}: {error}"));
-    let number = || {
-        value.parse::<i64>().map_err(|_| {
-            wrong(&format_args!(
-                "{value:?} is not a number; write it like {key}=10"
-            ))
-        })
-    };
-    let time = || -> Result<Option<Duration>, Error> {
-        let time: GoDuration = value.parse().map_err(|error: Error| wrong(&error))?;
-        Ok(Some(time.to_std()).filter(|time| !time.is_zero()))
-    };
     let key = key.trim().replace('_', "-");
-    let twice = match key.as_str() {
-        "max-msgs" | "mm" => overrides.messages.replace(positive(number()?)).is_some(),
-        "max-bytes" | "mb" => {
-            let size: Size = value.parse().map_err(|error: Error| wrong(&error))?;
-            overrides.bytes.replace(positive(size.0)).is_some()
-        }
-        "max-age" | "ma" => overrides.age.replace(time()?).is_some(),
-        "max-subs" | "msu" => {
-            let subscriptions = positive(number()?);
-            let fits = |n| usize::try_from(n).unwrap_or(usize::MAX);
-            overrides
-                .subscriptions
-                .replace(subscriptions.map(fits))
-                .is_some()
-        }
-        "max-inactivity" | "mi" => overrides.inactivity.replace(time()?).is_some(),
+    let limit = match key.as_str() {
+        "max-msgs" | "mm" => Limit::Messages,
+        "max-bytes" | "mb" => Limit::Bytes,
+        "max-age" | "ma" => Limit::Age,
+        "max-subs" | "msu" => Limit::Subscriptions,
+        "max-inactivity" | "mi" => Limit::Inactivity,
         _ => {
             return Err(Error::new(format!(
                 "channel {channel:?}: {key:?} is not a limit; use max-msgs, max-bytes, max-age, max-subs or \
                  max-inactivity"
             )));
+        }
+    };
+    let twice = match limit {
+        Limit::Subscriptions | Limit::Messages => {
+            let number = value.parse().map_err(|_| {
+                wrong(&format_args!(
+                    "{value:?} is not a number; write it like {key}=10"
+                ))
+            })?;
+            limit.set_amount(overrides, number)
+        }
+        Limit::Bytes => {
+            let size: Size = value.parse().map_err(|error: Error| wrong(&error))?;
+            limit.set_amount(overrides, size.0)
+        }
+        Limit::Age | Limit::Inactivity => {
+            let time: GoDuration = value.parse().map_err(|error: Error| wrong(&error))?;
+            limit.set_time(overrides, time)
         }
     };
     if twice {
@@ -89,20 +169,18 @@ fn set(overrides: &mut Overrides, channel: &str, limit: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// Zero and less are no limit.
-fn positive(number: i64) -> Option<u64> {
-    u64::try_from(number).ok().filter(|&number| number > 0)
+/// The entries of flags; blank ones say nothing.
+pub fn parse(texts: &[String]) -> Result<Vec<ChannelEntry>, Error> {
+    let given = texts.iter().filter(|text| !text.trim().is_empty());
+    given.map(|text| text.parse()).collect()
 }
 
-/// The table of all entries, in any order; blank ones say nothing. `channels` is how many channels there may be.
+/// The table of all entries, in any order. `channels` is how many channels there may be.
 pub fn per_channel(
-    texts: &[String],
+    entries: Vec<ChannelEntry>,
     global: ChannelLimits,
     channels: Option<usize>,
 ) -> Result<PerChannel, Error> {
-    let given = texts.iter().filter(|text| !text.trim().is_empty());
-    let entries = given.map(|text| text.parse());
-    let entries: Vec<ChannelEntry> = entries.collect::<Result<_, _>>()?;
     let literal = |entry: &&ChannelEntry| entry.pattern.is_literal();
     let named = entries.iter().filter(literal).count();
     if let Some(max) = channels.filter(|&max| named > max) {
@@ -130,7 +208,7 @@ mod tests {
 
     fn table(entries: &[&str], channels: Option<usize>) -> Result<PerChannel, Error> {
         let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
-        per_channel(&entries, ChannelLimits::default(), channels)
+        per_channel(parse(&entries)?, ChannelLimits::default(), channels)
     }
 
     fn refusal(text: &str) -> String {

@@ -1,15 +1,17 @@
 //! The flags of `serve`, each also an environment variable. Values are only parsed here; `serve.rs` judges them.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::channel_limits::SEPARATOR;
+use super::channel_limits::{ChannelEntry, SEPARATOR};
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::error::Error;
 use super::nats::NatsFlags;
 use super::secret::Secret;
+use super::shadow::ShadowFlags;
 use super::size::Size;
 
 /// Longest identifier that Postgres keeps whole.
@@ -74,7 +76,42 @@ impl DatabaseFlags {
 
 /// What was not given keeps the default of `core::limits`, which is why those are options here.
 #[derive(Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the command line"
+)]
 pub struct ServeFlags {
+    /// Configuration file: TOML if its name ends in .toml, else as NATS and NATS Streaming have it. Flags and
+    /// environment go before it
+    #[arg(
+        long,
+        env = "STANBY_CONFIG",
+        value_name = "FILE",
+        help_heading = "Files"
+    )]
+    pub config: Option<PathBuf>,
+
+    /// File with the streaming part, where --config is nats-server's
+    #[arg(
+        long,
+        env = "STANBY_STAN_CONFIG",
+        value_name = "FILE",
+        help_heading = "Files"
+    )]
+    pub stan_config: Option<PathBuf>,
+
+    /// File that holds the process' number while it runs
+    #[arg(long, env = "STANBY_PID", value_name = "FILE", help_heading = "Files")]
+    pub pid: Option<PathBuf>,
+
+    /// Only SQL, which means Postgres: says that this is known, in place of a store in memory or files
+    #[arg(long, env = "STANBY_STORE", value_name = "KIND", hide = true)]
+    pub store: Option<String>,
+
+    /// Only postgres
+    #[arg(long, env = "STANBY_SQL_DRIVER", value_name = "NAME", hide = true)]
+    pub sql_driver: Option<String>,
+
     #[command(flatten)]
     pub database: DatabaseFlags,
 
@@ -89,6 +126,15 @@ pub struct ServeFlags {
         help_heading = "NATS"
     )]
     pub ack_prefix: Option<String>,
+
+    /// Clients look for the server under this subject and must be told the same [default: that of NATS Streaming]
+    #[arg(
+        long,
+        env = "STANBY_DISCOVER_PREFIX",
+        value_name = "SUBJECT",
+        help_heading = "NATS"
+    )]
+    pub discover_prefix: Option<String>,
 
     /// Name of the group of servers of which one is active
     #[arg(
@@ -108,6 +154,9 @@ pub struct ServeFlags {
     )]
     #[arg(help_heading = "Fault tolerance")]
     pub lease: GoDuration,
+
+    #[command(flatten)]
+    pub shadow: ShadowFlags,
 
     /// Port of the health and monitoring pages; 0 for none
     #[arg(
@@ -138,6 +187,44 @@ pub struct ServeFlags {
     )]
     #[arg(help_heading = "Monitoring")]
     pub log_format: LogFormat,
+
+    /// Log to this file instead of standard error; SIGUSR1 opens it anew
+    #[arg(
+        long,
+        env = "STANBY_LOG",
+        value_name = "FILE",
+        help_heading = "Monitoring"
+    )]
+    pub log: Option<PathBuf>,
+
+    /// Begin a new log file at this size and keep the last one as FILE.1; 0 is unlimited
+    #[arg(long, env = "STANBY_LOG_SIZE_LIMIT", value_name = "SIZE")]
+    #[arg(default_value = "0", help_heading = "Monitoring")]
+    pub log_size_limit: Size,
+
+    /// Log to the machine's syslog instead
+    #[arg(
+        long,
+        env = "STANBY_SYSLOG",
+        value_name = "BOOL",
+        help_heading = "Monitoring"
+    )]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub syslog: bool,
+
+    /// Log to a syslog server instead
+    #[arg(
+        long,
+        env = "STANBY_REMOTE_SYSLOG",
+        value_name = "udp://HOST:PORT",
+        help_heading = "Monitoring"
+    )]
+    pub remote_syslog: Option<String>,
 
     /// Log more
     #[arg(
@@ -247,4 +334,8 @@ pub struct ServeFlags {
     #[arg(action = ArgAction::Append, value_delimiter = SEPARATOR)]
     #[arg(help_heading = "Limits (0 is unlimited)")]
     pub channel_limits: Vec<String>,
+
+    /// Of a configuration file. An entry of `channel_limits` goes before one for the same channel here.
+    #[arg(skip)]
+    pub channels_of_file: Vec<ChannelEntry>,
 }

@@ -1,19 +1,24 @@
-//! Flags and environment to one validated [`Config`].
+//! Flags, environment and files to one validated [`Config`].
 //!
 //! [`arguments`] turns the spellings of `nats-streaming-server` into ours, [`flags`] says which flags there
-//! are, [`serve`] checks them and makes the `Config`; [`database`] and [`nats`] are about the two servers it
+//! are, [`file`] reads configuration files, [`sources`] puts them together in their order of precedence,
+//! [`serve`] checks the result and makes the `Config`; [`database`] and [`nats`] are about the two servers it
 //! names. Every default that is not the core's lives here. Nothing here connects to anything.
 
 pub mod arguments;
 pub mod channel_limits;
 pub mod database;
 pub mod duration;
+pub mod effective;
 pub mod error;
+pub mod file;
 pub mod flags;
 pub mod nats;
 pub mod secret;
 pub mod serve;
+pub mod shadow;
 pub mod size;
+pub mod sources;
 mod spellings;
 
 pub use database::DatabaseUrl;
@@ -22,3 +27,4 @@ pub use flags::{DatabaseFlags, ServeFlags};
 pub use nats::{NatsConfig, NatsFlags};
 pub use secret::Secret;
 pub use serve::Config;
+pub use sources::Sources;

@@ -1,6 +1,8 @@
 //! Where NATS is and how to log in there.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
 use url::Url;
 
 use super::error::Error;
@@ -48,7 +50,33 @@ pub struct NatsFlags {
 
     /// Credentials file (.creds) for NATS
     #[arg(long, env = "STANBY_NATS_CREDENTIALS", value_name = "FILE")]
-    pub nats_credentials: Option<std::path::PathBuf>,
+    pub nats_credentials: Option<PathBuf>,
+
+    /// Nkey seed file for NATS
+    #[arg(long, env = "STANBY_NATS_NKEY", value_name = "FILE")]
+    pub nats_nkey: Option<PathBuf>,
+
+    /// Refuse NATS servers without TLS
+    #[arg(long, env = "STANBY_NATS_TLS", value_name = "BOOL")]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub nats_tls: bool,
+
+    /// Certificates of the authorities that NATS servers are trusted by, instead of the system's; means TLS
+    #[arg(long, env = "STANBY_NATS_TLS_CA", value_name = "FILE")]
+    pub nats_tls_ca: Option<PathBuf>,
+
+    /// Certificate to show to NATS; means TLS
+    #[arg(long, env = "STANBY_NATS_TLS_CERT", value_name = "FILE")]
+    pub nats_tls_cert: Option<PathBuf>,
+
+    /// Key of the certificate
+    #[arg(long, env = "STANBY_NATS_TLS_KEY", value_name = "FILE")]
+    pub nats_tls_key: Option<PathBuf>,
 
     /// Name of the streaming server that clients ask for
     #[arg(
@@ -68,7 +96,19 @@ pub struct NatsConfig {
     pub password: Option<Secret>,
     pub token: Option<Secret>,
     /// Path of a credentials file.
-    pub credentials: Option<std::path::PathBuf>,
+    pub credentials: Option<PathBuf>,
+    /// Path of an nkey seed file.
+    pub nkey: Option<PathBuf>,
+    pub tls: NatsTls,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsTls {
+    /// Servers without TLS are refused.
+    pub required: bool,
+    pub ca: Option<PathBuf>,
+    /// Certificate and key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 impl NatsFlags {
@@ -96,16 +136,31 @@ impl NatsFlags {
             password: login.password,
             token: login.token,
             credentials: self.nats_credentials.clone(),
+            nkey: self.nats_nkey.clone(),
+            tls: self.tls()?,
+        })
+    }
+
+    fn tls(&self) -> Result<NatsTls, Error> {
+        let client = match (&self.nats_tls_cert, &self.nats_tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Error::new(
+                    "--nats-tls-cert and --nats-tls-key need each other; give both",
+                ));
+            }
+        };
+        Ok(NatsTls {
+            required: self.nats_tls || client.is_some() || self.nats_tls_ca.is_some(),
+            ca: self.nats_tls_ca.clone(),
+            client,
         })
     }
 
     /// The subjects of the cluster ID, which is judged by that.
-    pub fn subjects(&self, ack_prefix: Option<&str>) -> Result<Subjects, Error> {
-        let prefixes = Prefixes {
-            ack: ack_prefix.map(str::to_owned),
-            ..Prefixes::default()
-        };
-        Subjects::new(&self.cluster_id, &prefixes).map_err(|error| Error::new(error.to_string()))
+    pub fn subjects(&self, prefixes: &Prefixes) -> Result<Subjects, Error> {
+        Subjects::new(&self.cluster_id, prefixes).map_err(|error| Error::new(error.to_string()))
     }
 }
 
@@ -232,6 +287,11 @@ mod tests {
             nats_password: None,
             nats_token: None,
             nats_credentials: None,
+            nats_nkey: None,
+            nats_tls: false,
+            nats_tls_ca: None,
+            nats_tls_cert: None,
+            nats_tls_key: None,
             cluster_id: "test-cluster".to_owned(),
         }
     }
@@ -344,11 +404,18 @@ mod tests {
         for bad in ["", "a.b", "a b", "*", "a>", "a\n"] {
             let mut flags = flags("nats://h:1");
             flags.cluster_id = bad.to_owned();
-            let error = flags.subjects(None).unwrap_err().to_string();
+            let error = flags
+                .subjects(&Prefixes::default())
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with("cluster ID "), "{error}");
         }
-        assert!(flags("").subjects(Some("a.>")).is_err());
-        let subjects = flags("").subjects(Some("acks.a")).unwrap();
+        let acks = |prefix: &str| Prefixes {
+            ack: Some(prefix.to_owned()),
+            ..Prefixes::default()
+        };
+        assert!(flags("").subjects(&acks("a.>")).is_err());
+        let subjects = flags("").subjects(&acks("acks.a")).unwrap();
         assert_eq!(subjects.ack_prefix(), "acks.a");
     }
 }

@@ -2,16 +2,20 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::channel_limits::per_channel;
+use super::channel_limits::{self, ChannelEntry, per_channel};
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
+use super::shadow;
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
+use crate::protocol::subjects::Prefixes;
 
 const LEASE_MIN: Duration = Duration::from_millis(500);
 const LEASE_MAX: Duration = Duration::from_mins(1);
@@ -30,6 +34,8 @@ pub struct Config {
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
+    /// How much a standby remembers of the last requests; `None`: nothing.
+    pub shadow: Option<ShadowLimits>,
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub heartbeats: Heartbeats,
@@ -38,12 +44,29 @@ pub struct Config {
     /// Of the cluster ID, with the chosen prefix of ack inboxes.
     pub subjects: Subjects,
     pub log: LogConfig,
+    /// Where the process' number is written.
+    pub pid_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     pub format: LogFormat,
     pub level: LogLevel,
+    pub target: LogTarget,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    StandardError,
+    File {
+        path: PathBuf,
+        /// Bytes after which a new file is begun.
+        limit: Option<u64>,
+    },
+    /// The machine's own.
+    Syslog,
+    /// Host and port.
+    RemoteSyslog(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +80,29 @@ impl Config {
     pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
         let http =
             (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
+        ensure_sql_store(flags)?;
+        let prefixes = Prefixes {
+            discover: flags.discover_prefix.clone(),
+            ack: flags.ack_prefix.clone(),
+        };
+        let lease = lease(flags.lease)?;
+        let shadow = flags.shadow.limits(lease)?;
         Ok(Self {
             database_url: flags.database.url()?,
             schema: flags.database.schema()?,
             nats: flags.nats.nats()?,
-            subjects: flags.nats.subjects(flags.ack_prefix.as_deref())?,
+            subjects: flags.nats.subjects(&prefixes)?,
             cluster_id: flags.nats.cluster_id.clone(),
             ft_group: flags.ft_group.as_deref().map(ft_group).transpose()?,
-            lease: lease(flags.lease)?,
+            lease,
+            shadow,
             http,
             heartbeats: heartbeats(flags)?,
             replace_durables: flags.replace_durable,
-            limits: limits(flags)?,
+            limits: Limits {
+                remembered: shadow::window(shadow, lease) * 2,
+                ..limits(flags)?
+            },
             log: LogConfig {
                 format: flags.log_format,
                 level: match (flags.trace, flags.debug) {
@@ -76,7 +110,9 @@ impl Config {
                     (false, true) => LogLevel::Debug,
                     (false, false) => LogLevel::Info,
                 },
+                target: log_target(flags)?,
             },
+            pid_file: flags.pid.clone(),
         })
     }
 
@@ -93,6 +129,11 @@ impl Config {
         warnings
     }
 
+    /// What the last active stored in so long before its end may still be heard, or was heard by a standby.
+    pub fn heard_window(&self) -> Duration {
+        shadow::window(self.shadow, self.lease)
+    }
+
     /// What the core wants to know.
     pub fn settings(&self) -> Settings {
         Settings {
@@ -104,6 +145,40 @@ impl Config {
     }
 }
 
+/// What else NATS Streaming could store in would be lost or stand still, so nobody shall mean it.
+fn ensure_sql_store(flags: &ServeFlags) -> Result<(), Error> {
+    let use_sql = "use store SQL (-store SQL) and name the Postgres as its source (-sql_source)";
+    match flags
+        .store
+        .as_deref()
+        .map(str::to_ascii_uppercase)
+        .as_deref()
+    {
+        None | Some("SQL") => {}
+        Some(kind @ ("MEMORY" | "FILE")) => {
+            return Err(Error::new(format!(
+                "stanby has no {kind} store: it keeps everything in Postgres; {use_sql}"
+            )));
+        }
+        Some(_) => {
+            let given = flags.store.as_deref().unwrap_or_default();
+            return Err(Error::new(format!(
+                "unknown store type: {given}; {use_sql}"
+            )));
+        }
+    }
+    match flags.sql_driver.as_deref() {
+        None | Some("postgres") => Ok(()),
+        Some("mysql") => Err(Error::new(
+            "stanby keeps everything in Postgres and does not speak to MySQL; use the driver postgres \
+             (-sql_driver postgres) with a source of Postgres",
+        )),
+        Some(other) => Err(Error::new(format!(
+            "unknown sql driver {other:?}; use the driver postgres (-sql_driver postgres)"
+        ))),
+    }
+}
+
 fn ft_group(name: &str) -> Result<String, Error> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
         return Err(Error::new(format!(
@@ -111,6 +186,40 @@ fn ft_group(name: &str) -> Result<String, Error> {
         )));
     }
     Ok(name.to_owned())
+}
+
+fn log_target(flags: &ServeFlags) -> Result<LogTarget, Error> {
+    let remote = flags.remote_syslog.as_deref().filter(|url| !url.is_empty());
+    match (&flags.log, flags.syslog, remote) {
+        (None, false, None) => Ok(LogTarget::StandardError),
+        // As NATS: a file goes before syslog, and a server's address says that syslog is meant.
+        (Some(path), _, _) => Ok(LogTarget::File {
+            path: path.clone(),
+            limit: u64::try_from(flags.log_size_limit.0)
+                .ok()
+                .filter(|&limit| limit > 0),
+        }),
+        (None, true, None) => Ok(LogTarget::Syslog),
+        (None, _, Some(url)) => remote_syslog(url),
+    }
+}
+
+fn remote_syslog(url: &str) -> Result<LogTarget, Error> {
+    const PORT: u16 = 514;
+    let wrong = || {
+        Error::new(format!(
+            "{url:?} is not the address of a syslog server that stanby can write to; write it like udp://host:514"
+        ))
+    };
+    let parsed = url::Url::parse(url).map_err(|_| wrong())?;
+    let host = parsed.host_str().filter(|host| !host.is_empty());
+    match (parsed.scheme(), host) {
+        ("udp", Some(host)) => Ok(LogTarget::RemoteSyslog(format!(
+            "{host}:{}",
+            parsed.port().unwrap_or(PORT)
+        ))),
+        _ => Err(wrong()),
+    }
 }
 
 fn lease(given: GoDuration) -> Result<Duration, Error> {
@@ -164,9 +273,19 @@ fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
     Ok(Limits {
         channels,
         channel,
-        per_channel: per_channel(&flags.channel_limits, channel, channels)?,
+        per_channel: per_channel(channel_entries(flags)?, channel, channels)?,
         ..defaults
     })
+}
+
+/// Of the flags, and those of the file that no flag replaces.
+pub(super) fn channel_entries(flags: &ServeFlags) -> Result<Vec<ChannelEntry>, Error> {
+    let mut entries = channel_limits::parse(&flags.channel_limits)?;
+    let replaced = |entry: &&ChannelEntry| entries.iter().any(|e| e.pattern == entry.pattern);
+    let of_file = flags.channels_of_file.iter();
+    let kept: Vec<_> = of_file.filter(|entry| !replaced(entry)).cloned().collect();
+    entries.extend(kept);
+    Ok(entries)
 }
 
 fn count<T: TryFrom<i64>>(
@@ -245,7 +364,8 @@ mod tests {
             config.log,
             LogConfig {
                 format: LogFormat::Text,
-                level: LogLevel::Info
+                level: LogLevel::Info,
+                target: LogTarget::StandardError,
             }
         );
     }

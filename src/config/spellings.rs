@@ -23,6 +23,17 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("user", "nats-user"),
     ("pass", "nats-password"),
     ("auth", "nats-token"),
+    ("secure", "nats-tls"),
+    ("tls_client_cert", "nats-tls-cert"),
+    ("tls_client_key", "nats-tls-key"),
+    ("tls_client_cacert", "nats-tls-ca"),
+    ("st", "store"),
+    ("c", "config"),
+    ("sc", "stan-config"),
+    ("l", "log"),
+    ("s", "syslog"),
+    ("r", "remote-syslog"),
+    ("P", "pid"),
 ];
 
 /// Flags that tuned what Postgres does here. Those marked `true` take a value.
@@ -50,6 +61,14 @@ pub(super) const IGNORED: &[(&str, bool)] = &[
     ("file_parallel_recovery", true),
     ("file_truncate_bad_eof", false),
     ("syslog_name", true),
+    ("dir", true),
+    ("T", false),
+    ("D", false),
+    ("V", false),
+    ("DV", false),
+    ("VV", false),
+    ("DVV", false),
+    ("logtime", false),
 ];
 
 /// Flags whose meaning cannot be kept: starting without it would be worse than not starting.
@@ -64,13 +83,10 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
             "n",
             "name",
             "server_name",
-            "P",
-            "pid",
-            "D",
-            "V",
-            "DV",
-            "VV",
-            "DVV",
+            "profile",
+            "ports_file_dir",
+            "connect_retries",
+            "client_advertise",
         ],
         "stanby has no nats-server inside; start one with this flag and name it with -nats_server",
     ),
@@ -100,20 +116,19 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "stanby has no nats-server inside; start one with this flag and name it with -nats_server",
     ),
     (
-        &["c", "config", "sc", "stan_config", "t"],
-        "stanby reads no configuration file; give its settings as flags or STANBY_ environment variables",
-    ),
-    (
-        &["dir"],
-        "stanby keeps everything in Postgres; remove this flag and give -sql_source",
-    ),
-    (
         &[
             "clustered",
             "cluster_node_id",
             "cluster_bootstrap",
             "cluster_peers",
             "cluster_log_path",
+            "cluster_log_cache_size",
+            "cluster_log_snapshots",
+            "cluster_trailing_logs",
+            "cluster_sync",
+            "cluster_raft_logging",
+            "cluster_proceed_on_restore_failure",
+            "cluster_allow_add_remove_node",
         ],
         "stanby has no clustering of its own; start several servers with the same -sql_source instead",
     ),
@@ -122,34 +137,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "stanby does not encrypt messages itself; use a Postgres with encrypted storage and remove this flag",
     ),
     (
-        &[
-            "secure",
-            "tls_client_cert",
-            "tls_client_key",
-            "tls_client_cacert",
-        ],
-        "use a tls:// URL with -nats_server instead; own certificates are not supported",
-    ),
-    (
         &["ms", "https_port"],
         "the monitoring pages speak plain HTTP only; use -m behind a proxy that adds TLS",
-    ),
-    (
-        &["sl", "signal"],
-        "send the signal with kill: SIGTERM or SIGINT stops the server",
-    ),
-    (
-        &[
-            "l",
-            "log",
-            "log_size_limit",
-            "s",
-            "syslog",
-            "r",
-            "remote_syslog",
-            "T",
-            "logtime",
-        ],
-        "stanby logs to standard error only; let the service manager keep the log and remove this flag",
     ),
 ];

@@ -24,6 +24,9 @@ pub struct Batch {
     pub messages: Vec<(ChannelId, Arc<Message>)>,
     /// Messages up to and including this one are dropped. Never more than `Limits::trim_step` at once.
     pub trims: BTreeMap<ChannelId, Sequence>,
+    /// Of the dropped messages after this one the GUIDs are kept: a standby may remember their publishes. Those kept
+    /// of batches that dropped none after it are forgotten.
+    pub guids_kept_after: BTreeMap<ChannelId, Sequence>,
     pub clients: BTreeMap<ClientId, Option<ClientRow>>,
     /// Heartbeats of clients that are not in `clients`; they ride along and never cause a batch.
     pub heartbeats: BTreeMap<ClientId, Heartbeat>,
@@ -31,6 +34,8 @@ pub struct Batch {
     /// Progress of positions that are not in `positions`.
     pub progress: BTreeMap<PositionId, Progress>,
     pub subscriptions: BTreeMap<SubscriptionId, Option<SubscriptionRow>>,
+    /// Rows that a subscription passed over, for people; they ride along and never cause a batch.
+    pub unreadable: BTreeMap<(ChannelId, Sequence), String>,
 }
 
 /// The last number given out of each kind. They only grow, so that no number is used twice.

@@ -7,20 +7,21 @@
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | messages that were not acked | `redelivery` |
-//! | limits of channels | `retention` |
+//! | limits of channels | `retention`, `recent` |
+//! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `restore` |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 
-use super::batch::{Batch, ChannelRow, Counters};
+use super::batch::{Batch, Counters};
 use super::channels::Channels;
 use super::commits::Commits;
 use super::deadlines::{Deadlines, Timer};
 use super::event::Event;
 use super::group::Group;
-use super::ids::{ChannelId, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, Guid, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -28,6 +29,7 @@ use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::registry::Registry;
 use super::request::Durables;
+use super::retention::Purge;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 
@@ -41,7 +43,9 @@ pub struct Broker {
     pub(super) clients: Registry,
     pub(super) channels: Channels,
     /// Deleted channels whose messages are still being dropped.
-    pub(super) purging: BTreeMap<ChannelId, ChannelRow>,
+    pub(super) purging: BTreeMap<ChannelId, Purge>,
+    /// Publishes that the terms before stored last.
+    pub(super) stored_before: BTreeSet<(ChannelName, Guid)>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
@@ -63,6 +67,7 @@ pub(super) struct Traffic {
     pub(super) out_messages: u64,
     pub(super) out_bytes: u64,
     pub(super) skipped_messages: u64,
+    pub(super) unreadable_messages: u64,
 }
 
 impl Broker {
@@ -113,6 +118,7 @@ impl Broker {
                 Timer::Inactivity(channel) => self.check_inactivity(channel),
                 Timer::Progress => self.commits.flush_progress(),
                 Timer::LoadRetry => self.loads.retry_failed(),
+                Timer::ForgetStored => self.forget_stored(),
             }
         }
     }
@@ -196,6 +202,7 @@ impl Broker {
             out_messages: self.traffic.out_messages,
             out_bytes: self.traffic.out_bytes,
             skipped_messages: self.traffic.skipped_messages,
+            unreadable_messages: self.traffic.unreadable_messages,
         }
     }
 
@@ -237,10 +244,26 @@ impl Broker {
             return;
         };
         match (purpose, result) {
-            (Purpose::Page(position), Loaded::Messages { messages, through }) => {
+            (
+                Purpose::Page(position),
+                Loaded::Messages {
+                    messages,
+                    unreadable,
+                    through,
+                },
+            ) => {
+                self.note_unreadable(asked.channel, unreadable);
                 self.page_loaded(position, messages, through);
             }
-            (Purpose::Redelivery(position), Loaded::Messages { messages, through }) => {
+            (
+                Purpose::Redelivery(position),
+                Loaded::Messages {
+                    messages,
+                    unreadable,
+                    through,
+                },
+            ) => {
+                self.note_unreadable(asked.channel, unreadable);
                 self.redelivery_loaded(position, &asked, messages, through);
             }
             (Purpose::Start(start), Loaded::FirstSince(first)) => {
@@ -264,6 +287,7 @@ impl Counts {
             out_messages: self.out_messages + earlier.out_messages,
             out_bytes: self.out_bytes + earlier.out_bytes,
             skipped_messages: self.skipped_messages + earlier.skipped_messages,
+            unreadable_messages: self.unreadable_messages + earlier.unreadable_messages,
             ..self
         }
     }
@@ -284,4 +308,6 @@ pub struct Counts {
     pub out_bytes: u64,
     /// Passed over by a subscription because NATS does not deliver messages of their size.
     pub skipped_messages: u64,
+    /// Passed over by a subscription because their rows cannot be read.
+    pub unreadable_messages: u64,
 }

@@ -1,11 +1,13 @@
 //! The channels by number and by name, with what is known of each without looking at its messages.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::batch::ChannelRow;
 use super::ids::{ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence};
 use super::limits::ChannelLimits;
 use super::load::Oldest;
+use super::recent::Recent;
 use super::time::Instant;
 
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(super) struct Channel {
     pub(super) limit_noticed: bool,
     /// Messages dropped by the batch being gathered.
     pub(super) trimmed: u64,
+    pub(super) recent: Recent,
 }
 
 /// What makes two subscriptions share a position. A tuple per kind, because joined texts can be ambiguous.
@@ -39,6 +42,7 @@ pub(super) enum GroupKey {
 impl Channel {
     pub(super) fn new(row: ChannelRow, limits: ChannelLimits, now: Instant) -> Self {
         Self {
+            recent: Recent::new(row.last_sequence, now),
             committed: row.last_sequence,
             row,
             limits,
@@ -50,6 +54,12 @@ impl Channel {
             limit_noticed: false,
             trimmed: 0,
         }
+    }
+
+    /// The last message whose publish no standby remembers.
+    pub(super) fn settled(&mut self, now: Instant, window: Duration) -> Sequence {
+        let last = self.row.last_sequence;
+        self.recent.settled(last, self.last_activity, now, window)
     }
 
     /// The first sequence that is there, as start positions see it: 0 when there never was one.

@@ -79,6 +79,11 @@ impl Commits {
         }
     }
 
+    /// Of what the gathering batch drops of the channel.
+    pub(super) fn keep_guids_after(&mut self, channel: ChannelId, settled: Sequence) {
+        self.gathering.guids_kept_after.insert(channel, settled);
+    }
+
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {
         self.gathering.trims.contains_key(&channel)
     }
@@ -121,6 +126,10 @@ impl Commits {
 
     pub(super) fn put_subscription(&mut self, id: SubscriptionId, row: Option<SubscriptionRow>) {
         self.gathering.subscriptions.insert(id, row);
+    }
+
+    pub(super) fn put_unreadable(&mut self, channel: ChannelId, sequence: Sequence, why: String) {
+        self.gathering.unreadable.insert((channel, sequence), why);
     }
 
     pub(super) fn put_counters(&mut self, counters: Counters) {

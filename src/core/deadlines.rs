@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Progress,
     /// Failed reads are tried again.
     LoadRetry,
+    /// What the terms before stored cannot come any more.
+    ForgetStored,
 }
 
 #[derive(Debug, Default)]

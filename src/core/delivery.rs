@@ -3,8 +3,8 @@
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::group::Page;
-use super::ids::{PositionId, Sequence, SubscriptionId};
-use super::load::Want;
+use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
+use super::load::{Unreadable, Want};
 use super::loads::Purpose;
 use super::message::Message;
 use super::notice::Notice;
@@ -122,6 +122,23 @@ impl Broker {
             bytes,
         });
         true
+    }
+
+    /// Reports rows that a read could not make messages of. For the group that asked they are holes: asking again and
+    /// again would keep it where it is for ever.
+    pub(super) fn note_unreadable(&mut self, id: ChannelId, unreadable: Vec<Unreadable>) {
+        let Some(channel) = self.channels.get(id) else {
+            return;
+        };
+        for Unreadable { sequence, why } in unreadable {
+            self.traffic.unreadable_messages += 1;
+            self.commits.put_unreadable(id, sequence, why.clone());
+            self.notices.push_back(Notice::MessageUnreadable {
+                channel: channel.row.name.clone(),
+                sequence,
+                why,
+            });
+        }
     }
 
     fn load_page(&mut self, position: PositionId, last: Sequence) {

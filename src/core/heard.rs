@@ -2,14 +2,61 @@
 //! requests were carried out: they are judged again, after the ones have been taken out that must not happen
 //! twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::event::Event;
-use super::ids::{ChannelName, Guid};
+use super::ids::{ChannelId, ChannelName, Guid, Sequence};
+use super::snapshot::Snapshot;
+use super::time::{Instant, Timestamp};
+
+/// More messages than were heard may have been stored since the first one that was heard: the order in which
+/// the two nodes heard them may differ a little.
+const LOOK_BACK_SLACK: u64 = 1000;
+
+/// Where in a channel to look for publishes that may have been heard, or may still be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookBack {
+    /// All after this one, however old.
+    pub after: Sequence,
+    /// And all that are not older than this, whatever their number.
+    pub since: Timestamp,
+}
+
+/// Where to look for what the last active stored within `window` of its end: among its last messages by number in
+/// the channels that were heard of, by time in all. Times are compared with each other only, because another
+/// node's clock has made them.
+pub fn look_back<'a>(
+    snapshot: &Snapshot,
+    heard: impl Iterator<Item = &'a Event>,
+    window: Duration,
+) -> BTreeMap<ChannelId, LookBack> {
+    let live = || snapshot.channels.iter().filter(|(_, row)| !row.deleting);
+    let mut heard_of: BTreeMap<&ChannelName, u64> = BTreeMap::new();
+    for (channel, _) in publishes(heard) {
+        *heard_of.entry(channel).or_default() += 1;
+    }
+    let end = live().map(|(_, row)| row.last_published_at).max();
+    let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
+    let since = Timestamp(end.unwrap_or_default().0.saturating_sub(window));
+    let mut places = BTreeMap::new();
+    for (&id, row) in live() {
+        let count = heard_of.get(&row.name);
+        if count.is_none() && row.last_published_at < since {
+            continue;
+        }
+        let back = count.map_or(0, |count| count + LOOK_BACK_SLACK);
+        let after = Sequence(row.last_sequence.0.saturating_sub(back));
+        places.insert(id, LookBack { after, since });
+    }
+    places
+}
 
 /// The publishes among the requests, to be looked up in the store.
-pub fn publishes(heard: &[Event]) -> impl Iterator<Item = (&ChannelName, &Guid)> {
-    heard.iter().filter_map(|event| match event {
+pub fn publishes<'a>(
+    heard: impl Iterator<Item = &'a Event>,
+) -> impl Iterator<Item = (&'a ChannelName, &'a Guid)> {
+    heard.filter_map(|event| match event {
         Event::Publish { request, .. } => Some((&request.channel, &request.guid)),
         Event::Connect { .. }
         | Event::Subscribe { .. }
@@ -32,19 +79,38 @@ pub fn publishes(heard: &[Event]) -> impl Iterator<Item = (&ChannelName, &Guid)>
 /// What the tables say of the publishes that were heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
+    /// Stored, whether or not a limit has dropped them since.
     pub stored: BTreeSet<(ChannelName, Guid)>,
-    /// Channels in which a limit may have dropped some of those that were stored.
-    pub trimmed: BTreeSet<ChannelName>,
 }
 
-/// The requests that a new term begins with, in the order they were heard.
-pub fn judge(heard: Vec<Event>, done: &Done) -> Vec<Event> {
+/// As the store tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    pub kept: BTreeSet<(ChannelId, Guid)>,
+    /// Dropped by limits lately, perhaps with their channel.
+    pub dropped: BTreeSet<(ChannelName, Guid)>,
+}
+
+impl Done {
+    pub fn new(snapshot: &Snapshot, stored: &Stored) -> Self {
+        let named = |(id, guid): &(ChannelId, Guid)| {
+            let row = snapshot.channels.get(id)?;
+            Some((row.name.clone(), guid.clone()))
+        };
+        let kept = stored.kept.iter().filter_map(named);
+        Self {
+            stored: kept.chain(stored.dropped.iter().cloned()).collect(),
+        }
+    }
+}
+
+/// The requests that a new term begins with, in the order and with the times they were heard.
+pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)> {
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
-    let mut stored_later = BTreeSet::new();
-    let mut judged: Vec<Event> = Vec::with_capacity(heard.len());
-    for event in heard.into_iter().rev() {
+    let mut judged = Vec::with_capacity(heard.len());
+    for (at, event) in heard.into_iter().rev() {
         let event = match event {
             Event::Connect { request, reply } => {
                 connected_later.insert(request.client_id.to_text());
@@ -53,18 +119,10 @@ pub fn judge(heard: Vec<Event>, done: &Done) -> Vec<Event> {
             Event::Publish { request, reply } => {
                 let key = (request.channel.clone(), request.guid.clone());
                 if done.stored.contains(&key) {
-                    stored_later.insert(request.channel);
                     reply.map(|reply| Event::AlreadyStored {
                         guid: request.guid,
                         reply,
                     })
-                } else if done.trimmed.contains(&request.channel)
-                    && stored_later.contains(&request.channel)
-                {
-                    // The active came past it: it was stored, and dropped by a limit since. Done again, an old
-                    // message would come back as the newest. Without limits at work it is new: two nodes may
-                    // hear two publishers in different orders.
-                    None
                 } else {
                     Some(Event::Publish { request, reply })
                 }
@@ -101,7 +159,7 @@ pub fn judge(heard: Vec<Event>, done: &Done) -> Vec<Event> {
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         };
-        judged.extend(event);
+        judged.extend(event.map(|event| (at, event)));
     }
     judged.reverse();
     judged

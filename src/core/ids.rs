@@ -253,7 +253,8 @@ mod tests {
             assert!(ChannelName::parse(good.into()).is_some(), "{good}");
         }
         for bad in [
-            "", "foo*", "foo.", ".foo", "foo..bar", "foo/bar", "foo.>", "a\0b",
+            "", "foo*", "foo.", ".foo", "foo..bar", "foo/bar", "foo.>", "foo*.bar", "foo.bar*",
+            "foo.>.*", "a\0b",
         ] {
             assert!(ChannelName::parse(bad.into()).is_none(), "{bad}");
         }

@@ -66,6 +66,8 @@ pub struct Limits {
     pub progress_delay: Duration,
     /// Pause before a failed read is tried again.
     pub load_retry: Duration,
+    /// Longer than any standby remembers a publish, or NATS may take to bring it.
+    pub remembered: Duration,
 }
 
 impl Default for Limits {
@@ -84,6 +86,7 @@ impl Default for Limits {
             trim_step: 5000,
             progress_delay: Duration::from_millis(50),
             load_retry: Duration::from_millis(250),
+            remembered: Duration::from_secs(12),
         }
     }
 }

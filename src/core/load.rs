@@ -38,13 +38,21 @@ pub enum Want {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loaded {
     /// For `Range` and `Exactly`. `through` is the last sequence that the answer speaks for: one that was
-    /// asked for, is not past it and is missing here does not exist any more.
+    /// asked for, is not past it and is missing here does not exist any more, or is `unreadable`.
     Messages {
         messages: Vec<Arc<Message>>,
+        unreadable: Vec<Unreadable>,
         through: Sequence,
     },
     FirstSince(Option<Sequence>),
     Oldest(Vec<Oldest>),
+}
+
+/// A row that no server wrote like this, or that Postgres itself cannot read any more. Reading it again does not help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub sequence: Sequence,
+    pub why: String,
 }
 
 /// One of a channel's oldest messages, as limits see it.

@@ -17,8 +17,10 @@ pub mod outbound;
 pub mod ranges;
 pub mod rejection;
 pub mod request;
+pub mod shadow;
 pub mod snapshot;
 pub mod time;
+pub mod unanswered;
 
 mod channel_limits;
 mod channels;
@@ -30,10 +32,12 @@ mod group;
 mod invariants;
 mod loads;
 mod publishing;
+mod recent;
 mod redelivery;
 mod registry;
 mod restore;
 mod retention;
+mod stored;
 mod subscribing;
 mod tail;
 

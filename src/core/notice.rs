@@ -19,6 +19,12 @@ pub enum Notice {
         sequence: Sequence,
         bytes: u64,
     },
+    /// A message's row makes no sense, or Postgres cannot read it; a subscription passed over it.
+    MessageUnreadable {
+        channel: ChannelName,
+        sequence: Sequence,
+        why: String,
+    },
     /// The tables held a row that fits nothing else; it was dropped.
     RowDropped {
         table: &'static str,

@@ -18,6 +18,9 @@ impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
         self.traffic.in_messages += 1;
         self.traffic.in_bytes += request.size();
+        if self.was_stored_before(&request, reply.as_ref()) {
+            return;
+        }
         let Some(client_id) = self.clients.publisher(&request.publisher).cloned() else {
             return self.refuse_publish(request, Rejection::InvalidPublish, reply);
         };
@@ -39,6 +42,9 @@ impl Broker {
             data: request.data,
         });
         let size = message.size(&channel.row.name);
+        let before = channel.row.last_sequence;
+        let window = self.settings.limits.remembered;
+        channel.recent.advance(before, now.monotonic, window);
         channel.row.last_sequence = message.sequence;
         channel.row.last_published_at = message.published_at;
         channel.row.message_count += 1;

@@ -1,7 +1,7 @@
 //! A new term begins: the state is rebuilt from the tables' rows and from nothing else. Miss counters and ack
 //! waits begin anew, so that nobody pays for the time without an active.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::{ChannelRow, ClientRow, PositionRow, SubscriptionRow};
 use super::broker::{Broker, Traffic};
@@ -10,11 +10,12 @@ use super::commits::Commits;
 use super::deadlines::{Deadlines, Timer};
 use super::group::{Group, Member};
 use super::ids::ClientId;
-use super::ids::{ChannelId, PositionId, SubscriptionId};
+use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::limits::Settings;
 use super::loads::Loads;
 use super::notice::Notice;
 use super::registry::{Client, Registry};
+use super::retention::Purge;
 use super::snapshot::Snapshot;
 use super::tail::Tail;
 use super::time::Now;
@@ -31,6 +32,7 @@ impl Broker {
             clients: Registry::new(now.monotonic.as_nanos()),
             channels: Channels::default(),
             purging: BTreeMap::new(),
+            stored_before: BTreeSet::new(),
             groups: BTreeMap::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,
@@ -60,13 +62,13 @@ impl Broker {
     }
 
     fn restore_channels(&mut self, rows: BTreeMap<ChannelId, ChannelRow>) {
+        let now = self.now.monotonic;
         for (id, row) in rows {
             if row.deleting {
-                self.start_purge(id, row);
+                self.start_purge(id, Purge::new(row, Sequence::ZERO));
             } else {
                 let limits = self.settings.limits.of(&row.name);
-                self.channels
-                    .insert(id, Channel::new(row, limits, self.now.monotonic));
+                self.channels.insert(id, Channel::new(row, limits, now));
             }
         }
     }

@@ -10,6 +10,22 @@ use super::ids::{ChannelId, Sequence};
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
+use super::recent;
+
+/// A deleted channel whose messages are being dropped.
+#[derive(Debug)]
+pub(super) struct Purge {
+    pub(super) row: ChannelRow,
+    /// No standby remembers publishes up to here.
+    pub(super) settled: Sequence,
+}
+
+impl Purge {
+    pub(super) fn new(row: ChannelRow, settled: Sequence) -> Self {
+        let settled = settled.max(recent::bound(row.last_sequence));
+        Self { row, settled }
+    }
+}
 
 impl Broker {
     /// Drops the oldest messages while the channel is over a limit. The newest one stays, except for age.
@@ -150,8 +166,17 @@ impl Broker {
             self.notices
                 .push_back(Notice::LimitReached(row.name.clone()));
         }
-        self.commits.trim(id, oldest.sequence);
+        let settled = channel.settled(self.now.monotonic, self.settings.limits.remembered);
+        self.trim(id, oldest.sequence, settled);
         self.commits.touch_channel(id);
+    }
+
+    /// Drops messages, and keeps the GUIDs of those after `settled`.
+    fn trim(&mut self, id: ChannelId, through: Sequence, settled: Sequence) {
+        self.commits.trim(id, through);
+        if through > settled && !self.settings.limits.remembered.is_zero() {
+            self.commits.keep_guids_after(id, settled);
+        }
     }
 
     /// The commit of a batch that dropped messages: there may be more to drop.
@@ -202,7 +227,7 @@ impl Broker {
     /// Deletes the channel with its durables. For clients it is gone at once, and its name free; its rows go in
     /// steps.
     fn delete_channel(&mut self, id: ChannelId) {
-        let Some(channel) = self.channels.remove(id) else {
+        let Some(mut channel) = self.channels.remove(id) else {
             return;
         };
         self.notices
@@ -219,23 +244,22 @@ impl Broker {
                 self.commits.put_position(position, None);
             }
         }
-        self.start_purge(
-            id,
-            ChannelRow {
-                deleting: true,
-                ..channel.row
-            },
-        );
+        let settled = channel.settled(self.now.monotonic, self.settings.limits.remembered);
+        let row = ChannelRow {
+            deleting: true,
+            ..channel.row
+        };
+        self.start_purge(id, Purge::new(row, settled));
     }
 
-    pub(super) fn start_purge(&mut self, id: ChannelId, row: ChannelRow) {
-        self.purging.insert(id, row);
+    pub(super) fn start_purge(&mut self, id: ChannelId, purge: Purge) {
+        self.purging.insert(id, purge);
         self.purge(id);
     }
 
     /// Drops the next step of a deleted channel's messages, at last the channel itself.
     fn purge(&mut self, id: ChannelId) {
-        let Some(row) = self.purging.get_mut(&id) else {
+        let Some(Purge { row, settled }) = self.purging.get_mut(&id) else {
             return;
         };
         if self.commits.is_trimming(id) {
@@ -250,7 +274,8 @@ impl Broker {
         let step = Sequence(row.first_sequence.0 + self.settings.limits.trim_step - 1);
         let through = step.min(row.last_sequence);
         row.first_sequence = through.next();
+        let settled = *settled;
         self.commits.put_channel(id, Some(row.clone()));
-        self.commits.trim(id, through);
+        self.trim(id, through, settled);
     }
 }

@@ -96,6 +96,13 @@ fn ours(registry: &mut Registry, view: &View) {
     counter(registry, "late_renewals", late, status.late_renewals);
     let overflows = "Messages that NATS dropped because this node read too slowly";
     counter(registry, "nats_overflows", overflows, status.nats_overflows);
+    let shadow_bytes = "Bytes of requests that this node remembers as a standby";
+    gauge(
+        registry,
+        "shadow_bytes",
+        shadow_bytes,
+        status.shadow_bytes as u64,
+    );
     let crowded_out = "Requests that this node forgot as a standby for want of room";
     counter(
         registry,
@@ -164,6 +171,13 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         "skipped_messages",
         skipped,
         counts.skipped_messages,
+    );
+    let unreadable = "Messages passed over because their rows cannot be read";
+    counter(
+        registry,
+        "unreadable_messages",
+        unreadable,
+        counts.unreadable_messages,
     );
 }
 

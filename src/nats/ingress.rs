@@ -301,7 +301,7 @@ impl Stream for Messages {
             Self::OfMany(subscribers) => match subscribers.poll_next_unpin(cx) {
                 // There are none: the end of the connection shows at the others.
                 Poll::Ready(None) => Poll::Pending,
-                other => other,
+                other @ (Poll::Ready(Some(_)) | Poll::Pending) => other,
             },
         }
     }

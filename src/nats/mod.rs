@@ -10,7 +10,6 @@
 //! | [`ingress`] | subscriptions to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
-//! | [`shadow`] | what a standby remembers of the last requests |
 //! | [`counters`] | what went wrong, for the metrics |
 //! | [`error`] | what can fail |
 
@@ -20,10 +19,8 @@ pub mod egress;
 pub mod error;
 pub mod ingress;
 pub mod probes;
-pub mod shadow;
 
 pub use connection::{Connection, Settings};
 pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
-pub use shadow::Shadow;

@@ -9,11 +9,14 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock::Clock;
+use super::ears::Ears;
 use super::shared::Node;
+use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
 use crate::core::time::Instant;
+use crate::core::unanswered::Unanswered;
 use crate::core::{Broker, Event, Notice};
 use crate::leadership::{Leader, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
@@ -38,8 +41,9 @@ pub(super) struct Active<'a> {
     /// `None` once the node takes no new work.
     ingress: Option<Ingress>,
     egress: Egress,
-    /// What was heard before this node took over; handled before anything new.
-    backlog: VecDeque<Event>,
+    /// What was heard and not yet handled, and when; it goes before anything new.
+    backlog: VecDeque<(Instant, Event)>,
+    unanswered: Unanswered,
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
@@ -63,32 +67,28 @@ pub(super) enum Ended {
 }
 
 impl<'a> Active<'a> {
-    pub(super) fn new(
-        node: &'a Node,
-        broker: Broker,
-        leader: Leader<Batch>,
-        ingress: Ingress,
-        egress: Egress,
-        backlog: VecDeque<Event>,
-        lock_since: Instant,
-    ) -> Self {
+    pub(super) fn new(node: &'a Node, takeover: Takeover, ingress: Ingress) -> Self {
+        let subjects = node.config.subjects.clone();
+        let egress = Egress::new(node.nats.clone(), subjects, ingress.probes());
         Self {
             node,
-            broker,
-            leader,
+            broker: takeover.broker,
+            leader: takeover.leader,
             ingress: Some(ingress),
             egress,
-            backlog,
+            backlog: takeover.backlog,
+            unanswered: Unanswered::new(node.config.shadow.map(|limits| limits.age)),
             loads: JoinSet::new(),
-            first_commit_since: Some(lock_since),
+            first_commit_since: Some(takeover.began),
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
         }
     }
 
-    /// Serves until the term ends, and gives the lock up when it was not lost.
-    pub(super) async fn serve(mut self) -> Ended {
+    /// Serves until the term ends, and gives the lock up when it was not lost. What was not answered by then is in the
+    /// ears, where there is a NATS to listen to.
+    pub(super) async fn serve(mut self) -> (Ended, Option<Ears>) {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term);
@@ -98,14 +98,19 @@ impl<'a> Active<'a> {
         self.report(&term);
         self.node.board.standby();
         drop(watched);
-        match ended {
-            Ended::TermLost(_) => {}
+        let ears = match ended {
+            Ended::TermLost(_) => {
+                let left = self.unanswered.leave().chain(self.backlog);
+                let ingress = self.ingress;
+                ingress.and_then(|ingress| self.node.listen_on(ingress, left))
+            }
             Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
                 drop(self.ingress);
                 self.leader.release().await;
+                None
             }
-        }
-        ended
+        };
+        (ended, ears)
     }
 
     async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Ended, Ended> {
@@ -168,9 +173,15 @@ impl<'a> Active<'a> {
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
                     received.map_err(Ended::NatsFailed)?;
                     let now = Clock.now();
-                    // Whatever waited in a frozen process is not acted on; the next turn finds out why.
                     if term.is_trusted(now.monotonic) {
-                        events.drain(..).for_each(|event| self.broker.handle(event, now));
+                        for event in events.drain(..) {
+                            self.unanswered.take_in(&event, now.monotonic);
+                            self.broker.handle(event, now);
+                        }
+                    } else {
+                        // It waited in a frozen process: it is acted on once that is known to be right.
+                        let waited = events.drain(..).map(|event| (now.monotonic, event));
+                        self.backlog.extend(waited);
                     }
                 }
                 _ = status.tick() => self.report(term),
@@ -225,7 +236,10 @@ impl<'a> Active<'a> {
             self.broker.flush();
         }
         match self.broker.poll_batch() {
-            Some(batch) => self.leader.submit(batch).map_err(Ended::TermLost),
+            Some(batch) => {
+                self.unanswered.submitted();
+                self.leader.submit(batch).map_err(Ended::TermLost)
+            }
             None => Ok(()),
         }
     }
@@ -233,6 +247,7 @@ impl<'a> Active<'a> {
     fn committed(&mut self, batch: &Batch) {
         let now = Clock.now();
         self.broker.handle(Event::Committed(batch.number), now);
+        self.unanswered.committed(now.monotonic);
         self.node.board.committed();
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.
@@ -245,9 +260,10 @@ impl<'a> Active<'a> {
     fn handle_backlog(&mut self) {
         let now = Clock.now();
         let turn = self.backlog.len().min(EVENTS_PER_TURN);
-        self.backlog
-            .drain(..turn)
-            .for_each(|event| self.broker.handle(event, now));
+        for (heard_at, event) in self.backlog.drain(..turn) {
+            self.unanswered.take_in(&event, heard_at);
+            self.broker.handle(event, now);
+        }
     }
 
     fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {
@@ -353,6 +369,16 @@ fn log(notice: &Notice) {
             sequence = sequence.0,
             bytes,
             "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
+        ),
+        Notice::MessageUnreadable {
+            channel,
+            sequence,
+            why,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            why,
+            "the row of a message cannot be read and was passed over by a subscription"
         ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");

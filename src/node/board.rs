@@ -29,6 +29,7 @@ impl Board {
             counts: Counts::default(),
             commits: 0,
             nats_overflows: 0,
+            shadow_bytes: 0,
             shadow_crowded_out: 0,
             trouble: None,
         };
@@ -104,9 +105,10 @@ impl Board {
         });
     }
 
-    pub(super) fn shadow_crowded_out(&self, requests: u64) {
+    pub(super) fn shadow(&self, bytes: usize, crowded_out: u64) {
         self.status.send_if_modified(|status| {
-            status.shadow_crowded_out += requests;
+            status.shadow_bytes = bytes;
+            status.shadow_crowded_out += crowded_out;
             false
         });
     }

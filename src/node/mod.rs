@@ -3,7 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | [`run`] | start, roles until told to stop, end |
-//! | `standby` | waits for the lock, and remembers what it hears meanwhile |
+//! | `ears` | listens to clients while not active, and remembers what it hears |
+//! | `standby` | waits for the lock |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
@@ -17,6 +18,7 @@ mod backoff;
 mod batches;
 mod board;
 pub mod clock;
+mod ears;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 pub mod run;

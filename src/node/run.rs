@@ -7,13 +7,15 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::Ended;
+use super::active::{Active, Ended};
 use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
+use super::ears::Ears;
 use super::shared::{Node, Setback};
-use super::takeover;
+use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
+use crate::config::nats::NatsTls;
 use crate::config::{Config, Secret};
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
@@ -87,9 +89,10 @@ impl Node {
     /// Fails with what only a start with other flags can mend.
     async fn play_roles(&self) -> Result<(), Setback> {
         let mut backoff = Backoff::default();
+        let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
-            let setback = match self.be_active().await {
+            let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();
                     // A term that was of use is no reason to hesitate.
@@ -107,21 +110,44 @@ impl Node {
                 tracing::warn!(error, "cannot become the active; trying again");
                 self.board.trouble(Some(setback.to_string()));
             }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
-                () = self.shutdown.cancelled() => return Ok(()),
+            let pause = tokio::time::sleep(backoff.next());
+            if let Some(listening) = &mut ears {
+                if listening.during(self, pause).await.is_err() {
+                    ears = None;
+                }
+            } else {
+                tokio::select! {
+                    () = pause => {}
+                    () = self.shutdown.cancelled() => return Ok(()),
+                }
             }
         }
         Ok(())
     }
 
     /// Waits for the lock, takes over and serves until the term ends; says how and after how long.
-    async fn be_active(&self) -> Result<(Ended, Duration), Setback> {
-        let won = self.stand_by().await?;
-        let active = self.take_over(won).await?;
+    async fn be_active(&self, ears: &mut Option<Ears>) -> Result<(Ended, Duration), Setback> {
+        let mut listening = match ears.take() {
+            Some(listening) => listening,
+            None => self.listen().await?,
+        };
+        let takeover = match self.win(&mut listening).await {
+            Ok(takeover) => takeover,
+            Err(setback) => {
+                *ears = Some(listening).filter(|_| !setback.is_of_nats());
+                return Err(setback);
+            }
+        };
         let since = Clock.now().monotonic;
-        let ended = active.serve().await;
+        let active = Active::new(self, takeover, listening.ingress);
+        let (ended, left) = active.serve().await;
+        *ears = left;
         Ok((ended, Clock.now().monotonic.since(since)))
+    }
+
+    async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
+        let candidate = self.stand_by(ears).await?;
+        self.take_over(candidate, ears).await
     }
 }
 
@@ -168,7 +194,23 @@ fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
         password: config.nats.password.as_ref().map(expose),
         token: config.nats.token.as_ref().map(expose),
         credentials_file: config.nats.credentials.clone(),
+        nkey_seed_file: config.nats.nkey.clone(),
+        tls: nats_tls(&config.nats.tls),
         ..nats::Settings::new(config.nats.servers.clone(), name)
+    }
+}
+
+fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
+    let client = tls.client.clone();
+    nats::connection::Tls {
+        required: tls.required,
+        ca_file: tls.ca.clone(),
+        client: client.map(
+            |(certificate_file, key_file)| nats::connection::ClientCertificate {
+                certificate_file,
+                key_file,
+            },
+        ),
     }
 }
 

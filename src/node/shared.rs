@@ -56,4 +56,16 @@ impl Setback {
             | Self::TermLost(_) => false,
         }
     }
+
+    /// What was heard so far may miss something.
+    pub(super) fn is_of_nats(&self) -> bool {
+        match self {
+            Self::NatsLost | Self::Nats(_) => true,
+            Self::Shutdown
+            | Self::Leadership(_)
+            | Self::Store(_)
+            | Self::TermLost(_)
+            | Self::Settings(_) => false,
+        }
+    }
 }

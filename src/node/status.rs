@@ -31,6 +31,8 @@ pub struct Status {
     pub commits: u64,
     /// Messages that NATS dropped before the node could read them, since the process started.
     pub nats_overflows: u64,
+    /// What the remembered requests cost; 0 while active.
+    pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
     /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.

@@ -1,35 +1,46 @@
 //! From the lock to a restored core: the epoch, the tables, the requests that nobody answered.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
-use super::active::Active;
 use super::batches::Batches;
 use super::clock::Clock;
+use super::ears::Ears;
 use super::shared::{Node, Setback};
-use super::standby::Won;
 use crate::config::Config;
-use crate::core::heard::Done;
-use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
+use crate::core::batch::Batch;
+use crate::core::heard::{Done, Stored};
+use crate::core::ids::Guid;
 use crate::core::snapshot::Snapshot;
+use crate::core::time::Instant;
 use crate::core::{Broker, Event, heard};
 use crate::known_bad::{self, Mistake};
-use crate::leadership::Takeover;
-use crate::nats::Egress;
+use crate::leadership::{self, Candidate, Leader};
 use crate::protocol::Subjects;
-use crate::store::{ServerInfo, Store};
+use crate::store::{self, ServerInfo, Store};
 
-/// More messages than were heard may have been stored since the first one that was heard: the order in which
-/// the two nodes heard them may differ a little.
-const LOOK_BACK_SLACK: u64 = 1000;
+/// Publishes stored last by the term before that this node has not heard: a slow route may yet bring so many of them
+/// without their being stored again.
+const LATE_COPIES_MAX: usize = 200_000;
+
+/// A restored core, and the session that commits what it decides.
+#[derive(Debug)]
+pub(super) struct Takeover {
+    pub(super) broker: Broker,
+    pub(super) leader: Leader<Batch>,
+    /// What was heard and perhaps not answered, to be handled before anything new.
+    pub(super) backlog: VecDeque<(Instant, Event)>,
+    /// When the lock was granted.
+    pub(super) began: Instant,
+}
 
 impl Node {
-    pub(super) async fn take_over(&self, won: Won) -> Result<Active<'_>, Setback> {
+    /// What is heard meanwhile stays in the ears when it fails.
+    pub(super) async fn take_over(
+        &self,
+        candidate: Candidate,
+        ears: &mut Ears,
+    ) -> Result<Takeover, Setback> {
         let began = Clock.now().monotonic;
-        let Won {
-            candidate,
-            mut ingress,
-            shadow,
-        } = won;
         let granted = candidate.take_over().await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
@@ -38,24 +49,33 @@ impl Node {
             stored => stored?,
         };
         ensure_same_subjects(&stored, &wanted)?;
+        store::heard::forget_dropped(granted.client(), url).await?;
         let batches = Batches::prepare(granted.client(), &self.config).await?;
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());
 
-        let heard = self.hear_out(&mut ingress, shadow).await?;
+        ears.hear_out(self).await?;
         let snapshot = self.store.snapshot().await?;
-        let stored = if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
-            Done::default()
-        } else {
-            self.stored_publishes(&snapshot, &heard).await?
-        };
         let others = other_ack_inboxes(&snapshot, &self.config.subjects);
-        ingress.hear_acks_on(&self.nats, others).await?;
+        ears.ingress.hear_acks_on(&self.nats, others).await?;
+        let window = self.config.heard_window();
+        let places = heard::look_back(&snapshot, ears.shadow.heard(), window);
+        let wanted = heard::publishes(ears.shadow.heard());
+        let wanted: BTreeSet<Guid> = wanted.map(|(_, guid)| guid.clone()).collect();
+        let stored = if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
+            Stored::default()
+        } else {
+            self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
+        };
+        let done = Done::new(&snapshot, &stored);
         let mut settings = self.config.settings();
         settings.limits.payload_bytes = self.nats.max_payload();
-        let broker = Broker::restore(snapshot, settings, Clock.now());
-        let backlog = VecDeque::from(heard::judge(heard, &stored));
+        let now = Clock.now();
+        let mut broker = Broker::restore(snapshot, settings, now);
+        ears.shadow.expire(now.monotonic);
+        let backlog = VecDeque::from(heard::judge(ears.shadow.take(), &done));
+        broker.remember_stored(done.stored, now.monotonic + window);
 
         let load_time = Clock.now().monotonic.since(began);
         leader.record(Some(load_time), None)?;
@@ -69,45 +89,11 @@ impl Node {
             requests_heard = backlog.len(),
             "active: Streaming Server is ready"
         );
-        let egress = Egress::new(
-            self.nats.clone(),
-            self.config.subjects.clone(),
-            ingress.probes(),
-        );
-        Ok(Active::new(
-            self, broker, leader, ingress, egress, backlog, began,
-        ))
-    }
-
-    /// What the tables say of the publishes that were heard.
-    async fn stored_publishes(
-        &self,
-        snapshot: &Snapshot,
-        heard: &[Event],
-    ) -> Result<Done, Setback> {
-        let live = snapshot.channels.iter().filter(|(_, row)| !row.deleting);
-        let ids: BTreeMap<&ChannelName, ChannelId> =
-            live.map(|(&id, row)| (&row.name, id)).collect();
-        let mut wanted: BTreeMap<ChannelId, (Sequence, Vec<Guid>)> = BTreeMap::new();
-        for (channel, guid) in heard::publishes(heard) {
-            if let Some(&id) = ids.get(channel) {
-                wanted.entry(id).or_default().1.push(guid.clone());
-            }
-        }
-        let mut trimmed = BTreeSet::new();
-        for (id, (after, guids)) in &mut wanted {
-            let back = guids.len() as u64 + LOOK_BACK_SLACK;
-            let row = &snapshot.channels[id];
-            *after = Sequence(row.last_sequence.0.saturating_sub(back));
-            if row.first_sequence > after.next() {
-                trimmed.insert(row.name.clone());
-            }
-        }
-        let stored = self.store.stored(&wanted).await?;
-        let named = |(id, guid)| (snapshot.channels[&id].name.clone(), guid);
-        Ok(Done {
-            stored: stored.into_iter().map(named).collect(),
-            trimmed,
+        Ok(Takeover {
+            broker,
+            leader,
+            backlog,
+            began,
         })
     }
 }
@@ -133,7 +119,7 @@ pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Resul
     Ok(true)
 }
 
-fn log_takeover(takeover: &Takeover) {
+fn log_takeover(takeover: &leadership::Takeover) {
     tracing::info!(
         epoch = takeover.epoch.0,
         previous = takeover.previous.as_deref().unwrap_or("none"),

@@ -44,7 +44,18 @@ pub(super) enum Fault {
     Told(Error),
 }
 
+/// The SQLSTATE of rows that Postgres finds damaged on its disk.
+const DATA_CORRUPTED: &str = "XX001";
+
 impl Fault {
+    /// True when Postgres itself cannot make sense of what it stored; it will not another time either.
+    pub(super) fn is_damage(&self) -> bool {
+        let Self::Pool(sqlx::Error::Database(error)) = self else {
+            return false;
+        };
+        error.code().as_deref() == Some(DATA_CORRUPTED)
+    }
+
     pub(super) fn told(self, url: &DatabaseUrl) -> Error {
         match self {
             Self::Pool(error) => Trouble::of_pool(url, &error).into(),

@@ -1,7 +1,6 @@
 //! The core's loads. All are ranges of the primary key; an answer is bounded by what the load asks for plus one
 //! message.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +10,11 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
 
-use super::error::Fault;
+use super::error::{Error, Fault};
 use super::rows::Reading;
+use super::salvage;
 use crate::core::ids::{ChannelId, ClientId, Guid, Sequence};
-use crate::core::load::{Load, Loaded, Oldest, Want};
+use crate::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use crate::core::message::{self, Message};
 use crate::core::time::Timestamp;
 
@@ -39,7 +39,7 @@ macro_rules! cut_by_bytes {
 }
 
 const RANGE: &str = cut_by_bytes!("sequence BETWEEN $3 AND $4 ORDER BY sequence LIMIT $5");
-const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
+pub(super) const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
 
 const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2)";
 
@@ -48,18 +48,6 @@ const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name)
     FROM messages m JOIN channels c USING (channel_id)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
-
-/// A range of the primary key per channel, joined to what is looked for: the answer holds nothing else.
-/// What to look for is compared here and not there: a plan that compares every message with every publish takes
-/// longer than a takeover may, and tables that are new make Postgres choose it. OFFSET leaves it no other than an
-/// index scan per channel.
-const RECENT: &str = "SELECT recent.channel_id, m.guid
-    FROM unnest($1::bigint[], $2::bigint[]) AS recent (channel_id, after)
-    CROSS JOIN LATERAL (
-        SELECT guid FROM messages
-        WHERE channel_id = recent.channel_id AND sequence > recent.after
-        OFFSET 0
-    ) m";
 
 pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<Loaded, Fault> {
     let channel = int8(load.channel.0);
@@ -76,7 +64,14 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(int8(first.0))
                 .bind(int8(last.0))
                 .bind(size(*count));
-            messages(connection, load.channel, page, *last, *count).await
+            match messages(connection, load.channel, page, *last, *count).await {
+                Err(fault) if fault.is_damage() => {
+                    let all = (first.0..=last.0).map(Sequence);
+                    let some: Vec<Sequence> = all.take(*count).collect();
+                    salvage::messages(connection, load.channel, &some, *bytes).await
+                }
+                loaded => loaded,
+            }
         }
         Want::Exactly { sequences, bytes } => {
             let last = sequences.iter().max().copied().unwrap_or_default();
@@ -85,7 +80,12 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(channel)
                 .bind(size(*bytes))
                 .bind(wanted);
-            messages(connection, load.channel, page, last, usize::MAX).await
+            match messages(connection, load.channel, page, last, usize::MAX).await {
+                Err(fault) if fault.is_damage() => {
+                    salvage::messages(connection, load.channel, sequences, *bytes).await
+                }
+                loaded => loaded,
+            }
         }
         Want::FirstSince(since) => {
             let found: Option<i64> = sqlx::query_scalar(FIRST_SINCE)
@@ -110,33 +110,6 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
     }
 }
 
-/// Which of the publishes, per channel with the sequence after which to look, are stored.
-pub(super) async fn stored(
-    connection: &mut PgConnection,
-    heard: &BTreeMap<ChannelId, (Sequence, Vec<Guid>)>,
-) -> Result<Vec<(ChannelId, Guid)>, Fault> {
-    let channels: Vec<i64> = heard.keys().map(|channel| int8(channel.0)).collect();
-    let after: Vec<i64> = heard.values().map(|(after, _)| int8(after.0)).collect();
-    let wanted: BTreeSet<(ChannelId, &str)> = heard
-        .iter()
-        .flat_map(|(&channel, (_, guids))| guids.iter().map(move |guid| (channel, guid.as_str())))
-        .collect();
-    let mut rows = sqlx::query(RECENT)
-        .bind(channels)
-        .bind(after)
-        .fetch(connection);
-    let mut stored = Vec::new();
-    while let Some(row) = rows.try_next().await? {
-        let channel: i64 = row.try_get("channel_id")?;
-        let channel = ChannelId(channel.cast_unsigned());
-        if wanted.contains(&(channel, row.try_get("guid")?)) {
-            let guid = ByteString::from(row.try_get::<&str, _>("guid")?);
-            stored.extend(Guid::parse(guid).map(|guid| (channel, guid)));
-        }
-    }
-    Ok(stored)
-}
-
 async fn messages(
     connection: &mut PgConnection,
     channel: ChannelId,
@@ -145,22 +118,43 @@ async fn messages(
     count: usize,
 ) -> Result<Loaded, Fault> {
     let mut messages = Vec::new();
+    let mut unreadable = Vec::new();
+    let mut last_read = None;
     let mut was_cut = false;
     let mut rows = page.fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let next: Option<i64> = row.try_get("next")?;
         was_cut = next.is_some();
-        messages.push(Arc::new(message(channel, &row)?));
+        last_read = Some(reading(channel, &row)?.sequence("sequence")?);
+        match message(channel, &row)? {
+            Ok(message) => messages.push(Arc::new(message)),
+            Err(row) => unreadable.push(row),
+        }
     }
-    was_cut |= messages.len() >= count;
-    let through = match messages.last() {
-        Some(message) if was_cut => message.sequence,
-        Some(_) | None => last,
-    };
-    Ok(Loaded::Messages { messages, through })
+    was_cut |= messages.len() + unreadable.len() >= count;
+    Ok(Loaded::Messages {
+        messages,
+        unreadable,
+        through: last_read.filter(|_| was_cut).unwrap_or(last),
+    })
 }
 
-fn message(channel: ChannelId, row: &PgRow) -> Result<Message, Fault> {
+/// The inner error is a row that no server wrote like this.
+pub(super) fn message(
+    channel: ChannelId,
+    row: &PgRow,
+) -> Result<Result<Message, Unreadable>, Fault> {
+    match checked_message(channel, row) {
+        Ok(message) => Ok(Ok(message)),
+        Err(Fault::Told(Error::Corrupt { why, .. })) => Ok(Err(Unreadable {
+            sequence: reading(channel, row)?.sequence("sequence")?,
+            why,
+        })),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn checked_message(channel: ChannelId, row: &PgRow) -> Result<Message, Fault> {
     let row = reading(channel, row)?;
     Ok(Message {
         sequence: row.sequence("sequence")?,
@@ -204,10 +198,10 @@ fn reading(channel: ChannelId, row: &PgRow) -> Result<Reading<'_>, Fault> {
 }
 
 // What a bigint cannot hold is past every row.
-fn int8(number: u64) -> i64 {
+pub(super) fn int8(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn size(number: usize) -> i64 {
+pub(super) fn size(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

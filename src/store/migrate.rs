@@ -1,5 +1,5 @@
 //! Brings a schema to the version of this server: `migrations/*.sql`, compiled in. A schema that is newer than
-//! the server is left alone.
+//! the server is left as it is, and worked with only where it says that this server can.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,28 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "schema",
-    include_str!("../../migrations/0001_schema.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 4] = [
+    (
+        1,
+        "schema",
+        include_str!("../../migrations/0001_schema.sql"),
+    ),
+    (
+        2,
+        "dropped guids",
+        include_str!("../../migrations/0002_dropped_guids.sql"),
+    ),
+    (
+        3,
+        "unreadable messages",
+        include_str!("../../migrations/0003_unreadable_messages.sql"),
+    ),
+    (
+        4,
+        "compatibility",
+        include_str!("../../migrations/0004_compatibility.sql"),
+    ),
+];
 
 const VERSIONS_TABLE: &str = "schema_versions";
 
@@ -85,21 +102,44 @@ async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool,
     if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
         return Ok(false);
     }
-    let newest: i64 = sqlx::query(AssertSqlSafe(format!(
-        "SELECT coalesce(max(version), 0) FROM {table} WHERE success"
+    let applied: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT version FROM {table} WHERE success"
     )))
-    .fetch_one(connection)
-    .await?
-    .try_get(0)?;
+    .fetch_all(&mut *connection)
+    .await?;
     let known = MIGRATIONS[MIGRATIONS.len() - 1].0;
-    if newest > known {
+    if let Some(newest) = applied.iter().max().filter(|&&newest| newest > known) {
+        if oldest_server(connection, schema).await? <= known {
+            tracing::info!(
+                schema,
+                newest,
+                known,
+                "a newer server has migrated the tables; this one can work with them"
+            );
+            return Ok(true);
+        }
         return Err(Error::Refused(format!(
             "schema {schema} has version {newest}, this server knows versions up to {known}: a newer \
              server has migrated it; run that version, or name another schema"
         ))
         .into());
     }
-    Ok(newest == known)
+    Ok(MIGRATIONS
+        .iter()
+        .all(|(version, ..)| applied.contains(version)))
+}
+
+/// The oldest version whose servers can work on the tables; the newest there is where the tables do not tell.
+async fn oldest_server(connection: &mut PgConnection, schema: &str) -> Result<i64, Fault> {
+    let table = format!("{}.schema_compatibility", quoted(schema));
+    if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
+        return Ok(i64::MAX);
+    }
+    let question = format!("SELECT coalesce(max(oldest_server), 0) FROM {table}");
+    Ok(sqlx::query(AssertSqlSafe(question))
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?)
 }
 
 async fn exists(

@@ -6,10 +6,12 @@
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod error;
+pub mod heard;
 mod load;
 mod migrate;
 mod reader;
 mod rows;
+mod salvage;
 mod server_info;
 mod snapshot;
 pub mod status;

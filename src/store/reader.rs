@@ -1,6 +1,6 @@
 //! The reading side: a small pool of connections, each call under a limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -10,9 +10,10 @@ use tokio::time::timeout;
 
 use super::error::{Error, Fault};
 use super::server_info::ServerInfo;
-use super::{load, migrate, snapshot, status};
+use super::{heard, load, migrate, snapshot, status};
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::core::ids::{ChannelId, Guid, Sequence};
+use crate::core::heard::{LookBack, Stored};
+use crate::core::ids::{ChannelId, Guid};
 use crate::core::load::{Load, Loaded};
 use crate::core::snapshot::Snapshot;
 
@@ -119,14 +120,17 @@ impl Store {
         lent.give_back(done, "loading messages")
     }
 
-    /// Which of the publishes, per channel with the sequence after which to look, are stored.
+    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more.
     pub async fn stored(
         &self,
-        heard: &BTreeMap<ChannelId, (Sequence, Vec<Guid>)>,
-    ) -> Result<Vec<(ChannelId, Guid)>, Error> {
+        places: &BTreeMap<ChannelId, LookBack>,
+        wanted: &BTreeSet<Guid>,
+        others: usize,
+    ) -> Result<Stored, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, load::stored(lent.connection(), heard)).await;
+        let stored = heard::stored(lent.connection(), places, wanted, others);
+        let done = timeout(limit, stored).await;
         lent.give_back(done, "looking for publishes")
     }
 

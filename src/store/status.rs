@@ -21,6 +21,7 @@ pub struct Report {
     pub clients: Vec<Client>,
     pub channels: Vec<Channel>,
     pub durables: Vec<Durable>,
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// The last server that became active. Times are ISO 8601 in UTC.
@@ -122,6 +123,15 @@ pub(super) async fn notify(
     Ok(())
 }
 
+/// A message that subscriptions passed over because its row cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    pub channel: String,
+    pub sequence: i64,
+    pub why: String,
+    pub noticed_at: Option<String>,
+}
+
 pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<Report, Fault> {
     ensure_tables(connection, schema).await?;
     let mut transaction = connection.begin().await?;
@@ -140,6 +150,7 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         clients: rows(&mut transaction, CLIENTS, client).await?,
         channels: rows(&mut transaction, CHANNELS, channel).await?,
         durables: rows(&mut transaction, DURABLES, durable).await?,
+        unreadable: rows(&mut transaction, UNREADABLE, unreadable).await?,
     };
     transaction.commit().await?;
     Ok(report)
@@ -291,5 +302,21 @@ fn durable(row: &PgRow) -> Result<Durable, sqlx::Error> {
         unacked: row.try_get(8)?,
         lag: row.try_get(9)?,
         why: row.try_get(10)?,
+    })
+}
+
+const UNREADABLE: &str = concat!(
+    "SELECT c.name, u.sequence, u.why, ",
+    iso!("u.noticed_at"),
+    " FROM unreadable_messages u JOIN channels c USING (channel_id)
+    WHERE u.sequence >= c.first_sequence ORDER BY c.name, u.sequence"
+);
+
+fn unreadable(row: &PgRow) -> Result<Unreadable, sqlx::Error> {
+    Ok(Unreadable {
+        channel: row.try_get(0)?,
+        sequence: row.try_get(1)?,
+        why: row.try_get(2)?,
+        noticed_at: row.try_get(3)?,
     })
 }

@@ -8,6 +8,7 @@ mod flight;
 mod messages;
 mod positions;
 mod subscriptions;
+mod unreadable;
 
 use tokio_postgres::{Client, Statement};
 
@@ -27,6 +28,7 @@ pub struct Writer {
     clients: clients::Statements,
     positions: positions::Statements,
     subscriptions: subscriptions::Statements,
+    unreadable: unreadable::Statements,
 }
 
 /// All statements go by primary key, whatever the planner thinks of the tables' sizes; and they are planned once.
@@ -58,6 +60,7 @@ impl Writer {
             clients: clients::Statements::prepare(client).await?,
             positions: positions::Statements::prepare(client).await?,
             subscriptions: subscriptions::Statements::prepare(client).await?,
+            unreadable: unreadable::Statements::prepare(client).await?,
         })
     }
 
@@ -84,6 +87,7 @@ impl Writer {
         let positions = positions::Columns::of(batch);
         let progress = positions::ProgressColumns::of(batch);
         let subscriptions = subscriptions::Columns::of(batch);
+        let unreadable = unreadable::Columns::of(batch);
         let counters = batch
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
@@ -109,6 +113,7 @@ impl Writer {
         positions.board(&mut flight, &self.positions);
         progress.board(&mut flight, &self.positions);
         subscriptions.board(&mut flight, &self.subscriptions);
+        unreadable.board(&mut flight, &self.unreadable);
         flight.land().await
     }
 }

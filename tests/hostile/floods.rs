@@ -76,6 +76,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             Want::FirstSince(_) => Loaded::FirstSince(Some(Sequence(1))),
             Want::Range { last, .. } => Loaded::Messages {
                 messages: Vec::new(),
+                unreadable: Vec::new(),
                 through: *last,
             },
             Want::Exactly { .. } | Want::Oldest { .. } => panic!("nobody needs {load:?}"),

@@ -2,9 +2,11 @@
 //! `HOSTILE_INPUTS=10000000 cargo test --release --test hostile -- --nocapture` is a long one, from the seed after
 //! `HOSTILE_SEED`. The same entry points are the targets of `cargo fuzz` under `fuzz/`.
 
+#[expect(dead_code, reason = "others ask more of it")]
 #[path = "../support/memory_store.rs"]
 mod memory_store;
 
+mod config;
 mod decoders;
 mod facts;
 mod floods;
@@ -54,6 +56,14 @@ fn run(what: &str, short: u64, length: usize, feed: fn(&[u8]) -> u64) {
 fn decoders_understand_refuse_or_drop_any_payload() {
     run("decoders", 20_000, PAYLOAD_BYTES, |bytes| {
         decoders::feed(bytes);
+        1
+    });
+}
+
+#[test]
+fn configuration_files_are_understood_or_refused_whatever_is_in_them() {
+    run("config", 10_000, PAYLOAD_BYTES, |bytes| {
+        config::feed(bytes);
         1
     });
 }

@@ -138,6 +138,7 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
             trim_step: input.pick(&[5000, 1, 2]),
             progress_delay: input.pick(&[50, 0, 1]) * Duration::from_millis(1),
             load_retry: input.pick(&[250, 1]) * Duration::from_millis(1),
+            remembered: input.pick(&[10, 0, 1]) * second,
         },
         replace_durables: input.chance(64),
         ack_prefix: "ack".into(),

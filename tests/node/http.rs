@@ -42,6 +42,7 @@ fn standby() -> Status {
         commits: 0,
         nats_overflows: 0,
         late_renewals: 0,
+        shadow_bytes: 0,
         shadow_crowded_out: 0,
         trouble: None,
     }
@@ -65,6 +66,7 @@ fn active_for(trust: Duration) -> Status {
             out_messages: 8,
             out_bytes: 9,
             skipped_messages: 0,
+            unreadable_messages: 12,
         },
         commits: 10,
         nats_overflows: 11,
@@ -113,7 +115,8 @@ impl Pages {
 async fn an_active_says_so_everywhere() {
     let pages = Pages::start(active_for(Duration::from_mins(1))).await;
 
-    assert_eq!(pages.get("/streaming/isFTActive").await.code, 200);
+    let answer = pages.get("/streaming/isFTActive").await;
+    assert_eq!((answer.code, answer.body.as_str()), (200, ""));
     assert_eq!(pages.get("/healthz/active").await.code, 200);
     let ready = pages.get("/readyz").await;
     assert_eq!(ready.code, 200);
@@ -359,6 +362,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_out_bytes_total 9",
         "stanby_commits_total 10",
         "stanby_nats_overflows_total 11",
+        "stanby_unreadable_messages_total 12",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",
         "# EOF",
     ];

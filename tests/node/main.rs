@@ -20,5 +20,6 @@ mod startup;
 mod support;
 mod tables;
 mod takeover;
+mod unreadable;
 mod upgrade;
 mod watch;

@@ -1,14 +1,15 @@
 //! Postgres and NATS go away and come back under running servers: no process ends, one is active again.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
-use tokio::time::Instant;
+use stanby::node::clock::Clock;
+use tokio::time::{Instant, timeout};
 
-use crate::pair::{Group, LIMIT, Pair};
-use crate::stan::Publisher;
+use crate::pair::{Group, LIMIT, Pair, Says};
+use crate::stan::{Publisher, StanClient};
 use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
 use crate::watch::Watch;
@@ -151,6 +152,51 @@ async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
     publisher.take_all_acks().await;
     assert_eq!(pair.active.wait_until_active().await, 1);
     assert_eq!(publisher.published().errors, [""; 0]);
+}
+
+/// Acceptance: 131.
+#[tokio::test]
+async fn without_nats_between_them_the_standby_waits_as_long_as_the_active_holds_the_lock() {
+    let (Some(database), Some(one), Some(other)) = (
+        postgres::database().await,
+        nats::own_server(&[]).await,
+        nats::own_server(&[]).await,
+    ) else {
+        return;
+    };
+    // Each has a nats-server of its own: neither hears of the other's.
+    let here = Group::over(database.url.clone(), one.url(), &LEASE);
+    let there = Group::over(database.url.clone(), other.url(), &LEASE);
+    let active = here.server();
+    assert_eq!(active.wait_until_active().await, 1);
+    let standby = there.server();
+    here.wait_for_standbys(1).await;
+    let watch = Watch::over(&[&active, &standby]);
+    let client = here.client("here").await;
+    let mut publisher = client.publisher(CHANNEL).await;
+
+    // For three leases.
+    let began = Clock.now().monotonic;
+    while Clock.now().monotonic.since(began) < Duration::from_secs(3) {
+        publisher.send().await;
+        publisher.take_all_acks().await;
+    }
+    let nats = async_nats::connect(other.url()).await.unwrap();
+    let connecting = StanClient::connect(nats, &there.cluster_id, "there");
+    let answer = timeout(Duration::from_secs(1), connecting).await;
+    assert!(answer.is_err(), "the standby answers");
+    assert_eq!(standby.says().await, Says::Standby);
+    assert_eq!(watch.seen().contradictions, "");
+    assert_eq!(watch.seen().epochs, BTreeSet::from([1]));
+
+    active.kill().await;
+    assert_eq!(standby.wait_until_active().await, 2);
+    let successor = here.server();
+    here.wait_for_standbys(1).await;
+    assert_acked_is_stored(&there, &publisher).await;
+    let mut publisher = there.client("there").await.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+    assert_eq!(successor.says().await, Says::Standby);
 }
 
 /// Whatever was acked is there, once and as it was sent; what was not acked may be there, once.

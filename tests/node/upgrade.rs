@@ -92,18 +92,19 @@ async fn a_standby_of_the_last_version_can_take_over_after_the_tables_were_migra
         group,
         active,
         standby,
-        new,
+        mut new,
         work,
     } = upgrade;
+    // So that it is not the one that takes over.
+    new.signal(Signal::SIGTERM);
+    new.end().await;
 
     active.kill().await;
-    assert_eq!(
-        standby.wait_until_active().await,
-        2,
-        "it was first in the queue"
-    );
+    assert_eq!(standby.wait_until_active().await, 2);
     work.progress(100).await;
 
+    let new = group.server();
+    group.wait_for_standbys(1).await;
     standby.kill().await;
     assert_eq!(new.wait_until_active().await, 3);
     work.progress(100).await;

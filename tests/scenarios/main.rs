@@ -43,6 +43,7 @@ scenarios! {
     a_hole_in_the_messages_never_stalls_a_subscription
     a_late_ack_counts_whoever_has_the_message_now
     a_lost_commit_reply_ends_the_term_and_the_next_one_reads_the_truth
+    a_message_that_cannot_be_read_is_passed_over
     a_message_that_nats_does_not_deliver_is_passed_over
     a_publish_is_acked_only_after_its_commit
     a_resumed_durable_forgets_the_failures_of_the_connection_before

@@ -19,6 +19,9 @@ use crate::memory_store::MemoryStore;
 use crate::requests::{answer, client_id, connect, connection_id, publish, subject, subscribe};
 use crate::script::{Line, duration};
 
+/// How long standbys remember publishes.
+const MEMORY: Duration = Duration::from_secs(5);
+
 const START: Duration = Duration::from_secs(1_600_000_000);
 
 pub(crate) struct World {
@@ -103,13 +106,17 @@ impl World {
                 self.take_over();
             }
             "pass" => self.pass(duration(line.word(1)?)?, &mut outputs),
-            "delete" => {
+            does @ ("delete" | "break") => {
                 let sequence = line
                     .word(2)?
                     .parse()
                     .map_err(|_| "a sequence is a number")?;
                 let channel = self.channel(line.word(1)?)?;
-                self.store.delete_message(channel, Sequence(sequence));
+                if does == "delete" {
+                    self.store.delete_message(channel, Sequence(sequence));
+                } else {
+                    self.store.broken.insert((channel, Sequence(sequence)));
+                }
             }
             "heard" => {
                 line.words.remove(0);
@@ -393,19 +400,15 @@ impl World {
         self.probes.clear();
         self.held_reads.clear();
         let heard = std::mem::take(&mut self.heard);
-        let names = self.store.snapshot().channels;
-        let stored = self.store.messages();
-        let trimmed = names
-            .values()
-            .filter(|row| row.first_sequence > Sequence(1));
-        let done = heard::Done {
-            stored: stored
-                .map(|(channel, _, message)| (names[&channel].name.clone(), message.guid.clone()))
-                .collect(),
-            trimmed: trimmed.map(|row| row.name.clone()).collect(),
-        };
+        let snapshot = self.store.snapshot();
+        let places = heard::look_back(&snapshot, heard.iter(), MEMORY);
+        let stored = self.store.stored(&places);
+        let done = heard::Done::new(&snapshot, &stored);
         let now = self.now();
-        for event in heard::judge(heard, &done) {
+        let until = now.monotonic + MEMORY;
+        self.broker().remember_stored(done.stored.clone(), until);
+        let heard = heard.into_iter().map(|event| (now.monotonic, event));
+        for (_, event) in heard::judge(heard.collect(), &done) {
             self.broker().handle(event, now);
         }
         self.broker();

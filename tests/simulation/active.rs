@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
+use stanby::core::time::Instant;
 use stanby::core::{Event, Notice, Outbound};
 
 use crate::database::Statement;
@@ -11,11 +12,13 @@ use crate::plan::Sabotage;
 use crate::world::{Step, World};
 
 /// What was read is always taken: what there is no room for may be waiting for it.
-fn next_event(inbox: &mut VecDeque<Event>, has_room: bool) -> Option<Event> {
+fn next_event(inbox: &mut VecDeque<(Instant, Event)>, has_room: bool) -> Option<(Instant, Event)> {
     if has_room {
         return inbox.pop_front();
     }
-    let is_read = |event: &Event| matches!(event, Event::Loaded { .. } | Event::LoadFailed(_));
+    let is_read = |(_, event): &(Instant, Event)| {
+        matches!(event, Event::Loaded { .. } | Event::LoadFailed(_))
+    };
     inbox.remove(inbox.iter().position(is_read)?)
 }
 
@@ -34,12 +37,14 @@ impl World {
             };
             if let Some(number) = term.committed.take() {
                 broker.handle(Event::Committed(number), now);
-            } else if let Some(event) = next_event(&mut term.inbox, broker.has_room()) {
+                term.unanswered.committed(now.monotonic);
+            } else if let Some((heard_at, event)) = next_event(&mut term.inbox, broker.has_room()) {
                 term.facts.heard(&event, now);
                 let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
                     || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks);
                 let line = describe(&event);
                 if !deaf {
+                    term.unanswered.take_in(&event, heard_at);
                     broker.handle(event, now);
                 }
                 self.note(|| format!("node {node}: hears {line}"));
@@ -103,6 +108,7 @@ impl World {
     fn commit(&mut self, node: usize, batch: Batch, epoch: Epoch) {
         let now = self.now(node);
         if let Some(term) = self.nodes[node].term.as_mut() {
+            term.unanswered.submitted();
             let closed = term
                 .facts
                 .explain_closed(&batch, &self.plan.settings.heartbeats, now);
@@ -126,7 +132,9 @@ impl World {
         let line = describe_outbound(&outbound);
         self.note(|| format!("node {node}: says {line}"));
         let now = self.now(node);
-        let holds = self.nodes[node].session == self.database.holder;
+        let session = self.nodes[node].session;
+        let torn = session.is_some_and(|session| self.database.torn.contains(&session));
+        let holds = torn || session == self.database.holder;
         if let Some(term) = self.nodes[node].term.as_mut() {
             self.checks
                 .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);

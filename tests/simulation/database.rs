@@ -1,7 +1,7 @@
 //! Postgres as the nodes see it: one lock with a queue, sessions that end when their holder is idle for too
 //! long, statements that take time and whose outcome may stay unknown. The rows are the memory store's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use stanby::core::Event;
@@ -53,7 +53,8 @@ struct Session {
     node: usize,
     incarnation: u64,
     idle_since: Time,
-    executing: bool,
+    /// The statement under way.
+    executing: Option<Statement>,
     /// Its client has gone; it ends with the statement under way.
     abandoned: bool,
     last_arrival: Time,
@@ -65,6 +66,14 @@ pub(crate) struct Database {
     pub(crate) epoch: Epoch,
     pub(crate) holder: Option<SessionId>,
     pub(crate) reads: u64,
+    /// Until then nobody can connect.
+    pub(crate) down_until: Time,
+    pub(crate) read_only_until: Time,
+    /// Until then there is no room for messages.
+    pub(crate) full_until: Time,
+    /// Ended while their nodes had every reason to trust them: it takes these a moment to hear of it, and until
+    /// then they may still say what was committed.
+    pub(crate) torn: BTreeSet<SessionId>,
     sessions: BTreeMap<SessionId, Session>,
     queue: VecDeque<SessionId>,
     opened: SessionId,
@@ -77,7 +86,7 @@ impl World {
             node,
             incarnation: self.nodes[node].incarnation,
             idle_since: self.time,
-            executing: false,
+            executing: None,
             abandoned: false,
             last_arrival: self.time,
         };
@@ -135,7 +144,7 @@ impl World {
                     .database
                     .sessions
                     .get(&session)
-                    .is_some_and(|s| !s.executing && s.idle_since == idle_since);
+                    .is_some_and(|s| s.executing.is_none() && s.idle_since == idle_since);
                 if expired && self.database.holder == Some(session) {
                     self.note(|| format!("database: lease of session {session} ends"));
                     self.end_session(session);
@@ -162,15 +171,15 @@ impl World {
             return;
         };
         match statement {
-            Statement::Close if session.executing => session.abandoned = true,
+            Statement::Close if session.executing.is_some() => session.abandoned = true,
             Statement::Close => self.end_session(id),
             Statement::Lock => {
-                session.executing = true;
+                session.executing = Some(Statement::Lock);
                 self.database.queue.push_back(id);
                 self.grant();
             }
             Statement::Snapshot | Statement::Renew | Statement::Commit(..) => {
-                session.executing = true;
+                session.executing = Some(statement.clone());
                 let (low, high) = self.plan.commit_time;
                 let time = self.rng.millis(low, high);
                 self.after(
@@ -189,7 +198,8 @@ impl World {
             return;
         }
         let commits = matches!(statement, Statement::Commit(..));
-        let failed = commits && !self.calm && self.rng.chance(self.plan.commit_failures);
+        let failed = self.refuses(&statement)
+            || commits && !self.calm && self.rng.chance(self.plan.commit_failures);
         let input = match statement {
             _ if failed => Input::Failed { session: id },
             Statement::Commit(batch, epoch) => {
@@ -220,12 +230,44 @@ impl World {
         self.becomes_idle(id);
     }
 
+    fn refuses(&self, statement: &Statement) -> bool {
+        let Statement::Commit(batch, _) = statement else {
+            return false;
+        };
+        self.time < self.database.read_only_until
+            || self.time < self.database.full_until && !batch.messages.is_empty()
+    }
+
+    /// All sessions end. What was being committed is there afterwards, or not.
+    pub(crate) fn restart_database(&mut self, pause: Duration) {
+        self.note(|| format!("database: restarts, which takes {pause:?}"));
+        self.database.down_until = self.time + nanos(pause);
+        self.database.torn.extend(self.database.holder);
+        let sessions: Vec<SessionId> = self.database.sessions.keys().copied().collect();
+        self.database.queue.clear();
+        for id in sessions {
+            let executing = self
+                .database
+                .sessions
+                .get(&id)
+                .and_then(|s| s.executing.clone());
+            if let Some(statement) = executing
+                && !self.refuses(&statement)
+                && let Statement::Commit(batch, epoch) = statement
+                && self.rng.chance(500)
+            {
+                self.apply(&batch, epoch);
+            }
+            self.end_session(id);
+        }
+    }
+
     fn becomes_idle(&mut self, id: SessionId) {
         let now = self.time;
         let Some(session) = self.database.sessions.get_mut(&id) else {
             return;
         };
-        session.executing = false;
+        session.executing = None;
         session.idle_since = now;
         if session.abandoned {
             self.end_session(id);
@@ -261,7 +303,15 @@ impl World {
         {
             return;
         }
-        self.database.store.apply(batch, epoch);
+        if self.plan.is(Sabotage::ForgetDropped) {
+            let forgetful = Batch {
+                guids_kept_after: BTreeMap::new(),
+                ..batch.clone()
+            };
+            self.database.store.apply(&forgetful, epoch);
+        } else {
+            self.database.store.apply(batch, epoch);
+        }
         if self.plan.is(Sabotage::LoseRows)
             && self.rng.chance(20)
             && let Some((channel, message)) = batch.messages.last()
@@ -288,7 +338,7 @@ impl World {
     /// The client's side of the connection was closed by its operating system.
     pub(crate) fn abandon_session(&mut self, id: SessionId) {
         if let Some(session) = self.database.sessions.get_mut(&id) {
-            if session.executing && self.database.holder == Some(id) {
+            if session.executing.is_some() && self.database.holder == Some(id) {
                 session.abandoned = true;
             } else {
                 self.end_session(id);
@@ -303,6 +353,12 @@ impl World {
         let Some(id) = self.database.queue.pop_front() else {
             return;
         };
+        if self.time < self.database.read_only_until {
+            // The lock is worth nothing: the epoch cannot be written.
+            self.reply(id, Input::SessionEnded { session: id });
+            self.database.sessions.remove(&id);
+            return self.grant();
+        }
         self.database.holder = Some(id);
         self.database.epoch = Epoch(self.database.epoch.0 + 1);
         let epoch = self.database.epoch;
@@ -331,7 +387,8 @@ impl World {
     fn answer_read(&mut self, node: usize, incarnation: u64, term: u64, load: &Load) {
         self.database.reads += 1;
         let cut = self.nodes[node].cut_until > self.time;
-        let failed = !self.calm && (cut || self.rng.chance(self.plan.read_failures));
+        let down = self.time < self.database.down_until;
+        let failed = !self.calm && (cut || down || self.rng.chance(self.plan.read_failures));
         let event = if failed {
             Event::LoadFailed(load.id)
         } else {

@@ -20,7 +20,7 @@ impl World {
         } else {
             node
         };
-        match self.rng.range(0, 9) {
+        match self.rng.range(0, 13) {
             0 | 1 => {
                 let silently = self.rng.chance(300);
                 self.kill_node(node, silently);
@@ -40,6 +40,13 @@ impl World {
             5 | 6 => self.lose_messages(node),
             7 => self.jump_clock(node),
             8 => self.delete_message(),
+            9 => {
+                let pause = self.rng.millis(50, 3_000);
+                self.restart_database(pause);
+            }
+            10 => self.refuse_writes(),
+            11 => self.cut_link(),
+            12 => self.slow_link(),
             _ => {
                 let client = self.rng.index(self.clients.len());
                 self.client_crashes(client);
@@ -57,6 +64,43 @@ impl World {
         self.after(duration, Step::EndLoss { number });
     }
 
+    fn refuse_writes(&mut self) {
+        let duration = self.rng.millis(100, 4_000);
+        let until = self.time + nanos(duration);
+        if self.rng.chance(500) {
+            self.note(|| format!("database: is read-only for {duration:?}"));
+            self.database.read_only_until = until;
+        } else {
+            self.note(|| format!("database: its disk is full for {duration:?}"));
+            self.database.full_until = until;
+        }
+    }
+
+    fn any_link(&mut self) -> (Party, Party) {
+        let client = self.rng.index(self.clients.len());
+        let node = self.rng.index(self.nodes.len());
+        (Party::Client(client), Party::Node(node))
+    }
+
+    /// Between one client and one node: neither of them can notice.
+    fn cut_link(&mut self) {
+        let (client, node) = self.any_link();
+        let duration = self.rng.millis(50, 4_000);
+        self.note(|| format!("the link of {client:?} and {node:?} is cut for {duration:?}"));
+        let number = self.nats.cut(client, node);
+        self.after(duration, Step::EndLoss { number });
+    }
+
+    /// What one client sends to one node comes late, but in order.
+    fn slow_link(&mut self) {
+        let (client, node) = self.any_link();
+        let duration = self.rng.millis(500, 4_000);
+        let extra = self.rng.millis(20, 1_500);
+        self.note(|| format!("{client:?} to {node:?} takes {extra:?} longer for {duration:?}"));
+        let until = self.time + nanos(duration);
+        self.nats.slow(client, node, until, nanos(extra));
+    }
+
     fn jump_clock(&mut self, node: usize) {
         let hour = 3_600_000_000_000;
         let jump = self.rng.pick(&[
@@ -69,6 +113,7 @@ impl World {
         ]);
         self.note(|| format!("node {node}: its wall clock jumps by {jump} ns"));
         self.nodes[node].wall_offset += jump;
+        self.checks.clock_jumped = true;
     }
 
     fn delete_message(&mut self) {
@@ -99,6 +144,9 @@ impl World {
         self.note(|| "no more faults".to_owned());
         self.calm = true;
         self.nats.end_losses();
+        self.database.down_until = 0;
+        self.database.read_only_until = 0;
+        self.database.full_until = 0;
         self.plan.read_time = (1, 2);
         self.plan.commit_time = (1, 3);
         self.plan.network_time = (1, 2);

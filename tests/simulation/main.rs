@@ -16,9 +16,13 @@ mod node;
 mod plan;
 mod requests;
 mod rng;
+mod runner;
 mod world;
 
+use std::time::Duration;
+
 use plan::Sabotage;
+use runner::Amount;
 use world::{Summary, World};
 
 /// Seeds that once showed a mistake, and the mistake.
@@ -102,14 +106,35 @@ fn found_seeds_hold() {
     }
 }
 
-/// Further seeds: 20, or as many as `SIM_SEEDS` says, from `SIM_FROM` on. Seeds that nobody has run before:
-/// `SIM_FROM=$(date +%s)00000 SIM_SEEDS=1000 cargo test --test simulation further`.
+/// Further seeds: 20, or as many as `SIM_SEEDS` says or `SIM_MINUTES` last, from `SIM_FROM` on, on `SIM_THREADS`
+/// threads. `scripts/simulate` sets these.
 #[test]
 fn further_seeds_hold() {
-    let first = number("SIM_FROM").unwrap_or(1_000_000);
-    for seed in first..first + number("SIM_SEEDS").unwrap_or(20) {
-        run(seed);
-    }
+    let minutes = number("SIM_MINUTES");
+    let amount = Amount {
+        first: number("SIM_FROM").unwrap_or(1_000_000),
+        seeds: number("SIM_SEEDS").unwrap_or(if minutes.is_some() { u64::MAX } else { 20 }),
+        limit: minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+        threads: number("SIM_THREADS").map_or(1, |threads| {
+            usize::try_from(threads).expect("a number of threads")
+        }),
+    };
+
+    let outcome = runner::run(&amount);
+
+    eprintln!(
+        "{} seeds from {} on in {:.1} s: {} failed",
+        outcome.seeds,
+        amount.first,
+        outcome.took.as_secs_f64(),
+        outcome.failures.len()
+    );
+    let reports: Vec<&str> = outcome
+        .failures
+        .iter()
+        .map(|(_, report)| &**report)
+        .collect();
+    assert!(reports.is_empty(), "{}", reports.join("\n\n"));
 }
 
 #[test]
@@ -157,7 +182,12 @@ sabotages! {
     closing_a_client_that_answers_is_noticed: IgnorePongs, "no client that answers is closed";
     a_message_before_its_subscription_s_answer_is_noticed: DeliverBeforeReplies,
         "a subscription's answer precedes its messages";
-    replaying_what_is_stored_is_noticed: ReplayEverything, "old messages do not come back";
+    replaying_what_is_stored_is_noticed: ReplayEverything, "what is stored is not done again";
+    a_dropped_message_that_comes_back_is_noticed: ForgetDropped,
+        "what is stored is not done again";
+    forgetting_unanswered_requests_is_noticed: ForgetUnanswered,
+        "no request is lost in a takeover";
+    storing_a_late_copy_is_noticed: ForgetLateCopies, "a publish is stored once";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"
         | "everything arrives in the end";
 }

@@ -29,6 +29,10 @@ pub(crate) struct Nats {
     /// When the last message of a link arrives.
     links: BTreeMap<(Party, Party), Time>,
     losses: BTreeMap<u64, Loss>,
+    /// Cut in both directions.
+    cuts: BTreeMap<u64, (Party, Party)>,
+    /// Until when, and how much longer it takes.
+    slow: BTreeMap<(Party, Party), (Time, Time)>,
     pub(crate) losses_begun: u64,
 }
 
@@ -53,12 +57,30 @@ impl Nats {
         self.losses_begun
     }
 
+    pub(crate) fn cut(&mut self, one: Party, other: Party) -> u64 {
+        self.losses_begun += 1;
+        self.cuts.insert(self.losses_begun, (one, other));
+        self.losses_begun
+    }
+
+    fn is_cut(&self, one: Party, other: Party) -> bool {
+        let cut = |&(a, b): &(Party, Party)| (a, b) == (one, other) || (b, a) == (one, other);
+        self.cuts.values().any(cut)
+    }
+
+    pub(crate) fn slow(&mut self, from: Party, to: Party, until: Time, extra: Time) {
+        self.slow.insert((from, to), (until, extra));
+    }
+
     pub(crate) fn end_loss(&mut self, number: u64) {
         self.losses.remove(&number);
+        self.cuts.remove(&number);
     }
 
     pub(crate) fn end_losses(&mut self) {
         self.losses.clear();
+        self.cuts.clear();
+        self.slow.clear();
     }
 }
 
@@ -75,7 +97,12 @@ impl World {
     /// When a message arrives that leaves now.
     fn travel(&mut self, from: Party, to: Party) -> Time {
         let (low, high) = self.plan.network_time;
-        let arrival = self.time + nanos(self.rng.millis(low, high));
+        let slow = self.nats.slow.get(&(from, to));
+        let extra = slow.map_or(
+            0,
+            |&(until, extra)| if self.time < until { extra } else { 0 },
+        );
+        let arrival = self.time + extra + nanos(self.rng.millis(low, high));
         let last = self.nats.links.entry((from, to)).or_default();
         *last = arrival.max(*last + 1);
         *last
@@ -87,7 +114,7 @@ impl World {
             return;
         }
         for node in 0..self.nodes.len() {
-            if !self.nodes[node].up {
+            if !self.nodes[node].up || self.nats.is_cut(Party::Client(client), Party::Node(node)) {
                 continue;
             }
             let input = if self.loses(Party::Node(node)) {
@@ -110,7 +137,8 @@ impl World {
 
     /// A client's answer to a probe, to the node that asked.
     pub(crate) fn send_pong(&mut self, client: usize, node: usize, incarnation: u64, input: Input) {
-        if self.loses(Party::Client(client)) || self.loses(Party::Node(node)) {
+        let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node));
+        if is_cut || self.loses(Party::Client(client)) || self.loses(Party::Node(node)) {
             return;
         }
         let time = self.travel(Party::Client(client), Party::Node(node));
@@ -159,7 +187,8 @@ impl World {
             return;
         }
         if let Some((client, instance)) = self.nats.interest.get(subject.as_str()).copied() {
-            if !self.loses(Party::Client(client)) {
+            let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node));
+            if !is_cut && !self.loses(Party::Client(client)) {
                 let time = self.travel(Party::Node(node), Party::Client(client));
                 self.at(
                     time,

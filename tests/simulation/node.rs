@@ -1,23 +1,28 @@
 //! A server's process: it waits for the lock, begins and ends terms, renews its session, has at most one
 //! statement under way and gives up on a failed or unknown commit. What it does while active is in `active`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use stanby::core::batch::Progress;
-use stanby::core::ids::{BatchNumber, Epoch};
+use stanby::core::ids::{BatchNumber, Epoch, Guid};
 use stanby::core::ranges::Ranges;
+use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
+use stanby::core::unanswered::Unanswered;
 use stanby::core::{Broker, Event, heard};
 
 use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
-use crate::plan::Sabotage;
+use crate::plan::{Plan, Sabotage};
 use crate::rng::Rng;
 use crate::world::{Step, Time, World, nanos};
 
 const WALL_AT_START: i64 = 1_600_000_000_000_000_000;
+
+/// A shadow of so many bytes may be crowded, and then forgets what a checker expects it to know.
+const CROWDED: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -67,8 +72,12 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
-    /// The last requests that it heard while it was not active, and when.
-    shadow: VecDeque<(Time, Event)>,
+    /// Attempts in a row that failed.
+    setbacks: u32,
+    /// The last requests that it heard while it was not active.
+    shadow: Shadow,
+    /// Publishes that came since its process began or its connection broke, and when: none of them may get lost.
+    arrived: VecDeque<(Time, Guid)>,
     terms: u64,
 }
 
@@ -76,11 +85,13 @@ pub(crate) struct Term {
     pub(crate) serial: u64,
     pub(crate) epoch: Epoch,
     pub(crate) trusted_until: Time,
+    began: Time,
     last_statement: Time,
     pub(crate) broker: Option<Broker>,
     /// A commit that the core has not been told of.
     pub(crate) committed: Option<BatchNumber>,
-    pub(crate) inbox: VecDeque<Event>,
+    pub(crate) inbox: VecDeque<(Instant, Event)>,
+    pub(crate) unanswered: Unanswered,
     pub(crate) facts: TermFacts,
 }
 
@@ -91,7 +102,7 @@ impl std::fmt::Debug for Term {
 }
 
 impl Node {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
+    pub(crate) fn new(plan: &Plan, rng: &mut Rng) -> Self {
         Self {
             incarnation: 0,
             up: false,
@@ -104,7 +115,9 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
-            shadow: VecDeque::new(),
+            setbacks: 0,
+            arrived: VecDeque::new(),
+            shadow: Shadow::new(plan.shadow),
             terms: 0,
         }
     }
@@ -135,20 +148,23 @@ impl World {
 
     /// The process is gone; what it had sent is on its way.
     pub(crate) fn kill_node(&mut self, node: usize, silently: bool) {
-        let Some(session) = self.nodes[node].session.take() else {
+        if !self.nodes[node].up {
             return;
-        };
+        }
         self.note(|| format!("node {node}: is killed"));
         let state = &mut self.nodes[node];
+        let session = state.session.take();
         state.up = false;
+        state.setbacks = 0;
         state.frozen = false;
         state.incarnation += 1;
         state.term = None;
         state.statement = None;
         state.stash.clear();
-        state.shadow.clear();
+        state.shadow = Shadow::new(self.plan.shadow);
+        state.arrived.clear();
         state.tick = None;
-        if !silently {
+        if let Some(session) = session.filter(|_| !silently) {
             self.abandon_session(session);
         }
     }
@@ -177,6 +193,9 @@ impl World {
 
     /// Opens a session and queues for the lock.
     fn race(&mut self, node: usize) {
+        if self.time < self.database.down_until {
+            return self.race_later(node);
+        }
         let session = self.open_session(node);
         self.nodes[node].session = Some(session);
         self.nodes[node].statement = None;
@@ -185,11 +204,44 @@ impl World {
 
     fn end_term(&mut self, node: usize, why: &str) {
         self.note(|| format!("node {node}: ends its term: {why}"));
-        self.nodes[node].term = None;
-        // What it heard during the term is gone: what came before cannot be judged any more.
-        self.nodes[node].shadow.clear();
+        let now = self.now(node).monotonic;
+        let state = &mut self.nodes[node];
+        let lease = nanos(self.plan.lease);
+        if state
+            .term
+            .as_ref()
+            .is_some_and(|term| term.broker.is_some() && term.began + lease < self.time)
+        {
+            state.setbacks = 0;
+        }
+        if let Some(mut term) = state.term.take()
+            && !self.plan.is(Sabotage::ForgetUnanswered)
+        {
+            let left = term.unanswered.leave().chain(term.inbox);
+            state.shadow.inherit(left, now);
+        }
         if let Some(session) = self.nodes[node].session.take() {
             self.send_statement(node, session, Statement::Close);
+        }
+        self.race_later(node);
+    }
+
+    /// After a pause, as the server has it: 50 ms to 1 s.
+    fn race_later(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        let pause = Duration::from_millis(50 << state.setbacks.min(4)).min(Duration::from_secs(1));
+        state.setbacks += 1;
+        let incarnation = state.incarnation;
+        self.after(pause, Step::Race { node, incarnation });
+    }
+
+    pub(crate) fn race_again(&mut self, node: usize, incarnation: u64) {
+        let state = &self.nodes[node];
+        if state.incarnation != incarnation || !state.up || state.session.is_some() {
+            return;
+        }
+        if state.frozen {
+            return self.race_later(node);
         }
         self.race(node);
     }
@@ -223,10 +275,12 @@ impl World {
                     serial,
                     epoch,
                     trusted_until: 0,
+                    began: self.time,
                     last_statement: self.time,
                     broker: None,
                     committed: None,
                     inbox: VecDeque::new(),
+                    unanswered: Unanswered::new(self.plan.shadow.map(|limits| limits.age)),
                     facts: TermFacts::default(),
                 });
                 self.submit(node, Statement::Snapshot);
@@ -250,7 +304,10 @@ impl World {
                 return self.end_term(node, "its session ended");
             }
             Input::Request(event) => self.request(node, *event),
-            Input::Gap => self.nodes[node].shadow.clear(),
+            Input::Gap => {
+                self.nodes[node].shadow = Shadow::new(self.plan.shadow);
+                self.nodes[node].arrived.clear();
+            }
             Input::Heard {
                 term: serial,
                 event,
@@ -266,45 +323,70 @@ impl World {
 
     /// Takes a request in: for the term, or into the standby's memory.
     fn request(&mut self, node: usize, event: Event) {
-        let now = self.time;
-        let memory = nanos(self.plan.shadow);
+        let now = self.now(node).monotonic;
+        let time = self.time;
         let state = &mut self.nodes[node];
-        let Some(term) = state.term.as_mut() else {
-            state.shadow.push_back((now, event));
-            while state
-                .shadow
-                .front()
-                .is_some_and(|&(at, _)| at + memory < now)
-            {
-                state.shadow.pop_front();
-            }
-            return;
-        };
-        term.inbox.push_back(event);
+        if let Event::Publish { request, .. } = &event {
+            state.arrived.push_back((time, request.guid.clone()));
+        }
+        match &mut state.term {
+            Some(term) if term.broker.is_some() => term.inbox.push_back((now, event)),
+            Some(_) | None => state.shadow.remember(std::iter::once(event), now),
+        }
     }
 
-    /// Requests that were heard before the lock was granted go before those heard since.
-    fn replay_shadow(&mut self, node: usize) {
-        let now = self.time;
-        let memory = nanos(self.plan.shadow);
-        let shadow = std::mem::take(&mut self.nodes[node].shadow);
-        let recent = shadow.into_iter().filter(|&(at, _)| at + memory >= now);
-        let heard: Vec<Event> = recent.map(|(_, event)| event).collect();
+    /// What was heard before, as far as the tables do not show it as done, goes before anything new.
+    fn replay_shadow(&mut self, node: usize, snapshot: &Snapshot) {
+        let now = self.now(node).monotonic;
+        let state = &mut self.nodes[node];
+        state.shadow.expire(now);
+        let window = self.plan.heard_window();
+        let places = heard::look_back(snapshot, state.shadow.heard(), window);
+        let stored = self.database.store.stored(&places);
         let done = if self.plan.is(Sabotage::ReplayEverything) {
             heard::Done::default()
         } else {
-            self.checks.done()
+            heard::Done::new(snapshot, &stored)
         };
-        let judged = heard::judge(heard, &done);
-        self.checks.on_replay(&judged);
+        let judged = heard::judge(state.shadow.take(), &done);
+        self.checks.on_replay(judged.iter().map(|(_, event)| event));
+        self.no_request_is_lost(node, &judged);
         if let Some(term) = self.nodes[node].term.as_mut() {
-            for event in judged.into_iter().rev() {
-                term.inbox.push_front(event);
+            term.inbox.extend(judged);
+            let forgets = [Sabotage::ReplayEverything, Sabotage::ForgetLateCopies];
+            if let Some(broker) = &mut term.broker
+                && !forgets.iter().any(|&sabotage| self.plan.is(sabotage))
+            {
+                broker.remember_stored(done.stored, now + window);
             }
         }
     }
 
+    /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
+    fn no_request_is_lost(&mut self, node: usize, judged: &[(Instant, Event)]) {
+        let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
+            return;
+        };
+        let memory = nanos(limits.age).saturating_sub(1);
+        let oldest = self.time.saturating_sub(memory);
+        let arrived = &mut self.nodes[node].arrived;
+        while arrived.front().is_some_and(|&(at, _)| at < oldest) {
+            arrived.pop_front();
+        }
+        let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
+            .map(|(_, guid)| guid)
+            .collect();
+        let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);
+        let lost = arrived.find(|guid| !waiting.contains(guid) && !self.checks.is_dealt_with(guid));
+        if let Some(guid) = lost {
+            let fact =
+                format!("no request is lost in a takeover: node {node} has forgotten {guid}");
+            self.violated(fact);
+        }
+    }
+
     fn enqueue(&mut self, node: usize, serial: u64, event: Event) {
+        let now = self.now(node).monotonic;
         let Some(term) = self.nodes[node]
             .term
             .as_mut()
@@ -312,7 +394,7 @@ impl World {
         else {
             return;
         };
-        term.inbox.push_back(event);
+        term.inbox.push_back((now, event));
     }
 
     fn renewed(&mut self, node: usize) {
@@ -338,6 +420,7 @@ impl World {
         let now = self.now(node);
         self.checks.saw_wall(now.wall);
         let settings = self.plan.settings.clone();
+        let tables = snapshot.clone();
         let Some(term) = self.nodes[node].term.as_mut() else {
             return;
         };
@@ -345,7 +428,7 @@ impl World {
         term.broker = Some(Broker::restore(snapshot, settings, now));
         let epoch = term.epoch;
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
-        self.replay_shadow(node);
+        self.replay_shadow(node, &tables);
         self.drain(node);
     }
 

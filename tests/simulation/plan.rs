@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use stanby::core::shadow::ShadowLimits;
 
 use crate::rng::Rng;
 
@@ -29,6 +30,12 @@ pub(crate) enum Sabotage {
     IgnoreAcks,
     /// A new term takes nothing that its node heard as a standby for done.
     ReplayEverything,
+    /// The database keeps no GUIDs of what limits drop.
+    ForgetDropped,
+    /// A term that ends takes the requests along that it has in its hands.
+    ForgetUnanswered,
+    /// A new term knows nothing of what was stored last.
+    ForgetLateCopies,
 }
 
 #[derive(Debug)]
@@ -41,8 +48,8 @@ pub(crate) struct Plan {
     pub(crate) chaos: Duration,
     /// Idle time after which the database ends the session that holds the lock.
     pub(crate) lease: Duration,
-    /// How long standbys remember requests.
-    pub(crate) shadow: Duration,
+    /// What nodes remember of requests.
+    pub(crate) shadow: Option<ShadowLimits>,
     /// Milliseconds: from, to.
     pub(crate) commit_time: (u64, u64),
     pub(crate) read_time: (u64, u64),
@@ -60,14 +67,23 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(rng: &mut Rng, sabotage: Option<Sabotage>) -> Self {
         let often = rng.pick(&[0, 0, 2, 10]);
+        let lease = Duration::from_secs(1);
+        let shadow = rng
+            .pick(&[None, Some(1_500), Some(5_000)])
+            .map(|age| ShadowLimits {
+                age: Duration::from_millis(age),
+                bytes: rng.pick(&[64 << 20, 20_000]),
+            });
+        let mut settings = settings(rng);
+        settings.limits.remembered = heard_window(shadow, lease) * 2;
         Self {
             nodes: rng.pick(&[2, 2, 2, 3]),
             clients: rng.index(4) + 2,
             channels: rng.index(3) + 1,
-            settings: settings(rng),
+            settings,
             chaos: rng.millis(8_000, 25_000),
-            lease: Duration::from_secs(1),
-            shadow: Duration::from_millis(rng.pick(&[0, 1_500, 5_000])),
+            lease,
+            shadow,
             commit_time: rng.pick(&[(1, 3), (1, 20), (5, 150)]),
             read_time: rng.pick(&[(1, 3), (1, 60), (20, 400)]),
             network_time: rng.pick(&[(1, 1), (1, 5), (1, 60)]),
@@ -85,9 +101,19 @@ impl Plan {
         self.lease.saturating_sub(Duration::from_millis(100))
     }
 
+    /// As a server has it.
+    pub(crate) fn heard_window(&self) -> Duration {
+        heard_window(self.shadow, self.lease)
+    }
+
     pub(crate) fn is(&self, sabotage: Sabotage) -> bool {
         self.sabotage == Some(sabotage)
     }
+}
+
+fn heard_window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
+    let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+    remembered.max(lease * 2) + Duration::from_secs(1)
 }
 
 fn settings(rng: &mut Rng) -> Settings {

@@ -40,6 +40,10 @@ pub(crate) enum Step {
     Start {
         node: usize,
     },
+    Race {
+        node: usize,
+        incarnation: u64,
+    },
     Client {
         client: usize,
         instance: u64,
@@ -106,7 +110,9 @@ impl World {
     pub(crate) fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng, sabotage);
-        let nodes = (0..plan.nodes).map(|_| Node::new(&mut rng)).collect();
+        let nodes = (0..plan.nodes)
+            .map(|_| Node::new(&plan, &mut rng))
+            .collect();
         let clients = (0..plan.clients)
             .map(|id| Client::new(id, &plan, &mut rng))
             .collect();
@@ -116,7 +122,7 @@ impl World {
             steps: 0,
             agenda: BTreeMap::new(),
             scheduled: 0,
-            checks: Checks::new(plan.settings.clone()),
+            checks: Checks::new(plan.settings.clone(), nanos(plan.heard_window())),
             rng,
             plan,
             database: Database::default(),
@@ -186,6 +192,7 @@ impl World {
             Step::Tick { node, incarnation } => self.node_ticks(node, incarnation),
             Step::Thaw { node, incarnation } => self.thaw(node, incarnation),
             Step::Start { node } => self.start_node(node),
+            Step::Race { node, incarnation } => self.race_again(node, incarnation),
             Step::Client {
                 client,
                 instance,

@@ -1,14 +1,35 @@
 //! Which of the publishes that a standby heard are stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use stanby::core::ids::{ChannelId, Guid, Sequence};
+use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::heard::{LookBack, Stored};
+use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
+use stanby::core::message::Message;
+use stanby::core::time::Timestamp;
+use stanby::store;
 
 use super::fixture::migrated;
+use super::support::memory_store::MemoryStore;
 
-fn guids(numbers: std::ops::Range<u32>) -> Vec<Guid> {
-    let guid = |number| Guid::parse(format!("guid-{number}").into()).unwrap();
-    numbers.map(guid).collect()
+fn guid(number: u64) -> Guid {
+    Guid::parse(format!("guid-{number}").into()).unwrap()
+}
+
+fn guids(numbers: std::ops::Range<u64>) -> impl Iterator<Item = Guid> {
+    numbers.map(guid)
+}
+
+fn of(channel: u64, numbers: std::ops::Range<u64>) -> impl Iterator<Item = (ChannelId, Guid)> {
+    guids(numbers).map(move |guid| (ChannelId(channel), guid))
+}
+
+fn place(after: u64, since: i64) -> LookBack {
+    LookBack {
+        after: Sequence(after),
+        since: Timestamp(since),
+    }
 }
 
 /// So many that a comparison of each with each would take minutes; a statement has ten seconds. The tables are
@@ -21,27 +42,136 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
     let client = fixture.client().await;
     client
         .batch_execute(
-            "INSERT INTO messages
-             SELECT channel, number, 0, 1, 'me', 'guid-' || number, '', ''
-             FROM generate_series(1, 2) AS channel, generate_series(1, 30000) AS number",
+            "INSERT INTO channels
+             SELECT channel, 'c' || channel, 0, false, 1, 30000, 30000, 30000, 0
+             FROM generate_series(1, 3) AS channel;
+             INSERT INTO messages
+             SELECT channel, number, number, 1, 'me', 'guid-' || number, '', ''
+             FROM generate_series(1, 3) AS channel, generate_series(1, 30000) AS number",
         )
         .await
         .unwrap();
-    let heard = BTreeMap::from([
-        (ChannelId(1), (Sequence(0), guids(20_000..60_000))),
-        (ChannelId(2), (Sequence(29_990), guids(1..30_001))),
-        (ChannelId(3), (Sequence(0), guids(1..10))),
+    let places = BTreeMap::from([
+        (ChannelId(1), place(0, i64::MAX)),
+        (ChannelId(2), place(29_990, i64::MAX)),
+        // By number nothing, by time the last hundred.
+        (ChannelId(3), place(30_000, 29_901)),
+        (ChannelId(4), place(0, 0)),
     ]);
+    let wanted: BTreeSet<Guid> = guids(20_000..60_000).collect();
 
-    let stored = fixture.store.stored(&heard).await.unwrap();
+    let stored = fixture.store.stored(&places, &wanted, 0).await.unwrap();
 
-    let first = guids(20_000..30_001)
-        .into_iter()
-        .map(|guid| (ChannelId(1), guid));
-    let second = guids(29_991..30_001)
-        .into_iter()
-        .map(|guid| (ChannelId(2), guid));
-    let expected: BTreeSet<_> = first.chain(second).collect();
-    assert_eq!(stored.len(), expected.len());
-    assert_eq!(BTreeSet::from_iter(stored), expected);
+    let expected = of(1, 20_000..30_001)
+        .chain(of(2, 29_991..30_001))
+        .chain(of(3, 29_901..30_001));
+    assert_eq!(stored.kept, expected.collect());
+
+    let others = fixture.store.stored(&places, &wanted, 7).await.unwrap();
+    assert_eq!(others.kept.len(), stored.kept.len() + 7);
+}
+
+fn channel(first: u64, last: u64) -> ChannelRow {
+    ChannelRow {
+        name: ChannelName::parse("orders".into()).unwrap(),
+        created_at: Timestamp(1),
+        deleting: false,
+        first_sequence: Sequence(first),
+        last_sequence: Sequence(last),
+        last_published_at: Timestamp(1),
+        message_count: last + 1 - first,
+        byte_count: 0,
+    }
+}
+
+fn message(sequence: u64) -> (ChannelId, Arc<Message>) {
+    let message = Message {
+        sequence: Sequence(sequence),
+        published_at: Timestamp(1),
+        client_id: ClientId::parse("alice".into()).unwrap(),
+        guid: guid(sequence),
+        reply: "".into(),
+        data: "x".into(),
+    };
+    (ChannelId(1), Arc::new(message))
+}
+
+/// A batch that publishes up to `last` and drops up to `through`; `settled` says which were published long ago.
+fn batch(
+    number: u64,
+    messages: std::ops::RangeInclusive<u64>,
+    through: u64,
+    settled: u64,
+) -> Batch {
+    let id = ChannelId(1);
+    Batch {
+        number: BatchNumber(number),
+        channels: BTreeMap::from([(id, Some(channel(through + 1, *messages.end())))]),
+        messages: messages.map(message).collect(),
+        trims: BTreeMap::from([(id, Sequence(through))]),
+        guids_kept_after: BTreeMap::from([(id, Sequence(settled))]),
+        ..Batch::default()
+    }
+}
+
+#[tokio::test]
+async fn what_a_limit_dropped_within_a_standby_s_memory_is_known_and_then_forgotten() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let (client, writer) = fixture.writer().await;
+    let wanted: BTreeSet<Guid> = guids(1..100).collect();
+    let mut memory = MemoryStore::default();
+    let mut dropped = Vec::new();
+    for batch in [
+        batch(1, 1..=4, 2, 0),
+        batch(2, 5..=9, 6, 3),
+        batch(3, 10..=10, 9, 6),
+        // All of it was published long ago.
+        batch(4, 11..=11, 10, 10),
+    ] {
+        writer.apply(&client, &batch, Epoch(1)).await.unwrap();
+        memory.apply(&batch, Epoch(1));
+        let stored = fixture.store.stored(&BTreeMap::new(), &wanted, 0).await;
+        let stored = stored.unwrap();
+        assert_eq!(stored, memory.stored(&BTreeMap::new()));
+        dropped.push(numbers(&stored));
+    }
+
+    // The first lot reaches to 2 and is forgotten when all up to 3 is old.
+    assert_eq!(dropped, ["1 2", "4 5 6", "7 8 9", ""]);
+}
+
+fn numbers(stored: &Stored) -> String {
+    let guids = stored.dropped.iter().map(|(channel, guid)| {
+        assert_eq!(channel.as_str(), "orders");
+        guid.as_str().trim_start_matches("guid-")
+    });
+    guids.collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn what_no_later_trim_forgot_is_forgotten_by_a_takeover() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let (client, writer) = fixture.writer().await;
+    for first in [1, 5] {
+        let batch = batch(first, first..=first + 3, first + 2, 0);
+        writer.apply(&client, &batch, Epoch(1)).await.unwrap();
+    }
+    client
+        .batch_execute(
+            "UPDATE dropped_guids SET dropped_at = now() - interval '61 minutes' WHERE through = 3",
+        )
+        .await
+        .unwrap();
+
+    store::heard::forget_dropped(&client, &fixture.url)
+        .await
+        .unwrap();
+
+    let rows = client.query("SELECT through FROM dropped_guids", &[]).await;
+    let left: Vec<i64> = rows.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(left, [7]);
 }

@@ -13,5 +13,6 @@ mod migrations;
 mod pooler;
 mod random;
 mod takeover;
+mod unreadable;
 mod views;
 mod writer;

@@ -23,9 +23,15 @@ async fn servers_that_start_at_once_migrate_once() {
         .query_one_scalar("SELECT count(*) FROM schema_versions", &[])
         .await
         .unwrap();
-    assert_eq!(versions, 1);
+    assert_eq!(versions, known_versions());
     fixture.store.migrate().await.unwrap();
     assert_eq!(fixture.store.snapshot().await.unwrap(), Snapshot::default());
+}
+
+/// A file per version.
+fn known_versions() -> i64 {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+    i64::try_from(files.count()).unwrap()
 }
 
 /// Acceptance: 148.
@@ -35,22 +41,45 @@ async fn a_newer_schema_is_refused_with_both_versions() {
         return;
     };
     let client = fixture.client().await;
-    client
-        .batch_execute(
-            "INSERT INTO schema_versions (version, description, success, checksum, execution_time)
-             VALUES (99, 'of the future', true, '', 0)",
-        )
-        .await
-        .unwrap();
+    client.batch_execute(OF_THE_FUTURE).await.unwrap();
+    for incompatible in [
+        "UPDATE schema_compatibility SET oldest_server = 98",
+        "DROP TABLE schema_compatibility",
+    ] {
+        client.batch_execute(incompatible).await.unwrap();
 
-    let error = fixture.store.migrate().await.unwrap_err();
+        let error = fixture.store.migrate().await.unwrap_err();
 
-    assert!(matches!(error, Error::Refused(_)));
-    let text = error.to_string();
-    for part in ["version 99", "up to 1", "run that version"] {
-        assert!(text.contains(part), "{text}");
+        assert!(matches!(error, Error::Refused(_)));
+        let text = error.to_string();
+        let newest = format!("up to {}", known_versions());
+        for part in ["version 99", &newest, "run that version"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }
+
+#[tokio::test]
+async fn a_newer_schema_that_only_added_something_is_worked_with() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    client.batch_execute(OF_THE_FUTURE).await.unwrap();
+    let oldest = format!(
+        "UPDATE schema_compatibility SET oldest_server = {}",
+        known_versions()
+    );
+    client.batch_execute(&oldest).await.unwrap();
+
+    fixture.store.migrate().await.unwrap();
+
+    assert_eq!(fixture.store.snapshot().await.unwrap(), Snapshot::default());
+}
+
+const OF_THE_FUTURE: &str =
+    "INSERT INTO schema_versions (version, description, success, checksum, execution_time)
+     VALUES (99, 'of the future', true, '', 0)";
 
 #[tokio::test]
 async fn a_role_that_may_not_create_can_use_a_migrated_schema_but_not_make_one() {

@@ -1,12 +1,13 @@
 //! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
 //! the store tests keep it honest by applying the same batches to both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stanby::core::batch::{Batch, ChannelRow};
-use stanby::core::ids::{ChannelId, Epoch, Sequence};
-use stanby::core::load::{Load, Loaded, Oldest, Want};
+use stanby::core::heard::{LookBack, Stored};
+use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
+use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
 
@@ -14,6 +15,10 @@ use stanby::core::snapshot::Snapshot;
 pub(crate) struct MemoryStore {
     rows: Snapshot,
     messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
+    /// By channel and the last sequence of each lot that was dropped.
+    dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<Guid>)>,
+    /// Rows that are there and cannot be read.
+    pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
 }
 
 impl MemoryStore {
@@ -33,8 +38,8 @@ impl MemoryStore {
             assert!(before.is_none(), "sequence {key:?} was stored twice");
         }
         for (&channel, &through) in &batch.trims {
-            self.messages
-                .retain(|&(c, sequence), _| c != channel || sequence > through);
+            let settled = batch.guids_kept_after.get(&channel).copied();
+            self.trim(channel, through, settled);
         }
         put(&mut self.rows.clients, &batch.clients);
         for (client, &heartbeat) in &batch.heartbeats {
@@ -54,6 +59,44 @@ impl MemoryStore {
             let other = names.insert(channel.name.clone(), id);
             assert!(other.is_none(), "channels {other:?} and {id} have one name");
         }
+    }
+
+    fn trim(&mut self, channel: ChannelId, through: Sequence, settled: Option<Sequence>) {
+        let kept = self.messages.split_off(&(channel, Sequence::ZERO));
+        let (gone, kept): (Vec<_>, Vec<_>) = kept
+            .into_iter()
+            .partition(|&((c, sequence), _)| c == channel && sequence <= through);
+        self.messages.extend(kept);
+        let Some(settled) = settled else { return };
+        self.dropped
+            .retain(|&(c, through), _| c != channel || through > settled);
+        let mut young = gone.iter().filter(|((_, s), _)| *s > settled).peekable();
+        if young.peek().is_none() {
+            return;
+        }
+        let guids: Vec<Guid> = young.map(|(_, (_, m))| m.guid.clone()).collect();
+        let last = gone.last().map_or(through, |((_, last), _)| *last);
+        let name = self.rows.channels[&channel].name.clone();
+        self.dropped.insert((channel, last), (name, guids));
+    }
+
+    /// What a takeover is told of the publishes that were heard, and of all others there.
+    pub(crate) fn stored(&self, places: &BTreeMap<ChannelId, LookBack>) -> Stored {
+        let mut stored = Stored::default();
+        for (&channel, place) in places {
+            let messages = self.messages.range((channel, Sequence::ZERO)..);
+            let messages = messages.take_while(|&(&(c, _), _)| c == channel);
+            let recent = messages
+                .filter(|(_, (_, m))| m.sequence > place.after || m.published_at >= place.since);
+            stored
+                .kept
+                .extend(recent.map(|(_, (_, m))| (channel, m.guid.clone())));
+        }
+        for (name, guids) in self.dropped.values() {
+            let dropped = guids.iter().map(|guid| (name.clone(), guid.clone()));
+            stored.dropped.extend(dropped);
+        }
+        stored
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -77,7 +120,7 @@ impl MemoryStore {
             } => {
                 let (messages, complete) = page(of_channel(*first, *last), *count, *bytes);
                 let through = if complete { *last } else { last_of(&messages) };
-                Loaded::Messages { messages, through }
+                self.loaded(load.channel, messages, through)
             }
             Want::Exactly { sequences, bytes } => {
                 let stored = sequences
@@ -87,7 +130,7 @@ impl MemoryStore {
                 let (messages, complete) = page(stored, usize::MAX, *bytes);
                 let asked = sequences.last().copied().unwrap_or_default();
                 let through = if complete { asked } else { last_of(&messages) };
-                Loaded::Messages { messages, through }
+                self.loaded(load.channel, messages, through)
             }
             Want::FirstSince(time) => {
                 let mut messages = of_channel(Sequence::ZERO, max);
@@ -105,6 +148,20 @@ impl MemoryStore {
                 });
                 Loaded::Oldest(oldest.collect())
             }
+        }
+    }
+
+    fn loaded(&self, id: ChannelId, page: Vec<Arc<Message>>, through: Sequence) -> Loaded {
+        let is_broken = |message: &Arc<Message>| self.broken.contains(&(id, message.sequence));
+        let (broken, messages) = page.into_iter().partition(is_broken);
+        let unreadable = |message: Arc<Message>| Unreadable {
+            sequence: message.sequence,
+            why: "broken".to_owned(),
+        };
+        Loaded::Messages {
+            messages,
+            unreadable: Vec::into_iter(broken).map(unreadable).collect(),
+            through,
         }
     }
 

@@ -7,7 +7,7 @@ use super::channels;
 use super::flight::{Flight, Parameters};
 use super::int8;
 use crate::core::batch::Batch;
-use crate::core::ids::Epoch;
+use crate::core::ids::{ChannelId, Epoch, Sequence};
 
 const COLUMNS: usize = 8;
 
@@ -20,6 +20,23 @@ const INSERT: &str = "INSERT INTO messages
 const TRIM: &str = "DELETE FROM messages m
     USING unnest($1::int8[], $2::int8[]) AS t (channel_id, through)
     WHERE m.channel_id = t.channel_id AND m.sequence <= t.through";
+
+/// Where some of what is dropped was published within a standby's memory.
+const TRIM_YOUNG: &str = "WITH places AS (
+        SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS t (channel_id, through, settled)
+    ), gone AS (
+        DELETE FROM messages m USING places t
+        WHERE m.channel_id = t.channel_id AND m.sequence <= t.through
+        RETURNING m.channel_id, m.sequence, m.guid, t.settled
+    ), forgotten AS (
+        DELETE FROM dropped_guids d USING places t
+        WHERE d.channel_id = t.channel_id AND d.through <= t.settled
+    )
+    INSERT INTO dropped_guids (channel_id, through, channel, guids)
+    SELECT g.channel_id, max(g.sequence), c.name, array_agg(g.guid ORDER BY g.sequence)
+    FROM gone g JOIN channels c ON c.channel_id = g.channel_id
+    WHERE g.sequence > g.settled
+    GROUP BY g.channel_id, c.name";
 
 /// Messages and their channels' rows in one statement: what a server does when its clients only publish.
 fn publish() -> String {
@@ -36,6 +53,7 @@ pub(super) struct Statements {
     publish: Statement,
     insert: Statement,
     trim: Statement,
+    trim_young: Statement,
 }
 
 impl Statements {
@@ -44,6 +62,7 @@ impl Statements {
             publish: client.prepare(&publish()).await?,
             insert: client.prepare(INSERT).await?,
             trim: client.prepare(TRIM).await?,
+            trim_young: client.prepare(TRIM_YOUNG).await?,
         })
     }
 }
@@ -129,24 +148,49 @@ impl<'a> Columns<'a> {
 
 #[derive(Default)]
 pub(super) struct Trims {
+    old: Places,
+    young: Places,
+    /// Per entry of `young`: the GUIDs of what is dropped after it are kept.
+    settled: Vec<i64>,
+}
+
+#[derive(Default)]
+struct Places {
     channel_id: Vec<i64>,
     through: Vec<i64>,
+}
+
+impl Places {
+    fn push(&mut self, channel: ChannelId, through: Sequence) {
+        self.channel_id.push(int8(channel.0));
+        self.through.push(int8(through.0));
+    }
 }
 
 impl Trims {
     pub(super) fn of(batch: &Batch) -> Self {
         let mut trims = Self::default();
-        for (channel, through) in &batch.trims {
-            trims.channel_id.push(int8(channel.0));
-            trims.through.push(int8(through.0));
+        for (channel, &through) in &batch.trims {
+            match batch.guids_kept_after.get(channel) {
+                None => trims.old.push(*channel, through),
+                Some(settled) => {
+                    trims.young.push(*channel, through);
+                    trims.settled.push(int8(settled.0));
+                }
+            }
         }
         trims
     }
 
     pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
-        if !self.channel_id.is_empty() {
-            let parameters: Parameters<'_> = vec![&self.channel_id, &self.through];
+        let (old, young) = (&self.old, &self.young);
+        if !old.through.is_empty() {
+            let parameters: Parameters<'_> = vec![&old.channel_id, &old.through];
             flight.add(&statements.trim, parameters, "messages trimmed", None);
+        }
+        if !young.through.is_empty() {
+            let parameters: Parameters<'_> = vec![&young.channel_id, &young.through, &self.settled];
+            flight.add(&statements.trim_young, parameters, "messages trimmed", None);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stanby::core::Event;
 use stanby::core::batch::{Batch, ChannelRow};
-use stanby::core::heard::Done;
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
@@ -17,9 +16,6 @@ use stanby::core::time::Timestamp;
 use super::progress::Positions;
 use crate::memory_store::MemoryStore;
 use crate::world::Time;
-
-/// After so long every node that is not cut off has heard a publish.
-const HEARD_BY_ALL: Time = 200_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct ChannelFacts {
@@ -67,8 +63,11 @@ pub(crate) struct Checks {
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
-    /// The epoch that first stored a publish.
-    stored_in: BTreeMap<Guid, Epoch>,
+    /// Refused by the server.
+    refused: BTreeSet<Guid>,
+    pub(crate) clock_jumped: bool,
+    /// A publish is known again for so long.
+    memory: Time,
     /// Stored again by a later term, which had heard them too late to know.
     pub(crate) duplicates: u64,
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
@@ -83,7 +82,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, memory: Time) -> Self {
         Self {
             now: 0,
             violation: None,
@@ -94,7 +93,9 @@ impl Checks {
             channels: BTreeMap::new(),
             published: BTreeMap::new(),
             stored: BTreeMap::new(),
-            stored_in: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            clock_jumped: false,
+            memory,
             duplicates: 0,
             last_acked: BTreeMap::new(),
             positions: Positions::default(),
@@ -119,24 +120,8 @@ impl Checks {
         self.stored.len()
     }
 
-    /// What the tables say of the publishes of the live channels. A channel counts as trimmed when any message is
-    /// missing: an operator's deletion within a standby's memory looks the same as a limit's.
-    pub(crate) fn done(&self) -> Done {
-        let mut done = Done::default();
-        for facts in self.channels.values() {
-            let Some(name) = &facts.name else { continue };
-            let messages = facts.live.iter().filter_map(|s| facts.history.get(s));
-            done.stored
-                .extend(messages.map(|m| (name.clone(), m.guid.clone())));
-            if facts.live.len() < facts.history.len() {
-                done.trimmed.insert(name.clone());
-            }
-        }
-        done
-    }
-
     /// A term is about to carry out what its node heard as a standby.
-    pub(crate) fn on_replay(&mut self, judged: &[Event]) {
+    pub(crate) fn on_replay<'a>(&mut self, judged: impl Iterator<Item = &'a Event>) {
         for event in judged {
             let Event::Publish { request, .. } = event else {
                 continue;
@@ -144,21 +129,25 @@ impl Checks {
             let Some((id, sequence)) = self.stored.get(&request.guid) else {
                 continue;
             };
-            // Nodes may hear publishes of about the same time in different orders.
-            let sent = |guid: &Guid| self.published.get(guid).map_or(0, |published| published.at);
-            let (first, now) = (sent(&request.guid) + HEARD_BY_ALL, self.now);
-            let newer = self.channels.get(id).is_some_and(|facts| {
-                let mut newer = facts.live.range(sequence.next()..);
-                newer.any(|newer| {
-                    let at = sent(&facts.history[newer].guid);
-                    first < at && at + HEARD_BY_ALL < now
-                })
-            });
-            if newer {
-                let fact = format!("old messages do not come back: {id}#{sequence} would");
+            // What an operator deletes within a standby's memory looks as if it had never been stored.
+            let deleted = self
+                .channels
+                .get(id)
+                .is_some_and(|facts| facts.phantoms > 0);
+            if !deleted {
+                let fact = format!("what is stored is not done again: {id}#{sequence} would be");
                 return self.violated(fact);
             }
         }
+    }
+
+    /// The publish was answered, or will be when it is asked for again.
+    pub(crate) fn is_dealt_with(&self, guid: &Guid) -> bool {
+        self.stored.contains_key(guid) || self.refused.contains(guid)
+    }
+
+    pub(super) fn refuses(&mut self, guid: &Guid) {
+        self.refused.insert(guid.clone());
     }
 
     pub(crate) fn saw_wall(&mut self, wall: Timestamp) {
@@ -268,20 +257,27 @@ impl Checks {
         };
         let same = published.data == message.data && name.as_ref() == Some(&published.channel);
         let after = published.after.filter(|(channel, _)| *channel == id);
+        let is_known = self.now - published.at < self.memory;
         self.require(same, || {
             format!("a message is stored as it was published: {guid} is not")
         });
-        if let Some(earlier) = self.stored_in.get(guid).copied() {
+        if self.stored.contains_key(guid) {
             self.duplicates += 1;
-            return self.require(earlier < epoch, || {
-                format!("one term stores a publish once: {guid} is stored twice in epoch {epoch}")
+            // A publish that was on its way for longer than anybody remembers, or that an operator deleted, is new.
+            // Where clocks jump, what a channel that a node had heard nothing of stored last looks older than it is.
+            let phantoms = self
+                .channels
+                .get(&id)
+                .is_some_and(|facts| facts.phantoms > 0);
+            let tolerated = !is_known || phantoms || self.clock_jumped;
+            return self.require(tolerated, || {
+                format!("a publish is stored once: {guid} is stored again in epoch {epoch}")
             });
         }
         self.require(after.is_none_or(|(_, earlier)| earlier < sequence), || {
             format!("a publish begun after an ack comes after it: {id}#{sequence} does not")
         });
         self.stored.insert(guid.clone(), (id, sequence));
-        self.stored_in.insert(guid.clone(), epoch);
     }
 
     fn trimmed(&mut self, id: ChannelId, through: Sequence, row: Option<&ChannelRow>) {

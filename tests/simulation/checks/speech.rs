@@ -207,8 +207,12 @@ impl Checks {
                     });
                 }
             }
+            Reply::PublishRefused(guid, _) => {
+                if let Some(guid) = guid {
+                    self.refuses(guid);
+                }
+            }
             Reply::ConnectRefused(_)
-            | Reply::PublishRefused(..)
             | Reply::SubscribeRefused(_)
             | Reply::Left
             | Reply::LeaveRefused(_)

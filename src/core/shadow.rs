@@ -1,55 +1,79 @@
-//! A standby's memory of the last requests: bounded in age and bytes, and acted on by nobody until this node
-//! takes over. What the active did not get to is judged again then.
+//! A node's memory of the last requests: bounded in age and bytes, and acted on by nobody until this node takes
+//! over. What the active did not get to is judged again then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytestring::ByteString;
 
-use crate::core::request::{Ack, Publisher};
-use crate::core::time::Instant;
-use crate::core::{Event, Reply};
+use super::event::Event;
+use super::outbound::Reply;
+use super::request::{Ack, Publisher};
+use super::time::Instant;
 
 /// What a remembered request costs beside its text and data.
 const OVERHEAD_BYTES: usize = 256;
 
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShadowLimits {
+    pub age: Duration,
+    pub bytes: usize,
+}
+
+/// Lives as long as a node hears everything: across candidacies that fail and terms that end, but not across a
+/// broken connection to NATS, after which a later request may be missing that takes an earlier one back.
 #[derive(Debug)]
 pub struct Shadow {
     heard: VecDeque<(Instant, usize, Event)>,
     bytes: usize,
-    age_max: Duration,
-    bytes_max: usize,
-    /// Requests that had to be forgotten before their age, since the shadow was made.
+    /// `None`: nothing is remembered.
+    limits: Option<ShadowLimits>,
+    /// Requests that had to be forgotten before their age, since this was last asked.
     crowded_out: u64,
 }
 
 impl Shadow {
-    pub fn new(age_max: Duration, bytes_max: usize) -> Self {
+    pub fn new(limits: Option<ShadowLimits>) -> Self {
         Self {
             heard: VecDeque::new(),
             bytes: 0,
-            age_max,
-            bytes_max,
+            limits,
             crowded_out: 0,
         }
     }
 
     pub fn remember(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
-        for event in events {
+        self.inherit(events.map(|event| (now, event)), now);
+    }
+
+    /// Remembers what was heard at the times named, in their order and none before what is remembered already.
+    pub fn inherit(&mut self, events: impl Iterator<Item = (Instant, Event)>, now: Instant) {
+        let Some(limits) = self.limits else {
+            events.for_each(drop);
+            return;
+        };
+        for (at, event) in events {
             let event = detached(event);
             let bytes = OVERHEAD_BYTES + size(&event);
             self.bytes += bytes;
-            self.heard.push_back((now, bytes, event));
+            self.heard.push_back((at, bytes, event));
+            while self.bytes > limits.bytes && self.forget_oldest() {
+                self.crowded_out += 1;
+            }
         }
+        self.expire(now);
+    }
+
+    /// Forgets what is older than the limit.
+    pub fn expire(&mut self, now: Instant) {
+        let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
         while self
             .heard
             .front()
-            .is_some_and(|(at, _, _)| now.since(*at) > self.age_max)
+            .is_some_and(|(at, _, _)| now.since(*at) > age)
         {
             self.forget_oldest();
-        }
-        while self.bytes > self.bytes_max && self.forget_oldest() {
-            self.crowded_out += 1;
         }
     }
 
@@ -61,18 +85,30 @@ impl Shadow {
         true
     }
 
-    /// Requests that were forgotten for want of room. More than zero means that a takeover may lose requests
-    /// that were under way, whose senders then see a timeout.
-    pub fn crowded_out(&self) -> u64 {
-        self.crowded_out
+    /// Requests that were forgotten for want of room since this was last asked. More than zero means that a takeover
+    /// may lose requests that were under way, whose senders then see a timeout.
+    pub fn take_crowded_out(&mut self) -> u64 {
+        std::mem::take(&mut self.crowded_out)
     }
 
-    /// What was heard up to now, in its order.
-    pub fn take(self, now: Instant) -> Vec<Event> {
-        let recent = |(at, _, event): (Instant, usize, Event)| {
-            (now.since(at) <= self.age_max).then_some(event)
-        };
-        self.heard.into_iter().filter_map(recent).collect()
+    /// What it costs at the moment.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What is remembered, in its order.
+    pub fn heard(&self) -> impl Iterator<Item = &Event> {
+        self.heard.iter().map(|(_, _, event)| event)
+    }
+
+    /// Hands out what is remembered and when it was heard, in its order.
+    pub fn take(&mut self) -> Vec<(Instant, Event)> {
+        self.bytes = 0;
+        let heard = std::mem::take(&mut self.heard);
+        heard
+            .into_iter()
+            .map(|(at, _, event)| (at, event))
+            .collect()
     }
 }
 
@@ -152,8 +188,17 @@ mod tests {
     use crate::core::rejection::Rejection;
     use crate::core::request::{Leave, Publish};
 
+    fn shadow(bytes: usize) -> Shadow {
+        let age = Duration::from_secs(5);
+        Shadow::new(Some(ShadowLimits { age, bytes }))
+    }
+
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn taken(mut shadow: Shadow) -> Vec<Event> {
+        shadow.take().into_iter().map(|(_, event)| event).collect()
     }
 
     fn events(range: std::ops::Range<u64>) -> impl Iterator<Item = Event> {
@@ -162,22 +207,48 @@ mod tests {
 
     #[test]
     fn what_is_too_old_is_forgotten_and_the_rest_keeps_its_order() {
-        let mut shadow = Shadow::new(Duration::from_secs(5), 1 << 20);
+        let mut shadow = shadow(1 << 20);
         shadow.remember(events(0..1), at(0));
         shadow.remember(events(1..3), at(4));
         shadow.remember(events(3..4), at(6));
 
-        assert_eq!(shadow.crowded_out(), 0);
-        assert_eq!(shadow.take(at(8)), events(1..4).collect::<Vec<_>>());
+        shadow.expire(at(8));
+
+        assert_eq!(shadow.take_crowded_out(), 0);
+        assert_eq!(shadow.bytes(), 3 * OVERHEAD_BYTES);
+        assert_eq!(taken(shadow), events(1..4).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_does_not_fit_is_forgotten_from_the_oldest_on_and_counted() {
-        let mut shadow = Shadow::new(Duration::from_secs(5), 2 * OVERHEAD_BYTES);
+        let mut shadow = shadow(2 * OVERHEAD_BYTES);
         shadow.remember(events(0..5), at(0));
 
-        assert_eq!(shadow.crowded_out(), 3);
-        assert_eq!(shadow.take(at(1)), events(3..5).collect::<Vec<_>>());
+        assert_eq!(shadow.take_crowded_out(), 3);
+        assert_eq!(shadow.take_crowded_out(), 0, "they were told");
+        assert_eq!(taken(shadow), events(3..5).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_a_term_leaves_behind_keeps_its_age() {
+        let mut shadow = shadow(1 << 20);
+        let left = events(0..2)
+            .zip([at(1), at(4)])
+            .map(|(event, at)| (at, event));
+        shadow.inherit(left, at(5));
+        shadow.remember(events(2..3), at(7));
+
+        let expected: Vec<_> = [at(4), at(7)].into_iter().zip(events(1..3)).collect();
+        assert_eq!(shadow.take(), expected);
+    }
+
+    #[test]
+    fn without_limits_nothing_is_remembered() {
+        let mut shadow = Shadow::new(None);
+        shadow.remember(events(0..3), at(0));
+
+        assert_eq!(shadow.take_crowded_out(), 0);
+        assert_eq!(shadow.take(), []);
     }
 
     #[test]
@@ -227,9 +298,9 @@ mod tests {
                 reply: inbox.clone(),
             },
         ] {
-            let mut shadow = Shadow::new(Duration::from_secs(5), 2 << 20);
+            let mut shadow = shadow(2 << 20);
             shadow.remember(std::iter::repeat_n(event.clone(), 3), at(0));
-            assert_eq!(shadow.crowded_out(), 2, "{event:.80?}");
+            assert_eq!(shadow.take_crowded_out(), 2, "{event:.80?}");
         }
     }
 }

@@ -1,0 +1,156 @@
+//! The values that a server would run with, flag by flag, fit for a terminal: no secret is in there.
+
+use super::duration::GoDuration;
+use super::error::Error;
+use super::secret::redact_url;
+use super::serve::{LogLevel, channel_entries};
+use super::sources::{Origin, Sources};
+
+/// One flag.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Value {
+    /// Its long name.
+    pub name: &'static str,
+    /// Empty where nothing is set.
+    pub value: String,
+    #[serde(serialize_with = "as_text")]
+    pub from: Origin,
+}
+
+fn as_text<S: serde::Serializer>(origin: &Origin, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(origin)
+}
+
+const HIDDEN: &str = "[REDACTED]";
+
+/// Every flag of `serve` but those that name configuration files, and each channel's limits.
+pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
+    let (flags, config) = (&sources.flags, &sources.config);
+    let nats = &flags.nats;
+    let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+    let path = |path: Option<&std::path::PathBuf>| {
+        path.map(|path| path.display().to_string())
+            .unwrap_or_default()
+    };
+    let hidden = |set: bool| if set { HIDDEN } else { "" }.to_owned();
+    let amount = |limit: Option<u64>| limit.unwrap_or(0).to_string();
+    let time = |limit: Option<std::time::Duration>| {
+        GoDuration::from(limit.unwrap_or_default()).to_string()
+    };
+    let servers = nats.nats_server.expose().split(',');
+    let servers: Vec<String> = servers.map(|url| redact_url(url.trim())).collect();
+    let prefix = sources.config.subjects.discover();
+    let channel = config.limits.channel;
+    let number = |limit: Option<usize>| amount(limit.map(|limit| limit as u64));
+    let all = [
+        ("cluster-id", config.cluster_id.clone()),
+        (
+            "discover-prefix",
+            prefix
+                .trim_end_matches(&format!(".{}", config.cluster_id))
+                .to_owned(),
+        ),
+        ("ft-group", text(config.ft_group.as_ref())),
+        ("lease", GoDuration::from(config.lease).to_string()),
+        ("shadow", flags.shadow.shadow.to_string()),
+        ("shadow-age", time(config.shadow.map(|shadow| shadow.age))),
+        ("shadow-bytes", flags.shadow.shadow_bytes.0.to_string()),
+        ("store", text(flags.store.as_ref())),
+        ("sql-driver", text(flags.sql_driver.as_ref())),
+        ("database-url", config.database_url.to_string()),
+        ("schema", config.schema.clone()),
+        ("nats-server", servers.join(",")),
+        ("nats-user", text(nats.nats_user.as_ref())),
+        ("nats-password", hidden(nats.nats_password.is_some())),
+        ("nats-token", hidden(nats.nats_token.is_some())),
+        ("nats-credentials", path(nats.nats_credentials.as_ref())),
+        ("nats-nkey", path(nats.nats_nkey.as_ref())),
+        ("nats-tls", config.nats.tls.required.to_string()),
+        ("nats-tls-ca", path(nats.nats_tls_ca.as_ref())),
+        ("nats-tls-cert", path(nats.nats_tls_cert.as_ref())),
+        ("nats-tls-key", path(nats.nats_tls_key.as_ref())),
+        ("ack-prefix", config.subjects.ack_prefix().to_string()),
+        (
+            "hb-interval",
+            GoDuration::from(config.heartbeats.interval).to_string(),
+        ),
+        (
+            "hb-timeout",
+            GoDuration::from(config.heartbeats.timeout).to_string(),
+        ),
+        ("hb-fail-count", config.heartbeats.fail_count.to_string()),
+        ("replace-durable", config.replace_durables.to_string()),
+        ("max-channels", number(config.limits.channels)),
+        ("max-subs", number(channel.subscriptions)),
+        ("max-msgs", amount(channel.messages)),
+        ("max-bytes", amount(channel.bytes)),
+        ("max-age", time(channel.age)),
+        ("max-inactivity", time(channel.inactivity)),
+        ("http-host", flags.http_host.to_string()),
+        ("http-port", flags.http_port.to_string()),
+        ("log", path(flags.log.as_ref())),
+        ("log-size-limit", flags.log_size_limit.0.to_string()),
+        (
+            "log-format",
+            format!("{:?}", config.log.format).to_ascii_lowercase(),
+        ),
+        ("syslog", flags.syslog.to_string()),
+        ("remote-syslog", text(flags.remote_syslog.as_ref())),
+        ("debug", (config.log.level != LogLevel::Info).to_string()),
+        ("trace", (config.log.level == LogLevel::Trace).to_string()),
+        ("pid", path(config.pid_file.as_ref())),
+    ];
+    let mut values: Vec<Value> = all
+        .into_iter()
+        .map(|(name, value)| Value {
+            name,
+            value,
+            from: sources.origin(name),
+        })
+        .collect();
+    for channel in channel_entries(flags)? {
+        values.push(Value {
+            name: "channel-limits",
+            value: channel.to_string(),
+            from: match &channel.place {
+                Some(place) => Origin::File(place.clone()),
+                None => sources.origin("channel-limits"),
+            },
+        });
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Args as _;
+
+    use super::*;
+    use crate::config::ServeFlags;
+
+    #[test]
+    fn every_flag_is_shown_and_no_secret_is() {
+        let args = [
+            "--database-url=postgres://u:geheim@h/db",
+            "--nats-server=nats://u:geheim@h:1",
+            "--nats-user=u",
+            "--nats-password=geheim",
+            "--channel-limits=foo.>: max-age=1h, max-msgs=0",
+        ];
+        let sources = Sources::read(&args.map(Into::into)).unwrap();
+        let values = values(&sources).unwrap();
+
+        let shown: BTreeSet<&str> = values.iter().map(|value| value.name).collect();
+        let serve = ServeFlags::augment_args(clap::Command::new("serve"));
+        let flags = serve.get_arguments().filter_map(clap::Arg::get_long);
+        let missing: Vec<&str> = flags.filter(|flag| !shown.contains(flag)).collect();
+        assert_eq!(missing, ["config", "stan-config"]);
+        assert!(!format!("{values:?}").contains("geheim"), "{values:?}");
+        let limits = values.iter().find(|value| value.name == "channel-limits");
+        let limits = limits.unwrap();
+        assert_eq!(limits.value, "foo.>: max-msgs=0, max-age=1h0m0s");
+        assert_eq!(limits.from, Origin::CommandLine);
+    }
+}

@@ -1,0 +1,194 @@
+//! Our own format: TOML, in which every flag of `serve` is a key by its long name with `_` for `-`, and the limits
+//! of single channels are tables below `channels`. Nothing in it is passed over in silence.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clap::Args as _;
+use toml::de::{DeTable, DeValue};
+
+use super::cursor::at;
+use super::limits::{self, Strictness, wrong_type};
+use super::nearest::nearest;
+use super::settings::{Found, Setting, Shape};
+use super::value::{Entry, Kind, Place, Table, Value};
+use crate::config::{Error, ServeFlags};
+
+/// Flags that say where settings come from, and those that `channels` stands for.
+const NOT_IN_FILES: &[&str] = &["config", "stan-config", "channel-limits"];
+
+pub(super) fn read(text: &str, file: &str) -> Result<Found, Error> {
+    let places = Places {
+        text,
+        file: file.into(),
+    };
+    let document = DeTable::parse(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        at(&places.of(start), error.message())
+    })?;
+    interpret(&places.table(document.get_ref())?)
+}
+
+fn interpret(table: &Table) -> Result<Found, Error> {
+    let serve = ServeFlags::augment_args(clap::Command::new("serve"));
+    let flags: Vec<&clap::Arg> = serve
+        .get_arguments()
+        .filter(|arg| !NOT_IN_FILES.contains(&arg.get_long().unwrap_or("config")))
+        .collect();
+    let mut found = Found::default();
+    for entry in &table.0 {
+        if entry.key == "channels" {
+            let Kind::Table(channels) = &entry.value.kind else {
+                return Err(wrong_type(entry, "a table"));
+            };
+            let mut strange = None;
+            let mut note = |entry: &Entry, names: &[&str]| {
+                strange.get_or_insert_with(|| unknown(entry, names));
+            };
+            found.channels = limits::channels(channels, Strictness::OfOurs, &mut note)?;
+            if let Some(error) = strange {
+                return Err(error);
+            }
+            continue;
+        }
+        let long = entry.key.replace('_', "-");
+        let known = flags.iter().find(|arg| arg.get_long() == Some(&long));
+        let Some(arg) = known else {
+            let names = flags.iter().filter_map(|arg| arg.get_long());
+            let names: Vec<String> = names.map(|name| name.replace('-', "_")).collect();
+            let names: Vec<&str> = names
+                .iter()
+                .map(String::as_str)
+                .chain(["channels"])
+                .collect();
+            return Err(unknown(entry, &names));
+        };
+        let is_switch = arg
+            .get_num_args()
+            .is_some_and(|range| range.min_values() == 0);
+        let (text, shape) = match &entry.value.kind {
+            Kind::Boolean(on) if is_switch => (on.to_string(), Shape::Bare),
+            _ if is_switch => return Err(wrong_type(entry, "bool")),
+            Kind::Integer(number, _) => (number.to_string(), Shape::Bare),
+            Kind::Text(text) => (text.clone(), Shape::Text),
+            Kind::Float(_) | Kind::Boolean(_) | Kind::Time(_) | Kind::Array(_) | Kind::Table(_) => {
+                return Err(wrong_type(entry, "a string or an integer"));
+            }
+        };
+        found.settings.push(Setting {
+            flag: long,
+            text,
+            shape,
+            place: entry.place.clone(),
+        });
+    }
+    Ok(found)
+}
+
+fn unknown(entry: &Entry, known: &[&str]) -> Error {
+    let meant = nearest(&entry.key, known.iter().copied());
+    let question = meant.map(|meant| format!("; did you mean {meant}?"));
+    at(
+        &entry.place,
+        format_args!(
+            "{:?} is not a key{}",
+            entry.key,
+            question.unwrap_or_default()
+        ),
+    )
+}
+
+struct Places<'t> {
+    text: &'t str,
+    file: Arc<str>,
+}
+
+impl Places<'_> {
+    fn of(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let count = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
+        Place {
+            file: Arc::clone(&self.file),
+            line: count(before.matches('\n').count()),
+            column: count(line.chars().count()),
+        }
+    }
+
+    fn table(&self, table: &DeTable<'_>) -> Result<Table, Error> {
+        let entries = table.iter().map(|(key, value)| {
+            Ok(Entry {
+                key: key.get_ref().to_string(),
+                place: self.of(key.span().start),
+                value: Value {
+                    place: self.of(value.span().start),
+                    kind: self.kind(value.get_ref(), value.span().start)?,
+                },
+            })
+        });
+        Ok(Table(entries.collect::<Result<_, Error>>()?))
+    }
+
+    fn kind(&self, value: &DeValue<'_>, offset: usize) -> Result<Kind, Error> {
+        Ok(match value {
+            DeValue::String(text) => Kind::Text(text.to_string()),
+            DeValue::Integer(integer) => {
+                let number = i64::from_str_radix(integer.as_str(), integer.radix());
+                let number = number.map_err(|_| at(&self.of(offset), "the number is too large"))?;
+                Kind::Integer(number, integer.as_str().to_owned())
+            }
+            DeValue::Float(float) => Kind::Float(float.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(on) => Kind::Boolean(*on),
+            DeValue::Datetime(time) => Kind::Time(time.to_string()),
+            // No key takes one.
+            DeValue::Array(_) => Kind::Array(Vec::new()),
+            DeValue::Table(table) => Kind::Table(self.table(table)?),
+        })
+    }
+}
+
+/// A file's settings in this format. Passwords stand in it as they are.
+pub fn render(found: &Found) -> String {
+    let mut text = String::new();
+    let mut line = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    for passed_over in found.warnings.iter().chain(&found.unknown) {
+        line(format!("# {}", passed_over.replace(char::is_control, " ")));
+    }
+    for setting in &found.settings {
+        let key = setting.flag.replace('-', "_");
+        line(match setting.shape {
+            Shape::Bare => format!("{key} = {}", setting.text),
+            Shape::Text => format!("{key} = {}", quoted(&setting.text)),
+        });
+    }
+    for channel in &found.channels {
+        line(format!("\n[channels.{}]", quoted(channel.pattern.as_str())));
+        for (name, limit) in channel.limits() {
+            let key = name.replace('-', "_");
+            line(if limit.bytes().all(|b| b.is_ascii_digit()) {
+                format!("{key} = {limit}")
+            } else {
+                format!("{key} = {}", quoted(&limit))
+            });
+        }
+    }
+    text
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                write!(quoted, "\\u{:04X}", u32::from(c)).expect("a String takes everything");
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

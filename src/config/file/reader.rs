@@ -1,0 +1,83 @@
+//! Reads configuration files from the disk, with what they include.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::parser::{self, Outside};
+use super::settings::Found;
+use super::{native, streaming};
+use crate::config::Error;
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What is taken from a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// From `-sc`, with `-c` beside it.
+    Streaming,
+    /// From `-c`, with `-sc` beside it.
+    Process,
+    Both,
+}
+
+/// A file whose name ends in `.toml` is in our own format, any other in that of NATS.
+pub fn read(path: &Path, part: Part) -> Result<Found, Error> {
+    let name = path.display().to_string();
+    let text = text_of(path).map_err(|why| {
+        Error::new(format!(
+            "the configuration file {name} cannot be read: {why}"
+        ))
+    })?;
+    understand(&text, &name, part, &Machine)
+}
+
+/// What the text of a file says; `name` tells its format.
+pub fn understand(
+    text: &str,
+    name: &str,
+    part: Part,
+    outside: &dyn Outside,
+) -> Result<Found, Error> {
+    let is_native = Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "toml");
+    if is_native {
+        return native::read(text, name);
+    }
+    let table = parser::parse(text, name, outside)?;
+    let (streaming, process) = match part {
+        Part::Streaming => (true, false),
+        Part::Process => (false, true),
+        Part::Both => (true, true),
+    };
+    streaming::interpret(&table, name, streaming, process)
+}
+
+struct Machine;
+
+impl Outside for Machine {
+    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), String> {
+        let beside = Path::new(from).parent().map(|folder| folder.join(path));
+        let path = beside.unwrap_or_else(|| PathBuf::from(path));
+        let text =
+            text_of(&path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
+        Ok((path.display().to_string().into(), text))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}

@@ -1,0 +1,43 @@
+//! What a file says: settings under the names of our flags, limits of single channels, and what was passed over.
+
+use super::value::Place;
+use crate::config::channel_limits::ChannelEntry;
+
+/// One of our flags, as if it had been given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its long name.
+    pub flag: String,
+    pub text: String,
+    pub shape: Shape,
+    /// Of the key.
+    pub place: Place,
+}
+
+/// How the value is written in our own format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Text,
+    /// A number or a boolean.
+    Bare,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub settings: Vec<Setting>,
+    pub channels: Vec<ChannelEntry>,
+    /// About keys that have no effect here, a sentence for each kind.
+    pub warnings: Vec<String>,
+    /// About keys that nobody knows, a sentence each.
+    pub unknown: Vec<String>,
+}
+
+impl Found {
+    /// What another file says besides; the two hold different keys.
+    pub fn append(&mut self, other: Self) {
+        self.settings.extend(other.settings);
+        self.channels.extend(other.channels);
+        self.warnings.extend(other.warnings);
+        self.unknown.extend(other.unknown);
+    }
+}

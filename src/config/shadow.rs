@@ -1,0 +1,127 @@
+//! How much a standby remembers of the requests that it hears.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+
+use super::duration::GoDuration;
+use super::error::Error;
+use super::size::Size;
+use crate::core::shadow::ShadowLimits;
+
+/// Beyond the time that it takes to notice the end of an active: for the takeover itself.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// Clients give a request up long before.
+const AGE_MAX: Duration = Duration::from_mins(5);
+
+const BYTES_MIN: usize = 1 << 20;
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Fault tolerance")]
+pub struct ShadowFlags {
+    /// A standby remembers the last requests; when it takes over, it answers those that nobody answered
+    #[arg(long, env = "STANBY_SHADOW", value_name = "BOOL")]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub shadow: bool,
+
+    /// How long it remembers them: two leases to 5m [default: two leases and 1s]
+    #[arg(long, env = "STANBY_SHADOW_AGE", value_name = "DURATION")]
+    pub shadow_age: Option<GoDuration>,
+
+    /// Memory for them; the oldest are forgotten first
+    #[arg(
+        long,
+        env = "STANBY_SHADOW_BYTES",
+        value_name = "SIZE",
+        default_value = "64MB"
+    )]
+    pub shadow_bytes: Size,
+}
+
+impl ShadowFlags {
+    /// `None` when nothing is to be remembered.
+    pub(super) fn limits(&self, lease: Duration) -> Result<Option<ShadowLimits>, Error> {
+        if !self.shadow {
+            return Ok(None);
+        }
+        // A frozen active is noticed after a lease, and may have had a request in its hands for as long.
+        let needed = lease * 2;
+        let age = match self.shadow_age {
+            None => needed + MARGIN,
+            Some(given) if (needed..=AGE_MAX).contains(&given.to_std()) => given.to_std(),
+            Some(given) => {
+                return Err(Error::new(format!(
+                    "a shadow age of {given} does not work; use two leases ({needed:?}) to 5m, or \
+                     --shadow=false to remember nothing"
+                )));
+            }
+        };
+        let bytes = usize::try_from(self.shadow_bytes.0).unwrap_or(0);
+        if bytes < BYTES_MIN {
+            return Err(Error::new(format!(
+                "--shadow-bytes must be 1MB or more, not {}; use --shadow=false to remember nothing",
+                self.shadow_bytes.0
+            )));
+        }
+        Ok(Some(ShadowLimits { age, bytes }))
+    }
+}
+
+/// What the last active stored in so long before its end may still be heard, or was heard by a standby. A node that
+/// was frozen takes what it finds waiting for just heard: whoever has to be sure counts twice as long.
+pub(super) fn window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
+    let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
+    remembered.max(lease * 2) + MARGIN
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        flags: ShadowFlags,
+    }
+
+    fn limits(args: &[&str]) -> Result<Option<ShadowLimits>, Error> {
+        let cli = Cli::try_parse_from(["serve"].iter().chain(args));
+        let cli = cli.map_err(|error| Error::new(error.to_string()))?;
+        cli.flags.limits(Duration::from_secs(3))
+    }
+
+    #[test]
+    fn a_shadow_lasts_two_leases_and_a_second_unless_told_otherwise() {
+        let expected = |age, bytes| {
+            let age = Duration::from_secs(age);
+            Some(ShadowLimits { age, bytes })
+        };
+        assert_eq!(limits(&[]).unwrap(), expected(7, 64 << 20));
+        let args = ["--shadow-age=30s", "--shadow-bytes=2MB"];
+        assert_eq!(limits(&args).unwrap(), expected(30, 2 << 20));
+        assert_eq!(limits(&["--shadow=false"]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_shadow_too_small_to_be_of_use_is_refused() {
+        let refusal = |arg: &str| limits(&[arg]).unwrap_err().to_string();
+        assert_eq!(
+            refusal("--shadow-age=5s"),
+            "a shadow age of 5s does not work; use two leases (6s) to 5m, or --shadow=false to \
+             remember nothing"
+        );
+        assert!(refusal("--shadow-age=6m").contains("to 5m"));
+        for bytes in ["1000", "-1", "0"] {
+            let text = refusal(&format!("--shadow-bytes={bytes}"));
+            assert!(text.contains("must be 1MB or more"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Puts together what a server is told: flags before the environment, the environment before files, files before
+//! defaults; and remembers where each value came from.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+
+use super::error::Error;
+use super::file::{self, Found, Part, Place, Setting};
+use super::flags::ServeFlags;
+use super::serve::Config;
+
+/// Settings that are one login: a single one on the command line takes the place of all of a file's.
+const LOGIN: &[&str] = &["nats-user", "nats-password", "nats-token"];
+
+/// Where the value of a flag came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(Place),
+    Environment(String),
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(place) => place.fmt(f),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// All sources together.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub flags: ServeFlags,
+    pub config: Config,
+    /// By the long name of the flag.
+    pub origins: BTreeMap<String, Origin>,
+    /// About keys without effect.
+    pub warnings: Vec<String>,
+    /// About keys that nobody knows.
+    pub unknown: Vec<String>,
+}
+
+impl Sources {
+    /// `args` are the flags of `serve` in our spelling, without program and command. Reads the files anew at
+    /// each call.
+    pub fn read(args: &[OsString]) -> Result<Self, Error> {
+        let given = matches(args)?;
+        let flags = flags_of(&given)?;
+        let mut found = files(&flags)?;
+        drop_what_flags_replace(&mut found, &given);
+        for setting in &found.settings {
+            ensure_parses(setting)?;
+        }
+
+        let assembled = Assembled {
+            args,
+            found: &found,
+        };
+        let (flags, config) = assembled
+            .without(None)
+            .map_err(|error| assembled.blame(&error))?;
+        Ok(Self {
+            flags,
+            config,
+            origins: origins(&given, &found),
+            warnings: found.warnings,
+            unknown: found.unknown,
+        })
+    }
+
+    pub fn origin(&self, flag: &str) -> Origin {
+        self.origins.get(flag).cloned().unwrap_or(Origin::Default)
+    }
+}
+
+fn serve() -> Command {
+    ServeFlags::augment_args(Command::new("serve").args_override_self(true))
+}
+
+fn matches(args: &[OsString]) -> Result<ArgMatches, Error> {
+    let all = std::iter::once(OsString::from("serve")).chain(args.iter().cloned());
+    serve()
+        .try_get_matches_from(all)
+        .map_err(|error| told(&error))
+}
+
+fn flags_of(matches: &ArgMatches) -> Result<ServeFlags, Error> {
+    ServeFlags::from_arg_matches(matches).map_err(|error| told(&error))
+}
+
+/// Our own sentence about a value, else the first line of clap's.
+fn told(error: &clap::Error) -> Error {
+    if let Some(source) = std::error::Error::source(error) {
+        return Error::new(source.to_string());
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    Error::new(line.trim_start_matches("error: "))
+}
+
+fn files(flags: &ServeFlags) -> Result<Found, Error> {
+    match (&flags.config, &flags.stan_config) {
+        (None, None) => Ok(Found::default()),
+        (Some(file), None) | (None, Some(file)) => file::read(file, Part::Both),
+        (Some(process), Some(streaming)) => {
+            let mut found = file::read(streaming, Part::Streaming)?;
+            found.append(file::read(process, Part::Process)?);
+            Ok(found)
+        }
+    }
+}
+
+fn is_given(matches: &ArgMatches, flag: &str) -> bool {
+    let id = flag.replace('-', "_");
+    matches!(
+        matches.value_source(&id),
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    )
+}
+
+fn drop_what_flags_replace(found: &mut Found, given: &ArgMatches) {
+    let login_given = LOGIN.iter().any(|flag| is_given(given, flag));
+    found.settings.retain(|setting| {
+        let is_login = LOGIN.contains(&setting.flag.as_str());
+        !(is_given(given, &setting.flag) || is_login && login_given)
+    });
+}
+
+/// A value that its flag cannot take is refused with its place.
+fn ensure_parses(setting: &Setting) -> Result<(), Error> {
+    let alone = serve().mut_args(|arg| arg.env(None::<&str>));
+    let parsed = alone.try_get_matches_from([OsString::from("serve"), as_arg(setting)]);
+    match parsed {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::new(format!("{}: {}", setting.place, told(&error)))),
+    }
+}
+
+fn as_arg(setting: &Setting) -> OsString {
+    format!("--{}={}", setting.flag, setting.text).into()
+}
+
+struct Assembled<'a> {
+    args: &'a [OsString],
+    found: &'a Found,
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, PartialEq)]
+enum Piece {
+    Setting(usize),
+    Channel(usize),
+}
+
+impl Assembled<'_> {
+    /// Everything, or everything but one piece.
+    fn without(&self, left_out: Option<Piece>) -> Result<(ServeFlags, Config), Error> {
+        let kept = |piece: Piece| left_out != Some(piece);
+        let settings = self.found.settings.iter().enumerate();
+        let settings = settings.filter(|(index, _)| kept(Piece::Setting(*index)));
+        let mut args: Vec<OsString> = settings.map(|(_, setting)| as_arg(setting)).collect();
+        args.extend(self.args.iter().cloned());
+        let mut flags = flags_of(&matches(&args)?)?;
+        let channels = self.found.channels.iter().enumerate();
+        let channels = channels.filter(|(index, _)| kept(Piece::Channel(*index)));
+        flags.channels_of_file = channels.map(|(_, channel)| channel.clone()).collect();
+        let config = Config::from_flags(&flags)?;
+        Ok((flags, config))
+    }
+
+    /// Names the place in the file that an error is about: the one without which there is no error; of several
+    /// mistakes, the one without which there is another error.
+    fn blame(&self, error: &Error) -> Error {
+        let settings = self.found.settings.iter().enumerate();
+        let settings = settings.map(|(index, s)| (Piece::Setting(index), Some(&s.place)));
+        let channels = self.found.channels.iter().enumerate();
+        let channels = channels.map(|(index, c)| (Piece::Channel(index), c.place.as_ref()));
+        // A file may name very many channels, and each is tried.
+        let pieces = settings.chain(channels).take(PIECES_MAX);
+        let mut another = None;
+        for (piece, place) in pieces {
+            match self.without(Some(piece)) {
+                Ok(_) => return named(place, error),
+                // Without what every server needs there is always another error.
+                Err(other) if other != *error && !self.is_required(piece) => {
+                    another.get_or_insert(place);
+                }
+                Err(_) => {}
+            }
+        }
+        named(another.flatten(), error)
+    }
+
+    fn is_required(&self, piece: Piece) -> bool {
+        match piece {
+            Piece::Setting(index) => self.found.settings[index].flag == "database-url",
+            Piece::Channel(_) => false,
+        }
+    }
+}
+
+fn named(place: Option<&Place>, error: &Error) -> Error {
+    match place {
+        Some(place) => Error::new(format!("{place}: {error}")),
+        None => error.clone(),
+    }
+}
+
+const PIECES_MAX: usize = 1000;
+
+fn origins(given: &ArgMatches, found: &Found) -> BTreeMap<String, Origin> {
+    let mut origins = BTreeMap::new();
+    for arg in serve().get_arguments() {
+        let Some(long) = arg.get_long() else { continue };
+        let origin = match given.value_source(arg.get_id().as_str()) {
+            Some(ValueSource::CommandLine) => Origin::CommandLine,
+            Some(ValueSource::EnvVariable) => {
+                let name = arg.get_env().unwrap_or_default();
+                Origin::Environment(name.to_string_lossy().into_owned())
+            }
+            Some(_) | None => continue,
+        };
+        origins.insert(long.to_owned(), origin);
+    }
+    for setting in &found.settings {
+        origins.insert(setting.flag.clone(), Origin::File(setting.place.clone()));
+    }
+    origins
+}

@@ -1,0 +1,162 @@
+//! The requests that an active has in its hands: taken in, and not known to be committed. A term that ends leaves
+//! them to the node's own shadow, so that a database that was away for a few seconds costs nobody an answer.
+
+use std::time::Duration;
+
+use super::event::Event;
+use super::time::Instant;
+
+/// Beyond so many, acks are not kept: a consumer whose ack gets lost is sent the message again. Requests are bounded
+/// by the room that the broker has.
+const ACKS_MAX: usize = 1 << 16;
+
+/// Requests kept for their age, because their answer may wait for more than a commit.
+const PATIENT_MAX: usize = 4096;
+
+#[derive(Debug)]
+pub struct Unanswered {
+    /// `None`: nobody would remember them.
+    age: Option<Duration>,
+    /// Of the batch under way and before; then those handed in since.
+    committing: Vec<(Instant, Event)>,
+    gathering: Vec<(Instant, Event)>,
+}
+
+impl Unanswered {
+    pub fn new(age: Option<Duration>) -> Self {
+        Self {
+            age,
+            committing: Vec::new(),
+            gathering: Vec::new(),
+        }
+    }
+
+    /// To be called with what the broker is about to be handed.
+    pub fn take_in(&mut self, event: &Event, now: Instant) {
+        let kept = match event {
+            Event::Connect { .. }
+            | Event::Publish { .. }
+            | Event::Subscribe { .. }
+            | Event::Unsubscribe { .. }
+            | Event::CloseSubscription { .. }
+            | Event::CloseClient { .. }
+            | Event::Refused { .. }
+            | Event::AlreadyStored { .. } => true,
+            Event::Ack(_) => self.gathering.len() < ACKS_MAX,
+            // Clients ping again by themselves; the rest are no requests.
+            Event::Ping { .. }
+            | Event::Pong(_)
+            | Event::Unreachable(_)
+            | Event::Reconnected
+            | Event::Committed(_)
+            | Event::Loaded { .. }
+            | Event::LoadFailed(_) => false,
+        };
+        if kept && self.age.is_some() {
+            self.gathering.push((now, event.clone()));
+        }
+    }
+
+    /// A batch with all that was taken in has left.
+    pub fn submitted(&mut self) {
+        self.committing.append(&mut self.gathering);
+    }
+
+    /// That batch is committed. What waits for a probe or a read is kept as long as a shadow keeps it.
+    pub fn committed(&mut self, now: Instant) {
+        let age = self.age.unwrap_or_default();
+        self.committing
+            .retain(|(at, event)| is_patient(event) && now.since(*at) <= age);
+        let excess = self.committing.len().saturating_sub(PATIENT_MAX);
+        self.committing.drain(..excess);
+    }
+
+    /// The term is over: what may not have been carried out, in the order it was taken in.
+    pub fn leave(&mut self) -> impl Iterator<Item = (Instant, Event)> + use<> {
+        self.submitted();
+        std::mem::take(&mut self.committing).into_iter()
+    }
+}
+
+fn is_patient(event: &Event) -> bool {
+    match event {
+        Event::Connect { .. }
+        | Event::Subscribe { .. }
+        | Event::Unsubscribe { .. }
+        | Event::CloseSubscription { .. }
+        | Event::CloseClient { .. } => true,
+        Event::Publish { .. }
+        | Event::Ping { .. }
+        | Event::Ack(_)
+        | Event::Refused { .. }
+        | Event::AlreadyStored { .. }
+        | Event::Pong(_)
+        | Event::Unreachable(_)
+        | Event::Reconnected
+        | Event::Committed(_)
+        | Event::Loaded { .. }
+        | Event::LoadFailed(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::{ProbeId, Sequence};
+    use crate::core::request::Ack;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn ack(sequence: u64) -> Event {
+        Event::Ack(Ack {
+            ack_inbox: "a".into(),
+            channel: "c".into(),
+            sequence: Sequence(sequence),
+        })
+    }
+
+    fn close(client: &'static str) -> Event {
+        let client_id = client.into();
+        Event::CloseClient {
+            client_id,
+            reply: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_committed_is_left_in_its_order_and_the_rest_is_not() {
+        let mut unanswered = Unanswered::new(Some(Duration::from_secs(5)));
+        unanswered.take_in(&ack(1), at(0));
+        unanswered.submitted();
+        unanswered.take_in(&ack(2), at(1));
+        unanswered.committed(at(1));
+        unanswered.submitted();
+        unanswered.take_in(&Event::Pong(ProbeId(1)), at(2));
+        unanswered.take_in(&ack(3), at(2));
+
+        let left: Vec<_> = unanswered.leave().collect();
+        assert_eq!(left, [(at(1), ack(2)), (at(2), ack(3))]);
+    }
+
+    #[test]
+    fn requests_that_may_wait_for_more_than_a_commit_are_kept_for_their_age() {
+        let mut unanswered = Unanswered::new(Some(Duration::from_secs(5)));
+        unanswered.take_in(&close("old"), at(0));
+        unanswered.take_in(&close("new"), at(4));
+        unanswered.submitted();
+        unanswered.committed(at(6));
+
+        let left: Vec<_> = unanswered.leave().collect();
+        assert_eq!(left, [(at(4), close("new"))]);
+    }
+
+    #[test]
+    fn where_nobody_would_remember_them_nothing_is_kept() {
+        let mut unanswered = Unanswered::new(None);
+        unanswered.take_in(&ack(1), at(0));
+
+        assert_eq!(unanswered.leave().count(), 0);
+    }
+}

@@ -1,0 +1,67 @@
+//! Reads messages one by one where Postgres finds damage among them: one lost page of a disk must not keep back the
+//! messages around it.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::error::Fault;
+use super::load::{EXACTLY, int8, message, size};
+use crate::core::ids::{ChannelId, Sequence};
+use crate::core::load::{Loaded, Unreadable};
+
+/// Of `sequences`, which ascend, those that are there, up to so many bytes.
+pub(super) async fn messages(
+    connection: &mut PgConnection,
+    channel: ChannelId,
+    sequences: &[Sequence],
+    bytes: usize,
+) -> Result<Loaded, Fault> {
+    let mut messages = Vec::new();
+    let mut unreadable = Vec::new();
+    let mut read_bytes = 0;
+    let mut through = Sequence::ZERO;
+    for &sequence in sequences {
+        let read = match row(connection, channel, sequence).await {
+            Ok(None) => None,
+            Ok(Some(row)) => Some(message(channel, &row)?),
+            Err(fault) if fault.is_damage() => Some(Err(Unreadable {
+                sequence,
+                why: "Postgres finds it damaged".to_owned(),
+            })),
+            Err(fault) => return Err(fault),
+        };
+        match read {
+            Some(Ok(message)) => {
+                read_bytes += message.data.len();
+                if read_bytes > bytes && !messages.is_empty() {
+                    break;
+                }
+                messages.push(Arc::new(message));
+            }
+            Some(Err(row)) => unreadable.push(row),
+            None => {}
+        }
+        through = sequence;
+    }
+    Ok(Loaded::Messages {
+        messages,
+        unreadable,
+        through,
+    })
+}
+
+async fn row(
+    connection: &mut PgConnection,
+    channel: ChannelId,
+    sequence: Sequence,
+) -> Result<Option<PgRow>, Fault> {
+    let row = sqlx::query(EXACTLY)
+        .bind(int8(channel.0))
+        .bind(size(usize::MAX))
+        .bind(vec![int8(sequence.0)])
+        .fetch_optional(connection)
+        .await?;
+    Ok(row)
+}

@@ -1,0 +1,236 @@
+//! Whole files as people have them, and what a server makes of each.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::time::Duration;
+
+use stanby::config::secret::Secret;
+use stanby::config::serve::{Config, LogTarget};
+use stanby::config::sources::Origin;
+use stanby::core::ids::ChannelName;
+use stanby::core::limits::ChannelLimits;
+
+use crate::{DATABASE, Files, sources};
+
+fn limits(config: &Config, channel: &str) -> ChannelLimits {
+    let channel = ChannelName::parse(channel.to_owned().into()).unwrap();
+    config.limits.of(&channel)
+}
+
+#[test]
+fn a_pair_over_postgres_is_read_as_it_is() {
+    let sources = sources(
+        r#"
+# Both servers have this file.
+http_port: 8222
+logfile: "/var/log/nats-streaming.log"
+logfile_size_limit: 100MB
+pid_file: "/run/stan.pid"
+
+streaming: {
+    cluster_id: my_cluster
+    ft_group_name = "ft"            // either spelling
+    store: "sql"
+    nats_server_url: "nats://ruser:T0pS3cr3t@nats-1:4222, nats://ruser:T0pS3cr3t@nats-2:4222"
+    sql_options: {
+        driver: "postgres"
+        source: "host=db.example.com user=stan password=geheim dbname=stan readTimeout=5s"
+        no_caching: false
+        max_open_conns: 5
+    }
+    hb_interval: "10s", hb_timeout: "5s"; hb_fail_count: 2
+    sd: true
+    store_limits: {
+        max_channels: 20
+        max_msgs: 10000
+        max_bytes: 10MB
+        max_age: "24h"
+        channels: {
+            "foo": { max_msgs: 300, max_subs: 50 }
+            "bar.>": { max_age: "1h", max_inactivity: "2h" }
+            bar.baz { max_bytes: 0 }
+        }
+    }
+}
+"#,
+    );
+    let config = &sources.config;
+
+    assert_eq!(config.cluster_id, "my_cluster");
+    assert_eq!(config.ft_group.as_deref(), Some("ft"));
+    assert_eq!(
+        config.nats.servers,
+        ["nats://nats-1:4222", "nats://nats-2:4222"]
+    );
+    assert_eq!(config.nats.user.as_deref(), Some("ruser"));
+    assert_eq!(config.database_url.address(), "db.example.com:5432");
+    assert_eq!(config.database_url.user(), "stan");
+    assert_eq!(config.http.unwrap().to_string(), "0.0.0.0:8222");
+    assert_eq!(
+        config.log.target,
+        LogTarget::File {
+            path: "/var/log/nats-streaming.log".into(),
+            limit: Some(100 << 20)
+        }
+    );
+    assert_eq!(config.pid_file, Some("/run/stan.pid".into()));
+    let beats = &config.heartbeats;
+    assert_eq!(beats.interval, Duration::from_secs(10));
+    assert_eq!(beats.timeout, Duration::from_secs(5));
+    assert_eq!(beats.fail_count, 2);
+    assert_eq!(config.limits.channels, Some(20));
+    let day = Some(Duration::from_hours(24));
+    let other = limits(config, "other");
+    assert_eq!(
+        (other.messages, other.bytes),
+        (Some(10_000), Some(10 << 20))
+    );
+    assert_eq!((other.age, other.subscriptions), (day, Some(1000)));
+    let foo = limits(config, "foo");
+    assert_eq!((foo.messages, foo.subscriptions), (Some(300), Some(50)));
+    assert_eq!((foo.bytes, foo.age), (Some(10 << 20), day));
+    let baz = limits(config, "bar.baz");
+    assert_eq!(baz.bytes, None, "0 lifts the limit");
+    assert_eq!(baz.age, Some(Duration::from_hours(1)), "of bar.>");
+    assert_eq!(baz.inactivity, Some(Duration::from_hours(2)));
+    assert_eq!(sources.unknown, [""; 0]);
+    let [warning] = sources.warnings.as_slice() else {
+        panic!("{:?}", sources.warnings)
+    };
+    let tuning = "sql_options.no_caching, sql_options.max_open_conns have no effect in stanby";
+    assert!(warning.contains(tuning), "{warning}");
+}
+
+#[test]
+fn a_file_for_nats_and_streaming_gives_each_its_part() {
+    let sources = sources(
+        r#"
+port: 4223
+tls { cert_file: "s.pem" }
+cluster { listen: "0.0.0.0:6222" }
+authorization { user: a, password: b }
+http: "127.0.0.1:8222"
+Streaming {
+    id: c1
+    sql { source: "postgres://u@h/d" }
+    tls { client_cert: "c.pem", client_key: "k.pem", client_ca: "ca.pem" }
+}
+"#,
+    );
+
+    let config = &sources.config;
+    assert_eq!(config.cluster_id, "c1");
+    assert_eq!(config.http.unwrap().to_string(), "127.0.0.1:8222");
+    assert_eq!(
+        config.nats.user, None,
+        "the logins of the clients are not ours"
+    );
+    let tls = &config.nats.tls;
+    assert!(tls.required);
+    assert_eq!(tls.ca, Some("ca.pem".into()));
+    assert_eq!(tls.client, Some(("c.pem".into(), "k.pem".into())));
+    let [warning] = sources.warnings.as_slice() else {
+        panic!("{:?}", sources.warnings)
+    };
+    assert!(
+        warning.contains("port, tls, cluster, authorization are for a nats-server"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn without_the_wrapper_every_key_is_for_streaming() {
+    let sources = sources(
+        "CID: x\nlisten: 1\nns = nats://h:1\nsql {source: 'postgres://u@h/d'}\nma: \"1h\"\n",
+    );
+    assert_eq!(sources.config.cluster_id, "x");
+    assert_eq!(sources.config.nats.servers, ["nats://h:1"]);
+    assert!(sources.warnings[0].contains("listen are for a nats-server"));
+    let [unknown] = sources.unknown.as_slice() else {
+        panic!("{:?}", sources.unknown)
+    };
+    assert!(
+        unknown.ends_with("main.conf:5:1: \"ma\" is no key that stanby knows and has no effect; it belongs into store_limits"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn two_files_are_read_for_their_own_keys_only() {
+    let streaming = format!("cid: of_sc\nhttp_port: 1\nsql {{ source: \"{DATABASE}\" }}\n");
+    let files = Files::new(&[
+        ("s.conf", &streaming),
+        (
+            "n.conf",
+            "http_port: 2\nstreaming { cid: of_c }\nport: 4222\n",
+        ),
+    ]);
+    let flag = format!("--stan-config={}", files.path("s.conf").display());
+
+    let config = files.read("n.conf", &[&flag]).unwrap().config;
+
+    assert_eq!(config.cluster_id, "of_sc");
+    assert_eq!(config.http.unwrap().port(), 2);
+    let alone = stanby::config::Sources::read(&[flag.into()]).unwrap();
+    assert_eq!(
+        alone.config.http.unwrap().port(),
+        1,
+        "a single file is both"
+    );
+}
+
+/// Acceptance: 165.
+#[test]
+fn flags_go_before_the_file_and_the_file_before_defaults() {
+    let text = format!(
+        "streaming {{\n cid: file\n sd: true, sv: true\n hbi: \"9s\"\n user: u, pass: p\n sql {{ source: '{DATABASE}' }}\n \
+         limits {{ mm: 5, channels {{ a {{ mm: 1 }}, b {{ mm: 2 }} }} }}\n}}"
+    );
+    let files = Files::new(&[("main.conf", &text)]);
+
+    let flags = [
+        "--cluster-id=flag",
+        "--debug=false",
+        "--trace=false",
+        "--nats-token=t",
+        "--channel-limits=a: max-age=1s",
+    ];
+    let sources = files.read("main.conf", &flags).unwrap();
+
+    let config = &sources.config;
+    assert_eq!(config.cluster_id, "flag");
+    assert_eq!(config.log.level, stanby::config::serve::LogLevel::Info);
+    assert_eq!(config.heartbeats.interval, Duration::from_secs(9));
+    assert_eq!(config.heartbeats.timeout, Duration::from_secs(10));
+    assert_eq!(config.limits.channel.messages, Some(5));
+    assert_eq!(config.nats.token.as_ref().map(Secret::expose), Some("t"));
+    assert_eq!(
+        config.nats.user, None,
+        "one login takes the place of the other"
+    );
+    let a = limits(config, "a");
+    assert_eq!((a.messages, a.age), (Some(5), Some(Duration::from_secs(1))));
+    assert_eq!(limits(config, "b").messages, Some(2));
+    assert_eq!(sources.origin("cluster-id"), Origin::CommandLine);
+    assert_eq!(sources.origin("lease"), Origin::Default);
+    let Origin::File(place) = sources.origin("hb-interval") else {
+        panic!("{:?}", sources.origin("hb-interval"))
+    };
+    assert_eq!((place.line, place.column), (4, 2));
+}
+
+/// Acceptance: 10.
+#[test]
+fn the_discover_prefix_is_taken_over() {
+    let config = sources("discover_prefix: my.discover\nsql {source: 'postgres://u@h/d'}").config;
+    assert_eq!(config.subjects.discover(), "my.discover.test-cluster");
+}
+
+#[test]
+fn a_key_that_is_empty_is_as_good_as_absent() {
+    let text = format!(
+        "streaming {{ store: '', ft_group: \"\", token: '', encryption_key: '', encrypt: false, partitioning: no, \
+         tls {{ insecure: false, server_name: '' }}, sql_options {{ driver: '', source: '{DATABASE}' }} }}"
+    );
+    let config = sources(&text).config;
+    assert_eq!((config.ft_group, config.nats.token), (None, None));
+}

@@ -1,0 +1,194 @@
+//! What a file may not say: with the place, and what to do.
+
+use crate::{DATABASE, Files, refusal, sources};
+
+fn within(keys: &str) -> String {
+    format!("streaming {{\n  {keys}\n  sql {{ source: \"{DATABASE}\" }}\n}}\n")
+}
+
+/// Acceptance: 166.
+#[test]
+fn every_key_refuses_wrong_types_with_its_place() {
+    let int = "main.conf:2:3: parameter \"max_msgs\" value is expected to be int64, got string; write a number, \
+        without quotes";
+    assert_eq!(
+        refusal("streaming { store_limits {\n  max_msgs: \"5\" } }"),
+        int
+    );
+    for (keys, text) in [
+        (
+            "cluster_id: 5",
+            "parameter \"cluster_id\" value is expected to be string, got int64",
+        ),
+        (
+            "sd: 1",
+            "parameter \"sd\" value is expected to be bool, got int64",
+        ),
+        (
+            "sd: 'true'",
+            "parameter \"sd\" value is expected to be bool, got string; write true or false",
+        ),
+        (
+            "hb_interval: 10",
+            "parameter \"hb_interval\" value is expected to be string, got int64; put it in quotes: \"10\"",
+        ),
+        ("hbt: 10m", "got int64; put it in quotes: \"10m\""),
+        (
+            "hbt: 'x'",
+            "parameter \"hbt\": \"x\" is not a duration; write it like 30s",
+        ),
+        (
+            "hb_fail_count: 1.5",
+            "value is expected to be int64, got float64",
+        ),
+        (
+            "store_limits: 3",
+            "value is expected to be map[string]interface {}, got int64",
+        ),
+        (
+            "limits { channels: [] }",
+            "value is expected to be map[string]interface {}, got []interface {}",
+        ),
+        (
+            "limits { channels { foo: 5 } }",
+            "parameter \"foo\" value is expected to be map",
+        ),
+        (
+            "limits { channels { foo { ma: 5 } } }",
+            "parameter \"ma\" value is expected to be string",
+        ),
+        (
+            "limits { channels { 'foo..' { mm: 5 } } }",
+            "invalid channel name \"foo..\"",
+        ),
+        ("token: 2020-01-01T00:00:00Z", "got time.Time"),
+    ] {
+        let told = refusal(&within(keys));
+        assert!(told.starts_with("main.conf:2:"), "{keys}: {told}");
+        assert!(told.contains(text), "{keys}: {told}");
+    }
+    assert!(refusal("streaming: 5").contains("\"streaming\" value is expected to be map"));
+}
+
+/// Acceptance: 129, 166.
+#[test]
+fn what_would_lose_data_or_protection_is_refused() {
+    for (keys, text) in [
+        (
+            "store: FILE",
+            "main.conf:2:3: stanby has no FILE store: it keeps everything in Postgres; use store SQL",
+        ),
+        ("store: memory", "main.conf:2:3: stanby has no MEMORY store"),
+        ("store: oracle", "main.conf:2:3: unknown store type: oracle"),
+        (
+            "sql_options { driver: mysql }",
+            "main.conf:2:17: stanby keeps everything in Postgres",
+        ),
+        (
+            "cluster { node_id: a }",
+            "main.conf:2:3: \"cluster\" is not supported: stanby has no clustering",
+        ),
+        ("cluster {}", "\"cluster\" is not supported"),
+        (
+            "partitioning: true",
+            "\"partitioning\" is not supported: one group",
+        ),
+        (
+            "encrypt: true",
+            "\"encrypt\" is not supported: stanby does not encrypt",
+        ),
+        (
+            "encryption_key: 'k3y'",
+            "\"encryption_key\" is not supported",
+        ),
+        ("tls { insecure: true }", "\"insecure\" is not supported"),
+        (
+            "limits { mm: -1 }",
+            "main.conf:2:12: max messages limit cannot be negative (-1)",
+        ),
+        (
+            "limits { mc: 1, channels { a {}, b {} } }",
+            "too many channels defined (2). The max channels limit is set to 1",
+        ),
+        (
+            "hbi: '0'",
+            "main.conf:2:3: --hb-interval must be longer than 0",
+        ),
+        ("ns: 'nats://h'", "main.conf:2:3: malformed url"),
+        (
+            "cid: 'a.b'",
+            "main.conf:2:3: cluster ID \"a.b\" cannot be part",
+        ),
+    ] {
+        let told = refusal(&within(keys));
+        assert!(told.contains(text), "{keys}: {told}");
+        assert!(!told.contains("k3y"), "{told}");
+    }
+    assert!(refusal("https_port: 8443").contains("speak plain HTTP only"));
+    assert!(refusal("http: 'example.com:1'").contains("an IP address and a port"));
+    let told = refusal("streaming { cid: x }");
+    assert!(told.starts_with("the database is missing"), "{told}");
+}
+
+#[test]
+fn a_store_of_the_file_gives_way_to_the_flag() {
+    let files = Files::new(&[("main.conf", &within("store: FILE\n  dir: data"))]);
+    let sources = files.read("main.conf", &["--store=SQL"]).unwrap();
+    assert!(
+        sources.warnings[0].contains("dir have no effect"),
+        "{:?}",
+        sources.warnings
+    );
+}
+
+#[test]
+fn unknown_keys_have_no_effect_and_the_nearest_one_is_named() {
+    let sources = sources(&within(
+        "store_limit { mm: 5 }\n  limits { max_mgs: 5, channels { a { mas: 1 } } }\n  something: 1",
+    ));
+    let told: Vec<&str> = sources
+        .unknown
+        .iter()
+        .map(|text| text.split_once("main.conf:").unwrap().1)
+        .collect();
+    let text = "is no key that stanby knows and has no effect";
+    assert_eq!(
+        told,
+        [
+            format!("2:3: \"store_limit\" {text}; did you mean \"store_limits\"?"),
+            format!("3:12: \"max_mgs\" {text}; did you mean \"max_msgs\"?"),
+            format!("3:39: \"mas\" {text}"),
+            format!("4:3: \"something\" {text}"),
+        ]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let files = Files::new(&[]);
+    let told = files.told(&files.read("none.conf", &[]).unwrap_err());
+    assert!(
+        told.starts_with("the configuration file none.conf cannot be read: "),
+        "{told}"
+    );
+    assert!(told.contains("No such file"), "{told}");
+
+    let files = Files::new(&[("main.conf", &"#".repeat((1 << 20) + 1))]);
+    let told = files.told(&files.read("main.conf", &[]).unwrap_err());
+    assert!(told.contains("more than 1048576 bytes"), "{told}");
+}
+
+/// Acceptance: 170.
+#[test]
+fn no_error_repeats_a_password() {
+    for text in [
+        "streaming { sql { source: 'mysql://u:geheim@h/d' } }",
+        "streaming { password: geheim geheim }",
+        "streaming { user: [geheim] }",
+        "streaming { ns: 'http://u:geheim@h:1', sql { source: 'postgres://u@h/d' } }",
+        "password: \"geheim\\q\"",
+    ] {
+        let told = refusal(text);
+        assert!(!told.contains("geheim"), "{told}");
+    }
+}
