@@ -24,7 +24,8 @@ use crate::watch::Watch;
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 /// Heartbeats so close together that a server which believed its overdue timers would close clients.
-const FLAGS: [&str; 8] = [
+/// Requests are remembered for longer than any outage lasts.
+const FLAGS: [&str; 10] = [
     "--lease",
     "1s",
     "--hb-interval",
@@ -33,6 +34,8 @@ const FLAGS: [&str; 8] = [
     "1s",
     "--hb-fail-count",
     "8",
+    "--shadow-age",
+    "20s",
 ];
 
 /// Of a busy machine, with every wait of a server that tries again included.
