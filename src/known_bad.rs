@@ -12,7 +12,7 @@ pub enum Mistake {
     TrustWindowOff,
     /// Batches go through another connection than the one that holds the lock.
     SecondConnection,
-    /// The lock is all that it takes, also where nothing can be written: on a replica.
+    /// The lock is all that it takes, on a read-only replica, too.
     PlainTryLock,
     /// A new active does everything that it heard while it stood by.
     ShadowWithoutGuidCheck,
@@ -40,20 +40,13 @@ impl Mistake {
 
 /// What `stanby version` adds to the version, and `stanby serve` logs as an error.
 pub fn warning() -> Option<String> {
-    let name = chosen().map_or("none", Mistake::name);
     cfg!(feature = "known-bad").then(|| {
+        let name = chosen().map_or("none", Mistake::name);
         format!("KNOWN-BAD BUILD, FOR TESTS ONLY: it loses data on purpose (KNOWN_BAD={name})")
     })
 }
 
 /// Whether the process is to make this mistake.
-#[cfg(not(feature = "known-bad"))]
-pub const fn is(_: Mistake) -> bool {
-    false
-}
-
-/// Whether the process is to make this mistake.
-#[cfg(feature = "known-bad")]
 pub fn is(mistake: Mistake) -> bool {
     chosen() == Some(mistake)
 }
@@ -68,8 +61,7 @@ fn chosen() -> Option<Mistake> {
     static CHOSEN: std::sync::OnceLock<Option<Mistake>> = std::sync::OnceLock::new();
     *CHOSEN.get_or_init(|| {
         let name = std::env::var("KNOWN_BAD").ok()?;
-        Mistake::ALL
-            .into_iter()
-            .find(|mistake| mistake.name() == name)
+        let mut known = Mistake::ALL.into_iter();
+        known.find(|mistake| mistake.name() == name)
     })
 }
