@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
 }
 
 /// Serves until `enough`; a standby of the same database takes over then.
-pub async fn serve(
+pub(crate) async fn serve(
     database_url: &str,
     nats_server: &str,
     cluster_id: &str,

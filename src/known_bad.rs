@@ -40,38 +40,28 @@ impl Mistake {
 
 /// What `stanby version` adds to the version, and `stanby serve` logs as an error.
 pub fn warning() -> Option<String> {
-    let mistake = chosen()?;
-    Some(format!(
-        "KNOWN-BAD BUILD, FOR TESTS ONLY: it loses data on purpose (KNOWN_BAD={})",
-        mistake.map_or("none", Mistake::name)
-    ))
+    cfg!(feature = "known-bad").then(|| {
+        let name = chosen().map_or("none", Mistake::name);
+        format!("KNOWN-BAD BUILD, FOR TESTS ONLY: it loses data on purpose (KNOWN_BAD={name})")
+    })
 }
 
 /// Whether the process is to make this mistake.
-#[cfg(not(feature = "known-bad"))]
-pub const fn is(_: Mistake) -> bool {
-    false
-}
-
-/// Whether the process is to make this mistake.
-#[cfg(feature = "known-bad")]
 pub fn is(mistake: Mistake) -> bool {
-    chosen().flatten() == Some(mistake)
+    chosen() == Some(mistake)
 }
 
-/// `None` where mistakes are not part of the build.
 #[cfg(not(feature = "known-bad"))]
-const fn chosen() -> Option<Option<Mistake>> {
+const fn chosen() -> Option<Mistake> {
     None
 }
 
 #[cfg(feature = "known-bad")]
-fn chosen() -> Option<Option<Mistake>> {
+fn chosen() -> Option<Mistake> {
     static CHOSEN: std::sync::OnceLock<Option<Mistake>> = std::sync::OnceLock::new();
-    Some(*CHOSEN.get_or_init(|| {
+    *CHOSEN.get_or_init(|| {
         let name = std::env::var("KNOWN_BAD").ok()?;
-        Mistake::ALL
-            .into_iter()
-            .find(|mistake| mistake.name() == name)
-    }))
+        let mut known = Mistake::ALL.into_iter();
+        known.find(|mistake| mistake.name() == name)
+    })
 }

@@ -73,8 +73,11 @@ impl Server {
             stop: shutdown.drop_guard(),
         };
         tokio::select! {
-            // An error: the sender lives in the task.
-            _ = status.wait_for(|status| status.trouble.is_none()) => {}
+            ready = status.wait_for(|status| status.trouble.is_none()) => {
+                if ready.is_err() {
+                    server.ended().await?;
+                }
+            }
             ended = server.ended() => ended?,
         }
         Ok(server)

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::bench::BenchArgs;
 use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
@@ -49,6 +50,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
+    /// Measure servers under load
+    Bench(Box<BenchArgs>),
     /// Find out what keeps a server from working: database, rights, NATS, settings
     #[command(args_override_self = true)]
     Doctor(Box<DoctorArgs>),

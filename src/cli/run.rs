@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::{
-    completions, config, dev, doctor, health, migrate, nats_permissions, output, publish, serve,
-    signal, status, step_down, subscribe, version,
+    bench, completions, config, dev, doctor, health, migrate, nats_permissions, output, publish,
+    serve, signal, status, step_down, subscribe, version,
 };
 use crate::config::arguments::{self, Arguments};
 
@@ -59,6 +59,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::StepDown(args) => step_down::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
         Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], warnings).await,
         Command::Migrate(args) => migrate::run(&args).await,
         Command::NatsPermissions(args) => nats_permissions::run(&args),

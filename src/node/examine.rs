@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use async_nats::RequestErrorKind;
-use bytes::Bytes;
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
@@ -90,10 +88,16 @@ fn warn(about: &'static str, text: impl Into<String>, remedy: impl Into<String>)
 
 /// The errors of the adapters are sentences with the remedy in them.
 fn fail(about: &'static str, error: &dyn std::error::Error) -> Finding {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
     Finding {
         about,
         verdict: Verdict::Fail,
-        text: error.to_string(),
+        text,
         remedy: None,
     }
 }
@@ -358,8 +362,7 @@ async fn of_nats(
         return findings.push(fail("nats", &error));
     }
     let round_trip = Clock.now().monotonic.since(before);
-    let server = connection.client().server_info();
-    findings.push(of_nats_version(&server.version, round_trip));
+    findings.push(of_nats_version(connection.server_version(), round_trip));
     let payload = connection.max_payload();
     findings.push(if payload < MAX_PAYLOAD_DEFAULT {
         warn(
@@ -407,14 +410,13 @@ fn parsed(version: &str) -> Option<(u64, u64, u64)> {
 
 /// Nobody should listen for connects when no server of this schema runs.
 async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
-    let subject = config.subjects.discover().to_string();
     // Not a valid connect: whoever gets it refuses it.
-    let request = async_nats::Request::new()
-        .payload(Bytes::new())
-        .timeout(Some(ANSWER_LIMIT));
-    let asked = connection.client().send_request(subject, request).await;
-    let is_free = matches!(&asked, Err(error) if error.kind() == RequestErrorKind::NoResponders);
-    if is_free {
+    let heard = connection.is_heard(config.subjects.discover(), ANSWER_LIMIT);
+    let heard = match heard.await {
+        Ok(heard) => heard,
+        Err(error) => return fail("listeners", &error),
+    };
+    if !heard {
         return ok(
             "listeners",
             format!(

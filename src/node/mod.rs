@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`run`] | start, roles until told to stop, end |
+//! | `new_node` | before the start |
+//! | `run` | start, roles until told to stop, end |
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | `standby` | waits for the lock |
@@ -10,7 +11,8 @@
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
-//! | `board`, [`status`] | what the node says about itself |
+//! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
 
@@ -21,13 +23,16 @@ mod board;
 pub mod clock;
 mod ears;
 pub mod examine;
+pub mod histogram;
 #[cfg(feature = "known-bad")]
 mod mistaken;
-pub mod run;
+mod new_node;
+pub mod reports;
+mod run;
 mod shared;
 mod standby;
 pub mod status;
 mod takeover;
 mod watchdog;
 
-pub use run::NewNode;
+pub use new_node::NewNode;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,8 +12,9 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
+use super::new_node::NewNode;
+use super::reports::Reports;
 use super::shared::{Node, Setback};
-use super::status::Status;
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
 use crate::config::nats::NatsTls;
@@ -30,90 +30,67 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// A node that has not started yet, so that others can watch it from the start.
-#[derive(Debug)]
-pub struct NewNode {
-    config: Config,
-    server_id: String,
-    board: Board,
-}
+/// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
+/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
+/// for tables that another cluster's server was the first to use.
+pub(super) async fn run(new: NewNode, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let NewNode {
+        config,
+        server_id,
+        board,
+    } = new;
+    let tasks = TaskTracker::new();
+    let reports = Reports::default();
+    let pages = listen(&config, &board, &reports, &tasks, &shutdown).await?;
 
-impl NewNode {
-    /// Touches nothing outside of the process. Fails only where the system gives no random numbers.
-    pub fn new(config: Config) -> anyhow::Result<Self> {
-        let server_id = new_server_id()?;
-        let board = Board::new(config.cluster_id.clone(), server_id.clone());
-        Ok(Self {
-            config,
-            server_id,
-            board,
-        })
+    let leadership = leadership_settings(&config, server_id)?;
+    let facts = leadership::checks::check(&leadership, &tasks).await?;
+    let name = leadership.application_name();
+    let store = Store::open(
+        &config.database_url,
+        &config.schema,
+        &name,
+        STATEMENT_TIMEOUT,
+    );
+    store.migrate().await?;
+    takeover::ensure_same_cluster(&store, &config).await?;
+    reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);
+    tracing::info!(
+        postgres.version = facts.version,
+        durability = %facts.durability,
+        schema = config.schema,
+        "database is ready"
+    );
+    let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
+
+    let node = Arc::new(Node {
+        leadership,
+        store,
+        nats,
+        board,
+        reports,
+        watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+        config,
+    });
+    let played = node.play_roles().await;
+
+    drop(node);
+    shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(STOP_LIMIT, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
     }
-
-    /// What the node says about itself, also after its end.
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.board.watch()
-    }
-
-    /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not
-    /// start: a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited
-    /// out, but for tables that another cluster's server was the first to use.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self {
-            config,
-            server_id,
-            board,
-        } = self;
-        let tasks = TaskTracker::new();
-        let pages = listen(&config, &board, &tasks, &shutdown).await?;
-
-        let leadership = leadership_settings(&config, server_id)?;
-        let facts = leadership::checks::check(&leadership, &tasks).await?;
-        let name = leadership.application_name();
-        let store = Store::open(
-            &config.database_url,
-            &config.schema,
-            &name,
-            STATEMENT_TIMEOUT,
-        );
-        store.migrate().await?;
-        takeover::ensure_same_cluster(&store, &config).await?;
-        tracing::info!(
-            postgres.version = facts.version,
-            durability = %facts.durability,
-            schema = config.schema,
-            "database is ready"
-        );
-        let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
-
-        let node = Arc::new(Node {
-            leadership,
-            store,
-            nats,
-            board,
-            watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
-            tasks: tasks.clone(),
-            shutdown: shutdown.clone(),
-            config,
-        });
-        let played = node.play_roles().await;
-
-        drop(node);
-        shutdown.cancel();
-        tasks.close();
-        if tokio::time::timeout(STOP_LIMIT, tasks.wait())
+    if let Some(pages) = pages {
+        pages
             .await
-            .is_err()
-        {
-            tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
-        }
-        if let Some(pages) = pages {
-            pages
-                .await
-                .context("the monitoring pages ended with a panic")??;
-        }
-        Ok(played?)
+            .context("the monitoring pages ended with a panic")??;
     }
+    Ok(played?)
 }
 
 impl Node {
@@ -187,6 +164,7 @@ type Pages = tokio::task::JoinHandle<Result<(), http::Error>>;
 async fn listen(
     config: &Config,
     board: &Board,
+    reports: &Reports,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<Pages>> {
@@ -197,6 +175,7 @@ async fn listen(
     tracing::info!(address = %server.local_addr(), "monitoring pages are open");
     Ok(Some(tasks.spawn(server.run(
         board.watch(),
+        reports.clone(),
         Clock,
         shutdown.clone(),
     ))))
@@ -234,13 +213,15 @@ pub(super) fn nats_settings(config: &Config, server_id: &str) -> nats::Settings 
     }
 }
 
-fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
+fn nats_tls(tls: &NatsTls) -> nats::settings::Tls {
     let client = tls.client.clone();
-    nats::connection::Tls {
+    nats::settings::Tls {
         required: tls.required,
+        first: false,
+        server_name: None,
         ca_file: tls.ca.clone(),
         client: client.map(
-            |(certificate_file, key_file)| nats::connection::ClientCertificate {
+            |(certificate_file, key_file)| nats::settings::ClientCertificate {
                 certificate_file,
                 key_file,
             },

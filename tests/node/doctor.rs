@@ -189,10 +189,8 @@ async fn the_doctor_tells_of_other_servers_with_the_cluster_id_and_of_strangers_
     };
     let server = group.server();
     server.wait_until_active().await;
-    let elsewhere = Group {
-        cluster_id: group.cluster_id.clone(),
-        ..Group::over(other.url.clone(), group.nats_url.clone(), &[])
-    };
+    let mut elsewhere = Group::over(other.url.clone(), group.nats_url.clone(), &[]);
+    elsewhere.cluster_id.clone_from(&group.cluster_id);
     let report = Report::of_group(&elsewhere, &[]).await;
     let (verdict, text, _) = report.about("listeners");
     assert_eq!(verdict, "warn");

@@ -1,5 +1,4 @@
 //! A server inside another program: `examples/embed.rs` itself, and what its builder refuses.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use stanby::node::status::Role;
 use stanby::server::Error;
@@ -7,6 +6,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::pair::{Group, LIMIT};
+use crate::stan::StanClient;
+use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
 
 #[expect(dead_code, reason = "the test runs what its `main` runs")]
@@ -25,7 +26,11 @@ async fn the_example_serves_clients_and_hands_over_when_it_stops() {
     });
 
     let used = async {
-        let client = group.client("me").await;
+        let client = wait_until(LIMIT, async || {
+            let nats = async_nats::connect(nats).await.unwrap();
+            StanClient::connect(nats, cluster, "me").await
+        })
+        .await;
         let mut publisher = client.publisher("orders").await;
         publisher.send().await;
         publisher.take_all_acks().await;
@@ -34,10 +39,8 @@ async fn the_example_serves_clients_and_hands_over_when_it_stops() {
         enough.send(()).unwrap();
         (client, publisher, standby)
     };
-    let (served, (_client, mut publisher, standby)) =
-        timeout(LIMIT, async { tokio::join!(serving, used) })
-            .await
-            .unwrap();
+    let both = Box::pin(async { tokio::join!(serving, used) });
+    let (served, (_client, mut publisher, standby)) = timeout(LIMIT, both).await.unwrap();
 
     served.unwrap();
     assert_eq!(standby.wait_until_active().await, 2);

@@ -1,5 +1,4 @@
 //! `stanby health`, as a container's health check runs it.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Output;

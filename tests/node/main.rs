@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod behaviour;
+mod bench;
 mod bursts;
 mod cli;
 mod commands;
@@ -12,8 +13,13 @@ mod hand_over;
 mod health;
 mod hostile;
 mod http;
+mod monitoring;
 mod nats;
+mod nats_flow;
+mod nats_hostile;
+mod nats_logins;
 mod nats_refusals;
+mod nats_tls;
 mod notify;
 mod outages;
 mod pair;

@@ -1,0 +1,40 @@
+//! A node before its start, so that others can watch it from the first moment on.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::run::{new_server_id, run};
+use super::status::Status;
+use crate::config::Config;
+
+#[derive(Debug)]
+pub struct NewNode {
+    pub(super) config: Config,
+    pub(super) server_id: String,
+    pub(super) board: Board,
+}
+
+impl NewNode {
+    /// Touches nothing outside of the process. Fails only where the system gives no random numbers.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let server_id = new_server_id()?;
+        let board = Board::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
+        Ok(Self {
+            config,
+            server_id,
+            board,
+        })
+    }
+
+    /// What the node says about itself, also after its end.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.board.watch()
+    }
+
+    /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not
+    /// start, as [`run`] tells.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        Box::pin(run(self, shutdown)).await
+    }
+}
