@@ -236,10 +236,8 @@ async fn a_log_file_that_was_renamed_is_begun_anew_each_time_it_is_asked_for() {
         server.signal(Signal::SIGUSR1);
         wait_until(LIMIT, async || {
             let log = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
-            match log.contains("File log re-opened") {
-                true => Ok(()),
-                false => Err(log),
-            }
+            let begun = log.contains("File log re-opened");
+            begun.then_some(()).ok_or(log)
         })
         .await;
     }
