@@ -77,7 +77,7 @@ impl<'a> Active<'a> {
             ingress: Some(ingress),
             egress,
             backlog: takeover.backlog,
-            unanswered: Unanswered::new(node.config.shadow.map(|limits| limits.age)),
+            unanswered: Unanswered::new(node.config.shadow),
             loads: JoinSet::new(),
             first_commit_since: Some(takeover.began),
             earlier: node.board.counts(),

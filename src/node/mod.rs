@@ -9,6 +9,7 @@
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
+//! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `board`, [`status`] | what the node says about itself |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
@@ -21,6 +22,7 @@ pub mod clock;
 mod ears;
 #[cfg(feature = "known-bad")]
 mod mistaken;
+mod nats_settings;
 pub mod run;
 mod shared;
 mod standby;
@@ -28,4 +30,5 @@ pub mod status;
 mod takeover;
 mod watchdog;
 
+pub(crate) use nats_settings::nats_settings;
 pub use run::run;
