@@ -112,6 +112,11 @@ impl Board {
         });
     }
 
+    pub(super) fn limits(&self, limits: &Limits) {
+        self.status
+            .send_modify(|status| status.limits = Arc::new(limits.clone()));
+    }
+
     pub(super) fn nats_overflows(&self, overflows: u64) {
         self.status.send_if_modified(|status| {
             status.nats_overflows = overflows;

@@ -14,6 +14,7 @@ mod nats;
 mod nats_refusals;
 mod outages;
 mod pair;
+mod process;
 mod races;
 mod stan;
 mod startup;
