@@ -78,6 +78,20 @@ pub struct NatsFlags {
     #[arg(long, env = "STANBY_NATS_TLS_KEY", value_name = "FILE")]
     pub nats_tls_key: Option<PathBuf>,
 
+    /// Name in the NATS servers' certificates, where it is not the host of their URL; means TLS
+    #[arg(long, env = "STANBY_NATS_TLS_SERVER_NAME", value_name = "NAME")]
+    pub nats_tls_server_name: Option<String>,
+
+    /// TLS from the first byte on, for NATS servers that want it so; means TLS
+    #[arg(long, env = "STANBY_NATS_TLS_FIRST", value_name = "BOOL")]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub nats_tls_first: bool,
+
     /// Name of the streaming server that clients ask for
     #[arg(
         long,
@@ -106,6 +120,10 @@ pub struct NatsConfig {
 pub struct NatsTls {
     /// Servers without TLS are refused.
     pub required: bool,
+    /// From the first byte on.
+    pub first: bool,
+    /// Expected in the certificate instead of the host of the URL.
+    pub server_name: Option<String>,
     pub ca: Option<PathBuf>,
     /// Certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -152,7 +170,13 @@ impl NatsFlags {
             }
         };
         Ok(NatsTls {
-            required: self.nats_tls || client.is_some() || self.nats_tls_ca.is_some(),
+            required: self.nats_tls
+                || self.nats_tls_first
+                || self.nats_tls_server_name.is_some()
+                || self.nats_tls_ca.is_some()
+                || client.is_some(),
+            first: self.nats_tls_first,
+            server_name: self.nats_tls_server_name.clone(),
             ca: self.nats_tls_ca.clone(),
             client,
         })
@@ -292,6 +316,8 @@ mod tests {
             nats_tls_ca: None,
             nats_tls_cert: None,
             nats_tls_key: None,
+            nats_tls_server_name: None,
+            nats_tls_first: false,
             cluster_id: "test-cluster".to_owned(),
         }
     }

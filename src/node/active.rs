@@ -145,7 +145,7 @@ impl<'a> Active<'a> {
                     () = sleep(TRUST_INTERVAL) => continue,
                 }
             }
-            self.send(term).await?;
+            self.send(term);
             self.load();
             self.commit()?;
             self.log_notices();
@@ -202,6 +202,7 @@ impl<'a> Active<'a> {
                         self.backlog.extend(waited);
                     }
                 }
+                () = self.egress.room(), if !self.egress.has_room() => {}
                 _ = status.tick() => self.report(term),
             }
         }
@@ -217,17 +218,17 @@ impl<'a> Active<'a> {
     }
 
     /// Sends what may leave, as long as the node is trusted and NATS there to take it.
-    async fn send(&mut self, term: &Term) -> Result<(), Ended> {
-        while self.nats_lost_at.is_none() && term.is_trusted(Clock.now().monotonic) {
+    fn send(&mut self, term: &Term) {
+        while self.nats_lost_at.is_none()
+            && self.egress.has_room()
+            && term.is_trusted(Clock.now().monotonic)
+        {
             let Some(outbound) = self.broker.poll_outbound() else {
                 break;
             };
-            self.egress
-                .send(outbound)
-                .await
-                .map_err(Ended::NatsFailed)?;
+            self.egress.send(outbound);
         }
-        Ok(())
+        self.egress.flush();
     }
 
     fn load(&mut self) {
@@ -308,9 +309,7 @@ impl<'a> Active<'a> {
         let counts = self.broker.counts().after(self.earlier);
         let late = self.earlier_late + term.late_renewals();
         self.node.board.progress(term, counts, late);
-        self.node
-            .board
-            .nats_overflows(self.node.nats.counts().overflows);
+        self.node.board.nats(self.node.nats.counts());
     }
 
     fn log_notices(&mut self) {

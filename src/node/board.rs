@@ -11,6 +11,7 @@ use super::status::{Role, Status};
 use crate::core::broker::Counts;
 use crate::core::limits::Limits;
 use crate::leadership::Term;
+use crate::nats;
 
 /// Cheap to clone; all clones write the same status.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ impl Board {
             takeovers: 0,
             takeover_time: Duration::ZERO,
             limits: Arc::new(limits.clone()),
-            nats_overflows: 0,
+            nats: nats::counters::Counts::default(),
             shadow_bytes: 0,
             shadow_crowded_out: 0,
             trouble: None,
@@ -117,9 +118,9 @@ impl Board {
             .send_modify(|status| status.limits = Arc::new(limits.clone()));
     }
 
-    pub(super) fn nats_overflows(&self, overflows: u64) {
+    pub(super) fn nats(&self, counts: nats::counters::Counts) {
         self.status.send_if_modified(|status| {
-            status.nats_overflows = overflows;
+            status.nats = counts;
             false
         });
     }

@@ -237,13 +237,15 @@ fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
     }
 }
 
-fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
+fn nats_tls(tls: &NatsTls) -> nats::settings::Tls {
     let client = tls.client.clone();
-    nats::connection::Tls {
+    nats::settings::Tls {
         required: tls.required,
+        first: tls.first,
+        server_name: tls.server_name.clone(),
         ca_file: tls.ca.clone(),
         client: client.map(
-            |(certificate_file, key_file)| nats::connection::ClientCertificate {
+            |(certificate_file, key_file)| nats::settings::ClientCertificate {
                 certificate_file,
                 key_file,
             },

@@ -8,6 +8,7 @@ use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
 use crate::core::limits::Limits;
 use crate::core::time::{Instant, Timestamp};
+use crate::nats;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -43,8 +44,8 @@ pub struct Status {
     pub takeover_time: Duration,
     /// As configured.
     pub limits: Arc<Limits>,
-    /// Messages that NATS dropped before the node could read them, since the process started.
-    pub nats_overflows: u64,
+    /// What went wrong between the node and NATS, since the process started.
+    pub nats: nats::counters::Counts,
     /// What the remembered requests cost; 0 while active.
     pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.

@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod behaviour;
+mod bench;
 mod bursts;
 mod cli;
 mod commands;
@@ -11,7 +12,11 @@ mod hostile;
 mod http;
 mod monitoring;
 mod nats;
+mod nats_flow;
+mod nats_hostile;
+mod nats_logins;
 mod nats_refusals;
+mod nats_tls;
 mod outages;
 mod pair;
 mod process;

@@ -93,10 +93,29 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         let resident = "Bytes of memory that the process occupies";
         gauge(registry, "resident_memory_bytes", resident, bytes);
     }
+    let overflows =
+        "Connections to NATS lost because this node read too slowly; what NATS held is lost";
+    counter(registry, "nats_overflows", overflows, status.nats.overflows);
+    let pauses = "Times that nothing was read from NATS because too much waited already";
+    counter(registry, "nats_pauses", pauses, status.nats.pauses);
+    let disconnects = "Connections to NATS lost, whatever the reason";
+    counter(
+        registry,
+        "nats_disconnects",
+        disconnects,
+        status.nats.disconnects,
+    );
+    let unsent = "Messages not sent because NATS was not connected";
+    counter(registry, "nats_unsent", unsent, status.nats.unsent);
+    let unreadable = "Messages with a subject or reply subject that is not text";
+    counter(
+        registry,
+        "nats_unreadable",
+        unreadable,
+        status.nats.unreadable,
+    );
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
-    let overflows = "Messages that NATS dropped because this node read too slowly";
-    counter(registry, "nats_overflows", overflows, status.nats_overflows);
     let shadow_bytes = "Bytes of requests that this node remembers as a standby";
     gauge(
         registry,
