@@ -120,12 +120,13 @@ pub struct NatsConfig {
 pub struct NatsTls {
     /// Servers without TLS are refused.
     pub required: bool,
+    /// From the first byte on.
+    pub first: bool,
+    /// Expected in the certificate instead of the host of the URL.
+    pub server_name: Option<String>,
     pub ca: Option<PathBuf>,
     /// Certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,
-    pub server_name: Option<String>,
-    /// No greeting without TLS.
-    pub first: bool,
 }
 
 impl NatsFlags {
