@@ -1,5 +1,5 @@
-//! Figures that anyone can reproduce: how long a takeover keeps a publisher waiting, how much goes through, how that
-//! changes when things grow, what the tables take, and what much state costs.
+//! Figures that anyone can reproduce: how much goes through, how that changes when things grow, what the tables take,
+//! and what much state costs. How long takeovers take is measured in `benches/takeover`.
 //! `scripts/figures` builds and runs it. It judges nothing; tests do.
 
 #[path = "../../tests/support/mod.rs"]
@@ -13,21 +13,12 @@ mod support;
 )]
 mod pair;
 
-#[path = "../../tests/clients/script.rs"]
-#[expect(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "shared with the tests of the clients"
-)]
-mod script;
-
 mod ground;
 mod growth;
 mod runs;
 mod scale;
 mod storage;
 mod table;
-mod takeover;
 mod throughput;
 
 use std::process::ExitCode;
@@ -36,7 +27,7 @@ use ground::Ground;
 use runs::Effort;
 use table::Table;
 
-const ALL: [&str; 5] = ["takeover", "throughput", "growth", "storage", "scale"];
+const ALL: [&str; 4] = ["throughput", "growth", "storage", "scale"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -56,9 +47,6 @@ async fn main() -> anyhow::Result<ExitCode> {
     table.line(&machine("before"));
     table.line(&ground.settings().await?);
     table.head();
-    if wants("takeover") {
-        takeover::measure(&ground, &mut table).await?;
-    }
     if wants("throughput") {
         throughput::measure(&ground, effort, &mut table).await?;
     }
