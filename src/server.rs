@@ -28,6 +28,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Config, ServeFlags};
+use crate::core::limits::Limits;
 use crate::node::NewNode;
 use crate::node::clock::Clock;
 use crate::node::status::{Role, Status};
@@ -63,12 +64,13 @@ impl Server {
 
     /// Returns when the server is active or a standby that can take over.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let limits = watch::Sender::new(config.limits.clone());
         let node = NewNode::new(config).map_err(|error| Error::Failed(format!("{error:#}")))?;
         let mut status = node.status();
         let shutdown = CancellationToken::new();
         let mut server = Self {
             status: node.status(),
-            task: run_aside(node, shutdown.clone())?,
+            task: run_aside(node, limits, shutdown.clone())?,
             end: None,
             stop: shutdown.drop_guard(),
         };
@@ -140,6 +142,7 @@ impl Server {
 /// On threads of its own.
 fn run_aside(
     node: NewNode,
+    limits: watch::Sender<Limits>,
     shutdown: CancellationToken,
 ) -> Result<oneshot::Receiver<anyhow::Result<()>>, Error> {
     let failed = |error: io::Error| {
@@ -155,7 +158,7 @@ fn run_aside(
         .map_err(failed)?;
     let (sender, receiver) = oneshot::channel();
     let serve = move || {
-        let result = runtime.block_on(node.run(shutdown));
+        let result = runtime.block_on(node.run(limits.subscribe(), shutdown));
         runtime.shutdown_background();
         // Nobody waits for the end of a server that was dropped.
         drop(sender.send(result));

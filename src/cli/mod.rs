@@ -19,6 +19,7 @@ mod notify;
 pub mod output;
 mod pid_file;
 pub mod publish;
+mod reload;
 mod run;
 pub mod serve;
 pub mod signal;

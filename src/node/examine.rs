@@ -7,7 +7,8 @@ use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
-use super::run::{STATEMENT_TIMEOUT, leadership_settings, nats_settings, new_server_id};
+use super::nats_settings::nats_settings;
+use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
 use super::takeover::ensure_same_cluster;
 use crate::config::Config;
 use crate::leadership::checks::{Contender, Durability, Facts};
@@ -352,8 +353,8 @@ async fn of_nats(
     is_alone: bool,
     findings: &mut Vec<Finding>,
 ) {
-    let nats_settings = nats_settings(config, &settings.server_id);
-    let connection = match Connection::open(&nats_settings, tasks).await {
+    let name = format!("stanby-doctor-{}", settings.server_id);
+    let connection = match Connection::open(&nats_settings(&config.nats, name), tasks).await {
         Ok(connection) => connection,
         Err(error) => return findings.push(fail("nats", &error)),
     };

@@ -12,6 +12,7 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | `nats_settings` | from the configuration to the NATS adapter |
 //! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
@@ -26,6 +27,7 @@ pub mod examine;
 pub mod histogram;
 #[cfg(feature = "known-bad")]
 mod mistaken;
+mod nats_settings;
 mod new_node;
 pub mod reports;
 mod run;
@@ -35,4 +37,5 @@ pub mod status;
 mod takeover;
 mod watchdog;
 
+pub(crate) use nats_settings::nats_settings;
 pub use new_node::NewNode;

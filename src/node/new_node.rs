@@ -7,6 +7,7 @@ use super::board::Board;
 use super::run::{new_server_id, run};
 use super::status::Status;
 use crate::config::Config;
+use crate::core::limits::Limits;
 
 #[derive(Debug)]
 pub struct NewNode {
@@ -33,8 +34,15 @@ impl NewNode {
     }
 
     /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not
-    /// start, as [`run`] tells.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        Box::pin(run(self, shutdown)).await
+    /// start: a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited
+    /// out, but for tables that another cluster's server was the first to use.
+    ///
+    /// What `limits` says of channels goes before what the configuration says, as soon as it changes.
+    pub async fn run(
+        self,
+        limits: watch::Receiver<Limits>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        Box::pin(run(self, limits, shutdown)).await
     }
 }

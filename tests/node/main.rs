@@ -24,6 +24,7 @@ mod notify;
 mod outages;
 mod pair;
 mod permissions;
+mod process;
 mod races;
 mod roles;
 mod stan;
