@@ -78,11 +78,11 @@ pub struct NatsFlags {
     #[arg(long, env = "STANBY_NATS_TLS_KEY", value_name = "FILE")]
     pub nats_tls_key: Option<PathBuf>,
 
-    /// Name in the NATS servers' certificates, where it is not the host of their URL; means TLS
+    /// Name that the certificates of NATS servers must be for, instead of the host in the URL; means TLS
     #[arg(long, env = "STANBY_NATS_TLS_SERVER_NAME", value_name = "NAME")]
     pub nats_tls_server_name: Option<String>,
 
-    /// TLS from the first byte on, for NATS servers that want it so; means TLS
+    /// Begin with TLS at once, for NATS servers that want it so; means TLS
     #[arg(long, env = "STANBY_NATS_TLS_FIRST", value_name = "BOOL")]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(
@@ -171,14 +171,14 @@ impl NatsFlags {
         };
         Ok(NatsTls {
             required: self.nats_tls
-                || self.nats_tls_first
-                || self.nats_tls_server_name.is_some()
+                || client.is_some()
                 || self.nats_tls_ca.is_some()
-                || client.is_some(),
-            first: self.nats_tls_first,
-            server_name: self.nats_tls_server_name.clone(),
+                || self.nats_tls_server_name.is_some()
+                || self.nats_tls_first,
             ca: self.nats_tls_ca.clone(),
             client,
+            server_name: self.nats_tls_server_name.clone(),
+            first: self.nats_tls_first,
         })
     }
 

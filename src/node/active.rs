@@ -86,7 +86,7 @@ impl<'a> Active<'a> {
             ingress: Some(ingress),
             egress,
             backlog: takeover.backlog,
-            unanswered: Unanswered::new(node.config.shadow.map(|limits| limits.age)),
+            unanswered: Unanswered::new(node.config.shadow),
             loads: JoinSet::new(),
             first_commit_since: Some(takeover.began),
             takeover_time: Clock.now().monotonic.since(takeover.began),
