@@ -1,5 +1,5 @@
-//! Figures that anyone can reproduce: how long a takeover keeps a publisher waiting, how much goes
-//! through, and what much state costs.
+//! Figures that anyone can reproduce: how much goes through, and what much state costs. How long takeovers take is
+//! measured in `benches/takeover`.
 //! `scripts/figures` builds and runs it. It judges nothing; tests do.
 
 #[path = "../../tests/support/mod.rs"]
@@ -24,7 +24,6 @@ mod script;
 mod ground;
 mod scale;
 mod table;
-mod takeover;
 mod throughput;
 
 use std::process::ExitCode;
@@ -41,9 +40,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|name| name == what);
     if let Some(other) = wanted
         .iter()
-        .find(|name| !["takeover", "throughput", "scale"].contains(&name.as_str()))
+        .find(|name| !["throughput", "scale"].contains(&name.as_str()))
     {
-        eprintln!("there are no figures called {other:?}: takeover, throughput, scale");
+        eprintln!("there are no figures called {other:?}: throughput, scale");
         return Ok(ExitCode::from(2));
     }
 
@@ -52,9 +51,6 @@ async fn main() -> anyhow::Result<ExitCode> {
     table.line(&machine("before"));
     table.line(&ground.settings().await?);
     table.head();
-    if wants("takeover") {
-        takeover::measure(&ground, &mut table).await?;
-    }
     if wants("throughput") {
         throughput::measure(&ground, &mut table).await?;
     }

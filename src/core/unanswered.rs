@@ -141,9 +141,9 @@ mod tests {
         }
     }
 
-    fn limits(bytes: usize) -> Option<ShadowLimits> {
+    fn keeping(bytes: usize) -> Unanswered {
         let age = Duration::from_secs(5);
-        Some(ShadowLimits { age, bytes })
+        Unanswered::new(Some(ShadowLimits { age, bytes }))
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             client_id: format!("{at}{long}").into(),
             reply: None,
         };
-        let mut unanswered = Unanswered::new(limits(3 << 20));
+        let mut unanswered = keeping(3 << 20);
         for second in 0..9 {
             unanswered.take_in(&close(second), at(second));
             unanswered.submitted();
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_not_committed_is_left_in_its_order_and_the_rest_is_not() {
-        let mut unanswered = Unanswered::new(limits(1 << 20));
+        let mut unanswered = keeping(1 << 20);
         unanswered.take_in(&ack(1), at(0));
         unanswered.submitted();
         unanswered.take_in(&ack(2), at(1));
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn requests_that_may_wait_for_more_than_a_commit_are_kept_for_their_age() {
-        let mut unanswered = Unanswered::new(limits(1 << 20));
+        let mut unanswered = keeping(1 << 20);
         unanswered.take_in(&close("old"), at(0));
         unanswered.take_in(&close("new"), at(4));
         unanswered.submitted();

@@ -10,7 +10,8 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `nats_settings` | from the configuration to the NATS adapter |
-//! | `board`, [`status`] | what the node says about itself |
+//! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
 
@@ -20,9 +21,11 @@ mod batches;
 mod board;
 pub mod clock;
 mod ears;
+pub mod histogram;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 mod nats_settings;
+pub mod reports;
 pub mod run;
 mod shared;
 mod standby;

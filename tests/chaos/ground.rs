@@ -21,6 +21,7 @@ use crate::disk::SmallDisk;
 use crate::pair::LIMIT;
 use crate::support::process::{or_skip, temporary_directory};
 use crate::support::wait::wait_until;
+use crate::world::Shape;
 
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,13 +43,14 @@ pub(crate) struct Ground {
     // Dropped after the servers, in this order: the guardian waits for them, and removes the directory.
     guardian: Guardian,
     directory: Directory,
+    is_durable: bool,
     pub(crate) disk: Option<SmallDisk>,
 }
 
 impl Ground {
     /// `None` where a program is missing, or where a small disk is wanted and cannot be made.
-    pub(crate) async fn start(on_small_disk: bool) -> Option<Self> {
-        let (disk, directory) = if on_small_disk {
+    pub(crate) async fn start(shape: Shape) -> Option<Self> {
+        let (disk, directory) = if shape.on_small_disk {
             let disk = SmallDisk::mount()?;
             let directory = Directory::open(disk.root()).unwrap();
             (Some(disk), directory)
@@ -56,7 +58,7 @@ impl Ground {
             (None, temporary_directory())
         };
         let guardian = Guardian::start(Some(directory.root())).unwrap();
-        let postgres = or_skip(start_postgres(&directory, &guardian).await)?;
+        let postgres = or_skip(start_postgres(&directory, &guardian, shape.is_durable).await)?;
         let nats = or_skip(start_nats(&directory, &guardian, None).await)?;
         Some(Self {
             postgres,
@@ -64,6 +66,7 @@ impl Ground {
             nats,
             guardian,
             directory,
+            is_durable: shape.is_durable,
             disk,
         })
     }
@@ -101,7 +104,7 @@ impl Ground {
     /// Backends of a killed postmaster may hold the data for a moment longer.
     pub(crate) async fn start_postgres(&mut self) {
         self.postgres = wait_until(LIMIT, async || {
-            start_postgres(&self.directory, &self.guardian)
+            start_postgres(&self.directory, &self.guardian, self.is_durable)
                 .await
                 .map_err(|error| error.to_string())
         })
@@ -265,10 +268,11 @@ impl Replica {
 async fn start_postgres(
     directory: &Directory,
     guardian: &Guardian,
+    is_durable: bool,
 ) -> Result<Postgres, stanby::dev::Error> {
     let options = Options {
         programs: std::env::var_os("STANBY_PG_BIN").map(PathBuf::from),
-        volatile: true,
+        volatile: !is_durable,
         settings: SETTINGS.map(String::from).into(),
     };
     Postgres::start(directory, &options, guardian).await

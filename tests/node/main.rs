@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod behaviour;
+mod bench;
 mod bursts;
 mod cli;
 mod commands;
@@ -9,6 +10,7 @@ mod frozen;
 mod hand_over;
 mod hostile;
 mod http;
+mod monitoring;
 mod nats;
 mod nats_flow;
 mod nats_hostile;
