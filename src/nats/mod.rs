@@ -15,6 +15,7 @@
 //! | [`ingress`], `lanes` | requests to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
+//! | [`raw`] | a connection without a task behind it |
 //! | [`counters`] | what went wrong, for the metrics |
 //! | [`error`], `random` | what can fail; chance |
 
@@ -31,6 +32,7 @@ mod login;
 pub mod probes;
 mod queue;
 mod random;
+pub mod raw;
 mod reconnect;
 mod servers;
 mod session;
@@ -43,4 +45,5 @@ pub use dial::DialError;
 pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
+pub use raw::Raw;
 pub use settings::Settings;

@@ -12,16 +12,16 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
+use super::nats_settings::nats_settings;
 use super::reports::Reports;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
-use crate::config::nats::NatsTls;
-use crate::config::{Config, Secret};
+use crate::config::Config;
+use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::store::Store;
-use crate::{http, nats};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +57,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         schema = config.schema,
         "database is ready"
     );
-    let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
+    let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
+    let nats = Connection::open(&nats_settings(&config.nats, name), &tasks).await?;
 
     let node = Arc::new(Node {
         leadership,
@@ -190,36 +191,6 @@ fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<lea
         lease: Lease::new(config.lease).context("the lease must be 500ms to 1m")?,
         statement_timeout: STATEMENT_TIMEOUT,
     })
-}
-
-fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
-    let expose = |secret: &Secret| secret.expose().to_owned();
-    let name = format!("stanby-{}-{server_id}", config.cluster_id);
-    nats::Settings {
-        user: config.nats.user.clone(),
-        password: config.nats.password.as_ref().map(expose),
-        token: config.nats.token.as_ref().map(expose),
-        credentials_file: config.nats.credentials.clone(),
-        nkey_seed_file: config.nats.nkey.clone(),
-        tls: nats_tls(&config.nats.tls),
-        ..nats::Settings::new(config.nats.servers.clone(), name)
-    }
-}
-
-fn nats_tls(tls: &NatsTls) -> nats::settings::Tls {
-    let client = tls.client.clone();
-    nats::settings::Tls {
-        required: tls.required,
-        first: false,
-        server_name: None,
-        ca_file: tls.ca.clone(),
-        client: client.map(
-            |(certificate_file, key_file)| nats::settings::ClientCertificate {
-                certificate_file,
-                key_file,
-            },
-        ),
-    }
 }
 
 /// 22 characters that no other process has.
