@@ -10,8 +10,8 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | `nats_settings` | from the configuration to the NATS adapter |
 //! | [`reports`] | what it answers about clients and channels |
-//! | `nats_settings` | the configuration of NATS, as the adapter wants it |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
 
@@ -33,5 +33,5 @@ pub mod status;
 mod takeover;
 mod watchdog;
 
-pub use nats_settings::nats_settings;
+pub(crate) use nats_settings::nats_settings;
 pub use run::run;

@@ -1,11 +1,12 @@
-//! What the configuration says of NATS, as the adapter wants it.
+//! From what the operator says about NATS to what the adapter wants to know.
 
 use crate::config::nats::NatsTls;
 use crate::config::{NatsConfig, Secret};
-use crate::nats::settings::{ClientCertificate, Settings, Tls};
+use crate::nats::Settings;
+use crate::nats::settings::{ClientCertificate, Tls};
 
-/// `name` is how the connection is called in NATS' monitoring.
-pub fn nats_settings(config: &NatsConfig, name: String) -> Settings {
+/// `name`: how the connection is called in the NATS server's monitoring.
+pub(crate) fn nats_settings(config: &NatsConfig, name: String) -> Settings {
     let expose = |secret: &Secret| secret.expose().to_owned();
     Settings {
         user: config.user.clone(),
@@ -22,12 +23,12 @@ fn tls(tls: &NatsTls) -> Tls {
     let client = tls.client.clone();
     Tls {
         required: tls.required,
-        first: false,
-        server_name: None,
+        first: tls.first,
         ca_file: tls.ca.clone(),
         client: client.map(|(certificate_file, key_file)| ClientCertificate {
             certificate_file,
             key_file,
         }),
+        server_name: tls.server_name.clone(),
     }
 }

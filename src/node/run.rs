@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
 use crate::config::Config;
+use crate::core::limits::Limits;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
@@ -32,7 +34,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
 /// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
 /// for tables that another cluster's server was the first to use.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// What `limits` says of channels goes before what `config` says, as soon as it changes.
+pub async fn run(
+    config: Config,
+    limits: watch::Receiver<Limits>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let server_id = new_server_id()?;
     let board = Board::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
@@ -57,20 +65,28 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         schema = config.schema,
         "database is ready"
     );
-    let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
-    let nats = Connection::open(&nats_settings(&config.nats, name), &tasks).await?;
+    let nats = {
+        let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
+        Connection::open(&nats_settings(&config.nats, name), &tasks).await?
+    };
 
     let node = Arc::new(Node {
         leadership,
         store,
         nats,
         board,
+        limits,
         reports,
         watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,
     });
+    tasks.spawn(show_limits(
+        node.board.clone(),
+        node.limits.clone(),
+        shutdown.clone(),
+    ));
     let played = node.play_roles().await;
 
     drop(node);
@@ -153,6 +169,23 @@ impl Node {
     async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
         let candidate = self.stand_by(ears).await?;
         self.take_over(candidate, ears).await
+    }
+}
+
+/// Standbys show the new limits, too.
+async fn show_limits(
+    board: Board,
+    mut limits: watch::Receiver<Limits>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = limits.changed() => match changed {
+                Ok(()) => board.limits(&limits.borrow_and_update()),
+                Err(_) => return,
+            },
+            () = shutdown.cancelled() => return,
+        }
     }
 }
 

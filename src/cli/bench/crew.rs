@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use async_nats::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
@@ -19,7 +18,7 @@ use crate::cli::failure::Failure;
 use crate::cli::stan_client::{self, StanClient, refused};
 use crate::core::request::StartPosition;
 use crate::core::time::Instant;
-use crate::nats;
+use crate::nats::{self, Connection};
 use crate::node::nats_settings;
 use crate::protocol::client;
 
@@ -35,7 +34,7 @@ pub(super) struct Crew<'a> {
     args: &'a LoadArgs,
     settings: nats::Settings,
     /// For everything but messages and their acks.
-    control: Client,
+    control: Connection,
     /// Makes names that nobody else has.
     pub(super) run: String,
     pub(super) channels: Vec<String>,
@@ -134,7 +133,7 @@ impl<'a> Crew<'a> {
             let mut line = self.line().await?;
             let mut workers = Vec::with_capacity(clients.len());
             for client in clients {
-                let inbox = self.control.new_inbox();
+                let inbox = self.control.new_subject();
                 line.subscribe(&inbox, workers.len());
                 let publisher = Publisher::new(&Terms {
                     client_id: &client.client_id,
@@ -165,7 +164,7 @@ impl<'a> Crew<'a> {
         let mut number = 0;
         for clients in self.subscribers.chunks(self.args.clients_per_connection) {
             let mut line = self.line().await?;
-            let inboxes: Vec<String> = clients.iter().map(|_| self.control.new_inbox()).collect();
+            let inboxes: Vec<String> = clients.iter().map(|_| self.control.new_subject()).collect();
             for (sid, inbox) in inboxes.iter().enumerate() {
                 line.subscribe(inbox, sid);
             }

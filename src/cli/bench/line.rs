@@ -9,8 +9,9 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use crate::cli::failure::Failure;
+use crate::cli::stan_client::not_let_in;
 use crate::nats::wire::{Frame, Message, encode};
-use crate::nats::{Error, Raw, Settings};
+use crate::nats::{Raw, Settings};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -24,15 +25,7 @@ pub(super) struct Line {
 impl Line {
     /// To the first of the servers that answers.
     pub(super) async fn connect(settings: &Settings) -> Result<Self, Failure> {
-        let raw = Raw::connect(settings).await.map_err(|error| match error {
-            Error::Unreachable { .. } | Error::NoAnswer(_) | Error::Lost | Error::Closed => {
-                Failure::Unreachable(error.into())
-            }
-            Error::Unauthorized { .. }
-            | Error::InvalidSettings(_)
-            | Error::UnreadableFile { .. }
-            | Error::InvalidSubject { .. } => Failure::Failed(error.into()),
-        })?;
+        let raw = Raw::connect(settings).await.map_err(not_let_in)?;
         let out = BytesMut::new();
         Ok(Self { raw, out })
     }
