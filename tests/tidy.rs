@@ -30,7 +30,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["core", "config::database", "node::clock", "known_bad"],
     ),
     ("known_bad", &[]),
-    ("http", &["core", "node::status", "node::clock"]),
+    (
+        "http",
+        &[
+            "core",
+            "node::status",
+            "node::reports",
+            "node::histogram",
+            "node::clock",
+        ],
+    ),
     ("dev", &[]),
 ];
 

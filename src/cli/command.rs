@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::bench::BenchArgs;
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::publish::PublishArgs;
@@ -44,6 +45,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
+    /// Measure servers under load
+    Bench(Box<BenchArgs>),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Check, show or convert a configuration

@@ -9,7 +9,9 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{config, dev, output, publish, serve, signal, status, step_down, subscribe, version};
+use super::{
+    bench, config, dev, output, publish, serve, signal, status, step_down, subscribe, version,
+};
 use crate::config::arguments::{self, Arguments};
 
 /// The whole program.
@@ -56,6 +58,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::StepDown(args) => step_down::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Signal(args) => signal::run(&args),
         Command::Version(args) => version::run(&args),

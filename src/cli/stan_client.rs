@@ -41,8 +41,18 @@ impl StanClient {
         client_id: Option<&str>,
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let discover = flags.subjects(&Prefixes::default())?.discover().clone();
         let nats = connect_nats(&flags.nats()?).await?;
+        Self::over(nats, flags, client_id, timeout).await
+    }
+
+    /// On a connection that others may share.
+    pub(super) async fn over(
+        nats: Client,
+        flags: &NatsFlags,
+        client_id: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let discover = flags.subjects(&Prefixes::default())?.discover().clone();
         let connection_id = unique(&nats);
         let client_id = match client_id {
             Some(id) => id.to_owned(),
@@ -111,6 +121,12 @@ impl StanClient {
         }
     }
 
+    /// For a caller that waits for the loss of many clients at once: ends with it. The client itself does not notice
+    /// any more.
+    pub(super) fn take_keep_alive(&mut self) -> JoinSet<Failure> {
+        std::mem::take(&mut self.keep_alive)
+    }
+
     pub(super) async fn ask(&self, subject: &str, request: Bytes) -> Result<Bytes, Failure> {
         ask(&self.nats, subject, request, self.timeout).await
     }
@@ -132,7 +148,7 @@ impl StanClient {
     }
 }
 
-async fn connect_nats(config: &NatsConfig) -> Result<Client, Failure> {
+pub(super) async fn connect_nats(config: &NatsConfig) -> Result<Client, Failure> {
     let mut options = ConnectOptions::new()
         .name("stanby")
         .connection_timeout(NATS_TIMEOUT);
@@ -216,7 +232,7 @@ pub(super) fn refused(error: client::Error) -> Failure {
 }
 
 /// The random part of a fresh inbox.
-fn unique(nats: &Client) -> String {
+pub(super) fn unique(nats: &Client) -> String {
     let inbox = nats.new_inbox();
     inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
 }

@@ -31,16 +31,20 @@ pub fn look_back<'a>(
     heard: impl Iterator<Item = &'a Event>,
     window: Duration,
 ) -> BTreeMap<ChannelId, LookBack> {
-    let live = || snapshot.channels.iter().filter(|(_, row)| !row.deleting);
     let mut heard_of: BTreeMap<&ChannelName, u64> = BTreeMap::new();
     for (channel, _) in publishes(heard) {
         *heard_of.entry(channel).or_default() += 1;
     }
-    let end = live().map(|(_, row)| row.last_published_at).max();
+    let end = snapshot
+        .channels
+        .values()
+        .map(|row| row.last_published_at)
+        .max();
     let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
     let since = Timestamp(end.unwrap_or_default().0.saturating_sub(window));
     let mut places = BTreeMap::new();
-    for (&id, row) in live() {
+    // Those that are being deleted too: they may have been heard of while they lived.
+    for (&id, row) in &snapshot.channels {
         let count = heard_of.get(&row.name);
         if count.is_none() && row.last_published_at < since {
             continue;

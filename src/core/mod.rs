@@ -16,6 +16,7 @@ pub mod notice;
 pub mod outbound;
 pub mod ranges;
 pub mod rejection;
+pub mod report;
 pub mod request;
 pub mod shadow;
 pub mod snapshot;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::ids::{ChannelId, Sequence};
+use super::ids::{ChannelId, PositionId, Sequence};
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
@@ -146,7 +146,44 @@ impl Broker {
         true
     }
 
+    /// True when a durable has not acked the message. Remembers what it finds: a channel may have many durables, and
+    /// this is asked for every message that is dropped.
+    fn is_wanted(&mut self, id: ChannelId, sequence: Sequence) -> bool {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return false;
+        };
+        if sequence <= channel.acked_by_all {
+            return false;
+        }
+        let group = |position: &PositionId| self.groups.get(position);
+        if channel
+            .slowest
+            .as_ref()
+            .and_then(group)
+            .is_some_and(|group| group.wants(sequence))
+        {
+            return true;
+        }
+        let durables = channel
+            .groups
+            .iter()
+            .filter_map(|&id| Some((id, group(&id)?)));
+        let mut acked_by_all = channel.row.last_sequence;
+        for (position, durable) in durables.filter(|(_, group)| group.is_durable()) {
+            if durable.wants(sequence) {
+                channel.slowest = Some(position);
+                return true;
+            }
+            acked_by_all = acked_by_all.min(durable.acked_floor());
+        }
+        channel.acked_by_all = acked_by_all;
+        false
+    }
+
     fn drop_oldest(&mut self, id: ChannelId, oldest: Oldest) {
+        if self.is_wanted(id, oldest.sequence) {
+            self.traffic.dropped_unacked += 1;
+        }
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };

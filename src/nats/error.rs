@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::dial::DialError;
+
 #[derive(Debug, Error)]
 pub enum Error {
     /// To be tried again.
@@ -14,7 +16,7 @@ pub enum Error {
     Unreachable {
         servers: String,
         #[source]
-        source: async_nats::ConnectError,
+        source: DialError,
     },
     /// Not worth trying again before somebody changes something.
     #[error(
@@ -33,6 +35,9 @@ pub enum Error {
     },
     #[error("NATS has not answered within {0:?}; the connection is down or the server overloaded")]
     NoAnswer(Duration),
+    /// What was under way may or may not have arrived.
+    #[error("the connection to NATS was lost before it answered")]
+    Lost,
     #[error("NATS refuses the subject {subject:?} that this server has to listen to")]
     InvalidSubject { subject: String },
     #[error("the connection to NATS has been closed")]

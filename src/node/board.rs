@@ -1,13 +1,17 @@
 //! Where a node publishes what it says about itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use super::status::{Role, Status};
 use crate::core::broker::Counts;
+use crate::core::limits::Limits;
 use crate::leadership::Term;
+use crate::nats;
 
 /// Cheap to clone; all clones write the same status.
 #[derive(Clone, Debug)]
@@ -16,7 +20,7 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(cluster_id: String, server_id: String) -> Self {
+    pub(super) fn new(cluster_id: String, server_id: String, limits: &Limits) -> Self {
         let status = Status {
             role: Role::Standby,
             cluster_id,
@@ -28,7 +32,12 @@ impl Board {
             late_renewals: 0,
             counts: Counts::default(),
             commits: 0,
-            nats_overflows: 0,
+            commit_seconds: Histogram::new(&COMMIT_SECONDS),
+            batch_messages: Histogram::new(&BATCH_MESSAGES),
+            takeovers: 0,
+            takeover_time: Duration::ZERO,
+            limits: Arc::new(limits.clone()),
+            nats: nats::counters::Counts::default(),
             shadow_bytes: 0,
             shadow_crowded_out: 0,
             trouble: None,
@@ -62,8 +71,11 @@ impl Board {
         });
     }
 
-    pub(super) fn active(&self, term: &Term) {
+    /// `took` from the lock on.
+    pub(super) fn active(&self, term: &Term, took: Duration) {
         self.status.send_modify(|status| {
+            status.takeovers += 1;
+            status.takeover_time = took;
             status.role = Role::Active;
             status.epoch = Some(term.epoch());
             status.active_since = Some(Clock.now().wall);
@@ -90,17 +102,20 @@ impl Board {
         });
     }
 
-    pub(super) fn committed(&self) {
+    pub(super) fn committed(&self, messages: usize, took: Duration) {
         // Nobody waits for this: it is shown with the next change.
         self.status.send_if_modified(|status| {
             status.commits += 1;
+            status.commit_seconds.observe(took.as_secs_f64());
+            let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+            status.batch_messages.observe(f64::from(messages));
             false
         });
     }
 
-    pub(super) fn nats_overflows(&self, overflows: u64) {
+    pub(super) fn nats(&self, counts: nats::counters::Counts) {
         self.status.send_if_modified(|status| {
-            status.nats_overflows = overflows;
+            status.nats = counts;
             false
         });
     }

@@ -9,7 +9,8 @@
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
-//! | `board`, [`status`] | what the node says about itself |
+//! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
 
@@ -19,8 +20,10 @@ mod batches;
 mod board;
 pub mod clock;
 mod ears;
+pub mod histogram;
 #[cfg(feature = "known-bad")]
 mod mistaken;
+pub mod reports;
 pub mod run;
 mod shared;
 mod standby;

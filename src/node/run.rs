@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
+use super::reports::Reports;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
@@ -34,8 +35,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let server_id = new_server_id()?;
-    let board = Board::new(config.cluster_id.clone(), server_id.clone());
-    let pages = listen(&config, &board, &tasks, &shutdown).await?;
+    let board = Board::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
+    let reports = Reports::default();
+    let pages = listen(&config, &board, &reports, &tasks, &shutdown).await?;
 
     let leadership = leadership_settings(&config, server_id)?;
     let facts = leadership::checks::check(&leadership, &tasks).await?;
@@ -48,6 +50,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     );
     store.migrate().await?;
     takeover::ensure_same_cluster(&store, &config).await?;
+    reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);
     tracing::info!(
         postgres.version = facts.version,
         durability = %facts.durability,
@@ -61,6 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         store,
         nats,
         board,
+        reports,
         watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
@@ -156,6 +160,7 @@ type Pages = tokio::task::JoinHandle<Result<(), http::Error>>;
 async fn listen(
     config: &Config,
     board: &Board,
+    reports: &Reports,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<Pages>> {
@@ -166,6 +171,7 @@ async fn listen(
     tracing::info!(address = %server.local_addr(), "monitoring pages are open");
     Ok(Some(tasks.spawn(server.run(
         board.watch(),
+        reports.clone(),
         Clock,
         shutdown.clone(),
     ))))
@@ -200,13 +206,15 @@ fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
     }
 }
 
-fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
+fn nats_tls(tls: &NatsTls) -> nats::settings::Tls {
     let client = tls.client.clone();
-    nats::connection::Tls {
+    nats::settings::Tls {
         required: tls.required,
+        first: false,
+        server_name: None,
         ca_file: tls.ca.clone(),
         client: client.map(
-            |(certificate_file, key_file)| nats::connection::ClientCertificate {
+            |(certificate_file, key_file)| nats::settings::ClientCertificate {
                 certificate_file,
                 key_file,
             },

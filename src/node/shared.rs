@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::board::Board;
+use super::reports::Reports;
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::nats::Connection;
@@ -18,6 +19,7 @@ pub(super) struct Node {
     pub(super) store: Store,
     pub(super) nats: Connection,
     pub(super) board: Board,
+    pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,

@@ -58,7 +58,7 @@ impl Node {
         ears.hear_out(self).await?;
         let snapshot = self.store.snapshot().await?;
         let others = other_ack_inboxes(&snapshot, &self.config.subjects);
-        ears.ingress.hear_acks_on(&self.nats, others).await?;
+        ears.ingress.hear_acks_on(others)?;
         let window = self.config.heard_window();
         let places = heard::look_back(&snapshot, ears.shadow.heard(), window);
         let wanted = heard::publishes(ears.shadow.heard());

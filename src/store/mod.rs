@@ -2,12 +2,14 @@
 //! that applies a batch on a session it is given. Who may write, and when, is decided elsewhere: this module
 //! opens no session that writes (migrations apart) and knows nothing of locks and terms.
 //!
-//! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks.
+//! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
+//! [`measure`] what `stanby bench` asks.
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod error;
 pub mod heard;
 mod load;
+pub mod measure;
 mod migrate;
 mod reader;
 mod rows;

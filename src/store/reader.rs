@@ -161,6 +161,12 @@ impl Store {
         lent.give_back(done, "sending a notification")
     }
 
+    /// Connections, and those of them that nobody uses.
+    pub fn pool_use(&self) -> (u32, u32) {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        (self.pool.size(), idle)
+    }
+
     pub async fn close(&self) {
         self.pool.close().await;
     }

@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod behaviour;
+mod bench;
 mod bursts;
 mod cli;
 mod commands;
@@ -9,8 +10,13 @@ mod frozen;
 mod hand_over;
 mod hostile;
 mod http;
+mod monitoring;
 mod nats;
+mod nats_flow;
+mod nats_hostile;
+mod nats_logins;
 mod nats_refusals;
+mod nats_tls;
 mod outages;
 mod pair;
 mod races;
