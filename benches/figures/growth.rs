@@ -150,15 +150,12 @@ async fn stored(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::R
         cluster_id: CLUSTER_ID,
     };
     let mut there = 0;
-    for (what, rows) in [
-        ("nothing stored", 0),
-        ("1,000,000 stored", 1_000_000),
-        ("10,000,000 stored", 10_000_000),
-    ] {
+    for rows in [0, 1_000_000, 10_000_000] {
         let rows = effort.count(rows);
         ground.fill(CLUSTER_ID, there, rows).await?;
         there = rows;
-        step(target, effort, "stored", what, "", 200_000, table).await?;
+        let what = format!("{rows} stored before");
+        step(target, effort, "stored", &what, "", 200_000, table).await?;
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ impl Event {
 pub(crate) async fn measure() -> anyhow::Result<()> {
     let mut table = Table::default();
     table.line(&machine("before"));
-    table.line("100 clients, 6 of them publishing 128 times a second each");
+    table.line("100 clients, 6 of them publishing all the time");
     table.head();
     for event in Event::ALL {
         let mut world = World::start(SHAPE).await.context("a program is missing")?;

@@ -152,17 +152,20 @@ impl StanClient {
 pub(super) async fn connect_nats(config: &NatsConfig) -> Result<Connection, Failure> {
     let settings = nats_settings(config, "stanby".to_owned());
     let opened = Connection::open(&settings, &TaskTracker::new()).await;
-    opened.map_err(|error| {
-        let ours = matches!(
-            error,
-            nats::Error::InvalidSettings(_) | nats::Error::UnreadableFile { .. }
-        );
-        if ours {
-            Failure::Failed(error.into())
-        } else {
-            Failure::Unreachable(error.into())
-        }
-    })
+    opened.map_err(not_let_in)
+}
+
+/// What it means for a command that NATS cannot be connected to.
+pub(super) fn not_let_in(error: nats::Error) -> Failure {
+    let ours = matches!(
+        error,
+        nats::Error::InvalidSettings(_) | nats::Error::UnreadableFile { .. }
+    );
+    if ours {
+        Failure::Failed(error.into())
+    } else {
+        Failure::Unreachable(error.into())
+    }
 }
 
 fn subscribe(nats: &Connection, inbox: &str) -> Result<Inbox, Failure> {

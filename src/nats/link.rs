@@ -68,7 +68,7 @@ struct Subscription {
     queue: Arc<Queue>,
 }
 
-/// Where messages go, by subscription.
+/// Where messages of the subscriptions go that have had any.
 pub(super) type Routes = BTreeMap<u64, Arc<Queue>>;
 
 impl Link {
@@ -291,17 +291,20 @@ impl Link {
         self.to_write.notify_one();
     }
 
-    /// Brings `routes` up to date when the subscriptions have changed since `generation`.
+    /// Forgets `routes` when the subscriptions have changed since `generation`.
     pub(super) fn refresh(&self, routes: &mut Routes, generation: &mut u64) {
         let latest = self.generation.load(SeqCst);
         if latest != *generation {
             *generation = latest;
-            let state = self.lock();
-            let route = |(&sid, subscription): (&u64, &Subscription)| {
-                (sid, Arc::clone(&subscription.queue))
-            };
-            *routes = state.subscriptions.iter().map(route).collect();
+            routes.clear();
         }
+    }
+
+    /// Where messages of this subscription go; `None` when it has been given up.
+    pub(super) fn route(&self, sid: u64) -> Option<Arc<Queue>> {
+        let state = self.lock();
+        let subscription = state.subscriptions.get(&sid)?;
+        Some(Arc::clone(&subscription.queue))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -16,6 +16,7 @@
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
 //! | `listeners` | whether anybody listens on a subject |
+//! | [`raw`] | a connection without a task behind it |
 //! | [`counters`] | what went wrong, for the metrics |
 //! | [`error`], `random` | what can fail; chance |
 
@@ -33,6 +34,7 @@ mod login;
 pub mod probes;
 mod queue;
 mod random;
+pub mod raw;
 mod reconnect;
 mod servers;
 mod session;
@@ -45,4 +47,5 @@ pub use dial::DialError;
 pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
+pub use raw::Raw;
 pub use settings::Settings;

@@ -186,6 +186,7 @@ impl Reading<'_> {
             match frame {
                 Frame::Message(message) => {
                     if gathered != Some(message.sid()) {
+                        self.find_route(message.sid());
                         self.hand_over_elsewhere(gathered, message.sid(), &mut messages);
                         gathered = Some(message.sid());
                     }
@@ -204,6 +205,14 @@ impl Reading<'_> {
         };
         self.hand_over(gathered, &mut messages);
         outcome
+    }
+
+    fn find_route(&mut self, sid: u64) {
+        if !self.routes.contains_key(&sid)
+            && let Some(queue) = self.link.route(sid)
+        {
+            self.routes.insert(sid, queue);
+        }
     }
 
     /// Hands over what is gathered unless `next` goes to the same queue, which keeps the order as it is.

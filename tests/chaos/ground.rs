@@ -26,14 +26,12 @@ use crate::world::Shape;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Small enough for a small disk; a replica must not have fewer connections than its primary.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 5] = [
     "max_connections=150",
     "shared_buffers=16MB",
     "max_wal_size=64MB",
     "min_wal_size=32MB",
     "wal_sender_timeout=2s",
-    // No question to a replica is cancelled because of what it has to replay.
-    "max_standby_streaming_delay=-1",
 ];
 
 pub(crate) struct Ground {
@@ -184,7 +182,8 @@ impl Ground {
         }
         let replica = self.replica.as_mut().expect("there is a replica");
         let url = url_on(&replica.socket());
-        execute(&url, "SELECT pg_promote()").await;
+        // Without waiting: what has still to be replayed may cancel a question that lasts.
+        execute(&url, "SELECT pg_promote(false)").await;
         wait_for(&url, "SELECT NOT pg_is_in_recovery()").await;
         // The new primary has nobody to wait for.
         execute(&url, "ALTER SYSTEM RESET synchronous_standby_names").await;

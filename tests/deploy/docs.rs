@@ -100,10 +100,9 @@ fn commands_in_the_documents_exist() {
     assert!(count > 30, "{count} commands are named");
 }
 
-#[test]
-fn metrics_in_the_documents_exist() {
+fn source(directory: &str) -> String {
     let mut source = String::new();
-    let mut folders = vec![root().join("src/http")];
+    let mut folders = vec![root().join(directory)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -114,6 +113,36 @@ fn metrics_in_the_documents_exist() {
             }
         }
     }
+    source
+}
+
+/// Those that people search for when they have one before them.
+#[test]
+fn log_lines_in_the_documents_are_written_by_the_program() {
+    let source = source("src");
+    let mut lines = source.split('\n').map(str::trim_start);
+    let mut joined = String::new();
+    for line in &mut lines {
+        match line.strip_suffix('\\') {
+            Some(part) => joined += part,
+            None => joined = joined + line + "\n",
+        }
+    }
+    let page = read("docs/troubleshooting.md");
+    let table = page.split("## Log lines").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let mut count = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let line = row.split('`').next().unwrap();
+        assert!(joined.contains(line), "{line}");
+        count += 1;
+    }
+    assert!(count > 10, "{count} lines");
+}
+
+#[test]
+fn metrics_in_the_documents_exist() {
+    let source = source("src/http");
     // Names of databases, roles and tables begin alike.
     let elsewhere = [
         "stanby_app",

@@ -9,13 +9,14 @@ use tokio::time::timeout;
 use super::args::LoadArgs;
 use super::crew::Crew;
 use super::histogram::Histogram;
-use super::line::{self, Line};
+use super::line::Line;
 use super::load::{self, Shared, Worker};
 use super::publisher::GUID_BYTES;
 use super::result::{Ceiling, Latency, float, ratio, rounded};
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::core::time::Instant;
+use crate::nats::wire::encode;
 use crate::node::clock::Clock;
 use crate::store::measure::{Measure, Rows};
 
@@ -141,7 +142,7 @@ async fn answer(mut line: Line) {
         }
         let mut answers = std::mem::take(&mut line.out);
         while let Ok(Some(message)) = line.next_message() {
-            let payload = &message.payload;
+            let payload = message.payload();
             // All requests are alike: the place is looked for once. It is the second field, after the client ID.
             let at = *guid_at.get_or_insert_with(|| {
                 let client_id = payload.get(1).copied().map_or(0, usize::from);
@@ -155,8 +156,8 @@ async fn answer(mut line: Line) {
             ack[0] = 0x0a;
             ack[1] = 22;
             ack[2..].copy_from_slice(guid);
-            line::publish(&mut answers, reply, &ack);
+            encode::publish(reply, None, &ack, &mut answers);
         }
-        line.out.append(&mut answers);
+        line.out.unsplit(answers);
     }
 }

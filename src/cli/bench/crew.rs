@@ -16,10 +16,10 @@ use super::publisher::{self, Publisher, Terms};
 use super::subscriber::Subscriber;
 use crate::cli::failure::Failure;
 use crate::cli::stan_client::{self, StanClient, refused};
-use crate::config::NatsConfig;
 use crate::core::request::StartPosition;
 use crate::core::time::Instant;
-use crate::nats::Connection;
+use crate::nats::{self, Connection};
+use crate::node::nats_settings;
 use crate::protocol::client;
 
 /// Connects under way at once.
@@ -32,7 +32,7 @@ pub(super) const DURABLE: &str = "bench";
 #[derive(Debug)]
 pub(super) struct Crew<'a> {
     args: &'a LoadArgs,
-    config: NatsConfig,
+    settings: nats::Settings,
     /// For everything but messages and their acks.
     control: Connection,
     /// Makes names that nobody else has.
@@ -48,10 +48,11 @@ pub(super) struct Crew<'a> {
 impl<'a> Crew<'a> {
     pub(super) async fn connect(args: &'a LoadArgs) -> Result<Self, Failure> {
         let config = args.nats.nats()?;
+        let settings = nats_settings(&config, "stanby bench".to_owned());
         // First of all, because it says best why NATS cannot be used for this.
-        let line = Line::connect(&config).await?;
-        if args.size + 1024 > line.max_payload {
-            let max = line.max_payload;
+        let line = Line::connect(&settings).await?;
+        if args.size + 1024 > line.max_payload() {
+            let max = line.max_payload();
             return Err(Failure::Usage(anyhow!(
                 "--size {} is too much for this NATS, which takes {max} bytes with everything around them; use less, \
                  or raise its max_payload",
@@ -66,7 +67,7 @@ impl<'a> Crew<'a> {
         };
         let mut crew = Self {
             args,
-            config,
+            settings,
             control,
             channels: args.channels(&prefix),
             run,
@@ -108,7 +109,7 @@ impl<'a> Crew<'a> {
 
     /// One more connection.
     pub(super) async fn line(&self) -> Result<Line, Failure> {
-        Line::connect(&self.config).await
+        Line::connect(&self.settings).await
     }
 
     /// Publishers on connections of their own.

@@ -154,15 +154,16 @@ impl Manned {
         let mut current = usize::MAX;
         let mut count = 0;
         while let Some(message) = self.line.next_message()? {
-            if message.sid != current {
+            let sid = usize::try_from(message.sid()).unwrap_or(usize::MAX);
+            if sid != current {
                 self.note(current, count, now, shared);
-                current = message.sid;
+                current = sid;
                 count = 0;
             }
             let counts = match self.workers.get_mut(current) {
                 Some(Worker::Publisher(publisher)) => publisher.take(&message, now)?,
                 Some(Worker::Subscriber(subscriber)) => {
-                    subscriber.take(message, &mut self.line.out, now)?
+                    subscriber.take(&message, &mut self.line.out, now)?
                 }
                 None => false,
             };

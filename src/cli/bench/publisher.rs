@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::histogram::Histogram;
-use super::line::Message;
 use super::timeline::Timeline;
 use crate::cli::failure::Failure;
 use crate::core::time::Instant;
+use crate::nats::wire::{Message, encode};
 use crate::protocol::client;
 
 /// A payload begins with the time at which it was handed to the connection, in nanoseconds, big-endian.
@@ -84,14 +84,16 @@ impl Publisher {
                 channel,
                 data: Bytes::copy_from_slice(&data),
             });
-            let line = format!("PUB {subject} {} {}\r\n", terms.inbox, request.len());
-            let (data_at, guid_at) = find(&request, &data)
-                .zip(find(&request, guid.as_bytes()))
+            let mut frame = BytesMut::new();
+            let inbox = Some(terms.inbox.as_bytes());
+            encode::publish(subject.as_bytes(), inbox, &request, &mut frame);
+            let (data_at, guid_at) = find(&frame, &data)
+                .zip(find(&frame, guid.as_bytes()))
                 .filter(|(data_at, guid_at)| guid_at < data_at)
                 .context("a publish request is not encoded in the order of its fields")?;
-            digits_at.push(line.len() + guid_at + GUID_PREFIX_BYTES);
-            heads.push([line.as_bytes(), &request[..data_at]].concat());
-            tail = [&request[data_at + data.len()..], b"\r\n"].concat();
+            digits_at.push(guid_at + GUID_PREFIX_BYTES);
+            heads.push(frame[..data_at].to_vec());
+            tail = frame[data_at + data.len()..].to_vec();
         }
         Ok(Self {
             guid_prefix: terms.guid_prefix.to_owned(),
@@ -141,7 +143,7 @@ impl Publisher {
     }
 
     /// Appends what the window has room for. True when there is more for the next turn.
-    pub(super) fn fill(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
+    pub(super) fn fill(&mut self, out: &mut BytesMut, now: Instant) -> bool {
         while self.to_send > 0 && self.sent.len() < self.window {
             if out.len() >= TURN_BYTES {
                 return true;
@@ -165,7 +167,7 @@ impl Publisher {
 
     /// True when it is the ack of a message that waited for it.
     pub(super) fn take(&mut self, message: &Message, now: Instant) -> Result<bool, Failure> {
-        let payload = &message.payload;
+        let payload = message.payload();
         let number = match payload.strip_prefix(&[0x0a, 22]) {
             Some(guid) if guid.len() == GUID_BYTES => self.number(guid),
             _ => self.decode(payload)?,
@@ -194,8 +196,9 @@ impl Publisher {
         self.last_ack = now;
     }
 
-    fn decode(&self, payload: &Bytes) -> Result<Option<u64>, Failure> {
-        let ack = client::publish_ack(payload.clone()).context("an ack cannot be read")?;
+    fn decode(&self, payload: &[u8]) -> Result<Option<u64>, Failure> {
+        let ack = client::publish_ack(Bytes::copy_from_slice(payload))
+            .context("an ack cannot be read")?;
         match ack.refusal {
             Some(refusal) => Err(Failure::Failed(anyhow!(
                 "the server refuses a message: {refusal}"
@@ -263,6 +266,7 @@ pub(super) fn overdue(publisher: &Publisher, now: Instant, limit: Duration) -> b
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nats::wire::{Frame, Parser};
 
     fn publisher(window: usize) -> Publisher {
         let channels = [
@@ -284,16 +288,20 @@ mod tests {
 
     fn ack(number: u64) -> Message {
         let guid = format!("{}{number:0DIGITS$}", guid_prefix("0123456789", 3));
-        let mut payload = vec![0x0a, 22];
-        payload.extend_from_slice(guid.as_bytes());
-        Message::of(payload.into())
+        let mut parser = Parser::default();
+        let text = format!("MSG _INBOX.x 0 24\r\n\x0a\x16{guid}\r\n");
+        parser.room().extend_from_slice(text.as_bytes());
+        match parser.next_frame() {
+            Ok(Some(Frame::Message(message))) => message,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_frame_is_the_request_of_a_client_with_the_time_in_its_data() {
         let mut publisher = publisher(2);
         publisher.begin(5, Instant::default());
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         assert!(!publisher.fill(&mut out, Instant::from_nanos(77)));
 
         let text = String::from_utf8_lossy(&out).into_owned();
@@ -317,7 +325,7 @@ mod tests {
     fn the_window_is_kept_and_each_ack_counts_once() {
         let mut publisher = publisher(2);
         publisher.begin(3, Instant::default());
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         publisher.fill(&mut out, Instant::from_nanos(10));
 
         assert!(publisher.take(&ack(1), Instant::from_nanos(40)).unwrap());

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::{Bytes, BytesMut};
 
 use super::histogram::Histogram;
-use super::line::{self, Message};
 use super::publisher;
 use super::timeline::Timeline;
 use crate::cli::failure::Failure;
 use crate::core::time::Instant;
+use crate::nats::wire::{Message, encode};
 use crate::protocol::client;
 
 #[derive(Debug)]
@@ -73,13 +74,14 @@ impl Subscriber {
     /// Appends the ack to `out`. True when the message is one that was awaited.
     pub(super) fn take(
         &mut self,
-        message: Message,
-        out: &mut Vec<u8>,
+        message: &Message,
+        out: &mut BytesMut,
         now: Instant,
     ) -> Result<bool, Failure> {
-        let delivery = client::delivery(message.payload).context("a message cannot be read")?;
+        let payload = Bytes::copy_from_slice(message.payload());
+        let delivery = client::delivery(payload).context("a message cannot be read")?;
         let ack = client::ack(&self.channel, delivery.sequence);
-        line::publish(out, self.ack_inbox.as_bytes(), &ack);
+        encode::publish(self.ack_inbox.as_bytes(), None, &ack, out);
         if delivery.redelivered {
             self.redelivered += 1;
         }

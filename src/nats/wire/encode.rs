@@ -4,8 +4,8 @@
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 
-pub(in crate::nats) const PING: &[u8] = b"PING\r\n";
-pub(in crate::nats) const PONG: &[u8] = b"PONG\r\n";
+pub const PING: &[u8] = b"PING\r\n";
+pub const PONG: &[u8] = b"PONG\r\n";
 
 /// What a client says of itself when it connects. Holds secrets: it has no `Debug`.
 #[derive(Default, Serialize)]
@@ -62,7 +62,7 @@ pub(in crate::nats) fn connect(hello: &Hello<'_>, out: &mut BytesMut) {
     out.extend_from_slice(b"\r\n");
 }
 
-pub(in crate::nats) fn subscribe(subject: &str, sid: u64, out: &mut BytesMut) {
+pub fn subscribe(subject: &str, sid: u64, out: &mut BytesMut) {
     out.extend_from_slice(b"SUB ");
     out.extend_from_slice(subject.as_bytes());
     out.put_u8(b' ');
@@ -76,12 +76,7 @@ pub(in crate::nats) fn unsubscribe(sid: u64, out: &mut BytesMut) {
     out.extend_from_slice(b"\r\n");
 }
 
-pub(in crate::nats) fn publish(
-    subject: &[u8],
-    reply: Option<&[u8]>,
-    payload: &[u8],
-    out: &mut BytesMut,
-) {
+pub fn publish(subject: &[u8], reply: Option<&[u8]>, payload: &[u8], out: &mut BytesMut) {
     let reply_bytes = reply.map_or(0, |reply| reply.len() + 1);
     out.reserve(subject.len() + reply_bytes + payload.len() + 32);
     out.extend_from_slice(b"PUB ");

@@ -12,7 +12,7 @@
 //! | `info` | what a NATS server says of itself |
 //! | `encode` | what a client says |
 
-pub(super) mod encode;
+pub mod encode;
 mod info;
 mod message;
 mod parser;
