@@ -13,6 +13,7 @@ mod logging;
 pub mod output;
 mod pid_file;
 pub mod publish;
+mod reload;
 mod run;
 pub mod serve;
 pub mod signal;

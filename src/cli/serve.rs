@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::failure::Failure;
 use super::logging::{self, Log};
 use super::pid_file::PidFile;
+use super::reload::Reload;
 use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
 use crate::config::{Config, Sources};
@@ -22,6 +23,7 @@ use crate::node;
 /// `args` are the flags in our spelling, `warnings` about those that had no effect.
 pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Failure> {
     let sources = Sources::read(args)?;
+    let reload = Reload::new(args, &sources)?;
     let config = sources.config;
     let log = logging::start(&config.log)?;
     if let Some(warning) = known_bad::warning() {
@@ -33,7 +35,7 @@ pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Fai
         warn!("{warning}");
     }
     log_limits(&config.limits);
-    match serve(config, &log).await {
+    match serve(config, reload, &log).await {
         Ok(code) => Ok(code),
         Err(error) => {
             // Through the log rather than as a plain line: collectors parse what a server writes.
@@ -66,17 +68,17 @@ fn log_limits(limits: &Limits) {
     );
 }
 
-async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<ExitCode> {
     let pid_file = config.pid_file.as_deref().map(PidFile::write);
     let _pid_file = pid_file.transpose()?;
     let mut signals = Signals::listen()?;
-    // Unhandled, these two would end the process; scripts made for NATS Streaming send them.
+    // Unhandled, these two would end the process.
     let listen = |kind| signal(kind).context("signals cannot be listened to");
-    let mut reload = listen(SignalKind::hangup())?;
+    let mut asked_to_reload = listen(SignalKind::hangup())?;
     let mut reopen = listen(SignalKind::user_defined1())?;
 
     let shutdown = CancellationToken::new();
-    let mut node = Box::pin(node::run(config, shutdown.clone()));
+    let mut node = Box::pin(node::run(config, reload.limits(), shutdown.clone()));
     let mut asked: Option<Stop> = None;
     loop {
         tokio::select! {
@@ -93,7 +95,7 @@ async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
                 asked = Some(stop);
                 shutdown.cancel();
             }
-            _ = reload.recv() => warn!("SIGHUP is ignored: flags are read at the start only"),
+            _ = asked_to_reload.recv() => reload.reload(),
             _ = reopen.recv() => log.reopen(),
         }
     }

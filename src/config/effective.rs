@@ -68,7 +68,17 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("nats-tls", config.nats.tls.required.to_string()),
         ("nats-tls-ca", path(nats.nats_tls_ca.as_ref())),
         ("nats-tls-cert", path(nats.nats_tls_cert.as_ref())),
+        (
+            "nats-tls-server-name",
+            text(nats.nats_tls_server_name.as_ref()),
+        ),
+        ("nats-tls-first", nats.nats_tls_first.to_string()),
         ("nats-tls-key", path(nats.nats_tls_key.as_ref())),
+        (
+            "nats-tls-server-name",
+            text(nats.nats_tls_server_name.as_ref()),
+        ),
+        ("nats-tls-first", nats.nats_tls_first.to_string()),
         ("ack-prefix", config.subjects.ack_prefix().to_string()),
         (
             "hb-interval",

@@ -7,10 +7,12 @@ use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::ids::{ChannelId, PositionId, Sequence};
+use super::limits::Limits;
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
 use super::recent;
+use super::time::Now;
 
 /// A deleted channel whose messages are being dropped.
 #[derive(Debug)]
@@ -28,6 +30,22 @@ impl Purge {
 }
 
 impl Broker {
+    /// The limits that operators set are others now, also for channels that exist. Subscriptions that are too many
+    /// stay; what else is too much goes.
+    pub fn set_limits(&mut self, told: &Limits, now: Now) {
+        self.now = now;
+        self.settings.limits.adopt(told);
+        let ids: Vec<ChannelId> = self.channels.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(channel) = self.channels.get_mut(id) {
+                channel.limits = self.settings.limits.of(&channel.row.name);
+            }
+            self.enforce_limits(id);
+            // At once if it has been inactive for long enough.
+            self.check_inactivity(id);
+        }
+    }
+
     /// Drops the oldest messages while the channel is over a limit. The newest one stays, except for age.
     pub(super) fn enforce_limits(&mut self, id: ChannelId) {
         let now = self.now;

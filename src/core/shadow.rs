@@ -52,7 +52,7 @@ impl Shadow {
             return;
         };
         for (at, event) in events {
-            let bytes = OVERHEAD_BYTES + size(&event);
+            let bytes = weight(&event);
             self.bytes += bytes;
             self.heard.push_back((at, bytes, event));
             while self.bytes > limits.bytes && self.forget_oldest() {
@@ -107,6 +107,11 @@ impl Shadow {
             .map(|(at, _, event)| (at, event))
             .collect()
     }
+}
+
+/// What it costs to remember a request, in bytes.
+pub(super) fn weight(event: &Event) -> usize {
+    OVERHEAD_BYTES + size(event)
 }
 
 /// Of what clients may make as long as a NATS message; the names whose length is limited are in the overhead.

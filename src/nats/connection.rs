@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
+use bytes::BytesMut;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -13,12 +15,12 @@ use tokio_util::task::TaskTracker;
 use super::budget::Budget;
 use super::counters::Counts;
 use super::error::Error;
-use super::link::Link;
+use super::link::{Link, ensure_subject};
 use super::queue::{Queue, Taker};
 use super::random::Random;
 use super::reconnect::Reconnect;
 use super::settings::Settings;
-use super::wire::Message;
+use super::wire::{Message, encode};
 
 /// A handle; the connection closes when the last one is dropped. What is to arrive before that needs a
 /// [`Connection::flush`].
@@ -86,6 +88,7 @@ impl Connection {
             taker: Taker::new(Arc::clone(&queue)),
             queue,
             sids: Vec::new(),
+            taken: Vec::new().into_iter(),
         }
     }
 
@@ -95,6 +98,31 @@ impl Connection {
         // A system that has started has random bytes.
         let random = random.unwrap_or_default();
         format!("_INBOX.{}", data_encoding::BASE32_NOPAD.encode(&random))
+    }
+
+    /// For what has no need of events: the command line's own publisher and subscriber. Waits while too much waits for
+    /// the socket. Without a connection the message is dropped and counted.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        reply_to: Option<&str>,
+        payload: &[u8],
+    ) -> Result<(), Error> {
+        for subject in [Some(subject), reply_to].into_iter().flatten() {
+            ensure_subject(subject)?;
+        }
+        if payload.len() > self.max_payload() {
+            return Err(Error::TooLarge {
+                size: payload.len(),
+                max: self.max_payload(),
+            });
+        }
+        let mut out = BytesMut::new();
+        let reply_to = reply_to.map(str::as_bytes);
+        encode::publish(subject.as_bytes(), reply_to, payload, &mut out);
+        self.link.send(&mut out, 1);
+        self.link.room().await;
+        Ok(())
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -110,6 +138,8 @@ pub struct Inbox {
     queue: Arc<Queue>,
     taker: Taker,
     sids: Vec<u64>,
+    /// For those who take one message at a time.
+    taken: vec::IntoIter<Message>,
 }
 
 impl Inbox {
@@ -119,6 +149,18 @@ impl Inbox {
         let sid = self.connection.link.subscribe(subject, &self.queue)?;
         self.sids.push(sid);
         Ok(sid)
+    }
+
+    /// Waits for the next message. Fails when the connection is gone for good. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Message, Error> {
+        loop {
+            if let Some(message) = self.taken.next() {
+                self.give_back(1, message.weight());
+                return Ok(message);
+            }
+            self.ready().await?;
+            self.taken = self.take().unwrap_or_default().into_iter();
+        }
     }
 
     /// Messages that are there already: as many as one read brought. They count as waiting until they are given

@@ -38,8 +38,12 @@ pub enum Error {
     /// What was under way may or may not have arrived.
     #[error("the connection to NATS was lost before it answered")]
     Lost,
-    #[error("NATS refuses the subject {subject:?} that this server has to listen to")]
+    #[error(
+        "{subject:?} is no subject of NATS: it is empty, or has blanks or control characters in it"
+    )]
     InvalidSubject { subject: String },
+    #[error("a message of {size} bytes is more than NATS takes ({max}); raise its max_payload")]
+    TooLarge { size: usize, max: usize },
     #[error("the connection to NATS has been closed")]
     Closed,
 }

@@ -258,12 +258,7 @@ impl Link {
 
     /// From here on messages to `subject` go to `queue`, over reconnects too.
     pub(super) fn subscribe(&self, subject: &str, queue: &Arc<Queue>) -> Result<u64, Error> {
-        // Anything else could put a second line into the protocol.
-        if subject.is_empty() || !subject.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
-            return Err(Error::InvalidSubject {
-                subject: subject.to_owned(),
-            });
-        }
+        ensure_subject(subject)?;
         let mut state = self.lock();
         let state = &mut *state;
         if state.closed {
@@ -312,4 +307,14 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Anything else could put a second line into the protocol.
+pub(super) fn ensure_subject(subject: &str) -> Result<(), Error> {
+    if subject.is_empty() || !subject.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
+        return Err(Error::InvalidSubject {
+            subject: subject.to_owned(),
+        });
+    }
+    Ok(())
 }

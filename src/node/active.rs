@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -17,6 +17,7 @@ use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
+use crate::core::limits::Limits;
 use crate::core::time::Instant;
 use crate::core::unanswered::Unanswered;
 use crate::core::{Broker, Event, Notice};
@@ -51,6 +52,8 @@ pub(super) struct Active<'a> {
     first_commit_since: Option<Instant>,
     /// How long the takeover took.
     takeover_time: Duration,
+    /// Of channels, when they change.
+    limits: watch::Receiver<Limits>,
     /// Of monitoring.
     questions: mpsc::Receiver<Asked>,
     /// Of the terms before this one: their traffic, and their late renewals.
@@ -83,10 +86,11 @@ impl<'a> Active<'a> {
             ingress: Some(ingress),
             egress,
             backlog: takeover.backlog,
-            unanswered: Unanswered::new(node.config.shadow.map(|limits| limits.age)),
+            unanswered: Unanswered::new(node.config.shadow),
             loads: JoinSet::new(),
             first_commit_since: Some(takeover.began),
             takeover_time: Clock.now().monotonic.since(takeover.began),
+            limits: node.limits.clone(),
             questions: node.reports.ask_active(),
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
@@ -175,6 +179,10 @@ impl<'a> Active<'a> {
                     if term.is_trusted(now.monotonic) {
                         self.broker.handle_timeout(now);
                     }
+                }
+                Ok(()) = self.limits.changed() => {
+                    let limits = self.limits.borrow_and_update().clone();
+                    self.broker.set_limits(&limits, Clock.now());
                 }
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),

@@ -113,6 +113,11 @@ impl Board {
         });
     }
 
+    pub(super) fn limits(&self, limits: &Limits) {
+        self.status
+            .send_modify(|status| status.limits = Arc::new(limits.clone()));
+    }
+
     pub(super) fn nats(&self, counts: nats::counters::Counts) {
         self.status.send_if_modified(|status| {
             status.nats = counts;

@@ -10,6 +10,7 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | `nats_settings` | from the configuration to the NATS adapter |
 //! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
@@ -23,6 +24,7 @@ mod ears;
 pub mod histogram;
 #[cfg(feature = "known-bad")]
 mod mistaken;
+mod nats_settings;
 pub mod reports;
 pub mod run;
 mod shared;
@@ -31,4 +33,5 @@ pub mod status;
 mod takeover;
 mod watchdog;
 
+pub(crate) use nats_settings::nats_settings;
 pub use run::run;

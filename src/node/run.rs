@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -12,16 +13,17 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
+use super::nats_settings::nats_settings;
 use super::reports::Reports;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
-use crate::config::nats::NatsTls;
-use crate::config::{Config, Secret};
+use crate::config::Config;
+use crate::core::limits::Limits;
+use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::store::Store;
-use crate::{http, nats};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +34,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
 /// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
 /// for tables that another cluster's server was the first to use.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+///
+/// What `limits` says of channels goes before what `config` says, as soon as it changes.
+pub async fn run(
+    config: Config,
+    limits: watch::Receiver<Limits>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let server_id = new_server_id()?;
     let board = Board::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
@@ -57,19 +65,28 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         schema = config.schema,
         "database is ready"
     );
-    let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
+    let nats = {
+        let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
+        Connection::open(&nats_settings(&config.nats, name), &tasks).await?
+    };
 
     let node = Arc::new(Node {
         leadership,
         store,
         nats,
         board,
+        limits,
         reports,
         watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,
     });
+    tasks.spawn(show_limits(
+        node.board.clone(),
+        node.limits.clone(),
+        shutdown.clone(),
+    ));
     let played = node.play_roles().await;
 
     drop(node);
@@ -155,6 +172,23 @@ impl Node {
     }
 }
 
+/// Standbys show the new limits, too.
+async fn show_limits(
+    board: Board,
+    mut limits: watch::Receiver<Limits>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = limits.changed() => match changed {
+                Ok(()) => board.limits(&limits.borrow_and_update()),
+                Err(_) => return,
+            },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
 type Pages = tokio::task::JoinHandle<Result<(), http::Error>>;
 
 async fn listen(
@@ -190,36 +224,6 @@ fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<lea
         lease: Lease::new(config.lease).context("the lease must be 500ms to 1m")?,
         statement_timeout: STATEMENT_TIMEOUT,
     })
-}
-
-fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
-    let expose = |secret: &Secret| secret.expose().to_owned();
-    let name = format!("stanby-{}-{server_id}", config.cluster_id);
-    nats::Settings {
-        user: config.nats.user.clone(),
-        password: config.nats.password.as_ref().map(expose),
-        token: config.nats.token.as_ref().map(expose),
-        credentials_file: config.nats.credentials.clone(),
-        nkey_seed_file: config.nats.nkey.clone(),
-        tls: nats_tls(&config.nats.tls),
-        ..nats::Settings::new(config.nats.servers.clone(), name)
-    }
-}
-
-fn nats_tls(tls: &NatsTls) -> nats::settings::Tls {
-    let client = tls.client.clone();
-    nats::settings::Tls {
-        required: tls.required,
-        first: false,
-        server_name: None,
-        ca_file: tls.ca.clone(),
-        client: client.map(
-            |(certificate_file, key_file)| nats::settings::ClientCertificate {
-                certificate_file,
-                key_file,
-            },
-        ),
-    }
 }
 
 /// 22 characters that no other process has.

@@ -1,5 +1,6 @@
 //! What the roles of a node share: its parts, and the ways in which a role ends before its time.
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -7,6 +8,7 @@ use super::board::Board;
 use super::reports::Reports;
 use super::watchdog::Watchdog;
 use crate::config::Config;
+use crate::core::limits::Limits;
 use crate::nats::Connection;
 use crate::store::Store;
 use crate::{leadership, nats, store};
@@ -19,6 +21,8 @@ pub(super) struct Node {
     pub(super) store: Store,
     pub(super) nats: Connection,
     pub(super) board: Board,
+    /// Of channels, as last told.
+    pub(super) limits: watch::Receiver<Limits>,
     pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
     pub(super) tasks: TaskTracker,

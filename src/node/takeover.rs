@@ -58,7 +58,19 @@ impl Node {
         log_takeover(leader.takeover());
 
         ears.hear_out(self).await?;
+        tracing::info!(
+            requests = ears.shadow.heard().count(),
+            since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
+            "heard the last requests"
+        );
         let snapshot = self.store.snapshot().await?;
+        tracing::info!(
+            clients = snapshot.clients.len(),
+            channels = snapshot.channels.len(),
+            subscriptions = snapshot.subscriptions.len(),
+            since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
+            "read the tables"
+        );
         let others = other_ack_inboxes(&snapshot, &self.config.subjects);
         ears.ingress.hear_acks_on(others)?;
         let window = self.config.heard_window();
@@ -72,6 +84,7 @@ impl Node {
         };
         let done = Done::new(&snapshot, &stored);
         let mut settings = self.config.settings();
+        settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
         let now = Clock.now();
         let mut broker = Broker::restore(snapshot, settings, now);

@@ -19,6 +19,7 @@ mod nats_refusals;
 mod nats_tls;
 mod outages;
 mod pair;
+mod process;
 mod races;
 mod stan;
 mod startup;

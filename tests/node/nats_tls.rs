@@ -19,7 +19,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::nats::{LIMIT, settings};
+use crate::pair::Group;
 use crate::support::nats::own_server;
+use crate::support::postgres;
 
 /// An authority, and what it has signed.
 struct Files {
@@ -225,4 +227,31 @@ async fn tls_may_begin_with_the_first_byte() {
     settings.tls.first = false;
     let error = why_not(&settings).await;
     assert!(error.contains("no answer in time"), "{error}");
+}
+
+/// Acceptance: 168.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_of_certificates_by_a_configuration_file() {
+    let files = Files::new();
+    let flags = files.flags(&files.sign("nats.example"), &["--tlsverify"]);
+    let Some(nats) = own_server(&texts(&flags)).await else {
+        return;
+    };
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let own = files.sign("stanby.example");
+    let config = files.path("stan.conf");
+    let text = format!(
+        "tls {{ client_ca: {:?}, server_name: nats.example, client_cert: {:?}, client_key: {:?} }}",
+        files.path("ca.pem"),
+        own.certificate,
+        own.key
+    );
+    fs::write(&config, format!("streaming {{ {text} }}")).unwrap();
+    let file = ["--config", config.to_str().unwrap()];
+
+    let server = Group::over(database.url.clone(), nats.url(), &file).server();
+
+    server.wait_until_active().await;
 }

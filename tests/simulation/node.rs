@@ -280,7 +280,7 @@ impl World {
                     broker: None,
                     committed: None,
                     inbox: VecDeque::new(),
-                    unanswered: Unanswered::new(self.plan.shadow.map(|limits| limits.age)),
+                    unanswered: Unanswered::new(self.plan.shadow),
                     facts: TermFacts::default(),
                 });
                 self.submit(node, Statement::Snapshot);

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use async_nats::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
@@ -20,6 +19,7 @@ use crate::cli::stan_client::{self, StanClient, refused};
 use crate::config::NatsConfig;
 use crate::core::request::StartPosition;
 use crate::core::time::Instant;
+use crate::nats::Connection;
 use crate::protocol::client;
 
 /// Connects under way at once.
@@ -34,7 +34,7 @@ pub(super) struct Crew<'a> {
     args: &'a LoadArgs,
     config: NatsConfig,
     /// For everything but messages and their acks.
-    control: Client,
+    control: Connection,
     /// Makes names that nobody else has.
     pub(super) run: String,
     pub(super) channels: Vec<String>,
@@ -132,7 +132,7 @@ impl<'a> Crew<'a> {
             let mut line = self.line().await?;
             let mut workers = Vec::with_capacity(clients.len());
             for client in clients {
-                let inbox = self.control.new_inbox();
+                let inbox = self.control.new_subject();
                 line.subscribe(&inbox, workers.len());
                 let publisher = Publisher::new(&Terms {
                     client_id: &client.client_id,
@@ -163,7 +163,7 @@ impl<'a> Crew<'a> {
         let mut number = 0;
         for clients in self.subscribers.chunks(self.args.clients_per_connection) {
             let mut line = self.line().await?;
-            let inboxes: Vec<String> = clients.iter().map(|_| self.control.new_inbox()).collect();
+            let inboxes: Vec<String> = clients.iter().map(|_| self.control.new_subject()).collect();
             for (sid, inbox) in inboxes.iter().enumerate() {
                 line.subscribe(inbox, sid);
             }

@@ -68,12 +68,12 @@ impl Process {
     }
 }
 
-/// Everything of this machine that takes part: the servers of the cluster ID, the nats-server that listens on the
-/// port, and the Postgres that the backend belongs to.
+/// Everything of this machine that takes part: the servers of the cluster ID that use the NATS port, the nats-server that
+/// listens on it, and the Postgres that the backend belongs to.
 pub(super) fn local(
     cluster_id: &str,
     active: Option<i32>,
-    nats_port: Option<u16>,
+    nats_port: u16,
     backend: Option<i32>,
 ) -> Vec<Process> {
     let mut found = Vec::new();
@@ -82,12 +82,12 @@ pub(super) fn local(
             continue;
         };
         let name = match command.as_str() {
-            "stanby" if active == Some(pid) || serves(pid, cluster_id) => match active {
+            "stanby" if uses(pid, nats_port) && serves(pid, cluster_id, active) => match active {
                 Some(active) if active == pid => "stanby active".to_owned(),
                 Some(_) => "stanby standby".to_owned(),
                 None => "stanby".to_owned(),
             },
-            "nats-server" if nats_port.is_some_and(|port| listens(pid, port)) => command,
+            "nats-server" if listens(pid, nats_port) => command,
             _ => continue,
         };
         found.push(Process {
@@ -109,7 +109,10 @@ pub(super) fn local(
     found
 }
 
-fn serves(pid: i32, cluster_id: &str) -> bool {
+fn serves(pid: i32, cluster_id: &str, active: Option<i32>) -> bool {
+    if active == Some(pid) {
+        return true;
+    }
     let arguments = words(pid, "cmdline");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let serves = arguments
@@ -138,11 +141,26 @@ fn serves(pid: i32, cluster_id: &str) -> bool {
     serves && told.as_deref().unwrap_or("test-cluster") == cluster_id
 }
 
+const LISTENING: &str = "0A";
+const ESTABLISHED: &str = "01";
+
 fn listens(pid: i32, port: u16) -> bool {
+    has_socket(pid, |local, _, state| state == LISTENING && local == port)
+}
+
+/// Whether it has a connection to that port of any machine.
+fn uses(pid: i32, port: u16) -> bool {
+    has_socket(pid, |_, remote, state| {
+        state == ESTABLISHED && remote == port
+    })
+}
+
+/// Whether one of the process' TCP sockets fits by its ports, here and there, and its state.
+fn has_socket(pid: i32, fits: impl Fn(u16, u16, &str) -> bool) -> bool {
     let sockets: Vec<String> = ["net/tcp", "net/tcp6"]
         .into_iter()
         .filter_map(|table| fs::read_to_string(path(pid, table)).ok())
-        .flat_map(|table| listeners(&table, port))
+        .flat_map(|table| sockets(&table, &fits))
         .collect();
     let Ok(files) = fs::read_dir(path(pid, "fd")) else {
         return false;
@@ -157,15 +175,19 @@ fn listens(pid: i32, port: u16) -> bool {
         })
 }
 
-/// The sockets of a table of the kernel's that listen on the port, as they are named among a process' files.
-fn listeners(table: &str, port: u16) -> Vec<String> {
-    let listening = |line: &str| {
+/// The sockets of a table of the kernel's that fit, as they are named among a process' files.
+fn sockets(table: &str, fits: &impl Fn(u16, u16, &str) -> bool) -> Vec<String> {
+    let fitting = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (_, local_port) = words.get(1)?.rsplit_once(':')?;
-        let is_it = u16::from_str_radix(local_port, 16) == Ok(port) && words.get(3) == Some(&"0A");
-        is_it.then(|| Some(format!("socket:[{}]", words.get(9)?)))?
+        let port = |word: usize| {
+            let (_, port) = words.get(word)?.rsplit_once(':')?;
+            u16::from_str_radix(port, 16).ok()
+        };
+        let (local, remote, state) = (port(1)?, port(2)?, words.get(3)?);
+        let inode = words.get(9)?;
+        fits(local, remote, state).then(|| format!("socket:[{inode}]"))
     };
-    table.lines().skip(1).filter_map(listening).collect()
+    table.lines().skip(1).filter_map(fitting).collect()
 }
 
 fn threads_cpu(pid: i32) -> Duration {
@@ -242,13 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn a_listening_socket_is_found_by_its_port() {
+    fn sockets_are_found_by_their_ports() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let this = Process::myself().pid;
 
-        assert!(listens(this, port));
+        assert!(listens(this, port) && !uses(this, port));
+        let connection = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert!(uses(this, port));
+        drop(connection);
         drop(listener);
-        assert!(!listens(this, port));
+        assert!(!listens(this, port) && !uses(this, port));
     }
 }

@@ -124,10 +124,11 @@ impl Bench<'_> {
         Ok(found)
     }
 
-    fn nats_port(&self) -> Result<Option<u16>, Failure> {
+    fn nats_port(&self) -> Result<u16, Failure> {
         let config = self.args.nats.nats()?;
         let port = |server: &String| server.rsplit_once(':')?.1.parse().ok();
-        Ok(config.servers.first().and_then(port))
+        // Every server of a configuration has one.
+        Ok(config.servers.first().and_then(port).unwrap_or(0))
     }
 
     async fn measure(&mut self, crew: &mut Crew<'_>) -> Result<(Outcome, Vec<Manned>), Failure> {
