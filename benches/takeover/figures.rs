@@ -14,11 +14,11 @@ const RUNS: usize = 20;
 
 const LEASE: Duration = Duration::from_secs(2);
 
-/// As servers are started without flags, but for the memory of requests: it covers the restarts of Postgres.
+/// As servers are started without flags.
 const SHAPE: Shape = Shape {
     is_durable: true,
     idle_clients: 81,
-    flags: &["--lease", "2s", "--shadow-age", "20s"],
+    flags: &["--lease", "2s"],
     ..Shape::PAIR
 };
 

@@ -351,6 +351,17 @@ impl World {
         }
     }
 
+    /// When the newest message was published, by the clock of the server that stored it, in nanoseconds since 1970.
+    pub(crate) async fn newest_message(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.ground.database_url())
+            .await
+            .unwrap();
+        sqlx::query_scalar("SELECT max(published_at_ns) FROM stanby.messages")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+    }
+
     /// Of a member of a world with false clocks.
     pub(crate) fn clock(&self, member: usize) -> &Clock {
         let clock = self.members[member].clock.as_ref();
