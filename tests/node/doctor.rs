@@ -68,6 +68,7 @@ async fn the_doctor_finds_nothing_wrong_before_the_first_server_and_beside_a_pai
         ("tls", "on this machine"),
         ("rights", "role postgres may do all"),
         ("schema", "holds no tables yet"),
+        ("connections", "are free"),
         ("lock", "free: no server is active; none waits"),
         ("nats", "nats-server"),
         ("listeners", "nobody else serves"),
