@@ -96,6 +96,28 @@ fn ours(registry: &mut Registry, view: &View) {
     counter(registry, "late_renewals", late, status.late_renewals);
     let overflows = "Messages that NATS dropped because this node read too slowly";
     counter(registry, "nats_overflows", overflows, status.nats_overflows);
+    let restored = "Messages that a failover of Postgres had lost and this node stored again";
+    counter(
+        registry,
+        "failover_restored_messages",
+        restored,
+        status.failovers.restored,
+    );
+    let lost = "Acked messages that a failover of Postgres has lost";
+    counter(
+        registry,
+        "failover_lost_messages",
+        lost,
+        status.failovers.lost,
+    );
+    let unknown =
+        "Sequences passed over because a failover of Postgres may have lost their messages";
+    counter(
+        registry,
+        "failover_unknown_messages",
+        unknown,
+        status.failovers.unknown,
+    );
     let shadow_bytes = "Bytes of requests that this node remembers as a standby";
     gauge(
         registry,

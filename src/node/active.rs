@@ -248,6 +248,8 @@ impl<'a> Active<'a> {
         let now = Clock.now();
         self.broker.handle(Event::Committed(batch.number), now);
         self.unanswered.committed(now.monotonic);
+        let epoch = self.leader.term().epoch();
+        self.node.memory().committed(epoch, batch);
         self.node.board.committed();
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.

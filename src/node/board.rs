@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::clock::Clock;
-use super::status::{Role, Status};
+use super::status::{Failovers, Role, Status};
+use crate::core::batch::{Fate, LostRange};
 use crate::core::broker::Counts;
 use crate::leadership::Term;
 
@@ -30,6 +31,7 @@ impl Board {
             commits: 0,
             nats_overflows: 0,
             shadow_bytes: 0,
+            failovers: Failovers::default(),
             shadow_crowded_out: 0,
             trouble: None,
         };
@@ -101,6 +103,20 @@ impl Board {
     pub(super) fn nats_overflows(&self, overflows: u64) {
         self.status.send_if_modified(|status| {
             status.nats_overflows = overflows;
+            false
+        });
+    }
+
+    pub(super) fn lost(&self, ranges: &[LostRange]) {
+        self.status.send_if_modified(|status| {
+            for range in ranges {
+                let count = range.last.0 - range.first.0 + 1;
+                match range.fate {
+                    Fate::Restored => status.failovers.restored += count,
+                    Fate::Lost => status.failovers.lost += count,
+                    Fate::Unknown => status.failovers.unknown += count,
+                }
+            }
             false
         });
     }

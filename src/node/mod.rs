@@ -5,6 +5,7 @@
 //! | [`run`] | start, roles until told to stop, end |
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | `standby` | waits for the lock |
+//! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
@@ -19,6 +20,7 @@ mod batches;
 mod board;
 pub mod clock;
 mod ears;
+mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 pub mod run;

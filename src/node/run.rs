@@ -1,6 +1,6 @@
 //! Runs a node until it is told to stop: standby, active, standby again, as often as it takes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -17,6 +17,7 @@ use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
 use crate::config::nats::NatsTls;
 use crate::config::{Config, Secret};
+use crate::core::memory::Memory;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::store::Store;
@@ -24,6 +25,9 @@ use crate::{http, nats};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the last messages that the node committed, in case a failover of Postgres loses them.
+const MEMORY_BYTES: usize = 32 << 20;
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -62,6 +66,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         nats,
         board,
         watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
+        memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,

@@ -31,12 +31,23 @@ pub struct Status {
     pub commits: u64,
     /// Messages that NATS dropped before the node could read them, since the process started.
     pub nats_overflows: u64,
+    pub failovers: Failovers,
     /// What the remembered requests cost; 0 while active.
     pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
     /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.
     pub trouble: Option<String>,
+}
+
+/// Messages that failovers of Postgres had lost, since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failovers {
+    /// Stored again.
+    pub restored: u64,
+    pub lost: u64,
+    /// Sequences that may have been those of acked messages.
+    pub unknown: u64,
 }
 
 impl Status {

@@ -10,7 +10,7 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "schema",
@@ -30,6 +30,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "compatibility",
         include_str!("../../migrations/0004_compatibility.sql"),
+    ),
+    (
+        5,
+        "lost ranges",
+        include_str!("../../migrations/0005_lost_ranges.sql"),
     ),
 ];
 

@@ -8,6 +8,7 @@
 mod error;
 pub mod heard;
 mod load;
+mod marks;
 mod migrate;
 mod reader;
 mod rows;

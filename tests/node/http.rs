@@ -42,6 +42,7 @@ fn standby() -> Status {
         commits: 0,
         nats_overflows: 0,
         late_renewals: 0,
+        failovers: stanby::node::status::Failovers::default(),
         shadow_bytes: 0,
         shadow_crowded_out: 0,
         trouble: None,
