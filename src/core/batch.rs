@@ -36,6 +36,28 @@ pub struct Batch {
     pub subscriptions: BTreeMap<SubscriptionId, Option<SubscriptionRow>>,
     /// Rows that a subscription passed over, for people; they ride along and never cause a batch.
     pub unreadable: BTreeMap<(ChannelId, Sequence), String>,
+    /// What a failover of Postgres had lost, for people; it goes with the rows of the channels.
+    pub lost: Vec<LostRange>,
+}
+
+/// Sequences that the tables lacked after Postgres had failed over, and what became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRange {
+    pub channel: ChannelId,
+    pub name: ChannelName,
+    pub first: Sequence,
+    pub last: Sequence,
+    pub fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Stored again under their sequences.
+    Restored,
+    /// Were acked, and cannot be had back.
+    Lost,
+    /// May have been given to messages that were acked.
+    Unknown,
 }
 
 /// The last number given out of each kind. They only grow, so that no number is used twice.

@@ -10,6 +10,7 @@
 //! | limits of channels | `retention`, `recent` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `restore` |
+//! | what Postgres lost when it failed over | `memory`, `regression` |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{
-    Batch, ChannelRow, ClientRow, Counters, Heartbeat, PositionRow, SubscriptionRow,
+    Batch, ChannelRow, ClientRow, Counters, Heartbeat, LostRange, PositionRow, SubscriptionRow,
 };
 use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
 use super::message::Message;
@@ -82,6 +82,10 @@ impl Commits {
     /// Of what the gathering batch drops of the channel.
     pub(super) fn keep_guids_after(&mut self, channel: ChannelId, settled: Sequence) {
         self.gathering.guids_kept_after.insert(channel, settled);
+    }
+
+    pub(super) fn tell_lost(&mut self, lost: &[LostRange]) {
+        self.gathering.lost.extend_from_slice(lost);
     }
 
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {

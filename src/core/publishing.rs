@@ -95,15 +95,18 @@ impl Broker {
             message_count: 0,
             byte_count: 0,
         };
-        let limits = self.settings.limits.of(name);
-        self.channels
-            .insert(id, Channel::new(row, limits, self.now.monotonic));
-        self.commits.touch_channel(id);
+        self.insert_channel(id, row);
         self.notices.push_back(Notice::ChannelCreated(name.clone()));
-        if let Some(inactivity) = limits.inactivity {
-            self.deadlines
-                .set(Timer::Inactivity(id), self.now.monotonic + inactivity);
-        }
         Ok(id)
+    }
+
+    pub(super) fn insert_channel(&mut self, id: ChannelId, row: ChannelRow) {
+        let now = self.now.monotonic;
+        let limits = self.settings.limits.of(&row.name);
+        self.channels.insert(id, Channel::new(row, limits, now));
+        self.commits.touch_channel(id);
+        if let Some(inactivity) = limits.inactivity {
+            self.deadlines.set(Timer::Inactivity(id), now + inactivity);
+        }
     }
 }

@@ -281,7 +281,7 @@ impl Broker {
 
     /// Deletes the channel with its durables. For clients it is gone at once, and its name free; its rows go in
     /// steps.
-    fn delete_channel(&mut self, id: ChannelId) {
+    pub(super) fn delete_channel(&mut self, id: ChannelId) {
         let Some(mut channel) = self.channels.remove(id) else {
             return;
         };

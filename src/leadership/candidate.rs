@@ -14,6 +14,7 @@ use super::leader::Granted;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
 use super::takeover::take_over;
 use super::term::Term;
+use crate::core::ids::Epoch;
 use crate::core::time::Instant;
 use crate::node::clock::Clock;
 
@@ -69,13 +70,14 @@ impl Candidate {
     }
 
     /// The first write of the term, on the session that holds the lock: the proof that the lock was worth something.
-    pub async fn take_over(self) -> Result<Granted, Error> {
+    /// The term's number is higher than `epoch_known`, whatever the tables say: they may have forgotten the last ones.
+    pub async fn take_over(self, epoch_known: Epoch) -> Result<Granted, Error> {
         let Some(granted) = self.granted else {
             return Err(Error::Unavailable("the lock was not waited for".to_owned()));
         };
         let sent = Clock.now().monotonic;
         let waited = granted.since(self.since);
-        let takeover = take_over(&self.session, &self.settings, waited).await?;
+        let takeover = take_over(&self.session, &self.settings, waited, epoch_known).await?;
         let term = Term::new(takeover.epoch, self.settings.lease, sent);
         Ok(Granted::new(
             self.session,

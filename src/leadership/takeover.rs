@@ -18,6 +18,8 @@ pub struct Takeover {
     pub lock_wait: Duration,
     /// From and to, when Postgres itself has failed over since the last term: what was acked then may be missing.
     pub timeline_advanced: Option<(i32, i32)>,
+    /// The same, or a term before this one found it so and ended before it had committed anything.
+    pub failed_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,16 +52,11 @@ pub(super) async fn take_over(
     session: &Session,
     settings: &Settings,
     lock_wait: Duration,
+    epoch_known: Epoch,
 ) -> Result<Takeover, Error> {
     let here = Origin::read(session).await?;
     let row = session
-        .call(
-            "reading the last term",
-            session.client.query_one(
-                "SELECT epoch, holder, released_at IS NOT NULL, system_identifier, timeline FROM leadership",
-                &[],
-            ),
-        )
+        .call("reading the last term", session.client.query_one(LAST, &[]))
         .await?;
     let (last_epoch, previous, was_released): (i64, Option<String>, bool) =
         (row.get(0), row.get(1), row.get(2));
@@ -98,6 +95,9 @@ pub(super) async fn take_over(
                     &previous,
                     &reason.as_str(),
                     &lock_wait.as_secs_f64(),
+                    &epoch_known.0.cast_signed(),
+                    &timeline_advanced.map(|(before, _)| before),
+                    &timeline_advanced.map(|(_, after)| after),
                 ],
             ),
         )
@@ -117,12 +117,24 @@ pub(super) async fn take_over(
         reason,
         lock_wait,
         timeline_advanced,
+        failed_over: timeline_advanced.is_some() || row.get::<_, bool>(5),
     })
 }
 
+/// A failover of Postgres is dealt with when a term that knew of it has committed its first batch.
+const LAST: &str =
+    "SELECT epoch, holder, released_at IS NOT NULL, system_identifier, timeline,
+        EXISTS (
+            SELECT FROM takeovers t
+            WHERE t.timeline_after IS NOT NULL AND NOT EXISTS (
+                SELECT FROM takeovers done WHERE done.epoch >= t.epoch AND done.first_ack IS NOT NULL
+            )
+        )
+    FROM leadership";
+
 /// One statement, so that no half of it is ever there.
 const RECORD: &str = "WITH term AS (
-        UPDATE leadership SET epoch = epoch + 1, holder = $2, host = $3, pid = $4,
+        UPDATE leadership SET epoch = greatest(epoch, $12) + 1, holder = $2, host = $3, pid = $4,
             since = clock_timestamp(), lease_ms = $5, lock_key = $6, backend_pid = pg_backend_pid(),
             system_identifier = $7, timeline = $8, released_at = NULL
         WHERE epoch = $1
@@ -130,8 +142,8 @@ const RECORD: &str = "WITH term AS (
     ), forgotten AS (
         DELETE FROM takeovers WHERE epoch <= $1 - 1000
     )
-    INSERT INTO takeovers (epoch, from_holder, to_holder, reason, lock_wait)
-    SELECT epoch, $9, $2, $10, make_interval(secs => $11) FROM term
+    INSERT INTO takeovers (epoch, from_holder, to_holder, reason, lock_wait, timeline_before, timeline_after)
+    SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4 FROM term
     RETURNING epoch";
 
 impl Origin {

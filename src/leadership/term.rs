@@ -92,7 +92,7 @@ impl Term {
     /// The session answered at `answered` to what was sent at `sent`. Anchored at the question: a slow answer must
     /// not lengthen the belief. Returns how long there had been no proof, when that was more than half a lease: a
     /// machine or a network that goes on like this will lose the term.
-    pub(super) fn extend(&self, sent: Instant, answered: Instant) -> Option<Duration> {
+    pub fn extend(&self, sent: Instant, answered: Instant) -> Option<Duration> {
         let before = self.proved_at.fetch_max(sent.as_nanos(), Ordering::AcqRel);
         let unproved = answered.since(Instant::from_nanos(before));
         let is_late = unproved > self.lease.duration() / 2;
@@ -108,7 +108,7 @@ impl Term {
     }
 
     /// The first reason stays.
-    pub(super) fn finish(&self, reason: TermLost) {
+    pub fn finish(&self, reason: TermLost) {
         drop(self.end.set(reason));
         self.ended.cancel();
     }

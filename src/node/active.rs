@@ -269,6 +269,8 @@ impl<'a> Active<'a> {
         self.broker.handle(Event::Committed(batch.number), now);
         self.unanswered.committed(now.monotonic);
         self.node.board.committed(batch.messages.len(), *took);
+        let epoch = self.leader.term().epoch();
+        self.node.memory().committed(epoch, batch);
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.
             self.leader

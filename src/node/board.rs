@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
-use super::status::{Role, Status};
+use super::status::{Failovers, Role, Status};
+use crate::core::batch::{Fate, LostRange};
 use crate::core::broker::Counts;
 use crate::core::limits::Limits;
 use crate::leadership::Term;
@@ -39,6 +40,7 @@ impl Board {
             limits: Arc::new(limits.clone()),
             nats: nats::counters::Counts::default(),
             shadow_bytes: 0,
+            failovers: Failovers::default(),
             shadow_crowded_out: 0,
             trouble: Some("it is starting".to_owned()),
         };
@@ -121,6 +123,20 @@ impl Board {
     pub(super) fn nats(&self, counts: nats::counters::Counts) {
         self.status.send_if_modified(|status| {
             status.nats = counts;
+            false
+        });
+    }
+
+    pub(super) fn lost(&self, ranges: &[LostRange]) {
+        self.status.send_if_modified(|status| {
+            for range in ranges {
+                let count = range.last.0 - range.first.0 + 1;
+                match range.fate {
+                    Fate::Restored => status.failovers.restored += count,
+                    Fate::Lost => status.failovers.lost += count,
+                    Fate::Unknown => status.failovers.unknown += count,
+                }
+            }
             false
         });
     }

@@ -7,6 +7,7 @@
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | `standby` | waits for the lock |
+//! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
@@ -25,6 +26,7 @@ pub mod clock;
 mod ears;
 pub mod examine;
 pub mod histogram;
+mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 mod nats_settings;

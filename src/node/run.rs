@@ -1,6 +1,6 @@
 //! Runs a node until it is told to stop: standby, active, standby again, as often as it takes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,6 +21,7 @@ use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::limits::Limits;
+use crate::core::memory::Memory;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
@@ -28,6 +29,9 @@ use crate::store::Store;
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For the last messages that the node committed, in case a failover of Postgres loses them.
+const MEMORY_BYTES: usize = 32 << 20;
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -78,6 +82,7 @@ pub(super) async fn run(
         limits,
         reports,
         watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
+        memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,

@@ -1,5 +1,7 @@
 //! What the roles of a node share: its parts, and the ways in which a role ends before its time.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -9,6 +11,7 @@ use super::reports::Reports;
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::limits::Limits;
+use crate::core::memory::Memory;
 use crate::nats::Connection;
 use crate::store::Store;
 use crate::{leadership, nats, store};
@@ -25,6 +28,8 @@ pub(super) struct Node {
     pub(super) limits: watch::Receiver<Limits>,
     pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
+    /// Asked when the tables know less than this process. Nobody waits with it in his hands.
+    pub(super) memory: Mutex<Memory>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
 }
@@ -47,6 +52,13 @@ pub(super) enum Setback {
     /// The tables are of a server with other settings, and clients rely on those.
     #[error("{0}")]
     Settings(String),
+}
+
+impl Node {
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Whoever panicked with it left marks that are true one by one.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Setback {

@@ -29,6 +29,7 @@ impl Node {
         let is_owned = {
             let mut granted = pin!(candidate.wait());
             let mut owned = pin!(self.wait_for_owner());
+            let mut marks = pin!(self.watch_marks());
             let mut is_owned = false;
             loop {
                 tokio::select! {
@@ -41,6 +42,7 @@ impl Node {
                         owned?;
                         is_owned = true;
                     }
+                    never = &mut marks, if is_owned => match never {},
                 }
             }
         };

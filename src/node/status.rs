@@ -46,6 +46,7 @@ pub struct Status {
     pub limits: Arc<Limits>,
     /// What went wrong between the node and NATS, since the process started.
     pub nats: nats::counters::Counts,
+    pub failovers: Failovers,
     /// What the remembered requests cost; 0 while active.
     pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
@@ -53,6 +54,16 @@ pub struct Status {
     /// Why the node can neither serve nor take over, when it cannot: it has only just started, or
     /// database or NATS are out of reach.
     pub trouble: Option<String>,
+}
+
+/// Messages that failovers of Postgres had lost, since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failovers {
+    /// Stored again.
+    pub restored: u64,
+    pub lost: u64,
+    /// Sequences that may have been those of acked messages.
+    pub unknown: u64,
 }
 
 impl Status {

@@ -7,9 +7,10 @@ use super::clock::Clock;
 use super::ears::Ears;
 use super::shared::{Node, Setback};
 use crate::config::Config;
-use crate::core::batch::Batch;
+use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::heard::{Done, Stored};
 use crate::core::ids::Guid;
+use crate::core::regression::Regression;
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::core::{Broker, Event, heard};
@@ -41,7 +42,8 @@ impl Node {
         ears: &mut Ears,
     ) -> Result<Takeover, Setback> {
         let began = Clock.now().monotonic;
-        let granted = candidate.take_over().await?;
+        let epoch_known = self.memory().epoch();
+        let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let stored = match ServerInfo::read_or_create(granted.client(), url, &wanted).await {
@@ -82,12 +84,19 @@ impl Node {
         } else {
             self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
         };
-        let done = Done::new(&snapshot, &stored);
+        let mut done = Done::new(&snapshot, &stored);
+        let failed_over = leader.takeover().failed_over;
+        let regression = {
+            let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
+            Regression::find(&snapshot, &self.memory(), heard, &done)
+        };
+        done.stored.extend(regression.restored());
         let mut settings = self.config.settings();
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
         let now = Clock.now();
         let mut broker = Broker::restore(snapshot, settings, now);
+        self.tell_lost(&broker.repair(regression));
         ears.shadow.expire(now.monotonic);
         let backlog = VecDeque::from(heard::judge(ears.shadow.take(), &done));
         broker.remember_stored(done.stored, now.monotonic + window);
@@ -110,6 +119,37 @@ impl Node {
             backlog,
             began,
         })
+    }
+}
+
+impl Node {
+    /// What a failover of Postgres had lost: an acked message that is gone is an operator's business.
+    fn tell_lost(&self, ranges: &[LostRange]) {
+        for LostRange {
+            channel: _,
+            name,
+            first,
+            last,
+            fate,
+        } in ranges
+        {
+            let (first, last) = (first.0, last.0);
+            match fate {
+                Fate::Restored => tracing::warn!(
+                    channel = %name, first, last,
+                    "messages that a failover of Postgres had lost are stored again"
+                ),
+                Fate::Lost => tracing::error!(
+                    channel = %name, first, last,
+                    "a failover of Postgres has lost acked messages; their sequences are passed over"
+                ),
+                Fate::Unknown => tracing::error!(
+                    channel = %name, first, last,
+                    "a failover of Postgres may have lost acked messages; these sequences are passed over"
+                ),
+            }
+        }
+        self.board.lost(ranges);
     }
 }
 

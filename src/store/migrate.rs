@@ -12,7 +12,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "schema",
@@ -32,6 +32,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         4,
         "compatibility",
         include_str!("../../migrations/0004_compatibility.sql"),
+    ),
+    (
+        5,
+        "lost ranges",
+        include_str!("../../migrations/0005_lost_ranges.sql"),
     ),
 ];
 

@@ -9,6 +9,7 @@
 mod error;
 pub mod heard;
 mod load;
+mod marks;
 pub mod measure;
 mod migrate;
 mod reader;

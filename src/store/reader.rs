@@ -12,11 +12,12 @@ use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{heard, load, migrate, snapshot, status};
+use super::{heard, load, marks, migrate, snapshot, status};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Guid};
 use crate::core::load::{Load, Loaded};
+use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
@@ -128,6 +129,14 @@ impl Store {
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
         let done = timeout(limit, snapshot::read(lent.connection())).await;
         lent.give_back(done, "reading the snapshot")
+    }
+
+    /// How far the channels are.
+    pub async fn marks(&self) -> Result<Marks, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, marks::read(lent.connection())).await;
+        lent.give_back(done, "reading how far channels are")
     }
 
     pub async fn load(&self, load: &Load) -> Result<Loaded, Error> {

@@ -5,6 +5,7 @@
 mod channels;
 mod clients;
 mod flight;
+mod lost;
 mod messages;
 mod positions;
 mod subscriptions;
@@ -31,6 +32,7 @@ pub struct Writer {
     positions: positions::Statements,
     subscriptions: subscriptions::Statements,
     unreadable: unreadable::Statements,
+    lost: lost::Statements,
 }
 
 /// All statements go by primary key, whatever the planner thinks of the tables' sizes; and they are planned once.
@@ -63,6 +65,7 @@ impl Writer {
             positions: positions::Statements::prepare(client).await?,
             subscriptions: subscriptions::Statements::prepare(client).await?,
             unreadable: unreadable::Statements::prepare(client).await?,
+            lost: lost::Statements::prepare(client).await?,
         })
     }
 
@@ -90,6 +93,7 @@ impl Writer {
         let progress = positions::ProgressColumns::of(batch);
         let subscriptions = subscriptions::Columns::of(batch);
         let unreadable = unreadable::Columns::of(batch);
+        let lost = lost::Columns::of(batch, epoch);
         let counters = batch
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
@@ -116,6 +120,7 @@ impl Writer {
         progress.board(&mut flight, &self.positions);
         subscriptions.board(&mut flight, &self.subscriptions);
         unreadable.board(&mut flight, &self.unreadable);
+        lost.board(&mut flight, &self.lost);
         flight.land().await
     }
 }

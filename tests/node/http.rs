@@ -51,6 +51,7 @@ fn standby() -> Status {
         limits: Arc::new(Limits::default()),
         nats: stanby::nats::counters::Counts::default(),
         late_renewals: 0,
+        failovers: stanby::node::status::Failovers::default(),
         shadow_bytes: 0,
         shadow_crowded_out: 0,
         trouble: None,

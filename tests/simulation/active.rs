@@ -61,7 +61,8 @@ impl World {
     pub(crate) fn trusted(&self, node: usize) -> bool {
         let term = self.nodes[node].term.as_ref();
         term.is_some_and(|term| {
-            self.time < term.trusted_until || self.plan.is(Sabotage::SkipTrustWindow)
+            term.term.is_trusted(self.now(node).monotonic)
+                || self.plan.is(Sabotage::SkipTrustWindow)
         })
     }
 
@@ -73,7 +74,7 @@ impl World {
                 return;
             };
             let serial = term.serial;
-            let epoch = term.epoch;
+            let epoch = term.term.epoch();
             let Some(broker) = term.broker.as_mut() else {
                 return;
             };
@@ -109,6 +110,7 @@ impl World {
         let now = self.now(node);
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.unanswered.submitted();
+            term.committing = Some(batch.clone());
             let closed = term
                 .facts
                 .explain_closed(&batch, &self.plan.settings.heartbeats, now);
@@ -135,7 +137,10 @@ impl World {
         let session = self.nodes[node].session;
         let torn = session.is_some_and(|session| self.database.torn.contains(&session));
         let holds = torn || session == self.database.holder;
-        if let Some(term) = self.nodes[node].term.as_mut() {
+        if let Some(term) = self.nodes[node].term.as_mut()
+            // What it says was true a moment ago; the tables are those of an earlier time.
+            && !session.is_some_and(|session| self.database.overtaken.contains(&session))
+        {
             self.checks
                 .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);
         }

@@ -212,9 +212,11 @@ impl World {
             slot.ack_time = (0, 20);
         }
         let retires = self.rng.chance(150);
+        // Subscriptions that a failover of Postgres has lost are made again by those who connect again.
+        let forgotten = self.checks.failovers.count > 0;
         let state = &mut self.clients[client];
         state.retired = retires;
-        if state.protocol == 0 || retires || self.rng.chance(300) {
+        if forgotten || state.protocol == 0 || retires || self.rng.chance(300) {
             self.client_crashes(client);
         }
     }

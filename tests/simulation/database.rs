@@ -12,6 +12,7 @@ use stanby::core::load::{Load, Loaded};
 use crate::memory_store::MemoryStore;
 use crate::node::Input;
 use crate::plan::Sabotage;
+use crate::replica::{Change, Replica};
 use crate::world::{Step, Time, World, nanos};
 
 pub(crate) type SessionId = u64;
@@ -66,6 +67,9 @@ pub(crate) struct Database {
     pub(crate) epoch: Epoch,
     pub(crate) holder: Option<SessionId>,
     pub(crate) reads: u64,
+    pub(crate) replica: Replica,
+    /// It has failed over, and no term that knew of it has committed anything.
+    pub(crate) unrepaired: bool,
     /// Until then nobody can connect.
     pub(crate) down_until: Time,
     pub(crate) read_only_until: Time,
@@ -74,6 +78,8 @@ pub(crate) struct Database {
     /// Ended while their nodes had every reason to trust them: it takes these a moment to hear of it, and until
     /// then they may still say what was committed.
     pub(crate) torn: BTreeSet<SessionId>,
+    /// Ended by a failover, likewise.
+    pub(crate) overtaken: BTreeSet<SessionId>,
     sessions: BTreeMap<SessionId, Session>,
     queue: VecDeque<SessionId>,
     opened: SessionId,
@@ -241,6 +247,11 @@ impl World {
     /// All sessions end. What was being committed is there afterwards, or not.
     pub(crate) fn restart_database(&mut self, pause: Duration) {
         self.note(|| format!("database: restarts, which takes {pause:?}"));
+        self.end_sessions(pause, 500);
+    }
+
+    /// `survives`: in so many of a thousand cases what is being committed is there afterwards.
+    pub(crate) fn end_sessions(&mut self, pause: Duration, survives: u64) {
         self.database.down_until = self.time + nanos(pause);
         self.database.torn.extend(self.database.holder);
         let sessions: Vec<SessionId> = self.database.sessions.keys().copied().collect();
@@ -254,7 +265,7 @@ impl World {
             if let Some(statement) = executing
                 && !self.refuses(&statement)
                 && let Statement::Commit(batch, epoch) = statement
-                && self.rng.chance(500)
+                && self.rng.chance(survives)
             {
                 self.apply(&batch, epoch);
             }
@@ -312,6 +323,8 @@ impl World {
         } else {
             self.database.store.apply(batch, epoch);
         }
+        self.database.unrepaired = false;
+        self.replicate(Change::Batch(Box::new(batch.clone()), epoch));
         if self.plan.is(Sabotage::LoseRows)
             && self.rng.chance(20)
             && let Some((channel, message)) = batch.messages.last()
@@ -360,8 +373,11 @@ impl World {
             return self.grant();
         }
         self.database.holder = Some(id);
-        self.database.epoch = Epoch(self.database.epoch.0 + 1);
+        let known = self.database.sessions.get(&id).map(|session| session.node);
+        let known = known.map_or(Epoch(0), |node| self.nodes[node].memory.epoch());
+        self.database.epoch = Epoch(self.database.epoch.max(known).0 + 1);
         let epoch = self.database.epoch;
+        self.replicate(Change::Epoch(epoch));
         self.note(|| format!("database: session {id} gets the lock, epoch {epoch}"));
         self.reply(id, Input::Granted { session: id, epoch });
         self.becomes_idle(id);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::nats::Party;
+use crate::replica::Change;
 use crate::world::{Step, World, nanos};
 
 impl World {
@@ -20,7 +21,7 @@ impl World {
         } else {
             node
         };
-        match self.rng.range(0, 13) {
+        match self.rng.range(0, 14) {
             0 | 1 => {
                 let silently = self.rng.chance(300);
                 self.kill_node(node, silently);
@@ -47,6 +48,7 @@ impl World {
             10 => self.refuse_writes(),
             11 => self.cut_link(),
             12 => self.slow_link(),
+            13 => self.fail_over(),
             _ => {
                 let client = self.rng.index(self.clients.len());
                 self.client_crashes(client);
@@ -131,6 +133,7 @@ impl World {
         for &(channel, sequence) in stored.iter().skip(first).take(count) {
             self.note(|| format!("an operator deletes {channel}#{sequence}"));
             self.database.store.delete_message(channel, sequence);
+            self.replicate(Change::Deleted(channel, sequence));
             self.checks.deleted_by_operator(channel, sequence);
         }
     }

@@ -14,6 +14,7 @@ mod faults;
 mod nats;
 mod node;
 mod plan;
+mod replica;
 mod requests;
 mod rng;
 mod runner;
@@ -87,6 +88,9 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
         total.redeliveries += summary.redeliveries;
         total.reads += summary.reads;
         total.duplicates += summary.duplicates;
+        total.failovers += summary.failovers;
+        total.restored += summary.restored;
+        total.passed_over += summary.passed_over;
     }
     eprintln!("{total:?}");
 
@@ -95,6 +99,9 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
     assert!(total.deliveries > 50_000, "deliveries: {total:?}");
     assert!(total.redeliveries > 1_000, "redeliveries: {total:?}");
     assert!(total.reads > 5_000, "reads: {total:?}");
+    assert!(total.failovers > 20, "failovers of Postgres: {total:?}");
+    assert!(total.restored > 20, "messages put back: {total:?}");
+    assert!(total.passed_over > 20, "messages lost: {total:?}");
 }
 
 #[test]
@@ -182,12 +189,15 @@ sabotages! {
     closing_a_client_that_answers_is_noticed: IgnorePongs, "no client that answers is closed";
     a_message_before_its_subscription_s_answer_is_noticed: DeliverBeforeReplies,
         "a subscription's answer precedes its messages";
-    replaying_what_is_stored_is_noticed: ReplayEverything, "what is stored is not done again";
+    replaying_what_is_stored_is_noticed: ReplayEverything, "what is stored is not done again"
+        | "a publish is stored once";
     a_dropped_message_that_comes_back_is_noticed: ForgetDropped,
         "what is stored is not done again";
     forgetting_unanswered_requests_is_noticed: ForgetUnanswered,
         "no request is lost in a takeover";
     storing_a_late_copy_is_noticed: ForgetLateCopies, "a publish is stored once";
+    trusting_a_replica_that_was_behind_is_noticed: ForgetCommits,
+        "a sequence is never used twice" | "what a failover lost is told";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"
         | "everything arrives in the end";
 }

@@ -77,6 +77,11 @@ impl Nats {
         self.cuts.remove(&number);
     }
 
+    /// True when nothing was ever lost or slow.
+    pub(crate) fn is_perfect(&self) -> bool {
+        self.losses_begun == 0 && self.slow.is_empty()
+    }
+
     pub(crate) fn end_losses(&mut self) {
         self.losses.clear();
         self.cuts.clear();

@@ -4,14 +4,17 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use stanby::core::batch::Progress;
+use stanby::core::batch::{Batch, Progress};
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
+use stanby::core::memory::Memory;
 use stanby::core::ranges::Ranges;
+use stanby::core::regression::Regression;
 use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::unanswered::Unanswered;
 use stanby::core::{Broker, Event, heard};
+use stanby::leadership;
 
 use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
@@ -74,6 +77,14 @@ pub(crate) struct Node {
     pub(crate) term: Option<Term>,
     /// Attempts in a row that failed.
     setbacks: u32,
+    pub(crate) memory: Memory,
+    /// The last epoch that its process has committed something in.
+    served: Epoch,
+    started: Time,
+    /// When it last looked how far the channels are.
+    pub(crate) looked_at: Time,
+    /// It has been frozen since it started.
+    froze: bool,
     /// The last requests that it heard while it was not active.
     shadow: Shadow,
     /// Publishes that came since its process began or its connection broke, and when: none of them may get lost.
@@ -83,8 +94,8 @@ pub(crate) struct Node {
 
 pub(crate) struct Term {
     pub(crate) serial: u64,
-    pub(crate) epoch: Epoch,
-    pub(crate) trusted_until: Time,
+    /// The server's own idea of its term.
+    pub(crate) term: leadership::Term,
     began: Time,
     last_statement: Time,
     pub(crate) broker: Option<Broker>,
@@ -92,6 +103,7 @@ pub(crate) struct Term {
     pub(crate) committed: Option<BatchNumber>,
     pub(crate) inbox: VecDeque<(Instant, Event)>,
     pub(crate) unanswered: Unanswered,
+    pub(crate) committing: Option<Batch>,
     pub(crate) facts: TermFacts,
 }
 
@@ -116,6 +128,11 @@ impl Node {
             tick: None,
             term: None,
             setbacks: 0,
+            memory: Memory::new(rng.pick(&[32 << 20, 10_000])),
+            served: Epoch(0),
+            started: 0,
+            looked_at: 0,
+            froze: false,
             arrived: VecDeque::new(),
             shadow: Shadow::new(plan.shadow),
             terms: 0,
@@ -142,6 +159,15 @@ impl World {
         }
         self.nodes[node].up = true;
         self.nodes[node].incarnation += 1;
+        self.nodes[node].started = self.time;
+        self.nodes[node].froze = false;
+        let bytes = self.rng.pick(&[32 << 20, 10_000]);
+        self.nodes[node].memory = Memory::new(bytes);
+        self.nodes[node].served = Epoch(0);
+        let incarnation = self.nodes[node].incarnation;
+        if self.plan.replica_lag.is_some() && !self.plan.is(Sabotage::ForgetCommits) {
+            self.after(Duration::ZERO, Step::Marks { node, incarnation });
+        }
         self.note(|| format!("node {node}: starts"));
         self.race(node);
     }
@@ -175,6 +201,7 @@ impl World {
         }
         self.note(|| format!("node {node}: freezes for {duration:?}"));
         self.nodes[node].frozen = true;
+        self.nodes[node].froze = true;
         let incarnation = self.nodes[node].incarnation;
         self.after(duration, Step::Thaw { node, incarnation });
     }
@@ -213,6 +240,9 @@ impl World {
             .is_some_and(|term| term.broker.is_some() && term.began + lease < self.time)
         {
             state.setbacks = 0;
+        }
+        if let Some(term) = &state.term {
+            term.term.finish(leadership::TermLost(why.to_owned()));
         }
         if let Some(mut term) = state.term.take()
             && !self.plan.is(Sabotage::ForgetUnanswered)
@@ -270,16 +300,17 @@ impl World {
             Input::Granted { session, epoch } if Some(session) == current => {
                 // The grant was sent at an unknown time: trust begins with the next statement.
                 self.nodes[node].terms += 1;
+                let lease = self.plan.server_lease();
                 let serial = self.nodes[node].terms;
                 self.nodes[node].term = Some(Term {
                     serial,
-                    epoch,
-                    trusted_until: 0,
+                    term: leadership::Term::new(epoch, lease, Instant::from_nanos(0)),
                     began: self.time,
                     last_statement: self.time,
                     broker: None,
                     committed: None,
                     inbox: VecDeque::new(),
+                    committing: None,
                     unanswered: Unanswered::new(self.plan.shadow),
                     facts: TermFacts::default(),
                 });
@@ -291,6 +322,7 @@ impl World {
             }
             Input::Done { session, batch } if Some(session) == current => {
                 self.renewed(node);
+                self.remember_commit(node);
                 if let (Some(number), Some(term)) = (batch, self.nodes[node].term.as_mut())
                     && !self.plan.is(Sabotage::ReleaseBeforeCommit)
                 {
@@ -336,30 +368,73 @@ impl World {
     }
 
     /// What was heard before, as far as the tables do not show it as done, goes before anything new.
-    fn replay_shadow(&mut self, node: usize, snapshot: &Snapshot) {
+    fn replay_shadow(&mut self, node: usize, mut done: heard::Done) {
         let now = self.now(node).monotonic;
-        let state = &mut self.nodes[node];
-        state.shadow.expire(now);
         let window = self.plan.heard_window();
-        let places = heard::look_back(snapshot, state.shadow.heard(), window);
-        let stored = self.database.store.stored(&places);
-        let done = if self.plan.is(Sabotage::ReplayEverything) {
-            heard::Done::default()
-        } else {
-            heard::Done::new(snapshot, &stored)
-        };
-        let judged = heard::judge(state.shadow.take(), &done);
+        if self.plan.is(Sabotage::ReplayEverything) {
+            done = heard::Done::default();
+        }
+        let judged = heard::judge(self.nodes[node].shadow.take(), &done);
         self.checks.on_replay(judged.iter().map(|(_, event)| event));
         self.no_request_is_lost(node, &judged);
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.inbox.extend(judged);
-            let forgets = [Sabotage::ReplayEverything, Sabotage::ForgetLateCopies];
             if let Some(broker) = &mut term.broker
-                && !forgets.iter().any(|&sabotage| self.plan.is(sabotage))
+                && !self.plan.is(Sabotage::ForgetLateCopies)
             {
                 broker.remember_stored(done.stored, now + window);
             }
         }
+    }
+
+    fn remember_commit(&mut self, node: usize) {
+        let forgets = self.plan.is(Sabotage::ForgetCommits);
+        let state = &mut self.nodes[node];
+        if let Some(term) = state.term.as_mut()
+            && let Some(batch) = term.committing.take()
+        {
+            state.served = term.term.epoch();
+            if !forgets {
+                state.memory.committed(term.term.epoch(), &batch);
+            }
+        }
+    }
+
+    /// What the tables lack of what this node knows to have been committed.
+    fn find_regression(
+        &mut self,
+        node: usize,
+        tables: &Snapshot,
+        done: &mut heard::Done,
+    ) -> Regression {
+        let failed_over = self.database.unrepaired;
+        let state = &self.nodes[node];
+        let heard = failed_over.then(|| heard::publishes(state.shadow.heard()));
+        let regression = Regression::find(tables, &state.memory, heard, done);
+        done.stored.extend(regression.restored());
+        if failed_over && !self.can_tell(node) {
+            self.checks.cannot_be_told();
+        }
+        regression
+    }
+
+    /// True when the node had every chance to know how far the channels were before the failover.
+    fn can_tell(&self, node: usize) -> bool {
+        let state = &self.nodes[node];
+        let at = self.checks.failovers.at;
+        if state.served == self.checks.failovers.epoch {
+            return true;
+        }
+        let slack = 1_100_000_000;
+        let shadow = self.plan.shadow.filter(|limits| limits.bytes > CROWDED);
+        let hears = self.nats.is_perfect() && !state.froze && state.started + slack < at;
+        let remembers = shadow.is_some_and(|limits| {
+            let age = nanos(limits.age);
+            // A term that has just begun stores what was heard before: some of it longer ago than is remembered.
+            let is_settled = self.checks.failovers.since + age < at;
+            is_settled && self.time < at + age.saturating_sub(2 * slack)
+        });
+        hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel
     }
 
     /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
@@ -398,10 +473,11 @@ impl World {
     }
 
     fn renewed(&mut self, node: usize) {
-        let trust = nanos(self.plan.trust());
+        let now = self.now(node).monotonic;
         let state = &mut self.nodes[node];
-        if let (Some(sent), Some(term)) = (state.statement.take(), state.term.as_mut()) {
-            term.trusted_until = term.trusted_until.max(sent + trust);
+        if let (Some(sent), Some(term)) = (state.statement.take(), &state.term) {
+            let sent = Instant::from_nanos(sent + state.boot_offset);
+            term.term.extend(sent, now);
         }
     }
 
@@ -420,15 +496,24 @@ impl World {
         let now = self.now(node);
         self.checks.saw_wall(now.wall);
         let settings = self.plan.settings.clone();
-        let tables = snapshot.clone();
+        let state = &mut self.nodes[node];
+        state.shadow.expire(now.monotonic);
+        let window = self.plan.heard_window();
+        let places = heard::look_back(&snapshot, state.shadow.heard(), window);
+        let stored = self.database.store.stored(&places);
+        let mut done = heard::Done::new(&snapshot, &stored);
+        let regression = self.find_regression(node, &snapshot, &mut done);
         let Some(term) = self.nodes[node].term.as_mut() else {
             return;
         };
         term.facts = TermFacts::new(&snapshot);
-        term.broker = Some(Broker::restore(snapshot, settings, now));
-        let epoch = term.epoch;
+        let mut broker = Broker::restore(snapshot, settings, now);
+        let lost = broker.repair(regression);
+        term.broker = Some(broker);
+        let epoch = term.term.epoch();
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
-        self.replay_shadow(node, &tables);
+        self.note(|| format!("node {node}: repairs {lost:?}"));
+        self.replay_shadow(node, done);
         self.drain(node);
     }
 
@@ -447,6 +532,7 @@ impl World {
     /// Renews in time, gives up on a statement that takes too long, and arranges to be called again.
     pub(crate) fn keep_session(&mut self, node: usize) {
         let lease = nanos(self.plan.lease);
+        let renew_every = nanos(self.plan.server_lease().renew_every());
         let Some(term) = self.nodes[node]
             .term
             .as_ref()
@@ -454,13 +540,13 @@ impl World {
         else {
             return;
         };
-        let renewal = term.last_statement + lease / 4;
+        let renewal = term.last_statement + renew_every;
         let due = match self.nodes[node].statement {
             Some(sent) if self.time >= sent + 2 * lease => {
                 return self.end_term(node, "a statement takes too long");
             }
             Some(sent) => sent + 2 * lease,
-            None if self.time >= renewal || self.time >= term.trusted_until => {
+            None if self.time >= renewal || !term.term.is_trusted(self.now(node).monotonic) => {
                 self.submit(node, Statement::Renew);
                 self.time + 2 * lease
             }

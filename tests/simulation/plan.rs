@@ -5,6 +5,8 @@ use std::time::Duration;
 use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::shadow::ShadowLimits;
 
+use stanby::leadership::Lease;
+
 use crate::rng::Rng;
 
 /// Breaks one rule of the world, to show that a checker notices.
@@ -36,6 +38,8 @@ pub(crate) enum Sabotage {
     ForgetUnanswered,
     /// A new term knows nothing of what was stored last.
     ForgetLateCopies,
+    /// Nodes do not know what was committed.
+    ForgetCommits,
 }
 
 #[derive(Debug)]
@@ -61,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) read_failures: u64,
     /// Milliseconds between faults from outside: from, to.
     pub(crate) fault_pause: (u64, u64),
+    /// How far the replica is behind that a failover makes the primary.
+    pub(crate) replica_lag: Option<Duration>,
     pub(crate) sabotage: Option<Sabotage>,
 }
 
@@ -92,13 +98,15 @@ impl Plan {
             late_statements: rng.pick(&[0, 2, 10]),
             read_failures: rng.pick(&[0, 10, 100]),
             fault_pause: rng.pick(&[(200, 1_500), (1_000, 4_000), (2_000, 8_000)]),
+            replica_lag: rng
+                .pick(&[None, None, Some(0), Some(100), Some(1_500)])
+                .map(Duration::from_millis),
             sabotage,
         }
     }
 
-    /// A node believes so long in a statement that it has sent.
-    pub(crate) fn trust(&self) -> Duration {
-        self.lease.saturating_sub(Duration::from_millis(100))
+    pub(crate) fn server_lease(&self) -> Lease {
+        Lease::new(self.lease).expect("the lease is within its bounds")
     }
 
     /// As a server has it.

@@ -40,6 +40,10 @@ pub(crate) enum Step {
     Start {
         node: usize,
     },
+    Marks {
+        node: usize,
+        incarnation: u64,
+    },
     Race {
         node: usize,
         incarnation: u64,
@@ -92,6 +96,10 @@ pub(crate) struct Summary {
     pub(crate) redeliveries: u64,
     pub(crate) reads: u64,
     pub(crate) duplicates: u64,
+    /// Of Postgres, that lost something.
+    pub(crate) failovers: u64,
+    pub(crate) restored: u64,
+    pub(crate) passed_over: u64,
 }
 
 #[derive(Debug)]
@@ -160,6 +168,9 @@ impl World {
             redeliveries: self.checks.redeliveries,
             reads: self.database.reads,
             duplicates: self.checks.duplicates,
+            failovers: self.checks.failovers.count,
+            restored: self.checks.failovers.restored,
+            passed_over: self.checks.failovers.passed_over,
         })
     }
 
@@ -192,6 +203,7 @@ impl World {
             Step::Tick { node, incarnation } => self.node_ticks(node, incarnation),
             Step::Thaw { node, incarnation } => self.thaw(node, incarnation),
             Step::Start { node } => self.start_node(node),
+            Step::Marks { node, incarnation } => self.look_at_marks(node, incarnation),
             Step::Race { node, incarnation } => self.race_again(node, incarnation),
             Step::Client {
                 client,

@@ -71,7 +71,7 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
     assert_eq!(others.kept.len(), stored.kept.len() + 7);
 }
 
-fn channel(first: u64, last: u64) -> ChannelRow {
+pub(crate) fn channel(first: u64, last: u64) -> ChannelRow {
     ChannelRow {
         name: ChannelName::parse("orders".into()).unwrap(),
         created_at: Timestamp(1),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use stanby::config::database::DatabaseUrl;
+use stanby::core::ids::Epoch;
 use stanby::leadership::checks::{Durability, check};
 use stanby::leadership::key::lock_key;
 use stanby::leadership::{Candidate, Error, Granted, Lease, Settings};
@@ -36,7 +37,7 @@ pub(crate) async fn granted(fixture: &Fixture, server_id: &str, lease: Duration)
     let settings = settings(fixture, server_id, lease);
     let mut candidate = Candidate::open(&settings, &fixture.tracker).await.unwrap();
     timeout(PATIENCE, candidate.wait()).await.unwrap().unwrap();
-    candidate.take_over().await.unwrap()
+    candidate.take_over(Epoch(0)).await.unwrap()
 }
 
 /// A standby in the queue, in a task of its own.
@@ -46,7 +47,7 @@ pub(crate) fn standby(fixture: &Fixture, server_id: &str, lease: Duration) -> Jo
     task.spawn(async move {
         let mut candidate = Candidate::open(&settings, &tracker).await.unwrap();
         candidate.wait().await.unwrap();
-        candidate.take_over().await.unwrap()
+        candidate.take_over(Epoch(0)).await.unwrap()
     });
     task
 }
@@ -240,7 +241,7 @@ async fn a_waiting_standby_does_not_hold_back_vacuum_and_is_not_cancelled() {
     waiting.spawn(async move {
         let mut candidate = Candidate::open(&settings, &tracker).await.unwrap();
         candidate.wait().await.unwrap();
-        candidate.take_over().await.unwrap()
+        candidate.take_over(Epoch(0)).await.unwrap()
     });
     queue_of(&client, 1).await;
 

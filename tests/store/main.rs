@@ -6,6 +6,7 @@
 mod support;
 
 mod equivalence;
+mod failover;
 mod fixture;
 mod heard;
 mod leadership;

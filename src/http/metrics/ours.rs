@@ -116,6 +116,28 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     );
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
+    let restored = "Messages that a failover of Postgres had lost and this node stored again";
+    counter(
+        registry,
+        "failover_restored_messages",
+        restored,
+        status.failovers.restored,
+    );
+    let lost = "Acked messages that a failover of Postgres has lost";
+    counter(
+        registry,
+        "failover_lost_messages",
+        lost,
+        status.failovers.lost,
+    );
+    let unknown =
+        "Sequences passed over because a failover of Postgres may have lost their messages";
+    counter(
+        registry,
+        "failover_unknown_messages",
+        unknown,
+        status.failovers.unknown,
+    );
     let shadow_bytes = "Bytes of requests that this node remembers as a standby";
     gauge(
         registry,

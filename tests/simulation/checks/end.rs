@@ -19,6 +19,7 @@ impl World {
         let &[active] = active.as_slice() else {
             return self.violated(format!("one server is active in the end: {active:?} are"));
         };
+        self.checks.check_failovers();
         self.check_clients();
         self.check_rows();
         self.check_positions_at_end();
@@ -100,6 +101,7 @@ impl World {
             .messages()
             .map(|(channel, epoch, _)| (channel, epoch));
         let ordered = epochs.by_ref().collect::<Vec<_>>().is_sorted();
+        let ordered = ordered || self.checks.failovers.count > 0;
         self.checks.require(ordered, || {
             "epochs never decrease along a channel".to_owned()
         });
@@ -116,7 +118,7 @@ impl World {
             })
             .collect();
         // A leave that NATS lost leaves a subscription to nobody, as it does with NATS Streaming.
-        let lossless = self.nats.losses_begun == 0;
+        let lossless = self.nats.losses_begun == 0 && self.checks.failovers.count == 0;
         for row in store.subscriptions.values().filter(|row| row.online) {
             if !inboxes.contains(row.inbox.as_str()) {
                 let inbox = row.inbox.clone();

@@ -13,6 +13,7 @@ use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
 use stanby::core::time::Timestamp;
 
+use super::failovers::Failovers;
 use super::progress::Positions;
 use crate::memory_store::MemoryStore;
 use crate::world::Time;
@@ -20,8 +21,8 @@ use crate::world::Time;
 #[derive(Debug, Default)]
 pub(super) struct ChannelFacts {
     pub(super) name: Option<ChannelName>,
-    last: Sequence,
-    last_published_at: Timestamp,
+    pub(super) last: Sequence,
+    pub(super) last_published_at: Timestamp,
     /// Every message ever committed; they are never forgotten, only dropped from `live`.
     pub(super) history: BTreeMap<Sequence, Arc<Message>>,
     pub(super) live: BTreeSet<Sequence>,
@@ -60,12 +61,14 @@ pub(crate) struct Checks {
     pub(crate) redeliveries: u64,
     pub(super) settings: Settings,
     pub(super) epoch: Epoch,
+    pub(super) epoch_since: Time,
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
     /// Refused by the server.
     refused: BTreeSet<Guid>,
     pub(crate) clock_jumped: bool,
+    pub(crate) failovers: Failovers,
     /// A publish is known again for so long.
     memory: Time,
     /// Stored again by a later term, which had heard them too late to know.
@@ -90,11 +93,13 @@ impl Checks {
             redeliveries: 0,
             settings,
             epoch: Epoch(0),
+            epoch_since: 0,
             channels: BTreeMap::new(),
             published: BTreeMap::new(),
             stored: BTreeMap::new(),
             refused: BTreeSet::new(),
             clock_jumped: false,
+            failovers: Failovers::default(),
             memory,
             duplicates: 0,
             last_acked: BTreeMap::new(),
@@ -143,7 +148,9 @@ impl Checks {
 
     /// The publish was answered, or will be when it is asked for again.
     pub(crate) fn is_dealt_with(&self, guid: &Guid) -> bool {
-        self.stored.contains_key(guid) || self.refused.contains(guid)
+        self.stored.contains_key(guid)
+            || self.refused.contains(guid)
+            || self.failovers.lost_publishes.contains(guid)
     }
 
     pub(super) fn refuses(&mut self, guid: &Guid) {
@@ -170,7 +177,10 @@ impl Checks {
     /// A publisher got its ack.
     pub(crate) fn acked(&mut self, guid: &Guid) {
         let Some(&(channel, sequence)) = self.stored.get(guid) else {
-            return self.violated(format!("an acked publish is stored: {guid} is not"));
+            let lost = self.failovers.lost_publishes.contains(guid);
+            return self.require(lost, || {
+                format!("an acked publish is stored: {guid} is not")
+            });
         };
         if let Some(name) = self
             .channels
@@ -207,12 +217,16 @@ impl Checks {
         self.require(epoch >= last, || {
             format!("no commit of epoch {epoch} follows one of epoch {last}")
         });
+        if epoch != last {
+            self.epoch_since = self.now;
+        }
         self.epoch = epoch;
         for (&id, row) in &batch.channels {
             if let Some(row) = row {
                 self.channels.entry(id).or_default().name = Some(row.name.clone());
             }
         }
+        self.check_told(batch);
         for (channel, message) in &batch.messages {
             self.appended(*channel, message, epoch);
         }
@@ -242,12 +256,25 @@ impl Checks {
         let (last, last_at) = (facts.last, facts.last_published_at);
         facts.last = sequence;
         facts.last_published_at = message.published_at;
-        facts.history.insert(sequence, Arc::clone(message));
+        let before = facts.history.insert(sequence, Arc::clone(message));
         facts.live.insert(sequence);
         let name = facts.name.clone();
-        self.require(sequence == last.next(), || {
+        let dense = sequence == last.next() || self.is_told(id, last, sequence);
+        self.require(dense, || {
             format!("sequences are dense at commit time: {id}#{sequence} follows #{last}")
         });
+        if let Some(before) = before {
+            let same = before.guid == message.guid && before.data == message.data;
+            let key = (id, sequence);
+            self.require(same || !self.failovers.spoken.contains(&key), || {
+                format!("a sequence is never used twice: {id}#{sequence} is")
+            });
+            self.failovers.lost.remove(&key);
+            if same {
+                self.stored.insert(message.guid.clone(), key);
+                return;
+            }
+        }
         self.require(message.published_at >= last_at, || {
             format!("timestamps never decrease: that of {id}#{sequence} does")
         });
@@ -274,9 +301,11 @@ impl Checks {
                 format!("a publish is stored once: {guid} is stored again in epoch {epoch}")
             });
         }
-        self.require(after.is_none_or(|(_, earlier)| earlier < sequence), || {
-            format!("a publish begun after an ack comes after it: {id}#{sequence} does not")
-        });
+        let excused = self.failovers.excused;
+        self.require(
+            excused || after.is_none_or(|(_, earlier)| earlier < sequence),
+            || format!("a publish begun after an ack comes after it: {id}#{sequence} does not"),
+        );
         self.stored.insert(guid.clone(), (id, sequence));
     }
 
@@ -338,7 +367,11 @@ impl Checks {
                 format!("a channel goes after its messages: {id} has {first:?}")
             }),
             Some(row) => {
-                self.require(row.last_sequence == last, || {
+                let passed_over = self.is_told(id, last, row.last_sequence.next());
+                if let Some(facts) = self.channels.get_mut(&id) {
+                    facts.last = row.last_sequence;
+                }
+                self.require(row.last_sequence == last || passed_over, || {
                     format!(
                         "a channel's row tells its last message: {id} {} {last}",
                         row.last_sequence

@@ -2,6 +2,7 @@
 //! node, `end` when faults have stopped and everybody has caught up.
 
 mod end;
+mod failovers;
 mod ledger;
 mod progress;
 pub(crate) mod speech;

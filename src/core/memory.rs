@@ -1,0 +1,182 @@
+//! What a node knows to have been committed: how far each channel was, and the last messages of its own terms. It is
+//! only asked when the tables know less, which they do after Postgres itself has failed over to a replica that had
+//! not got everything (see [`super::regression`]).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
+use super::message::Message;
+
+/// What a message costs beside its data, most of it shared with the core's tail.
+const OVERHEAD_BYTES: usize = 256;
+
+/// How far a channel is known to have been committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub name: ChannelName,
+    pub last: Sequence,
+}
+
+/// The channels as the tables show them at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    pub epoch: Epoch,
+    /// The highest channel number given out.
+    pub last_channel: u64,
+    pub channels: BTreeMap<ChannelId, Mark>,
+}
+
+/// Lives as long as the process.
+#[derive(Debug)]
+pub struct Memory {
+    epoch: Epoch,
+    /// The last epoch that this node committed something in.
+    served: Epoch,
+    channels: BTreeMap<ChannelId, Mark>,
+    /// In the order of their commits.
+    messages: VecDeque<(ChannelId, Arc<Message>)>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Memory {
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            epoch: Epoch::default(),
+            served: Epoch::default(),
+            channels: BTreeMap::new(),
+            messages: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    /// The highest epoch known: no later one may be as low.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// True when nobody is known to have committed anything after this node: then it knows of all that was.
+    pub fn is_exact(&self) -> bool {
+        self.served == self.epoch && self.served != Epoch::default()
+    }
+
+    pub fn channels(&self) -> &BTreeMap<ChannelId, Mark> {
+        &self.channels
+    }
+
+    /// The messages remembered of these channels that are above the sequences named, in order.
+    pub(super) fn messages_above(
+        &self,
+        above: &BTreeMap<ChannelId, Sequence>,
+    ) -> BTreeMap<ChannelId, BTreeMap<Sequence, Arc<Message>>> {
+        let mut found: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (channel, message) in &self.messages {
+            if above
+                .get(channel)
+                .is_some_and(|&above| message.sequence > above)
+            {
+                let of_channel = found.entry(*channel).or_default();
+                of_channel.insert(message.sequence, Arc::clone(message));
+            }
+        }
+        found
+    }
+
+    /// This node has committed the batch.
+    pub fn committed(&mut self, epoch: Epoch, batch: &Batch) {
+        self.epoch = self.epoch.max(epoch);
+        self.served = self.served.max(epoch);
+        for (&id, row) in &batch.channels {
+            match row {
+                Some(row) if !row.deleting => {
+                    let (name, last) = (row.name.clone(), row.last_sequence);
+                    self.channels.insert(id, Mark { name, last });
+                }
+                Some(_) | None => {
+                    self.channels.remove(&id);
+                }
+            }
+        }
+        for (channel, message) in &batch.messages {
+            self.bytes += cost(message);
+            self.messages.push_back((*channel, Arc::clone(message)));
+        }
+        while self.bytes > self.bytes_max {
+            let Some((_, message)) = self.messages.pop_front() else {
+                break;
+            };
+            self.bytes -= cost(&message);
+        }
+    }
+
+    /// The tables show this, whoever wrote them. Never takes back what was known: they may be a replica's that had
+    /// not got everything. A channel that they have given a number to and do not show was deleted.
+    pub fn saw(&mut self, marks: Marks) {
+        self.epoch = self.epoch.max(marks.epoch);
+        self.channels
+            .retain(|id, _| id.0 > marks.last_channel || marks.channels.contains_key(id));
+        for (id, seen) in marks.channels {
+            match self.channels.get_mut(&id) {
+                Some(known) => known.last = known.last.max(seen.last),
+                None => {
+                    self.channels.insert(id, seen);
+                }
+            }
+        }
+    }
+}
+
+fn cost(message: &Message) -> usize {
+    message.data.len() + message.reply.len() + OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> Marks {
+        let mark = |&(id, last): &(u64, u64)| {
+            let name = ChannelName::parse(format!("c{id}").into()).expect("valid");
+            let last = Sequence(last);
+            (ChannelId(id), Mark { name, last })
+        };
+        Marks {
+            epoch: Epoch(epoch),
+            last_channel,
+            channels: channels.iter().map(mark).collect(),
+        }
+    }
+
+    fn known(memory: &Memory) -> Vec<(u64, u64)> {
+        let channels = memory.channels().iter();
+        channels.map(|(id, mark)| (id.0, mark.last.0)).collect()
+    }
+
+    #[test]
+    fn tables_that_know_less_take_nothing_back() {
+        let mut memory = Memory::new(0);
+        memory.saw(marks(7, 3, &[(1, 10), (2, 20), (3, 30)]));
+
+        // Number 3 was not even given out there; number 2 was, and is gone.
+        memory.saw(marks(5, 2, &[(1, 8)]));
+
+        assert_eq!(known(&memory), [(1, 10), (3, 30)]);
+        assert_eq!(memory.epoch(), Epoch(7));
+        assert!(!memory.is_exact());
+    }
+
+    #[test]
+    fn only_who_committed_last_knows_of_everything() {
+        let mut memory = Memory::new(0);
+        assert!(!memory.is_exact());
+
+        memory.committed(Epoch(3), &Batch::default());
+        assert!(memory.is_exact());
+
+        memory.saw(marks(4, 0, &[]));
+        assert!(!memory.is_exact());
+    }
+}

@@ -1,0 +1,399 @@
+//! The tables know less than this node: Postgres has failed over to a replica that had not got the last commits.
+//! Messages that are still remembered are put back under their sequences. Sequences that cannot be had back are
+//! passed over, so that none is ever used for something else, and every one of them is told to the operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::batch::{ChannelRow, Fate, LostRange};
+use super::broker::Broker;
+use super::heard::Done;
+use super::ids::{ChannelId, ChannelName, Guid, Sequence};
+use super::memory::Memory;
+use super::message::Message;
+use super::snapshot::Snapshot;
+use super::time::Timestamp;
+
+/// What the tables lack, by channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Regression {
+    channels: BTreeMap<ChannelId, Lack>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lack {
+    name: ChannelName,
+    /// The last that the tables have.
+    has: Sequence,
+    /// The last that is known to have been committed.
+    known: Sequence,
+    /// The last that may have been.
+    possible: Sequence,
+    messages: BTreeMap<Sequence, Arc<Message>>,
+}
+
+impl Regression {
+    /// Compares the tables with the memory. `heard` are the publishes that a standby remembers, given when Postgres
+    /// is known to have failed over: of those that are not stored the last active may have stored each under the next
+    /// sequence, unless the memory tells exactly what it stored.
+    pub fn find<'a>(
+        tables: &Snapshot,
+        memory: &Memory,
+        heard: Option<impl Iterator<Item = (&'a ChannelName, &'a Guid)>>,
+        done: &Done,
+    ) -> Self {
+        let mut channels = BTreeMap::new();
+        let last_of = |id: &ChannelId| match tables.channels.get(id) {
+            Some(row) => (!row.deleting).then_some(row.last_sequence),
+            // It was deleted when its number had been given out.
+            None => (id.0 > tables.counters.channel).then_some(Sequence::ZERO),
+        };
+        for (&id, mark) in memory.channels() {
+            if let Some(has) = last_of(&id) {
+                let lack = Lack {
+                    name: mark.name.clone(),
+                    has,
+                    known: mark.last.max(has),
+                    possible: mark.last.max(has),
+                    messages: BTreeMap::new(),
+                };
+                channels.insert(id, lack);
+            }
+        }
+        if let Some(heard) = heard.filter(|_| !memory.is_exact()) {
+            for (&id, row) in tables.channels.iter().filter(|(_, row)| !row.deleting) {
+                channels.entry(id).or_insert_with(|| Lack {
+                    name: row.name.clone(),
+                    has: row.last_sequence,
+                    known: row.last_sequence,
+                    possible: row.last_sequence,
+                    messages: BTreeMap::new(),
+                });
+            }
+            let mut unstored: BTreeMap<&ChannelName, BTreeSet<&Guid>> = BTreeMap::new();
+            for (name, guid) in heard {
+                if !done.stored.contains(&(name.clone(), guid.clone())) {
+                    unstored.entry(name).or_default().insert(guid);
+                }
+            }
+            for lack in channels.values_mut() {
+                let count = unstored
+                    .get(&lack.name)
+                    .map_or(0, |guids| guids.len() as u64);
+                lack.possible = lack.known.max(Sequence(lack.has.0 + count));
+            }
+        }
+        channels.retain(|_, lack| lack.possible > lack.has);
+        let above = channels.iter().map(|(&id, lack)| (id, lack.has)).collect();
+        for (id, messages) in memory.messages_above(&above) {
+            if let Some(lack) = channels.get_mut(&id) {
+                lack.messages = messages;
+                lack.messages.retain(|&sequence, _| sequence <= lack.known);
+            }
+        }
+        Self { channels }
+    }
+
+    /// Publishes that will be stored again under their sequences.
+    pub fn restored(&self) -> impl Iterator<Item = (ChannelName, Guid)> {
+        self.channels.values().flat_map(|lack| {
+            let messages = lack.messages.values();
+            messages.map(|message| (lack.name.clone(), message.guid.clone()))
+        })
+    }
+}
+
+impl Lack {
+    /// What becomes of the sequences that the tables lack, in order.
+    fn ranges(&self, channel: ChannelId) -> Vec<LostRange> {
+        let mut ranges: Vec<LostRange> = Vec::new();
+        let mut add = |first: Sequence, last: Sequence, fate: Fate| {
+            if first > last {
+                return;
+            }
+            if let Some(before) = ranges.last_mut()
+                && before.fate == fate
+            {
+                before.last = last;
+                return;
+            }
+            ranges.push(LostRange {
+                channel,
+                name: self.name.clone(),
+                first,
+                last,
+                fate,
+            });
+        };
+        let mut next = self.has.next();
+        for &sequence in self.messages.keys() {
+            add(next, Sequence(sequence.0 - 1), Fate::Lost);
+            add(sequence, sequence, Fate::Restored);
+            next = sequence.next();
+        }
+        add(next, self.known, Fate::Lost);
+        add(self.known.next(), self.possible, Fate::Unknown);
+        ranges
+    }
+}
+
+impl Broker {
+    /// Puts back what can be had, and passes over the rest, with the first batch of the term. To be called before
+    /// anything else is handled. Tells what becomes of each sequence that was lacking.
+    pub fn repair(&mut self, regression: Regression) -> Vec<LostRange> {
+        let mut told = Vec::new();
+        for (id, lack) in regression.channels {
+            let ranges = lack.ranges(id);
+            self.repair_channel(id, lack);
+            told.extend(ranges);
+        }
+        self.commits.tell_lost(&told);
+        told
+    }
+
+    fn repair_channel(&mut self, id: ChannelId, lack: Lack) {
+        if self.channels.get(id).is_none() {
+            // The name may belong to a channel whose deletion got lost too.
+            if let Some(older) = self.channels.find(lack.name.as_str()) {
+                self.delete_channel(older);
+            }
+            self.counters.channel = self.counters.channel.max(id.0);
+            self.commits.put_counters(self.counters);
+            self.insert_channel(
+                id,
+                ChannelRow {
+                    name: lack.name,
+                    created_at: self.now.wall,
+                    deleting: false,
+                    first_sequence: Sequence(1),
+                    last_sequence: Sequence::ZERO,
+                    last_published_at: Timestamp::default(),
+                    message_count: 0,
+                    byte_count: 0,
+                },
+            );
+        }
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        let row = &mut channel.row;
+        let first = lack.messages.keys().next().copied();
+        if row.message_count == 0 {
+            row.first_sequence = first.unwrap_or(lack.possible.next());
+        }
+        row.last_sequence = lack.possible;
+        self.commits.touch_channel(id);
+        for mut message in lack.messages.into_values() {
+            if message.published_at < row.last_published_at {
+                // A term that knew less has stored later ones under lower sequences.
+                Arc::make_mut(&mut message).published_at = row.last_published_at;
+            }
+            row.message_count += 1;
+            row.byte_count += message.size(&row.name);
+            row.last_published_at = message.published_at;
+            // Not into the tail, which has no holes: they are read from the store.
+            self.commits.append(id, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::batch::Batch;
+    use crate::core::ids::{ClientId, Epoch};
+    use crate::core::limits::{Heartbeats, Limits, Settings};
+    use crate::core::memory::{Mark, Marks};
+    use crate::core::time::Now;
+
+    fn name() -> ChannelName {
+        ChannelName::parse("orders".into()).expect("valid")
+    }
+
+    fn guid(sequence: u64) -> Guid {
+        Guid::parse(format!("g{sequence}").into()).expect("valid")
+    }
+
+    fn row(first: u64, last: u64) -> ChannelRow {
+        ChannelRow {
+            name: name(),
+            created_at: Timestamp(1),
+            deleting: false,
+            first_sequence: Sequence(first),
+            last_sequence: Sequence(last),
+            last_published_at: Timestamp(last.cast_signed()),
+            message_count: last + 1 - first,
+            byte_count: 0,
+        }
+    }
+
+    /// Of a node that committed these messages, the last of them its channel's last.
+    fn committed(sequences: std::ops::RangeInclusive<u64>) -> Memory {
+        let message = |sequence: u64| Message {
+            sequence: Sequence(sequence),
+            published_at: Timestamp(sequence.cast_signed()),
+            client_id: ClientId::parse("me".into()).expect("valid"),
+            guid: guid(sequence),
+            reply: "".into(),
+            data: "x".into(),
+        };
+        let batch = Batch {
+            channels: BTreeMap::from([(ChannelId(1), Some(row(1, *sequences.end())))]),
+            messages: sequences
+                .map(|sequence| (ChannelId(1), Arc::new(message(sequence))))
+                .collect(),
+            ..Batch::default()
+        };
+        let mut memory = Memory::new(1 << 20);
+        memory.committed(Epoch(3), &batch);
+        memory
+    }
+
+    fn tables(channels: &[(u64, ChannelRow)]) -> Snapshot {
+        let mut tables = Snapshot::default();
+        for (id, row) in channels {
+            tables.counters.channel = tables.counters.channel.max(*id);
+            tables.channels.insert(ChannelId(*id), row.clone());
+        }
+        tables
+    }
+
+    /// What a node with this memory tells and writes; `heard` are unanswered publishes of a known failover.
+    fn repair(tables: &Snapshot, memory: &Memory, heard: Option<&[u64]>) -> (String, Batch) {
+        let publishes: Vec<(ChannelName, Guid)> = heard
+            .unwrap_or_default()
+            .iter()
+            .map(|&number| (name(), guid(number)))
+            .collect();
+        let heard = heard.map(|_| publishes.iter().map(|(name, guid)| (name, guid)));
+        let regression = Regression::find(tables, memory, heard, &Done::default());
+        let settings = Settings {
+            heartbeats: Heartbeats::default(),
+            limits: Limits::default(),
+            replace_durables: false,
+            ack_prefix: "acks".into(),
+        };
+        let mut broker = Broker::restore(tables.clone(), settings, Now::default());
+        let told = broker.repair(regression);
+        assert_eq!(broker.contradictions(), [""; 0]);
+        let batch = broker.poll_batch().unwrap_or_default();
+        assert_eq!(batch.lost, told);
+        let told = told.iter().map(|range| {
+            let LostRange {
+                channel,
+                first,
+                last,
+                fate,
+                ..
+            } = range;
+            format!("{channel}: {first} to {last} {fate:?}")
+        });
+        (told.collect::<Vec<_>>().join(", "), batch)
+    }
+
+    fn sequences(batch: &Batch) -> Vec<u64> {
+        batch.messages.iter().map(|(_, m)| m.sequence.0).collect()
+    }
+
+    #[test]
+    fn what_is_remembered_is_put_back_and_the_rest_is_passed_over() {
+        let (told, batch) = repair(&tables(&[(1, row(1, 10))]), &committed(14..=16), None);
+
+        assert_eq!(told, "1: 11 to 13 Lost, 1: 14 to 16 Restored");
+        assert_eq!(sequences(&batch), [14, 15, 16]);
+        let row = batch.channels[&ChannelId(1)].clone().expect("it is kept");
+        assert_eq!(
+            (row.first_sequence, row.last_sequence),
+            (Sequence(1), Sequence(16))
+        );
+        assert_eq!(row.message_count, 13);
+    }
+
+    #[test]
+    fn tables_that_know_as_much_are_left_alone() {
+        let memory = committed(5..=10);
+        for last in [10, 11] {
+            let (told, batch) = repair(&tables(&[(1, row(1, last))]), &memory, Some(&[90, 91]));
+            assert_eq!((told.as_str(), batch), ("", Batch::default()));
+        }
+    }
+
+    #[test]
+    fn a_channel_that_was_lost_comes_back_and_one_that_was_deleted_does_not() {
+        let memory = committed(1..=3);
+
+        let (told, batch) = repair(&tables(&[]), &memory, None);
+        assert_eq!(told, "1: 1 to 3 Restored");
+        assert_eq!(batch.counters.map(|counters| counters.channel), Some(1));
+        assert_eq!(sequences(&batch), [1, 2, 3]);
+
+        let mut other = row(1, 5);
+        other.name = ChannelName::parse("other".into()).expect("valid");
+        let (told, _) = repair(&tables(&[(2, other)]), &memory, None);
+        assert_eq!(told, "");
+    }
+
+    #[test]
+    fn a_name_that_was_given_to_a_lost_channel_goes_back_to_it() {
+        let mut tables = tables(&[(1, row(1, 4))]);
+        tables.counters.channel = 1;
+        let mut memory = Memory::new(0);
+        let mark = Mark {
+            name: name(),
+            last: Sequence(2),
+        };
+        memory.saw(Marks {
+            epoch: Epoch(3),
+            last_channel: 1,
+            channels: BTreeMap::from([(ChannelId(2), mark)]),
+        });
+
+        let (told, batch) = repair(&tables, &memory, None);
+
+        assert_eq!(told, "2: 1 to 2 Lost");
+        let deleting = |id| {
+            batch.channels[&ChannelId(id)]
+                .as_ref()
+                .map(|row| row.deleting)
+        };
+        assert_eq!((deleting(1), deleting(2)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
+        let tables = tables(&[(1, row(1, 10))]);
+        let mut memory = Memory::new(0);
+        let mark = Mark {
+            name: name(),
+            last: Sequence(12),
+        };
+        memory.saw(Marks {
+            epoch: Epoch(3),
+            last_channel: 1,
+            channels: BTreeMap::from([(ChannelId(1), mark)]),
+        });
+
+        let (told, batch) = repair(&tables, &memory, Some(&[11, 12, 13, 13]));
+        assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
+        assert_eq!(sequences(&batch), [0; 0]);
+
+        // Without a failover of Postgres what was heard is only under way.
+        let (told, _) = repair(&tables, &memory, None);
+        assert_eq!(told, "1: 11 to 12 Lost");
+        // Who was the active knows which were given out.
+        let (told, _) = repair(&tables, &committed(1..=12), Some(&[13, 14]));
+        assert_eq!(told, "1: 11 to 12 Restored");
+    }
+
+    #[test]
+    fn messages_put_back_are_not_older_than_those_before_them() {
+        let mut tables = tables(&[(1, row(1, 10))]);
+        let later = Timestamp(1_000);
+        let row = tables.channels.get_mut(&ChannelId(1)).expect("it is there");
+        row.last_published_at = later;
+
+        let (_, batch) = repair(&tables, &committed(11..=12), None);
+
+        assert!(batch.messages.iter().all(|(_, m)| m.published_at == later));
+    }
+}

@@ -1,0 +1,131 @@
+//! Postgres fails over to a replica that may have been behind: what the servers told clients before is put back
+//! under the same sequences, or told to be lost, and no sequence is used for something else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stanby::core::batch::{Batch, Fate};
+use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
+
+use super::ledger::Checks;
+use crate::memory_store::MemoryStore;
+use crate::world::Time;
+
+#[derive(Debug, Default)]
+pub(crate) struct Failovers {
+    /// That lost something.
+    pub(crate) count: u64,
+    pub(crate) restored: u64,
+    pub(crate) passed_over: u64,
+    /// Of the last one.
+    pub(crate) at: Time,
+    /// The last epoch that had committed something then.
+    pub(crate) epoch: Epoch,
+    /// Since when that epoch had committed something.
+    pub(crate) since: Time,
+    /// A channel was lost with its first messages.
+    pub(crate) new_channel: bool,
+    /// Messages that were committed and are not in the tables.
+    pub(super) lost: BTreeSet<(ChannelId, Sequence)>,
+    pub(super) lost_publishes: BTreeSet<Guid>,
+    /// Clients know of these: acked or delivered.
+    pub(super) spoken: BTreeSet<(ChannelId, Sequence)>,
+    /// Told to the operator not to be had back.
+    pub(super) told: BTreeSet<(ChannelId, Sequence)>,
+    /// Once nobody could know what was lost.
+    pub(super) excused: bool,
+}
+
+impl Checks {
+    /// `changes` were lost.
+    pub(crate) fn fails_over(&mut self, tables: &MemoryStore, changes: usize) {
+        let rows = tables.snapshot();
+        let mut there: BTreeMap<ChannelId, BTreeSet<Sequence>> = BTreeMap::new();
+        for (channel, _, message) in tables.messages() {
+            there.entry(channel).or_default().insert(message.sequence);
+        }
+        self.failovers.new_channel = false;
+        for (&id, facts) in &mut self.channels {
+            let live = there.remove(&id).unwrap_or_default();
+            let before = std::mem::replace(&mut facts.live, live);
+            let row = rows.channels.get(&id);
+            if row.is_none() && id.0 <= rows.counters.channel {
+                continue; // It was deleted before.
+            }
+            let last = row.map_or(Sequence::ZERO, |row| row.last_sequence);
+            for (&sequence, message) in facts.history.range(last.next()..) {
+                self.failovers.lost.insert((id, sequence));
+                self.stored.remove(&message.guid);
+                self.failovers.lost_publishes.insert(message.guid.clone());
+            }
+            self.failovers.new_channel |= row.is_none() && !before.is_empty();
+            facts.last = last;
+            facts.last_published_at = row.map(|row| row.last_published_at).unwrap_or_default();
+        }
+        self.failovers.at = self.now;
+        self.failovers.epoch = self.epoch;
+        self.failovers.since = self.epoch_since;
+        self.failovers.count += u64::from(changes > 0);
+        self.epoch = Epoch(0);
+        self.excesses.clear();
+        self.last_clients.clear();
+        self.positions.fail_over(&rows);
+    }
+
+    /// The node that takes over had no chance to know what was committed.
+    pub(crate) fn cannot_be_told(&mut self) {
+        self.failovers.excused = true;
+        for (id, sequence) in std::mem::take(&mut self.failovers.lost) {
+            self.failovers.spoken.remove(&(id, sequence));
+            if let Some(facts) = self.channels.get_mut(&id) {
+                facts.history.remove(&sequence);
+            }
+            self.positions.forget(id, sequence);
+        }
+    }
+
+    /// What a batch tells of a failover before it.
+    pub(super) fn check_told(&mut self, batch: &Batch) {
+        for range in &batch.lost {
+            let mut sequence = range.first;
+            while sequence <= range.last {
+                let key = (range.channel, sequence);
+                match range.fate {
+                    Fate::Restored => {
+                        self.failovers.restored += 1;
+                        let mut messages = batch.messages.iter();
+                        let there = messages.any(|(c, m)| (*c, m.sequence) == key);
+                        self.require(there, || {
+                            format!("what is told to be restored is stored: {key:?} is not")
+                        });
+                    }
+                    Fate::Lost | Fate::Unknown => {
+                        self.failovers.passed_over += 1;
+                        self.failovers.told.insert(key);
+                    }
+                }
+                sequence = sequence.next();
+            }
+        }
+    }
+
+    /// Every sequence after `last` and before `next` was told to be passed over.
+    pub(super) fn is_told(&self, channel: ChannelId, last: Sequence, next: Sequence) -> bool {
+        let mut sequence = last.next();
+        while sequence < next {
+            if !self.failovers.told.contains(&(channel, sequence)) {
+                return false;
+            }
+            sequence = sequence.next();
+        }
+        true
+    }
+
+    /// In the end.
+    pub(crate) fn check_failovers(&mut self) {
+        let lost = self.failovers.lost.intersection(&self.failovers.spoken);
+        let untold = lost.copied().find(|key| !self.failovers.told.contains(key));
+        self.require(untold.is_none(), || {
+            format!("what a failover lost is told: {untold:?} is not")
+        });
+    }
+}

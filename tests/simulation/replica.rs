@@ -1,0 +1,100 @@
+//! The replica that a failover of Postgres makes the primary: it may not have got the last commits, and then nobody
+//! but the servers knows of them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use stanby::core::batch::Batch;
+use stanby::core::ids::{ChannelId, Epoch, Sequence};
+use stanby::core::memory::{Mark, Marks};
+
+use crate::memory_store::MemoryStore;
+use crate::world::{Step, Time, World, nanos};
+
+/// How often a standby looks how far the channels are.
+const MARKS_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) enum Change {
+    Batch(Box<Batch>, Epoch),
+    Epoch(Epoch),
+    Deleted(ChannelId, Sequence),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Replica {
+    store: MemoryStore,
+    epoch: Epoch,
+    /// On its way, and when it was committed.
+    changes: VecDeque<(Time, Change)>,
+}
+
+impl Replica {
+    fn catch_up(&mut self, until: Time) {
+        while self.changes.front().is_some_and(|&(at, _)| at <= until) {
+            match self.changes.pop_front() {
+                Some((_, Change::Batch(batch, epoch))) => self.store.apply(&batch, epoch),
+                Some((_, Change::Epoch(epoch))) => self.epoch = epoch,
+                Some((_, Change::Deleted(channel, sequence))) => {
+                    self.store.delete_message(channel, sequence);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn replicate(&mut self, change: Change) {
+        if let Some(lag) = self.plan.replica_lag {
+            let replica = &mut self.database.replica;
+            replica.changes.push_back((self.time, change));
+            replica.catch_up(self.time.saturating_sub(nanos(lag)));
+        }
+    }
+
+    /// The primary is gone, and its replica takes over with what it has.
+    pub(crate) fn fail_over(&mut self) {
+        let Some(lag) = self.plan.replica_lag else {
+            return;
+        };
+        let pause = self.rng.millis(200, 1_500);
+        self.database.overtaken.extend(self.database.holder);
+        self.end_sessions(pause, 0);
+        let replica = &mut self.database.replica;
+        replica.catch_up(self.time.saturating_sub(nanos(lag)));
+        let lost = replica.changes.len();
+        replica.changes.clear();
+        self.database.store = replica.store.clone();
+        self.database.epoch = replica.epoch;
+        self.database.unrepaired = true;
+        self.checks.fails_over(&self.database.store, lost);
+        self.note(|| format!("database: fails over in {pause:?} and loses {lost} changes"));
+    }
+
+    pub(crate) fn look_at_marks(&mut self, node: usize, incarnation: u64) {
+        let state = &self.nodes[node];
+        if state.incarnation != incarnation || !state.up {
+            return;
+        }
+        self.after(MARKS_INTERVAL, Step::Marks { node, incarnation });
+        let state = &self.nodes[node];
+        let reaches = state.cut_until <= self.time && self.database.down_until <= self.time;
+        if state.frozen || !reaches || state.term.is_some() {
+            return;
+        }
+        let rows = self.database.store.snapshot();
+        let live = rows.channels.into_iter().filter(|(_, row)| !row.deleting);
+        let mark = |(id, row): (ChannelId, stanby::core::batch::ChannelRow)| {
+            let (name, last) = (row.name, row.last_sequence);
+            (id, Mark { name, last })
+        };
+        let marks = Marks {
+            epoch: self.database.epoch,
+            last_channel: rows.counters.channel,
+            channels: live.map(mark).collect(),
+        };
+        self.nodes[node].memory.saw(marks);
+        self.nodes[node].looked_at = self.time;
+    }
+}

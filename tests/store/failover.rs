@@ -1,0 +1,161 @@
+//! What the tables keep of a failover of Postgres, and how a standby knows what to expect of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use stanby::core::batch::{Batch, Counters, Fate, LostRange};
+use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, Epoch, Sequence};
+use stanby::core::memory::{Mark, Marks};
+use stanby::leadership::Candidate;
+
+use super::fixture::migrated;
+use super::heard::channel;
+use super::leadership::{granted, settings};
+
+/// So long that nothing in a test happens because of it.
+const LEASE: Duration = Duration::from_mins(1);
+
+fn name(text: &'static str) -> ChannelName {
+    ChannelName::parse(text.into()).unwrap()
+}
+
+fn range(first: u64, last: u64, fate: Fate) -> LostRange {
+    LostRange {
+        channel: ChannelId(1),
+        name: name("orders"),
+        first: Sequence(first),
+        last: Sequence(last),
+        fate,
+    }
+}
+
+#[tokio::test]
+async fn what_a_failover_lost_can_be_read_per_term() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let (client, writer) = fixture.writer().await;
+    client
+        .batch_execute(
+            "INSERT INTO takeovers (epoch, to_holder, reason, lock_wait, timeline_before, timeline_after)
+             VALUES (6, 'a', 'r', '1s', NULL, NULL), (7, 'b', 'r', '1s', 1, 2)",
+        )
+        .await
+        .unwrap();
+    let batch = Batch {
+        number: BatchNumber(1),
+        lost: vec![
+            range(11, 13, Fate::Lost),
+            range(14, 20, Fate::Restored),
+            range(21, 22, Fate::Unknown),
+        ],
+        ..Batch::default()
+    };
+
+    writer.apply(&client, &batch, Epoch(7)).await.unwrap();
+
+    let rows = client
+        .query(
+            "SELECT epoch, restored, lost, unknown, ranges FROM database_failovers",
+            &[],
+        )
+        .await
+        .unwrap();
+    let [row] = rows.as_slice() else {
+        panic!("one failover: {rows:?}");
+    };
+    let numbers: Vec<i64> = (0..4).map(|column| row.get(column)).collect();
+    assert_eq!(numbers, [7, 7, 3, 2]);
+    assert_eq!(
+        row.get::<_, &str>(4),
+        "orders #11 to #13 lost; orders #14 to #20 restored; orders #21 to #22 unknown"
+    );
+}
+
+#[tokio::test]
+async fn a_standby_sees_how_far_the_channels_are() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    assert_eq!(fixture.store.marks().await.unwrap(), Marks::default());
+    let (client, writer) = fixture.writer().await;
+    let mut deleting = channel(1, 4);
+    deleting.name = name("old");
+    deleting.deleting = true;
+    let batch = Batch {
+        number: BatchNumber(1),
+        counters: Some(Counters {
+            channel: 5,
+            subscription: 0,
+        }),
+        channels: BTreeMap::from([
+            (ChannelId(1), Some(channel(1, 9))),
+            (ChannelId(2), Some(deleting)),
+        ]),
+        ..Batch::default()
+    };
+    writer.apply(&client, &batch, Epoch(1)).await.unwrap();
+    client
+        .batch_execute("UPDATE leadership SET epoch = 3")
+        .await
+        .unwrap();
+
+    let marks = fixture.store.marks().await.unwrap();
+
+    let mark = Mark {
+        name: name("orders"),
+        last: Sequence(9),
+    };
+    let expected = Marks {
+        epoch: Epoch(3),
+        last_channel: 5,
+        channels: BTreeMap::from([(ChannelId(1), mark)]),
+    };
+    assert_eq!(marks, expected);
+}
+
+/// A term that ends before its first commit leaves it to the next one.
+#[tokio::test]
+async fn a_failover_is_known_until_a_term_has_committed_something() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    let take_over = async |server: &'static str| {
+        let granted = granted(&fixture, server, LEASE).await;
+        granted.takeover().clone()
+    };
+    assert!(!take_over("first").await.failed_over);
+    client
+        .batch_execute("UPDATE leadership SET timeline = timeline - 1")
+        .await
+        .unwrap();
+
+    let noticed = take_over("second").await;
+    assert!(noticed.failed_over && noticed.timeline_advanced.is_some());
+    let next = take_over("third").await;
+    assert!(next.failed_over && next.timeline_advanced.is_none());
+
+    client
+        .execute(
+            "UPDATE takeovers SET first_ack = '1s' WHERE epoch = $1",
+            &[&next.epoch.0.cast_signed()],
+        )
+        .await
+        .unwrap();
+    assert!(!take_over("fourth").await.failed_over);
+}
+
+#[tokio::test]
+async fn the_number_of_a_term_is_above_all_that_are_known() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let settings = settings(&fixture, "late", LEASE);
+    let mut candidate = Candidate::open(&settings, &fixture.tracker).await.unwrap();
+    candidate.wait().await.unwrap();
+
+    let granted = candidate.take_over(Epoch(41)).await.unwrap();
+
+    assert_eq!(granted.takeover().epoch, Epoch(42));
+}
