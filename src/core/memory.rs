@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::batch::Batch;
+use super::batch::{Batch, ChannelRow};
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
+use super::snapshot::Snapshot;
 
 /// What a message costs beside its data, most of it shared with the core's tail.
 const OVERHEAD_BYTES: usize = 256;
@@ -26,6 +27,21 @@ pub struct Marks {
     /// The highest channel number given out.
     pub last_channel: u64,
     pub channels: BTreeMap<ChannelId, Mark>,
+}
+
+impl Marks {
+    pub fn of(tables: &Snapshot, epoch: Epoch) -> Self {
+        let live = tables.channels.iter().filter(|(_, row)| !row.deleting);
+        let mark = |(&id, row): (&ChannelId, &ChannelRow)| {
+            let (name, last) = (row.name.clone(), row.last_sequence);
+            (id, Mark { name, last })
+        };
+        Self {
+            epoch,
+            last_channel: tables.counters.channel,
+            channels: live.map(mark).collect(),
+        }
+    }
 }
 
 /// Lives as long as the process.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::heard::{Done, Stored};
 use crate::core::ids::Guid;
+use crate::core::memory::Marks;
 use crate::core::regression::Regression;
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
@@ -88,7 +89,10 @@ impl Node {
         let failed_over = leader.takeover().failed_over;
         let regression = {
             let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
-            Regression::find(&snapshot, &self.memory(), heard, &done)
+            let mut memory = self.memory();
+            let regression = Regression::find(&snapshot, &memory, heard, &done);
+            memory.saw(Marks::of(&snapshot, leader.term().epoch()));
+            regression
         };
         done.stored.extend(regression.restored());
         let mut settings = self.config.settings();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stanby::core::batch::{Batch, Progress};
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
-use stanby::core::memory::Memory;
+use stanby::core::memory::{Marks, Memory};
 use stanby::core::ranges::Ranges;
 use stanby::core::regression::Regression;
 use stanby::core::shadow::Shadow;
@@ -411,6 +411,14 @@ impl World {
         let state = &self.nodes[node];
         let heard = failed_over.then(|| heard::publishes(state.shadow.heard()));
         let regression = Regression::find(tables, &state.memory, heard, done);
+        let epoch = state
+            .term
+            .as_ref()
+            .map_or(Epoch(0), |term| term.term.epoch());
+        if !self.plan.is(Sabotage::ForgetCommits) {
+            let marks = Marks::of(tables, epoch);
+            self.nodes[node].memory.saw(marks);
+        }
         done.stored.extend(regression.restored());
         if failed_over && !self.can_tell(node) {
             self.checks.cannot_be_told();

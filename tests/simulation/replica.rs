@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stanby::core::batch::Batch;
 use stanby::core::ids::{ChannelId, Epoch, Sequence};
-use stanby::core::memory::{Mark, Marks};
+use stanby::core::memory::Marks;
 
 use crate::memory_store::MemoryStore;
 use crate::world::{Step, Time, World, nanos};
@@ -84,16 +84,7 @@ impl World {
             return;
         }
         let rows = self.database.store.snapshot();
-        let live = rows.channels.into_iter().filter(|(_, row)| !row.deleting);
-        let mark = |(id, row): (ChannelId, stanby::core::batch::ChannelRow)| {
-            let (name, last) = (row.name, row.last_sequence);
-            (id, Mark { name, last })
-        };
-        let marks = Marks {
-            epoch: self.database.epoch,
-            last_channel: rows.counters.channel,
-            channels: live.map(mark).collect(),
-        };
+        let marks = Marks::of(&rows, self.database.epoch);
         self.nodes[node].memory.saw(marks);
         self.nodes[node].looked_at = self.time;
     }

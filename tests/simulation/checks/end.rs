@@ -117,8 +117,9 @@ impl World {
                 SlotState::Off | SlotState::Subscribing { .. } | SlotState::Leaving => None,
             })
             .collect();
-        // A leave that NATS lost leaves a subscription to nobody, as it does with NATS Streaming.
-        let lossless = self.nats.losses_begun == 0 && self.checks.failovers.count == 0;
+        // A leave that NATS lost leaves a subscription to nobody, as it does with NATS Streaming. So does one that comes
+        // to a node after it took over, with the subscribe before it in its memory.
+        let lossless = self.nats.is_perfect() && self.checks.failovers.count == 0;
         for row in store.subscriptions.values().filter(|row| row.online) {
             if !inboxes.contains(row.inbox.as_str()) {
                 let inbox = row.inbox.clone();

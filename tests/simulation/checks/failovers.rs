@@ -43,7 +43,7 @@ impl Checks {
         for (channel, _, message) in tables.messages() {
             there.entry(channel).or_default().insert(message.sequence);
         }
-        self.failovers.new_channel = false;
+        self.failovers.new_channel &= self.epoch == Epoch(0);
         for (&id, facts) in &mut self.channels {
             let live = there.remove(&id).unwrap_or_default();
             let before = std::mem::replace(&mut facts.live, live);
@@ -61,9 +61,12 @@ impl Checks {
             facts.last = last;
             facts.last_published_at = row.map(|row| row.last_published_at).unwrap_or_default();
         }
-        self.failovers.at = self.now;
-        self.failovers.epoch = self.epoch;
-        self.failovers.since = self.epoch_since;
+        // Twice in a row: what counts is what there was before the first.
+        if self.epoch != Epoch(0) {
+            self.failovers.at = self.now;
+            self.failovers.epoch = self.epoch;
+            self.failovers.since = self.epoch_since;
+        }
         self.failovers.count += u64::from(changes > 0);
         self.epoch = Epoch(0);
         self.excesses.clear();
