@@ -9,6 +9,7 @@
 //! | [`nats`] | NATS subscriptions to events, outbound messages to publishes |
 //! | [`node`] | the role loop (standby, active) and the active loop, where the others meet |
 //! | [`http`] | health, role and monitoring; read-only |
+//! | [`server`] | a server inside another program, in a few lines |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
 //! | [`known_bad`] | mistakes to test the tests with, in builds with that feature only |
@@ -26,4 +27,7 @@ pub mod leadership;
 pub mod nats;
 pub mod node;
 pub mod protocol;
+pub mod server;
 pub mod store;
+
+pub use server::Server;

@@ -59,16 +59,56 @@ impl Ground {
         Ok(text)
     }
 
-    /// How many messages the tables of a pair hold, and how many different ones by publisher and GUID.
-    pub(crate) async fn stored(&self, name: &str) -> anyhow::Result<(i64, i64)> {
+    /// How many messages the tables of a pair hold.
+    pub(crate) async fn stored(&self, name: &str) -> anyhow::Result<i64> {
         let mut connection = PgConnection::connect(&self.postgres.url_of(name)).await?;
-        let counts = sqlx::query_as(
-            "SELECT count(*), count(DISTINCT (client_id, guid)) FROM stanby.messages",
+        let count = sqlx::query_scalar("SELECT count(*) FROM stanby.messages")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(count)
+    }
+
+    /// Puts rows behind the servers' back, in a channel that they do not know.
+    pub(crate) async fn fill(&self, name: &str, from: u64, to: u64) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.postgres.url_of(name)).await?;
+        let statement = format!(
+            "INSERT INTO stanby.messages
+                 (channel_id, sequence, published_at_ns, epoch, client_id, guid, reply, data)
+             SELECT 1000000, n, 1600000000000000000, 1, 'figures', lpad(n::text, 22, '0'), '',
+                 decode(repeat(md5(n::text), 8), 'hex')
+             FROM generate_series({from} + 1, {to}) AS n"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await?;
+        sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// What the tables of a pair take.
+    pub(crate) async fn sizes(&self, name: &str) -> anyhow::Result<Sizes> {
+        let mut connection = PgConnection::connect(&self.postgres.url_of(name)).await?;
+        let row: (f64, f64, f64, i64, i64, i64) = sqlx::query_as(
+            "SELECT pg_table_size('stanby.messages')::float8, pg_indexes_size('stanby.messages')::float8,
+                    pg_total_relation_size('stanby.channels')::float8,
+                    (SELECT count(*) FROM stanby.messages), coalesce(n_dead_tup, 0),
+                    (SELECT coalesce(sum(last_sequence), 0)::int8 FROM stanby.channels)
+             FROM pg_stat_user_tables WHERE relid = 'stanby.messages'::regclass",
         )
         .fetch_one(&mut connection)
         .await?;
         connection.close().await?;
-        Ok(counts)
+        let (table, index, channels, live, dead, published) = row;
+        Ok(Sizes {
+            table,
+            index,
+            channels,
+            live,
+            dead,
+            published,
+        })
     }
 
     pub(crate) async fn database(&self, name: &str) -> anyhow::Result<String> {
@@ -95,4 +135,14 @@ impl Ground {
         };
         Ok(Pair::start(settings).await)
     }
+}
+
+/// Bytes, and rows.
+pub(crate) struct Sizes {
+    pub(crate) table: f64,
+    pub(crate) index: f64,
+    pub(crate) channels: f64,
+    pub(crate) live: i64,
+    pub(crate) dead: i64,
+    pub(crate) published: i64,
 }

@@ -1,5 +1,5 @@
-//! Figures that anyone can reproduce: how long a takeover keeps a publisher waiting, how much goes
-//! through, and what much state costs.
+//! Figures that anyone can reproduce: how much goes through, how that changes when things grow, what the tables take,
+//! and what much state costs. How long takeovers take is measured in `benches/takeover`.
 //! `scripts/figures` builds and runs it. It judges nothing; tests do.
 
 #[path = "../../tests/support/mod.rs"]
@@ -13,24 +13,21 @@ mod support;
 )]
 mod pair;
 
-#[path = "../../tests/clients/script.rs"]
-#[expect(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "shared with the tests of the clients"
-)]
-mod script;
-
 mod ground;
+mod growth;
+mod runs;
 mod scale;
+mod storage;
 mod table;
-mod takeover;
 mod throughput;
 
 use std::process::ExitCode;
 
 use ground::Ground;
+use runs::Effort;
 use table::Table;
+
+const ALL: [&str; 4] = ["throughput", "growth", "storage", "scale"];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -39,24 +36,25 @@ async fn main() -> anyhow::Result<ExitCode> {
         .filter(|argument| !argument.starts_with('-'))
         .collect();
     let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|name| name == what);
-    if let Some(other) = wanted
-        .iter()
-        .find(|name| !["takeover", "throughput", "scale"].contains(&name.as_str()))
-    {
-        eprintln!("there are no figures called {other:?}: takeover, throughput, scale");
+    if let Some(other) = wanted.iter().find(|name| !ALL.contains(&name.as_str())) {
+        eprintln!("there are no figures called {other:?}: {}", ALL.join(", "));
         return Ok(ExitCode::from(2));
     }
 
+    let effort = Effort::of_environment()?;
     let ground = Ground::start().await?;
     let mut table = Table::default();
     table.line(&machine("before"));
     table.line(&ground.settings().await?);
     table.head();
-    if wants("takeover") {
-        takeover::measure(&ground, &mut table).await?;
-    }
     if wants("throughput") {
-        throughput::measure(&ground, &mut table).await?;
+        throughput::measure(&ground, effort, &mut table).await?;
+    }
+    if wants("growth") {
+        growth::measure(&ground, effort, &mut table).await?;
+    }
+    if wants("storage") {
+        storage::measure(&ground, effort, &mut table).await?;
     }
     if wants("scale") {
         scale::measure(&ground, &mut table).await?;

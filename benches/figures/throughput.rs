@@ -1,179 +1,260 @@
-//! Messages per second, and how long one publish takes beside one commit of the same Postgres.
-
-use std::process::Stdio;
-use std::time::Duration;
+//! Messages per second, how long they take and what they cost, beside what the same Postgres and NATS do alone.
 
 use anyhow::{Context, ensure};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::future::try_join_all;
+use nix::sys::signal::Signal;
+use serde_json::Value;
 use stanby::node::clock::Clock;
-use stanby::protocol::client;
-use stanby::protocol::subjects::{Prefixes, Subjects};
-use tokio::process::Command;
-use tokio::task::JoinSet;
 
 use crate::ground::Ground;
+use crate::pair::Pair;
+use crate::runs::{Effort, Target, cpu, flags, forget, row, row_ms, usage};
 use crate::table::Table;
 
-const ROUNDS: usize = 5;
-const PUBLISHERS: usize = 10;
-const MESSAGES_EACH: u32 = 20_000;
-const SINGLE: u32 = 100_000;
-const SYNCHRONOUS: usize = 2_000;
-const COMMITS: usize = 1_000;
 const CLUSTER_ID: &str = "throughput";
-const LIMIT: Duration = Duration::from_secs(10);
+/// Each run has channels of its own, and no limit is to drop anything.
+const FLAGS: &[&str] = &["--max-channels=0", "--max-msgs=0", "--max-bytes=0"];
 
-pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
-    let pair = ground.pair(CLUSTER_ID).await?;
-    rounds(ground, table)
-        .await
-        .with_context(|| format!("the servers logged:\n{}", pair.logs()))
+/// A kind of load: its name, what it is, its flags and how many messages.
+struct Load(&'static str, &'static str, &'static str, u64);
+
+const LOADS: &[Load] = &[
+    Load(
+        "publish-10x128",
+        "10 publishers, 128 B",
+        "--publishers 10",
+        400_000,
+    ),
+    Load("publish-1x128", "1 publisher, 128 B", "", 200_000),
+    Load(
+        "publish-10x1k",
+        "10 publishers, 1 KiB",
+        "--publishers 10 --size 1024",
+        200_000,
+    ),
+    Load(
+        "pub-sub-1x1k",
+        "1 publisher, 1 subscriber, 1 KiB",
+        "--subscribers 1 --size 1024",
+        100_000,
+    ),
+    Load(
+        "fan-out-10x10x1k",
+        "10 publishers, 10 subscribers, 1 KiB",
+        "--publishers 10 --subscribers 10 --size 1024",
+        50_000,
+    ),
+];
+
+pub(crate) async fn measure(
+    ground: &Ground,
+    effort: Effort,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let mut pair = ground.pair_with(CLUSTER_ID, FLAGS).await?;
+    let target = Target {
+        ground,
+        cluster_id: CLUSTER_ID,
+    };
+    let outcome = loads(target, effort, &mut pair, table).await;
+    outcome.with_context(|| format!("the servers logged:\n{}", pair.logs()))?;
+    memory(ground, effort, table).await
 }
 
-async fn rounds(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
-    let scratch = ground.database("scratch").await?;
-    let url = ground.nats_url();
+async fn loads(
+    target: Target<'_>,
+    effort: Effort,
+    pair: &mut Pair,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    for Load(name, what, more, count) in LOADS {
+        let runs = rounds(target, effort, name, &format!("{more} --ceiling"), *count).await?;
+        published(table, &runs, what);
+        row(
+            table,
+            &runs,
+            &format!("{what}: delivered"),
+            "msg/s",
+            &["deliver", "per_second"],
+        );
+        let end_to_end = ["deliver", "latency", "p50"];
+        row_ms(
+            table,
+            &runs,
+            &format!("{what}: end to end, p50"),
+            &end_to_end,
+        );
+        cpu(table, &runs, what);
+        let wal = ["database", "wal_bytes_per_message"];
+        row(table, &runs, &format!("{what}: WAL"), "B/msg", &wal);
+    }
+    one_by_one(target, effort, table).await?;
+    replay(target, effort, table).await?;
+    alone(target, effort, pair, table).await?;
+    start(target, pair, table).await
+}
 
-    let mut many = Vec::new();
-    let mut single = Vec::new();
-    let mut publishes = Vec::new();
-    let mut commits = Vec::new();
-    let mut expected = 0;
-    for round in 0..ROUNDS {
-        commits.push(commit_ms(&scratch).await?);
-        publishes.push(publish_ms(&url, round).await?);
-        many.push(publish(&url, round, PUBLISHERS, MESSAGES_EACH).await?);
-        single.push(publish(&url, round, 1, SINGLE).await?);
-        // Acks are promises: figures of a round whose messages are not all in the table would be worth nothing.
-        expected += i64::from(MESSAGES_EACH) * i64::try_from(PUBLISHERS)?
-            + i64::from(SINGLE)
-            + i64::try_from(SYNCHRONOUS)?;
-        let of_round = [&commits, &publishes, &many, &single].map(|values| values.last().copied());
-        eprintln!("round {round}: {of_round:?}, {}", crate::machine("then"));
-        let stored = ground.stored(CLUSTER_ID).await?;
-        ensure!(
-            stored == (expected, expected),
-            "{expected} acked, {stored:?} stored"
+async fn rounds(
+    target: Target<'_>,
+    effort: Effort,
+    name: &str,
+    more: &str,
+    count: u64,
+) -> anyhow::Result<Vec<Value>> {
+    forget(name);
+    let count = effort.count(count);
+    let flags = flags(&format!("{more} --count {count}"));
+    let mut runs = Vec::new();
+    for _ in 0..effort.rounds {
+        runs.push(target.run(name, &flags).await?);
+    }
+    Ok(runs)
+}
+
+fn published(table: &mut Table, runs: &[Value], what: &str) {
+    row(
+        table,
+        runs,
+        &format!("{what}: published"),
+        "msg/s",
+        &["publish", "per_second"],
+    );
+    let inserts = ["ceiling", "inserts_per_second"];
+    row(
+        table,
+        runs,
+        &format!("{what}: ceiling, rows inserted"),
+        "row/s",
+        &inserts,
+    );
+    let echoes = ["ceiling", "echoes_per_second"];
+    row(
+        table,
+        runs,
+        &format!("{what}: ceiling, NATS echo"),
+        "msg/s",
+        &echoes,
+    );
+    row(
+        table,
+        runs,
+        &format!("{what}: share of the lower ceiling"),
+        "of 1",
+        &["ceiling", "share"],
+    );
+}
+
+/// Publishes that wait for their acks, beside what they cannot be faster than.
+async fn one_by_one(target: Target<'_>, effort: Effort, table: &mut Table) -> anyhow::Result<()> {
+    let runs = rounds(
+        target,
+        effort,
+        "sync-128",
+        "--sync --warm-up 100 --ceiling",
+        3_000,
+    )
+    .await?;
+    for (what, at) in [
+        ("sync publish, 128 B", &["publish", "latency"][..]),
+        ("commit of one row, same Postgres", &["ceiling", "commit"]),
+        ("echo of one message, same NATS", &["ceiling", "echo"]),
+    ] {
+        row_ms(
+            table,
+            &runs,
+            &format!("{what}, p50"),
+            &[at, &["p50"]].concat(),
+        );
+        row_ms(
+            table,
+            &runs,
+            &format!("{what}, p99"),
+            &[at, &["p99"]].concat(),
         );
     }
-    table.line(&format!(
-        "{expected} messages acked and found in the table, each once"
-    ));
-    table.row("10 publishers, 128 B, without waiting", "msg/s", &many);
-    table.row("1 publisher, 128 B, without waiting", "msg/s", &single);
-    table.row("publish and its ack, one at a time, p50", "ms", &publishes);
-    table.row(
-        "one-row insert committed, same Postgres, p50",
-        "ms",
-        &commits,
-    );
     Ok(())
 }
 
-/// From the start of the first `stanby pub` to the end of the last one, connecting and closing included.
-async fn publish(url: &str, round: usize, publishers: usize, messages: u32) -> anyhow::Result<f64> {
-    let since = Clock.now().monotonic;
-    let payload = "x".repeat(128);
-    let count = messages.to_string();
-    // One for each round: a channel of many would reach its limit and measure the dropping of old messages too.
-    let channel = format!("figures.{round}");
-    let runs = (0..publishers).map(|_| async {
-        let output = Command::new(env!("CARGO_BIN_EXE_stanby"))
-            .args(["pub", &channel, &payload, "--async", "--quiet"])
-            .args(["--count", &count, "--nats-server", url])
-            .args(["--cluster-id", CLUSTER_ID])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "stanby pub: {errors}");
-        anyhow::Ok(())
-    });
-    try_join_all(runs).await?;
-    let seconds = Clock.now().monotonic.since(since).as_secs_f64();
-    let messages = u32::try_from(publishers)? * messages;
-    Ok(f64::from(messages) / seconds)
+async fn replay(target: Target<'_>, effort: Effort, table: &mut Table) -> anyhow::Result<()> {
+    let more = "--subscribers 1 --replay --max-in-flight 4096 --publishers 10";
+    let runs = rounds(target, effort, "replay-128", more, 1_000_000).await?;
+    let count = effort.count(1_000_000);
+    let what = format!("replay of {count} messages of 128 B to one subscriber");
+    row(table, &runs, &what, "msg/s", &["deliver", "per_second"]);
+    cpu(table, &runs, "replay");
+    Ok(())
 }
 
-/// The median of publishes that each wait for their ack, seen from an `async-nats` client.
-async fn publish_ms(url: &str, round: usize) -> anyhow::Result<f64> {
-    let nats = async_nats::connect(url).await?;
-    let heartbeats = nats.new_inbox();
-    let mut beats = nats.subscribe(heartbeats.clone()).await?;
-    let answering = nats.clone();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        while let Some(beat) = beats.next().await {
-            if let Some(reply) = beat.reply {
-                answering.publish(reply, Bytes::new()).await.ok();
-            }
-        }
-    });
-    let connect = client::connect_request(&client::Connect {
-        client_id: "one-by-one",
-        heartbeat_inbox: &heartbeats,
-        protocol: 1,
-        connection_id: b"one-by-one",
-        ping_interval: 0,
-        ping_max_out: 0,
-    });
-    let subjects = Subjects::new(CLUSTER_ID, &Prefixes::default())?;
-    let subject = subjects.discover().to_string();
-    let response = nats.request(subject, connect).await?;
-    let connected = client::connect_response(response.payload)?;
+/// What a standby costs: it listens to every request.
+async fn alone(
+    target: Target<'_>,
+    effort: Effort,
+    pair: &mut Pair,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let active = pair.wait_for_roles().await;
+    pair.end(1 - active, Signal::SIGTERM).await;
+    let more = "--publishers 10 --ceiling";
+    let runs = rounds(target, effort, "publish-10x128-alone", more, 400_000).await?;
+    published(table, &runs, "10 publishers, 128 B, no standby");
+    cpu(table, &runs, "no standby");
+    pair.add().await;
+    Ok(())
+}
 
-    let inbox = nats.new_inbox();
-    let mut acks = nats.subscribe(inbox.clone()).await?;
-    let subject = format!("{}.one-by-one", connected.publish_prefix);
+/// From the start of a server to its readiness, with everything stored that was published before.
+async fn start(target: Target<'_>, pair: &mut Pair, table: &mut Table) -> anyhow::Result<()> {
+    let stored = target.ground.stored(CLUSTER_ID).await?;
     let mut times = Vec::new();
-    for number in 0..SYNCHRONOUS {
-        let guid = format!("{round}-{number}");
-        let request = client::publish_request(client::Publish {
-            client_id: "one-by-one",
-            connection_id: b"one-by-one",
-            guid: &guid,
-            channel: "one-by-one",
-            data: Bytes::from_static(&[b'x'; 128]),
-        });
+    for _ in 0..3 {
+        let active = pair.wait_for_roles().await;
+        pair.end(1 - active, Signal::SIGTERM).await;
+        pair.end(0, Signal::SIGTERM).await;
         let since = Clock.now().monotonic;
-        nats.publish_with_reply(subject.clone(), inbox.clone(), request)
-            .await?;
-        let ack = tokio::time::timeout(LIMIT, acks.next()).await?;
-        times.push(Clock.now().monotonic.since(since));
-        let ack = client::publish_ack(ack.context("NATS has gone")?.payload)?;
-        ensure!(ack.guid == guid && ack.refusal.is_none(), "{ack:?}");
+        pair.add().await;
+        times.push(Clock.now().monotonic.since(since).as_secs_f64() * 1e3);
+        pair.add().await;
     }
-    let close = client::close_request("one-by-one");
-    nats.request(connected.close_client.to_string(), close)
-        .await?;
-    Ok(median_ms(times))
+    let what = format!("start of a server to active, {stored} messages stored");
+    table.row(&what, "ms", &times);
+    Ok(())
 }
 
-/// The median of single inserts on one connection, each its own transaction.
-async fn commit_ms(url: &str) -> anyhow::Result<f64> {
-    let (database, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    database
-        .batch_execute("CREATE TABLE IF NOT EXISTS rows (id bigserial PRIMARY KEY, data bytea)")
-        .await?;
-    let insert = database
-        .prepare("INSERT INTO rows (data) VALUES ($1)")
-        .await?;
-    let data = vec![b'x'; 128];
-    let mut times = Vec::new();
-    for _ in 0..COMMITS {
-        let since = Clock.now().monotonic;
-        database.execute(&insert, &[&data]).await?;
-        times.push(Clock.now().monotonic.since(since));
-    }
-    Ok(median_ms(times))
-}
-
-fn median_ms(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_secs_f64() * 1e3
+/// What a server holds when nothing happens, and what each thing adds.
+async fn memory(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::Result<()> {
+    const CLUSTER_ID: &str = "memory";
+    let clients = u32::try_from(effort.count(5_000))?;
+    let channels = u32::try_from(effort.count(1_000))?;
+    let _pair = ground.pair_with(CLUSTER_ID, &["--max-channels=0"]).await?;
+    let target = Target {
+        ground,
+        cluster_id: CLUSTER_ID,
+    };
+    forget("memory");
+    let resident = async |more: String| -> anyhow::Result<[f64; 2]> {
+        let found = target.run("memory", &flags(&more)).await?;
+        let of = |name| usage(&found, name, "resident_mib").context("a server was not found");
+        Ok([of("stanby active")?, of("stanby standby")?])
+    };
+    let idle = resident("--count 1".to_owned()).await?;
+    let with_clients = resident(format!("--count 1 --idle-clients {clients}")).await?;
+    let more = format!(
+        "--count {channels} --window 100 --channels {channels} --subscribers {channels} --durable \
+         --clients-per-connection 100"
+    );
+    let before = resident("--count 1".to_owned()).await?;
+    let with_channels = resident(more).await?;
+    ensure!(clients > 0 && channels > 0, "there is nothing to divide by");
+    table.row("resident, idle: active", "MiB", &[idle[0]]);
+    table.row("resident, idle: standby", "MiB", &[idle[1]]);
+    let each = |after: f64, before: f64, count: u32| (after - before) * 1024.0 / f64::from(count);
+    let of_clients = each(with_clients[0], idle[0], clients);
+    table.row(
+        "resident of the active, per idle client",
+        "KiB",
+        &[of_clients],
+    );
+    let of_channels = each(with_channels[0], before[0], channels);
+    let what = "resident of the active, per channel with a client and its durable";
+    table.row(what, "KiB", &[of_channels]);
+    Ok(())
 }

@@ -2,8 +2,14 @@
 
 use clap::{Parser, Subcommand};
 
+use super::bench::BenchArgs;
+use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
+use super::doctor::DoctorArgs;
+use super::health::HealthArgs;
+use super::migrate::MigrateArgs;
+use super::nats_permissions::NatsPermissionsArgs;
 use super::publish::PublishArgs;
 use super::signal::SignalArgs;
 use super::status::StatusArgs;
@@ -44,6 +50,17 @@ pub enum Command {
     Status(StatusArgs),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
+    /// Measure servers under load
+    Bench(Box<BenchArgs>),
+    /// Find out what keeps a server from working: database, rights, NATS, settings
+    #[command(args_override_self = true)]
+    Doctor(Box<DoctorArgs>),
+    /// Bring the tables to this version, as a role that may
+    Migrate(MigrateArgs),
+    /// Print the permissions that a NATS server should give the servers and their clients
+    NatsPermissions(NatsPermissionsArgs),
+    /// Ask a server on this machine how it is; for container checks
+    Health(HealthArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Check, show or convert a configuration
@@ -51,6 +68,10 @@ pub enum Command {
     Config(ConfigCommand),
     /// Stop a server on this machine, or have it open its log or read its configuration anew
     Signal(SignalArgs),
+    /// Print a script for the shell that completes commands and flags
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
     /// Say which version this is
     Version(VersionArgs),
 }

@@ -47,8 +47,6 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<Log> {
     // The libraries' own detail would bury ours.
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
-        // What it would say, the adapter is told as well, and says once.
-        .with_target("async_nats", LevelFilter::OFF)
         .with_target("stanby", level);
     let (layer, log) = match &config.target {
         LogTarget::StandardError => (lines(config.format, io::stderr, colour()), None),

@@ -3,15 +3,23 @@
 //! To add one: a file here, a variant in [`command::Command`] and its line in `run.rs`. Exit codes are in
 //! [`failure`], whatever is printed goes through [`output`].
 
+pub mod bench;
 pub mod command;
+pub mod completions;
 pub mod config;
 pub mod dev;
+pub mod doctor;
 pub mod failure;
+pub mod health;
 mod log_file;
 mod logging;
+pub mod migrate;
+pub mod nats_permissions;
+mod notify;
 pub mod output;
 mod pid_file;
 pub mod publish;
+mod reload;
 mod run;
 pub mod serve;
 pub mod signal;

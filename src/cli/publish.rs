@@ -6,10 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
 use clap::Args;
-use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
@@ -20,6 +18,7 @@ use super::stan_client::StanClient;
 use crate::config::NatsFlags;
 use crate::config::duration::GoDuration;
 use crate::core::ids::{ChannelName, Subject};
+use crate::nats::{Connection, Inbox};
 use crate::protocol::client;
 
 /// Publishes waiting for their acks with `--async`: as many as the clients of NATS Streaming allow.
@@ -70,7 +69,7 @@ pub async fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     let data = message(args).await?;
     let mut client = StanClient::connect(&args.nats, args.client_id.as_deref(), timeout).await?;
 
-    let mut publisher = match Publisher::new(&client, &channel, timeout).await {
+    let mut publisher = match Publisher::new(&client, &channel, timeout) {
         Ok(publisher) => publisher,
         Err(failure) => {
             client.close().await.ok();
@@ -108,32 +107,28 @@ async fn message(args: &PublishArgs) -> Result<Bytes, Failure> {
 }
 
 struct Publisher {
-    nats: async_nats::Client,
+    nats: Connection,
     client_id: String,
     connection_id: String,
     channel: ChannelName,
     subject: Subject,
     inbox: String,
-    acks: Subscriber,
+    acks: Inbox,
     guid_prefix: String,
     timeout: Duration,
     waiting: BTreeSet<String>,
 }
 
 impl Publisher {
-    async fn new(
-        client: &StanClient,
-        channel: &ChannelName,
-        timeout: Duration,
-    ) -> Result<Self, Failure> {
+    fn new(client: &StanClient, channel: &ChannelName, timeout: Duration) -> Result<Self, Failure> {
         let subject = format!("{}.{channel}", client.subjects.publish_prefix);
         let subject = Subject::parse(subject.into()).ok_or_else(|| {
             Failure::Usage(anyhow!(
                 "channel {channel:?} cannot be part of a NATS subject; leave out spaces"
             ))
         })?;
-        let inbox = client.nats.new_inbox();
-        let acks = client.subscribe(inbox.clone()).await?;
+        let inbox = client.nats.new_subject();
+        let acks = client.subscribe(&inbox)?;
         Ok(Self {
             nats: client.nats.clone(),
             client_id: client.client_id.clone(),
@@ -176,8 +171,11 @@ impl Publisher {
             channel: self.channel.as_str(),
             data,
         });
-        let (subject, reply) = (self.subject.to_string(), self.inbox.clone());
-        let sent = self.nats.publish_with_reply(subject, reply, request).await;
+        let reply = Some(self.inbox.as_str());
+        let sent = self
+            .nats
+            .publish(self.subject.as_str(), reply, &request)
+            .await;
         sent.context("NATS does not take the message")?;
         self.waiting.insert(guid);
         Ok(())
@@ -186,11 +184,11 @@ impl Publisher {
     async fn take_ack(&mut self, quiet: bool) -> Result<(), Failure> {
         let next = tokio::time::timeout(self.timeout, self.acks.next()).await;
         let ack = next.map_err(|_| self.unacked("no ack came in time"))?;
-        let ack = ack.ok_or_else(|| self.unacked("the connection to NATS has ended"))?;
-        if ack.status == Some(StatusCode::NO_RESPONDERS) {
+        let ack = ack.map_err(|_| self.unacked("the connection to NATS has ended"))?;
+        if ack.is_no_responders() {
             return Err(self.unacked("no streaming server listens"));
         }
-        let ack = client::publish_ack(ack.payload).context("an ack cannot be read")?;
+        let ack = client::publish_ack(ack.detached().1).context("an ack cannot be read")?;
         if let Some(refusal) = ack.refusal {
             return Err(Failure::Failed(anyhow!(
                 "the server refuses the message: {refusal}"

@@ -9,7 +9,10 @@ use clap::{CommandFactory, Parser};
 
 use super::command::{Cli, Command};
 use super::failure::Failure;
-use super::{config, dev, output, publish, serve, signal, status, step_down, subscribe, version};
+use super::{
+    bench, completions, config, dev, doctor, health, migrate, nats_permissions, output, publish,
+    serve, signal, status, step_down, subscribe, version,
+};
 use crate::config::arguments::{self, Arguments};
 
 /// The whole program.
@@ -56,8 +59,15 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::StepDown(args) => step_down::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
+        Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], warnings).await,
+        Command::Migrate(args) => migrate::run(&args).await,
+        Command::NatsPermissions(args) => nats_permissions::run(&args),
+        Command::Health(args) => health::run(&args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Signal(args) => signal::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Version(args) => version::run(&args),
     }
 }

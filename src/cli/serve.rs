@@ -1,6 +1,7 @@
 //! `stanby serve`
 
 use std::ffi::OsString;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,17 +12,20 @@ use tracing::{error, info, warn};
 
 use super::failure::Failure;
 use super::logging::{self, Log};
+use super::notify::Notifier;
 use super::pid_file::PidFile;
+use super::reload::Reload;
 use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
 use crate::config::{Config, Sources};
 use crate::core::limits::Limits;
 use crate::known_bad;
-use crate::node;
+use crate::node::NewNode;
 
 /// `args` are the flags in our spelling, `warnings` about those that had no effect.
 pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Failure> {
     let sources = Sources::read(args)?;
+    let reload = Reload::new(args, &sources)?;
     let config = sources.config;
     let log = logging::start(&config.log)?;
     if let Some(warning) = known_bad::warning() {
@@ -33,7 +37,7 @@ pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Fai
         warn!("{warning}");
     }
     log_limits(&config.limits);
-    match serve(config, &log).await {
+    match serve(config, reload, &log).await {
         Ok(code) => Ok(code),
         Err(error) => {
             // Through the log rather than as a plain line: collectors parse what a server writes.
@@ -66,17 +70,20 @@ fn log_limits(limits: &Limits) {
     );
 }
 
-async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<ExitCode> {
     let pid_file = config.pid_file.as_deref().map(PidFile::write);
     let _pid_file = pid_file.transpose()?;
     let mut signals = Signals::listen()?;
-    // Unhandled, these two would end the process; scripts made for NATS Streaming send them.
+    // Unhandled, these two would end the process.
     let listen = |kind| signal(kind).context("signals cannot be listened to");
-    let mut reload = listen(SignalKind::hangup())?;
+    let mut asked_to_reload = listen(SignalKind::hangup())?;
     let mut reopen = listen(SignalKind::user_defined1())?;
 
     let shutdown = CancellationToken::new();
-    let mut node = Box::pin(node::run(config, shutdown.clone()));
+    let node = NewNode::new(config)?;
+    let notifier = Notifier::from_environment();
+    let mut telling = pin!(notifier.run(node.status()));
+    let mut node = Box::pin(node.run(reload.limits(), shutdown.clone()));
     let mut asked: Option<Stop> = None;
     loop {
         tokio::select! {
@@ -91,9 +98,11 @@ async fn serve(config: Config, log: &Log) -> anyhow::Result<ExitCode> {
                 }
                 info!(signal = ?stop, "Shutting down.");
                 asked = Some(stop);
+                notifier.stopping();
                 shutdown.cancel();
             }
-            _ = reload.recv() => warn!("SIGHUP is ignored: flags are read at the start only"),
+            never = &mut telling => match never {},
+            _ = asked_to_reload.recv() => reload.reload(),
             _ = reopen.recv() => log.reopen(),
         }
     }

@@ -5,19 +5,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use async_nats::{Client, ConnectOptions, RequestErrorKind, StatusCode, Subscriber};
+use anyhow::anyhow;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
 
 use super::failure::Failure;
 use crate::config::{NatsConfig, NatsFlags};
+use crate::nats::{self, Connection, Inbox};
+use crate::node::nats_settings;
 use crate::protocol::client::{self, Connected};
 use crate::protocol::subjects::Prefixes;
 
-const NATS_TIMEOUT: Duration = Duration::from_secs(5);
 const PROTOCOL: i32 = 1;
 const PING_INTERVAL_SECONDS: i32 = 5;
 /// With the interval: how long a takeover may last before the client gives up.
@@ -25,7 +25,7 @@ const PINGS_OUT_MAX: i32 = 12;
 
 #[derive(Debug)]
 pub(super) struct StanClient {
-    pub(super) nats: Client,
+    pub(super) nats: Connection,
     pub(super) client_id: String,
     pub(super) connection_id: String,
     pub(super) subjects: Connected,
@@ -41,17 +41,27 @@ impl StanClient {
         client_id: Option<&str>,
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let discover = flags.subjects(&Prefixes::default())?.discover().clone();
         let nats = connect_nats(&flags.nats()?).await?;
+        Self::over(nats, flags, client_id, timeout).await
+    }
+
+    /// On a connection that others may share.
+    pub(super) async fn over(
+        nats: Connection,
+        flags: &NatsFlags,
+        client_id: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let discover = flags.subjects(&Prefixes::default())?.discover().clone();
         let connection_id = unique(&nats);
         let client_id = match client_id {
             Some(id) => id.to_owned(),
             None => format!("stanby-{connection_id}"),
         };
-        let heartbeat_inbox = nats.new_inbox();
-        let pong_inbox = nats.new_inbox();
-        let heartbeats = subscribe(&nats, heartbeat_inbox.clone()).await?;
-        let pongs = subscribe(&nats, pong_inbox.clone()).await?;
+        let heartbeat_inbox = nats.new_subject();
+        let pong_inbox = nats.new_subject();
+        let heartbeats = subscribe(&nats, &heartbeat_inbox)?;
+        let pongs = subscribe(&nats, &pong_inbox)?;
 
         let request = client::connect_request(&client::Connect {
             client_id: &client_id,
@@ -111,12 +121,19 @@ impl StanClient {
         }
     }
 
+    /// For a caller that waits for the loss of many clients at once: ends with it. The client itself does not notice
+    /// any more.
+    pub(super) fn take_keep_alive(&mut self) -> JoinSet<Failure> {
+        std::mem::take(&mut self.keep_alive)
+    }
+
     pub(super) async fn ask(&self, subject: &str, request: Bytes) -> Result<Bytes, Failure> {
         ask(&self.nats, subject, request, self.timeout).await
     }
 
-    pub(super) async fn subscribe(&self, inbox: String) -> Result<Subscriber, Failure> {
-        subscribe(&self.nats, inbox).await
+    /// Hears what comes to `inbox`.
+    pub(super) fn subscribe(&self, inbox: &str) -> Result<Inbox, Failure> {
+        subscribe(&self.nats, inbox)
     }
 
     /// Unique, for message IDs and inboxes.
@@ -132,83 +149,51 @@ impl StanClient {
     }
 }
 
-async fn connect_nats(config: &NatsConfig) -> Result<Client, Failure> {
-    let mut options = ConnectOptions::new()
-        .name("stanby")
-        .connection_timeout(NATS_TIMEOUT);
-    if let Some(user) = &config.user {
-        let password = config
-            .password
-            .as_ref()
-            .map(|password| password.expose().to_owned());
-        options = options.user_and_password(user.clone(), password.unwrap_or_default());
-    }
-    if let Some(token) = &config.token {
-        options = options.token(token.expose().to_owned());
-    }
-    if let Some(path) = &config.credentials {
-        let read = options.credentials_file(path).await;
-        options = read.with_context(|| {
-            format!(
-                "the NATS credentials file {} cannot be read",
-                path.display()
-            )
-        })?;
-    }
-    if let Some(path) = &config.nkey {
-        let seed = tokio::fs::read_to_string(path).await;
-        let seed = seed.with_context(|| {
-            format!("the NATS nkey seed file {} cannot be read", path.display())
-        })?;
-        options = options.nkey(seed.trim().to_owned());
-    }
-    options = options.require_tls(config.tls.required);
-    if let Some(file) = &config.tls.ca {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let Some((certificate, key)) = &config.tls.client {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    options
-        .connect(config.servers.as_slice())
-        .await
-        .map_err(|error| {
-            let servers = config.servers.join(", ");
-            Failure::Unreachable(
-                anyhow!(error).context(format!("NATS does not let us in at {servers}")),
-            )
-        })
+pub(super) async fn connect_nats(config: &NatsConfig) -> Result<Connection, Failure> {
+    let settings = nats_settings(config, "stanby".to_owned());
+    let opened = Connection::open(&settings, &TaskTracker::new()).await;
+    opened.map_err(not_let_in)
 }
 
-async fn subscribe(nats: &Client, inbox: String) -> Result<Subscriber, Failure> {
-    nats.subscribe(inbox)
-        .await
-        .map_err(|error| Failure::Unreachable(error.into()))
+/// What it means for a command that NATS cannot be connected to.
+pub(super) fn not_let_in(error: nats::Error) -> Failure {
+    let ours = matches!(
+        error,
+        nats::Error::InvalidSettings(_) | nats::Error::UnreadableFile { .. }
+    );
+    if ours {
+        Failure::Failed(error.into())
+    } else {
+        Failure::Unreachable(error.into())
+    }
+}
+
+fn subscribe(nats: &Connection, inbox: &str) -> Result<Inbox, Failure> {
+    let mut messages = nats.inbox();
+    let subscribed = messages.subscribe(inbox);
+    subscribed.map_err(|error| Failure::Unreachable(error.into()))?;
+    Ok(messages)
 }
 
 async fn ask(
-    nats: &Client,
+    nats: &Connection,
     subject: &str,
     request: Bytes,
     timeout: Duration,
 ) -> Result<Bytes, Failure> {
-    let request = async_nats::Request::new()
-        .payload(request)
-        .timeout(Some(timeout));
-    match nats.send_request(subject.to_owned(), request).await {
-        Ok(message) => Ok(message.payload),
-        Err(error) => Err(match error.kind() {
-            RequestErrorKind::TimedOut => {
-                Failure::Unreachable(anyhow!("no answer within {} s", timeout.as_secs_f32()))
-            }
-            RequestErrorKind::NoResponders => {
-                Failure::Unreachable(anyhow!("nobody listens on {subject}"))
-            }
-            RequestErrorKind::InvalidSubject
-            | RequestErrorKind::MaxPayloadExceeded
-            | RequestErrorKind::Other => Failure::Failed(error.into()),
-        }),
+    let inbox = nats.new_subject();
+    let mut answers = subscribe(nats, &inbox)?;
+    let sent = nats.publish(subject, Some(&inbox), &request).await;
+    sent.map_err(|error| Failure::Failed(error.into()))?;
+    let answer = tokio::time::timeout(timeout, answers.next()).await;
+    let answer = answer.map_err(|_| {
+        Failure::Unreachable(anyhow!("no answer within {} s", timeout.as_secs_f32()))
+    })?;
+    let answer = answer.map_err(|error| Failure::Unreachable(error.into()))?;
+    if answer.is_no_responders() {
+        return Err(Failure::Unreachable(anyhow!("nobody listens on {subject}")));
     }
+    Ok(answer.detached().1)
 }
 
 pub(super) fn refused(error: client::Error) -> Failure {
@@ -216,8 +201,8 @@ pub(super) fn refused(error: client::Error) -> Failure {
 }
 
 /// The random part of a fresh inbox.
-fn unique(nats: &Client) -> String {
-    let inbox = nats.new_inbox();
+pub(super) fn unique(nats: &Connection) -> String {
+    let inbox = nats.new_subject();
     inbox.rsplit('.').next().unwrap_or(&inbox).to_owned()
 }
 
@@ -229,9 +214,9 @@ struct Pings {
 }
 
 struct KeepAlive {
-    nats: Client,
-    heartbeats: Subscriber,
-    pongs: Subscriber,
+    nats: Connection,
+    heartbeats: Inbox,
+    pongs: Inbox,
     pong_inbox: String,
 }
 
@@ -246,16 +231,17 @@ impl KeepAlive {
         loop {
             tokio::select! {
                 heartbeat = self.heartbeats.next() => {
-                    let Some(heartbeat) = heartbeat else { return nats_lost() };
-                    if let Some(reply) = heartbeat.reply && self.nats.publish(reply, Bytes::new()).await.is_err() {
+                    let Ok(heartbeat) = heartbeat else { return nats_lost() };
+                    let reply = heartbeat.reply().and_then(|reply| std::str::from_utf8(reply).ok());
+                    if let Some(reply) = reply && self.nats.publish(reply, None, b"").await.is_err() {
                         return nats_lost();
                     }
                 }
                 pong = self.pongs.next() => {
-                    let Some(pong) = pong else { return nats_lost() };
+                    let Ok(pong) = pong else { return nats_lost() };
                     // Nobody there at the moment counts as no answer.
-                    if pong.status != Some(StatusCode::NO_RESPONDERS) {
-                        match client::ping_response(pong.payload) {
+                    if !pong.is_no_responders() {
+                        match client::ping_response(pong.detached().1) {
                             Ok(()) => out = 0,
                             Err(error) => return refused(error),
                         }
@@ -275,8 +261,8 @@ impl KeepAlive {
                     if out > pings.out_max {
                         return Failure::Unreachable(anyhow!("the server does not answer pings any more"));
                     }
-                    let (to, reply) = (pings.subject.clone(), self.pong_inbox.clone());
-                    if self.nats.publish_with_reply(to, reply, pings.request.clone()).await.is_err() {
+                    let reply = Some(self.pong_inbox.as_str());
+                    if self.nats.publish(&pings.subject, reply, &pings.request).await.is_err() {
                         return nats_lost();
                     }
                 }

@@ -4,9 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use async_nats::Subscriber;
 use clap::{ArgGroup, Args};
-use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -17,6 +15,7 @@ use crate::config::NatsFlags;
 use crate::config::duration::GoDuration;
 use crate::core::ids::Sequence;
 use crate::core::request::StartPosition;
+use crate::nats::{Connection, Inbox};
 use crate::protocol::client::{self, Delivery};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -159,8 +158,8 @@ pub async fn run(args: &SubscribeArgs) -> Result<ExitCode, Failure> {
 }
 
 struct Subscription {
-    nats: async_nats::Client,
-    messages: Subscriber,
+    nats: Connection,
+    messages: Inbox,
     channel: String,
     ack_inbox: String,
 }
@@ -171,8 +170,8 @@ impl Subscription {
         args: &SubscribeArgs,
         ack_wait_seconds: i32,
     ) -> Result<Self, Failure> {
-        let inbox = client.nats.new_inbox();
-        let messages = client.subscribe(inbox.clone()).await?;
+        let inbox = client.nats.new_subject();
+        let messages = client.subscribe(&inbox)?;
         let request = client::subscribe_request(&client::Subscribe {
             client_id: &client.client_id,
             channel: &args.channel,
@@ -201,12 +200,12 @@ impl Subscription {
         while left != Some(0) {
             let message = self.messages.next().await;
             let message = message
-                .ok_or_else(|| Failure::Unreachable(anyhow!("the connection to NATS has ended")))?;
-            let delivery = client::delivery(message.payload).map_err(refused)?;
+                .map_err(|_| Failure::Unreachable(anyhow!("the connection to NATS has ended")))?;
+            let delivery = client::delivery(message.detached().1).map_err(refused)?;
             print(&delivery, args.json)?;
             if !args.no_ack {
                 let ack = client::ack(&delivery.channel, delivery.sequence);
-                let sent = self.nats.publish(self.ack_inbox.clone(), ack).await;
+                let sent = self.nats.publish(&self.ack_inbox, None, &ack).await;
                 sent.context("NATS does not take the ack")?;
             }
             left = left.map(|count| count - 1);

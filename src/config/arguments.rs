@@ -58,6 +58,8 @@ pub fn normalise(
     let mut command = vec![OsString::from("serve")];
     if first == "serve" {
         rest.next();
+    } else if first == "doctor" {
+        command = vec![rest.next().unwrap_or_default()];
     } else if first == "config" {
         let config = rest.next();
         match rest.peek().and_then(|second| second.to_str()) {

@@ -101,6 +101,11 @@ impl DatabaseUrl {
         }
     }
 
+    /// True when what is sent there stays on this machine.
+    pub fn is_local(&self) -> bool {
+        !text::is_elsewhere(&self.host)
+    }
+
     /// The same server and login, another database.
     #[must_use]
     pub fn with_database(&self, name: &str) -> Self {

@@ -69,6 +69,11 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("nats-tls-ca", path(nats.nats_tls_ca.as_ref())),
         ("nats-tls-cert", path(nats.nats_tls_cert.as_ref())),
         ("nats-tls-key", path(nats.nats_tls_key.as_ref())),
+        (
+            "nats-tls-server-name",
+            text(nats.nats_tls_server_name.as_ref()),
+        ),
+        ("nats-tls-first", nats.nats_tls_first.to_string()),
         ("ack-prefix", config.subjects.ack_prefix().to_string()),
         (
             "hb-interval",
@@ -143,6 +148,7 @@ mod tests {
         let values = values(&sources).unwrap();
 
         let shown: BTreeSet<&str> = values.iter().map(|value| value.name).collect();
+        assert_eq!(shown.len(), values.len(), "each once");
         let serve = ServeFlags::augment_args(clap::Command::new("serve"));
         let flags = serve.get_arguments().filter_map(clap::Arg::get_long);
         let missing: Vec<&str> = flags.filter(|flag| !shown.contains(flag)).collect();

@@ -78,6 +78,20 @@ pub struct NatsFlags {
     #[arg(long, env = "STANBY_NATS_TLS_KEY", value_name = "FILE")]
     pub nats_tls_key: Option<PathBuf>,
 
+    /// Name that the certificates of NATS servers must be for, instead of the host in the URL; means TLS
+    #[arg(long, env = "STANBY_NATS_TLS_SERVER_NAME", value_name = "NAME")]
+    pub nats_tls_server_name: Option<String>,
+
+    /// Begin with TLS at once, for NATS servers that want it so; means TLS
+    #[arg(long, env = "STANBY_NATS_TLS_FIRST", value_name = "BOOL")]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub nats_tls_first: bool,
+
     /// Name of the streaming server that clients ask for
     #[arg(
         long,
@@ -106,6 +120,10 @@ pub struct NatsConfig {
 pub struct NatsTls {
     /// Servers without TLS are refused.
     pub required: bool,
+    /// From the first byte on.
+    pub first: bool,
+    /// Expected in the certificate instead of the host of the URL.
+    pub server_name: Option<String>,
     pub ca: Option<PathBuf>,
     /// Certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -152,9 +170,15 @@ impl NatsFlags {
             }
         };
         Ok(NatsTls {
-            required: self.nats_tls || client.is_some() || self.nats_tls_ca.is_some(),
+            required: self.nats_tls
+                || client.is_some()
+                || self.nats_tls_ca.is_some()
+                || self.nats_tls_server_name.is_some()
+                || self.nats_tls_first,
             ca: self.nats_tls_ca.clone(),
             client,
+            server_name: self.nats_tls_server_name.clone(),
+            first: self.nats_tls_first,
         })
     }
 
@@ -292,6 +316,8 @@ mod tests {
             nats_tls_ca: None,
             nats_tls_cert: None,
             nats_tls_key: None,
+            nats_tls_server_name: None,
+            nats_tls_first: false,
             cluster_id: "test-cluster".to_owned(),
         }
     }

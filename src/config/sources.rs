@@ -98,7 +98,7 @@ fn flags_of(matches: &ArgMatches) -> Result<ServeFlags, Error> {
 }
 
 /// Our own sentence about a value, else the first line of clap's.
-fn told(error: &clap::Error) -> Error {
+pub(crate) fn told(error: &clap::Error) -> Error {
     if let Some(source) = std::error::Error::source(error) {
         return Error::new(source.to_string());
     }

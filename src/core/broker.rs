@@ -40,6 +40,8 @@ pub struct Broker {
     pub(super) settings: Settings,
     /// As of the call under way.
     pub(super) now: Now,
+    /// When the term began.
+    pub(super) began: Instant,
     pub(super) counters: Counters,
     pub(super) clients: Registry,
     pub(super) channels: Channels,
@@ -68,6 +70,9 @@ pub(super) struct Traffic {
     pub(super) out_messages: u64,
     pub(super) out_bytes: u64,
     pub(super) skipped_messages: u64,
+    pub(super) redelivered_messages: u64,
+    pub(super) acked_messages: u64,
+    pub(super) dropped_unacked: u64,
     pub(super) unreadable_messages: u64,
 }
 
@@ -203,6 +208,9 @@ impl Broker {
             out_messages: self.traffic.out_messages,
             out_bytes: self.traffic.out_bytes,
             skipped_messages: self.traffic.skipped_messages,
+            redelivered_messages: self.traffic.redelivered_messages,
+            acked_messages: self.traffic.acked_messages,
+            dropped_unacked: self.traffic.dropped_unacked,
             unreadable_messages: self.traffic.unreadable_messages,
         }
     }
@@ -288,6 +296,9 @@ impl Counts {
             out_messages: self.out_messages + earlier.out_messages,
             out_bytes: self.out_bytes + earlier.out_bytes,
             skipped_messages: self.skipped_messages + earlier.skipped_messages,
+            redelivered_messages: self.redelivered_messages + earlier.redelivered_messages,
+            acked_messages: self.acked_messages + earlier.acked_messages,
+            dropped_unacked: self.dropped_unacked + earlier.dropped_unacked,
             unreadable_messages: self.unreadable_messages + earlier.unreadable_messages,
             ..self
         }
@@ -309,6 +320,12 @@ pub struct Counts {
     pub out_bytes: u64,
     /// Passed over by a subscription because NATS does not deliver messages of their size.
     pub skipped_messages: u64,
+    /// Deliveries that were not the first of their message to their group.
+    pub redelivered_messages: u64,
+    /// Messages settled by an ack, once per subscription or group.
+    pub acked_messages: u64,
+    /// Messages that a limit dropped before every durable of their channel had acked them.
+    pub dropped_unacked: u64,
     /// Passed over by a subscription because their rows cannot be read.
     pub unreadable_messages: u64,
 }

@@ -124,6 +124,11 @@ impl PerChannel {
         matching.map(|&(_, limits)| limits)
     }
 
+    /// From the widest to the narrowest, with what they inherit.
+    pub fn entries(&self) -> impl Iterator<Item = (&ChannelPattern, ChannelLimits)> {
+        self.0.iter().map(|(pattern, limits)| (pattern, *limits))
+    }
+
     pub fn of(&self, channel: &ChannelName) -> Option<ChannelLimits> {
         self.find(channel.as_str())
     }

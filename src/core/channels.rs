@@ -29,6 +29,10 @@ pub(super) struct Channel {
     /// Messages dropped by the batch being gathered.
     pub(super) trimmed: u64,
     pub(super) recent: Recent,
+    /// Every durable has acked what lies up to here; some may have acked more.
+    pub(super) acked_by_all: Sequence,
+    /// A durable that had not when this was last looked at.
+    pub(super) slowest: Option<PositionId>,
 }
 
 /// What makes two subscriptions share a position. A tuple per kind, because joined texts can be ambiguous.
@@ -53,6 +57,8 @@ impl Channel {
             last_activity: now,
             limit_noticed: false,
             trimmed: 0,
+            acked_by_all: Sequence::ZERO,
+            slowest: None,
         }
     }
 
@@ -87,6 +93,10 @@ impl Channels {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ChannelId, &Channel)> {
         self.channels.iter().map(|(&id, channel)| (id, channel))
+    }
+
+    pub(super) fn names(&self) -> &BTreeMap<ChannelName, ChannelId> {
+        &self.names
     }
 
     pub(super) fn find(&self, name: &str) -> Option<ChannelId> {

@@ -208,6 +208,7 @@ impl Broker {
         let size = message.size(&channel_name);
         self.traffic.out_messages += 1;
         self.traffic.out_bytes += size;
+        self.traffic.redelivered_messages += u64::from(redelivery_count > 0);
         self.commits.send(Outbound::Deliver {
             inbox,
             channel: channel_name,
@@ -244,6 +245,7 @@ impl Broker {
         }
         // Whichever member acks: a late ack after a redelivery to another one settles the message too.
         if group.settle(ack.sequence) {
+            self.traffic.acked_messages += 1;
             self.note_progress(position);
             self.deliver(position);
         } else {

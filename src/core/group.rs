@@ -57,6 +57,8 @@ pub(super) struct Member {
     pub(super) since: Timestamp,
     /// How many of the group's messages in flight it holds.
     pub(super) in_flight: u32,
+    /// Zero before the first message of the term.
+    pub(super) last_sent: Sequence,
     last_turn: u64,
 }
 
@@ -66,6 +68,8 @@ pub(super) struct InFlight {
     pub(super) due: Due,
     /// How often it has been delivered, as far as this term knows.
     pub(super) deliveries: u32,
+    /// When it was first delivered; `None` when that was before this term.
+    pub(super) since: Option<Instant>,
 }
 
 /// When a message in flight is to be redelivered.
@@ -122,6 +126,7 @@ impl Member {
             started,
             since: row.since,
             in_flight: 0,
+            last_sent: Sequence::ZERO,
             last_turn: 0,
         }
     }
@@ -179,11 +184,7 @@ impl Group {
 
     /// What is persisted of the position: everything up to `last_sent` that is not in flight counts as acked.
     pub(super) fn progress(&self) -> Progress {
-        let mut cursor = self
-            .in_flight
-            .keys()
-            .next()
-            .map_or(self.last_sent, |s| s.previous());
+        let mut cursor = self.acked_floor();
         let acked_floor = cursor;
         let mut acked_above = Ranges::default();
         for &sequence in self.in_flight.keys() {
@@ -215,6 +216,7 @@ impl Group {
                     holder: None,
                     due: Due::AfterPublish,
                     deliveries: 1,
+                    since: None,
                 };
                 self.in_flight.insert(cursor, parked);
             }
@@ -294,12 +296,14 @@ impl Group {
         let member = self.members.get_mut(&id).expect("only members are picked");
         member.in_flight += 1;
         member.last_turn = turn;
+        member.last_sent = member.last_sent.max(sequence);
         let deliveries = before.map_or(0, |entry| entry.deliveries);
         let entry = InFlight {
             holder: Some(id),
             due: Due::At(now + member.ack_wait),
             // The count wraps to 1: 0 means a first delivery.
             deliveries: deliveries.checked_add(1).unwrap_or(1),
+            since: before.map_or(Some(now), |entry| entry.since),
         };
         self.in_flight.insert(sequence, entry);
         self.last_sent = self.last_sent.max(sequence);
@@ -360,6 +364,17 @@ impl Group {
         }
     }
 
+    /// True when the message is yet to be sent, or to be acked.
+    pub(super) fn wants(&self, sequence: Sequence) -> bool {
+        sequence > self.last_sent || self.in_flight.contains_key(&sequence)
+    }
+
+    /// Everything up to here is acked.
+    pub(super) fn acked_floor(&self) -> Sequence {
+        let first = self.in_flight.keys().next();
+        first.map_or(self.last_sent, |first| first.previous())
+    }
+
     /// The earliest time at which something in flight is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let due = |entry: &InFlight| match entry.due {
@@ -391,6 +406,7 @@ mod tests {
             holder: None,
             due: Due::AfterPublish,
             deliveries: 1,
+            since: None,
         }
     }
 

@@ -92,6 +92,13 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Takes over what operators set; bounds of the server's own making stay.
+    pub fn adopt(&mut self, told: &Self) {
+        self.channels = told.channels;
+        self.channel = told.channel;
+        self.per_channel = told.per_channel.clone();
+    }
+
     /// The limits that hold for one channel.
     pub fn of(&self, channel: &ChannelName) -> ChannelLimits {
         self.per_channel.of(channel).unwrap_or(self.channel)

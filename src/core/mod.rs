@@ -18,6 +18,7 @@ pub mod outbound;
 pub mod ranges;
 pub mod regression;
 pub mod rejection;
+pub mod report;
 pub mod request;
 pub mod shadow;
 pub mod snapshot;

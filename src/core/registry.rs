@@ -76,6 +76,10 @@ impl Registry {
         self.clients.len()
     }
 
+    pub(super) fn all(&self) -> &BTreeMap<ClientId, Client> {
+        &self.clients
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ClientId, &Client)> {
         self.clients.iter()
     }

@@ -27,6 +27,7 @@ impl Broker {
             tail: Tail::new(settings.limits.tail_bytes),
             settings,
             now,
+            began: now.monotonic,
             counters: snapshot.counters,
             // Late answers to probes of an earlier term carry smaller numbers.
             clients: Registry::new(now.monotonic.as_nanos()),

@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::ids::{ChannelId, Sequence};
+use super::ids::{ChannelId, PositionId, Sequence};
+use super::limits::Limits;
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
 use super::recent;
+use super::time::Now;
 
 /// A deleted channel whose messages are being dropped.
 #[derive(Debug)]
@@ -28,6 +30,22 @@ impl Purge {
 }
 
 impl Broker {
+    /// The limits that operators set are others now, also for channels that exist. Subscriptions that are too many
+    /// stay; what else is too much goes.
+    pub fn set_limits(&mut self, told: &Limits, now: Now) {
+        self.now = now;
+        self.settings.limits.adopt(told);
+        let ids: Vec<ChannelId> = self.channels.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(channel) = self.channels.get_mut(id) {
+                channel.limits = self.settings.limits.of(&channel.row.name);
+            }
+            self.enforce_limits(id);
+            // At once if it has been inactive for long enough.
+            self.check_inactivity(id);
+        }
+    }
+
     /// Drops the oldest messages while the channel is over a limit. The newest one stays, except for age.
     pub(super) fn enforce_limits(&mut self, id: ChannelId) {
         let now = self.now;
@@ -146,7 +164,44 @@ impl Broker {
         true
     }
 
+    /// True when a durable has not acked the message. Remembers what it finds: a channel may have many durables, and
+    /// this is asked for every message that is dropped.
+    fn is_wanted(&mut self, id: ChannelId, sequence: Sequence) -> bool {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return false;
+        };
+        if sequence <= channel.acked_by_all {
+            return false;
+        }
+        let group = |position: &PositionId| self.groups.get(position);
+        if channel
+            .slowest
+            .as_ref()
+            .and_then(group)
+            .is_some_and(|group| group.wants(sequence))
+        {
+            return true;
+        }
+        let durables = channel
+            .groups
+            .iter()
+            .filter_map(|&id| Some((id, group(&id)?)));
+        let mut acked_by_all = channel.row.last_sequence;
+        for (position, durable) in durables.filter(|(_, group)| group.is_durable()) {
+            if durable.wants(sequence) {
+                channel.slowest = Some(position);
+                return true;
+            }
+            acked_by_all = acked_by_all.min(durable.acked_floor());
+        }
+        channel.acked_by_all = acked_by_all;
+        false
+    }
+
     fn drop_oldest(&mut self, id: ChannelId, oldest: Oldest) {
+        if self.is_wanted(id, oldest.sequence) {
+            self.traffic.dropped_unacked += 1;
+        }
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };

@@ -4,11 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytestring::ByteString;
-
 use super::event::Event;
 use super::outbound::Reply;
-use super::request::{Ack, Publisher};
+use super::request::Publisher;
 use super::time::Instant;
 
 /// What a remembered request costs beside its text and data.
@@ -54,8 +52,7 @@ impl Shadow {
             return;
         };
         for (at, event) in events {
-            let event = detached(event);
-            let bytes = OVERHEAD_BYTES + size(&event);
+            let bytes = weight(&event);
             self.bytes += bytes;
             self.heard.push_back((at, bytes, event));
             while self.bytes > limits.bytes && self.forget_oldest() {
@@ -112,29 +109,9 @@ impl Shadow {
     }
 }
 
-/// An ack that does not keep the read buffer of the socket it is a slice of: the other requests are copies already.
-fn detached(event: Event) -> Event {
-    match event {
-        Event::Ack(ack) => Event::Ack(Ack {
-            channel: ByteString::from(&*ack.channel),
-            ..ack
-        }),
-        event @ (Event::Connect { .. }
-        | Event::Publish { .. }
-        | Event::Subscribe { .. }
-        | Event::Unsubscribe { .. }
-        | Event::CloseSubscription { .. }
-        | Event::CloseClient { .. }
-        | Event::Ping { .. }
-        | Event::Refused { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_)) => event,
-    }
+/// What it costs to remember a request, in bytes.
+pub(super) fn weight(event: &Event) -> usize {
+    OVERHEAD_BYTES + size(event)
 }
 
 /// Of what clients may make as long as a NATS message; the names whose length is limited are in the overhead.
@@ -182,11 +159,12 @@ fn size(event: &Event) -> usize {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use bytestring::ByteString;
 
     use super::*;
     use crate::core::ids::{ChannelName, ConnectionId, Guid, ProbeId, Sequence, Subject};
     use crate::core::rejection::Rejection;
-    use crate::core::request::{Leave, Publish};
+    use crate::core::request::{Ack, Leave, Publish};
 
     fn shadow(bytes: usize) -> Shadow {
         let age = Duration::from_secs(5);

@@ -154,6 +154,8 @@ impl Broker {
         self.groups.insert(position, Group::new(row));
         if let Some(channel) = self.channels.get_mut(channel) {
             channel.groups.insert(position);
+            // It may begin anywhere.
+            channel.acked_by_all = Sequence::ZERO;
             channel.keyed.extend(key.map(|key| (key, position)));
         }
         self.attach(position, id, &request, reply);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::event::Event;
+use super::shadow::{ShadowLimits, weight};
 use super::time::Instant;
 
 /// Beyond so many, acks are not kept: a consumer whose ack gets lost is sent the message again. Requests are bounded
@@ -16,22 +17,26 @@ const PATIENT_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Unanswered {
     /// `None`: nobody would remember them.
-    age: Option<Duration>,
-    /// Of the batch under way and before; then those handed in since.
-    committing: Vec<(Instant, Event)>,
-    gathering: Vec<(Instant, Event)>,
+    limits: Option<ShadowLimits>,
+    /// Of the batch under way and before; then those handed in since. With what each of them weighs.
+    committing: Vec<(Instant, usize, Event)>,
+    gathering: Vec<(Instant, usize, Event)>,
+    /// What all of them weigh.
+    bytes: usize,
 }
 
 impl Unanswered {
-    pub fn new(age: Option<Duration>) -> Self {
+    pub fn new(limits: Option<ShadowLimits>) -> Self {
         Self {
-            age,
+            limits,
             committing: Vec::new(),
             gathering: Vec::new(),
+            bytes: 0,
         }
     }
 
-    /// To be called with what the broker is about to be handed.
+    /// To be called with what the broker is about to be handed. What is more than a shadow would remember is not kept:
+    /// its sender sees a timeout when the term ends before its answer.
     pub fn take_in(&mut self, event: &Event, now: Instant) {
         let kept = match event {
             Event::Connect { .. }
@@ -52,8 +57,11 @@ impl Unanswered {
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => false,
         };
-        if kept && self.age.is_some() {
-            self.gathering.push((now, event.clone()));
+        let bytes = self.bytes + weight(event);
+        if kept && self.limits.is_some_and(|limits| bytes <= limits.bytes) {
+            self.gathering
+                .push((now, bytes - self.bytes, event.clone()));
+            self.bytes = bytes;
         }
     }
 
@@ -64,17 +72,25 @@ impl Unanswered {
 
     /// That batch is committed. What waits for a probe or a read is kept as long as a shadow keeps it.
     pub fn committed(&mut self, now: Instant) {
-        let age = self.age.unwrap_or_default();
-        self.committing
-            .retain(|(at, event)| is_patient(event) && now.since(*at) <= age);
+        let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
+        let mut gone = 0;
+        self.committing.retain(|(at, bytes, event)| {
+            let stays = is_patient(event) && now.since(*at) <= age;
+            gone += if stays { 0 } else { *bytes };
+            stays
+        });
         let excess = self.committing.len().saturating_sub(PATIENT_MAX);
-        self.committing.drain(..excess);
+        let excess = self.committing.drain(..excess);
+        gone += excess.map(|(_, bytes, _)| bytes).sum::<usize>();
+        self.bytes -= gone;
     }
 
     /// The term is over: what may not have been carried out, in the order it was taken in.
     pub fn leave(&mut self) -> impl Iterator<Item = (Instant, Event)> + use<> {
         self.submitted();
-        std::mem::take(&mut self.committing).into_iter()
+        self.bytes = 0;
+        let left = std::mem::take(&mut self.committing).into_iter();
+        left.map(|(at, _, event)| (at, event))
     }
 }
 
@@ -125,9 +141,33 @@ mod tests {
         }
     }
 
+    fn unanswered(bytes: usize) -> Unanswered {
+        let age = Duration::from_secs(5);
+        Unanswered::new(Some(ShadowLimits { age, bytes }))
+    }
+
+    #[test]
+    fn what_is_more_than_a_shadow_remembers_is_not_kept() {
+        let long = "x".repeat(1 << 20);
+        let close = |at: u64| Event::CloseClient {
+            client_id: format!("{at}{long}").into(),
+            reply: None,
+        };
+        let mut unanswered = unanswered(3 << 20);
+        for second in 0..9 {
+            unanswered.take_in(&close(second), at(second));
+            unanswered.submitted();
+            unanswered.committed(at(second));
+        }
+
+        let left: Vec<u64> = unanswered.leave().map(|(at, _)| at.as_nanos()).collect();
+        // The first two are too old by then, and made room for these.
+        assert_eq!(left, [7, 8].map(|second| at(second).as_nanos()));
+    }
+
     #[test]
     fn what_is_not_committed_is_left_in_its_order_and_the_rest_is_not() {
-        let mut unanswered = Unanswered::new(Some(Duration::from_secs(5)));
+        let mut unanswered = unanswered(1 << 20);
         unanswered.take_in(&ack(1), at(0));
         unanswered.submitted();
         unanswered.take_in(&ack(2), at(1));
@@ -142,7 +182,7 @@ mod tests {
 
     #[test]
     fn requests_that_may_wait_for_more_than_a_commit_are_kept_for_their_age() {
-        let mut unanswered = Unanswered::new(Some(Duration::from_secs(5)));
+        let mut unanswered = unanswered(1 << 20);
         unanswered.take_in(&close("old"), at(0));
         unanswered.take_in(&close("new"), at(4));
         unanswered.submitted();

@@ -4,15 +4,41 @@ use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::paging::Query;
 use crate::core::time::Timestamp;
 
 const CALLBACK_BYTES_MAX: usize = 128;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Callback {
     callback: Option<String>,
+}
+
+impl Callback {
+    pub(super) fn of(query: &Query) -> Self {
+        Self {
+            callback: query.get("callback").cloned(),
+        }
+    }
+}
+
+pub(super) fn not_found(what: &str) -> Response {
+    plain(StatusCode::NOT_FOUND, what)
+}
+
+pub(super) fn failed(what: &str) -> Response {
+    plain(StatusCode::INTERNAL_SERVER_ERROR, what)
+}
+
+/// One line. What it repeats of the query must not be taken for a page.
+fn plain(code: StatusCode, what: &str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (code, headers, format!("{what}\n")).into_response()
 }
 
 /// Indented with two spaces; wrapped into a call when the query names a callback.

@@ -18,6 +18,9 @@ pub(super) async fn streaming() -> Html<&'static str> {
     Html(
         "<!DOCTYPE html>\n<html><head><title>stanby: streaming</title></head><body>\n<h1>Streaming</h1>\n\
          <p><a href=\"/streaming/serverz\">serverz</a></p>\n\
+         <p><a href=\"/streaming/storez\">storez</a></p>\n\
+         <p><a href=\"/streaming/clientsz\">clientsz</a></p>\n\
+         <p><a href=\"/streaming/channelsz\">channelsz</a></p>\n\
          <p><a href=\"/streaming/isFTActive\">isFTActive</a></p>\n\
          </body></html>\n",
     )

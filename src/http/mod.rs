@@ -1,17 +1,23 @@
 //! Health, role and monitoring over HTTP; read-only, without authentication, and nothing in it is secret.
 //!
-//! Fed by a watch on [`Status`](crate::node::status::Status) and by the clock, nothing else: it neither asks the
-//! database nor NATS, so that it answers while both are away. [`server`] lists the paths.
+//! Fed by a watch on [`Status`](crate::node::status::Status) and by the clock: it neither asks the database nor NATS,
+//! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
+//! [`Reports`](crate::node::reports::Reports). [`server`] lists the paths.
 
+mod channelsz;
+mod clientsz;
 pub mod error;
 mod format;
 mod health;
 mod index;
 mod listener;
 mod metrics;
+mod paging;
 mod process;
 pub mod server;
 mod serverz;
+mod storez;
+mod subscription;
 mod view;
 
 pub use error::Error;

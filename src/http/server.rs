@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use super::listener::BoundedListener;
 use super::view::Source;
-use super::{health, index, metrics, serverz};
+use super::{channelsz, clientsz, health, index, metrics, serverz, storez};
 use crate::node::clock::Clock;
+use crate::node::reports::Reports;
 use crate::node::status::Status;
 
 /// How long a client that is slow to read its answer can hold up the end of the process.
@@ -50,12 +51,13 @@ impl Server {
     pub async fn run(
         self,
         status: watch::Receiver<Status>,
+        reports: Reports,
         clock: Clock,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
         let served = axum::serve(
             BoundedListener::new(self.listener),
-            router(Source::new(status, clock)),
+            router(Source::new(status, reports, clock)),
         )
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let overdue = async {
@@ -76,9 +78,12 @@ fn router(source: Source) -> Router {
         .route("/healthz", any(health::alive))
         .route("/healthz/active", any(health::active))
         .route("/readyz", any(health::ready))
-        .route("/metrics", any(metrics::metrics))
+        .route("/metrics", any(metrics::page::metrics))
         .route("/streaming", any(index::streaming))
         .route("/streaming/serverz", any(serverz::serverz))
+        .route("/streaming/storez", any(storez::storez))
+        .route("/streaming/clientsz", any(clientsz::clientsz))
+        .route("/streaming/channelsz", any(channelsz::channelsz))
         .route("/streaming/isFTActive", any(health::is_ft_active))
         .with_state(source)
 }

@@ -1,14 +1,14 @@
 //! `/streaming/serverz`, with the fields that exporters and dashboards of NATS Streaming read.
 
-use axum::extract::{Query, State};
+use axum::extract::{Query as Asked, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
 use super::format::{Callback, json, time, uptime};
+use super::paging::Query;
 use super::process;
 use super::view::{Source, View};
-use crate::node::status::Role;
 
 /// The order and the names are NATS Streaming's; `role` and `node_id` of its Raft mode are left out as there.
 #[derive(Serialize)]
@@ -37,26 +37,25 @@ struct Serverz {
     max_fds: Option<u64>,
 }
 
-pub(super) async fn serverz(
-    State(source): State<Source>,
-    Query(callback): Query<Callback>,
-) -> Response {
-    json(StatusCode::OK, &Serverz::of(source.view()), &callback)
+pub(super) async fn serverz(State(source): State<Source>, Asked(query): Asked<Query>) -> Response {
+    json(
+        StatusCode::OK,
+        &Serverz::of(source.view()),
+        &Callback::of(&query),
+    )
 }
 
 impl Serverz {
     fn of(view: View) -> Self {
-        let View { role, status, now } = view;
+        let state = view.state();
+        let View { status, now, .. } = view;
         let counts = status.counts;
         Self {
             cluster_id: status.cluster_id,
             server_id: status.server_id,
             version: env!("CARGO_PKG_VERSION"),
             go: "",
-            state: match role {
-                Role::Active => "FT_ACTIVE",
-                Role::Standby => "FT_STANDBY",
-            },
+            state,
             now: time(now.wall),
             start_time: time(status.started_at),
             uptime: uptime(now.wall.since(status.started_at)),

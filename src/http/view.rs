@@ -5,17 +5,23 @@ use tokio::sync::watch;
 use crate::core::ids::Epoch;
 use crate::core::time::Now;
 use crate::node::clock::Clock;
+use crate::node::reports::Reports;
 use crate::node::status::{Role, Status};
 
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     status: watch::Receiver<Status>,
+    pub(super) reports: Reports,
     clock: Clock,
 }
 
 impl Source {
-    pub(super) fn new(status: watch::Receiver<Status>, clock: Clock) -> Self {
-        Self { status, clock }
+    pub(super) fn new(status: watch::Receiver<Status>, reports: Reports, clock: Clock) -> Self {
+        Self {
+            status,
+            reports,
+            clock,
+        }
     }
 
     pub(super) fn view(&self) -> View {
@@ -44,6 +50,14 @@ impl View {
     /// Of the term that still holds.
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.status.epoch.filter(|_| self.is_active())
+    }
+
+    /// In the words of NATS Streaming.
+    pub(super) fn state(&self) -> &'static str {
+        match self.role {
+            Role::Active => "FT_ACTIVE",
+            Role::Standby => "FT_STANDBY",
+        }
     }
 
     pub(super) fn role_name(&self) -> &'static str {

@@ -63,21 +63,18 @@ pub async fn check(settings: &Settings, tracker: &TaskTracker) -> Result<Facts, 
 }
 
 /// Servers of two fault-tolerance groups on one schema would be one group: the one would take over for the other.
-async fn refuse_other_groups(session: &Session, settings: &Settings) -> Result<(), Error> {
+pub(super) async fn refuse_other_groups(
+    session: &Session,
+    settings: &Settings,
+) -> Result<(), Error> {
     let own = settings.application_name();
-    let rows = session
-        .call(
-            "looking at the other servers",
-            session.client.query(OTHERS, &[&settings.lock_key()]),
-        )
-        .await?;
-    for row in rows {
-        let other: &str = row.get(0);
-        if let (Some(group), Some(here)) = (group_of(other), group_of(&own))
+    for other in contenders(session, settings).await? {
+        let name = &other.name;
+        if let (Some(group), Some(here)) = (group_of(name), group_of(&own))
             && group != here
         {
             return Err(Error::Refused(format!(
-                "server {other} of ft group {group:?} uses schema {}, and this server is of group {here:?}: \
+                "server {name} of ft group {group:?} uses schema {}, and this server is of group {here:?}: \
                  give servers of one pair the same --ft-group, and other pairs another --schema",
                 settings.schema
             )));
@@ -86,12 +83,45 @@ async fn refuse_other_groups(session: &Session, settings: &Settings) -> Result<(
     Ok(())
 }
 
-const OTHERS: &str = "SELECT DISTINCT a.application_name
+/// Who holds the lock or waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contender {
+    /// Of the session; empty where Postgres does not tell this role.
+    pub name: String,
+    pub holds_lock: bool,
+}
+
+impl Contender {
+    /// False for a stranger, who keeps servers from becoming active.
+    pub fn is_server(&self) -> bool {
+        self.name.starts_with(APPLICATION_PREFIX)
+    }
+}
+
+pub(super) async fn contenders(
+    session: &Session,
+    settings: &Settings,
+) -> Result<Vec<Contender>, Error> {
+    let rows = session
+        .call(
+            "looking at the other servers",
+            session.client.query(CONTENDERS, &[&settings.lock_key()]),
+        )
+        .await?;
+    let contender = |row: &tokio_postgres::Row| Contender {
+        name: row.get(0),
+        holds_lock: row.get(1),
+    };
+    Ok(rows.iter().map(contender).collect())
+}
+
+const CONTENDERS: &str = "SELECT coalesce(a.application_name, ''), k.granted
     FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
-    WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND a.application_name IS NOT NULL
+    WHERE k.locktype = 'advisory' AND k.objsubid = 1
         AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND k.classid::bigint = ($1::bigint >> 32) & 4294967295
-        AND k.objid::bigint = $1::bigint & 4294967295";
+        AND k.objid::bigint = $1::bigint & 4294967295
+    ORDER BY k.granted DESC, 1";
 
 /// From the end, because cluster IDs may have slashes.
 fn group_of(application_name: &str) -> Option<&str> {
@@ -137,7 +167,7 @@ pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
 
 /// Behind a transaction pooler two servers would both be granted the lock: it gives the backend of a session that
 /// is between two transactions to the next one who asks.
-async fn refuse_poolers(
+pub(super) async fn refuse_poolers(
     session: &Session,
     settings: &Settings,
     tracker: &TaskTracker,
@@ -158,7 +188,7 @@ async fn refuse_poolers(
     )))
 }
 
-async fn facts(session: &Session) -> Result<Facts, Error> {
+pub(super) async fn facts(session: &Session) -> Result<Facts, Error> {
     let row = session
         .call(
             "reading the server's settings",

@@ -10,6 +10,7 @@
 //! | [`key`] | which lock |
 //! | [`session`] | opens the session, sets its timeouts, closes it hard |
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
+//! | [`examine`] | the same questions and more, for a person who asks before a server is started |
 //! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
 //! | [`step_down`] | how an operator asks the active to make room |
@@ -25,6 +26,7 @@
 pub mod candidate;
 pub mod checks;
 pub mod error;
+pub mod examine;
 pub mod key;
 pub mod leader;
 pub mod session;

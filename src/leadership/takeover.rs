@@ -78,33 +78,33 @@ pub(super) async fn take_over(
         (Some(_), false) => Reason::Lost,
     };
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    let epoch = if known_bad::is(Mistake::PlainTryLock) {
-        Some(last_epoch + 1)
-    } else {
-        session
-            .call(
-                "recording the takeover",
-                session.client.query_opt_scalar(
-                    RECORD,
-                    &[
-                        &last_epoch,
-                        &settings.server_id,
-                        &host.unwrap_or_default(),
-                        &i32::try_from(std::process::id()).unwrap_or_default(),
-                        &i32::try_from(settings.lease.duration().as_millis()).unwrap_or(i32::MAX),
-                        &settings.lock_key(),
-                        &here.system_identifier.or(then.system_identifier),
-                        &here.timeline.or(then.timeline),
-                        &previous,
-                        &reason.as_str(),
-                        &lock_wait.as_secs_f64(),
-                        &epoch_known.0.cast_signed(),
-                        &timeline_advanced.map(|(before, _)| before),
-                        &timeline_advanced.map(|(_, after)| after),
-                    ],
-                ),
-            )
-            .await?
+    let recorded = session
+        .call(
+            "recording the takeover",
+            session.client.query_opt_scalar(
+                RECORD,
+                &[
+                    &last_epoch,
+                    &settings.server_id,
+                    &host.unwrap_or_default(),
+                    &i32::try_from(std::process::id()).unwrap_or_default(),
+                    &i32::try_from(settings.lease.duration().as_millis()).unwrap_or(i32::MAX),
+                    &settings.lock_key(),
+                    &here.system_identifier.or(then.system_identifier),
+                    &here.timeline.or(then.timeline),
+                    &previous,
+                    &reason.as_str(),
+                    &lock_wait.as_secs_f64(),
+                    &epoch_known.0.cast_signed(),
+                    &timeline_advanced.map(|(before, _)| before),
+                    &timeline_advanced.map(|(_, after)| after),
+                ],
+            ),
+        )
+        .await;
+    let epoch = match recorded {
+        Err(_) if known_bad::is(Mistake::PlainTryLock) => Some(last_epoch + 1),
+        recorded => recorded?,
     };
     let Some(epoch): Option<i64> = epoch else {
         return Err(Error::Unavailable(

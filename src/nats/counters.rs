@@ -1,44 +1,69 @@
-//! Messages that were lost on our side of NATS. Each is a reason to look; none ends anything.
+//! What went wrong on our side of NATS. Each is a reason to look; none ends anything.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Since the connection was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that came faster than the node took them; at least so many.
+    /// Times that nothing was read for a while because too much waited already.
+    pub pauses: u64,
+    /// Connections lost while nothing was read or shortly after: NATS cuts off those who are slow, and what it
+    /// held for them is lost.
     pub overflows: u64,
+    /// Connections lost, whatever the reason.
+    pub disconnects: u64,
     /// Messages not sent because NATS was not connected.
     pub unsent: u64,
     /// Messages not sent because they are larger than the NATS server allows.
     pub oversized: u64,
+    /// Messages dropped, or left unanswered, because their subject or reply subject is not text.
+    pub unreadable: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    pauses: AtomicU64,
     overflows: AtomicU64,
+    disconnects: AtomicU64,
     unsent: AtomicU64,
     oversized: AtomicU64,
+    unreadable: AtomicU64,
 }
 
 impl Counters {
     pub(super) fn read(&self) -> Counts {
         Counts {
+            pauses: self.pauses.load(Relaxed),
             overflows: self.overflows.load(Relaxed),
+            disconnects: self.disconnects.load(Relaxed),
             unsent: self.unsent.load(Relaxed),
             oversized: self.oversized.load(Relaxed),
+            unreadable: self.unreadable.load(Relaxed),
         }
     }
 
     /// The new count.
-    pub(super) fn add_overflow(&self) -> u64 {
-        self.overflows.fetch_add(1, Relaxed) + 1
+    pub(super) fn add_pause(&self) -> u64 {
+        self.pauses.fetch_add(1, Relaxed) + 1
     }
 
-    pub(super) fn add_unsent(&self) {
-        self.unsent.fetch_add(1, Relaxed);
+    pub(super) fn add_overflow(&self) {
+        self.overflows.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add_disconnect(&self) {
+        self.disconnects.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add_unsent(&self, messages: u64) {
+        self.unsent.fetch_add(messages, Relaxed);
     }
 
     pub(super) fn add_oversized(&self) {
         self.oversized.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add_unreadable(&self) {
+        self.unreadable.fetch_add(1, Relaxed);
     }
 }

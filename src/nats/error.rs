@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::dial::DialError;
+
 #[derive(Debug, Error)]
 pub enum Error {
     /// To be tried again.
@@ -14,7 +16,7 @@ pub enum Error {
     Unreachable {
         servers: String,
         #[source]
-        source: async_nats::ConnectError,
+        source: DialError,
     },
     /// Not worth trying again before somebody changes something.
     #[error(
@@ -33,8 +35,15 @@ pub enum Error {
     },
     #[error("NATS has not answered within {0:?}; the connection is down or the server overloaded")]
     NoAnswer(Duration),
-    #[error("NATS refuses the subject {subject:?} that this server has to listen to")]
+    /// What was under way may or may not have arrived.
+    #[error("the connection to NATS was lost before it answered")]
+    Lost,
+    #[error(
+        "{subject:?} is no subject of NATS: it is empty, or has blanks or control characters in it"
+    )]
     InvalidSubject { subject: String },
+    #[error("a message of {size} bytes is more than NATS takes ({max}); raise its max_payload")]
+    TooLarge { size: usize, max: usize },
     #[error("the connection to NATS has been closed")]
     Closed,
 }

@@ -6,21 +6,46 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`connection`] | the connection: settings, health, round trips |
-//! | [`ingress`] | subscriptions to events, in an order that a close can rely on |
+//! | [`wire`] | the NATS client protocol as bytes |
+//! | [`settings`], `servers` | where NATS is and how to get in |
+//! | `dial`, `tls`, `login` | one attempt to connect |
+//! | `session`, `reconnect` | the life of one connection, and of all of them |
+//! | [`connection`], `link` | the handles, and what they share with the task behind them |
+//! | `queue`, `budget` | messages that wait to be taken, and how much they may be |
+//! | [`ingress`], `lanes` | requests to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
+//! | `listeners` | whether anybody listens on a subject |
+//! | [`raw`] | a connection without a task behind it |
 //! | [`counters`] | what went wrong, for the metrics |
-//! | [`error`] | what can fail |
+//! | [`error`], `random` | what can fail; chance |
 
+mod budget;
 pub mod connection;
 pub mod counters;
+mod dial;
 pub mod egress;
 pub mod error;
 pub mod ingress;
+mod lanes;
+mod link;
+mod listeners;
+mod login;
 pub mod probes;
+mod queue;
+mod random;
+pub mod raw;
+mod reconnect;
+mod servers;
+mod session;
+pub mod settings;
+mod tls;
+pub mod wire;
 
-pub use connection::{Connection, Settings};
+pub use connection::{Connection, Inbox};
+pub use dial::DialError;
 pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
+pub use raw::Raw;
+pub use settings::Settings;

@@ -1,9 +1,9 @@
 //! Where the answers to probes come in. A probe is an empty request to a client's heartbeat inbox; the reply
 //! subject carries the probe's number, so one subscription serves all of them.
 
-use async_nats::{Message, StatusCode, Subject};
 use bytestring::ByteString;
 
+use super::wire::Message;
 use crate::core::Event;
 use crate::core::ids::ProbeId;
 
@@ -22,15 +22,16 @@ impl ProbeInbox {
     }
 
     /// The reply subject of a probe.
-    pub(super) fn reply_to(&self, probe: ProbeId) -> Subject {
-        format!("{}.{probe}", self.0).into()
+    pub(super) fn reply_to(&self, probe: ProbeId) -> String {
+        format!("{}.{probe}", self.0)
     }
 
     /// The body of an answer means nothing. NATS itself answers when nobody listens on the heartbeat inbox.
     pub(super) fn decode(&self, message: &Message) -> Option<Event> {
-        let number = message.subject.strip_prefix(&*self.0)?.strip_prefix('.')?;
+        let number = message.subject().strip_prefix(self.0.as_bytes().as_ref())?;
+        let number = std::str::from_utf8(number.strip_prefix(b".")?).ok()?;
         let probe = ProbeId(number.parse().ok()?);
-        Some(if message.status == Some(StatusCode::NO_RESPONDERS) {
+        Some(if message.is_no_responders() {
             Event::Unreachable(probe)
         } else {
             Event::Pong(probe)

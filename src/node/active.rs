@@ -5,20 +5,23 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock::Clock;
 use super::ears::Ears;
+use super::reports::Asked;
 use super::shared::Node;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
+use crate::core::limits::Limits;
 use crate::core::time::Instant;
 use crate::core::unanswered::Unanswered;
 use crate::core::{Broker, Event, Notice};
-use crate::leadership::{Leader, Term, TermLost};
+use crate::leadership::{Committed, Leader, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
 
 /// Requests handled in one turn, before outputs are looked at again.
@@ -47,6 +50,12 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
+    /// How long the takeover took.
+    takeover_time: Duration,
+    /// Of channels, when they change.
+    limits: watch::Receiver<Limits>,
+    /// Of monitoring.
+    questions: mpsc::Receiver<Asked>,
     /// Of the terms before this one: their traffic, and their late renewals.
     earlier: Counts,
     earlier_late: u64,
@@ -77,9 +86,12 @@ impl<'a> Active<'a> {
             ingress: Some(ingress),
             egress,
             backlog: takeover.backlog,
-            unanswered: Unanswered::new(node.config.shadow.map(|limits| limits.age)),
+            unanswered: Unanswered::new(node.config.shadow),
             loads: JoinSet::new(),
             first_commit_since: Some(takeover.began),
+            takeover_time: Clock.now().monotonic.since(takeover.began),
+            limits: node.limits.clone(),
+            questions: node.reports.ask_active(),
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
@@ -91,11 +103,12 @@ impl<'a> Active<'a> {
     pub(super) async fn serve(mut self) -> (Ended, Option<Ears>) {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
-        self.node.board.active(&term);
+        self.node.board.active(&term, self.takeover_time);
         let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
         };
         self.report(&term);
+        self.node.reports.active_ended();
         self.node.board.standby();
         drop(watched);
         let ears = match ended {
@@ -132,7 +145,7 @@ impl<'a> Active<'a> {
                     () = sleep(TRUST_INTERVAL) => continue,
                 }
             }
-            self.send(term).await?;
+            self.send(term);
             self.load();
             self.commit()?;
             self.log_notices();
@@ -151,8 +164,7 @@ impl<'a> Active<'a> {
                 biased;
                 reason = &mut lost => return Err(Ended::TermLost(reason)),
                 committed = self.leader.committed() => {
-                    let batch = committed.map_err(Ended::TermLost)?.batch;
-                    self.committed(&batch);
+                    self.committed(&committed.map_err(Ended::TermLost)?);
                 }
                 () = asked_to_end(self.node, term), if self.ingress.is_some() => {
                     self.ingress = None;
@@ -168,8 +180,14 @@ impl<'a> Active<'a> {
                         self.broker.handle_timeout(now);
                     }
                 }
+                Ok(()) = self.limits.changed() => {
+                    let limits = self.limits.borrow_and_update().clone();
+                    self.broker.set_limits(&limits, Clock.now());
+                }
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
+                // Before new work, of which there may always be some.
+                Some(asked) = self.questions.recv() => asked.answer(&self.broker),
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
                     received.map_err(Ended::NatsFailed)?;
                     let now = Clock.now();
@@ -184,6 +202,7 @@ impl<'a> Active<'a> {
                         self.backlog.extend(waited);
                     }
                 }
+                () = self.egress.room(), if !self.egress.has_room() => {}
                 _ = status.tick() => self.report(term),
             }
         }
@@ -199,17 +218,17 @@ impl<'a> Active<'a> {
     }
 
     /// Sends what may leave, as long as the node is trusted and NATS there to take it.
-    async fn send(&mut self, term: &Term) -> Result<(), Ended> {
-        while self.nats_lost_at.is_none() && term.is_trusted(Clock.now().monotonic) {
+    fn send(&mut self, term: &Term) {
+        while self.nats_lost_at.is_none()
+            && self.egress.has_room()
+            && term.is_trusted(Clock.now().monotonic)
+        {
             let Some(outbound) = self.broker.poll_outbound() else {
                 break;
             };
-            self.egress
-                .send(outbound)
-                .await
-                .map_err(Ended::NatsFailed)?;
+            self.egress.send(outbound);
         }
-        Ok(())
+        self.egress.flush();
     }
 
     fn load(&mut self) {
@@ -244,13 +263,14 @@ impl<'a> Active<'a> {
         }
     }
 
-    fn committed(&mut self, batch: &Batch) {
+    fn committed(&mut self, committed: &Committed<Batch>) {
         let now = Clock.now();
+        let Committed { batch, took } = committed;
         self.broker.handle(Event::Committed(batch.number), now);
         self.unanswered.committed(now.monotonic);
         let epoch = self.leader.term().epoch();
         self.node.memory().committed(epoch, batch);
-        self.node.board.committed();
+        self.node.board.committed(batch.messages.len(), *took);
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.
             self.leader
@@ -291,9 +311,7 @@ impl<'a> Active<'a> {
         let counts = self.broker.counts().after(self.earlier);
         let late = self.earlier_late + term.late_renewals();
         self.node.board.progress(term, counts, late);
-        self.node
-            .board
-            .nats_overflows(self.node.nats.counts().overflows);
+        self.node.board.nats(self.node.nats.counts());
     }
 
     fn log_notices(&mut self) {

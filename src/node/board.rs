@@ -1,14 +1,18 @@
 //! Where a node publishes what it says about itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use super::status::{Failovers, Role, Status};
 use crate::core::batch::{Fate, LostRange};
 use crate::core::broker::Counts;
+use crate::core::limits::Limits;
 use crate::leadership::Term;
+use crate::nats;
 
 /// Cheap to clone; all clones write the same status.
 #[derive(Clone, Debug)]
@@ -17,7 +21,7 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(cluster_id: String, server_id: String) -> Self {
+    pub(super) fn new(cluster_id: String, server_id: String, limits: &Limits) -> Self {
         let status = Status {
             role: Role::Standby,
             cluster_id,
@@ -29,11 +33,16 @@ impl Board {
             late_renewals: 0,
             counts: Counts::default(),
             commits: 0,
-            nats_overflows: 0,
+            commit_seconds: Histogram::new(&COMMIT_SECONDS),
+            batch_messages: Histogram::new(&BATCH_MESSAGES),
+            takeovers: 0,
+            takeover_time: Duration::ZERO,
+            limits: Arc::new(limits.clone()),
+            nats: nats::counters::Counts::default(),
             shadow_bytes: 0,
             failovers: Failovers::default(),
             shadow_crowded_out: 0,
-            trouble: None,
+            trouble: Some("it is starting".to_owned()),
         };
         Self {
             status: Arc::new(watch::Sender::new(status)),
@@ -64,8 +73,11 @@ impl Board {
         });
     }
 
-    pub(super) fn active(&self, term: &Term) {
+    /// `took` from the lock on.
+    pub(super) fn active(&self, term: &Term, took: Duration) {
         self.status.send_modify(|status| {
+            status.takeovers += 1;
+            status.takeover_time = took;
             status.role = Role::Active;
             status.epoch = Some(term.epoch());
             status.active_since = Some(Clock.now().wall);
@@ -92,17 +104,25 @@ impl Board {
         });
     }
 
-    pub(super) fn committed(&self) {
+    pub(super) fn committed(&self, messages: usize, took: Duration) {
         // Nobody waits for this: it is shown with the next change.
         self.status.send_if_modified(|status| {
             status.commits += 1;
+            status.commit_seconds.observe(took.as_secs_f64());
+            let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+            status.batch_messages.observe(f64::from(messages));
             false
         });
     }
 
-    pub(super) fn nats_overflows(&self, overflows: u64) {
+    pub(super) fn limits(&self, limits: &Limits) {
+        self.status
+            .send_modify(|status| status.limits = Arc::new(limits.clone()));
+    }
+
+    pub(super) fn nats(&self, counts: nats::counters::Counts) {
         self.status.send_if_modified(|status| {
-            status.nats_overflows = overflows;
+            status.nats = counts;
             false
         });
     }

@@ -104,11 +104,12 @@ impl Ears {
     /// Hears the last requests, up to now. The last active may have carried out what still waits here unread; taken
     /// for new, it would be carried out a second time.
     pub(super) async fn hear_out(&mut self, node: &Node) -> Result<(), Setback> {
-        node.nats.flush(NATS_HEALTH_LIMIT).await?;
+        // NATS' answer comes behind all of these, and not through a full queue.
+        self.during(node, node.nats.flush(NATS_HEALTH_LIMIT))
+            .await??;
         let until = Clock.now().monotonic + HEAR_OUT_LIMIT;
         loop {
-            let waiting = self.ingress.recv_waiting(&mut self.events, EVENTS_PER_TURN);
-            let more = waiting.await?;
+            let more = self.ingress.recv_waiting(&mut self.events, EVENTS_PER_TURN);
             self.remember(node);
             if !more {
                 return Ok(());
@@ -128,5 +129,6 @@ impl Ears {
         self.shadow.remember(self.events.drain(..), now);
         node.board
             .shadow(self.shadow.bytes(), self.shadow.take_crowded_out());
+        node.board.nats(node.nats.counts());
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`run`] | start, roles until told to stop, end |
+//! | `new_node` | before the start |
+//! | `run` | start, roles until told to stop, end |
 //! | `ears` | listens to clients while not active, and remembers what it hears |
+//! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | `standby` | waits for the lock |
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
-//! | `board`, [`status`] | what the node says about itself |
+//! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | `nats_settings` | from the configuration to the NATS adapter |
+//! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
 
@@ -20,14 +24,20 @@ mod batches;
 mod board;
 pub mod clock;
 mod ears;
+pub mod examine;
+pub mod histogram;
 mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;
-pub mod run;
+mod nats_settings;
+mod new_node;
+pub mod reports;
+mod run;
 mod shared;
 mod standby;
 pub mod status;
 mod takeover;
 mod watchdog;
 
-pub use run::run;
+pub(crate) use nats_settings::nats_settings;
+pub use new_node::NewNode;

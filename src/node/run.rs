@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -12,19 +13,22 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
+use super::nats_settings::nats_settings;
+use super::new_node::NewNode;
+use super::reports::Reports;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
-use crate::config::nats::NatsTls;
-use crate::config::{Config, Secret};
+use crate::config::Config;
+use crate::core::limits::Limits;
 use crate::core::memory::Memory;
+use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::store::Store;
-use crate::{http, nats};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the last messages that the node committed, in case a failover of Postgres loses them.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -32,14 +36,20 @@ const MEMORY_BYTES: usize = 32 << 20;
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not start:
-/// a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited out, but
-/// for tables that another cluster's server was the first to use.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// See [`NewNode::run`].
+pub(super) async fn run(
+    new: NewNode,
+    limits: watch::Receiver<Limits>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let NewNode {
+        config,
+        server_id,
+        board,
+    } = new;
     let tasks = TaskTracker::new();
-    let server_id = new_server_id()?;
-    let board = Board::new(config.cluster_id.clone(), server_id.clone());
-    let pages = listen(&config, &board, &tasks, &shutdown).await?;
+    let reports = Reports::default();
+    let pages = listen(&config, &board, &reports, &tasks, &shutdown).await?;
 
     let leadership = leadership_settings(&config, server_id)?;
     let facts = leadership::checks::check(&leadership, &tasks).await?;
@@ -52,25 +62,36 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     );
     store.migrate().await?;
     takeover::ensure_same_cluster(&store, &config).await?;
+    reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);
     tracing::info!(
         postgres.version = facts.version,
         durability = %facts.durability,
         schema = config.schema,
         "database is ready"
     );
-    let nats = Connection::open(&nats_settings(&config, &leadership.server_id), &tasks).await?;
+    let nats = {
+        let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
+        Connection::open(&nats_settings(&config.nats, name), &tasks).await?
+    };
 
     let node = Arc::new(Node {
         leadership,
         store,
         nats,
         board,
+        limits,
+        reports,
         watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
         memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,
     });
+    tasks.spawn(show_limits(
+        node.board.clone(),
+        node.limits.clone(),
+        shutdown.clone(),
+    ));
     let played = node.play_roles().await;
 
     drop(node);
@@ -156,11 +177,29 @@ impl Node {
     }
 }
 
+/// Standbys show the new limits, too.
+async fn show_limits(
+    board: Board,
+    mut limits: watch::Receiver<Limits>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = limits.changed() => match changed {
+                Ok(()) => board.limits(&limits.borrow_and_update()),
+                Err(_) => return,
+            },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
 type Pages = tokio::task::JoinHandle<Result<(), http::Error>>;
 
 async fn listen(
     config: &Config,
     board: &Board,
+    reports: &Reports,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Option<Pages>> {
@@ -171,12 +210,16 @@ async fn listen(
     tracing::info!(address = %server.local_addr(), "monitoring pages are open");
     Ok(Some(tasks.spawn(server.run(
         board.watch(),
+        reports.clone(),
         Clock,
         shutdown.clone(),
     ))))
 }
 
-fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<leadership::Settings> {
+pub(super) fn leadership_settings(
+    config: &Config,
+    server_id: String,
+) -> anyhow::Result<leadership::Settings> {
     Ok(leadership::Settings {
         url: config.database_url.clone(),
         schema: config.schema.clone(),
@@ -191,36 +234,8 @@ fn leadership_settings(config: &Config, server_id: String) -> anyhow::Result<lea
     })
 }
 
-fn nats_settings(config: &Config, server_id: &str) -> nats::Settings {
-    let expose = |secret: &Secret| secret.expose().to_owned();
-    let name = format!("stanby-{}-{server_id}", config.cluster_id);
-    nats::Settings {
-        user: config.nats.user.clone(),
-        password: config.nats.password.as_ref().map(expose),
-        token: config.nats.token.as_ref().map(expose),
-        credentials_file: config.nats.credentials.clone(),
-        nkey_seed_file: config.nats.nkey.clone(),
-        tls: nats_tls(&config.nats.tls),
-        ..nats::Settings::new(config.nats.servers.clone(), name)
-    }
-}
-
-fn nats_tls(tls: &NatsTls) -> nats::connection::Tls {
-    let client = tls.client.clone();
-    nats::connection::Tls {
-        required: tls.required,
-        ca_file: tls.ca.clone(),
-        client: client.map(
-            |(certificate_file, key_file)| nats::connection::ClientCertificate {
-                certificate_file,
-                key_file,
-            },
-        ),
-    }
-}
-
 /// 22 characters that no other process has.
-fn new_server_id() -> anyhow::Result<String> {
+pub(super) fn new_server_id() -> anyhow::Result<String> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut bytes = [0; 22];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)

@@ -2,12 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::board::Board;
+use super::reports::Reports;
 use super::watchdog::Watchdog;
 use crate::config::Config;
+use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::nats::Connection;
 use crate::store::Store;
@@ -21,6 +24,9 @@ pub(super) struct Node {
     pub(super) store: Store,
     pub(super) nats: Connection,
     pub(super) board: Board,
+    /// Of channels, as last told.
+    pub(super) limits: watch::Receiver<Limits>,
+    pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
     /// Asked when the tables know less than this process. Nobody waits with it in his hands.
     pub(super) memory: Mutex<Memory>,

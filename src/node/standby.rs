@@ -17,7 +17,8 @@ const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 impl Node {
     /// Returns when the lock is won.
     pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Candidate, Setback> {
-        self.nats.flush(NATS_HEALTH_LIMIT).await?;
+        ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
+            .await??;
         ears.during(self, Box::pin(self.wait_for_lock())).await?
     }
 

@@ -1,8 +1,14 @@
 //! What a node says about itself: published by the role loop on a `tokio::sync::watch`, read by `http`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::histogram::Histogram;
 use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
+use crate::core::limits::Limits;
 use crate::core::time::{Instant, Timestamp};
+use crate::nats;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -29,14 +35,24 @@ pub struct Status {
     pub counts: Counts,
     /// Batches committed since the process started.
     pub commits: u64,
-    /// Messages that NATS dropped before the node could read them, since the process started.
-    pub nats_overflows: u64,
+    /// From a batch's leaving to its being in the tables, since the process started.
+    pub commit_seconds: Histogram,
+    pub batch_messages: Histogram,
+    /// Terms of this process.
+    pub takeovers: u64,
+    /// From the lock to being ready to serve, of the last of them.
+    pub takeover_time: Duration,
+    /// As configured.
+    pub limits: Arc<Limits>,
+    /// What went wrong between the node and NATS, since the process started.
+    pub nats: nats::counters::Counts,
     pub failovers: Failovers,
     /// What the remembered requests cost; 0 while active.
     pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
-    /// Why the node can neither serve nor take over, when it cannot: database or NATS out of reach.
+    /// Why the node can neither serve nor take over, when it cannot: it has only just started, or
+    /// database or NATS are out of reach.
     pub trouble: Option<String>,
 }
 

@@ -47,18 +47,35 @@ impl Node {
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
-        let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
+        let stored = match ServerInfo::read_or_create(granted.client(), url, &wanted).await {
+            Err(_) if known_bad::is(Mistake::PlainTryLock) => wanted.clone(),
+            stored => stored?,
+        };
         ensure_same_subjects(&stored, &wanted)?;
-        store::heard::forget_dropped(granted.client(), url).await?;
+        if !known_bad::is(Mistake::PlainTryLock) {
+            store::heard::forget_dropped(granted.client(), url).await?;
+        }
         let batches = Batches::prepare(granted.client(), &self.config).await?;
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());
 
         ears.hear_out(self).await?;
+        tracing::info!(
+            requests = ears.shadow.heard().count(),
+            since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
+            "heard the last requests"
+        );
         let snapshot = self.store.snapshot().await?;
+        tracing::info!(
+            clients = snapshot.clients.len(),
+            channels = snapshot.channels.len(),
+            subscriptions = snapshot.subscriptions.len(),
+            since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
+            "read the tables"
+        );
         let others = other_ack_inboxes(&snapshot, &self.config.subjects);
-        ears.ingress.hear_acks_on(&self.nats, others).await?;
+        ears.ingress.hear_acks_on(others)?;
         let window = self.config.heard_window();
         let places = heard::look_back(&snapshot, ears.shadow.heard(), window);
         let wanted = heard::publishes(ears.shadow.heard());
@@ -79,6 +96,7 @@ impl Node {
         };
         done.stored.extend(regression.restored());
         let mut settings = self.config.settings();
+        settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
         let now = Clock.now();
         let mut broker = Broker::restore(snapshot, settings, now);

@@ -9,6 +9,7 @@
 //! | [`decode`] | payloads to events |
 //! | [`encode`] | replies and deliveries to payloads |
 //! | [`rejection`] | the exact texts that clients compare |
+//! | [`permissions`] | what servers and clients may do on a NATS server that asks |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |
 
@@ -16,6 +17,7 @@ pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod pb;
+pub mod permissions;
 pub mod rejection;
 pub mod subjects;
 

@@ -8,6 +8,9 @@ use crate::core::ids::Subject;
 /// Where clients look for a server unless they are configured otherwise.
 pub const DISCOVER_PREFIX: &str = "_STAN.discover";
 
+/// Where clients expect the acks of what they publish: each makes its own inbox below it.
+pub const CLIENT_ACKS: &str = "_STAN.acks.>";
+
 /// Longest cluster ID and longest prefix, in bytes. Together with what follows them in a subject they stay
 /// below [`crate::core::ids::SUBJECT_BYTES_MAX`].
 const PART_BYTES_MAX: usize = 512;

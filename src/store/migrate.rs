@@ -8,6 +8,8 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, SqlSafeStr};
 
 use super::error::{Error, Fault};
 use super::reader::quoted;
+use super::rights::{self, Lack};
+use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
 const MIGRATIONS: [(i64, &str, &str); 5] = [
@@ -38,15 +40,20 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
     ),
 ];
 
-const VERSIONS_TABLE: &str = "schema_versions";
+/// What a server of this version works on.
+pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+pub(super) const VERSIONS_TABLE: &str = "schema_versions";
+pub(super) const COMPATIBILITY_TABLE: &str = "schema_compatibility";
 
 /// How long one server waits for another one that is migrating.
 const LOCK_TIMEOUT_MS: u32 = 120_000;
 
 pub(super) async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
-    if is_current(connection, schema).await? {
+    let Some(version) = wanting(connection, schema).await? else {
         return Ok(());
-    }
+    };
+    ensure_allowed(connection, schema, version).await?;
     // Of this session, so it is freed when the server dies half way.
     sqlx::raw_sql(AssertSqlSafe(format!(
         "SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0"
@@ -68,7 +75,7 @@ pub(super) async fn migrate(connection: &mut PgConnection, schema: &str) -> Resu
 
 async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
     // Another server may have done it while this one waited.
-    if is_current(connection, schema).await? {
+    if wanting(connection, schema).await?.is_none() {
         return Ok(());
     }
     if !exists(
@@ -101,50 +108,68 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
         .map_err(|error| told(error, schema))
 }
 
-async fn is_current(connection: &mut PgConnection, schema: &str) -> Result<bool, Fault> {
-    let table = format!("{}.{VERSIONS_TABLE}", quoted(schema));
-    // Looked up without CREATE … IF NOT EXISTS, which asks for the right to create even when there is nothing to.
-    if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
-        return Ok(false);
-    }
-    let applied: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "SELECT version FROM {table} WHERE success"
-    )))
-    .fetch_all(&mut *connection)
-    .await?;
-    let known = MIGRATIONS[MIGRATIONS.len() - 1].0;
-    if let Some(newest) = applied.iter().max().filter(|&&newest| newest > known) {
-        if oldest_server(connection, schema).await? <= known {
+/// `None` where the tables need no change.
+async fn wanting(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<Option<SchemaVersion>, Fault> {
+    let version = SchemaVersion::read(connection, schema).await?;
+    match version {
+        SchemaVersion::Current => Ok(None),
+        SchemaVersion::Newer {
+            version: newest,
+            is_usable: true,
+        } => {
             tracing::info!(
                 schema,
                 newest,
-                known,
+                known = NEWEST,
                 "a newer server has migrated the tables; this one can work with them"
             );
-            return Ok(true);
+            Ok(None)
         }
-        return Err(Error::Refused(format!(
-            "schema {schema} has version {newest}, this server knows versions up to {known}: a newer \
-             server has migrated it; run that version, or name another schema"
-        ))
-        .into());
+        SchemaVersion::Newer {
+            is_usable: false, ..
+        } => Err(Error::Refused(format!("schema {schema} {version}")).into()),
+        SchemaVersion::Empty | SchemaVersion::Older { .. } => Ok(Some(version)),
     }
-    Ok(MIGRATIONS
-        .iter()
-        .all(|(version, ..)| applied.contains(version)))
 }
 
-/// The oldest version whose servers can work on the tables; the newest there is where the tables do not tell.
-async fn oldest_server(connection: &mut PgConnection, schema: &str) -> Result<i64, Fault> {
-    let table = format!("{}.schema_compatibility", quoted(schema));
-    if !exists(connection, "SELECT to_regclass($1) IS NOT NULL", &table).await? {
-        return Ok(i64::MAX);
-    }
-    let question = format!("SELECT coalesce(max(oldest_server), 0) FROM {table}");
-    Ok(sqlx::query(AssertSqlSafe(question))
+/// True when nothing is left to do.
+pub(super) fn is_known(applied: &[i64]) -> bool {
+    MIGRATIONS
+        .iter()
+        .all(|(version, ..)| applied.contains(version))
+}
+
+/// Names of the tables, views and functions that the migrations make: others may have made more.
+pub(super) fn objects() -> Vec<&'static str> {
+    let lines = MIGRATIONS.iter().flat_map(|(_, _, sql)| sql.lines());
+    let made = lines.filter_map(|line| {
+        let made = line.strip_prefix("CREATE ")?;
+        let kinds = ["TABLE ", "VIEW ", "FUNCTION "];
+        let name = kinds.iter().find_map(|kind| made.strip_prefix(kind))?;
+        name.split([' ', '(']).next()
+    });
+    made.chain([VERSIONS_TABLE]).collect()
+}
+
+/// Says what is missing before anything is tried: Postgres would only say "permission denied".
+async fn ensure_allowed(
+    connection: &mut PgConnection,
+    schema: &str,
+    version: SchemaVersion,
+) -> Result<(), Fault> {
+    let Some(Lack { what, remedy }) = rights::to_migrate(connection, schema, version).await? else {
+        return Ok(());
+    };
+    let role: String = sqlx::query_scalar("SELECT current_user::text")
         .fetch_one(connection)
-        .await?
-        .try_get(0)?)
+        .await?;
+    Err(Error::Refused(format!(
+        "schema {schema} {version}, and role {role} {what} (permission denied): {remedy}"
+    ))
+    .into())
 }
 
 async fn exists(

@@ -2,23 +2,29 @@
 //! that applies a batch on a session it is given. Who may write, and when, is decided elsewhere: this module
 //! opens no session that writes (migrations apart) and knows nothing of locks and terms.
 //!
-//! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks.
+//! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
+//! [`measure`] what `stanby bench` asks.
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod error;
 pub mod heard;
 mod load;
 mod marks;
+pub mod measure;
 mod migrate;
 mod reader;
+mod rights;
 mod rows;
 mod salvage;
 mod server_info;
 mod snapshot;
 pub mod status;
+mod version;
 mod writer;
 
 pub use error::Error;
 pub use reader::Store;
+pub use rights::Lack;
 pub use server_info::ServerInfo;
+pub use version::SchemaVersion;
 pub use writer::Writer;

@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Pg
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
+use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
+use super::version::SchemaVersion;
 use super::{heard, load, marks, migrate, snapshot, status};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
@@ -97,6 +99,22 @@ impl Store {
         lent.give_back(done, "migration")
     }
 
+    /// Which version the tables have. Fails where the role may not even look.
+    pub async fn version(&self) -> Result<SchemaVersion, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, SchemaVersion::read(lent.connection(), &self.schema)).await;
+        lent.give_back(done, "reading the version of the tables")
+    }
+
+    /// What the role may not do and would have to.
+    pub async fn lacking(&self) -> Result<Vec<Lack>, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, rights::lacking(lent.connection(), &self.schema)).await;
+        lent.give_back(done, "asking for the role's rights")
+    }
+
     /// What clients were told, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
         let mut lent = self.lend().await?;
@@ -168,6 +186,12 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, status::notify(lent.connection(), channel, payload)).await;
         lent.give_back(done, "sending a notification")
+    }
+
+    /// Connections, and those of them that nobody uses.
+    pub fn pool_use(&self) -> (u32, u32) {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        (self.pool.size(), idle)
     }
 
     pub async fn close(&self) {

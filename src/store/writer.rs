@@ -19,6 +19,8 @@ use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use flight::Flight;
 
+pub(super) use messages::insert_into as insert_messages_into;
+
 /// The statements, prepared on one session; of no use on another.
 #[derive(Debug)]
 pub struct Writer {

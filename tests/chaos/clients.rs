@@ -85,8 +85,8 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Twenty: publishers, durables, members of queue groups, plain subscribers, an idle one and one that crashes.
-    pub(crate) async fn start(nats_url: &str, cluster_id: &str) -> Self {
+    /// Nineteen publishers, durables, members of queue groups, plain subscribers and one that crashes; and idle ones.
+    pub(crate) async fn start(nats_url: &str, cluster_id: &str, idle: usize) -> Self {
         let mut clients = Self {
             cluster_id: cluster_id.to_owned(),
             nats_url: nats_url.to_owned(),
@@ -111,7 +111,9 @@ impl Clients {
             let name = format!("plain-{number}");
             clients.receiver(&name, channel, "", "", 1).await;
         }
-        clients.connect("idle").await;
+        for number in 1..=idle {
+            clients.connect(&format!("idle-{number}")).await;
+        }
         for (number, channel) in (1..=PUBLISHERS).zip(CHANNELS.into_iter().cycle()) {
             let window = if number % 3 == 0 { 1 } else { WINDOW };
             clients

@@ -7,8 +7,10 @@ use sqlx::{Connection as _, PgConnection, Transaction};
 
 use crate::faults::{a_standby, of_lease};
 use crate::ground::execute;
+use crate::pair::{LIMIT, Says};
 use crate::proxy::Target;
 use crate::rng::Rng;
+use crate::support::wait::wait_until;
 use crate::world::{LEASE, World};
 
 /// The process of Postgres that serves the lock's holder.
@@ -73,30 +75,41 @@ pub(crate) async fn lead_standby_to_replica(world: &mut World, rng: &mut Rng) {
         log.matches("took the lock").count()
     };
     let before = taken(world);
+
     let replica = Target::Socket(world.ground.replica_socket());
     world.members[standby].to_postgres.lead_to(replica);
-    let server = world.members[standby].server();
-    server.wait_for_trouble("is a replica").await;
+    wait_until(LIMIT, async || {
+        assert_eq!(
+            taken(world),
+            before,
+            "a replica's lock was taken for the lock"
+        );
+        match world.members[standby].server().says().await {
+            Says::Trouble(reason) if reason.contains("is a replica") => Ok(()),
+            said @ (Says::Active(_) | Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+                Err(format!("{said:?}"))
+            }
+        }
+    })
+    .await;
     let pause = of_lease(rng, 1000, 2000);
     world.hold(pause).await;
     assert_eq!(
         taken(world),
         before,
-        "a lock of a replica was taken for the lock"
+        "a replica's lock was taken for the lock"
     );
     world.lead_to_primary();
 }
 
 /// Postgres takes a killed process for a corruption of its memory, and starts all of itself anew.
 pub(crate) async fn kill_backend(world: &mut World) {
-    world.excuse("Postgres starts all of itself anew");
     let holder = lock_holder(world).await;
     kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
 }
 
-/// While no server can reach Postgres, none of them hears requests for long.
+/// No server can do anything meanwhile; all of them remember what they heard.
 pub(crate) async fn restart(world: &mut World, signal: Signal, rng: &mut Rng) {
-    world.excuse("Postgres is restarted");
     world.ground.end_postgres(signal).await;
     let pause = of_lease(rng, 0, 1500);
     world.hold(pause).await;
@@ -109,8 +122,8 @@ pub(crate) async fn promote(world: &mut World, synchronous: bool) {
     world.ground.add_replica(synchronous).await;
     let since = world.now();
     world.recover(since).await;
-    world.excuse("Postgres fails over");
     if !synchronous {
+        world.excuse("Postgres loses rows");
         world.ground.silence_replica().await;
         let since = world.now();
         world.recover(since).await;
@@ -139,7 +152,6 @@ async fn rows(world: &World) -> i64 {
 
 /// No room left, for data or for the log of writes: nothing is acked that was not written.
 pub(crate) async fn fill_disk(world: &mut World, rng: &mut Rng) {
-    world.excuse("the disk is full");
     let refusals = |log: &str| log.matches("No space left on device").count();
     let before = refusals(&world.ground.postgres_log());
     let disk = world.ground.disk.as_ref();

@@ -21,18 +21,17 @@ use crate::disk::SmallDisk;
 use crate::pair::LIMIT;
 use crate::support::process::{or_skip, temporary_directory};
 use crate::support::wait::wait_until;
+use crate::world::Shape;
 
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Small enough for a small disk; a replica must not have fewer connections than its primary.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 5] = [
     "max_connections=150",
     "shared_buffers=16MB",
     "max_wal_size=64MB",
     "min_wal_size=32MB",
     "wal_sender_timeout=2s",
-    // No question to a replica is cancelled because of what it has to replay.
-    "max_standby_streaming_delay=-1",
 ];
 
 pub(crate) struct Ground {
@@ -42,13 +41,14 @@ pub(crate) struct Ground {
     // Dropped after the servers, in this order: the guardian waits for them, and removes the directory.
     guardian: Guardian,
     directory: Directory,
+    is_durable: bool,
     pub(crate) disk: Option<SmallDisk>,
 }
 
 impl Ground {
     /// `None` where a program is missing, or where a small disk is wanted and cannot be made.
-    pub(crate) async fn start(on_small_disk: bool) -> Option<Self> {
-        let (disk, directory) = if on_small_disk {
+    pub(crate) async fn start(shape: Shape) -> Option<Self> {
+        let (disk, directory) = if shape.on_small_disk {
             let disk = SmallDisk::mount()?;
             let directory = Directory::open(disk.root()).unwrap();
             (Some(disk), directory)
@@ -56,7 +56,7 @@ impl Ground {
             (None, temporary_directory())
         };
         let guardian = Guardian::start(Some(directory.root())).unwrap();
-        let postgres = or_skip(start_postgres(&directory, &guardian).await)?;
+        let postgres = or_skip(start_postgres(&directory, &guardian, shape.is_durable).await)?;
         let nats = or_skip(start_nats(&directory, &guardian, None).await)?;
         Some(Self {
             postgres,
@@ -64,6 +64,7 @@ impl Ground {
             nats,
             guardian,
             directory,
+            is_durable: shape.is_durable,
             disk,
         })
     }
@@ -101,7 +102,7 @@ impl Ground {
     /// Backends of a killed postmaster may hold the data for a moment longer.
     pub(crate) async fn start_postgres(&mut self) {
         self.postgres = wait_until(LIMIT, async || {
-            start_postgres(&self.directory, &self.guardian)
+            start_postgres(&self.directory, &self.guardian, self.is_durable)
                 .await
                 .map_err(|error| error.to_string())
         })
@@ -181,7 +182,8 @@ impl Ground {
         }
         let replica = self.replica.as_mut().expect("there is a replica");
         let url = url_on(&replica.socket());
-        execute(&url, "SELECT pg_promote()").await;
+        // Without waiting: what has still to be replayed may cancel a question that lasts.
+        execute(&url, "SELECT pg_promote(false)").await;
         wait_for(&url, "SELECT NOT pg_is_in_recovery()").await;
         // The new primary has nobody to wait for.
         execute(&url, "ALTER SYSTEM RESET synchronous_standby_names").await;
@@ -265,10 +267,11 @@ impl Replica {
 async fn start_postgres(
     directory: &Directory,
     guardian: &Guardian,
+    is_durable: bool,
 ) -> Result<Postgres, stanby::dev::Error> {
     let options = Options {
         programs: std::env::var_os("STANBY_PG_BIN").map(PathBuf::from),
-        volatile: true,
+        volatile: !is_durable,
         settings: SETTINGS.map(String::from).into(),
     };
     Postgres::start(directory, &options, guardian).await

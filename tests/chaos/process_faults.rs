@@ -1,6 +1,7 @@
 //! Servers that are killed, stopped, frozen, or told a wrong time.
 
 use nix::sys::signal::Signal;
+use stanby::node::clock::Clock;
 
 use crate::faults::{a_standby, of_lease};
 use crate::pair::LIMIT;
@@ -118,6 +119,11 @@ pub(crate) async fn jump_clocks(world: &mut World, rng: &mut Rng) {
             active,
             "a jump of the clock ended the term"
         );
+        if seconds > 0 {
+            let ahead = world.newest_message().await - Clock.now().wall.0;
+            let jumped = ahead > (seconds - 60) * 1_000_000_000;
+            assert!(jumped, "the clock is {ahead} ns ahead after {seconds} s");
+        }
     }
     end_active(world, Signal::SIGKILL).await;
     world.clock(active).jump(0);

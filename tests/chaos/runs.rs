@@ -169,5 +169,6 @@ fn shape_for(faults: &[Fault]) -> Shape {
         servers: if faults.len() > 5 { 3 } else { 2 },
         on_small_disk: faults.contains(&Fault::FillDisk),
         false_clocks: faults.contains(&Fault::JumpClock),
+        ..Shape::PAIR
     }
 }

@@ -24,7 +24,8 @@ use crate::watch::Watch;
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 /// Heartbeats so close together that a server which believed its overdue timers would close clients.
-const FLAGS: [&str; 8] = [
+/// Requests are remembered for longer than any outage lasts.
+const FLAGS: [&str; 10] = [
     "--lease",
     "1s",
     "--hb-interval",
@@ -33,6 +34,8 @@ const FLAGS: [&str; 8] = [
     "1s",
     "--hb-fail-count",
     "8",
+    "--shadow-age",
+    "20s",
 ];
 
 /// Of a busy machine, with every wait of a server that tries again included.
@@ -45,6 +48,11 @@ pub(crate) struct Shape {
     pub(crate) on_small_disk: bool,
     /// Servers read the time from a file that tests write.
     pub(crate) false_clocks: bool,
+    /// Postgres writes to disk what it commits.
+    pub(crate) is_durable: bool,
+    /// Clients beside those that do something.
+    pub(crate) idle_clients: usize,
+    pub(crate) flags: &'static [&'static str],
 }
 
 impl Shape {
@@ -52,6 +60,9 @@ impl Shape {
         servers: 2,
         on_small_disk: false,
         false_clocks: false,
+        is_durable: false,
+        idle_clients: 1,
+        flags: &FLAGS,
     };
 }
 
@@ -77,7 +88,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    async fn new(ground: &Ground, clock: Option<Clock>) -> Self {
+    async fn new(ground: &Ground, clock: Option<Clock>, flags: &[&str]) -> Self {
         let to_postgres = Proxy::start(Target::Socket(ground.socket())).await;
         let to_nats = Proxy::start(Target::Port(ground.nats_port())).await;
         let database_url = format!(
@@ -86,7 +97,7 @@ impl Member {
         );
         let nats_url = format!("nats://127.0.0.1:{}", to_nats.port);
         Self {
-            group: Group::over(database_url, nats_url, &FLAGS),
+            group: Group::over(database_url, nats_url, flags),
             to_postgres,
             to_nats,
             clock,
@@ -156,7 +167,7 @@ impl World {
     /// Returns when one server is active, the others wait, and every publisher has had an ack. `None` where
     /// something is not installed.
     pub(crate) async fn start(shape: Shape) -> Option<Self> {
-        let ground = Ground::start(shape.on_small_disk).await?;
+        let ground = Ground::start(shape).await?;
         let mut members = Vec::new();
         for _ in 0..shape.servers {
             let clock = if shape.false_clocks {
@@ -164,7 +175,7 @@ impl World {
             } else {
                 None
             };
-            let mut member = Member::new(&ground, clock).await;
+            let mut member = Member::new(&ground, clock, shape.flags).await;
             member.start();
             if members.is_empty() {
                 // So that the tables are there before the second one looks for them.
@@ -173,7 +184,7 @@ impl World {
             members.push(member);
         }
         let watch = Watch::over(&members.iter().map(Member::server).collect::<Vec<_>>());
-        let clients = Clients::start(&ground.nats_url(), "own-cluster").await;
+        let clients = Clients::start(&ground.nats_url(), "own-cluster", shape.idle_clients).await;
         let mut world = Self {
             members,
             clients,
@@ -338,6 +349,17 @@ impl World {
                 .to_postgres
                 .lead_to(Target::Socket(self.ground.socket()));
         }
+    }
+
+    /// When the newest message was published, by the clock of the server that stored it, in nanoseconds since 1970.
+    pub(crate) async fn newest_message(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.ground.database_url())
+            .await
+            .unwrap();
+        sqlx::query_scalar("SELECT max(published_at_ns) FROM stanby.messages")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
     }
 
     /// Of a member of a world with false clocks.

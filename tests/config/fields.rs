@@ -157,6 +157,8 @@ fn the_keys_of_blocks_are_flags() {
         ),
         ("tls { client_cert: c, client_key: k }", "nats-tls-key", "k"),
         ("tls { client_ca: a }", "nats-tls-ca", "a"),
+        ("tls { server_name: n }", "nats-tls-server-name", "n"),
+        ("tls { server_hostname: n }", "nats-tls-server-name", "n"),
         ("tls { client_cacert: a }", "nats-tls-ca", "a"),
         ("username: u\npassword: p", "nats-password", "[REDACTED]"),
         ("username: u\npass: p", "nats-password", "[REDACTED]"),

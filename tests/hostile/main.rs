@@ -11,6 +11,7 @@ mod decoders;
 mod facts;
 mod floods;
 mod found;
+mod frames;
 mod input;
 mod life;
 mod payloads;
@@ -56,6 +57,14 @@ fn run(what: &str, short: u64, length: usize, feed: fn(&[u8]) -> u64) {
 fn decoders_understand_refuse_or_drop_any_payload() {
     run("decoders", 20_000, PAYLOAD_BYTES, |bytes| {
         decoders::feed(bytes);
+        1
+    });
+}
+
+#[test]
+fn what_a_nats_server_says_is_frames_or_an_error_however_it_is_cut() {
+    run("frames", 20_000, PAYLOAD_BYTES, |bytes| {
+        frames::feed(bytes);
         1
     });
 }

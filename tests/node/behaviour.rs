@@ -183,7 +183,7 @@ async fn counters_go_on_when_the_same_server_is_active_again() {
 
 /// Acceptance: 169, 170.
 #[tokio::test]
-async fn signals_of_old_scripts_change_nothing_and_the_log_has_the_lines_they_look_for() {
+async fn signals_of_old_scripts_do_no_harm_and_the_log_has_the_lines_they_look_for() {
     let Some(group) = Group::new(&["-mm", "0", "-mc", "7"]).await else {
         return;
     };
@@ -192,10 +192,11 @@ async fn signals_of_old_scripts_change_nothing_and_the_log_has_the_lines_they_lo
 
     for times in 1..=3 {
         server.signal(Signal::SIGUSR1);
-        wait_for_log(&server, "SIGUSR1 is ignored", times).await;
+        let ignored = "File log re-open ignored, not a file logger";
+        wait_for_log(&server, ignored, times).await;
     }
     server.signal(Signal::SIGHUP);
-    wait_for_log(&server, "SIGHUP is ignored", 1).await;
+    wait_for_log(&server, "configuration reloaded", 1).await;
     assert_eq!(
         server.wait_until_active().await,
         1,
@@ -216,6 +217,33 @@ async fn signals_of_old_scripts_change_nothing_and_the_log_has_the_lines_they_lo
     assert!(log.contains("max_channels=\"7\""), "{log}");
     let limits = log.lines().find(|line| line.contains("store limits"));
     assert!(!limits.unwrap().contains("\"-1\""), "{limits:?}");
+}
+
+/// Acceptance: 169.
+#[tokio::test]
+async fn a_log_file_that_was_renamed_is_begun_anew_each_time_it_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("stanby.log");
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server_with(&["--log", file.to_str().unwrap()]);
+    server.wait_until_active().await;
+
+    for times in 1..=3 {
+        let kept = directory.path().join(format!("stanby.log.{times}"));
+        std::fs::rename(&file, &kept).unwrap();
+        server.signal(Signal::SIGUSR1);
+        wait_until(LIMIT, async || {
+            let log = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+            let begun = log.contains("File log re-opened");
+            begun.then_some(()).ok_or(log)
+        })
+        .await;
+    }
+    assert_eq!(server.wait_until_active().await, 1);
+    let first = std::fs::read_to_string(directory.path().join("stanby.log.1")).unwrap();
+    assert!(first.contains("Streaming Server is ready"), "{first}");
 }
 
 /// Acceptance: 156.

@@ -248,3 +248,26 @@ async fn publishing_and_reading_exit_with_3_where_nobody_answers() {
         );
     }
 }
+
+#[tokio::test]
+async fn shells_and_man_get_what_a_package_installs() {
+    for (shell, sign) in [
+        ("bash", "complete -F _stanby"),
+        ("zsh", "#compdef stanby"),
+        ("fish", "complete -c stanby"),
+    ] {
+        let output = stanby(&["completions", shell]).await;
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        let script = stdout(&output);
+        assert!(script.contains(sign), "{shell}");
+        for part in ["step-down", "max-inactivity"] {
+            assert!(script.contains(part), "{shell}: {part}");
+        }
+    }
+
+    let page = stdout(&stanby(&["man"]).await);
+    assert!(page.contains(".TH stanby 1") && page.contains("stanby\\-serve"));
+    let serve = stdout(&stanby(&["man", "serve"]).await);
+    assert!(serve.contains("stanby\\-serve") && serve.contains("STANBY_MAX_AGE"));
+    assert_eq!(code(&stanby(&["man", "no-such"]).await), Some(2));
+}

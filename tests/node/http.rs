@@ -2,13 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stanby::core::broker::Counts;
 use stanby::core::ids::Epoch;
+use stanby::core::limits::Limits;
 use stanby::core::time::Timestamp;
 use stanby::http::Server;
 use stanby::node::clock::Clock;
+use stanby::node::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
+use stanby::node::reports::Reports;
 use stanby::node::status::{Role, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,7 +44,12 @@ fn standby() -> Status {
         trusted_until: None,
         counts: Counts::default(),
         commits: 0,
-        nats_overflows: 0,
+        commit_seconds: Histogram::new(&COMMIT_SECONDS),
+        batch_messages: Histogram::new(&BATCH_MESSAGES),
+        takeovers: 0,
+        takeover_time: Duration::ZERO,
+        limits: Arc::new(Limits::default()),
+        nats: stanby::nats::counters::Counts::default(),
         late_renewals: 0,
         failovers: stanby::node::status::Failovers::default(),
         shadow_bytes: 0,
@@ -66,11 +75,21 @@ fn active_for(trust: Duration) -> Status {
             in_bytes: 7,
             out_messages: 8,
             out_bytes: 9,
+            redelivered_messages: 10,
+            acked_messages: 11,
+            dropped_unacked: 12,
             skipped_messages: 0,
             unreadable_messages: 12,
         },
         commits: 10,
-        nats_overflows: 11,
+        nats: stanby::nats::counters::Counts {
+            overflows: 11,
+            pauses: 12,
+            disconnects: 13,
+            unsent: 14,
+            oversized: 0,
+            unreadable: 15,
+        },
         shadow_crowded_out: 0,
         ..standby()
     }
@@ -83,7 +102,7 @@ impl Pages {
         let (status, receiver) = watch::channel(status);
         let shutdown = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(server.run(receiver, Clock, shutdown.clone()));
+        task.spawn(server.run(receiver, Reports::default(), Clock, shutdown.clone()));
         Self {
             address,
             status,
@@ -363,6 +382,13 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_out_bytes_total 9",
         "stanby_commits_total 10",
         "stanby_nats_overflows_total 11",
+        "stanby_redelivered_messages_total 10",
+        "stanby_acked_messages_total 11",
+        "stanby_dropped_unacked_messages_total 12",
+        "stanby_nats_pauses_total 12",
+        "stanby_nats_disconnects_total 13",
+        "stanby_nats_unsent_total 14",
+        "stanby_nats_unreadable_total 15",
         "stanby_unreadable_messages_total 12",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",
         "# EOF",

@@ -20,44 +20,44 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::nats::{own_server, restart};
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) fn settings(nats: &NatsServer) -> Settings {
     Settings::new(vec![nats.url()], "test")
 }
 
-async fn connect(nats: &NatsServer) -> Connection {
+pub(crate) async fn connect(nats: &NatsServer) -> Connection {
     Connection::open(&settings(nats), &TaskTracker::new())
         .await
         .expect("NATS is there")
 }
 
-async fn client_of(nats: &NatsServer) -> Client {
+pub(crate) async fn client_of(nats: &NatsServer) -> Client {
     async_nats::connect(nats.url())
         .await
         .expect("NATS is there")
 }
 
-fn subjects() -> Subjects {
+pub(crate) fn subjects() -> Subjects {
     Subjects::new("test-cluster", &Prefixes::default()).expect("a valid cluster ID")
 }
 
-fn subject(text: impl Into<String>) -> Subject {
+pub(crate) fn subject(text: impl Into<String>) -> Subject {
     Subject::parse(text.into().into()).expect("a valid subject")
 }
 
 /// Publishes as a client would; `done` waits until NATS has all of it.
-struct Sender(Client);
+pub(crate) struct Sender(pub(crate) Client);
 
 impl Sender {
-    async fn send(&self, subject: &str, payload: Bytes) {
+    pub(crate) async fn send(&self, subject: &str, payload: Bytes) {
         self.0
             .publish(subject.to_owned(), payload)
             .await
             .expect("connected");
     }
 
-    async fn publish(&self, number: usize) {
+    pub(crate) async fn publish(&self, number: usize) {
         let payload = client::publish_request(client::Publish {
             client_id: "me",
             connection_id: b"C1",
@@ -68,7 +68,7 @@ impl Sender {
         self.send("_STAN.pub.test-cluster.foo", payload).await;
     }
 
-    async fn done(&self) {
+    pub(crate) async fn done(&self) {
         let inbox = self.0.new_inbox();
         let mut echo = self.0.subscribe(inbox.clone()).await.expect("connected");
         self.send(&inbox, Bytes::new()).await;
@@ -77,7 +77,7 @@ impl Sender {
 }
 
 /// Receives until `count` events are there.
-async fn receive(ingress: &mut Ingress, count: usize, limit: usize) -> Vec<Event> {
+pub(crate) async fn receive(ingress: &mut Ingress, count: usize, limit: usize) -> Vec<Event> {
     let mut events = Vec::new();
     timeout(LIMIT, async {
         while events.len() < count {
@@ -92,7 +92,7 @@ async fn receive(ingress: &mut Ingress, count: usize, limit: usize) -> Vec<Event
 }
 
 /// A short form of an event, to compare orders.
-fn kind(event: &Event) -> String {
+pub(crate) fn kind(event: &Event) -> String {
     match event {
         Event::Connect { .. } => "connect".to_owned(),
         Event::Publish { request, .. } => format!("publish {}", request.guid),
@@ -115,7 +115,7 @@ fn kind(event: &Event) -> String {
     }
 }
 
-fn delivery(inbox: &str, size: usize) -> Outbound {
+pub(crate) fn delivery(inbox: &str, size: usize) -> Outbound {
     Outbound::Deliver {
         inbox: subject(inbox),
         channel: ChannelName::parse("foo".into()).expect("a valid name"),
@@ -181,53 +181,6 @@ async fn whatever_came_before_a_close_is_handed_out_before_it() {
         kinds[PUBLISHES + acks..],
         ["unsubscribe", "close subscription", "close client"]
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_close_does_not_wait_for_publishes_that_come_after_it() {
-    let Some(nats) = own_server(&[]).await else {
-        return;
-    };
-    let mut settings = settings(&nats);
-    settings.receive_queue = 200;
-    let connection = Connection::open(&settings, &TaskTracker::new())
-        .await
-        .unwrap();
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(client_of(&nats).await);
-    for number in 1..=150 {
-        sender.publish(number).await;
-    }
-    sender
-        .send("_STAN.close.test-cluster", client::close_request("me"))
-        .await;
-    sender.done().await;
-    connection.flush(LIMIT).await.unwrap();
-
-    // The queue of publishes is refilled before each step, so it is never empty.
-    let mut events = Vec::new();
-    let mut next = 151;
-    while !events
-        .iter()
-        .any(|event| matches!(event, Event::CloseClient { .. }))
-    {
-        assert!(
-            events.len() < 1000,
-            "the close waits for publishes that came after it"
-        );
-        ingress.recv(&mut events, 50).await.unwrap();
-        for _ in 0..50 {
-            sender.publish(next).await;
-            next += 1;
-        }
-        sender.done().await;
-        connection.flush(LIMIT).await.unwrap();
-    }
-
-    let before = events
-        .iter()
-        .take_while(|event| !matches!(event, Event::CloseClient { .. }));
-    assert!(before.count() >= 150);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,13 +307,11 @@ async fn a_probe_comes_back_answered_or_unreachable() {
     Sender(client.clone()).done().await;
 
     let inbox = || subject("_INBOX.alive");
-    egress
-        .send(Outbound::Probe {
-            probe: ProbeId(41),
-            inbox: inbox(),
-        })
-        .await
-        .unwrap();
+    egress.send(Outbound::Probe {
+        probe: ProbeId(41),
+        inbox: inbox(),
+    });
+    egress.flush();
     let heartbeat = timeout(LIMIT, heartbeats.next()).await.unwrap().unwrap();
     assert_eq!(heartbeat.payload, Bytes::new());
     // Some clients answer with a body.
@@ -370,13 +321,11 @@ async fn a_probe_comes_back_answered_or_unreachable() {
         .unwrap();
     let answered = receive(&mut ingress, 1, 10).await;
     let gone = subject("_INBOX.gone");
-    egress
-        .send(Outbound::Probe {
-            probe: ProbeId(42),
-            inbox: gone,
-        })
-        .await
-        .unwrap();
+    egress.send(Outbound::Probe {
+        probe: ProbeId(42),
+        inbox: gone,
+    });
+    egress.flush();
     let unanswered = receive(&mut ingress, 1, 10).await;
 
     assert_eq!(answered, [Event::Pong(ProbeId(41))]);
@@ -399,16 +348,14 @@ async fn messages_leave_in_the_order_in_which_they_are_sent() {
     let response = Reply::Subscribed {
         ack_inbox: subject("_INBOX.test-cluster.1.t"),
     };
-    egress
-        .send(Outbound::Reply {
-            to: subject("_INBOX.1"),
-            reply: response,
-        })
-        .await
-        .unwrap();
+    egress.send(Outbound::Reply {
+        to: subject("_INBOX.1"),
+        reply: response,
+    });
     for _ in 0..10_000 {
-        egress.send(delivery("_INBOX.1", 100)).await.unwrap();
+        egress.send(delivery("_INBOX.1", 100));
     }
+    egress.flush();
 
     let first = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
     let ack_inbox = client::subscribe_response(first.payload).unwrap();
@@ -435,11 +382,9 @@ async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_conn
     let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
     Sender(client.clone()).done().await;
 
-    egress
-        .send(delivery("_INBOX.1", connection.max_payload()))
-        .await
-        .unwrap();
-    egress.send(delivery("_INBOX.1", 5)).await.unwrap();
+    egress.send(delivery("_INBOX.1", connection.max_payload()));
+    egress.send(delivery("_INBOX.1", 5));
+    egress.flush();
 
     let message = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
     assert_eq!(client::delivery(message.payload).unwrap().data, "xxxxx");
@@ -465,12 +410,10 @@ async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
         .unwrap();
     assert!(!connection.is_connected());
     for _ in 0..20_000 {
-        let sent = egress.send(delivery("_INBOX.1", 10));
-        timeout(LIMIT, sent)
-            .await
-            .expect("nothing waits for NATS")
-            .unwrap();
+        assert!(egress.has_room(), "nothing piles up");
+        egress.send(delivery("_INBOX.1", 10));
     }
+    egress.flush();
     assert_eq!(connection.counts().unsent, 20_000);
     let no_answer = connection.flush(Duration::from_millis(10)).await;
     assert!(
@@ -493,76 +436,6 @@ async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
         events.iter().map(kind).collect::<Vec<_>>(),
         ["publish guid-1"]
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_that_find_a_queue_full_are_counted() {
-    let Some(nats) = own_server(&[]).await else {
-        return;
-    };
-    let mut settings = settings(&nats);
-    settings.receive_queue = 16;
-    let connection = Connection::open(&settings, &TaskTracker::new())
-        .await
-        .unwrap();
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(client_of(&nats).await);
-    for number in 1..=100 {
-        sender.publish(number).await;
-    }
-    sender.done().await;
-    connection.flush(LIMIT).await.unwrap();
-
-    let events = receive(&mut ingress, 16, 100).await;
-
-    assert_eq!(kind(&events[15]), "publish guid-16");
-    timeout(LIMIT, async {
-        while connection.counts().overflows != 84 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("{:?}", connection.counts()));
-}
-
-/// Acceptance: 63.
-#[tokio::test(flavor = "multi_thread")]
-async fn too_many_subscribes_crowd_out_nothing_else() {
-    let Some(nats) = own_server(&[]).await else {
-        return;
-    };
-    let mut settings = settings(&nats);
-    settings.receive_queue = 16;
-    let connection = Connection::open(&settings, &TaskTracker::new())
-        .await
-        .unwrap();
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
-    let sender = Sender(client_of(&nats).await);
-    for _ in 0..100 {
-        // Answered even so, were they all taken.
-        let dummy = Bytes::from_static(b"dummy");
-        let (to, reply) = ("_STAN.sub.test-cluster", "_INBOX.reply");
-        let sent = sender.0.publish_with_reply(to, reply, dummy).await;
-        sent.expect("connected");
-    }
-    for number in 1..=16 {
-        sender.publish(number).await;
-        let ack = client::ack("foo", number as u64);
-        sender.send("_INBOX.test-cluster.5.token", ack).await;
-    }
-    let close = client::close_request("me");
-    sender.send("_STAN.close.test-cluster", close).await;
-    sender.done().await;
-    connection.flush(LIMIT).await.unwrap();
-
-    let events = receive(&mut ingress, 16 + 16 + 16 + 1, 100).await;
-
-    let count = |wanted: &str| {
-        let kinds = events.iter().map(kind);
-        kinds.filter(|kind| kind.starts_with(wanted)).count()
-    };
-    let counts = ["refused", "publish", "ack", "close client"].map(count);
-    assert_eq!(counts, [16, 16, 16, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -200,7 +200,7 @@ impl Server {
         command
     }
 
-    fn start(command: Command, http_port: u16) -> Self {
+    pub(crate) fn start(command: Command, http_port: u16) -> Self {
         // The guardian ends them when the tests are killed, frozen ones as well.
         let signals = StopSignals {
             first: Signal::SIGKILL,

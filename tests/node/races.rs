@@ -6,7 +6,7 @@ use crate::pair::{Group, LIMIT, Server, wait_for_one_active};
 use crate::takeover::Work;
 use crate::watch::Watch;
 
-const LEASE: [&str; 2] = ["--lease", "1s"];
+const LEASE: [&str; 2] = ["--lease", "5s"];
 
 /// Acceptance: 126, 139.
 #[tokio::test]

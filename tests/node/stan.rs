@@ -160,6 +160,32 @@ impl StanClient {
     }
 }
 
+impl StanClient {
+    /// Subscribes from the first message on, and acks nothing. `queue` and `durable` may be empty.
+    pub(crate) async fn hold(
+        &self,
+        channel: &str,
+        queue: &str,
+        durable: &str,
+        max_in_flight: i32,
+    ) -> Result<(), String> {
+        let inbox = self.nats.new_inbox();
+        let request = client::subscribe_request(&client::Subscribe {
+            client_id: &self.id,
+            channel,
+            inbox: &inbox,
+            queue_group: queue,
+            durable_name: durable,
+            max_in_flight,
+            ack_wait_seconds: 30,
+            start: StartPosition::First,
+        });
+        let answer = ask(&self.nats, &self.subjects.subscribe, request).await?;
+        let subscribed = client::subscribe_response(answer);
+        subscribed.map(drop).map_err(|refusal| refusal.to_string())
+    }
+}
+
 async fn ask(nats: &Client, subject: &str, request: Bytes) -> Result<Bytes, String> {
     let request = Request::new().payload(request).timeout(Some(ANSWER_LIMIT));
     nats.send_request(subject.to_owned(), request)

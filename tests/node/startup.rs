@@ -140,7 +140,14 @@ async fn a_role_that_may_not_create_is_told_what_it_lacks() {
 
     assert_says(
         &line,
-        &["permission denied", &format!("grant {role} the right")],
+        &[
+            "permission denied",
+            &format!("role {role} may not make schema stanby"),
+            &format!(
+                "GRANT CREATE ON DATABASE \"{}\" TO \"{role}\"",
+                database.name
+            ),
+        ],
     );
 }
 
@@ -222,7 +229,8 @@ async fn tables_of_a_newer_server_are_left_alone() {
     };
     group.server().wait_until_active().await;
     let newer = "INSERT INTO stanby.schema_versions
-        SELECT 999, 'from the future', now(), true, '', 0";
+        SELECT 999, 'from the future', now(), true, '', 0;
+        UPDATE stanby.schema_compatibility SET oldest_server = 999";
     execute(&group.database_url, newer).await;
 
     let line = refusal_of(&group.database_url).await;

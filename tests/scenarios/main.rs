@@ -74,6 +74,7 @@ scenarios! {
     every_start_position_begins_where_the_reference_does
     expired_messages_go_and_sequences_continue
     limits_of_channels_and_subscriptions_are_enforced
+    limits_that_are_reloaded_hold_at_once
     limits_that_were_lowered_hold_from_the_next_term_on
     max_bytes_always_keeps_the_newest_message
     max_in_flight_holds_new_messages_back_until_an_ack

@@ -97,6 +97,11 @@ impl World {
                 // They hold from the next term on; the first one has begun when something has happened.
                 return Ok(Vec::new());
             }
+            // They hold at once.
+            "reload" => {
+                let (limits, now) = (self.settings.limits.clone(), self.now());
+                self.broker().set_limits(&limits, now);
+            }
             "submit" => self.submit()?,
             "commit" => self.commit()?,
             "takeover" => self.take_over(),

@@ -311,7 +311,7 @@ impl World {
                     committed: None,
                     inbox: VecDeque::new(),
                     committing: None,
-                    unanswered: Unanswered::new(self.plan.shadow.map(|limits| limits.age)),
+                    unanswered: Unanswered::new(self.plan.shadow),
                     facts: TermFacts::default(),
                 });
                 self.submit(node, Statement::Snapshot);

@@ -47,6 +47,12 @@ pub(crate) fn c_compiler() -> Option<PathBuf> {
     )
 }
 
+/// Postgres' own client.
+pub(crate) fn psql() -> Option<PathBuf> {
+    let found = program("psql");
+    installed(found.clone().unwrap_or_default(), &[found], "psql")
+}
+
 fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|directory| directory.join(name))

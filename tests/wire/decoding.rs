@@ -125,6 +125,23 @@ fn a_connect_needs_a_heartbeat_inbox_before_a_valid_client_id() {
     );
 }
 
+/// Clients of some languages mean milliseconds by it. Only they need to understand it: it comes back in the answer.
+#[test]
+fn a_ping_interval_below_zero_is_taken_as_it_is() {
+    let request = pb::ConnectRequest {
+        protocol: 1,
+        ping_interval: -200,
+        ping_max_out: 3,
+        ..good_connect()
+    };
+
+    let Some(Event::Connect { request, .. }) = decode::connect(bytes(&request), reply()) else {
+        panic!("it is refused");
+    };
+
+    assert_eq!((request.ping_interval, request.ping_max_out), (-200, 3));
+}
+
 /// Acceptance: 5.
 #[test]
 fn a_connect_is_refused_for_what_the_server_could_not_use() {

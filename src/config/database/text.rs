@@ -282,7 +282,7 @@ fn operating_system_user() -> Option<String> {
     user.ok().flatten().map(|user| user.name)
 }
 
-fn is_elsewhere(host: &Host) -> bool {
+pub(super) fn is_elsewhere(host: &Host) -> bool {
     match host {
         Host::Unix(_) => false,
         Host::Tcp(name) => match name.parse::<IpAddr>() {

@@ -132,11 +132,10 @@ const TLS: &[Key] = &[
     flag(&["client_cert"], "nats-tls-cert", Type::Text),
     flag(&["client_key"], "nats-tls-key", Type::Text),
     flag(&["client_ca", "client_cacert"], "nats-tls-ca", Type::Text),
-    key(
+    flag(
         &["server_name", "server_hostname"],
-        Means::Refused(
-            "the NATS server is checked by the name in its URL; name it there as in its certificate",
-        ),
+        "nats-tls-server-name",
+        Type::Text,
     ),
     key(
         &["insecure", "skip_verify"],

@@ -38,6 +38,11 @@ const TRIM_YOUNG: &str = "WITH places AS (
     WHERE g.sequence > g.settled
     GROUP BY g.channel_id, c.name";
 
+/// The statement by which messages are stored, for another table of the same columns.
+pub(in crate::store) fn insert_into(table: &str) -> String {
+    INSERT.replacen("messages", table, 1)
+}
+
 /// Messages and their channels' rows in one statement: what a server does when its clients only publish.
 fn publish() -> String {
     let mut put = channels::PUT.to_owned();

@@ -474,9 +474,11 @@ static void through_the_death_of_the_active(stanConnection *connection)
         memcpy(text, stanMsg_GetData(message), stanMsg_GetDataLength(message));
         ENSURE(sscanf(text, "through %d", &number) == 1 && number >= 1 && number <= published);
         ENSURE(was_acked[number]);
-        missing -= !seen[number];
+        // What was sent and not noted before the end comes as if for the first time.
+        bool first = !seen[number];
+        missing -= first;
         seen[number] = true;
-        if (!stanMsg_IsRedelivered(message)) {
+        if (first && !stanMsg_IsRedelivered(message)) {
             ENSURE(stanMsg_GetSequence(message) > before);
             before = stanMsg_GetSequence(message);
         }

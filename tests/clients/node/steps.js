@@ -213,8 +213,9 @@ async function throughTheDeathOfTheActive (client) {
   await until(through, 'all that was acked', (received) => new Set(data(received)).size >= acked.size)
   const missing = [...acked].filter((text) => !data(through.received).includes(text))
   assert.deepEqual(missing, [])
-  const ahead = through.received.filter((message) => !message.isRedelivered())
-  assert.deepEqual(sequences(ahead), [...sequences(ahead)].sort((a, b) => a - b))
+  // What was sent and not noted before the end comes as if for the first time.
+  const ahead = [...new Set(sequences(through.received.filter((message) => !message.isRedelivered())))]
+  assert.deepEqual(ahead, [...ahead].sort((a, b) => a - b))
   done('a subscription went on through it')
 
   await until(held, 'the unacked messages again', (received) => {

@@ -1,48 +1,15 @@
-//! `/metrics`, in the text format of `OpenMetrics`.
-//!
-//! Names that begin with `nss_` are those of the exporter that dashboards of NATS Streaming were made for; they
-//! are gauges here because they may fall. The rest are ours.
+//! The node: its role, its commits, its traffic, its means.
 
-use std::fmt;
-
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::process;
-use super::view::{Source, View};
+use super::kinds::{counter, gauge, histogram, seconds};
 use crate::core::broker::Counts;
+use crate::http::process;
+use crate::http::view::View;
+use crate::node::reports::PoolUse;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-pub(super) async fn metrics(State(source): State<Source>) -> Response {
-    match render(&source.view()) {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-fn render(view: &View) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    ours(registry.sub_registry_with_prefix("stanby"), view);
-    let server_id = ("server_id".into(), view.status.server_id.clone().into());
-    of_the_exporter(
-        registry
-            .sub_registry_with_label(server_id)
-            .sub_registry_with_prefix("nss_server"),
-        view,
-    );
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-fn ours(registry: &mut Registry, view: &View) {
+pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let status = &view.status;
     let node = Info::new([
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -86,16 +53,69 @@ fn ours(registry: &mut Registry, view: &View) {
         "Seconds since the process started",
         uptime,
     );
+    let now = view.now.monotonic;
+    let trust = status.trusted_until.filter(|_| view.is_active());
+    seconds(
+        registry,
+        "trust_seconds",
+        "Seconds until the active stops acting unless Postgres answers; 0 on a standby",
+        trust.map_or(0.0, |until| until.since(now).as_secs_f64()),
+    );
+    let takeovers = "Times that this process became the active";
+    counter(registry, "takeovers", takeovers, status.takeovers);
+    seconds(
+        registry,
+        "takeover_seconds",
+        "Seconds from the lock to being ready, of this process' last takeover",
+        status.takeover_time.as_secs_f64(),
+    );
     counter(
         registry,
         "commits",
         "Batches committed to Postgres",
         status.commits,
     );
+    let commit = "Seconds from a batch's leaving to its being committed";
+    histogram(registry, "commit_seconds", commit, status.commit_seconds);
+    let batch = "Messages in a committed batch";
+    histogram(registry, "batch_messages", batch, status.batch_messages);
+    let connections = "Connections to Postgres for reading";
+    let pooled = u64::from(pool.connections);
+    gauge(registry, "pool_connections", connections, pooled);
+    let idle = "Connections to Postgres for reading that have nothing to do";
+    gauge(
+        registry,
+        "pool_idle_connections",
+        idle,
+        u64::from(pool.idle),
+    );
+    if let Some(bytes) = process::resident_bytes() {
+        let resident = "Bytes of memory that the process occupies";
+        gauge(registry, "resident_memory_bytes", resident, bytes);
+    }
+    let overflows =
+        "Connections to NATS lost because this node read too slowly; what NATS held is lost";
+    counter(registry, "nats_overflows", overflows, status.nats.overflows);
+    let pauses = "Times that nothing was read from NATS because too much waited already";
+    counter(registry, "nats_pauses", pauses, status.nats.pauses);
+    let disconnects = "Connections to NATS lost, whatever the reason";
+    counter(
+        registry,
+        "nats_disconnects",
+        disconnects,
+        status.nats.disconnects,
+    );
+    let unsent = "Messages not sent because NATS was not connected";
+    counter(registry, "nats_unsent", unsent, status.nats.unsent);
+    let unreadable = "Messages with a subject or reply subject that is not text";
+    counter(
+        registry,
+        "nats_unreadable",
+        unreadable,
+        status.nats.unreadable,
+    );
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
-    let overflows = "Messages that NATS dropped because this node read too slowly";
-    counter(registry, "nats_overflows", overflows, status.nats_overflows);
     let restored = "Messages that a failover of Postgres had lost and this node stored again";
     counter(
         registry,
@@ -194,72 +214,24 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         skipped,
         counts.skipped_messages,
     );
+    let redelivered = "Messages delivered again";
+    let acked = "Messages acked, once per subscription or queue group";
+    let dropped = "Messages that a limit dropped before every durable had acked them";
     let unreadable = "Messages passed over because their rows cannot be read";
-    counter(
-        registry,
-        "unreadable_messages",
-        unreadable,
-        counts.unreadable_messages,
-    );
-}
-
-fn of_the_exporter(registry: &mut Registry, view: &View) {
-    let counts = &view.status.counts;
-    gauge(
-        registry,
-        "active",
-        "1 while the state is FT_ACTIVE",
-        u64::from(view.is_active()),
-    );
-    gauge(
-        registry,
-        "clients",
-        "Registered clients",
-        counts.clients as u64,
-    );
-    gauge(registry, "channels", "Channels", counts.channels as u64);
-    gauge(
-        registry,
-        "subscriptions",
-        "Subscriptions",
-        counts.subscriptions as u64,
-    );
-    gauge(registry, "msgs_total", "Messages kept", counts.messages);
-    gauge(
-        registry,
-        "bytes_total",
-        "Bytes of messages kept",
-        counts.bytes,
-    );
-    gauge(
-        registry,
-        "msgs_in",
-        "Messages published by clients",
-        counts.in_messages,
-    );
-    gauge(
-        registry,
-        "bytes_in",
-        "Bytes published by clients",
-        counts.in_bytes,
-    );
-    gauge(
-        registry,
-        "msgs_out",
-        "Messages delivered",
-        counts.out_messages,
-    );
-    gauge(registry, "bytes_out", "Bytes delivered", counts.out_bytes);
-}
-
-fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let gauge: Gauge = Gauge::default();
-    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    registry.register(name, help, gauge);
-}
-
-fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let counter: Counter = Counter::default();
-    counter.inc_by(value);
-    registry.register(name, help, counter);
+    for (name, help, value) in [
+        (
+            "unreadable_messages",
+            unreadable,
+            counts.unreadable_messages,
+        ),
+        (
+            "redelivered_messages",
+            redelivered,
+            counts.redelivered_messages,
+        ),
+        ("acked_messages", acked, counts.acked_messages),
+        ("dropped_unacked_messages", dropped, counts.dropped_unacked),
+    ] {
+        counter(registry, name, help, value);
+    }
 }

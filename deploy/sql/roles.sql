@@ -1,0 +1,44 @@
+-- Roles with no more rights than they need, and the schema they share:
+--
+--   owner   makes and changes the tables: stanby migrate
+--   app     serves: reads and writes the tables, makes nothing
+--   reader  looks: stanby status, dashboards, people
+--
+-- Run once per schema, in the database of the servers, by a role that may make roles and schemas; running it again
+-- changes nothing. The roles get no passwords here: set them with \password, or let the platform log them in.
+--
+--   psql -f roles.sql "$ADMIN_DATABASE_URL"
+--   psql -f roles.sql -v schema=orders -v owner=orders_owner -v app=orders_app -v reader=orders_reader …
+
+\set ON_ERROR_STOP on
+\if :{?schema} \else \set schema stanby \endif
+\if :{?owner} \else \set owner stanby_owner \endif
+\if :{?app} \else \set app stanby_app \endif
+\if :{?reader} \else \set reader stanby_reader \endif
+
+SELECT format('CREATE ROLE %I LOGIN', role)
+FROM unnest(ARRAY[:'owner', :'app', :'reader']) AS role
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role)
+\gexec
+
+-- An administrator who is no superuser, as on managed platforms, may give away only what is theirs.
+SELECT format('GRANT %I TO CURRENT_USER', :'owner')
+WHERE current_user <> :'owner' AND NOT pg_has_role(current_user, :'owner', 'MEMBER')
+\gexec
+
+-- Whoever may connect can take the lock's key and keep servers from starting.
+REVOKE CONNECT, TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"owner", :"app", :"reader";
+
+SELECT format('CREATE SCHEMA %I AUTHORIZATION %I', :'schema', :'owner')
+WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = :'schema')
+\gexec
+GRANT USAGE ON SCHEMA :"schema" TO :"app", :"reader";
+
+-- For tables that this version has made, and for those that later ones will.
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA :"schema" TO :"app";
+GRANT SELECT ON ALL TABLES IN SCHEMA :"schema" TO :"reader";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
+    GRANT SELECT ON TABLES TO :"reader";

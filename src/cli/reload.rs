@@ -1,0 +1,97 @@
+//! SIGHUP: reads the configuration anew, and tells what of it takes effect at once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::config::{Error, Sources, effective};
+use crate::core::limits::Limits;
+
+/// Hold for live channels as soon as they are read.
+const AT_ONCE: &[&str] = &[
+    "max-channels",
+    "max-subs",
+    "max-msgs",
+    "max-bytes",
+    "max-age",
+    "max-inactivity",
+    "channel-limits",
+];
+
+/// Of each flag; several where it is given for several channels.
+type Values = BTreeMap<&'static str, Vec<String>>;
+
+/// Remembers what a server was started with and what it was told since.
+#[derive(Debug)]
+pub(super) struct Reload {
+    args: Vec<OsString>,
+    started: Values,
+    current: Values,
+    limits: watch::Sender<Limits>,
+}
+
+impl Reload {
+    pub(super) fn new(args: &[OsString], sources: &Sources) -> Result<Self, Error> {
+        let started = values(sources)?;
+        Ok(Self {
+            args: args.to_vec(),
+            current: started.clone(),
+            started,
+            limits: watch::Sender::new(sources.config.limits.clone()),
+        })
+    }
+
+    pub(super) fn limits(&self) -> watch::Receiver<Limits> {
+        self.limits.subscribe()
+    }
+
+    /// A configuration with mistakes changes nothing.
+    pub(super) fn reload(&mut self) {
+        let now = Sources::read(&self.args).and_then(|now| Ok((values(&now)?, now)));
+        let (values, now) = match now {
+            Ok(now) => now,
+            Err(error) => {
+                error!("the configuration is not reloaded, the former one holds: {error}");
+                return;
+            }
+        };
+        for warning in now.warnings.iter().chain(&now.unknown) {
+            warn!("{warning}");
+        }
+        let at_once = changed(&self.current, &values, |flag| AT_ONCE.contains(&flag));
+        self.limits.send_replace(now.config.limits);
+        info!(changed = at_once.join(", "), "configuration reloaded");
+        // Told at each reload, until the server is started with them.
+        let later = changed(&self.started, &values, |flag| !AT_ONCE.contains(&flag));
+        if !later.is_empty() {
+            warn!(
+                changed = later.join(", "),
+                "some changed settings take effect only when the server is started again"
+            );
+        }
+        self.current = values;
+    }
+}
+
+fn values(sources: &Sources) -> Result<Values, Error> {
+    let mut values = Values::new();
+    for value in effective::values(sources)? {
+        values.entry(value.name).or_default().push(value.value);
+    }
+    Ok(values)
+}
+
+/// The flags whose values differ.
+fn changed(
+    before: &Values,
+    now: &Values,
+    wanted: impl Fn(&'static str) -> bool,
+) -> Vec<&'static str> {
+    let mut flags: Vec<&'static str> = before.keys().chain(now.keys()).copied().collect();
+    flags.sort_unstable();
+    flags.dedup();
+    flags.retain(|&flag| wanted(flag) && before.get(flag) != now.get(flag));
+    flags
+}

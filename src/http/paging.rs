@@ -1,0 +1,161 @@
+//! What a query asks of a list, and the list put together from the pages that the node answers with.
+
+use std::collections::BTreeMap;
+
+use crate::core::report::{Channel, Client, ITEMS_MAX, Items, Page, Question, Start};
+use crate::node::reports::{Reports, Unanswered};
+
+const LIMIT_DEFAULT: usize = 1024;
+
+/// Longer lists are cut, whatever limit was asked for.
+const LIST_MAX: usize = 100_000;
+
+pub(super) type Query = BTreeMap<String, String>;
+
+/// As NATS Streaming reads it: what makes no sense is the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paging {
+    pub(super) offset: usize,
+    pub(super) limit: usize,
+    /// The list holds everything about its items.
+    pub(super) subscriptions: bool,
+}
+
+impl Paging {
+    pub(super) fn of(query: &Query) -> Self {
+        let number = |key: &str| -> Option<usize> { query.get(key)?.parse().ok() };
+        Self {
+            offset: number("offset").unwrap_or(0),
+            limit: number("limit")
+                .filter(|&limit| limit > 0)
+                .unwrap_or(LIMIT_DEFAULT),
+            subscriptions: wants_subscriptions(query),
+        }
+    }
+}
+
+pub(super) fn wants_subscriptions(query: &Query) -> bool {
+    query.get("subs").is_some_and(|subs| subs == "1")
+}
+
+/// A parameter that says something.
+pub(super) fn named<'q>(query: &'q Query, key: &str) -> Option<&'q str> {
+    query
+        .get(key)
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
+}
+
+pub(super) async fn channels(
+    reports: &Reports,
+    paging: Paging,
+) -> Result<(Vec<Channel>, usize), Unanswered> {
+    let mut list = List::new(paging);
+    while let Some((from, limit)) = list.next(|channel: &Channel| channel.name.clone()) {
+        let question = Question::Channels {
+            from,
+            limit,
+            subscriptions: paging.subscriptions,
+        };
+        match reports.ask(question).await? {
+            Page::Channels(items) => list.add(items),
+            Page::Clients(_) => break,
+        }
+    }
+    Ok((list.items, list.total))
+}
+
+pub(super) async fn clients(
+    reports: &Reports,
+    paging: Paging,
+) -> Result<(Vec<Client>, usize), Unanswered> {
+    let mut list = List::new(paging);
+    while let Some((from, limit)) = list.next(|client: &Client| client.id.clone()) {
+        let question = Question::Clients {
+            from,
+            limit,
+            subscriptions: paging.subscriptions,
+        };
+        match reports.ask(question).await? {
+            Page::Clients(items) => list.add(items),
+            Page::Channels(_) => break,
+        }
+    }
+    Ok((list.items, list.total))
+}
+
+/// Grows page by page. What comes and goes meanwhile is in it or not, but nothing is in it twice.
+struct List<Item> {
+    items: Vec<Item>,
+    total: usize,
+    offset: usize,
+    limit: usize,
+    more: bool,
+}
+
+impl<Item> List<Item> {
+    fn new(paging: Paging) -> Self {
+        Self {
+            items: Vec::new(),
+            total: 0,
+            offset: paging.offset,
+            limit: paging.limit.min(LIST_MAX),
+            more: true,
+        }
+    }
+
+    fn next<Name>(&self, name: impl Fn(&Item) -> Name) -> Option<(Start<Name>, usize)> {
+        let left = self.limit - self.items.len();
+        let start = match self.items.last() {
+            None => Start::Offset(self.offset),
+            Some(last) => Start::After(name(last)),
+        };
+        (self.more && left > 0).then_some((start, left.min(ITEMS_MAX)))
+    }
+
+    fn add(&mut self, page: Items<Item>) {
+        self.total = page.total;
+        // A full page says nothing about what follows.
+        self.more = page.more || page.items.len() == ITEMS_MAX;
+        if page.items.is_empty() {
+            self.more = false;
+        }
+        let room = self.limit - self.items.len();
+        self.items.extend(page.items.into_iter().take(room));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paging(query: &[(&str, &str)]) -> (usize, usize, bool) {
+        let query = query
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let Paging {
+            offset,
+            limit,
+            subscriptions,
+        } = Paging::of(&query.collect());
+        (offset, limit, subscriptions)
+    }
+
+    /// Acceptance: 142.
+    #[test]
+    fn what_makes_no_sense_in_a_query_is_the_default() {
+        assert_eq!(paging(&[]), (0, 1024, false));
+        assert_eq!(
+            paging(&[("offset", "-1"), ("limit", "-1")]),
+            (0, 1024, false)
+        );
+        assert_eq!(paging(&[("offset", "x"), ("limit", "0")]), (0, 1024, false));
+        assert_eq!(
+            paging(&[("offset", "7"), ("limit", "3"), ("subs", "1")]),
+            (7, 3, true)
+        );
+        for subs in ["true", "2", "", "11"] {
+            assert_eq!(paging(&[("subs", subs)]), (0, 1024, false), "{subs}");
+        }
+    }
+}

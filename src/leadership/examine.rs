@@ -1,0 +1,90 @@
+//! What a person wants to know about a database before a server is started on it: each question of `checks`, whatever
+//! the answers to the others, and those that a server does not ask. Takes no lock and changes nothing.
+
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::checks::{self, Contender, Facts};
+use super::error::Error;
+use super::session::{Session, Settings};
+use crate::node::clock::Clock;
+
+/// The answers, each of which may be missing for itself.
+#[derive(Debug)]
+pub struct Examination {
+    /// A writable server of a version that will do.
+    pub primary: Result<(), Error>,
+    /// Every server of this schema is of this fault-tolerance group.
+    pub group: Result<(), Error>,
+    /// The timeouts of a leader session stick.
+    pub timeouts: Result<(), Error>,
+    pub facts: Result<Facts, Error>,
+    pub link: Result<Link, Error>,
+    /// The holder of the lock comes first.
+    pub contenders: Result<Vec<Contender>, Error>,
+}
+
+/// The way to the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Version and cipher of TLS.
+    pub tls: Option<String>,
+    pub round_trip: Duration,
+    /// How much the clock there is ahead of the one here, in milliseconds, as exact as half a round trip.
+    pub clock_ahead_ms: i64,
+    /// Connections that the database would still take from a role that is no superuser.
+    pub free_connections: i64,
+}
+
+/// Behind a pooler that is an error, because then no other answer is worth anything.
+pub async fn examine(settings: &Settings, tracker: &TaskTracker) -> Result<Examination, Error> {
+    let session = Session::open(settings, tracker).await?;
+    checks::refuse_poolers(&session, settings, tracker).await?;
+    Ok(Examination {
+        primary: checks::ensure_primary(&session).await,
+        group: checks::refuse_other_groups(&session, settings).await,
+        facts: checks::facts(&session).await,
+        link: link(&session).await,
+        contenders: checks::contenders(&session, settings).await,
+        // From then on Postgres ends the session when it is silent for a lease.
+        timeouts: session.arm(settings).await,
+    })
+}
+
+async fn link(session: &Session) -> Result<Link, Error> {
+    let what = "asking for the time";
+    let time = session.call(what, session.client.prepare(TIME)).await?;
+    let before = Clock.now();
+    let row = session
+        .call(what, session.client.query_one(&time, &[]))
+        .await?;
+    let after = Clock.now();
+    let round_trip = after.monotonic.since(before.monotonic);
+    let there: i64 = row.get(0);
+    let here = before.wall.0 / NANOS_PER_MILLI
+        + i64::try_from(round_trip.as_millis() / 2).unwrap_or(i64::MAX);
+    let row = session
+        .call(
+            "asking for the connection's state",
+            session.client.query_one(STATE, &[]),
+        )
+        .await?;
+    Ok(Link {
+        tls: row.get(0),
+        round_trip,
+        clock_ahead_ms: there.saturating_sub(here),
+        free_connections: row.get(1),
+    })
+}
+
+const NANOS_PER_MILLI: i64 = 1_000_000;
+
+const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// Connections are counted by the one view that hides nothing from ordinary roles.
+const STATE: &str = "SELECT
+        (SELECT version || ', ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
+        current_setting('max_connections')::bigint
+            - current_setting('superuser_reserved_connections')::bigint
+            - (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database)";

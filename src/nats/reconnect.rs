@@ -1,0 +1,168 @@
+//! The task behind a connection: runs one session after the other and looks for a server in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{DialError, Failure, Line, dial};
+use super::error::Error;
+use super::link::Link;
+use super::random::Random;
+use super::servers::{Address, Servers};
+use super::session::{self, Outcome};
+use super::settings::Settings;
+
+/// For one server: TCP, TLS and login.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After all servers were tried. The first round begins at once, the pauses between the others double.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Reconnect {
+    settings: Settings,
+    link: Arc<Link>,
+    servers: Servers,
+    random: Random,
+    /// Attempts fail several times a second, mostly for one reason.
+    last_trouble: Option<String>,
+}
+
+impl Reconnect {
+    pub(super) fn new(settings: Settings, link: Arc<Link>) -> Result<Self, Error> {
+        let random = Random::new();
+        Ok(Self {
+            servers: Servers::new(&settings.servers, &random)?,
+            settings,
+            link,
+            random,
+            last_trouble: None,
+        })
+    }
+
+    /// Tries each server once. Of several that fail, one that does not let us in says most.
+    pub(super) async fn first(&mut self) -> Result<Line, Error> {
+        let mut unreachable = None;
+        for address in self.servers.round() {
+            match self.try_one(&address).await {
+                Ok(line) => return Ok(self.welcome(line)),
+                Err(Failure::Dial(error)) => unreachable = Some(error),
+                Err(Failure::Unauthorized) => {
+                    let servers = self.settings.shown();
+                    return Err(Error::Unauthorized { servers });
+                }
+                Err(Failure::Settings(error)) => return Err(error),
+            }
+        }
+        Err(Error::Unreachable {
+            servers: self.settings.shown(),
+            source: unreachable.unwrap_or(DialError::ClosedEarly),
+        })
+    }
+
+    /// Until `stop`.
+    pub(super) async fn run(mut self, mut line: Line, stop: CancellationToken) {
+        let link = Arc::clone(&self.link);
+        let work = async {
+            loop {
+                let address = line.address.clone();
+                let outcome = session::run(line, &self.link).await;
+                self.part(&address, &outcome);
+                line = self.search().await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => tracing::debug!("the connection to NATS is being closed"),
+            () = work => {}
+        }
+        link.close();
+    }
+
+    fn welcome(&mut self, line: Line) -> Line {
+        self.last_trouble = None;
+        self.link.set_max_payload(line.info.max_payload);
+        self.servers.learn(&line.info.connect_urls, &line.address);
+        self.link.begin();
+        tracing::info!(
+            server = %line.address,
+            version = line.info.version,
+            "connected to NATS"
+        );
+        line
+    }
+
+    fn part(&mut self, address: &Address, outcome: &Outcome) {
+        self.servers.learn(&outcome.info.connect_urls, address);
+        self.servers.lost(address);
+        self.link.counters.add_disconnect();
+        let reported = outcome.reported.as_deref().unwrap_or("nothing");
+        if outcome.was_slow {
+            self.link.counters.add_overflow();
+            tracing::error!(
+                server = %address,
+                why = %outcome.ended,
+                reported,
+                "lost the connection to NATS while requests came faster than they could be taken: those that NATS \
+                 held are lost and their senders will see timeouts; look at how long commits take, and share the \
+                 load among several clusters of stanby if it is always like this"
+            );
+        } else {
+            tracing::warn!(
+                server = %address,
+                why = %outcome.ended,
+                reported,
+                "lost the connection to NATS; reconnecting"
+            );
+        }
+    }
+
+    /// Round after round, until a server takes us.
+    async fn search(&mut self) -> Line {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            for address in self.servers.round() {
+                match self.try_one(&address).await {
+                    Ok(line) => return self.welcome(line),
+                    Err(failure) => self.note(&address, &failure),
+                }
+            }
+            sleep(self.random.pause(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn try_one(&self, address: &Address) -> Result<Line, Failure> {
+        match timeout(CONNECT_TIMEOUT, dial(address, &self.settings)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Dial(DialError::TimedOut)),
+        }
+    }
+
+    fn note(&mut self, address: &Address, failure: &Failure) {
+        let trouble = match failure {
+            Failure::Dial(error) => with_sources(error),
+            Failure::Unauthorized => Error::Unauthorized {
+                servers: address.to_string(),
+            }
+            .to_string(),
+            Failure::Settings(error) => with_sources(error),
+        };
+        if self.last_trouble.as_ref() != Some(&trouble) {
+            tracing::warn!(server = %address, error = trouble, "cannot reconnect to NATS; trying on");
+            self.last_trouble = Some(trouble);
+        }
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

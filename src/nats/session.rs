@@ -1,0 +1,309 @@
+//! The life of one established connection: reads, writes and asks for signs of life, until one of them fails.
+//! Reading, writing and waiting go on side by side, so that none can hold up the others.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::dial::Line;
+use super::link::{Link, Routes};
+use super::wire::{Frame, Info, Message, Parser, Violation};
+use crate::core::time::Instant;
+use crate::node::clock::Clock;
+
+/// How often NATS is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// So many intervals in a row without one end a connection that is dead without having said so.
+const SILENT_INTERVALS_MAX: u32 = 3;
+
+const PINGS_OPEN_MAX: usize = 3;
+
+/// nats-server waits so long for a slow client before it cuts it off.
+const SLOW_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Closed,
+    Failed(io::Error),
+    Violation(Violation),
+    Silent,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("NATS closed it"),
+            Self::Failed(error) => write!(f, "{error}"),
+            Self::Violation(violation) => write!(f, "NATS sent {violation}"),
+            Self::Silent => {
+                let limit = PING_INTERVAL * SILENT_INTERVALS_MAX;
+                write!(f, "NATS gave no sign of life for {limit:?}")
+            }
+        }
+    }
+}
+
+/// How a session went.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) ended: Ended,
+    /// The last error that NATS reported.
+    pub(super) reported: Option<String>,
+    /// Nothing was read for so long that NATS may have given up on us.
+    pub(super) was_slow: bool,
+    /// What NATS said last of itself.
+    pub(super) info: Info,
+}
+
+/// Runs until the connection that the link has begun ends; being dropped ends it too.
+pub(super) async fn run(line: Line, link: &Arc<Link>) -> Outcome {
+    let Line {
+        stream,
+        parser,
+        info,
+        ..
+    } = line;
+    let (reader, writer) = tokio::io::split(stream);
+    let pulse = Pulse::default();
+    let mut reading = Reading {
+        link,
+        pulse: &pulse,
+        parser,
+        info,
+        routes: Routes::new(),
+        generation: u64::MAX,
+        errors: 0,
+        reported: None,
+        paused_at: None,
+        was_slow_at: None,
+    };
+    // A task of its own, or a stream of requests would keep the answers waiting. It ends with this function.
+    let mut writing = JoinSet::new();
+    writing.spawn(write(writer, Arc::clone(link)));
+    let ended = tokio::select! {
+        ended = reading.run(reader) => ended,
+        Some(ended) = writing.join_next() => ended.unwrap_or(Ended::Closed),
+        ended = keep_alive(link, &pulse) => ended,
+    };
+    link.end();
+    Outcome {
+        ended,
+        was_slow: reading.was_slow(),
+        reported: reading.reported,
+        info: reading.info,
+    }
+}
+
+/// What the reader lets the others know.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// Reads that brought something.
+    reads: AtomicU64,
+    /// Nothing is being read: silence means nothing.
+    paused: AtomicBool,
+}
+
+struct Reading<'a> {
+    link: &'a Link,
+    pulse: &'a Pulse,
+    parser: Parser,
+    info: Info,
+    routes: Routes,
+    generation: u64,
+    /// Errors that NATS reported in this session.
+    errors: u64,
+    reported: Option<String>,
+    paused_at: Option<Instant>,
+    /// The end of the last pause.
+    was_slow_at: Option<Instant>,
+}
+
+impl Reading<'_> {
+    async fn run(&mut self, mut reader: impl AsyncRead + Unpin) -> Ended {
+        // What came along with the first answer.
+        if let Err(violation) = self.take_frames() {
+            return Ended::Violation(violation);
+        }
+        loop {
+            if !self.link.budget.has_room() {
+                self.pause().await;
+            }
+            match reader.read_buf(self.parser.room()).await {
+                Ok(0) => return Ended::Closed,
+                Ok(_) => {}
+                Err(error) => return Ended::Failed(error),
+            }
+            self.pulse.reads.fetch_add(1, SeqCst);
+            if let Err(violation) = self.take_frames() {
+                return Ended::Violation(violation);
+            }
+        }
+    }
+
+    async fn pause(&mut self) {
+        let pauses = self.link.counters.add_pause();
+        if pauses.is_power_of_two() {
+            tracing::warn!(
+                pauses,
+                "requests come faster than they can be taken: NATS has to hold them, and cuts this server off when \
+                 they are too many; look at how long commits take"
+            );
+        }
+        self.paused_at = Some(Clock.now().monotonic);
+        self.pulse.paused.store(true, SeqCst);
+        self.link.budget.room().await;
+        self.pulse.paused.store(false, SeqCst);
+        self.paused_at = None;
+        self.was_slow_at = Some(Clock.now().monotonic);
+    }
+
+    fn was_slow(&self) -> bool {
+        let recently = |at: Instant| Clock.now().monotonic.since(at) < SLOW_LIMIT;
+        self.paused_at.is_some() || self.was_slow_at.is_some_and(recently)
+    }
+
+    /// Everything that is complete, in its order.
+    fn take_frames(&mut self) -> Result<(), Violation> {
+        self.link.refresh(&mut self.routes, &mut self.generation);
+        let mut messages = Vec::new();
+        // The subscription whose messages are gathered.
+        let mut gathered = None;
+        let outcome = loop {
+            let frame = match self.parser.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation),
+            };
+            match frame {
+                Frame::Message(message) => {
+                    if gathered != Some(message.sid()) {
+                        self.find_route(message.sid());
+                        self.hand_over_elsewhere(gathered, message.sid(), &mut messages);
+                        gathered = Some(message.sid());
+                    }
+                    messages.push(message);
+                }
+                Frame::Pong => {
+                    // The answer to a round trip says that what came before it can be taken.
+                    self.hand_over(gathered, &mut messages);
+                    self.link.pong();
+                }
+                Frame::Ping => self.link.answer_ping(),
+                Frame::Info(json) => self.note_info(&json),
+                Frame::Error(text) => self.note_error(&text),
+                Frame::Ok => {}
+            }
+        };
+        self.hand_over(gathered, &mut messages);
+        outcome
+    }
+
+    fn find_route(&mut self, sid: u64) {
+        if !self.routes.contains_key(&sid)
+            && let Some(queue) = self.link.route(sid)
+        {
+            self.routes.insert(sid, queue);
+        }
+    }
+
+    /// Hands over what is gathered unless `next` goes to the same queue, which keeps the order as it is.
+    fn hand_over_elsewhere(&self, gathered: Option<u64>, next: u64, messages: &mut Vec<Message>) {
+        let queue = |sid: u64| self.routes.get(&sid);
+        let same = match (gathered.and_then(queue), queue(next)) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        if !same {
+            self.hand_over(gathered, messages);
+        }
+    }
+
+    /// Messages for a subscription that has just been given up go nowhere.
+    fn hand_over(&self, gathered: Option<u64>, messages: &mut Vec<Message>) {
+        match gathered.and_then(|sid| self.routes.get(&sid)) {
+            Some(queue) => queue.put(messages),
+            None => messages.clear(),
+        }
+    }
+
+    fn note_info(&mut self, json: &Bytes) {
+        let Some(info) = Info::parse(json) else {
+            tracing::warn!("NATS says something about itself that cannot be read");
+            return;
+        };
+        if info.lame_duck && !self.info.lame_duck {
+            tracing::warn!("the NATS server is about to shut down");
+        }
+        self.link.set_max_payload(info.max_payload);
+        self.info = info;
+    }
+
+    fn note_error(&mut self, text: &[u8]) {
+        let text = String::from_utf8_lossy(text).escape_debug().to_string();
+        self.errors += 1;
+        // A client whose inbox this server may not publish to causes one with every message.
+        let is_news = self.reported.as_deref() != Some(&*text);
+        if is_news && self.errors <= 10 || self.errors.is_power_of_two() {
+            let (errors, error) = (self.errors, text.as_str());
+            let lower = text.to_ascii_lowercase();
+            if lower.contains("permissions violation") {
+                tracing::error!(
+                    error,
+                    errors,
+                    "NATS forbids this server something that it needs; check the permissions of its user"
+                );
+            } else if lower.contains("slow consumer") {
+                tracing::error!(error, errors, "NATS finds this server too slow");
+            } else {
+                tracing::error!(error, errors, "the NATS server reports an error");
+            }
+        }
+        self.reported = Some(text);
+    }
+}
+
+async fn write(mut writer: impl AsyncWrite + Unpin, link: Arc<Link>) -> Ended {
+    let mut buffer = BytesMut::new();
+    loop {
+        link.to_write(&mut buffer).await;
+        if let Err(error) = writer.write_all(&buffer).await {
+            return Ended::Failed(error);
+        }
+        if let Err(error) = writer.flush().await {
+            return Ended::Failed(error);
+        }
+        Link::recycle(&mut buffer);
+    }
+}
+
+async fn keep_alive(link: &Link, pulse: &Pulse) -> Ended {
+    let mut ticks = interval(PING_INTERVAL);
+    // A process that was frozen must not find all its questions unanswered at once.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    let mut seen = 0;
+    let mut silent = 0;
+    loop {
+        ticks.tick().await;
+        let reads = pulse.reads.load(SeqCst);
+        if reads != seen || pulse.paused.load(SeqCst) {
+            silent = 0;
+        } else {
+            silent += 1;
+        }
+        if silent >= SILENT_INTERVALS_MAX {
+            return Ended::Silent;
+        }
+        seen = reads;
+        link.keep_alive(PINGS_OPEN_MAX);
+    }
+}

@@ -1,0 +1,87 @@
+//! What a connection to NATS needs to know. Files named here are read at every connection, so that credentials
+//! and certificates may be renewed under a running server.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Messages that may wait to be taken.
+const RECEIVE_QUEUE: usize = 512 * 1024;
+
+/// Bytes that messages may take while they wait to be taken.
+const RECEIVE_BYTES: usize = 64 << 20;
+
+#[derive(Clone)]
+pub struct Settings {
+    /// `nats://host:port` or `tls://host:port`, without user info. At least one.
+    pub servers: Vec<String>,
+    /// How the connection is called in the NATS server's monitoring.
+    pub name: String,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    pub token: Option<String>,
+    pub credentials_file: Option<PathBuf>,
+    pub nkey_seed_file: Option<PathBuf>,
+    pub tls: Tls,
+    /// Messages that may wait to be taken. When there are more, nothing is read from NATS.
+    pub receive_queue: usize,
+    /// As `receive_queue`, in bytes; what was read in one go may come on top.
+    pub receive_bytes: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// Refuses servers without TLS; `tls://` in the server's URL does the same.
+    pub required: bool,
+    /// Speaks TLS from the first byte, for servers that are set to `handshake_first`.
+    pub first: bool,
+    /// Trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    pub client: Option<ClientCertificate>,
+    /// Expected in the server's certificate instead of the host of its URL.
+    pub server_name: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+impl Settings {
+    pub fn new(servers: Vec<String>, name: impl Into<String>) -> Self {
+        Self {
+            servers,
+            name: name.into(),
+            user: None,
+            password: None,
+            token: None,
+            credentials_file: None,
+            nkey_seed_file: None,
+            tls: Tls::default(),
+            receive_queue: RECEIVE_QUEUE,
+            receive_bytes: RECEIVE_BYTES,
+        }
+    }
+
+    /// Fit for an error text, because the servers' addresses have been found to be without credentials.
+    pub(super) fn shown(&self) -> String {
+        self.servers.join(", ")
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "[REDACTED]");
+        f.debug_struct("Settings")
+            .field("name", &self.name)
+            .field("user", &self.user)
+            .field("password", &hidden(&self.password))
+            .field("token", &hidden(&self.token))
+            .field("credentials_file", &self.credentials_file)
+            .field("nkey_seed_file", &self.nkey_seed_file)
+            .field("tls", &self.tls)
+            .field("receive_queue", &self.receive_queue)
+            .field("receive_bytes", &self.receive_bytes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! TLS to NATS, with ring: whom this server trusts and what certificate it shows. The files are read for every
+//! connection.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::dial::DialError;
+use super::error::Error;
+use super::settings::{ClientCertificate, Settings};
+
+const CA_FILE: &str = "the CA file for NATS";
+const CERTIFICATE: &str = "the client certificate for NATS";
+const KEY: &str = "the key of the client certificate for NATS";
+
+/// Reads the files and makes ready for handshakes.
+pub(super) async fn connector(settings: &Settings) -> Result<TlsConnector, Error> {
+    let tls = settings.tls.clone();
+    // Files, and the system's certificates, which are many.
+    let config =
+        tokio::task::spawn_blocking(move || config(tls.ca_file.as_deref(), tls.client.as_ref()));
+    let config = config.await.map_err(|_| Error::Closed)??;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// `name`: what the server's certificate has to be for.
+pub(super) async fn handshake<S>(
+    connector: &TlsConnector,
+    name: &str,
+    stream: S,
+) -> Result<TlsStream<S>, DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| DialError::ServerName(name.to_owned()))?;
+    let stream = connector.connect(name, stream).await;
+    stream.map_err(DialError::Handshake)
+}
+
+fn config(
+    ca_file: Option<&Path>,
+    client: Option<&ClientCertificate>,
+) -> Result<ClientConfig, Error> {
+    let roots = match ca_file {
+        Some(file) => roots_of(file)?,
+        None => system_roots(),
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::InvalidSettings(error.to_string()))?
+        .with_root_certificates(roots);
+    let Some(client) = client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = certificates(&client.certificate_file, CERTIFICATE)?;
+    let key = PrivateKeyDer::from_pem_file(&client.key_file)
+        .map_err(|error| unreadable(KEY, &client.key_file, error.to_string()))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unreadable(CERTIFICATE, &client.certificate_file, error.to_string()))
+}
+
+fn roots_of(file: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file, CA_FILE)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| unreadable(CA_FILE, file, error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+/// What the system cannot read is left out: without it, the server's certificate is refused by name.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a certificate authority of the system cannot be read");
+    }
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn certificates(file: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(unreadable(what, file, "no certificate is in it".to_owned()))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(unreadable(what, file, error.to_string())),
+    }
+}
+
+fn unreadable(what: &'static str, file: &Path, why: String) -> Error {
+    Error::UnreadableFile {
+        what,
+        path: file.display().to_string(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for path in [file.path(), Path::new("/nowhere.pem")] {
+            let error = config(Some(path), None).unwrap_err().to_string();
+            assert!(error.contains(CA_FILE), "{error}");
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! From what the operator says about NATS to what the adapter wants to know.
+
+use crate::config::nats::NatsTls;
+use crate::config::{NatsConfig, Secret};
+use crate::nats::Settings;
+use crate::nats::settings::{ClientCertificate, Tls};
+
+/// `name`: how the connection is called in the NATS server's monitoring.
+pub(crate) fn nats_settings(config: &NatsConfig, name: String) -> Settings {
+    let expose = |secret: &Secret| secret.expose().to_owned();
+    Settings {
+        user: config.user.clone(),
+        password: config.password.as_ref().map(expose),
+        token: config.token.as_ref().map(expose),
+        credentials_file: config.credentials.clone(),
+        nkey_seed_file: config.nkey.clone(),
+        tls: tls(&config.tls),
+        ..Settings::new(config.servers.clone(), name)
+    }
+}
+
+fn tls(tls: &NatsTls) -> Tls {
+    let client = tls.client.clone();
+    Tls {
+        required: tls.required,
+        first: tls.first,
+        ca_file: tls.ca.clone(),
+        client: client.map(|(certificate_file, key_file)| ClientCertificate {
+            certificate_file,
+            key_file,
+        }),
+        server_name: tls.server_name.clone(),
+    }
+}

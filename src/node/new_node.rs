@@ -1,0 +1,48 @@
+//! A node before its start, so that others can watch it from the first moment on.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::run::{new_server_id, run};
+use super::status::Status;
+use crate::config::Config;
+use crate::core::limits::Limits;
+
+#[derive(Debug)]
+pub struct NewNode {
+    pub(super) config: Config,
+    pub(super) server_id: String,
+    pub(super) board: Board,
+}
+
+impl NewNode {
+    /// Touches nothing outside of the process. Fails only where the system gives no random numbers.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let server_id = new_server_id()?;
+        let board = Board::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
+        Ok(Self {
+            config,
+            server_id,
+            board,
+        })
+    }
+
+    /// What the node says about itself, also after its end.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.board.watch()
+    }
+
+    /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not
+    /// start: a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited
+    /// out, but for tables that another cluster's server was the first to use.
+    ///
+    /// What `limits` says of channels goes before what the configuration says, as soon as it changes.
+    pub async fn run(
+        self,
+        limits: watch::Receiver<Limits>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        Box::pin(run(self, limits, shutdown)).await
+    }
+}

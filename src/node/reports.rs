@@ -1,0 +1,183 @@
+//! Answers to monitoring's questions about clients and channels: by the broker while the node is active, between two
+//! turns of its loop; else from the tables, which is what a standby can know.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clock::Clock;
+use crate::core::Broker;
+use crate::core::limits::Settings;
+use crate::core::report::{Page, Question};
+use crate::core::time::Instant;
+use crate::store::Store;
+
+/// Questions that may wait for the active loop. Further ones wait in line for room.
+const QUESTIONS_MAX: usize = 16;
+
+/// An active that is so busy is asked again later.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// So long an answer from the tables may be given again: reading all of them costs the database something.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Why there is no answer at the moment.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Unanswered {
+    #[error("the server is starting")]
+    Starting,
+    #[error("the active did not answer within {ANSWER_LIMIT:?}")]
+    Busy,
+    #[error("the tables cannot be read: {0}")]
+    Tables(String),
+}
+
+/// A question on its way to the active loop.
+#[derive(Debug)]
+pub(super) struct Asked {
+    question: Question,
+    answer: oneshot::Sender<Page>,
+}
+
+impl Asked {
+    pub(super) fn answer(self, broker: &Broker) {
+        let page = broker.report(&self.question, Clock.now().monotonic);
+        // Whoever asked may have gone.
+        self.answer.send(page).ok();
+    }
+}
+
+/// Cheap to clone; all clones ask the same node.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    active: Arc<watch::Sender<Option<mpsc::Sender<Asked>>>>,
+    tables: Arc<OnceLock<Tables>>,
+    /// What was read from the tables last, and when.
+    read: Arc<Mutex<Option<Read>>>,
+}
+
+/// It may be large, and nobody may ask again.
+async fn forget(read: Arc<Mutex<Option<Read>>>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(FRESH) => *read.lock().await = None,
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// When, and what.
+type Read = (Instant, Arc<Broker>);
+
+#[derive(Debug)]
+struct Tables {
+    store: Store,
+    settings: Settings,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Connections that the node reads with: how many there are, and how many of those have nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    pub connections: u32,
+    pub idle: u32,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            active: Arc::new(watch::Sender::new(None)),
+            tables: Arc::default(),
+            read: Arc::default(),
+        }
+    }
+}
+
+impl Reports {
+    /// From here on the tables can be read.
+    pub(super) fn read_from(
+        &self,
+        store: Store,
+        settings: Settings,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) {
+        let tables = Tables {
+            store,
+            settings,
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        };
+        self.tables.set(tables).ok();
+    }
+
+    /// From here on the active loop is asked, until what is returned is dropped.
+    pub(super) fn ask_active(&self) -> mpsc::Receiver<Asked> {
+        let (sender, receiver) = mpsc::channel(QUESTIONS_MAX);
+        self.active.send_replace(Some(sender));
+        receiver
+    }
+
+    pub(super) fn active_ended(&self) {
+        self.active.send_replace(None);
+    }
+
+    pub fn pool(&self) -> PoolUse {
+        self.tables.get().map_or_else(PoolUse::default, |tables| {
+            let (connections, idle) = tables.store.pool_use();
+            PoolUse { connections, idle }
+        })
+    }
+
+    pub async fn ask(&self, question: Question) -> Result<Page, Unanswered> {
+        let active = self.active.borrow().clone();
+        if let Some(active) = active {
+            let (answer, answered) = oneshot::channel();
+            let asked = Asked {
+                question: question.clone(),
+                answer,
+            };
+            let asking = async {
+                active.send(asked).await.ok()?;
+                answered.await.ok()
+            };
+            match timeout(ANSWER_LIMIT, asking).await {
+                Ok(Some(page)) => return Ok(page),
+                // The term ended: the tables know.
+                Ok(None) => {}
+                Err(_) => return Err(Unanswered::Busy),
+            }
+        }
+        let broker = self.of_tables().await?;
+        Ok(broker.report(&question, Clock.now().monotonic))
+    }
+
+    /// What the tables say, as a broker that nobody acts with.
+    async fn of_tables(&self) -> Result<Arc<Broker>, Unanswered> {
+        let tables = self.tables.get().ok_or(Unanswered::Starting)?;
+        // One reads, the others wait for what it reads.
+        let mut read = self.read.lock().await;
+        let now = Clock.now();
+        if let Some((at, broker)) = &*read
+            && now.monotonic.since(*at) < FRESH
+        {
+            return Ok(Arc::clone(broker));
+        }
+        let snapshot = tables.store.snapshot().await;
+        let snapshot = snapshot.map_err(|error| Unanswered::Tables(error.to_string()))?;
+        let settings = tables.settings.clone();
+        let restored =
+            tokio::task::spawn_blocking(move || Broker::restore(snapshot, settings, now));
+        let broker = restored.await;
+        let broker = broker.map_err(|error| Unanswered::Tables(error.to_string()))?;
+        let broker = Arc::new(broker);
+        *read = Some((now.monotonic, Arc::clone(&broker)));
+        tables
+            .tasks
+            .spawn(forget(Arc::clone(&self.read), tables.shutdown.clone()));
+        Ok(broker)
+    }
+}

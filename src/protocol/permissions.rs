@@ -1,0 +1,67 @@
+//! What the servers and their clients may do on NATS, and nothing more, as a NATS server understands it.
+
+use super::subjects::{CLIENT_ACKS, Subjects};
+
+/// Subjects that one kind of user may publish to and subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    pub publish: Vec<String>,
+    pub subscribe: Vec<String>,
+    /// Goes before `subscribe`.
+    pub no_subscribe: Vec<String>,
+    /// May answer what it is asked, wherever the answer goes.
+    pub may_answer: bool,
+}
+
+/// Of the servers. `inboxes` are the wildcards of the clients' inboxes.
+pub fn of_servers(subjects: &Subjects, inboxes: &[String]) -> Permissions {
+    let asked = [
+        subjects.discover(),
+        subjects.pings(),
+        subjects.publish_wildcard(),
+        subjects.subscribe(),
+        subjects.unsubscribe(),
+        subjects.close_subscription(),
+        subjects.close_client(),
+        subjects.ack_wildcard(),
+    ];
+    let own = "_INBOX.>".to_owned();
+    let mut publish: Vec<String> = inboxes.to_vec();
+    publish.push(CLIENT_ACKS.to_owned());
+    if !publish.contains(&own) {
+        publish.push(own.clone());
+    }
+    let asked = asked.iter().map(ToString::to_string);
+    Permissions {
+        publish,
+        subscribe: asked.chain([own]).collect(),
+        no_subscribe: Vec::new(),
+        may_answer: false,
+    }
+}
+
+/// Of the clients, that may publish to these channels; wildcards are NATS' own.
+pub fn of_clients(subjects: &Subjects, inboxes: &[String], channels: &[String]) -> Permissions {
+    let channels = channels
+        .iter()
+        .map(|channel| format!("{}.{channel}", subjects.publish_prefix()));
+    let requests = [
+        subjects.discover(),
+        subjects.pings(),
+        subjects.subscribe(),
+        subjects.unsubscribe(),
+        subjects.close_subscription(),
+        subjects.close_client(),
+        subjects.ack_wildcard(),
+    ];
+    let requests = requests.iter().map(ToString::to_string);
+    let mut subscribe: Vec<String> = inboxes.to_vec();
+    subscribe.push(CLIENT_ACKS.to_owned());
+    Permissions {
+        publish: requests.chain(channels).collect(),
+        subscribe,
+        // Who hears others' acks learns inboxes that nobody is to know.
+        no_subscribe: vec![subjects.ack_wildcard().to_string()],
+        may_answer: true,
+    }
+}

@@ -1,0 +1,200 @@
+//! The documents for operators name only what there is: commands, flags, variables, metrics, files, pages.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::program::{Known, read, root};
+
+fn pages() -> Vec<(String, String)> {
+    let mut paths = vec!["README.md".to_owned()];
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        // About the tests, and about the server that is replaced.
+        let is_for_operators = !["acceptance.md", "flakes.md"].contains(&name.as_str());
+        if is_for_operators && name.ends_with("md") {
+            paths.push(format!("docs/{name}"));
+        }
+    }
+    let pages = paths.into_iter().map(|path| (read(&path), path));
+    pages.map(|(text, path)| (path, text)).collect()
+}
+
+/// What follows each occurrence of `prefix` that begins a word, as far as `is_part` goes.
+fn words<'a>(text: &'a str, prefix: &str, is_part: fn(char) -> bool) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices(prefix) {
+        let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');
+        if text[..at].ends_with(inside) {
+            continue;
+        }
+        let rest = &text[at..];
+        let end = rest[prefix.len()..]
+            .find(|c| !is_part(c))
+            .map_or(rest.len(), |end| end + prefix.len());
+        found.insert(&rest[..end]);
+    }
+    found
+}
+
+/// Flags of other programs that the documents name.
+const OTHERS: &[&str] = &[
+    "no-install-recommends",
+    "from-literal",
+    "build",
+    "bin",
+    "debug",
+    "release",
+    "profile",
+    "locked",
+    "now",
+    "example",
+    "replicas",
+    "env-file",
+    "force",
+];
+
+#[test]
+fn flags_and_variables_in_the_documents_exist() {
+    let known = Known::new();
+    for (path, text) in pages() {
+        for flag in words(&text, "--", |c| c.is_ascii_lowercase() || c == '-') {
+            let name = flag.trim_start_matches('-').trim_end_matches('-');
+            let is_known = known.flags.contains(name) || OTHERS.contains(&name);
+            assert!(is_known || name.is_empty(), "{path}: {flag}");
+        }
+        for name in words(&text, "STANBY_", |c| c.is_ascii_uppercase() || c == '_') {
+            // Of nats-server's configuration, and of the tests.
+            let elsewhere = ["STANBY_SERVER_PASSWORD", "STANBY_CLIENT_PASSWORD"];
+            let is_known = known.variables.contains(name)
+                || elsewhere.contains(&name)
+                || name.starts_with("STANBY_TEST_");
+            assert!(is_known, "{path}: {name}");
+        }
+    }
+}
+
+#[test]
+fn commands_in_the_documents_exist() {
+    let known = Known::new();
+    let mut count = 0;
+    for (path, text) in pages() {
+        for line in text.lines() {
+            let code = line.trim_start();
+            let shown = line.starts_with("    ").then_some(code).into_iter();
+            let inline = line.split('`').skip(1).step_by(2);
+            for code in shown.chain(inline) {
+                let Some(rest) = code
+                    .trim_start_matches("target/release/")
+                    .strip_prefix("stanby ")
+                else {
+                    continue;
+                };
+                let word = rest.split(' ').next().unwrap();
+                let is_command = known.commands.contains(word) || word.starts_with('-');
+                assert!(is_command, "{path}: {code}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 30, "{count} commands are named");
+}
+
+fn source(directory: &str) -> String {
+    let mut source = String::new();
+    let mut folders = vec![root().join(directory)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                source += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    source
+}
+
+/// Those that people search for when they have one before them.
+#[test]
+fn log_lines_in_the_documents_are_written_by_the_program() {
+    let source = source("src");
+    let mut lines = source.split('\n').map(str::trim_start);
+    let mut joined = String::new();
+    for line in &mut lines {
+        match line.strip_suffix('\\') {
+            Some(part) => joined += part,
+            None => joined = joined + line + "\n",
+        }
+    }
+    let page = read("docs/troubleshooting.md");
+    let table = page.split("## Log lines").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let mut count = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let line = row.split('`').next().unwrap();
+        assert!(joined.contains(line), "{line}");
+        count += 1;
+    }
+    assert!(count > 10, "{count} lines");
+}
+
+#[test]
+fn metrics_in_the_documents_exist() {
+    let source = source("src/http");
+    // Names of databases, roles and tables begin alike.
+    let elsewhere = [
+        "stanby_app",
+        "stanby_owner",
+        "stanby_reader",
+        "stanby_step_down",
+    ];
+    for (path, text) in pages() {
+        for name in words(&text, "stanby_", |c| c.is_ascii_lowercase() || c == '_') {
+            let name = name.trim_end_matches('_');
+            let metric = name
+                .trim_end_matches("_total")
+                .trim_start_matches("stanby_");
+            let is_known = elsewhere.contains(&name) || source.contains(metric);
+            assert!(is_known, "{path}: {name}");
+        }
+    }
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut count = 0;
+    for (path, text) in pages() {
+        let folder = root().join(&path);
+        let folder = folder.parent().unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() {
+                root().join(&path)
+            } else {
+                folder.join(file)
+            };
+            assert!(file.exists(), "{path}: {target}");
+            if !anchor.is_empty() {
+                let page = fs::read_to_string(&file).unwrap();
+                let headings = page.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| {
+                    let text = line.trim_start_matches('#').trim().to_lowercase();
+                    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-');
+                    text.chars()
+                        .filter(kept)
+                        .collect::<String>()
+                        .replace(' ', "-")
+                });
+                assert!(anchors.any(|it| it == anchor), "{path}: {target}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} links");
+}

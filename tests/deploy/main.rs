@@ -1,0 +1,11 @@
+//! What is under `deploy/` and in the documents, held against the program: every command line parses, every variable,
+//! flag, path and metric exists.
+
+mod compose;
+mod debian;
+mod docs;
+mod image;
+mod kubernetes;
+mod program;
+mod systemd;
+mod yaml;

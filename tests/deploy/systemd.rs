@@ -1,0 +1,54 @@
+//! `deploy/systemd/stanby.service`.
+
+use std::process::Command;
+
+use crate::program::{assert_parses, read, root};
+
+const FILE: &str = "deploy/systemd/stanby.service";
+const PROGRAM: &str = "/usr/bin/stanby";
+
+fn value(key: &str) -> String {
+    let unit = read(FILE);
+    let found = unit
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {key}")).to_owned()
+}
+
+#[test]
+fn the_unit_starts_a_server_as_the_package_configures_it() {
+    let line: Vec<String> = value("ExecStart").split(' ').map(str::to_owned).collect();
+    assert_eq!(line[0], PROGRAM);
+    assert_parses(&line);
+    assert!(line.contains(&"/etc/stanby/stanby.toml".to_owned()));
+    assert_eq!(value("EnvironmentFile"), "-/etc/stanby/secrets.env");
+    // What the program does: it tells, and SIGTERM makes it end with 143.
+    assert_eq!(value("Type"), "notify");
+    assert_eq!(value("SuccessExitStatus"), "143");
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("stanby.service");
+    let text = read(FILE).replace(PROGRAM, env!("CARGO_BIN_EXE_stanby"));
+    std::fs::write(&unit, text).unwrap();
+
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&unit)
+        .current_dir(root())
+        .output();
+
+    let Ok(output) = verified else {
+        eprintln!("skipped: systemd-analyze is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Units of the machine may have mistakes of their own.
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("stanby"))
+        .collect();
+    assert_eq!(ours, [""; 0]);
+}

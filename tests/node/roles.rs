@@ -1,0 +1,168 @@
+//! `deploy/sql/roles.sql` and `stanby migrate`: one role makes the tables, another one that may not serves from them.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::path::Path;
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+use sqlx::{Connection as _, PgConnection};
+use tokio::process::Command;
+
+use crate::cli::{code, stanby, stderr, stdout};
+use crate::pair::{Group, Pair};
+use crate::support::postgres::{self, TestDatabase};
+use crate::support::{nats, tools};
+
+/// The roles of a test's own database, on the Postgres that it shares with others.
+struct Roles {
+    database: TestDatabase,
+}
+
+impl Roles {
+    async fn make() -> Option<Self> {
+        let psql = tools::psql()?;
+        let database = postgres::database().await?;
+        let roles = Self { database };
+        for _ in 0..2 {
+            let output = roles.script(&psql).await;
+            assert!(output.status.success(), "{}", stderr(&output));
+        }
+        Some(roles)
+    }
+
+    async fn script(&self, psql: &Path) -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sql/roles.sql");
+        let mut command = Command::new(psql);
+        command.args(["--no-psqlrc", "--quiet", "-f"]).arg(script);
+        for role in ["owner", "app", "reader"] {
+            command.args(["-v", &format!("{role}={}", self.name(role))]);
+        }
+        command.args(["-d", &self.database.url]);
+        command.output().await.unwrap()
+    }
+
+    fn name(&self, role: &str) -> String {
+        format!("{}_{role}", self.database.name)
+    }
+
+    fn url(&self, role: &str) -> String {
+        let user = format!("user={}", self.name(role));
+        let url = self.database.url.replace("user=postgres", &user);
+        assert_ne!(url, self.database.url);
+        url
+    }
+
+    async fn migrate(&self, role: &str, more: &[&str]) -> Output {
+        let url = self.url(role);
+        stanby(&[&["migrate", "--database-url", &url], more].concat()).await
+    }
+}
+
+#[tokio::test]
+async fn a_pair_serves_takes_over_and_hands_over_as_a_role_that_may_make_nothing() {
+    let (Some(roles), Some(nats_url)) = (Roles::make().await, nats::url().await) else {
+        return;
+    };
+    let checked = roles.migrate("owner", &["--check"]).await;
+    assert_eq!(code(&checked), Some(1), "{}", stdout(&checked));
+    assert!(stdout(&checked).contains("holds no tables yet"));
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let checked = roles.migrate("app", &["--check"]).await;
+    assert_eq!(code(&checked), Some(0), "{}", stdout(&checked));
+    let mut group = Group::over(roles.url("app"), nats_url, &[]);
+    group.cluster_id.clone_from(&roles.database.name);
+
+    let mut pair = Pair::of(group).await;
+    let client = pair.group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publisher.send().await;
+    publisher.take_all_acks().await;
+    pair.active.signal(Signal::SIGKILL);
+    pair.active.end().await;
+    assert_eq!(pair.standby.wait_until_active().await, 2);
+    publisher.send().await;
+    publisher.take_all_acks().await;
+    pair.active = pair.group.server();
+    pair.group.wait_for_standbys(1).await;
+    let url = roles.url("app");
+    let stepped = stanby(&["step-down", "--database-url", &url]).await;
+    assert_eq!(code(&stepped), Some(0), "{}", stderr(&stepped));
+    assert_eq!(pair.active.wait_until_active().await, 3);
+
+    for role in ["app", "reader"] {
+        let status = stanby(&["status", "--database-url", &roles.url(role)]).await;
+        assert_eq!(code(&status), Some(0), "{}", stderr(&status));
+        assert!(
+            stdout(&status).contains("2 messages"),
+            "{}",
+            stdout(&status)
+        );
+    }
+    let mut app = PgConnection::connect(&url).await.unwrap();
+    for forbidden in [
+        "CREATE TABLE stanby.mine ()",
+        "CREATE SCHEMA mine",
+        "DROP TABLE stanby.messages",
+        "CREATE TEMPORARY TABLE mine ()",
+    ] {
+        let refused = sqlx::query(forbidden).execute(&mut app).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.contains("permission denied") || text.contains("must be owner"),
+            "{forbidden}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_migrate_is_told_who_must() {
+    let Some(roles) = Roles::make().await else {
+        return;
+    };
+
+    let refused = roles.migrate("app", &[]).await;
+    assert_eq!(code(&refused), Some(1));
+    let text = stderr(&refused);
+    let app = roles.name("app");
+    for part in [
+        "schema stanby holds no tables yet",
+        &format!("role {app} may not make tables in schema stanby"),
+        "stanby migrate",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let mut admin = PgConnection::connect(&roles.database.url).await.unwrap();
+    let older = "DELETE FROM stanby.schema_versions WHERE version > 1";
+    sqlx::query(older).execute(&mut admin).await.unwrap();
+    let refused = roles.migrate("app", &[]).await;
+    let text = stderr(&refused);
+    assert!(
+        text.contains("has version 1, this server needs") && text.contains("may not change"),
+        "{text}"
+    );
+}
+
+/// Migrations come with later versions; the script is run only once.
+#[tokio::test]
+async fn tables_that_come_later_are_the_app_roles_too() {
+    let Some(roles) = Roles::make().await else {
+        return;
+    };
+    let mut owner = PgConnection::connect(&roles.url("owner")).await.unwrap();
+    let later = "CREATE TABLE stanby.later (a int)";
+    sqlx::query(later).execute(&mut owner).await.unwrap();
+
+    let mut app = PgConnection::connect(&roles.url("app")).await.unwrap();
+    let used = "INSERT INTO stanby.later VALUES (1)";
+    sqlx::query(used).execute(&mut app).await.unwrap();
+    let mut reader = PgConnection::connect(&roles.url("reader")).await.unwrap();
+    let refused = sqlx::query(used).execute(&mut reader).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("permission denied"),
+        "{refused}"
+    );
+}
