@@ -134,6 +134,20 @@ impl Memory {
         self.epoch = self.epoch.max(marks.epoch);
         self.channels
             .retain(|id, _| id.0 > marks.last_channel || marks.channels.contains_key(id));
+        // A term that did not know better has given the number to another channel.
+        let is_other = |(id, known): (&ChannelId, &Mark)| {
+            let seen = marks
+                .channels
+                .get(id)
+                .filter(|seen| seen.name != known.name);
+            seen.map(|_| *id)
+        };
+        let others: Vec<ChannelId> = self.channels.iter().filter_map(is_other).collect();
+        for other in others {
+            self.channels.remove(&other);
+            self.messages.retain(|(id, _)| *id != other);
+            self.bytes = self.messages.iter().map(|(_, message)| cost(message)).sum();
+        }
         for (id, seen) in marks.channels {
             match self.channels.get_mut(&id) {
                 Some(known) => known.last = known.last.max(seen.last),
@@ -182,6 +196,20 @@ mod tests {
         assert_eq!(known(&memory), [(1, 10), (3, 30)]);
         assert_eq!(memory.epoch(), Epoch(7));
         assert!(!memory.is_exact());
+    }
+
+    #[test]
+    fn a_number_that_was_given_to_another_channel_stands_for_that_one() {
+        let mut memory = Memory::new(0);
+        memory.saw(marks(7, 1, &[(1, 10)]));
+        let mut later = marks(8, 1, &[(1, 3)]);
+        for mark in later.channels.values_mut() {
+            mark.name = ChannelName::parse("other".into()).expect("valid");
+        }
+
+        memory.saw(later);
+
+        assert_eq!(known(&memory), [(1, 3)]);
     }
 
     #[test]

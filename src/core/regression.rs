@@ -43,13 +43,14 @@ impl Regression {
         done: &Done,
     ) -> Self {
         let mut channels = BTreeMap::new();
-        let last_of = |id: &ChannelId| match tables.channels.get(id) {
-            Some(row) => (!row.deleting).then_some(row.last_sequence),
+        let last_of = |id: &ChannelId, name: &ChannelName| match tables.channels.get(id) {
+            // A number that a term which did not know better gave to another channel is that one's.
+            Some(row) => (!row.deleting && row.name == *name).then_some(row.last_sequence),
             // It was deleted when its number had been given out.
             None => (id.0 > tables.counters.channel).then_some(Sequence::ZERO),
         };
         for (&id, mark) in memory.channels() {
-            if let Some(has) = last_of(&id) {
+            if let Some(has) = last_of(&id, &mark.name) {
                 let lack = Lack {
                     name: mark.name.clone(),
                     has,

@@ -268,9 +268,9 @@ impl<'a> Active<'a> {
         let Committed { batch, took } = committed;
         self.broker.handle(Event::Committed(batch.number), now);
         self.unanswered.committed(now.monotonic);
-        self.node.board.committed(batch.messages.len(), *took);
         let epoch = self.leader.term().epoch();
         self.node.memory().committed(epoch, batch);
+        self.node.board.committed(batch.messages.len(), *took);
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.
             self.leader

@@ -515,6 +515,7 @@ impl World {
             return;
         };
         term.facts = TermFacts::new(&snapshot);
+        term.facts.know(&self.checks);
         let mut broker = Broker::restore(snapshot, settings, now);
         let lost = broker.repair(regression);
         term.broker = Some(broker);

@@ -168,7 +168,10 @@ impl Checks {
         let latest_wall = self.latest_wall.0;
         let wanted = |sequence: Sequence| match start {
             StartPosition::NewOnly => false,
-            StartPosition::LastReceived => facts.history.keys().next_back() == Some(&sequence),
+            // Where the last ones were passed over after a failover, there is nothing to begin with.
+            StartPosition::LastReceived => {
+                facts.history.keys().next_back() == Some(&sequence) && facts.last == sequence
+            }
             StartPosition::First => true,
             StartPosition::Sequence(first) => sequence >= first,
             StartPosition::TimeDelta(delta) => {

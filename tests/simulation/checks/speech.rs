@@ -68,6 +68,17 @@ impl TermFacts {
         facts
     }
 
+    /// Ack inboxes that the tables do not show any more, or not yet again.
+    pub(crate) fn know(&mut self, checks: &Checks) {
+        let positions = &checks.positions;
+        for (ack_inbox, inbox) in &positions.inbox_of_ack_inbox {
+            if let Some(row) = positions.subscriptions.get(inbox) {
+                let known = self.position_of_ack_inbox.entry(ack_inbox.clone());
+                known.or_insert(row.position);
+            }
+        }
+    }
+
     pub(crate) fn heard(&mut self, event: &Event, now: Now) {
         match event {
             Event::Connect { request, .. } => {
