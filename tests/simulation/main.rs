@@ -26,7 +26,8 @@ use plan::Sabotage;
 use runner::Amount;
 use world::{Summary, World};
 
-/// Seeds that once showed a mistake, and the mistake.
+/// Seeds that once showed a mistake, and the mistake. Each change of what a world can do makes other worlds of them:
+/// that the checkers would still notice the mistakes is what the sabotages below show.
 const FOUND: &[(u64, &str)] = &[
     (0, "after a takeover, what was in flight took no room"),
     (
@@ -53,6 +54,26 @@ const FOUND: &[(u64, &str)] = &[
     (
         2706,
         "a deleted channel's row went in the same batch as its messages",
+    ),
+    (
+        179_539_223_800_077,
+        "a message that its age limit had dropped came back after a takeover",
+    ),
+    (
+        94,
+        "a late copy of a publish that a limit had dropped was stored again",
+    ),
+    (
+        858,
+        "publishes of a channel that was being deleted were taken for new",
+    ),
+    (
+        4441,
+        "what the term before had stored was not known to be missing after a failover of Postgres",
+    ),
+    (
+        9590,
+        "messages were put back into another channel that had got the number",
     ),
 ];
 

@@ -179,7 +179,10 @@ impl Checks {
             }
         };
         let mut skipped = facts.live.range(..=progress.acked_floor);
-        let first = skipped.find(|&&sequence| wanted(sequence)).copied();
+        let known = self.positions.gone.get(&id);
+        let acked = |sequence| known.is_some_and(|facts| facts.acked.contains(&sequence));
+        let first = skipped.find(|&&sequence| wanted(sequence) && !acked(sequence));
+        let first = first.copied();
         self.require(first.is_none(), || {
             format!("a subscription begins where it asked to: {start:?} skips {channel}#{first:?}")
         });
