@@ -51,6 +51,7 @@ const OTHERS: &[&str] = &[
     "example",
     "replicas",
     "env-file",
+    "exact",
     "force",
 ];
 
