@@ -52,6 +52,7 @@ const OTHERS: &[&str] = &[
     "replicas",
     "env-file",
     "exact",
+    "nocapture",
     "force",
 ];
 
