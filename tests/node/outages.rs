@@ -74,6 +74,35 @@ async fn a_restart_of_postgres_costs_no_acked_message_and_no_process() {
     assert_eq!(watch.seen().contradictions, "");
 }
 
+/// Whoever of the two has it in its hands or has heard it: nobody has to publish again.
+#[tokio::test]
+async fn a_publish_while_postgres_is_away_gets_its_ack_when_it_is_back() {
+    let (Some(mut database), Some(nats_url)) = (postgres::own_server().await, nats::url().await)
+    else {
+        return;
+    };
+    let flags = ["--lease", "1s", "--shadow-age", "1m"];
+    let mut group = Group::over(database.url(), nats_url, &flags);
+    group.cluster_id = "away".to_owned();
+    let pair = Pair::of(group).await;
+    let client = pair.group.client("steady").await;
+    let mut publisher = client.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+
+    database.stop(STOP_LIMIT).await.unwrap();
+    for _ in 0..3 {
+        publisher.send().await;
+        for server in [&pair.active, &pair.standby] {
+            server.wait_for_trouble("cannot reach Postgres at").await;
+        }
+    }
+    postgres::restart(&mut database).await;
+
+    publisher.take_all_acks().await;
+    assert_eq!(publisher.published().acked.len(), 4);
+    assert_acked_is_stored(&pair.group, &publisher).await;
+}
+
 /// Acceptance: 131.
 #[tokio::test]
 async fn a_restart_of_nats_costs_no_acked_message_and_no_process() {
