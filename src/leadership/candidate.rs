@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 use tokio_util::task::TaskTracker;
 
 use super::checks::ensure_primary;
@@ -48,6 +48,11 @@ impl Candidate {
             granted: None,
             has_warned: false,
         })
+    }
+
+    /// For what a term on this session will need: prepared before the wait, it costs the takeover nothing.
+    pub fn client(&self) -> &Client {
+        &self.session.client
     }
 
     /// Returns when this session holds the lock. After an error or when the future was dropped, the candidate is of

@@ -172,8 +172,8 @@ impl Node {
     }
 
     async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
-        let candidate = self.stand_by(ears).await?;
-        self.take_over(candidate, ears).await
+        let won = self.stand_by(ears).await?;
+        self.take_over(won, ears).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::batches::Batches;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::shared::{Node, Setback};
 use super::takeover::ensure_same_cluster;
@@ -14,16 +15,23 @@ use crate::leadership::Candidate;
 /// How often a standby looks whose the tables are, until it knows.
 const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The lock, and what will commit on its session.
+pub(super) struct Won {
+    pub(super) candidate: Candidate,
+    pub(super) batches: Batches,
+}
+
 impl Node {
     /// Returns when the lock is won.
-    pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Candidate, Setback> {
+    pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Won, Setback> {
         ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
         ears.during(self, Box::pin(self.wait_for_lock())).await?
     }
 
-    async fn wait_for_lock(&self) -> Result<Candidate, Setback> {
+    async fn wait_for_lock(&self) -> Result<Won, Setback> {
         let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
+        let batches = Batches::prepare(candidate.client(), &self.config).await?;
         self.board.trouble(None);
         tracing::info!("standby: waiting for the lock");
         let is_owned = {
@@ -49,7 +57,7 @@ impl Node {
         if !is_owned {
             ensure_same_cluster(&self.store, &self.config).await?;
         }
-        Ok(candidate)
+        Ok(Won { candidate, batches })
     }
 
     /// Returns once the tables are known to be this cluster's, and fails as soon as they are another's: servers of

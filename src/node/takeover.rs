@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::batches::Batches;
 use super::clock::Clock;
 use super::ears::Ears;
 use super::shared::{Node, Setback};
+use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::heard::{Done, Stored};
@@ -16,7 +16,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::core::{Broker, Event, heard};
 use crate::known_bad::{self, Mistake};
-use crate::leadership::{self, Candidate, Leader};
+use crate::leadership::{self, Leader};
 use crate::protocol::Subjects;
 use crate::store::{self, ServerInfo, Store};
 
@@ -37,13 +37,10 @@ pub(super) struct Takeover {
 
 impl Node {
     /// What is heard meanwhile stays in the ears when it fails.
-    pub(super) async fn take_over(
-        &self,
-        candidate: Candidate,
-        ears: &mut Ears,
-    ) -> Result<Takeover, Setback> {
+    pub(super) async fn take_over(&self, won: Won, ears: &mut Ears) -> Result<Takeover, Setback> {
         let began = Clock.now().monotonic;
         let epoch_known = self.memory().epoch();
+        let Won { candidate, batches } = won;
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
@@ -55,7 +52,6 @@ impl Node {
         if !known_bad::is(Mistake::PlainTryLock) {
             store::heard::forget_dropped(granted.client(), url).await?;
         }
-        let batches = Batches::prepare(granted.client(), &self.config).await?;
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());
