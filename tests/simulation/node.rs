@@ -520,6 +520,7 @@ impl World {
         let lost = broker.repair(regression);
         term.broker = Some(broker);
         let epoch = term.term.epoch();
+        self.checks.begins(epoch);
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
         self.note(|| format!("node {node}: repairs {lost:?}"));
         self.replay_shadow(node, done);
