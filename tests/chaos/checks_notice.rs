@@ -177,16 +177,16 @@ fn what_nobody_can_answer_for_is_excused_for_as_long_as_it_lasts() {
 
 #[test]
 fn what_a_database_loses_must_be_told() {
-    let lost = |is_reported| {
+    let lost = |told| {
         after(|history, stored| {
             history.database_lost_rows = true;
-            stored.failover_was_reported = is_reported;
+            stored.told_lost = told;
             rows(stored).pop();
             history.subscriptions.clear();
         })
     };
-    assert_eq!(lost(true), "");
-    assert!(lost(false).contains("no acked message is lost"));
+    assert_eq!(lost(1), "");
+    assert!(lost(0).contains("no acked message is lost"));
 }
 
 #[test]

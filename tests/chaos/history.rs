@@ -93,8 +93,8 @@ pub(crate) struct Stored {
     /// Client IDs with their connection IDs.
     pub(crate) clients: BTreeSet<(String, String)>,
     pub(crate) takeovers: Vec<i64>,
-    /// A server said that the database has failed over, and what that may mean.
-    pub(crate) failover_was_reported: bool,
+    /// Sequences that the servers have told of as lost, or perhaps lost, by failovers of the database.
+    pub(crate) told_lost: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

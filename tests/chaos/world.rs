@@ -432,7 +432,11 @@ impl World {
             .into_iter()
             .map(|(epoch, _)| epoch)
             .collect();
-        stored.failover_was_reported = self.logs().contains("Postgres has failed over");
+        stored.told_lost = tables
+            .number(
+                "SELECT coalesce(sum(lost + unknown), 0)::bigint FROM stanby.database_failovers",
+            )
+            .await;
         self.history.contradictions = self.watch.seen().contradictions;
         for (at, member) in self.members.iter_mut().enumerate() {
             if member

@@ -51,6 +51,8 @@ const OTHERS: &[&str] = &[
     "example",
     "replicas",
     "env-file",
+    "exact",
+    "nocapture",
     "force",
 ];
 
