@@ -118,6 +118,11 @@ impl Broker {
         while let Some(timer) = self.deadlines.pop_due(now.monotonic) {
             match timer {
                 Timer::Heartbeat(client) => self.send_heartbeat(&client),
+                // The answer may wait where nothing is taken from for want of room.
+                Timer::Probe(_) if !self.has_room() => {
+                    let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
+                    self.deadlines.set(timer, again);
+                }
                 Timer::Probe(probe) => self.probe_failed(probe),
                 Timer::Redelivery(position) => self.redeliver_due(position),
                 Timer::Expiry(channel) => self.enforce_limits(channel),

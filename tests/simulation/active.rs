@@ -136,10 +136,10 @@ impl World {
         let now = self.now(node);
         let session = self.nodes[node].session;
         let torn = session.is_some_and(|session| self.database.torn.contains(&session));
-        let holds = torn || session == self.database.holder;
+        let holds = session == self.database.holder;
         if let Some(term) = self.nodes[node].term.as_mut()
-            // What it says was true a moment ago; the tables are those of an earlier time.
-            && !session.is_some_and(|session| self.database.overtaken.contains(&session))
+            // What it says was true a moment ago; somebody else may have gone on since.
+            && !torn
         {
             self.checks
                 .on_speech(&outbound, holds, &mut term.facts, &self.database.store, now);

@@ -78,8 +78,6 @@ pub(crate) struct Database {
     /// Ended while their nodes had every reason to trust them: it takes these a moment to hear of it, and until
     /// then they may still say what was committed.
     pub(crate) torn: BTreeSet<SessionId>,
-    /// Ended by a failover, likewise.
-    pub(crate) overtaken: BTreeSet<SessionId>,
     sessions: BTreeMap<SessionId, Session>,
     queue: VecDeque<SessionId>,
     opened: SessionId,

@@ -18,6 +18,8 @@ mod replica;
 mod requests;
 mod rng;
 mod runner;
+mod takeover;
+mod wire;
 mod world;
 
 use std::time::Duration;

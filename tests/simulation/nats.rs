@@ -7,6 +7,7 @@ use stanby::core::{Event, Outbound};
 
 use crate::client::ToClient;
 use crate::node::Input;
+use crate::wire::Wire;
 use crate::world::{Step, Time, World, nanos};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +121,7 @@ impl World {
         if self.loses(Party::Client(client)) {
             return;
         }
+        let event = Wire::carry(event);
         for node in 0..self.nodes.len() {
             if !self.nodes[node].up || self.nats.is_cut(Party::Client(client), Party::Node(node)) {
                 continue;
@@ -160,6 +162,7 @@ impl World {
     }
 
     pub(crate) fn send_to_client(&mut self, node: usize, term: u64, outbound: Outbound) {
+        self.reads(&outbound);
         let incarnation = self.nodes[node].incarnation;
         let (subject, message) = match outbound {
             Outbound::Reply { to, reply } => (to.clone(), ToClient::Reply { to, reply }),

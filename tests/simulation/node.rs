@@ -1,19 +1,17 @@
 //! A server's process: it waits for the lock, begins and ends terms, renews its session, has at most one
 //! statement under way and gives up on a failed or unknown commit. What it does while active is in `active`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use stanby::core::batch::{Batch, Progress};
+use stanby::core::batch::Batch;
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
-use stanby::core::memory::{Marks, Memory};
-use stanby::core::ranges::Ranges;
-use stanby::core::regression::Regression;
+use stanby::core::memory::Memory;
 use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::unanswered::Unanswered;
-use stanby::core::{Broker, Event, heard};
+use stanby::core::{Broker, Event};
 use stanby::leadership;
 
 use crate::checks::speech::TermFacts;
@@ -23,9 +21,6 @@ use crate::rng::Rng;
 use crate::world::{Step, Time, World, nanos};
 
 const WALL_AT_START: i64 = 1_600_000_000_000_000_000;
-
-/// A shadow of so many bytes may be crowded, and then forgets what a checker expects it to know.
-const CROWDED: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -79,16 +74,16 @@ pub(crate) struct Node {
     setbacks: u32,
     pub(crate) memory: Memory,
     /// The last epoch that its process has committed something in.
-    served: Epoch,
-    started: Time,
+    pub(crate) served: Epoch,
+    pub(crate) started: Time,
     /// When it last looked how far the channels are.
     pub(crate) looked_at: Time,
     /// It has been frozen since it started.
-    froze: bool,
+    pub(crate) froze: bool,
     /// The last requests that it heard while it was not active.
-    shadow: Shadow,
+    pub(crate) shadow: Shadow,
     /// Publishes that came since its process began or its connection broke, and when: none of them may get lost.
-    arrived: VecDeque<(Time, Guid)>,
+    pub(crate) arrived: VecDeque<(Time, Guid)>,
     terms: u64,
 }
 
@@ -367,26 +362,6 @@ impl World {
         }
     }
 
-    /// What was heard before, as far as the tables do not show it as done, goes before anything new.
-    fn replay_shadow(&mut self, node: usize, mut done: heard::Done) {
-        let now = self.now(node).monotonic;
-        let window = self.plan.heard_window();
-        if self.plan.is(Sabotage::ReplayEverything) {
-            done = heard::Done::default();
-        }
-        let judged = heard::judge(self.nodes[node].shadow.take(), &done);
-        self.checks.on_replay(judged.iter().map(|(_, event)| event));
-        self.no_request_is_lost(node, &judged);
-        if let Some(term) = self.nodes[node].term.as_mut() {
-            term.inbox.extend(judged);
-            if let Some(broker) = &mut term.broker
-                && !self.plan.is(Sabotage::ForgetLateCopies)
-            {
-                broker.remember_stored(done.stored, now + window);
-            }
-        }
-    }
-
     fn remember_commit(&mut self, node: usize) {
         let forgets = self.plan.is(Sabotage::ForgetCommits);
         let state = &mut self.nodes[node];
@@ -397,74 +372,6 @@ impl World {
             if !forgets {
                 state.memory.committed(term.term.epoch(), &batch);
             }
-        }
-    }
-
-    /// What the tables lack of what this node knows to have been committed.
-    fn find_regression(
-        &mut self,
-        node: usize,
-        tables: &Snapshot,
-        done: &mut heard::Done,
-    ) -> Regression {
-        let failed_over = self.database.unrepaired;
-        let state = &self.nodes[node];
-        let heard = failed_over.then(|| heard::publishes(state.shadow.heard()));
-        let regression = Regression::find(tables, &state.memory, heard, done);
-        let epoch = state
-            .term
-            .as_ref()
-            .map_or(Epoch(0), |term| term.term.epoch());
-        if !self.plan.is(Sabotage::ForgetCommits) {
-            let marks = Marks::of(tables, epoch);
-            self.nodes[node].memory.saw(marks);
-        }
-        done.stored.extend(regression.restored());
-        if failed_over && !self.can_tell(node) {
-            self.checks.cannot_be_told();
-        }
-        regression
-    }
-
-    /// True when the node had every chance to know how far the channels were before the failover.
-    fn can_tell(&self, node: usize) -> bool {
-        let state = &self.nodes[node];
-        let at = self.checks.failovers.at;
-        if state.served == self.checks.failovers.epoch {
-            return true;
-        }
-        let slack = 1_100_000_000;
-        let shadow = self.plan.shadow.filter(|limits| limits.bytes > CROWDED);
-        let hears = self.nats.is_perfect() && !state.froze && state.started + slack < at;
-        let remembers = shadow.is_some_and(|limits| {
-            let age = nanos(limits.age);
-            // A term that has just begun stores what was heard before: some of it longer ago than is remembered.
-            let is_settled = self.checks.failovers.since + age < at;
-            is_settled && self.time < at + age.saturating_sub(2 * slack)
-        });
-        hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel
-    }
-
-    /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
-    fn no_request_is_lost(&mut self, node: usize, judged: &[(Instant, Event)]) {
-        let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
-            return;
-        };
-        let memory = nanos(limits.age).saturating_sub(1);
-        let oldest = self.time.saturating_sub(memory);
-        let arrived = &mut self.nodes[node].arrived;
-        while arrived.front().is_some_and(|&(at, _)| at < oldest) {
-            arrived.pop_front();
-        }
-        let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
-            .map(|(_, guid)| guid)
-            .collect();
-        let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);
-        let lost = arrived.find(|guid| !waiting.contains(guid) && !self.checks.is_dealt_with(guid));
-        if let Some(guid) = lost {
-            let fact =
-                format!("no request is lost in a takeover: node {node} has forgotten {guid}");
-            self.violated(fact);
         }
     }
 
@@ -487,43 +394,6 @@ impl World {
             let sent = Instant::from_nanos(sent + state.boot_offset);
             term.term.extend(sent, now);
         }
-    }
-
-    fn begin_term(&mut self, node: usize, mut snapshot: Snapshot) {
-        if self.plan.is(Sabotage::ForgetInFlight) {
-            for row in snapshot.positions.values_mut() {
-                let last_sent = row.progress.last_sent;
-                let acked_above = Ranges::default();
-                row.progress = Progress {
-                    last_sent,
-                    acked_floor: last_sent,
-                    acked_above,
-                };
-            }
-        }
-        let now = self.now(node);
-        self.checks.saw_wall(now.wall);
-        let settings = self.plan.settings.clone();
-        let state = &mut self.nodes[node];
-        state.shadow.expire(now.monotonic);
-        let window = self.plan.heard_window();
-        let places = heard::look_back(&snapshot, state.shadow.heard(), window);
-        let stored = self.database.store.stored(&places);
-        let mut done = heard::Done::new(&snapshot, &stored);
-        let regression = self.find_regression(node, &snapshot, &mut done);
-        let Some(term) = self.nodes[node].term.as_mut() else {
-            return;
-        };
-        term.facts = TermFacts::new(&snapshot);
-        term.facts.know(&self.checks);
-        let mut broker = Broker::restore(snapshot, settings, now);
-        let lost = broker.repair(regression);
-        term.broker = Some(broker);
-        let epoch = term.term.epoch();
-        self.note(|| format!("node {node}: is active in epoch {epoch}"));
-        self.note(|| format!("node {node}: repairs {lost:?}"));
-        self.replay_shadow(node, done);
-        self.drain(node);
     }
 
     pub(crate) fn submit(&mut self, node: usize, statement: Statement) {

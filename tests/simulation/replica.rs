@@ -59,7 +59,7 @@ impl World {
             return;
         };
         let pause = self.rng.millis(200, 1_500);
-        self.database.overtaken.extend(self.database.holder);
+        self.database.torn.extend(self.database.holder);
         self.end_sessions(pause, 0);
         let replica = &mut self.database.replica;
         replica.catch_up(self.time.saturating_sub(nanos(lag)));

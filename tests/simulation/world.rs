@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use stanby::core::Outbound;
+
 use crate::checks::Checks;
 use crate::client::{Client, ClientTimer, ToClient};
 use crate::database::{Database, DatabaseStep};
@@ -12,6 +14,7 @@ use crate::nats::Nats;
 use crate::node::{Input, Node};
 use crate::plan::{Plan, Sabotage};
 use crate::rng::Rng;
+use crate::wire::Wire;
 
 /// Nanoseconds since the world began.
 pub(crate) type Time = u64;
@@ -74,6 +77,7 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) database: Database,
     pub(crate) nats: Nats,
+    wire: Wire,
     pub(crate) nodes: Vec<Node>,
     pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
@@ -135,6 +139,7 @@ impl World {
             plan,
             database: Database::default(),
             nats: Nats::default(),
+            wire: Wire::default(),
             nodes,
             clients,
             calm: false,
@@ -246,6 +251,25 @@ impl World {
     #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
     fn millis(&self) -> f64 {
         self.time as f64 / 1e6
+    }
+
+    /// What a client library would make of it.
+    pub(crate) fn reads(&mut self, outbound: &Outbound) {
+        let read = match outbound {
+            Outbound::Reply { reply, .. } => self.wire.reads_reply(reply),
+            Outbound::Deliver {
+                channel,
+                message,
+                redelivery_count,
+                ..
+            } => self
+                .wire
+                .reads_delivery(channel, message, *redelivery_count),
+            Outbound::Probe { .. } => Ok(()),
+        };
+        if let Err(fact) = read {
+            self.violated(fact);
+        }
     }
 
     /// Notes the first fact that does not hold; the run ends with it.

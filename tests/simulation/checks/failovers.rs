@@ -18,7 +18,7 @@ pub(crate) struct Failovers {
     pub(crate) passed_over: u64,
     /// Of the last one.
     pub(crate) at: Time,
-    /// The last epoch that had committed something then.
+    /// The last term then.
     pub(crate) epoch: Epoch,
     /// Since when that epoch had committed something.
     pub(crate) since: Time,
@@ -64,11 +64,13 @@ impl Checks {
         // Twice in a row: what counts is what there was before the first.
         if self.epoch != Epoch(0) {
             self.failovers.at = self.now;
-            self.failovers.epoch = self.epoch;
+            // A term that committed nothing has read, and told, what the one before may not know it had committed.
+            self.failovers.epoch = self.epoch.max(self.begun);
             self.failovers.since = self.epoch_since;
         }
         self.failovers.count += u64::from(changes > 0);
         self.epoch = Epoch(0);
+        self.begun = Epoch(0);
         self.excesses.clear();
         self.last_clients.clear();
         self.positions.fail_over(&rows);

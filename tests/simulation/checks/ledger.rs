@@ -62,6 +62,7 @@ pub(crate) struct Checks {
     pub(super) settings: Settings,
     pub(super) epoch: Epoch,
     pub(super) epoch_since: Time,
+    pub(super) begun: Epoch,
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
@@ -94,6 +95,7 @@ impl Checks {
             settings,
             epoch: Epoch(0),
             epoch_since: 0,
+            begun: Epoch(0),
             channels: BTreeMap::new(),
             published: BTreeMap::new(),
             stored: BTreeMap::new(),
@@ -155,6 +157,11 @@ impl Checks {
 
     pub(super) fn refuses(&mut self, guid: &Guid) {
         self.refused.insert(guid.clone());
+    }
+
+    /// A node takes over, whether or not it will commit anything.
+    pub(crate) fn begins(&mut self, epoch: Epoch) {
+        self.begun = self.begun.max(epoch);
     }
 
     pub(crate) fn saw_wall(&mut self, wall: Timestamp) {
@@ -298,7 +305,8 @@ impl Checks {
                 .channels
                 .get(&id)
                 .is_some_and(|facts| facts.phantoms > 0);
-            let tolerated = !is_known || phantoms || self.clock_jumped;
+            let excused = self.failovers.excused;
+            let tolerated = !is_known || phantoms || self.clock_jumped || excused;
             return self.require(tolerated, || {
                 format!("a publish is stored once: {guid} is stored again in epoch {epoch}")
             });

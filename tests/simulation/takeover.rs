@@ -1,0 +1,147 @@
+//! From the lock to an active: what the tables say, what the node knows better, and what it has heard.
+
+use std::collections::BTreeSet;
+
+use stanby::core::batch::Progress;
+use stanby::core::ids::{Epoch, Guid};
+use stanby::core::memory::Marks;
+use stanby::core::ranges::Ranges;
+use stanby::core::regression::Regression;
+use stanby::core::snapshot::Snapshot;
+use stanby::core::time::Instant;
+use stanby::core::{Broker, Event, heard};
+
+use crate::checks::speech::TermFacts;
+use crate::plan::Sabotage;
+use crate::world::{World, nanos};
+
+/// A shadow of so many bytes may be crowded, and then forgets what a checker expects it to know.
+const CROWDED: usize = 1 << 20;
+
+impl World {
+    pub(crate) fn begin_term(&mut self, node: usize, mut snapshot: Snapshot) {
+        if self.plan.is(Sabotage::ForgetInFlight) {
+            for row in snapshot.positions.values_mut() {
+                let last_sent = row.progress.last_sent;
+                let acked_above = Ranges::default();
+                row.progress = Progress {
+                    last_sent,
+                    acked_floor: last_sent,
+                    acked_above,
+                };
+            }
+        }
+        let now = self.now(node);
+        self.checks.saw_wall(now.wall);
+        let settings = self.plan.settings.clone();
+        let state = &mut self.nodes[node];
+        state.shadow.expire(now.monotonic);
+        let window = self.plan.heard_window();
+        let places = heard::look_back(&snapshot, state.shadow.heard(), window);
+        let stored = self.database.store.stored(&places);
+        let mut done = heard::Done::new(&snapshot, &stored);
+        let regression = self.find_regression(node, &snapshot, &mut done);
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return;
+        };
+        term.facts = TermFacts::new(&snapshot);
+        term.facts.know(&self.checks);
+        let mut broker = Broker::restore(snapshot, settings, now);
+        let lost = broker.repair(regression);
+        term.broker = Some(broker);
+        let epoch = term.term.epoch();
+        self.checks.begins(epoch);
+        self.note(|| format!("node {node}: is active in epoch {epoch}"));
+        self.note(|| format!("node {node}: repairs {lost:?}"));
+        self.replay_shadow(node, done);
+        self.drain(node);
+    }
+
+    /// What was heard before, as far as the tables do not show it as done, goes before anything new.
+    fn replay_shadow(&mut self, node: usize, mut done: heard::Done) {
+        let now = self.now(node).monotonic;
+        let window = self.plan.heard_window();
+        if self.plan.is(Sabotage::ReplayEverything) {
+            done = heard::Done::default();
+        }
+        let judged = heard::judge(self.nodes[node].shadow.take(), &done);
+        self.checks.on_replay(judged.iter().map(|(_, event)| event));
+        self.no_request_is_lost(node, &judged);
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.inbox.extend(judged);
+            if let Some(broker) = &mut term.broker
+                && !self.plan.is(Sabotage::ForgetLateCopies)
+            {
+                broker.remember_stored(done.stored, now + window);
+            }
+        }
+    }
+
+    /// What the tables lack of what this node knows to have been committed.
+    fn find_regression(
+        &mut self,
+        node: usize,
+        tables: &Snapshot,
+        done: &mut heard::Done,
+    ) -> Regression {
+        let failed_over = self.database.unrepaired;
+        let state = &self.nodes[node];
+        let heard = failed_over.then(|| heard::publishes(state.shadow.heard()));
+        let regression = Regression::find(tables, &state.memory, heard, done);
+        let epoch = state
+            .term
+            .as_ref()
+            .map_or(Epoch(0), |term| term.term.epoch());
+        if !self.plan.is(Sabotage::ForgetCommits) {
+            let marks = Marks::of(tables, epoch);
+            self.nodes[node].memory.saw(marks);
+        }
+        done.stored.extend(regression.restored());
+        if failed_over && !self.can_tell(node) {
+            self.checks.cannot_be_told();
+        }
+        regression
+    }
+
+    /// True when the node had every chance to know how far the channels were before the failover.
+    fn can_tell(&self, node: usize) -> bool {
+        let state = &self.nodes[node];
+        let at = self.checks.failovers.at;
+        if state.served == self.checks.failovers.epoch {
+            return true;
+        }
+        let slack = 1_100_000_000;
+        let shadow = self.plan.shadow.filter(|limits| limits.bytes > CROWDED);
+        let hears = self.nats.is_perfect() && !state.froze && state.started + slack < at;
+        let remembers = shadow.is_some_and(|limits| {
+            let age = nanos(limits.age);
+            // A term that has just begun stores what was heard before: some of it longer ago than is remembered.
+            let is_settled = self.checks.failovers.since + age < at;
+            is_settled && self.time < at + age.saturating_sub(2 * slack)
+        });
+        hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel
+    }
+
+    /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
+    fn no_request_is_lost(&mut self, node: usize, judged: &[(Instant, Event)]) {
+        let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
+            return;
+        };
+        let memory = nanos(limits.age).saturating_sub(1);
+        let oldest = self.time.saturating_sub(memory);
+        let arrived = &mut self.nodes[node].arrived;
+        while arrived.front().is_some_and(|&(at, _)| at < oldest) {
+            arrived.pop_front();
+        }
+        let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
+            .map(|(_, guid)| guid)
+            .collect();
+        let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);
+        let lost = arrived.find(|guid| !waiting.contains(guid) && !self.checks.is_dealt_with(guid));
+        if let Some(guid) = lost {
+            let fact =
+                format!("no request is lost in a takeover: node {node} has forgotten {guid}");
+            self.violated(fact);
+        }
+    }
+}
