@@ -207,14 +207,15 @@ impl Clients {
     }
 
     /// What is missing at each receiver, of channels with so many messages.
-    pub(crate) fn missing(&self, last: &BTreeMap<&'static str, u64>) -> Vec<String> {
+    pub(crate) fn missing(&self, stored: &BTreeMap<&'static str, Vec<u64>>) -> Vec<String> {
         let mut missing = Vec::new();
         for (name, channel, subscriptions) in &self.receivers {
             let mut got = std::collections::BTreeSet::new();
             for subscription in subscriptions {
                 got.extend(subscription.sequences());
             }
-            let count = (1..=last[channel])
+            let count = stored[channel]
+                .iter()
                 .filter(|sequence| !got.contains(sequence))
                 .count();
             if count > 0 {

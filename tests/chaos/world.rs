@@ -410,12 +410,14 @@ impl World {
             });
             stored.messages.insert(channel, rows.collect());
         }
-        let last = stored.messages.iter();
-        let last: BTreeMap<_, _> = last
-            .map(|(&channel, rows)| (channel, rows.len() as u64))
+        let sequence = |row: &Row| row.sequence.unsigned_abs();
+        let sequences: BTreeMap<_, Vec<u64>> = stored
+            .messages
+            .iter()
+            .map(|(&channel, rows)| (channel, rows.iter().map(sequence).collect()))
             .collect();
         let drained = async {
-            while !self.clients.missing(&last).is_empty() {
+            while !self.clients.missing(&sequences).is_empty() {
                 self.hold(Duration::from_millis(50)).await;
             }
         };

@@ -52,6 +52,7 @@ const OTHERS: &[&str] = &[
     "replicas",
     "env-file",
     "exact",
+    "test",
     "nocapture",
     "force",
 ];
