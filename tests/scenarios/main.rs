@@ -50,6 +50,7 @@ scenarios! {
     a_resumed_durable_has_the_limits_of_the_new_request
     a_second_connect_is_refused_while_the_first_client_answers
     a_second_subscription_replaces_an_active_durable_on_request
+    a_client_whose_answer_may_wait_unread_is_not_replaced
     a_silent_client_is_replaced
     a_stalled_subscription_reads_nothing
     a_start_position_does_not_move_a_queue_group

@@ -180,6 +180,7 @@ impl World {
         channel.inactivity = line.take_duration("inactivity")?.or(channel.inactivity);
         limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
         limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
+        limits.batch_messages = line.take_number("batch", limits.batch_messages)?;
         limits.page_messages = line.take_number("page", limits.page_messages)?;
         self.settings.replace_durables |= line.take("replace-durables").is_some();
         let heartbeats = &mut self.settings.heartbeats;
