@@ -31,6 +31,7 @@ scenarios! {
     a_client_that_answers_again_gets_what_was_held_back
     a_client_that_answers_is_never_closed
     a_client_that_misses_too_many_heartbeats_is_closed_and_its_durables_stay
+    a_client_whose_answer_may_wait_unread_is_not_replaced
     a_closed_client_takes_its_subscriptions_along_but_not_its_durables
     a_closed_durable_resumes_after_the_last_acked_message
     a_connect_sent_again_by_the_same_connection_is_answered_again
@@ -50,7 +51,6 @@ scenarios! {
     a_resumed_durable_has_the_limits_of_the_new_request
     a_second_connect_is_refused_while_the_first_client_answers
     a_second_subscription_replaces_an_active_durable_on_request
-    a_client_whose_answer_may_wait_unread_is_not_replaced
     a_silent_client_is_replaced
     a_stalled_subscription_reads_nothing
     a_start_position_does_not_move_a_queue_group
