@@ -36,4 +36,5 @@ mod tables;
 mod takeover;
 mod unreadable;
 mod upgrade;
+mod vacuum;
 mod watch;
