@@ -104,6 +104,8 @@ impl<'a> Active<'a> {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term, self.takeover_time);
+        let place = self.leader.takeover().place.clone();
+        self.node.announcer.serves(place, term.epoch());
         let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
         };
