@@ -38,4 +38,5 @@ mod tables;
 mod takeover;
 mod unreadable;
 mod upgrade;
+mod vacuum;
 mod watch;
