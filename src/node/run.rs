@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
+use super::announcer::Announcer;
 use super::backoff::{Backoff, Repeats};
 use super::board::Board;
 use super::clock::Clock;
@@ -73,11 +74,14 @@ pub(super) async fn run(
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
         Connection::open(&nats_settings(&config.nats, name), &tasks).await?
     };
+    let announcer =
+        Announcer::start(&nats, &config, &leadership, &board, &shutdown, &tasks).await?;
 
     let node = Arc::new(Node {
         leadership,
         store,
         nats,
+        announcer,
         board,
         limits,
         reports,

@@ -441,6 +441,10 @@ impl World {
             )
             .await;
         self.history.contradictions = self.watch.seen().contradictions;
+        if self.logs().contains("two servers are active") {
+            let accusation = "a server says that another one serves from other tables\n";
+            self.history.contradictions.push_str(accusation);
+        }
         for (at, member) in self.members.iter_mut().enumerate() {
             if member
                 .server

@@ -27,11 +27,13 @@ mod pair;
 mod permissions;
 mod process;
 mod races;
+mod rivals;
 mod roles;
 mod stan;
 mod startup;
 #[path = "../support/mod.rs"]
 mod support;
+mod synchronous;
 mod tables;
 mod takeover;
 mod unreadable;
