@@ -10,12 +10,14 @@
 //! | [`encode`] | replies and deliveries to payloads |
 //! | [`rejection`] | the exact texts that clients compare |
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
+//! | [`neighbours`] | what groups of servers tell each other about their channels |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |
 
 pub mod client;
 pub mod decode;
 pub mod encode;
+pub mod neighbours;
 pub mod pb;
 pub mod permissions;
 pub mod rejection;

@@ -10,6 +10,7 @@ fn with_prefixes(discover: Option<&str>, ack: Option<&str>) -> Result<Subjects, 
         &Prefixes {
             discover: discover.map(owned),
             ack: ack.map(owned),
+            group: None,
         },
     )
 }
