@@ -25,6 +25,7 @@ pub mod shadow;
 pub mod snapshot;
 pub mod time;
 pub mod unanswered;
+pub mod vacuum;
 
 mod channel_limits;
 mod channels;

@@ -10,6 +10,7 @@
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
+//! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
@@ -38,6 +39,7 @@ mod run;
 mod shared;
 mod standby;
 pub mod status;
+mod sweep;
 mod takeover;
 mod watchdog;
 

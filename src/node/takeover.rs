@@ -84,6 +84,11 @@ impl Node {
         } else {
             self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
         };
+        tracing::info!(
+            publishes = stored.kept.len() + stored.dropped.len(),
+            since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
+            "looked up the last publishes"
+        );
         let mut done = Done::new(&snapshot, &stored);
         let failed_over = leader.takeover().failed_over;
         let regression = {

@@ -37,4 +37,5 @@ mod tables;
 mod takeover;
 mod unreadable;
 mod upgrade;
+mod vacuum;
 mod watch;
