@@ -14,6 +14,7 @@ pub mod error;
 pub mod file;
 pub mod flags;
 pub mod nats;
+mod partition;
 pub mod secret;
 pub mod serve;
 pub mod shadow;

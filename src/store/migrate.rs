@@ -12,7 +12,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (
         1,
         "schema",
@@ -37,6 +37,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         5,
         "lost ranges",
         include_str!("../../migrations/0005_lost_ranges.sql"),
+    ),
+    (
+        7,
+        "partitions",
+        include_str!("../../migrations/0007_partitions.sql"),
     ),
 ];
 

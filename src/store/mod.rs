@@ -7,6 +7,7 @@
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod error;
+pub mod group;
 pub mod heard;
 mod load;
 mod marks;
