@@ -36,7 +36,7 @@ pub(super) struct Announcer {
     /// What all announcements of this process have in common.
     server_id: String,
     host: String,
-    group: String,
+    is_partitioned: bool,
     lease: Duration,
     board: Board,
     heard: watch::Sender<Heard>,
@@ -79,10 +79,9 @@ impl Announcer {
     ) -> Result<Arc<Self>, nats::Error> {
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let server_id = leadership.server_id.clone();
-        // Groups that are told apart by their names are meant to be two.
-        let group = format!("{}/{}", leadership.group, leadership.schema);
+        let is_partitioned = config.partition.is_some();
         let heard = Heard {
-            rivals: Rivals::new(server_id.clone(), group.clone()),
+            rivals: Rivals::new(server_id.clone(), is_partitioned),
             asked_at: Clock.now().monotonic,
             nobody_listened: false,
         };
@@ -92,7 +91,7 @@ impl Announcer {
             cluster_id: config.cluster_id.clone(),
             server_id,
             host: host.unwrap_or_default(),
-            group,
+            is_partitioned,
             lease: leadership.lease.duration(),
             board: board.clone(),
             heard: watch::Sender::new(heard),
@@ -119,9 +118,9 @@ impl Announcer {
         }));
     }
 
-    /// When another active of the group was heard last.
-    pub(super) fn last_other(&self) -> Option<Instant> {
-        self.heard.borrow().rivals.last_other()
+    /// When another active of these tables was heard last, or one of the primary that they were on before.
+    pub(super) fn last_mate(&self, here: &Place) -> Option<Instant> {
+        self.heard.borrow().rivals.last_mate(here)
     }
 
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
@@ -273,7 +272,7 @@ impl Announcer {
         let announcement = Announcement {
             server_id: self.server_id.clone(),
             host: self.host.clone(),
-            group: self.group.clone(),
+            is_partitioned: self.is_partitioned,
             epoch: serving.epoch,
             lease: self.lease,
             place: serving.place,
