@@ -131,8 +131,8 @@ impl Announcer {
             let Heard {
                 rivals, asked_at, ..
             } = &*self.heard.borrow();
-            let suspect = rivals.rival(here, Instant::default(), now);
-            (rivals.follows(here, now), suspect.is_some(), *asked_at)
+            let suspects = rivals.suspect(here, now).is_some();
+            (rivals.follows(here, now), suspects, *asked_at)
         };
         if follows {
             return Ok(());
@@ -148,13 +148,13 @@ impl Announcer {
         let answered = heard.wait_for(|heard| {
             let now = Clock.now().monotonic;
             let is_alone = heard.nobody_listened && !suspects;
-            is_alone || heard.rivals.rival(here, asked_at, now).is_some()
+            is_alone || heard.rivals.in_the_way(here, asked_at, now).is_some()
         });
         let Ok(Ok(heard)) = timeout(rest, answered).await else {
             return Ok(());
         };
         let now = Clock.now().monotonic;
-        let Some(rival) = heard.rivals.rival(here, asked_at, now) else {
+        let Some(rival) = heard.rivals.in_the_way(here, asked_at, now) else {
             return Ok(());
         };
         *self.refused() = Some(here.clone());
@@ -166,13 +166,17 @@ impl Announcer {
         let Some(here) = self.refused().clone() else {
             return;
         };
-        let mut heard = self.heard.subscribe();
-        let ended = heard.wait_for(|heard| {
+        loop {
             let now = Clock.now().monotonic;
-            heard.rivals.rival(&here, Instant::default(), now).is_none()
-        });
-        if ended.await.is_ok() {
-            *self.refused() = None;
+            if self.heard.borrow().rivals.present(&here, now).is_none() {
+                *self.refused() = None;
+                return;
+            }
+            if let Err(error) = self.ask().await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "actives cannot be asked whether they are there");
+            }
+            sleep(ANSWER_LIMIT).await;
         }
     }
 

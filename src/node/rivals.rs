@@ -94,16 +94,33 @@ impl Rivals {
         heard.any(|heard| heard.is_live(now) && !heard.announcement.place.is_other_than(here))
     }
 
-    /// Another server that was heard from other tables, at `since` or later.
-    pub(super) fn rival(
+    /// Another server that was heard from other tables, and need not be there any more.
+    pub(super) fn suspect(&self, here: &Place, now: Instant) -> Option<&Announcement> {
+        let mut elsewhere = self.elsewhere(here, now);
+        elsewhere.next().map(|heard| &heard.announcement)
+    }
+
+    /// One that was heard within its lease: it may be frozen, but it is active.
+    pub(super) fn present(&self, here: &Place, now: Instant) -> Option<&Announcement> {
+        let mut elsewhere = self.elsewhere(here, now);
+        let present = elsewhere.find(|heard| heard.is_within_lease(now));
+        present.map(|heard| &heard.announcement)
+    }
+
+    /// One that was heard since actives were asked; or, unless it may have lost its Postgres by a failover, within its
+    /// lease.
+    pub(super) fn in_the_way(
         &self,
         here: &Place,
-        since: Instant,
+        asked_at: Instant,
         now: Instant,
     ) -> Option<&Announcement> {
-        self.elsewhere(here, now)
-            .find(|heard| heard.last >= since)
-            .map(|heard| &heard.announcement)
+        let is_in_the_way = |heard: &&Heard| {
+            let is_stranger = !heard.announcement.place.may_be_copy_of(here);
+            heard.last >= asked_at || is_stranger && heard.is_within_lease(now)
+        };
+        let found = self.elsewhere(here, now).find(is_in_the_way);
+        found.map(|heard| &heard.announcement)
     }
 
     /// Those that have gone on serving from other tables for so long, beside an active that serves from `here` since
@@ -143,6 +160,10 @@ impl Rivals {
 impl Heard {
     fn lease(&self) -> Duration {
         self.announcement.lease.min(LEASE_MAX)
+    }
+
+    fn is_within_lease(&self, now: Instant) -> bool {
+        now.since(self.last) <= self.lease()
     }
 
     /// Two announcements may go missing, and Postgres may have to end its session first.
@@ -214,13 +235,12 @@ mod tests {
         let here = place(1, 1);
         rivals.hear(of("mate", here.clone()), at(0));
         rivals.hear(of("own", place(2, 1)), at(0));
-        assert_eq!(rivals.rival(&here, at(0), at(1)), None);
+        assert_eq!(rivals.suspect(&here, at(1)), None);
 
         rivals.hear(of("rival", place(2, 1)), at(500));
 
-        let found = rivals.rival(&here, at(500), at(600));
+        let found = rivals.suspect(&here, at(600));
         assert_eq!(found.map(|found| &*found.server_id), Some("rival"));
-        assert_eq!(rivals.rival(&here, at(501), at(600)), None);
     }
 
     #[test]
@@ -238,7 +258,7 @@ mod tests {
         ] {
             let mut rivals = Rivals::new("own".to_owned(), is_partitioned);
             rivals.hear(rival, at(0));
-            let found = rivals.rival(&here, at(0), at(1));
+            let found = rivals.suspect(&here, at(1));
             assert_eq!(found.is_some(), expected, "{rivals:?}");
         }
     }
@@ -264,7 +284,28 @@ mod tests {
         assert!(!rivals.follows(&place(1, 1), at(7000)));
         // Postgres has failed over: what the old primary's active does is not known.
         assert!(!rivals.follows(&place(1, 2), at(100)));
-        assert!(rivals.rival(&place(1, 2), at(0), at(100)).is_some());
+        assert!(rivals.suspect(&place(1, 2), at(100)).is_some());
+    }
+
+    #[test]
+    fn a_rival_is_in_the_way_for_its_lease_and_an_old_primary_s_when_it_answers() {
+        let here = place(1, 2);
+        for (rival, expected) in [
+            (place(2, 1), [true, true, false]),
+            (place(1, 1), [true, false, false]),
+        ] {
+            let mut rivals = rivals();
+            rivals.hear(of("rival", rival), at(1000));
+            let asked = [(1000, 1001), (1500, 1600), (3100, 3200)];
+            let found = asked.map(|(asked_at, now)| {
+                let found = rivals.in_the_way(&here, at(asked_at), at(now));
+                found.is_some()
+            });
+            assert_eq!(found, expected, "{rivals:?}");
+            assert!(rivals.present(&here, at(3000)).is_some());
+            assert!(rivals.present(&here, at(3001)).is_none());
+            assert!(rivals.suspect(&here, at(3001)).is_some());
+        }
     }
 
     #[test]
@@ -294,7 +335,7 @@ mod tests {
         assert_eq!(rivals.heard.len(), SERVERS_MAX);
 
         rivals.hear(of("rival", place(2, 1)), at(300_000));
-        let found = rivals.rival(&place(1, 1), at(0), at(300_000));
+        let found = rivals.suspect(&place(1, 1), at(300_000));
         assert_eq!(found.map(|found| &*found.server_id), Some("rival"));
         rivals.forget_silent(at(90_000_000));
         assert_eq!(rivals.heard.len(), 0);
