@@ -40,7 +40,10 @@ impl Node {
     pub(super) async fn take_over(&self, won: Won, ears: &mut Ears) -> Result<Takeover, Setback> {
         let began = Clock.now().monotonic;
         let epoch_known = self.memory().epoch();
-        let Won { candidate, batches } = won;
+        let Won {
+            candidate,
+            mut batches,
+        } = won;
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
@@ -51,6 +54,11 @@ impl Node {
         ensure_same_subjects(&stored, &wanted)?;
         if !known_bad::is(Mistake::PlainTryLock) {
             store::heard::forget_dropped(granted.client(), url).await?;
+        }
+        let epoch = granted.term().epoch();
+        match self.store.begin_term(granted.client(), epoch).await {
+            Err(_) if known_bad::is(Mistake::PlainTryLock) => {}
+            sealer => batches.seal_with(sealer?),
         }
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
