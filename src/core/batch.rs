@@ -22,8 +22,8 @@ pub struct Batch {
     pub channels: BTreeMap<ChannelId, Option<ChannelRow>>,
     /// Per channel in order of sequence, dense from the channel's last.
     pub messages: Vec<(ChannelId, Arc<Message>)>,
-    /// Messages up to and including this one are dropped. Never more than `Limits::trim_step` at once.
-    pub trims: BTreeMap<ChannelId, Sequence>,
+    /// Messages that are dropped. Never more than `Limits::trim_step` at once.
+    pub trims: BTreeMap<ChannelId, Trim>,
     /// Of the dropped messages after this one the GUIDs are kept: a standby may remember their publishes. Those kept
     /// of batches that dropped none after it are forgotten.
     pub guids_kept_after: BTreeMap<ChannelId, Sequence>,
@@ -134,6 +134,15 @@ pub struct SubscriptionRow {
     pub online: bool,
     /// When it was created or last resumed or closed.
     pub since: Timestamp,
+}
+
+/// The oldest messages of a channel, to be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// All up to here were dropped before in this term; zero when it has not dropped any. Without it each trim would
+    /// pass over the index entries that the ones before have left to be vacuumed.
+    pub after: Sequence,
+    pub through: Sequence,
 }
 
 impl Batch {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::batch::{
     Batch, ChannelRow, ClientRow, Counters, Heartbeat, LostRange, PositionRow, SubscriptionRow,
+    Trim,
 };
 use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
 use super::message::Message;
@@ -22,6 +23,8 @@ pub(super) struct Commits {
     ready: VecDeque<Outbound>,
     /// Channels whose row changed, to be written as it is when the batch leaves.
     touched: BTreeSet<ChannelId>,
+    /// How far this term has dropped messages.
+    trimmed: BTreeMap<ChannelId, Sequence>,
     /// Positions whose progress changed.
     moved: BTreeSet<PositionId>,
     progress_due: bool,
@@ -74,9 +77,13 @@ impl Commits {
     }
 
     pub(super) fn trim(&mut self, channel: ChannelId, through: Sequence) {
-        if self.gathering.trims.insert(channel, through).is_none() {
-            self.gathered.trimmed.push(channel);
-        }
+        let Some(trim) = self.gathering.trims.get_mut(&channel) else {
+            let after = self.trimmed.get(&channel).copied().unwrap_or_default();
+            let trim = Trim { after, through };
+            self.gathering.trims.insert(channel, trim);
+            return self.gathered.trimmed.push(channel);
+        };
+        trim.through = through;
     }
 
     /// Of what the gathering batch drops of the channel.
@@ -105,6 +112,9 @@ impl Commits {
 
     pub(super) fn put_channel(&mut self, channel: ChannelId, row: Option<ChannelRow>) {
         self.touched.remove(&channel);
+        if row.is_none() {
+            self.trimmed.remove(&channel);
+        }
         self.gathering.channels.insert(channel, row);
     }
 
@@ -203,6 +213,12 @@ impl Commits {
         self.last_number = BatchNumber(self.last_number.0 + 1);
         let mut batch = std::mem::take(&mut self.gathering);
         batch.number = self.last_number;
+        for (channel, trim) in &batch.trims {
+            // That of a deleted channel is its last.
+            if !matches!(batch.channels.get(channel), Some(None)) {
+                self.trimmed.insert(*channel, trim.through);
+            }
+        }
         let mut release = std::mem::take(&mut self.gathered);
         release.number = self.last_number;
         self.committing = Some(release);

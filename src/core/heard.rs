@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::batch::ChannelRow;
 use super::event::Event;
 use super::ids::{ChannelId, ChannelName, Guid, Sequence};
 use super::snapshot::Snapshot;
@@ -14,13 +15,19 @@ use super::time::{Instant, Timestamp};
 /// the two nodes heard them may differ a little.
 const LOOK_BACK_SLACK: u64 = 1000;
 
+/// So many more are looked at in all channels together, however many were stored within the window: at a high rate
+/// a takeover would take longer than what it looks for can be late.
+const LATE_COPIES_MAX: u64 = 100_000;
+
 /// Where in a channel to look for publishes that may have been heard, or may still be heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookBack {
     /// All after this one, however old.
     pub after: Sequence,
-    /// And all that are not older than this, whatever their number.
+    /// And all that are not older than this.
     pub since: Timestamp,
+    /// But none up to here, however young.
+    pub floor: Sequence,
 }
 
 /// Where to look for what the last active stored within `window` of its end: among its last messages by number in
@@ -42,18 +49,25 @@ pub fn look_back<'a>(
         .max();
     let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
     let since = Timestamp(end.unwrap_or_default().0.saturating_sub(window));
-    let mut places = BTreeMap::new();
     // Those that are being deleted too: they may have been heard of while they lived.
-    for (&id, row) in &snapshot.channels {
-        let count = heard_of.get(&row.name);
-        if count.is_none() && row.last_published_at < since {
-            continue;
-        }
-        let back = count.map_or(0, |count| count + LOOK_BACK_SLACK);
-        let after = Sequence(row.last_sequence.0.saturating_sub(back));
-        places.insert(id, LookBack { after, since });
-    }
-    places
+    let used: Vec<_> = snapshot
+        .channels
+        .iter()
+        .map(|(&id, row)| (id, row, heard_of.get(&row.name).copied()))
+        .filter(|(_, row, heard)| heard.is_some() || row.last_published_at >= since)
+        .collect();
+    let share = LATE_COPIES_MAX / (used.len() as u64).max(1);
+    let slack = LOOK_BACK_SLACK.min(share);
+    let place = |(id, row, heard): (ChannelId, &ChannelRow, Option<u64>)| {
+        let back = |count: u64| Sequence(row.last_sequence.0.saturating_sub(count));
+        let place = LookBack {
+            after: back(heard.map_or(0, |heard| heard + slack)),
+            since,
+            floor: back(heard.unwrap_or(0) + share),
+        };
+        (id, place)
+    };
+    used.into_iter().map(place).collect()
 }
 
 /// The publishes among the requests, to be looked up in the store.
@@ -90,7 +104,8 @@ pub struct Done {
 /// As the store tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    pub kept: BTreeSet<(ChannelId, Guid)>,
+    /// Each once, in any order.
+    pub kept: Vec<(ChannelId, Guid)>,
     /// Dropped by limits lately, perhaps with their channel.
     pub dropped: BTreeSet<(ChannelName, Guid)>,
 }
@@ -167,4 +182,55 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
     }
     judged.reverse();
     judged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn row(name: &str, last: u64, seconds: i64) -> ChannelRow {
+        ChannelRow {
+            name: ChannelName::parse(name.into()).expect("valid"),
+            created_at: Timestamp(0),
+            deleting: false,
+            first_sequence: Sequence(1),
+            last_sequence: Sequence(last),
+            last_published_at: Timestamp(seconds * SECOND),
+            message_count: last,
+            byte_count: 0,
+        }
+    }
+
+    fn places(rows: Vec<ChannelRow>) -> BTreeMap<ChannelId, LookBack> {
+        let snapshot = Snapshot {
+            channels: (1..).map(ChannelId).zip(rows).collect(),
+            ..Snapshot::default()
+        };
+        look_back(&snapshot, std::iter::empty(), Duration::from_secs(5))
+    }
+
+    #[test]
+    fn only_channels_that_were_published_to_lately_are_looked_at() {
+        let found = places(vec![row("quiet", 9, 4), row("busy", 9, 10)]);
+
+        let busy = LookBack {
+            after: Sequence(9),
+            since: Timestamp(5 * SECOND),
+            floor: Sequence::ZERO,
+        };
+        assert_eq!(found, BTreeMap::from([(ChannelId(2), busy)]));
+    }
+
+    #[test]
+    fn channels_share_how_far_a_takeover_looks_back() {
+        let floor = |channels: u32| {
+            let rows = (0..channels).map(|n| row(&format!("c{n}"), 1_000_000, 10));
+            places(rows.collect())[&ChannelId(1)].floor
+        };
+
+        assert_eq!(floor(1), Sequence(900_000));
+        assert_eq!(floor(100), Sequence(999_000));
+    }
 }

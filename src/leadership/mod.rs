@@ -12,6 +12,7 @@
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
 //! | [`examine`] | the same questions and more, for a person who asks before a server is started |
 //! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
+//! | `place` | which Postgres and which tables a session leads to |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
@@ -29,6 +30,7 @@ pub mod error;
 pub mod examine;
 pub mod key;
 pub mod leader;
+mod place;
 pub mod session;
 pub mod step_down;
 pub mod takeover;

@@ -8,6 +8,7 @@ use bytestring::ByteString;
 
 use super::connection::{Connection, Inbox};
 use super::error::Error;
+use super::fair::Publisher;
 use super::lanes::{Kind, Lanes};
 use super::probes::ProbeInbox;
 use super::random::Random;
@@ -110,8 +111,13 @@ impl Ingress {
                 let known = |(sid, _): &&(u64, Kind)| *sid == message.sid();
                 let kind = self.kinds.iter().find(known);
                 // The rest of the subscriptions are ack inboxes.
-                self.lanes
-                    .push(kind.map_or(Kind::Ack, |(_, kind)| *kind), message);
+                let kind = kind.map_or(Kind::Ack, |(_, kind)| *kind);
+                let publisher = if kind == Kind::Publish {
+                    Publisher::of(decode::sender(message.payload()))
+                } else {
+                    Publisher::default()
+                };
+                self.lanes.push(kind, publisher, message);
             }
         }
         let (mut taken, mut bytes) = (0, 0);

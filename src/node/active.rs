@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Clock;
 use super::ears::Ears;
 use super::reports::Asked;
 use super::shared::Node;
+use super::sweep::sweep;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::core::batch::Batch;
@@ -104,6 +106,10 @@ impl<'a> Active<'a> {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term, self.takeover_time);
+        let place = self.leader.takeover().place.clone();
+        self.node.announcer.serves(place, term.epoch());
+        let sweeping = self.node.tasks.spawn(sweep(self.node.store.clone()));
+        let _sweeping = AbortOnDropHandle::new(sweeping);
         let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
         };

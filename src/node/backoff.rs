@@ -1,10 +1,13 @@
-//! Pauses between attempts: short at first, so that a blink of the database costs little, then longer.
+//! Pauses between attempts: short at first, so that a blink of the database costs little, then longer; and how often
+//! their failure is told.
 
 use std::time::Duration;
 
+use crate::core::time::Instant;
+
 const FIRST: Duration = Duration::from_millis(50);
 /// So that a database that is back is served again within a second.
-const LONGEST: Duration = Duration::from_millis(400);
+const LONGEST: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -12,7 +15,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The next pause: 50 ms, then twice as long each time, up to 400 ms.
+    /// The next pause: 50 ms, then twice as long each time, up to 200 ms.
     pub(super) fn next(&mut self) -> Duration {
         let next = self.last.map_or(FIRST, |last| (last * 2).min(LONGEST));
         self.last = Some(next);
@@ -25,6 +28,29 @@ impl Backoff {
     }
 }
 
+/// The same trouble is told again after this.
+const NEWS_AFTER: Duration = Duration::from_secs(10);
+
+/// Keeps an outage from filling the log: each trouble is told when it begins, and then now and then.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    last: Option<(String, Instant)>,
+}
+
+impl Repeats {
+    /// True when the trouble is another one than the last, or was not told for ten seconds.
+    pub(super) fn is_news(&mut self, trouble: &str, now: Instant) -> bool {
+        let is_known = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, told)| last == trouble && now.since(*told) < NEWS_AFTER);
+        if !is_known {
+            self.last = Some((trouble.to_owned(), now));
+        }
+        !is_known
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,9 +59,26 @@ mod tests {
     fn pauses_double_up_to_a_limit_and_begin_anew_after_a_success() {
         let mut backoff = Backoff::default();
         let pauses: Vec<u128> = (0..7).map(|_| backoff.next().as_millis()).collect();
-        assert_eq!(pauses, [50, 100, 200, 400, 400, 400, 400]);
+        assert_eq!(pauses, [50, 100, 200, 200, 200, 200, 200]);
 
         backoff.reset();
         assert_eq!(backoff.next().as_millis(), 50);
+    }
+
+    #[test]
+    fn a_trouble_is_told_when_it_is_new_and_then_every_ten_seconds() {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let mut repeats = Repeats::default();
+        let heard = [
+            (0, "away"),
+            (1, "away"),
+            (2, "full"),
+            (3, "away"),
+            (12, "away"),
+            (13, "away"),
+        ];
+        let told = heard.map(|(second, text)| repeats.is_news(text, at(second)));
+
+        assert_eq!(told, [true, false, true, true, false, true]);
     }
 }

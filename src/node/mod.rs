@@ -7,9 +7,11 @@
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | `standby` | waits for the lock |
+//! | `announcer`, `rivals` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
+//! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
@@ -19,6 +21,7 @@
 //! | [`clock`], `backoff` | time |
 
 mod active;
+mod announcer;
 mod backoff;
 mod batches;
 mod board;
@@ -32,10 +35,12 @@ mod mistaken;
 mod nats_settings;
 mod new_node;
 pub mod reports;
+mod rivals;
 mod run;
 mod shared;
 mod standby;
 pub mod status;
+mod sweep;
 mod takeover;
 mod watchdog;
 

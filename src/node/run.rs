@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
-use super::backoff::Backoff;
+use super::announcer::Announcer;
+use super::backoff::{Backoff, Repeats};
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
@@ -75,11 +76,14 @@ pub(super) async fn run(
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
         Connection::open(&nats_settings(&config.nats, name), &tasks).await?
     };
+    let announcer =
+        Announcer::start(&nats, &config, &leadership, &board, &shutdown, &tasks).await?;
 
     let node = Arc::new(Node {
         leadership,
         store,
         nats,
+        announcer,
         board,
         limits,
         reports,
@@ -117,12 +121,14 @@ impl Node {
     /// Fails with what only a start with other flags can mend.
     async fn play_roles(&self) -> Result<(), Setback> {
         let mut backoff = Backoff::default();
+        let mut repeats = Repeats::default();
         let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();
+                    repeats = Repeats::default();
                     // A term that was of use is no reason to hesitate.
                     if lasted > self.leadership.lease.duration() {
                         backoff.reset();
@@ -134,9 +140,12 @@ impl Node {
                 Err(setback) => Some(setback),
             };
             if let Some(setback) = setback {
-                let error: &dyn std::error::Error = &setback;
-                tracing::warn!(error, "cannot become the active; trying again");
-                self.board.trouble(Some(setback.to_string()));
+                let text = setback.to_string();
+                if repeats.is_news(&text, Clock.now().monotonic) {
+                    let error: &dyn std::error::Error = &setback;
+                    tracing::warn!(error, "cannot become the active; trying again");
+                }
+                self.board.trouble(Some(text));
             }
             let pause = tokio::time::sleep(backoff.next());
             if let Some(listening) = &mut ears {

@@ -44,6 +44,8 @@ impl Node {
             candidate,
             mut batches,
         } = won;
+        let alone = self.announcer.ensure_no_rival(candidate.place());
+        ears.during(self, alone).await?.map_err(Setback::Rival)?;
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
@@ -89,11 +91,20 @@ impl Node {
         } else {
             self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
         };
+        tracing::info!(
+            publishes = stored.kept.len() + stored.dropped.len(),
+            since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
+            "looked up the last publishes"
+        );
         let mut done = Done::new(&snapshot, &stored);
         let failed_over = leader.takeover().failed_over;
         let regression = {
             let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
             let mut memory = self.memory();
+            if let Some(heard_at) = self.announcer.last_other() {
+                memory.heard_active(heard_at);
+            }
+            memory.found(leader.takeover().last_epoch);
             let regression = Regression::find(&snapshot, &memory, heard, &done);
             memory.saw(Marks::of(&snapshot, leader.term().epoch()));
             regression

@@ -10,9 +10,11 @@
 //! | [`encode`] | replies and deliveries to payloads |
 //! | [`rejection`] | the exact texts that clients compare |
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
+//! | [`announcement`] | what an active tells other servers |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |
 
+pub mod announcement;
 pub mod client;
 pub mod decode;
 pub mod encode;

@@ -16,8 +16,9 @@ use crate::core::ids::{ChannelId, ChannelName, Guid};
 /// every message with every publish takes longer than a takeover may, and tables that are new make Postgres choose
 /// it. OFFSET leaves it no other than an index scan per channel.
 const RECENT: &str = "WITH recent AS MATERIALIZED (
-        SELECT channel_id, least(after, first_sequence_since(channel_id, since) - 1) AS after
-        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS places (channel_id, after, since)
+        SELECT channel_id, greatest(least(after, first_sequence_since(channel_id, since) - 1), floor) AS after
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+            AS places (channel_id, after, since, floor)
     )
     SELECT recent.channel_id, m.guid
     FROM recent
@@ -43,12 +44,14 @@ pub(super) async fn stored(
     let channels: Vec<i64> = places.keys().map(|channel| int8(channel.0)).collect();
     let after: Vec<i64> = places.values().map(|place| int8(place.after.0)).collect();
     let since: Vec<i64> = places.values().map(|place| place.since.0).collect();
+    let floor: Vec<i64> = places.values().map(|place| int8(place.floor.0)).collect();
     let mut stored = Stored::default();
     let mut room = others;
     let mut rows = sqlx::query(RECENT)
         .bind(channels)
         .bind(after)
         .bind(since)
+        .bind(floor)
         .fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
         let channel: i64 = row.try_get("channel_id")?;
@@ -60,7 +63,7 @@ pub(super) async fn stored(
         room -= usize::from(!is_wanted);
         if let Some(guid) = Guid::parse(ByteString::from(guid)) {
             let channel = ChannelId(channel.cast_unsigned());
-            stored.kept.insert((channel, guid));
+            stored.kept.push((channel, guid));
         }
     }
     drop(rows);

@@ -1,6 +1,6 @@
 //! The tables: migrations, the snapshot and the loads through a pool of reading connections, and the writer
 //! that applies a batch on a session it is given. Who may write, and when, is decided elsewhere: this module
-//! opens no session that writes (migrations apart) and knows nothing of locks and terms.
+//! opens no session that writes (migrations and VACUUM apart) and knows nothing of locks and terms.
 //!
 //! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
 //! [`measure`] what `stanby bench` asks, [`encryption`] what payloads are encrypted with.
@@ -20,6 +20,7 @@ mod salvage;
 mod server_info;
 mod snapshot;
 pub mod status;
+mod vacuum;
 mod version;
 mod writer;
 

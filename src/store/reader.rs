@@ -14,13 +14,14 @@ use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{heard, load, marks, migrate, snapshot, status};
+use super::{heard, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid};
 use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
+use crate::core::vacuum::Dead;
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
 const CONNECTIONS_MAX: u32 = 4;
@@ -34,6 +35,9 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Migrations may rewrite a table.
 const MIGRATION_LIMIT: Duration = Duration::from_mins(10);
+
+/// Of tables with hundreds of millions of rows.
+const VACUUM_LIMIT: Duration = Duration::from_hours(1);
 
 /// Cheap to clone; all clones share the pool.
 #[derive(Clone, Debug)]
@@ -197,6 +201,23 @@ impl Store {
         let stored = heard::stored(lent.connection(), places, wanted, others);
         let done = timeout(limit, stored).await;
         lent.give_back(done, "looking for publishes")
+    }
+
+    /// How many rows of `messages` are dead; `None` when the role may not vacuum it.
+    pub async fn dead(&self) -> Result<Option<Dead>, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, vacuum::dead(lent.connection())).await;
+        lent.give_back(done, "counting dead rows")
+    }
+
+    /// Vacuums what is rewritten all the time, unless somebody else is at it.
+    pub async fn vacuum(&self) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        // Its timeouts are of no use to anybody else.
+        lent.connection.close_on_drop();
+        let done = timeout(VACUUM_LIMIT, vacuum::vacuum(lent.connection())).await;
+        lent.give_back(done, "vacuum")
     }
 
     /// What an operator asks first; the tables need not have a server.

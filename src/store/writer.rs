@@ -39,10 +39,12 @@ pub struct Writer {
     lost: lost::Statements,
 }
 
-/// All statements go by primary key, whatever the planner thinks of the tables' sizes; and they are planned once.
-/// (Without `jit = off` the cost that a disabled scan adds would start the compiler.)
+/// All statements go by primary key, from the rows of the batch to the rows of the table, whatever the planner thinks
+/// of their numbers; and they are planned once. A hash join would read the whole table for each batch. (Without
+/// `jit = off` the cost that a disabled scan adds would start the compiler.)
 const PLANNING: &str =
-    "SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+    SET jit = off; SET plan_cache_mode = force_generic_plan";
 
 const COUNTERS: &str = "UPDATE server_info
     SET last_channel_id = greatest(last_channel_id, $1),

@@ -267,7 +267,7 @@ impl World {
     }
 
     /// Waits until one is active, all others wait for the lock, and every publisher has had an ack for something
-    /// that it sent since the call.
+    /// that it sent since then: a standby answers for what it hears, not for what was under way before it listened.
     pub(crate) async fn settle(&mut self) {
         let since = self.now();
         self.recover(since).await;
@@ -290,6 +290,7 @@ impl World {
         .await;
         let standbys = i64::try_from(self.members.len()).unwrap() - 1;
         self.clients_group().wait_for_standbys(standbys).await;
+        self.recover(self.now()).await;
     }
 
     /// Waits until every publisher has an ack for something sent after `since`; says how long it took from now.
@@ -440,6 +441,10 @@ impl World {
             )
             .await;
         self.history.contradictions = self.watch.seen().contradictions;
+        if self.logs().contains("two servers are active") {
+            let accusation = "a server says that another one serves from other tables\n";
+            self.history.contradictions.push_str(accusation);
+        }
         for (at, member) in self.members.iter_mut().enumerate() {
             if member
                 .server

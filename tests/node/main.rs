@@ -28,13 +28,16 @@ mod pair;
 mod permissions;
 mod process;
 mod races;
+mod rivals;
 mod roles;
 mod stan;
 mod startup;
 #[path = "../support/mod.rs"]
 mod support;
+mod synchronous;
 mod tables;
 mod takeover;
 mod unreadable;
 mod upgrade;
+mod vacuum;
 mod watch;

@@ -37,17 +37,15 @@ async fn of_three_servers_one_is_active_however_often_it_is_killed() {
     let mut servers: Vec<Server> = (0..3).map(|_| group.server()).collect();
     let mut watch = Watch::over(&servers.iter().collect::<Vec<_>>());
     let mut active = wait_for_one_active(&servers.iter().collect::<Vec<_>>()).await;
-    group.wait_for_standbys(2).await;
     let work = Work::start(&group).await;
 
     for term in 2..6 {
-        work.progress(50).await;
+        work.progress_with_standbys(&group, 2).await;
         servers.remove(active).kill().await;
         active = wait_for_one_active(&servers.iter().collect::<Vec<_>>()).await;
         assert_eq!(servers[active].wait_until_active().await, term);
         servers.push(group.server());
         watch.add(&servers[2]);
-        group.wait_for_standbys(2).await;
     }
 
     work.progress(50).await;

@@ -11,6 +11,8 @@ use crate::support::wait::wait_until;
 use crate::watch::Watch;
 
 pub(crate) const CHANNEL: &str = "orders";
+/// Messages that each publisher has under way.
+const WINDOW: usize = 32;
 const LEASE: [&str; 2] = ["--lease", "1s"];
 
 /// Applications of one group, at work since before a takeover.
@@ -43,7 +45,7 @@ impl Work {
         clients.extend([first, second]);
         Self {
             clients,
-            load: Load::start(publishers, 32),
+            load: Load::start(publishers, WINDOW),
             durable,
             members,
         }
@@ -57,6 +59,13 @@ impl Work {
             acked => Err(format!("{acked} of {wanted} acks")),
         })
         .await;
+    }
+
+    /// Waits until so many servers wait for the lock and could take over without a loss: a standby answers for what it
+    /// hears, so what was sent before it listened must have its answer before the active may be killed.
+    pub(crate) async fn progress_with_standbys(&self, group: &Group, standbys: i64) {
+        group.wait_for_standbys(standbys).await;
+        self.progress(WINDOW as u64 + 1).await;
     }
 
     /// Ends the publishers, and asserts that nothing was lost, doubled or refused on the way.

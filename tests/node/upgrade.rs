@@ -37,9 +37,8 @@ impl Upgrade {
         let work = Work::start(&group).await;
         work.progress(100).await;
         let new = group.server();
-        group.wait_for_standbys(2).await;
         // The last version goes on with tables that are ahead of it.
-        work.progress(100).await;
+        work.progress_with_standbys(&group, 2).await;
         Some(Self {
             group,
             active,
@@ -70,7 +69,7 @@ async fn a_rolling_upgrade_from_the_last_version_loses_nothing() {
     assert_eq!(new.wait_until_active().await, 2);
     work.progress(100).await;
     let second = group.server();
-    group.wait_for_standbys(1).await;
+    work.progress_with_standbys(&group, 1).await;
     let pair = Pair {
         group,
         active: new,
@@ -104,7 +103,7 @@ async fn a_standby_of_the_last_version_can_take_over_after_the_tables_were_migra
     work.progress(100).await;
 
     let new = group.server();
-    group.wait_for_standbys(1).await;
+    work.progress_with_standbys(&group, 1).await;
     standby.kill().await;
     assert_eq!(new.wait_until_active().await, 3);
     work.progress(100).await;

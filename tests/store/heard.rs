@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use stanby::core::message::Message;
@@ -29,6 +29,7 @@ fn place(after: u64, since: i64) -> LookBack {
     LookBack {
         after: Sequence(after),
         since: Timestamp(since),
+        floor: Sequence::ZERO,
     }
 }
 
@@ -44,10 +45,11 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
         .batch_execute(
             "INSERT INTO channels
              SELECT channel, 'c' || channel, 0, false, 1, 30000, 30000, 30000, 0
-             FROM generate_series(1, 3) AS channel;
+             FROM generate_series(1, 5) AS channel WHERE channel <> 4;
              INSERT INTO messages
              SELECT channel, number, number, 1, 'me', 'guid-' || number, '', ''
-             FROM generate_series(1, 3) AS channel, generate_series(1, 30000) AS number",
+             FROM generate_series(1, 5) AS channel, generate_series(1, 30000) AS number
+             WHERE channel <> 4",
         )
         .await
         .unwrap();
@@ -57,6 +59,14 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
         // By number nothing, by time the last hundred.
         (ChannelId(3), place(30_000, 29_901)),
         (ChannelId(4), place(0, 0)),
+        // By time all, but no more than the last five.
+        (
+            ChannelId(5),
+            LookBack {
+                floor: Sequence(29_995),
+                ..place(30_000, 0)
+            },
+        ),
     ]);
     let wanted: BTreeSet<Guid> = guids(20_000..60_000).collect();
 
@@ -64,8 +74,11 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
 
     let expected = of(1, 20_000..30_001)
         .chain(of(2, 29_991..30_001))
-        .chain(of(3, 29_901..30_001));
-    assert_eq!(stored.kept, expected.collect());
+        .chain(of(3, 29_901..30_001))
+        .chain(of(5, 29_996..30_001));
+    let kept: BTreeSet<_> = stored.kept.iter().cloned().collect();
+    assert_eq!(kept, expected.collect());
+    assert_eq!(kept.len(), stored.kept.len(), "each once");
 
     let others = fixture.store.stored(&places, &wanted, 7).await.unwrap();
     assert_eq!(others.kept.len(), stored.kept.len() + 7);
@@ -108,7 +121,13 @@ fn batch(
         number: BatchNumber(number),
         channels: BTreeMap::from([(id, Some(channel(through + 1, *messages.end())))]),
         messages: messages.map(message).collect(),
-        trims: BTreeMap::from([(id, Sequence(through))]),
+        trims: BTreeMap::from([(
+            id,
+            Trim {
+                after: Sequence::ZERO,
+                through: Sequence(through),
+            },
+        )]),
         guids_kept_after: BTreeMap::from([(id, Sequence(settled))]),
         ..Batch::default()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stanby::core::batch::{
-    Batch, ChannelRow, ClientRow, Counters, Heartbeat, PositionRow, Progress, SubscriptionRow,
+    Batch, ChannelRow, ClientRow, Counters, Heartbeat, PositionRow, Progress, SubscriptionRow, Trim,
 };
 use stanby::core::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, Guid, LoadId,
@@ -216,7 +216,11 @@ fn delete_channel(dice: &mut Dice, batch: &mut Batch, rows: &Snapshot, id: Chann
             }),
         );
     } else {
-        batch.trims.insert(id, row.last_sequence);
+        let trim = Trim {
+            after: Sequence::ZERO,
+            through: row.last_sequence,
+        };
+        batch.trims.insert(id, trim);
         batch.channels.insert(id, None);
     }
 }
@@ -262,10 +266,11 @@ fn trim(dice: &mut Dice, batch: &mut Batch, rows: &Snapshot, id: ChannelId) {
     let written = batch.channels.get(&id).cloned().flatten();
     let mut row = written.unwrap_or_else(|| rows.channels[&id].clone());
     let kept = row.last_sequence.0 + 1 - row.first_sequence.0;
+    let after = row.first_sequence.previous();
     let through = Sequence(row.first_sequence.0 + dice.below(kept + 1)).previous();
     row.first_sequence = through.next();
     batch.channels.insert(id, Some(row));
-    batch.trims.insert(id, through);
+    batch.trims.insert(id, Trim { after, through });
 }
 
 fn change_positions(

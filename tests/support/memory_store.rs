@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
 use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
@@ -37,9 +37,9 @@ impl MemoryStore {
             let before = self.messages.insert(key, (epoch, Arc::clone(message)));
             assert!(before.is_none(), "sequence {key:?} was stored twice");
         }
-        for (&channel, &through) in &batch.trims {
+        for (&channel, &trim) in &batch.trims {
             let settled = batch.guids_kept_after.get(&channel).copied();
-            self.trim(channel, through, settled);
+            self.trim(channel, trim, settled);
         }
         put(&mut self.rows.clients, &batch.clients);
         for (client, &heartbeat) in &batch.heartbeats {
@@ -61,11 +61,12 @@ impl MemoryStore {
         }
     }
 
-    fn trim(&mut self, channel: ChannelId, through: Sequence, settled: Option<Sequence>) {
+    fn trim(&mut self, channel: ChannelId, trim: Trim, settled: Option<Sequence>) {
+        let Trim { after, through } = trim;
         let kept = self.messages.split_off(&(channel, Sequence::ZERO));
-        let (gone, kept): (Vec<_>, Vec<_>) = kept
-            .into_iter()
-            .partition(|&((c, sequence), _)| c == channel && sequence <= through);
+        let (gone, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|&((c, sequence), _)| {
+            c == channel && sequence > after && sequence <= through
+        });
         self.messages.extend(kept);
         let Some(settled) = settled else { return };
         self.dropped
@@ -87,7 +88,8 @@ impl MemoryStore {
             let messages = self.messages.range((channel, Sequence::ZERO)..);
             let messages = messages.take_while(|&(&(c, _), _)| c == channel);
             let recent = messages
-                .filter(|(_, (_, m))| m.sequence > place.after || m.published_at >= place.since);
+                .filter(|(_, (_, m))| m.sequence > place.after || m.published_at >= place.since)
+                .filter(|(_, (_, m))| m.sequence > place.floor);
             stored
                 .kept
                 .extend(recent.map(|(_, (_, m))| (channel, m.guid.clone())));

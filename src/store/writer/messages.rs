@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Error, Statement};
 use super::channels;
 use super::flight::{Flight, Parameters};
 use super::int8;
-use crate::core::batch::Batch;
-use crate::core::ids::{ChannelId, Epoch, Sequence};
+use crate::core::batch::{Batch, Trim};
+use crate::core::ids::{ChannelId, Epoch};
 use crate::store::encryption::Sealed;
 
 const COLUMNS: usize = 9;
@@ -19,15 +19,16 @@ const INSERT: &str = "INSERT INTO messages
         AS t (channel_id, sequence, published_at_ns, client_id, guid, reply, data)";
 
 const TRIM: &str = "DELETE FROM messages m
-    USING unnest($1::int8[], $2::int8[]) AS t (channel_id, through)
-    WHERE m.channel_id = t.channel_id AND m.sequence <= t.through";
+    USING unnest($1::int8[], $2::int8[], $3::int8[]) AS t (channel_id, after, through)
+    WHERE m.channel_id = t.channel_id AND m.sequence > t.after AND m.sequence <= t.through";
 
 /// Where some of what is dropped was published within a standby's memory.
 const TRIM_YOUNG: &str = "WITH places AS (
-        SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS t (channel_id, through, settled)
+        SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::int8[])
+            AS t (channel_id, after, through, settled)
     ), gone AS (
         DELETE FROM messages m USING places t
-        WHERE m.channel_id = t.channel_id AND m.sequence <= t.through
+        WHERE m.channel_id = t.channel_id AND m.sequence > t.after AND m.sequence <= t.through
         RETURNING m.channel_id, m.sequence, m.guid, t.settled
     ), forgotten AS (
         DELETE FROM dropped_guids d USING places t
@@ -172,24 +173,26 @@ pub(super) struct Trims {
 #[derive(Default)]
 struct Places {
     channel_id: Vec<i64>,
+    after: Vec<i64>,
     through: Vec<i64>,
 }
 
 impl Places {
-    fn push(&mut self, channel: ChannelId, through: Sequence) {
+    fn push(&mut self, channel: ChannelId, trim: Trim) {
         self.channel_id.push(int8(channel.0));
-        self.through.push(int8(through.0));
+        self.after.push(int8(trim.after.0));
+        self.through.push(int8(trim.through.0));
     }
 }
 
 impl Trims {
     pub(super) fn of(batch: &Batch) -> Self {
         let mut trims = Self::default();
-        for (channel, &through) in &batch.trims {
+        for (channel, &trim) in &batch.trims {
             match batch.guids_kept_after.get(channel) {
-                None => trims.old.push(*channel, through),
+                None => trims.old.push(*channel, trim),
                 Some(settled) => {
-                    trims.young.push(*channel, through);
+                    trims.young.push(*channel, trim);
                     trims.settled.push(int8(settled.0));
                 }
             }
@@ -200,11 +203,16 @@ impl Trims {
     pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
         let (old, young) = (&self.old, &self.young);
         if !old.through.is_empty() {
-            let parameters: Parameters<'_> = vec![&old.channel_id, &old.through];
+            let parameters: Parameters<'_> = vec![&old.channel_id, &old.after, &old.through];
             flight.add(&statements.trim, parameters, "messages trimmed", None);
         }
         if !young.through.is_empty() {
-            let parameters: Parameters<'_> = vec![&young.channel_id, &young.through, &self.settled];
+            let parameters: Parameters<'_> = vec![
+                &young.channel_id,
+                &young.after,
+                &young.through,
+                &self.settled,
+            ];
             flight.add(&statements.trim_young, parameters, "messages trimmed", None);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stanby::core::Event;
-use stanby::core::batch::{Batch, ChannelRow};
+use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
@@ -237,7 +237,7 @@ impl Checks {
         for (channel, message) in &batch.messages {
             self.appended(*channel, message, epoch);
         }
-        for (&channel, &through) in &batch.trims {
+        for (&channel, &Trim { through, .. }) in &batch.trims {
             self.trimmed(
                 channel,
                 through,
