@@ -137,6 +137,7 @@ pub(crate) async fn promote(world: &mut World, synchronous: bool) {
         world.end(active, Signal::SIGKILL).await;
     }
     world.ground.fail_over().await;
+    world.history.database_failed_over = true;
     let after = rows(world).await;
     if synchronous {
         assert!(after >= before, "the replica has {after} of {before} rows");

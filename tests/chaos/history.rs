@@ -15,6 +15,10 @@ pub(crate) struct History {
     pub(crate) excuses: Vec<Excuse>,
     /// What the tables held when a term was first seen.
     pub(crate) beginnings: Vec<Beginning>,
+    /// The database failed over to a copy. A standby that was too busy to look may pass over more than was lost.
+    pub(crate) database_failed_over: bool,
+    /// Sequences that were told lost, or perhaps lost.
+    pub(crate) told_lost: i64,
     /// The database failed over to a copy that lacks something.
     pub(crate) database_lost_rows: bool,
     /// Answers by which two servers were active at once.

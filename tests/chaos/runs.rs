@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::faults::{Fault, strike};
+use crate::history::History;
 use crate::node_clients::{NODE_CHANNEL, NodeClients};
 use crate::rng::Rng;
 use crate::support::tools;
@@ -16,7 +17,7 @@ use crate::world::{Shape, World};
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Lets the faults happen one after the other, and fails with everything that is wrong afterwards.
-async fn run(seed: u64, shape: Shape, faults: &[Fault]) {
+async fn run(seed: u64, shape: Shape, faults: &[Fault]) -> Option<History> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let names: Vec<_> = faults.iter().map(|fault| fault.name()).collect();
     eprintln!(
@@ -24,9 +25,7 @@ async fn run(seed: u64, shape: Shape, faults: &[Fault]) {
         names.join(",")
     );
     let mut rng = Rng::new(seed);
-    let Some(mut world) = World::start(shape).await else {
-        return;
-    };
+    let mut world = World::start(shape).await?;
     for &fault in faults {
         strike(&mut world, fault, &mut rng).await;
     }
@@ -38,6 +37,7 @@ async fn run(seed: u64, shape: Shape, faults: &[Fault]) {
         history.beginnings.len()
     );
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+    Some(history)
 }
 
 #[tokio::test]
@@ -149,7 +149,15 @@ async fn a_network_that_cuts_servers_off_from_nats_loses_nothing() {
 #[tokio::test]
 async fn a_promoted_synchronous_replica_has_everything() {
     let faults = [Fault::LeadStandbyToReplica, Fault::PromoteSynchronous];
-    run(6, Shape::PAIR, &faults).await;
+    // A standby that could not look for two seconds is right to doubt: on a busy machine it gets another chance.
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        match run(6, Shape::PAIR, &faults).await {
+            Some(history) if history.told_lost > 0 => told.push(history.told_lost),
+            Some(_) | None => return,
+        }
+    }
+    panic!("each time some sequences are told lost, or perhaps lost: {told:?}");
 }
 
 #[tokio::test]

@@ -440,6 +440,7 @@ impl World {
                 "SELECT coalesce(sum(lost + unknown), 0)::bigint FROM stanby.database_failovers",
             )
             .await;
+        self.history.told_lost = stored.told_lost;
         self.history.contradictions = self.watch.seen().contradictions;
         if self.logs().contains("two servers are active") {
             let accusation = "a server says that another one serves from other tables\n";

@@ -11,6 +11,7 @@ use stanby::core::ids::{
 use stanby::core::limits::{ChannelLimits, ChannelPattern, Overrides, PerChannel};
 use stanby::core::request::{Publisher, StartPosition};
 use stanby::core::{Event, Reply};
+use stanby::protocol::announcement::Announcement;
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::{Subjects, client, decode, encode};
 
@@ -45,6 +46,10 @@ pub(crate) fn feed(bytes: &[u8]) {
     let to = reply.clone().and_then(Subject::parse);
     for event in events.into_iter().flatten() {
         check(event, to.as_ref());
+    }
+    if let Some(announcement) = Announcement::decode(&payload) {
+        let again = Announcement::decode(&announcement.encode());
+        assert_eq!(again, Some(announcement), "what is understood can be said");
     }
     answers(&payload);
     names(&payload);
