@@ -11,6 +11,7 @@ use crate::core::limits::Limits;
 
 /// Hold for live channels as soon as they are read.
 const AT_ONCE: &[&str] = &[
+    "connect-rate",
     "max-channels",
     "max-subs",
     "max-msgs",

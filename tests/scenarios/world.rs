@@ -178,6 +178,12 @@ impl World {
         channel.bytes = number(line.take("bytes")).map_err(wrong)?.or(channel.bytes);
         channel.age = line.take_duration("age")?.or(channel.age);
         channel.inactivity = line.take_duration("inactivity")?.or(channel.inactivity);
+        limits.connects_per_second = line
+            .take("connects")
+            .map(|text| text.parse::<u32>())
+            .transpose()
+            .map_err(wrong)?
+            .or(limits.connects_per_second);
         limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
         limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
         limits.batch_messages = line.take_number("batch", limits.batch_messages)?;
