@@ -70,6 +70,7 @@ async fn parts(url: &str, table: &mut Table) -> anyhow::Result<()> {
             ..Limits::default()
         },
         ack_prefix: "ack".into(),
+        partition: None,
         replace_durables: false,
     };
     let (mut read, mut restore, mut count, mut wake) = (vec![], vec![], vec![], vec![]);

@@ -55,6 +55,7 @@ pub fn run(args: &NatsPermissionsArgs) -> Result<ExitCode, Failure> {
     let prefixes = Prefixes {
         discover: args.discover_prefix.clone(),
         ack: args.ack_prefix.clone(),
+        group: None,
     };
     let subjects = Subjects::new(&args.cluster_id, &prefixes)
         .map_err(|error| Failure::Usage(anyhow!(error)))?;

@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Error, Sources, effective};
 use crate::core::limits::Limits;
+use crate::core::partition::Partition;
 
 /// Hold for live channels as soon as they are read.
 const AT_ONCE: &[&str] = &[
@@ -31,6 +32,8 @@ pub(super) struct Reload {
     started: Values,
     current: Values,
     limits: watch::Sender<Limits>,
+    /// As the server was started.
+    partition: Option<Partition>,
 }
 
 impl Reload {
@@ -41,6 +44,7 @@ impl Reload {
             current: started.clone(),
             started,
             limits: watch::Sender::new(sources.config.limits.clone()),
+            partition: sources.config.partition.clone(),
         })
     }
 
@@ -62,8 +66,17 @@ impl Reload {
             warn!("{warning}");
         }
         let at_once = changed(&self.current, &values, |flag| AT_ONCE.contains(&flag));
-        self.limits.send_replace(now.config.limits);
+        self.limits.send_replace(now.config.limits.clone());
         info!(changed = at_once.join(", "), "configuration reloaded");
+        // Other groups have to agree, and NATS has to be told.
+        if self.partition.is_some()
+            && now.config.partition.is_some()
+            && self.partition != now.config.partition
+        {
+            warn!(
+                "limits hold, but which channels this group serves changes only when the server is started again"
+            );
+        }
         // Told at each reload, until the server is started with them.
         let later = changed(&self.started, &values, |flag| !AT_ONCE.contains(&flag));
         if !later.is_empty() {

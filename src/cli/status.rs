@@ -14,6 +14,9 @@ use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Channels that are named in one line.
+const SERVED_MAX: usize = 20;
+
 #[derive(Args, Debug)]
 pub struct StatusArgs {
     /// Print JSON
@@ -77,6 +80,9 @@ fn summary(report: &Report) -> String {
         format!("cluster   {cluster_id} (schema {})", shown(&report.schema)),
         format!("active    {}", active(report)),
     ];
+    if let Some(channels) = &report.serves {
+        lines.insert(1, format!("serves    {}", serves(channels)));
+    }
     if report.standbys.is_empty() {
         lines.push("standby   none: if the active ends, nobody takes over".to_owned());
     }
@@ -89,6 +95,18 @@ fn summary(report: &Report) -> String {
         counts.messages, counts.bytes, counts.channels, counts.clients, counts.subscriptions, counts.durables
     ));
     lines.join("\n")
+}
+
+fn serves(channels: &[String]) -> String {
+    let names = channels
+        .iter()
+        .take(SERVED_MAX)
+        .map(|channel| shown(channel));
+    let names = names.collect::<Vec<_>>().join(", ");
+    match channels.len().saturating_sub(SERVED_MAX) {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
 }
 
 fn active(report: &Report) -> String {

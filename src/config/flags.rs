@@ -149,6 +149,22 @@ pub struct ServeFlags {
     )]
     pub ft_group: Option<String>,
 
+    /// Serve only the channels that have an entry of limits (--channel-limits), wildcards included: other groups with
+    /// this cluster ID serve the others
+    #[arg(
+        long,
+        env = "STANBY_PARTITIONING",
+        value_name = "BOOL",
+        help_heading = "Fault tolerance"
+    )]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub partitioning: bool,
+
     /// Postgres ends an active that has not been heard of for so long; 500ms to 1m
     #[arg(
         long,

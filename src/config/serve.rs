@@ -12,8 +12,9 @@ use super::encryption::Encryption;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
-use super::shadow;
+use super::{partition, shadow};
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::core::partition::Partition;
 use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
@@ -44,6 +45,8 @@ pub struct Config {
     pub heartbeats: Heartbeats,
     pub replace_durables: bool,
     pub limits: Limits,
+    /// Where other groups serve the other channels of the cluster ID.
+    pub partition: Option<Partition>,
     /// Of the cluster ID, with the chosen prefix of ack inboxes.
     pub subjects: Subjects,
     pub log: LogConfig,
@@ -84,20 +87,30 @@ impl Config {
         let http =
             (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
         ensure_sql_store(flags)?;
+        let schema = flags.database.schema()?;
+        let ft_group = flags.ft_group.as_deref().map(ft_group).transpose()?;
+        let partition = partition::partition(flags.partitioning, &channel_entries(flags)?)?;
+        let own_token = || partition::token(ft_group.as_deref(), &schema);
         let prefixes = Prefixes {
             discover: flags.discover_prefix.clone(),
             ack: flags.ack_prefix.clone(),
+            group: partition.is_some().then(own_token),
         };
+        let mut subjects = flags.nats.subjects(&prefixes)?;
+        if let Some(partition) = &partition {
+            let serving = subjects.serving(partition);
+            subjects = serving.map_err(|error| Error::new(error.to_string()))?;
+        }
         let lease = lease(flags.lease)?;
         let shadow = flags.shadow.limits(lease)?;
         Ok(Self {
             database_url: flags.database.url()?,
-            schema: flags.database.schema()?,
+            schema,
             encryption: flags.encryption.encryption()?,
             nats: flags.nats.nats()?,
-            subjects: flags.nats.subjects(&prefixes)?,
+            subjects,
             cluster_id: flags.nats.cluster_id.clone(),
-            ft_group: flags.ft_group.as_deref().map(ft_group).transpose()?,
+            ft_group,
             lease,
             shadow,
             http,
@@ -107,6 +120,7 @@ impl Config {
                 remembered: shadow::window(shadow, lease) * 2,
                 ..limits(flags)?
             },
+            partition,
             log: LogConfig {
                 format: flags.log_format,
                 level: match (flags.trace, flags.debug) {
@@ -146,6 +160,7 @@ impl Config {
             limits: self.limits.clone(),
             replace_durables: self.replace_durables,
             ack_prefix: self.subjects.ack_prefix().clone(),
+            partition: self.partition.clone(),
         }
     }
 }

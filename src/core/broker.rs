@@ -8,6 +8,7 @@
 //! | new messages to subscriptions, acks | `delivery` |
 //! | messages that were not acked | `redelivery` |
 //! | limits of channels | `retention`, `recent` |
+//! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `restore` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
@@ -21,6 +22,7 @@ use super::channels::Channels;
 use super::commits::Commits;
 use super::connect_rate::ConnectRate;
 use super::deadlines::{Deadlines, Timer};
+use super::early::Early;
 use super::event::Event;
 use super::group::Group;
 use super::ids::{ChannelId, ChannelName, Guid, LoadId, PositionId, Subject, SubscriptionId};
@@ -60,6 +62,7 @@ pub struct Broker {
     pub(super) deadlines: Deadlines,
     pub(super) commits: Commits,
     pub(super) loads: Loads,
+    pub(super) early: Early,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
@@ -82,6 +85,14 @@ pub(super) struct Traffic {
 impl Broker {
     pub fn handle(&mut self, event: Event, now: Now) {
         self.now = now;
+        if self.settings.partition.is_none() {
+            self.carry_out(event);
+        } else if let Some(event) = self.admit(event) {
+            self.carry_out(event);
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, event: Event) {
         match event {
             Event::Connect { request, reply } => self.connect(request, reply),
             Event::Publish { request, reply } => self.publish(request, reply),
@@ -109,7 +120,7 @@ impl Broker {
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
-                let at = now.monotonic + self.settings.limits.load_retry;
+                let at = self.now.monotonic + self.settings.limits.load_retry;
                 self.deadlines.set_by(Timer::LoadRetry, at);
             }
         }
@@ -133,6 +144,7 @@ impl Broker {
                 Timer::Progress => self.commits.flush_progress(),
                 Timer::LoadRetry => self.loads.retry_failed(),
                 Timer::ForgetStored => self.forget_stored(),
+                Timer::Unregistered(name) => self.stop_waiting_for(name),
             }
         }
     }

@@ -77,7 +77,7 @@ impl ChannelPattern {
         self.0.split('.').all(|token| token != "*" && token != ">")
     }
 
-    fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         let mut tokens = name.split('.');
         for wanted in self.0.split('.') {
             match (wanted, tokens.next()) {

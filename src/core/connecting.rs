@@ -81,6 +81,7 @@ impl Broker {
         let first_heartbeat = self.now.monotonic + self.settings.heartbeats.interval;
         self.deadlines.set(Timer::Heartbeat(id), first_heartbeat);
         self.answer_connected(request, reply);
+        self.client_decided(&request.client_id);
     }
 
     fn answer_connected(&mut self, request: &Connect, reply: Option<Subject>) {
@@ -241,9 +242,11 @@ impl Broker {
             None => self.register(&request, reply),
             Some(registered) if registered.is_same_connection(&request) => {
                 self.answer_connected(&request, reply);
+                self.client_decided(id);
             }
             Some(registered) if answered || registered.row.heartbeat_inbox != duplicate.asked => {
                 self.answer(reply, Reply::ConnectRefused(Rejection::ClientRegistered));
+                self.client_decided(id);
             }
             Some(_) => {
                 self.close_client(id.as_str());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::early::Named;
 use super::ids::{ChannelId, ClientId, PositionId, ProbeId};
 use super::time::Instant;
 
@@ -23,6 +24,8 @@ pub(super) enum Timer {
     LoadRetry,
     /// What the terms before stored cannot come any more.
     ForgetStored,
+    /// Requests have waited long enough for their client's registration.
+    Unregistered(Named),
 }
 
 #[derive(Debug, Default)]

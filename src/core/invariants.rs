@@ -205,6 +205,13 @@ impl Broker {
                 found.push(format!("probe {probe}: it has a deadline"));
             }
         }
+        for name in self.early.names() {
+            if !self.deadlines.is_set(&Timer::Unregistered(name.clone())) {
+                found.push(format!(
+                    "{name:?}: what waits for it does so for a while only"
+                ));
+            }
+        }
         for id in self.clients.unchecked_duplicates() {
             found.push(format!("client {id}: a second connect has its probe"));
         }

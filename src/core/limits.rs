@@ -6,6 +6,7 @@ use bytestring::ByteString;
 
 pub use super::channel_limits::{ChannelLimits, ChannelPattern, Overrides, PerChannel};
 use super::ids::ChannelName;
+use super::partition::Partition;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -15,6 +16,8 @@ pub struct Settings {
     pub replace_durables: bool,
     /// Ack inboxes are `<prefix>.<subscription id>.<token>`.
     pub ack_prefix: ByteString,
+    /// Where other groups of servers serve the other channels; `None`: all channels are this group's.
+    pub partition: Option<Partition>,
 }
 
 /// How clients are checked for being alive.

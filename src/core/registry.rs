@@ -146,6 +146,11 @@ impl Registry {
         self.duplicates.remove(id)
     }
 
+    /// Connects that wait for a probe of their client ID.
+    pub(super) fn checked(&self) -> impl Iterator<Item = &Connect> {
+        self.duplicates.values().map(|duplicate| &duplicate.request)
+    }
+
     /// Second connects that no probe will ever decide.
     pub(super) fn unchecked_duplicates(&self) -> impl Iterator<Item = &ClientId> {
         let is_probed = |id: &ClientId| {

@@ -291,6 +291,7 @@ mod tests {
             limits: Limits::default(),
             replace_durables: false,
             ack_prefix: "acks".into(),
+            partition: None,
         };
         let mut broker = Broker::restore(tables.clone(), settings, Now::default());
         let told = broker.repair(regression);

@@ -8,6 +8,7 @@ use super::broker::{Broker, Traffic};
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
 use super::deadlines::{Deadlines, Timer};
+use super::early::Early;
 use super::group::{Group, Member};
 use super::ids::ClientId;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
@@ -41,6 +42,7 @@ impl Broker {
             deadlines: Deadlines::default(),
             commits: Commits::default(),
             loads: Loads::default(),
+            early: Early::default(),
             notices: VecDeque::new(),
             traffic: Traffic::default(),
         };

@@ -28,6 +28,9 @@ const TURN_BYTES: usize = 4 << 20;
 pub struct Ingress {
     connection: Connection,
     inbox: Inbox,
+    subjects: Subjects,
+    /// Of publishes, in the order of `Subjects::publishes`.
+    publishes: Vec<u64>,
     /// By subscription; those that are not in here are for single ack inboxes.
     kinds: Vec<(u64, Kind)>,
     lanes: Lanes<Message>,
@@ -42,16 +45,21 @@ impl Ingress {
         let mut ingress = Self {
             connection: connection.clone(),
             inbox: connection.inbox(),
+            subjects: subjects.clone(),
+            publishes: Vec::new(),
             kinds: Vec::new(),
             lanes: Lanes::default(),
             probes,
             random: Random::new(),
         };
+        for subject in subjects.publishes() {
+            let sid = ingress.inbox.subscribe(&subject)?;
+            ingress.publishes.push(sid);
+        }
         let probes = ingress.probes.wildcard();
         // The most frequent first: messages are looked up in this order.
         for (kind, subject) in [
-            (Kind::Publish, &**subjects.publish_wildcard()),
-            (Kind::Ack, subjects.ack_wildcard()),
+            (Kind::Ack, &**subjects.ack_wildcard()),
             (Kind::Probe, &probes),
             (Kind::Ping, subjects.pings()),
             (Kind::Subscribe, subjects.subscribe()),
@@ -108,10 +116,7 @@ impl Ingress {
     pub fn recv_waiting(&mut self, into: &mut Vec<Event>, limit: usize) -> bool {
         while let Some(messages) = self.inbox.take() {
             for message in messages {
-                let known = |(sid, _): &&(u64, Kind)| *sid == message.sid();
-                let kind = self.kinds.iter().find(known);
-                // The rest of the subscriptions are ack inboxes.
-                let kind = kind.map_or(Kind::Ack, |(_, kind)| *kind);
+                let kind = self.kind(message.sid());
                 let publisher = if kind == Kind::Publish {
                     Publisher::of(decode::sender(message.payload()))
                 } else {
@@ -135,6 +140,21 @@ impl Ingress {
         !self.lanes.is_empty()
     }
 
+    fn kind(&self, sid: u64) -> Kind {
+        // Numbers grow.
+        if self.publishes.binary_search(&sid).is_ok() {
+            return Kind::Publish;
+        }
+        let kind = self.kinds.iter().find(|(known, _)| *known == sid);
+        // The rest of the subscriptions are ack inboxes.
+        kind.map_or(Kind::Ack, |(_, kind)| *kind)
+    }
+
+    fn is_first(&self, message: &Message) -> bool {
+        let index = self.publishes.binary_search(&message.sid());
+        index.is_ok_and(|index| self.subjects.is_first(index, message.subject()))
+    }
+
     /// Requests live on in the core, and one of a hundred bytes would keep all that was read along with it: they are
     /// copied.
     fn decode(&self, kind: Kind, message: &Message) -> Option<Event> {
@@ -144,6 +164,7 @@ impl Ingress {
                 let (ack_inbox, payload) = message.detached_subject();
                 return decode::ack(payload, self.text(ack_inbox)?);
             }
+            Kind::Publish if !self.is_first(message) => return None,
             Kind::Connect
             | Kind::Publish
             | Kind::Subscribe

@@ -8,13 +8,17 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
 use super::nats_settings::nats_settings;
-use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
+use super::neighbours;
+use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id, this_group};
 use super::takeover::ensure_same_cluster;
 use crate::config::Config;
+use crate::core::limits::ChannelPattern;
+use crate::core::partition::Partition;
 use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
 use crate::leadership::{self, Settings};
 use crate::nats::Connection;
+use crate::protocol::neighbours::Sender;
 use crate::store::{Keyring, SchemaVersion, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +54,9 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 const NATS_VERSION_MIN: (u64, u64, u64) = (2, 2, 0);
+
+/// Channels that are named in a finding.
+const LISTED_MAX: usize = 10;
 
 /// What nats-server takes unless it is configured otherwise.
 const MAX_PAYLOAD_DEFAULT: usize = 1 << 20;
@@ -404,8 +411,11 @@ async fn of_nats(
             format!("NATS takes messages of up to {payload} bytes"),
         )
     });
-    // Servers of this schema listen there, as they should.
-    if is_alone {
+    if let Some(partition) = &config.partition {
+        let neighbours = of_neighbours(config, partition, settings, &connection).await;
+        findings.push(neighbours);
+    } else if is_alone {
+        // Servers of this schema listen there, as they should.
         findings.push(of_listeners(config, &connection).await);
     }
 }
@@ -462,6 +472,53 @@ async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
         ),
         "stop them before a server is started here: clients would get two answers",
     )
+}
+
+/// Another group must not serve a channel of this one.
+async fn of_neighbours(
+    config: &Config,
+    partition: &Partition,
+    settings: &Settings,
+    connection: &Connection,
+) -> Finding {
+    let store = Store::open(
+        &config.database_url,
+        &config.schema,
+        "stanby/doctor",
+        STATEMENT_TIMEOUT,
+    );
+    let me = this_group(config, &store, &settings.server_id).await;
+    store.close().await;
+    // Without tables no server of this group can be running, and all that answer are others.
+    let me = me.unwrap_or_else(|_| Sender {
+        server_id: settings.server_id.clone(),
+        ..Sender::default()
+    });
+    let subject = config.subjects.neighbours();
+    match neighbours::look(connection, subject, me, partition.clone()).await {
+        Ok(None) => ok(
+            "channels",
+            format!(
+                "this group serves {}; no other group lists one of them",
+                listed(partition)
+            ),
+        ),
+        Ok(Some(conflict)) => Finding {
+            verdict: Verdict::Fail,
+            ..ok("channels", conflict.to_string())
+        },
+        Err(error) => fail("channels", &error),
+    }
+}
+
+fn listed(partition: &Partition) -> String {
+    let entries = partition.entries();
+    let shown = entries.iter().take(LISTED_MAX).map(ChannelPattern::as_str);
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match entries.len().saturating_sub(LISTED_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`histogram`] | what the node says about itself |
 //! | `nats_settings` | from the configuration to the NATS adapter |
+//! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
 //! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock |
 //! | [`clock`], `backoff` | time |
@@ -33,6 +34,7 @@ mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 mod nats_settings;
+mod neighbours;
 mod new_node;
 pub mod reports;
 mod rivals;

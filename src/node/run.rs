@@ -1,6 +1,6 @@
 //! Runs a node until it is told to stop: standby, active, standby again, as often as it takes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
 use super::nats_settings::nats_settings;
+use super::neighbours::Neighbours;
 use super::new_node::NewNode;
 use super::reports::Reports;
 use super::shared::{Node, Setback};
@@ -26,7 +27,8 @@ use crate::core::memory::Memory;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
-use crate::store::{Keyring, Store};
+use crate::protocol::neighbours::Sender;
+use crate::store::{self, Keyring, Store};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,6 +81,18 @@ pub(super) async fn run(
     let announcer =
         Announcer::start(&nats, &config, &leadership, &board, &shutdown, &tasks).await?;
 
+    let conflict = Arc::new(OnceLock::new());
+    if let Some(partition) = &config.partition {
+        let me = this_group(&config, &store, &leadership.server_id).await?;
+        let subject = config.subjects.neighbours();
+        let mut neighbours = Neighbours::listen(&nats, subject, me, partition.clone()).await?;
+        if let Some(conflict) = neighbours.ask().await? {
+            anyhow::bail!("{conflict}");
+        }
+        let conflict = Arc::clone(&conflict);
+        tasks.spawn(neighbours.run(board.watch(), conflict, shutdown.clone()));
+    }
+
     let node = Arc::new(Node {
         leadership,
         store,
@@ -98,7 +112,7 @@ pub(super) async fn run(
         node.limits.clone(),
         shutdown.clone(),
     ));
-    let played = node.play_roles().await;
+    let played = Box::pin(node.play_roles()).await;
 
     drop(node);
     shutdown.cancel();
@@ -114,7 +128,25 @@ pub(super) async fn run(
             .await
             .context("the monitoring pages ended with a panic")??;
     }
-    Ok(played?)
+    played?;
+    match conflict.get() {
+        Some(conflict) => anyhow::bail!("{conflict}"),
+        None => Ok(()),
+    }
+}
+
+/// As other groups with the same cluster ID are told.
+pub(super) async fn this_group(
+    config: &Config,
+    store: &Store,
+    server_id: &str,
+) -> Result<Sender, store::Error> {
+    let name = config.ft_group.as_ref().unwrap_or(&config.schema);
+    Ok(Sender {
+        server_id: server_id.to_owned(),
+        group_id: store.group_id().await?,
+        group: name.clone(),
+    })
 }
 
 impl Node {

@@ -62,6 +62,8 @@ impl Node {
             Err(_) if known_bad::is(Mistake::PlainTryLock) => {}
             sealer => batches.seal_with(sealer?),
         }
+        let served = self.config.partition.as_ref();
+        store::group::record_served(granted.client(), url, served).await?;
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());
@@ -80,6 +82,7 @@ impl Node {
             since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
             "read the tables"
         );
+        self.tell_unlisted(&snapshot);
         let others = other_ack_inboxes(&snapshot, &self.config.subjects);
         ears.ingress.hear_acks_on(others)?;
         let window = self.config.heard_window();
@@ -142,6 +145,22 @@ impl Node {
 }
 
 impl Node {
+    /// Their messages stay, and are delivered to those who subscribed before; nobody can publish or subscribe to them.
+    fn tell_unlisted(&self, snapshot: &Snapshot) {
+        let Some(partition) = &self.config.partition else {
+            return;
+        };
+        let names = snapshot.channels.values().map(|row| &row.name);
+        let unlisted: Vec<_> = names.filter(|name| !partition.contains(name)).collect();
+        if let Some(first) = unlisted.first() {
+            tracing::warn!(
+                channels = unlisted.len(),
+                first = %first,
+                "the tables hold channels that this group does not list: requests for them are left to other groups"
+            );
+        }
+    }
+
     /// What a failover of Postgres had lost: an acked message that is gone is an operator's business.
     fn tell_lost(&self, ranges: &[LostRange]) {
         for LostRange {

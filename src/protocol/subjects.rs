@@ -4,6 +4,8 @@ use bytestring::ByteString;
 use thiserror::Error;
 
 use crate::core::ids::Subject;
+use crate::core::limits::ChannelPattern;
+use crate::core::partition::{Partition, overlap};
 
 /// Where clients look for a server unless they are configured otherwise.
 pub const DISCOVER_PREFIX: &str = "_STAN.discover";
@@ -27,6 +29,11 @@ pub enum Error {
          separated by single dots, {PART_BYTES_MAX} characters at most"
     )]
     Prefix { what: &'static str, prefix: String },
+    #[error(
+        "channel {0:?} cannot be served by this group alone: nobody can publish to a name with white space over NATS; \
+         leave it out"
+    )]
+    Channel(String),
 }
 
 /// The prefixes that a site may change.
@@ -37,6 +44,9 @@ pub struct Prefixes {
     /// `_INBOX.<cluster ID>` unless set, because many sites let clients publish to `_INBOX.>` and nothing else
     /// of this kind.
     pub ack: Option<String>,
+    /// Follows the usual ack prefix where several groups of servers share the cluster ID, so that none of them hears
+    /// the others' acks. A token.
+    pub group: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +55,11 @@ pub struct Subjects {
     pings: ByteString,
     publish_prefix: ByteString,
     publish_wildcard: ByteString,
+    /// Where there are other groups: the channels that publishes are taken for. Empty: all.
+    channels: Vec<ChannelPattern>,
+    /// A publish may match several of them.
+    overlapping: bool,
+    neighbours: ByteString,
     subscribe: ByteString,
     unsubscribe: ByteString,
     close_subscription: ByteString,
@@ -61,12 +76,13 @@ impl Subjects {
         }
         let discover_prefix = prefixes.discover.as_deref().unwrap_or(DISCOVER_PREFIX);
         ensure_prefix("discover", discover_prefix)?;
-        let ack_prefix = match &prefixes.ack {
-            Some(prefix) => {
+        let ack_prefix = match (&prefixes.ack, &prefixes.group) {
+            (Some(prefix), _) => {
                 ensure_prefix("ack", prefix)?;
                 prefix.clone()
             }
-            None => format!("_INBOX.{cluster_id}"),
+            (None, Some(group)) => format!("_INBOX.{cluster_id}.{group}"),
+            (None, None) => format!("_INBOX.{cluster_id}"),
         };
 
         let discover = format!("{discover_prefix}.{cluster_id}");
@@ -76,6 +92,9 @@ impl Subjects {
             discover: discover.into(),
             publish_wildcard: format!("{publish_prefix}.>").into(),
             publish_prefix: publish_prefix.into(),
+            channels: Vec::new(),
+            overlapping: false,
+            neighbours: format!("_STAN.part.{cluster_id}").into(),
             subscribe: format!("_STAN.sub.{cluster_id}").into(),
             unsubscribe: format!("_STAN.unsub.{cluster_id}").into(),
             close_subscription: format!("_STAN.subclose.{cluster_id}").into(),
@@ -84,6 +103,24 @@ impl Subjects {
             ack_prefix: ack_prefix.into(),
             servers: format!("_STAN.servers.{cluster_id}").into(),
         })
+    }
+
+    /// The same subjects, but publishes are taken for these channels only.
+    pub fn serving(mut self, partition: &Partition) -> Result<Self, Error> {
+        self.channels = partition.widest();
+        for channel in &self.channels {
+            if channel.as_str().bytes().any(|b| b <= b' ' || b == 0x7f) {
+                return Err(Error::Channel(channel.as_str().to_owned()));
+            }
+        }
+        // A name that matched a wildcard would be part of it.
+        let wildcards = self.channels.iter().filter(|channel| !channel.is_literal());
+        let wildcards: Vec<&ChannelPattern> = wildcards.collect();
+        self.overlapping = wildcards.iter().enumerate().any(|(index, channel)| {
+            let mut later = wildcards[index + 1..].iter();
+            later.any(|other| overlap(channel, other))
+        });
+        Ok(self)
     }
 
     /// Takes connects: the one subject that clients know by themselves.
@@ -102,6 +139,41 @@ impl Subjects {
 
     pub fn publish_wildcard(&self) -> &ByteString {
         &self.publish_wildcard
+    }
+
+    /// What publishes are taken from: all of them unless there are other groups.
+    pub fn publishes(&self) -> Vec<String> {
+        if self.channels.is_empty() {
+            return vec![self.publish_wildcard.to_string()];
+        }
+        let channels = self.channels.iter();
+        channels
+            .map(|channel| format!("{}.{}", self.publish_prefix, channel.as_str()))
+            .collect()
+    }
+
+    /// A publish that matches several of [`Self::publishes`] comes once for each. True for the one to be taken.
+    pub fn is_first(&self, index: usize, subject: &[u8]) -> bool {
+        if !self.overlapping {
+            return true;
+        }
+        let channel = subject
+            .strip_prefix(self.publish_prefix.as_bytes().as_ref())
+            .and_then(|rest| rest.strip_prefix(b"."))
+            .and_then(|channel| std::str::from_utf8(channel).ok());
+        let Some(channel) = channel else {
+            return true;
+        };
+        let first = self
+            .channels
+            .iter()
+            .position(|entry| entry.matches(channel));
+        first.is_none_or(|first| first == index)
+    }
+
+    /// Where groups of servers tell each other which channels they serve.
+    pub fn neighbours(&self) -> &ByteString {
+        &self.neighbours
     }
 
     pub fn subscribe(&self) -> &ByteString {

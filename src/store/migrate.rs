@@ -14,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (
         1,
         "schema",
@@ -44,6 +44,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         6,
         "encryption",
         include_str!("../../migrations/0006_encryption.sql"),
+    ),
+    (
+        7,
+        "partitions",
+        include_str!("../../migrations/0007_partitions.sql"),
     ),
 ];
 

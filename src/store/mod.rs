@@ -8,6 +8,7 @@
 
 pub mod encryption;
 mod error;
+pub mod group;
 pub mod heard;
 mod load;
 mod marks;

@@ -15,6 +15,8 @@ pub const ROWS_MAX: i64 = 1000;
 pub struct Report {
     pub cluster_id: String,
     pub schema: String,
+    /// Channels that the last active served, wildcards included; `None`: all.
+    pub serves: Option<Vec<String>>,
     pub active: Option<Active>,
     pub standbys: Vec<Standby>,
     pub counts: Counts,
@@ -141,9 +143,13 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
     let cluster_id: Option<String> = sqlx::query_scalar("SELECT cluster_id FROM server_info")
         .fetch_optional(&mut *transaction)
         .await?;
+    let serves = sqlx::query_scalar("SELECT serves FROM leadership")
+        .fetch_one(&mut *transaction)
+        .await?;
     let report = Report {
         cluster_id: cluster_id.unwrap_or_default(),
         schema: schema.to_owned(),
+        serves,
         active: rows(&mut transaction, ACTIVE, active).await?.pop(),
         standbys: rows(&mut transaction, STANDBYS, standby).await?,
         counts: counts(&mut transaction).await?,

@@ -6,6 +6,7 @@
 mod support;
 
 mod pair;
+mod partition;
 mod script;
 mod steps;
 mod takeover;

@@ -73,6 +73,7 @@ fn every_key_is_a_flag_under_each_of_its_names() {
             "CHACHA",
         ),
         (&["encryption_key: k, encrypt"], "true", "encrypt", "true"),
+        (&["partitioning"], "false", "partitioning", "false"),
         (
             &[
                 "replace_durable",

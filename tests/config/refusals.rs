@@ -91,7 +91,7 @@ fn what_would_lose_data_or_protection_is_refused() {
         ("cluster {}", "\"cluster\" is not supported"),
         (
             "partitioning: true",
-            "\"partitioning\" is not supported: one group",
+            "main.conf:2:3: stan: no configured channel",
         ),
         (
             "encrypt: true",

@@ -166,6 +166,7 @@ fn names(payload: &Bytes) {
     let prefixes = Prefixes {
         discover: Some(text.clone().into_owned()),
         ack: Some(text.clone().into_owned()),
+        group: None,
     };
     for (cluster_id, prefixes) in [(&*text, &Prefixes::default()), ("test-cluster", &prefixes)] {
         if let Ok(subjects) = Subjects::new(cluster_id, prefixes) {

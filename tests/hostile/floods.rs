@@ -34,6 +34,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             ..Limits::default()
         },
         ack_prefix: "ack".into(),
+        partition: None,
         replace_durables: false,
     };
     let mut broker = Broker::restore(Snapshot::default(), settings, NOW);

@@ -34,6 +34,7 @@ fn settings() -> Settings {
             ..Limits::default()
         },
         ack_prefix: "ack".into(),
+        partition: None,
         replace_durables: false,
     }
 }

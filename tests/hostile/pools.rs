@@ -10,6 +10,7 @@ use stanby::core::ids::{
 use stanby::core::limits::{
     ChannelLimits, ChannelPattern, Heartbeats, Limits, Overrides, PerChannel, Settings,
 };
+use stanby::core::partition::Partition;
 use stanby::core::request::{Connect, Leave, Publisher, Subscribe};
 
 use super::input::Input;
@@ -146,7 +147,14 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
         },
         replace_durables: input.chance(64),
         ack_prefix: "ack".into(),
+        partition: input.chance(32).then(own_channels).flatten(),
     }
+}
+
+/// Some of the channels are other groups'.
+fn own_channels() -> Option<Partition> {
+    let own = ["x", "deep.>"].map(|text| ChannelPattern::parse(text.into()));
+    Partition::new(own.into_iter().flatten().collect())
 }
 
 fn channel_limits(input: &mut Input<'_>) -> ChannelLimits {

@@ -25,6 +25,7 @@ mod nats_tls;
 mod notify;
 mod outages;
 mod pair;
+mod partition;
 mod permissions;
 mod process;
 mod races;

@@ -24,6 +24,9 @@ use crate::tables::Tables;
 /// Nothing that a test waits for takes so long on a machine that is merely busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// Unless a test says otherwise.
+const SCHEMA: &str = "stanby";
+
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// What the servers of a group share.
@@ -31,6 +34,7 @@ pub(crate) struct Group {
     pub(crate) database_url: String,
     pub(crate) nats_url: String,
     pub(crate) cluster_id: String,
+    schema: &'static str,
     flags: Vec<String>,
     _database: Option<TestDatabase>,
 }
@@ -46,6 +50,7 @@ impl Group {
             nats_url,
             // The nats-server is shared, too.
             cluster_id: database.name.clone(),
+            schema: SCHEMA,
             flags: owned(flags),
             _database: Some(database),
         })
@@ -57,6 +62,19 @@ impl Group {
             database_url,
             nats_url,
             cluster_id: "own-cluster".to_owned(),
+            schema: SCHEMA,
+            flags: owned(flags),
+            _database: None,
+        }
+    }
+
+    /// Another group on the same servers and with the same cluster ID. It must not outlive this one's database.
+    pub(crate) fn beside(&self, schema: &'static str, flags: &[&str]) -> Self {
+        Self {
+            database_url: self.database_url.clone(),
+            nats_url: self.nats_url.clone(),
+            cluster_id: self.cluster_id.clone(),
+            schema,
             flags: owned(flags),
             _database: None,
         }
@@ -90,6 +108,7 @@ impl Group {
             .args(["--database-url", &self.database_url])
             .args(["--nats-server", &self.nats_url])
             .args(["--cluster-id", &self.cluster_id])
+            .args(["--schema", self.schema])
             .args(["--http-host", "127.0.0.1"])
             .args(["--http-port", &port.to_string()])
             .args(&self.flags);
@@ -98,7 +117,7 @@ impl Group {
     }
 
     pub(crate) fn tables(&self) -> Tables {
-        Tables::new(&self.database_url)
+        Tables::new(&self.database_url, self.schema)
     }
 
     /// A client on a NATS connection of its own.

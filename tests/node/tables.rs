@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 
 pub(crate) struct Tables {
     url: String,
+    schema: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +33,10 @@ impl Row {
 }
 
 impl Tables {
-    pub(crate) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str, schema: &str) -> Self {
         Self {
             url: url.to_owned(),
+            schema: schema.to_owned(),
         }
     }
 
@@ -42,7 +44,7 @@ impl Tables {
     pub(crate) async fn messages(&self, channel: &str) -> Vec<Row> {
         let rows = sqlx::query(
             "SELECT m.sequence, m.epoch, m.published_at_ns, m.client_id, m.guid, m.data
-             FROM stanby.messages m JOIN stanby.channels c USING (channel_id)
+             FROM messages m JOIN channels c USING (channel_id)
              WHERE c.name = $1 ORDER BY m.sequence",
         )
         .bind(channel)
@@ -55,7 +57,7 @@ impl Tables {
     /// Registered clients with their connection IDs.
     pub(crate) async fn clients(&self) -> Vec<(String, String)> {
         sqlx::query_as(
-            "SELECT client_id, convert_from(connection_id, 'UTF8') FROM stanby.clients ORDER BY client_id",
+            "SELECT client_id, convert_from(connection_id, 'UTF8') FROM clients ORDER BY client_id",
         )
         .fetch_all(&mut self.connect().await.unwrap())
         .await
@@ -64,7 +66,7 @@ impl Tables {
 
     /// The reason of each term, from the first on.
     pub(crate) async fn takeovers(&self) -> Vec<(i64, String)> {
-        sqlx::query_as("SELECT epoch, reason FROM stanby.takeovers ORDER BY epoch")
+        sqlx::query_as("SELECT epoch, reason FROM takeovers ORDER BY epoch")
             .fetch_all(&mut self.connect().await.unwrap())
             .await
             .unwrap()
@@ -72,7 +74,7 @@ impl Tables {
 
     /// Servers in the queue for the lock at this moment.
     pub(crate) async fn standbys(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("SELECT count(*) FROM stanby.standbys")
+        sqlx::query_scalar("SELECT count(*) FROM standbys")
             .fetch_one(&mut self.connect().await?)
             .await
     }
@@ -80,6 +82,13 @@ impl Tables {
     pub(crate) async fn number(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query)
             .fetch_one(&mut self.connect().await.unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn texts(&self, query: &'static str) -> Vec<String> {
+        sqlx::query_scalar(query)
+            .fetch_all(&mut self.connect().await.unwrap())
             .await
             .unwrap()
     }
@@ -92,6 +101,11 @@ impl Tables {
     }
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        PgConnection::connect(&self.url).await
+        let mut connection = PgConnection::connect(&self.url).await?;
+        sqlx::query("SELECT set_config('search_path', $1, false)")
+            .bind(&self.schema)
+            .execute(&mut connection)
+            .await?;
+        Ok(connection)
     }
 }

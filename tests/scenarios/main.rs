@@ -31,6 +31,7 @@ scenarios! {
     a_client_that_answers_again_gets_what_was_held_back
     a_client_that_answers_is_never_closed
     a_client_that_misses_too_many_heartbeats_is_closed_and_its_durables_stay
+    a_client_that_one_group_knew_and_another_did_not_keeps_its_new_subscription
     a_client_whose_answer_may_wait_unread_is_not_replaced
     a_closed_client_takes_its_subscriptions_along_but_not_its_durables
     a_closed_durable_resumes_after_the_last_acked_message
@@ -64,6 +65,7 @@ scenarios! {
     an_outage_of_nats_ends_without_a_burst
     an_unacked_message_is_redelivered_after_its_ack_wait
     an_unsubscribed_durable_is_forgotten
+    channels_of_other_groups_are_not_answered_for
     channels_that_differ_only_in_case_are_refused
     clients_above_the_connect_rate_are_refused
     closed_durables_are_not_woken_by_a_takeover
@@ -89,6 +91,7 @@ scenarios! {
     pings_answer_for_the_connection_that_is_registered
     publishes_of_unknown_clients_are_refused
     redelivery_is_counted_per_subscription_and_term
+    requests_that_overtake_their_connect_wait_for_it
     rows_without_an_owner_are_dropped_at_a_takeover
     takeover_continues_clients_durables_and_sequences
     takeover_goes_on_where_subscriptions_were_full
@@ -101,6 +104,7 @@ scenarios! {
     unacked_messages_come_first_when_a_durable_resumes
     unresponsive_queue_members_get_nothing_new
     what_a_limit_dropped_does_not_come_back_at_a_takeover
+    what_waits_for_a_connect_in_vain_is_refused_after_a_second_and_then_at_once
 }
 
 #[test]

@@ -11,6 +11,7 @@ use stanby::core::ids::{
 };
 use stanby::core::limits::{ChannelPattern, Limits, Overrides, PerChannel, Settings};
 use stanby::core::load::{Load, Want};
+use stanby::core::partition::Partition;
 use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event, Outbound, Reply, heard};
@@ -65,6 +66,7 @@ impl Default for World {
                 limits: Limits::default(),
                 replace_durables: false,
                 ack_prefix: "ack".into(),
+                partition: None,
             },
             store: MemoryStore::default(),
             broker: None,
@@ -189,6 +191,12 @@ impl World {
         limits.batch_messages = line.take_number("batch", limits.batch_messages)?;
         limits.page_messages = line.take_number("page", limits.page_messages)?;
         self.settings.replace_durables |= line.take("replace-durables").is_some();
+        if let Some(channels) = line.take("serves") {
+            let parse = |text: &str| ChannelPattern::parse(text.to_owned().into());
+            let channels: Option<Vec<_>> = channels.split(',').map(parse).collect();
+            let channels = channels.ok_or("those are no channels")?;
+            self.settings.partition = Partition::new(channels);
+        }
         let heartbeats = &mut self.settings.heartbeats;
         heartbeats.fail_count = line.take_number("fail-count", heartbeats.fail_count)?;
         Ok(())

@@ -170,5 +170,6 @@ fn settings(rng: &mut Rng) -> Settings {
         limits,
         replace_durables: false,
         ack_prefix: "ack".into(),
+        partition: None,
     }
 }

@@ -34,6 +34,14 @@ fn known_versions() -> i64 {
     i64::try_from(files.count()).unwrap()
 }
 
+/// The files begin with their versions.
+fn newest_version() -> i64 {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let versions = names.map(|name| name.split('_').next().unwrap().parse().unwrap());
+    versions.max().unwrap()
+}
+
 /// Acceptance: 148.
 #[tokio::test]
 async fn a_newer_schema_is_refused_with_both_versions() {
@@ -52,7 +60,7 @@ async fn a_newer_schema_is_refused_with_both_versions() {
 
         assert!(matches!(error, Error::Refused(_)));
         let text = error.to_string();
-        let newest = format!("up to {}", known_versions());
+        let newest = format!("up to {}", newest_version());
         for part in ["version 99", &newest, "run that version"] {
             assert!(text.contains(part), "{text}");
         }

@@ -1,5 +1,7 @@
 //! Which subjects a cluster ID stands for, and which cluster IDs and prefixes can.
 
+use stanby::core::limits::ChannelPattern;
+use stanby::core::partition::Partition;
 use stanby::protocol::Subjects;
 use stanby::protocol::subjects::{Error, Prefixes};
 
@@ -10,6 +12,7 @@ fn with_prefixes(discover: Option<&str>, ack: Option<&str>) -> Result<Subjects, 
         &Prefixes {
             discover: discover.map(owned),
             ack: ack.map(owned),
+            group: None,
         },
     )
 }
@@ -85,4 +88,59 @@ fn a_prefix_is_a_subject_without_wildcards() {
             })
         );
     }
+}
+
+#[test]
+fn a_group_of_several_listens_to_the_publishes_of_its_own_channels() {
+    let entry = |text: &str| ChannelPattern::parse(text.to_owned().into()).unwrap();
+    let serving = |entries: &[&str]| {
+        let entries = entries.iter().map(|text| entry(text)).collect();
+        let partition = Partition::new(entries).unwrap();
+        with_prefixes(None, None).unwrap().serving(&partition)
+    };
+    let all = with_prefixes(None, None).unwrap();
+    assert_eq!(all.publishes(), ["_STAN.pub.c1.>"]);
+    assert_eq!(all.neighbours(), "_STAN.part.c1");
+
+    let own = serving(&["orders.>", "billing", "orders.new"]).unwrap();
+    assert_eq!(
+        own.publishes(),
+        ["_STAN.pub.c1.billing", "_STAN.pub.c1.orders.>"]
+    );
+    // What clients are told is the same for all groups.
+    assert_eq!(own.publish_prefix(), all.publish_prefix());
+    assert_eq!(own.subscribe(), all.subscribe());
+
+    let overlapping = serving(&["foo.*", "*.bar"]).unwrap();
+    assert_eq!(
+        overlapping.publishes(),
+        ["_STAN.pub.c1.*.bar", "_STAN.pub.c1.foo.*"]
+    );
+    let taken = |subject: &str| [0, 1].map(|index| overlapping.is_first(index, subject.as_bytes()));
+    assert_eq!(taken("_STAN.pub.c1.foo.bar"), [true, false]);
+    assert_eq!(taken("_STAN.pub.c1.foo.x"), [false, true]);
+    assert_eq!(taken("_STAN.pub.c1.x.bar"), [true, false]);
+
+    let refusal = serving(&["with space"]).unwrap_err().to_string();
+    assert!(
+        refusal.contains("\"with space\" cannot be served"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn ack_inboxes_of_one_group_are_not_heard_by_another() {
+    let of = |group: &str| {
+        let prefixes = Prefixes {
+            group: Some(group.to_owned()),
+            ..Prefixes::default()
+        };
+        Subjects::new("c1", &prefixes).unwrap()
+    };
+    let orders = of("orders");
+
+    assert_eq!(orders.ack_wildcard(), "_INBOX.c1.orders.>");
+    assert!(orders.is_ack_inbox("_INBOX.c1.orders.7.abc"));
+    assert!(!orders.is_ack_inbox("_INBOX.c1.7.abc"));
+    assert!(!of("billing").is_ack_inbox("_INBOX.c1.orders.7.abc"));
 }

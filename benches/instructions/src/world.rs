@@ -46,6 +46,7 @@ impl World {
             limits,
             replace_durables: false,
             ack_prefix: "_INBOX.cluster".into(),
+            partition: None,
         };
         let now = now(0);
         let mut world = Self {

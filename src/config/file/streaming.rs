@@ -96,12 +96,7 @@ const STREAMING: &[Key] = &[
         Type::Amount,
     ),
     flag(&["ft_group", "ft_group_name"], "ft-group", Type::Text),
-    key(
-        &["partitioning"],
-        Means::Refused(
-            "one group of servers serves all channels of its cluster ID; remove this key",
-        ),
-    ),
+    flag(&["partitioning"], "partitioning", Type::Switch),
     key(
         &["cluster"],
         Means::Refused(

@@ -1,0 +1,237 @@
+//! Requests where several groups of servers share a cluster ID. Those for other groups' channels are none of this
+//! group's business: nobody answers, because the other group does.
+//!
+//! Every group is asked to connect a client, and the client takes the first answer. Its next request may therefore be
+//! here before this group has registered it: while the request is overtaken by the connect's own way here, or while an
+//! earlier client of that ID is still being asked whether it lives. Such requests wait, for a second at most; what comes
+//! from a client that nobody registered within that time is refused at once from then on, until it connects.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::broker::Broker;
+use super::deadlines::Timer;
+use super::event::Event;
+use super::ids::{ClientId, ConnectionId, NAME_BYTES_MAX};
+use super::outbound::Reply;
+use super::rejection::Rejection;
+use super::request::Publisher;
+use super::shadow::weight;
+
+/// How long a request waits for its client's registration.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Requests and bytes that wait at once. What comes beyond is refused as if it had waited.
+const REQUESTS_MAX: usize = 4096;
+const BYTES_MAX: usize = 8 << 20;
+
+/// Clients whose requests do not wait again. The oldest make room.
+const STRANGERS_MAX: usize = 256;
+
+/// By what a request names its client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Named {
+    Client(ByteString),
+    Connection(ConnectionId),
+}
+
+impl Named {
+    /// Copied, because the text may be a slice of a large request. `None` for what no client can be called.
+    fn client(id: &str) -> Option<Self> {
+        let fits = !id.is_empty() && id.len() <= NAME_BYTES_MAX;
+        fits.then(|| Self::Client(id.to_owned().into()))
+    }
+
+    /// As [`Self::client`].
+    fn connection(id: &ConnectionId) -> Option<Self> {
+        let fits = id.0.len() <= NAME_BYTES_MAX;
+        fits.then(|| Self::Connection(ConnectionId(Bytes::copy_from_slice(&id.0))))
+    }
+}
+
+/// Requests that wait for their client.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    waiting: BTreeMap<Named, Vec<Event>>,
+    requests: usize,
+    bytes: usize,
+    strangers: VecDeque<Named>,
+}
+
+impl Early {
+    fn has_room(&self) -> bool {
+        self.requests < REQUESTS_MAX && self.bytes < BYTES_MAX
+    }
+
+    fn push(&mut self, name: Named, event: Event) {
+        self.requests += 1;
+        self.bytes += weight(&event);
+        self.waiting.entry(name).or_default().push(event);
+    }
+
+    fn take(&mut self, name: &Named) -> Vec<Event> {
+        let events = self.waiting.remove(name).unwrap_or_default();
+        self.requests -= events.len();
+        self.bytes -= events.iter().map(weight).sum::<usize>();
+        events
+    }
+
+    fn is_stranger(&self, name: &Named) -> bool {
+        self.strangers.contains(name)
+    }
+
+    fn add_stranger(&mut self, name: Named) {
+        if !self.is_stranger(&name) {
+            self.strangers.push_back(name);
+        }
+        if self.strangers.len() > STRANGERS_MAX {
+            self.strangers.pop_front();
+        }
+    }
+
+    /// Those that wait, each once.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Named> {
+        self.waiting.keys()
+    }
+}
+
+impl Broker {
+    /// The event, if it is to be carried out now. To be called only where there are other groups.
+    pub(super) fn admit(&mut self, event: Event) -> Option<Event> {
+        if !self.is_ours(&event) {
+            return None;
+        }
+        let Some(name) = self.missing_client(&event) else {
+            return Some(event);
+        };
+        if self.early.is_stranger(&name) || !self.early.has_room() {
+            self.carry_out_anyway(event);
+            return None;
+        }
+        let patience = self.now.monotonic + PATIENCE;
+        self.deadlines
+            .set_by(Timer::Unregistered(name.clone()), patience);
+        self.early.push(name, event);
+        None
+    }
+
+    /// False for requests that name a channel of another group.
+    fn is_ours(&self, event: &Event) -> bool {
+        let Some(partition) = &self.settings.partition else {
+            return true;
+        };
+        match event {
+            Event::Publish { request, .. } => partition.contains(&request.channel),
+            Event::Subscribe { request, .. } => partition.contains(&request.channel),
+            Event::Unsubscribe { request, .. } | Event::CloseSubscription { request, .. } => {
+                partition.contains(&request.channel)
+            }
+            Event::Connect { .. }
+            | Event::CloseClient { .. }
+            | Event::Ping { .. }
+            | Event::Ack(_)
+            | Event::Refused { .. }
+            | Event::AlreadyStored { .. }
+            | Event::Pong(_)
+            | Event::Unreachable(_)
+            | Event::Reconnected
+            | Event::Committed(_)
+            | Event::Loaded { .. }
+            | Event::LoadFailed(_) => true,
+        }
+    }
+
+    /// The client that has to be registered before the request makes sense. One whose ID is being checked may be the one
+    /// before: a subscription would end with it, and a close would be meant for the other.
+    fn missing_client(&self, event: &Event) -> Option<Named> {
+        match event {
+            Event::Publish { request, .. } => {
+                let publisher = &request.publisher;
+                if self.clients.publisher(publisher).is_some() {
+                    return None;
+                }
+                match publisher {
+                    Publisher::Connection(id) => Named::connection(id),
+                    Publisher::Client(id) => Named::client(id),
+                }
+            }
+            Event::Subscribe { request, .. } => {
+                let id = &request.client_id;
+                let known = self.clients.get(id.as_str()).is_some();
+                let waits = !known || self.clients.is_being_checked(id);
+                waits.then(|| Named::client(id.as_str())).flatten()
+            }
+            Event::CloseClient { client_id, .. } => {
+                let mut checked = self.clients.checked();
+                let waits = checked.any(|request| request.client_id.as_str() == &**client_id);
+                waits.then(|| Named::client(client_id)).flatten()
+            }
+            Event::Connect { .. }
+            | Event::Unsubscribe { .. }
+            | Event::CloseSubscription { .. }
+            | Event::Ping { .. }
+            | Event::Ack(_)
+            | Event::Refused { .. }
+            | Event::AlreadyStored { .. }
+            | Event::Pong(_)
+            | Event::Unreachable(_)
+            | Event::Reconnected
+            | Event::Committed(_)
+            | Event::Loaded { .. }
+            | Event::LoadFailed(_) => None,
+        }
+    }
+
+    /// It is decided who has the client ID: what waited for that is carried out, publishes first, because what was sent
+    /// before a close counts.
+    pub(super) fn client_decided(&mut self, id: &ClientId) {
+        if self.settings.partition.is_none() {
+            return;
+        }
+        let registered = self.clients.get(id.as_str());
+        let connection = registered.map(|client| client.row.connection_id.clone());
+        let connection = connection.map(Named::Connection);
+        for name in connection.into_iter().chain([Named::Client(id.to_text())]) {
+            self.early.strangers.retain(|stranger| *stranger != name);
+            self.deadlines.clear(&Timer::Unregistered(name.clone()));
+            for event in self.early.take(&name) {
+                self.carry_out(event);
+            }
+        }
+    }
+
+    /// Nobody has registered the client within the patience.
+    pub(super) fn stop_waiting_for(&mut self, name: Named) {
+        if self.is_about_to_register(&name) {
+            let again = self.now.monotonic + PATIENCE;
+            return self.deadlines.set(Timer::Unregistered(name), again);
+        }
+        for event in self.early.take(&name) {
+            self.carry_out_anyway(event);
+        }
+        self.early.add_stranger(name);
+    }
+
+    fn is_about_to_register(&self, name: &Named) -> bool {
+        let mut asked = self.clients.checked();
+        asked.any(|request| match name {
+            Named::Client(id) => request.client_id.as_str() == &**id,
+            Named::Connection(id) => request.connection_id == *id,
+        })
+    }
+
+    /// Carries out what waited long enough, and refuses it in the words of NATS Streaming where its client is missing.
+    fn carry_out_anyway(&mut self, event: Event) {
+        let is_known = |id: &ClientId| self.clients.get(id.as_str()).is_some();
+        if let Event::Subscribe { request, reply } = &event
+            && !is_known(&request.client_id)
+        {
+            let refusal = Reply::SubscribeRefused(Rejection::InvalidSubscribe);
+            return self.answer(reply.clone(), refusal);
+        }
+        self.carry_out(event);
+    }
+}
