@@ -26,7 +26,10 @@ pub async fn record_served(
         entries.map(ChannelPattern::as_str).collect()
     });
     let recorded = client
-        .execute("UPDATE leadership SET serves = $1", &[&served])
+        .execute(
+            "UPDATE leadership SET serves = $1 WHERE serves IS DISTINCT FROM $1",
+            &[&served],
+        )
         .await;
     recorded
         .map(drop)
