@@ -104,7 +104,7 @@ impl Node {
         let regression = {
             let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
             let mut memory = self.memory();
-            if let Some(heard_at) = self.announcer.last_other() {
+            if let Some(heard_at) = self.announcer.last_mate(&leader.takeover().place) {
                 memory.heard_active(heard_at);
             }
             memory.found(leader.takeover().last_epoch);
