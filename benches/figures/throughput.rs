@@ -1,7 +1,8 @@
 //! Messages per second, how long they take and what they cost, beside what the same Postgres and NATS do alone.
 
 use anyhow::{Context, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use stanby::node::clock::Clock;
 
@@ -88,6 +89,7 @@ async fn loads(
         row(table, &runs, &format!("{what}: WAL"), "B/msg", &wal);
     }
     one_by_one(target, effort, table).await?;
+    beside_others(target, effort, table).await?;
     replay(target, effort, table).await?;
     alone(target, effort, pair, table).await?;
     start(target, pair, table).await
@@ -170,6 +172,32 @@ async fn one_by_one(target: Target<'_>, effort: Effort, table: &mut Table) -> an
             &format!("{what}, p99"),
             &[at, &["p99"]].concat(),
         );
+    }
+    Ok(())
+}
+
+/// The same beside ten publishers that have 16,384 messages under way each.
+async fn beside_others(
+    target: Target<'_>,
+    effort: Effort,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let others = target.spawn(&flags("--publishers 10 --count 1000000000"))?;
+    let others_pid = others.id().context("it runs")?;
+    let runs = rounds(
+        target,
+        effort,
+        "sync-128-beside-10",
+        "--sync --warm-up 20",
+        200,
+    )
+    .await;
+    kill(Pid::from_raw(others_pid.cast_signed()), Signal::SIGINT)?;
+    others.wait_with_output().await?;
+    let runs = runs?;
+    for percentile in ["p50", "p99"] {
+        let what = format!("sync publish beside 10 publishers, {percentile}");
+        row_ms(table, &runs, &what, &["publish", "latency", percentile]);
     }
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::batch::{Batch, ChannelRow};
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
+use super::replicas::Replicas;
 use super::snapshot::Snapshot;
+use super::time::Instant;
 
 /// What a message costs beside its data, most of it shared with the core's tail.
 const OVERHEAD_BYTES: usize = 256;
@@ -24,6 +26,8 @@ pub struct Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     pub epoch: Epoch,
+    /// Every commit waits for every replica; `None`: not told, or not of the Postgres that the last term wrote on.
+    pub all_waited_for: Option<bool>,
     /// The highest channel number given out.
     pub last_channel: u64,
     pub channels: BTreeMap<ChannelId, Mark>,
@@ -38,6 +42,7 @@ impl Marks {
         };
         Self {
             epoch,
+            all_waited_for: None,
             last_channel: tables.counters.channel,
             channels: live.map(mark).collect(),
         }
@@ -50,6 +55,7 @@ pub struct Memory {
     epoch: Epoch,
     /// The last epoch that this node committed something in.
     served: Epoch,
+    replicas: Replicas,
     channels: BTreeMap<ChannelId, Mark>,
     /// In the order of their commits.
     messages: VecDeque<(ChannelId, Arc<Message>)>,
@@ -62,6 +68,7 @@ impl Memory {
         Self {
             epoch: Epoch::default(),
             served: Epoch::default(),
+            replicas: Replicas::default(),
             channels: BTreeMap::new(),
             messages: VecDeque::new(),
             bytes: 0,
@@ -77,6 +84,11 @@ impl Memory {
     /// True when nobody is known to have committed anything after this node: then it knows of all that was.
     pub fn is_exact(&self) -> bool {
         self.served == self.epoch && self.served != Epoch::default()
+    }
+
+    /// True when a replica that has been promoted can be believed to lack nothing, unless it shows otherwise.
+    pub fn is_replicated(&self) -> bool {
+        self.replicas.have_everything()
     }
 
     pub fn channels(&self) -> &BTreeMap<ChannelId, Mark> {
@@ -105,6 +117,8 @@ impl Memory {
     pub fn committed(&mut self, epoch: Epoch, batch: &Batch) {
         self.epoch = self.epoch.max(epoch);
         self.served = self.served.max(epoch);
+        // Who commits does not look, and knows better anyway.
+        self.replicas.doubt();
         for (&id, row) in &batch.channels {
             match row {
                 Some(row) if !row.deleting => {
@@ -125,6 +139,25 @@ impl Memory {
                 break;
             };
             self.bytes -= cost(&message);
+        }
+    }
+
+    /// A standby has looked at the tables.
+    pub fn looked(&mut self, marks: Marks, now: Instant) {
+        self.replicas.looked(marks.all_waited_for, now);
+        self.saw(marks);
+    }
+
+    /// The active of these tables was heard.
+    pub fn heard_active(&mut self, now: Instant) {
+        self.replicas.heard_active(now);
+    }
+
+    /// The last term that the tables know of, before this node's own begins. When it is not the last one that is known,
+    /// they lack something, whatever was believed.
+    pub fn found(&mut self, last_term: Epoch) {
+        if last_term < self.epoch {
+            self.replicas.doubt();
         }
     }
 
@@ -175,6 +208,7 @@ mod tests {
         };
         Marks {
             epoch: Epoch(epoch),
+            all_waited_for: None,
             last_channel,
             channels: channels.iter().map(mark).collect(),
         }
@@ -210,6 +244,24 @@ mod tests {
         memory.saw(later);
 
         assert_eq!(known(&memory), [(1, 3)]);
+    }
+
+    #[test]
+    fn a_replica_that_lacks_a_term_is_not_believed_to_have_everything() {
+        let mut memory = Memory::new(0);
+        for second in 1..=3 {
+            let marks = Marks {
+                all_waited_for: Some(true),
+                ..marks(7, 0, &[])
+            };
+            memory.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+        }
+        memory.found(Epoch(7));
+        assert!(memory.is_replicated());
+
+        memory.found(Epoch(6));
+
+        assert!(!memory.is_replicated());
     }
 
     #[test]

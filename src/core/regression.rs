@@ -35,7 +35,8 @@ struct Lack {
 impl Regression {
     /// Compares the tables with the memory. `heard` are the publishes that a standby remembers, given when Postgres
     /// is known to have failed over: of those that are not stored the last active may have stored each under the next
-    /// sequence, unless the memory tells exactly what it stored.
+    /// sequence, unless the memory tells exactly what it stored, or each commit waited for the replica
+    /// and this one shows everything that is known to have been there.
     pub fn find<'a>(
         tables: &Snapshot,
         memory: &Memory,
@@ -61,7 +62,12 @@ impl Regression {
                 channels.insert(id, lack);
             }
         }
-        if let Some(heard) = heard.filter(|_| !memory.is_exact()) {
+        // Another replica than the one that was waited for, perhaps.
+        let lacks = channels.iter().any(|(id, lack): (_, &Lack)| {
+            lack.known > lack.has || !tables.channels.contains_key(id)
+        });
+        let is_complete = memory.is_exact() || memory.is_replicated() && !lacks;
+        if let Some(heard) = heard.filter(|_| !is_complete) {
             for (&id, row) in tables.channels.iter().filter(|(_, row)| !row.deleting) {
                 channels.entry(id).or_insert_with(|| Lack {
                     name: row.name.clone(),
@@ -210,10 +216,17 @@ mod tests {
     use crate::core::ids::{ClientId, Epoch};
     use crate::core::limits::{Heartbeats, Limits, Settings};
     use crate::core::memory::{Mark, Marks};
-    use crate::core::time::Now;
+    use crate::core::time::{Instant, Now};
 
     fn name() -> ChannelName {
         ChannelName::parse("orders".into()).expect("valid")
+    }
+
+    fn mark(last: u64) -> Mark {
+        Mark {
+            name: name(),
+            last: Sequence(last),
+        }
     }
 
     fn guid(sequence: u64) -> Guid {
@@ -345,14 +358,11 @@ mod tests {
         let mut tables = tables(&[(1, row(1, 4))]);
         tables.counters.channel = 1;
         let mut memory = Memory::new(0);
-        let mark = Mark {
-            name: name(),
-            last: Sequence(2),
-        };
         memory.saw(Marks {
             epoch: Epoch(3),
+            all_waited_for: None,
             last_channel: 1,
-            channels: BTreeMap::from([(ChannelId(2), mark)]),
+            channels: BTreeMap::from([(ChannelId(2), mark(2))]),
         });
 
         let (told, batch) = repair(&tables, &memory, None);
@@ -366,18 +376,51 @@ mod tests {
         assert_eq!((deleting(1), deleting(2)), (Some(true), Some(false)));
     }
 
+    /// Of a standby that has seen every commit wait for every replica.
+    fn waited_for(last: u64) -> Memory {
+        let mut memory = Memory::new(0);
+        for second in 1..=3 {
+            let marks = Marks {
+                epoch: Epoch(3),
+                all_waited_for: Some(true),
+                last_channel: 1,
+                channels: BTreeMap::from([(ChannelId(1), mark(last))]),
+            };
+            memory.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+        }
+        memory
+    }
+
+    #[test]
+    fn nothing_is_passed_over_on_a_replica_that_every_commit_waited_for() {
+        let tables = tables(&[(1, row(1, 12))]);
+
+        let (told, batch) = repair(&tables, &waited_for(10), Some(&[13, 14]));
+
+        assert_eq!(told, "");
+        assert_eq!(batch, Batch::default());
+    }
+
+    #[test]
+    fn a_replica_that_lacks_something_known_may_lack_more() {
+        let lagging = tables(&[(1, row(1, 10))]);
+        let (told, _) = repair(&lagging, &waited_for(12), Some(&[11, 12, 13]));
+        assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
+
+        // It has not even got the channel, which was empty when it was seen last.
+        let (told, _) = repair(&Snapshot::default(), &waited_for(0), Some(&[1, 2]));
+        assert_eq!(told, "1: 1 to 2 Unknown");
+    }
+
     #[test]
     fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
         let tables = tables(&[(1, row(1, 10))]);
         let mut memory = Memory::new(0);
-        let mark = Mark {
-            name: name(),
-            last: Sequence(12),
-        };
         memory.saw(Marks {
             epoch: Epoch(3),
+            all_waited_for: None,
             last_channel: 1,
-            channels: BTreeMap::from([(ChannelId(1), mark)]),
+            channels: BTreeMap::from([(ChannelId(1), mark(12))]),
         });
 
         let (told, batch) = repair(&tables, &memory, Some(&[11, 12, 13, 13]));

@@ -11,10 +11,12 @@ use tokio_util::task::TaskTracker;
 use super::checks::ensure_primary;
 use super::error::Error;
 use super::leader::Granted;
+use super::place;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
 use super::takeover::take_over;
 use super::term::Term;
 use crate::core::ids::Epoch;
+use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::node::clock::Clock;
 
@@ -26,6 +28,7 @@ const SLICE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Candidate {
     session: Session,
+    place: Place,
     settings: Settings,
     tracker: TaskTracker,
     since: Instant,
@@ -40,8 +43,10 @@ impl Candidate {
         let session = Session::open(settings, tracker).await?;
         ensure_primary(&session).await?;
         session.arm(settings).await?;
+        let place = place::read(&session, settings).await?;
         Ok(Self {
             session,
+            place,
             settings: settings.clone(),
             tracker: tracker.clone(),
             since: Clock.now().monotonic,
@@ -53,6 +58,11 @@ impl Candidate {
     /// For what a term on this session will need: prepared before the wait, it costs the takeover nothing.
     pub fn client(&self) -> &Client {
         &self.session.client
+    }
+
+    /// Which tables the lock guards.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Returns when this session holds the lock. After an error or when the future was dropped, the candidate is of
@@ -82,7 +92,14 @@ impl Candidate {
         };
         let sent = Clock.now().monotonic;
         let waited = granted.since(self.since);
-        let takeover = take_over(&self.session, &self.settings, waited, epoch_known).await?;
+        let takeover = take_over(
+            &self.session,
+            &self.settings,
+            self.place,
+            waited,
+            epoch_known,
+        )
+        .await?;
         let term = Term::new(takeover.epoch, self.settings.lease, sent);
         Ok(Granted::new(
             self.session,

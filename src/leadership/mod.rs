@@ -12,6 +12,7 @@
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
 //! | [`examine`] | the same questions and more, for a person who asks before a server is started |
 //! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
+//! | `place` | which Postgres and which tables a session leads to |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
@@ -29,6 +30,7 @@ pub mod error;
 pub mod examine;
 pub mod key;
 pub mod leader;
+mod place;
 pub mod session;
 pub mod step_down;
 pub mod takeover;
@@ -37,6 +39,7 @@ pub mod term;
 pub use candidate::Candidate;
 pub use error::{Error, TermLost};
 pub use leader::{Apply, Committed, Granted, Leader};
+pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::Takeover;
 pub use term::{Lease, Term};

@@ -105,8 +105,16 @@ impl Session {
                     ended = drive(connection, notifications) => ended,
                     () = hang_up.cancelled() => Ok(()),
                 };
-                if let Err(error) = ended {
-                    drop(why_closed.set(Trouble::of_session(&url, &error).text));
+                if let Err(ended) = ended {
+                    let why = match ended {
+                        Ended::Failed(error) => Trouble::of_session(&url, &error).text,
+                        Ended::NotReplicated => format!(
+                            "somebody cancelled a commit at {} while it waited for a synchronous replica, which may \
+                             lack it",
+                            url.address()
+                        ),
+                    };
+                    drop(why_closed.set(why));
                 }
                 drop(closed);
             }
@@ -258,21 +266,35 @@ impl Session {
     }
 }
 
+enum Ended {
+    Failed(tokio_postgres::Error),
+    NotReplicated,
+}
+
+/// Where Postgres warns that a commit no longer waits for a replica. Its text is in the server's language.
+const NOT_REPLICATED: &str = "SyncRepWaitForLSN";
+
 /// Does the reading and writing of a session until it ends.
+///
+/// A commit whose wait for a replica is cancelled is answered as if it had waited. The session ends before that answer is
+/// read: the first commit of the next term waits for the same replica, and so for all that is in the tables by then.
 async fn drive<S, T>(
     mut connection: Connection<S, T>,
     notifications: mpsc::Sender<String>,
-) -> Result<(), tokio_postgres::Error>
+) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut messages = stream::poll_fn(|context| connection.poll_message(context));
     while let Some(message) = messages.next().await {
-        match message? {
+        match message.map_err(Ended::Failed)? {
             AsyncMessage::Notification(notification) => {
                 // Who notifies twice is not heard better for it.
                 drop(notifications.try_send(notification.payload().to_owned()));
+            }
+            AsyncMessage::Notice(notice) if notice.routine() == Some(NOT_REPLICATED) => {
+                return Err(Ended::NotReplicated);
             }
             AsyncMessage::Notice(notice) => {
                 tracing::debug!(notice = notice.message(), "Postgres says");

@@ -6,12 +6,16 @@ use std::time::Duration;
 use super::error::Error;
 use super::session::{Session, Settings};
 use crate::core::ids::Epoch;
+use crate::core::place::Place;
 use crate::known_bad::{self, Mistake};
 
 /// How a term began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Takeover {
     pub epoch: Epoch,
+    pub place: Place,
+    /// The last term that the tables knew of.
+    pub last_epoch: Epoch,
     /// Server ID of the active before; `None` at the first start.
     pub previous: Option<String>,
     pub reason: Reason,
@@ -41,7 +45,7 @@ impl Reason {
     }
 }
 
-/// Which Postgres this is. Not every platform tells.
+/// On which Postgres the tables were last written. Not every platform tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Origin {
     system_identifier: Option<i64>,
@@ -51,10 +55,14 @@ struct Origin {
 pub(super) async fn take_over(
     session: &Session,
     settings: &Settings,
+    place: Place,
     lock_wait: Duration,
     epoch_known: Epoch,
 ) -> Result<Takeover, Error> {
-    let here = Origin::read(session).await?;
+    let here = Origin {
+        system_identifier: place.system_identifier,
+        timeline: place.timeline,
+    };
     let row = session
         .call("reading the last term", session.client.query_one(LAST, &[]))
         .await?;
@@ -113,6 +121,8 @@ pub(super) async fn take_over(
     };
     Ok(Takeover {
         epoch: Epoch(epoch.cast_unsigned()),
+        place,
+        last_epoch: Epoch(last_epoch.cast_unsigned()),
         previous,
         reason,
         lock_wait,
@@ -145,44 +155,6 @@ const RECORD: &str = "WITH term AS (
     INSERT INTO takeovers (epoch, from_holder, to_holder, reason, lock_wait, timeline_before, timeline_after)
     SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4 FROM term
     RETURNING epoch";
-
-impl Origin {
-    async fn read(session: &Session) -> Result<Self, Error> {
-        let client = &session.client;
-        let identifier = "SELECT system_identifier FROM pg_control_system()";
-        // The control file lags behind after a promotion; the name of the current WAL file does not.
-        let timeline =
-            "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
-        let system_identifier =
-            Self::told(client.query_one_scalar(identifier, &[]), session).await?;
-        let timeline = Self::told(client.query_one_scalar(timeline, &[]), session).await?;
-        Ok(Self {
-            system_identifier,
-            timeline,
-        })
-    }
-
-    /// A server that answers but does not tell is a managed platform.
-    async fn told<T>(
-        question: impl Future<Output = Result<T, tokio_postgres::Error>>,
-        session: &Session,
-    ) -> Result<Option<T>, Error> {
-        let question = async {
-            match question.await {
-                Ok(answer) => Ok(Some(answer)),
-                Err(error) if error.as_db_error().is_some() => {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "identity is not told"
-                    );
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        session.call("asking which server this is", question).await
-    }
-}
 
 /// The timelines from and to when Postgres has failed over; an error when the tables belong to another server.
 fn compare(then: Origin, here: Origin) -> Result<Option<(i32, i32)>, String> {

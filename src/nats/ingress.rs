@@ -8,6 +8,7 @@ use bytestring::ByteString;
 
 use super::connection::{Connection, Inbox};
 use super::error::Error;
+use super::fair::Publisher;
 use super::lanes::{Kind, Lanes};
 use super::probes::ProbeInbox;
 use super::random::Random;
@@ -116,7 +117,12 @@ impl Ingress {
         while let Some(messages) = self.inbox.take() {
             for message in messages {
                 let kind = self.kind(message.sid());
-                self.lanes.push(kind, message);
+                let publisher = if kind == Kind::Publish {
+                    Publisher::of(decode::sender(message.payload()))
+                } else {
+                    Publisher::default()
+                };
+                self.lanes.push(kind, publisher, message);
             }
         }
         let (mut taken, mut bytes) = (0, 0);

@@ -6,15 +6,20 @@
 //!
 //! What clients may rely on stays: when a close or an unsubscribe is carried out, everything that came before it
 //! has been (publishes are stored, acks count), and nothing that came after it. Those are *barriers*. Within a lane
-//! the order is that of arrival: publishes among each other, acks among each other. A client that closes and
-//! connects again without waiting for the answer gets both in this order.
+//! the order is that of arrival: acks among each other, and the publishes of one publisher ([`super::fair`]). A client
+//! that closes and connects again without waiting for the answer gets both in this order.
 
 use std::collections::VecDeque;
+
+use super::fair::{Fair, Publisher};
 
 /// Requests of one lane before the next has its turn.
 const CHUNK: usize = 128;
 
 const LANES: usize = 6;
+
+/// The last of them.
+const PUBLISHES: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -35,7 +40,8 @@ pub(super) struct Lanes<T> {
     /// How many have come.
     position: u64,
     barriers: VecDeque<(u64, Kind, T)>,
-    lanes: [VecDeque<(u64, Kind, T)>; LANES],
+    lanes: [VecDeque<(u64, Kind, T)>; PUBLISHES],
+    publishes: Fair<T>,
     /// The lane that has its turn, and what it may still give.
     turn: usize,
     left: usize,
@@ -47,6 +53,7 @@ impl<T> Default for Lanes<T> {
             position: 0,
             barriers: VecDeque::new(),
             lanes: std::array::from_fn(|_| VecDeque::new()),
+            publishes: Fair::default(),
             turn: 0,
             left: CHUNK,
         }
@@ -54,8 +61,8 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// Takes requests in the order of their arrival.
-    pub(super) fn push(&mut self, kind: Kind, request: T) {
+    /// Takes requests in the order of their arrival; of a publish, `publisher` says whose it is.
+    pub(super) fn push(&mut self, kind: Kind, publisher: Publisher, request: T) {
         self.position += 1;
         let lane = match kind {
             Kind::Probe => 0,
@@ -63,7 +70,7 @@ impl<T> Lanes<T> {
             Kind::Ping => 2,
             Kind::Subscribe => 3,
             Kind::Ack => 4,
-            Kind::Publish => 5,
+            Kind::Publish => return self.publishes.push(publisher, self.position, request),
             Kind::Unsubscribe | Kind::CloseSubscription | Kind::CloseClient => {
                 self.barriers.push_back((self.position, kind, request));
                 return;
@@ -76,6 +83,16 @@ impl<T> Lanes<T> {
         let barrier = self.barriers.front().map(|(position, ..)| *position);
         // One more than there are: the lane that has its turn may have used it up and be the only one.
         for _ in 0..=LANES {
+            if self.turn == PUBLISHES {
+                if self.left > 0
+                    && let Some(request) = self.publishes.pop(barrier.unwrap_or(u64::MAX))
+                {
+                    self.left -= 1;
+                    return Some((Kind::Publish, request));
+                }
+                (self.turn, self.left) = (0, CHUNK);
+                continue;
+            }
             let lane = &mut self.lanes[self.turn];
             let may_go = |(position, kind, _): &mut (u64, Kind, T)| {
                 // The answer to a probe says something about its client whenever it comes.
@@ -87,7 +104,7 @@ impl<T> Lanes<T> {
                 self.left -= 1;
                 return Some((kind, request));
             }
-            self.turn = (self.turn + 1) % LANES;
+            self.turn += 1;
             self.left = CHUNK;
         }
         let (_, kind, request) = self.barriers.pop_front()?;
@@ -95,7 +112,9 @@ impl<T> Lanes<T> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.barriers.is_empty() && self.lanes.iter().all(VecDeque::is_empty)
+        self.barriers.is_empty()
+            && self.publishes.is_empty()
+            && self.lanes.iter().all(VecDeque::is_empty)
     }
 }
 
@@ -128,9 +147,14 @@ mod tests {
     fn lanes(kinds: impl IntoIterator<Item = Kind>) -> Lanes<usize> {
         let mut lanes = Lanes::default();
         for (number, kind) in kinds.into_iter().enumerate() {
-            lanes.push(kind, number);
+            lanes.push(kind, publisher(number), number);
         }
         lanes
+    }
+
+    /// Of three.
+    fn publisher(number: usize) -> Publisher {
+        Publisher::of([&b"a"[..], b"b", b"c"][number % 3])
     }
 
     fn all(mut lanes: Lanes<usize>) -> Vec<(Kind, usize)> {
@@ -176,7 +200,7 @@ mod tests {
             let mut some = lanes(kinds.iter().copied().take(300));
             let mut order: Vec<(Kind, usize)> = (0..early).filter_map(|_| some.pop()).collect();
             for (number, &kind) in kinds.iter().enumerate().skip(300) {
-                some.push(kind, number);
+                some.push(kind, publisher(number), number);
             }
             order.extend(std::iter::from_fn(|| some.pop()));
 
@@ -189,8 +213,11 @@ mod tests {
                         prop_assert!(earlier < number || kinds[earlier] == Kind::Probe);
                     }
                 }
-                // In its lane, nothing overtakes.
-                let mut same = order[at + 1..].iter().filter(|(other, _)| *other == kind);
+                // In its lane, nothing overtakes; of the publishes, none of the same publisher.
+                let mut same = order[at + 1..].iter().filter(|(other, later)| {
+                    *other == kind
+                        && (kind != Kind::Publish || publisher(*later) == publisher(number))
+                });
                 prop_assert!(same.all(|(_, later)| *later > number));
                 // After a barrier comes nothing that came before it.
                 if !is_barrier(kind) && kind != Kind::Probe {

@@ -26,6 +26,7 @@ pub mod counters;
 mod dial;
 pub mod egress;
 pub mod error;
+mod fair;
 pub mod ingress;
 mod lanes;
 mod link;

@@ -106,6 +106,8 @@ impl<'a> Active<'a> {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term, self.takeover_time);
+        let place = self.leader.takeover().place.clone();
+        self.node.announcer.serves(place, term.epoch());
         let sweeping = self.node.tasks.spawn(sweep(self.node.store.clone()));
         let _sweeping = AbortOnDropHandle::new(sweeping);
         let ended = match self.run(&term, &watched).await {

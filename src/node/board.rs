@@ -42,6 +42,7 @@ impl Board {
             shadow_bytes: 0,
             failovers: Failovers::default(),
             shadow_crowded_out: 0,
+            rivals: 0,
             trouble: Some("it is starting".to_owned()),
         };
         Self {
@@ -137,6 +138,13 @@ impl Board {
                     Fate::Unknown => status.failovers.unknown += count,
                 }
             }
+            false
+        });
+    }
+
+    pub(super) fn rivals(&self, count: u64) {
+        self.status.send_if_modified(|status| {
+            status.rivals = count;
             false
         });
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::clock::Clock;
 use super::shared::Node;
 
 const MARKS_INTERVAL: Duration = Duration::from_secs(1);
@@ -17,7 +18,7 @@ impl Node {
         loop {
             tick.tick().await;
             match self.store.marks().await {
-                Ok(marks) => self.memory().saw(marks),
+                Ok(marks) => self.memory().looked(marks, Clock.now().monotonic),
                 // The wait for the lock notices it too, and tells.
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;

@@ -7,6 +7,7 @@
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | `standby` | waits for the lock |
+//! | `announcer`, `rivals` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `takeover` | from the lock to a restored core |
 //! | `active` | the active loop: read this first |
@@ -21,6 +22,7 @@
 //! | [`clock`], `backoff` | time |
 
 mod active;
+mod announcer;
 mod backoff;
 mod batches;
 mod board;
@@ -35,6 +37,7 @@ mod nats_settings;
 mod neighbours;
 mod new_node;
 pub mod reports;
+mod rivals;
 mod run;
 mod shared;
 mod standby;

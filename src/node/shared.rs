@@ -1,11 +1,12 @@
 //! What the roles of a node share: its parts, and the ways in which a role ends before its time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::announcer::Announcer;
 use super::board::Board;
 use super::reports::Reports;
 use super::watchdog::Watchdog;
@@ -23,6 +24,7 @@ pub(super) struct Node {
     pub(super) leadership: leadership::Settings,
     pub(super) store: Store,
     pub(super) nats: Connection,
+    pub(super) announcer: Arc<Announcer>,
     pub(super) board: Board,
     /// Of channels, as last told.
     pub(super) limits: watch::Receiver<Limits>,
@@ -52,6 +54,9 @@ pub(super) enum Setback {
     /// The tables are of a server with other settings, and clients rely on those.
     #[error("{0}")]
     Settings(String),
+    /// Another server serves the same cluster ID from other tables.
+    #[error("{0}")]
+    Rival(String),
 }
 
 impl Node {
@@ -71,7 +76,8 @@ impl Setback {
             | Self::NatsLost
             | Self::Nats(_)
             | Self::Leadership(_)
-            | Self::TermLost(_) => false,
+            | Self::TermLost(_)
+            | Self::Rival(_) => false,
         }
     }
 
@@ -83,7 +89,8 @@ impl Setback {
             | Self::Leadership(_)
             | Self::Store(_)
             | Self::TermLost(_)
-            | Self::Settings(_) => false,
+            | Self::Settings(_)
+            | Self::Rival(_) => false,
         }
     }
 }

@@ -26,6 +26,8 @@ impl Node {
     pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Won, Setback> {
         ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
+        ears.during(self, self.announcer.wait_for_rivals_to_end())
+            .await?;
         ears.during(self, Box::pin(self.wait_for_lock())).await?
     }
 

@@ -41,6 +41,8 @@ impl Node {
         let began = Clock.now().monotonic;
         let epoch_known = self.memory().epoch();
         let Won { candidate, batches } = won;
+        let alone = self.announcer.ensure_no_rival(candidate.place());
+        ears.during(self, alone).await?.map_err(Setback::Rival)?;
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
@@ -53,7 +55,7 @@ impl Node {
             store::heard::forget_dropped(granted.client(), url).await?;
         }
         let served = self.config.partition.as_ref();
-        store::group::record_served(granted.client(), url, served).await?;
+        store::served::record(granted.client(), url, served).await?;
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());
@@ -94,6 +96,10 @@ impl Node {
         let regression = {
             let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
             let mut memory = self.memory();
+            if let Some(heard_at) = self.announcer.last_other() {
+                memory.heard_active(heard_at);
+            }
+            memory.found(leader.takeover().last_epoch);
             let regression = Regression::find(&snapshot, &memory, heard, &done);
             memory.saw(Marks::of(&snapshot, leader.term().epoch()));
             regression

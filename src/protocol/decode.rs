@@ -58,6 +58,14 @@ fn connect_request(payload: Bytes) -> Result<Connect, Rejection> {
     })
 }
 
+/// The client ID of a publish, without decoding it; empty where it is not the first field, where encoders put it.
+pub fn sender(payload: &[u8]) -> &[u8] {
+    match payload {
+        [0x0a, length, rest @ ..] => rest.get(..usize::from(*length)).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
 pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     let reply = reply.and_then(Subject::parse);
     let Ok(sent) = decoded::<pb::PubMsg>(payload.clone()) else {

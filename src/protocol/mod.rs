@@ -11,9 +11,11 @@
 //! | [`rejection`] | the exact texts that clients compare |
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
 //! | [`neighbours`] | what groups of servers tell each other about their channels |
+//! | [`announcement`] | what an active tells other servers |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |
 
+pub mod announcement;
 pub mod client;
 pub mod decode;
 pub mod encode;

@@ -24,12 +24,14 @@ pub fn of_servers(subjects: &Subjects, inboxes: &[String]) -> Permissions {
         subjects.close_subscription(),
         subjects.close_client(),
         subjects.ack_wildcard(),
+        subjects.servers(),
     ];
     let own = "_INBOX.>".to_owned();
     let neighbours = subjects.neighbours().to_string();
     let mut publish: Vec<String> = inboxes.to_vec();
     publish.push(CLIENT_ACKS.to_owned());
     publish.push(neighbours.clone());
+    publish.push(subjects.servers().to_string());
     if !publish.contains(&own) {
         publish.push(own.clone());
     }

@@ -66,6 +66,7 @@ pub struct Subjects {
     close_client: ByteString,
     ack_prefix: ByteString,
     ack_wildcard: ByteString,
+    servers: ByteString,
 }
 
 impl Subjects {
@@ -100,6 +101,7 @@ impl Subjects {
             close_client: format!("_STAN.close.{cluster_id}").into(),
             ack_wildcard: format!("{ack_prefix}.>").into(),
             ack_prefix: ack_prefix.into(),
+            servers: format!("_STAN.servers.{cluster_id}").into(),
         })
     }
 
@@ -200,6 +202,11 @@ impl Subjects {
         inbox
             .strip_prefix(&*self.ack_prefix)
             .is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    /// Where actives of this cluster ID tell each other that they are there. No client has anything to do with it.
+    pub fn servers(&self) -> &ByteString {
+        &self.servers
     }
 
     /// One subscription for all acks, so that a takeover does not have to make one per subscription.

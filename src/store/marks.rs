@@ -14,8 +14,26 @@ const MARKS: &str = "SELECT channel_id, name, last_sequence, NULL::bigint AS epo
     UNION ALL
     SELECT NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0) FROM leadership l";
 
+/// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
+/// primary tells of its own replicas. Whoever connects to it is counted, whatever the role that asks may see.
+const REPLICAS: &str =
+    "SELECT current_setting('synchronous_standby_names'), (SELECT count(*) FROM pg_stat_replication)
+    FROM leadership l JOIN takeovers t USING (epoch)
+    WHERE t.first_ack IS NOT NULL
+        AND l.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
+
 pub(super) async fn read(connection: &mut PgConnection) -> Result<Marks, Fault> {
     let mut marks = Marks::default();
+    // Before the channels: what is committed after this is after the setting was read, or in the marks.
+    let told = sqlx::query_as(REPLICAS).fetch_optional(&mut *connection);
+    marks.all_waited_for = match told.await {
+        Ok(told) => {
+            told.map(|(names, replicas): (String, i64)| are_all_waited_for(&names, replicas))
+        }
+        // Not every platform tells its timeline.
+        Err(sqlx::Error::Database(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     let mut rows = sqlx::query(MARKS).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let Some(id) = row.try_get::<Option<i64>, _>("channel_id")? else {
@@ -32,4 +50,49 @@ pub(super) async fn read(connection: &mut PgConnection) -> Result<Marks, Fault> 
         marks.channels.insert(ChannelId(id.cast_unsigned()), mark);
     }
     Ok(marks)
+}
+
+/// Whether every commit waits for each of so many replicas. `names` is `synchronous_standby_names`: `FIRST 2 (a, b)`,
+/// `ANY 1 (*)`, `2 (a, b)`, or names alone, which means the first of them. The leader session asks for
+/// `synchronous_commit` itself.
+fn are_all_waited_for(names: &str, replicas: i64) -> bool {
+    let names = names.trim();
+    let method = ["FIRST", "ANY"].into_iter().find_map(|word| {
+        let (method, rest) = names.split_at_checked(word.len())?;
+        method.eq_ignore_ascii_case(word).then_some(rest.trim())
+    });
+    let counted = method.unwrap_or(names).split_once('(');
+    let waited_for = match counted {
+        Some((count, _)) => count.trim().parse().unwrap_or(0),
+        None => i64::from(!names.is_empty()),
+    };
+    (1..=waited_for).contains(&replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_a_commit_does_not_wait_for_may_lack_it() {
+        for (names, waited_for) in [
+            ("", 0),
+            (" ", 0),
+            ("*", 1),
+            ("a", 1),
+            ("a, b", 1),
+            ("first_one, any_other", 1),
+            ("1 (a, b)", 1),
+            ("2 (a, b, c)", 2),
+            ("FIRST 2 (a, b)", 2),
+            ("any 1 (*)", 1),
+            ("ANY 3(\"a b\", c, d)", 3),
+        ] {
+            for replicas in 0..5 {
+                let expected = replicas > 0 && replicas <= waited_for;
+                let found = are_all_waited_for(names, replicas);
+                assert_eq!(found, expected, "{names:?} with {replicas}");
+            }
+        }
+    }
 }

@@ -7,7 +7,6 @@
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod error;
-pub mod group;
 pub mod heard;
 mod load;
 mod marks;
@@ -17,6 +16,7 @@ mod reader;
 mod rights;
 mod rows;
 mod salvage;
+pub mod served;
 mod server_info;
 mod snapshot;
 pub mod status;

@@ -92,6 +92,9 @@ fn every_check_notices_what_it_is_for() {
         ("no acked message is lost", |_, stored| {
             rows(stored)[1].data.push(b'!');
         }),
+        ("nothing is told lost in vain", |_, stored| {
+            stored.told_lost = 1;
+        }),
         ("every row was published, and once", |_, stored| {
             rows(stored)[2].guid = "guid-1".to_owned();
         }),

@@ -116,19 +116,26 @@ pub(crate) async fn restart(world: &mut World, signal: Signal, rng: &mut Rng) {
     world.ground.start_postgres().await;
 }
 
-/// The primary dies and a replica takes its place. The one that was waited for by every commit lacks nothing; the
-/// other may, and then a server says so.
+/// The primary dies and a replica takes its place. The one that was waited for by every commit lacks nothing, and a
+/// standby knows that although the active has died, too; the other may lack something, and then a server says so.
 pub(crate) async fn promote(world: &mut World, synchronous: bool) {
     world.ground.add_replica(synchronous).await;
     let since = world.now();
     world.recover(since).await;
-    if !synchronous {
+    if synchronous {
+        // A standby has to see it for a while.
+        world.hold(LEASE * 5).await;
+    } else {
         world.excuse("Postgres loses rows");
         world.ground.silence_replica().await;
         let since = world.now();
         world.recover(since).await;
     }
     let before = rows(world).await;
+    let active = world.active().await;
+    if synchronous {
+        world.end(active, Signal::SIGKILL).await;
+    }
     world.ground.fail_over().await;
     let after = rows(world).await;
     if synchronous {
@@ -138,6 +145,10 @@ pub(crate) async fn promote(world: &mut World, synchronous: bool) {
         world.history.database_lost_rows = true;
     }
     world.lead_to_primary();
+    if synchronous {
+        world.active_beside(active).await;
+        world.start_again(active);
+    }
 }
 
 async fn rows(world: &World) -> i64 {

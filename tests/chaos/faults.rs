@@ -31,6 +31,7 @@ macro_rules! faults {
 
 faults! {
     KillActive "kill-active",
+    KillTwoActives "kill-two-actives",
     KillAll "kill-all",
     KillStandby "kill-standby",
     StopActive "stop-active",
@@ -64,6 +65,7 @@ impl Fault {
     /// The world that it needs; `PAIR` where any will do.
     pub(crate) fn shape(self) -> Shape {
         Shape {
+            servers: if self == Self::KillTwoActives { 3 } else { 2 },
             on_small_disk: self == Self::FillDisk,
             false_clocks: self == Self::JumpClock,
             ..Shape::PAIR
@@ -83,6 +85,7 @@ impl Fault {
         match self {
             Self::KillActive => process_faults::end_active(world, Signal::SIGKILL).await,
             Self::StopActive => process_faults::end_active(world, Signal::SIGTERM).await,
+            Self::KillTwoActives => process_faults::kill_two_actives(world).await,
             Self::KillAll => process_faults::kill_all(world).await,
             Self::KillStandby => process_faults::kill_standby(world, rng).await,
             Self::FreezeBriefly => process_faults::freeze_briefly(world, rng).await,

@@ -10,6 +10,7 @@ mod faults;
 mod ground;
 mod history;
 mod network_faults;
+mod node_clients;
 #[path = "../node/pair.rs"]
 #[expect(dead_code, reason = "shared with the tests of nodes")]
 mod pair;
@@ -19,6 +20,9 @@ mod proxy;
 #[expect(dead_code, reason = "shared with the simulation")]
 mod rng;
 mod runs;
+#[path = "../clients/script.rs"]
+#[expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+mod script;
 #[path = "../node/stan.rs"]
 #[expect(dead_code, reason = "shared with the tests of nodes")]
 mod stan;

@@ -18,6 +18,17 @@ pub(crate) async fn end_active(world: &mut World, signal: Signal) {
     world.start_again(active);
 }
 
+/// And the one that follows it as soon as it is active: the third has heard everything.
+pub(crate) async fn kill_two_actives(world: &mut World) {
+    let first = world.active().await;
+    world.end(first, Signal::SIGKILL).await;
+    let second = world.active_beside(first).await;
+    world.end(second, Signal::SIGKILL).await;
+    world.active_beside(second).await;
+    world.start_again(first);
+    world.start_again(second);
+}
+
 /// Nobody is left who heard anything.
 pub(crate) async fn kill_all(world: &mut World) {
     world.excuse("no server runs");

@@ -6,7 +6,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::faults::{Fault, strike};
+use crate::node_clients::{NODE_CHANNEL, NodeClients};
 use crate::rng::Rng;
+use crate::support::tools;
+use crate::tables::Tables;
 use crate::world::{Shape, World};
 
 /// Worlds are busy and have deadlines: one at a time.
@@ -49,6 +52,54 @@ async fn servers_that_are_killed_stopped_and_frozen_lose_nothing() {
         Fault::KillAll,
     ];
     run(1, Shape::PAIR, &faults).await;
+}
+
+#[tokio::test]
+async fn a_third_server_answers_for_two_that_are_killed_in_a_row() {
+    let fault = Fault::KillTwoActives;
+    run(10, fault.shape(), &[fault, fault]).await;
+}
+
+#[tokio::test]
+async fn unmodified_node_clients_notice_nothing_but_pauses() {
+    let Some(directory) = tools::node() else {
+        return;
+    };
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let Some(mut world) = World::start(Shape::PAIR).await else {
+        return;
+    };
+    let mut clients = NodeClients::start(&directory, &world.ground.nats_url()).await;
+    let mut rng = Rng::new(11);
+    for fault in [
+        Fault::KillActive,
+        Fault::FreezeLong,
+        Fault::EndLockSession,
+        Fault::RestartPostgres,
+    ] {
+        clients.progress().await;
+        strike(&mut world, fault, &mut rng).await;
+    }
+    clients.progress().await;
+
+    let saw = clients.stop().await;
+    let stored = Tables::new(&world.ground.database_url())
+        .messages(NODE_CHANNEL)
+        .await;
+    let (_, violations) = world.finish().await;
+
+    assert_eq!(saw.troubles, [""; 0]);
+    assert_eq!(saw.acked, saw.published);
+    let stored: Vec<_> = stored
+        .into_iter()
+        .map(|row| (row.sequence, row.data))
+        .collect();
+    let sent: Vec<_> = (1..=saw.published)
+        .map(|number| (number, format!("message {number}").into_bytes()))
+        .collect();
+    assert_eq!(stored, sent, "each of them once, in order");
+    assert_eq!(saw.received, sent);
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[tokio::test]
@@ -166,7 +217,11 @@ fn plan(seed: u64) -> Vec<Fault> {
 
 fn shape_for(faults: &[Fault]) -> Shape {
     Shape {
-        servers: if faults.len() > 5 { 3 } else { 2 },
+        servers: if faults.len() > 5 || faults.contains(&Fault::KillTwoActives) {
+            3
+        } else {
+            2
+        },
         on_small_disk: faults.contains(&Fault::FillDisk),
         false_clocks: faults.contains(&Fault::JumpClock),
         ..Shape::PAIR

@@ -399,7 +399,7 @@ impl World {
     pub(crate) async fn finish(mut self) -> (History, Vec<String>) {
         self.settle().await;
         self.clients.stop_publishing().await;
-        let tables = Tables::new(&self.ground.database_url(), "stanby");
+        let tables = Tables::new(&self.ground.database_url());
         let mut stored = Stored::default();
         for channel in CHANNELS {
             let rows = tables.messages(channel).await.into_iter().map(|row| Row {
@@ -441,6 +441,10 @@ impl World {
             )
             .await;
         self.history.contradictions = self.watch.seen().contradictions;
+        if self.logs().contains("two servers are active") {
+            let accusation = "a server says that another one serves from other tables\n";
+            self.history.contradictions.push_str(accusation);
+        }
         for (at, member) in self.members.iter_mut().enumerate() {
             if member
                 .server

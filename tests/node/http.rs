@@ -54,6 +54,7 @@ fn standby() -> Status {
         failovers: stanby::node::status::Failovers::default(),
         shadow_bytes: 0,
         shadow_crowded_out: 0,
+        rivals: 0,
         trouble: None,
     }
 }
@@ -91,6 +92,7 @@ fn active_for(trust: Duration) -> Status {
             unreadable: 15,
         },
         shadow_crowded_out: 0,
+        rivals: 16,
         ..standby()
     }
 }
@@ -389,6 +391,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_nats_disconnects_total 13",
         "stanby_nats_unsent_total 14",
         "stanby_nats_unreadable_total 15",
+        "stanby_rivals 16",
         "stanby_unreadable_messages_total 12",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",
         "# EOF",

@@ -28,11 +28,13 @@ mod partition;
 mod permissions;
 mod process;
 mod races;
+mod rivals;
 mod roles;
 mod stan;
 mod startup;
 #[path = "../support/mod.rs"]
 mod support;
+mod synchronous;
 mod tables;
 mod takeover;
 mod unreadable;

@@ -11,8 +11,8 @@ use stanby::core::request::StartPosition;
 use stanby::dev::nats::NatsServer;
 use stanby::protocol::client;
 
-use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, LIMIT, Pair, Server, free_port};
+use crate::cli::{stanby, stdout};
+use crate::pair::{Group, LIMIT, Pair, free_port};
 use crate::stan::{Load, Publisher, StanClient};
 use crate::support::process::Own;
 use crate::support::wait::wait_until;
@@ -267,16 +267,6 @@ async fn own_nats(arguments: &[&str]) -> Option<Own<NatsServer>> {
     nats::own_server(arguments).await
 }
 
-async fn numbered(group: &Group, id: &str) -> Server {
-    let migrated = stanby(&["migrate", "--database-url", &group.database_url]).await;
-    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
-    let number = format!("UPDATE stanby.leadership SET group_id = '{id}'");
-    group.tables().execute(number).await;
-    let server = group.server();
-    server.wait_until_active().await;
-    server
-}
-
 /// Acceptance: 164.
 #[tokio::test]
 async fn of_two_groups_that_hear_of_each_other_later_one_ends_and_one_goes_on() {
@@ -294,9 +284,18 @@ async fn of_two_groups_that_hear_of_each_other_later_one_ends_and_one_goes_on() 
         return;
     };
     let near_group = Group::over(first.url.clone(), near.url(), &ORDERS);
-    let far_group = Group::over(second.url.clone(), far.url(), &ORDERS);
-    let stays = numbered(&near_group, "00000000-0000-4000-8000-000000000000").await;
-    let mut ends = numbered(&far_group, "ffffffff-ffff-4fff-bfff-ffffffffffff").await;
+    // Of two names, or they would be taken for one group.
+    let copy = [
+        "--partitioning",
+        "--ft-group=copy",
+        "--channel-limits=audit:",
+        "--lease=1s",
+    ];
+    let far_group = Group::over(second.url.clone(), far.url(), &copy);
+    let stays = near_group.server();
+    stays.wait_until_active().await;
+    let mut ends = far_group.server();
+    ends.wait_until_active().await;
 
     let own_cluster = of_cluster(free_port());
     let routes = [

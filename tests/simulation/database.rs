@@ -68,6 +68,14 @@ pub(crate) struct Database {
     pub(crate) holder: Option<SessionId>,
     pub(crate) reads: u64,
     pub(crate) replica: Replica,
+    /// Every commit waits for the replica.
+    pub(crate) synchronous: bool,
+    /// When an operator last ended that.
+    pub(crate) loosened_at: Time,
+    /// Changes that failovers have lost since the tables were last repaired.
+    pub(crate) lost_changes: usize,
+    /// The last term that the tables knew of before the present one.
+    pub(crate) found_epoch: Epoch,
     /// It has failed over, and no term that knew of it has committed anything.
     pub(crate) unrepaired: bool,
     /// Until then nobody can connect.
@@ -81,6 +89,15 @@ pub(crate) struct Database {
     sessions: BTreeMap<SessionId, Session>,
     queue: VecDeque<SessionId>,
     opened: SessionId,
+}
+
+impl Database {
+    pub(crate) fn new(synchronous: bool) -> Self {
+        Self {
+            synchronous,
+            ..Self::default()
+        }
+    }
 }
 
 impl World {
@@ -322,6 +339,7 @@ impl World {
             self.database.store.apply(batch, epoch);
         }
         self.database.unrepaired = false;
+        self.database.lost_changes = 0;
         self.replicate(Change::Batch(Box::new(batch.clone()), epoch));
         if self.plan.is(Sabotage::LoseRows)
             && self.rng.chance(20)
@@ -373,6 +391,7 @@ impl World {
         self.database.holder = Some(id);
         let known = self.database.sessions.get(&id).map(|session| session.node);
         let known = known.map_or(Epoch(0), |node| self.nodes[node].memory.epoch());
+        self.database.found_epoch = self.database.epoch;
         self.database.epoch = Epoch(self.database.epoch.max(known).0 + 1);
         let epoch = self.database.epoch;
         self.replicate(Change::Epoch(epoch));

@@ -21,6 +21,9 @@ impl World {
         } else {
             node
         };
+        if self.plan.synchronous && self.rng.chance(400) {
+            return self.fault_of_replica(node);
+        }
         match self.rng.range(0, 14) {
             0 | 1 => {
                 let silently = self.rng.chance(300);
@@ -54,6 +57,19 @@ impl World {
                 self.client_crashes(client);
             }
         }
+    }
+
+    /// Where commits wait for it: a standby knows that it has everything, unless somebody has changed that.
+    fn fault_of_replica(&mut self, node: usize) {
+        if self.rng.chance(300) {
+            return self.change_synchronous();
+        }
+        if self.rng.chance(700) {
+            // Who was active would know better.
+            self.kill_node(node, false);
+            self.after(Duration::from_secs(2), Step::Start { node });
+        }
+        self.fail_over();
     }
 
     fn lose_messages(&mut self, node: usize) {

@@ -114,6 +114,7 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
         total.failovers += summary.failovers;
         total.restored += summary.restored;
         total.passed_over += summary.passed_over;
+        total.believed += summary.believed;
     }
     eprintln!("{total:?}");
 
@@ -125,6 +126,7 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
     assert!(total.failovers > 20, "failovers of Postgres: {total:?}");
     assert!(total.restored > 20, "messages put back: {total:?}");
     assert!(total.passed_over > 20, "messages lost: {total:?}");
+    assert!(total.believed > 3, "synchronous replicas: {total:?}");
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) fault_pause: (u64, u64),
     /// How far the replica is behind that a failover makes the primary.
     pub(crate) replica_lag: Option<Duration>,
+    /// At first every commit waits for the replica.
+    pub(crate) synchronous: bool,
     pub(crate) sabotage: Option<Sabotage>,
 }
 
@@ -82,7 +84,7 @@ impl Plan {
             });
         let mut settings = settings(rng);
         settings.limits.remembered = heard_window(shadow, lease) * 2;
-        Self {
+        let mut plan = Self {
             nodes: rng.pick(&[2, 2, 2, 3]),
             clients: rng.index(4) + 2,
             channels: rng.index(3) + 1,
@@ -101,8 +103,15 @@ impl Plan {
             replica_lag: rng
                 .pick(&[None, None, Some(0), Some(100), Some(1_500)])
                 .map(Duration::from_millis),
+            synchronous: false,
             sabotage,
+        };
+        plan.synchronous = plan.replica_lag.is_some() && rng.chance(400);
+        if plan.synchronous {
+            // A standby needs seconds to believe in it.
+            plan.fault_pause = (2_000, 8_000);
         }
+        plan
     }
 
     pub(crate) fn server_lease(&self) -> Lease {

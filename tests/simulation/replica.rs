@@ -47,9 +47,24 @@ impl Replica {
 impl World {
     pub(crate) fn replicate(&mut self, change: Change) {
         if let Some(lag) = self.plan.replica_lag {
+            let lag = if self.database.synchronous {
+                Duration::ZERO
+            } else {
+                lag
+            };
             let replica = &mut self.database.replica;
             replica.changes.push_back((self.time, change));
             replica.catch_up(self.time.saturating_sub(nanos(lag)));
+        }
+    }
+
+    /// An operator lets commits wait for the replica, or no longer.
+    pub(crate) fn change_synchronous(&mut self) {
+        let waits = !self.database.synchronous;
+        self.note(|| format!("database: commits wait for the replica: {waits}"));
+        self.database.synchronous = waits;
+        if !waits {
+            self.database.loosened_at = self.time;
         }
     }
 
@@ -68,6 +83,7 @@ impl World {
         self.database.store = replica.store.clone();
         self.database.epoch = replica.epoch;
         self.database.unrepaired = true;
+        self.database.lost_changes += lost;
         self.checks.fails_over(&self.database.store, lost);
         self.note(|| format!("database: fails over in {pause:?} and loses {lost} changes"));
     }
@@ -84,8 +100,12 @@ impl World {
             return;
         }
         let rows = self.database.store.snapshot();
-        let marks = Marks::of(&rows, self.database.epoch);
-        self.nodes[node].memory.saw(marks);
+        let mut marks = Marks::of(&rows, self.database.epoch);
+        if !self.database.unrepaired {
+            marks.all_waited_for = Some(self.database.synchronous);
+        }
+        let now = self.now(node).monotonic;
+        self.nodes[node].memory.looked(marks, now);
         self.nodes[node].looked_at = self.time;
     }
 }

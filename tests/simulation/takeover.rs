@@ -41,6 +41,8 @@ impl World {
         let stored = self.database.store.stored(&places);
         let mut done = heard::Done::new(&snapshot, &stored);
         let regression = self.find_regression(node, &snapshot, &mut done);
+        let memory = &self.nodes[node].memory;
+        let believes = self.database.unrepaired && memory.is_replicated();
         let Some(term) = self.nodes[node].term.as_mut() else {
             return;
         };
@@ -53,6 +55,9 @@ impl World {
         self.checks.begins(epoch);
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
         self.note(|| format!("node {node}: repairs {lost:?}"));
+        if believes && self.database.lost_changes == 0 {
+            self.checks.nothing_was_lost(&lost);
+        }
         self.replay_shadow(node, done);
         self.drain(node);
     }
@@ -85,6 +90,7 @@ impl World {
         done: &mut heard::Done,
     ) -> Regression {
         let failed_over = self.database.unrepaired;
+        self.nodes[node].memory.found(self.database.found_epoch);
         let state = &self.nodes[node];
         let heard = failed_over.then(|| heard::publishes(state.shadow.heard()));
         let regression = Regression::find(tables, &state.memory, heard, done);
@@ -119,6 +125,11 @@ impl World {
             let is_settled = self.checks.failovers.since + age < at;
             is_settled && self.time < at + age.saturating_sub(2 * slack)
         });
+        // Of a setting that was taken away a moment ago nobody has told the node.
+        let misled = state.memory.is_replicated() && self.database.loosened_at > state.looked_at;
+        if misled {
+            return false;
+        }
         hears && remembers && state.looked_at + slack > at && !self.checks.failovers.new_channel
     }
 

@@ -104,6 +104,8 @@ pub(crate) struct Summary {
     pub(crate) failovers: u64,
     pub(crate) restored: u64,
     pub(crate) passed_over: u64,
+    /// Of which a node knew that they had lost nothing.
+    pub(crate) believed: u64,
 }
 
 #[derive(Debug)]
@@ -135,9 +137,9 @@ impl World {
             agenda: BTreeMap::new(),
             scheduled: 0,
             checks: Checks::new(plan.settings.clone(), nanos(plan.heard_window())),
+            database: Database::new(plan.synchronous),
             rng,
             plan,
-            database: Database::default(),
             nats: Nats::default(),
             wire: Wire::default(),
             nodes,
@@ -176,6 +178,7 @@ impl World {
             failovers: self.checks.failovers.count,
             restored: self.checks.failovers.restored,
             passed_over: self.checks.failovers.passed_over,
+            believed: self.checks.failovers.believed,
         })
     }
 

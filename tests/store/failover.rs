@@ -108,10 +108,32 @@ async fn a_standby_sees_how_far_the_channels_are() {
     };
     let expected = Marks {
         epoch: Epoch(3),
+        all_waited_for: None,
         last_channel: 5,
         channels: BTreeMap::from([(ChannelId(1), mark)]),
     };
     assert_eq!(marks, expected);
+}
+
+#[tokio::test]
+async fn a_standby_knows_whether_commits_wait_for_the_replicas_of_the_postgres_in_use() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    drop(granted(&fixture, "first", LEASE).await);
+    let client = fixture.client().await;
+    let execute = async |statement: &str| client.batch_execute(statement).await.unwrap();
+    let told = async || fixture.store.marks().await.unwrap().all_waited_for;
+
+    // The term may have to deal with a failover first.
+    assert_eq!(told().await, None);
+    execute("UPDATE takeovers SET first_ack = '1s'").await;
+    assert_eq!(told().await, Some(false));
+
+    execute("UPDATE leadership SET timeline = timeline - 1").await;
+    assert_eq!(told().await, None);
+    execute("UPDATE leadership SET timeline = NULL").await;
+    assert_eq!(told().await, None);
 }
 
 /// A term that ends before its first commit leaves it to the next one.

@@ -31,6 +31,7 @@ fn a_cluster_listens_where_clients_expect_it() {
     assert_eq!(subjects.close_client(), "_STAN.close.c1");
     assert_eq!(subjects.ack_prefix(), "_INBOX.c1");
     assert_eq!(subjects.ack_wildcard(), "_INBOX.c1.>");
+    assert_eq!(subjects.servers(), "_STAN.servers.c1");
 }
 
 #[test]

@@ -138,6 +138,9 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         unknown,
         status.failovers.unknown,
     );
+    let rivals =
+        "Other servers that serve the same cluster ID from other tables while this node is active";
+    gauge(registry, "rivals", rivals, status.rivals);
     let shadow_bytes = "Bytes of requests that this node remembers as a standby";
     gauge(
         registry,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stanby::core::batch::{Batch, Fate};
+use stanby::core::batch::{Batch, Fate, LostRange};
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
 
 use super::ledger::Checks;
@@ -16,6 +16,8 @@ pub(crate) struct Failovers {
     pub(crate) count: u64,
     pub(crate) restored: u64,
     pub(crate) passed_over: u64,
+    /// After which a node rightly believed that nothing is missing.
+    pub(crate) believed: u64,
     /// Of the last one.
     pub(crate) at: Time,
     /// The last term then.
@@ -86,6 +88,14 @@ impl Checks {
             }
             self.positions.forget(id, sequence);
         }
+    }
+
+    /// By a node that knows that every commit had waited for the replica.
+    pub(crate) fn nothing_was_lost(&mut self, told: &[LostRange]) {
+        self.failovers.believed += 1;
+        self.require(told.is_empty(), || {
+            format!("a replica that every commit waited for lacks nothing: {told:?}")
+        });
     }
 
     /// What a batch tells of a failover before it.

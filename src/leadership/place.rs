@@ -1,0 +1,58 @@
+//! Which Postgres a session leads to, and which tables there. A primary stays what it is for as long as a session lasts.
+
+use tokio_util::task::TaskTracker;
+
+use super::error::Error;
+use super::session::{Session, Settings};
+use crate::core::place::Place;
+
+/// On a session of its own, for who does not queue for the lock yet.
+pub async fn look(settings: &Settings, tracker: &TaskTracker) -> Result<Place, Error> {
+    let session = Session::open(settings, tracker).await?;
+    read(&session, settings).await
+}
+
+pub(super) async fn read(session: &Session, settings: &Settings) -> Result<Place, Error> {
+    let client = &session.client;
+    let row = session
+        .call(
+            "asking which database this is",
+            client.query_one(
+                "SELECT oid, datname::text FROM pg_database WHERE datname = current_database()",
+                &[],
+            ),
+        )
+        .await?;
+    let identifier = "SELECT system_identifier FROM pg_control_system()";
+    // The control file lags behind after a promotion; the name of the current WAL file does not.
+    let timeline = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
+    Ok(Place {
+        system_identifier: told(client.query_one_scalar(identifier, &[]), session).await?,
+        timeline: told(client.query_one_scalar(timeline, &[]), session).await?,
+        database_oid: row.get(0),
+        database: row.get(1),
+        schema: settings.schema.clone(),
+        address: settings.url.address(),
+    })
+}
+
+/// A server that answers but does not tell is a managed platform.
+async fn told<T>(
+    question: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    session: &Session,
+) -> Result<Option<T>, Error> {
+    let question = async {
+        match question.await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.as_db_error().is_some() => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "identity is not told"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    };
+    session.call("asking which server this is", question).await
+}

@@ -1,0 +1,318 @@
+//! Tells the other servers of a cluster ID which tables this one serves from while it is active, and listens to them:
+//! two groups with one cluster ID on different databases do not meet at a lock, and clients would get two answers.
+//! What is made of what was heard is in [`super::rivals`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::clock::Clock;
+use super::rivals::{Rivals, accusation};
+use super::status::Role;
+use crate::config::Config;
+use crate::core::ids::Epoch;
+use crate::core::place::Place;
+use crate::core::time::Instant;
+use crate::leadership;
+use crate::nats::wire::Message;
+use crate::nats::{self, Connection, Inbox};
+use crate::protocol::announcement::Announcement;
+
+/// An active that is there answers a question within this.
+const ANSWER_LIMIT: Duration = Duration::from_millis(250);
+
+/// Questions that come closer together get one answer.
+const ANSWERS_APART: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct Announcer {
+    nats: Connection,
+    subject: String,
+    cluster_id: String,
+    /// What all announcements of this process have in common.
+    server_id: String,
+    host: String,
+    group: String,
+    lease: Duration,
+    board: Board,
+    heard: watch::Sender<Heard>,
+    serving: watch::Sender<Option<Serving>>,
+    /// The tables that this server may not serve from while somebody serves from others.
+    refused: Mutex<Option<Place>>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    rivals: Rivals,
+    /// When actives were last asked to let themselves be heard.
+    asked_at: Instant,
+    /// NATS said that no other server is there, when this one began to listen.
+    nobody_listened: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Serving {
+    place: Place,
+    epoch: Epoch,
+    since: Instant,
+}
+
+/// What a message turned out to be.
+enum Heeded {
+    Nothing,
+    Question,
+}
+
+impl Announcer {
+    /// Listens from now on, until the node stops.
+    pub(super) async fn start(
+        nats: &Connection,
+        config: &Config,
+        leadership: &leadership::Settings,
+        board: &Board,
+        shutdown: &CancellationToken,
+        tasks: &tokio_util::task::TaskTracker,
+    ) -> Result<Arc<Self>, nats::Error> {
+        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+        let server_id = leadership.server_id.clone();
+        // Groups that are told apart by their names are meant to be two.
+        let group = format!("{}/{}", leadership.group, leadership.schema);
+        let heard = Heard {
+            rivals: Rivals::new(server_id.clone(), group.clone()),
+            asked_at: Clock.now().monotonic,
+            nobody_listened: false,
+        };
+        let announcer = Arc::new(Self {
+            nats: nats.clone(),
+            subject: config.subjects.servers().to_string(),
+            cluster_id: config.cluster_id.clone(),
+            server_id,
+            host: host.unwrap_or_default(),
+            group,
+            lease: leadership.lease.duration(),
+            board: board.clone(),
+            heard: watch::Sender::new(heard),
+            serving: watch::Sender::new(None),
+            refused: Mutex::new(None),
+        });
+        let mut inbox = nats.inbox();
+        let reply = nats.new_subject();
+        let alone = inbox.subscribe(&reply)?;
+        // Before this server listens there itself, so that NATS can tell when nobody does.
+        nats.publish(&announcer.subject, Some(&reply), b"").await?;
+        inbox.subscribe(&announcer.subject)?;
+        announcer.ask().await?;
+        tasks.spawn(Arc::clone(&announcer).run(inbox, alone, shutdown.clone()));
+        Ok(announcer)
+    }
+
+    /// A term has begun. It is announced until it ends.
+    pub(super) fn serves(&self, place: Place, epoch: Epoch) {
+        self.serving.send_replace(Some(Serving {
+            place,
+            epoch,
+            since: Clock.now().monotonic,
+        }));
+    }
+
+    /// When another active of the group was heard last.
+    pub(super) fn last_other(&self) -> Option<Instant> {
+        self.heard.borrow().rivals.last_other()
+    }
+
+    /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
+    /// that follows an active of its own tables, or where nobody else is; otherwise that of a question.
+    pub(super) async fn ensure_no_rival(&self, here: &Place) -> Result<(), String> {
+        let now = Clock.now().monotonic;
+        let (follows, suspects, asked_at) = {
+            let Heard {
+                rivals, asked_at, ..
+            } = &*self.heard.borrow();
+            let suspect = rivals.rival(here, Instant::default(), now);
+            (rivals.follows(here, now), suspect.is_some(), *asked_at)
+        };
+        if follows {
+            return Ok(());
+        }
+        let asked_at = if suspects {
+            // What was heard may have been the last of it.
+            self.ask().await.map_err(|error| error.to_string())?
+        } else {
+            asked_at
+        };
+        let rest = ANSWER_LIMIT.saturating_sub(Clock.now().monotonic.since(asked_at));
+        let mut heard = self.heard.subscribe();
+        let answered = heard.wait_for(|heard| {
+            let now = Clock.now().monotonic;
+            let is_alone = heard.nobody_listened && !suspects;
+            is_alone || heard.rivals.rival(here, asked_at, now).is_some()
+        });
+        let Ok(Ok(heard)) = timeout(rest, answered).await else {
+            return Ok(());
+        };
+        let now = Clock.now().monotonic;
+        let Some(rival) = heard.rivals.rival(here, asked_at, now) else {
+            return Ok(());
+        };
+        *self.refused() = Some(here.clone());
+        Err(accusation(rival, &self.cluster_id, here))
+    }
+
+    /// Waits while another server is heard that this one has had to give way to.
+    pub(super) async fn wait_for_rivals_to_end(&self) {
+        let Some(here) = self.refused().clone() else {
+            return;
+        };
+        let mut heard = self.heard.subscribe();
+        let ended = heard.wait_for(|heard| {
+            let now = Clock.now().monotonic;
+            heard.rivals.rival(&here, Instant::default(), now).is_none()
+        });
+        if ended.await.is_ok() {
+            *self.refused() = None;
+        }
+    }
+
+    fn refused(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets actives be heard at once; says when they were asked.
+    async fn ask(&self) -> Result<Instant, nats::Error> {
+        let asked_at = Clock.now().monotonic;
+        self.heard.send_if_modified(|heard| {
+            heard.asked_at = asked_at;
+            false
+        });
+        self.nats.publish(&self.subject, None, b"").await?;
+        Ok(asked_at)
+    }
+
+    async fn run(self: Arc<Self>, mut inbox: Inbox, alone: u64, shutdown: CancellationToken) {
+        let interval = Rivals::interval(self.lease);
+        let mut serving = self.serving.subscribe();
+        let mut connected = self.nats.connected();
+        let mut announced_at = Instant::default();
+        let mut next = Clock.now().monotonic + interval;
+        let mut accused = None;
+        loop {
+            let pause = next.since(Clock.now().monotonic);
+            let announced = tokio::select! {
+                () = shutdown.cancelled() => return,
+                message = inbox.next() => {
+                    let Ok(message) = message else { return };
+                    if let Heeded::Question = self.heed(&message, alone) {
+                        next = next.min(announced_at + ANSWERS_APART);
+                    }
+                    Ok(())
+                }
+                changed = serving.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    next = Clock.now().monotonic;
+                    Ok(())
+                }
+                // What was said meanwhile has been missed.
+                changed = connected.changed() => match changed {
+                    Ok(()) if *connected.borrow_and_update() => self.ask().await.map(drop),
+                    Ok(()) => Ok(()),
+                    Err(_) => return,
+                },
+                () = sleep(pause) => {
+                    announced_at = Clock.now().monotonic;
+                    next = announced_at + interval;
+                    let serving = serving.borrow_and_update().clone();
+                    self.heard.send_modify(|heard| heard.rivals.forget_silent(announced_at));
+                    self.announce(serving).await
+                }
+            };
+            if let Err(error) = announced {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "the other servers cannot be told of this one");
+            }
+            self.judge(&mut accused);
+        }
+    }
+
+    fn heed(&self, message: &Message, alone: u64) -> Heeded {
+        if message.sid() == alone {
+            self.heard.send_if_modified(|heard| {
+                heard.nobody_listened |= message.is_no_responders();
+                true
+            });
+            return Heeded::Nothing;
+        }
+        if message.payload().is_empty() {
+            return Heeded::Question;
+        }
+        if let Some(announcement) = Announcement::decode(message.payload()) {
+            let now = Clock.now().monotonic;
+            self.heard
+                .send_modify(|heard| heard.rivals.hear(announcement, now));
+        }
+        Heeded::Nothing
+    }
+
+    /// The term, if it is trusted at this moment.
+    fn trusted(&self, serving: Option<Serving>) -> Option<Serving> {
+        let status = self.board.watch();
+        let status = status.borrow();
+        let is_active = status.role_at(Clock.now().monotonic) == Role::Active;
+        serving.filter(|serving| is_active && status.epoch == Some(serving.epoch))
+    }
+
+    async fn announce(&self, serving: Option<Serving>) -> Result<(), nats::Error> {
+        let Some(serving) = self.trusted(serving) else {
+            return Ok(());
+        };
+        let announcement = Announcement {
+            server_id: self.server_id.clone(),
+            host: self.host.clone(),
+            group: self.group.clone(),
+            epoch: serving.epoch,
+            lease: self.lease,
+            place: serving.place,
+        };
+        let payload = announcement.encode();
+        self.nats.publish(&self.subject, None, &payload).await
+    }
+
+    /// Tells of rivals of an active when there begin and cease to be some.
+    fn judge(&self, accused: &mut Option<String>) {
+        let serving = self.trusted(self.serving.borrow().clone());
+        let (rivals, found) = {
+            let heard = self.heard.borrow();
+            let now = Clock.now().monotonic;
+            let here = serving.as_ref();
+            let mut lasting = here
+                .into_iter()
+                .flat_map(|serving| heard.rivals.lasting(&serving.place, serving.since, now));
+            let first = lasting.next().zip(here);
+            let found = first.map(|(rival, serving)| {
+                let text = accusation(rival, &self.cluster_id, &serving.place);
+                (rival.server_id.clone(), text)
+            });
+            (u64::from(found.is_some()) + lasting.count() as u64, found)
+        };
+        self.board.rivals(rivals);
+        let Some((server_id, text)) = found else {
+            let was_accused = accused.take().is_some();
+            // A standby's trouble is another.
+            if was_accused && serving.is_some() {
+                self.board.trouble(None);
+                tracing::info!("no other server is active with other tables any more");
+            }
+            return;
+        };
+        if accused.as_ref() != Some(&server_id) {
+            tracing::error!(rivals, "two servers are active: {text}");
+            self.board.trouble(Some(text));
+            *accused = Some(server_id);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What an active tells the other servers of its cluster ID about itself: who it is, and which tables it serves from.
+//! Clients never see it. What is made of it is decided in `node`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::pb;
+use crate::core::ids::Epoch;
+use crate::core::place::Place;
+
+/// Of a whole announcement. No server makes one half as long.
+const BYTES_MAX: usize = 4096;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    pub server_id: String,
+    /// The machine that it runs on.
+    pub host: String,
+    pub group: String,
+    pub epoch: Epoch,
+    pub lease: Duration,
+    pub place: Place,
+}
+
+impl Announcement {
+    pub fn encode(&self) -> Vec<u8> {
+        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let place = &self.place;
+        let message = pb::ServerAnnouncement {
+            server_id: text(&self.server_id),
+            host: text(&self.host),
+            group: text(&self.group),
+            epoch: self.epoch.0,
+            lease_ms: u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX),
+            system_identifier: place.system_identifier.unwrap_or(0),
+            timeline: place.timeline.unwrap_or(0),
+            database_oid: place.database_oid,
+            database: text(&place.database),
+            schema: text(&place.schema),
+            address: text(&place.address),
+        };
+        message.encode_to_vec()
+    }
+
+    /// `None` for what no server of ours has sent.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        if payload.len() > BYTES_MAX {
+            return None;
+        }
+        let message = pb::ServerAnnouncement::decode(payload).ok()?;
+        let text = |bytes: Bytes| String::from_utf8(bytes.into()).ok();
+        let server_id = text(message.server_id)?;
+        if server_id.is_empty() {
+            return None;
+        }
+        Some(Self {
+            server_id,
+            host: text(message.host)?,
+            group: text(message.group)?,
+            epoch: Epoch(message.epoch),
+            lease: Duration::from_millis(message.lease_ms.into()),
+            place: Place {
+                system_identifier: Some(message.system_identifier).filter(|&told| told != 0),
+                timeline: Some(message.timeline).filter(|&told| told != 0),
+                database_oid: message.database_oid,
+                database: text(message.database)?,
+                schema: text(message.schema)?,
+                address: text(message.address)?,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement() -> Announcement {
+        Announcement {
+            server_id: "q3bpB9rTkKJdAnlp0y5zXw".to_owned(),
+            host: "node-1".to_owned(),
+            group: "default".to_owned(),
+            epoch: Epoch(7),
+            lease: Duration::from_secs(2),
+            place: Place {
+                system_identifier: Some(-7_000_000_000),
+                timeline: None,
+                database_oid: 16_384,
+                database: "stan".to_owned(),
+                schema: "stanby".to_owned(),
+                address: "db:5432".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn an_announcement_is_read_as_it_was_made() {
+        let decoded = Announcement::decode(&announcement().encode());
+
+        assert_eq!(decoded, Some(announcement()));
+    }
+
+    #[test]
+    fn what_no_server_has_sent_is_no_announcement() {
+        assert_eq!(Announcement::decode(b"\xff\xff\xff"), None);
+        assert_eq!(Announcement::decode(b""), None);
+        let mut long = announcement();
+        long.place.database = "x".repeat(BYTES_MAX);
+        assert_eq!(Announcement::decode(&long.encode()), None);
+        let message = pb::ServerAnnouncement {
+            server_id: Bytes::from_static(b"\xc3\x28"),
+            ..pb::ServerAnnouncement::default()
+        };
+        assert_eq!(Announcement::decode(&message.encode_to_vec()), None);
+    }
+}
