@@ -409,3 +409,43 @@ async fn channels_of_the_tables_that_are_not_listed_are_kept_and_told() {
         .send_until_acked(LIMIT)
         .await;
 }
+
+#[tokio::test]
+async fn a_list_that_is_reloaded_changes_limits_but_not_what_is_served() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("group.toml");
+    let write = |channels: &str| {
+        std::fs::write(&path, format!("partitioning = true\n{channels}")).unwrap();
+    };
+    write("[channels.audit]\n");
+    let server = group.server_with(&["--config", path.to_str().unwrap()]);
+    server.wait_until_active().await;
+
+    write("[channels.audit]\nmax_msgs = 1\n[channels.shop]\n");
+    server.signal(Signal::SIGHUP);
+
+    let told = "which channels this group serves changes only when the server is started again";
+    wait_until(LIMIT, async || {
+        let log = server.log();
+        if log.contains(told) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let client = group.client("shop").await;
+    let mut publisher = client.publisher("audit").await;
+    publisher.send_until_acked(LIMIT).await;
+    publisher.send_until_acked(LIMIT).await;
+    wait_until(LIMIT, async || {
+        match group.tables().messages("audit").await.len() {
+            1 => Ok(()),
+            kept => Err(format!("{kept} are kept")),
+        }
+    })
+    .await;
+    let mut stray = client.publisher("shop").await;
+    stray.send().await;
+    assert!(stray.take_ack(LIMIT).await);
+    assert_eq!(stray.published().errors, ["no server listens"]);
+}
