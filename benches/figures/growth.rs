@@ -1,6 +1,7 @@
 //! How rates change when something grows: clients, channels, subscriptions, stored messages, the size of messages.
 
 use crate::ground::Ground;
+use crate::plot::{self, Panel};
 use crate::runs::{Effort, Target, flags, forget, number, row};
 use crate::table::Table;
 
@@ -85,11 +86,35 @@ pub(crate) async fn measure(
             ground,
             cluster_id: &cluster_id,
         };
+        let mut found = Vec::new();
         for (what, more, count) in *steps {
-            step(target, effort, name, what, more, *count, table).await?;
+            let step = step(target, effort, name, what, more, *count, table).await?;
+            found.push((what.to_string(), step));
         }
+        draw(name, &found)?;
     }
     stored(ground, effort, table).await
+}
+
+/// Medians.
+struct Step {
+    published: Option<f64>,
+    cpu: Option<f64>,
+}
+
+fn draw(name: &str, steps: &[(String, Step)]) -> anyhow::Result<()> {
+    let labels: Vec<String> = steps.iter().map(|(what, _)| what.clone()).collect();
+    let panel = |title: &str, value: fn(&Step) -> Option<f64>| Panel {
+        title: title.to_owned(),
+        values: (steps.iter())
+            .map(|(_, step)| value(step).unwrap_or_default())
+            .collect(),
+    };
+    let panels = [
+        panel("published, messages/s", |step| step.published),
+        panel("CPU of all processes, µs per message", |step| step.cpu),
+    ];
+    plot::draw(&format!("growth-{name}"), &labels, &panels)
 }
 
 async fn step(
@@ -100,7 +125,7 @@ async fn step(
     more: &str,
     count: u64,
     table: &mut Table,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Step> {
     let name = format!("growth-{name}-{}", what.replace([' ', ','], ""));
     forget(&name);
     let count = effort.count(count);
@@ -113,7 +138,7 @@ async fn step(
     for _ in 0..effort.rounds.min(3) {
         runs.push(target.run(&name, &flags).await?);
     }
-    row(
+    let published = row(
         table,
         &runs,
         &format!("{what}: published"),
@@ -137,8 +162,8 @@ async fn step(
                 .sum()
         })
         .collect();
-    table.row(&format!("{what}: CPU of all processes"), "us/msg", &all);
-    Ok(())
+    let cpu = table.row(&format!("{what}: CPU of all processes"), "us/msg", &all);
+    Ok(Step { published, cpu })
 }
 
 /// Rows that are there already, in a channel of their own.
@@ -150,12 +175,14 @@ async fn stored(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::R
         cluster_id: CLUSTER_ID,
     };
     let mut there = 0;
+    let mut found = Vec::new();
     for rows in [0, 1_000_000, 10_000_000] {
         let rows = effort.count(rows);
         ground.fill(CLUSTER_ID, there, rows).await?;
         there = rows;
         let what = format!("{rows} stored before");
-        step(target, effort, "stored", &what, "", 200_000, table).await?;
+        let step = step(target, effort, "stored", &what, "", 200_000, table).await?;
+        found.push((what, step));
     }
-    Ok(())
+    draw("stored", &found)
 }

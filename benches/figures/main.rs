@@ -15,6 +15,7 @@ mod pair;
 
 mod ground;
 mod growth;
+mod plot;
 mod runs;
 mod scale;
 mod storage;

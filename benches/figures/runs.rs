@@ -111,10 +111,16 @@ pub(crate) fn number(found: &Value, path: &[&str]) -> Option<f64> {
     at.as_f64()
 }
 
-/// A row of the table from one figure of each run; none where no run has it.
-pub(crate) fn row(table: &mut Table, runs: &[Value], what: &str, unit: &str, path: &[&str]) {
+/// A row of the table from one figure of each run; none where no run has it. Returns the median.
+pub(crate) fn row(
+    table: &mut Table,
+    runs: &[Value],
+    what: &str,
+    unit: &str,
+    path: &[&str],
+) -> Option<f64> {
     let values: Vec<f64> = runs.iter().filter_map(|run| number(run, path)).collect();
-    table.row(what, unit, &values);
+    table.row(what, unit, &values)
 }
 
 /// As [`row`], for times, which runs give in microseconds.

@@ -8,11 +8,13 @@ use nix::unistd::Pid;
 use tokio::time::interval;
 
 use crate::ground::Ground;
+use crate::plot::{self, Panel};
 use crate::runs::{Effort, Target, flags, forget};
 use crate::table::Table;
 
 const SAMPLE: Duration = Duration::from_secs(10);
-const SAMPLES: usize = 12;
+/// Ten minutes.
+const SAMPLES: u64 = 60;
 const KEPT: &str = "--max-msgs=10000";
 
 pub(crate) async fn measure(
@@ -21,7 +23,7 @@ pub(crate) async fn measure(
     table: &mut Table,
 ) -> anyhow::Result<()> {
     disk(ground, effort, table).await?;
-    bloat(ground, table).await
+    bloat(ground, effort, table).await
 }
 
 async fn disk(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::Result<()> {
@@ -51,7 +53,7 @@ async fn disk(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::Res
 }
 
 /// 10,000 messages of a channel are kept while publishers never pause.
-async fn bloat(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
+async fn bloat(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::Result<()> {
     const CLUSTER_ID: &str = "bloat";
     const MIB: f64 = 1024.0 * 1024.0;
     let _pair = ground.pair_with(CLUSTER_ID, &[KEPT]).await?;
@@ -67,7 +69,19 @@ async fn bloat(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
         "publishing without a pause, 10,000 messages kept; every 10 s: published, rows, dead rows, MiB of table, index, \
          channels",
     );
-    for _ in 0..SAMPLES {
+    let mut labels = Vec::new();
+    let mut panels = [
+        "published, messages/s",
+        "dead rows",
+        "table, MiB",
+        "index, MiB",
+    ]
+    .map(|title| Panel {
+        title: title.to_owned(),
+        values: Vec::new(),
+    });
+    let mut published = 0;
+    for number in 1..=effort.count(SAMPLES) {
         ticks.tick().await;
         let sizes = ground.sizes(CLUSTER_ID).await?;
         table.line(&format!(
@@ -79,6 +93,19 @@ async fn bloat(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
             sizes.index / MIB,
             sizes.channels / MIB
         ));
+        labels.push(format!("{} s", number * SAMPLE.as_secs()));
+        let count = |rows: i64| u32::try_from(rows).map_or(f64::NAN, f64::from);
+        let rate = count(sizes.published - published) / SAMPLE.as_secs_f64();
+        published = sizes.published;
+        let found = [
+            rate,
+            count(sizes.dead),
+            sizes.table / MIB,
+            sizes.index / MIB,
+        ];
+        for (panel, value) in panels.iter_mut().zip(found) {
+            panel.values.push(value);
+        }
         ensure!(
             publishing.try_wait()?.is_none(),
             "the load has ended by itself"
@@ -87,5 +114,5 @@ async fn bloat(ground: &Ground, table: &mut Table) -> anyhow::Result<()> {
     let pid = publishing.id().context("it runs")?;
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT)?;
     publishing.wait_with_output().await?;
-    Ok(())
+    plot::draw("storage-limits", &labels, &panels)
 }

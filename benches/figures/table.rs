@@ -6,12 +6,11 @@ use std::fmt::Write;
 pub(crate) struct Table(String);
 
 impl Table {
-    pub(crate) fn row(&mut self, what: &str, unit: &str, values: &[f64]) {
+    /// Returns the median.
+    pub(crate) fn row(&mut self, what: &str, unit: &str, values: &[f64]) -> Option<f64> {
         let mut values = values.to_vec();
         values.sort_by(f64::total_cmp);
-        let (Some(min), Some(max)) = (values.first(), values.last()) else {
-            return;
-        };
+        let (min, max) = (values.first()?, values.last()?);
         let median = values[values.len() / 2];
         let runs = values.len();
         let decimals = if *max < 100.0 { 2 } else { 0 };
@@ -20,6 +19,7 @@ impl Table {
         );
         eprintln!("{row}");
         self.line(&row);
+        Some(median)
     }
 
     pub(crate) fn head(&mut self) {

@@ -30,8 +30,8 @@ pub fn of_servers(subjects: &Subjects, inboxes: &[String]) -> Permissions {
     let neighbours = subjects.neighbours().to_string();
     let mut publish: Vec<String> = inboxes.to_vec();
     publish.push(CLIENT_ACKS.to_owned());
-    publish.push(neighbours.clone());
     publish.push(subjects.servers().to_string());
+    publish.push(neighbours.clone());
     if !publish.contains(&own) {
         publish.push(own.clone());
     }
