@@ -1,22 +1,14 @@
-//! What tells this group of servers from others with the same cluster ID: a number of its own, and the channels that it
-//! serves.
+//! Which channels the active serves, where several groups share a cluster ID: for those who look at the tables.
 
-use sqlx::PgConnection;
 use tokio_postgres::Client;
 
-use super::error::{Error, Fault};
+use super::error::Error;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::limits::ChannelPattern;
 use crate::core::partition::Partition;
 
-/// There as soon as there are tables.
-pub(super) async fn id(connection: &mut PgConnection) -> Result<String, Fault> {
-    let id = sqlx::query_scalar("SELECT group_id::text FROM leadership");
-    Ok(id.fetch_one(connection).await?)
-}
-
-/// For those who look at the tables. On the leader session, once per term.
-pub async fn record_served(
+/// On the leader session, once per term. `None`: all channels.
+pub async fn record(
     client: &Client,
     url: &DatabaseUrl,
     served: Option<&Partition>,
