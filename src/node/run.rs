@@ -28,7 +28,7 @@ use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::protocol::neighbours::Sender;
-use crate::store::{self, Keyring, Store};
+use crate::store::{Keyring, Store};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ pub(super) async fn run(
 
     let conflict = Arc::new(OnceLock::new());
     if let Some(partition) = &config.partition {
-        let me = this_group(&config, &store, &leadership.server_id).await?;
+        let me = this_group(&config, &leadership, &tasks).await?;
         let subject = config.subjects.neighbours();
         let mut neighbours = Neighbours::listen(&nats, subject, me, partition.clone()).await?;
         if let Some(conflict) = neighbours.ask().await? {
@@ -138,13 +138,14 @@ pub(super) async fn run(
 /// As other groups with the same cluster ID are told.
 pub(super) async fn this_group(
     config: &Config,
-    store: &Store,
-    server_id: &str,
-) -> Result<Sender, store::Error> {
+    leadership: &leadership::Settings,
+    tasks: &TaskTracker,
+) -> Result<Sender, leadership::Error> {
+    let place = leadership::look_at_place(leadership, tasks).await?;
     let name = config.ft_group.as_ref().unwrap_or(&config.schema);
     Ok(Sender {
-        server_id: server_id.to_owned(),
-        group_id: store.group_id().await?,
+        server_id: leadership.server_id.clone(),
+        tables: place.tables(),
         group: name.clone(),
     })
 }

@@ -14,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "schema",
@@ -49,6 +49,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         7,
         "partitions",
         include_str!("../../migrations/0007_partitions.sql"),
+    ),
+    (
+        8,
+        "plain guids",
+        include_str!("../../migrations/0008_plain_guids.sql"),
     ),
 ];
 

@@ -65,6 +65,7 @@ fn every_key_is_a_flag_under_each_of_its_names() {
             "3",
         ),
         (&["ft_group", "ft_group_name"], "g", "ft-group", "g"),
+        (&["partitioning"], "false", "partitioning", "false"),
         (&["encryption_key"], "k", "encryption-key", "[REDACTED]"),
         (
             &["encryption_cipher"],
@@ -73,7 +74,6 @@ fn every_key_is_a_flag_under_each_of_its_names() {
             "CHACHA",
         ),
         (&["encryption_key: k, encrypt"], "true", "encrypt", "true"),
-        (&["partitioning"], "false", "partitioning", "false"),
         (
             &[
                 "replace_durable",
