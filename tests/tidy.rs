@@ -24,7 +24,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &["core"]),
     ("config", &["core", "protocol"]),
     ("nats", &["core", "protocol", "node::clock"]),
-    ("store", &["core", "config::database", "node::clock"]),
+    (
+        "store",
+        &[
+            "core",
+            "config::database",
+            "config::encryption",
+            "config::secret",
+            "node::clock",
+        ],
+    ),
     (
         "leadership",
         &["core", "config::database", "node::clock", "known_bad"],

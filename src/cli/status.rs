@@ -45,9 +45,11 @@ pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
 pub(super) fn read_failure(error: Error) -> Failure {
     match error {
         Error::Unavailable(_) => Failure::Unreachable(error.into()),
-        Error::Refused(_) | Error::OtherCluster(_) | Error::Corrupt { .. } | Error::Failed(_) => {
-            Failure::Failed(error.into())
-        }
+        Error::Refused(_)
+        | Error::OtherCluster(_)
+        | Error::Key(_)
+        | Error::Corrupt { .. }
+        | Error::Failed(_) => Failure::Failed(error.into()),
     }
 }
 

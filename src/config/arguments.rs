@@ -471,10 +471,6 @@ mod tests {
                 "-clustered",
                 "-clustered is not supported: stanby has no clustering of its own",
             ),
-            (
-                "-encrypt",
-                "-encrypt is not supported: stanby does not encrypt messages itself",
-            ),
         ];
         for (flag, start) in starts {
             let text = normalised(&format!("stanby {flag}"))

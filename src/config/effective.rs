@@ -60,6 +60,13 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("sql-driver", text(flags.sql_driver.as_ref())),
         ("database-url", config.database_url.to_string()),
         ("schema", config.schema.clone()),
+        ("encrypt", config.encryption.key.is_some().to_string()),
+        ("encryption-cipher", config.encryption.cipher.to_string()),
+        ("encryption-key", hidden(config.encryption.key.is_some())),
+        (
+            "encryption-other-keys",
+            hidden(!config.encryption.other_keys.is_empty()),
+        ),
         ("nats-server", servers.join(",")),
         ("nats-user", text(nats.nats_user.as_ref())),
         ("nats-password", hidden(nats.nats_password.is_some())),
@@ -143,6 +150,8 @@ mod tests {
             "--nats-server=nats://u:geheim@h:1",
             "--nats-user=u",
             "--nats-password=geheim",
+            "--encryption-key=geheim",
+            "--encryption-other-keys=geheim,geheim2",
             "--channel-limits=foo.>: max-age=1h, max-msgs=0",
         ];
         let sources = Sources::read(&args.map(Into::into)).unwrap();

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::channel_limits::{ChannelEntry, SEPARATOR};
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
+use super::encryption::EncryptionFlags;
 use super::error::Error;
 use super::nats::NatsFlags;
 use super::secret::Secret;
@@ -114,6 +115,9 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub database: DatabaseFlags,
+
+    #[command(flatten)]
+    pub encryption: EncryptionFlags,
 
     #[command(flatten)]
     pub nats: NatsFlags,

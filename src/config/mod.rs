@@ -10,6 +10,7 @@ pub mod channel_limits;
 pub mod database;
 pub mod duration;
 pub mod effective;
+pub mod encryption;
 pub mod error;
 pub mod file;
 pub mod flags;
@@ -23,6 +24,7 @@ pub mod sources;
 mod spellings;
 
 pub use database::DatabaseUrl;
+pub use encryption::Encryption;
 pub use error::Error;
 pub use flags::{DatabaseFlags, ServeFlags};
 pub use nats::{NatsConfig, NatsFlags};

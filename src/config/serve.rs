@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::channel_limits::{self, ChannelEntry, per_channel};
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
+use super::encryption::Encryption;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
@@ -31,6 +32,8 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// `a-z 0-9 _`, not longer than Postgres allows.
     pub schema: String,
+    /// Of payloads in the tables.
+    pub encryption: Encryption,
     pub nats: NatsConfig,
     pub cluster_id: String,
     pub ft_group: Option<String>,
@@ -103,6 +106,7 @@ impl Config {
         Ok(Self {
             database_url: flags.database.url()?,
             schema,
+            encryption: flags.encryption.encryption()?,
             nats: flags.nats.nats()?,
             subjects,
             cluster_id: flags.nats.cluster_id.clone(),
@@ -133,6 +137,7 @@ impl Config {
     /// What works, but not as one would wish.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.database_url.warnings().to_vec();
+        warnings.extend(self.encryption.warnings());
         if self.lease >= LEASE_OF_NOTE {
             warnings.push(format!(
                 "with a lease of {}, clients may give up while a frozen active is replaced: those for Java, .NET \

@@ -8,6 +8,7 @@ use std::fmt;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 
+use super::encryption::KEY_VARIABLE;
 use super::error::Error;
 use super::file::{self, Found, Part, Place, Setting};
 use super::flags::ServeFlags;
@@ -53,6 +54,7 @@ impl Sources {
     /// `args` are the flags of `serve` in our spelling, without program and command. Reads the files anew at
     /// each call.
     pub fn read(args: &[OsString]) -> Result<Self, Error> {
+        let args = &without_replaced_key(args);
         let given = matches(args)?;
         let flags = flags_of(&given)?;
         let mut found = files(&flags)?;
@@ -68,11 +70,19 @@ impl Sources {
         let (flags, config) = assembled
             .without(None)
             .map_err(|error| assembled.blame(&error))?;
+        let origins = origins(&given, &found);
+        let mut warnings = found.warnings;
+        if origins.get("encryption-key") == Some(&Origin::CommandLine) {
+            warnings.push(format!(
+                "the encryption key stands on the command line, where every user of this machine can read it; give it in \
+                 {KEY_VARIABLE}, or in a configuration file"
+            ));
+        }
         Ok(Self {
             flags,
             config,
-            origins: origins(&given, &found),
-            warnings: found.warnings,
+            origins,
+            warnings,
             unknown: found.unknown,
         })
     }
@@ -80,6 +90,17 @@ impl Sources {
     pub fn origin(&self, flag: &str) -> Origin {
         self.origins.get(flag).cloned().unwrap_or(Origin::Default)
     }
+}
+
+/// The encryption key of the environment goes before the one on the command line: as in NATS Streaming, and because an
+/// old start line must not undo a change of keys.
+fn without_replaced_key(args: &[OsString]) -> Vec<OsString> {
+    let is_in_environment = std::env::var_os(KEY_VARIABLE).is_some_and(|key| !key.is_empty());
+    let is_key = |arg: &OsString| arg.to_string_lossy().starts_with("--encryption-key=");
+    let kept = args
+        .iter()
+        .filter(|arg| !(is_in_environment && is_key(arg)));
+    kept.cloned().collect()
 }
 
 fn serve() -> Command {
@@ -121,10 +142,14 @@ fn files(flags: &ServeFlags) -> Result<Found, Error> {
 
 fn is_given(matches: &ArgMatches, flag: &str) -> bool {
     let id = flag.replace('-', "_");
-    matches!(
-        matches.value_source(&id),
-        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-    )
+    match matches.value_source(&id) {
+        // An empty variable must not hide the key of a file: messages would be stored as they are.
+        Some(ValueSource::EnvVariable) if flag == "encryption-key" => {
+            std::env::var_os(KEY_VARIABLE).is_some_and(|key| !key.is_empty())
+        }
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable) => true,
+        Some(_) | None => false,
+    }
 }
 
 fn drop_what_flags_replace(found: &mut Found, given: &ArgMatches) {

@@ -133,10 +133,6 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "stanby has no clustering of its own; start several servers with the same -sql_source instead",
     ),
     (
-        &["encrypt", "encryption_cipher", "encryption_key"],
-        "stanby does not encrypt messages itself; use a Postgres with encrypted storage and remove this flag",
-    ),
-    (
         &["ms", "https_port"],
         "the monitoring pages speak plain HTTP only; use -m behind a proxy that adds TLS",
     ),

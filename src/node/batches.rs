@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::leadership::Apply;
+use crate::store::encryption::Sealer;
 use crate::store::{self, Writer};
 
 pub(super) struct Batches {
@@ -22,6 +23,12 @@ impl Batches {
             #[cfg(feature = "known-bad")]
             mistaken: super::mistaken::Mistaken::prepare(config).await?,
         })
+    }
+}
+
+impl Batches {
+    pub(super) fn seal_with(&mut self, sealer: Option<Sealer>) {
+        self.writer.seal_with(sealer);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
 use crate::leadership::{self, Settings};
 use crate::nats::Connection;
-use crate::store::{SchemaVersion, Store};
+use crate::store::{Keyring, SchemaVersion, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -269,7 +269,8 @@ async fn of_tables(config: &Config, contenders: &[Contender], findings: &mut Vec
         &config.schema,
         "stanby/doctor",
         STATEMENT_TIMEOUT,
-    );
+    )
+    .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
     look_at_tables(&store, config, contenders, findings).await;
     store.close().await;
 }
@@ -323,7 +324,33 @@ async fn look_at_tables(
     {
         findings.push(fail("cluster-id", &error));
     }
+    if version == SchemaVersion::Current {
+        findings.push(of_encryption(store, config).await);
+    }
     findings.push(of_lock(contenders));
+}
+
+async fn of_encryption(store: &Store, config: &Config) -> Finding {
+    let about = "encryption";
+    let in_use = match store.check_keys().await {
+        Ok(in_use) => in_use,
+        Err(error) => return fail(about, &error),
+    };
+    match (&config.encryption.key, in_use) {
+        (Some(_), _) => ok(
+            about,
+            format!(
+                "payloads are encrypted ({}), and the keys are the right ones",
+                config.encryption.cipher
+            ),
+        ),
+        (None, 0) => ok(about, "payloads are stored as they are"),
+        (None, _) => warn(
+            about,
+            "encrypted messages can be read, and new ones are stored as they are",
+            "give a key to encrypt with, if that is not wanted",
+        ),
+    }
 }
 
 fn of_lock(contenders: &[Contender]) -> Finding {

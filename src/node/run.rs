@@ -28,7 +28,7 @@ use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::protocol::neighbours::Sender;
-use crate::store::Store;
+use crate::store::{Keyring, Store};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,9 +62,11 @@ pub(super) async fn run(
         &config.schema,
         &name,
         STATEMENT_TIMEOUT,
-    );
+    )
+    .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
     store.migrate().await?;
     takeover::ensure_same_cluster(&store, &config).await?;
+    store.check_keys().await?;
     reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);
     tracing::info!(
         postgres.version = facts.version,
@@ -215,7 +217,7 @@ impl Node {
 
     async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
         let won = self.stand_by(ears).await?;
-        self.take_over(won, ears).await
+        Box::pin(self.take_over(won, ears)).await
     }
 }
 

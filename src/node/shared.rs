@@ -70,7 +70,9 @@ impl Setback {
     /// True when it will be the same however often this process tries.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            Self::Store(error) => matches!(error, store::Error::OtherCluster(_)),
+            Self::Store(error) => {
+                matches!(error, store::Error::OtherCluster(_) | store::Error::Key(_))
+            }
             Self::Settings(_) => true,
             Self::Shutdown
             | Self::NatsLost

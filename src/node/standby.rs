@@ -11,9 +11,13 @@ use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::shared::{Node, Setback};
 use super::takeover::ensure_same_cluster;
 use crate::leadership::Candidate;
+use crate::store;
 
 /// How often a standby looks whose the tables are, until it knows.
 const OWNER_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often a standby looks whether it has the keys of what is stored meanwhile.
+const KEYS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The lock, and what will commit on its session.
 pub(super) struct Won {
@@ -39,6 +43,7 @@ impl Node {
         let is_owned = {
             let mut granted = pin!(candidate.wait());
             let mut owned = pin!(self.wait_for_owner());
+            let mut keys = pin!(self.watch_keys());
             let mut marks = pin!(self.watch_marks());
             let mut is_owned = false;
             loop {
@@ -52,6 +57,7 @@ impl Node {
                         owned?;
                         is_owned = true;
                     }
+                    wrong = &mut keys => return Err(wrong),
                     never = &mut marks, if is_owned => match never {},
                 }
             }
@@ -60,6 +66,18 @@ impl Node {
             ensure_same_cluster(&self.store, &self.config).await?;
         }
         Ok(Won { candidate, batches })
+    }
+
+    /// Returns when another server has begun to encrypt with a key that this one does not have: it could not take over.
+    async fn watch_keys(&self) -> Setback {
+        let mut tick = interval(KEYS_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error @ store::Error::Key(_)) = self.store.check_keys().await {
+                return error.into();
+            }
+        }
     }
 
     /// Returns once the tables are known to be this cluster's, and fails as soon as they are another's: servers of

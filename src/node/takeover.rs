@@ -40,7 +40,10 @@ impl Node {
     pub(super) async fn take_over(&self, won: Won, ears: &mut Ears) -> Result<Takeover, Setback> {
         let began = Clock.now().monotonic;
         let epoch_known = self.memory().epoch();
-        let Won { candidate, batches } = won;
+        let Won {
+            candidate,
+            mut batches,
+        } = won;
         let alone = self.announcer.ensure_no_rival(candidate.place());
         ears.during(self, alone).await?.map_err(Setback::Rival)?;
         let granted = candidate.take_over(epoch_known).await?;
@@ -56,6 +59,11 @@ impl Node {
         }
         let served = self.config.partition.as_ref();
         store::served::record(granted.client(), url, served).await?;
+        let epoch = granted.term().epoch();
+        match self.store.begin_term(granted.client(), epoch).await {
+            Err(_) if known_bad::is(Mistake::PlainTryLock) => {}
+            sealer => batches.seal_with(sealer?),
+        }
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());

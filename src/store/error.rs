@@ -13,6 +13,9 @@ pub enum Error {
     /// The tables belong to another cluster, and will for ever: this process can never serve from them.
     #[error("{0}")]
     OtherCluster(String),
+    /// The tables hold what this process' keys do not decrypt, and it will be given no other.
+    #[error("{0}")]
+    Key(String),
     /// A row that this server never wrote.
     #[error(
         "table {table}, row {row}: {why}; correct or delete the row (nothing was changed by the server)"

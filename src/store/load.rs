@@ -10,10 +10,11 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
 
+use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
 use super::rows::Reading;
 use super::salvage;
-use crate::core::ids::{ChannelId, ClientId, Guid, Sequence};
+use crate::core::ids::{ChannelId, ClientId, Epoch, Guid, Sequence};
 use crate::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use crate::core::message::{self, Message};
 use crate::core::time::Timestamp;
@@ -27,7 +28,8 @@ macro_rules! cut_by_bytes {
                 SELECT *, sum(octet_length(data)) OVER before AS bytes_through,
                        lead(sequence) OVER before AS next, row_number() OVER before AS ordinal
                 FROM (
-                    SELECT sequence, published_at_ns, client_id, guid, reply, data FROM messages
+                    SELECT sequence, published_at_ns, epoch, client_id, guid, reply, data, encrypted
+                    FROM messages
                     WHERE channel_id = $1 AND ",
             $wanted,
             "   ) wanted
@@ -44,12 +46,17 @@ pub(super) const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequ
 const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2)";
 
 const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name) AS channel_bytes,
-        octet_length(m.reply) AS reply_bytes, octet_length(m.data) AS data_bytes
+        octet_length(m.reply) AS reply_bytes,
+        octet_length(m.data) - CASE WHEN m.encrypted THEN $4::int4 ELSE 0 END AS data_bytes
     FROM messages m JOIN channels c USING (channel_id)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
 
-pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<Loaded, Fault> {
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    load: &Load,
+    mut opener: Opener,
+) -> Result<Loaded, Fault> {
     let channel = int8(load.channel.0);
     match &load.want {
         Want::Range {
@@ -64,11 +71,11 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(int8(first.0))
                 .bind(int8(last.0))
                 .bind(size(*count));
-            match messages(connection, load.channel, page, *last, *count).await {
+            match messages(connection, load.channel, page, *last, *count, &mut opener).await {
                 Err(fault) if fault.is_damage() => {
                     let all = (first.0..=last.0).map(Sequence);
                     let some: Vec<Sequence> = all.take(*count).collect();
-                    salvage::messages(connection, load.channel, &some, *bytes).await
+                    salvage::messages(connection, load.channel, &some, *bytes, &mut opener).await
                 }
                 loaded => loaded,
             }
@@ -80,9 +87,19 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(channel)
                 .bind(size(*bytes))
                 .bind(wanted);
-            match messages(connection, load.channel, page, last, usize::MAX).await {
+            match messages(
+                connection,
+                load.channel,
+                page,
+                last,
+                usize::MAX,
+                &mut opener,
+            )
+            .await
+            {
                 Err(fault) if fault.is_damage() => {
-                    salvage::messages(connection, load.channel, sequences, *bytes).await
+                    salvage::messages(connection, load.channel, sequences, *bytes, &mut opener)
+                        .await
                 }
                 loaded => loaded,
             }
@@ -102,6 +119,7 @@ pub(super) async fn load(connection: &mut PgConnection, load: &Load) -> Result<L
                 .bind(channel)
                 .bind(int8(first.0))
                 .bind(size(*count))
+                .bind(OVERHEAD)
                 .fetch_all(connection)
                 .await?;
             let oldest = rows.iter().map(|row| oldest(load.channel, row));
@@ -116,6 +134,7 @@ async fn messages(
     page: Query<'_, Postgres, PgArguments>,
     last: Sequence,
     count: usize,
+    opener: &mut Opener,
 ) -> Result<Loaded, Fault> {
     let mut messages = Vec::new();
     let mut unreadable = Vec::new();
@@ -126,7 +145,7 @@ async fn messages(
         let next: Option<i64> = row.try_get("next")?;
         was_cut = next.is_some();
         last_read = Some(reading(channel, &row)?.sequence("sequence")?);
-        match message(channel, &row)? {
+        match message(channel, &row, opener)? {
             Ok(message) => messages.push(Arc::new(message)),
             Err(row) => unreadable.push(row),
         }
@@ -143,8 +162,9 @@ async fn messages(
 pub(super) fn message(
     channel: ChannelId,
     row: &PgRow,
+    opener: &mut Opener,
 ) -> Result<Result<Message, Unreadable>, Fault> {
-    match checked_message(channel, row) {
+    match checked_message(channel, row, opener) {
         Ok(message) => Ok(Ok(message)),
         Err(Fault::Told(Error::Corrupt { why, .. })) => Ok(Err(Unreadable {
             sequence: reading(channel, row)?.sequence("sequence")?,
@@ -154,16 +174,25 @@ pub(super) fn message(
     }
 }
 
-fn checked_message(channel: ChannelId, row: &PgRow) -> Result<Message, Fault> {
+fn checked_message(channel: ChannelId, row: &PgRow, opener: &mut Opener) -> Result<Message, Fault> {
     let row = reading(channel, row)?;
-    Ok(Message {
+    let mut message = Message {
         sequence: row.sequence("sequence")?,
         published_at: Timestamp(row.get("published_at_ns")?),
         client_id: row.text("client_id", ClientId::parse)?,
         guid: row.text("guid", Guid::parse)?,
         reply: ByteString::from(row.get::<&str>("reply")?),
-        data: Bytes::copy_from_slice(row.get("data")?),
-    })
+        data: Bytes::new(),
+    };
+    let data: &[u8] = row.get("data")?;
+    message.data = if row.get("encrypted")? {
+        let epoch = Epoch(row.number("epoch")?);
+        let opened = opener.open(epoch, channel, &message, data);
+        opened.map_err(|why| row.corrupt(why))?
+    } else {
+        Bytes::copy_from_slice(data)
+    };
+    Ok(message)
 }
 
 fn oldest(channel: ChannelId, row: &PgRow) -> Result<Oldest, Fault> {

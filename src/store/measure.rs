@@ -167,6 +167,7 @@ impl Measure {
             .bind(rows.guid)
             .bind(rows.reply)
             .bind(rows.data)
+            .bind(false)
             .execute(&mut self.connection)
             .await;
         inserted.map(drop).map_err(|error| self.told(error))

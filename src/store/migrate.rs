@@ -2,7 +2,9 @@
 //! the server is left as it is, and worked with only where it says that this server can.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, SqlSafeStr};
 
@@ -12,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "schema",
@@ -39,9 +41,19 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         include_str!("../../migrations/0005_lost_ranges.sql"),
     ),
     (
+        6,
+        "encryption",
+        include_str!("../../migrations/0006_encryption.sql"),
+    ),
+    (
         7,
         "partitions",
         include_str!("../../migrations/0007_partitions.sql"),
+    ),
+    (
+        8,
+        "plain guids",
+        include_str!("../../migrations/0008_plain_guids.sql"),
     ),
 ];
 
@@ -53,6 +65,10 @@ pub(super) const COMPATIBILITY_TABLE: &str = "schema_compatibility";
 
 /// How long one server waits for another one that is migrating.
 const LOCK_TIMEOUT_MS: u32 = 120_000;
+
+/// A migration that does not get a lock is tried so often, with a pause for those who wait behind it.
+const LOCK_TRIES: u32 = 30;
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
     let Some(version) = wanting(connection, schema).await? else {
@@ -107,10 +123,30 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
     // Its own lock is one per database; ours is one per schema.
     migrator.set_locking(false);
     migrator.dangerous_set_table_name(VERSIONS_TABLE);
-    migrator
-        .run(connection)
-        .await
-        .map_err(|error| told(error, schema))
+    for _ in 1..LOCK_TRIES {
+        match migrator.run(&mut *connection).await {
+            Err(error) if is_locked_out(&error) => {
+                tracing::warn!(
+                    schema,
+                    "somebody reads the tables for long (a dump?) and keeps them from being migrated; trying again"
+                );
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            done => return done.map_err(|error| told(error, schema)),
+        }
+    }
+    let done = migrator.run(connection).await;
+    done.map_err(|error| told(error, schema))
+}
+
+/// A migration gives up soon where a lock of its own would hold up the active.
+fn is_locked_out(error: &MigrateError) -> bool {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
 }
 
 /// `None` where the tables need no change.

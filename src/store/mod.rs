@@ -3,9 +3,10 @@
 //! opens no session that writes (migrations and VACUUM apart) and knows nothing of locks and terms.
 //!
 //! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
-//! [`measure`] what `stanby bench` asks.
+//! [`measure`] what `stanby bench` asks, [`encryption`] what payloads are encrypted with.
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
+pub mod encryption;
 mod error;
 pub mod heard;
 mod load;
@@ -24,6 +25,7 @@ mod vacuum;
 mod version;
 mod writer;
 
+pub use encryption::Keyring;
 pub use error::Error;
 pub use reader::Store;
 pub use rights::Lack;

@@ -7,7 +7,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres};
 use tokio::time::timeout;
+use tokio_postgres::Client;
 
+use super::encryption::{self, Keyring, Sealer};
 use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
@@ -15,7 +17,7 @@ use super::version::SchemaVersion;
 use super::{heard, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
-use crate::core::ids::{ChannelId, Guid};
+use crate::core::ids::{ChannelId, Epoch, Guid};
 use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
@@ -44,6 +46,7 @@ pub struct Store {
     url: DatabaseUrl,
     schema: String,
     statement_timeout: Duration,
+    keyring: Keyring,
 }
 
 impl Store {
@@ -87,7 +90,15 @@ impl Store {
             url: url.clone(),
             schema: schema.to_owned(),
             statement_timeout,
+            keyring: Keyring::default(),
         }
+    }
+
+    /// Encrypted messages are read with these keys, and new ones written.
+    #[must_use]
+    pub fn with_keys(mut self, keyring: Keyring) -> Self {
+        self.keyring = keyring;
+        self
     }
 
     /// Brings the schema to this server's version. Any number of servers may do it at once.
@@ -127,6 +138,29 @@ impl Store {
         lent.give_back(done, "reading whose tables these are")
     }
 
+    /// Fails when the tables hold messages that this process' keys do not decrypt. Says how many keys they are encrypted
+    /// with. Takes a moment where a key is new, for that is how keys are kept from being guessed.
+    pub async fn check_keys(&self) -> Result<usize, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, encryption::keys(lent.connection())).await;
+        let keys = lent.give_back(done, "reading what messages are encrypted with")?;
+        self.keyring.check(keys).await
+    }
+
+    /// Makes ready for a term to read messages, and to encrypt them where it is to. `client` is the leader session:
+    /// nobody else may have written when the key of the term is in the tables.
+    pub async fn begin_term(&self, client: &Client, epoch: Epoch) -> Result<Option<Sealer>, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * 2 + Duration::from_secs(1);
+        let done = timeout(limit, encryption::keys_and_terms(lent.connection())).await;
+        let (keys, terms) = lent.give_back(done, "reading what messages are encrypted with")?;
+        let found = self.keyring.open(keys, terms).await?;
+        self.keyring
+            .begin_term(client, &self.url, epoch, found)
+            .await
+    }
+
     /// Reads everything that a new term starts from, as of one moment.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         let mut lent = self.lend().await?;
@@ -147,7 +181,11 @@ impl Store {
         let mut lent = self.lend().await?;
         // Postgres cancels the statement first; this is for a network that swallows the answer.
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, load::load(lent.connection(), load)).await;
+        let done = timeout(
+            limit,
+            load::load(lent.connection(), load, self.keyring.opener()),
+        )
+        .await;
         lent.give_back(done, "loading messages")
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
+use super::encryption::Opener;
 use super::error::Fault;
 use super::load::{EXACTLY, int8, message, size};
 use crate::core::ids::{ChannelId, Sequence};
@@ -17,6 +18,7 @@ pub(super) async fn messages(
     channel: ChannelId,
     sequences: &[Sequence],
     bytes: usize,
+    opener: &mut Opener,
 ) -> Result<Loaded, Fault> {
     let mut messages = Vec::new();
     let mut unreadable = Vec::new();
@@ -25,7 +27,7 @@ pub(super) async fn messages(
     for &sequence in sequences {
         let read = match row(connection, channel, sequence).await {
             Ok(None) => None,
-            Ok(Some(row)) => Some(message(channel, &row)?),
+            Ok(Some(row)) => Some(message(channel, &row, opener)?),
             Err(fault) if fault.is_damage() => Some(Err(Unreadable {
                 sequence,
                 why: "Postgres finds it damaged".to_owned(),

@@ -13,7 +13,9 @@ mod unreadable;
 
 use tokio_postgres::{Client, Statement};
 
+use super::encryption::Sealer;
 use super::error::Error;
+use super::migrate::NEWEST;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
@@ -25,6 +27,8 @@ pub(super) use messages::insert_into as insert_messages_into;
 #[derive(Debug)]
 pub struct Writer {
     url: DatabaseUrl,
+    /// Encrypts payloads, where a term has one.
+    sealer: Option<Sealer>,
     counters: Statement,
     channels: channels::Statements,
     messages: messages::Statements,
@@ -58,8 +62,12 @@ impl Writer {
         url: &DatabaseUrl,
     ) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(PLANNING).await?;
+        // The tables refuse a server that is too old to read them.
+        let told = format!("SET stanby.schema_version = {NEWEST}");
+        client.batch_execute(&told).await?;
         Ok(Self {
             url: url.clone(),
+            sealer: None,
             counters: client.prepare(COUNTERS).await?,
             channels: channels::Statements::prepare(client).await?,
             messages: messages::Statements::prepare(client).await?,
@@ -69,6 +77,11 @@ impl Writer {
             unreadable: unreadable::Statements::prepare(client).await?,
             lost: lost::Statements::prepare(client).await?,
         })
+    }
+
+    /// From here on payloads are encrypted, or (`None`) not. To be called before the first batch of a term.
+    pub fn seal_with(&mut self, sealer: Option<Sealer>) {
+        self.sealer = sealer;
     }
 
     /// All of the batch is committed, or nothing is; after an error the caller cannot know which when the
@@ -87,7 +100,8 @@ impl Writer {
 
     async fn fly(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Failure> {
         let channels = channels::Columns::of(batch);
-        let messages = messages::Columns::of(batch, epoch);
+        let sealed = self.sealer.as_ref().map(|with| with.seal(&batch.messages));
+        let messages = messages::Columns::of(batch, epoch, sealed.as_ref());
         let trims = messages::Trims::of(batch);
         let clients = clients::Columns::of(batch);
         let heartbeats = clients::Heartbeats::of(batch);

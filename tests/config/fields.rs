@@ -66,6 +66,14 @@ fn every_key_is_a_flag_under_each_of_its_names() {
         ),
         (&["ft_group", "ft_group_name"], "g", "ft-group", "g"),
         (&["partitioning"], "false", "partitioning", "false"),
+        (&["encryption_key"], "k", "encryption-key", "[REDACTED]"),
+        (
+            &["encryption_cipher"],
+            "chacha",
+            "encryption-cipher",
+            "CHACHA",
+        ),
+        (&["encryption_key: k, encrypt"], "true", "encrypt", "true"),
         (
             &[
                 "replace_durable",

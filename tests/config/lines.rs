@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use stanby::cli::command::Cli;
 use stanby::config::arguments::normalise;
+use stanby::config::encryption::Cipher;
 use stanby::config::serve::LogTarget;
 use stanby::config::{Error, Sources};
 
@@ -122,8 +123,8 @@ fn lines_that_mean_another_store_or_a_cluster_are_refused() {
         (&["-cluster_sync"], "-cluster_sync is not supported"),
         (&["-p", "4222"], "stanby has no nats-server inside"),
         (
-            &["-encryption_key", "k"],
-            "does not encrypt messages itself",
+            &["-sql_source", DATABASE, "-encrypt"],
+            "encryption key required",
         ),
         (&[], "the database is missing"),
     ] {
@@ -131,4 +132,27 @@ fn lines_that_mean_another_store_or_a_cluster_are_refused() {
         let error = run(&words).unwrap_err().to_string();
         assert!(error.contains(text), "{line:?}: {error}");
     }
+}
+
+#[test]
+fn the_encryption_flags_of_the_former_server_are_taken_over() {
+    let line = [
+        "nats-streaming-server",
+        "-sql_source",
+        DATABASE,
+        "-encryption_cipher",
+        "chacha",
+        "-encryption_key",
+        "k3y of some length",
+    ];
+    let (sources, _) = run(&line).unwrap();
+
+    let encryption = &sources.config.encryption;
+    assert_eq!(encryption.key, Some("k3y of some length".into()));
+    assert_eq!(encryption.cipher, Cipher::ChaCha);
+    let warning = &sources.warnings[0];
+    assert!(
+        warning.contains("NATS_STREAMING_ENCRYPTION_KEY") && !warning.contains("k3y"),
+        "{warning}"
+    );
 }

@@ -95,11 +95,15 @@ fn what_would_lose_data_or_protection_is_refused() {
         ),
         (
             "encrypt: true",
-            "\"encrypt\" is not supported: stanby does not encrypt",
+            "encryption key required: set NATS_STREAMING_ENCRYPTION_KEY",
         ),
         (
-            "encryption_key: 'k3y'",
-            "\"encryption_key\" is not supported",
+            "encryption_key: 'k3y', encryption_cipher: DES",
+            "encryption cipher not supported: \"DES\"; use AES or CHACHA",
+        ),
+        (
+            "encryption_key: 'k3y,k3y'",
+            "main.conf:2:3: the encryption key contains a comma",
         ),
         ("tls { insecure: true }", "\"insecure\" is not supported"),
         (

@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod doctor;
 mod embed;
+mod encryption;
 mod failover;
 mod frozen;
 mod hand_over;

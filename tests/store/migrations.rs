@@ -51,8 +51,8 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     let client = fixture.client().await;
     client.batch_execute(OF_THE_FUTURE).await.unwrap();
     for incompatible in [
-        "UPDATE schema_compatibility SET oldest_server = 98",
-        "DROP TABLE schema_compatibility",
+        "CREATE OR REPLACE VIEW schema_compatibility AS SELECT 98::bigint AS oldest_server",
+        "DROP VIEW schema_compatibility",
     ] {
         client.batch_execute(incompatible).await.unwrap();
 
@@ -75,7 +75,7 @@ async fn a_newer_schema_that_only_added_something_is_worked_with() {
     let client = fixture.client().await;
     client.batch_execute(OF_THE_FUTURE).await.unwrap();
     let oldest = format!(
-        "UPDATE schema_compatibility SET oldest_server = {}",
+        "CREATE OR REPLACE VIEW schema_compatibility AS SELECT {}::bigint AS oldest_server",
         known_versions()
     );
     client.batch_execute(&oldest).await.unwrap();

@@ -49,7 +49,6 @@ const fn key(names: &'static [&'static str], means: Means) -> Key {
 
 const NO_TLS: &str =
     "the monitoring pages speak plain HTTP only; use http_port behind a proxy that adds TLS";
-const NO_ENCRYPTION: &str = "stanby does not encrypt messages itself; use a Postgres with encrypted storage and remove this key";
 
 /// Inside `streaming { }`.
 const STREAMING: &[Key] = &[
@@ -106,11 +105,9 @@ const STREAMING: &[Key] = &[
         ),
     ),
     key(&["syslog_name"], Means::Tuning),
-    key(
-        &["encrypt", "encryption_key"],
-        Means::Refused(NO_ENCRYPTION),
-    ),
-    key(&["encryption_cipher"], Means::Tuning),
+    flag(&["encrypt"], "encrypt", Type::Switch),
+    flag(&["encryption_cipher"], "encryption-cipher", Type::Text),
+    flag(&["encryption_key"], "encryption-key", Type::Text),
     flag(
         &[
             "replace_durable",

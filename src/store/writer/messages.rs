@@ -8,12 +8,13 @@ use super::flight::{Flight, Parameters};
 use super::int8;
 use crate::core::batch::{Batch, Trim};
 use crate::core::ids::{ChannelId, Epoch};
+use crate::store::encryption::Sealed;
 
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 9;
 
 const INSERT: &str = "INSERT INTO messages
-        (channel_id, sequence, published_at_ns, epoch, client_id, guid, reply, data)
-    SELECT channel_id, sequence, published_at_ns, $1, client_id, guid, reply, data
+        (channel_id, sequence, published_at_ns, epoch, client_id, guid, reply, data, encrypted)
+    SELECT channel_id, sequence, published_at_ns, $1, client_id, guid, reply, data, $9
     FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::text[], $8::bytea[])
         AS t (channel_id, sequence, published_at_ns, client_id, guid, reply, data)";
 
@@ -83,10 +84,12 @@ pub(super) struct Columns<'a> {
     guid: Vec<&'a str>,
     reply: Vec<&'a str>,
     data: Vec<&'a [u8]>,
+    encrypted: bool,
 }
 
 impl<'a> Columns<'a> {
-    pub(super) fn of(batch: &'a Batch, epoch: Epoch) -> Self {
+    /// `sealed` goes in place of the payloads.
+    pub(super) fn of(batch: &'a Batch, epoch: Epoch, sealed: Option<&'a Sealed>) -> Self {
         let messages = batch.messages.len();
         let mut columns = Self {
             epoch: int8(epoch.0),
@@ -97,6 +100,7 @@ impl<'a> Columns<'a> {
             guid: Vec::with_capacity(messages),
             reply: Vec::with_capacity(messages),
             data: Vec::with_capacity(messages),
+            encrypted: sealed.is_some(),
         };
         // Channel by channel: they come to stand together in the table, so that a channel is read from few pages, and
         // the index is entered where it was left.
@@ -109,7 +113,12 @@ impl<'a> Columns<'a> {
             columns.client_id.push(message.client_id.as_str());
             columns.guid.push(message.guid.as_str());
             columns.reply.push(&message.reply);
-            columns.data.push(&message.data);
+            if sealed.is_none() {
+                columns.data.push(&message.data);
+            }
+        }
+        if let Some(sealed) = sealed {
+            columns.data.extend(sealed.payloads());
         }
         columns
     }
@@ -151,6 +160,7 @@ impl<'a> Columns<'a> {
             &self.guid,
             &self.reply,
             &self.data,
+            &self.encrypted,
         ];
         parameters.to_vec()
     }
@@ -229,6 +239,6 @@ mod tests {
             .collect();
         numbers.sort_unstable();
 
-        assert_eq!(numbers, (1..=17).collect::<Vec<_>>(), "{statement}");
+        assert_eq!(numbers, (1..=18).collect::<Vec<_>>(), "{statement}");
     }
 }
