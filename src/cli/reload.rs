@@ -12,6 +12,7 @@ use crate::core::partition::Partition;
 
 /// Hold for live channels as soon as they are read.
 const AT_ONCE: &[&str] = &[
+    "connect-rate",
     "max-channels",
     "max-subs",
     "max-msgs",

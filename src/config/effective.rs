@@ -92,6 +92,10 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
             GoDuration::from(config.heartbeats.timeout).to_string(),
         ),
         ("hb-fail-count", config.heartbeats.fail_count.to_string()),
+        (
+            "connect-rate",
+            amount(config.limits.connects_per_second.map(u64::from)),
+        ),
         ("replace-durable", config.replace_durables.to_string()),
         ("max-channels", number(config.limits.channels)),
         ("max-subs", number(channel.subscriptions)),

@@ -303,6 +303,15 @@ pub struct ServeFlags {
     )]
     pub hb_fail_count: Option<i64>,
 
+    /// Clients that may connect per second, and ten times as many at once; 0 is unlimited [default: 1000]
+    #[arg(
+        long,
+        env = "STANBY_CONNECT_RATE",
+        value_name = "COUNT",
+        help_heading = "Clients"
+    )]
+    pub connect_rate: Option<i64>,
+
     /// A second subscription to a durable in use takes its place instead of being refused
     #[arg(
         long,

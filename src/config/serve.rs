@@ -290,8 +290,14 @@ fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
         age: time(flags.max_age, channel.age, "age")?,
         inactivity: time(flags.max_inactivity, channel.inactivity, "inactivity")?,
     };
+    let connects = count(
+        flags.connect_rate,
+        defaults.connects_per_second,
+        "connects per second",
+    )?;
     Ok(Limits {
         channels,
+        connects_per_second: connects,
         channel,
         per_channel: per_channel(channel_entries(flags)?, channel, channels)?,
         ..defaults

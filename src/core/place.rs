@@ -31,10 +31,14 @@ impl Place {
     /// False where it may be the same tables. Those of an old primary and of the one that was promoted in its place
     /// are not: what is written to one of them is not in the other.
     pub fn is_other_than(&self, other: &Self) -> bool {
-        self.database_oid != other.database_oid
-            || self.schema != other.schema
-            || differ(self.system_identifier, other.system_identifier)
-            || differ(self.timeline, other.timeline)
+        !self.may_be_copy_of(other) || differ(self.timeline, other.timeline)
+    }
+
+    /// The same tables, or those of an old primary.
+    pub fn may_be_copy_of(&self, other: &Self) -> bool {
+        self.database_oid == other.database_oid
+            && self.schema == other.schema
+            && !differ(self.system_identifier, other.system_identifier)
     }
 }
 
@@ -113,6 +117,8 @@ mod tests {
             },
         ] {
             assert!(place().is_other_than(&other), "{other}");
+            let is_promoted = other.timeline == Some(2);
+            assert_eq!(place().may_be_copy_of(&other), is_promoted, "{other}");
         }
     }
 

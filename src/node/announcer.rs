@@ -36,7 +36,7 @@ pub(super) struct Announcer {
     /// What all announcements of this process have in common.
     server_id: String,
     host: String,
-    group: String,
+    is_partitioned: bool,
     lease: Duration,
     board: Board,
     heard: watch::Sender<Heard>,
@@ -79,10 +79,9 @@ impl Announcer {
     ) -> Result<Arc<Self>, nats::Error> {
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let server_id = leadership.server_id.clone();
-        // Groups that are told apart by their names are meant to be two.
-        let group = format!("{}/{}", leadership.group, leadership.schema);
+        let is_partitioned = config.partition.is_some();
         let heard = Heard {
-            rivals: Rivals::new(server_id.clone(), group.clone()),
+            rivals: Rivals::new(server_id.clone(), is_partitioned),
             asked_at: Clock.now().monotonic,
             nobody_listened: false,
         };
@@ -92,7 +91,7 @@ impl Announcer {
             cluster_id: config.cluster_id.clone(),
             server_id,
             host: host.unwrap_or_default(),
-            group,
+            is_partitioned,
             lease: leadership.lease.duration(),
             board: board.clone(),
             heard: watch::Sender::new(heard),
@@ -119,9 +118,9 @@ impl Announcer {
         }));
     }
 
-    /// When another active of the group was heard last.
-    pub(super) fn last_other(&self) -> Option<Instant> {
-        self.heard.borrow().rivals.last_other()
+    /// When another active of these tables was heard last, or one of the primary that they were on before.
+    pub(super) fn last_mate(&self, here: &Place) -> Option<Instant> {
+        self.heard.borrow().rivals.last_mate(here)
     }
 
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
@@ -132,8 +131,8 @@ impl Announcer {
             let Heard {
                 rivals, asked_at, ..
             } = &*self.heard.borrow();
-            let suspect = rivals.rival(here, Instant::default(), now);
-            (rivals.follows(here, now), suspect.is_some(), *asked_at)
+            let suspects = rivals.suspect(here, now).is_some();
+            (rivals.follows(here, now), suspects, *asked_at)
         };
         if follows {
             return Ok(());
@@ -149,13 +148,13 @@ impl Announcer {
         let answered = heard.wait_for(|heard| {
             let now = Clock.now().monotonic;
             let is_alone = heard.nobody_listened && !suspects;
-            is_alone || heard.rivals.rival(here, asked_at, now).is_some()
+            is_alone || heard.rivals.in_the_way(here, asked_at, now).is_some()
         });
         let Ok(Ok(heard)) = timeout(rest, answered).await else {
             return Ok(());
         };
         let now = Clock.now().monotonic;
-        let Some(rival) = heard.rivals.rival(here, asked_at, now) else {
+        let Some(rival) = heard.rivals.in_the_way(here, asked_at, now) else {
             return Ok(());
         };
         *self.refused() = Some(here.clone());
@@ -167,13 +166,17 @@ impl Announcer {
         let Some(here) = self.refused().clone() else {
             return;
         };
-        let mut heard = self.heard.subscribe();
-        let ended = heard.wait_for(|heard| {
+        loop {
             let now = Clock.now().monotonic;
-            heard.rivals.rival(&here, Instant::default(), now).is_none()
-        });
-        if ended.await.is_ok() {
-            *self.refused() = None;
+            if self.heard.borrow().rivals.present(&here, now).is_none() {
+                *self.refused() = None;
+                return;
+            }
+            if let Err(error) = self.ask().await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "actives cannot be asked whether they are there");
+            }
+            sleep(ANSWER_LIMIT).await;
         }
     }
 
@@ -273,7 +276,7 @@ impl Announcer {
         let announcement = Announcement {
             server_id: self.server_id.clone(),
             host: self.host.clone(),
-            group: self.group.clone(),
+            is_partitioned: self.is_partitioned,
             epoch: serving.epoch,
             lease: self.lease,
             place: serving.place,

@@ -11,8 +11,11 @@ use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::protocol::announcement::Announcement;
 
-/// Of one group there are two or three. The rest is a flood.
+/// Of a cluster ID there are a few. The rest is a flood.
 const SERVERS_MAX: usize = 64;
+
+/// An outage of Postgres may last for hours, and who was heard before its end matters.
+const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// Longer than the longest lease: strangers may claim what they like.
 const LEASE_MAX: Duration = Duration::from_mins(1);
@@ -20,10 +23,9 @@ const LEASE_MAX: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(super) struct Rivals {
     own_id: String,
-    group: String,
+    is_partitioned: bool,
     /// By server ID, this server included.
     heard: BTreeMap<String, Heard>,
-    last_other: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -35,12 +37,11 @@ struct Heard {
 }
 
 impl Rivals {
-    pub(super) fn new(own_id: String, group: String) -> Self {
+    pub(super) fn new(own_id: String, is_partitioned: bool) -> Self {
         Self {
             own_id,
-            group,
+            is_partitioned,
             heard: BTreeMap::new(),
-            last_other: None,
         }
     }
 
@@ -50,15 +51,12 @@ impl Rivals {
     }
 
     pub(super) fn hear(&mut self, announcement: Announcement, now: Instant) {
-        if announcement.group != self.group {
-            return;
-        }
-        if announcement.server_id != self.own_id {
-            self.last_other = Some(now);
-        }
         let is_new = !self.heard.contains_key(&announcement.server_id);
         if is_new && self.heard.len() >= SERVERS_MAX {
-            return;
+            let oldest = self.heard.iter().min_by_key(|(_, heard)| heard.last);
+            if let Some(server_id) = oldest.map(|(server_id, _)| server_id.clone()) {
+                self.heard.remove(&server_id);
+            }
         }
         let known = self.heard.get(&announcement.server_id);
         let first = known
@@ -74,12 +72,19 @@ impl Rivals {
     }
 
     pub(super) fn forget_silent(&mut self, now: Instant) {
-        self.heard.retain(|_, heard| heard.is_live(now));
+        self.heard
+            .retain(|_, heard| now.since(heard.last) < REMEMBERED);
     }
 
-    /// When another active of the group was heard last.
-    pub(super) fn last_other(&self) -> Option<Instant> {
-        self.last_other
+    /// When another active of these tables was heard last, or one of the primary that they were on before.
+    pub(super) fn last_mate(&self, here: &Place) -> Option<Instant> {
+        let mates = self.heard.values().filter(|heard| {
+            let Announcement {
+                server_id, place, ..
+            } = &heard.announcement;
+            *server_id != self.own_id && place.may_be_copy_of(here)
+        });
+        mates.map(|heard| heard.last).max()
     }
 
     /// True when an active on these very tables has only just fallen silent: who follows it is no newcomer, whatever
@@ -89,16 +94,33 @@ impl Rivals {
         heard.any(|heard| heard.is_live(now) && !heard.announcement.place.is_other_than(here))
     }
 
-    /// Another server that was heard from other tables, at `since` or later.
-    pub(super) fn rival(
+    /// Another server that was heard from other tables, and need not be there any more.
+    pub(super) fn suspect(&self, here: &Place, now: Instant) -> Option<&Announcement> {
+        let mut elsewhere = self.elsewhere(here, now);
+        elsewhere.next().map(|heard| &heard.announcement)
+    }
+
+    /// One that was heard within its lease: it may be frozen, but it is active.
+    pub(super) fn present(&self, here: &Place, now: Instant) -> Option<&Announcement> {
+        let mut elsewhere = self.elsewhere(here, now);
+        let present = elsewhere.find(|heard| heard.is_within_lease(now));
+        present.map(|heard| &heard.announcement)
+    }
+
+    /// One that was heard since actives were asked; or, unless it may have lost its Postgres by a failover, within its
+    /// lease.
+    pub(super) fn in_the_way(
         &self,
         here: &Place,
-        since: Instant,
+        asked_at: Instant,
         now: Instant,
     ) -> Option<&Announcement> {
-        self.elsewhere(here, now)
-            .find(|heard| heard.last >= since)
-            .map(|heard| &heard.announcement)
+        let is_in_the_way = |heard: &&Heard| {
+            let is_stranger = !heard.announcement.place.may_be_copy_of(here);
+            heard.last >= asked_at || is_stranger && heard.is_within_lease(now)
+        };
+        let found = self.elsewhere(here, now).find(is_in_the_way);
+        found.map(|heard| &heard.announcement)
     }
 
     /// Those that have gone on serving from other tables for so long, beside an active that serves from `here` since
@@ -120,9 +142,16 @@ impl Rivals {
     fn elsewhere(&self, here: &Place, now: Instant) -> impl Iterator<Item = &Heard> {
         let is_rival = move |heard: &&Heard| {
             let Announcement {
-                server_id, place, ..
+                server_id,
+                place,
+                is_partitioned,
+                ..
             } = &heard.announcement;
-            *server_id != self.own_id && place.is_other_than(here) && heard.is_live(now)
+            let is_other = *server_id != self.own_id && place.is_other_than(here);
+            // Where both serve some channels, their lists decide; but nobody has a copy of his own list.
+            let is_neighbour =
+                self.is_partitioned && *is_partitioned && !place.may_be_copy_of(here);
+            is_other && !is_neighbour && heard.is_live(now)
         };
         self.heard.values().filter(is_rival)
     }
@@ -131,6 +160,10 @@ impl Rivals {
 impl Heard {
     fn lease(&self) -> Duration {
         self.announcement.lease.min(LEASE_MAX)
+    }
+
+    fn is_within_lease(&self, now: Instant) -> bool {
+        now.since(self.last) <= self.lease()
     }
 
     /// Two announcements may go missing, and Postgres may have to end its session first.
@@ -148,7 +181,7 @@ pub(super) fn accusation(rival: &Announcement, cluster_id: &str, here: &Place) -
         place,
         ..
     } = rival;
-    let remedy = if is_old_primary(place, here) {
+    let remedy = if place.may_be_copy_of(here) {
         "an old primary is still in use: stop that Postgres, or lead all servers to the new one"
     } else {
         "stop the servers that should not run, lead them to the same tables, or give them another --cluster-id"
@@ -157,14 +190,6 @@ pub(super) fn accusation(rival: &Announcement, cluster_id: &str, here: &Place) -
         "server {server_id:?} on host {host:?} is active in term {epoch} for the same cluster ID {cluster_id:?} with \
          other tables: {place}; this server's are: {here}; clients would get two answers: {remedy}"
     )
-}
-
-fn is_old_primary(there: &Place, here: &Place) -> bool {
-    let timeless = Place {
-        timeline: here.timeline,
-        ..there.clone()
-    };
-    !timeless.is_other_than(here)
 }
 
 #[cfg(test)]
@@ -193,7 +218,7 @@ mod tests {
         Announcement {
             server_id: server_id.to_owned(),
             host: "h".to_owned(),
-            group: "default".to_owned(),
+            is_partitioned: false,
             epoch: Epoch(1),
             lease: LEASE,
             place,
@@ -201,7 +226,7 @@ mod tests {
     }
 
     fn rivals() -> Rivals {
-        Rivals::new("own".to_owned(), "default".to_owned())
+        Rivals::new("own".to_owned(), false)
     }
 
     #[test]
@@ -210,16 +235,44 @@ mod tests {
         let here = place(1, 1);
         rivals.hear(of("mate", here.clone()), at(0));
         rivals.hear(of("own", place(2, 1)), at(0));
-        let mut of_other_group = of("stranger", place(2, 1));
-        of_other_group.group = "other".to_owned();
-        rivals.hear(of_other_group, at(0));
-        assert_eq!(rivals.rival(&here, at(0), at(1)), None);
+        assert_eq!(rivals.suspect(&here, at(1)), None);
 
         rivals.hear(of("rival", place(2, 1)), at(500));
 
-        let found = rivals.rival(&here, at(500), at(600));
+        let found = rivals.suspect(&here, at(600));
         assert_eq!(found.map(|found| &*found.server_id), Some("rival"));
-        assert_eq!(rivals.rival(&here, at(501), at(600)), None);
+    }
+
+    #[test]
+    fn groups_that_serve_some_channels_each_leave_each_other_alone() {
+        let partitioned = |server_id, place| Announcement {
+            is_partitioned: true,
+            ..of(server_id, place)
+        };
+        let here = place(1, 2);
+        for (is_partitioned, rival, expected) in [
+            (true, partitioned("neighbour", place(2, 1)), false),
+            (true, of("of all channels", place(2, 1)), true),
+            (false, partitioned("neighbour", place(2, 1)), true),
+            (true, partitioned("of the old primary", place(1, 1)), true),
+        ] {
+            let mut rivals = Rivals::new("own".to_owned(), is_partitioned);
+            rivals.hear(rival, at(0));
+            let found = rivals.suspect(&here, at(1));
+            assert_eq!(found.is_some(), expected, "{rivals:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_that_was_heard_of_the_same_tables_is_known_after_an_outage() {
+        let mut rivals = rivals();
+        rivals.hear(of("mate", place(1, 1)), at(1000));
+        rivals.hear(of("other", place(2, 1)), at(2000));
+        rivals.hear(of("own", place(1, 1)), at(3000));
+
+        rivals.forget_silent(at(3_600_000));
+
+        assert_eq!(rivals.last_mate(&place(1, 2)), Some(at(1000)));
     }
 
     #[test]
@@ -231,7 +284,28 @@ mod tests {
         assert!(!rivals.follows(&place(1, 1), at(7000)));
         // Postgres has failed over: what the old primary's active does is not known.
         assert!(!rivals.follows(&place(1, 2), at(100)));
-        assert!(rivals.rival(&place(1, 2), at(0), at(100)).is_some());
+        assert!(rivals.suspect(&place(1, 2), at(100)).is_some());
+    }
+
+    #[test]
+    fn a_rival_is_in_the_way_for_its_lease_and_an_old_primary_s_when_it_answers() {
+        let here = place(1, 2);
+        for (rival, expected) in [
+            (place(2, 1), [true, true, false]),
+            (place(1, 1), [true, false, false]),
+        ] {
+            let mut rivals = rivals();
+            rivals.hear(of("rival", rival), at(1000));
+            let asked = [(1000, 1001), (1500, 1600), (3100, 3200)];
+            let found = asked.map(|(asked_at, now)| {
+                let found = rivals.in_the_way(&here, at(asked_at), at(now));
+                found.is_some()
+            });
+            assert_eq!(found, expected, "{rivals:?}");
+            assert!(rivals.present(&here, at(3000)).is_some());
+            assert!(rivals.present(&here, at(3001)).is_none());
+            assert!(rivals.suspect(&here, at(3001)).is_some());
+        }
     }
 
     #[test]
@@ -260,7 +334,10 @@ mod tests {
         }
         assert_eq!(rivals.heard.len(), SERVERS_MAX);
 
-        rivals.forget_silent(at(300_000));
+        rivals.hear(of("rival", place(2, 1)), at(300_000));
+        let found = rivals.suspect(&place(1, 1), at(300_000));
+        assert_eq!(found.map(|found| &*found.server_id), Some("rival"));
+        rivals.forget_silent(at(90_000_000));
         assert_eq!(rivals.heard.len(), 0);
     }
 

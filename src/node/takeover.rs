@@ -56,9 +56,9 @@ impl Node {
         ensure_same_subjects(&stored, &wanted)?;
         if !known_bad::is(Mistake::PlainTryLock) {
             store::heard::forget_dropped(granted.client(), url).await?;
+            let served = self.config.partition.as_ref();
+            store::served::record(granted.client(), url, served).await?;
         }
-        let served = self.config.partition.as_ref();
-        store::served::record(granted.client(), url, served).await?;
         let epoch = granted.term().epoch();
         match self.store.begin_term(granted.client(), epoch).await {
             Err(_) if known_bad::is(Mistake::PlainTryLock) => {}
@@ -104,7 +104,7 @@ impl Node {
         let regression = {
             let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
             let mut memory = self.memory();
-            if let Some(heard_at) = self.announcer.last_other() {
+            if let Some(heard_at) = self.announcer.last_mate(&leader.takeover().place) {
                 memory.heard_active(heard_at);
             }
             memory.found(leader.takeover().last_epoch);

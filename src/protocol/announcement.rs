@@ -18,7 +18,8 @@ pub struct Announcement {
     pub server_id: String,
     /// The machine that it runs on.
     pub host: String,
-    pub group: String,
+    /// It serves some of the channels; groups that serve others are none of its business.
+    pub is_partitioned: bool,
     pub epoch: Epoch,
     pub lease: Duration,
     pub place: Place,
@@ -31,7 +32,7 @@ impl Announcement {
         let message = pb::ServerAnnouncement {
             server_id: text(&self.server_id),
             host: text(&self.host),
-            group: text(&self.group),
+            partitioned: self.is_partitioned,
             epoch: self.epoch.0,
             lease_ms: u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX),
             system_identifier: place.system_identifier.unwrap_or(0),
@@ -58,7 +59,7 @@ impl Announcement {
         Some(Self {
             server_id,
             host: text(message.host)?,
-            group: text(message.group)?,
+            is_partitioned: message.partitioned,
             epoch: Epoch(message.epoch),
             lease: Duration::from_millis(message.lease_ms.into()),
             place: Place {
@@ -81,7 +82,7 @@ mod tests {
         Announcement {
             server_id: "q3bpB9rTkKJdAnlp0y5zXw".to_owned(),
             host: "node-1".to_owned(),
-            group: "default".to_owned(),
+            is_partitioned: true,
             epoch: Epoch(7),
             lease: Duration::from_secs(2),
             place: Place {

@@ -18,7 +18,10 @@ pub async fn record(
         entries.map(ChannelPattern::as_str).collect()
     });
     let recorded = client
-        .execute("UPDATE leadership SET serves = $1", &[&served])
+        .execute(
+            "UPDATE leadership SET serves = $1 WHERE serves IS DISTINCT FROM $1",
+            &[&served],
+        )
         .await;
     recorded
         .map(drop)

@@ -7,8 +7,10 @@ use crate::pair::{Group, LIMIT, Pair, Server};
 use crate::support::postgres::{self, TestDatabase};
 use crate::support::wait::wait_until;
 
-/// Long enough that a server which is frozen for a moment keeps its lock.
-const LEASE: [&str; 2] = ["--lease", "3s"];
+const LEASE: [&str; 2] = ["--lease", "2s"];
+
+/// Long enough that a server which is frozen while another one starts keeps its lock.
+const LONG_LEASE: [&str; 2] = ["--lease", "8s"];
 
 /// With the cluster ID and the NATS of this group, and a database of its own.
 async fn another_database(group: &Group) -> Option<(TestDatabase, Group)> {
@@ -69,7 +71,7 @@ async fn a_server_does_not_serve_beside_an_active_on_another_database() {
 /// The one is frozen when the other asks who is there.
 #[tokio::test]
 async fn two_actives_on_two_databases_tell_of_each_other_until_one_of_them_ends() {
-    let Some(group) = Group::new(&LEASE).await else {
+    let Some(group) = Group::new(&LONG_LEASE).await else {
         return;
     };
     let Some((_database, other)) = another_database(&group).await else {
@@ -98,7 +100,7 @@ async fn two_actives_on_two_databases_tell_of_each_other_until_one_of_them_ends(
 /// Its own active has only just ended: whoever else claims to serve is the newcomer.
 #[tokio::test]
 async fn a_standby_follows_its_active_whatever_another_database_s_active_says() {
-    let Some(pair) = Pair::new(&LEASE).await else {
+    let Some(pair) = Pair::new(&LONG_LEASE).await else {
         return;
     };
     let Some((_database, other)) = another_database(&pair.group).await else {
