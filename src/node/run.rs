@@ -123,7 +123,7 @@ pub(super) async fn run(
     {
         tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
     }
-    if let Some(pages) = pages {
+    for pages in pages {
         pages
             .await
             .context("the monitoring pages ended with a panic")??;
@@ -246,18 +246,24 @@ async fn listen(
     reports: &Reports,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Pages>> {
-    let Some(address) = config.http else {
-        return Ok(None);
+) -> anyhow::Result<Vec<Pages>> {
+    let mut servers = Vec::new();
+    if let Some(address) = config.http {
+        servers.push(http::Server::bind(address).await?);
+    }
+    if let Some(secure) = &config.https {
+        let certificate = http::Certificate {
+            certificate_file: secure.certificate_file.clone(),
+            key_file: secure.key_file.clone(),
+        };
+        let server = http::Server::bind(secure.address).await?;
+        servers.push(server.with_tls(certificate).await?);
+    }
+    let run = |server: http::Server| {
+        tracing::info!(address = %server.local_addr(), "monitoring pages are open");
+        tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
     };
-    let server = http::Server::bind(address).await?;
-    tracing::info!(address = %server.local_addr(), "monitoring pages are open");
-    Ok(Some(tasks.spawn(server.run(
-        board.watch(),
-        reports.clone(),
-        Clock,
-        shutdown.clone(),
-    ))))
+    Ok(servers.into_iter().map(run).collect())
 }
 
 pub(super) fn leadership_settings(

@@ -438,7 +438,8 @@ async fn a_port_in_use_is_named() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the monitoring pages cannot listen on {}: another process has this port; choose another --http-port",
+            "the monitoring pages cannot listen on {}: another process has this port; choose another --http-port \
+             or --https-port",
             pages.address
         )
     );
