@@ -13,6 +13,7 @@ pub mod failure;
 pub mod health;
 mod log_file;
 mod logging;
+mod messages;
 pub mod migrate;
 pub mod nats_permissions;
 mod notify;

@@ -1,17 +1,17 @@
 //! `stanby pub`
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::Args;
-use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use super::messages::{Messages, Origin};
 use super::output;
 use super::signals::Signals;
 use super::stan_client::StanClient;
@@ -32,6 +32,14 @@ pub struct PublishArgs {
     /// The message, or - to read it from standard input
     #[arg(default_value = "-")]
     message: String,
+
+    /// Read the message from this file; - is standard input
+    #[arg(long, short, value_name = "FILE", conflicts_with = "message")]
+    file: Option<PathBuf>,
+
+    /// Publish each line of the file, or of standard input, as a message
+    #[arg(long, conflicts_with = "count")]
+    lines: bool,
 
     /// Publish it so many times
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
@@ -66,7 +74,7 @@ pub async fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     })?;
     let timeout = args.timeout.to_std();
     let mut signals = Signals::listen()?;
-    let data = message(args).await?;
+    let messages = messages(args).await?;
     let mut client = StanClient::connect(&args.nats, args.client_id.as_deref(), timeout).await?;
 
     let mut publisher = match Publisher::new(&client, &channel, timeout) {
@@ -77,7 +85,7 @@ pub async fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
         }
     };
     let outcome = tokio::select! {
-        result = publisher.publish(args, data) => result.map(|()| None),
+        result = publisher.publish(args, messages) => result.map(|()| None),
         failure = client.lost() => Err(failure),
         stop = signals.stop() => Ok(Some(stop)),
     };
@@ -89,21 +97,34 @@ pub async fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn message(args: &PublishArgs) -> Result<Bytes, Failure> {
-    if args.message != "-" {
-        return Ok(args.message.clone().into());
+async fn messages(args: &PublishArgs) -> Result<Messages, Failure> {
+    let origin = match &args.file {
+        Some(path) => Origin::of_file(path),
+        None if args.message == "-" => Origin::StandardInput,
+        None if args.lines => {
+            return Err(Failure::Usage(anyhow!(
+                "--lines publishes what stands in a file or comes from standard input; leave out the message"
+            )));
+        }
+        None => {
+            let data = args.message.clone().into();
+            let left = args.count;
+            return Ok(Messages::Same { data, left });
+        }
+    };
+    if args.lines {
+        Messages::lines(&origin).await
+    } else {
+        Messages::read(&origin, args.count).await
     }
-    if io::stdin().is_terminal() {
-        output::note("reading the message from standard input; end it with Ctrl-D");
+}
+
+/// Says which line it was.
+fn at(messages: &Messages, failure: Failure) -> Failure {
+    match (messages.place(), failure) {
+        (Some(place), Failure::Failed(error)) => Failure::Failed(error.context(place)),
+        (_, failure) => failure,
     }
-    let mut data = Vec::new();
-    // One byte more than NATS can be told to take: enough for it to refuse the message by its size.
-    let mut input = tokio::io::stdin().take((64 << 20) + 1);
-    input
-        .read_to_end(&mut data)
-        .await
-        .context("standard input cannot be read")?;
-    Ok(data.into())
 }
 
 struct Publisher {
@@ -117,6 +138,9 @@ struct Publisher {
     guid_prefix: String,
     timeout: Duration,
     waiting: BTreeSet<String>,
+    acked: u64,
+    /// There are several messages.
+    numbered: bool,
 }
 
 impl Publisher {
@@ -140,26 +164,44 @@ impl Publisher {
             guid_prefix: client.unique(),
             timeout,
             waiting: BTreeSet::new(),
+            acked: 0,
+            numbered: false,
         })
     }
 
-    async fn publish(&mut self, args: &PublishArgs, data: Bytes) -> Result<(), Failure> {
+    async fn publish(&mut self, args: &PublishArgs, mut messages: Messages) -> Result<(), Failure> {
         let started = Instant::now();
+        self.numbered = args.count > 1 || args.lines;
         let waiting_max = if args.asynchronous { WAITING_MAX } else { 1 };
-        for number in 1..=args.count {
-            while self.waiting.len() >= waiting_max {
-                self.take_ack(args.quiet).await?;
+        let mut sent = 0;
+        let published = loop {
+            // Acks are taken while a line is still to come.
+            let result = tokio::select! {
+                biased;
+                message = messages.next(), if self.waiting.len() < waiting_max => match message {
+                    Ok(Some(data)) => {
+                        sent += 1;
+                        let done = self.send(sent, data).await;
+                        done.map_err(|failure| at(&messages, failure))
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(failure) => Err(failure),
+                },
+                acked = self.take_ack(args.quiet), if !self.waiting.is_empty() => acked,
+            };
+            if result.is_err() {
+                break result;
             }
-            self.send(number, data.clone()).await?;
+        };
+        let mut published = published;
+        while published.is_ok() && !self.waiting.is_empty() {
+            published = self.take_ack(args.quiet).await;
         }
-        while !self.waiting.is_empty() {
-            self.take_ack(args.quiet).await?;
-        }
-        if args.count > 1 {
+        if self.numbered {
             let seconds = started.elapsed().as_secs_f64();
-            output::note(&format!("{} messages acked in {seconds:.3} s", args.count));
+            output::note(&format!("{} messages acked in {seconds:.3} s", self.acked));
         }
-        Ok(())
+        published
     }
 
     async fn send(&mut self, number: u64, data: Bytes) -> Result<(), Failure> {
@@ -190,14 +232,20 @@ impl Publisher {
         }
         let ack = client::publish_ack(ack.detached().1).context("an ack cannot be read")?;
         if let Some(refusal) = ack.refusal {
-            return Err(Failure::Failed(anyhow!(
-                "the server refuses the message: {refusal}"
-            )));
+            let number = ack.guid.strip_prefix(self.guid_prefix.as_str());
+            let number = number.and_then(|rest| rest.strip_prefix('-'));
+            return Err(Failure::Failed(match number {
+                Some(number) if self.numbered => {
+                    anyhow!("the server refuses message {number}: {refusal}")
+                }
+                Some(_) | None => anyhow!("the server refuses the message: {refusal}"),
+            }));
         }
         // Not one of ours: an ack that came twice.
         if !self.waiting.remove::<str>(&ack.guid) {
             return Ok(());
         }
+        self.acked += 1;
         if quiet {
             return Ok(());
         }

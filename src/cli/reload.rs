@@ -6,12 +6,13 @@ use std::ffi::OsString;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::{Error, Sources, effective};
+use crate::config::{Error, Secret, Sources, effective};
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
 
 /// Hold for live channels as soon as they are read.
 const AT_ONCE: &[&str] = &[
+    "connect-rate",
     "max-channels",
     "max-subs",
     "max-msgs",
@@ -24,11 +25,15 @@ const AT_ONCE: &[&str] = &[
 /// Of each flag; several where it is given for several channels.
 type Values = BTreeMap<&'static str, Vec<String>>;
 
+/// What is hidden in the values may change, too.
+type Secrets = [(&'static str, Option<Secret>); 6];
+
 /// Remembers what a server was started with and what it was told since.
 #[derive(Debug)]
 pub(super) struct Reload {
     args: Vec<OsString>,
     started: Values,
+    secrets: Secrets,
     current: Values,
     limits: watch::Sender<Limits>,
     /// As the server was started.
@@ -42,6 +47,7 @@ impl Reload {
             args: args.to_vec(),
             current: started.clone(),
             started,
+            secrets: effective::secrets(sources),
             limits: watch::Sender::new(sources.config.limits.clone()),
             partition: sources.config.partition.clone(),
         })
@@ -77,7 +83,16 @@ impl Reload {
             );
         }
         // Told at each reload, until the server is started with them.
-        let later = changed(&self.started, &values, |flag| !AT_ONCE.contains(&flag));
+        let mut later = changed(&self.started, &values, |flag| !AT_ONCE.contains(&flag));
+        let secrets = effective::secrets(&now);
+        let pairs = self.secrets.iter().zip(&secrets);
+        later.extend(
+            pairs
+                .filter(|(then, now)| then != now)
+                .map(|(then, _)| then.0),
+        );
+        later.sort_unstable();
+        later.dedup();
         if !later.is_empty() {
             warn!(
                 changed = later.join(", "),

@@ -2,7 +2,7 @@
 
 use super::duration::GoDuration;
 use super::error::Error;
-use super::secret::redact_url;
+use super::secret::{Secret, redact_url};
 use super::serve::{LogLevel, channel_entries};
 use super::sources::{Origin, Sources};
 
@@ -92,6 +92,10 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
             GoDuration::from(config.heartbeats.timeout).to_string(),
         ),
         ("hb-fail-count", config.heartbeats.fail_count.to_string()),
+        (
+            "connect-rate",
+            amount(config.limits.connects_per_second.map(u64::from)),
+        ),
         ("replace-durable", config.replace_durables.to_string()),
         ("max-channels", number(config.limits.channels)),
         ("max-subs", number(channel.subscriptions)),
@@ -99,8 +103,12 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("max-bytes", amount(channel.bytes)),
         ("max-age", time(channel.age)),
         ("max-inactivity", time(channel.inactivity)),
-        ("http-host", flags.http_host.to_string()),
-        ("http-port", flags.http_port.to_string()),
+        ("http-host", flags.pages.http_host.to_string()),
+        ("http-port", flags.pages.http_port.to_string()),
+        ("https-host", flags.pages.secure_host().to_string()),
+        ("https-port", flags.pages.https_port.to_string()),
+        ("https-cert", path(flags.pages.https_cert.as_ref())),
+        ("https-key", path(flags.pages.https_key.as_ref())),
         ("log", path(flags.log.as_ref())),
         ("log-size-limit", flags.log_size_limit.0.to_string()),
         (
@@ -132,6 +140,23 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         });
     }
     Ok(values)
+}
+
+/// What `values` hides, in whole or in part, to be compared and not to be shown.
+pub fn secrets(sources: &Sources) -> [(&'static str, Option<Secret>); 6] {
+    let flags = &sources.flags;
+    let encryption = &flags.encryption;
+    [
+        ("database-url", flags.database.database_url.clone()),
+        ("nats-server", Some(flags.nats.nats_server.clone())),
+        ("nats-password", flags.nats.nats_password.clone()),
+        ("nats-token", flags.nats.nats_token.clone()),
+        ("encryption-key", encryption.encryption_key.clone()),
+        (
+            "encryption-other-keys",
+            encryption.encryption_other_keys.clone(),
+        ),
+    ]
 }
 
 #[cfg(test)]

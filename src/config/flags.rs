@@ -1,6 +1,5 @@
 //! The flags of `serve`, each also an environment variable. Values are only parsed here; `serve.rs` judges them.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -11,6 +10,7 @@ use super::duration::GoDuration;
 use super::encryption::EncryptionFlags;
 use super::error::Error;
 use super::nats::NatsFlags;
+use super::pages::PagesFlags;
 use super::secret::Secret;
 use super::shadow::ShadowFlags;
 use super::size::Size;
@@ -178,25 +178,8 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub shadow: ShadowFlags,
 
-    /// Port of the health and monitoring pages; 0 for none
-    #[arg(
-        long,
-        env = "STANBY_HTTP_PORT",
-        value_name = "PORT",
-        default_value_t = 0
-    )]
-    #[arg(help_heading = "Monitoring")]
-    pub http_port: u16,
-
-    /// Address of the health and monitoring pages
-    #[arg(
-        long,
-        env = "STANBY_HTTP_HOST",
-        value_name = "IP",
-        default_value = "0.0.0.0"
-    )]
-    #[arg(help_heading = "Monitoring")]
-    pub http_host: IpAddr,
+    #[command(flatten)]
+    pub pages: PagesFlags,
 
     /// How log lines look
     #[arg(
@@ -302,6 +285,15 @@ pub struct ServeFlags {
         help_heading = "Clients"
     )]
     pub hb_fail_count: Option<i64>,
+
+    /// Clients that may connect per second, and ten times as many at once; 0 is unlimited [default: 1000]
+    #[arg(
+        long,
+        env = "STANBY_CONNECT_RATE",
+        value_name = "COUNT",
+        help_heading = "Clients"
+    )]
+    pub connect_rate: Option<i64>,
 
     /// A second subscription to a durable in use takes its place instead of being refused
     #[arg(

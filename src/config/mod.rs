@@ -15,6 +15,7 @@ pub mod error;
 pub mod file;
 pub mod flags;
 pub mod nats;
+pub mod pages;
 mod partition;
 pub mod secret;
 pub mod serve;

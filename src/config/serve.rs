@@ -12,6 +12,7 @@ use super::encryption::Encryption;
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
 use super::nats::NatsConfig;
+use super::pages::SecurePages;
 use super::{partition, shadow};
 use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use crate::core::partition::Partition;
@@ -42,6 +43,7 @@ pub struct Config {
     pub shadow: Option<ShadowLimits>,
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
+    pub https: Option<SecurePages>,
     pub heartbeats: Heartbeats,
     pub replace_durables: bool,
     pub limits: Limits,
@@ -84,8 +86,6 @@ pub enum LogLevel {
 
 impl Config {
     pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
-        let http =
-            (flags.http_port != 0).then(|| SocketAddr::new(flags.http_host, flags.http_port));
         ensure_sql_store(flags)?;
         let schema = flags.database.schema()?;
         let ft_group = flags.ft_group.as_deref().map(ft_group).transpose()?;
@@ -113,7 +113,8 @@ impl Config {
             ft_group,
             lease,
             shadow,
-            http,
+            http: flags.pages.plain(),
+            https: flags.pages.secure()?,
             heartbeats: heartbeats(flags)?,
             replace_durables: flags.replace_durable,
             limits: Limits {
@@ -290,8 +291,14 @@ fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
         age: time(flags.max_age, channel.age, "age")?,
         inactivity: time(flags.max_inactivity, channel.inactivity, "inactivity")?,
     };
+    let connects = count(
+        flags.connect_rate,
+        defaults.connects_per_second,
+        "connects per second",
+    )?;
     Ok(Limits {
         channels,
+        connects_per_second: connects,
         channel,
         per_channel: per_channel(channel_entries(flags)?, channel, channels)?,
         ..defaults

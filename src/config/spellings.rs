@@ -7,6 +7,9 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("ns", "nats-server"),
     ("sql_source", "database-url"),
     ("m", "http-port"),
+    ("ms", "https-port"),
+    ("tlscert", "https-cert"),
+    ("tlskey", "https-key"),
     ("hbi", "hb-interval"),
     ("hbt", "hb-timeout"),
     ("hbf", "hb-fail-count"),
@@ -108,8 +111,6 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
             "sd",
             "store_dir",
             "tls",
-            "tlscert",
-            "tlskey",
             "tlsverify",
             "tlscacert",
         ],
@@ -131,9 +132,5 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
             "cluster_allow_add_remove_node",
         ],
         "stanby has no clustering of its own; start several servers with the same -sql_source instead",
-    ),
-    (
-        &["ms", "https_port"],
-        "the monitoring pages speak plain HTTP only; use -m behind a proxy that adds TLS",
     ),
 ];

@@ -20,6 +20,7 @@ use bytestring::ByteString;
 use super::batch::{Batch, Counters};
 use super::channels::Channels;
 use super::commits::Commits;
+use super::connect_rate::ConnectRate;
 use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::event::Event;
@@ -46,6 +47,7 @@ pub struct Broker {
     pub(super) began: Instant,
     pub(super) counters: Counters,
     pub(super) clients: Registry,
+    pub(super) connect_rate: ConnectRate,
     pub(super) channels: Channels,
     /// Deleted channels whose messages are still being dropped.
     pub(super) purging: BTreeMap<ChannelId, Purge>,
@@ -77,6 +79,7 @@ pub(super) struct Traffic {
     pub(super) acked_messages: u64,
     pub(super) dropped_unacked: u64,
     pub(super) unreadable_messages: u64,
+    pub(super) refused_connects: u64,
 }
 
 impl Broker {
@@ -229,6 +232,7 @@ impl Broker {
             acked_messages: self.traffic.acked_messages,
             dropped_unacked: self.traffic.dropped_unacked,
             unreadable_messages: self.traffic.unreadable_messages,
+            refused_connects: self.traffic.refused_connects,
         }
     }
 
@@ -317,6 +321,7 @@ impl Counts {
             acked_messages: self.acked_messages + earlier.acked_messages,
             dropped_unacked: self.dropped_unacked + earlier.dropped_unacked,
             unreadable_messages: self.unreadable_messages + earlier.unreadable_messages,
+            refused_connects: self.refused_connects + earlier.refused_connects,
             ..self
         }
     }
@@ -345,4 +350,6 @@ pub struct Counts {
     pub dropped_unacked: u64,
     /// Passed over by a subscription because their rows cannot be read.
     pub unreadable_messages: u64,
+    /// Connects above the rate.
+    pub refused_connects: u64,
 }

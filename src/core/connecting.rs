@@ -4,6 +4,7 @@ use bytestring::ByteString;
 
 use super::batch::{ClientRow, Heartbeat};
 use super::broker::Broker;
+use super::connect_rate::Admission;
 use super::deadlines::Timer;
 use super::ids::{ClientId, ConnectionId, ProbeId, Subject};
 use super::notice::Notice;
@@ -14,6 +15,16 @@ use super::request::Connect;
 
 impl Broker {
     pub(super) fn connect(&mut self, request: Connect, reply: Option<Subject>) {
+        let registered = self.clients.get(request.client_id.as_str());
+        let is_again = registered.is_some_and(|client| client.is_same_connection(&request));
+        if is_again || self.admits_connect() {
+            self.connect_admitted(request, reply);
+        } else {
+            self.answer(reply, Reply::ConnectRefused(Rejection::TooManyConnects));
+        }
+    }
+
+    fn connect_admitted(&mut self, request: Connect, reply: Option<Subject>) {
         let Some(registered) = self.clients.get(request.client_id.as_str()) else {
             return self.register(&request, reply);
         };
@@ -36,6 +47,19 @@ impl Broker {
         });
         self.deadlines.set(Timer::Probe(probe), timeout);
         self.commits.send(Outbound::Probe { probe, inbox });
+    }
+
+    fn admits_connect(&mut self) -> bool {
+        let per_second = self.settings.limits.connects_per_second;
+        let admission = self.connect_rate.admit(per_second, self.now.monotonic);
+        if admission == Admission::Admitted {
+            return true;
+        }
+        self.traffic.refused_connects += 1;
+        if admission == Admission::RefusedFirst {
+            self.notices.push_back(Notice::ConnectsRefused);
+        }
+        false
     }
 
     fn register(&mut self, request: &Connect, reply: Option<Subject>) {
@@ -153,7 +177,7 @@ impl Broker {
 
     fn check_again(&mut self, id: &ClientId) {
         if let Some(duplicate) = self.clients.take_duplicate(id) {
-            self.connect(duplicate.request, duplicate.reply);
+            self.connect_admitted(duplicate.request, duplicate.reply);
         }
     }
 

@@ -48,6 +48,8 @@ impl Default for Heartbeats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub channels: Option<usize>,
+    /// New clients per second, and ten times as many at once.
+    pub connects_per_second: Option<u32>,
     /// Of channels that `per_channel` says nothing about.
     pub channel: ChannelLimits,
     pub per_channel: PerChannel,
@@ -77,6 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             channels: Some(100),
+            connects_per_second: Some(1000),
             channel: ChannelLimits::default(),
             per_channel: PerChannel::default(),
             payload_bytes: 1 << 20,
@@ -98,6 +101,7 @@ impl Limits {
     /// Takes over what operators set; bounds of the server's own making stay.
     pub fn adopt(&mut self, told: &Self) {
         self.channels = told.channels;
+        self.connects_per_second = told.connects_per_second;
         self.channel = told.channel;
         self.per_channel = told.per_channel.clone();
     }

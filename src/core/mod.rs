@@ -31,6 +31,7 @@ pub mod vacuum;
 mod channel_limits;
 mod channels;
 mod commits;
+mod connect_rate;
 mod connecting;
 mod deadlines;
 mod delivery;

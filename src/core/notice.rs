@@ -8,6 +8,8 @@ pub enum Notice {
     ClientTimedOut(ClientId),
     /// A client stopped answering and another one took over its ID.
     ClientReplaced(ClientId),
+    /// More clients connected than the rate allows, and the first of them was refused.
+    ConnectsRefused,
     ChannelCreated(ChannelName),
     /// A channel without subscriptions and publishes reached its maximum inactivity.
     ChannelInactive(ChannelName),

@@ -167,4 +167,50 @@ mod tests {
         assert_eq!(widest(&["foo", "foo"]), "foo");
         assert_eq!(widest(&["*.*", "foo.>"]), "*.* foo.>");
     }
+
+    /// All of them up to a length above that of the patterns; no pattern has the token `c`.
+    fn names() -> Vec<String> {
+        let mut names: Vec<String> = vec![String::new()];
+        for _ in 0..4 {
+            let longer = |name: &String| ["a", "b", "c"].map(|token| format!("{name}.{token}"));
+            let more: Vec<String> = names.iter().flat_map(longer).collect();
+            names.extend(more);
+        }
+        let names = names.iter().filter_map(|name| name.strip_prefix('.'));
+        names.map(str::to_owned).collect()
+    }
+
+    fn patterns() -> Vec<ChannelPattern> {
+        let mut texts: Vec<String> = vec![String::new()];
+        for _ in 0..3 {
+            let longer =
+                |text: &String| ["a", "b", "*", ">"].map(|token| format!("{text}.{token}"));
+            let more: Vec<String> = texts.iter().flat_map(longer).collect();
+            texts.extend(more);
+        }
+        texts.sort();
+        texts.dedup();
+        let texts = texts.iter().filter_map(|text| text.strip_prefix('.'));
+        texts
+            .filter_map(|text| ChannelPattern::parse(text.to_owned().into()))
+            .collect()
+    }
+
+    #[test]
+    fn overlapping_and_covering_mean_what_matching_says() {
+        let (names, patterns) = (names(), patterns());
+        assert!(patterns.len() > 40, "{}", patterns.len());
+        let matched = |pattern: &ChannelPattern| -> Vec<bool> {
+            names.iter().map(|name| pattern.matches(name)).collect()
+        };
+        let matched: Vec<Vec<bool>> = patterns.iter().map(matched).collect();
+        for (a, of_a) in patterns.iter().zip(&matched) {
+            for (b, of_b) in patterns.iter().zip(&matched) {
+                let mut pairs = of_a.iter().zip(of_b);
+                assert_eq!(overlap(a, b), pairs.any(|(a, b)| *a && *b), "{a:?} {b:?}");
+                let mut pairs = of_a.iter().zip(of_b);
+                assert_eq!(covers(a, b), pairs.all(|(a, b)| *a || !*b), "{a:?} {b:?}");
+            }
+        }
+    }
 }

@@ -17,6 +17,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// The same for all who work on these tables, whatever way leads to them, and over failovers of Postgres.
+    pub fn tables(&self) -> String {
+        let identifier = self.system_identifier.map(|it| it.to_string());
+        format!(
+            "{}/{:010}/{}",
+            identifier.unwrap_or_default(),
+            self.database_oid,
+            self.schema
+        )
+    }
+
     /// False where it may be the same tables. Those of an old primary and of the one that was promoted in its place
     /// are not: what is written to one of them is not in the other.
     pub fn is_other_than(&self, other: &Self) -> bool {
@@ -81,6 +92,8 @@ mod tests {
             ..place()
         };
         assert!(!place().is_other_than(&other));
+        assert_eq!(place().tables(), "7/0000000005/stanby");
+        assert_eq!(place().tables(), other.tables());
     }
 
     #[test]

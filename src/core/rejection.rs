@@ -22,6 +22,8 @@ pub enum Rejection {
     UnknownSubscription,
     InvalidClose,
     ClientReplaced,
+    /// More clients connect than the rate allows.
+    TooManyConnects,
     TooManyChannels,
     TooManySubscriptions,
     /// Another channel has this name in other letters.

@@ -32,6 +32,7 @@ impl Broker {
             counters: snapshot.counters,
             // Late answers to probes of an earlier term carry smaller numbers.
             clients: Registry::new(now.monotonic.as_nanos()),
+            connect_rate: super::connect_rate::ConnectRate::default(),
             channels: Channels::default(),
             purging: BTreeMap::new(),
             stored_before: BTreeSet::new(),

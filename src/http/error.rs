@@ -6,15 +6,21 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "the monitoring pages cannot listen on {0}: another process has this port; choose another --http-port"
+        "the monitoring pages cannot listen on {0}: another process has this port; choose another --http-port or --https-port"
     )]
     InUse(SocketAddr),
-    #[error("the monitoring pages cannot listen on {address}; check --http-host and --http-port")]
+    #[error(
+        "the monitoring pages cannot listen on {address}; check --http-host, --http-port and --https-port"
+    )]
     Bind {
         address: SocketAddr,
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{path} is of no use as certificate or key of the monitoring pages: {why}; both have to be PEM files"
+    )]
+    Certificate { path: String, why: String },
     #[error("the monitoring pages stopped")]
     Serve(#[source] io::Error),
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
+
+use super::tls::{Stream, Tls};
 
 /// Further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 128;
@@ -21,13 +23,15 @@ const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) struct BoundedListener {
     inner: TcpListener,
+    tls: Option<Tls>,
     room: Arc<Semaphore>,
 }
 
 impl BoundedListener {
-    pub(super) fn new(inner: TcpListener) -> Self {
+    pub(super) fn new(inner: TcpListener, tls: Option<Tls>) -> Self {
         Self {
             inner,
+            tls,
             room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         }
     }
@@ -42,6 +46,10 @@ impl Listener for BoundedListener {
         let permit = permit.expect("the semaphore is never closed");
         // The inner listener's `accept` retries, with a pause when descriptors have run out.
         let (stream, address) = Listener::accept(&mut self.inner).await;
+        let stream = match &mut self.tls {
+            Some(tls) => tls.accept(stream).await,
+            None => Stream::Plain(stream),
+        };
         let idle = Box::pin(tokio::time::sleep(IDLE_LIMIT));
         (
             Connection {
@@ -59,7 +67,7 @@ impl Listener for BoundedListener {
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -103,7 +111,7 @@ impl AsyncWrite for Connection {
         self.limit(polled, context)
     }
 
-    // A socket has nothing to flush, and its progress would count as the peer's.
+    // The progress of a socket that has nothing to flush would count as the peer's.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }

@@ -1,4 +1,4 @@
-//! Health, role and monitoring over HTTP; read-only, without authentication, and nothing in it is secret.
+//! Health, role and monitoring over HTTP and HTTPS; read-only, without authentication, and nothing in it is secret.
 //!
 //! Fed by a watch on [`Status`](crate::node::status::Status) and by the clock: it neither asks the database nor NATS,
 //! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
@@ -18,7 +18,9 @@ pub mod server;
 mod serverz;
 mod storez;
 mod subscription;
+mod tls;
 mod view;
 
 pub use error::Error;
 pub use server::Server;
+pub use tls::Certificate;

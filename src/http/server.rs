@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use super::listener::BoundedListener;
+use super::tls::{Certificate, Tls};
 use super::view::Source;
 use super::{channelsz, clientsz, health, index, metrics, serverz, storez};
 use crate::node::clock::Clock;
@@ -25,6 +26,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -39,7 +41,19 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            tls: None,
+        })
+    }
+
+    /// Speaks TLS, and nothing else.
+    pub async fn with_tls(self, certificate: Certificate) -> Result<Self, Error> {
+        Ok(Self {
+            tls: Some(Tls::new(certificate).await?),
+            ..self
+        })
     }
 
     /// Where it listens, with the port that was given for port 0.
@@ -56,7 +70,7 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
         let served = axum::serve(
-            BoundedListener::new(self.listener),
+            BoundedListener::new(self.listener, self.tls),
             router(Source::new(status, reports, clock)),
         )
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());

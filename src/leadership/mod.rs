@@ -39,6 +39,7 @@ pub mod term;
 pub use candidate::Candidate;
 pub use error::{Error, TermLost};
 pub use leader::{Apply, Committed, Granted, Leader};
+pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::Takeover;
 pub use term::{Lease, Term};

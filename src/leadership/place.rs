@@ -1,8 +1,16 @@
 //! Which Postgres a session leads to, and which tables there. A primary stays what it is for as long as a session lasts.
 
+use tokio_util::task::TaskTracker;
+
 use super::error::Error;
 use super::session::{Session, Settings};
 use crate::core::place::Place;
+
+/// On a session of its own, for who does not queue for the lock yet.
+pub async fn look(settings: &Settings, tracker: &TaskTracker) -> Result<Place, Error> {
+    let session = Session::open(settings, tracker).await?;
+    read(&session, settings).await
+}
 
 pub(super) async fn read(session: &Session, settings: &Settings) -> Result<Place, Error> {
     let client = &session.client;

@@ -379,6 +379,9 @@ fn log(notice: &Notice) {
         Notice::ClientReplaced(client) => {
             tracing::info!(client.id = %client, "silent client was replaced by a new connection");
         }
+        Notice::ConnectsRefused => tracing::warn!(
+            "more clients connect than --connect-rate allows; those above it are refused"
+        ),
         Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
         Notice::ChannelInactive(channel) => {
             tracing::info!(%channel, "channel deleted after its maximum inactivity");

@@ -18,7 +18,6 @@ use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
 use crate::leadership::{self, Settings};
 use crate::nats::Connection;
-use crate::protocol::neighbours::Sender;
 use crate::store::{Keyring, SchemaVersion, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -412,7 +411,7 @@ async fn of_nats(
         )
     });
     if let Some(partition) = &config.partition {
-        let neighbours = of_neighbours(config, partition, settings, &connection).await;
+        let neighbours = of_neighbours(config, partition, settings, tasks, &connection).await;
         findings.push(neighbours);
     } else if is_alone {
         // Servers of this schema listen there, as they should.
@@ -479,21 +478,13 @@ async fn of_neighbours(
     config: &Config,
     partition: &Partition,
     settings: &Settings,
+    tasks: &TaskTracker,
     connection: &Connection,
 ) -> Finding {
-    let store = Store::open(
-        &config.database_url,
-        &config.schema,
-        "stanby/doctor",
-        STATEMENT_TIMEOUT,
-    );
-    let me = this_group(config, &store, &settings.server_id).await;
-    store.close().await;
-    // Without tables no server of this group can be running, and all that answer are others.
-    let me = me.unwrap_or_else(|_| Sender {
-        server_id: settings.server_id.clone(),
-        ..Sender::default()
-    });
+    let me = match this_group(config, settings, tasks).await {
+        Ok(me) => me,
+        Err(error) => return fail("channels", &error),
+    };
     let subject = config.subjects.neighbours();
     match neighbours::look(connection, subject, me, partition.clone()).await {
         Ok(None) => ok(

@@ -231,8 +231,8 @@ impl Neighbours {
 
     /// Of two that find out later, only one has to end. A NATS Streaming server ends by itself.
     fn gives_way(&self, found: &Conflict, is_new: bool) -> bool {
-        let theirs = &found.with.group_id;
-        let gives_way = is_new || (!theirs.is_empty() && *theirs < self.me.group_id);
+        let theirs = &found.with.tables;
+        let gives_way = is_new || (!theirs.is_empty() && *theirs < self.me.tables);
         if !gives_way {
             tracing::error!("{found}; this group goes on, and the other one has to end");
         }

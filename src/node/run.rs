@@ -28,7 +28,7 @@ use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::Connection;
 use crate::protocol::neighbours::Sender;
-use crate::store::{self, Keyring, Store};
+use crate::store::{Keyring, Store};
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ pub(super) async fn run(
 
     let conflict = Arc::new(OnceLock::new());
     if let Some(partition) = &config.partition {
-        let me = this_group(&config, &store, &leadership.server_id).await?;
+        let me = this_group(&config, &leadership, &tasks).await?;
         let subject = config.subjects.neighbours();
         let mut neighbours = Neighbours::listen(&nats, subject, me, partition.clone()).await?;
         if let Some(conflict) = neighbours.ask().await? {
@@ -123,7 +123,7 @@ pub(super) async fn run(
     {
         tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
     }
-    if let Some(pages) = pages {
+    for pages in pages {
         pages
             .await
             .context("the monitoring pages ended with a panic")??;
@@ -138,13 +138,14 @@ pub(super) async fn run(
 /// As other groups with the same cluster ID are told.
 pub(super) async fn this_group(
     config: &Config,
-    store: &Store,
-    server_id: &str,
-) -> Result<Sender, store::Error> {
+    leadership: &leadership::Settings,
+    tasks: &TaskTracker,
+) -> Result<Sender, leadership::Error> {
+    let place = leadership::look_at_place(leadership, tasks).await?;
     let name = config.ft_group.as_ref().unwrap_or(&config.schema);
     Ok(Sender {
-        server_id: server_id.to_owned(),
-        group_id: store.group_id().await?,
+        server_id: leadership.server_id.clone(),
+        tables: place.tables(),
         group: name.clone(),
     })
 }
@@ -245,18 +246,24 @@ async fn listen(
     reports: &Reports,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Option<Pages>> {
-    let Some(address) = config.http else {
-        return Ok(None);
+) -> anyhow::Result<Vec<Pages>> {
+    let mut servers = Vec::new();
+    if let Some(address) = config.http {
+        servers.push(http::Server::bind(address).await?);
+    }
+    if let Some(secure) = &config.https {
+        let certificate = http::Certificate {
+            certificate_file: secure.certificate_file.clone(),
+            key_file: secure.key_file.clone(),
+        };
+        let server = http::Server::bind(secure.address).await?;
+        servers.push(server.with_tls(certificate).await?);
+    }
+    let run = |server: http::Server| {
+        tracing::info!(address = %server.local_addr(), "monitoring pages are open");
+        tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
     };
-    let server = http::Server::bind(address).await?;
-    tracing::info!(address = %server.local_addr(), "monitoring pages are open");
-    Ok(Some(tasks.spawn(server.run(
-        board.watch(),
-        reports.clone(),
-        Clock,
-        shutdown.clone(),
-    ))))
+    Ok(servers.into_iter().map(run).collect())
 }
 
 pub(super) fn leadership_settings(

@@ -56,9 +56,9 @@ impl Node {
         ensure_same_subjects(&stored, &wanted)?;
         if !known_bad::is(Mistake::PlainTryLock) {
             store::heard::forget_dropped(granted.client(), url).await?;
+            let served = self.config.partition.as_ref();
+            store::served::record(granted.client(), url, served).await?;
         }
-        let served = self.config.partition.as_ref();
-        store::group::record_served(granted.client(), url, served).await?;
         let epoch = granted.term().epoch();
         match self.store.begin_term(granted.client(), epoch).await {
             Err(_) if known_bad::is(Mistake::PlainTryLock) => {}

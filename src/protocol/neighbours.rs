@@ -19,28 +19,28 @@ const FRAME_BYTES: usize = 32;
 pub struct Sender {
     /// Unique per process.
     pub server_id: String,
-    /// Unique per group, the same for all of its members; empty when a NATS Streaming server sends.
-    pub group_id: String,
+    /// Which tables it serves from: the same for all members of a group. Empty when a NATS Streaming server sends.
+    pub tables: String,
     /// For people.
     pub group: String,
 }
 
 impl Sender {
     pub fn is_of_group(&self, other: &Self) -> bool {
-        !self.group_id.is_empty() && self.group_id == other.group_id
+        !self.tables.is_empty() && self.tables == other.tables
     }
 
     fn group_field(&self) -> String {
-        format!("{} {}", self.group_id, self.group)
+        format!("{} {}", self.tables, self.group)
     }
 
     fn parse(server_id: &[u8], group: &[u8]) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let field = text(group);
-        let (group_id, group) = field.split_once(' ').unwrap_or(("", ""));
+        let (tables, group) = field.split_once(' ').unwrap_or(("", ""));
         Self {
             server_id: text(server_id),
-            group_id: group_id.to_owned(),
+            tables: tables.to_owned(),
             group: group.to_owned(),
         }
     }
@@ -146,7 +146,7 @@ mod tests {
     fn sender() -> Sender {
         Sender {
             server_id: "me".to_owned(),
-            group_id: "g1".to_owned(),
+            tables: "g1".to_owned(),
             group: "pair a".to_owned(),
         }
     }

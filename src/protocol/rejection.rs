@@ -28,6 +28,9 @@ pub fn text(rejection: &Rejection) -> Bytes {
         Rejection::UnknownSubscription => "stan: invalid subscription",
         Rejection::InvalidClose => "stan: invalid close request",
         Rejection::ClientReplaced => "client has been replaced or is no longer registered",
+        Rejection::TooManyConnects => {
+            "stan: too many clients connect at once, try again in a second"
+        }
         Rejection::TooManyChannels => "too many channels",
         Rejection::TooManySubscriptions => "too many subscriptions per channel",
         Rejection::CaseClash { name, existing } => {

@@ -8,7 +8,6 @@
 
 pub mod encryption;
 mod error;
-pub mod group;
 pub mod heard;
 mod load;
 mod marks;
@@ -18,6 +17,7 @@ mod reader;
 mod rights;
 mod rows;
 mod salvage;
+pub mod served;
 mod server_info;
 mod snapshot;
 pub mod status;

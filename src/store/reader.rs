@@ -14,7 +14,7 @@ use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{group, heard, load, marks, migrate, snapshot, status, vacuum};
+use super::{heard, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid};
@@ -136,14 +136,6 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, ServerInfo::read(lent.connection())).await;
         lent.give_back(done, "reading whose tables these are")
-    }
-
-    /// Tells this group of servers from others with the same cluster ID.
-    pub async fn group_id(&self) -> Result<String, Error> {
-        let mut lent = self.lend().await?;
-        let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, group::id(lent.connection())).await;
-        lent.give_back(done, "reading which group this is")
     }
 
     /// Fails when the tables hold messages that this process' keys do not decrypt. Says how many keys they are encrypted

@@ -83,7 +83,7 @@ async fn unmodified_node_clients_notice_nothing_but_pauses() {
     clients.progress().await;
 
     let saw = clients.stop().await;
-    let stored = Tables::new(&world.ground.database_url(), "stanby")
+    let stored = Tables::new(&world.ground.database_url())
         .messages(NODE_CHANNEL)
         .await;
     let (_, violations) = world.finish().await;

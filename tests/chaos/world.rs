@@ -399,7 +399,7 @@ impl World {
     pub(crate) async fn finish(mut self) -> (History, Vec<String>) {
         self.settle().await;
         self.clients.stop_publishing().await;
-        let tables = Tables::new(&self.ground.database_url(), "stanby");
+        let tables = Tables::new(&self.ground.database_url());
         let mut stored = Stored::default();
         for channel in CHANNELS {
             let rows = tables.messages(channel).await.into_iter().map(|row| Row {

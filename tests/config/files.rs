@@ -9,7 +9,7 @@ use stanby::config::sources::Origin;
 use stanby::core::ids::ChannelName;
 use stanby::core::limits::ChannelLimits;
 
-use crate::{DATABASE, Files, sources};
+use crate::{DATABASE, Files, refusal, sources};
 
 fn limits(config: &Config, channel: &str) -> ChannelLimits {
     let channel = ChannelName::parse(channel.to_owned().into()).unwrap();
@@ -233,4 +233,32 @@ fn a_key_that_is_empty_is_as_good_as_absent() {
     );
     let config = sources(&text).config;
     assert_eq!((config.ft_group, config.nats.token), (None, None));
+}
+
+#[test]
+fn pages_over_https_show_the_certificate_of_the_tls_block_beside_streaming() {
+    let text = |tls: &str| {
+        format!(
+            "https: \"127.0.0.1:8443\"\n{tls}\nstreaming {{ sql_options {{ source: '{DATABASE}' }} }}"
+        )
+    };
+    let sources = sources(&text(
+        "tls { cert_file: c.pem, key_file: k.pem, verify: true }",
+    ));
+
+    let pages = sources.config.https.unwrap();
+    assert_eq!(pages.address.to_string(), "127.0.0.1:8443");
+    assert_eq!(pages.certificate_file.to_str(), Some("c.pem"));
+    assert_eq!(pages.key_file.to_str(), Some("k.pem"));
+    assert_eq!(sources.config.http, None);
+    assert!(
+        sources.warnings[0].contains("tls.verify"),
+        "{:?}",
+        sources.warnings
+    );
+    let told = refusal(&text(""));
+    assert!(
+        told.contains("give --https-cert FILE and --https-key FILE"),
+        "{told}"
+    );
 }

@@ -128,7 +128,6 @@ fn what_would_lose_data_or_protection_is_refused() {
         assert!(told.contains(text), "{keys}: {told}");
         assert!(!told.contains("k3y"), "{told}");
     }
-    assert!(refusal("https_port: 8443").contains("speak plain HTTP only"));
     assert!(refusal("http: 'example.com:1'").contains("an IP address and a port"));
     let told = refusal("streaming { cid: x }");
     assert!(told.starts_with("the database is missing"), "{told}");

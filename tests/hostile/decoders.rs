@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
+use prost::Message as _;
 use stanby::core::ids::{
     ChannelName, ClientId, DurableName, Guid, NAME_BYTES_MAX, QueueName, Sequence, Subject,
 };
@@ -13,7 +14,7 @@ use stanby::core::request::{Publisher, StartPosition};
 use stanby::core::{Event, Reply};
 use stanby::protocol::announcement::Announcement;
 use stanby::protocol::subjects::Prefixes;
-use stanby::protocol::{Subjects, client, decode, encode};
+use stanby::protocol::{Subjects, client, decode, encode, neighbours, pb};
 
 use super::input::Input;
 use super::payloads::payload;
@@ -52,6 +53,7 @@ pub(crate) fn feed(bytes: &[u8]) {
         assert_eq!(again, Some(announcement), "what is understood can be said");
     }
     answers(&payload);
+    lists(&payload);
     names(&payload);
 }
 
@@ -163,6 +165,26 @@ fn answers(payload: &Bytes) {
     drop(client::leave_response(payload.clone()));
     drop(client::close_response(payload.clone()));
     drop(client::ping_response(payload.clone()));
+}
+
+/// The payload as what another group of servers says, and as the list in it.
+fn lists(payload: &Bytes) {
+    let holding = pb::CtrlMsg {
+        msg_type: 4,
+        data: payload.clone(),
+        ..pb::CtrlMsg::default()
+    };
+    for said in [payload.clone(), holding.encode_to_vec().into()] {
+        if let Some((sender, channels)) = neighbours::request(said.clone()) {
+            let again = neighbours::requests(&sender, &channels, 1 << 24);
+            let again = again.expect("what fits into one message fits into a larger one");
+            assert_eq!(
+                neighbours::request(again[0].clone()),
+                Some((sender, channels))
+            );
+        }
+        drop(neighbours::answered(said));
+    }
 }
 
 /// The payload as a name that an operator configures.

@@ -118,15 +118,19 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
     } else {
         PerChannel::default()
     };
+    let heartbeats = Heartbeats {
+        interval: input.pick(&[1, 5, 30]) * second,
+        timeout: input.pick(&[1, 1, 10]) * second,
+        fail_count: input.pick(&[0, 1, 10]),
+        duplicate_timeout: second / 2,
+    };
+    let channels: Option<u32> = input.pick(&[None, Some(1), Some(2)]);
     Settings {
-        heartbeats: Heartbeats {
-            interval: input.pick(&[1, 5, 30]) * second,
-            timeout: input.pick(&[1, 1, 10]) * second,
-            fail_count: input.pick(&[0, 1, 10]),
-            duplicate_timeout: second / 2,
-        },
+        heartbeats,
         limits: Limits {
-            channels: input.pick(&[None, Some(1), Some(2)]),
+            channels: channels.map(|count| count as usize),
+            // Not an input of its own: those that were found once would mean something else.
+            connects_per_second: channels,
             channel,
             per_channel,
             payload_bytes: input.pick(&[1 << 20, 60, 1]),

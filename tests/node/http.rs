@@ -81,6 +81,7 @@ fn active_for(trust: Duration) -> Status {
             dropped_unacked: 12,
             skipped_messages: 0,
             unreadable_messages: 12,
+            refused_connects: 16,
         },
         commits: 10,
         nats: stanby::nats::counters::Counts {
@@ -393,6 +394,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_nats_unreadable_total 15",
         "stanby_rivals 16",
         "stanby_unreadable_messages_total 12",
+        "stanby_refused_connects_total 16",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",
         "# EOF",
     ];
@@ -436,7 +438,8 @@ async fn a_port_in_use_is_named() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the monitoring pages cannot listen on {}: another process has this port; choose another --http-port",
+            "the monitoring pages cannot listen on {}: another process has this port; choose another --http-port \
+             or --https-port",
             pages.address
         )
     );

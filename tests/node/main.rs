@@ -15,6 +15,7 @@ mod hand_over;
 mod health;
 mod hostile;
 mod http;
+mod https;
 mod monitoring;
 mod nats;
 mod nats_flow;

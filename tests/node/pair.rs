@@ -117,7 +117,7 @@ impl Group {
     }
 
     pub(crate) fn tables(&self) -> Tables {
-        Tables::new(&self.database_url, self.schema)
+        Tables::new(&self.database_url).in_schema(self.schema)
     }
 
     /// A client on a NATS connection of its own.

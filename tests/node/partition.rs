@@ -11,8 +11,8 @@ use stanby::core::request::StartPosition;
 use stanby::dev::nats::NatsServer;
 use stanby::protocol::client;
 
-use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, LIMIT, Pair, Server, free_port};
+use crate::cli::{stanby, stdout};
+use crate::pair::{Group, LIMIT, Pair, free_port};
 use crate::stan::{Load, Publisher, StanClient};
 use crate::support::process::Own;
 use crate::support::wait::wait_until;
@@ -267,16 +267,6 @@ async fn own_nats(arguments: &[&str]) -> Option<Own<NatsServer>> {
     nats::own_server(arguments).await
 }
 
-async fn numbered(group: &Group, id: &str) -> Server {
-    let migrated = stanby(&["migrate", "--database-url", &group.database_url]).await;
-    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
-    let number = format!("UPDATE stanby.leadership SET group_id = '{id}'");
-    group.tables().execute(number).await;
-    let server = group.server();
-    server.wait_until_active().await;
-    server
-}
-
 /// Acceptance: 164.
 #[tokio::test]
 async fn of_two_groups_that_hear_of_each_other_later_one_ends_and_one_goes_on() {
@@ -294,9 +284,18 @@ async fn of_two_groups_that_hear_of_each_other_later_one_ends_and_one_goes_on() 
         return;
     };
     let near_group = Group::over(first.url.clone(), near.url(), &ORDERS);
-    let far_group = Group::over(second.url.clone(), far.url(), &ORDERS);
-    let stays = numbered(&near_group, "00000000-0000-4000-8000-000000000000").await;
-    let mut ends = numbered(&far_group, "ffffffff-ffff-4fff-bfff-ffffffffffff").await;
+    // Of two names, or they would be taken for one group.
+    let copy = [
+        "--partitioning",
+        "--ft-group=copy",
+        "--channel-limits=audit:",
+        "--lease=1s",
+    ];
+    let far_group = Group::over(second.url.clone(), far.url(), &copy);
+    let stays = near_group.server();
+    stays.wait_until_active().await;
+    let mut ends = far_group.server();
+    ends.wait_until_active().await;
 
     let own_cluster = of_cluster(free_port());
     let routes = [
@@ -409,4 +408,44 @@ async fn channels_of_the_tables_that_are_not_listed_are_kept_and_told() {
         .await
         .send_until_acked(LIMIT)
         .await;
+}
+
+#[tokio::test]
+async fn a_list_that_is_reloaded_changes_limits_but_not_what_is_served() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("group.toml");
+    let write = |channels: &str| {
+        std::fs::write(&path, format!("partitioning = true\n{channels}")).unwrap();
+    };
+    write("[channels.audit]\n");
+    let server = group.server_with(&["--config", path.to_str().unwrap()]);
+    server.wait_until_active().await;
+
+    write("[channels.audit]\nmax_msgs = 1\n[channels.shop]\n");
+    server.signal(Signal::SIGHUP);
+
+    let told = "which channels this group serves changes only when the server is started again";
+    wait_until(LIMIT, async || {
+        let log = server.log();
+        if log.contains(told) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let client = group.client("shop").await;
+    let mut publisher = client.publisher("audit").await;
+    publisher.send_until_acked(LIMIT).await;
+    publisher.send_until_acked(LIMIT).await;
+    wait_until(LIMIT, async || {
+        match group.tables().messages("audit").await.len() {
+            1 => Ok(()),
+            kept => Err(format!("{kept} are kept")),
+        }
+    })
+    .await;
+    let mut stray = client.publisher("shop").await;
+    stray.send().await;
+    assert!(stray.take_ack(LIMIT).await);
+    assert_eq!(stray.published().errors, ["no server listens"]);
 }

@@ -27,7 +27,7 @@ impl Folder {
     fn write(&self, group: &Group, port: u16, keys: &str) -> PathBuf {
         let path = self.path("server.conf");
         let text = format!(
-            "http: \"127.0.0.1:{port}\"\n{keys}\nstreaming {{\n cluster_id: {:?}\n store: SQL\n ns: {:?}\n \
+            "http: \"127.0.0.1:{port}\"\n{keys}\nstreaming {{\n cluster_id: {:?}\n store: SQL\n ns: {:?}\n user: u\n password: geheim-1\n \
              sql_options {{ driver: postgres, source: \"{}\" }}\n include \"limits.conf\"\n}}\n",
             group.cluster_id, group.nats_url, group.database_url
         );
@@ -110,7 +110,8 @@ async fn a_server_called_as_its_predecessor_reads_its_file_and_heeds_signals() {
     folder.limits("max_msgs: 4, channels { other { max_age: \"1h\" } }");
     let changed = std::fs::read_to_string(&config)
         .unwrap()
-        .replace("store: SQL", "store: SQL, hbt: \"3s\"");
+        .replace("store: SQL", "store: SQL, hbt: \"3s\"")
+        .replace("geheim-1", "geheim-2");
     std::fs::write(&config, changed).unwrap();
     server.signal(Signal::SIGHUP);
     wait_until(LIMIT, async || match messages(&server, "orders").await {
@@ -124,7 +125,8 @@ async fn a_server_called_as_its_predecessor_reads_its_file_and_heeds_signals() {
         "{text}"
     );
     assert!(
-        text.contains("started again changed=\"hb-timeout\""),
+        text.contains("started again changed=\"hb-timeout, nats-password\"")
+            && !text.contains("geheim"),
         "{text}"
     );
     let store = server.get("/streaming/storez").await.unwrap().1;

@@ -33,10 +33,17 @@ impl Row {
 }
 
 impl Tables {
-    pub(crate) fn new(url: &str, schema: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
+            schema: "stanby".to_owned(),
+        }
+    }
+
+    pub(crate) fn in_schema(self, schema: &str) -> Self {
+        Self {
             schema: schema.to_owned(),
+            ..self
         }
     }
 

@@ -67,6 +67,7 @@ scenarios! {
     an_unsubscribed_durable_is_forgotten
     channels_of_other_groups_are_not_answered_for
     channels_that_differ_only_in_case_are_refused
+    clients_above_the_connect_rate_are_refused
     closed_durables_are_not_woken_by_a_takeover
     closing_and_joining_at_once_leaves_one_group
     counters_count_what_came_and_what_went

@@ -180,6 +180,8 @@ impl World {
         channel.bytes = number(line.take("bytes")).map_err(wrong)?.or(channel.bytes);
         channel.age = line.take_duration("age")?.or(channel.age);
         channel.inactivity = line.take_duration("inactivity")?.or(channel.inactivity);
+        let connects = limits.connects_per_second.unwrap_or(0);
+        limits.connects_per_second = Some(line.take_number("connects", connects)?);
         limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
         limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
         limits.batch_messages = line.take_number("batch", limits.batch_messages)?;

@@ -4,7 +4,8 @@ use stanby::config::database::DatabaseUrl;
 use stanby::core::snapshot::Snapshot;
 use stanby::store::{Error, Store};
 
-use super::fixture::{SCHEMA, TIMEOUT, empty, migrated};
+use super::fixture::{PATIENCE, SCHEMA, TIMEOUT, empty, migrated};
+use super::support::wait::wait_until;
 
 #[tokio::test]
 async fn servers_that_start_at_once_migrate_once() {
@@ -188,4 +189,46 @@ async fn the_status_of_a_schema_without_tables_is_refused() {
         error.to_string().contains("holds no tables of a server"),
         "{error}"
     );
+}
+
+/// What migration 6 has made is taken away, so that it is pending.
+const BEFORE_ENCRYPTION: &str = "DROP VIEW readable_messages, schema_compatibility;
+    ALTER TABLE messages DROP COLUMN encrypted;
+    DROP TABLE term_keys, encryption_keys;
+    DROP FUNCTION refuse_older_servers CASCADE;
+    CREATE TABLE schema_compatibility (oldest_server bigint NOT NULL);
+    DELETE FROM schema_versions WHERE version = 6";
+
+#[tokio::test]
+async fn a_migration_waits_for_a_dump_without_holding_up_the_active() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    client.batch_execute(BEFORE_ENCRYPTION).await.unwrap();
+    let dump = fixture.client().await;
+    let reads = "BEGIN; SELECT count(*) FROM messages";
+    dump.batch_execute(reads).await.unwrap();
+
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+        AND relation = 'messages'::regclass";
+    let meanwhile = async {
+        wait_until(PATIENCE, async || {
+            match client.query_one_scalar::<i64, _>(waits, &[]).await {
+                Ok(1) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        // The active's next write stands behind it, and gets through although the dump goes on.
+        let writes = "SET statement_timeout = '10s'; DELETE FROM messages";
+        client.batch_execute(writes).await.unwrap();
+        dump.batch_execute("COMMIT").await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(fixture.store.migrate(), meanwhile);
+
+    migrated.unwrap();
+    let made = "SELECT count(*) FROM readable_messages WHERE encrypted";
+    let found: i64 = client.query_one_scalar(made, &[]).await.unwrap();
+    assert_eq!(found, 0);
 }

@@ -151,6 +151,10 @@ fn refusals_have_the_texts_that_clients_compare() {
             Rejection::ClientReplaced,
             "client has been replaced or is no longer registered",
         ),
+        (
+            Rejection::TooManyConnects,
+            "stan: too many clients connect at once, try again in a second",
+        ),
         (Rejection::TooManyChannels, "too many channels"),
         (
             Rejection::TooManySubscriptions,

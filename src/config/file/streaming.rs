@@ -20,8 +20,11 @@ enum Means {
     Flag(&'static str, Type),
     Block(&'static [Key]),
     Channels,
-    /// Port, or address and port, of the monitoring pages.
-    Pages,
+    /// Port, or address and port, of the monitoring pages: the flags of both.
+    Pages {
+        host: &'static str,
+        port: &'static str,
+    },
     /// Tuned what is not here.
     Tuning,
     /// Refused when it is on, or says anything.
@@ -46,9 +49,6 @@ const fn flag(names: &'static [&'static str], long: &'static str, kind: Type) ->
 const fn key(names: &'static [&'static str], means: Means) -> Key {
     Key { names, means }
 }
-
-const NO_TLS: &str =
-    "the monitoring pages speak plain HTTP only; use http_port behind a proxy that adds TLS";
 
 /// Inside `streaming { }`.
 const STREAMING: &[Key] = &[
@@ -168,10 +168,44 @@ const SQL: &[Key] = &[
     key(&["bulk_insert_limit"], Means::Tuning),
 ];
 
+const HTTPS: &[&str] = &["https", "https_port"];
+
+/// Of nats-server's `tls` block, what its pages over HTTPS show.
+const PAGES_TLS: Key = key(
+    &["tls"],
+    Means::Block(&[
+        flag(&["cert_file"], "https-cert", Type::Text),
+        flag(&["key_file"], "https-key", Type::Text),
+        key(
+            &[
+                "ca_file",
+                "cipher_suites",
+                "curve_preferences",
+                "timeout",
+                "verify",
+                "verify_and_map",
+            ],
+            Means::Tuning,
+        ),
+    ]),
+);
+
 /// Of nats-server's keys, those that its place in the same process gave a meaning for streaming.
 const NATS: &[Key] = &[
-    key(&["http", "http_port", "monitor_port"], Means::Pages),
-    key(&["https", "https_port"], Means::Refused(NO_TLS)),
+    key(
+        &["http", "http_port", "monitor_port"],
+        Means::Pages {
+            host: "http-host",
+            port: "http-port",
+        },
+    ),
+    key(
+        HTTPS,
+        Means::Pages {
+            host: "https-host",
+            port: "https-port",
+        },
+    ),
     flag(&["log_file", "logfile"], "log", Type::Text),
     flag(
         &["logfile_size_limit", "log_size_limit"],
@@ -248,7 +282,14 @@ pub(super) fn interpret(
         let ours = (wrapped.is_none() && streaming)
             .then(|| find(STREAMING, &name))
             .flatten();
-        let of_process = find(NATS, &name);
+        // The block is nats-server's own, unless its pages need it.
+        let is_of_pages =
+            name == "tls" && wrapped.is_some() && HTTPS.iter().any(|key| table.find(key).is_some());
+        let of_process = if is_of_pages {
+            Some(&PAGES_TLS)
+        } else {
+            find(NATS, &name)
+        };
         match (ours, of_process) {
             (Some(key), _) => reading.key(key, entry, "")?,
             (None, Some(key)) if process => reading.key(key, entry, "")?,
@@ -303,7 +344,7 @@ impl Reading {
                 None => Err(wrong_type(entry, "map[string]interface {}")),
             },
             Means::Channels => self.channels(entry),
-            Means::Pages => self.pages(entry),
+            Means::Pages { host, port } => self.pages(entry, host, port),
             Means::Tuning => {
                 self.tuning.push(format!("{path}{}", entry.key));
                 Ok(())
@@ -359,7 +400,7 @@ impl Reading {
     }
 
     /// `8222`, `"127.0.0.1:8222"`, `"localhost:8222"`.
-    fn pages(&mut self, entry: &Entry) -> Result<(), Error> {
+    fn pages(&mut self, entry: &Entry, host_flag: &str, port_flag: &str) -> Result<(), Error> {
         let wrong = || {
             let what = format_args!(
                 "parameter {:?}: write a port, or an IP address and a port like \"127.0.0.1:8222\"",
@@ -377,7 +418,7 @@ impl Reading {
                     host => host,
                 };
                 host.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
-                self.set("http-host", host.to_owned(), Shape::Text, &entry.place);
+                self.set(host_flag, host.to_owned(), Shape::Text, &entry.place);
                 port.to_owned()
             }
             Kind::Float(_) | Kind::Boolean(_) | Kind::Time(_) | Kind::Array(_) | Kind::Table(_) => {
@@ -385,7 +426,7 @@ impl Reading {
             }
         };
         port.parse::<u16>().map_err(|_| wrong())?;
-        self.set("http-port", port, Shape::Bare, &entry.place);
+        self.set(port_flag, port, Shape::Bare, &entry.place);
         Ok(())
     }
 

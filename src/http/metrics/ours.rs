@@ -221,7 +221,9 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
     let acked = "Messages acked, once per subscription or queue group";
     let dropped = "Messages that a limit dropped before every durable had acked them";
     let unreadable = "Messages passed over because their rows cannot be read";
+    let refused = "Connects that were refused because too many clients connected at once";
     for (name, help, value) in [
+        ("refused_connects", refused, counts.refused_connects),
         (
             "unreadable_messages",
             unreadable,

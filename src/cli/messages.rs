@@ -1,0 +1,188 @@
+//! What `stanby pub` publishes: one message so many times, or each line of a file or of standard input.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Take};
+
+use super::failure::Failure;
+use super::output;
+
+/// More than NATS can be told to take.
+const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// Where messages are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    StandardInput,
+    File(PathBuf),
+}
+
+impl Origin {
+    /// A file named `-` is standard input.
+    pub(super) fn of_file(path: &Path) -> Self {
+        if path == Path::new("-") {
+            Self::StandardInput
+        } else {
+            Self::File(path.to_owned())
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::StandardInput => "standard input".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
+    async fn open(&self) -> Result<Box<dyn AsyncRead + Send + Unpin>, Failure> {
+        match self {
+            Self::StandardInput => Ok(Box::new(tokio::io::stdin())),
+            Self::File(path) => {
+                let opened = tokio::fs::File::open(path).await;
+                let file = opened.with_context(|| format!("{} cannot be opened", self.name()))?;
+                Ok(Box::new(file))
+            }
+        }
+    }
+}
+
+/// Messages in their order.
+pub(super) enum Messages {
+    Same { data: Bytes, left: u64 },
+    Lines(Lines),
+}
+
+impl Messages {
+    /// Reads one message to its end.
+    pub(super) async fn read(origin: &Origin, count: u64) -> Result<Self, Failure> {
+        if *origin == Origin::StandardInput && io::stdin().is_terminal() {
+            output::note("reading the message from standard input; end it with Ctrl-D");
+        }
+        let mut data = Vec::new();
+        // One byte more: enough for NATS to refuse the message by its size.
+        let mut input = origin.open().await?.take(MESSAGE_BYTES_MAX + 1);
+        let read = input.read_to_end(&mut data).await;
+        read.with_context(|| format!("{} cannot be read", origin.name()))?;
+        let data = data.into();
+        Ok(Self::Same { data, left: count })
+    }
+
+    pub(super) async fn lines(origin: &Origin) -> Result<Self, Failure> {
+        if *origin == Origin::StandardInput && io::stdin().is_terminal() {
+            output::note("publishing each line of standard input; end with Ctrl-D");
+        }
+        let input = BufReader::new(origin.open().await?);
+        Ok(Self::Lines(Lines::new(Box::new(input), origin.name())))
+    }
+
+    /// `None` after the last one. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Self::Same { left: 0, .. } => Ok(None),
+            Self::Same { data, left } => {
+                *left -= 1;
+                Ok(Some(data.clone()))
+            }
+            Self::Lines(lines) => lines.next().await,
+        }
+    }
+
+    /// Where the last message stands, where that says something.
+    pub(super) fn place(&self) -> Option<String> {
+        match self {
+            Self::Same { .. } => None,
+            Self::Lines(lines) => Some(format!("line {} of {}", lines.number, lines.name)),
+        }
+    }
+}
+
+/// Every line is a message, an empty one too; its end (`\n` or `\r\n`) is not part of it, and what follows the last end
+/// is a line if it is not empty.
+pub(super) struct Lines {
+    input: Take<Box<dyn AsyncBufRead + Send + Unpin>>,
+    name: String,
+    /// Of the last line that was given out, from 1.
+    number: u64,
+    /// A line of which the end has not come.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    fn new(input: Box<dyn AsyncBufRead + Send + Unpin>, name: String) -> Self {
+        Self {
+            input: input.take(0),
+            name,
+            number: 0,
+            begun: Vec::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.input
+            .set_limit(MESSAGE_BYTES_MAX + 1 - self.begun.len() as u64);
+        let read = self.input.read_until(b'\n', &mut self.begun).await;
+        read.with_context(|| format!("{} cannot be read", self.name))?;
+        if self.begun.len() as u64 > MESSAGE_BYTES_MAX {
+            return Err(Failure::Failed(anyhow!(
+                "line {} of {} has more than {MESSAGE_BYTES_MAX} bytes, which NATS cannot take; is it text?",
+                self.number + 1,
+                self.name
+            )));
+        }
+        if self.begun.is_empty() {
+            return Ok(None);
+        }
+        let mut line = std::mem::take(&mut self.begun);
+        if line.ends_with(b"\n") {
+            line.pop();
+            if line.ends_with(b"\r") {
+                line.pop();
+            }
+        }
+        self.number += 1;
+        Ok(Some(line.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(text: &'static [u8]) -> Vec<Bytes> {
+        let mut lines = Lines::new(Box::new(text), "text".to_owned());
+        let mut all = Vec::new();
+        while let Some(line) = lines.next().await.expect("it can be read") {
+            all.push(line);
+        }
+        assert_eq!(lines.number, all.len() as u64);
+        all
+    }
+
+    #[tokio::test]
+    async fn every_line_is_a_message_without_its_end() {
+        assert_eq!(lines(b"").await, [""; 0]);
+        assert_eq!(lines(b"a\nb\n").await, ["a", "b"]);
+        assert_eq!(lines(b"a\r\n\nb").await, ["a", "", "b"]);
+        assert_eq!(lines(b"\n\n").await, ["", ""]);
+        assert_eq!(lines(b"a\rb\n").await, ["a\rb"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_longer_than_any_message_is_refused_by_its_number() {
+        let mut text = b"short\n".to_vec();
+        text.resize(text.len() + (64 << 20) + 1, b'x');
+        let text: &'static [u8] = Box::leak(text.into_boxed_slice());
+        let mut lines = Lines::new(Box::new(text), "big.txt".to_owned());
+
+        assert_eq!(lines.next().await.expect("a line"), Some("short".into()));
+        let refusal = lines.next().await.expect_err("a refusal").message();
+        let refusal = refusal.expect("a sentence");
+        assert!(
+            refusal.starts_with("line 2 of big.txt has more than"),
+            "{refusal}"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Where the health and monitoring pages are.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::Error;
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Monitoring")]
+pub struct PagesFlags {
+    /// Port of the health and monitoring pages; 0 for none
+    #[arg(
+        long,
+        env = "STANBY_HTTP_PORT",
+        value_name = "PORT",
+        default_value_t = 0
+    )]
+    pub http_port: u16,
+
+    /// Address of the health and monitoring pages
+    #[arg(
+        long,
+        env = "STANBY_HTTP_HOST",
+        value_name = "IP",
+        default_value = "0.0.0.0"
+    )]
+    pub http_host: IpAddr,
+
+    /// Port of the same pages over HTTPS; 0 for none. Takes a certificate
+    #[arg(
+        long,
+        env = "STANBY_HTTPS_PORT",
+        value_name = "PORT",
+        default_value_t = 0
+    )]
+    pub https_port: u16,
+
+    /// Address of the pages over HTTPS [default: that of --http-host]
+    #[arg(long, env = "STANBY_HTTPS_HOST", value_name = "IP")]
+    pub https_host: Option<IpAddr>,
+
+    /// Certificate of the pages over HTTPS (PEM), read for every connection
+    #[arg(long, env = "STANBY_HTTPS_CERT", value_name = "FILE")]
+    pub https_cert: Option<PathBuf>,
+
+    /// Its key
+    #[arg(long, env = "STANBY_HTTPS_KEY", value_name = "FILE")]
+    pub https_key: Option<PathBuf>,
+}
+
+/// Pages over HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurePages {
+    pub address: SocketAddr,
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+impl PagesFlags {
+    pub(super) fn plain(&self) -> Option<SocketAddr> {
+        (self.http_port != 0).then(|| SocketAddr::new(self.http_host, self.http_port))
+    }
+
+    pub(super) fn secure_host(&self) -> IpAddr {
+        self.https_host.unwrap_or(self.http_host)
+    }
+
+    pub(super) fn secure(&self) -> Result<Option<SecurePages>, Error> {
+        match (self.https_port, &self.https_cert, &self.https_key) {
+            (0, None, None) => Ok(None),
+            (0, ..) => Err(Error::new(
+                "--https-cert and --https-key are for --https-port; give it too, or leave them out",
+            )),
+            (port, Some(certificate_file), Some(key_file)) => {
+                let address = SocketAddr::new(self.secure_host(), port);
+                if self.plain() == Some(address) {
+                    return Err(Error::new(format!(
+                        "--http-port and --https-port are both {port}; give each its own"
+                    )));
+                }
+                Ok(Some(SecurePages {
+                    address,
+                    certificate_file: certificate_file.clone(),
+                    key_file: key_file.clone(),
+                }))
+            }
+            (_, _, _) => Err(Error::new(
+                "--https-port takes a certificate; give --https-cert FILE and --https-key FILE",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        flags: PagesFlags,
+    }
+
+    fn secure(args: &[&str]) -> Result<Option<SecurePages>, String> {
+        let cli = Cli::try_parse_from(["serve"].iter().chain(args));
+        let cli = cli.map_err(|error| error.to_string())?;
+        cli.flags.secure().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn pages_over_https_are_where_the_others_are_unless_told_otherwise() {
+        let files = ["--https-cert=c.pem", "--https-key=k.pem"];
+        let at = |args: &[&str]| {
+            let args = [&files, args].concat();
+            secure(&args).unwrap().unwrap().address.to_string()
+        };
+        assert_eq!(at(&["--https-port=8443"]), "0.0.0.0:8443");
+        assert_eq!(
+            at(&["--https-port=8443", "--http-host=127.0.0.1"]),
+            "127.0.0.1:8443"
+        );
+        assert_eq!(
+            at(&[
+                "--https-port=8443",
+                "--http-host=127.0.0.1",
+                "--https-host=::"
+            ]),
+            "[::]:8443"
+        );
+        assert_eq!(secure(&[]), Ok(None));
+    }
+
+    #[test]
+    fn half_of_what_https_takes_is_refused() {
+        for (args, told) in [
+            (&["--https-port=8443"][..], "takes a certificate"),
+            (
+                &["--https-port=8443", "--https-cert=c"],
+                "takes a certificate",
+            ),
+            (&["--https-key=k"], "are for --https-port"),
+            (
+                &[
+                    "--https-port=1",
+                    "--http-port=1",
+                    "--https-cert=c",
+                    "--https-key=k",
+                ],
+                "both 1",
+            ),
+        ] {
+            let text = secure(args).unwrap_err();
+            assert!(text.contains(told), "{text}");
+        }
+    }
+}

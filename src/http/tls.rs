@@ -1,0 +1,165 @@
+//! TLS for the pages, with ring. The files are read for every connection, so that certificates may be renewed under a
+//! running server.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
+
+use super::error::Error;
+
+/// Where a certificate and its key stand, in PEM. The server's own certificate comes first, then those that lead to its
+/// authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// Makes connections ready for TLS.
+pub(super) struct Tls {
+    certificate: Certificate,
+    /// Of the last files that were good: somebody may be replacing them at this moment.
+    last: Arc<ServerConfig>,
+    is_stale: bool,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tls").field(&self.certificate).finish()
+    }
+}
+
+impl Tls {
+    /// Fails where the files are of no use.
+    pub(super) async fn new(certificate: Certificate) -> Result<Self, Error> {
+        Ok(Self {
+            last: read(&certificate).await?,
+            certificate,
+            is_stale: false,
+        })
+    }
+
+    pub(super) async fn accept(&mut self, stream: TcpStream) -> Stream {
+        match read(&self.certificate).await {
+            Ok(config) => {
+                self.last = config;
+                self.is_stale = false;
+            }
+            Err(error) => {
+                if !self.is_stale {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the former certificate of the pages is used");
+                }
+                self.is_stale = true;
+            }
+        }
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.last));
+        Stream::Handshake(Box::new(acceptor.accept(stream)))
+    }
+}
+
+async fn read(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
+    let (chain, key) = (&certificate.certificate_file, &certificate.key_file);
+    let read = async |file: &Path| {
+        let bytes = tokio::fs::read(file).await;
+        bytes.map_err(|error| unusable(file, &error))
+    };
+    let (chain_pem, key_pem) = (read(chain).await?, read(key).await?);
+    let certificates = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| unusable(chain, &error))?;
+    if certificates.is_empty() {
+        return Err(unusable(chain, &"no certificate is in it"));
+    }
+    let private_key = PrivateKeyDer::from_pem_slice(&key_pem);
+    let private_key = private_key.map_err(|error| unusable(key, &error))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(chain, &error))?
+        .with_no_client_auth()
+        .with_single_cert(certificates, private_key)
+        .map_err(|error| unusable(chain, &error))?;
+    Ok(Arc::new(config))
+}
+
+fn unusable(file: &Path, why: &dyn fmt::Display) -> Error {
+    Error::Certificate {
+        path: file.display().to_string(),
+        why: why.to_string(),
+    }
+}
+
+/// A connection of either kind. The handshake is made when something is read, so that no slow stranger holds up others.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Handshake(Box<Accept<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// The handshake has failed; its error was told.
+    Failed,
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl Stream {
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Duplex>>> {
+        if let Self::Handshake(accept) = self {
+            match ready!(Pin::new(accept).poll(context)) {
+                Ok(stream) => *self = Self::Tls(Box::new(stream)),
+                Err(error) => {
+                    *self = Self::Failed;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        Poll::Ready(match self {
+            Self::Plain(stream) => Ok(Pin::new(stream)),
+            Self::Tls(stream) => Ok(Pin::new(stream.as_mut())),
+            Self::Handshake(_) | Self::Failed => Err(io::ErrorKind::NotConnected.into()),
+        })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context))?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(context))?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context))?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(context),
+            Self::Handshake(_) | Self::Failed => Poll::Ready(Ok(())),
+        }
+    }
+}
