@@ -55,8 +55,12 @@ pub struct Memory {
     epoch: Epoch,
     /// The last epoch that this node committed something in.
     served: Epoch,
+    /// The last epoch before this node's own, as the tables told when its term began.
+    found: Epoch,
     replicas: Replicas,
     channels: BTreeMap<ChannelId, Mark>,
+    /// In which epoch each of them was known to be there.
+    known_in: BTreeMap<ChannelId, Epoch>,
     /// In the order of their commits.
     messages: VecDeque<(ChannelId, Arc<Message>)>,
     bytes: usize,
@@ -68,8 +72,10 @@ impl Memory {
         Self {
             epoch: Epoch::default(),
             served: Epoch::default(),
+            found: Epoch::default(),
             replicas: Replicas::default(),
             channels: BTreeMap::new(),
+            known_in: BTreeMap::new(),
             messages: VecDeque::new(),
             bytes: 0,
             bytes_max,
@@ -124,9 +130,11 @@ impl Memory {
                 Some(row) if !row.deleting => {
                     let (name, last) = (row.name.clone(), row.last_sequence);
                     self.channels.insert(id, Mark { name, last });
+                    self.known_in.insert(id, epoch);
                 }
                 Some(_) | None => {
                     self.channels.remove(&id);
+                    self.known_in.remove(&id);
                 }
             }
         }
@@ -156,9 +164,18 @@ impl Memory {
     /// The last term that the tables know of, before this node's own begins. When it is not the last one that is known,
     /// they lack something, whatever was believed.
     pub fn found(&mut self, last_term: Epoch) {
+        self.found = last_term;
         if last_term < self.epoch {
             self.replicas.doubt();
         }
+    }
+
+    /// True when a term has served on these tables since the channel was known to be there: what else they show, they
+    /// may show because of that term, and not because they have forgotten something.
+    pub(super) fn is_outdated(&self, channel: ChannelId) -> bool {
+        self.known_in
+            .get(&channel)
+            .is_none_or(|known_in| *known_in < self.found)
     }
 
     /// The tables show this, whoever wrote them. Never takes back what was known: they may be a replica's that had
@@ -178,10 +195,13 @@ impl Memory {
         let others: Vec<ChannelId> = self.channels.iter().filter_map(is_other).collect();
         for other in others {
             self.channels.remove(&other);
+            self.known_in.remove(&other);
             self.messages.retain(|(id, _)| *id != other);
             self.bytes = self.messages.iter().map(|(_, message)| cost(message)).sum();
         }
+        self.known_in.retain(|id, _| self.channels.contains_key(id));
         for (id, seen) in marks.channels {
+            self.known_in.insert(id, marks.epoch);
             match self.channels.get_mut(&id) {
                 Some(known) => known.last = known.last.max(seen.last),
                 None => {

@@ -18,6 +18,8 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Regression {
     channels: BTreeMap<ChannelId, Lack>,
+    /// Of channels that cannot be put back, because others have taken their names.
+    given_up: Vec<LostRange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +52,27 @@ impl Regression {
             // It was deleted when its number had been given out.
             None => (id.0 > tables.counters.channel).then_some(Sequence::ZERO),
         };
+        let live: BTreeSet<&ChannelName> = tables
+            .channels
+            .values()
+            .filter(|row| !row.deleting)
+            .map(|row| &row.name)
+            .collect();
+        let mut given_up = Vec::new();
         for (&id, mark) in memory.channels() {
             if let Some(has) = last_of(&id, &mark.name) {
+                // A term that did not know better has made the channel anew, and stored messages in it.
+                let is_replaced = !tables.channels.contains_key(&id) && live.contains(&mark.name);
+                if is_replaced && memory.is_outdated(id) {
+                    given_up.push(LostRange {
+                        channel: id,
+                        name: mark.name.clone(),
+                        first: Sequence(1),
+                        last: mark.last,
+                        fate: Fate::Lost,
+                    });
+                    continue;
+                }
                 let lack = Lack {
                     name: mark.name.clone(),
                     has,
@@ -103,7 +124,8 @@ impl Regression {
                 lack.messages.retain(|_, message| is_wanted(message));
             }
         }
-        Self { channels }
+        given_up.retain(|range: &LostRange| range.first <= range.last);
+        Self { channels, given_up }
     }
 
     /// Publishes that will be stored again under their sequences.
@@ -153,7 +175,11 @@ impl Broker {
     /// Puts back what can be had, and passes over the rest, with the first batch of the term. To be called before
     /// anything else is handled. Tells what becomes of each sequence that was lacking.
     pub fn repair(&mut self, regression: Regression) -> Vec<LostRange> {
-        let mut told = Vec::new();
+        let mut told = regression.given_up;
+        for range in &told {
+            self.counters.channel = self.counters.channel.max(range.channel.0);
+            self.commits.put_counters(self.counters);
+        }
         for (id, lack) in regression.channels {
             let ranges = lack.ranges(id);
             self.repair_channel(id, lack);

@@ -155,10 +155,13 @@ impl Checks {
         channel: ChannelId,
         progress: &Progress,
     ) {
-        let mut rows = batch.subscriptions.values().flatten();
+        let rows = batch.subscriptions.iter();
+        let mut rows = rows.filter_map(|(row_id, row)| Some((row_id, row.as_ref()?)));
+        // The one that made the group, numbered right after it; within the batch it may have left to others again.
+        let maker = SubscriptionId(id.0 + 1);
         let inbox = rows
-            .find(|row| row.position == id)
-            .map(|row| row.inbox.to_string());
+            .find(|(row_id, row)| **row_id == maker && row.position == id)
+            .map(|(_, row)| row.inbox.to_string());
         let Some(start) = inbox.and_then(|inbox| self.positions.wanted.get(&inbox).copied()) else {
             return;
         };
