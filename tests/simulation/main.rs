@@ -77,6 +77,18 @@ const FOUND: &[(u64, &str)] = &[
         9590,
         "messages were put back into another channel that had got the number",
     ),
+    (
+        179_541_098_627_798,
+        "a channel that a later term had made anew was deleted for one that was remembered",
+    ),
+    (
+        179_541_098_618_707,
+        "a node that had been frozen in its takeover was taken for the active",
+    ),
+    (
+        179_541_098_626_246,
+        "a member of a group was taken for the one that had made it",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
