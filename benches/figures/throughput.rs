@@ -1,8 +1,7 @@
 //! Messages per second, how long they take and what they cost, beside what the same Postgres and NATS do alone.
 
 use anyhow::{Context, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use stanby::node::clock::Clock;
 
@@ -182,8 +181,7 @@ async fn beside_others(
     effort: Effort,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let others = target.spawn(&flags("--publishers 10 --count 1000000000"))?;
-    let others_pid = others.id().context("it runs")?;
+    let mut others = target.spawn(&flags("--publishers 10 --count 1000000000"))?;
     let runs = rounds(
         target,
         effort,
@@ -192,8 +190,8 @@ async fn beside_others(
         200,
     )
     .await;
-    kill(Pid::from_raw(others_pid.cast_signed()), Signal::SIGINT)?;
-    others.wait_with_output().await?;
+    // Not asked to end: it would look for all of its messages in the table first.
+    others.kill().await?;
     let runs = runs?;
     for percentile in ["p50", "p99"] {
         let what = format!("sync publish beside 10 publishers, {percentile}");
