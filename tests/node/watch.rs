@@ -73,8 +73,9 @@ async fn look(port: u16, seen: &Mutex<Seen>) {
     // What was known before the question: an answer may be overtaken by a takeover on its way.
     let before = lock(seen).clone();
     let says_active = matches!(get(port, "/streaming/isFTActive").await, Ok((200, _)));
-    let epoch = match get(port, "/healthz/active").await {
-        Ok((200, body)) => serde_json::from_str(&body).ok().map(|a: Answer| a.epoch),
+    let told = get(port, "/healthz/active").await;
+    let epoch = match &told {
+        Ok((200, body)) => serde_json::from_str(body).ok().map(|a: Answer| a.epoch),
         _ => None,
     };
     let mut seen = lock(seen);
@@ -88,7 +89,8 @@ async fn look(port: u16, seen: &Mutex<Seen>) {
             seen.newest_on = port;
         }
         seen.epochs.insert(epoch);
-    } else if says_active && newest > 0 && before.newest_on != port {
+    } else if says_active && told.is_ok() && newest > 0 && before.newest_on != port {
+        // (One that was killed between the two questions may have been in a newer term.)
         let text = &mut seen.contradictions;
         writeln!(text, "{port} says it is active beside {}", before.newest_on).ok();
     }
