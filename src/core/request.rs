@@ -67,11 +67,12 @@ pub struct Subscribe {
     /// At least 1 s, in whole seconds.
     pub ack_wait: Duration,
     pub start: StartPosition,
-    /// Makes the ack inbox unguessable; drawn by the adapter, because the core has no source of chance.
+    /// Makes the ack inbox: unguessable, and the same whenever and wherever this request is carried out. Made by the
+    /// adapter, because the core has no secret.
     pub ack_token: AckToken,
 }
 
-/// 128 random bits.
+/// 128 bits.
 pub type AckToken = u128;
 
 /// Where a new subscription begins. Ignored when a durable is resumed or a queue group joined.

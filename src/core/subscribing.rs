@@ -215,7 +215,12 @@ impl Broker {
     }
 
     fn ack_inbox(&self, id: SubscriptionId, token: u128) -> Subject {
-        let text = format!("{}.{id}.{token:032x}", self.settings.ack_prefix);
+        let prefix = &self.settings.ack_prefix;
+        let mut text = format!("{prefix}.{token:032x}");
+        if self.ack_inboxes.contains_key(text.as_str()) {
+            // No two requests that differ have one token, but for chance.
+            text = format!("{prefix}.{id}.{token:032x}");
+        }
         Subject::parse(text.into()).expect("the prefix is a subject, the rest are digits")
     }
 

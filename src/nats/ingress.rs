@@ -6,15 +6,14 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::ack_tokens::AckTokens;
 use super::connection::{Connection, Inbox};
 use super::error::Error;
 use super::fair::Publisher;
 use super::lanes::{Kind, Lanes};
 use super::probes::ProbeInbox;
-use super::random::Random;
 use super::wire::Message;
 use crate::core::Event;
-use crate::core::request::AckToken;
 use crate::protocol::{Subjects, decode};
 
 /// Time that NATS has to confirm the subscriptions.
@@ -35,12 +34,16 @@ pub struct Ingress {
     kinds: Vec<(u64, Kind)>,
     lanes: Lanes<Message>,
     probes: ProbeInbox,
-    random: Random,
+    ack_tokens: AckTokens,
 }
 
 impl Ingress {
     /// When it returns, NATS delivers to these subscriptions.
-    pub async fn subscribe(connection: &Connection, subjects: &Subjects) -> Result<Self, Error> {
+    pub async fn subscribe(
+        connection: &Connection,
+        subjects: &Subjects,
+        ack_tokens: &AckTokens,
+    ) -> Result<Self, Error> {
         let probes = ProbeInbox::new(connection.new_subject());
         let mut ingress = Self {
             connection: connection.clone(),
@@ -50,7 +53,7 @@ impl Ingress {
             kinds: Vec::new(),
             lanes: Lanes::default(),
             probes,
-            random: Random::new(),
+            ack_tokens: ack_tokens.clone(),
         };
         for subject in subjects.publishes() {
             let sid = ingress.inbox.subscribe(&subject)?;
@@ -178,21 +181,16 @@ impl Ingress {
         match kind {
             Kind::Connect => decode::connect(payload, reply),
             Kind::Publish => decode::publish(payload, reply),
-            Kind::Subscribe => decode::subscribe(payload, reply, self.ack_token()?),
+            Kind::Subscribe => {
+                let ack_token = self.ack_tokens.of(message.payload(), message.reply());
+                decode::subscribe(payload, reply, ack_token)
+            }
             Kind::Unsubscribe => decode::unsubscribe(payload, reply),
             Kind::CloseSubscription => decode::close_subscription(payload, reply),
             Kind::CloseClient => decode::close_client(payload, reply),
             Kind::Ping => decode::ping(payload, reply),
             Kind::Ack | Kind::Probe => None,
         }
-    }
-
-    fn ack_token(&self) -> Option<AckToken> {
-        let token = self.random.bytes().map(AckToken::from_ne_bytes);
-        if token.is_none() {
-            tracing::error!("the system gives no random bytes; a subscribe request is dropped");
-        }
-        token
     }
 
     /// Subjects that are not text are nobody's whom this server could know.

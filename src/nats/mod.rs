@@ -15,11 +15,13 @@
 //! | [`ingress`], `lanes` | requests to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
+//! | `ack_tokens` | what ack inboxes end with |
 //! | `listeners` | whether anybody listens on a subject |
 //! | [`raw`] | a connection without a task behind it |
 //! | [`counters`] | what went wrong, for the metrics |
 //! | [`error`], `random` | what can fail; chance |
 
+mod ack_tokens;
 mod budget;
 pub mod connection;
 pub mod counters;
@@ -43,6 +45,7 @@ pub mod settings;
 mod tls;
 pub mod wire;
 
+pub use ack_tokens::AckTokens;
 pub use connection::{Connection, Inbox};
 pub use dial::DialError;
 pub use egress::Egress;

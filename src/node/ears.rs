@@ -35,7 +35,8 @@ impl Node {
     pub(super) async fn listen(&self) -> Result<Ears, Setback> {
         let mut connected = self.nats.connected();
         self.wait_for_nats(&mut connected).await?;
-        let ingress = Ingress::subscribe(&self.nats, &self.config.subjects).await?;
+        let ingress =
+            Ingress::subscribe(&self.nats, &self.config.subjects, &self.ack_tokens).await?;
         Ok(Ears {
             ingress,
             shadow: Shadow::new(self.config.shadow),

@@ -26,7 +26,7 @@ use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::http;
 use crate::leadership::{self, Lease};
-use crate::nats::Connection;
+use crate::nats::{AckTokens, Connection};
 use crate::protocol::neighbours::Sender;
 use crate::store::{Keyring, Store};
 
@@ -95,6 +95,7 @@ pub(super) async fn run(
 
     let node = Arc::new(Node {
         leadership,
+        ack_tokens: AckTokens::new(&store.ack_secret().await?),
         store,
         nats,
         announcer,

@@ -13,7 +13,7 @@ use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
-use crate::nats::Connection;
+use crate::nats::{AckTokens, Connection};
 use crate::store::Store;
 use crate::{leadership, nats, store};
 
@@ -24,6 +24,7 @@ pub(super) struct Node {
     pub(super) leadership: leadership::Settings,
     pub(super) store: Store,
     pub(super) nats: Connection,
+    pub(super) ack_tokens: AckTokens,
     pub(super) announcer: Arc<Announcer>,
     pub(super) board: Board,
     /// Of channels, as last told.

@@ -14,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (
         1,
         "schema",
@@ -54,6 +54,11 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
         8,
         "plain guids",
         include_str!("../../migrations/0008_plain_guids.sql"),
+    ),
+    (
+        9,
+        "ack secret",
+        include_str!("../../migrations/0009_ack_secret.sql"),
     ),
 ];
 

@@ -6,6 +6,7 @@
 //! [`measure`] what `stanby bench` asks, [`encryption`] what payloads are encrypted with.
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
+mod ack_secret;
 pub mod encryption;
 mod error;
 pub mod heard;

@@ -14,7 +14,7 @@ use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{heard, load, marks, migrate, snapshot, status, vacuum};
+use super::{ack_secret, heard, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid};
@@ -167,6 +167,14 @@ impl Store {
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
         let done = timeout(limit, snapshot::read(lent.connection())).await;
         lent.give_back(done, "reading the snapshot")
+    }
+
+    /// What ack inboxes are made with, there since the tables were made.
+    pub async fn ack_secret(&self) -> Result<Vec<u8>, Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, ack_secret::read(lent.connection())).await;
+        lent.give_back(done, "reading the secret of ack inboxes")
     }
 
     /// How far the channels are.

@@ -12,7 +12,7 @@ use stanby::core::request::StartPosition;
 use stanby::core::time::Timestamp;
 use stanby::core::{Event, Outbound, Reply};
 use stanby::dev::nats::NatsServer;
-use stanby::nats::{Connection, Egress, Error, Ingress, Settings};
+use stanby::nats::{AckTokens, Connection, Egress, Error, Ingress, Settings};
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::{Subjects, client};
 use tokio::time::timeout;
@@ -139,7 +139,9 @@ async fn whatever_came_before_a_close_is_handed_out_before_it() {
         return;
     };
     let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let sender = Sender(client_of(&nats).await);
     for number in 1..=PUBLISHES {
         sender.publish(number).await;
@@ -189,7 +191,9 @@ async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
         return;
     };
     let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let sender = Sender(client_of(&nats).await);
     sender
         .send("_STAN.close.test-cluster", client::close_request("me"))
@@ -216,27 +220,32 @@ async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
 
 /// Acceptance: 89.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_token() {
+async fn every_request_subject_is_listened_to_and_a_subscribe_gets_the_same_token_each_time() {
     let Some(nats) = own_server(&[]).await else {
         return;
     };
     let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let client = client_of(&nats).await;
-    let subscribe = client::subscribe_request(&client::Subscribe {
-        client_id: "me",
-        channel: "foo",
-        inbox: "_INBOX.1",
-        queue_group: "",
-        durable_name: "",
-        max_in_flight: 1,
-        ack_wait_seconds: 1,
-        start: StartPosition::NewOnly,
-    });
+    let subscribe = |inbox| {
+        client::subscribe_request(&client::Subscribe {
+            client_id: "me",
+            channel: "foo",
+            inbox,
+            queue_group: "",
+            durable_name: "",
+            max_in_flight: 1,
+            ack_wait_seconds: 1,
+            start: StartPosition::NewOnly,
+        })
+    };
     let ping = client::ping_request(b"C1");
     let requests = [
-        ("_STAN.sub.test-cluster", subscribe.clone()),
-        ("_STAN.sub.test-cluster", subscribe),
+        ("_STAN.sub.test-cluster", subscribe("_INBOX.1")),
+        ("_STAN.sub.test-cluster", subscribe("_INBOX.1")),
+        ("_STAN.sub.test-cluster", subscribe("_INBOX.2")),
         ("_STAN.discover.test-cluster.pings", ping),
     ];
     for (subject, payload) in requests {
@@ -246,7 +255,7 @@ async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_to
             .unwrap();
     }
 
-    let events = receive(&mut ingress, 3, 1).await;
+    let events = receive(&mut ingress, 4, 1).await;
 
     let mut tokens = Vec::new();
     for event in &events {
@@ -255,8 +264,9 @@ async fn every_request_subject_is_listened_to_and_each_subscribe_gets_its_own_to
             tokens.push(request.ack_token);
         }
     }
-    assert_eq!(tokens.len(), 2);
-    assert_ne!(tokens[0], tokens[1]);
+    assert_eq!(tokens.len(), 3);
+    assert_eq!(tokens[0], tokens[1]);
+    assert_ne!(tokens[0], tokens[2]);
     assert!(
         events
             .iter()
@@ -270,7 +280,9 @@ async fn messages_that_mean_nothing_hold_nothing_up() {
         return;
     };
     let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let sender = Sender(client_of(&nats).await);
     // An old server's message to another one.
     let stray = Bytes::from_static(b"\x08\x03");
@@ -300,7 +312,9 @@ async fn a_probe_comes_back_answered_or_unreachable() {
         return;
     };
     let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let mut egress = Egress::new(connection, subjects(), ingress.probes());
     let client = client_of(&nats).await;
     let mut heartbeats = client.subscribe("_INBOX.alive").await.unwrap();
@@ -339,7 +353,9 @@ async fn messages_leave_in_the_order_in_which_they_are_sent() {
         return;
     };
     let connection = connect(&nats).await;
-    let ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
     let client = client_of(&nats).await;
     let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
@@ -376,7 +392,9 @@ async fn a_message_larger_than_nats_takes_is_counted_and_does_not_break_the_conn
         return;
     };
     let connection = connect(&nats).await;
-    let ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
     let client = client_of(&nats).await;
     let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
@@ -398,7 +416,9 @@ async fn after_nats_was_away_requests_come_in_again_and_nothing_has_piled_up() {
         return;
     };
     let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects()).await.unwrap();
+    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
+        .await
+        .unwrap();
     let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
     let mut health = connection.connected();
     assert!(connection.is_connected());

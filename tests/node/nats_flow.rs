@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use stanby::core::Event;
-use stanby::nats::{Connection, Egress, Ingress, Settings};
+use stanby::nats::{AckTokens, Connection, Egress, Ingress, Settings};
 use stanby::protocol::client;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ async fn open(settings: &Settings) -> (Connection, Ingress) {
     let connection = Connection::open(settings, &TaskTracker::new())
         .await
         .expect("NATS is there");
-    let ingress = Ingress::subscribe(&connection, &subjects())
+    let ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
         .await
         .expect("NATS answers");
     (connection, ingress)

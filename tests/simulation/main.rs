@@ -82,6 +82,14 @@ const FOUND: &[(u64, &str)] = &[
         "a channel that a later term had made anew was deleted for one that was remembered",
     ),
     (
+        179_541_098_610_188,
+        "a subscribe that came late was carried out again, with another ack inbox than its client was told",
+    ),
+    (
+        179_541_098_600_804,
+        "a late close removed a subscription, which came back with another ack inbox",
+    ),
+    (
         179_541_098_618_707,
         "a node that had been frozen in its takeover was taken for the active",
     ),

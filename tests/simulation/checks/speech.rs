@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stanby::core::batch::Batch;
-use stanby::core::ids::{Guid, LoadId, PositionId, ProbeId, Sequence, Subject, SubscriptionId};
+use stanby::core::ids::{Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
 use stanby::core::load::{Load, Loaded, Want};
 use stanby::core::message::Message;
@@ -203,16 +203,11 @@ impl Checks {
             Reply::Published(guid) => self.on_publish_ack(guid, store),
             Reply::Subscribed { ack_inbox } => {
                 let inbox = self.positions.inbox_of_ack_inbox.get(ack_inbox.as_str());
-                let id = ack_inbox
-                    .as_str()
-                    .split('.')
-                    .nth(1)
-                    .and_then(|id| id.parse().ok());
-                let unborn =
-                    id.is_some_and(|id| self.positions.unborn.contains(&SubscriptionId(id)));
                 if let Some(inbox) = inbox {
                     term.open.insert(inbox.clone());
                 } else {
+                    // It ended before the batch that made it left: its ack inbox is in no row.
+                    let unborn = self.positions.unborn.pop_first().is_some();
                     self.require(unborn, || {
                         format!("a subscribe is answered after its commit: {ack_inbox} is not")
                     });
