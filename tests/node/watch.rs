@@ -13,6 +13,9 @@ use crate::pair::{Server, get};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// So many looks in a row that end between two short terms would be a strange chance.
+const IN_NO_TERM_MAX: u32 = 5;
+
 /// What was seen up to now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
@@ -48,9 +51,18 @@ impl Watch {
         self.tasks.spawn(async move {
             let mut ticks = interval(LOOK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut in_no_term = 0;
             loop {
                 ticks.tick().await;
-                look(port, &seen).await;
+                let newest_on = lock(&seen).newest_on;
+                match look(port, &seen).await {
+                    Look::ActiveInNoTerm => in_no_term += 1,
+                    Look::Explained => in_no_term = 0,
+                }
+                if in_no_term == IN_NO_TERM_MAX {
+                    let text = &mut lock(&seen).contradictions;
+                    writeln!(text, "{port} says it is active beside {newest_on}").ok();
+                }
             }
         });
     }
@@ -69,13 +81,18 @@ struct Answer {
     epoch: u64,
 }
 
-async fn look(port: u16, seen: &Mutex<Seen>) {
+enum Look {
+    /// It said that it is active, and right afterwards named no term: between the two a short term may have ended.
+    ActiveInNoTerm,
+    Explained,
+}
+
+async fn look(port: u16, seen: &Mutex<Seen>) -> Look {
     // What was known before the question: an answer may be overtaken by a takeover on its way.
     let before = lock(seen).clone();
     let says_active = matches!(get(port, "/streaming/isFTActive").await, Ok((200, _)));
-    let told = get(port, "/healthz/active").await;
-    let epoch = match &told {
-        Ok((200, body)) => serde_json::from_str(body).ok().map(|a: Answer| a.epoch),
+    let epoch = match get(port, "/healthz/active").await {
+        Ok((200, body)) => serde_json::from_str(&body).ok().map(|a: Answer| a.epoch),
         _ => None,
     };
     let mut seen = lock(seen);
@@ -89,9 +106,8 @@ async fn look(port: u16, seen: &Mutex<Seen>) {
             seen.newest_on = port;
         }
         seen.epochs.insert(epoch);
-    } else if says_active && told.is_ok() && newest > 0 && before.newest_on != port {
-        // (One that was killed between the two questions may have been in a newer term.)
-        let text = &mut seen.contradictions;
-        writeln!(text, "{port} says it is active beside {}", before.newest_on).ok();
+    } else if says_active {
+        return Look::ActiveInNoTerm;
     }
+    Look::Explained
 }
