@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;
 
-use crate::pair::{Group, LIMIT, Pair};
+use crate::pair::{Group, LIMIT, Pair, Says, Server};
 use crate::stan::{Load, Published, StanClient, Subscription};
 use crate::support::wait::wait_until;
 use crate::watch::Watch;
@@ -61,10 +61,18 @@ impl Work {
         .await;
     }
 
-    /// Waits until so many servers wait for the lock and could take over without a loss: a standby answers for what it
-    /// hears, so what was sent before it listened must have its answer before the active may be killed.
-    pub(crate) async fn progress_with_standbys(&self, group: &Group, standbys: i64) {
-        group.wait_for_standbys(standbys).await;
+    /// Waits until these servers could take over without a loss: a standby answers for what it hears, so what was sent
+    /// before it listened must have its answer before the active may be killed. Each is asked itself: in the queue for
+    /// the lock the session of a server that has just ended may still be counted.
+    pub(crate) async fn progress_with_standbys(&self, standbys: &[&Server]) {
+        for standby in standbys {
+            wait_until(LIMIT, async || {
+                let says = standby.says().await;
+                let waits = says == Says::Standby;
+                waits.then_some(()).ok_or_else(|| format!("{says:?}"))
+            })
+            .await;
+        }
         self.progress(WINDOW as u64 + 1).await;
     }
 

@@ -38,7 +38,7 @@ impl Upgrade {
         work.progress(100).await;
         let new = group.server();
         // The last version goes on with tables that are ahead of it.
-        work.progress_with_standbys(&group, 2).await;
+        work.progress_with_standbys(&[&new]).await;
         Some(Self {
             group,
             active,
@@ -69,7 +69,7 @@ async fn a_rolling_upgrade_from_the_last_version_loses_nothing() {
     assert_eq!(new.wait_until_active().await, 2);
     work.progress(100).await;
     let second = group.server();
-    work.progress_with_standbys(&group, 1).await;
+    work.progress_with_standbys(&[&second]).await;
     let pair = Pair {
         group,
         active: new,
@@ -103,7 +103,7 @@ async fn a_standby_of_the_last_version_can_take_over_after_the_tables_were_migra
     work.progress(100).await;
 
     let new = group.server();
-    work.progress_with_standbys(&group, 1).await;
+    work.progress_with_standbys(&[&new]).await;
     standby.kill().await;
     assert_eq!(new.wait_until_active().await, 3);
     work.progress(100).await;
