@@ -108,6 +108,9 @@ impl Node {
                 memory.heard_active(heard_at);
             }
             memory.found(leader.takeover().last_epoch);
+            if let Some(doubt) = memory.in_doubt().filter(|_| failed_over) {
+                tracing::warn!(%doubt, "the replica that Postgres failed over to may lack messages");
+            }
             let regression = Regression::find(&snapshot, &memory, heard, &done);
             memory.saw(Marks::of(&snapshot, leader.term().epoch()));
             regression
