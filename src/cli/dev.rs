@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::logging;
 use crate::config::flags::LogFormat;
-use crate::config::serve::{LogConfig, LogLevel, LogTarget};
+use crate::config::log::{LogConfig, LogLevel, LogTarget};
 use crate::dev::{DEFAULT_CLUSTER_ID, DEFAULT_HTTP_PORT, DEFAULT_PORT, DevOptions};
 
 /// Root's services keep their data here; Postgres itself then runs as another user, who could not enter a

@@ -12,7 +12,7 @@ use tracing_subscriber::{Layer, Registry};
 use super::log_file::LogFile;
 use super::syslog::Syslog;
 use crate::config::flags::LogFormat;
-use crate::config::serve::{LogConfig, LogLevel, LogTarget};
+use crate::config::log::{LogConfig, LogLevel, LogTarget};
 
 /// Where the lines go, as far as a signal changes it.
 #[derive(Debug)]

@@ -2,8 +2,9 @@
 
 use super::duration::GoDuration;
 use super::error::Error;
+use super::limits::channel_entries;
+use super::log::LogLevel;
 use super::secret::{Secret, redact_url};
-use super::serve::{LogLevel, channel_entries};
 use super::sources::{Origin, Sources};
 
 /// One flag.

@@ -14,6 +14,8 @@ pub mod encryption;
 pub mod error;
 pub mod file;
 pub mod flags;
+mod limits;
+pub mod log;
 pub mod nats;
 pub mod pages;
 mod partition;

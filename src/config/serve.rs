@@ -1,20 +1,20 @@
 //! The validated configuration of a server.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::channel_limits::{self, ChannelEntry, per_channel};
 use super::database::DatabaseUrl;
 use super::duration::GoDuration;
 use super::encryption::Encryption;
 use super::error::Error;
-use super::flags::{LogFormat, ServeFlags};
+use super::flags::ServeFlags;
+use super::limits::{channel_entries, limits};
+use super::log::{self, LogConfig};
 use super::nats::NatsConfig;
 use super::pages::SecurePages;
 use super::{partition, shadow};
-use crate::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
+use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::partition::Partition;
 use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
@@ -56,34 +56,6 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    pub format: LogFormat,
-    pub level: LogLevel,
-    pub target: LogTarget,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    StandardError,
-    File {
-        path: PathBuf,
-        /// Bytes after which a new file is begun.
-        limit: Option<u64>,
-    },
-    /// The machine's own.
-    Syslog,
-    /// Host and port.
-    RemoteSyslog(String),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    Info,
-    Debug,
-    Trace,
-}
-
 impl Config {
     pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
         ensure_sql_store(flags)?;
@@ -122,15 +94,7 @@ impl Config {
                 ..limits(flags)?
             },
             partition,
-            log: LogConfig {
-                format: flags.log_format,
-                level: match (flags.trace, flags.debug) {
-                    (true, _) => LogLevel::Trace,
-                    (false, true) => LogLevel::Debug,
-                    (false, false) => LogLevel::Info,
-                },
-                target: log_target(flags)?,
-            },
+            log: log::log(flags)?,
             pid_file: flags.pid.clone(),
         })
     }
@@ -209,40 +173,6 @@ fn ft_group(name: &str) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-fn log_target(flags: &ServeFlags) -> Result<LogTarget, Error> {
-    let remote = flags.remote_syslog.as_deref().filter(|url| !url.is_empty());
-    match (&flags.log, flags.syslog, remote) {
-        (None, false, None) => Ok(LogTarget::StandardError),
-        // As NATS: a file goes before syslog, and a server's address says that syslog is meant.
-        (Some(path), _, _) => Ok(LogTarget::File {
-            path: path.clone(),
-            limit: u64::try_from(flags.log_size_limit.0)
-                .ok()
-                .filter(|&limit| limit > 0),
-        }),
-        (None, true, None) => Ok(LogTarget::Syslog),
-        (None, _, Some(url)) => remote_syslog(url),
-    }
-}
-
-fn remote_syslog(url: &str) -> Result<LogTarget, Error> {
-    const PORT: u16 = 514;
-    let wrong = || {
-        Error::new(format!(
-            "{url:?} is not the address of a syslog server that stanby can write to; write it like udp://host:514"
-        ))
-    };
-    let parsed = url::Url::parse(url).map_err(|_| wrong())?;
-    let host = parsed.host_str().filter(|host| !host.is_empty());
-    match (parsed.scheme(), host) {
-        ("udp", Some(host)) => Ok(LogTarget::RemoteSyslog(format!(
-            "{host}:{}",
-            parsed.port().unwrap_or(PORT)
-        ))),
-        _ => Err(wrong()),
-    }
-}
-
 fn lease(given: GoDuration) -> Result<Duration, Error> {
     let lease = given.to_std();
     if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
@@ -279,77 +209,13 @@ fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {
     })
 }
 
-fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
-    let defaults = Limits::default();
-    let channel = &defaults.channel;
-    let bytes = flags.max_bytes.map(|size| size.0);
-    let channels = count(flags.max_channels, defaults.channels, "channels")?;
-    let channel = ChannelLimits {
-        subscriptions: count(flags.max_subs, channel.subscriptions, "subscriptions")?,
-        messages: count(flags.max_msgs, channel.messages, "messages")?,
-        bytes: count(bytes, channel.bytes, "bytes")?,
-        age: time(flags.max_age, channel.age, "age")?,
-        inactivity: time(flags.max_inactivity, channel.inactivity, "inactivity")?,
-    };
-    let connects = count(
-        flags.connect_rate,
-        defaults.connects_per_second,
-        "connects per second",
-    )?;
-    Ok(Limits {
-        channels,
-        connects_per_second: connects,
-        channel,
-        per_channel: per_channel(channel_entries(flags)?, channel, channels)?,
-        ..defaults
-    })
-}
-
-/// Of the flags, and those of the file that no flag replaces.
-pub(super) fn channel_entries(flags: &ServeFlags) -> Result<Vec<ChannelEntry>, Error> {
-    let mut entries = channel_limits::parse(&flags.channel_limits)?;
-    let replaced = |entry: &&ChannelEntry| entries.iter().any(|e| e.pattern == entry.pattern);
-    let of_file = flags.channels_of_file.iter();
-    let kept: Vec<_> = of_file.filter(|entry| !replaced(entry)).cloned().collect();
-    entries.extend(kept);
-    Ok(entries)
-}
-
-fn count<T: TryFrom<i64>>(
-    given: Option<i64>,
-    default: Option<T>,
-    what: &str,
-) -> Result<Option<T>, Error> {
-    match given {
-        None => Ok(default),
-        Some(0) => Ok(None),
-        Some(value) => T::try_from(value)
-            .map(Some)
-            .map_err(|_| negative(what, value)),
-    }
-}
-
-fn time(
-    given: Option<GoDuration>,
-    default: Option<Duration>,
-    what: &str,
-) -> Result<Option<Duration>, Error> {
-    match given {
-        None => Ok(default),
-        Some(value) if value.is_negative() => Err(negative(what, value)),
-        Some(value) => Ok(Some(value.to_std()).filter(|duration| !duration.is_zero())),
-    }
-}
-
-fn negative(what: &str, value: impl fmt::Display) -> Error {
-    Error::new(format!("max {what} limit cannot be negative ({value})"))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, FromArgMatches, Parser};
 
     use super::*;
+    use crate::config::flags::LogFormat;
+    use crate::config::log::{LogLevel, LogTarget};
     use crate::core::ids::ChannelName;
 
     #[derive(Parser)]

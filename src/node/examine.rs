@@ -1,23 +1,18 @@
 //! Looks at everything that a server would need, before one is started: the database, NATS, the settings. Tries all
 //! of it whatever fails, and says of each thing what to do. Takes no lock, makes no table, answers no client.
 
-use std::time::Duration;
+mod nats;
 
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
-use super::clock::Clock;
-use super::nats_settings::nats_settings;
-use super::neighbours;
-use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id, this_group};
+use self::nats::of_nats;
+use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
 use super::takeover::ensure_same_cluster;
 use crate::config::Config;
-use crate::core::limits::ChannelPattern;
-use crate::core::partition::Partition;
+use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
-use crate::leadership::{self, Settings};
-use crate::nats::Connection;
 use crate::store::{Keyring, SchemaVersion, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,19 +41,6 @@ const CLOCK_DIFFERENCE_MAX_MS: i64 = 2000;
 
 /// A pair with one session for the lock and four for reading each, and the commands that look at it.
 const CONNECTIONS_OF_A_PAIR: i64 = 12;
-
-/// Time enough for whoever listens to a request to answer it.
-const ANSWER_LIMIT: Duration = Duration::from_millis(500);
-
-const FLUSH_LIMIT: Duration = Duration::from_secs(2);
-
-const NATS_VERSION_MIN: (u64, u64, u64) = (2, 2, 0);
-
-/// Channels that are named in a finding.
-const LISTED_MAX: usize = 10;
-
-/// What nats-server takes unless it is configured otherwise.
-const MAX_PAYLOAD_DEFAULT: usize = 1 << 20;
 
 /// In the order in which a person would ask. Fails only where the system gives no random numbers.
 pub async fn examine(config: &Config) -> anyhow::Result<Vec<Finding>> {
@@ -379,159 +361,9 @@ fn of_lock(contenders: &[Contender]) -> Finding {
     }
 }
 
-async fn of_nats(
-    config: &Config,
-    settings: &leadership::Settings,
-    tasks: &TaskTracker,
-    is_alone: bool,
-    findings: &mut Vec<Finding>,
-) {
-    let name = format!("stanby-doctor-{}", settings.server_id);
-    let connection = match Connection::open(&nats_settings(&config.nats, name), tasks).await {
-        Ok(connection) => connection,
-        Err(error) => return findings.push(fail("nats", &error)),
-    };
-    let before = Clock.now().monotonic;
-    if let Err(error) = connection.flush(FLUSH_LIMIT).await {
-        return findings.push(fail("nats", &error));
-    }
-    let round_trip = Clock.now().monotonic.since(before);
-    findings.push(of_nats_version(connection.server_version(), round_trip));
-    let payload = connection.max_payload();
-    findings.push(if payload < MAX_PAYLOAD_DEFAULT {
-        warn(
-            "nats-payload",
-            format!("NATS takes messages of up to {payload} bytes, less than its default"),
-            "raise max_payload where publishers need more; lowering it later makes larger messages undeliverable",
-        )
-    } else {
-        ok(
-            "nats-payload",
-            format!("NATS takes messages of up to {payload} bytes"),
-        )
-    });
-    if let Some(partition) = &config.partition {
-        let neighbours = of_neighbours(config, partition, settings, tasks, &connection).await;
-        findings.push(neighbours);
-    } else if is_alone {
-        // Servers of this schema listen there, as they should.
-        findings.push(of_listeners(config, &connection).await);
-    }
-}
-
-fn of_nats_version(version: &str, round_trip: Duration) -> Finding {
-    let text = format!("nats-server {version}, {round_trip:?} there and back");
-    match parsed(version) {
-        Some(found) if found < NATS_VERSION_MIN => Finding {
-            verdict: Verdict::Fail,
-            remedy: Some("at least 2.2 is needed".to_owned()),
-            ..ok("nats", text)
-        },
-        Some(found) if found < (2, 9, 23) || ((2, 10, 0)..(2, 10, 2)).contains(&found) => warn(
-            "nats",
-            format!(
-                "{text}; with system accounts this version may let strangers in (CVE-2023-47090)"
-            ),
-            "upgrade to 2.9.23, 2.10.2 or newer",
-        ),
-        Some(_) | None => ok("nats", text),
-    }
-}
-
-/// Of `2.10.4-beta.1` the three numbers.
-fn parsed(version: &str) -> Option<(u64, u64, u64)> {
-    let plain = version.split(['-', '+']).next()?;
-    let mut numbers = plain.split('.').map(|part| part.parse().ok());
-    Some((numbers.next()??, numbers.next()??, numbers.next()??))
-}
-
-/// Nobody should listen for connects when no server of this schema runs.
-async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
-    // Not a valid connect: whoever gets it refuses it.
-    let heard = connection.is_heard(config.subjects.discover(), ANSWER_LIMIT);
-    let heard = match heard.await {
-        Ok(heard) => heard,
-        Err(error) => return fail("listeners", &error),
-    };
-    if !heard {
-        return ok(
-            "listeners",
-            format!(
-                "nobody else serves cluster ID {:?} on NATS",
-                config.cluster_id
-            ),
-        );
-    }
-    warn(
-        "listeners",
-        format!(
-            "somebody else listens for clients of cluster ID {:?}: a NATS Streaming server, or servers on \
-             another schema",
-            config.cluster_id
-        ),
-        "stop them before a server is started here: clients would get two answers",
-    )
-}
-
-/// Another group must not serve a channel of this one.
-async fn of_neighbours(
-    config: &Config,
-    partition: &Partition,
-    settings: &Settings,
-    tasks: &TaskTracker,
-    connection: &Connection,
-) -> Finding {
-    let me = match this_group(config, settings, tasks).await {
-        Ok(me) => me,
-        Err(error) => return fail("channels", &error),
-    };
-    let subject = config.subjects.neighbours();
-    match neighbours::look(connection, subject, me, partition.clone()).await {
-        Ok(None) => ok(
-            "channels",
-            format!(
-                "this group serves {}; no other group lists one of them",
-                listed(partition)
-            ),
-        ),
-        Ok(Some(conflict)) => Finding {
-            verdict: Verdict::Fail,
-            ..ok("channels", conflict.to_string())
-        },
-        Err(error) => fail("channels", &error),
-    }
-}
-
-fn listed(partition: &Partition) -> String {
-    let entries = partition.entries();
-    let shown = entries.iter().take(LISTED_MAX).map(ChannelPattern::as_str);
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match entries.len().saturating_sub(LISTED_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_of_nats_are_judged_by_their_numbers() {
-        for (version, verdict) in [
-            ("2.1.9", Verdict::Fail),
-            ("2.2.0", Verdict::Warn),
-            ("2.9.10", Verdict::Warn),
-            ("2.9.23", Verdict::Ok),
-            ("2.10.1-beta", Verdict::Warn),
-            ("2.10.2", Verdict::Ok),
-            ("3.0.0", Verdict::Ok),
-            ("dev", Verdict::Ok),
-        ] {
-            let found = of_nats_version(version, Duration::ZERO);
-            assert_eq!(found.verdict, verdict, "{version}");
-        }
-    }
 
     #[test]
     fn a_stranger_with_the_lock_is_pointed_out() {

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use stanby::config::log::{LogLevel, LogTarget};
 use stanby::config::secret::Secret;
-use stanby::config::serve::{Config, LogTarget};
+use stanby::config::serve::Config;
 use stanby::config::sources::Origin;
 use stanby::core::ids::ChannelName;
 use stanby::core::limits::ChannelLimits;
@@ -198,7 +199,7 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
 
     let config = &sources.config;
     assert_eq!(config.cluster_id, "flag");
-    assert_eq!(config.log.level, stanby::config::serve::LogLevel::Info);
+    assert_eq!(config.log.level, LogLevel::Info);
     assert_eq!(config.heartbeats.interval, Duration::from_secs(9));
     assert_eq!(config.heartbeats.timeout, Duration::from_secs(10));
     assert_eq!(config.limits.channel.messages, Some(5));

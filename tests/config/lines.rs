@@ -8,7 +8,7 @@ use clap::CommandFactory as _;
 use stanby::cli::command::Cli;
 use stanby::config::arguments::normalise;
 use stanby::config::encryption::Cipher;
-use stanby::config::serve::LogTarget;
+use stanby::config::log::LogTarget;
 use stanby::config::{Error, Sources};
 
 use crate::{DATABASE, Files};

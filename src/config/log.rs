@@ -1,0 +1,80 @@
+//! Where the log goes, and how much of it.
+
+use std::path::PathBuf;
+
+use super::error::Error;
+use super::flags::{LogFormat, ServeFlags};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: LogLevel,
+    pub target: LogTarget,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    StandardError,
+    File {
+        path: PathBuf,
+        /// Bytes after which a new file is begun.
+        limit: Option<u64>,
+    },
+    /// The machine's own.
+    Syslog,
+    /// Host and port.
+    RemoteSyslog(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Info,
+    Debug,
+    Trace,
+}
+
+pub(super) fn log(flags: &ServeFlags) -> Result<LogConfig, Error> {
+    Ok(LogConfig {
+        format: flags.log_format,
+        level: match (flags.trace, flags.debug) {
+            (true, _) => LogLevel::Trace,
+            (false, true) => LogLevel::Debug,
+            (false, false) => LogLevel::Info,
+        },
+        target: log_target(flags)?,
+    })
+}
+
+fn log_target(flags: &ServeFlags) -> Result<LogTarget, Error> {
+    let remote = flags.remote_syslog.as_deref().filter(|url| !url.is_empty());
+    match (&flags.log, flags.syslog, remote) {
+        (None, false, None) => Ok(LogTarget::StandardError),
+        // As NATS: a file goes before syslog, and a server's address says that syslog is meant.
+        (Some(path), _, _) => Ok(LogTarget::File {
+            path: path.clone(),
+            limit: u64::try_from(flags.log_size_limit.0)
+                .ok()
+                .filter(|&limit| limit > 0),
+        }),
+        (None, true, None) => Ok(LogTarget::Syslog),
+        (None, _, Some(url)) => remote_syslog(url),
+    }
+}
+
+fn remote_syslog(url: &str) -> Result<LogTarget, Error> {
+    const PORT: u16 = 514;
+    let wrong = || {
+        Error::new(format!(
+            "{url:?} is not the address of a syslog server that stanby can write to; write it like udp://host:514"
+        ))
+    };
+    let parsed = url::Url::parse(url).map_err(|_| wrong())?;
+    let host = parsed.host_str().filter(|host| !host.is_empty());
+    match (parsed.scheme(), host) {
+        ("udp", Some(host)) => Ok(LogTarget::RemoteSyslog(format!(
+            "{host}:{}",
+            parsed.port().unwrap_or(PORT)
+        ))),
+        _ => Err(wrong()),
+    }
+}
