@@ -197,7 +197,7 @@ impl Store {
         lent.give_back(done, "loading messages")
     }
 
-    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more.
+    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.
     pub async fn stored(
         &self,
         places: &BTreeMap<ChannelId, LookBack>,
@@ -222,8 +222,8 @@ impl Store {
         lent.give_back(done, "looking for closed connections")
     }
 
-    /// How many rows of `messages` are dead; `None` when the role may not vacuum it.
-    pub async fn dead(&self) -> Result<Option<Dead>, Error> {
+    /// How many rows of `messages` are dead.
+    pub async fn dead(&self) -> Result<Dead, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, vacuum::dead(lent.connection())).await;
