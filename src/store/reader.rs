@@ -130,6 +130,19 @@ impl Store {
         lent.give_back(done, "asking for the role's rights")
     }
 
+    /// Fails where the role could not serve from the tables: it would wait for the lock, be taken for a standby that can
+    /// take over, and fail once it is needed.
+    pub async fn check_rights(&self) -> Result<(), Error> {
+        let Some(Lack { what, remedy }) = self.lacking().await?.into_iter().next() else {
+            return Ok(());
+        };
+        Err(Error::Refused(format!(
+            "the role of the database URL {what} in schema {}, which a server has to: {remedy}; `stanby doctor` lists \
+             all that it lacks",
+            self.schema
+        )))
+    }
+
     /// What clients were told, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
         let mut lent = self.lend().await?;
