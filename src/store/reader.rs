@@ -17,7 +17,7 @@ use super::version::SchemaVersion;
 use super::{ack_secret, heard, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
-use crate::core::ids::{ChannelId, Epoch, Guid};
+use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
 use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
@@ -130,6 +130,19 @@ impl Store {
         lent.give_back(done, "asking for the role's rights")
     }
 
+    /// Fails where the role could not serve from the tables: it would wait for the lock, be taken for a standby that can
+    /// take over, and fail once it is needed.
+    pub async fn check_rights(&self) -> Result<(), Error> {
+        let Some(Lack { what, remedy }) = self.lacking().await?.into_iter().next() else {
+            return Ok(());
+        };
+        Err(Error::Refused(format!(
+            "the role of the database URL {what} in schema {}, which a server has to: {remedy}; `stanby doctor` lists \
+             all that it lacks",
+            self.schema
+        )))
+    }
+
     /// What clients were told, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
         let mut lent = self.lend().await?;
@@ -209,6 +222,17 @@ impl Store {
         let stored = heard::stored(lent.connection(), places, wanted, others);
         let done = timeout(limit, stored).await;
         lent.give_back(done, "looking for publishes")
+    }
+
+    /// Those of the connections, by heartbeat inbox, whose clients were closed or replaced within the last minutes.
+    pub async fn closed_connections(&self, inboxes: &[&str]) -> Result<BTreeSet<Subject>, Error> {
+        if inboxes.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, heard::closed(lent.connection(), inboxes)).await;
+        lent.give_back(done, "looking for closed connections")
     }
 
     /// How many rows of `messages` are dead.

@@ -148,6 +148,30 @@ async fn a_role_that_may_not_migrate_is_told_who_must() {
     );
 }
 
+/// It would be counted as the standby, and fail when it is needed.
+#[tokio::test]
+async fn a_server_whose_role_may_only_read_does_not_start() {
+    let Some(roles) = Roles::make().await else {
+        return;
+    };
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+
+    let url = roles.url("reader");
+    let refused = stanby(&["serve", "--database-url", &url]).await;
+
+    assert_eq!(code(&refused), Some(1));
+    let reader = roles.name("reader");
+    for part in [
+        "may not DELETE channels, clients,",
+        &format!("GRANT DELETE ON ALL TABLES IN SCHEMA \"stanby\" TO \"{reader}\""),
+        "stanby doctor",
+    ] {
+        let text = stderr(&refused);
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn an_active_that_may_not_vacuum_says_so_once_and_vacuums_when_it_may() {
     let (Some(roles), Some(nats_url)) = (Roles::make().await, nats::url().await) else {
