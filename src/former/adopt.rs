@@ -354,8 +354,11 @@ mod tests {
         adopt(former, NOW)
     }
 
-    /// Last sent, floor and ranges of the only position, and its members with whether they are online.
-    fn only(adopted: &Adopted) -> ((u64, u64, Vec<(u64, u64)>), Vec<(u64, bool)>) {
+    /// Last sent, floor and ranges.
+    type Place = (u64, u64, Vec<(u64, u64)>);
+
+    /// The only position, and its members with whether they are online.
+    fn only(adopted: &Adopted) -> (Place, Vec<(u64, bool)>) {
         let positions: Vec<_> = adopted.snapshot.positions.values().collect();
         let [position] = positions[..] else {
             panic!("{positions:?}");
