@@ -2,11 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::process::Output;
-use std::time::Duration;
 
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
-use serde_json::Value;
 use stanby::protocol::client::{self, Delivery};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -18,11 +16,11 @@ use crate::former::{
 use crate::pair::{Group, LIMIT, Server};
 use crate::support::wait::wait_until;
 
-const CHANNEL: &str = "orders";
+pub(crate) const CHANNEL: &str = "orders";
 const KEY: &str = "former-key-0123456789";
 
 /// Runs `stanby import` for the group, from schema `public` of its database.
-fn command(group: &Group, flags: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn command(group: &Group, flags: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Server::command();
     command
         .args(["import", "--from", &group.database_url])
@@ -37,17 +35,21 @@ fn command(group: &Group, flags: &[&str], environment: &[(&str, &str)]) -> Comma
     command
 }
 
-async fn import_with(group: &Group, flags: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) async fn import_with(
+    group: &Group,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> Output {
     let mut command = command(group, flags, environment);
     timeout(LIMIT, command.output()).await.unwrap().unwrap()
 }
 
-async fn import(group: &Group) -> Output {
+pub(crate) async fn import(group: &Group) -> Output {
     import_with(group, &[], &[]).await
 }
 
 /// What it says when it refuses.
-async fn refusal(group: &Group, flags: &[&str], environment: &[(&str, &str)]) -> String {
+pub(crate) async fn refusal(group: &Group, flags: &[&str], environment: &[(&str, &str)]) -> String {
     let output = import_with(group, flags, environment).await;
     let text = stderr(&output);
     assert_eq!(code(&output), Some(1), "{text}{}", stdout(&output));
@@ -55,18 +57,18 @@ async fn refusal(group: &Group, flags: &[&str], environment: &[(&str, &str)]) ->
     text
 }
 
-fn ensure_imported(output: &Output) {
+pub(crate) fn ensure_imported(output: &Output) {
     assert_eq!(code(output), Some(0), "{}", stderr(output));
 }
 
-async fn group() -> Option<(Group, FormerTables)> {
+pub(crate) async fn group() -> Option<(Group, FormerTables)> {
     let group = Group::new(&[]).await?;
     let tables = FormerTables::new(&group.database_url, &group.cluster_id).await;
     Some((group, tables))
 }
 
 /// Nothing of it is there, whether or not the tables were made.
-async fn ensure_nothing_written(group: &Group) {
+pub(crate) async fn ensure_nothing_written(group: &Group) {
     let query = "SELECT CASE WHEN to_regclass('stanby.channels') IS NULL THEN 0 ELSE
         (xpath('//c/text()', query_to_xml('SELECT (SELECT count(*) FROM stanby.messages)
             + (SELECT count(*) FROM stanby.channels) + (SELECT count(*) FROM stanby.clients)
@@ -147,7 +149,7 @@ fn seen(delivery: &Delivery) -> (u64, bool) {
 }
 
 /// Messages 3 to 10 of channel 1.
-async fn fill(tables: &mut FormerTables) {
+pub(crate) async fn fill(tables: &mut FormerTables) {
     tables.channel(1, CHANNEL, 0).await;
     for sequence in 3..=10 {
         let data = format!("message {sequence}");
@@ -475,227 +477,4 @@ async fn a_former_key_may_be_given_without_encrypting_from_now_on() {
     let rows = group.tables().messages(CHANNEL).await;
     let data: Vec<&[u8]> = rows.iter().map(|row| &row.data[..]).collect();
     assert_eq!(data, [&b"secret 1"[..], b"secret 2", b""]);
-}
-
-#[tokio::test]
-async fn tables_that_are_not_those_asked_for_are_refused() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    let other = server_info("other-cluster");
-    tables.server_info(&other, 1).await;
-    let text = refusal(&group, &[], &[]).await;
-    assert!(
-        text.contains("those of cluster ID \"other-cluster\""),
-        "{text}"
-    );
-
-    let own = server_info(&group.cluster_id);
-    tables.server_info(&own, 2).await;
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("only version 1 is known"), "{text}");
-
-    tables.execute("DELETE FROM ServerInfo").await;
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("table ServerInfo has no row"), "{text}");
-
-    let elsewhere = server_info(&group.cluster_id);
-    let elsewhere = crate::former::ServerInfo {
-        discovery: format!("elsewhere.{}", group.cluster_id),
-        ..elsewhere
-    };
-    tables.server_info(&elsewhere, 1).await;
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("--discover-prefix"), "{text}");
-    tables.server_info(&own, 1).await;
-
-    let text = refusal(&group, &["--from-schema", "nowhere"], &[]).await;
-    assert!(text.contains("has no table nowhere.serverinfo"), "{text}");
-    let text = refusal(&group, &["--schema", "public"], &[]).await;
-    assert!(text.contains("name another one with --schema"), "{text}");
-    let away = "postgres://u:geheim@127.0.0.1:1/d";
-    let output = import_with(&group, &["--from", away], &[]).await;
-    assert_eq!(code(&output), Some(2), "given twice: {}", stderr(&output));
-    ensure_nothing_written(&group).await;
-}
-
-#[tokio::test]
-async fn a_former_server_that_runs_is_noticed_by_its_lock() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    tables
-        .execute("INSERT INTO StoreLock VALUES ('holder', 5)")
-        .await;
-    let mut command = command(&group, &[], &[]);
-    let importing = command.output();
-    let ticking = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(500));
-        loop {
-            tick.tick().await;
-            tables.execute("UPDATE StoreLock SET tick = tick + 1").await;
-        }
-    };
-    let output = tokio::select! {
-        output = importing => output.unwrap(),
-        () = ticking => unreachable!("it does not end"),
-    };
-    assert_eq!(code(&output), Some(1));
-    let text = stderr(&output);
-    assert!(text.contains("\"holder\" still runs"), "{text}");
-    ensure_nothing_written(&group).await;
-
-    // It has crashed.
-    let output = import(&group).await;
-    ensure_imported(&output);
-}
-
-#[tokio::test]
-async fn whoever_listens_for_clients_is_noticed() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    let nats = async_nats::connect(&group.nats_url).await.unwrap();
-    let discover = server_info(&group.cluster_id).discovery;
-    let _listening = nats.subscribe(discover).await.unwrap();
-    nats.flush().await.unwrap();
-
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("somebody listens for clients"), "{text}");
-    ensure_nothing_written(&group).await;
-}
-
-#[tokio::test]
-async fn tables_in_use_are_not_imported_into() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    // Another cluster ID: it is not heard on NATS.
-    let others = Group::over(group.database_url.clone(), group.nats_url.clone(), &[]);
-    let server = others.server();
-    server.wait_until_active().await;
-
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("holds the lock of schema stanby"), "{text}");
-
-    others.client("somebody").await;
-    server.kill().await;
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("schema stanby is not empty"), "{text}");
-    assert_eq!(group.tables().messages(CHANNEL).await, []);
-}
-
-#[tokio::test]
-async fn a_message_that_cannot_be_read_is_named_and_nothing_is_written() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    tables.channel(2, "later", 0).await;
-    tables.message(2, "later", 1, b"x").await;
-    tables
-        .execute("INSERT INTO Messages (id, seq, data) VALUES (2, 5, '\\xffff')")
-        .await;
-
-    let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("channel \"later\", message 5: "), "{text}");
-    ensure_nothing_written(&group).await;
-
-    tables
-        .execute("DELETE FROM Messages WHERE id = 2 AND seq = 5")
-        .await;
-    ensure_imported(&import(&group).await);
-    assert_eq!(group.tables().messages(CHANNEL).await.len(), 8);
-}
-
-#[tokio::test]
-async fn a_former_server_that_starts_meanwhile_undoes_the_import() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    // From when it sees the tables on until it reads the channels.
-    let mut in_the_way = FormerTables::connect(&group.database_url).await;
-    in_the_way
-        .execute("BEGIN; LOCK TABLE public.Channels")
-        .await;
-    let mut command = command(&group, &[], &[]);
-    let child = command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'stanby/import'";
-    wait_until(LIMIT, async || match group.tables().number(waiting).await {
-        1 => Ok(()),
-        count => Err(format!("{count} wait")),
-    })
-    .await;
-
-    tables.message(1, CHANNEL, 11, b"late").await;
-    in_the_way.execute("COMMIT").await;
-    let output = timeout(LIMIT, child.wait_with_output()).await.unwrap();
-
-    let text = stderr(&output.unwrap());
-    assert!(text.contains("have changed while they were read"), "{text}");
-    ensure_nothing_written(&group).await;
-}
-
-#[tokio::test]
-async fn a_dry_run_tells_everything_and_writes_nothing() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    let durable = SubState::of(1, "bob").durable("books");
-    tables.subscription(1, 8, &durable).await;
-    tables.pending(1, 1, 4).await;
-    tables.pending(1, 2, 6).await;
-    let before = tables.fingerprint().await;
-
-    let output = import_with(&group, &["--dry-run", "--json"], &[]).await;
-    ensure_imported(&output);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let channel = serde_json::json!({
-        "name": CHANNEL, "messages": 8, "first_sequence": 3, "last_sequence": 10,
-        "durables": 1, "others": 0, "pending": 2,
-    });
-    assert_eq!(told["channels"], serde_json::json!([channel]));
-    assert_eq!(told["problems"], serde_json::json!([]));
-    let exists = "SELECT count(*) FROM pg_namespace WHERE nspname = 'stanby'";
-    assert_eq!(group.tables().number(exists).await, 0);
-
-    tables
-        .execute(
-            "INSERT INTO Messages (id, seq, data) VALUES (1, 11, '\\xffff'), (1, 12, '\\xffff')",
-        )
-        .await;
-    let output = import_with(&group, &["--dry-run"], &[]).await;
-    assert_eq!(code(&output), Some(1));
-    let text = stdout(&output);
-    for part in [
-        "message 11: ",
-        "message 12: ",
-        "problems: 2",
-        "nothing was written",
-    ] {
-        assert!(text.contains(part), "{text}");
-    }
-    tables.execute("DELETE FROM Messages WHERE seq > 10").await;
-
-    let output = import(&group).await;
-    ensure_imported(&output);
-    let text = stdout(&output);
-    assert!(
-        text.contains("imported channels: 1, messages: 8, clients: 0"),
-        "{text}"
-    );
-    let row = ["orders", "8", "3", "10", "1", "0", "2"];
-    let has_row = |line: &str| line.split_whitespace().eq(row);
-    assert!(text.lines().any(has_row), "{text}");
-    assert_eq!(tables.fingerprint().await, before);
 }

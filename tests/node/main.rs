@@ -18,6 +18,7 @@ mod hostile;
 mod http;
 mod https;
 mod import;
+mod import_refusals;
 mod monitoring;
 mod nats;
 mod nats_flow;

@@ -104,6 +104,7 @@ impl Import {
         let settings = self.leadership()?;
         let mut sink = Sink::open(&settings, &store, &tasks).await?;
         sink.write(Step::Begin).await?;
+        sink.settle().await?;
         let mut telling = Telling::new(&tell);
         let read = self
             .read(&mut former, &mut problems, Some(&mut sink), &mut telling)
@@ -122,6 +123,7 @@ impl Import {
         let info = Box::new(ground.info);
         sink.write(Step::Finish(info, Arc::clone(&snapshot)))
             .await?;
+        sink.settle().await?;
         sink.close().await;
         store.close().await;
         let notes = [ground.notes, notes].concat();

@@ -12,7 +12,7 @@ use super::run::Error;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::snapshot::Snapshot;
-use crate::leadership::{self, Apply, Candidate, Leader};
+use crate::leadership::{self, Apply, Candidate, Leader, TermLost};
 use crate::store::{self, Importer, ServerInfo, Store};
 
 /// Somebody who has just gone may still have the lock.
@@ -28,6 +28,8 @@ pub(super) enum Step {
 
 pub(super) struct Sink {
     leader: Leader<Step>,
+    /// A step was handed in and has not been answered.
+    is_busy: bool,
     failure: Failure,
 }
 
@@ -64,20 +66,34 @@ impl Sink {
         let granted = candidate.take_over(Epoch::default()).await?;
         Ok(Self {
             leader: granted.start(steps),
+            is_busy: false,
             failure,
         })
     }
 
+    /// Returns when the step before is done, so that the next one can be read meanwhile.
     pub(super) async fn write(&mut self, step: Step) -> Result<(), Error> {
-        let done = match self.leader.submit(step) {
-            Ok(()) => self.leader.committed().await.map(drop),
-            Err(lost) => Err(lost),
-        };
-        done.map_err(|lost| {
-            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            let failure = { failure }.take();
-            failure.map_or_else(|| Error::Ended(lost.0), Error::Store)
-        })
+        self.settle().await?;
+        self.leader
+            .submit(step)
+            .map_err(|lost| self.failure(lost))?;
+        self.is_busy = true;
+        Ok(())
+    }
+
+    /// Returns when all steps are done.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.is_busy) {
+            let done = self.leader.committed().await;
+            done.map_err(|lost| self.failure(lost))?;
+        }
+        Ok(())
+    }
+
+    fn failure(&self, lost: TermLost) -> Error {
+        let failure = self.failure.lock();
+        let failure = failure.unwrap_or_else(PoisonError::into_inner).take();
+        failure.map_or_else(|| Error::Ended(lost.0), Error::Store)
     }
 
     /// Gives the lock to a server that waits for it.
