@@ -44,6 +44,7 @@ impl Broker {
             request,
             reply,
             asked,
+            probe,
         });
         self.deadlines.set(Timer::Probe(probe), timeout);
         self.commits.send(Outbound::Probe { probe, inbox });
@@ -148,9 +149,21 @@ impl Broker {
     pub(super) fn probe_answered(&mut self, probe: ProbeId) {
         self.deadlines.clear(&Timer::Probe(probe));
         match self.clients.end_probe(probe) {
-            Some(Probe::Heartbeat(id)) => self.heartbeat_answered(&id),
+            Some(Probe::Heartbeat(id)) => {
+                self.heartbeat_answered(&id);
+                self.shows_life(&id, probe);
+            }
             Some(Probe::Duplicate(id)) => self.duplicate_checked(&id, true),
             None => {}
+        }
+    }
+
+    /// A check whose question was lost can take long, where its time does not run for want of room: a client that
+    /// answers a later question is there all the same.
+    fn shows_life(&mut self, id: &ClientId, answered: ProbeId) {
+        let asked = self.clients.checked_by(id);
+        if let Some(asked) = asked.filter(|asked| *asked < answered) {
+            self.probe_answered(asked);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::batch::ChannelRow;
 use super::event::Event;
-use super::ids::{ChannelId, ChannelName, Guid, Sequence};
+use super::ids::{ChannelId, ChannelName, Guid, Sequence, Subject};
 use super::snapshot::Snapshot;
 use super::time::{Instant, Timestamp};
 
@@ -94,11 +94,37 @@ pub fn publishes<'a>(
     })
 }
 
-/// What the tables say of the publishes that were heard.
+/// The connections, by heartbeat inbox, that the requests open, to be looked up in the store.
+pub fn connections<'a>(
+    heard: impl Iterator<Item = &'a Event>,
+) -> impl Iterator<Item = &'a Subject> {
+    heard.filter_map(|event| match event {
+        Event::Connect { request, .. } => Some(&request.heartbeat_inbox),
+        Event::Publish { .. }
+        | Event::Subscribe { .. }
+        | Event::Unsubscribe { .. }
+        | Event::CloseSubscription { .. }
+        | Event::CloseClient { .. }
+        | Event::Ping { .. }
+        | Event::Ack(_)
+        | Event::Refused { .. }
+        | Event::AlreadyStored { .. }
+        | Event::Pong(_)
+        | Event::Unreachable(_)
+        | Event::Reconnected
+        | Event::Committed(_)
+        | Event::Loaded { .. }
+        | Event::LoadFailed(_) => None,
+    })
+}
+
+/// What the tables say of the requests that were heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Stored, whether or not a limit has dropped them since.
     pub stored: BTreeSet<(ChannelName, Guid)>,
+    /// Heartbeat inboxes of connections that have ended since.
+    pub closed: BTreeSet<Subject>,
 }
 
 /// As the store tells it.
@@ -111,7 +137,7 @@ pub struct Stored {
 }
 
 impl Done {
-    pub fn new(snapshot: &Snapshot, stored: &Stored) -> Self {
+    pub fn new(snapshot: &Snapshot, stored: &Stored, closed: BTreeSet<Subject>) -> Self {
         let named = |(id, guid): &(ChannelId, Guid)| {
             let row = snapshot.channels.get(id)?;
             Some((row.name.clone(), guid.clone()))
@@ -119,6 +145,7 @@ impl Done {
         let kept = stored.kept.iter().filter_map(named);
         Self {
             stored: kept.chain(stored.dropped.iter().cloned()).collect(),
+            closed,
         }
     }
 }
@@ -133,7 +160,9 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
         let event = match event {
             Event::Connect { request, reply } => {
                 connected_later.insert(request.client_id.to_text());
-                Some(Event::Connect { request, reply })
+                // Its client would be back with some of its subscriptions, and not know of it.
+                let has_ended = done.closed.contains(&request.heartbeat_inbox);
+                (!has_ended).then_some(Event::Connect { request, reply })
             }
             Event::Publish { request, reply } => {
                 let key = (request.channel.clone(), request.guid.clone());

@@ -51,6 +51,8 @@ pub(super) struct Duplicate {
     pub(super) reply: Option<Subject>,
     /// Heartbeat inbox of the connection that was asked.
     pub(super) asked: Subject,
+    /// What it was asked by.
+    pub(super) probe: ProbeId,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +137,11 @@ impl Registry {
 
     pub(super) fn is_being_checked(&self, id: &ClientId) -> bool {
         self.duplicates.contains_key(id)
+    }
+
+    /// The probe that decides whether another connection gets the client's ID.
+    pub(super) fn checked_by(&self, id: &ClientId) -> Option<ProbeId> {
+        Some(self.duplicates.get(id)?.probe)
     }
 
     pub(super) fn check_duplicate(&mut self, duplicate: Duplicate) {

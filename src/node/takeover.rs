@@ -9,7 +9,7 @@ use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::heard::{Done, Stored};
-use crate::core::ids::Guid;
+use crate::core::ids::{Guid, Subject};
 use crate::core::memory::Marks;
 use crate::core::regression::Regression;
 use crate::core::snapshot::Snapshot;
@@ -100,7 +100,11 @@ impl Node {
             since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
             "looked up the last publishes"
         );
-        let mut done = Done::new(&snapshot, &stored);
+        let connections: Vec<&str> = heard::connections(ears.shadow.heard())
+            .map(Subject::as_str)
+            .collect();
+        let closed = self.store.closed_connections(&connections).await?;
+        let mut done = Done::new(&snapshot, &stored, closed);
         let failed_over = leader.takeover().failed_over;
         let regression = {
             let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::error::{Error, Fault};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
-use crate::core::ids::{ChannelId, ChannelName, Guid};
+use crate::core::ids::{ChannelId, ChannelName, Guid, Subject};
 
 /// A range of the primary key per channel. What to look for is compared here and not there: a plan that compares
 /// every message with every publish takes longer than a takeover may, and tables that are new make Postgres choose
@@ -29,6 +29,9 @@ const RECENT: &str = "WITH recent AS MATERIALIZED (
     ) m";
 
 const DROPPED: &str = "SELECT channel, unnest(guids) AS guid FROM dropped_guids";
+
+const CLOSED: &str =
+    "SELECT DISTINCT heartbeat_inbox FROM closed_connections WHERE heartbeat_inbox = ANY($1)";
 
 /// Whatever a limit has left over: the channel is gone or has become quiet.
 const FORGET: &str =
@@ -80,6 +83,17 @@ pub(super) async fn stored(
         stored.dropped.extend(name.zip(guid));
     }
     Ok(stored)
+}
+
+/// Those of the connections, by heartbeat inbox, that have ended lately.
+pub(super) async fn closed(
+    connection: &mut PgConnection,
+    inboxes: &[&str],
+) -> Result<BTreeSet<Subject>, Fault> {
+    let closed = sqlx::query_scalar(CLOSED).bind(inboxes);
+    let closed: Vec<String> = closed.fetch_all(connection).await?;
+    let parsed = closed.into_iter().map(|inbox| Subject::parse(inbox.into()));
+    Ok(parsed.flatten().collect())
 }
 
 /// Forgets what no standby remembers any more. On the leader session, once per term.

@@ -14,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str); 10] = [
     (
         1,
         "schema",
@@ -59,6 +59,11 @@ const MIGRATIONS: [(i64, &str, &str); 9] = [
         9,
         "ack secret",
         include_str!("../../migrations/0009_ack_secret.sql"),
+    ),
+    (
+        10,
+        "closed connections",
+        include_str!("../../migrations/0010_closed_connections.sql"),
     ),
 ];
 

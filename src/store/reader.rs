@@ -17,7 +17,7 @@ use super::version::SchemaVersion;
 use super::{ack_secret, heard, import, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
-use crate::core::ids::{ChannelId, Epoch, Guid};
+use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
 use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
@@ -218,6 +218,17 @@ impl Store {
         let stored = heard::stored(lent.connection(), places, wanted, others);
         let done = timeout(limit, stored).await;
         lent.give_back(done, "looking for publishes")
+    }
+
+    /// Those of the connections, by heartbeat inbox, whose clients were closed or replaced within the last minutes.
+    pub async fn closed_connections(&self, inboxes: &[&str]) -> Result<BTreeSet<Subject>, Error> {
+        if inboxes.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, heard::closed(lent.connection(), inboxes)).await;
+        lent.give_back(done, "looking for closed connections")
     }
 
     /// How many rows of `messages` are dead; `None` when the role may not vacuum it.

@@ -163,7 +163,7 @@ impl Facts {
         self.seen.insert(kind);
     }
 
-    fn answered(&self, reply: &Reply) -> &'static str {
+    fn answered(&mut self, reply: &Reply) -> &'static str {
         match reply {
             Reply::Published(guid) if guid.as_str() == u64::MAX.to_string() => "stored earlier",
             Reply::Published(guid) => {
@@ -175,8 +175,10 @@ impl Facts {
                 "connected"
             }
             Reply::Subscribed { ack_inbox } => {
-                let is_known = self.ack_inboxes.contains(ack_inbox);
-                assert!(is_known || self.unborn > 0, "{reply:?}");
+                if self.ack_inboxes.insert(ack_inbox.clone()) {
+                    assert!(self.unborn > 0, "{reply:?}");
+                    self.unborn -= 1;
+                }
                 "subscribed"
             }
             Reply::ConnectRefused(_) => "connect refused",

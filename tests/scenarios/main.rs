@@ -28,10 +28,12 @@ scenarios! {
     a_channel_that_is_used_is_not_deleted
     a_channel_without_subscriptions_and_publishes_is_deleted_after_its_inactivity
     a_channels_first_message_is_what_its_limits_have_left
+    a_client_that_answers_a_later_question_is_not_replaced
     a_client_that_answers_again_gets_what_was_held_back
     a_client_that_answers_is_never_closed
     a_client_that_misses_too_many_heartbeats_is_closed_and_its_durables_stay
     a_client_that_one_group_knew_and_another_did_not_keeps_its_new_subscription
+    a_client_that_was_closed_is_not_brought_back_by_a_takeover
     a_client_whose_answer_may_wait_unread_is_not_replaced
     a_closed_client_takes_its_subscriptions_along_but_not_its_durables
     a_closed_durable_resumes_after_the_last_acked_message

@@ -419,7 +419,10 @@ impl World {
         let snapshot = self.store.snapshot();
         let places = heard::look_back(&snapshot, heard.iter(), MEMORY);
         let stored = self.store.stored(&places);
-        let done = heard::Done::new(&snapshot, &stored);
+        let closed = self
+            .store
+            .closed_connections(heard::connections(heard.iter()));
+        let done = heard::Done::new(&snapshot, &stored, closed);
         let now = self.now();
         let until = now.monotonic + MEMORY;
         self.broker().remember_stored(done.stored.clone(), until);

@@ -90,6 +90,18 @@ const FOUND: &[(u64, &str)] = &[
         "a late close removed a subscription, which came back with another ack inbox",
     ),
     (
+        179_541_633_714_708,
+        "a client was replaced whose answer was lost, though it had answered a later question",
+    ),
+    (
+        179_541_633_705_363,
+        "a client that was closed came back by a takeover, with some of its subscriptions only",
+    ),
+    (
+        179_541_633_708_846,
+        "what an application acked counts for its subscription, made twice; the check counted it for one of them",
+    ),
+    (
         179_541_098_618_707,
         "a node that had been frozen in its takeover was taken for the active",
     ),

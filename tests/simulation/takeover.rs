@@ -39,7 +39,9 @@ impl World {
         let window = self.plan.heard_window();
         let places = heard::look_back(&snapshot, state.shadow.heard(), window);
         let stored = self.database.store.stored(&places);
-        let mut done = heard::Done::new(&snapshot, &stored);
+        let connections = heard::connections(state.shadow.heard());
+        let closed = self.database.store.closed_connections(connections);
+        let mut done = heard::Done::new(&snapshot, &stored, closed);
         let regression = self.find_regression(node, &snapshot, &mut done);
         let memory = &self.nodes[node].memory;
         let believes = self.database.unrepaired && memory.is_replicated();

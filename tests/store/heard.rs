@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stanby::core::batch::{Batch, ChannelRow, Trim};
+use stanby::core::batch::{Batch, ChannelRow, ClientRow, Heartbeat, Trim};
 use stanby::core::heard::{LookBack, Stored};
-use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
+use stanby::core::ids::{
+    BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, Epoch, Guid, Sequence, Subject,
+};
 use stanby::core::message::Message;
 use stanby::core::time::Timestamp;
 use stanby::store;
@@ -167,6 +169,81 @@ fn numbers(stored: &Stored) -> String {
         guid.as_str().trim_start_matches("guid-")
     });
     guids.collect::<Vec<_>>().join(" ")
+}
+
+fn client(inbox: &str) -> ClientRow {
+    ClientRow {
+        connection_id: ConnectionId("c".into()),
+        heartbeat_inbox: Subject::parse(inbox.to_owned().into()).unwrap(),
+        protocol: 1,
+        ping_interval: 5,
+        ping_max_out: 88,
+        connected_at: Timestamp(1),
+        heartbeat: Heartbeat::default(),
+    }
+}
+
+#[tokio::test]
+async fn connections_that_were_closed_or_replaced_are_known_for_a_while() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let (session, writer) = fixture.writer().await;
+    let mut memory = MemoryStore::default();
+    let alice = || ClientId::parse("alice".into()).unwrap();
+    let bob = || ClientId::parse("bob".into()).unwrap();
+    let inboxes = ["hb.alice.1", "hb.alice.2", "hb.bob", "hb.carol"];
+    let subjects = inboxes.map(|inbox| Subject::parse(inbox.into()).unwrap());
+    let known = async || fixture.store.closed_connections(&inboxes).await.unwrap();
+    for (number, clients, closed) in [
+        (
+            1,
+            vec![
+                (alice(), Some(client("hb.alice.1"))),
+                (bob(), Some(client("hb.bob"))),
+            ],
+            vec![],
+        ),
+        // A row that is written again is no other connection.
+        (2, vec![(bob(), Some(client("hb.bob")))], vec![]),
+        (
+            3,
+            vec![(alice(), Some(client("hb.alice.2")))],
+            vec!["hb.alice.1"],
+        ),
+        (4, vec![(bob(), None)], vec!["hb.alice.1", "hb.bob"]),
+    ] {
+        let batch = Batch {
+            number: BatchNumber(number),
+            clients: clients.into_iter().collect(),
+            ..Batch::default()
+        };
+        writer.apply(&session, &batch, Epoch(1)).await.unwrap();
+        memory.apply(&batch, Epoch(1));
+
+        let found = known().await;
+        assert_eq!(found, memory.closed_connections(subjects.iter()));
+        assert_eq!(
+            found.iter().map(Subject::as_str).collect::<Vec<_>>(),
+            closed
+        );
+    }
+
+    session
+        .batch_execute("UPDATE closed_connections SET closed_at = now() - interval '11 minutes'")
+        .await
+        .unwrap();
+    let batch = Batch {
+        number: BatchNumber(5),
+        clients: BTreeMap::from([(alice(), None)]),
+        ..Batch::default()
+    };
+    writer.apply(&session, &batch, Epoch(1)).await.unwrap();
+    let found = known().await;
+    assert_eq!(
+        found.iter().map(Subject::as_str).collect::<Vec<_>>(),
+        ["hb.alice.2"]
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::heard::{LookBack, Stored};
-use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence};
+use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
 use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
@@ -17,6 +17,8 @@ pub(crate) struct MemoryStore {
     messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
     /// By channel and the last sequence of each lot that was dropped.
     dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<Guid>)>,
+    /// Heartbeat inboxes of clients that were closed or replaced.
+    closed: BTreeSet<Subject>,
     /// Rows that are there and cannot be read.
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
 }
@@ -40,6 +42,12 @@ impl MemoryStore {
         for (&channel, &trim) in &batch.trims {
             let settled = batch.guids_kept_after.get(&channel).copied();
             self.trim(channel, trim, settled);
+        }
+        for (id, row) in &batch.clients {
+            let before = self.rows.clients.get(id).map(|row| &row.heartbeat_inbox);
+            let ended = before
+                .filter(|before| row.as_ref().map(|row| &row.heartbeat_inbox) != Some(before));
+            self.closed.extend(ended.cloned());
         }
         put(&mut self.rows.clients, &batch.clients);
         for (client, &heartbeat) in &batch.heartbeats {
@@ -99,6 +107,15 @@ impl MemoryStore {
             stored.dropped.extend(dropped);
         }
         stored
+    }
+
+    /// Those of the connections that have ended.
+    pub(crate) fn closed_connections<'a>(
+        &self,
+        connections: impl Iterator<Item = &'a Subject>,
+    ) -> BTreeSet<Subject> {
+        let ended = connections.filter(|inbox| self.closed.contains(*inbox));
+        ended.cloned().collect()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -1,17 +1,32 @@
-//! Rows of `clients`, and heartbeats of those that are there.
+//! Rows of `clients`, heartbeats of those that are there, and which connections have ended.
 
 use tokio_postgres::{Client, Error, Statement};
 
 use super::flight::{Flight, Parameters};
 use crate::core::batch::Batch;
 
-const DELETE: &str = "DELETE FROM clients WHERE client_id = ANY($1)";
+/// No standby remembers requests for as long as ten minutes: its memory follows from the lease.
+const DELETE: &str = "WITH gone AS (
+        DELETE FROM clients WHERE client_id = ANY($1) RETURNING heartbeat_inbox
+    ), forgotten AS (
+        DELETE FROM closed_connections WHERE closed_at < clock_timestamp() - interval '10 minutes'
+    )
+    INSERT INTO closed_connections (heartbeat_inbox) SELECT heartbeat_inbox FROM gone";
 
-const PUT: &str = "INSERT INTO clients
+const PUT: &str = "WITH new AS (
+        SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::int4[], $6::int4[],
+            $7::int8[], $8::int8[], $9::int8[])
+            AS t (client_id, connection_id, heartbeat_inbox, protocol, ping_interval, ping_max_out,
+                connected_at_ns, last_heartbeat_at_ns, missed_heartbeats)
+    ), replaced AS (
+        INSERT INTO closed_connections (heartbeat_inbox)
+        SELECT c.heartbeat_inbox FROM new JOIN clients c USING (client_id)
+        WHERE c.heartbeat_inbox <> new.heartbeat_inbox
+    )
+    INSERT INTO clients
         (client_id, connection_id, heartbeat_inbox, protocol, ping_interval, ping_max_out,
          connected_at_ns, last_heartbeat_at_ns, missed_heartbeats)
-    SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::int4[], $6::int4[],
-        $7::int8[], $8::int8[], $9::int8[])
+    SELECT * FROM new
     ON CONFLICT (client_id) DO UPDATE SET
         connection_id = excluded.connection_id, heartbeat_inbox = excluded.heartbeat_inbox,
         protocol = excluded.protocol, ping_interval = excluded.ping_interval,

@@ -137,7 +137,7 @@ impl World {
             let missing = wanted
                 .clone()
                 .copied()
-                .find(|s| !position.received.contains(s));
+                .find(|s| !position.handled.received.contains(s));
             let progress = store.positions.get(&row.position).map(|row| &row.progress);
             let unacked = wanted.copied().find(|&s| {
                 progress.is_none_or(|progress| !super::progress::is_settled(progress, s))

@@ -226,6 +226,7 @@ impl Checks {
         });
         if epoch != last {
             self.epoch_since = self.now;
+            self.positions.begin_epoch();
         }
         self.epoch = epoch;
         for (&id, row) in &batch.channels {

@@ -20,9 +20,27 @@ pub(super) struct PositionFacts {
     pub(super) start: Sequence,
     /// As committed.
     pub(super) progress: Progress,
-    /// Acked by the application, whether or not the ack arrived.
+    pub(super) handled: Handled,
+}
+
+/// By applications.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Handled {
+    /// Whether or not the ack arrived.
     acked: BTreeSet<Sequence>,
     pub(super) received: BTreeSet<Sequence>,
+}
+
+impl Handled {
+    fn extend(&mut self, other: Self) {
+        self.acked.extend(other.acked);
+        self.received.extend(other.received);
+    }
+
+    fn forget(&mut self, sequence: Sequence) {
+        self.acked.remove(&sequence);
+        self.received.remove(&sequence);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +53,15 @@ pub(super) struct Positions {
     /// Every subscription that was ever committed, by its inbox.
     pub(super) subscriptions: BTreeMap<String, SubscriptionRow>,
     pub(super) inbox_of_ack_inbox: BTreeMap<String, String>,
-    /// Subscriptions that ended in the batch that would have made them.
+    /// By subscription inbox: a subscribe that is carried out again makes another position under the same ack
+    /// inbox, and what the application has done with a message it has done once and for all.
+    handled: BTreeMap<String, Handled>,
+    /// Ack inboxes in the commits of this epoch.
+    pub(super) committed: BTreeSet<String>,
+    /// Subscriptions of this epoch that ended in the batch that would have made them.
     pub(super) unborn: BTreeSet<SubscriptionId>,
+    /// Ack inboxes of such subscriptions.
+    pub(super) never_born: BTreeSet<String>,
 }
 
 impl Positions {
@@ -60,11 +85,56 @@ impl Positions {
 
     /// The sequence may be another message's from now on.
     pub(super) fn forget(&mut self, channel: ChannelId, sequence: Sequence) {
-        let all = self.positions.values_mut().chain(self.gone.values_mut());
-        for facts in all.filter(|facts| facts.channel == channel) {
-            facts.acked.remove(&sequence);
-            facts.received.remove(&sequence);
+        let all = self.positions.iter_mut().chain(&mut self.gone);
+        let mut forgetting = BTreeSet::new();
+        for (&id, facts) in all.filter(|(_, facts)| facts.channel == channel) {
+            facts.handled.forget(sequence);
+            forgetting.insert(id);
         }
+        for (inbox, handled) in &mut self.handled {
+            let row = self.subscriptions.get(inbox);
+            if row.is_some_and(|row| forgetting.contains(&row.position)) {
+                handled.forget(sequence);
+            }
+        }
+    }
+
+    fn handles(&mut self, inbox: &str, handle: impl Fn(&mut Handled)) {
+        handle(self.handled.entry(inbox.to_owned()).or_default());
+        if let Some(facts) = self.of_inbox(inbox) {
+            handle(&mut facts.handled);
+        }
+    }
+
+    /// Another epoch than before commits.
+    pub(super) fn begin_epoch(&mut self) {
+        self.committed.clear();
+        self.unborn.clear();
+        self.never_born.clear();
+    }
+
+    /// Takes note of the subscriptions of a batch. Returns what their applications bring along for the positions
+    /// that the batch makes.
+    fn subscribed(&mut self, batch: &Batch, before: &Snapshot) -> BTreeMap<PositionId, Handled> {
+        let mut brought: BTreeMap<PositionId, Handled> = BTreeMap::new();
+        for (&id, row) in &batch.subscriptions {
+            let Some(row) = row else {
+                if !before.subscriptions.contains_key(&id) {
+                    self.unborn.insert(id);
+                }
+                continue;
+            };
+            let (inbox, ack_inbox) = (row.inbox.to_string(), row.ack_inbox.to_string());
+            let handled = self.handled.get(&inbox).cloned().unwrap_or_default();
+            match self.positions.get_mut(&row.position) {
+                Some(facts) => facts.handled.extend(handled),
+                None => brought.entry(row.position).or_default().extend(handled),
+            }
+            self.committed.insert(ack_inbox.clone());
+            self.inbox_of_ack_inbox.insert(ack_inbox, inbox.clone());
+            self.subscriptions.insert(inbox, row.clone());
+        }
+        brought
     }
 
     pub(super) fn of_inbox(&mut self, inbox: &str) -> Option<&mut PositionFacts> {
@@ -82,17 +152,19 @@ pub(super) fn is_settled(progress: &Progress, sequence: Sequence) -> bool {
 impl Checks {
     /// A client acks a message.
     pub(crate) fn acks(&mut self, inbox: &str, sequence: Sequence) {
-        if let Some(facts) = self.positions.of_inbox(inbox) {
-            facts.acked.insert(sequence);
-        }
+        self.positions.handles(inbox, |handled| {
+            handled.acked.insert(sequence);
+        });
     }
 
     /// A client gets a message.
     pub(crate) fn receives(&mut self, inbox: &str, name: &ChannelName, message: &Arc<Message>) {
+        self.positions.handles(inbox, |handled| {
+            handled.received.insert(message.sequence);
+        });
         let Some(facts) = self.positions.of_inbox(inbox) else {
             return;
         };
-        facts.received.insert(message.sequence);
         let channel = self.channels.get(&facts.channel);
         let same = channel.is_some_and(|channel| channel.name.as_ref() == Some(name));
         self.require(same, || {
@@ -101,6 +173,7 @@ impl Checks {
     }
 
     pub(super) fn check_positions(&mut self, batch: &Batch, before: &Snapshot) {
+        let mut brought = self.positions.subscribed(batch, before);
         for (&id, row) in &batch.positions {
             let Some(row) = row else {
                 let gone = self.positions.positions.remove(&id);
@@ -110,40 +183,23 @@ impl Checks {
             if self.positions.positions.contains_key(&id) {
                 self.check_progress(id, &row.progress);
             } else {
-                self.position_begins(batch, id, row.channel, &row.progress);
                 // After a failover of Postgres a request that is carried out again may make the same position again.
                 let before = self.positions.gone.remove(&id);
-                let (acked, received) = before
-                    .map(|facts| (facts.acked, facts.received))
-                    .unwrap_or_default();
+                let mut handled = before.map(|facts| facts.handled).unwrap_or_default();
+                handled.extend(brought.remove(&id).unwrap_or_default());
+                self.position_begins(batch, id, row.channel, &row.progress, &handled);
                 let facts = PositionFacts {
                     channel: row.channel,
                     queue: row.queue_group.is_some(),
                     start: row.progress.acked_floor,
                     progress: row.progress.clone(),
-                    acked,
-                    received,
+                    handled,
                 };
                 self.positions.positions.insert(id, facts);
             }
         }
         for (&id, progress) in &batch.progress {
             self.check_progress(id, progress);
-        }
-        for (&id, row) in &batch.subscriptions {
-            match row {
-                Some(row) => {
-                    let (inbox, ack_inbox) = (row.inbox.to_string(), row.ack_inbox.to_string());
-                    self.positions
-                        .inbox_of_ack_inbox
-                        .insert(ack_inbox, inbox.clone());
-                    self.positions.subscriptions.insert(inbox, row.clone());
-                }
-                None if !before.subscriptions.contains_key(&id) => {
-                    self.positions.unborn.insert(id);
-                }
-                None => {}
-            }
         }
     }
 
@@ -154,6 +210,7 @@ impl Checks {
         id: PositionId,
         channel: ChannelId,
         progress: &Progress,
+        handled: &Handled,
     ) {
         let rows = batch.subscriptions.iter();
         let mut rows = rows.filter_map(|(row_id, row)| Some((row_id, row.as_ref()?)));
@@ -182,9 +239,8 @@ impl Checks {
             }
         };
         let mut skipped = facts.live.range(..=progress.acked_floor);
-        let known = self.positions.gone.get(&id);
-        let acked = |sequence| known.is_some_and(|facts| facts.acked.contains(&sequence));
-        let first = skipped.find(|&&sequence| wanted(sequence) && !acked(sequence));
+        let acked = &handled.acked;
+        let first = skipped.find(|&&sequence| wanted(sequence) && !acked.contains(&sequence));
         let first = first.copied();
         self.require(first.is_none(), || {
             format!("a subscription begins where it asked to: {start:?} skips {channel}#{first:?}")
@@ -208,7 +264,7 @@ impl Checks {
         let wrong = sent.by_ref().copied().find(|&sequence| {
             is_settled(new, sequence)
                 && !is_settled(&old, sequence)
-                && !facts.acked.contains(&sequence)
+                && !facts.handled.acked.contains(&sequence)
         });
         let backwards = new.last_sent < old.last_sent || new.acked_floor < old.acked_floor;
         let channel = facts.channel;

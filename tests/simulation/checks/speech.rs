@@ -21,6 +21,8 @@ use crate::memory_store::MemoryStore;
 pub(crate) struct TermFacts {
     /// Inboxes that may get messages: known from before, or answered in this term.
     open: BTreeSet<String>,
+    /// Ack inboxes in the tables when it began.
+    found: BTreeSet<String>,
     /// In flight per position, with the inbox that holds it.
     in_flight: BTreeMap<PositionId, BTreeMap<Sequence, Option<String>>>,
     position_of_ack_inbox: BTreeMap<String, PositionId>,
@@ -45,6 +47,7 @@ impl TermFacts {
         let mut facts = Self::default();
         for row in snapshot.subscriptions.values() {
             facts.open.insert(row.inbox.to_string());
+            facts.found.insert(row.ack_inbox.to_string());
             facts
                 .position_of_ack_inbox
                 .insert(row.ack_inbox.to_string(), row.position);
@@ -201,18 +204,7 @@ impl Checks {
                 });
             }
             Reply::Published(guid) => self.on_publish_ack(guid, store),
-            Reply::Subscribed { ack_inbox } => {
-                let inbox = self.positions.inbox_of_ack_inbox.get(ack_inbox.as_str());
-                if let Some(inbox) = inbox {
-                    term.open.insert(inbox.clone());
-                } else {
-                    // It ended before the batch that made it left: its ack inbox is in no row.
-                    let unborn = self.positions.unborn.pop_first().is_some();
-                    self.require(unborn, || {
-                        format!("a subscribe is answered after its commit: {ack_inbox} is not")
-                    });
-                }
-            }
+            Reply::Subscribed { ack_inbox } => self.on_subscribed(ack_inbox.as_str(), term),
             Reply::PublishRefused(guid, _) => {
                 if let Some(guid) = guid {
                     self.refuses(guid);
@@ -227,6 +219,23 @@ impl Checks {
             | Reply::Pong
             | Reply::PingRefused(_) => {}
         }
+    }
+
+    /// The same ack inbox may have been in the tables before, for the same request: only this term's commits count.
+    fn on_subscribed(&mut self, ack_inbox: &str, term: &mut TermFacts) {
+        let positions = &mut self.positions;
+        if term.found.contains(ack_inbox) || positions.committed.contains(ack_inbox) {
+            let inbox = positions.inbox_of_ack_inbox.get(ack_inbox);
+            term.open.extend(inbox.cloned());
+            return;
+        }
+        // It ended before the batch that made it left: its ack inbox is in no row.
+        let unborn =
+            positions.never_born.contains(ack_inbox) || positions.unborn.pop_first().is_some();
+        positions.never_born.insert(ack_inbox.to_owned());
+        self.require(unborn, || {
+            format!("a subscribe is answered after its commit: {ack_inbox} is not")
+        });
     }
 
     fn on_publish_ack(&mut self, guid: &Guid, store: &MemoryStore) {
