@@ -258,7 +258,7 @@ fn unreadable(unreadable: &[Unreadable]) -> String {
 }
 
 /// `numbers` are the columns that stand to the right.
-fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     columns: [&str; N],
     rows: impl ExactSizeIterator<Item = [String; N]>,
     numbers: std::ops::RangeInclusive<usize>,

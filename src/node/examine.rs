@@ -8,7 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use self::nats::of_nats;
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
-use super::takeover::ensure_same_cluster;
+use super::shared::Setback;
+use super::takeover::{ensure_same_cluster, subjects_of};
 use crate::config::Config;
 use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
@@ -302,7 +303,7 @@ async fn look_at_tables(
         },
     });
     if version.is_usable()
-        && let Err(error) = ensure_same_cluster(store, config).await
+        && let Err(error) = ensure_tables_fit(store, config).await
     {
         findings.push(fail("cluster-id", &error));
     }
@@ -310,6 +311,13 @@ async fn look_at_tables(
         findings.push(of_encryption(store, config).await);
     }
     findings.push(of_lock(contenders));
+}
+
+/// As a server does when it starts.
+async fn ensure_tables_fit(store: &Store, config: &Config) -> Result<(), Setback> {
+    let mut config = config.clone();
+    config.subjects = subjects_of(store, &config).await?;
+    ensure_same_cluster(store, &config).await.map(drop)
 }
 
 async fn of_encryption(store: &Store, config: &Config) -> Finding {

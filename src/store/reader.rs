@@ -14,7 +14,7 @@ use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{ack_secret, heard, load, marks, migrate, snapshot, status, vacuum};
+use super::{ack_secret, heard, import, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
@@ -141,6 +141,15 @@ impl Store {
              all that it lacks",
             self.schema
         )))
+    }
+
+    /// Fails unless a former store can be imported: there is nothing yet.
+    pub async fn ensure_vacant(&self) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * 3;
+        let looked = import::ensure_vacant(lent.connection(), &self.schema);
+        let done = timeout(limit, looked).await;
+        lent.give_back(done, "looking whether the tables are empty")
     }
 
     /// What clients were told, if any server was ever active here.
