@@ -21,10 +21,6 @@ use crate::protocol::Subjects;
 use crate::protocol::subjects::{self, Told};
 use crate::store::{self, ServerInfo, Store};
 
-/// Publishes stored last by the term before that this node has not heard: a slow route may yet bring so many of them
-/// without their being stored again.
-const LATE_COPIES_MAX: usize = 200_000;
-
 /// A restored core, and the session that commits what it decides.
 #[derive(Debug)]
 pub(super) struct Takeover {
@@ -93,7 +89,8 @@ impl Node {
         let stored = if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
             Stored::default()
         } else {
-            self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
+            let others = heard::LATE_COPIES_MAX;
+            self.store.stored(&places, &wanted, others).await?
         };
         tracing::info!(
             publishes = stored.kept.len() + stored.dropped.len(),
@@ -113,6 +110,9 @@ impl Node {
                 memory.heard_active(heard_at);
             }
             memory.found(leader.takeover().last_epoch);
+            if let Some(doubt) = memory.in_doubt().filter(|_| failed_over) {
+                tracing::warn!(%doubt, "the replica that Postgres failed over to may lack messages");
+            }
             let regression = Regression::find(&snapshot, &memory, heard, &done);
             memory.saw(Marks::of(&snapshot, leader.term().epoch()));
             regression

@@ -130,6 +130,19 @@ impl Store {
         lent.give_back(done, "asking for the role's rights")
     }
 
+    /// Fails where the role could not serve from the tables: it would wait for the lock, be taken for a standby that can
+    /// take over, and fail once it is needed.
+    pub async fn check_rights(&self) -> Result<(), Error> {
+        let Some(Lack { what, remedy }) = self.lacking().await?.into_iter().next() else {
+            return Ok(());
+        };
+        Err(Error::Refused(format!(
+            "the role of the database URL {what} in schema {}, which a server has to: {remedy}; `stanby doctor` lists \
+             all that it lacks",
+            self.schema
+        )))
+    }
+
     /// Fails unless a former store can be imported: there is nothing yet.
     pub async fn ensure_vacant(&self) -> Result<(), Error> {
         let mut lent = self.lend().await?;
@@ -206,7 +219,7 @@ impl Store {
         lent.give_back(done, "loading messages")
     }
 
-    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more.
+    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.
     pub async fn stored(
         &self,
         places: &BTreeMap<ChannelId, LookBack>,
@@ -231,8 +244,8 @@ impl Store {
         lent.give_back(done, "looking for closed connections")
     }
 
-    /// How many rows of `messages` are dead; `None` when the role may not vacuum it.
-    pub async fn dead(&self) -> Result<Option<Dead>, Error> {
+    /// How many rows of `messages` are dead.
+    pub async fn dead(&self) -> Result<Dead, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, vacuum::dead(lent.connection())).await;

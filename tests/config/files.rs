@@ -144,7 +144,7 @@ fn without_the_wrapper_every_key_is_for_streaming() {
     );
     assert_eq!(sources.config.cluster_id, "x");
     assert_eq!(sources.config.nats.servers, ["nats://h:1"]);
-    assert!(sources.warnings[0].contains("listen are for a nats-server"));
+    assert!(sources.warnings[0].contains("listen is for a nats-server"));
     let [unknown] = sources.unknown.as_slice() else {
         panic!("{:?}", sources.unknown)
     };

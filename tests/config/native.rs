@@ -109,7 +109,7 @@ fn a_converted_file_says_the_same() {
         "{converted}"
     );
     assert!(
-        converted.contains("# ") && converted.contains("port are for a nats-server"),
+        converted.contains("# ") && converted.contains("port is for a nats-server"),
         "{converted}"
     );
     assert!(converted.contains("did you mean"), "{converted}");

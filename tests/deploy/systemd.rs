@@ -22,9 +22,10 @@ fn the_unit_starts_a_server_as_the_package_configures_it() {
     assert_parses(&line);
     assert!(line.contains(&"/etc/stanby/stanby.toml".to_owned()));
     assert_eq!(value("EnvironmentFile"), "-/etc/stanby/secrets.env");
-    // What the program does: it tells, and SIGTERM makes it end with 143.
+    // What the program does: it tells, SIGTERM makes it end with 143, and a wrong configuration with 2.
     assert_eq!(value("Type"), "notify");
     assert_eq!(value("SuccessExitStatus"), "143");
+    assert_eq!(value("RestartPreventExitStatus"), "2");
 }
 
 #[test]

@@ -92,7 +92,7 @@ async fn a_server_called_as_its_predecessor_reads_its_file_and_heeds_signals() {
 
     let text = wait_for_text(&log, "Streaming Server is ready").await;
     assert!(
-        text.contains("port are for a nats-server, and stanby has none inside"),
+        text.contains("port is for a nats-server, and stanby has none inside"),
         "{text}"
     );
     assert_eq!(

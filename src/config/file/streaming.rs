@@ -437,14 +437,19 @@ impl Reading {
     fn found(mut self, file: &str, process: bool) -> Found {
         let list = |keys: &[String]| keys.join(", ");
         if !self.tuning.is_empty() {
+            let (have, them) = match self.tuning.len() {
+                1 => ("has", "it"),
+                _ => ("have", "them"),
+            };
             self.found.warnings.push(format!(
-                "{file}: {} have no effect in stanby, which keeps everything in Postgres; remove them",
+                "{file}: {} {have} no effect in stanby, which keeps everything in Postgres; remove {them}",
                 list(&self.tuning)
             ));
         }
         if process && !self.of_nats.is_empty() {
+            let are = if self.of_nats.len() == 1 { "is" } else { "are" };
             self.found.warnings.push(format!(
-                "{file}: {} are for a nats-server, and stanby has none inside; start one with this file and name it \
+                "{file}: {} {are} for a nats-server, and stanby has none inside; start one with this file and name it \
                  with nats_server_url",
                 list(&self.of_nats)
             ));
