@@ -141,6 +141,14 @@ impl FormerTables {
         tables
     }
 
+    /// As a real server left them, which is said in that file. Its cluster ID is that of `Group::over`.
+    pub(crate) async fn real(url: &str) -> Self {
+        let mut tables = Self::connect(url).await;
+        tables.execute(TABLES).await;
+        tables.execute(include_str!("former-store.sql")).await;
+        tables
+    }
+
     /// Another session.
     pub(crate) async fn connect(url: &str) -> Self {
         let connection = PgConnection::connect(url).await.unwrap();

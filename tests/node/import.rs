@@ -15,6 +15,7 @@ use crate::former::{
 };
 use crate::pair::{Group, LIMIT, Server};
 use crate::support::wait::wait_until;
+use crate::support::{nats, postgres};
 
 pub(crate) const CHANNEL: &str = "orders";
 const KEY: &str = "former-key-0123456789";
@@ -210,6 +211,40 @@ async fn clients_that_were_connected_go_on_where_they_were() {
         floor => Err(format!("acked up to {floor}")),
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_real_server_left_goes_on() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let Some(nats) = nats::own_server(&[]).await else {
+        return;
+    };
+    let group = Group::over(database.url.clone(), nats.url(), &[]);
+    FormerTables::real(&group.database_url).await;
+
+    let environment = [("STANBY_FROM_ENCRYPTION_KEY", KEY)];
+    ensure_imported(&import_with(&group, &[], &environment).await);
+    let server = group.server();
+    server.wait_until_active().await;
+
+    for (client, queue, durable, expected) in [
+        ("reader", "", "books", vec![(3, true), (4, true), (5, true)]),
+        ("q2", "grp", "dur", vec![(4, true), (5, false)]),
+    ] {
+        let client = group.client(client).await;
+        let subscription = client.subscribe(CHANNEL, queue, durable).await.unwrap();
+        let received = wait_until(LIMIT, async || match subscription.received() {
+            received if received.len() >= expected.len() => Ok(received),
+            received => Err(format!("{durable}: {received:?}")),
+        })
+        .await;
+        assert_eq!(received.iter().map(seen).collect::<Vec<_>>(), expected);
+        for delivery in received {
+            assert_eq!(delivery.data, format!("line {}", delivery.sequence));
+        }
+    }
 }
 
 #[tokio::test]
