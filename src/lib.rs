@@ -10,6 +10,7 @@
 //! | [`node`] | the role loop (standby, active) and the active loop, where the others meet |
 //! | [`http`] | health, role and monitoring; read-only |
 //! | [`server`] | a server inside another program, in a few lines |
+//! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
 //! | [`known_bad`] | mistakes to test the tests with, in builds with that feature only |
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod dev;
+pub mod former;
 pub mod http;
 pub mod known_bad;
 pub mod leadership;

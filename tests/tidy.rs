@@ -24,10 +24,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &["core"]),
     ("config", &["core", "protocol"]),
     ("nats", &["core", "protocol", "node::clock"]),
+    ("former", &["core", "protocol", "config::secret"]),
     (
         "store",
         &[
             "core",
+            "former",
             "config::database",
             "config::encryption",
             "config::secret",

@@ -1,7 +1,7 @@
 -- Roles with no more rights than they need, and the schema they share:
 --
 --   owner   makes and changes the tables: stanby migrate
---   app     serves: reads and writes the tables, makes nothing
+--   app     serves: reads, writes and (from Postgres 17 on) vacuums the tables, makes nothing
 --   reader  looks: stanby status, dashboards, people
 --
 -- Run once per schema, in the database of the servers, by a role that may make roles and schemas; running it again
@@ -42,3 +42,12 @@ ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
     GRANT SELECT ON TABLES TO :"reader";
+
+-- The active vacuums what limits drop, where it may: from Postgres 17 on that is a right of its own.
+SELECT format(command, :'owner', :'schema', :'app')
+FROM unnest(ARRAY[
+    'GRANT MAINTAIN ON ALL TABLES IN SCHEMA %2$I TO %3$I',
+    'ALTER DEFAULT PRIVILEGES FOR ROLE %1$I IN SCHEMA %2$I GRANT MAINTAIN ON TABLES TO %3$I'
+]) AS command
+WHERE current_setting('server_version_num')::integer >= 170000
+\gexec

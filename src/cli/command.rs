@@ -8,6 +8,7 @@ use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::doctor::DoctorArgs;
 use super::health::HealthArgs;
+use super::import::ImportArgs;
 use super::migrate::MigrateArgs;
 use super::nats_permissions::NatsPermissionsArgs;
 use super::publish::PublishArgs;
@@ -57,6 +58,8 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Bring the tables to this version, as a role that may
     Migrate(MigrateArgs),
+    /// Take over what a nats-streaming-server kept in Postgres
+    Import(Box<ImportArgs>),
     /// Print the permissions that a NATS server should give the servers and their clients
     NatsPermissions(NatsPermissionsArgs),
     /// Ask a server on this machine how it is; for container checks

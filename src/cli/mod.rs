@@ -11,6 +11,7 @@ pub mod dev;
 pub mod doctor;
 pub mod failure;
 pub mod health;
+pub mod import;
 mod log_file;
 mod logging;
 mod messages;

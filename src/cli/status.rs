@@ -9,7 +9,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::failure::Failure;
 use super::output;
 use crate::config::DatabaseFlags;
-use crate::store::status::{Channel, Client, Durable, ROWS_MAX, Report, Unreadable};
+use crate::store::status::{
+    Channel, Client, Durable, EncryptionReport, ROWS_MAX, Report, Unreadable,
+};
 use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,7 +96,42 @@ fn summary(report: &Report) -> String {
         "amounts   {} messages ({} bytes) in {} channels; {} clients, {} subscriptions, {} durables",
         counts.messages, counts.bytes, counts.channels, counts.clients, counts.subscriptions, counts.durables
     ));
+    lines.push(format!(
+        "encrypted {}",
+        encrypted(report.encryption.as_ref())
+    ));
     lines.join("\n")
+}
+
+fn encrypted(report: Option<&EncryptionReport>) -> String {
+    let Some(report) = report else {
+        return "no".to_owned();
+    };
+    let writing = match &report.writes_with {
+        Some(key) => {
+            let since = or_dash(key.first_used_at.as_deref());
+            format!(
+                "yes, with key {} ({}) since {since}",
+                key.number,
+                shown(&key.cipher)
+            )
+        }
+        None => "no longer; what was encrypted still needs its key".to_owned(),
+    };
+    let others = report.keys - i64::from(report.writes_with.is_some());
+    let others = match others {
+        0 => String::new(),
+        _ if report.writes_with.is_none() => format!("; keys needed to read: {others}"),
+        _ => format!("; other keys needed to read: {others}"),
+    };
+    let plain = match report.plain_messages {
+        Some(0) => "no message stands there unencrypted".to_owned(),
+        Some(count) => format!("{count} messages stand there unencrypted"),
+        None => {
+            "messages that stand there unencrypted: too many to count within a second".to_owned()
+        }
+    };
+    format!("{writing}{others}; {plain}")
 }
 
 fn serves(channels: &[String]) -> String {
@@ -221,7 +258,7 @@ fn unreadable(unreadable: &[Unreadable]) -> String {
 }
 
 /// `numbers` are the columns that stand to the right.
-fn table<const N: usize>(
+pub(super) fn table<const N: usize>(
     columns: [&str; N],
     rows: impl ExactSizeIterator<Item = [String; N]>,
     numbers: std::ops::RangeInclusive<usize>,

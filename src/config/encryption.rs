@@ -89,7 +89,7 @@ impl fmt::Display for Cipher {
 }
 
 impl EncryptionFlags {
-    pub(super) fn encryption(&self) -> Result<Encryption, Error> {
+    pub fn encryption(&self) -> Result<Encryption, Error> {
         let key = given(self.encryption_key.as_ref());
         if self.encrypt && key.is_none() {
             return Err(Error::new(format!(

@@ -120,28 +120,9 @@ impl Broker {
 
     /// False for requests that name a channel of another group.
     fn is_ours(&self, event: &Event) -> bool {
-        let Some(partition) = &self.settings.partition else {
-            return true;
-        };
-        match event {
-            Event::Publish { request, .. } => partition.contains(&request.channel),
-            Event::Subscribe { request, .. } => partition.contains(&request.channel),
-            Event::Unsubscribe { request, .. } | Event::CloseSubscription { request, .. } => {
-                partition.contains(&request.channel)
-            }
-            Event::Connect { .. }
-            | Event::CloseClient { .. }
-            | Event::Ping { .. }
-            | Event::Ack(_)
-            | Event::Refused { .. }
-            | Event::AlreadyStored { .. }
-            | Event::Pong(_)
-            | Event::Unreachable(_)
-            | Event::Reconnected
-            | Event::Committed(_)
-            | Event::Loaded { .. }
-            | Event::LoadFailed(_) => true,
-        }
+        let (partition, channel) = (self.settings.partition.as_ref(), event.channel());
+        let named = partition.zip(channel);
+        named.is_none_or(|(partition, channel)| partition.contains(channel))
     }
 
     /// The client that has to be registered before the request makes sense. One whose ID is being checked may be the one

@@ -1,6 +1,6 @@
 //! The core's inputs: everything that can happen.
 
-use super::ids::{BatchNumber, ConnectionId, Guid, LoadId, ProbeId, Subject};
+use super::ids::{BatchNumber, ChannelName, ConnectionId, Guid, LoadId, ProbeId, Subject};
 use super::load::Loaded;
 use super::outbound::Reply;
 use super::request::{Ack, Connect, Leave, Publish, Subscribe};
@@ -62,4 +62,29 @@ pub enum Event {
     },
     /// The store could not be read; the core asks again after a pause.
     LoadFailed(LoadId),
+}
+
+impl Event {
+    /// The channel that a request names.
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Publish { request, .. } => Some(&request.channel),
+            Self::Subscribe { request, .. } => Some(&request.channel),
+            Self::Unsubscribe { request, .. } | Self::CloseSubscription { request, .. } => {
+                Some(&request.channel)
+            }
+            Self::Connect { .. }
+            | Self::CloseClient { .. }
+            | Self::Ping { .. }
+            | Self::Ack(_)
+            | Self::Refused { .. }
+            | Self::AlreadyStored { .. }
+            | Self::Pong(_)
+            | Self::Unreachable(_)
+            | Self::Reconnected
+            | Self::Committed(_)
+            | Self::Loaded { .. }
+            | Self::LoadFailed(_) => None,
+        }
+    }
 }

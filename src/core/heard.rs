@@ -15,9 +15,11 @@ use super::time::{Instant, Timestamp};
 /// the two nodes heard them may differ a little.
 const LOOK_BACK_SLACK: u64 = 1000;
 
-/// So many more are looked at in all channels together, however many were stored within the window: at a high rate
-/// a takeover would take longer than what it looks for can be late.
-const LATE_COPIES_MAX: u64 = 100_000;
+/// Publishes that nobody here has heard so far, and that a slow route may yet bring although they are stored: so many are
+/// looked for in all channels together, and so many more among those that limits have dropped. A takeover reads these in
+/// a fraction of a second; with all that a high rate stores within the window it would take longer than what it looks
+/// for can be late. Each costs some hundred bytes until the window is over.
+pub const LATE_COPIES_MAX: usize = 100_000;
 
 /// Where in a channel to look for publishes that may have been heard, or may still be heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub fn look_back<'a>(
         .map(|(&id, row)| (id, row, heard_of.get(&row.name).copied()))
         .filter(|(_, row, heard)| heard.is_some() || row.last_published_at >= since)
         .collect();
-    let share = LATE_COPIES_MAX / (used.len() as u64).max(1);
+    let share = (LATE_COPIES_MAX / used.len().max(1)) as u64;
     let slack = LOOK_BACK_SLACK.min(share);
     let place = |(id, row, heard): (ChannelId, &ChannelRow, Option<u64>)| {
         let back = |count: u64| Sequence(row.last_sequence.0.saturating_sub(count));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::batch::{Batch, ChannelRow};
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
-use super::replicas::Replicas;
+use super::replicas::{Doubt, Replicas};
 use super::snapshot::Snapshot;
 use super::time::Instant;
 
@@ -97,6 +97,11 @@ impl Memory {
         self.replicas.have_everything()
     }
 
+    /// Why a replica that has been promoted may lack what nobody here remembers; `None` when it is known not to.
+    pub fn in_doubt(&self) -> Option<Doubt> {
+        self.replicas.in_doubt().filter(|_| !self.is_exact())
+    }
+
     pub fn channels(&self) -> &BTreeMap<ChannelId, Mark> {
         &self.channels
     }
@@ -123,8 +128,7 @@ impl Memory {
     pub fn committed(&mut self, epoch: Epoch, batch: &Batch) {
         self.epoch = self.epoch.max(epoch);
         self.served = self.served.max(epoch);
-        // Who commits does not look, and knows better anyway.
-        self.replicas.doubt();
+        self.replicas.committed();
         for (&id, row) in &batch.channels {
             match row {
                 Some(row) if !row.deleting => {
@@ -166,7 +170,7 @@ impl Memory {
     pub fn found(&mut self, last_term: Epoch) {
         self.found = last_term;
         if last_term < self.epoch {
-            self.replicas.doubt();
+            self.replicas.contradicted();
         }
     }
 

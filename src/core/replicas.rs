@@ -4,6 +4,7 @@
 //! A wrong belief would hide a loss, and let a sequence stand for two messages; a missing one only passes over some
 //! sequences that were free. So it is earned slowly and given up at the first doubt.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::time::Instant;
@@ -19,6 +20,48 @@ pub(super) struct Replicas {
     /// In a row, and told each time that every commit waits for every replica.
     looks: u32,
     looked_at: Option<Instant>,
+    /// Why the looks were last counted from the beginning; `None`: there is no other reason than that this is new.
+    begun_anew: Option<Why>,
+}
+
+/// Why it is not believed that a promoted replica has everything, in words for an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    looks: u32,
+    begun_anew: Option<Why>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    NotAllWaitedFor,
+    /// Nobody looked for so long.
+    Pause(Duration),
+    OwnTerm,
+    Contradicted,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let looks = self.looks;
+        write!(
+            f,
+            "this node has seen {looks} times in a row, and {LOOKS_MIN} are needed, that every commit waits for every \
+             replica"
+        )?;
+        match self.begun_anew {
+            None => Ok(()),
+            Some(Why::NotAllWaitedFor) => write!(f, ", and before that some did not"),
+            Some(Why::Pause(pause)) => {
+                write!(
+                    f,
+                    "; before that it had not looked for {} ms",
+                    pause.as_millis()
+                )
+            }
+            Some(Why::OwnTerm) => write!(f, " since its own term"),
+            Some(Why::Contradicted) => write!(f, "; the tables lack a term that it knows of"),
+        }
+    }
 }
 
 impl Replicas {
@@ -31,7 +74,7 @@ impl Replicas {
                 self.looks = self.looks.saturating_add(1);
                 self.looked_at = Some(now);
             }
-            Some(false) => self.doubt(),
+            Some(false) => self.doubt(Why::NotAllWaitedFor),
             None => {}
         }
     }
@@ -41,9 +84,14 @@ impl Replicas {
         self.doubt_old_look(now);
     }
 
-    /// Something does not fit, or the time has come to begin anew.
-    pub(super) fn doubt(&mut self) {
-        *self = Self::default();
+    /// Who commits does not look, and knows better anyway.
+    pub(super) fn committed(&mut self) {
+        self.doubt(Why::OwnTerm);
+    }
+
+    /// The tables show that something is missing.
+    pub(super) fn contradicted(&mut self) {
+        self.doubt(Why::Contradicted);
     }
 
     /// True when every commit of the last active has waited for whichever replica there was.
@@ -51,11 +99,29 @@ impl Replicas {
         self.looks >= LOOKS_MIN
     }
 
+    /// Why they may lack something; `None` when they are believed to have everything.
+    pub(super) fn in_doubt(&self) -> Option<Doubt> {
+        (!self.have_everything()).then_some(Doubt {
+            looks: self.looks,
+            begun_anew: self.begun_anew,
+        })
+    }
+
     fn doubt_old_look(&mut self, now: Instant) {
-        let is_old = |at: Instant| now.since(at) > LOOK_AGE_MAX;
-        if self.looked_at.is_none_or(is_old) {
-            self.doubt();
+        let Some(looked_at) = self.looked_at else {
+            return;
+        };
+        let pause = now.since(looked_at);
+        if pause > LOOK_AGE_MAX {
+            self.doubt(Why::Pause(pause));
         }
+    }
+
+    fn doubt(&mut self, why: Why) {
+        *self = Self {
+            begun_anew: Some(why),
+            ..Self::default()
+        };
     }
 }
 
@@ -105,6 +171,22 @@ mod tests {
         replicas.heard_active(at(6));
 
         assert!(!replicas.have_everything());
+    }
+
+    #[test]
+    fn a_doubt_tells_its_reason() {
+        let said = |replicas: &Replicas| replicas.in_doubt().map(|doubt| doubt.to_string());
+        let mut replicas = believing();
+        assert_eq!(said(&replicas), None);
+
+        replicas.looked(Some(true), at(9));
+        let told = said(&replicas).expect("in doubt");
+        assert!(told.contains("seen 1 times in a row"), "{told}");
+        assert!(told.ends_with("it had not looked for 6000 ms"), "{told}");
+
+        replicas.looked(Some(false), at(10));
+        let told = said(&replicas).expect("in doubt");
+        assert!(told.ends_with("before that some did not"), "{told}");
     }
 
     #[test]

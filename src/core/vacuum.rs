@@ -11,11 +11,26 @@ const LIVE_PER_DEAD: u64 = 10;
 pub struct Dead {
     pub dead: u64,
     pub live: u64,
+    /// Whether this role may vacuum them.
+    pub may_vacuum: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    Leave,
+    Vacuum,
+    /// Vacuum would help, and the role may not.
+    TellOperator,
 }
 
 impl Dead {
-    pub fn is_worth_a_vacuum(self) -> bool {
-        self.dead >= DEAD_MIN.max(self.live / LIVE_PER_DEAD)
+    pub fn advice(self) -> Advice {
+        let is_due = self.dead >= DEAD_MIN.max(self.live / LIVE_PER_DEAD);
+        match (is_due, self.may_vacuum) {
+            (false, _) => Advice::Leave,
+            (true, true) => Advice::Vacuum,
+            (true, false) => Advice::TellOperator,
+        }
     }
 }
 
@@ -25,11 +40,20 @@ mod tests {
 
     #[test]
     fn a_vacuum_is_due_when_dead_rows_are_many_for_the_table_s_size() {
-        let is_due = |dead, live| Dead { dead, live }.is_worth_a_vacuum();
+        let advice = |dead, live, may_vacuum| {
+            let found = Dead {
+                dead,
+                live,
+                may_vacuum,
+            };
+            found.advice()
+        };
 
-        assert!(!is_due(99_999, 0));
-        assert!(is_due(100_000, 1_000_000));
-        assert!(!is_due(999_999, 10_000_000));
-        assert!(is_due(1_000_000, 10_000_000));
+        assert_eq!(advice(99_999, 0, true), Advice::Leave);
+        assert_eq!(advice(100_000, 1_000_000, true), Advice::Vacuum);
+        assert_eq!(advice(999_999, 10_000_000, true), Advice::Leave);
+        assert_eq!(advice(1_000_000, 10_000_000, true), Advice::Vacuum);
+        assert_eq!(advice(99_999, 0, false), Advice::Leave);
+        assert_eq!(advice(100_000, 0, false), Advice::TellOperator);
     }
 }

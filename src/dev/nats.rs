@@ -24,7 +24,8 @@ const POLL: Duration = Duration::from_millis(10);
 
 const STOP: StopSignals = StopSignals {
     first: Signal::SIGINT,
-    second: Signal::SIGTERM,
+    // It keeps nothing that an orderly end would save.
+    second: Signal::SIGKILL,
 };
 
 #[derive(Clone, Debug, Default)]

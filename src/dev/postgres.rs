@@ -148,6 +148,11 @@ impl Postgres {
         self.process.stop(patience).await
     }
 
+    /// Ends as in a crash, without a checkpoint: for data that nobody will want, and any other start would recover.
+    pub async fn stop_at_once(&mut self, patience: Duration) -> Result<(), Error> {
+        self.process.stop_firmly(patience).await
+    }
+
     /// Passes a signal on, for tests that freeze or crash it.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

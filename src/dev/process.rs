@@ -126,7 +126,19 @@ impl Process {
 
     /// Asks it to end; asks again more firmly after `patience`, and again with SIGKILL after as long.
     pub async fn stop(&mut self, patience: Duration) -> Result<(), Error> {
-        for signal in [self.signals.first, self.signals.second, Signal::SIGKILL] {
+        let StopSignals { first, second } = self.signals;
+        self.stop_by(&[first, second, Signal::SIGKILL], patience)
+            .await
+    }
+
+    /// As `stop`, without asking politely first.
+    pub async fn stop_firmly(&mut self, patience: Duration) -> Result<(), Error> {
+        self.stop_by(&[self.signals.second, Signal::SIGKILL], patience)
+            .await
+    }
+
+    async fn stop_by(&mut self, signals: &[Signal], patience: Duration) -> Result<(), Error> {
+        for &signal in signals {
             if self.ended().is_some() {
                 return Ok(());
             }

@@ -28,8 +28,8 @@ const TURN: Duration = Duration::from_millis(100);
 /// A server finds out first, as it would anywhere.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// Two rounds of it (the servers, then what they need) make the promised end within two seconds, and leave
-/// a slow Postgres a little.
+/// Two rounds of it (the servers, then what they need) make the promised end within two seconds: what has not ended by
+/// then is killed, or (Postgres) gives up its checkpoint.
 const STOP_PATIENCE: Duration = Duration::from_millis(900);
 
 /// For children of a supervisor that was killed: their guardian needs about a second.
@@ -220,6 +220,10 @@ impl Supervisor {
         };
         let postgres = async {
             match &mut self.postgres {
+                // A checkpoint of a busy machine takes seconds, and the directory is removed anyway.
+                Some(postgres) if self.directory.is_temporary() => {
+                    postgres.stop_at_once(STOP_PATIENCE).await
+                }
                 Some(postgres) => postgres.stop(STOP_PATIENCE).await,
                 None => Ok(()),
             }

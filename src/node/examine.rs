@@ -10,7 +10,8 @@ use super::clock::Clock;
 use super::nats_settings::nats_settings;
 use super::neighbours;
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id, this_group};
-use super::takeover::ensure_same_cluster;
+use super::shared::Setback;
+use super::takeover::{ensure_same_cluster, subjects_of};
 use crate::config::Config;
 use crate::core::limits::ChannelPattern;
 use crate::core::partition::Partition;
@@ -320,7 +321,7 @@ async fn look_at_tables(
         },
     });
     if version.is_usable()
-        && let Err(error) = ensure_same_cluster(store, config).await
+        && let Err(error) = ensure_tables_fit(store, config).await
     {
         findings.push(fail("cluster-id", &error));
     }
@@ -328,6 +329,13 @@ async fn look_at_tables(
         findings.push(of_encryption(store, config).await);
     }
     findings.push(of_lock(contenders));
+}
+
+/// As a server does when it starts.
+async fn ensure_tables_fit(store: &Store, config: &Config) -> Result<(), Setback> {
+    let mut config = config.clone();
+    config.subjects = subjects_of(store, &config).await?;
+    ensure_same_cluster(store, &config).await.map(drop)
 }
 
 async fn of_encryption(store: &Store, config: &Config) -> Finding {

@@ -6,6 +6,7 @@
 //! | `run` | start, roles until told to stop, end |
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
+//! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
 //! | `announcer`, `rivals` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
@@ -30,6 +31,7 @@ pub mod clock;
 mod ears;
 pub mod examine;
 pub mod histogram;
+pub mod import;
 mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;

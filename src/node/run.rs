@@ -46,7 +46,7 @@ pub(super) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let NewNode {
-        config,
+        mut config,
         server_id,
         board,
     } = new;
@@ -66,6 +66,7 @@ pub(super) async fn run(
     .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
     store.migrate().await?;
     store.check_rights().await?;
+    config.subjects = takeover::subjects_of(&store, &config).await?;
     takeover::ensure_same_cluster(&store, &config).await?;
     store.check_keys().await?;
     reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::backoff::Repeats;
 use super::clock::Clock;
-use crate::core::vacuum::Dead;
+use crate::core::vacuum::{Advice, Dead};
 use crate::store::{Error, Store};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -14,27 +15,52 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(super) async fn sweep(store: Store) -> Infallible {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut repeats = Repeats::default();
+    let mut is_refusal_told = false;
     loop {
         tick.tick().await;
-        if let Err(error) = sweep_once(&store).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::debug!(error, "messages cannot be vacuumed");
+        match sweep_once(&store).await {
+            Ok(Some(Refused { dead, live })) if !is_refusal_told => {
+                is_refusal_told = true;
+                tracing::warn!(
+                    dead,
+                    live,
+                    "limits drop messages faster than autovacuum looks for them, and this role may not vacuum: GRANT \
+                     MAINTAIN ON ALL TABLES IN SCHEMA to it (Postgres 17 or newer), or set autovacuum_naptime = 10s \
+                     on the Postgres server"
+                );
+            }
+            Ok(None | Some(_)) => {}
+            Err(error) => {
+                if repeats.is_news(&error.to_string(), Clock.now().monotonic) {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "dropped messages cannot be vacuumed; autovacuum has to do"
+                    );
+                }
+            }
         }
     }
 }
 
-async fn sweep_once(store: &Store) -> Result<(), Error> {
-    let Some(found) = store
-        .dead()
-        .await?
-        .filter(|found| found.is_worth_a_vacuum())
-    else {
-        return Ok(());
-    };
-    let Dead { dead, live } = found;
+/// Many rows are dead, and the role may not vacuum.
+struct Refused {
+    dead: u64,
+    live: u64,
+}
+
+async fn sweep_once(store: &Store) -> Result<Option<Refused>, Error> {
+    let found = store.dead().await?;
+    let Dead { dead, live, .. } = found;
+    match found.advice() {
+        Advice::Leave => return Ok(None),
+        Advice::TellOperator => return Ok(Some(Refused { dead, live })),
+        Advice::Vacuum => {}
+    }
     let began = Clock.now().monotonic;
     store.vacuum().await?;
     let took_ms = Clock.now().monotonic.since(began).as_millis();
     tracing::debug!(dead, live, took_ms, "messages were vacuumed");
-    Ok(())
+    Ok(None)
 }

@@ -18,11 +18,8 @@ use crate::core::{Broker, Event, heard};
 use crate::known_bad::{self, Mistake};
 use crate::leadership::{self, Leader};
 use crate::protocol::Subjects;
+use crate::protocol::subjects::{self, Told};
 use crate::store::{self, ServerInfo, Store};
-
-/// Publishes stored last by the term before that this node has not heard: a slow route may yet bring so many of them
-/// without their being stored again.
-const LATE_COPIES_MAX: usize = 200_000;
 
 /// A restored core, and the session that commits what it decides.
 #[derive(Debug)]
@@ -92,7 +89,8 @@ impl Node {
         let stored = if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
             Stored::default()
         } else {
-            self.store.stored(&places, &wanted, LATE_COPIES_MAX).await?
+            let others = heard::LATE_COPIES_MAX;
+            self.store.stored(&places, &wanted, others).await?
         };
         tracing::info!(
             publishes = stored.kept.len() + stored.dropped.len(),
@@ -112,6 +110,9 @@ impl Node {
                 memory.heard_active(heard_at);
             }
             memory.found(leader.takeover().last_epoch);
+            if let Some(doubt) = memory.in_doubt().filter(|_| failed_over) {
+                tracing::warn!(%doubt, "the replica that Postgres failed over to may lack messages");
+            }
             let regression = Regression::find(&snapshot, &memory, heard, &done);
             memory.saw(Marks::of(&snapshot, leader.term().epoch()));
             regression
@@ -216,6 +217,35 @@ pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Resul
     Ok(true)
 }
 
+/// The subjects to serve on: those of the configuration, unless the tables came from a server that told its clients
+/// others.
+pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjects, Setback> {
+    let subjects = config.subjects.clone();
+    let stored = match store.server_info().await? {
+        // What else differs is refused later, with what to do.
+        Some(stored)
+            if stored.cluster_id == config.cluster_id
+                && stored.discover_prefix == **subjects.discover() =>
+        {
+            stored
+        }
+        Some(_) | None => return Ok(subjects),
+    };
+    let told = Told {
+        publish_prefix: stored.publish_prefix,
+        subscribe: stored.subscribe_subject,
+        unsubscribe: stored.unsubscribe_subject,
+        close_subscription: stored.close_subscription_subject,
+        close_client: stored.close_subject,
+    };
+    let refused = |error: subjects::Error| {
+        Setback::Settings(format!(
+            "table server_info, the subjects told to clients: {error}"
+        ))
+    };
+    subjects.telling(told).map_err(refused)
+}
+
 fn log_takeover(takeover: &leadership::Takeover) {
     tracing::info!(
         epoch = takeover.epoch.0,
@@ -259,7 +289,13 @@ fn ensure_same_subjects(stored: &ServerInfo, wanted: &ServerInfo) -> Result<(), 
     }
     Err(Setback::Settings(format!(
         "clients were told other subjects than this server is configured for (connect subject {:?}, here {:?}); \
-         start with the former",
-        stored.discover_prefix, wanted.discover_prefix
+         {}",
+        stored.discover_prefix,
+        wanted.discover_prefix,
+        if stored.discover_prefix == wanted.discover_prefix {
+            "they came into the tables after its start; start it again"
+        } else {
+            "start with the former"
+        }
     )))
 }

@@ -49,6 +49,17 @@ pub struct Prefixes {
     pub group: Option<String>,
 }
 
+/// What clients are told when they connect, beside the subject that they know by themselves. Very old servers of NATS
+/// Streaming made these with a random name in place of the cluster ID, and their clients keep using them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub publish_prefix: String,
+    pub subscribe: String,
+    pub unsubscribe: String,
+    pub close_subscription: String,
+    pub close_client: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subjects {
     discover: ByteString,
@@ -102,6 +113,28 @@ impl Subjects {
             ack_wildcard: format!("{ack_prefix}.>").into(),
             ack_prefix: ack_prefix.into(),
             servers: format!("_STAN.servers.{cluster_id}").into(),
+        })
+    }
+
+    /// The same, but for what clients were told by a server before.
+    pub fn telling(self, told: Told) -> Result<Self, Error> {
+        for subject in [
+            &told.publish_prefix,
+            &told.subscribe,
+            &told.unsubscribe,
+            &told.close_subscription,
+            &told.close_client,
+        ] {
+            ensure_prefix("former", subject)?;
+        }
+        Ok(Self {
+            publish_wildcard: format!("{}.>", told.publish_prefix).into(),
+            publish_prefix: told.publish_prefix.into(),
+            subscribe: told.subscribe.into(),
+            unsubscribe: told.unsubscribe.into(),
+            close_subscription: told.close_subscription.into(),
+            close_client: told.close_client.into(),
+            ..self
         })
     }
 

@@ -37,7 +37,7 @@ const CLOSED: &str =
 const FORGET: &str =
     "DELETE FROM dropped_guids WHERE dropped_at < clock_timestamp() - interval '1 hour'";
 
-/// The publishes there, and those dropped lately: all that are `wanted`, and up to `others` more.
+/// The publishes there, and those dropped lately: all that are `wanted`, and up to `others` more of each kind.
 pub(super) async fn stored(
     connection: &mut PgConnection,
     places: &BTreeMap<ChannelId, LookBack>,
@@ -70,6 +70,7 @@ pub(super) async fn stored(
         }
     }
     drop(rows);
+    room = others;
     let mut rows = sqlx::query(DROPPED).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let guid: &str = row.try_get("guid")?;

@@ -3,13 +3,16 @@
 //! opens no session that writes (migrations and VACUUM apart) and knows nothing of locks and terms.
 //!
 //! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
-//! [`measure`] what `stanby bench` asks, [`encryption`] what payloads are encrypted with.
+//! [`measure`] what `stanby bench` asks, [`encryption`] what payloads are encrypted with, [`former`] reads the tables of
+//! nats-streaming-server, which [`import::Importer`] writes into ours.
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod ack_secret;
 pub mod encryption;
 mod error;
+pub mod former;
 pub mod heard;
+mod import;
 mod load;
 mod marks;
 pub mod measure;
@@ -28,6 +31,8 @@ mod writer;
 
 pub use encryption::Keyring;
 pub use error::Error;
+pub use former::FormerStore;
+pub use import::Importer;
 pub use reader::Store;
 pub use rights::Lack;
 pub use server_info::ServerInfo;

@@ -14,7 +14,7 @@ use super::error::{Error, Fault};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{ack_secret, heard, load, marks, migrate, snapshot, status, vacuum};
+use super::{ack_secret, heard, import, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
@@ -143,6 +143,15 @@ impl Store {
         )))
     }
 
+    /// Fails unless a former store can be imported: there is nothing yet.
+    pub async fn ensure_vacant(&self) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * 3;
+        let looked = import::ensure_vacant(lent.connection(), &self.schema);
+        let done = timeout(limit, looked).await;
+        lent.give_back(done, "looking whether the tables are empty")
+    }
+
     /// What clients were told, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
         let mut lent = self.lend().await?;
@@ -210,7 +219,7 @@ impl Store {
         lent.give_back(done, "loading messages")
     }
 
-    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more.
+    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.
     pub async fn stored(
         &self,
         places: &BTreeMap<ChannelId, LookBack>,
@@ -235,8 +244,8 @@ impl Store {
         lent.give_back(done, "looking for closed connections")
     }
 
-    /// How many rows of `messages` are dead; `None` when the role may not vacuum it.
-    pub async fn dead(&self) -> Result<Option<Dead>, Error> {
+    /// How many rows of `messages` are dead.
+    pub async fn dead(&self) -> Result<Dead, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, vacuum::dead(lent.connection())).await;

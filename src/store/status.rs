@@ -5,8 +5,11 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
+use super::encryption;
 use super::error::{Error, Fault};
 use super::reader::quoted;
+
+pub use super::encryption::{EncryptionReport, KeyInUse};
 
 /// Lists longer than this are cut; the counts are not.
 pub const ROWS_MAX: i64 = 1000;
@@ -20,6 +23,8 @@ pub struct Report {
     pub active: Option<Active>,
     pub standbys: Vec<Standby>,
     pub counts: Counts,
+    /// `None`: nothing is encrypted.
+    pub encryption: Option<EncryptionReport>,
     pub clients: Vec<Client>,
     pub channels: Vec<Channel>,
     pub durables: Vec<Durable>,
@@ -153,6 +158,7 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         active: rows(&mut transaction, ACTIVE, active).await?.pop(),
         standbys: rows(&mut transaction, STANDBYS, standby).await?,
         counts: counts(&mut transaction).await?,
+        encryption: encryption::report(&mut transaction).await?,
         clients: rows(&mut transaction, CLIENTS, client).await?,
         channels: rows(&mut transaction, CHANNELS, channel).await?,
         durables: rows(&mut transaction, DURABLES, durable).await?,

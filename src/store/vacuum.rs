@@ -6,8 +6,10 @@ use sqlx::{PgConnection, Row};
 use super::error::Fault;
 use crate::core::vacuum::Dead;
 
-/// Who owns the table may vacuum it.
-const DEAD: &str = "SELECT s.n_dead_tup, s.n_live_tup, pg_has_role(c.relowner, 'USAGE') AS is_owner
+/// Who owns the table may vacuum it; since Postgres 17 there is a right to it, which older ones do not know by name.
+const DEAD: &str = "SELECT s.n_dead_tup, s.n_live_tup, pg_has_role(c.relowner, 'USAGE')
+        OR CASE WHEN current_setting('server_version_num')::integer >= 170000
+            THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END AS may_vacuum
     FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
     WHERE s.relid = 'messages'::regclass";
 
@@ -19,15 +21,15 @@ const PACE: &str =
 const VACUUM: &str =
     "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) messages, dropped_guids, channels, positions";
 
-/// Of `messages`; `None` when the role may not vacuum it.
-pub(super) async fn dead(connection: &mut PgConnection) -> Result<Option<Dead>, Fault> {
+/// Of `messages`.
+pub(super) async fn dead(connection: &mut PgConnection) -> Result<Dead, Fault> {
     let row = sqlx::query(DEAD).fetch_one(connection).await?;
     let count = |name| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
-    let dead = Dead {
+    Ok(Dead {
         dead: count("n_dead_tup")?,
         live: count("n_live_tup")?,
-    };
-    Ok(row.try_get::<bool, _>("is_owner")?.then_some(dead))
+        may_vacuum: row.try_get("may_vacuum")?,
+    })
 }
 
 /// Changes the connection's settings for good.

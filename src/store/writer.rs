@@ -19,7 +19,7 @@ use super::migrate::NEWEST;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
-use flight::Flight;
+use flight::{Flight, Transaction};
 
 pub(super) use messages::insert_into as insert_messages_into;
 
@@ -87,7 +87,28 @@ impl Writer {
     /// All of the batch is committed, or nothing is; after an error the caller cannot know which when the
     /// connection is lost, and must end the term.
     pub async fn apply(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
-        self.fly(client, batch, epoch).await.map_err(|failure| match failure {
+        self.apply_in(client, batch, epoch, Transaction::Own).await
+    }
+
+    /// As part of a transaction that the caller has begun and will commit.
+    pub(super) async fn apply_within(
+        &self,
+        client: &Client,
+        batch: &Batch,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
+        self.apply_in(client, batch, epoch, Transaction::Callers)
+            .await
+    }
+
+    async fn apply_in(
+        &self,
+        client: &Client,
+        batch: &Batch,
+        epoch: Epoch,
+        transaction: Transaction,
+    ) -> Result<(), Error> {
+        self.fly(client, batch, epoch, transaction).await.map_err(|failure| match failure {
             Failure::Statement { what, error } => {
                 let trouble = Trouble::of_session(&self.url, &error);
                 Trouble { text: format!("{what}: {}", trouble.text), ..trouble }.into()
@@ -98,7 +119,13 @@ impl Writer {
         })
     }
 
-    async fn fly(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Failure> {
+    async fn fly(
+        &self,
+        client: &Client,
+        batch: &Batch,
+        epoch: Epoch,
+        transaction: Transaction,
+    ) -> Result<(), Failure> {
         let channels = channels::Columns::of(batch);
         let sealed = self.sealer.as_ref().map(|with| with.seal(&batch.messages));
         let messages = messages::Columns::of(batch, epoch, sealed.as_ref());
@@ -137,7 +164,7 @@ impl Writer {
         subscriptions.board(&mut flight, &self.subscriptions);
         unreadable.board(&mut flight, &self.unreadable);
         lost.board(&mut flight, &self.lost);
-        flight.land().await
+        flight.land(transaction).await
     }
 }
 

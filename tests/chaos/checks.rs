@@ -2,8 +2,9 @@
 //! violation, a few at most; `checks_notice.rs` shows on small histories that each of them notices.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::history::{History, Outcome, Publish, Receiver, Row, Stored};
+use crate::history::{Failover, Fate, History, LostRange, Outcome, Publish, Receiver, Row, Stored};
 
 /// Of one check: the first ones tell enough.
 const SENTENCES_MAX: usize = 5;
@@ -13,6 +14,7 @@ type Check = fn(&History, &Stored) -> Vec<String>;
 const CHECKS: &[(&str, Check)] = &[
     ("no acked message is lost", no_acked_message_is_lost),
     ("nothing is told lost in vain", nothing_is_told_lost_in_vain),
+    ("what is told is so", what_is_told_is_so),
     (
         "every row was published, and once",
         every_row_was_published_once,
@@ -67,13 +69,13 @@ fn is_acked(publish: &Publish) -> bool {
     matches!(publish.outcome, Outcome::Acked(_))
 }
 
-/// What an asynchronous replica lacked may be lost, if the tables tell of at least so many.
+/// What an asynchronous replica lacked may be lost, if the servers tell of at least so many sequences of the channel.
 fn no_acked_message_is_lost(history: &History, stored: &Stored) -> Vec<String> {
-    let mut excused = if history.database_lost_rows {
-        stored.told_lost
-    } else {
-        0
-    };
+    let over_at = failed_over_without(history).map(|failover| failover.over_at);
+    let mut excused: BTreeMap<&str, i64> = BTreeMap::new();
+    for &channel in stored.messages.keys() {
+        excused.insert(channel, stored.passed_over(channel));
+    }
     let rows = by_guid(stored);
     let mut lost = Vec::new();
     for publish in history.publishes.iter().filter(|publish| is_acked(publish)) {
@@ -83,21 +85,101 @@ fn no_acked_message_is_lost(history: &History, stored: &Stored) -> Vec<String> {
         {
             Some([row, ..]) if row.data == publish.data => {}
             Some(_) => lost.push(format!("{} is stored with other content", publish.guid)),
-            None if excused > 0 => excused -= 1,
-            None => lost.push(format!(
-                "{} of {}, sent after {:?}, was acked and is not stored",
-                publish.guid, publish.client_id, publish.sent_at
-            )),
+            None => {
+                let excused = excused.entry(publish.channel).or_default();
+                *excused -= 1;
+                if *excused < 0 || over_at.is_none_or(|over_at| publish.sent_at > over_at) {
+                    lost.push(format!(
+                        "{} of {}, sent after {:?}, was acked and is not stored",
+                        publish.guid, publish.client_id, publish.sent_at
+                    ));
+                }
+            }
         }
     }
     lost
 }
 
+/// The failover to a copy that commits had not waited for.
+fn failed_over_without(history: &History) -> Option<&Failover> {
+    let failover = history.failover.as_ref();
+    failover.filter(|failover| !failover.is_synchronous)
+}
+
+/// Only what the promoted copy did not have is told. A copy that every commit had waited for lacks nothing; a server that
+/// had reason to doubt that may pass over what it heard and did not find.
 fn nothing_is_told_lost_in_vain(history: &History, stored: &Stored) -> Vec<String> {
-    let told = stored.told_lost;
-    let in_vain = told > 0 && !history.database_failed_over && !history.database_lost_rows;
-    let sentence = || format!("{told} sequences are told lost, or perhaps lost");
-    in_vain.then(sentence).into_iter().collect()
+    let mut wrong = Vec::new();
+    for range in &stored.told {
+        let why = match &history.failover {
+            None => "and no database failed over",
+            Some(failover) if range.first <= failover.had(&range.channel) => "and the copy had it",
+            Some(failover) if failover.is_synchronous => match range.fate {
+                Fate::Unknown if failover.is_doubted => continue,
+                Fate::Unknown => "and every commit had waited for the copy",
+                Fate::Lost | Fate::Restored => "and the copy had everything",
+            },
+            Some(_) => continue,
+        };
+        wrong.push(format!("{} is told, {why}", described(range)));
+    }
+    for (&channel, rows) in &stored.messages {
+        let failover = history.failover.as_ref();
+        let Some(had) = failover.map(|failover| failover.had(channel)) else {
+            continue;
+        };
+        let over_at = failover
+            .map(|failover| failover.over_at)
+            .unwrap_or_default();
+        let kept: BTreeSet<&str> = rows
+            .iter()
+            .filter(|row| row.sequence <= had)
+            .map(|row| row.guid.as_str())
+            .collect();
+        // Each may have had a sequence that the copy lacked, and no other can.
+        let candidates = history.publishes.iter().filter(|publish| {
+            publish.channel == channel
+                && publish.sent_at <= over_at
+                && !kept.contains(publish.guid.as_str())
+        });
+        let (told, candidates) = (stored.passed_over(channel), candidates.count());
+        if usize::try_from(told).is_ok_and(|told| told > candidates) {
+            wrong.push(format!(
+                "{told} of {channel} are told, and {candidates} can have been lost"
+            ));
+        }
+    }
+    wrong
+}
+
+fn described(range: &LostRange) -> String {
+    let LostRange {
+        channel,
+        first,
+        last,
+        fate,
+    } = range;
+    format!("{channel} #{first} to #{last} {fate:?}")
+}
+
+/// What is told to be passed over stays empty, and what is told to be there again is there.
+fn what_is_told_is_so(_: &History, stored: &Stored) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for range in &stored.told {
+        let known = stored.messages.get(range.channel.as_str());
+        let sequences = known.into_iter().flatten().map(|row| row.sequence);
+        let there = sequences.filter(|sequence| (range.first..=range.last).contains(sequence));
+        let expected = if range.is_passed_over() {
+            0
+        } else {
+            range.count()
+        };
+        let there = there.count();
+        if i64::try_from(there) != Ok(expected) {
+            wrong.push(format!("{there} are there of {}", described(range)));
+        }
+    }
+    wrong
 }
 
 fn every_row_was_published_once(history: &History, stored: &Stored) -> Vec<String> {
@@ -124,26 +206,21 @@ fn every_row_was_published_once(history: &History, stored: &Stored) -> Vec<Strin
     wrong
 }
 
-/// But for what a failover of the database has lost and the servers have told of.
-fn sequences_are_dense(history: &History, stored: &Stored) -> Vec<String> {
-    let mut excused = if history.database_lost_rows || history.database_failed_over {
-        stored.told_lost
-    } else {
-        0
-    };
+/// But for the sequences that the servers have told of.
+fn sequences_are_dense(_: &History, stored: &Stored) -> Vec<String> {
     let mut wrong = Vec::new();
     for (channel, rows) in &stored.messages {
         let mut expected = 1;
         for row in rows {
-            let hole = row.sequence - expected;
-            if hole < 0 || hole > excused {
+            let untold = (expected..row.sequence).find(|&at| !stored.is_passed_over(channel, at));
+            if row.sequence < expected || untold.is_some() {
                 wrong.push(format!(
-                    "{channel}: #{} stands where #{expected} should",
-                    row.sequence
+                    "{channel}: #{} stands where #{} should",
+                    row.sequence,
+                    untold.unwrap_or(expected)
                 ));
                 break;
             }
-            excused -= hole;
             expected = row.sequence + 1;
         }
     }
@@ -196,12 +273,14 @@ fn no_commit_of_an_older_term(history: &History, stored: &Stored) -> Vec<String>
     wrong
 }
 
-/// Whoever waits for an ack before the next publish finds the two in this order. What a database has lost may come back
-/// late, from the memory of a server.
+/// Whoever waits for an ack before the next publish finds the two in this order. What a database has lost after its ack
+/// may come back late, from the memory of a server.
 fn acks_come_in_order(history: &History, stored: &Stored) -> Vec<String> {
-    if history.database_lost_rows {
-        return Vec::new();
-    }
+    let may_come_late = |publish: &Publish, acked_at: Duration, row: &Row| {
+        failed_over_without(history).is_some_and(|failover| {
+            acked_at <= failover.over_at && row.sequence > failover.had(publish.channel)
+        })
+    };
     let rows = by_guid(stored);
     let mut by_time: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for publish in history.publishes.iter().filter(|publish| is_acked(publish)) {
@@ -213,7 +292,9 @@ fn acks_come_in_order(history: &History, stored: &Stored) -> Vec<String> {
             .map(Vec::as_slice)
         {
             let times = by_time.entry(publish.channel).or_default();
-            times.push((acked_at, 1, row.sequence));
+            if !may_come_late(publish, acked_at, row) {
+                times.push((acked_at, 1, row.sequence));
+            }
             times.push((publish.sent_at, 0, row.sequence));
         }
     }
@@ -261,19 +342,19 @@ fn no_publish_is_refused(history: &History, _: &Stored) -> Vec<String> {
     history.publishes.iter().filter_map(refused).collect()
 }
 
+/// Or what a failover lost after it was delivered, if the servers tell of it.
 fn deliveries_are_what_is_stored(history: &History, stored: &Stored) -> Vec<String> {
-    // What a failover lost was delivered, too.
-    if history.database_lost_rows {
-        return Vec::new();
-    }
     let mut wrong = Vec::new();
     for receiver in &history.subscriptions {
         let rows = &stored.messages[receiver.channel];
         for arrival in receiver.members.iter().flatten() {
-            let found =
-                rows.binary_search_by_key(&arrival.sequence.cast_signed(), |row| row.sequence);
-            let row = found.ok().and_then(|at| rows.get(at));
-            if row.is_none_or(|row| row.data != arrival.data) {
+            let sequence = arrival.sequence.cast_signed();
+            let found = rows.binary_search_by_key(&sequence, |row| row.sequence);
+            let is_stored_so = match found {
+                Ok(at) => rows[at].data == arrival.data,
+                Err(_) => stored.is_passed_over(receiver.channel, sequence),
+            };
+            if !is_stored_so {
                 let what = format!("{} #{}", receiver.channel, arrival.sequence);
                 wrong.push(format!(
                     "{} got a {what} that is not stored so",

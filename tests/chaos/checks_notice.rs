@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::checks::violations;
 use crate::history::{
-    Arrival, Beginning, Excuse, History, LiveClient, Outcome, Publish, Receiver, Row, Stored,
+    Arrival, Beginning, Excuse, Failover, Fate, History, LiveClient, LostRange, Outcome, Publish,
+    Receiver, Row, Stored,
 };
 
 const CHANNEL: &str = "orders";
@@ -93,7 +94,27 @@ fn every_check_notices_what_it_is_for() {
             rows(stored)[1].data.push(b'!');
         }),
         ("nothing is told lost in vain", |_, stored| {
-            stored.told_lost = 1;
+            stored.told = vec![told(4, 4, Fate::Lost)];
+        }),
+        ("nothing is told lost in vain", |history, stored| {
+            history.failover = Some(failover(3, false));
+            stored.told = vec![told(3, 4, Fate::Unknown)];
+        }),
+        ("nothing is told lost in vain", |history, stored| {
+            history.failover = Some(failover(2, false));
+            stored.told = vec![told(4, 5, Fate::Unknown)];
+        }),
+        ("nothing is told lost in vain", |history, stored| {
+            history.failover = Some(failover(2, true));
+            stored.told = vec![told(4, 4, Fate::Unknown)];
+        }),
+        ("what is told is so", |history, stored| {
+            history.failover = Some(failover(2, false));
+            stored.told = vec![told(3, 3, Fate::Lost)];
+        }),
+        ("what is told is so", |history, stored| {
+            history.failover = Some(failover(2, false));
+            stored.told = vec![told(3, 4, Fate::Restored)];
         }),
         ("every row was published, and once", |_, stored| {
             rows(stored)[2].guid = "guid-1".to_owned();
@@ -178,18 +199,91 @@ fn what_nobody_can_answer_for_is_excused_for_as_long_as_it_lasts() {
     assert!(silent_during(25, 35).contains("every publish is answered"));
 }
 
+/// To a copy that has so many messages.
+fn failover(had: i64, is_synchronous: bool) -> Failover {
+    Failover {
+        is_synchronous,
+        is_doubted: false,
+        had: [(CHANNEL.to_owned(), had)].into(),
+        over_at: at(100),
+    }
+}
+
+fn told(first: i64, last: i64, fate: Fate) -> LostRange {
+    LostRange {
+        channel: CHANNEL.to_owned(),
+        first,
+        last,
+        fate,
+    }
+}
+
 #[test]
 fn what_a_database_loses_must_be_told() {
-    let lost = |told| {
+    let lost = |ranges: &[LostRange]| {
         after(|history, stored| {
-            history.database_lost_rows = true;
-            stored.told_lost = told;
-            rows(stored).pop();
-            history.subscriptions.clear();
+            history.failover = Some(failover(1, false));
+            stored.told = ranges.to_vec();
+            rows(stored).remove(1);
         })
     };
-    assert_eq!(lost(1), "");
-    assert!(lost(0).contains("no acked message is lost"));
+    assert_eq!(lost(&[told(2, 2, Fate::Lost)]), "");
+
+    for untold in [lost(&[]), lost(&[told(4, 4, Fate::Lost)])] {
+        assert!(untold.contains("sequences are dense"), "{untold}");
+        assert!(untold.contains("deliveries are what is stored"), "{untold}");
+    }
+    assert!(lost(&[]).contains("no acked message is lost"));
+}
+
+#[test]
+fn what_is_acked_after_a_failover_is_not_lost_by_it() {
+    let said = after(|history, stored| {
+        let mut failover = failover(1, false);
+        failover.over_at = at(15);
+        history.failover = Some(failover);
+        stored.told = vec![told(2, 2, Fate::Lost)];
+        rows(stored).remove(1);
+    });
+    assert!(said.contains("no acked message is lost"), "{said}");
+}
+
+#[test]
+fn a_server_in_doubt_may_pass_over_what_it_heard_but_nothing_is_lost() {
+    let told_after = |range: LostRange| {
+        after(|history, stored| {
+            let mut failover = failover(2, true);
+            failover.is_doubted = true;
+            history.failover = Some(failover);
+            rows(stored)[2].sequence = 4;
+            history.subscriptions[0].members[0][2].sequence = 4;
+            stored.told = vec![range];
+        })
+    };
+    assert_eq!(told_after(told(3, 3, Fate::Unknown)), "");
+    assert!(told_after(told(3, 3, Fate::Lost)).contains("nothing is told lost in vain"));
+}
+
+#[test]
+fn only_what_a_failover_lost_may_come_back_late() {
+    let said = |had| {
+        after(|history, stored| {
+            history.failover = Some(failover(had, false));
+            // The third was sent when the second had been acked.
+            rows(stored).swap(1, 2);
+            for (row, sequence) in rows(stored).iter_mut().zip(1..) {
+                row.sequence = sequence;
+                row.epoch = 1;
+                row.published_at_ns = sequence;
+            }
+            history.beginnings.clear();
+            history.subscriptions[0].members[0].swap(1, 2);
+            history.subscriptions[0].members[0][1].sequence = 2;
+            history.subscriptions[0].members[0][2].sequence = 3;
+        })
+    };
+    assert_eq!(said(1), "");
+    assert!(said(3).contains("acks come in order"));
 }
 
 #[test]

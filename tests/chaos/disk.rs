@@ -41,9 +41,13 @@ impl SmallDisk {
         &self.root
     }
 
-    /// Takes all the room that is left.
+    /// Takes all the room that is left, also what has become free since the last time.
     pub(crate) fn fill(&self) {
-        let mut filler = fs::File::create(self.filler()).unwrap();
+        let mut filler = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.filler())
+            .unwrap();
         for size in [1 << 20, 4096] {
             let block = vec![1; size];
             while filler.write_all(&block).is_ok() {}

@@ -15,12 +15,8 @@ pub(crate) struct History {
     pub(crate) excuses: Vec<Excuse>,
     /// What the tables held when a term was first seen.
     pub(crate) beginnings: Vec<Beginning>,
-    /// The database failed over to a copy. A standby that was too busy to look may pass over more than was lost.
-    pub(crate) database_failed_over: bool,
-    /// Sequences that were told lost, or perhaps lost.
-    pub(crate) told_lost: i64,
-    /// The database failed over to a copy that lacks something.
-    pub(crate) database_lost_rows: bool,
+    /// A Postgres has one replica, and fails over once.
+    pub(crate) failover: Option<Failover>,
     /// Answers by which two servers were active at once.
     pub(crate) contradictions: String,
     /// Servers that ended although nobody ended them.
@@ -89,6 +85,35 @@ pub(crate) struct Beginning {
     pub(crate) older_rows: BTreeMap<String, i64>,
 }
 
+/// The database failed over to a copy of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failover {
+    /// Every commit had waited for the copy: it lacks nothing.
+    pub(crate) is_synchronous: bool,
+    /// The server that took over told why it could not know that; then it may pass over what was heard and is not there.
+    pub(crate) is_doubted: bool,
+    /// The last sequence of each channel on the copy, before a server wrote on it.
+    pub(crate) had: BTreeMap<String, i64>,
+    /// When the first term on it was there.
+    pub(crate) over_at: Duration,
+}
+
+/// What a failover had lost, as the servers tell it, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostRange {
+    pub(crate) channel: String,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Restored,
+    Lost,
+    Unknown,
+}
+
 /// What the tables hold in the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
@@ -97,8 +122,7 @@ pub(crate) struct Stored {
     /// Client IDs with their connection IDs.
     pub(crate) clients: BTreeSet<(String, String)>,
     pub(crate) takeovers: Vec<i64>,
-    /// Sequences that the servers have told of as lost, or perhaps lost, by failovers of the database.
-    pub(crate) told_lost: i64,
+    pub(crate) told: Vec<LostRange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +132,48 @@ pub(crate) struct Row {
     pub(crate) published_at_ns: i64,
     pub(crate) guid: String,
     pub(crate) data: Vec<u8>,
+}
+
+impl Failover {
+    /// The last sequence of the channel that the copy had.
+    pub(crate) fn had(&self, channel: &str) -> i64 {
+        self.had.get(channel).copied().unwrap_or(0)
+    }
+}
+
+impl LostRange {
+    pub(crate) fn count(&self) -> i64 {
+        self.last - self.first + 1
+    }
+
+    /// Whether its messages are gone, or may be.
+    pub(crate) fn is_passed_over(&self) -> bool {
+        match self.fate {
+            Fate::Lost | Fate::Unknown => true,
+            Fate::Restored => false,
+        }
+    }
+}
+
+impl Stored {
+    /// Whether a server told that the sequence is passed over.
+    pub(crate) fn is_passed_over(&self, channel: &str, sequence: i64) -> bool {
+        self.told.iter().any(|range| {
+            range.is_passed_over()
+                && range.channel == channel
+                && (range.first..=range.last).contains(&sequence)
+        })
+    }
+
+    /// How many sequences of the channel are told to be passed over.
+    pub(crate) fn passed_over(&self, channel: &str) -> i64 {
+        let of_channel = |range: &&LostRange| range.is_passed_over() && range.channel == channel;
+        self.told
+            .iter()
+            .filter(of_channel)
+            .map(LostRange::count)
+            .sum()
+    }
 }
 
 impl History {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::checks::violations;
 use crate::clients::{CHANNELS, Clients};
 use crate::ground::Ground;
-use crate::history::{Beginning, Excuse, History, Row, Stored};
+use crate::history::{Beginning, Excuse, Fate, History, LostRange, Row, Stored};
 use crate::pair::{Group, LIMIT, Says, Server};
 use crate::proxy::{Link, Proxy, Target};
 use crate::support::process::skip;
@@ -242,6 +242,22 @@ impl World {
         newest
     }
 
+    /// Waits for a term on the Postgres that is the primary now, later than this one.
+    pub(crate) async fn term_after(&mut self, epoch: i64) {
+        let url = self.ground.database_url();
+        let next = wait_until(LIMIT, async || {
+            let stored = last_epoch(&url).await;
+            match self.active_now().await {
+                Some((_, next)) if next.cast_signed() == stored && stored > epoch => Ok(next),
+                found => Err(format!(
+                    "active is {found:?}, and the tables have term {stored}"
+                )),
+            }
+        })
+        .await;
+        self.note_term(next).await;
+    }
+
     /// Counts what the older terms have left, the first time that a term is seen.
     async fn note_term(&mut self, epoch: u64) {
         let epoch = epoch.cast_signed();
@@ -435,12 +451,12 @@ impl World {
             .into_iter()
             .map(|(epoch, _)| epoch)
             .collect();
-        stored.told_lost = tables
-            .number(
-                "SELECT coalesce(sum(lost + unknown), 0)::bigint FROM stanby.database_failovers",
-            )
-            .await;
-        self.history.told_lost = stored.told_lost;
+        stored.told = told(&self.ground.database_url()).await;
+        let doubt = "the replica that Postgres failed over to may lack messages";
+        let is_doubted = self.logs().contains(doubt);
+        if let Some(failover) = &mut self.history.failover {
+            failover.is_doubted = is_doubted;
+        }
         self.history.contradictions = self.watch.seen().contradictions;
         if self.logs().contains("two servers are active") {
             let accusation = "a server says that another one serves from other tables\n";
@@ -465,6 +481,38 @@ impl World {
         self.ground.stop().await;
         (self.history, found)
     }
+}
+
+pub(crate) async fn last_epoch(url: &str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query_scalar("SELECT epoch FROM stanby.leadership")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+/// What servers told of failovers of the database.
+async fn told(url: &str) -> Vec<LostRange> {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let rows: Vec<(String, i64, i64, String)> = sqlx::query_as(
+        "SELECT channel, first_sequence, last_sequence, fate FROM stanby.lost_ranges
+         ORDER BY epoch, channel_id, first_sequence",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let range = |(channel, first, last, fate): (String, i64, i64, String)| LostRange {
+        channel,
+        first,
+        last,
+        fate: match fate.as_str() {
+            "restored" => Fate::Restored,
+            "lost" => Fate::Lost,
+            "unknown" => Fate::Unknown,
+            other => panic!("there is no fate {other:?}"),
+        },
+    };
+    rows.into_iter().map(range).collect()
 }
 
 fn last_lines(log: &str) -> String {

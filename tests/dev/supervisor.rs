@@ -1,5 +1,6 @@
 //! `stanby dev` as its user sees it: the real program, and what it prints.
 
+use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -152,10 +153,16 @@ async fn killing_the_active_shows_a_takeover_and_an_interrupt_ends_everything() 
     let back = dev.line_with(" is standby").await;
     assert!(back.contains(&format!("kill -9 {successor} ")), "{back}");
 
+    // Open, it can be read when it has been removed.
+    let mut postgres_log = std::fs::File::open(data.join("logs/postgres.log")).unwrap();
     dev.signal(Signal::SIGINT);
 
     let (status, errors) = dev.end().await;
     assert!(status.success(), "{status}: {errors}");
+    let mut ending = String::new();
+    postgres_log.read_to_string(&mut ending).unwrap();
+    assert!(ending.contains("received immediate shutdown"), "{ending}");
+    assert!(!ending.contains("received fast shutdown"), "{ending}");
     assert!(kill(pid(successor), None).is_err(), "the active still runs");
     assert!(!data.exists(), "{} is still there", data.display());
     TcpListener::bind((Ipv4Addr::LOCALHOST, dev.nats_port)).unwrap();
@@ -210,6 +217,8 @@ async fn what_was_published_is_there_after_a_restart_and_two_cannot_share_it() {
 
     first.signal(Signal::SIGTERM);
     first.end().await;
+    let ending = std::fs::read_to_string(data.join("logs/postgres.log")).unwrap();
+    assert!(ending.contains("received fast shutdown"), "{ending}");
     let mut second = Dev::start(&scratch, &keep);
     second.line_with("Ctrl-C stops").await;
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stanby::core::batch::{Batch, PositionRow};
-use stanby::core::ids::{ChannelId, ClientId, Guid, PositionId, Sequence, Subject, SubscriptionId};
+use stanby::core::ids::{ChannelId, ClientId, Guid, PositionId, Sequence, Subject};
+use stanby::core::request::{AckToken, Subscribe};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::{Outbound, Reply};
 
@@ -14,11 +15,10 @@ pub(crate) struct Facts {
     messages: BTreeSet<Guid>,
     /// Those that had a row, if only for the length of one batch.
     clients: BTreeSet<ClientId>,
-    /// All that a commit told of.
-    subscriptions: BTreeSet<SubscriptionId>,
+    /// All that were in a row.
     ack_inboxes: BTreeSet<Subject>,
-    /// Subscriptions that ended before the batch that made them left; their ack inboxes are in no row.
-    unborn: usize,
+    /// Ack tokens of this term's subscribes, and the last batch that had been taken before them.
+    asked: BTreeMap<AckToken, u64>,
     /// The most that the members of a position were ever allowed to have in flight.
     room: BTreeMap<PositionId, u64>,
     last_number: u64,
@@ -31,6 +31,13 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn begin_term(&mut self) {
         self.last_number = 0;
+        self.asked.clear();
+    }
+
+    /// The request is about to be handled; `taken` is the batch that is out, if one is.
+    pub(crate) fn subscribes(&mut self, request: &Subscribe, taken: Option<u64>) {
+        let taken = taken.unwrap_or(self.last_number);
+        self.asked.entry(request.ack_token).or_insert(taken);
     }
 
     pub(crate) fn messages_removed(&mut self) {
@@ -44,14 +51,9 @@ impl Facts {
         self.messages.extend(guids.cloned());
         let rows = store.snapshot();
         self.clients.extend(batch.clients.keys().cloned());
-        for (id, row) in &batch.subscriptions {
-            let is_new = self.subscriptions.insert(*id);
-            match row {
-                Some(row) => drop(self.ack_inboxes.insert(row.ack_inbox.clone())),
-                None if is_new => self.unborn += 1,
-                None => {}
-            }
-        }
+        let made = batch.subscriptions.values().flatten();
+        self.ack_inboxes
+            .extend(made.map(|row| row.ack_inbox.clone()));
         self.measure_room(&rows);
         self.check_positions(&rows);
         Self::check_subscriptions(&rows);
@@ -163,7 +165,7 @@ impl Facts {
         self.seen.insert(kind);
     }
 
-    fn answered(&mut self, reply: &Reply) -> &'static str {
+    fn answered(&self, reply: &Reply) -> &'static str {
         match reply {
             Reply::Published(guid) if guid.as_str() == u64::MAX.to_string() => "stored earlier",
             Reply::Published(guid) => {
@@ -175,10 +177,16 @@ impl Facts {
                 "connected"
             }
             Reply::Subscribed { ack_inbox } => {
-                if self.ack_inboxes.insert(ack_inbox.clone()) {
-                    assert!(self.unborn > 0, "{reply:?}");
-                    self.unborn -= 1;
-                }
+                // It is in no row when its subscription ended, or was resumed, before the batch left.
+                let is_committed = || {
+                    let (_, token) = ack_inbox.as_str().rsplit_once('.')?;
+                    let token = AckToken::from_str_radix(token, 16).ok()?;
+                    Some(self.last_number > *self.asked.get(&token)?)
+                };
+                assert!(
+                    self.ack_inboxes.contains(ack_inbox) || is_committed() == Some(true),
+                    "{reply:?}"
+                );
                 "subscribed"
             }
             Reply::ConnectRefused(_) => "connect refused",

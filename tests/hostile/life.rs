@@ -156,6 +156,10 @@ impl Life<'_> {
     }
 
     fn handle(&mut self, event: Event) {
+        if let Event::Subscribe { request, .. } = &event {
+            let taken = self.committing.as_ref().map(|batch| batch.number.0);
+            self.facts.subscribes(request, taken);
+        }
         self.broker.handle(event, self.now);
     }
 

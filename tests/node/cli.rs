@@ -161,6 +161,7 @@ async fn status_reads_the_tables_without_a_server() {
         stdout(&text)
     );
     assert!(stdout(&text).contains("0 messages"), "{}", stdout(&text));
+    assert!(stdout(&text).contains("encrypted no"), "{}", stdout(&text));
 
     let json = stanby(&["status", "--json", "--database-url", &database.url]).await;
     let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cli::{code, stanby, stderr, stdout};
 use crate::pair::{Group, LIMIT, Server};
 use crate::support::wait::wait_until;
 
@@ -162,4 +163,59 @@ async fn keys_are_changed_without_a_moment_without_a_standby() {
     .await;
     let log = refusal(server(&group, KEY, "")).await;
     assert!(log.contains("number 2"), "{log}");
+}
+
+#[tokio::test]
+async fn status_tells_the_key_in_use_and_what_is_not_encrypted() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let publish = async |count: usize| {
+        let client = group.client("alice").await;
+        let mut publisher = client.publisher(CHANNEL).await;
+        for _ in 0..count {
+            publisher.send().await;
+        }
+        publisher.take_all_acks().await;
+        assert_eq!(client.close().await, Ok(()));
+    };
+    let plain = group.server();
+    plain.wait_until_active().await;
+    publish(2).await;
+    assert!(status(&group, &[]).await.contains("\nencrypted no\n"));
+    plain.kill().await;
+
+    let encrypting = server(&group, KEY, "");
+    encrypting.wait_until_active().await;
+    publish(1).await;
+
+    let report: serde_json::Value =
+        serde_json::from_str(&status(&group, &["--json"]).await).expect("JSON");
+    let encryption = &report["encryption"];
+    assert_eq!(encryption["writes_with"]["number"], 1, "{report}");
+    assert_eq!(encryption["writes_with"]["cipher"], "AES");
+    assert_eq!(encryption["keys"], 1);
+    assert_eq!(encryption["plain_messages"], 2);
+    let text = status(&group, &[]).await;
+    for part in [
+        "\nencrypted yes, with key 1 (AES) since 2",
+        "; 2 messages stand there unencrypted\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+    encrypting.kill().await;
+
+    let reading = server(&group, "", KEY);
+    reading.wait_until_active().await;
+    let text = status(&group, &[]).await;
+    let part =
+        "\nencrypted no longer; what was encrypted still needs its key; keys needed to read: 1;";
+    assert!(text.contains(part), "{text}");
+}
+
+async fn status(group: &Group, more: &[&str]) -> String {
+    let command = ["status", "--database-url", &group.database_url];
+    let output = stanby(&[&command, more].concat()).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    stdout(&output)
 }

@@ -242,6 +242,29 @@ async fn a_group_that_lists_a_channel_of_another_does_not_start() {
     client.publisher("shop").await.send_until_acked(LIMIT).await;
 }
 
+/// It would answer for every channel, theirs included.
+#[tokio::test]
+async fn a_group_with_a_list_and_one_without_do_not_serve_beside_each_other() {
+    let Some(orders) = Group::new(&ORDERS).await else {
+        return;
+    };
+    let everything = orders.beside("stanby_b", &["--ft-group=everything", "--lease=1s"]);
+    let listed = orders.server();
+    listed.wait_until_active().await;
+
+    let unlisted = everything.server();
+    let reason = format!("for the same cluster ID {:?}", orders.cluster_id);
+    unlisted.wait_for_trouble(&reason).await;
+    let term = "SELECT epoch::text FROM leadership";
+    assert_eq!(everything.tables().texts(term).await, ["0"]);
+
+    listed.kill().await;
+    unlisted.wait_until_active().await;
+    let listed = orders.server();
+    listed.wait_for_trouble(&reason).await;
+    assert_eq!(orders.tables().texts(term).await, ["1"]);
+}
+
 /// The addresses of the routes are no matter of clients.
 fn of_cluster(port: u16) -> String {
     format!("nats://127.0.0.1:{port}")

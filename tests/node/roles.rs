@@ -9,9 +9,11 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::process::Command;
 
 use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, Pair};
+use crate::pair::{Group, LIMIT, Pair};
 use crate::support::postgres::{self, TestDatabase};
+use crate::support::wait::wait_until;
 use crate::support::{nats, tools};
+use crate::tables::Tables;
 
 /// The roles of a test's own database, on the Postgres that it shares with others.
 struct Roles {
@@ -168,6 +170,54 @@ async fn a_server_whose_role_may_only_read_does_not_start() {
         let text = stderr(&refused);
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[tokio::test]
+async fn an_active_that_may_not_vacuum_says_so_once_and_vacuums_when_it_may() {
+    let (Some(roles), Some(nats_url)) = (Roles::make().await, nats::url().await) else {
+        return;
+    };
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let (owner, app) = (roles.name("owner"), roles.name("app"));
+    let tables = Tables::new(&roles.database.url);
+    let has_a_right = tables
+        .number("SELECT count(*) FROM pg_settings WHERE name = 'server_version_num' AND setting::integer >= 170000")
+        .await;
+    if has_a_right > 0 {
+        let revoke = format!("REVOKE MAINTAIN ON ALL TABLES IN SCHEMA stanby FROM {app}");
+        tables.execute(revoke).await;
+    }
+    tables
+        .execute("ALTER TABLE stanby.messages SET (autovacuum_enabled = false)")
+        .await;
+    for statement in [
+        "INSERT INTO stanby.messages SELECT 7, n, n, 1, 'c', 'g', '', '' FROM generate_series(1, 150000) n",
+        "DELETE FROM stanby.messages WHERE channel_id = 7",
+    ] {
+        tables.execute(statement).await;
+    }
+    let mut group = Group::over(roles.url("app"), nats_url, &[]);
+    group.cluster_id.clone_from(&roles.database.name);
+
+    let server = group.server();
+    server.wait_until_active().await;
+    let told = || server.log().matches("this role may not vacuum").count();
+    wait_until(LIMIT, async || match told() {
+        0 => Err(server.log()),
+        _ => Ok(()),
+    })
+    .await;
+
+    tables.execute(format!("GRANT {owner} TO {app}")).await;
+    let vacuums =
+        "SELECT vacuum_count FROM pg_stat_user_tables WHERE relid = 'stanby.messages'::regclass";
+    wait_until(LIMIT, async || match tables.number(vacuums).await {
+        0 => Err("no vacuum".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(told(), 1);
 }
 
 /// Migrations come with later versions; the script is run only once.

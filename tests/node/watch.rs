@@ -13,9 +13,6 @@ use crate::pair::{Server, get};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// So many looks in a row that end between two short terms would be a strange chance.
-const IN_NO_TERM_MAX: u32 = 5;
-
 /// What was seen up to now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
@@ -23,7 +20,17 @@ pub(crate) struct Seen {
     pub(crate) epochs: BTreeSet<u64>,
     /// Answers of a server that says it is active although it was asked after a newer term had been seen.
     pub(crate) contradictions: String,
+    /// Servers that said they are active without naming a term, while the newest term was that of another one. Whether
+    /// that other one was active meanwhile is known when it names the same term once more.
+    doubtful: BTreeSet<Doubtful>,
     /// The server of the newest term.
+    newest_on: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Doubtful {
+    port: u16,
+    newest: u64,
     newest_on: u16,
 }
 
@@ -51,18 +58,9 @@ impl Watch {
         self.tasks.spawn(async move {
             let mut ticks = interval(LOOK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut in_no_term = 0;
             loop {
                 ticks.tick().await;
-                let newest_on = lock(&seen).newest_on;
-                match look(port, &seen).await {
-                    Look::ActiveInNoTerm => in_no_term += 1,
-                    Look::Explained => in_no_term = 0,
-                }
-                if in_no_term == IN_NO_TERM_MAX {
-                    let text = &mut lock(&seen).contradictions;
-                    writeln!(text, "{port} says it is active beside {newest_on}").ok();
-                }
+                look(port, &seen).await;
             }
         });
     }
@@ -81,13 +79,9 @@ struct Answer {
     epoch: u64,
 }
 
-enum Look {
-    /// It said that it is active, and right afterwards named no term: between the two a short term may have ended.
-    ActiveInNoTerm,
-    Explained,
-}
-
-async fn look(port: u16, seen: &Mutex<Seen>) -> Look {
+/// A term that is named has not ended in between. So whoever says that it is active between two answers that name the
+/// same term of another server contradicts them, and one that names no term is judged by that.
+async fn look(port: u16, seen: &Mutex<Seen>) {
     // What was known before the question: an answer may be overtaken by a takeover on its way.
     let before = lock(seen).clone();
     let says_active = matches!(get(port, "/streaming/isFTActive").await, Ok((200, _)));
@@ -97,17 +91,36 @@ async fn look(port: u16, seen: &Mutex<Seen>) -> Look {
     };
     let mut seen = lock(seen);
     let newest = before.epochs.last().copied().unwrap_or(0);
-    if let Some(epoch) = epoch {
-        if epoch < newest {
-            let text = &mut seen.contradictions;
-            writeln!(text, "{port} is active in term {epoch} after {newest}").ok();
+    let Some(epoch) = epoch else {
+        if says_active && before.newest_on != port {
+            let newest_on = before.newest_on;
+            seen.doubtful.insert(Doubtful {
+                port,
+                newest,
+                newest_on,
+            });
         }
-        if seen.epochs.last().is_none_or(|&last| last < epoch) {
-            seen.newest_on = port;
-        }
-        seen.epochs.insert(epoch);
-    } else if says_active {
-        return Look::ActiveInNoTerm;
+        return;
+    };
+    if epoch < newest {
+        let text = &mut seen.contradictions;
+        writeln!(text, "{port} is active in term {epoch} after {newest}").ok();
     }
-    Look::Explained
+    if seen.epochs.last().is_none_or(|&last| last < epoch) {
+        seen.newest_on = port;
+        // Terms that are over are not named again.
+        seen.doubtful.retain(|doubtful| doubtful.newest >= epoch);
+    }
+    seen.epochs.insert(epoch);
+    let known = before.doubtful.iter();
+    for doubtful in known.filter(|it| it.newest == epoch && it.newest_on == port) {
+        if seen.doubtful.remove(doubtful) {
+            let (text, other) = (&mut seen.contradictions, doubtful.port);
+            writeln!(
+                text,
+                "{other} says it is active beside {port} in term {epoch}"
+            )
+            .ok();
+        }
+    }
 }

@@ -170,6 +170,10 @@ async fn a_batch_reads_no_more_rows_than_it_changes_however_many_there_are() {
         return;
     };
     let (early, writer_of_early) = fixture.writer().await;
+    if !counts_at_once(&early).await {
+        eprintln!("skipped: Postgres 14 counts what was read too late to be asked");
+        return;
+    }
     early.batch_execute(MANY_ROWS).await.unwrap();
     let (late, writer_of_late) = fixture.writer().await;
 
@@ -231,6 +235,11 @@ fn batch_that_changes_a_few(through: u64) -> Batch {
         progress: [(PositionId(7), Progress::default())].into(),
         ..Batch::default()
     }
+}
+
+async fn counts_at_once(client: &Client) -> bool {
+    let exists = "SELECT to_regproc('pg_stat_force_next_flush') IS NOT NULL";
+    client.query_one_scalar(exists, &[]).await.unwrap()
 }
 
 /// By the scans of all sessions that are done.

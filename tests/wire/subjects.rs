@@ -3,7 +3,7 @@
 use stanby::core::limits::ChannelPattern;
 use stanby::core::partition::Partition;
 use stanby::protocol::Subjects;
-use stanby::protocol::subjects::{Error, Prefixes};
+use stanby::protocol::subjects::{Error, Prefixes, Told};
 
 fn with_prefixes(discover: Option<&str>, ack: Option<&str>) -> Result<Subjects, Error> {
     let owned = |text: &str| text.to_owned();
@@ -88,6 +88,32 @@ fn a_prefix_is_a_subject_without_wildcards() {
             })
         );
     }
+}
+
+#[test]
+fn clients_keep_the_subjects_that_they_were_told() {
+    let told = Told {
+        publish_prefix: "_STAN.pub.random".to_owned(),
+        subscribe: "_STAN.sub.random".to_owned(),
+        unsubscribe: "_STAN.unsub.random".to_owned(),
+        close_subscription: "_STAN.subclose.random".to_owned(),
+        close_client: "_STAN.close.random".to_owned(),
+    };
+    let own = with_prefixes(None, None).unwrap();
+    let subjects = own.clone().telling(told.clone()).unwrap();
+
+    assert_eq!(subjects.publishes(), ["_STAN.pub.random.>"]);
+    assert_eq!(subjects.subscribe(), "_STAN.sub.random");
+    assert_eq!(subjects.unsubscribe(), "_STAN.unsub.random");
+    assert_eq!(subjects.close_subscription(), "_STAN.subclose.random");
+    assert_eq!(subjects.close_client(), "_STAN.close.random");
+    assert_eq!(subjects.discover(), own.discover());
+    assert_eq!(subjects.ack_prefix(), own.ack_prefix());
+    let wildcard = Told {
+        subscribe: "_STAN.>".to_owned(),
+        ..told
+    };
+    assert!(own.telling(wildcard).is_err());
 }
 
 #[test]

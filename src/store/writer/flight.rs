@@ -11,6 +11,14 @@ use super::Failure;
 
 pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
+/// Whose transaction the statements are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transaction {
+    Own,
+    /// It was begun before, and is not over when they have landed.
+    Callers,
+}
+
 pub(super) struct Flight<'a> {
     client: &'a Client,
     passengers: Vec<Passenger<'a>>,
@@ -49,8 +57,15 @@ impl<'a> Flight<'a> {
         });
     }
 
-    pub(super) async fn land(self) -> Result<(), Failure> {
+    pub(super) async fn land(self, transaction: Transaction) -> Result<(), Failure> {
         let client = self.client;
+        if transaction == Transaction::Callers {
+            for passenger in &self.passengers {
+                let rows = client.execute(passenger.statement, &passenger.parameters);
+                passenger.judge(rows.await)?;
+            }
+            return Ok(());
+        }
         match self.passengers.as_slice() {
             // Whoever waits for the answer takes it as the proof that the session is alive.
             [] => match command(client, "SELECT 1").await {
@@ -62,7 +77,7 @@ impl<'a> Flight<'a> {
                 let rows = client.execute(alone.statement, &alone.parameters).await;
                 alone.judge(rows)
             }
-            several => transaction(client, several).await,
+            several => in_one_flight(client, several).await,
         }
     }
 }
@@ -81,7 +96,7 @@ impl Passenger<'_> {
     }
 }
 
-async fn transaction(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
+async fn in_one_flight(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
     let mut answers: Vec<Answer<'_>> = Vec::with_capacity(passengers.len() + 2);
     answers.push(Box::pin(command(client, "BEGIN")));
     for passenger in passengers {

@@ -1,0 +1,47 @@
+//! What keeps a former store from being taken over: rows that cannot be read.
+
+/// More than these are counted only.
+const TOLD_MAX: usize = 100;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    told: Vec<String>,
+    untold: u64,
+}
+
+impl Problems {
+    pub fn add(&mut self, what: impl Into<String>) {
+        if self.told.len() < TOLD_MAX {
+            self.told.push(what.into());
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// A sentence each; the last one may say how many more there are.
+    pub fn sentences(&self) -> Vec<String> {
+        let more = (self.untold > 0).then(|| format!("and {} more of this kind", self.untold));
+        self.told.iter().cloned().chain(more).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_are_told_and_the_rest_is_counted() {
+        let mut problems = Problems::default();
+        assert!(problems.is_empty());
+        for number in 0..103 {
+            problems.add(number.to_string());
+        }
+        let sentences = problems.sentences();
+        assert_eq!(sentences.len(), 101);
+        assert_eq!(sentences[99..], ["99", "and 3 more of this kind"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether the former server is gone, and whose tables these are.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use super::reading::Read;
+use super::run::{Error, Import};
+use crate::former::Problems;
+use crate::nats::Connection;
+use crate::node::clock::Clock;
+use crate::node::nats_settings;
+use crate::store::former::StoreLock;
+use crate::store::{FormerStore, ServerInfo};
+
+/// A former server that holds its lock counts it up each second.
+const FORMER_TICKS: Duration = Duration::from_millis(3500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Time enough for whoever listens to a request to answer it.
+const ANSWER_LIMIT: Duration = Duration::from_millis(500);
+
+const STILL_RUNS: &str =
+    "stop it, and keep it from starting again, before its tables are taken over";
+
+/// What the checks have found.
+pub(super) struct Ground {
+    pub(super) info: ServerInfo,
+    pub(super) lock: StoreLock,
+    pub(super) notes: Vec<String>,
+}
+
+pub(super) fn is_active(schema: &str, holder: &str) -> String {
+    format!(
+        "{holder:?} holds the lock of schema {schema}: a server is active there, or another import runs; stop the \
+         servers of this schema first"
+    )
+}
+
+impl Import {
+    /// Fails where these are not the right tables; the rest may be told as problems.
+    pub(super) async fn look_around(
+        &self,
+        former: &mut FormerStore,
+        tasks: &TaskTracker,
+        problems: &mut Problems,
+    ) -> Result<Ground, Error> {
+        let told = former.server_info(&self.cluster_id).await;
+        let told = told.map_err(Error::Former)?;
+        if told.discover != **self.subjects.discover() {
+            problems.add(format!(
+                "clients look for the former server on {:?}, and with these flags a server would listen on {:?}; give \
+                 the former --discover-prefix, here and to the servers",
+                told.discover,
+                self.subjects.discover()
+            ));
+        }
+        let (lock, runs) = look_at_lock(former).await?;
+        if runs {
+            problems.add(format!(
+                "the former server {:?} still runs: its lock in table StoreLock is counted up; {STILL_RUNS}",
+                lock.owner
+            ));
+        }
+        let mut notes = Vec::new();
+        match self.is_heard(tasks).await {
+            Ok(false) => {}
+            Ok(true) => problems.add(format!(
+                "somebody listens for clients of cluster ID {:?} on NATS: the former server, or servers of stanby; \
+                 {STILL_RUNS}",
+                self.cluster_id
+            )),
+            // The former server may have had NATS inside.
+            Err(why) => notes.push(format!(
+                "NATS was not asked whether a former server still listens: {why}"
+            )),
+        }
+        Ok(Ground {
+            info: self.server_info(&told),
+            lock,
+            notes,
+        })
+    }
+
+    async fn is_heard(&self, tasks: &TaskTracker) -> Result<bool, crate::nats::Error> {
+        let name = format!("stanby-import-{}", self.cluster_id);
+        let connection = Connection::open(&nats_settings(&self.nats, name), tasks).await?;
+        // Not a valid connect: whoever gets it refuses it.
+        connection
+            .is_heard(self.subjects.discover(), ANSWER_LIMIT)
+            .await
+    }
+
+    /// A server that has started after the first look has changed something by now.
+    pub(super) async fn ensure_nothing_came(
+        &self,
+        former: &mut FormerStore,
+        lock: &StoreLock,
+        read: &Read,
+    ) -> Result<(), Error> {
+        former.end().await.map_err(Error::Former)?;
+        let lock_now = former.store_lock().await.map_err(Error::Former)?;
+        let last_now = former.last_sequences().await.map_err(Error::Former)?;
+        if lock_now == *lock && last_now == read.last_sequences {
+            return Ok(());
+        }
+        Err(Error::Problems(vec![format!(
+            "the former tables have changed while they were read: a former server runs; {STILL_RUNS}"
+        )]))
+    }
+}
+
+/// The lock and whether its holder lives. One that crashed leaves it behind.
+async fn look_at_lock(former: &mut FormerStore) -> Result<(StoreLock, bool), Error> {
+    let first = former.store_lock().await.map_err(Error::Former)?;
+    if first.owner.is_empty() {
+        return Ok((first, false));
+    }
+    let until = Clock.now().monotonic + FORMER_TICKS;
+    while Clock.now().monotonic < until {
+        sleep(LOOK_EVERY).await;
+        let next = former.store_lock().await.map_err(Error::Former)?;
+        if next != first {
+            return Ok((next, true));
+        }
+    }
+    Ok((first, false))
+}

@@ -1,0 +1,206 @@
+//! Reads all rows of the former tables as of one moment. Messages are handed on in batches, so that no more than one
+//! of these is ever in memory.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+
+use super::run::{Error, Import};
+use super::sink::{Sink, Step};
+use crate::core::batch::Batch;
+use crate::core::ids::ChannelId;
+use crate::core::snapshot::Snapshot;
+use crate::core::time::Instant;
+use crate::former::adopt::{Adopted, Channel};
+use crate::former::messages::{Reader, Totals};
+use crate::former::{Former, Problems, adopt};
+use crate::node::clock::Clock;
+use crate::store::FormerStore;
+use crate::store::former::{Extent, FormerChannel};
+
+/// Messages and bytes of them that are written in one go.
+const BATCH_MESSAGES: usize = 4096;
+const BATCH_BYTES: usize = 4 << 20;
+
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Everything but the messages.
+pub(super) struct Read {
+    pub(super) snapshot: Snapshot,
+    pub(super) notes: Vec<String>,
+    /// Of each channel at that moment, deleted ones included.
+    pub(super) last_sequences: BTreeMap<ChannelId, u64>,
+}
+
+impl Import {
+    /// Without a sink all problems are looked for; with one the first of them is the last.
+    pub(super) async fn read(
+        &self,
+        former: &mut FormerStore,
+        problems: &mut Problems,
+        mut sink: Option<&mut Sink>,
+        telling: &mut Telling<'_>,
+    ) -> Result<Read, Error> {
+        former.begin().await.map_err(Error::Former)?;
+        let clients = former.clients(problems).await.map_err(Error::Former)?;
+        let found = former.channels(problems).await.map_err(Error::Former)?;
+        let subscriptions = former.subscriptions(problems).await;
+        let subscriptions = subscriptions.map_err(Error::Former)?;
+        let (last_channel, last_subscription) =
+            former.last_numbers().await.map_err(Error::Former)?;
+        let last_sequences = former.last_sequences().await.map_err(Error::Former)?;
+        telling.expect(found.values().map(|channel| channel.extent.count).sum());
+        let mut channels = BTreeMap::new();
+        for (id, found) in found {
+            if sink.is_some() && !problems.is_empty() {
+                return Err(Error::Problems(problems.sentences()));
+            }
+            let sink = sink.as_deref_mut();
+            let totals = self
+                .read_messages(former, id, &found, problems, sink, telling)
+                .await?;
+            let channel = Channel {
+                name: found.name,
+                max_sequence: found.max_sequence,
+                totals,
+            };
+            channels.insert(id, channel);
+        }
+        let former = Former {
+            clients,
+            channels,
+            subscriptions,
+            last_channel,
+            last_subscription,
+        };
+        let Adopted { snapshot, notes } = adopt(former, Clock.now().wall);
+        Ok(Read {
+            snapshot,
+            notes,
+            last_sequences,
+        })
+    }
+
+    async fn read_messages(
+        &self,
+        former: &mut FormerStore,
+        id: ChannelId,
+        channel: &FormerChannel,
+        problems: &mut Problems,
+        mut sink: Option<&mut Sink>,
+        telling: &mut Telling<'_>,
+    ) -> Result<Totals, Error> {
+        let keys = self.from_keys.of_channel(&channel.name);
+        let mut reader = Reader::new(&channel.name, &keys);
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        let mut has_problems = false;
+        {
+            let mut rows = pin!(former.messages(id));
+            while let Some((sequence, record)) = rows.try_next().await.map_err(Error::Former)? {
+                telling.count();
+                bytes += record.len();
+                match reader.read(sequence, record.into()) {
+                    Ok(message) if sink.is_some() => {
+                        batch.messages.push((id, Arc::new(message)));
+                    }
+                    Ok(_) => {}
+                    Err(why) => {
+                        has_problems = true;
+                        problems.add(format!(
+                            "channel {:?}, message {sequence}: {why}",
+                            channel.name
+                        ));
+                    }
+                }
+                let Some(sink) = sink.as_deref_mut() else {
+                    continue;
+                };
+                if has_problems {
+                    return Err(Error::Problems(problems.sentences()));
+                }
+                if batch.messages.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
+                    bytes = 0;
+                    sink.write(Step::Put(Box::new(std::mem::take(&mut batch))))
+                        .await?;
+                }
+            }
+        }
+        if let Some(sink) = sink
+            && !batch.messages.is_empty()
+        {
+            sink.write(Step::Put(Box::new(batch))).await?;
+        }
+        if reader.lacks_key() && !self.not_encrypted {
+            problems.add(format!(
+                "the messages of channel {:?} look encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as \
+                 for the former server, or give --from-not-encrypted if they only look so",
+                channel.name
+            ));
+        }
+        let totals = reader.totals();
+        let read = Extent {
+            count: totals.count,
+            first: totals.first.0,
+            last: totals.last.0,
+        };
+        if !has_problems && read != channel.extent {
+            problems.add(format!(
+                "channel {:?}: {read:?} was read and {:?} is there; is an index of the former tables damaged \
+                 (REINDEX)?",
+                channel.name, channel.extent
+            ));
+        }
+        Ok(totals)
+    }
+}
+
+/// Tells a person how far the reading is.
+pub(super) struct Telling<'a> {
+    tell: &'a dyn Fn(&str),
+    began: Instant,
+    last: Instant,
+    read: u64,
+    total: u64,
+}
+
+impl<'a> Telling<'a> {
+    pub(super) fn new(tell: &'a dyn Fn(&str)) -> Self {
+        let now = Clock.now().monotonic;
+        Self {
+            tell,
+            began: now,
+            last: now,
+            read: 0,
+            total: 0,
+        }
+    }
+
+    fn expect(&mut self, total: u64) {
+        self.total = total;
+        (self.tell)(&format!("{total} messages are to be read"));
+    }
+
+    fn count(&mut self) {
+        self.read += 1;
+        // The clock is asked now and then only.
+        if !self.read.is_multiple_of(256) {
+            return;
+        }
+        let now = Clock.now().monotonic;
+        if now.since(self.last) < TELL_EVERY {
+            return;
+        }
+        self.last = now;
+        let seconds = now.since(self.began).as_secs().max(1);
+        (self.tell)(&format!(
+            "{} of {} messages, {} per second",
+            self.read,
+            self.total,
+            self.read / seconds
+        ));
+    }
+}

@@ -1,0 +1,187 @@
+//! From the first look to the commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use super::checks::is_active;
+use super::reading::{Read, Telling};
+use super::report::Imported;
+use super::sink::{Sink, Step};
+use crate::config::{DatabaseUrl, Encryption, NatsConfig};
+use crate::former::{Keys, Problems};
+use crate::leadership::{self, Lease};
+use crate::node::run::new_server_id;
+use crate::protocol::Subjects;
+use crate::store::{self, FormerStore, Keyring, ServerInfo, Store};
+
+/// Of the session that writes. Longer than a server's: reading the other database may take its time.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// Comparing what was written reads all of it.
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(30);
+
+/// What is to be imported, and where to.
+#[derive(Debug)]
+pub struct Import {
+    pub from: DatabaseUrl,
+    pub from_schema: String,
+    /// What payloads there are decrypted with.
+    pub from_keys: Keys,
+    /// The former server has not encrypted, whatever payloads look like.
+    pub not_encrypted: bool,
+    pub to: DatabaseUrl,
+    pub schema: String,
+    pub cluster_id: String,
+    /// Those that a server with the same flags would have on empty tables.
+    pub subjects: Subjects,
+    /// Of what is written.
+    pub encryption: Encryption,
+    pub nats: NatsConfig,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the former store: {0}")]
+    Former(store::Error),
+    #[error("{0}; nothing was imported")]
+    Store(#[from] store::Error),
+    #[error("{0}; nothing was imported")]
+    Leadership(#[from] leadership::Error),
+    /// Nothing was written, and will not be until somebody changes something.
+    #[error("{}; nothing was imported", .0.join("; "))]
+    Problems(Vec<String>),
+    #[error("the session that writes has ended: {0}; nothing was imported")]
+    Ended(String),
+    #[error("the system gives no random numbers")]
+    NoRandom,
+}
+
+impl Import {
+    /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `tell` is told
+    /// how far it is, every few seconds.
+    pub async fn rehearse(&self, tell: impl Fn(&str)) -> Result<Imported, Error> {
+        let tasks = TaskTracker::new();
+        let mut problems = Problems::default();
+        let mut former = self.open_former().await?;
+        let ground = self.look_around(&mut former, &tasks, &mut problems).await?;
+        let store = self.store();
+        let vacant = store.ensure_vacant().await;
+        store.close().await;
+        match vacant {
+            Ok(()) => {}
+            Err(store::Error::Refused(why)) => problems.add(why),
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(holder) = self.holder(&tasks).await? {
+            problems.add(is_active(&self.schema, &holder));
+        }
+        let mut telling = Telling::new(&tell);
+        let read = self
+            .read(&mut former, &mut problems, None, &mut telling)
+            .await?;
+        former.close().await;
+        let notes = [ground.notes, read.notes.clone()].concat();
+        Ok(Imported::new(&read.snapshot, notes, problems.sentences()))
+    }
+
+    /// Imports all of it, or nothing.
+    pub async fn run(&self, tell: impl Fn(&str)) -> Result<Imported, Error> {
+        let tasks = TaskTracker::new();
+        let mut problems = Problems::default();
+        let mut former = self.open_former().await?;
+        let ground = self.look_around(&mut former, &tasks, &mut problems).await?;
+        refuse(&problems)?;
+        let store = self.store();
+        store.ensure_vacant().await?;
+        if let Some(holder) = self.holder(&tasks).await? {
+            return Err(Error::Problems(vec![is_active(&self.schema, &holder)]));
+        }
+        store.migrate().await?;
+        store.check_keys().await?;
+
+        let settings = self.leadership()?;
+        let mut sink = Sink::open(&settings, &store, &tasks).await?;
+        sink.write(Step::Begin).await?;
+        sink.settle().await?;
+        let mut telling = Telling::new(&tell);
+        let read = self
+            .read(&mut former, &mut problems, Some(&mut sink), &mut telling)
+            .await?;
+        refuse(&problems)?;
+        self.ensure_nothing_came(&mut former, &ground.lock, &read)
+            .await?;
+        former.close().await;
+        tell("all is read and written; comparing the two");
+        let Read {
+            snapshot,
+            notes,
+            last_sequences: _,
+        } = read;
+        let snapshot = Arc::new(snapshot);
+        let info = Box::new(ground.info);
+        sink.write(Step::Finish(info, Arc::clone(&snapshot)))
+            .await?;
+        sink.settle().await?;
+        sink.close().await;
+        store.close().await;
+        let notes = [ground.notes, notes].concat();
+        Ok(Imported::new(&snapshot, notes, Vec::new()))
+    }
+
+    async fn open_former(&self) -> Result<FormerStore, Error> {
+        let opened = FormerStore::open(&self.from, &self.from_schema).await;
+        opened.map_err(Error::Former)
+    }
+
+    fn store(&self) -> Store {
+        let keyring = Keyring::new(&self.encryption, &self.cluster_id);
+        Store::open(&self.to, &self.schema, "stanby/import", STATEMENT_TIMEOUT).with_keys(keyring)
+    }
+
+    fn leadership(&self) -> Result<leadership::Settings, Error> {
+        Ok(leadership::Settings {
+            url: self.to.clone(),
+            schema: self.schema.clone(),
+            cluster_id: self.cluster_id.clone(),
+            group: "import".to_owned(),
+            server_id: new_server_id().map_err(|_| Error::NoRandom)?,
+            lease: Lease::new(LEASE).unwrap_or(Lease::DEFAULT),
+            statement_timeout: STATEMENT_TIMEOUT,
+        })
+    }
+
+    /// Who has the lock that makes a server active.
+    async fn holder(&self, tasks: &TaskTracker) -> Result<Option<String>, Error> {
+        let examined = leadership::examine::examine(&self.leadership()?, tasks).await?;
+        examined.primary?;
+        let contenders = examined.contenders?;
+        let holder = contenders.into_iter().find(|it| it.holds_lock);
+        Ok(holder.map(|it| it.name))
+    }
+
+    pub(super) fn server_info(&self, told: &crate::former::records::ServerInfo) -> ServerInfo {
+        let told = told.clone();
+        ServerInfo {
+            cluster_id: told.cluster_id,
+            discover_prefix: told.discover,
+            publish_prefix: told.publish,
+            subscribe_subject: told.subscribe,
+            unsubscribe_subject: told.unsubscribe,
+            close_subscription_subject: told
+                .close_subscription
+                .unwrap_or_else(|| self.subjects.close_subscription().to_string()),
+            close_subject: told.close,
+            ack_prefix: self.subjects.ack_prefix().to_string(),
+        }
+    }
+}
+
+fn refuse(problems: &Problems) -> Result<(), Error> {
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Problems(problems.sentences()))
+    }
+}

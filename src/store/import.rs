@@ -1,0 +1,231 @@
+//! Writes a former store into empty tables, in one transaction on the leader session: all of it, or nothing.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+use super::error::{Error, Fault};
+use super::former::Extent;
+use super::reader::{Store, quoted};
+use super::rows::parse_multirange;
+use super::server_info::ServerInfo;
+use super::version::SchemaVersion;
+use super::writer::Writer;
+use crate::config::database::{DatabaseUrl, Trouble};
+use crate::core::batch::{Batch, Progress};
+use crate::core::ids::{ChannelId, Epoch, PositionId, Sequence};
+use crate::core::snapshot::Snapshot;
+
+/// Of one session, from before its first write to the commit.
+#[derive(Debug)]
+pub struct Importer {
+    store: Store,
+    url: DatabaseUrl,
+    schema: String,
+    writer: Writer,
+}
+
+impl Importer {
+    pub async fn prepare(
+        client: &Client,
+        url: &DatabaseUrl,
+        schema: &str,
+        store: &Store,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            store: store.clone(),
+            url: url.clone(),
+            schema: schema.to_owned(),
+            writer: Writer::prepare(client, url).await?,
+        })
+    }
+
+    /// Fails where there is anything already.
+    pub async fn begin(&mut self, client: &Client, epoch: Epoch) -> Result<(), Error> {
+        self.run(client, "BEGIN").await?;
+        let vacant = client.query_one(VACANT, &[]).await;
+        let vacant: bool = vacant.map_err(|error| self.told(&error))?.get(0);
+        if !vacant {
+            return Err(occupied(&self.schema));
+        }
+        let sealer = self.store.begin_term(client, epoch).await?;
+        self.writer.seal_with(sealer);
+        Ok(())
+    }
+
+    pub async fn put(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
+        self.writer.apply_within(client, batch, epoch).await
+    }
+
+    /// Writes everything but the messages, compares all of it with what it should be, and commits.
+    pub async fn finish(
+        &self,
+        client: &Client,
+        info: &ServerInfo,
+        planned: &Snapshot,
+        epoch: Epoch,
+    ) -> Result<(), Error> {
+        ServerInfo::read_or_create(client, &self.url, info).await?;
+        let told: [&(dyn ToSql + Sync); 6] = [
+            &info.discover_prefix,
+            &info.publish_prefix,
+            &info.subscribe_subject,
+            &info.unsubscribe_subject,
+            &info.close_subscription_subject,
+            &info.close_subject,
+        ];
+        let written = client.execute(TELL_SUBJECTS, &told).await;
+        written.map_err(|error| self.told(&error))?;
+        self.put(client, &rows(planned), epoch).await?;
+        self.compare(client, planned).await?;
+        self.run(client, "COMMIT").await
+    }
+
+    async fn compare(&self, client: &Client, planned: &Snapshot) -> Result<(), Error> {
+        let wrong = |what: String| {
+            Error::Failed(format!(
+                "{what}; nothing was imported. Does somebody else write to schema {}?",
+                self.schema
+            ))
+        };
+        // The counting reads everything.
+        self.run(client, "SET LOCAL enable_seqscan = on").await?;
+        let rows = client.query(EXTENTS, &[]).await;
+        let rows = rows.map_err(|error| self.told(&error))?;
+        let stored: BTreeMap<ChannelId, Extent> = rows.iter().map(extent).collect();
+        for (id, row) in &planned.channels {
+            let expected = Extent {
+                count: row.message_count,
+                first: row.first_sequence.0,
+                last: row.last_sequence.0,
+            };
+            let found = stored.get(id).copied().unwrap_or_default();
+            let fits = found.count == expected.count
+                && (found.count == 0
+                    || found.first == expected.first && found.last <= expected.last);
+            if !fits {
+                return Err(wrong(format!(
+                    "channel {} was to get {expected:?} and has {found:?}",
+                    row.name
+                )));
+            }
+        }
+        let rows = client.query(POSITIONS, &[]).await;
+        let rows = rows.map_err(|error| self.told(&error))?;
+        let stored: BTreeMap<PositionId, Option<Progress>> = rows.iter().map(position).collect();
+        let expected = planned.positions.iter();
+        let expected: BTreeMap<_, _> = expected
+            .map(|(&id, row)| (id, Some(row.progress.clone())))
+            .collect();
+        if stored != expected {
+            return Err(wrong("positions are not what was written".to_owned()));
+        }
+        let counts = client.query_one(COUNTS, &[]).await;
+        let counts = counts.map_err(|error| self.told(&error))?;
+        let expected = [planned.clients.len(), planned.subscriptions.len()];
+        if [number(&counts, 0), number(&counts, 1)] != expected.map(|count| count as u64) {
+            return Err(wrong(
+                "clients or subscriptions are not what was written".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn run(&self, client: &Client, statement: &str) -> Result<(), Error> {
+        let done = client.batch_execute(statement).await;
+        done.map_err(|error| self.told(&error))
+    }
+
+    fn told(&self, error: &tokio_postgres::Error) -> Error {
+        Trouble::of_session(&self.url, error).into()
+    }
+}
+
+/// Fails where an import would not find the tables empty, or finds the former ones in their place. Tables that are not
+/// there are empty.
+pub(super) async fn ensure_vacant(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<(), Fault> {
+    let is_former = sqlx::query_scalar(FORMER_HERE).bind(quoted(schema));
+    if is_former.fetch_one(&mut *connection).await? {
+        return Err(Error::Refused(format!(
+            "schema {schema} holds the tables of nats-streaming-server; name another one with --schema for those of \
+             stanby"
+        ))
+        .into());
+    }
+    if SchemaVersion::read(connection, schema).await? == SchemaVersion::Empty {
+        return Ok(());
+    }
+    if sqlx::query_scalar(VACANT).fetch_one(connection).await? {
+        Ok(())
+    } else {
+        Err(occupied(schema).into())
+    }
+}
+
+fn occupied(schema: &str) -> Error {
+    Error::Refused(format!(
+        "schema {schema} is not empty: it holds channels or clients, and an import would mix with them; name another \
+         one with --schema, or, if nobody needs what it holds, drop it (DROP SCHEMA \"{schema}\" CASCADE)"
+    ))
+}
+
+fn rows(planned: &Snapshot) -> Batch {
+    Batch {
+        counters: Some(planned.counters),
+        channels: put(&planned.channels),
+        clients: put(&planned.clients),
+        positions: put(&planned.positions),
+        subscriptions: put(&planned.subscriptions),
+        ..Batch::default()
+    }
+}
+
+fn put<K: Clone + Ord, V: Clone>(rows: &BTreeMap<K, V>) -> BTreeMap<K, Option<V>> {
+    let rows = rows.iter();
+    rows.map(|(id, row)| (id.clone(), Some(row.clone())))
+        .collect()
+}
+
+/// The former tables' names are those of ours, but for this one.
+const FORMER_HERE: &str = "SELECT to_regclass($1 || '.subspending') IS NOT NULL";
+
+const VACANT: &str = "SELECT NOT EXISTS (SELECT FROM channels) AND NOT EXISTS (SELECT FROM clients)
+        AND NOT EXISTS (SELECT FROM messages) AND NOT EXISTS (SELECT FROM positions)";
+
+const TELL_SUBJECTS: &str = "UPDATE server_info SET discover_prefix = $1, publish_prefix = $2,
+        subscribe_subject = $3, unsubscribe_subject = $4, close_subscription_subject = $5, close_subject = $6";
+
+const EXTENTS: &str =
+    "SELECT channel_id, count(*), min(sequence), max(sequence) FROM messages GROUP BY 1";
+
+const POSITIONS: &str =
+    "SELECT position_id, last_sent, acked_floor, acked_above::text FROM positions";
+
+const COUNTS: &str = "SELECT (SELECT count(*) FROM clients), (SELECT count(*) FROM subscriptions)";
+
+fn number(row: &Row, column: usize) -> u64 {
+    row.get::<_, i64>(column).cast_unsigned()
+}
+
+fn extent(row: &Row) -> (ChannelId, Extent) {
+    let extent = Extent {
+        count: number(row, 1),
+        first: number(row, 2),
+        last: number(row, 3),
+    };
+    (ChannelId(number(row, 0)), extent)
+}
+
+fn position(row: &Row) -> (PositionId, Option<Progress>) {
+    let progress = parse_multirange(row.get(3)).map(|acked_above| Progress {
+        last_sent: Sequence(number(row, 1)),
+        acked_floor: Sequence(number(row, 2)),
+        acked_above,
+    });
+    (PositionId(number(row, 0)), progress)
+}
