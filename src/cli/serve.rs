@@ -19,8 +19,13 @@ use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
 use crate::config::{Config, Sources};
 use crate::core::limits::Limits;
+use crate::core::time::Instant;
 use crate::known_bad;
 use crate::node::NewNode;
+use crate::node::clock::Clock;
+
+/// A service manager, `timeout` and a terminal may each deliver one wish to stop more than once.
+const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// `args` are the flags in our spelling, `warnings` about those that had no effect.
 pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Failure> {
@@ -84,20 +89,24 @@ async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<
     let notifier = Notifier::from_environment();
     let mut telling = pin!(notifier.run(node.status()));
     let mut node = Box::pin(node.run(reload.limits(), shutdown.clone()));
-    let mut asked: Option<Stop> = None;
+    let mut asked: Option<(Stop, Instant)> = None;
     loop {
         tokio::select! {
             result = &mut node => {
                 result?;
-                return Ok(asked.map_or(ExitCode::SUCCESS, Stop::code));
+                return Ok(asked.map_or(ExitCode::SUCCESS, |(stop, _)| stop.code()));
             }
             stop = signals.stop() => {
-                if asked.is_some() {
+                let now = Clock.now().monotonic;
+                if let Some((_, first)) = asked {
+                    if now.since(first) < ONE_WISH {
+                        continue;
+                    }
                     warn!("asked to stop a second time: not waiting for the end of what is under way");
                     return Ok(ExitCode::FAILURE);
                 }
                 info!(signal = ?stop, "Shutting down.");
-                asked = Some(stop);
+                asked = Some((stop, now));
                 notifier.stopping();
                 shutdown.cancel();
             }

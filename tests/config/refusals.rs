@@ -138,7 +138,7 @@ fn a_store_of_the_file_gives_way_to_the_flag() {
     let files = Files::new(&[("main.conf", &within("store: FILE\n  dir: data"))]);
     let sources = files.read("main.conf", &["--store=SQL"]).unwrap();
     assert!(
-        sources.warnings[0].contains("dir have no effect"),
+        sources.warnings[0].contains("dir has no effect"),
         "{:?}",
         sources.warnings
     );

@@ -55,6 +55,7 @@ const OTHERS: &[&str] = &[
     "test",
     "nocapture",
     "force",
+    "format",
 ];
 
 #[test]

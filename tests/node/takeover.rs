@@ -158,6 +158,24 @@ async fn a_killed_active_is_replaced_and_its_clients_lose_and_notice_nothing() {
     assert_eq!(seen.epochs, BTreeSet::from([1, 2]));
 }
 
+/// `timeout` signals a process and then its group, a terminal the group beside whoever passes signals on.
+#[tokio::test]
+async fn one_wish_to_stop_that_arrives_twice_is_no_order_to_hurry() {
+    let Some(mut pair) = Pair::new(&LEASE).await else {
+        return;
+    };
+
+    // Stopped, it finds both at once.
+    pair.active.signal(Signal::SIGSTOP);
+    pair.active.signal(Signal::SIGINT);
+    pair.active.signal(Signal::SIGTERM);
+    pair.active.signal(Signal::SIGCONT);
+
+    let code = pair.active.end().await.code();
+    assert!(matches!(code, Some(0 | 143)), "{code:?}");
+    assert!(pair.active.log().contains("released the lock"));
+}
+
 /// Acceptance: 127, 137, 169.
 #[tokio::test]
 async fn an_active_that_is_told_to_stop_hands_over_and_exits_with_143() {
