@@ -1,4 +1,5 @@
-//! A takeover with much state: 10,000 clients, 5,000 channels, 20,000 subscriptions, 200,000 unacked messages.
+//! A takeover with much state: 10,000 clients, 5,000 channels, 20,000 subscriptions, ten million stored messages,
+//! 200,000 of them unacked.
 //! The tables are filled by SQL behind the back of an idle active, which is then killed.
 
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ const TAKEOVERS: usize = 3;
 const CLIENTS: u64 = 10_000;
 const POSITIONS: usize = 15_000;
 const UNACKED: usize = 200_000;
+/// Acked messages in each of the 5,000 channels: ten million are stored in all.
+const OLD: u64 = 2_000;
 /// More than any position has in flight.
 const SPAN: usize = 32;
 const LIMIT: Duration = Duration::from_mins(2);
@@ -46,7 +49,8 @@ pub(crate) async fn measure(ground: &Ground, table: &mut Table) -> anyhow::Resul
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { drop(connection.await) });
     database.batch_execute("SET search_path = stanby").await?;
-    database.batch_execute(include_str!("scale.sql")).await?;
+    let tables = include_str!("scale.sql").replace("OLD", &OLD.to_string());
+    database.batch_execute(&tables).await?;
     parts(&ground.database_url(CLUSTER_ID), table).await?;
     let clients = Clients::start(&ground.nats_url(), &mut tasks).await?;
 
@@ -321,7 +325,8 @@ async fn receive(mut messages: Subscriber, inbox: Arc<Inbox>) {
 
 impl Inbox {
     fn note(&self, position: usize, sequence: u64) {
-        let index = position * SPAN + usize::try_from(sequence).unwrap_or(SPAN);
+        let young = usize::try_from(sequence.saturating_sub(OLD)).unwrap_or(SPAN);
+        let index = position * SPAN + young.min(SPAN);
         let mut came = self.came();
         if let Some(before) = came.get_mut(index)
             && !std::mem::replace(before, true)
