@@ -10,7 +10,7 @@ use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
 use super::replicas::{Doubt, Replicas};
 use super::snapshot::Snapshot;
-use super::time::Instant;
+use super::time::{Instant, Timestamp};
 
 /// What a message costs beside its data, most of it shared with the core's tail.
 const OVERHEAD_BYTES: usize = 256;
@@ -19,7 +19,18 @@ const OVERHEAD_BYTES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub name: ChannelName,
+    pub created_at: Timestamp,
     pub last: Sequence,
+}
+
+impl Mark {
+    fn of(row: &ChannelRow) -> Self {
+        Self {
+            name: row.name.clone(),
+            created_at: row.created_at,
+            last: row.last_sequence,
+        }
+    }
 }
 
 /// The channels as the tables show them at one moment.
@@ -36,10 +47,7 @@ pub struct Marks {
 impl Marks {
     pub fn of(tables: &Snapshot, epoch: Epoch) -> Self {
         let live = tables.channels.iter().filter(|(_, row)| !row.deleting);
-        let mark = |(&id, row): (&ChannelId, &ChannelRow)| {
-            let (name, last) = (row.name.clone(), row.last_sequence);
-            (id, Mark { name, last })
-        };
+        let mark = |(&id, row): (&ChannelId, &ChannelRow)| (id, Mark::of(row));
         Self {
             epoch,
             all_waited_for: None,
@@ -132,8 +140,7 @@ impl Memory {
         for (&id, row) in &batch.channels {
             match row {
                 Some(row) if !row.deleting => {
-                    let (name, last) = (row.name.clone(), row.last_sequence);
-                    self.channels.insert(id, Mark { name, last });
+                    self.channels.insert(id, Mark::of(row));
                     self.known_in.insert(id, epoch);
                 }
                 Some(_) | None => {
@@ -228,7 +235,13 @@ mod tests {
         let mark = |&(id, last): &(u64, u64)| {
             let name = ChannelName::parse(format!("c{id}").into()).expect("valid");
             let last = Sequence(last);
-            (ChannelId(id), Mark { name, last })
+            let created_at = Timestamp(id.cast_signed());
+            let mark = Mark {
+                name,
+                created_at,
+                last,
+            };
+            (ChannelId(id), mark)
         };
         Marks {
             epoch: Epoch(epoch),

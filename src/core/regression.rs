@@ -52,18 +52,22 @@ impl Regression {
             // It was deleted when its number had been given out.
             None => (id.0 > tables.counters.channel).then_some(Sequence::ZERO),
         };
-        let live: BTreeSet<&ChannelName> = tables
+        let live: BTreeMap<&ChannelName, Timestamp> = tables
             .channels
             .values()
             .filter(|row| !row.deleting)
-            .map(|row| &row.name)
+            .map(|row| (&row.name, row.created_at))
             .collect();
         let mut given_up = Vec::new();
         for (&id, mark) in memory.channels() {
             if let Some(has) = last_of(&id, &mark.name) {
-                // A term that did not know better has made the channel anew, and stored messages in it.
-                let is_replaced = !tables.channels.contains_key(&id) && live.contains(&mark.name);
-                if is_replaced && memory.is_outdated(id) {
+                // A term that did not know better has made the channel anew, and stored messages in it. Its epoch may
+                // be a lost one's: an older channel is one whose deletion got lost, a younger one is that term's.
+                let other = live.get(&mark.name);
+                let other = other.filter(|_| !tables.channels.contains_key(&id));
+                let is_replaced =
+                    |other: &Timestamp| memory.is_outdated(id) || *other > mark.created_at;
+                if other.is_some_and(is_replaced) {
                     given_up.push(LostRange {
                         channel: id,
                         name: mark.name.clone(),
@@ -251,6 +255,7 @@ mod tests {
     fn mark(last: u64) -> Mark {
         Mark {
             name: name(),
+            created_at: Timestamp(1),
             last: Sequence(last),
         }
     }
@@ -400,6 +405,31 @@ mod tests {
                 .map(|row| row.deleting)
         };
         assert_eq!((deleting(1), deleting(2)), (Some(true), Some(false)));
+    }
+
+    /// Both terms have the same number: the tables lacked the one that is remembered.
+    #[test]
+    fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
+        let anew = ChannelRow {
+            created_at: Timestamp(2),
+            ..row(1, 4)
+        };
+        let mut tables = tables(&[(1, anew)]);
+        tables.counters.channel = 1;
+        let mut memory = Memory::new(0);
+        memory.saw(Marks {
+            epoch: Epoch(3),
+            all_waited_for: None,
+            last_channel: 2,
+            channels: BTreeMap::from([(ChannelId(2), mark(2))]),
+        });
+        memory.found(Epoch(3));
+
+        let (told, batch) = repair(&tables, &memory, None);
+
+        assert_eq!(told, "2: 1 to 2 Lost");
+        assert_eq!(batch.channels, BTreeMap::new());
+        assert_eq!(batch.counters.expect("changed").channel, 2);
     }
 
     /// Of a standby that has seen every commit wait for every replica.

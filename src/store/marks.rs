@@ -7,12 +7,14 @@ use super::error::Fault;
 use super::rows::Reading;
 use crate::core::ids::{ChannelId, ChannelName, Epoch};
 use crate::core::memory::{Mark, Marks};
+use crate::core::time::Timestamp;
 
 /// The last line is there however many channels there are, and all lines are of one moment.
-const MARKS: &str = "SELECT channel_id, name, last_sequence, NULL::bigint AS epoch, NULL::bigint AS last_channel_id
+const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL::bigint AS epoch,
+        NULL::bigint AS last_channel_id
     FROM channels WHERE NOT deleting
     UNION ALL
-    SELECT NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0) FROM leadership l";
+    SELECT NULL, NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0) FROM leadership l";
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
 /// primary tells of its own replicas. Whoever connects to it is counted, whatever the role that asks may see.
@@ -45,6 +47,7 @@ pub(super) async fn read(connection: &mut PgConnection) -> Result<Marks, Fault> 
         let row = Reading::new("channels", &row, id);
         let mark = Mark {
             name: row.text("name", ChannelName::parse)?,
+            created_at: Timestamp(row.get("created_at_ns")?),
             last: row.sequence("last_sequence")?,
         };
         marks.channels.insert(ChannelId(id.cast_unsigned()), mark);

@@ -108,13 +108,17 @@ impl World {
 
     fn commit(&mut self, node: usize, batch: Batch, epoch: Epoch) {
         let now = self.now(node);
+        let torn = self.is_torn(node);
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.unanswered.submitted();
             term.committing = Some(batch.clone());
             let closed = term
                 .facts
                 .explain_closed(&batch, &self.plan.settings.heartbeats, now);
-            if let Err(fact) = closed {
+            // What it says is not looked at any more, and nothing of this can be committed.
+            if let Err(fact) = closed
+                && !torn
+            {
                 self.violated(fact);
             }
         }
@@ -130,12 +134,18 @@ impl World {
         }
     }
 
+    /// Its session has ended, and it cannot know yet.
+    fn is_torn(&self, node: usize) -> bool {
+        let session = self.nodes[node].session;
+        session.is_some_and(|session| self.database.torn.contains(&session))
+    }
+
     fn speak(&mut self, node: usize, serial: u64, outbound: Outbound) {
         let line = describe_outbound(&outbound);
         self.note(|| format!("node {node}: says {line}"));
         let now = self.now(node);
         let session = self.nodes[node].session;
-        let torn = session.is_some_and(|session| self.database.torn.contains(&session));
+        let torn = self.is_torn(node);
         let holds = session == self.database.holder;
         if let Some(term) = self.nodes[node].term.as_mut()
             // What it says was true a moment ago; somebody else may have gone on since.

@@ -323,10 +323,7 @@ impl World {
                 batch.progress,
             )
         });
-        if !self
-            .checks
-            .before_commit(batch, epoch, &self.database.store)
-        {
+        if !self.checks.before_commit(batch, epoch) {
             return;
         }
         if self.plan.is(Sabotage::ForgetDropped) {

@@ -102,6 +102,14 @@ const FOUND: &[(u64, &str)] = &[
         "what an application acked counts for its subscription, made twice; the check counted it for one of them",
     ),
     (
+        179_560_000_029_470,
+        "a channel that a term had made anew was deleted for a lost one: the term had a lost term's number",
+    ),
+    (
+        179_560_000_063_792,
+        "a durable resumed and closed within a batch was answered in time; the check looked for its ack inbox in a row",
+    ),
+    (
         179_541_098_618_707,
         "a node that had been frozen in its takeover was taken for the active",
     ),

@@ -104,6 +104,7 @@ async fn a_standby_sees_how_far_the_channels_are() {
 
     let mark = Mark {
         name: name("orders"),
+        created_at: batch.channels[&ChannelId(1)].as_ref().unwrap().created_at,
         last: Sequence(9),
     };
     let expected = Marks {

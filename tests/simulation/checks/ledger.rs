@@ -15,7 +15,6 @@ use stanby::core::time::Timestamp;
 
 use super::failovers::Failovers;
 use super::progress::Positions;
-use crate::memory_store::MemoryStore;
 use crate::world::Time;
 
 #[derive(Debug, Default)]
@@ -214,12 +213,7 @@ impl Checks {
     }
 
     /// Judges a commit that is about to be applied; false when it must not be.
-    pub(crate) fn before_commit(
-        &mut self,
-        batch: &Batch,
-        epoch: Epoch,
-        store: &MemoryStore,
-    ) -> bool {
+    pub(crate) fn before_commit(&mut self, batch: &Batch, epoch: Epoch) -> bool {
         let last = self.epoch;
         self.require(epoch >= last, || {
             format!("no commit of epoch {epoch} follows one of epoch {last}")
@@ -254,7 +248,7 @@ impl Checks {
             self.heartbeat_inboxes
                 .insert(row.heartbeat_inbox.to_string());
         }
-        self.check_positions(batch, &store.snapshot());
+        self.check_positions(batch);
         self.violation.is_none()
     }
 

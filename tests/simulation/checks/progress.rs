@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stanby::core::batch::{Batch, Progress, SubscriptionRow};
-use stanby::core::ids::{ChannelId, ChannelName, PositionId, Sequence, SubscriptionId};
+use stanby::core::ids::{
+    BatchNumber, ChannelId, ChannelName, PositionId, Sequence, SubscriptionId,
+};
 use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
 use stanby::core::snapshot::Snapshot;
@@ -58,10 +60,8 @@ pub(super) struct Positions {
     handled: BTreeMap<String, Handled>,
     /// Ack inboxes in the commits of this epoch.
     pub(super) committed: BTreeSet<String>,
-    /// Subscriptions of this epoch that ended in the batch that would have made them.
-    pub(super) unborn: BTreeSet<SubscriptionId>,
-    /// Ack inboxes of such subscriptions.
-    pub(super) never_born: BTreeSet<String>,
+    /// Of this epoch.
+    pub(super) last_batch: BatchNumber,
 }
 
 impl Positions {
@@ -109,21 +109,15 @@ impl Positions {
     /// Another epoch than before commits.
     pub(super) fn begin_epoch(&mut self) {
         self.committed.clear();
-        self.unborn.clear();
-        self.never_born.clear();
+        self.last_batch = BatchNumber::default();
     }
 
     /// Takes note of the subscriptions of a batch. Returns what their applications bring along for the positions
     /// that the batch makes.
-    fn subscribed(&mut self, batch: &Batch, before: &Snapshot) -> BTreeMap<PositionId, Handled> {
+    fn subscribed(&mut self, batch: &Batch) -> BTreeMap<PositionId, Handled> {
         let mut brought: BTreeMap<PositionId, Handled> = BTreeMap::new();
-        for (&id, row) in &batch.subscriptions {
-            let Some(row) = row else {
-                if !before.subscriptions.contains_key(&id) {
-                    self.unborn.insert(id);
-                }
-                continue;
-            };
+        self.last_batch = batch.number;
+        for row in batch.subscriptions.values().flatten() {
             let (inbox, ack_inbox) = (row.inbox.to_string(), row.ack_inbox.to_string());
             let handled = self.handled.get(&inbox).cloned().unwrap_or_default();
             match self.positions.get_mut(&row.position) {
@@ -172,8 +166,8 @@ impl Checks {
         });
     }
 
-    pub(super) fn check_positions(&mut self, batch: &Batch, before: &Snapshot) {
-        let mut brought = self.positions.subscribed(batch, before);
+    pub(super) fn check_positions(&mut self, batch: &Batch) {
+        let mut brought = self.positions.subscribed(batch);
         for (&id, row) in &batch.positions {
             let Some(row) = row else {
                 let gone = self.positions.positions.remove(&id);

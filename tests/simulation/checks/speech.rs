@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stanby::core::batch::Batch;
-use stanby::core::ids::{Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
+use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
 use stanby::core::load::{Load, Loaded, Want};
 use stanby::core::message::Message;
+use stanby::core::request::AckToken;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now};
 use stanby::core::{Event, Outbound, Reply};
@@ -23,6 +24,9 @@ pub(crate) struct TermFacts {
     open: BTreeSet<String>,
     /// Ack inboxes in the tables when it began.
     found: BTreeSet<String>,
+    /// Its last batch, and by ack token the last before each subscribe.
+    taken: BatchNumber,
+    asked: BTreeMap<AckToken, BatchNumber>,
     /// In flight per position, with the inbox that holds it.
     in_flight: BTreeMap<PositionId, BTreeMap<Sequence, Option<String>>>,
     position_of_ack_inbox: BTreeMap<String, PositionId>,
@@ -102,8 +106,10 @@ impl TermFacts {
                     held.remove(&ack.sequence);
                 }
             }
+            Event::Subscribe { request, .. } => {
+                self.asked.entry(request.ack_token).or_insert(self.taken);
+            }
             Event::Publish { .. }
-            | Event::Subscribe { .. }
             | Event::Unsubscribe { .. }
             | Event::CloseSubscription { .. }
             | Event::Ping { .. }
@@ -124,6 +130,7 @@ impl TermFacts {
         heartbeats: &Heartbeats,
         now: Now,
     ) -> Result<(), String> {
+        self.taken = batch.number;
         for (id, row) in &batch.clients {
             let id = id.as_str();
             let next = row.as_ref().map(|row| row.heartbeat_inbox.to_string());
@@ -223,17 +230,20 @@ impl Checks {
 
     /// The same ack inbox may have been in the tables before, for the same request: only this term's commits count.
     fn on_subscribed(&mut self, ack_inbox: &str, term: &mut TermFacts) {
-        let positions = &mut self.positions;
+        let positions = &self.positions;
         if term.found.contains(ack_inbox) || positions.committed.contains(ack_inbox) {
             let inbox = positions.inbox_of_ack_inbox.get(ack_inbox);
             term.open.extend(inbox.cloned());
             return;
         }
-        // It ended before the batch that made it left: its ack inbox is in no row.
-        let unborn =
-            positions.never_born.contains(ack_inbox) || positions.unborn.pop_first().is_some();
-        positions.never_born.insert(ack_inbox.to_owned());
-        self.require(unborn, || {
+        // It is in no row when its subscription ended, or was resumed, before the batch left.
+        let is_committed = || {
+            let (_, token) = ack_inbox.rsplit_once('.')?;
+            let token = AckToken::from_str_radix(token, 16).ok()?;
+            Some(positions.last_batch > *term.asked.get(&token)?)
+        };
+        let is_committed = is_committed() == Some(true);
+        self.require(is_committed, || {
             format!("a subscribe is answered after its commit: {ack_inbox} is not")
         });
     }
