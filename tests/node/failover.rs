@@ -105,7 +105,7 @@ async fn a_standby_uses_no_sequence_again_that_a_failover_of_postgres_has_lost()
     // A standby looks how far the channels are while it waits; when it looks again, it has taken in what it saw before.
     tables.execute("CREATE TABLE noted (at timestamptz)").await;
     let looked = "SELECT count(*) FROM pg_stat_activity, noted
-        WHERE query LIKE 'SELECT channel_id, name, last_sequence%' AND query_start > at";
+        WHERE query LIKE 'SELECT channel_id, name, created_at_ns, last_sequence%' AND query_start > at";
     for _ in 0..2 {
         tables
             .execute("DELETE FROM noted; INSERT INTO noted VALUES (clock_timestamp())")
