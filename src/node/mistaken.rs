@@ -1,7 +1,11 @@
 //! Ways to commit a batch that lose messages, for builds that the tests must find out (`known_bad`).
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
 
+use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use super::shared::Setback;
@@ -13,6 +17,9 @@ use crate::store::{self, Writer};
 
 /// Enough of them that an ack for a publish is surely among what a crash takes along.
 const BATCHES_BEHIND: usize = 8;
+
+/// How long a session may be left alone that Postgres ends when it is idle for a lease.
+const IDLE: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub(super) struct Mistaken {
@@ -59,7 +66,19 @@ impl Mistaken {
             let before = self.behind.pop_front()?;
             return Some(writer.apply(client, &before, epoch).await);
         }
-        let (client, writer, _) = self.second.as_ref()?;
-        Some(writer.apply(client, batch, epoch).await)
+        let (second, writer, _) = self.second.as_ref()?;
+        tokio::select! {
+            done = writer.apply(second, batch, epoch) => Some(done),
+            never = keep_alive(client) => match never {},
+        }
     }
+}
+
+/// Batches keep the session alive otherwise, and these go elsewhere: the mistake is to be the only one. When it ends,
+/// nobody looks, and the batch goes on.
+async fn keep_alive(client: &Client) -> Infallible {
+    while client.batch_execute("").await.is_ok() {
+        sleep(IDLE).await;
+    }
+    pending().await
 }

@@ -49,15 +49,34 @@ async fn hold_commits_up(world: &World) -> Transaction<'static, sqlx::Postgres> 
 
 /// A commit that waits in Postgres when its session loses the lock must not happen later: the next term has begun.
 pub(crate) async fn end_lock_session_mid_commit(world: &mut World, rng: &mut Rng) {
-    let active = world.active().await;
-    let holder = lock_holder(world).await;
-    let held_up = hold_commits_up(world).await;
+    let mut held_up = hold_commits_up(world).await;
     let pause = of_lease(rng, 200, 500);
     world.hold(pause).await;
+    a_commit_waits_for(&mut held_up, world).await;
+    // Only now: a term that ended before its commit waited would prove nothing.
+    let active = world.active().await;
+    let holder = lock_holder(world).await;
     let url = world.ground.database_url();
     execute(&url, &format!("SELECT pg_terminate_backend({holder})")).await;
     world.active_beside(active).await;
     held_up.rollback().await.unwrap();
+}
+
+/// Until Postgres says that another session waits for a lock of this transaction.
+async fn a_commit_waits_for(held_up: &mut Transaction<'static, sqlx::Postgres>, world: &World) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))";
+    let wait = async {
+        loop {
+            let one = sqlx::query_scalar(waiting);
+            let found: i64 = one.fetch_one(&mut **held_up).await.unwrap();
+            if found > 0 {
+                break;
+            }
+            world.hold(LEASE / 100).await;
+        }
+    };
+    timeout(LIMIT, wait).await.expect("a commit waits");
 }
 
 /// For longer than the active may believe in its lock without an answer: it keeps silent, and keeps the lock.
