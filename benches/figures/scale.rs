@@ -30,7 +30,7 @@ use crate::table::Table;
 const CLUSTER_ID: &str = "scale";
 const FLAGS: &[&str] = &["--max-channels=0", "--hb-interval=10s"];
 const PARTS: usize = 9;
-const TAKEOVERS: usize = 3;
+const TAKEOVERS: usize = 20;
 const CLIENTS: u64 = 10_000;
 const POSITIONS: usize = 15_000;
 const UNACKED: usize = 200_000;
