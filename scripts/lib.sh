@@ -47,9 +47,11 @@ if [[ " $* " == *" postgresql "* ]] && [ ! -e "$clusters" ]; then
 fi
 install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@"; }
 install "$@" </dev/null || { apt-get update -qq && install "$@" </dev/null; }
-if [[ " $* " == *" nats-server "* ]] && [ -d /run/systemd/system ]; then
-    systemctl disable --quiet nats-server.service
-fi
+for service in nats-server prometheus; do
+    if [[ " $* " == *" $service "* ]] && [ -d /run/systemd/system ]; then
+        systemctl disable --quiet "$service.service"
+    fi
+done
 ROOT
 }
 

@@ -1,8 +1,7 @@
 //! `deploy/docker-compose.yml`: a pair that would start.
 
-use std::process::Command;
-
-use crate::program::{assert_parses, assert_serves, root};
+use crate::program::{assert_parses, assert_serves};
+use crate::tools::run;
 use crate::yaml::{documents, strings, texts};
 
 const FILE: &str = "deploy/docker-compose.yml";
@@ -46,13 +45,5 @@ fn the_servers_of_the_compose_file_have_commands_and_variables_that_exist() {
 
 #[test]
 fn docker_compose_takes_the_file() {
-    let checked = Command::new("docker-compose")
-        .args(["-f", FILE, "config", "-q"])
-        .current_dir(root())
-        .output();
-    let Ok(output) = checked else {
-        eprintln!("skipped: docker-compose is not installed");
-        return;
-    };
-    assert!(output.status.success(), "{output:?}");
+    run("docker-compose", &["-f", FILE, "config", "-q"]);
 }

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use yaml_rust2::Yaml;
 
-use crate::program::assert_serves;
+use crate::program::{assert_serves, root};
+use crate::tools::run;
 use crate::yaml::{documents, strings};
 
 const FILE: &str = "deploy/kubernetes/stanby.yaml";
@@ -83,6 +84,12 @@ async fn the_deployment_starts_a_pair_whose_probes_are_answered() {
     let run = pages.run(status, Reports::default(), Clock, stop.clone());
     let (served, ()) = tokio::join!(run, answered);
     served.unwrap();
+}
+
+#[test]
+fn the_schema_of_kubernetes_takes_the_manifests() {
+    let validator = root().join("target/deploy-python/bin/kubernetes-validate");
+    run(validator, &["--strict", "--quiet", FILE]);
 }
 
 #[test]

@@ -7,5 +7,7 @@ mod docs;
 mod image;
 mod kubernetes;
 mod program;
+mod prometheus;
 mod systemd;
+mod tools;
 mod yaml;

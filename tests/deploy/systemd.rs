@@ -1,8 +1,7 @@
 //! `deploy/systemd/stanby.service`.
 
-use std::process::Command;
-
-use crate::program::{assert_parses, read, root};
+use crate::program::{assert_parses, read};
+use crate::tools::output;
 
 const FILE: &str = "deploy/systemd/stanby.service";
 const PROGRAM: &str = "/usr/bin/stanby";
@@ -35,14 +34,8 @@ fn systemd_takes_the_unit() {
     let text = read(FILE).replace(PROGRAM, env!("CARGO_BIN_EXE_stanby"));
     std::fs::write(&unit, text).unwrap();
 
-    let verified = Command::new("systemd-analyze")
-        .args(["verify", "--man=no"])
-        .arg(&unit)
-        .current_dir(root())
-        .output();
-
-    let Ok(output) = verified else {
-        eprintln!("skipped: systemd-analyze is not installed");
+    let unit = unit.to_str().unwrap();
+    let Some(output) = output("systemd-analyze", &["verify", "--man=no", unit]) else {
         return;
     };
     let said = String::from_utf8_lossy(&output.stderr);

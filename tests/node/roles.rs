@@ -22,7 +22,7 @@ struct Roles {
 
 impl Roles {
     async fn make() -> Option<Self> {
-        let psql = tools::psql()?;
+        let psql = tools::of_postgres("psql")?;
         let database = postgres::database().await?;
         let roles = Self { database };
         for _ in 0..2 {

@@ -47,10 +47,14 @@ pub(crate) fn c_compiler() -> Option<PathBuf> {
     )
 }
 
-/// Postgres' own client.
-pub(crate) fn psql() -> Option<PathBuf> {
-    let found = program("psql");
-    installed(found.clone().unwrap_or_default(), &[found], "psql")
+/// A client program of Postgres: `psql`, `pg_dump`. That of the servers which the tests are to use, where one is named.
+pub(crate) fn of_postgres(name: &str) -> Option<PathBuf> {
+    let named =
+        std::env::var_os("STANBY_PG_BIN").map(|directory| PathBuf::from(directory).join(name));
+    let found = named
+        .filter(|file| file.is_file())
+        .or_else(|| program(name));
+    installed(found.clone().unwrap_or_default(), &[found], name)
 }
 
 fn program(name: &str) -> Option<PathBuf> {
