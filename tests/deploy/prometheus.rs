@@ -1,6 +1,5 @@
 //! `deploy/prometheus/alerts.yml`: rules that Prometheus takes, and that fire when they are meant to.
 //! (That every metric which they name exists is shown in `tests/node/monitoring.rs`.)
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crate::program::read;
 use crate::tools::run;
