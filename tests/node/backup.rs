@@ -1,4 +1,5 @@
 //! A dump of the tables, restored elsewhere: `docs/operations.md` says how.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::path::Path;
 use std::process::Command;
