@@ -2,12 +2,13 @@
 //! handed to both drivers, so that the leader session and the read pool cannot end up in different places.
 //! It opens no connection; `trouble` says what a connection's error means for the caller.
 
+mod passfile;
 mod text;
 mod tls;
 mod trouble;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct DatabaseUrl {
     port: u16,
     user: String,
     password: Option<String>,
+    /// Where the password is looked up that nothing else names.
+    password_file: Option<PathBuf>,
     database: String,
     ssl: SslMode,
     /// `None` is the built-in list of public authorities.
@@ -55,6 +58,18 @@ enum SslMode {
     VerifyFull,
 }
 
+impl SslMode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 /// The text never contains the password.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("database URL: {0}")]
@@ -64,11 +79,34 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DatabaseUrl {
-    /// Whatever the text leaves open comes from `PGUSER`, `PGPASSWORD` and `PGDATABASE`, then from libpq's
-    /// defaults.
+    /// Whatever the text leaves open comes from `PGUSER`, `PGPASSWORD`, `PGPASSFILE`, `PGDATABASE`, `PGSSLMODE`,
+    /// `PGSSLROOTCERT`, `PGSSLCERT` and `PGSSLKEY`, then from libpq's defaults; but who is reached over a network has
+    /// to prove who he is, unless `sslmode` says otherwise. Reads the password file where one is named.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
-        Self::parse_with(text, |name| {
+        let mut url = Self::parse_with(text, |name| {
             std::env::var(name).ok().filter(|value| !value.is_empty())
+        })?;
+        if let (None, Some(path)) = (&url.password, &url.password_file) {
+            let password = url.password_in(path).map_err(InvalidDatabaseUrl)?;
+            url.password = Some(password);
+        }
+        Ok(url)
+    }
+
+    fn password_in(&self, path: &Path) -> Result<String, String> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("passfile {name} cannot be read: {error}"))?;
+        let (host, port) = match &self.host {
+            Host::Tcp(host) | Host::Unix(host) => (host, self.port.to_string()),
+        };
+        let wanted = [host, port.as_str(), &self.database, &self.user];
+        passfile::find(&text, wanted).ok_or_else(|| {
+            format!(
+                "passfile {name} has no line for {}; write {}:PASSWORD or *:*:*:*:PASSWORD",
+                self.address(),
+                wanted.join(":")
+            )
         })
     }
 
@@ -260,10 +298,63 @@ mod tests {
         let url = parse("postgres://localhost").unwrap();
         assert_eq!(url.to_string(), "postgres://os-user@localhost:5432/os-user");
 
-        let url = DatabaseUrl::parse_with("host=h user=u", |name| Some(format!("from {name}")));
+        let url = DatabaseUrl::parse_with("host=h user=u sslmode=require", |name| {
+            Some(format!("from {name}"))
+        });
         let url = url.unwrap();
         assert_eq!((url.user(), url.database()), ("u", "from PGDATABASE"));
         assert_eq!(url.password.as_deref(), Some("from PGPASSWORD"));
+    }
+
+    #[test]
+    fn what_the_url_says_of_tls_goes_before_the_environment() {
+        let environment = |name: &str| match name {
+            "PGSSLMODE" => Some("require".to_owned()),
+            "PGSSLROOTCERT" => Some("/of/environment.pem".to_owned()),
+            _ => None,
+        };
+        let url = DatabaseUrl::parse_with("host=h user=u", environment).unwrap();
+        assert_eq!(url.ssl, SslMode::VerifyCa);
+        assert_eq!(
+            url.root_certificates.as_deref(),
+            Some(Path::new("/of/environment.pem"))
+        );
+
+        let named = "host=h user=u sslmode=verify-full sslrootcert=/of/url.pem";
+        let url = DatabaseUrl::parse_with(named, environment).unwrap();
+        assert_eq!(url.ssl, SslMode::VerifyFull);
+        assert_eq!(
+            url.root_certificates.as_deref(),
+            Some(Path::new("/of/url.pem"))
+        );
+    }
+
+    #[test]
+    fn a_password_file_is_read_where_nothing_else_names_a_password() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        std::fs::write(&file, "db.example:5432:d:u:geheim\n").unwrap();
+
+        let url =
+            DatabaseUrl::parse(&format!("postgres://u@db.example/d?passfile={path}")).unwrap();
+        assert_eq!(url.password.as_deref(), Some("geheim"));
+        let url =
+            DatabaseUrl::parse(&format!("postgres://u:p@db.example/d?passfile={path}")).unwrap();
+        assert_eq!(url.password.as_deref(), Some("p"));
+        for (text, part) in [
+            (
+                format!("postgres://other@db.example/d?passfile={path}"),
+                "db.example:5432:d:other:PASSWORD",
+            ),
+            (
+                "postgres://u@h/d?passfile=/no/such/file".to_owned(),
+                "/no/such/file",
+            ),
+        ] {
+            let error = DatabaseUrl::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("geheim"), "{error}");
+        }
     }
 
     #[test]
@@ -319,8 +410,8 @@ mod tests {
     #[test]
     fn an_unverified_connection_to_another_machine_is_warned_about() {
         for (text, warned) in [
-            ("postgres://db.example/d", true),
             ("postgres://db.example/d?sslmode=disable", true),
+            ("postgres://db.example/d?sslmode=prefer", true),
             ("postgres://db.example/d?sslmode=require", true),
             ("postgres://db.example/d?sslmode=verify-full", false),
             ("postgres://127.0.0.1/d", false),
@@ -333,6 +424,19 @@ mod tests {
                 warned,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn another_machine_has_to_prove_who_it_is_unless_told_otherwise() {
+        for (text, mode) in [
+            ("postgres://db.example/d", SslMode::VerifyFull),
+            ("postgres://10.0.0.1/d", SslMode::VerifyFull),
+            ("postgres://db.example/d?sslmode=prefer", SslMode::Prefer),
+            ("postgres://localhost/d", SslMode::Prefer),
+            ("postgres:///d?host=/run", SslMode::Prefer),
+        ] {
+            assert_eq!(parse(text).unwrap().ssl, mode, "{text}");
         }
     }
 

@@ -6,77 +6,33 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use stanby::nats::settings::ClientCertificate;
 use stanby::nats::{Connection, Error, Settings};
-use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
+use crate::certificates::{Files, Signed};
 use crate::nats::{LIMIT, settings};
 use crate::pair::Group;
 use crate::support::nats::own_server;
 use crate::support::postgres;
 
-/// An authority, and what it has signed.
-struct Files {
-    directory: TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-struct Signed {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Files {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-        let directory = TempDir::new().unwrap();
-        fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
-        Self {
-            directory,
-            authority,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn sign(&self, name: &str) -> Signed {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        let signed = Signed {
-            certificate: self.path(&format!("{name}.pem")),
-            key: self.path(&format!("{name}.key")),
-        };
-        fs::write(&signed.certificate, certificate.pem()).unwrap();
-        fs::write(&signed.key, key.serialize_pem()).unwrap();
-        signed
-    }
-
-    /// Flags of a nats-server that shows this certificate.
-    fn flags(&self, shown: &Signed, and: &[&str]) -> Vec<String> {
-        let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
-        let mut flags = vec![
-            "--tls".to_owned(),
-            format!("--tlscert={}", path(&shown.certificate)),
-            format!("--tlskey={}", path(&shown.key)),
-            format!("--tlscacert={}", path(&self.path("ca.pem"))),
-        ];
-        flags.extend(and.iter().map(|&flag| flag.to_owned()));
-        flags
-    }
+/// Flags of a nats-server that shows this certificate.
+fn flags(files: &Files, shown: &Signed, and: &[&str]) -> Vec<String> {
+    let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
+    let mut flags = vec![
+        "--tls".to_owned(),
+        format!("--tlscert={}", path(&shown.certificate)),
+        format!("--tlskey={}", path(&shown.key)),
+        format!("--tlscacert={}", path(&files.path("ca.pem"))),
+    ];
+    flags.extend(and.iter().map(|&flag| flag.to_owned()));
+    flags
 }
 
 fn texts(flags: &[String]) -> Vec<&str> {
@@ -103,7 +59,7 @@ async fn why_not(settings: &Settings) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_wants_tls_gets_it_and_has_to_be_trusted_and_rightly_named() {
     let files = Files::new();
-    let Some(nats) = own_server(&texts(&files.flags(&files.sign("127.0.0.1"), &[]))).await else {
+    let Some(nats) = own_server(&texts(&flags(&files, &files.sign("127.0.0.1"), &[]))).await else {
         return;
     };
     let mut settings = settings(&nats);
@@ -126,7 +82,7 @@ async fn a_server_that_wants_tls_gets_it_and_has_to_be_trusted_and_rightly_named
 async fn the_name_that_is_expected_of_a_server_can_be_given() {
     let files = Files::new();
     let signed = files.sign("nats.example");
-    let Some(nats) = own_server(&texts(&files.flags(&signed, &[]))).await else {
+    let Some(nats) = own_server(&texts(&flags(&files, &signed, &[]))).await else {
         return;
     };
     let mut settings = settings(&nats);
@@ -141,8 +97,8 @@ async fn the_name_that_is_expected_of_a_server_can_be_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let files = Files::new();
-    let flags = files.flags(&files.sign("127.0.0.1"), &["--tlsverify"]);
-    let Some(nats) = own_server(&texts(&flags)).await else {
+    let wanted = flags(&files, &files.sign("127.0.0.1"), &["--tlsverify"]);
+    let Some(nats) = own_server(&texts(&wanted)).await else {
         return;
     };
     let mut settings = settings(&nats);
@@ -233,8 +189,8 @@ async fn tls_may_begin_with_the_first_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_told_of_certificates_by_a_configuration_file() {
     let files = Files::new();
-    let flags = files.flags(&files.sign("nats.example"), &["--tlsverify"]);
-    let Some(nats) = own_server(&texts(&flags)).await else {
+    let wanted = flags(&files, &files.sign("nats.example"), &["--tlsverify"]);
+    let Some(nats) = own_server(&texts(&wanted)).await else {
         return;
     };
     let Some(database) = postgres::database().await else {

@@ -43,31 +43,48 @@ pub(crate) async fn database() -> Option<TestDatabase> {
 }
 
 async fn shared() -> Option<Postgres> {
-    or_skip(RUNTIME.spawn(start(&DIRECTORY, &GUARDIAN)).await.unwrap())
+    or_skip(
+        RUNTIME
+            .spawn(start(&DIRECTORY, &GUARDIAN, &[]))
+            .await
+            .unwrap(),
+    )
 }
 
 /// A Postgres of the test's own, for tests that stop, freeze or crash it. It ends with the test's runtime.
 pub(crate) async fn own_server() -> Option<Own<Postgres>> {
+    own_server_with(&[]).await
+}
+
+/// The same with settings, as `name=value`, that a restart does not keep.
+pub(crate) async fn own_server_with(settings: &[&str]) -> Option<Own<Postgres>> {
     let directory = temporary_directory();
     let guardian = Guardian::start(Some(directory.root())).unwrap();
-    let server = or_skip(start(&directory, &guardian).await)?;
+    let server = or_skip(start(&directory, &guardian, settings).await)?;
     Some(Own::new(server, guardian, directory))
 }
 
 /// Starts the test's own server again, after it was stopped or crashed.
 pub(crate) async fn restart(own: &mut Own<Postgres>) {
     own.stop(Duration::from_secs(10)).await.unwrap();
-    let server = start(own.directory(), own.guardian()).await.unwrap();
+    let server = start(own.directory(), own.guardian(), &[]).await.unwrap();
     own.replace(server);
 }
 
-async fn start(directory: &Directory, guardian: &Guardian) -> Result<Postgres, Error> {
+async fn start(
+    directory: &Directory,
+    guardian: &Guardian,
+    more: &[&str],
+) -> Result<Postgres, Error> {
+    let settings = ["max_connections=200", "shared_buffers=32MB"];
     let options = Options {
         programs: std::env::var_os("STANBY_PG_BIN").map(PathBuf::from),
         volatile: true,
-        settings: ["max_connections=200", "shared_buffers=32MB"]
-            .map(String::from)
-            .into(),
+        settings: settings
+            .iter()
+            .chain(more)
+            .map(|&it| it.to_owned())
+            .collect(),
     };
     Postgres::start(directory, &options, guardian).await
 }

@@ -159,13 +159,24 @@ fn build(
         .remove("dbname")
         .or_else(|| environment("PGDATABASE"))
         .unwrap_or(user.clone());
-    let named_ssl = settings.remove("sslmode");
-    let ssl = ssl_mode(named_ssl.as_deref())?;
-    let root_certificates = settings
-        .remove("sslrootcert")
+    let password_file = settings
+        .remove("passfile")
+        .or_else(|| environment("PGPASSFILE"))
+        .map(PathBuf::from);
+    let mut of_tls = |name: &str, variable: &str| {
+        let named = settings.remove(name);
+        named.or_else(|| environment(variable))
+    };
+    let ssl = match of_tls("sslmode", "PGSSLMODE") {
+        Some(mode) => ssl_mode(&mode)?,
+        None if is_elsewhere(&host) => SslMode::VerifyFull,
+        None => SslMode::Prefer,
+    };
+    let root_certificates = of_tls("sslrootcert", "PGSSLROOTCERT")
         .filter(|path| path != "system")
         .map(PathBuf::from);
-    let client_identity = client_identity(settings.remove("sslcert"), settings.remove("sslkey"))?;
+    let client_identity =
+        client_identity(of_tls("sslcert", "PGSSLCERT"), of_tls("sslkey", "PGSSLKEY"))?;
     let connect_timeout = connect_timeout(settings.remove("connect_timeout"))?;
 
     // libpq: a root certificate turns "encrypted" into "encrypted and verified".
@@ -174,10 +185,10 @@ fn build(
         _ => ssl,
     };
     if is_elsewhere(&host) && ssl != SslMode::VerifyFull && ssl != SslMode::VerifyCa {
-        let mode = named_ssl.as_deref().unwrap_or("prefer, the default");
         warnings.push(format!(
-            "the database is on another machine and sslmode is {mode}: nothing proves that it is \
-             the right one; use sslmode=verify-full"
+            "the database is on another machine and sslmode is {}: nothing proves that it is \
+             the right one; use sslmode=verify-full",
+            ssl.name()
         ));
     }
     for key in settings.into_keys() {
@@ -190,7 +201,7 @@ fn build(
         } else {
             return Err(format!(
                 "setting {key} is unknown or cannot be used here; use host, port, user, password, \
-                 dbname, sslmode, sslrootcert, sslcert, sslkey, connect_timeout"
+                 dbname, sslmode, sslrootcert, sslcert, sslkey, passfile, connect_timeout"
             ));
         }
     }
@@ -199,6 +210,7 @@ fn build(
         port,
         user,
         password,
+        password_file,
         database,
         ssl,
         root_certificates,
@@ -238,15 +250,15 @@ fn port(text: Option<String>) -> Result<u16, String> {
     })
 }
 
-fn ssl_mode(text: Option<&str>) -> Result<SslMode, String> {
+fn ssl_mode(text: &str) -> Result<SslMode, String> {
     match text {
-        Some("disable") => Ok(SslMode::Disable),
-        None | Some("prefer" | "allow") => Ok(SslMode::Prefer),
-        Some("require") => Ok(SslMode::Require),
-        Some("verify-ca") => Ok(SslMode::VerifyCa),
-        Some("verify-full") => Ok(SslMode::VerifyFull),
-        Some(_) => Err(
-            "sslmode must be one of disable, prefer, require, verify-ca, verify-full".to_owned(),
+        "disable" => Ok(SslMode::Disable),
+        "prefer" | "allow" => Ok(SslMode::Prefer),
+        "require" => Ok(SslMode::Require),
+        "verify-ca" => Ok(SslMode::VerifyCa),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        _ => Err(
+            "sslmode (or PGSSLMODE) must be one of disable, prefer, require, verify-ca, verify-full".to_owned(),
         ),
     }
 }

@@ -26,6 +26,9 @@ pub enum TroubleKind {
 
 use TroubleKind::{Failed, Refused, Unavailable};
 
+/// What both drivers say, each in an error of its own.
+const NO_TLS: &str = "server does not support TLS";
+
 impl Trouble {
     pub fn of_session(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Self {
         if let Some(error) = error.as_db_error() {
@@ -125,10 +128,23 @@ impl Trouble {
             .and_then(io::Error::get_ref)
             .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
         {
-            let remedy = "check sslmode and sslrootcert in the database URL";
+            let remedy = if url.root_certificates.is_some() {
+                "check the host and sslrootcert in the database URL"
+            } else {
+                "name the certificate of its authority with sslrootcert=FILE in the database URL; \
+                 a managed service offers it for download"
+            };
             return Self {
                 kind: Refused,
                 text: format!("TLS to {place} failed: {cause}; {remedy}"),
+            };
+        }
+        if cause.to_string() == NO_TLS {
+            let remedy = "turn ssl on there, or say with sslmode=disable in the database URL that \
+                          nothing has to be encrypted";
+            return Self {
+                kind: Refused,
+                text: format!("Postgres at {place}: {cause}; {remedy}"),
             };
         }
         let remedy = match broken.map(io::Error::kind) {
