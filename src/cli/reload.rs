@@ -13,6 +13,8 @@ use crate::core::partition::Partition;
 /// Hold for live channels as soon as they are read.
 const AT_ONCE: &[&str] = &[
     "connect-rate",
+    "max-clients",
+    "max-in-flight",
     "max-channels",
     "max-subs",
     "max-msgs",

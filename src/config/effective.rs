@@ -98,6 +98,11 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
             amount(config.limits.connects_per_second.map(u64::from)),
         ),
         ("replace-durable", config.replace_durables.to_string()),
+        ("max-clients", number(config.limits.clients)),
+        (
+            "max-in-flight",
+            amount(config.limits.in_flight.map(u64::from)),
+        ),
         ("max-channels", number(config.limits.channels)),
         ("max-subs", number(channel.subscriptions)),
         ("max-msgs", amount(channel.messages)),

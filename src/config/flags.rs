@@ -310,6 +310,16 @@ pub struct ServeFlags {
     )]
     pub replace_durable: bool,
 
+    /// Clients [default: 0]
+    #[arg(long, env = "STANBY_MAX_CLIENTS", value_name = "COUNT")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_clients: Option<i64>,
+
+    /// Unacked messages per subscription, whatever it asks for [default: 100000]
+    #[arg(long, env = "STANBY_MAX_IN_FLIGHT", value_name = "COUNT")]
+    #[arg(help_heading = "Limits (0 is unlimited)")]
+    pub max_in_flight: Option<i64>,
+
     /// Channels [default: 100]
     #[arg(long, env = "STANBY_MAX_CHANNELS", value_name = "COUNT")]
     #[arg(help_heading = "Limits (0 is unlimited)")]

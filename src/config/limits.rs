@@ -28,8 +28,14 @@ pub(super) fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
         "connects per second",
     )?;
     Ok(Limits {
+        clients: count(flags.max_clients, defaults.clients, "clients")?,
         channels,
         connects_per_second: connects,
+        in_flight: count(
+            flags.max_in_flight,
+            defaults.in_flight,
+            "messages in flight",
+        )?,
         channel,
         per_channel: per_channel(channel_entries(flags)?, channel, channels)?,
         ..defaults

@@ -48,6 +48,8 @@ pub struct Broker {
     pub(super) counters: Counters,
     pub(super) clients: Registry,
     pub(super) connect_rate: ConnectRate,
+    /// The last client that was new found no room.
+    pub(super) is_full: bool,
     pub(super) channels: Channels,
     /// Deleted channels whose messages are still being dropped.
     pub(super) purging: BTreeMap<ChannelId, Purge>,

@@ -26,7 +26,10 @@ impl Broker {
 
     fn connect_admitted(&mut self, request: Connect, reply: Option<Subject>) {
         let Some(registered) = self.clients.get(request.client_id.as_str()) else {
-            return self.register(&request, reply);
+            if self.has_room_for_client() {
+                return self.register(&request, reply);
+            }
+            return self.answer(reply, Reply::ConnectRefused(Rejection::TooManyClients));
         };
         if registered.is_same_connection(&request) {
             return self.answer_connected(&request, reply);
@@ -61,6 +64,20 @@ impl Broker {
             self.notices.push_back(Notice::ConnectsRefused);
         }
         false
+    }
+
+    /// Those that are there stay, whatever the limit.
+    fn has_room_for_client(&mut self) -> bool {
+        let limit = self.settings.limits.clients.unwrap_or(usize::MAX);
+        let is_full = self.clients.len() >= limit;
+        if is_full {
+            self.traffic.refused_connects += 1;
+            if !self.is_full {
+                self.notices.push_back(Notice::ClientsRefused);
+            }
+        }
+        self.is_full = is_full;
+        !is_full
     }
 
     fn register(&mut self, request: &Connect, reply: Option<Subject>) {

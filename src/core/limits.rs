@@ -47,9 +47,12 @@ impl Default for Heartbeats {
 /// `None` means unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    pub clients: Option<usize>,
     pub channels: Option<usize>,
     /// New clients per second, and ten times as many at once.
     pub connects_per_second: Option<u32>,
+    /// Messages that a member of a subscription may have unacked, whatever it asks for.
+    pub in_flight: Option<u32>,
     /// Of channels that `per_channel` says nothing about.
     pub channel: ChannelLimits,
     pub per_channel: PerChannel,
@@ -78,8 +81,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            clients: None,
             channels: Some(100),
             connects_per_second: Some(1000),
+            in_flight: Some(100_000),
             channel: ChannelLimits::default(),
             per_channel: PerChannel::default(),
             payload_bytes: 1 << 20,
@@ -100,7 +105,9 @@ impl Default for Limits {
 impl Limits {
     /// Takes over what operators set; bounds of the server's own making stay.
     pub fn adopt(&mut self, told: &Self) {
+        self.clients = told.clients;
         self.channels = told.channels;
+        self.in_flight = told.in_flight;
         self.connects_per_second = told.connects_per_second;
         self.channel = told.channel;
         self.per_channel = told.per_channel.clone();

@@ -10,6 +10,8 @@ pub enum Notice {
     ClientReplaced(ClientId),
     /// More clients connected than the rate allows, and the first of them was refused.
     ConnectsRefused,
+    /// The first of those that found no room.
+    ClientsRefused,
     ChannelCreated(ChannelName),
     /// A channel without subscriptions and publishes reached its maximum inactivity.
     ChannelInactive(ChannelName),

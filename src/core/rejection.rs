@@ -24,6 +24,7 @@ pub enum Rejection {
     ClientReplaced,
     /// More clients connect than the rate allows.
     TooManyConnects,
+    TooManyClients,
     TooManyChannels,
     TooManySubscriptions,
     /// Another channel has this name in other letters.

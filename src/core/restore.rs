@@ -33,6 +33,7 @@ impl Broker {
             // Late answers to probes of an earlier term carry smaller numbers.
             clients: Registry::new(now.monotonic.as_nanos()),
             connect_rate: super::connect_rate::ConnectRate::default(),
+            is_full: false,
             channels: Channels::default(),
             purging: BTreeMap::new(),
             stored_before: BTreeSet::new(),

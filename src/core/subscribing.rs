@@ -171,12 +171,13 @@ impl Broker {
         reply: Option<Subject>,
     ) {
         let ack_inbox = self.ack_inbox(id, request.ack_token);
+        let most = self.settings.limits.in_flight.unwrap_or(u32::MAX);
         let row = SubscriptionRow {
             position,
             client_id: request.client_id.clone(),
             inbox: request.inbox.clone(),
             ack_inbox: ack_inbox.clone(),
-            max_in_flight: request.max_in_flight,
+            max_in_flight: request.max_in_flight.min(most),
             ack_wait: request.ack_wait,
             online: true,
             since: self.now.wall,

@@ -382,6 +382,9 @@ fn log(notice: &Notice) {
         Notice::ConnectsRefused => tracing::warn!(
             "more clients connect than --connect-rate allows; those above it are refused"
         ),
+        Notice::ClientsRefused => tracing::warn!(
+            "more clients connect than --max-clients allows; those above it are refused"
+        ),
         Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
         Notice::ChannelInactive(channel) => {
             tracing::info!(%channel, "channel deleted after its maximum inactivity");

@@ -31,6 +31,7 @@ pub fn text(rejection: &Rejection) -> Bytes {
         Rejection::TooManyConnects => {
             "stan: too many clients connect at once, try again in a second"
         }
+        Rejection::TooManyClients => "stan: too many clients",
         Rejection::TooManyChannels => "too many channels",
         Rejection::TooManySubscriptions => "too many subscriptions per channel",
         Rejection::CaseClash { name, existing } => {

@@ -129,8 +129,10 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
         heartbeats,
         limits: Limits {
             channels: channels.map(|count| count as usize),
-            // Not an input of its own: those that were found once would mean something else.
+            // Not inputs of their own: those that were found once would mean something else.
             connects_per_second: channels,
+            clients: channels.map(|count| count as usize * 2),
+            in_flight: channels,
             channel,
             per_channel,
             payload_bytes: input.pick(&[1 << 20, 60, 1]),

@@ -59,6 +59,7 @@ scenarios! {
     a_start_position_does_not_move_a_queue_group
     a_subscribe_that_races_with_the_end_of_its_client_is_accepted_or_refused
     a_subscription_far_behind_is_served_from_the_store
+    a_subscription_has_no_more_in_flight_than_the_server_allows
     a_subscription_over_the_limit_changes_nothing
     a_subscription_that_was_closed_gets_nothing_more
     ages_may_differ_per_channel
@@ -70,6 +71,7 @@ scenarios! {
     channels_of_other_groups_are_not_answered_for
     channels_that_differ_only_in_case_are_refused
     clients_above_the_connect_rate_are_refused
+    clients_above_the_limit_are_refused_and_those_that_are_there_stay
     closed_durables_are_not_woken_by_a_takeover
     closing_and_joining_at_once_leaves_one_group
     counters_count_what_came_and_what_went

@@ -180,6 +180,9 @@ impl World {
         channel.bytes = number(line.take("bytes")).map_err(wrong)?.or(channel.bytes);
         channel.age = line.take_duration("age")?.or(channel.age);
         channel.inactivity = line.take_duration("inactivity")?.or(channel.inactivity);
+        limits.clients = index(number(line.take("clients")).map_err(wrong)?).or(limits.clients);
+        let in_flight = limits.in_flight.unwrap_or(u32::MAX);
+        limits.in_flight = Some(line.take_number("in-flight", in_flight)?);
         let connects = limits.connects_per_second.unwrap_or(0);
         limits.connects_per_second = Some(line.take_number("connects", connects)?);
         limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;

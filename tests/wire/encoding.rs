@@ -155,6 +155,7 @@ fn refusals_have_the_texts_that_clients_compare() {
             Rejection::TooManyConnects,
             "stan: too many clients connect at once, try again in a second",
         ),
+        (Rejection::TooManyClients, "stan: too many clients"),
         (Rejection::TooManyChannels, "too many channels"),
         (
             Rejection::TooManySubscriptions,
