@@ -163,12 +163,19 @@ impl<B> Leader<B> {
         })
     }
 
-    /// Gives the lock to the next standby, after what was submitted; waits until it is gone.
+    /// Gives the lock to the next standby, after what was submitted; waits until it is gone. Behind a commit that hangs
+    /// it does not wait for long: that one's end is the end of the session.
     pub async fn release(mut self) {
         // When the queue is full or closed, dropping the handle does it less politely.
         if self.command(Command::Release).is_ok() {
             // The task's end closes the channel, after the lock and the session are gone.
-            while self.committed.recv().await.is_some() {}
+            let gone = async { while self.committed.recv().await.is_some() {} };
+            if timeout(RELEASE_LIMIT, gone).await.is_err() {
+                tracing::warn!(
+                    "Postgres does not answer: the lock is given up as soon as it has ended the commit under way, or \
+                     found out that this server has gone"
+                );
+            }
         }
     }
 

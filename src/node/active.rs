@@ -147,9 +147,17 @@ impl<'a> Active<'a> {
                 watched.keeps_silent(now);
                 // Nothing that waits here may be acted on before it is known that nobody else is active.
                 tokio::select! {
+                    biased;
                     reason = &mut lost => return Err(Ended::TermLost(reason)),
-                    () = sleep(TRUST_INTERVAL) => continue,
+                    // A commit may hang for longer than who stops a server has patience.
+                    () = asked_to_end(self.node, term), if self.ingress.is_some() => {
+                        self.ingress = None;
+                        drained_by.set(sleep(DRAIN_LIMIT));
+                    }
+                    () = &mut drained_by => return Ok(self.drained()),
+                    () = sleep(TRUST_INTERVAL) => {}
                 }
+                continue;
             }
             self.send(term);
             self.load();
