@@ -203,8 +203,21 @@ struct Task<A: Apply> {
     renewals: u32,
 }
 
+/// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
+/// term for ever.
+struct Ended(Term);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Whoever ended in order has given a reason before.
+        let reason = "the task of the leader session panicked";
+        self.0.finish(TermLost(reason.to_owned()));
+    }
+}
+
 impl<A: Apply> Task<A> {
     async fn run(mut self) {
+        let _ended = Ended(self.term.clone());
         let reason = match self.serve().await {
             Ok(()) => self.release().await,
             Err(reason) => reason,
