@@ -311,13 +311,12 @@ impl<'a> Active<'a> {
 
     fn note_nats(&mut self, connected: bool) {
         let now = Clock.now();
-        match (connected, self.nats_lost_at) {
-            (true, Some(_)) => {
-                self.nats_lost_at = None;
-                self.broker.handle(Event::Reconnected, now);
-            }
-            (false, None) => self.nats_lost_at = Some(now.monotonic),
-            (true, None) | (false, Some(_)) => {}
+        if connected {
+            // Also when nobody saw it go: it may go and come back between two looks.
+            self.nats_lost_at = None;
+            self.broker.handle(Event::Reconnected, now);
+        } else {
+            self.nats_lost_at.get_or_insert(now.monotonic);
         }
     }
 

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
 use stanby::node::clock::Clock;
+use stanby::protocol::subjects::Prefixes;
+use stanby::protocol::{Subjects, client as wire};
 use tokio::time::{Instant, timeout};
 
 use crate::pair::{Group, LIMIT, Pair, Says};
@@ -182,6 +185,90 @@ async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
     publisher.take_all_acks().await;
     assert_eq!(pair.active.wait_until_active().await, 1);
     assert_eq!(publisher.published().errors, [""; 0]);
+}
+
+/// While it cannot believe in its lock, the active looks at nothing: not at NATS either, which may go and come back.
+#[tokio::test]
+async fn a_client_is_asked_again_when_nats_went_and_came_back_during_a_slow_commit() {
+    let (Some(database), Some(mut nats)) =
+        (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    let heartbeats = [
+        "--hb-interval",
+        "1s",
+        "--hb-timeout",
+        "3s",
+        "--hb-fail-count",
+        "0",
+    ];
+    let flags: Vec<&str> = LEASE.into_iter().chain(heartbeats).collect();
+    let group = Group::over(database.url.clone(), nats.url(), &flags);
+    let server = group.server();
+    server.wait_until_active().await;
+    let steady = group.client("steady").await;
+    let mut publisher = steady.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let inbox = client.new_inbox();
+    let mut probes = client.subscribe(inbox.clone()).await.unwrap();
+    connect(&client, &group.cluster_id, "quiet", &inbox).await;
+
+    // The answer to this one is lost.
+    probes.next().await.unwrap();
+    let asked = Instant::now();
+    let mut blocker = PgConnection::connect(&group.database_url).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    sqlx::query("SELECT FROM stanby.channels FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    publisher.send().await;
+    // By then it has noticed, too.
+    wait_until(LIMIT, async || match server.get("/healthz/active").await {
+        Ok((503, _)) if asked.elapsed() > HEARTBEAT_TIMEOUT / 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    nats::restart(&mut nats, &[]).await;
+    wait_until(LIMIT, async || {
+        let connects = server.log().matches("connected to NATS").count();
+        client.flush().await.map_err(|error| error.to_string())?;
+        match (connects, asked.elapsed() > HEARTBEAT_TIMEOUT) {
+            (2, true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    transaction.rollback().await.unwrap();
+
+    for _ in 0..2 {
+        let probe = timeout(LIMIT, probes.next())
+            .await
+            .expect("it is asked again");
+        let reply = probe.unwrap().reply.unwrap();
+        client.publish(reply, "".into()).await.unwrap();
+    }
+    assert!(!server.log().contains("timed out on heartbeats"));
+}
+
+/// As in the flags of the test.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn connect(nats: &async_nats::Client, cluster_id: &str, id: &str, heartbeat_inbox: &str) {
+    let subjects = Subjects::new(cluster_id, &Prefixes::default()).unwrap();
+    let request = wire::connect_request(&wire::Connect {
+        client_id: id,
+        heartbeat_inbox,
+        protocol: 1,
+        connection_id: id.as_bytes(),
+        ping_interval: 5,
+        ping_max_out: 3,
+    });
+    let subject = subjects.discover().to_string();
+    let answer = nats.request(subject, request).await.unwrap();
+    wire::connect_response(answer.payload).unwrap();
 }
 
 /// What service managers are told to give a server before they kill it (the files under deploy/), less some for a busy
