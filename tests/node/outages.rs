@@ -1,4 +1,5 @@
 //! Postgres and NATS go away and come back under running servers: no process ends, one is active again.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use stanby::node::clock::Clock;
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::{Subjects, client as wire};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::pair::{Group, LIMIT, Pair, Says};
@@ -251,6 +253,57 @@ async fn a_client_is_asked_again_when_nats_went_and_came_back_during_a_slow_comm
         client.publish(reply, "".into()).await.unwrap();
     }
     assert!(!server.log().contains("timed out on heartbeats"));
+}
+
+/// Longer than a client is given to answer that it still has its ID, shorter than the server may believe in its lock.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_client_that_answers_while_the_active_is_frozen_keeps_its_id() {
+    let Some(group) = Group::new(&["--lease", "5s"]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = async_nats::connect(&group.nats_url).await.unwrap();
+    let inbox = client.new_inbox();
+    let mut probes = client.subscribe(inbox.clone()).await.unwrap();
+    connect(&client, &group.cluster_id, "owner", &inbox).await;
+    let nats = async_nats::connect(&group.nats_url).await.unwrap();
+    let mut second = JoinSet::new();
+    let cluster_id = group.cluster_id.clone();
+    second.spawn(async move {
+        let connected = StanClient::connect(nats, &cluster_id, "owner").await;
+        connected.map(drop)
+    });
+
+    let probe = probes.next().await.unwrap();
+    server.signal(Signal::SIGSTOP);
+    client
+        .publish(probe.reply.unwrap(), "".into())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    let since = Instant::now();
+    wait_until(LIMIT, async || match since.elapsed() {
+        pause if pause > PAUSE => Ok(()),
+        pause => Err(format!("{pause:?}")),
+    })
+    .await;
+    server.signal(Signal::SIGCONT);
+
+    // It is asked once more, or its first answer has been read by then.
+    let refused = loop {
+        tokio::select! {
+            answer = second.join_next() => break answer.unwrap().unwrap(),
+            probe = probes.next() => {
+                let reply = probe.unwrap().reply.unwrap();
+                client.publish(reply, "".into()).await.unwrap();
+            }
+        }
+    };
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("clientID already registered"), "{refused}");
 }
 
 /// As in the flags of the test.
