@@ -12,6 +12,10 @@ use crate::known_bad::{self, Mistake};
 /// The first version with `idle_session_timeout`.
 const VERSION_MIN: i32 = 140_000;
 
+/// Those that hold whatever a client may call a channel. With another one the first name that it lacks ends the term at
+/// each commit, for as long as somebody asks for it.
+const ENCODINGS: [&str; 2] = ["UTF8", "SQL_ASCII"];
+
 /// What a server says about its database when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -140,7 +144,8 @@ pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
             "checking the server",
             session.client.query_one(
                 "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-                    pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'",
+                    pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+                    current_setting('server_encoding')",
                 &[],
             ),
         )
@@ -160,6 +165,14 @@ pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
         return Err(Error::Refused(format!(
             "Postgres at {place} is read-only (default_transaction_read_only); make it writable or \
              name another server in the database URL"
+        )));
+    }
+    let encoding: &str = row.get(4);
+    if !ENCODINGS.contains(&encoding) {
+        return Err(Error::Refused(format!(
+            "database {:?} at {place} has encoding {encoding}, which lacks most of the characters that clients may use; \
+             name one in the database URL that was made with ENCODING 'UTF8' TEMPLATE template0",
+            session.url.database()
         )));
     }
     Ok(())

@@ -163,12 +163,19 @@ impl<B> Leader<B> {
         })
     }
 
-    /// Gives the lock to the next standby, after what was submitted; waits until it is gone.
+    /// Gives the lock to the next standby, after what was submitted; waits until it is gone. Behind a commit that hangs
+    /// it does not wait for long: that one's end is the end of the session.
     pub async fn release(mut self) {
         // When the queue is full or closed, dropping the handle does it less politely.
         if self.command(Command::Release).is_ok() {
             // The task's end closes the channel, after the lock and the session are gone.
-            while self.committed.recv().await.is_some() {}
+            let gone = async { while self.committed.recv().await.is_some() {} };
+            if timeout(RELEASE_LIMIT, gone).await.is_err() {
+                tracing::warn!(
+                    "Postgres does not answer: the lock is given up as soon as it has ended the commit under way, or \
+                     found out that this server has gone"
+                );
+            }
         }
     }
 
@@ -196,8 +203,21 @@ struct Task<A: Apply> {
     renewals: u32,
 }
 
+/// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
+/// term for ever.
+struct Ended(Term);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Whoever ended in order has given a reason before.
+        let reason = "the task of the leader session panicked";
+        self.0.finish(TermLost(reason.to_owned()));
+    }
+}
+
 impl<A: Apply> Task<A> {
     async fn run(mut self) {
+        let _ended = Ended(self.term.clone());
         let reason = match self.serve().await {
             Ok(()) => self.release().await,
             Err(reason) => reason,

@@ -20,7 +20,7 @@ use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
 use crate::core::limits::Limits;
-use crate::core::time::Instant;
+use crate::core::time::{Instant, Now};
 use crate::core::unanswered::Unanswered;
 use crate::core::{Broker, Event, Notice};
 use crate::leadership::{Committed, Leader, Term, TermLost};
@@ -34,6 +34,10 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// An untrusted active looks so often whether a renewal has come through after all.
 const TRUST_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The loop goes round more often than this, if only for the status. After a longer pause it was frozen, or kept silent
+/// during a slow commit. Shorter than clients have to answer.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// A step-down that takes longer leaves the rest to the next active.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -63,6 +67,8 @@ pub(super) struct Active<'a> {
     earlier_late: u64,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
+    /// When the loop last went round.
+    looked_at: Instant,
 }
 
 /// How a term ended.
@@ -97,6 +103,7 @@ impl<'a> Active<'a> {
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
             nats_lost_at: None,
+            looked_at: Clock.now().monotonic,
         }
     }
 
@@ -147,10 +154,19 @@ impl<'a> Active<'a> {
                 watched.keeps_silent(now);
                 // Nothing that waits here may be acted on before it is known that nobody else is active.
                 tokio::select! {
+                    biased;
                     reason = &mut lost => return Err(Ended::TermLost(reason)),
-                    () = sleep(TRUST_INTERVAL) => continue,
+                    // A commit may hang for longer than who stops a server has patience.
+                    () = asked_to_end(self.node, term), if self.ingress.is_some() => {
+                        self.ingress = None;
+                        drained_by.set(sleep(DRAIN_LIMIT));
+                    }
+                    () = &mut drained_by => return Ok(self.drained()),
+                    () = sleep(TRUST_INTERVAL) => {}
                 }
+                continue;
             }
+            self.note_look(Clock.now());
             self.send(term);
             self.load();
             self.commit()?;
@@ -183,6 +199,7 @@ impl<'a> Active<'a> {
                     let now = Clock.now();
                     // What ran out while the process was frozen says nothing about clients.
                     if term.is_trusted(now.monotonic) {
+                        self.note_look(now);
                         self.broker.handle_timeout(now);
                     }
                 }
@@ -301,15 +318,23 @@ impl<'a> Active<'a> {
         }
     }
 
+    /// To be called before anything is done about what is due.
+    fn note_look(&mut self, now: Now) {
+        let before = std::mem::replace(&mut self.looked_at, now.monotonic);
+        if now.monotonic.since(before) > PAUSE_MAX && self.nats_lost_at.is_none() {
+            // What came meanwhile has not been read yet, the answers to probes among it.
+            self.broker.handle(Event::Reconnected, now);
+        }
+    }
+
     fn note_nats(&mut self, connected: bool) {
         let now = Clock.now();
-        match (connected, self.nats_lost_at) {
-            (true, Some(_)) => {
-                self.nats_lost_at = None;
-                self.broker.handle(Event::Reconnected, now);
-            }
-            (false, None) => self.nats_lost_at = Some(now.monotonic),
-            (true, None) | (false, Some(_)) => {}
+        if connected {
+            // Also when nobody saw it go: it may go and come back between two looks.
+            self.nats_lost_at = None;
+            self.broker.handle(Event::Reconnected, now);
+        } else {
+            self.nats_lost_at.get_or_insert(now.monotonic);
         }
     }
 

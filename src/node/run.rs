@@ -220,7 +220,11 @@ impl Node {
 
     async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
         let won = self.stand_by(ears).await?;
-        Box::pin(self.take_over(won, ears)).await
+        tokio::select! {
+            // Reading the tables may take longer than who stops a server has patience.
+            () = self.shutdown.cancelled() => Err(Setback::Shutdown),
+            taken = Box::pin(self.take_over(won, ears)) => taken,
+        }
     }
 }
 

@@ -1,11 +1,17 @@
 //! Postgres and NATS go away and come back under running servers: no process ends, one is active again.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use futures_util::StreamExt as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
 use stanby::node::clock::Clock;
+use stanby::protocol::subjects::Prefixes;
+use stanby::protocol::{Subjects, client as wire};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::pair::{Group, LIMIT, Pair, Says};
@@ -181,6 +187,225 @@ async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
     publisher.take_all_acks().await;
     assert_eq!(pair.active.wait_until_active().await, 1);
     assert_eq!(publisher.published().errors, [""; 0]);
+}
+
+/// While it cannot believe in its lock, the active looks at nothing: not at NATS either, which may go and come back.
+#[tokio::test]
+async fn a_client_is_asked_again_when_nats_went_and_came_back_during_a_slow_commit() {
+    let (Some(database), Some(mut nats)) =
+        (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    let heartbeats = [
+        "--hb-interval",
+        "1s",
+        "--hb-timeout",
+        "3s",
+        "--hb-fail-count",
+        "0",
+    ];
+    let flags: Vec<&str> = LEASE.into_iter().chain(heartbeats).collect();
+    let group = Group::over(database.url.clone(), nats.url(), &flags);
+    let server = group.server();
+    server.wait_until_active().await;
+    let steady = group.client("steady").await;
+    let mut publisher = steady.publisher(CHANNEL).await;
+    publisher.send_until_acked(LIMIT).await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let inbox = client.new_inbox();
+    let mut probes = client.subscribe(inbox.clone()).await.unwrap();
+    connect(&client, &group.cluster_id, "quiet", &inbox).await;
+
+    // The answer to this one is lost.
+    probes.next().await.unwrap();
+    let asked = Instant::now();
+    let mut blocker = PgConnection::connect(&group.database_url).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    sqlx::query("SELECT FROM stanby.channels FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    publisher.send().await;
+    // By then it has noticed, too.
+    wait_until(LIMIT, async || match server.get("/healthz/active").await {
+        Ok((503, _)) if asked.elapsed() > HEARTBEAT_TIMEOUT / 2 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    nats::restart(&mut nats, &[]).await;
+    wait_until(LIMIT, async || {
+        let connects = server.log().matches("connected to NATS").count();
+        client.flush().await.map_err(|error| error.to_string())?;
+        match (connects, asked.elapsed() > HEARTBEAT_TIMEOUT) {
+            (2, true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    transaction.rollback().await.unwrap();
+
+    for _ in 0..2 {
+        let probe = timeout(LIMIT, probes.next())
+            .await
+            .expect("it is asked again");
+        let reply = probe.unwrap().reply.unwrap();
+        client.publish(reply, "".into()).await.unwrap();
+    }
+    assert!(!server.log().contains("timed out on heartbeats"));
+}
+
+/// Longer than a client is given to answer that it still has its ID, shorter than the server may believe in its lock.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_client_that_answers_while_the_active_is_frozen_keeps_its_id() {
+    let Some(group) = Group::new(&["--lease", "5s"]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = async_nats::connect(&group.nats_url).await.unwrap();
+    let inbox = client.new_inbox();
+    let mut probes = client.subscribe(inbox.clone()).await.unwrap();
+    connect(&client, &group.cluster_id, "owner", &inbox).await;
+    let nats = async_nats::connect(&group.nats_url).await.unwrap();
+    let mut second = JoinSet::new();
+    let cluster_id = group.cluster_id.clone();
+    second.spawn(async move {
+        let connected = StanClient::connect(nats, &cluster_id, "owner").await;
+        connected.map(drop)
+    });
+
+    let probe = probes.next().await.unwrap();
+    server.signal(Signal::SIGSTOP);
+    client
+        .publish(probe.reply.unwrap(), "".into())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    let since = Instant::now();
+    wait_until(LIMIT, async || match since.elapsed() {
+        pause if pause > PAUSE => Ok(()),
+        pause => Err(format!("{pause:?}")),
+    })
+    .await;
+    server.signal(Signal::SIGCONT);
+
+    // It is asked once more, or its first answer has been read by then.
+    let refused = loop {
+        tokio::select! {
+            answer = second.join_next() => break answer.unwrap().unwrap(),
+            probe = probes.next() => {
+                let reply = probe.unwrap().reply.unwrap();
+                client.publish(reply, "".into()).await.unwrap();
+            }
+        }
+    };
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("clientID already registered"), "{refused}");
+}
+
+/// As in the flags of the test.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn connect(nats: &async_nats::Client, cluster_id: &str, id: &str, heartbeat_inbox: &str) {
+    let subjects = Subjects::new(cluster_id, &Prefixes::default()).unwrap();
+    let request = wire::connect_request(&wire::Connect {
+        client_id: id,
+        heartbeat_inbox,
+        protocol: 1,
+        connection_id: id.as_bytes(),
+        ping_interval: 5,
+        ping_max_out: 3,
+    });
+    let subject = subjects.discover().to_string();
+    let answer = nats.request(subject, request).await.unwrap();
+    wire::connect_response(answer.payload).unwrap();
+}
+
+/// What service managers are told to give a server before they kill it (the files under deploy/), less some for a busy
+/// machine.
+const STOP_BUDGET: Duration = Duration::from_secs(12);
+
+#[tokio::test]
+async fn a_commit_that_hangs_does_not_keep_a_server_from_stopping() {
+    // Told to stop while it still believes in its lock, and once it does not any more.
+    for believes in [true, false] {
+        let Some(mut pair) = Pair::new(&["--lease", "1s", "--shadow-age", "1m"]).await else {
+            return;
+        };
+        let client = pair.group.client("steady").await;
+        let mut publisher = client.publisher(CHANNEL).await;
+        publisher.send_until_acked(LIMIT).await;
+        let backend = backend_of_active(&pair.group).await;
+        kill(backend, Signal::SIGSTOP).unwrap();
+        publisher.send().await;
+        wait_until(LIMIT, async || {
+            match pair.active.get("/healthz/active").await {
+                Ok((200, _)) if believes => Ok(()),
+                Ok((503, _)) if !believes => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+
+        let since = Instant::now();
+        pair.active.signal(Signal::SIGTERM);
+        let status = pair.active.end().await;
+
+        let took = since.elapsed();
+        kill(backend, Signal::SIGCONT).unwrap();
+        assert!(took < STOP_BUDGET, "{took:?}: {}", pair.active.log());
+        assert_eq!(status.code(), Some(143));
+        publisher.take_all_acks().await;
+        assert_acked_is_stored(&pair.group, &publisher).await;
+    }
+}
+
+#[tokio::test]
+async fn a_takeover_that_hangs_does_not_keep_a_server_from_stopping() {
+    let Some(group) = Group::new(&LEASE).await else {
+        return;
+    };
+    let first = group.server();
+    first.wait_until_active().await;
+    let mut second = group.server();
+    group.wait_for_standbys(1).await;
+    let mut blocker = PgConnection::connect(&group.database_url).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    // Every takeover reads it.
+    sqlx::query("LOCK TABLE stanby.clients IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    first.kill().await;
+    wait_until(LIMIT, async || {
+        let log = second.log();
+        log.contains("heard the last requests")
+            .then_some(())
+            .ok_or(log)
+    })
+    .await;
+
+    let since = Instant::now();
+    second.signal(Signal::SIGTERM);
+    let status = second.end().await;
+
+    let took = since.elapsed();
+    assert!(took < STOP_BUDGET / 2, "{took:?}: {}", second.log());
+    assert_eq!(status.code(), Some(143));
+    transaction.rollback().await.unwrap();
+}
+
+/// The process of Postgres behind the leader session.
+async fn backend_of_active(group: &Group) -> Pid {
+    let mut connection = PgConnection::connect(&group.database_url).await.unwrap();
+    let pid: i32 = sqlx::query_scalar("SELECT backend_pid FROM stanby.leadership")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    Pid::from_raw(pid)
 }
 
 /// Acceptance: 131.

@@ -165,6 +165,35 @@ async fn a_read_only_database_is_refused() {
     assert_says(&line, &["is read-only", "default_transaction_read_only"]);
 }
 
+/// The commit of a publish to such a channel would end the term, and so would the next term's.
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_name_is_refused() {
+    let Some(mut group) = Group::new(&[]).await else {
+        return;
+    };
+    let (shared, name) = (group.database_url.clone(), group.cluster_id.clone());
+    let create = async |encoding: &str| {
+        let other = format!("{name}_{}", encoding.to_lowercase());
+        let create = format!(
+            "CREATE DATABASE {other} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+        );
+        execute(&shared, create).await;
+        shared.replace(&name, &other)
+    };
+
+    let line = refusal_of(&create("LATIN1").await).await;
+    assert_says(&line, &["encoding LATIN1", "ENCODING 'UTF8'"]);
+
+    // It takes bytes as they come.
+    group.database_url = create("SQL_ASCII").await;
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    let mut publisher = client.publisher("книги").await;
+    publisher.send_until_acked(LIMIT).await;
+    assert_eq!(group.tables().messages("книги").await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_replica_is_refused() {
     let Some(database) = postgres::database().await else {

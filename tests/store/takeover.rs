@@ -35,6 +35,33 @@ impl Apply for StoreApply {
     }
 }
 
+/// With a mistake of ours in it.
+struct Panics;
+
+impl Apply for Panics {
+    type Batch = Batch;
+    type Error = store::Error;
+
+    async fn apply(&mut self, _: &Client, _: &Batch, _: Epoch) -> Result<(), store::Error> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_while_a_batch_is_written_ends_the_term() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let mut leader = granted(&fixture, "first", SHORT).await.start(Panics);
+    leader.submit(channel(1)).unwrap();
+
+    let ended = timeout(PATIENCE, leader.committed()).await;
+
+    let reason = ended.expect("the term ends").unwrap_err().to_string();
+    assert!(reason.contains("panicked"), "{reason}");
+    assert!(!leader.term().is_trusted(Clock.now().monotonic));
+}
+
 async fn start(fixture: &Fixture, granted: Granted) -> Leader<Batch> {
     let client = granted.client();
     ServerInfo::read_or_create(client, &fixture.url, &server_info("test-cluster"))
