@@ -132,7 +132,9 @@ impl<'a> Active<'a> {
             }
             Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
                 drop(self.ingress);
-                self.leader.release().await;
+                // The last answers may still wait for NATS to take them. Without it there are none.
+                let answered = self.node.nats.flush(DRAIN_LIMIT);
+                let ((), _) = tokio::join!(self.leader.release(), answered);
                 None
             }
         };
