@@ -196,12 +196,13 @@ async fn an_active_whose_trust_has_passed_is_not_active() {
 
     assert_eq!(pages.get("/streaming/isFTActive").await.code, 204);
     assert_eq!(pages.get("/healthz/active").await.code, 503);
+    let ready = pages.get("/readyz").await;
+    assert_eq!(ready.code, 503, "it cannot take over: {}", ready.body);
     assert!(
-        pages
-            .get("/readyz")
-            .await
-            .body
-            .contains("\"role\": \"standby\"")
+        ready.body.contains("\"role\": \"standby\"")
+            && ready.body.contains("has not answered it for a lease"),
+        "{}",
+        ready.body
     );
     assert!(
         pages
@@ -215,6 +216,7 @@ async fn an_active_whose_trust_has_passed_is_not_active() {
         metrics.contains("\nstanby_active 0\n") && metrics.contains("\nstanby_epoch 0\n"),
         "{metrics}"
     );
+    assert!(metrics.contains("\nstanby_ready 0\n"), "{metrics}");
     assert!(
         metrics.contains("\nnss_server_active{server_id=\"node-1\"} 0\n"),
         "{metrics}"
