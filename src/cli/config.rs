@@ -63,8 +63,9 @@ pub fn run(
     match command {
         ConfigCommand::Check(check) => {
             let sources = sources(args, check.file.as_ref())?;
-            let without_effect = warnings.iter().chain(&sources.warnings);
-            without_effect.for_each(|warning| output::note(&format!("warning: {warning}")));
+            let of_values = sources.config.warnings();
+            let all = warnings.iter().chain(&sources.warnings).chain(&of_values);
+            all.for_each(|warning| output::note(&format!("warning: {warning}")));
             for unknown in &sources.unknown {
                 output::note(&format!("error: {unknown}"));
             }

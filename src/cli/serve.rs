@@ -85,7 +85,16 @@ async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<
     let mut reopen = listen(SignalKind::user_defined1())?;
 
     let shutdown = CancellationToken::new();
+    let cluster_id = config.cluster_id.clone();
     let node = NewNode::new(config)?;
+    let status = node.status();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cluster_id,
+        server_id = status.borrow().server_id,
+        pid = std::process::id(),
+        "starting"
+    );
     let notifier = Notifier::from_environment();
     let mut telling = pin!(notifier.run(node.status()));
     let mut node = Box::pin(node.run(reload.limits(), shutdown.clone()));

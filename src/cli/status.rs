@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::output;
 use crate::config::DatabaseFlags;
 use crate::store::status::{
-    Channel, Client, Durable, EncryptionReport, ROWS_MAX, Report, Unreadable,
+    Channel, Client, Durable, EncryptionReport, ROWS_MAX, Report, Standby, Unreadable,
 };
 use crate::store::{Error, Store};
 
@@ -89,8 +89,7 @@ fn summary(report: &Report) -> String {
         lines.push("standby   none: if the active ends, nobody takes over".to_owned());
     }
     for standby in &report.standbys {
-        let since = standby.connected_since.as_deref().unwrap_or("-");
-        lines.push(format!("standby   {} since {since}", shown(&standby.name)));
+        lines.push(format!("standby   {}", waiting(standby)));
     }
     lines.push(format!(
         "amounts   {} messages ({} bytes) in {} channels; {} clients, {} subscriptions, {} durables",
@@ -101,6 +100,19 @@ fn summary(report: &Report) -> String {
         encrypted(report.encryption.as_ref())
     ));
     lines.join("\n")
+}
+
+/// By its server ID, as the active is told, and as logs and takeovers name it.
+fn waiting(standby: &Standby) -> String {
+    let id = standby.name.rsplit('/').next().unwrap_or_default();
+    let address = standby.address.as_deref();
+    let address = address.map(|address| format!(" at {}", shown(address)));
+    let since = standby.connected_since.as_deref().unwrap_or("-");
+    format!(
+        "{}{}, since {since}",
+        shown(id),
+        address.unwrap_or_default()
+    )
 }
 
 fn encrypted(report: Option<&EncryptionReport>) -> String {

@@ -219,6 +219,35 @@ impl DatabaseUrl {
         options
     }
 
+    /// With how the connection is protected, which error texts leave out.
+    pub fn with_tls_settings(&self) -> String {
+        let mut text = self.to_string();
+        if matches!(self.host, Host::Unix(_)) {
+            return text;
+        }
+        let mode = match self.ssl {
+            SslMode::Disable => "disable",
+            SslMode::Prefer => "prefer",
+            SslMode::Require => "require",
+            SslMode::VerifyCa => "verify-ca",
+            SslMode::VerifyFull => "verify-full",
+        };
+        text.push_str("?sslmode=");
+        text.push_str(mode);
+        let identity = self.client_identity.as_ref();
+        let files = [
+            ("sslrootcert", self.root_certificates.as_ref()),
+            ("sslcert", identity.map(|identity| &identity.certificate)),
+            ("sslkey", identity.map(|identity| &identity.key)),
+        ];
+        for (name, file) in files {
+            if let Some(file) = file {
+                text.push_str(&["&", name, "=", &file.to_string_lossy()].concat());
+            }
+        }
+        text
+    }
+
     // Postgres does not speak TLS on a Unix socket.
     fn effective_ssl(&self) -> SslMode {
         match self.host {
@@ -377,6 +406,26 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(!error.contains("geheim"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn how_a_connection_is_protected_can_be_shown() {
+        for (text, shown) in [
+            (
+                "postgres://u:geheim@h/d",
+                "postgres://u:***@h:5432/d?sslmode=verify-full",
+            ),
+            (
+                "host=h user=u dbname=d sslmode=verify-full sslrootcert=/ca sslcert=/c sslkey=/k",
+                "postgres://u@h:5432/d?sslmode=verify-full&sslrootcert=/ca&sslcert=/c&sslkey=/k",
+            ),
+            (
+                "postgres://u@/d?host=/run",
+                "postgres://u@/d?host=/run&port=5432",
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap().with_tls_settings(), shown);
         }
     }
 

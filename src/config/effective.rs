@@ -59,7 +59,7 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("shadow-bytes", flags.shadow.shadow_bytes.0.to_string()),
         ("store", text(flags.store.as_ref())),
         ("sql-driver", text(flags.sql_driver.as_ref())),
-        ("database-url", config.database_url.to_string()),
+        ("database-url", config.database_url.with_tls_settings()),
         ("schema", config.schema.clone()),
         ("encrypt", config.encryption.key.is_some().to_string()),
         ("encryption-cipher", config.encryption.cipher.to_string()),

@@ -188,30 +188,20 @@ pub struct ServeFlags {
         value_name = "FORMAT",
         default_value = "text"
     )]
-    #[arg(help_heading = "Monitoring")]
+    #[arg(help_heading = "Log")]
     pub log_format: LogFormat,
 
     /// Log to this file instead of standard error; SIGUSR1 opens it anew
-    #[arg(
-        long,
-        env = "STANBY_LOG",
-        value_name = "FILE",
-        help_heading = "Monitoring"
-    )]
+    #[arg(long, env = "STANBY_LOG", value_name = "FILE", help_heading = "Log")]
     pub log: Option<PathBuf>,
 
     /// Begin a new log file at this size and keep the last one as FILE.1; 0 is unlimited
     #[arg(long, env = "STANBY_LOG_SIZE_LIMIT", value_name = "SIZE")]
-    #[arg(default_value = "0", help_heading = "Monitoring")]
+    #[arg(default_value = "0", help_heading = "Log")]
     pub log_size_limit: Size,
 
     /// Log to the machine's syslog instead
-    #[arg(
-        long,
-        env = "STANBY_SYSLOG",
-        value_name = "BOOL",
-        help_heading = "Monitoring"
-    )]
+    #[arg(long, env = "STANBY_SYSLOG", value_name = "BOOL", help_heading = "Log")]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(
         default_value_t = false,
@@ -225,17 +215,12 @@ pub struct ServeFlags {
         long,
         env = "STANBY_REMOTE_SYSLOG",
         value_name = "udp://HOST:PORT",
-        help_heading = "Monitoring"
+        help_heading = "Log"
     )]
     pub remote_syslog: Option<String>,
 
     /// Log more
-    #[arg(
-        long,
-        env = "STANBY_DEBUG",
-        value_name = "BOOL",
-        help_heading = "Monitoring"
-    )]
+    #[arg(long, env = "STANBY_DEBUG", value_name = "BOOL", help_heading = "Log")]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(
         default_value_t = false,
@@ -245,12 +230,7 @@ pub struct ServeFlags {
     pub debug: bool,
 
     /// Log every message
-    #[arg(
-        long,
-        env = "STANBY_TRACE",
-        value_name = "BOOL",
-        help_heading = "Monitoring"
-    )]
+    #[arg(long, env = "STANBY_TRACE", value_name = "BOOL", help_heading = "Log")]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(
         default_value_t = false,

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::num::ParseIntError;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 
+use super::database::DatabaseUrl;
 use super::encryption::KEY_VARIABLE;
 use super::error::Error;
 use super::file::{self, Found, Part, Place, Setting};
@@ -121,6 +124,10 @@ fn flags_of(matches: &ArgMatches) -> Result<ServeFlags, Error> {
 /// Our own sentence about a value, else the first line of clap's.
 pub(crate) fn told(error: &clap::Error) -> Error {
     if let Some(source) = std::error::Error::source(error) {
+        let value = error.get(ContextKind::InvalidValue);
+        if let (true, Some(ContextValue::String(value))) = (source.is::<ParseIntError>(), value) {
+            return Error::new(format!("{value:?} is not a whole number"));
+        }
         return Error::new(source.to_string());
     }
     let text = error.to_string();
@@ -164,10 +171,15 @@ fn drop_what_flags_replace(found: &mut Found, given: &ArgMatches) {
 fn ensure_parses(setting: &Setting) -> Result<(), Error> {
     let alone = serve().mut_args(|arg| arg.env(None::<&str>));
     let parsed = alone.try_get_matches_from([OsString::from("serve"), as_arg(setting)]);
-    match parsed {
+    // Leaving it out, as `blame` does, would only make the database a missing one.
+    let read = match parsed {
+        Ok(_) if setting.flag == "database-url" => DatabaseUrl::parse(&setting.text)
+            .map(drop)
+            .map_err(|error| Error::new(error.to_string())),
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::new(format!("{}: {}", setting.place, told(&error)))),
-    }
+        Err(error) => Err(told(&error)),
+    };
+    read.map_err(|error| named(Some(&setting.place), &error))
 }
 
 fn as_arg(setting: &Setting) -> OsString {

@@ -27,6 +27,7 @@ pub(super) struct Welcome<'a> {
     pub(super) cluster_id_is_default: bool,
     pub(super) servers: &'a [ServerLine],
     pub(super) psql: &'a str,
+    pub(super) database_url: &'a str,
     pub(super) data: &'a Path,
     pub(super) logs: &'a Path,
     pub(super) ephemeral: bool,
@@ -137,6 +138,10 @@ impl Welcome<'_> {
         };
         paste(&format!("{program} sub orders --all{at}"));
         paste(&format!("{program} pub orders hello{at}"));
+        paste(&format!(
+            "{program} status --database-url {}",
+            shell_word(self.database_url)
+        ));
         if let Some(active) = active {
             paste(&format!("kill -9 {}", active.pid));
         }
@@ -181,6 +186,7 @@ mod tests {
             cluster_id_is_default: default,
             servers: &servers,
             psql: "psql -h /d/socket -U postgres postgres",
+            database_url: "postgres:///postgres?host=/d/socket&user=postgres",
             data: Path::new("/d"),
             logs: Path::new("/d/logs"),
             ephemeral: false,
@@ -194,6 +200,7 @@ mod tests {
         for line in [
             "  '/a b/stanby' sub orders --all --nats-server nats://127.0.0.1:4333 --cluster-id mine\n",
             "  '/a b/stanby' pub orders hello --nats-server nats://127.0.0.1:4333 --cluster-id mine\n",
+            "  '/a b/stanby' status --database-url 'postgres:///postgres?host=/d/socket&user=postgres'\n",
             "  kill -9 42\n",
             "  active    server-2, pid 42, http://127.0.0.1:8223/\n",
         ] {

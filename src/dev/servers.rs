@@ -250,6 +250,7 @@ impl Servers {
             cluster_id_is_default: self.started.cluster_id_is_default,
             servers: &lines,
             psql: &self.started.psql,
+            database_url: &self.group.database_url,
             data: directory.root(),
             logs: &directory.logs(),
             ephemeral: directory.is_temporary(),

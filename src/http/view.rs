@@ -8,6 +8,9 @@ use crate::node::clock::Clock;
 use crate::node::reports::Reports;
 use crate::node::status::{Role, Status};
 
+/// Such a node serves nobody and does not wait for the lock either, which it may well hold still.
+const SILENT: &str = "this server was the active, and Postgres has not answered it for a lease";
+
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     status: watch::Receiver<Status>,
@@ -25,14 +28,14 @@ impl Source {
     }
 
     pub(super) fn view(&self) -> View {
-        let status = self.status.borrow().clone();
+        let mut status = self.status.borrow().clone();
         // After the status: a pause between the two can only make the node look less active than it was.
         let now = self.clock.now();
-        View {
-            role: status.role_at(now.monotonic),
-            status,
-            now,
+        let role = status.role_at(now.monotonic);
+        if status.role == Role::Active && role == Role::Standby {
+            status.trouble.get_or_insert_with(|| SILENT.to_owned());
         }
+        View { role, status, now }
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn run(
     reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);
     tracing::info!(
         postgres.version = facts.version,
-        durability = %facts.durability,
+        durability = facts.durability.to_string(),
         schema = config.schema,
         "database is ready"
     );

@@ -48,6 +48,8 @@ pub struct Active {
 pub struct Standby {
     /// `stanby/<cluster>/<group>/<server id>`.
     pub name: String,
+    /// Where Postgres sees it come from; `None` on a Unix socket, and for who may not know.
+    pub address: Option<String>,
     pub connected_since: Option<String>,
 }
 
@@ -225,7 +227,7 @@ fn active(row: &PgRow) -> Result<Active, sqlx::Error> {
 }
 
 const STANDBYS: &str = concat!(
-    "SELECT application_name, ",
+    "SELECT application_name, host(client_addr), ",
     iso!("connected_since"),
     " FROM standbys ORDER BY connected_since"
 );
@@ -233,7 +235,8 @@ const STANDBYS: &str = concat!(
 fn standby(row: &PgRow) -> Result<Standby, sqlx::Error> {
     Ok(Standby {
         name: row.try_get(0)?,
-        connected_since: row.try_get(1)?,
+        address: row.try_get(1)?,
+        connected_since: row.try_get(2)?,
     })
 }
 

@@ -55,6 +55,11 @@ fn mistakes_are_refused_with_their_place() {
         ("max_age = 5", "main.toml:1:1: \"5\" is not a duration"),
         ("http_port = 99999", "main.toml:1:1: "),
         (
+            "max_msgs = '1k'",
+            "main.toml:1:1: \"1k\" is not a whole number",
+        ),
+        ("database_url = 'nonsense'", "main.toml:1:1: database URL: "),
+        (
             "log_format = 'xml'",
             "main.toml:1:1: invalid value 'xml' for '--log-format",
         ),

@@ -30,7 +30,8 @@ fn every_key_refuses_wrong_types_with_its_place() {
         ),
         (
             "hb_interval: 10",
-            "parameter \"hb_interval\" value is expected to be string, got int64; put it in quotes: \"10\"",
+            "parameter \"hb_interval\" value is expected to be string, got int64; write it with its unit and in \
+             quotes, like \"10s\"",
         ),
         ("hbt: 10m", "got int64; put it in quotes: \"10m\""),
         (
@@ -62,12 +63,22 @@ fn every_key_refuses_wrong_types_with_its_place() {
             "invalid channel name \"foo..\"",
         ),
         ("token: 2020-01-01T00:00:00Z", "got time.Time"),
+        ("token: 5", "put it in quotes: \"5\""),
     ] {
         let told = refusal(&within(keys));
         assert!(told.starts_with("main.conf:2:"), "{keys}: {told}");
         assert!(told.contains(text), "{keys}: {told}");
     }
     assert!(refusal("streaming: 5").contains("\"streaming\" value is expected to be map"));
+}
+
+#[test]
+fn a_source_that_cannot_be_read_is_refused_with_its_place() {
+    let told = refusal("streaming {\n  sql { source: \"host=h sslmode=maybe\" }\n}\n");
+    assert!(
+        told.starts_with("main.conf:2:9: database URL: sslmode "),
+        "{told}"
+    );
 }
 
 /// Acceptance: 129, 166.

@@ -202,6 +202,9 @@ async fn signals_of_old_scripts_do_no_harm_and_the_log_has_the_lines_they_look_f
         1,
         "it has not stepped down"
     );
+    let page = server.get("/streaming/serverz").await.unwrap().1;
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let id = page["server_id"].as_str().unwrap();
 
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end().await.code(), Some(143));
@@ -215,6 +218,14 @@ async fn signals_of_old_scripts_do_no_harm_and_the_log_has_the_lines_they_look_f
     }
     assert!(log.contains("max_msgs=\"unlimited\""), "{log}");
     assert!(log.contains("max_channels=\"7\""), "{log}");
+    let starting = log.lines().find(|line| line.contains("starting version="));
+    let starting = starting.expect("a log says what wrote it");
+    for part in [
+        format!("server_id=\"{id}\""),
+        format!("pid={}", server.pid()),
+    ] {
+        assert!(starting.contains(&part), "{part} in {starting}");
+    }
     let limits = log.lines().find(|line| line.contains("store limits"));
     assert!(!limits.unwrap().contains("\"-1\""), "{limits:?}");
 }

@@ -307,6 +307,15 @@ async fn status_tells_who_is_active_who_waits_and_how_far_a_durable_is_behind() 
     );
     assert_eq!(status["counts"]["messages"], 70);
     assert_eq!(status["clients"][0]["client_id"], "reader");
+    let output = stanby(&["status", "--database-url", &group.database_url]).await;
+    let text = stdout(&output);
+    let serverz = pair.standby.get("/streaming/serverz").await.unwrap().1;
+    let serverz: serde_json::Value = serde_json::from_str(&serverz).unwrap();
+    let standby = text
+        .lines()
+        .find_map(|line| line.strip_prefix("standby   "));
+    let id = serverz["server_id"].as_str().unwrap();
+    assert!(standby.unwrap().starts_with(id), "{id} in {text}");
 }
 
 /// What `pub` reads: a file of its own for each test.

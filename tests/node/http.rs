@@ -119,8 +119,14 @@ impl Pages {
     }
 
     async fn ask(&self, method: &str, path: &str) -> Answer {
+        self.ask_with(method, path, "").await
+    }
+
+    /// `headers` end with `\r\n` each.
+    async fn ask_with(&self, method: &str, path: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -196,12 +202,13 @@ async fn an_active_whose_trust_has_passed_is_not_active() {
 
     assert_eq!(pages.get("/streaming/isFTActive").await.code, 204);
     assert_eq!(pages.get("/healthz/active").await.code, 503);
+    let ready = pages.get("/readyz").await;
+    assert_eq!(ready.code, 503, "it cannot take over: {}", ready.body);
     assert!(
-        pages
-            .get("/readyz")
-            .await
-            .body
-            .contains("\"role\": \"standby\"")
+        ready.body.contains("\"role\": \"standby\"")
+            && ready.body.contains("has not answered it for a lease"),
+        "{}",
+        ready.body
     );
     assert!(
         pages
@@ -215,6 +222,7 @@ async fn an_active_whose_trust_has_passed_is_not_active() {
         metrics.contains("\nstanby_active 0\n") && metrics.contains("\nstanby_epoch 0\n"),
         "{metrics}"
     );
+    assert!(metrics.contains("\nstanby_ready 0\n"), "{metrics}");
     assert!(
         metrics.contains("\nnss_server_active{server_id=\"node-1\"} 0\n"),
         "{metrics}"
@@ -366,7 +374,9 @@ async fn a_callback_wraps_the_answer_unless_it_is_script() {
 async fn metrics_are_complete_and_end_as_open_metrics_must() {
     let pages = Pages::start(active_for(Duration::from_mins(1))).await;
 
-    let answer = pages.get("/metrics").await;
+    // What Prometheus sends, shortened.
+    let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5\r\n";
+    let answer = pages.ask_with("GET", "/metrics", accept).await;
 
     assert!(
         answer.headers.contains("application/openmetrics-text"),
@@ -410,6 +420,27 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "{}",
         answer.body
     );
+}
+
+#[tokio::test]
+async fn who_does_not_ask_for_open_metrics_gets_the_older_format_of_prometheus() {
+    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
+
+    let answer = pages.get("/metrics").await;
+
+    let content_type = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    assert!(answer.headers.contains(content_type), "{}", answer.headers);
+    for line in [
+        "# TYPE stanby_commits_total counter",
+        "stanby_commits_total 10",
+        "# TYPE stanby_node_info gauge",
+        "# TYPE stanby_commit_seconds histogram",
+        "# TYPE nss_server_msgs_total gauge",
+    ] {
+        let found = answer.body.lines().any(|found| found == line);
+        assert!(found, "{line} in {}", answer.body);
+    }
+    assert!(!answer.body.contains("# EOF"), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -221,13 +221,18 @@ async fn a_configuration_is_checked_shown_and_converted() {
     let folder = Folder::new();
     let path = folder.path("a.conf");
     let file = path.to_str().unwrap();
-    let good = "streaming { cid: shop, password: geheim, user: u, sql { source: \"postgres://u:geheim@h/d\" } }";
+    let good = "streaming { cid: shop, password: geheim, user: u, sql { source: \"postgres://u:geheim@h/d?sslmode=require\" } }";
     std::fs::write(&path, good).unwrap();
 
     let checked = stanby(&["config", "check", file]).await;
     assert_eq!(
         (code(&checked), stdout(&checked).trim()),
         (Some(0), "the configuration is valid")
+    );
+    assert!(
+        stderr(&checked).contains("warning: the database is on another machine"),
+        "as the log of a server says: {}",
+        stderr(&checked)
     );
     let checked = stanby(&["-c", file, "-t"]).await;
     assert_eq!(code(&checked), Some(0), "{}", stderr(&checked));

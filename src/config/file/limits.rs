@@ -115,6 +115,12 @@ fn set(
 
 /// A duration, which files hold as text.
 pub(super) fn duration(entry: &Entry) -> Result<GoDuration, Error> {
+    if let Kind::Integer(_, text) = &entry.value.kind
+        && text.parse::<GoDuration>().is_err()
+    {
+        let remedy = format!("; write it with its unit and in quotes, like \"{text}s\"");
+        return Err(wrong_type_but(entry, "string", &remedy));
+    }
     let Kind::Text(text) = &entry.value.kind else {
         return Err(wrong_type(entry, "string"));
     };
@@ -128,13 +134,16 @@ pub(super) fn duration(entry: &Entry) -> Result<GoDuration, Error> {
 
 /// In the words of NATS Streaming, with what to do where that is known.
 pub(super) fn wrong_type(entry: &Entry, expected: &str) -> Error {
+    wrong_type_but(entry, expected, &hint(&entry.value, expected))
+}
+
+fn wrong_type_but(entry: &Entry, expected: &str, remedy: &str) -> Error {
     let Entry { key, place, value } = entry;
     at(
         place,
         format_args!(
-            "parameter {key:?} value is expected to be {expected}, got {}{}",
+            "parameter {key:?} value is expected to be {expected}, got {}{remedy}",
             value.kind.type_name(),
-            hint(value, expected)
         ),
     )
 }

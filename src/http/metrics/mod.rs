@@ -1,4 +1,4 @@
-//! `/metrics`, in the text format of `OpenMetrics`.
+//! `/metrics`, as `OpenMetrics` for who asks for it, else in the text format of Prometheus.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,10 +6,12 @@
 //! | `ours` | the node |
 //! | `series` | channels and durables, on the active |
 //! | `exporter` | the names that dashboards of NATS Streaming were made for |
+//! | `plain` | from the one format to the other |
 //! | `kinds` | gauges, counters, histograms |
 
 mod exporter;
 mod kinds;
 mod ours;
 pub(super) mod page;
+mod plain;
 mod series;

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::kinds::gauge;
-use super::{exporter, ours, series};
+use super::{exporter, ours, plain, series};
 use crate::core::report::Channel;
 use crate::http::paging::{self, Paging};
 use crate::http::view::{Source, View};
@@ -20,7 +20,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// A page with more would be of no use to anybody.
 const CHANNELS_MAX: usize = 20_000;
 
-pub(in crate::http) async fn metrics(State(source): State<Source>) -> Response {
+pub(in crate::http) async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
     let mut channels = Vec::new();
     let mut left_out = 0;
     // A standby has none, so that sums over a pair count nothing twice.
@@ -46,9 +46,23 @@ pub(in crate::http) async fn metrics(State(source): State<Source>) -> Response {
         &[]
     };
     match render(&view, source.reports.pool(), active, left_out) {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(text) if asks_for_open_metrics(&headers) => {
+            ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
+        }
+        Ok(text) => {
+            let content_type = [(header::CONTENT_TYPE, plain::CONTENT_TYPE)];
+            (content_type, plain::from_open_metrics(&text)).into_response()
+        }
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// Prometheus does; agents that read nothing but its older format do not, and would read nothing at all.
+fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).into_iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("application/openmetrics-text"))
 }
 
 fn render(
