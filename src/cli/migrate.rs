@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::status::read_failure;
-use crate::config::DatabaseFlags;
+use crate::config::TablesFlags;
 use crate::store::Store;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,11 +20,11 @@ pub struct MigrateArgs {
     check: bool,
 
     #[command(flatten)]
-    database: DatabaseFlags,
+    tables: TablesFlags,
 }
 
 pub async fn run(args: &MigrateArgs) -> Result<ExitCode, Failure> {
-    let (url, schema) = (args.database.url()?, args.database.schema()?);
+    let (url, schema) = args.tables.read()?;
     let store = Store::open(&url, &schema, "stanby/migrate", STATEMENT_TIMEOUT);
     let done = migrate(&store, args.check).await;
     store.close().await;

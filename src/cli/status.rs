@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::failure::Failure;
 use super::output;
-use crate::config::DatabaseFlags;
+use crate::config::TablesFlags;
 use crate::store::status::{
     Channel, Client, Durable, EncryptionReport, ROWS_MAX, Report, Standby, Unreadable,
 };
@@ -26,11 +26,11 @@ pub struct StatusArgs {
     json: bool,
 
     #[command(flatten)]
-    database: DatabaseFlags,
+    tables: TablesFlags,
 }
 
 pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let (url, schema) = (args.database.url()?, args.database.schema()?);
+    let (url, schema) = args.tables.read()?;
     let store = Store::open(&url, &schema, "stanby/status", STATEMENT_TIMEOUT);
     let report = store.report().await;
     store.close().await;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::output;
 use super::status::read_failure;
-use crate::config::DatabaseFlags;
+use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
 use crate::core::ids::Epoch;
 use crate::leadership::step_down;
@@ -36,7 +36,7 @@ pub struct StepDownArgs {
     json: bool,
 
     #[command(flatten)]
-    database: DatabaseFlags,
+    tables: TablesFlags,
 }
 
 /// Who handed over to whom.
@@ -50,7 +50,7 @@ struct HandOver {
 }
 
 pub async fn run(args: &StepDownArgs) -> Result<ExitCode, Failure> {
-    let (url, schema) = (args.database.url()?, args.database.schema()?);
+    let (url, schema) = args.tables.read()?;
     let store = Store::open(&url, &schema, "stanby/step-down", STATEMENT_TIMEOUT);
     let done = hand_over(&store, &schema, args).await;
     store.close().await;

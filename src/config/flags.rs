@@ -24,7 +24,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// The flags of every command that reads the tables.
+const SCHEMA: &str = "stanby";
+
+/// Where the tables are.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Postgres")]
 pub struct DatabaseFlags {
@@ -37,17 +39,16 @@ pub struct DatabaseFlags {
     )]
     pub database_url: Option<Secret>,
 
-    /// Schema that holds the tables; one per group of servers
-    #[arg(
-        long,
-        env = "STANBY_SCHEMA",
-        value_name = "NAME",
-        default_value = "stanby"
-    )]
-    pub schema: String,
+    /// Schema that holds the tables; one per group of servers [default: stanby]
+    #[arg(long, env = "STANBY_SCHEMA", value_name = "NAME")]
+    pub schema: Option<String>,
 }
 
 impl DatabaseFlags {
+    pub(super) fn is_missing(&self) -> bool {
+        self.database_url.as_ref().is_none_or(Secret::is_empty)
+    }
+
     pub fn url(&self) -> Result<DatabaseUrl, Error> {
         let given = self.database_url.as_ref().filter(|url| !url.is_empty());
         let given = given.ok_or_else(|| {
@@ -61,7 +62,7 @@ impl DatabaseFlags {
 
     /// Lower case only: Postgres folds what stands unquoted, and two spellings of one schema would be two groups.
     pub fn schema(&self) -> Result<String, Error> {
-        let name = &self.schema;
+        let name = self.schema.as_deref().unwrap_or(SCHEMA);
         let first_fits = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let short = name.len() <= SCHEMA_BYTES_MAX;
@@ -71,7 +72,7 @@ impl DatabaseFlags {
                  beginning with a letter, not with pg_"
             )));
         }
-        Ok(name.clone())
+        Ok(name.to_owned())
     }
 }
 

@@ -25,6 +25,7 @@ pub mod shadow;
 pub mod size;
 pub mod sources;
 mod spellings;
+mod tables;
 
 pub use database::DatabaseUrl;
 pub use encryption::Encryption;
@@ -34,3 +35,4 @@ pub use nats::{NatsConfig, NatsFlags};
 pub use secret::Secret;
 pub use serve::Config;
 pub use sources::Sources;
+pub use tables::TablesFlags;

@@ -245,7 +245,7 @@ impl Assembled<'_> {
     }
 }
 
-fn named(place: Option<&Place>, error: &Error) -> Error {
+pub(super) fn named(place: Option<&Place>, error: &Error) -> Error {
     match place {
         Some(place) => Error::new(format!("{place}: {error}")),
         None => error.clone(),
