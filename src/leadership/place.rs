@@ -1,5 +1,6 @@
 //! Which Postgres a session leads to, and which tables there. A primary stays what it is for as long as a session lasts.
 
+use tokio_postgres::error::SqlState;
 use tokio_util::task::TaskTracker;
 
 use super::error::Error;
@@ -36,6 +37,14 @@ pub(super) async fn read(session: &Session, settings: &Settings) -> Result<Place
     })
 }
 
+/// Whether an error is how a platform says that it does not tell (no right, no such function, not supported), and not
+/// trouble that passes: then the next one might believe the wrong server.
+fn is_silence(code: &SqlState) -> bool {
+    // Connection, resources, an operator or a timeout, the system.
+    const PASSING: [&str; 4] = ["08", "53", "57", "58"];
+    !PASSING.iter().any(|class| code.code().starts_with(class))
+}
+
 /// A server that answers but does not tell is a managed platform.
 async fn told<T>(
     question: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -44,7 +53,7 @@ async fn told<T>(
     let question = async {
         match question.await {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.as_db_error().is_some() => {
+            Err(error) if error.code().is_some_and(is_silence) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "identity is not told"
@@ -55,4 +64,24 @@ async fn told<T>(
         }
     };
     session.call("asking which server this is", question).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_that_passes_is_not_taken_for_a_platform_that_does_not_tell() {
+        for (code, silent) in [
+            (SqlState::INSUFFICIENT_PRIVILEGE, true),
+            (SqlState::UNDEFINED_FUNCTION, true),
+            (SqlState::FEATURE_NOT_SUPPORTED, true),
+            (SqlState::QUERY_CANCELED, false),
+            (SqlState::ADMIN_SHUTDOWN, false),
+            (SqlState::OUT_OF_MEMORY, false),
+            (SqlState::IO_ERROR, false),
+        ] {
+            assert_eq!(is_silence(&code), silent, "{code:?}");
+        }
+    }
 }

@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 use super::error::Error;
 use super::login::Login;
@@ -35,6 +36,8 @@ pub enum DialError {
     ClosedEarly,
     #[error("no answer in time")]
     TimedOut,
+    #[error("its name was not found in time; ask the name servers of this machine")]
+    NoName,
 }
 
 /// Either the attempt failed, or there is no point in another one.
@@ -73,10 +76,18 @@ impl fmt::Debug for Line {
 }
 
 /// The caller limits the time.
-pub(super) async fn dial(address: &Address, settings: &Settings) -> Result<Line, Failure> {
-    let tcp = TcpStream::connect((&*address.host, address.port))
-        .await
-        .map_err(DialError::Tcp)?;
+pub(super) async fn look_up(address: &Address) -> Result<Vec<SocketAddr>, DialError> {
+    let found = lookup_host((&*address.host, address.port)).await;
+    found.map(Iterator::collect).map_err(DialError::Tcp)
+}
+
+/// To one of the addresses that were found. The caller limits the time.
+pub(super) async fn dial(
+    address: &Address,
+    found: &[SocketAddr],
+    settings: &Settings,
+) -> Result<Line, Failure> {
+    let tcp = TcpStream::connect(found).await.map_err(DialError::Tcp)?;
     tcp.set_nodelay(true).map_err(DialError::Tcp)?;
     let mut parser = Parser::default();
     let tls_wanted = settings.tls.required || address.tls;

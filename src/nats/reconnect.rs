@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{DialError, Failure, Line, dial};
+use super::dial::{DialError, Failure, Line, dial, look_up};
 use super::error::Error;
 use super::link::Link;
 use super::random::Random;
@@ -14,12 +14,24 @@ use super::servers::{Address, Servers};
 use super::session::{self, Outcome};
 use super::settings::Settings;
 
+/// For the addresses of one name. A resolver gives each name server 5 s, and the first of them may be dead.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(7);
+
 /// For one server: TCP, TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After all servers were tried. The first round begins at once, the pauses between the others double.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Closes the link when it is dropped.
+struct Closes(Arc<Link>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Reconnect {
@@ -65,7 +77,8 @@ impl Reconnect {
 
     /// Until `stop`.
     pub(super) async fn run(mut self, mut line: Line, stop: CancellationToken) {
-        let link = Arc::clone(&self.link);
+        // Also when this panics: an active that hears nothing any more has to know it, and to give the lock up.
+        let _closed = Closes(Arc::clone(&self.link));
         let work = async {
             loop {
                 let address = line.address.clone();
@@ -78,7 +91,6 @@ impl Reconnect {
             () = stop.cancelled() => tracing::debug!("the connection to NATS is being closed"),
             () = work => {}
         }
-        link.close();
     }
 
     fn welcome(&mut self, line: Line) -> Line {
@@ -135,10 +147,10 @@ impl Reconnect {
     }
 
     async fn try_one(&self, address: &Address) -> Result<Line, Failure> {
-        match timeout(CONNECT_TIMEOUT, dial(address, &self.settings)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::Dial(DialError::TimedOut)),
-        }
+        let places = timeout(LOOKUP_TIMEOUT, look_up(address));
+        let places = places.await.map_err(|_| DialError::NoName)??;
+        let dialled = timeout(CONNECT_TIMEOUT, dial(address, &places, &self.settings));
+        dialled.await.map_err(|_| DialError::TimedOut)?
     }
 
     fn note(&mut self, address: &Address, failure: &Failure) {
