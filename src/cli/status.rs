@@ -92,8 +92,13 @@ fn summary(report: &Report) -> String {
         lines.push(format!("standby   {}", waiting(standby)));
     }
     lines.push(format!(
-        "amounts   {} messages ({} bytes) in {} channels; {} clients, {} subscriptions, {} durables",
-        counts.messages, counts.bytes, counts.channels, counts.clients, counts.subscriptions, counts.durables
+        "amounts   messages {} (bytes {}), channels {}, clients {}, subscriptions {}, durables {}",
+        counts.messages,
+        counts.bytes,
+        counts.channels,
+        counts.clients,
+        counts.subscriptions,
+        counts.durables
     ));
     lines.push(format!(
         "encrypted {}",

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -208,6 +209,8 @@ impl DatabaseUrl {
             Host::Tcp(host) => options.host(host),
             Host::Unix(directory) => options.socket(directory),
         };
+        // Slow statements fail by their timeout, with a sentence of ours.
+        options = options.disable_statement_logging();
         if let Some(path) = &self.root_certificates {
             options = options.ssl_root_cert(path);
         }

@@ -14,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (
         1,
         "schema",
@@ -64,6 +64,11 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
         10,
         "closed connections",
         include_str!("../../migrations/0010_closed_connections.sql"),
+    ),
+    (
+        11,
+        "told columns",
+        include_str!("../../migrations/0011_told_columns.sql"),
     ),
 ];
 

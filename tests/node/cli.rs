@@ -160,7 +160,11 @@ async fn status_reads_the_tables_without_a_server() {
         "{}",
         stdout(&text)
     );
-    assert!(stdout(&text).contains("0 messages"), "{}", stdout(&text));
+    assert!(
+        stdout(&text).contains("messages 0 (bytes 0)"),
+        "{}",
+        stdout(&text)
+    );
     assert!(stdout(&text).contains("encrypted no"), "{}", stdout(&text));
 
     let json = stanby(&["status", "--json", "--database-url", &database.url]).await;
@@ -218,7 +222,7 @@ async fn status_shows_channels_durables_and_clients() {
     );
     assert!(words("alice").contains(&"2".to_owned()), "{text}");
     assert!(
-        text.contains("12 messages (3456 bytes) in 1 channels"),
+        text.contains("messages 12 (bytes 3456), channels 1"),
         "{text}"
     );
     assert!(!text.contains('\u{1b}'), "no colours in a pipe: {text:?}");

@@ -283,7 +283,7 @@ async fn messages_are_readable_as_text_where_they_are_text() {
 }
 
 #[tokio::test]
-async fn every_table_and_view_says_what_it_is_for() {
+async fn every_table_and_view_says_what_it_is_for_and_every_column_of_a_view_what_it_tells() {
     let Some(fixture) = migrated().await else {
         return;
     };
@@ -293,7 +293,11 @@ async fn every_table_and_view_says_what_it_is_for() {
         .query(
             "SELECT relname::text FROM pg_class
              WHERE relnamespace = quote_ident(current_schema)::regnamespace AND relkind IN ('r', 'v')
-               AND relname <> 'schema_versions' AND obj_description(oid) IS NULL",
+               AND obj_description(oid) IS NULL
+             UNION ALL
+             SELECT relname || '.' || attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+             WHERE relnamespace = quote_ident(current_schema)::regnamespace AND relkind = 'v'
+               AND attnum > 0 AND col_description(attrelid, attnum) IS NULL",
             &[],
         )
         .await
