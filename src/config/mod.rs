@@ -3,7 +3,8 @@
 //! [`arguments`] turns the spellings of `nats-streaming-server` into ours, [`flags`] says which flags there
 //! are, [`file`] reads configuration files, [`sources`] puts them together in their order of precedence,
 //! [`serve`] checks the result and makes the `Config`; [`database`] and [`nats`] are about the two servers it
-//! names. Every default that is not the core's lives here. Nothing here connects to anything.
+//! names; [`TablesFlags`] is what commands take that only look at the tables. Every default that is not the
+//! core's lives here. Nothing here connects to anything.
 
 pub mod arguments;
 pub mod channel_limits;
