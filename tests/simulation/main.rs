@@ -110,6 +110,10 @@ const FOUND: &[(u64, &str)] = &[
         "a durable resumed and closed within a batch was answered in time; the check looked for its ack inbox in a row",
     ),
     (
+        179_543_668_700_788,
+        "an ack through a member whose subscribe was not committed made room; the check did not know the member yet",
+    ),
+    (
         179_541_098_618_707,
         "a node that had been frozen in its takeover was taken for the active",
     ),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stanby::core::Event;
 use stanby::core::batch::{Batch, ChannelRow, Trim};
-use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
+use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, PositionId, Sequence};
 use stanby::core::limits::Settings;
 use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
@@ -39,12 +39,15 @@ struct Published {
     after: Option<(ChannelId, Sequence)>,
 }
 
-/// More was in flight than there is room for: right only if the rest was being dropped by a limit, whose commit
-/// is at most the next but one.
+/// More was in flight than there is room for: right only if the rest was being dropped by a limit, or had been acked
+/// through a member whose subscribe was not committed. That commit is at most the next but one.
 #[derive(Debug)]
 pub(super) struct Excess {
     pub(super) epoch: Epoch,
     pub(super) channel: ChannelId,
+    pub(super) position: PositionId,
+    /// Heard before, by ack inbox.
+    pub(super) acks: BTreeMap<String, BTreeSet<Sequence>>,
     pub(super) held: Vec<Sequence>,
     pub(super) max: usize,
     pub(super) commits: u32,
@@ -353,8 +356,13 @@ impl Checks {
         excesses.retain_mut(|excess| {
             let facts = self.channels.get(&excess.channel);
             let lives = |s: &&Sequence| facts.is_some_and(|facts| facts.live.contains(s));
+            let acked: BTreeSet<Sequence> = (excess.acks.iter())
+                .filter(|(inbox, _)| self.positions.of_ack_inbox(inbox) == Some(excess.position))
+                .flat_map(|(_, acks)| acks.iter().copied())
+                .collect();
+            let held = excess.held.iter().filter(|s| !acked.contains(s));
             excess.commits += 1;
-            excess.epoch == epoch && excess.held.iter().filter(lives).count() > excess.max
+            excess.epoch == epoch && held.filter(lives).count() > excess.max
         });
         if let Some(excess) = excesses.iter().find(|excess| excess.commits >= 2) {
             self.violated(excess.fact.clone());

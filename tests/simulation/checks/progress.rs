@@ -65,6 +65,12 @@ pub(super) struct Positions {
 }
 
 impl Positions {
+    /// Whose acks are heard there, of what is committed.
+    pub(super) fn of_ack_inbox(&self, ack_inbox: &str) -> Option<PositionId> {
+        let inbox = self.inbox_of_ack_inbox.get(ack_inbox)?;
+        self.subscriptions.get(inbox).map(|row| row.position)
+    }
+
     /// The tables are those of an earlier time.
     pub(super) fn fail_over(&mut self, rows: &Snapshot) {
         let mut all = std::mem::take(&mut self.gone);

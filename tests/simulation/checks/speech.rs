@@ -30,6 +30,8 @@ pub(crate) struct TermFacts {
     /// In flight per position, with the inbox that holds it.
     in_flight: BTreeMap<PositionId, BTreeMap<Sequence, Option<String>>>,
     position_of_ack_inbox: BTreeMap<String, PositionId>,
+    /// Heard, by ack inbox. Whose it is may be known later only, or better than before: when the subscribe is committed.
+    acks: BTreeMap<String, BTreeSet<Sequence>>,
     last_first: BTreeMap<PositionId, Sequence>,
     /// The heartbeat inbox under which a client is registered.
     registered: BTreeMap<String, String>,
@@ -105,6 +107,8 @@ impl TermFacts {
                 if let Some(held) = position.and_then(|id| self.in_flight.get_mut(id)) {
                     held.remove(&ack.sequence);
                 }
+                let acks = self.acks.entry(ack.ack_inbox.to_string());
+                acks.or_default().insert(ack.sequence);
             }
             Event::Subscribe { request, .. } => {
                 self.asked.entry(request.ack_token).or_insert(self.taken);
@@ -334,6 +338,8 @@ impl Checks {
                 self.excesses.push(Excess {
                     epoch,
                     channel,
+                    position: row.position,
+                    acks: term.acks.clone(),
                     held: in_flight,
                     max,
                     commits: 0,
