@@ -96,7 +96,7 @@ async fn a_pair_serves_takes_over_and_hands_over_as_a_role_that_may_make_nothing
         let status = stanby(&["status", "--database-url", &roles.url(role)]).await;
         assert_eq!(code(&status), Some(0), "{}", stderr(&status));
         assert!(
-            stdout(&status).contains("2 messages"),
+            stdout(&status).contains("messages 2 ("),
             "{}",
             stdout(&status)
         );
