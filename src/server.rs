@@ -75,7 +75,7 @@ impl Server {
             stop: shutdown.drop_guard(),
         };
         tokio::select! {
-            ready = status.wait_for(|status| status.trouble.is_none()) => {
+            ready = status.wait_for(|status| status.not_ready_reason().is_none()) => {
                 if ready.is_err() {
                     server.ended().await?;
                 }

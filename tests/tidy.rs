@@ -48,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "node::status",
             "node::reports",
             "node::histogram",
+            "node::condition",
             "node::clock",
         ],
     ),

@@ -91,6 +91,11 @@ fn summary(report: &Report) -> String {
     for standby in &report.standbys {
         lines.push(format!("standby   {}", waiting(standby)));
     }
+    for condition in &report.conditions {
+        let since = or_dash(condition.since.as_deref());
+        let (kind, reason) = (shown(&condition.kind), shown(&condition.reason));
+        lines.push(format!("wrong     {kind} since {since}: {reason}"));
+    }
     lines.push(format!(
         "amounts   messages {} (bytes {}), channels {}, clients {}, subscriptions {}, durables {}",
         counts.messages,

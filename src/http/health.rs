@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::format::{Callback, json};
+use super::format::{Callback, json, time};
 use super::view::{Source, View};
+use crate::node::condition::{Condition, Raised};
 
 #[derive(Serialize)]
 struct Health<'a> {
@@ -16,6 +17,15 @@ struct Health<'a> {
     epoch: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<Shown<'a>>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    kind: &'static str,
+    reason: &'a str,
+    since: String,
 }
 
 /// The process runs. What a restart could not mend does not count against it.
@@ -26,7 +36,7 @@ pub(super) async fn alive(State(source): State<Source>) -> Response {
 /// An active serves or a standby can take over.
 pub(super) async fn ready(State(source): State<Source>) -> Response {
     let view = source.view();
-    match view.status.trouble.as_deref() {
+    match view.status.not_ready_reason() {
         None => answer(StatusCode::OK, &view, "ready", None),
         Some(reason) => answer(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -43,7 +53,7 @@ pub(super) async fn active(State(source): State<Source>) -> Response {
     if view.is_active() {
         answer(StatusCode::OK, &view, "active", None)
     } else {
-        let reason = view.status.trouble.as_deref();
+        let reason = view.status.not_ready_reason();
         answer(StatusCode::SERVICE_UNAVAILABLE, &view, "not active", reason)
     }
 }
@@ -65,7 +75,16 @@ fn answer(code: StatusCode, view: &View, status: &'static str, reason: Option<&s
             role: view.role_name(),
             epoch,
             reason,
+            conditions: view.status.conditions.iter().map(shown).collect(),
         },
         &Callback::default(),
     )
+}
+
+fn shown((condition, raised): (Condition, &Raised)) -> Shown<'_> {
+    Shown {
+        kind: condition.name(),
+        reason: &raised.reason,
+        since: time(raised.since),
+    }
 }

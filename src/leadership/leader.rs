@@ -2,7 +2,7 @@
 //! the lease when there is nothing to commit. Anything unexpected ends the term; nothing is tried again.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -15,7 +15,7 @@ use super::step_down;
 use super::takeover::Takeover;
 use super::term::Term;
 use crate::core::ids::Epoch;
-use crate::core::time::Instant;
+use crate::core::time::{Instant, Timestamp};
 use crate::node::clock::Clock;
 
 /// What writes a batch. The store's writer is one; this module knows neither.
@@ -119,7 +119,16 @@ enum Command<B> {
         load_time: Option<Duration>,
         first_ack: Option<Duration>,
     },
+    Conditions(Vec<ConditionRow>),
     Release,
+}
+
+/// Something that is wrong with the active, for who looks at the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionRow {
+    pub kind: &'static str,
+    pub reason: String,
+    pub since: Timestamp,
 }
 
 /// A batch that is in the tables, and that nobody else was active before or while it was committed.
@@ -161,6 +170,16 @@ impl<B> Leader<B> {
             load_time,
             first_ack,
         })
+    }
+
+    /// Replaces what the tables say is wrong with the active. False when there is no room beside what is to be
+    /// committed: try again later.
+    pub fn show_conditions(&self, conditions: Vec<ConditionRow>) -> Result<bool, TermLost> {
+        if self.commands.capacity() < COMMANDS_MAX {
+            return Ok(false);
+        }
+        self.command(Command::Conditions(conditions))?;
+        Ok(true)
     }
 
     /// Gives the lock to the next standby, after what was submitted; waits until it is gone. Behind a commit that hangs
@@ -243,6 +262,7 @@ impl<A: Apply> Task<A> {
                     Some(Command::Record { load_time, first_ack }) => {
                         self.record(load_time, first_ack).await?;
                     }
+                    Some(Command::Conditions(rows)) => self.show_conditions(&rows).await?,
                     Some(Command::Release) => return Ok(()),
                     None => return Err("the server gave it up".to_owned()),
                 },
@@ -372,6 +392,33 @@ impl<A: Apply> Task<A> {
         }
     }
 
+    async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
+        let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+        let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
+        let since: Vec<SystemTime> = rows.iter().map(|row| system_time(row.since)).collect();
+        let client = &self.session.client;
+        let server_id = &self.settings.server_id;
+        let shown = async {
+            let shown = client
+                .execute(SHOW_CONDITIONS, &[&kinds, &reasons, &since, server_id])
+                .await;
+            match shown {
+                // Refused: nothing was written, and the session goes on. It is no reason to end a term.
+                Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "conditions cannot be noted in the tables");
+                    Ok(())
+                }
+                shown => shown.map(drop),
+            }
+        };
+        let shown = self.session.call("noting conditions", shown).await;
+        shown.map_err(|error| error.to_string())?;
+        self.proved(sent);
+        Ok(())
+    }
+
     /// The standby in the queue has the lock before this returns.
     async fn release(&mut self) -> String {
         let client = &self.session.client;
@@ -410,5 +457,17 @@ const COMPLETE: &str = "UPDATE takeovers SET
         load_time = coalesce(make_interval(secs => $2::float8), load_time),
         first_ack = coalesce(make_interval(secs => $3::float8), first_ack)
     WHERE epoch = $1";
+
+const SHOW_CONDITIONS: &str = "WITH passed AS (
+        DELETE FROM conditions WHERE kind <> ALL ($1)
+    )
+    INSERT INTO conditions (kind, reason, since, server_id)
+    SELECT kind, reason, since, $4 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS now (kind, reason, since)
+    ON CONFLICT (kind) DO UPDATE SET
+        reason = EXCLUDED.reason, since = EXCLUDED.since, server_id = EXCLUDED.server_id";
+
+fn system_time(time: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + time.since(Timestamp(0))
+}
 
 const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp() WHERE epoch = $1";

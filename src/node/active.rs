@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Clock;
+use super::condition::Conditions;
 use super::ears::Ears;
 use super::reports::Asked;
 use super::shared::Node;
@@ -23,7 +24,7 @@ use crate::core::limits::Limits;
 use crate::core::time::{Instant, Now};
 use crate::core::unanswered::Unanswered;
 use crate::core::{Broker, Event, Notice};
-use crate::leadership::{Committed, Leader, Term, TermLost};
+use crate::leadership::{Committed, ConditionRow, Leader, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
 
 /// Requests handled in one turn, before outputs are looked at again.
@@ -65,6 +66,8 @@ pub(super) struct Active<'a> {
     /// Of the terms before this one: their traffic, and their late renewals.
     earlier: Counts,
     earlier_late: u64,
+    /// What the tables say is wrong with this server; `None` before the first look.
+    conditions: Option<Conditions>,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
     /// When the loop last went round.
@@ -102,6 +105,7 @@ impl<'a> Active<'a> {
             questions: node.reports.ask_active(),
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
+            conditions: None,
             nats_lost_at: None,
             looked_at: Clock.now().monotonic,
         }
@@ -228,7 +232,10 @@ impl<'a> Active<'a> {
                     }
                 }
                 () = self.egress.room(), if !self.egress.has_room() => {}
-                _ = status.tick() => self.report(term),
+                _ = status.tick() => {
+                    self.report(term);
+                    self.show_conditions().map_err(Ended::TermLost)?;
+                }
             }
         }
     }
@@ -345,6 +352,23 @@ impl<'a> Active<'a> {
         let late = self.earlier_late + term.late_renewals();
         self.node.board.progress(term, counts, late);
         self.node.board.nats(self.node.nats.counts());
+    }
+
+    /// In the tables, when they have changed.
+    fn show_conditions(&mut self) -> Result<(), TermLost> {
+        let conditions = self.node.board.conditions();
+        if self.conditions.as_ref() == Some(&conditions) {
+            return Ok(());
+        }
+        let rows = conditions.iter().map(|(condition, raised)| ConditionRow {
+            kind: condition.name(),
+            reason: raised.reason.clone(),
+            since: raised.since,
+        });
+        if self.leader.show_conditions(rows.collect())? {
+            self.conditions = Some(conditions);
+        }
+        Ok(())
     }
 
     fn log_notices(&mut self) {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::clock::Clock;
+use super::condition::Condition;
 use super::rivals::{Rivals, accusation};
 use super::status::Role;
 use crate::config::Config;
@@ -304,17 +305,13 @@ impl Announcer {
         };
         self.board.rivals(rivals);
         let Some((server_id, text)) = found else {
-            let was_accused = accused.take().is_some();
-            // A standby's trouble is another.
-            if was_accused && serving.is_some() {
-                self.board.trouble(None);
-                tracing::info!("no other server is active with other tables any more");
-            }
+            accused.take();
+            self.board.clear(Condition::ConflictingActives);
             return;
         };
         if accused.as_ref() != Some(&server_id) {
-            tracing::error!(rivals, "two servers are active: {text}");
-            self.board.trouble(Some(text));
+            let text = format!("two servers are active: {text}");
+            self.board.raise(Condition::ConflictingActives, text);
             *accused = Some(server_id);
         }
     }

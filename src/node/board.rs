@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::condition::{Condition, Conditions, Effect};
 use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use super::status::{Failovers, Role, Status};
 use crate::core::batch::{Fate, LostRange};
@@ -44,6 +45,7 @@ impl Board {
             shadow_crowded_out: 0,
             rivals: 0,
             trouble: Some("it is starting".to_owned()),
+            conditions: Conditions::default(),
         };
         Self {
             status: Arc::new(watch::Sender::new(status)),
@@ -72,6 +74,46 @@ impl Board {
             status.trouble = trouble;
             changed
         });
+    }
+
+    /// Something is wrong, in a sentence that says what to do about it. Logged when it begins; may be said again and
+    /// again.
+    pub(super) fn raise(&self, condition: Condition, reason: impl Into<String>) {
+        let reason = reason.into();
+        let mut is_new = false;
+        self.status.send_if_modified(|status| {
+            is_new = !status.conditions.holds(condition);
+            let now = Clock.now().wall;
+            status.conditions.raise(condition, reason.clone(), now)
+        });
+        if !is_new {
+            return;
+        }
+        match condition.effect() {
+            Effect::NotReady => tracing::error!(condition = condition.name(), "{reason}"),
+            Effect::Warns => tracing::warn!(condition = condition.name(), "{reason}"),
+        }
+    }
+
+    /// What was raised has passed. Costs little when nothing was.
+    pub(super) fn clear(&self, condition: Condition) {
+        let mut held = None;
+        self.status.send_if_modified(|status| {
+            held = status.conditions.clear(condition);
+            held.is_some()
+        });
+        if let Some(held) = held {
+            let lasted_ms = Clock.now().wall.since(held.since).as_millis();
+            tracing::info!(
+                condition = condition.name(),
+                lasted_ms,
+                "the condition has passed"
+            );
+        }
+    }
+
+    pub(super) fn conditions(&self) -> Conditions {
+        self.status.borrow().conditions.clone()
     }
 
     /// `took` from the lock on.

@@ -15,7 +15,7 @@
 //! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
-//! | `board`, [`status`], [`histogram`] | what the node says about itself |
+//! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
 //! | [`reports`] | what it answers about clients and channels |
@@ -28,6 +28,7 @@ mod backoff;
 mod batches;
 mod board;
 pub mod clock;
+pub mod condition;
 mod ears;
 pub mod examine;
 pub mod histogram;

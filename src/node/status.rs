@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::condition::Conditions;
 use super::histogram::Histogram;
 use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
@@ -54,8 +55,10 @@ pub struct Status {
     /// Others that serve the same cluster ID from other tables, while this node is active.
     pub rivals: u64,
     /// Why the node can neither serve nor take over, when it cannot: it has only just started, or
-    /// database or NATS are out of reach. Of an active: why it should not serve.
+    /// database or NATS are out of reach.
     pub trouble: Option<String>,
+    /// What else is wrong.
+    pub conditions: Conditions,
 }
 
 /// Messages that failovers of Postgres had lost, since the process started.
@@ -69,6 +72,12 @@ pub struct Failovers {
 }
 
 impl Status {
+    /// Why the server neither serves nor could take over, or should not; `None` when it is ready.
+    pub fn not_ready_reason(&self) -> Option<&str> {
+        let trouble = self.trouble.as_deref();
+        trouble.or_else(|| self.conditions.not_ready_reason())
+    }
+
     /// The role at the moment of the question. What the role loop wrote last is not enough: a process that was
     /// frozen wakes up with a status that says "active" while another node is.
     pub fn role_at(&self, now: Instant) -> Role {

@@ -14,7 +14,7 @@ use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (
         1,
         "schema",
@@ -70,6 +70,11 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
         "told columns",
         include_str!("../../migrations/0011_told_columns.sql"),
     ),
+    (
+        12,
+        "conditions",
+        include_str!("../../migrations/0012_conditions.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
@@ -124,7 +129,7 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
         let create = format!("CREATE SCHEMA {}", quoted(schema));
         connection.execute(AssertSqlSafe(create)).await?;
     }
-    let migrations = MIGRATIONS.map(|(version, description, sql)| {
+    let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
         let kind = MigrationType::Simple;
         Migration::new(
             version,
@@ -134,7 +139,7 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
             false,
         )
     });
-    let mut migrator = Migrator::with_migrations(migrations.to_vec());
+    let mut migrator = Migrator::with_migrations(migrations.collect());
     // Its own lock is one per database; ours is one per schema.
     migrator.set_locking(false);
     migrator.dangerous_set_table_name(VERSIONS_TABLE);

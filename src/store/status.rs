@@ -22,6 +22,8 @@ pub struct Report {
     pub serves: Option<Vec<String>>,
     pub active: Option<Active>,
     pub standbys: Vec<Standby>,
+    /// What is wrong with the active, or was with the last one.
+    pub conditions: Vec<Condition>,
     pub counts: Counts,
     /// `None`: nothing is encrypted.
     pub encryption: Option<EncryptionReport>,
@@ -51,6 +53,14 @@ pub struct Standby {
     /// Where Postgres sees it come from; `None` on a Unix socket, and for who may not know.
     pub address: Option<String>,
     pub connected_since: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// As in the metric `stanby_condition`.
+    pub kind: String,
+    pub reason: String,
+    pub since: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -159,6 +169,7 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         serves,
         active: rows(&mut transaction, ACTIVE, active).await?.pop(),
         standbys: rows(&mut transaction, STANDBYS, standby).await?,
+        conditions: rows(&mut transaction, CONDITIONS, condition).await?,
         counts: counts(&mut transaction).await?,
         encryption: encryption::report(&mut transaction).await?,
         clients: rows(&mut transaction, CLIENTS, client).await?,
@@ -237,6 +248,20 @@ fn standby(row: &PgRow) -> Result<Standby, sqlx::Error> {
         name: row.try_get(0)?,
         address: row.try_get(1)?,
         connected_since: row.try_get(2)?,
+    })
+}
+
+const CONDITIONS: &str = concat!(
+    "SELECT kind, reason, ",
+    iso!("since"),
+    " FROM conditions ORDER BY kind"
+);
+
+fn condition(row: &PgRow) -> Result<Condition, sqlx::Error> {
+    Ok(Condition {
+        kind: row.try_get(0)?,
+        reason: row.try_get(1)?,
+        since: row.try_get(2)?,
     })
 }
 

@@ -11,6 +11,7 @@ use stanby::core::limits::Limits;
 use stanby::core::time::Timestamp;
 use stanby::http::Server;
 use stanby::node::clock::Clock;
+use stanby::node::condition::{Condition, Conditions};
 use stanby::node::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use stanby::node::reports::Reports;
 use stanby::node::status::{Role, Status};
@@ -56,6 +57,7 @@ fn standby() -> Status {
         shadow_crowded_out: 0,
         rivals: 0,
         trouble: None,
+        conditions: Conditions::default(),
     }
 }
 
@@ -249,6 +251,39 @@ async fn trouble_makes_a_node_unready_but_not_dead() {
 
     pages.status.send_modify(|status| status.trouble = None);
     assert_eq!(pages.get("/readyz").await.code, 200);
+}
+
+#[tokio::test]
+async fn a_condition_shows_in_the_same_words_on_readyz_healthz_and_as_a_metric() {
+    let pages = Pages::start(standby()).await;
+    let metric = "stanby_condition{kind=\"conflicting-actives\"}";
+    let metrics = pages.get("/metrics").await.body;
+    assert!(metrics.contains(&format!("\n{metric} 0\n")), "{metrics}");
+
+    pages.status.send_modify(|status| {
+        let reason = "two servers are active: stop one".to_owned();
+        let began = Timestamp(1_600_000_000_000_000_000);
+        status
+            .conditions
+            .raise(Condition::ConflictingActives, reason, began);
+    });
+
+    let (ready, alive) = (pages.get("/readyz").await, pages.get("/healthz").await);
+    assert_eq!((ready.code, alive.code), (503, 200));
+    for body in [&ready.body, &alive.body] {
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let shown = serde_json::json!([{
+            "kind": "conflicting-actives",
+            "reason": "two servers are active: stop one",
+            "since": "2020-09-13T12:26:40Z",
+        }]);
+        assert_eq!(body["conditions"], shown);
+    }
+    let ready: serde_json::Value = serde_json::from_str(&ready.body).unwrap();
+    assert_eq!(ready["reason"], "two servers are active: stop one");
+    let metrics = pages.get("/metrics").await.body;
+    assert!(metrics.contains(&format!("\n{metric} 1\n")), "{metrics}");
+    assert!(metrics.contains("\nstanby_ready 0\n"), "{metrics}");
 }
 
 /// Acceptance: 140.

@@ -3,6 +3,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::cli::{stanby, stdout};
 use crate::pair::{Group, LIMIT, Pair, Server};
 use crate::support::postgres::{self, TestDatabase};
 use crate::support::wait::wait_until;
@@ -91,6 +92,16 @@ async fn two_actives_on_two_databases_tell_of_each_other_until_one_of_them_ends(
         let log = server.log();
         assert_eq!(log.matches("two servers are active").count(), 1, "{log}");
     }
+    // The active's conditions stand in its tables, too.
+    let noted = "SELECT count(*) FROM stanby.conditions WHERE reason LIKE '%with other tables%'";
+    wait_until(LIMIT, async || match group.tables().number(noted).await {
+        1 => Ok(()),
+        other => Err(format!("{other} conditions")),
+    })
+    .await;
+    let url = &group.database_url;
+    let status = stdout(&stanby(&["status", "--database-url", url]).await);
+    assert!(status.contains("wrong     conflicting-actives"), "{status}");
 
     second.kill().await;
     first.wait_until_active().await;

@@ -3,10 +3,11 @@
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::kinds::{counter, gauge, histogram, seconds};
+use super::kinds::{Labels, counter, gauge, gauges, histogram, seconds, set};
 use crate::core::broker::Counts;
 use crate::http::process;
 use crate::http::view::View;
+use crate::node::condition::Condition;
 use crate::node::reports::PoolUse;
 
 pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
@@ -24,13 +25,23 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         "1 while this node serves clients, 0 on a standby",
         active,
     );
-    let ready = u64::from(status.trouble.is_none());
+    let ready = u64::from(status.not_ready_reason().is_none());
     gauge(
         registry,
         "ready",
         "1 while this node serves or can take over",
         ready,
     );
+    let holds = "1 while something of the kind is wrong with this node: /readyz says what";
+    let holds = gauges(registry, "condition", holds);
+    for &condition in Condition::ALL {
+        let labels: Labels = vec![("kind", condition.name().to_owned())];
+        set(
+            &holds,
+            &labels,
+            u64::from(status.conditions.holds(condition)),
+        );
+    }
     let epoch = view.epoch().map_or(0, |epoch| epoch.0);
     gauge(
         registry,

@@ -1,0 +1,124 @@
+//! What is wrong with a server right now. A condition is raised with a sentence that names the object, the cause and the
+//! remedy, and cleared when it has passed. It shows in the same words on `/healthz` and `/readyz`, in the log, as the
+//! metric `stanby_condition`, in the table `conditions` and in `stanby status`.
+
+use std::collections::BTreeMap;
+
+use crate::core::time::Timestamp;
+
+macro_rules! conditions {
+    ($($(#[$doc:meta])* $condition:ident $name:literal, $effect:ident;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Condition {
+            $($(#[$doc])* $condition,)*
+        }
+
+        impl Condition {
+            pub const ALL: &[Self] = &[$(Self::$condition,)*];
+
+            /// As in the metric's label and in the table.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$condition => $name,)*
+                }
+            }
+
+            pub fn effect(self) -> Effect {
+                match self {
+                    $(Self::$condition => Effect::$effect,)*
+                }
+            }
+        }
+    };
+}
+
+/// What a condition means for those who ask whether the server is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It should not serve, or could not take over.
+    NotReady,
+    /// It serves, or could take over; somebody has to look.
+    Warns,
+}
+
+conditions! {
+    /// Another server is active for the same cluster ID on other tables.
+    ConflictingActives "conflicting-actives", NotReady;
+}
+
+/// The conditions that hold, each with its sentence and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions(BTreeMap<Condition, Raised>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raised {
+    pub reason: String,
+    pub since: Timestamp,
+}
+
+impl Conditions {
+    /// True when the condition did not hold before, or for another reason.
+    pub fn raise(&mut self, condition: Condition, reason: String, now: Timestamp) -> bool {
+        if let Some(raised) = self.0.get_mut(&condition) {
+            let changed = raised.reason != reason;
+            raised.reason = reason;
+            return changed;
+        }
+        let raised = Raised { reason, since: now };
+        self.0.insert(condition, raised);
+        true
+    }
+
+    /// What held until now.
+    pub fn clear(&mut self, condition: Condition) -> Option<Raised> {
+        self.0.remove(&condition)
+    }
+
+    pub fn holds(&self, condition: Condition) -> bool {
+        self.0.contains_key(&condition)
+    }
+
+    /// Why the server is not ready, as far as conditions say so.
+    pub fn not_ready_reason(&self) -> Option<&str> {
+        let mut raised = self.0.iter();
+        let blocks = raised.find(|(condition, _)| condition.effect() == Effect::NotReady);
+        blocks.map(|(_, raised)| raised.reason.as_str())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Condition, &Raised)> {
+        self.0
+            .iter()
+            .map(|(&condition, raised)| (condition, raised))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_the_time_when_it_began() {
+        let mut conditions = Conditions::default();
+        let rivals = Condition::ConflictingActives;
+        assert!(conditions.raise(rivals, "one".to_owned(), Timestamp(7)));
+        assert!(!conditions.raise(rivals, "one".to_owned(), Timestamp(8)));
+        assert!(conditions.raise(rivals, "two".to_owned(), Timestamp(9)));
+
+        assert_eq!(conditions.not_ready_reason(), Some("two"));
+        let raised = conditions.clear(rivals).unwrap();
+        assert_eq!(
+            (raised.reason.as_str(), raised.since),
+            ("two", Timestamp(7))
+        );
+        assert_eq!(conditions, Conditions::default());
+    }
+
+    #[test]
+    fn every_condition_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = Condition::ALL
+            .iter()
+            .map(|condition| condition.name())
+            .collect();
+        assert_eq!(names.len(), Condition::ALL.len());
+    }
+}
