@@ -13,6 +13,7 @@
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
+//! | [`log_queue`] | log lines on their way out of the process, which nobody waits for |
 //! | [`known_bad`] | mistakes to test the tests with, in builds with that feature only |
 //! | [`dev`] | the laptop's supervisor: Postgres, nats-server, an active and a standby |
 //!
@@ -26,6 +27,7 @@ pub mod former;
 pub mod http;
 pub mod known_bad;
 pub mod leadership;
+pub mod log_queue;
 pub mod nats;
 pub mod node;
 pub mod protocol;

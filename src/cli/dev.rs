@@ -55,7 +55,7 @@ pub struct DevArgs {
 
 /// Runs until it is interrupted.
 pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
-    logging::start(&LogConfig {
+    let _log = logging::start(&LogConfig {
         format: LogFormat::Text,
         level: LogLevel::Info,
         target: LogTarget::StandardError,

@@ -1,76 +1,128 @@
-//! A log file that can be opened anew, and begins anew at a size.
+//! A log file that can be opened anew, and begins anew at a size; also one that is no file of a disk: a FIFO, a device.
+//! Used by the thread of the log alone, which may wait for it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-#[derive(Clone, Debug)]
-pub(super) struct LogFile(Arc<Mutex<State>>);
+use tracing::Level;
+
+use crate::log_queue::Sink;
+
+/// Where nothing can be written to at the moment (another process made the pipe non-blocking), it is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
-struct State {
+pub(super) struct LogFile {
     path: PathBuf,
     file: File,
     written: u64,
     limit: Option<u64>,
+    /// Of a FIFO: there is a reader no more.
+    is_broken: bool,
 }
 
 impl LogFile {
+    /// Waits for a reader where the path is a FIFO.
     pub(super) fn open(path: PathBuf, limit: Option<u64>) -> io::Result<Self> {
         let (file, written) = open(&path)?;
-        Ok(Self(Arc::new(Mutex::new(State {
+        Ok(Self {
             path,
             file,
             written,
             limit,
-        }))))
+            is_broken: false,
+        })
     }
 
-    /// For whoever has renamed the file: from here on a new one of the old name is written. Keeps the old one when
-    /// that fails.
-    pub(super) fn reopen(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.file, state.written) = open(&state.path)?;
-        Ok(())
-    }
-}
-
-fn open(path: &PathBuf) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    let written = file.metadata()?.len();
-    Ok((file, written))
-}
-
-impl State {
     /// The file before is kept as `<name>.1`.
     fn begin_anew(&mut self) -> io::Result<()> {
         let mut old = self.path.clone().into_os_string();
         old.push(".1");
         std::fs::rename(&self.path, old)?;
+        self.open_anew()
+    }
+
+    fn open_anew(&mut self) -> io::Result<()> {
         (self.file, self.written) = open(&self.path)?;
+        self.is_broken = false;
         Ok(())
     }
 }
 
-/// Gets whole lines.
-impl Write for LogFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = line.len() as u64;
-        let full = |limit| state.written > 0 && state.written + length > limit;
-        if state.limit.is_some_and(full) {
-            // Where that fails the file grows on, which is better than no log.
-            state.begin_anew().ok();
-        }
-        state.file.write_all(line)?;
-        state.written += length;
-        Ok(line.len())
-    }
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let written = file.metadata()?.len();
+    Ok((file, written))
+}
 
-    fn flush(&mut self) -> io::Result<()> {
+impl Sink for LogFile {
+    fn write(&mut self, _: Level, line: &[u8]) -> io::Result<()> {
+        let length = line.len() as u64;
+        let full = |limit| self.written > 0 && self.written + length > limit;
+        if self.limit.is_some_and(full) {
+            // Where that fails the file grows on, which is better than no log.
+            self.begin_anew().ok();
+        }
+        if self.is_broken {
+            self.open_anew()?;
+        }
+        let written = write_whole(&mut self.file, line);
+        if let Err(error) = &written {
+            self.is_broken = error.kind() == io::ErrorKind::BrokenPipe;
+        }
+        written?;
+        self.written += length;
         Ok(())
     }
+
+    /// In the words of NATS Streaming. Keeps the old file when that fails.
+    fn reopen(&mut self) {
+        match self.open_anew() {
+            Ok(()) => tracing::info!("File log re-opened"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error,
+                    "the log file cannot be opened anew; the old one is written on"
+                );
+            }
+        }
+    }
+}
+
+/// Standard error under a descriptor of its own: whoever waits there holds the lock of `std::io::stderr` from nobody.
+#[derive(Debug)]
+pub(super) struct StandardError(File);
+
+impl StandardError {
+    pub(super) fn open() -> io::Result<Self> {
+        let stream = io::stderr();
+        Ok(Self(stream.as_fd().try_clone_to_owned()?.into()))
+    }
+}
+
+impl Sink for StandardError {
+    fn write(&mut self, _: Level, line: &[u8]) -> io::Result<()> {
+        write_whole(&mut self.0, line)
+    }
+}
+
+fn write_whole(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::park_timeout(TRY_AGAIN);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -89,7 +141,7 @@ mod tests {
             "a line of more than ten\n",
             "x\n",
         ] {
-            file.write_all(line.as_bytes()).unwrap();
+            file.write(Level::INFO, line.as_bytes()).unwrap();
         }
 
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "x\n");
@@ -102,14 +154,42 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("a.log"), folder.path().join("moved"));
         let mut file = LogFile::open(path.clone(), None).unwrap();
-        file.write_all(b"one\n").unwrap();
+        file.write(Level::INFO, b"one\n").unwrap();
         std::fs::rename(&path, &moved).unwrap();
-        file.write_all(b"two\n").unwrap();
+        file.write(Level::INFO, b"two\n").unwrap();
 
-        file.reopen().unwrap();
-        file.write_all(b"three\n").unwrap();
+        file.reopen();
+        file.write(Level::INFO, b"three\n").unwrap();
 
         assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
+    }
+
+    #[test]
+    fn a_fifo_whose_reader_has_gone_is_written_to_again_when_there_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Opened for both, so that neither end waits for the other.
+        let reader = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .unwrap()
+        };
+        let first = reader();
+        let mut fifo = LogFile::open(path.clone(), None).unwrap();
+        fifo.write(Level::INFO, b"one\n").unwrap();
+        drop(first);
+        assert!(fifo.write(Level::INFO, b"lost\n").is_err());
+
+        let mut second = reader();
+        fifo.write(Level::INFO, b"two\n").unwrap();
+
+        // The pipe keeps what nobody has read for as long as one end is open.
+        let mut read = [0; 8];
+        std::io::Read::read_exact(&mut second, &mut read).unwrap();
+        assert_eq!(&read, b"one\ntwo\n");
     }
 }

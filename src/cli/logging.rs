@@ -1,39 +1,41 @@
-//! Log lines: coloured text for people, JSON for collectors; to standard error, a file or syslog.
+//! Log lines: coloured text for people, JSON for collectors; to standard error, a file or syslog. They go through
+//! [`log_queue`], so that nobody waits for them.
 
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 use anyhow::Context;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry};
 
-use super::log_file::LogFile;
+use super::log_file::{LogFile, StandardError};
 use super::syslog::Syslog;
 use crate::config::flags::LogFormat;
 use crate::config::log::{LogConfig, LogLevel, LogTarget};
+use crate::log_queue::{self, Lines, Opened};
 
-/// Where the lines go, as far as a signal changes it.
+/// The last lines of a process that ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// To be kept for as long as there is something to log: what waits then is written, within a second.
 #[derive(Debug)]
-pub(super) struct Log(Option<LogFile>);
+#[must_use]
+pub(super) struct Log(());
 
 impl Log {
-    /// For SIGUSR1, in the words of NATS Streaming.
+    /// For SIGUSR1.
+    #[expect(clippy::unused_self, reason = "only who started the log may")]
     pub(super) fn reopen(&self) {
-        match &self.0 {
-            None => tracing::warn!("File log re-open ignored, not a file logger"),
-            Some(file) => match file.reopen() {
-                Ok(()) => tracing::info!("File log re-opened"),
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(
-                        error,
-                        "the log file cannot be opened anew; the old one is written on"
-                    );
-                }
-            },
-        }
+        log_queue::reopen();
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        log_queue::flush(FLUSH_LIMIT);
     }
 }
 
@@ -48,38 +50,56 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<Log> {
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("stanby", level);
-    let (layer, log) = match &config.target {
-        LogTarget::StandardError => (lines(config.format, io::stderr, colour()), None),
+    let (layer, opened) = match &config.target {
+        LogTarget::StandardError => {
+            let layer = lines(config.format, colour());
+            // Where it is closed there is nobody to tell.
+            let opened = log_queue::start(StandardError::open).unwrap_or(Opened::Yes);
+            (layer, opened)
+        }
         LogTarget::File { path, limit } => {
-            let file = LogFile::open(path.clone(), *limit)
+            let (file, limit) = (path.clone(), *limit);
+            let opened = log_queue::start(move || LogFile::open(file, limit))
                 .with_context(|| format!("the log file {} cannot be written", path.display()))?;
-            let writer = file.clone();
-            let layer = lines(config.format, move || writer.clone(), false);
-            (layer, Some(file))
+            (lines(config.format, false), opened)
         }
         LogTarget::Syslog => {
-            let syslog =
-                Syslog::local().context("this machine has no syslog that can be written to")?;
-            (timeless(config.format, syslog), None)
+            let opened = log_queue::start(Syslog::local)
+                .context("this machine has no syslog that can be written to")?;
+            (timeless(config.format), opened)
         }
         LogTarget::RemoteSyslog(address) => {
-            let syslog = Syslog::remote(address)
+            let to = address.clone();
+            let opened = log_queue::start(move || Syslog::remote(&to))
                 .with_context(|| format!("the syslog server {address} cannot be written to"))?;
-            (timeless(config.format, syslog), None)
+            (timeless(config.format), opened)
         }
     };
     let registry = tracing_subscriber::registry();
-    registry.with(layer.with_filter(targets)).try_init().ok();
-    Ok(Log(log))
+    if registry.with(layer.with_filter(targets)).try_init().is_ok() {
+        log_panics();
+    }
+    if opened == Opened::NotYet {
+        tracing::warn!(
+            "where the log goes to cannot be opened at the moment (a FIFO without a reader, a disk that hangs); the \
+             server goes on, and the first lines wait"
+        );
+    }
+    Ok(Log(()))
+}
+
+/// The standard library would write to standard error itself, and wait for it.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::capture();
+        tracing::error!(%trace, "a mistake in this program: {panic}");
+    }));
 }
 
 type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-fn lines<W>(format: LogFormat, writer: W, ansi: bool) -> AnyLayer
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let layer = fmt::layer().with_writer(writer);
+fn lines(format: LogFormat, ansi: bool) -> AnyLayer {
+    let layer = fmt::layer().with_writer(Lines);
     match format {
         LogFormat::Text => layer.with_ansi(ansi).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
@@ -87,8 +107,8 @@ where
 }
 
 /// Syslog adds the time itself.
-fn timeless(format: LogFormat, syslog: Syslog) -> AnyLayer {
-    let layer = fmt::layer().with_writer(syslog).without_time();
+fn timeless(format: LogFormat) -> AnyLayer {
+    let layer = fmt::layer().with_writer(Lines).without_time();
     match format {
         LogFormat::Text => layer.with_ansi(false).with_level(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),

@@ -1,13 +1,14 @@
-//! Log lines to syslog: the machine's own, or another one over UDP. A line that cannot be sent is lost, because a
-//! server must not wait for its log.
+//! Log lines to syslog: the machine's own, or another one over UDP. A line that cannot be sent within a second is lost.
+//! Used by the thread of the log alone.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
+use std::time::Duration;
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
+
+use crate::log_queue::Sink;
 
 const SOCKET: &str = "/dev/log";
 
@@ -19,9 +20,12 @@ const FACILITY: u8 = 3 << 3;
 
 const TAG: &str = "stanby";
 
-#[derive(Clone, Debug)]
+/// A daemon that is busy for longer than this may hang.
+const SEND_LIMIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
 pub(super) struct Syslog {
-    socket: Arc<Socket>,
+    socket: Socket,
     host: Option<String>,
 }
 
@@ -40,9 +44,9 @@ impl Syslog {
         let socket = UnixDatagram::unbound()?;
         // Fails where nobody listens: said at the start rather than never.
         socket.connect(path)?;
-        socket.set_nonblocking(true)?;
+        socket.set_write_timeout(Some(SEND_LIMIT))?;
         Ok(Self {
-            socket: Arc::new(Socket::Local(socket)),
+            socket: Socket::Local(socket),
             host: None,
         })
     }
@@ -54,16 +58,16 @@ impl Syslog {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any)?;
         socket.connect(to)?;
-        socket.set_nonblocking(true)?;
+        socket.set_write_timeout(Some(SEND_LIMIT))?;
         let host = nix::unistd::gethostname().ok();
         let host = host.map(|host| host.to_string_lossy().into_owned());
         Ok(Self {
-            socket: Arc::new(Socket::Remote(socket)),
+            socket: Socket::Remote(socket),
             host: Some(host.unwrap_or_else(|| "-".to_owned())),
         })
     }
 
-    fn send(&self, severity: u8, line: &[u8]) {
+    fn send(&self, severity: u8, line: &[u8]) -> io::Result<()> {
         let priority = FACILITY | severity;
         let process = std::process::id();
         let now = jiff::Zoned::now();
@@ -81,54 +85,24 @@ impl Syslog {
         let mut datagram = head.into_bytes();
         datagram.extend_from_slice(text);
         datagram.truncate(LINE_BYTES_MAX);
-        match &*self.socket {
+        match &self.socket {
             Socket::Local(socket) => {
-                if socket.send(&datagram).is_err() {
+                let sent = socket.send(&datagram);
+                if sent.is_err() {
                     // A daemon that was started anew has a new socket at the old place.
-                    socket.connect(SOCKET).ok();
-                    socket.send(&datagram).ok();
+                    socket.connect(SOCKET)?;
+                    socket.send(&datagram)?;
                 }
             }
-            Socket::Remote(socket) => {
-                socket.send(&datagram).ok();
-            }
+            Socket::Remote(socket) => drop(socket.send(&datagram)?),
         }
-    }
-}
-
-/// Writes the lines of one severity.
-#[derive(Debug)]
-pub(super) struct Lines<'a> {
-    syslog: &'a Syslog,
-    severity: u8,
-}
-
-impl Write for Lines<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.syslog.send(self.severity, line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-impl<'a> MakeWriter<'a> for Syslog {
-    type Writer = Lines<'a>;
-
-    fn make_writer(&'a self) -> Lines<'a> {
-        Lines {
-            syslog: self,
-            severity: severity(Level::INFO),
-        }
-    }
-
-    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Lines<'a> {
-        Lines {
-            syslog: self,
-            severity: severity(*metadata.level()),
-        }
+impl Sink for Syslog {
+    fn write(&mut self, level: Level, line: &[u8]) -> io::Result<()> {
+        self.send(severity(level), line)
     }
 }
 
@@ -156,8 +130,10 @@ mod tests {
         let daemon = UnixDatagram::bind(&path).unwrap();
         let syslog = Syslog::at(path.to_str().unwrap()).unwrap();
 
-        syslog.send(severity(Level::WARN), b"a line\n");
-        syslog.send(severity(Level::ERROR), &vec![b'x'; 20_000]);
+        syslog.send(severity(Level::WARN), b"a line\n").unwrap();
+        syslog
+            .send(severity(Level::ERROR), &vec![b'x'; 20_000])
+            .unwrap();
 
         let mut bytes = vec![0; 20_000];
         let length = daemon.recv(&mut bytes).unwrap();
@@ -175,7 +151,7 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let syslog = Syslog::remote(&server.local_addr().unwrap().to_string()).unwrap();
 
-        syslog.send(severity(Level::INFO), b"a line\n");
+        syslog.send(severity(Level::INFO), b"a line\n").unwrap();
 
         let mut bytes = [0; 500];
         let length = server.recv(&mut bytes).unwrap();

@@ -28,9 +28,14 @@ struct Shown<'a> {
     since: String,
 }
 
-/// The process runs. What a restart could not mend does not count against it.
+/// The process runs and goes round. What a restart could not mend does not count against it.
 pub(super) async fn alive(State(source): State<Source>) -> Response {
-    answer(StatusCode::OK, &source.view(), "ok", None)
+    let view = source.view();
+    if view.status.pulse.is_lost(view.now.monotonic) {
+        let reason = view.status.trouble.as_deref();
+        return answer(StatusCode::SERVICE_UNAVAILABLE, &view, "stuck", reason);
+    }
+    answer(StatusCode::OK, &view, "ok", None)
 }
 
 /// An active serves or a standby can take over.

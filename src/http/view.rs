@@ -35,6 +35,9 @@ impl Source {
         if status.role == Role::Active && role == Role::Standby {
             status.trouble.get_or_insert_with(|| SILENT.to_owned());
         }
+        if let Some(stuck) = status.pulse.stuck(now.monotonic) {
+            status.trouble = Some(stuck);
+        }
         View { role, status, now }
     }
 }

@@ -92,6 +92,7 @@ impl Granted {
             requests,
             reports,
             renewals: 0,
+            stuck_for: None,
         };
         self.tracker.spawn(task.run());
         Leader {
@@ -220,6 +221,8 @@ struct Task<A: Apply> {
     requests: mpsc::Receiver<Command<A::Batch>>,
     reports: mpsc::Sender<Committed<A::Batch>>,
     renewals: u32,
+    /// Why the lock is given up, when the active does not go round.
+    stuck_for: Option<Duration>,
 }
 
 /// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
@@ -272,7 +275,13 @@ impl<A: Apply> Task<A> {
                     }
                     self.renew().await?;
                 }
-                () = sleep(self.settings.lease.renew_every()) => self.renew().await?,
+                () = sleep(self.settings.lease.renew_every()) => {
+                    if let Some(silence) = self.term.stuck(Clock.now().monotonic) {
+                        self.stuck_for = Some(silence);
+                        return Ok(());
+                    }
+                    self.renew().await?;
+                }
             }
         }
     }
@@ -424,10 +433,12 @@ impl<A: Apply> Task<A> {
         let client = &self.session.client;
         let key = self.settings.lock_key();
         let epoch = self.term.epoch().0.cast_signed();
+        let why = self.why_released();
+        let term = &self.term;
         let release = async {
             client.execute(RELEASE, &[&epoch]).await?;
             // From here on somebody else may be active.
-            self.term.finish(TermLost(RELEASED.to_owned()));
+            term.finish(TermLost(why.clone()));
             client
                 .query_one("SELECT pg_advisory_unlock($1)", &[&key])
                 .await
@@ -437,8 +448,18 @@ impl<A: Apply> Task<A> {
             .call_within(RELEASE_LIMIT, "giving up the lock", release)
             .await
         {
-            Ok(_) => RELEASED.to_owned(),
+            Ok(_) => why,
             Err(error) => format!("the lock was given up by closing the session: {error}"),
+        }
+    }
+
+    fn why_released(&self) -> String {
+        match self.stuck_for {
+            None => RELEASED.to_owned(),
+            Some(silence) => format!(
+                "{RELEASED}: the active has not gone round for {} ms, something holds it up",
+                silence.as_millis()
+            ),
         }
     }
 }

@@ -45,6 +45,8 @@ impl Lease {
     }
 }
 
+const STUCK_MIN: Duration = Duration::from_secs(1);
+
 /// A term as everybody in the process sees it; clones share it.
 #[derive(Clone, Debug)]
 pub struct Term {
@@ -53,6 +55,8 @@ pub struct Term {
     /// When the last question was sent that the session answered, in nanoseconds of the boot clock.
     proved_at: Arc<AtomicU64>,
     late_renewals: Arc<AtomicU64>,
+    /// When the active last went round, in nanoseconds of the boot clock; 0 while it does not serve yet.
+    turned_at: Arc<AtomicU64>,
     end: Arc<OnceLock<TermLost>>,
     ended: CancellationToken,
     asked_to_end: CancellationToken,
@@ -66,6 +70,7 @@ impl Term {
             lease,
             proved_at: Arc::new(AtomicU64::new(sent.as_nanos())),
             late_renewals: Arc::default(),
+            turned_at: Arc::default(),
             end: Arc::default(),
             ended: CancellationToken::new(),
             asked_to_end: CancellationToken::new(),
@@ -105,6 +110,24 @@ impl Term {
     /// How often there was no proof of the lock for more than half a lease.
     pub fn late_renewals(&self) -> u64 {
         self.late_renewals.load(Ordering::Relaxed)
+    }
+
+    /// The active goes round: it takes events, runs timers, and what it sends moves. From the first time on the lease is
+    /// renewed for as long only as this is said again and again: a lock in the hands of a server that cannot serve keeps
+    /// everybody from being served.
+    pub fn turned(&self, now: Instant) {
+        self.turned_at.store(now.as_nanos(), Ordering::Release);
+    }
+
+    /// How long the active has not gone round, when that is longer than a lease (and than a second: the time that a busy
+    /// machine may keep a thread waiting).
+    pub(super) fn stuck(&self, now: Instant) -> Option<Duration> {
+        let turned_at = self.turned_at.load(Ordering::Acquire);
+        if turned_at == 0 {
+            return None;
+        }
+        let silence = now.since(Instant::from_nanos(turned_at));
+        (silence > self.lease.duration().max(STUCK_MIN)).then_some(silence)
     }
 
     /// The first reason stays.
@@ -180,6 +203,22 @@ mod tests {
         );
         assert_eq!(term.extend(at(900), at(1000)), None);
         assert_eq!(term.late_renewals(), 1);
+    }
+
+    #[test]
+    fn an_active_that_has_gone_round_once_has_to_go_on_doing_so() {
+        let term = Term::new(Epoch(1), lease(2000), at(0));
+        assert_eq!(term.stuck(at(60_000)), None, "it does not serve yet");
+        term.turned(at(60_000));
+        assert_eq!(term.stuck(at(62_000)), None);
+        assert_eq!(term.stuck(at(62_001)), Some(Duration::from_millis(2001)));
+        term.turned(at(62_002));
+        assert_eq!(term.stuck(at(62_100)), None);
+
+        let short = Term::new(Epoch(1), lease(500), at(0));
+        short.turned(at(100));
+        assert_eq!(short.stuck(at(1100)), None);
+        assert!(short.stuck(at(1101)).is_some());
     }
 
     #[test]

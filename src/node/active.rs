@@ -40,6 +40,9 @@ const TRUST_INTERVAL: Duration = Duration::from_millis(5);
 /// during a slow commit. Shorter than clients have to answer.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
+/// Every call on the leader session has a shorter limit: after this nobody will say how the term ended.
+const UNTRUSTED_MAX: Duration = Duration::from_mins(1);
+
 /// A step-down that takes longer leaves the rest to the next active.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -72,6 +75,10 @@ pub(super) struct Active<'a> {
     nats_lost_at: Option<Instant>,
     /// When the loop last went round.
     looked_at: Instant,
+    /// Since when what is to be sent does not move, although NATS is connected.
+    choked_since: Option<Instant>,
+    /// Since when the term is not trusted.
+    untrusted_since: Option<Instant>,
 }
 
 /// How a term ended.
@@ -108,6 +115,8 @@ impl<'a> Active<'a> {
             conditions: None,
             nats_lost_at: None,
             looked_at: Clock.now().monotonic,
+            choked_since: None,
+            untrusted_since: None,
         }
     }
 
@@ -156,8 +165,14 @@ impl<'a> Active<'a> {
 
         loop {
             let now = Clock.now().monotonic;
+            term.turned(now);
             if !term.is_trusted(now) {
                 watched.keeps_silent(now);
+                let since = *self.untrusted_since.get_or_insert(now);
+                if now.since(since) > UNTRUSTED_MAX {
+                    let why = "nothing was heard of the leader session, not even its end";
+                    return Err(Ended::TermLost(TermLost(why.to_owned())));
+                }
                 // Nothing that waits here may be acted on before it is known that nobody else is active.
                 tokio::select! {
                     biased;
@@ -172,8 +187,12 @@ impl<'a> Active<'a> {
                 }
                 continue;
             }
+            self.untrusted_since = None;
             self.note_look(Clock.now());
             self.send(term);
+            if self.is_choked(lease.duration()) {
+                return Ok(Ended::NatsLost);
+            }
             self.load();
             self.commit()?;
             self.log_notices();
@@ -261,6 +280,16 @@ impl<'a> Active<'a> {
             self.egress.send(outbound);
         }
         self.egress.flush();
+    }
+
+    /// NATS is connected and has taken nothing for as long as it may be out of reach.
+    fn is_choked(&mut self, limit: Duration) -> bool {
+        if self.nats_lost_at.is_some() || self.egress.has_room() {
+            self.choked_since = None;
+            return false;
+        }
+        let now = Clock.now().monotonic;
+        now.since(*self.choked_since.get_or_insert(now)) > limit
     }
 
     fn load(&mut self) {

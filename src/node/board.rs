@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::condition::{Condition, Conditions, Effect};
 use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
+use super::pulse::Pulse;
 use super::status::{Failovers, Role, Status};
 use crate::core::batch::{Fate, LostRange};
 use crate::core::broker::Counts;
@@ -46,10 +47,20 @@ impl Board {
             rivals: 0,
             trouble: Some("it is starting".to_owned()),
             conditions: Conditions::default(),
+            log_dropped: 0,
+            pulse: Pulse::default(),
         };
         Self {
             status: Arc::new(watch::Sender::new(status)),
         }
+    }
+
+    pub(super) fn pulse(&self) -> Pulse {
+        self.status.borrow().pulse.clone()
+    }
+
+    pub(super) fn log_dropped(&self, lines: u64) {
+        self.status.send_modify(|status| status.log_dropped = lines);
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Status> {

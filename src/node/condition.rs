@@ -44,6 +44,8 @@ pub enum Effect {
 conditions! {
     /// Another server is active for the same cluster ID on other tables.
     ConflictingActives "conflicting-actives", NotReady;
+    /// Log lines are dropped, because where they go to does not take them.
+    LogBlocked "log-blocked", Warns;
 }
 
 /// The conditions that hold, each with its sentence and since when.

@@ -16,10 +16,12 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
+//! | [`pulse`] | whether the task of the role goes round |
+//! | `log_watch` | whether log lines are dropped |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
 //! | [`reports`] | what it answers about clients and channels |
-//! | `watchdog` | ends a process that would act without the lock |
+//! | `watchdog` | ends a process that would act without the lock, or does not go round |
 //! | [`clock`], `backoff` | time |
 
 mod active;
@@ -33,12 +35,14 @@ mod ears;
 pub mod examine;
 pub mod histogram;
 pub mod import;
+mod log_watch;
 mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;
 mod nats_settings;
 mod neighbours;
 mod new_node;
+pub mod pulse;
 pub mod reports;
 mod rivals;
 mod run;

@@ -14,6 +14,7 @@ use super::backoff::{Backoff, Repeats};
 use super::board::Board;
 use super::clock::Clock;
 use super::ears::Ears;
+use super::log_watch;
 use super::nats_settings::nats_settings;
 use super::neighbours::Neighbours;
 use super::new_node::NewNode;
@@ -95,6 +96,8 @@ pub(super) async fn run(
         tasks.spawn(neighbours.run(board.watch(), conflict, shutdown.clone()));
     }
 
+    let watchdog =
+        Watchdog::start(board.pulse()).context("the watchdog thread cannot be started")?;
     let node = Arc::new(Node {
         leadership,
         ack_tokens: AckTokens::new(&store.ack_secret().await?),
@@ -104,7 +107,7 @@ pub(super) async fn run(
         board,
         limits,
         reports,
-        watchdog: Watchdog::start().context("the watchdog thread cannot be started")?,
+        watchdog,
         memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
@@ -115,7 +118,9 @@ pub(super) async fn run(
         node.limits.clone(),
         shutdown.clone(),
     ));
-    let played = Box::pin(node.play_roles()).await;
+    tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));
+    let pulse = node.board.pulse();
+    let played = Box::pin(pulse.during(node.play_roles())).await;
 
     drop(node);
     shutdown.cancel();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::condition::Conditions;
 use super::histogram::Histogram;
+use super::pulse::Pulse;
 use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
 use crate::core::limits::Limits;
@@ -59,6 +60,10 @@ pub struct Status {
     pub trouble: Option<String>,
     /// What else is wrong.
     pub conditions: Conditions,
+    /// Log lines that could not be written, since the process started.
+    pub log_dropped: u64,
+    /// Whether the server goes round at all: all of the above may be old.
+    pub pulse: Pulse,
 }
 
 /// Messages that failovers of Postgres had lost, since the process started.

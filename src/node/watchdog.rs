@@ -1,20 +1,30 @@
-//! The last line against acting without the lock: a plain thread that ends the process when, soon after the trust
-//! window of a term has passed, the term is neither given up nor seen to keep silent. A stuck runtime cannot hide
-//! from it; an active that waits for a slow commit has nothing to fear.
+//! The last line against acting without the lock, and against holding it for nothing: a plain thread that ends the process
+//! when, soon after the trust window of a term has passed, the term is neither given up nor seen to keep silent, and when
+//! the task of the role, active or standby, has not gone round for a minute. A stuck runtime cannot hide from it; an
+//! active that waits for a slow commit has nothing to fear.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::pulse::Pulse;
 use crate::core::time::Instant;
 use crate::leadership::Term;
+use crate::log_queue;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Time to notice, and to drop the term or to keep silent. Counted from when this thread first sees it untrusted: after the whole
 /// process was frozen, the others need a moment as well.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Nothing that a role does takes so long in one go. Counted in looks of this thread, so that time for which the whole
+/// process was frozen does not count.
+const STUCK_MAX: Duration = Duration::from_mins(1);
+
+/// For the last words. Their way may be what is stuck.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// The term that this process acts in.
 #[derive(Clone, Debug, Default)]
@@ -26,12 +36,12 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts the thread; it ends with the process.
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(super) fn start(pulse: Pulse) -> std::io::Result<Self> {
         let watchdog = Self::default();
         let watched = watchdog.clone();
         std::thread::Builder::new()
             .name("watchdog".to_owned())
-            .spawn(move || watched.watch())?;
+            .spawn(move || watched.watch(&pulse))?;
         Ok(watchdog)
     }
 
@@ -45,11 +55,17 @@ impl Watchdog {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = term;
     }
 
-    fn watch(&self) {
+    fn watch(&self, pulse: &Pulse) {
         let mut untrusted_since: Option<Instant> = None;
+        let mut stuck = Stuck::default();
         loop {
             std::thread::park_timeout(LOOK_EVERY);
             let now = Clock.now().monotonic;
+            if stuck.look(pulse.beat_at(), now) >= STUCK_MAX {
+                end_process(&format!(
+                    "the server has not gone round for {STUCK_MAX:?}: the process ends, so that it can be started anew"
+                ));
+            }
             let term = self
                 .term
                 .lock()
@@ -62,14 +78,50 @@ impl Watchdog {
             let noticed = *untrusted_since.get_or_insert(now);
             let silent_at = Instant::from_nanos(self.silent_at.load(Ordering::Acquire));
             if now.since(noticed.max(silent_at)) >= GRACE {
-                tracing::error!(
-                    "the term cannot be trusted, and for {GRACE:?} it was neither given up nor kept still: the \
-                     process ends, so that it cannot act beside another active"
-                );
-                std::process::abort();
+                end_process(&format!(
+                    "the term cannot be trusted, and for {GRACE:?} it was neither given up nor kept still: the process \
+                     ends, so that it cannot act beside another active"
+                ));
             }
         }
     }
+}
+
+/// For how long there was no beat, as far as this thread was awake.
+#[derive(Debug, Default)]
+struct Stuck {
+    beat_at: Option<Instant>,
+    looked_at: Instant,
+    silence: Duration,
+}
+
+impl Stuck {
+    fn look(&mut self, beat_at: Option<Instant>, now: Instant) -> Duration {
+        let passed = now.since(std::mem::replace(&mut self.looked_at, now));
+        if beat_at.is_none() || beat_at != self.beat_at {
+            self.beat_at = beat_at;
+            self.silence = Duration::ZERO;
+        } else {
+            self.silence += passed.min(LOOK_EVERY * 2);
+        }
+        self.silence
+    }
+}
+
+/// Whatever else of the process is stuck.
+fn end_process(why: &str) -> ! {
+    let (told, done) = mpsc::channel::<()>();
+    let why = why.to_owned();
+    // Whoever embeds a server has a logger of its own, which may be what everybody waits for.
+    let words = std::thread::Builder::new().spawn(move || {
+        tracing::error!("{why}");
+        log_queue::flush(LAST_WORDS_LIMIT);
+        drop(told);
+    });
+    if words.is_ok() {
+        done.recv_timeout(LAST_WORDS_LIMIT).ok();
+    }
+    std::process::abort();
 }
 
 /// Whoever holds it acts in a term.
@@ -86,5 +138,36 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.set(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_process_is_not_stuck_and_one_whose_task_is_held_up_is() {
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let mut stuck = Stuck::default();
+        stuck.look(Some(at(1)), at(100));
+        assert_eq!(stuck.look(Some(at(1)), at(200)), LOOK_EVERY);
+
+        // An hour without a look is an hour in which the thread did not run either.
+        assert_eq!(stuck.look(Some(at(1)), at(3_600_200)), LOOK_EVERY * 3);
+        assert_eq!(
+            stuck.look(Some(at(3_600_250)), at(3_600_300)),
+            Duration::ZERO
+        );
+
+        let mut now = 3_600_300;
+        while stuck.look(Some(at(3_600_250)), at(now)) < STUCK_MAX {
+            now += 100;
+        }
+        assert_eq!(now, 3_660_300);
+        assert_eq!(
+            stuck.look(None, at(now)),
+            Duration::ZERO,
+            "nothing has to beat"
+        );
     }
 }

@@ -58,6 +58,8 @@ fn standby() -> Status {
         rivals: 0,
         trouble: None,
         conditions: Conditions::default(),
+        log_dropped: 17,
+        pulse: stanby::node::pulse::Pulse::default(),
     }
 }
 
@@ -438,6 +440,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_nats_unsent_total 14",
         "stanby_nats_unreadable_total 15",
         "stanby_rivals 16",
+        "stanby_log_dropped_total 17",
         "stanby_unreadable_messages_total 12",
         "stanby_refused_connects_total 16",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",

@@ -4,6 +4,7 @@ mod ack_inboxes;
 mod backup;
 mod behaviour;
 mod bench;
+mod blocked;
 mod bursts;
 mod certificates;
 mod cli;
