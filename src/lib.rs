@@ -30,6 +30,7 @@ pub mod leadership;
 pub mod log_queue;
 pub mod nats;
 pub mod node;
+pub mod postgres;
 pub mod protocol;
 pub mod server;
 pub mod store;

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
 use super::checks::ensure_primary;
 use super::error::Error;
+use super::holder::{END_HOLDER, HOLDER, Holder, Watch};
 use super::leader::Granted;
 use super::place;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
@@ -23,6 +24,10 @@ use crate::node::clock::Clock;
 /// A slice is at most this long, and never longer than the lease.
 const SLICE_MAX: Duration = Duration::from_secs(5);
 
+/// A slice that Postgres does not end within so much more than it is long has been lost to a wall clock that was set
+/// back, by which Postgres counts, or to the network: a new session's slices count anew.
+const SLICE_LATE_MIN: Duration = Duration::from_secs(3);
+
 /// Dropping it, at any point, leaves the queue: the session is closed, and with it goes the lock if it was granted
 /// at that very moment.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub struct Candidate {
     since: Instant,
     /// When the request was sent that the lock was granted to.
     granted: Option<Instant>,
+    holder: Watch,
     has_warned: bool,
 }
 
@@ -41,6 +47,7 @@ impl Candidate {
     /// Opens the session that will hold the lock. `wait` must follow within the lease.
     pub async fn open(settings: &Settings, tracker: &TaskTracker) -> Result<Self, Error> {
         let session = Session::open(settings, tracker).await?;
+        session.pin(settings).await?;
         ensure_primary(&session).await?;
         session.arm(settings).await?;
         let place = place::read(&session, settings).await?;
@@ -51,6 +58,7 @@ impl Candidate {
             tracker: tracker.clone(),
             since: Clock.now().monotonic,
             granted: None,
+            holder: Watch::default(),
             has_warned: false,
         })
     }
@@ -78,9 +86,7 @@ impl Candidate {
                 self.granted = Some(sent);
                 return Ok(());
             }
-            if Clock.now().monotonic.since(self.since) > self.settings.lease.duration() * 2 {
-                self.look_at_holder().await?;
-            }
+            self.look_at_holder(slice).await?;
         }
     }
 
@@ -113,7 +119,7 @@ impl Candidate {
     async fn wait_slice(&self, slice: Duration) -> Result<bool, Error> {
         let key = self.settings.lock_key();
         let millis = i32::try_from(slice.as_millis()).unwrap_or(i32::MAX);
-        let limit = slice + self.settings.call_limit();
+        let limit = slice + slice.max(SLICE_LATE_MIN);
         let client = &self.session.client;
         let wait = async {
             client
@@ -133,16 +139,14 @@ impl Candidate {
     }
 
     /// The second line, for a holder that Postgres' own timeouts do not end: one that stopped while it was sending or
-    /// receiving, or whose timeouts did not stick.
-    async fn look_at_holder(&mut self) -> Result<(), Error> {
+    /// receiving, whose timeouts did not stick, or whose Postgres counts them by a wall clock that was set back.
+    async fn look_at_holder(&mut self, every: Duration) -> Result<(), Error> {
         let client = &self.session.client;
         let key = self.settings.lock_key();
-        let lease = self.settings.lease.duration().as_secs_f64();
-        let asked = async { client.query_opt(HOLDER, &[&key, &lease]).await };
-        let Some(row) = self.session.call("looking at the holder", asked).await? else {
-            return Ok(());
-        };
-        let Some(holder) = Holder::of(&row) else {
+        let asked = async { client.query_opt(HOLDER, &[&key]).await };
+        let found = self.session.call("looking at the holder", asked).await?;
+        let Some(holder) = found.as_ref().and_then(Holder::of) else {
+            self.holder.forget();
             return Ok(());
         };
         if !holder.name.starts_with(APPLICATION_PREFIX) {
@@ -157,7 +161,8 @@ impl Candidate {
             }
             return Ok(());
         }
-        if !holder.is_frozen {
+        let (lease, now) = (self.settings.lease.duration(), Clock.now().monotonic);
+        if !self.holder.is_frozen(&holder, lease, every, now) {
             return Ok(());
         }
         tracing::warn!(
@@ -179,41 +184,5 @@ impl Candidate {
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-struct Holder {
-    pid: i32,
-    name: String,
-    /// With the pid, which session it is: pids are used again.
-    started: String,
-    is_frozen: bool,
-}
-
-/// The recorded lease counts when it is longer: the holder may run with other settings.
-const HOLDER: &str =
-    "SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.backend_start::text, ''),
-        (a.state <> 'active' OR a.wait_event_type = 'Client')
-        AND clock_timestamp() - a.state_change
-            > 2 * make_interval(secs => greatest($2::float8, coalesce(l.lease_ms, 0) / 1000.0))
-    FROM pg_locks k
-    JOIN pg_stat_activity a ON a.pid = k.pid
-    CROSS JOIN leadership l
-    WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
-        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND k.classid::bigint = ($1::bigint >> 32) & 4294967295
-        AND k.objid::bigint = $1::bigint & 4294967295";
-
-const END_HOLDER: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE pid = $1 AND backend_start::text = $2 AND application_name = $3";
-
-impl Holder {
-    fn of(row: &Row) -> Option<Self> {
-        Some(Self {
-            pid: row.try_get(0).ok()?,
-            name: row.try_get(1).ok()?,
-            started: row.try_get(2).ok()?,
-            is_frozen: row.try_get::<_, Option<bool>>(3).ok()?.unwrap_or(false),
-        })
     }
 }

@@ -60,6 +60,7 @@ impl fmt::Display for Durability {
 pub async fn check(settings: &Settings, tracker: &TaskTracker) -> Result<Facts, Error> {
     let session = Session::open(settings, tracker).await?;
     refuse_poolers(&session, settings, tracker).await?;
+    session.pin(settings).await?;
     ensure_primary(&session).await?;
     refuse_other_groups(&session, settings).await?;
     session.arm(settings).await?;

@@ -17,8 +17,8 @@ pub struct Examination {
     pub primary: Result<(), Error>,
     /// Every server of this schema is of this fault-tolerance group.
     pub group: Result<(), Error>,
-    /// The timeouts of a leader session stick.
-    pub timeouts: Result<(), Error>,
+    /// What a leader session sets for itself sticks.
+    pub settings: Result<(), Error>,
     pub facts: Result<Facts, Error>,
     pub link: Result<Link, Error>,
     /// The holder of the lock comes first.
@@ -41,6 +41,7 @@ pub struct Link {
 pub async fn examine(settings: &Settings, tracker: &TaskTracker) -> Result<Examination, Error> {
     let session = Session::open(settings, tracker).await?;
     checks::refuse_poolers(&session, settings, tracker).await?;
+    let pinned = session.pin(settings).await;
     Ok(Examination {
         primary: checks::ensure_primary(&session).await,
         group: checks::refuse_other_groups(&session, settings).await,
@@ -48,7 +49,10 @@ pub async fn examine(settings: &Settings, tracker: &TaskTracker) -> Result<Exami
         link: link(&session).await,
         contenders: checks::contenders(&session, settings).await,
         // From then on Postgres ends the session when it is silent for a lease.
-        timeouts: session.arm(settings).await,
+        settings: match pinned {
+            Ok(()) => session.arm(settings).await,
+            Err(error) => Err(error),
+        },
     })
 }
 

@@ -28,6 +28,7 @@ pub mod candidate;
 pub mod checks;
 pub mod error;
 pub mod examine;
+mod holder;
 pub mod key;
 pub mod leader;
 mod place;

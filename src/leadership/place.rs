@@ -10,6 +10,7 @@ use crate::core::place::Place;
 /// On a session of its own, for who does not queue for the lock yet.
 pub async fn look(settings: &Settings, tracker: &TaskTracker) -> Result<Place, Error> {
     let session = Session::open(settings, tracker).await?;
+    session.pin(settings).await?;
     read(&session, settings).await
 }
 

@@ -17,6 +17,7 @@ use super::error::Error;
 use super::key::lock_key;
 use super::term::Lease;
 use crate::config::database::{DatabaseUrl, Trouble};
+use crate::postgres::pins;
 
 /// What one server brings to the race.
 #[derive(Clone, Debug)]
@@ -136,7 +137,9 @@ impl Session {
     /// Which process of Postgres answers. Asked without a prepared statement, which behind a transaction pooler would
     /// be an error of its own.
     pub(super) async fn ask_backend_pid(&self) -> Result<i32, Error> {
-        let question = self.client.simple_query("SELECT pg_backend_pid()");
+        let question = self
+            .client
+            .simple_query("SELECT pg_catalog.pg_backend_pid()");
         let answer = self
             .call("asking for the session's process", question)
             .await?;
@@ -154,8 +157,23 @@ impl Session {
         })
     }
 
+    /// Sets what is not to be inherited, and makes sure that it stuck. Not to be called behind a transaction pooler: it
+    /// would set it for others.
+    pub(super) async fn pin(&self, settings: &Settings) -> Result<(), Error> {
+        let pins = pins::statements(&settings.schema);
+        let pinned = self.client.simple_query(&pins);
+        let rows = self.call("setting what a session rests on", pinned).await?;
+        let rows = rows.iter().filter_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            Some((row.get(0)?, row.get(1)?))
+        });
+        pins::ensure(&self.url, rows).map_err(Error::Refused)
+    }
+
     /// Sets the timeouts by which Postgres itself ends a session whose server is frozen, dead or unreachable, and
-    /// makes sure that they stuck.
+    /// makes sure that they stuck. Of a session that is pinned.
     pub(super) async fn arm(&self, settings: &Settings) -> Result<(), Error> {
         let lease = settings.lease.duration().as_millis();
         let wanted = [
@@ -169,23 +187,17 @@ impl Session {
                 "lock_timeout",
                 settings.statement_timeout.as_millis().to_string(),
             ),
-            ("synchronous_commit", "on".to_owned()),
             ("tcp_keepalives_idle", "1".to_owned()),
             ("tcp_keepalives_interval", "1".to_owned()),
             ("tcp_keepalives_count", "2".to_owned()),
             ("tcp_user_timeout", lease.to_string()),
             ("client_connection_check_interval", (lease / 4).to_string()),
-            // From version 17 on.
-            ("transaction_timeout", "0".to_owned()),
         ];
-        let mut set = format!(
-            "SET search_path = \"{}\"",
-            settings.schema.replace('"', "\"\"")
-        );
+        let mut set = String::new();
         for (name, value) in &wanted {
             // Those that not every platform has, and that are the second line only.
             if !is_optional(name) {
-                write!(set, "; SET {name} = '{value}'").expect("a String takes everything");
+                write!(set, "SET {name} = '{value}'; ").expect("a String takes everything");
             }
         }
         self.call("setting timeouts", self.client.batch_execute(&set))
@@ -220,12 +232,8 @@ impl Session {
                 .find(|row| row.try_get(0).is_ok_and(|found: &str| found == *name));
             let kept: &str = kept.and_then(|row| row.try_get(1).ok()).unwrap_or_default();
             if kept != value {
-                return Err(Error::Refused(format!(
-                    "Postgres at {}: the session's setting {name} is {kept:?} although it was set to \
-                     {value:?}: something between the server and Postgres changes sessions; use \
-                     Postgres' direct endpoint in the database URL",
-                    self.url.address()
-                )));
+                let why = pins::was_changed(&self.url, name, kept, value);
+                return Err(Error::Refused(why));
             }
         }
         Ok(())
@@ -306,9 +314,7 @@ where
 }
 
 fn is_optional(name: &str) -> bool {
-    name.starts_with("tcp_")
-        || name == "client_connection_check_interval"
-        || name == "transaction_timeout"
+    name.starts_with("tcp_") || name == "client_connection_check_interval"
 }
 
 #[cfg(test)]

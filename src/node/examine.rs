@@ -131,7 +131,7 @@ async fn of_database(
     let Examination {
         primary,
         group,
-        timeouts,
+        settings: kept,
         facts,
         link,
         contenders,
@@ -149,7 +149,7 @@ async fn of_database(
         ),
     });
     findings.push(ok("session", "direct, no pooler in between"));
-    findings.push(match timeouts {
+    findings.push(match kept {
         Ok(()) => ok(
             "timeouts",
             "Postgres keeps what a server sets for its session",

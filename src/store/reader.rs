@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Row,
+};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -22,6 +24,7 @@ use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
 use crate::core::vacuum::Dead;
+use crate::postgres::pins;
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
 const CONNECTIONS_MAX: u32 = 4;
@@ -57,11 +60,11 @@ impl Store {
         application_name: &str,
         statement_timeout: Duration,
     ) -> Self {
-        let settings = format!(
-            "SET search_path = {}; SET statement_timeout = {}; SET jit = off",
-            quoted(schema),
-            statement_timeout.as_millis()
-        );
+        let pinned = Pinned {
+            url: url.clone(),
+            statements: pins::statements(schema),
+            statement_timeout,
+        };
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(url.connect_timeout() + statement_timeout)
@@ -77,12 +80,9 @@ impl Store {
                 })
             })
             .after_connect(move |connection, _| {
-                let settings = settings.clone();
+                let pinned = pinned.clone();
                 // `SET` and not startup options: poolers and proxies refuse those.
-                Box::pin(async move {
-                    connection.execute(AssertSqlSafe(settings)).await?;
-                    Ok(())
-                })
+                Box::pin(async move { pinned.apply(connection).await })
             })
             .connect_lazy_with(url.for_pool().application_name(application_name));
         Self {
@@ -312,6 +312,30 @@ impl Store {
             connection,
             url: &self.url,
         })
+    }
+}
+
+/// What each connection sets for itself.
+#[derive(Clone)]
+struct Pinned {
+    url: DatabaseUrl,
+    statements: String,
+    statement_timeout: Duration,
+}
+
+impl Pinned {
+    async fn apply(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let set = sqlx::raw_sql(AssertSqlSafe(self.statements.clone()));
+        let rows = set.fetch_all(&mut *connection).await?;
+        let settings: Result<Vec<(&str, &str)>, _> = rows
+            .iter()
+            .map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?)))
+            .collect();
+        pins::ensure(&self.url, settings?).map_err(|why| sqlx::Error::Configuration(why.into()))?;
+        let limit = self.statement_timeout.as_millis();
+        let set = format!("SET statement_timeout = {limit}");
+        connection.execute(AssertSqlSafe(set)).await?;
+        Ok(())
     }
 }
 

@@ -40,7 +40,7 @@ async fn refusal(arguments: &[&str]) -> String {
 }
 
 /// Refused by the database, before NATS is looked for.
-async fn refusal_of(database_url: &str) -> String {
+pub(crate) async fn refusal_of(database_url: &str) -> String {
     refusal(&["--database-url", database_url, "--nats-server", NATS_AWAY]).await
 }
 
@@ -77,11 +77,14 @@ async fn execute(url: &str, statements: impl Into<String>) {
 
 /// The same database for another role.
 fn as_role(database: &TestDatabase, role: &str, password: &str) -> String {
-    let url = database
-        .url
-        .replace("user=postgres", &format!("user={role}"));
-    assert_ne!(url, database.url);
+    let url = as_role_of(&database.url, role);
     format!("{url}&password={password}")
+}
+
+pub(crate) fn as_role_of(database_url: &str, role: &str) -> String {
+    let url = database_url.replace("user=postgres", &format!("user={role}"));
+    assert_ne!(url, database_url);
+    url
 }
 
 #[tokio::test]

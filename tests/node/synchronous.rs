@@ -1,4 +1,5 @@
 //! A Postgres whose commits wait for a replica. (What its failover brings is one of the chaos tests' faults.)
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::time::Duration;
 
@@ -14,6 +15,20 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 
 /// Postgres answers such a commit as if it had waited.
 #[tokio::test]
 async fn a_commit_whose_wait_for_a_replica_is_cancelled_is_not_acked_before_the_replica_has_it() {
+    is_not_acked("SELECT", "SELECT").await;
+}
+
+/// It tells of that by a warning.
+#[tokio::test]
+async fn no_setting_about_messages_lets_a_commit_be_acked_whose_wait_for_a_replica_is_cancelled() {
+    let set = "ALTER ROLE postgres SET client_min_messages = 'error';
+        ALTER ROLE postgres SET synchronous_commit = 'local'";
+    let meanwhile = "ALTER SYSTEM SET client_min_messages = 'error'";
+    is_not_acked(set, meanwhile).await;
+}
+
+/// `before` the server starts, and while it serves.
+async fn is_not_acked(before: &'static str, meanwhile: &'static str) {
     let Some(postgres) = postgres::own_server().await else {
         return;
     };
@@ -23,7 +38,8 @@ async fn a_commit_whose_wait_for_a_replica_is_cancelled_is_not_acked_before_the_
     // What is published is still known when the replica is given up.
     let flags = ["--lease", "1s", "--shadow-age", "1m"];
     let mut group = Group::over(postgres.url(), nats_url, &flags);
-    group.cluster_id = "waits-for-a-replica".to_owned();
+    group.cluster_id = String::from("waits-for-a-replica");
+    group.tables().execute(before).await;
     let server = group.server();
     server.wait_until_active().await;
     let client = group.client("steady").await;
@@ -31,6 +47,7 @@ async fn a_commit_whose_wait_for_a_replica_is_cancelled_is_not_acked_before_the_
     publisher.send_until_acked(LIMIT).await;
     let tables = group.tables();
 
+    tables.execute(meanwhile).await;
     // Nobody has that name, so nobody answers for it.
     tables
         .execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")

@@ -12,6 +12,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+pub(crate) mod clock;
 pub(crate) mod memory_store;
 pub(crate) mod nats;
 pub(crate) mod postgres;

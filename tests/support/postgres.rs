@@ -11,6 +11,7 @@ use stanby::dev::guardian::Guardian;
 use stanby::dev::postgres::{Options, Postgres};
 use tokio::sync::OnceCell;
 
+use super::clock::WallClock;
 use super::process::{DIRECTORY, GUARDIAN, Own, RUNTIME, or_skip, temporary_directory};
 
 static SHARED: OnceCell<Option<Postgres>> = OnceCell::const_new();
@@ -64,6 +65,22 @@ pub(crate) async fn own_server_with(settings: &[&str]) -> Option<Own<Postgres>> 
     Some(Own::new(server, guardian, directory))
 }
 
+/// One whose wall clock is what `FAKETIME_TIMESTAMP_FILE` says. `None` where libfaketime is not installed either.
+pub(crate) async fn own_server_with_clock() -> Option<(Own<Postgres>, WallClock)> {
+    let database = database().await?;
+    let programs: String =
+        sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+            .fetch_one(&mut PgConnection::connect(&database.url).await.unwrap())
+            .await
+            .unwrap();
+    let clock = WallClock::of_postgres(&PathBuf::from(programs))?;
+    let directory = temporary_directory();
+    let guardian = Guardian::start(Some(directory.root())).unwrap();
+    let started = start_from(Some(clock.programs()), &directory, &guardian, &[]).await;
+    let server = or_skip(started)?;
+    Some((Own::new(server, guardian, directory), clock))
+}
+
 /// Starts the test's own server again, after it was stopped or crashed.
 pub(crate) async fn restart(own: &mut Own<Postgres>) {
     own.stop(Duration::from_secs(10)).await.unwrap();
@@ -76,9 +93,19 @@ async fn start(
     guardian: &Guardian,
     more: &[&str],
 ) -> Result<Postgres, Error> {
+    let programs = std::env::var_os("STANBY_PG_BIN").map(PathBuf::from);
+    start_from(programs, directory, guardian, more).await
+}
+
+async fn start_from(
+    programs: Option<PathBuf>,
+    directory: &Directory,
+    guardian: &Guardian,
+    more: &[&str],
+) -> Result<Postgres, Error> {
     let settings = ["max_connections=200", "shared_buffers=32MB"];
     let options = Options {
-        programs: std::env::var_os("STANBY_PG_BIN").map(PathBuf::from),
+        programs,
         volatile: true,
         settings: settings
             .iter()

@@ -42,6 +42,12 @@ impl Trouble {
             let code = error.code();
             return Self::of_server(url, code.as_deref().unwrap_or_default(), error.message());
         }
+        if let sqlx::Error::Configuration(why) = error {
+            return Self {
+                kind: Refused,
+                text: why.to_string(),
+            };
+        }
         if matches!(error, sqlx::Error::PoolTimedOut) {
             let text = format!(
                 "no connection to Postgres at {} became free in time",
@@ -83,7 +89,8 @@ impl Trouble {
             ),
             "25006" => (
                 Refused,
-                "it is a replica or set read-only; the database URL must lead to the primary"
+                "it is a replica, or default_transaction_read_only is on; the database URL must lead to the primary, and \
+                 that be writable"
                     .to_owned(),
             ),
             "53100" => (Unavailable, "free space on the database's disk".to_owned()),

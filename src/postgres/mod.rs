@@ -1,0 +1,3 @@
+//! Sessions with Postgres, whichever driver speaks on them: what each of them is made to be before it is used.
+
+pub mod pins;
