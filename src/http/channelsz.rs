@@ -1,12 +1,12 @@
 //! `/streaming/channelsz`.
 
 use axum::extract::{Query as Asked, State};
-use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::format::{Callback, failed, json, not_found, time};
+use super::format::{Callback, failed, large, not_found, time};
 use super::paging::{self, Paging, Query, named, wants_subscriptions};
+use super::room::in_turn;
 use super::subscription::{Subscriptionz, listed};
 use super::view::Source;
 use crate::core::report::{Channel, Page, Question};
@@ -22,8 +22,17 @@ struct Channelsz {
     total: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    channels: Vec<Channelz>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "each")]
+    channels: Vec<Channel>,
+}
+
+/// One by one: they may be many.
+fn each<S: Serializer>(channels: &[Channel], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(
+        channels
+            .iter()
+            .map(|channel| Channelz::from(channel.clone())),
+    )
 }
 
 #[derive(Serialize)]
@@ -56,14 +65,19 @@ pub(super) async fn channelsz(
     State(source): State<Source>,
     Asked(query): Asked<Query>,
 ) -> Response {
+    let room = source.shared.room.clone();
+    let Some(turn) = room.list().await else {
+        return room.refuse();
+    };
     let callback = Callback::of(&query);
-    match named(&query, "channel") {
-        Some(name) => one(&source, name, wants_subscriptions(&query), &callback).await,
-        None => list(&source, Paging::of(&query), &callback).await,
-    }
+    let response = match named(&query, "channel") {
+        Some(name) => one(&source, name, wants_subscriptions(&query), callback).await,
+        None => list(&source, Paging::of(&query), callback).await,
+    };
+    in_turn(turn, response)
 }
 
-async fn one(source: &Source, name: &str, subscriptions: bool, callback: &Callback) -> Response {
+async fn one(source: &Source, name: &str, subscriptions: bool, callback: Callback) -> Response {
     let question = Question::Channel {
         name: name.to_owned(),
         subscriptions,
@@ -78,12 +92,12 @@ async fn one(source: &Source, name: &str, subscriptions: bool, callback: &Callba
         }
     };
     match items.into_iter().next() {
-        Some(channel) => json(StatusCode::OK, &Channelz::from(channel), callback),
+        Some(channel) => large(move || Channelz::from(channel), callback).await,
         None => not_found(&format!("Channel {name} not found")),
     }
 }
 
-async fn list(source: &Source, paging: Paging, callback: &Callback) -> Response {
+async fn list(source: &Source, paging: Paging, callback: Callback) -> Response {
     let (items, total) = match paging::channels(&source.reports, paging).await {
         Ok(list) => list,
         Err(why) => {
@@ -93,23 +107,25 @@ async fn list(source: &Source, paging: Paging, callback: &Callback) -> Response 
         }
     };
     let view = source.view();
-    let count = items.len();
-    let (names, channels) = if paging.subscriptions {
-        (Vec::new(), items.into_iter().map(Channelz::from).collect())
-    } else {
-        let names = items.iter().map(|channel| channel.name.to_string());
-        (names.collect(), Vec::new())
+    let page = move || {
+        let count = items.len();
+        let (names, channels) = if paging.subscriptions {
+            (Vec::new(), items)
+        } else {
+            let names = items.iter().map(|channel| channel.name.to_string());
+            (names.collect(), Vec::new())
+        };
+        Channelsz {
+            cluster_id: view.status.cluster_id,
+            server_id: view.status.server_id,
+            now: time(view.now.wall),
+            offset: paging.offset,
+            limit: paging.limit,
+            count,
+            total,
+            names,
+            channels,
+        }
     };
-    let page = Channelsz {
-        cluster_id: view.status.cluster_id,
-        server_id: view.status.server_id,
-        now: time(view.now.wall),
-        offset: paging.offset,
-        limit: paging.limit,
-        count,
-        total,
-        names,
-        channels,
-    };
-    json(StatusCode::OK, &page, callback)
+    large(page, callback).await
 }

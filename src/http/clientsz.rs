@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Query as Asked, State};
-use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::format::{Callback, failed, json, not_found, time};
+use super::format::{Callback, failed, large, not_found, time};
 use super::paging::{self, Paging, Query, named, wants_subscriptions};
+use super::room::in_turn;
 use super::subscription::{Subscriptionz, listed};
 use super::view::Source;
 use crate::core::report::{Client, Page, Question};
@@ -22,7 +22,13 @@ struct Clientsz {
     limit: usize,
     count: usize,
     total: usize,
-    clients: Vec<Clientz>,
+    #[serde(serialize_with = "each")]
+    clients: Vec<Client>,
+}
+
+/// One by one: they may be many.
+fn each<S: Serializer>(clients: &[Client], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(clients.iter().map(|client| Clientz::from(client.clone())))
 }
 
 #[derive(Serialize)]
@@ -49,14 +55,19 @@ impl From<Client> for Clientz {
 }
 
 pub(super) async fn clientsz(State(source): State<Source>, Asked(query): Asked<Query>) -> Response {
+    let room = source.shared.room.clone();
+    let Some(turn) = room.list().await else {
+        return room.refuse();
+    };
     let callback = Callback::of(&query);
-    match named(&query, "client") {
-        Some(id) => one(&source, id, wants_subscriptions(&query), &callback).await,
-        None => list(&source, Paging::of(&query), &callback).await,
-    }
+    let response = match named(&query, "client") {
+        Some(name) => one(&source, name, wants_subscriptions(&query), callback).await,
+        None => list(&source, Paging::of(&query), callback).await,
+    };
+    in_turn(turn, response)
 }
 
-async fn one(source: &Source, id: &str, subscriptions: bool, callback: &Callback) -> Response {
+async fn one(source: &Source, id: &str, subscriptions: bool, callback: Callback) -> Response {
     let question = Question::Client {
         id: id.to_owned(),
         subscriptions,
@@ -71,18 +82,18 @@ async fn one(source: &Source, id: &str, subscriptions: bool, callback: &Callback
         }
     };
     match items.into_iter().next() {
-        Some(client) => json(StatusCode::OK, &Clientz::from(client), callback),
+        Some(client) => large(move || Clientz::from(client), callback).await,
         None => not_found(&format!("Client {id} not found")),
     }
 }
 
-async fn list(source: &Source, paging: Paging, callback: &Callback) -> Response {
+async fn list(source: &Source, paging: Paging, callback: Callback) -> Response {
     let (items, total) = match paging::clients(&source.reports, paging).await {
         Ok(list) => list,
         Err(why) => return failed(&format!("Error getting information about clients: {why}")),
     };
     let view = source.view();
-    let page = Clientsz {
+    let page = move || Clientsz {
         cluster_id: view.status.cluster_id,
         server_id: view.status.server_id,
         now: time(view.now.wall),
@@ -90,7 +101,7 @@ async fn list(source: &Source, paging: Paging, callback: &Callback) -> Response 
         limit: paging.limit,
         count: items.len(),
         total,
-        clients: items.into_iter().map(Clientz::from).collect(),
+        clients: items,
     };
-    json(StatusCode::OK, &page, callback)
+    large(page, callback).await
 }

@@ -21,6 +21,4 @@ pub enum Error {
         "{path} is of no use as certificate or key of the monitoring pages: {why}; both have to be PEM files"
     )]
     Certificate { path: String, why: String },
-    #[error("the monitoring pages stopped")]
-    Serve(#[source] io::Error),
 }

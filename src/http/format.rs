@@ -43,9 +43,11 @@ fn plain(code: StatusCode, what: &str) -> Response {
 
 /// Indented with two spaces; wrapped into a call when the query names a callback.
 pub(super) fn json(code: StatusCode, value: &impl Serialize, callback: &Callback) -> Response {
-    let Ok(body) = serde_json::to_string_pretty(value) else {
+    let Ok(mut body) = serde_json::to_string_pretty(value) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    // It may wait for its reader for a while.
+    body.shrink_to_fit();
     let any_origin = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     match callback.callback.as_deref() {
         None | Some("") => (
@@ -64,6 +66,16 @@ pub(super) fn json(code: StatusCode, value: &impl Serialize, callback: &Callback
         )
             .into_response(),
     }
+}
+
+/// Made beside the threads that serve clients and probes.
+pub(super) async fn large<T: Serialize>(
+    value: impl FnOnce() -> T + Send + 'static,
+    callback: Callback,
+) -> Response {
+    let made = tokio::task::spawn_blocking(move || json(StatusCode::OK, &value(), &callback));
+    made.await
+        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 /// The name is echoed into a script: anything else would let a link run code in the name of this host.

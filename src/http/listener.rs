@@ -1,122 +1,105 @@
-//! Keeps strangers from using up the process' file descriptors: so many connections, and none that only waits.
+//! Serves connections: so many, each of them only as long as its peer keeps to the deadlines.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::admission::{Admission, Place};
+use super::connection::Connection;
 use super::tls::{Stream, Tls};
 
-/// Further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 128;
+/// From the connection, or from the last answer, to the end of a request's header; the TLS handshake included. A
+/// connection that waits for its next request is closed after as long.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection that has sent nothing for so long is closed. Probes and scrapers connect again.
-const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// Of a request's line and headers. Larger ones are refused.
+const HEADER_BYTES_MAX: usize = 16 << 10;
 
-pub(super) struct BoundedListener {
-    inner: TcpListener,
-    tls: Option<Tls>,
-    room: Arc<Semaphore>,
+const HEADERS_MAX: usize = 64;
+
+pub(super) struct Listener {
+    pub(super) listener: TcpListener,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) admission: Admission,
 }
 
-impl BoundedListener {
-    pub(super) fn new(inner: TcpListener, tls: Option<Tls>) -> Self {
-        Self {
-            inner,
-            tls,
-            room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+impl Listener {
+    /// Until `shutdown`; then finishes the answers under way.
+    pub(super) async fn serve(mut self, router: Router, shutdown: CancellationToken) {
+        let connections = TaskTracker::new();
+        let service = TowerToHyperService::new(router);
+        loop {
+            // It tries again, with a pause when descriptors have run out.
+            let (stream, from): (TcpStream, SocketAddr) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
+            };
+            let place = self.admission.admit(from.ip());
+            let (tls, service, shutdown) = (self.tls.clone(), service.clone(), shutdown.clone());
+            connections.spawn(async move {
+                let served = serve(stream, tls, service, &place, &shutdown);
+                tokio::select! {
+                    result = served => if result.is_err_and(|error| is_overdue(&error)) {
+                        place.was_slow();
+                    },
+                    () = place.evicted() => {}
+                }
+            });
         }
+        drop(self.listener);
+        connections.close();
+        connections.wait().await;
     }
 }
 
-impl Listener for BoundedListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let permit = Arc::clone(&self.room).acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        // The inner listener's `accept` retries, with a pause when descriptors have run out.
-        let (stream, address) = Listener::accept(&mut self.inner).await;
-        let stream = match &mut self.tls {
-            Some(tls) => tls.accept(stream).await,
-            None => Stream::Plain(stream),
-        };
-        let idle = Box::pin(tokio::time::sleep(IDLE_LIMIT));
-        (
-            Connection {
-                stream,
-                idle,
-                _permit: permit,
-            },
-            address,
-        )
+async fn serve(
+    stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    service: TowerToHyperService<Router>,
+    place: &Place,
+    shutdown: &CancellationToken,
+) -> Result<(), hyper::Error> {
+    let stream = match &tls {
+        Some(tls) => tls.accept(stream).await,
+        None => Stream::Plain(stream),
+    };
+    let answer = service_fn(|request| {
+        place.asks();
+        service.call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(Connection::new(stream)), answer);
+    let mut served = pin!(served);
+    tokio::select! {
+        result = served.as_mut() => return result,
+        () = shutdown.cancelled() => {}
     }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
+    served.as_mut().graceful_shutdown();
+    served.await
 }
 
-pub(super) struct Connection {
-    stream: Stream,
-    idle: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// Progress starts the time anew; without it, the connection ends when the time is over.
-    fn limit<T>(
-        &mut self,
-        polled: Poll<io::Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.idle.set(tokio::time::sleep(IDLE_LIMIT));
-            return polled;
+fn is_overdue(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            return inner.kind() == io::ErrorKind::TimedOut;
         }
-        self.idle
-            .as_mut()
-            .poll(context)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        source = inner.source();
     }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.limit(polled, context)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.limit(polled, context)
-    }
-
-    // The progress of a socket that has nothing to flush would count as the peer's.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    error.is_timeout()
 }

@@ -4,8 +4,10 @@
 //! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
 //! [`Reports`](crate::node::reports::Reports). [`server`] lists the paths.
 
+mod admission;
 mod channelsz;
 mod clientsz;
+mod connection;
 pub mod error;
 mod format;
 mod health;
@@ -14,6 +16,7 @@ mod listener;
 mod metrics;
 mod paging;
 mod process;
+mod room;
 pub mod server;
 mod serverz;
 mod storez;

@@ -1,14 +1,21 @@
 //! What a query asks of a list, and the list put together from the pages that the node answers with.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::core::report::{Channel, Client, ITEMS_MAX, Items, Page, Question, Start};
 use crate::node::reports::{Reports, Unanswered};
 
 const LIMIT_DEFAULT: usize = 1024;
 
-/// Longer lists are cut, whatever limit was asked for.
-const LIST_MAX: usize = 100_000;
+/// A list with more channels, clients and subscriptions together ends there, whatever limit was asked for: what
+/// follows is there from an offset on.
+const ENTRIES_MAX: usize = 100_000;
+
+/// An active that is busy answers some pages of a list and not the others.
+const LIST_TIME_MAX: Duration = Duration::from_secs(10);
 
 pub(super) type Query = BTreeMap<String, String>;
 
@@ -19,6 +26,8 @@ pub(super) struct Paging {
     pub(super) limit: usize,
     /// The list holds everything about its items.
     pub(super) subscriptions: bool,
+    /// Items and their subscriptions.
+    pub(super) entries_max: usize,
 }
 
 impl Paging {
@@ -30,6 +39,7 @@ impl Paging {
                 .filter(|&limit| limit > 0)
                 .unwrap_or(LIMIT_DEFAULT),
             subscriptions: wants_subscriptions(query),
+            entries_max: ENTRIES_MAX,
         }
     }
 }
@@ -50,6 +60,15 @@ pub(super) async fn channels(
     reports: &Reports,
     paging: Paging,
 ) -> Result<(Vec<Channel>, usize), Unanswered> {
+    let listed = timeout(LIST_TIME_MAX, all_channels(reports, paging)).await;
+    listed.unwrap_or(Err(Unanswered::Busy))
+}
+
+async fn all_channels(
+    reports: &Reports,
+    paging: Paging,
+) -> Result<(Vec<Channel>, usize), Unanswered> {
+    let weight = |channel: &Channel| 1 + channel.subscriptions.len();
     let mut list = List::new(paging);
     while let Some((from, limit)) = list.next(|channel: &Channel| channel.name.clone()) {
         let question = Question::Channels {
@@ -58,7 +77,7 @@ pub(super) async fn channels(
             subscriptions: paging.subscriptions,
         };
         match reports.ask(question).await? {
-            Page::Channels(items) => list.add(items),
+            Page::Channels(items) => list.add(items, weight),
             Page::Clients(_) => break,
         }
     }
@@ -69,6 +88,15 @@ pub(super) async fn clients(
     reports: &Reports,
     paging: Paging,
 ) -> Result<(Vec<Client>, usize), Unanswered> {
+    let listed = timeout(LIST_TIME_MAX, all_clients(reports, paging)).await;
+    listed.unwrap_or(Err(Unanswered::Busy))
+}
+
+async fn all_clients(
+    reports: &Reports,
+    paging: Paging,
+) -> Result<(Vec<Client>, usize), Unanswered> {
+    let weight = |client: &Client| 1 + client.subscriptions.values().map(Vec::len).sum::<usize>();
     let mut list = List::new(paging);
     while let Some((from, limit)) = list.next(|client: &Client| client.id.clone()) {
         let question = Question::Clients {
@@ -77,7 +105,7 @@ pub(super) async fn clients(
             subscriptions: paging.subscriptions,
         };
         match reports.ask(question).await? {
-            Page::Clients(items) => list.add(items),
+            Page::Clients(items) => list.add(items, weight),
             Page::Channels(_) => break,
         }
     }
@@ -91,6 +119,9 @@ struct List<Item> {
     offset: usize,
     limit: usize,
     more: bool,
+    /// What is in it, subscriptions included.
+    entries: usize,
+    entries_max: usize,
 }
 
 impl<Item> List<Item> {
@@ -99,8 +130,10 @@ impl<Item> List<Item> {
             items: Vec::new(),
             total: 0,
             offset: paging.offset,
-            limit: paging.limit.min(LIST_MAX),
+            limit: paging.limit.min(paging.entries_max),
+            entries_max: paging.entries_max,
             more: true,
+            entries: 0,
         }
     }
 
@@ -113,7 +146,7 @@ impl<Item> List<Item> {
         (self.more && left > 0).then_some((start, left.min(ITEMS_MAX)))
     }
 
-    fn add(&mut self, page: Items<Item>) {
+    fn add(&mut self, page: Items<Item>, weight: impl Fn(&Item) -> usize) {
         self.total = page.total;
         // A full page says nothing about what follows.
         self.more = page.more || page.items.len() == ITEMS_MAX;
@@ -121,7 +154,16 @@ impl<Item> List<Item> {
             self.more = false;
         }
         let room = self.limit - self.items.len();
-        self.items.extend(page.items.into_iter().take(room));
+        for item in page.items.into_iter().take(room) {
+            // A single one is always told.
+            let entries = self.entries + weight(&item);
+            if entries > self.entries_max && !self.items.is_empty() {
+                self.more = false;
+                return;
+            }
+            self.entries = entries;
+            self.items.push(item);
+        }
     }
 }
 
@@ -137,6 +179,7 @@ mod tests {
             offset,
             limit,
             subscriptions,
+            ..
         } = Paging::of(&query.collect());
         (offset, limit, subscriptions)
     }

@@ -2,19 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::any;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::listener::BoundedListener;
+use super::listener::Listener;
 use super::tls::{Certificate, Tls};
-use super::view::Source;
-use super::{channelsz, clientsz, health, index, metrics, serverz, storez};
+use super::view::{Shared, Source};
+use super::{channelsz, clientsz, health, index, metrics, room, serverz, storez};
 use crate::node::clock::Clock;
 use crate::node::reports::Reports;
 use crate::node::status::Status;
@@ -26,7 +28,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
+    shared: Shared,
 }
 
 impl Server {
@@ -45,15 +48,25 @@ impl Server {
             listener,
             address,
             tls: None,
+            shared: Shared::default(),
         })
     }
 
     /// Speaks TLS, and nothing else.
     pub async fn with_tls(self, certificate: Certificate) -> Result<Self, Error> {
         Ok(Self {
-            tls: Some(Tls::new(certificate).await?),
+            tls: Some(Arc::new(Tls::new(certificate).await?)),
             ..self
         })
+    }
+
+    /// Its connections and answers count with those of `other`.
+    #[must_use]
+    pub fn within_limits_of(self, other: &Self) -> Self {
+        Self {
+            shared: other.shared.clone(),
+            ..self
+        }
     }
 
     /// Where it listens, with the port that was given for port 0.
@@ -68,25 +81,28 @@ impl Server {
         reports: Reports,
         clock: Clock,
         shutdown: CancellationToken,
-    ) -> Result<(), Error> {
-        let served = axum::serve(
-            BoundedListener::new(self.listener, self.tls),
-            router(Source::new(status, reports, clock)),
-        )
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    ) {
+        let listener = Listener {
+            listener: self.listener,
+            tls: self.tls,
+            admission: self.shared.admission.clone(),
+        };
+        let source = Source::new(status, reports, clock, self.shared);
+        let served = listener.serve(router(source), shutdown.clone());
         let overdue = async {
             shutdown.cancelled().await;
             tokio::time::sleep(SHUTDOWN_LIMIT).await;
         };
         tokio::select! {
-            result = served.into_future() => result.map_err(Error::Serve),
-            () = overdue => Ok(()),
+            () = served => {}
+            () = overdue => {}
         }
     }
 }
 
 /// Any method will do, as with NATS Streaming: some probes cannot be told which to use.
 fn router(source: Source) -> Router {
+    let room = source.shared.room.clone();
     Router::new()
         .route("/", any(index::root))
         .route("/healthz", any(health::alive))
@@ -99,5 +115,6 @@ fn router(source: Source) -> Router {
         .route("/streaming/clientsz", any(clientsz::clientsz))
         .route("/streaming/channelsz", any(channelsz::channelsz))
         .route("/streaming/isFTActive", any(health::is_ft_active))
+        .layer(from_fn_with_state(room, room::bounded))
         .with_state(source)
 }

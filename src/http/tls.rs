@@ -2,10 +2,10 @@
 //! running server.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
@@ -30,8 +30,12 @@ pub struct Certificate {
 /// Makes connections ready for TLS.
 pub(super) struct Tls {
     certificate: Certificate,
+    last: Mutex<Last>,
+}
+
+struct Last {
     /// Of the last files that were good: somebody may be replacing them at this moment.
-    last: Arc<ServerConfig>,
+    config: Arc<ServerConfig>,
     is_stale: bool,
 }
 
@@ -45,28 +49,36 @@ impl Tls {
     /// Fails where the files are of no use.
     pub(super) async fn new(certificate: Certificate) -> Result<Self, Error> {
         Ok(Self {
-            last: read(&certificate).await?,
+            last: Mutex::new(Last {
+                config: read(&certificate).await?,
+                is_stale: false,
+            }),
             certificate,
-            is_stale: false,
         })
     }
 
-    pub(super) async fn accept(&mut self, stream: TcpStream) -> Stream {
-        match read(&self.certificate).await {
+    pub(super) async fn accept(&self, stream: TcpStream) -> Stream {
+        let config = read(&self.certificate).await;
+        let acceptor = TlsAcceptor::from(self.latest(config));
+        Stream::Handshake(Box::new(acceptor.accept(stream)))
+    }
+
+    fn latest(&self, read: Result<Arc<ServerConfig>, Error>) -> Arc<ServerConfig> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
             Ok(config) => {
-                self.last = config;
-                self.is_stale = false;
+                last.config = config;
+                last.is_stale = false;
             }
             Err(error) => {
-                if !self.is_stale {
+                if !last.is_stale {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, "the former certificate of the pages is used");
                 }
-                self.is_stale = true;
+                last.is_stale = true;
             }
         }
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.last));
-        Stream::Handshake(Box::new(acceptor.accept(stream)))
+        Arc::clone(&last.config)
     }
 }
 
@@ -149,6 +161,19 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_open(context))?.poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(context))?.poll_write_vectored(context, slices)
+    }
+
+    /// So are both kinds.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,8 @@
 
 use tokio::sync::watch;
 
+use super::admission::Admission;
+use super::room::Room;
 use crate::core::ids::Epoch;
 use crate::core::time::Now;
 use crate::node::clock::Clock;
@@ -11,19 +13,33 @@ use crate::node::status::{Role, Status};
 /// Such a node serves nobody and does not wait for the lock either, which it may well hold still.
 const SILENT: &str = "this server was the active, and Postgres has not answered it for a lease";
 
+/// What all listeners of a node have together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared {
+    pub(super) admission: Admission,
+    pub(super) room: Room,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     status: watch::Receiver<Status>,
     pub(super) reports: Reports,
     clock: Clock,
+    pub(super) shared: Shared,
 }
 
 impl Source {
-    pub(super) fn new(status: watch::Receiver<Status>, reports: Reports, clock: Clock) -> Self {
+    pub(super) fn new(
+        status: watch::Receiver<Status>,
+        reports: Reports,
+        clock: Clock,
+        shared: Shared,
+    ) -> Self {
         Self {
             status,
             reports,
             clock,
+            shared,
         }
     }
 

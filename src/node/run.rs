@@ -134,7 +134,7 @@ pub(super) async fn run(
     for pages in pages {
         pages
             .await
-            .context("the monitoring pages ended with a panic")??;
+            .context("the monitoring pages ended with a panic")?;
     }
     played?;
     match conflict.get() {
@@ -250,7 +250,7 @@ async fn show_limits(
     }
 }
 
-type Pages = tokio::task::JoinHandle<Result<(), http::Error>>;
+type Pages = tokio::task::JoinHandle<()>;
 
 async fn listen(
     config: &Config,
@@ -259,7 +259,7 @@ async fn listen(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<Pages>> {
-    let mut servers = Vec::new();
+    let mut servers: Vec<http::Server> = Vec::new();
     if let Some(address) = config.http {
         servers.push(http::Server::bind(address).await?);
     }
@@ -268,7 +268,10 @@ async fn listen(
             certificate_file: secure.certificate_file.clone(),
             key_file: secure.key_file.clone(),
         };
-        let server = http::Server::bind(secure.address).await?;
+        let mut server = http::Server::bind(secure.address).await?;
+        if let Some(plain) = servers.first() {
+            server = server.within_limits_of(plain);
+        }
         servers.push(server.with_tls(certificate).await?);
     }
     let run = |server: http::Server| {

@@ -21,20 +21,20 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-struct Pages {
-    address: SocketAddr,
+pub(crate) struct Pages {
+    pub(crate) address: SocketAddr,
     status: watch::Sender<Status>,
     shutdown: CancellationToken,
-    task: JoinSet<Result<(), stanby::http::Error>>,
+    task: JoinSet<()>,
 }
 
-struct Answer {
-    code: u16,
-    headers: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: String,
+    pub(crate) body: String,
 }
 
-fn standby() -> Status {
+pub(crate) fn standby() -> Status {
     Status {
         role: Role::Standby,
         cluster_id: "test-cluster".to_owned(),
@@ -103,8 +103,14 @@ fn active_for(trust: Duration) -> Status {
 }
 
 impl Pages {
-    async fn start(status: Status) -> Self {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    pub(crate) async fn start(status: Status) -> Self {
+        Self::of(
+            Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(),
+            status,
+        )
+    }
+
+    pub(crate) fn of(server: Server, status: Status) -> Self {
         let address = server.local_addr();
         let (status, receiver) = watch::channel(status);
         let shutdown = CancellationToken::new();
@@ -118,7 +124,7 @@ impl Pages {
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path).await
     }
 
@@ -127,7 +133,7 @@ impl Pages {
     }
 
     /// `headers` end with `\r\n` each.
-    async fn ask_with(&self, method: &str, path: &str, headers: &str) -> Answer {
+    pub(crate) async fn ask_with(&self, method: &str, path: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
@@ -523,6 +529,6 @@ async fn shutdown_does_not_wait_for_a_client_that_only_waits() {
     pages.shutdown.cancel();
 
     let ended = tokio::time::timeout(Duration::from_secs(5), pages.task.join_next()).await;
-    assert!(matches!(ended, Ok(Some(Ok(Ok(()))))), "{ended:?}");
+    assert!(matches!(ended, Ok(Some(Ok(())))), "{ended:?}");
     assert!(TcpStream::connect(pages.address).await.is_err());
 }

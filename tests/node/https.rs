@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -18,19 +18,19 @@ use crate::pair::{Group, LIMIT, Server, free_port};
 use crate::support::wait::wait_until;
 
 /// Files of a certificate, and whom to trust for the last one that was written there.
-struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TempDir::new().unwrap())
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// A new authority's certificate for this machine.
-    fn write(&self) -> RootCertStore {
+    pub(crate) fn write(&self) -> RootCertStore {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -48,6 +48,14 @@ impl Files {
 
 /// The whole answer of a page.
 async fn get(port: u16, path: &str, roots: &RootCertStore) -> Result<String, String> {
+    get_at((Ipv4Addr::LOCALHOST, port).into(), path, roots).await
+}
+
+pub(crate) async fn get_at(
+    address: SocketAddr,
+    path: &str,
+    roots: &RootCertStore,
+) -> Result<String, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -55,7 +63,7 @@ async fn get(port: u16, path: &str, roots: &RootCertStore) -> Result<String, Str
         .with_root_certificates(roots.clone())
         .with_no_client_auth();
     let asking = async {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         let mut stream = connector.connect(name, stream).await?;

@@ -41,6 +41,7 @@ mod process;
 mod races;
 mod rivals;
 mod roles;
+mod slow_strangers;
 mod stan;
 mod startup;
 #[path = "../support/mod.rs"]

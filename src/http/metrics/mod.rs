@@ -13,5 +13,6 @@ mod exporter;
 mod kinds;
 mod ours;
 pub(super) mod page;
+mod pages;
 mod plain;
 mod series;

@@ -9,51 +9,63 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::kinds::gauge;
-use super::{exporter, ours, plain, series};
+use super::{exporter, ours, pages, plain, series};
 use crate::core::report::Channel;
 use crate::http::paging::{self, Paging};
-use crate::http::view::{Source, View};
-use crate::node::reports::PoolUse;
+use crate::http::room::in_turn;
+use crate::http::view::Source;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A page with more would be of no use to anybody.
-const CHANNELS_MAX: usize = 20_000;
+/// Channels and their subscriptions. A page with more would be of no use to anybody.
+const ENTRIES_MAX: usize = 20_000;
 
 pub(in crate::http) async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
+    let turn = source.shared.room.metrics().await;
     let mut channels = Vec::new();
     let mut left_out = 0;
     // A standby has none, so that sums over a pair count nothing twice.
     if source.view().is_active() {
         let all = Paging {
             offset: 0,
-            limit: CHANNELS_MAX,
+            limit: ENTRIES_MAX,
             subscriptions: true,
+            entries_max: ENTRIES_MAX,
         };
         // Without them the rest is told nevertheless: that is when it is needed.
-        match paging::channels(&source.reports, all).await {
-            Ok((listed, total)) => {
+        let listed = match &turn {
+            Some(_) => paging::channels(&source.reports, all).await.ok(),
+            None => None,
+        };
+        match listed {
+            Some((listed, total)) => {
                 left_out = total.saturating_sub(listed.len());
                 channels = listed;
             }
-            Err(_) => left_out = source.view().status.counts.channels,
+            None => left_out = source.view().status.counts.channels,
         }
     }
-    let view = source.view();
-    let active = if view.is_active() {
-        channels.as_slice()
-    } else {
-        &[]
+    let is_open = asks_for_open_metrics(&headers);
+    let made = tokio::task::spawn_blocking(move || {
+        if !source.view().is_active() {
+            channels.clear();
+        }
+        let text = render(&source, &channels, left_out)?;
+        Ok::<_, fmt::Error>(if is_open {
+            (OPEN_METRICS, text)
+        } else {
+            (plain::CONTENT_TYPE, plain::from_open_metrics(&text))
+        })
+    });
+    let response = match made.await {
+        Ok(Ok((content_type, text))) => {
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Ok(Err(fmt::Error)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
-    match render(&view, source.reports.pool(), active, left_out) {
-        Ok(text) if asks_for_open_metrics(&headers) => {
-            ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
-        }
-        Ok(text) => {
-            let content_type = [(header::CONTENT_TYPE, plain::CONTENT_TYPE)];
-            (content_type, plain::from_open_metrics(&text)).into_response()
-        }
-        Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    match turn {
+        Some(turn) => in_turn(turn, response),
+        None => response,
     }
 }
 
@@ -65,15 +77,12 @@ fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("application/openmetrics-text"))
 }
 
-fn render(
-    view: &View,
-    pool: PoolUse,
-    channels: &[Channel],
-    left_out: usize,
-) -> Result<String, fmt::Error> {
+fn render(source: &Source, channels: &[Channel], left_out: usize) -> Result<String, fmt::Error> {
+    let view = &source.view();
     let mut registry = Registry::default();
     let stanby = registry.sub_registry_with_prefix("stanby");
-    ours::register(stanby, view, pool);
+    ours::register(stanby, view, source.reports.pool());
+    pages::register(stanby, &source.shared);
     let help = "Channels that this page has no series for";
     gauge(stanby, "channels_left_out", help, left_out as u64);
     series::register(stanby, channels);
