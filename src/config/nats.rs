@@ -109,11 +109,21 @@ pub struct NatsConfig {
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub token: Option<Secret>,
+    /// Of servers whose URLs name another login than the one above.
+    pub logins: Vec<(String, NatsLogin)>,
     /// Path of a credentials file.
     pub credentials: Option<PathBuf>,
     /// Path of an nkey seed file.
     pub nkey: Option<PathBuf>,
     pub tls: NatsTls,
+}
+
+/// What a URL says of who logs in there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsLogin {
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub token: Option<Secret>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,8 +142,13 @@ pub struct NatsTls {
 impl NatsFlags {
     pub fn nats(&self) -> Result<NatsConfig, Error> {
         let servers = parse_servers(self.nats_server.expose())?;
+        let mut logins = Vec::new();
         let login = match (&self.nats_user, &self.nats_password, &self.nats_token) {
-            (None, None, None) => only_login(&servers)?,
+            (None, None, None) => {
+                let login = first_login(&servers);
+                logins.extend(others(&servers, &login));
+                login
+            }
             (None, Some(_), _) => {
                 return Err(Error::new("--nats-password needs --nats-user beside it"));
             }
@@ -142,7 +157,7 @@ impl NatsFlags {
                     "--nats-user and --nats-token exclude each other; give the one that the NATS server asks for",
                 ));
             }
-            (user, password, token) => Login {
+            (user, password, token) => NatsLogin {
                 user: user.clone(),
                 password: password.clone(),
                 token: token.clone(),
@@ -153,6 +168,7 @@ impl NatsFlags {
             user: login.user,
             password: login.password,
             token: login.token,
+            logins,
             credentials: self.nats_credentials.clone(),
             nkey: self.nats_nkey.clone(),
             tls: self.tls()?,
@@ -188,35 +204,25 @@ impl NatsFlags {
     }
 }
 
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Login {
-    user: Option<String>,
-    password: Option<Secret>,
-    token: Option<Secret>,
-}
-
 struct Server {
     address: String,
-    login: Login,
+    login: NatsLogin,
 }
 
-/// One set of credentials serves the whole list: NATS servers of a cluster share their users, and a second set
-/// would be used at a reconnect that nobody tried out.
-fn only_login(servers: &[Server]) -> Result<Login, Error> {
-    let mut given = servers
-        .iter()
-        .map(|server| &server.login)
-        .filter(|login| **login != Login::default());
-    let Some(first) = given.next() else {
-        return Ok(Login::default());
-    };
-    if given.any(|other| other != first) {
-        return Err(Error::new(
-            "the NATS server URLs carry different credentials; give all of them the same, or use --nats-user \
-             and --nats-password",
-        ));
-    }
-    Ok(first.clone())
+/// Of the first server whose URL has one. It serves also for those whose URLs have none, and for servers that only their
+/// cluster names: servers of a cluster share their users.
+fn first_login(servers: &[Server]) -> NatsLogin {
+    let mut logins = servers.iter().map(|server| &server.login);
+    let first = logins.find(|login| **login != NatsLogin::default());
+    first.cloned().unwrap_or_default()
+}
+
+fn others(servers: &[Server], first: &NatsLogin) -> Vec<(String, NatsLogin)> {
+    let differs = |server: &&Server| server.login != *first && server.login != NatsLogin::default();
+    let others = servers.iter().filter(differs);
+    others
+        .map(|server| (server.address.clone(), server.login.clone()))
+        .collect()
 }
 
 fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
@@ -232,7 +238,7 @@ fn parse_servers(text: &str) -> Result<Vec<Server>, Error> {
         )),
         [only] => {
             let server = parse_server(only)?;
-            let bare = server.login == Login::default();
+            let bare = server.login == NatsLogin::default();
             if bare && !(only.contains("://") && has_port(only)) {
                 return Err(malformed(
                     only,
@@ -251,15 +257,31 @@ fn has_port(text: &str) -> bool {
 
 /// In a list, or with user info, scheme and port may be left out as NATS clients allow.
 fn parse_server(text: &str) -> Result<Server, Error> {
-    let with_scheme = if text.contains("://") {
-        text.to_owned()
-    } else {
-        format!("nats://{text}")
-    };
-    let url = Url::parse(&with_scheme).map_err(|why| malformed(text, &why.to_string()))?;
-    if !matches!(url.scheme(), "nats" | "tls") {
-        return Err(malformed(text, "the scheme must be nats or tls"));
+    let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+    let scheme = scheme.to_ascii_lowercase();
+    match scheme.as_str() {
+        "nats" | "tls" => {}
+        "ws" | "wss" => {
+            return Err(malformed(
+                text,
+                "NATS over WebSocket is not spoken here; name the port for clients of the same server, as in \
+                 nats://host:4222 or tls://host:4222",
+            ));
+        }
+        _ => return Err(malformed(text, "the scheme must be nats or tls")),
     }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // A library would take an empty password for none at all.
+    let (login, place) = match rest[..end].rsplit_once('@') {
+        Some((info, _)) => (login_of(info, text)?, &rest[info.len() + 1..]),
+        None if rest.contains('@') => {
+            let why = "write / ? # in a user or password as %2F %3F %23";
+            return Err(malformed(text, why));
+        }
+        None => (NatsLogin::default(), rest),
+    };
+    let url = Url::parse(&format!("{scheme}://{place}"))
+        .map_err(|why| malformed(text, &why.to_string()))?;
     let host = url.host_str().filter(|host| !host.is_empty());
     let host = host.ok_or_else(|| malformed(text, "the host is missing"))?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
@@ -267,28 +289,40 @@ fn parse_server(text: &str) -> Result<Server, Error> {
     }
     let port = url.port().unwrap_or(DEFAULT_PORT);
     Ok(Server {
-        address: format!("{}://{host}:{port}", url.scheme()),
-        login: login_of(&url, text)?,
+        address: format!("{scheme}://{host}:{port}"),
+        login,
     })
 }
 
-/// A user without a password is a token, as in every NATS client.
-fn login_of(url: &Url, text: &str) -> Result<Login, Error> {
+/// As NATS clients do: a user with a colon behind it has a password, if only an empty one; without it, it is a token.
+fn login_of(info: &str, text: &str) -> Result<NatsLogin, Error> {
     let decode = |part: &str| {
+        let digits = |after: &str| {
+            after
+                .get(..2)
+                .is_some_and(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        };
+        if !part.split('%').skip(1).all(digits) {
+            let why = "write % itself in a user or password as %25";
+            return Err(malformed(text, why));
+        }
         percent_encoding::percent_decode_str(part)
             .decode_utf8()
             .map(std::borrow::Cow::into_owned)
             .map_err(|_| malformed(text, "the user info is not UTF-8"))
     };
-    let user = decode(url.username())?;
-    let password = url.password().map(decode).transpose()?;
+    let (user, password) = match info.split_once(':') {
+        Some((user, password)) => (decode(user)?, Some(decode(password)?)),
+        None => (decode(info)?, None),
+    };
     Ok(match (user.is_empty(), password) {
-        (true, None) => Login::default(),
-        (false, None) => Login {
+        (true, None) => NatsLogin::default(),
+        (true, Some(password)) if password.is_empty() => NatsLogin::default(),
+        (false, None) => NatsLogin {
             token: Some(user.into()),
-            ..Login::default()
+            ..NatsLogin::default()
         },
-        (_, Some(password)) => Login {
+        (_, Some(password)) => NatsLogin {
             user: Some(user),
             password: Some(password.into()),
             token: None,
@@ -402,12 +436,70 @@ mod tests {
             alone.nats().unwrap_err().to_string(),
             "--nats-password needs --nats-user beside it"
         );
+    }
 
-        let error = flags("nats://a:b@h:1,nats://c:d@i:1")
-            .nats()
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("different credentials"), "{error}");
+    #[test]
+    fn each_server_may_have_a_login_of_its_own() {
+        let list = "nats://h:1,nats://a:b@i:1,tls://c:@j:1,t0ken@[::1]:1,nats://a:b@k:1";
+        let config = flags(list).nats().unwrap();
+        let login = |user: Option<&str>, password: Option<&str>, token: Option<&str>| NatsLogin {
+            user: user.map(str::to_owned),
+            password: password.map(Secret::from),
+            token: token.map(Secret::from),
+        };
+        assert_eq!((config.user.as_deref(), config.token), (Some("a"), None));
+        assert_eq!(
+            config.logins,
+            [
+                ("tls://j:1".to_owned(), login(Some("c"), Some(""), None)),
+                (
+                    "nats://[::1]:1".to_owned(),
+                    login(None, None, Some("t0ken"))
+                ),
+            ]
+        );
+
+        let mut flags = flags(list);
+        flags.nats_token = Some("t".into());
+        let config = flags.nats().unwrap();
+        assert_eq!((config.user, config.logins), (None, vec![]));
+    }
+
+    #[test]
+    fn user_info_is_read_as_clients_of_nats_read_it() {
+        for (url, user, password, token) in [
+            ("nats://colin:@h", Some("colin"), Some(""), None),
+            ("colin:@h", Some("colin"), Some(""), None),
+            ("nats://colin@h", None, None, Some("colin")),
+            ("nats://:pw@h", Some(""), Some("pw"), None),
+            ("nats://a:b:c@h", Some("a"), Some("b:c"), None),
+            ("nats://a:b@c@h", Some("a"), Some("b@c"), None),
+            ("nats://a%3Ab:%2F%25@h", Some("a:b"), Some("/%"), None),
+            ("NATS://A:B@h", Some("A"), Some("B"), None),
+            ("tls://a:b@[::1]:4443", Some("a"), Some("b"), None),
+            ("nats://@h:1", None, None, None),
+            ("nats://:@h:1", None, None, None),
+        ] {
+            let config = flags(url).nats().unwrap();
+            assert_eq!(config.user.as_deref(), user, "{url}");
+            let shown = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+            assert_eq!(shown(&config.password).as_deref(), password, "{url}");
+            assert_eq!(shown(&config.token).as_deref(), token, "{url}");
+        }
+        for (url, part) in [
+            ("ws://h:1", "WebSocket"),
+            ("wss://a:hunter2@h:1", "WebSocket"),
+            ("nats://a:hunter2/x@h:1", "%2F"),
+            ("nats://a:hunter2%@h:1", "%25"),
+            ("nats://a:hunter2%zz@h:1", "%25"),
+            ("nats://a:%ff@h:1", "UTF-8"),
+        ] {
+            let error = flags(url).nats().unwrap_err().to_string();
+            assert!(
+                error.contains(part) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

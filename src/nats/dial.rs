@@ -117,7 +117,7 @@ pub(super) async fn dial(
         .await
         .map_err(Failure::Settings)?;
     let mut out = BytesMut::new();
-    encode::connect(&login.hello(settings, tls_wanted), &mut out);
+    encode::connect(&login.hello(settings, address, tls_wanted), &mut out);
     out.extend_from_slice(encode::PING);
     write(&mut stream, &out).await?;
 

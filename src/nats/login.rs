@@ -7,6 +7,7 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 
 use super::error::Error;
+use super::servers::Address;
 use super::settings::Settings;
 use super::wire::Hello;
 
@@ -48,17 +49,24 @@ impl Login {
         Ok(login)
     }
 
-    pub(super) fn hello<'a>(&'a self, settings: &'a Settings, tls_required: bool) -> Hello<'a> {
+    pub(super) fn hello<'a>(
+        &'a self,
+        settings: &'a Settings,
+        server: &Address,
+        tls_required: bool,
+    ) -> Hello<'a> {
+        let (user, password, token) = match settings.login_of(server) {
+            Some(own) => (&own.user, &own.password, &own.token),
+            None => (&settings.user, &settings.password, &settings.token),
+        };
+        // A user may have none, and is then known by an empty one.
+        let empty = user.is_some().then_some("");
         Hello {
             name: &settings.name,
             tls_required,
-            user: settings.user.as_deref(),
-            // A user may have none, and is then known by an empty one.
-            password: settings
-                .password
-                .as_deref()
-                .or(settings.user.is_some().then_some("")),
-            token: settings.token.as_deref(),
+            user: user.as_deref(),
+            password: password.as_deref().or(empty),
+            token: token.as_deref(),
             jwt: self.jwt.as_deref(),
             nkey: self.nkey.as_deref(),
             signature: self.signature.as_deref(),

@@ -58,19 +58,22 @@ impl Reconnect {
     /// Tries each server once. Of several that fail, one that does not let us in says most.
     pub(super) async fn first(&mut self) -> Result<Line, Error> {
         let mut unreachable = None;
+        let mut is_unauthorized = false;
         for address in self.servers.round() {
             match self.try_one(&address).await {
                 Ok(line) => return Ok(self.welcome(line)),
                 Err(Failure::Dial(error)) => unreachable = Some(error),
-                Err(Failure::Unauthorized) => {
-                    let servers = self.settings.shown();
-                    return Err(Error::Unauthorized { servers });
-                }
+                // Another one may have a login of its own.
+                Err(Failure::Unauthorized) => is_unauthorized = true,
                 Err(Failure::Settings(error)) => return Err(error),
             }
         }
+        let servers = self.settings.shown();
+        if is_unauthorized {
+            return Err(Error::Unauthorized { servers });
+        }
         Err(Error::Unreachable {
-            servers: self.settings.shown(),
+            servers,
             source: unreachable.unwrap_or(DialError::ClosedEarly),
         })
     }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::servers::Address;
+
 /// Messages that may wait to be taken.
 const RECEIVE_QUEUE: usize = 512 * 1024;
 
@@ -19,6 +21,8 @@ pub struct Settings {
     pub user: Option<String>,
     pub password: Option<String>,
     pub token: Option<String>,
+    /// For the servers with these URLs, in place of the three above.
+    pub logins: Vec<(String, UserLogin)>,
     pub credentials_file: Option<PathBuf>,
     pub nkey_seed_file: Option<PathBuf>,
     pub tls: Tls,
@@ -26,6 +30,13 @@ pub struct Settings {
     pub receive_queue: usize,
     /// As `receive_queue`, in bytes; what was read in one go may come on top.
     pub receive_bytes: usize,
+}
+
+#[derive(Clone, Default)]
+pub struct UserLogin {
+    pub user: Option<String>,
+    pub password: Option<String>,
+    pub token: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -47,6 +58,14 @@ pub struct ClientCertificate {
     pub key_file: PathBuf,
 }
 
+impl fmt::Debug for UserLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserLogin")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Settings {
     pub fn new(servers: Vec<String>, name: impl Into<String>) -> Self {
         Self {
@@ -55,12 +74,20 @@ impl Settings {
             user: None,
             password: None,
             token: None,
+            logins: Vec::new(),
             credentials_file: None,
             nkey_seed_file: None,
             tls: Tls::default(),
             receive_queue: RECEIVE_QUEUE,
             receive_bytes: RECEIVE_BYTES,
         }
+    }
+
+    /// What goes for that server alone, if anything does.
+    pub(super) fn login_of(&self, server: &Address) -> Option<&UserLogin> {
+        let mut logins = self.logins.iter();
+        let found = logins.find(|(url, _)| Address::parse(url).is_ok_and(|it| it == *server));
+        found.map(|(_, login)| login)
     }
 
     /// Fit for an error text, because the servers' addresses have been found to be without credentials.

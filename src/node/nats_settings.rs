@@ -1,9 +1,9 @@
 //! From what the operator says about NATS to what the adapter wants to know.
 
-use crate::config::nats::NatsTls;
+use crate::config::nats::{NatsLogin, NatsTls};
 use crate::config::{NatsConfig, Secret};
 use crate::nats::Settings;
-use crate::nats::settings::{ClientCertificate, Tls};
+use crate::nats::settings::{ClientCertificate, Tls, UserLogin};
 
 /// `name`: how the connection is called in the NATS server's monitoring.
 pub(crate) fn nats_settings(config: &NatsConfig, name: String) -> Settings {
@@ -12,11 +12,22 @@ pub(crate) fn nats_settings(config: &NatsConfig, name: String) -> Settings {
         user: config.user.clone(),
         password: config.password.as_ref().map(expose),
         token: config.token.as_ref().map(expose),
+        logins: config.logins.iter().map(own).collect(),
         credentials_file: config.credentials.clone(),
         nkey_seed_file: config.nkey.clone(),
         tls: tls(&config.tls),
         ..Settings::new(config.servers.clone(), name)
     }
+}
+
+fn own((server, login): &(String, NatsLogin)) -> (String, UserLogin) {
+    let expose = |secret: &Secret| secret.expose().to_owned();
+    let login = UserLogin {
+        user: login.user.clone(),
+        password: login.password.as_ref().map(expose),
+        token: login.token.as_ref().map(expose),
+    };
+    (server.clone(), login)
 }
 
 fn tls(tls: &NatsTls) -> Tls {

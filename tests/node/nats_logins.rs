@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
 use crate::nats::{LIMIT, settings};
-use crate::pair::free_port;
+use crate::pair::{Server, free_port};
 use crate::support::nats::{own_server, restart};
 use crate::support::wait::wait_until;
 
@@ -68,6 +68,59 @@ async fn a_user_with_a_password_and_a_token_are_let_in() {
     assert_refused(&with_token).await;
     with_token.token = Some("t0ken".to_owned());
     open(&with_token).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_server_is_shown_the_login_of_its_own_url() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let users = "authorization { users = [ { user: colin, password: \"\" } ] }";
+    fs::write(&config, users).unwrap();
+    let (Some(first), Some(second), Some(third)) = (
+        own_server(&["--user", "a", "--pass", "b"]).await,
+        own_server(&["--config", shown(config.path())]).await,
+        own_server(&["--auth", "t0ken"]).await,
+    ) else {
+        return;
+    };
+    let ports = [first.port(), second.port(), third.port()];
+    let right = ["nats://a:b@", "nats://colin:@", "t0ken@"];
+    // Whether a server lets the command in, which nobody answers then.
+    let is_let_in = async |list: &[String]| {
+        let mut command = Server::command();
+        let list = list.join(",");
+        command.args([
+            "pub",
+            "--nats-server",
+            &list,
+            "--timeout",
+            "200ms",
+            "x",
+            "y",
+        ]);
+        let mut command = tokio::process::Command::from(command);
+        let said = String::from_utf8(command.output().await.unwrap().stderr).unwrap();
+        let is_refused = said.contains("does not accept the credentials");
+        assert!(
+            is_refused || said.contains("no streaming server answers"),
+            "{said}"
+        );
+        !is_refused
+    };
+
+    for server in 0..3 {
+        for login in 0..3 {
+            let other = format!("{}127.0.0.1:{}", right[(login + 1) % 3], ports[login]);
+            let url = format!("{}127.0.0.1:{}", right[login], ports[server]);
+            assert_eq!(
+                is_let_in(std::slice::from_ref(&url)).await,
+                server == login,
+                "{url}"
+            );
+            // Where one of several does not let it in, the others are asked.
+            let both = [other, url];
+            assert_eq!(is_let_in(&both).await, server == login, "{both:?}");
+        }
+    }
 }
 
 /// The configuration of a server that knows one user by its nkey.
