@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 mod ground;
 mod history;
+mod hostile;
 mod network_faults;
 mod node_clients;
 #[path = "../node/pair.rs"]

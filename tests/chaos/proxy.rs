@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +23,9 @@ pub(crate) enum Link {
     Reset,
     /// Everything gets through so much later.
     Slow(Duration),
+    /// So many bytes of a connection get through in a second, each way. Of a proxy with [`Proxy::start_narrow`], so that
+    /// little is on its way at once.
+    Narrow(u32),
 }
 
 /// Where connections lead.
@@ -44,9 +47,23 @@ pub(crate) struct Proxy {
 const CHUNKS_MAX: usize = 256;
 const CHUNK_BYTES: usize = 16 << 10;
 
+const NARROW_BYTES: u32 = 128 << 10;
+
 impl Proxy {
     pub(crate) async fn start(target: Target) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::on(listener, target)
+    }
+
+    /// Takes little from who sends before it has passed it on.
+    pub(crate) fn start_narrow(target: Target) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(NARROW_BYTES).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self::on(socket.listen(64).unwrap(), target)
+    }
+
+    fn on(listener: TcpListener, target: Target) -> Self {
         let port = listener.local_addr().unwrap().port();
         let (link, links) = watch::channel(Link::Up);
         let (target, targets) = watch::channel(target);
@@ -150,12 +167,19 @@ async fn pump(
     let (chunks, mut due) = mpsc::channel::<(Instant, Bytes)>(CHUNKS_MAX);
     let mut read_links = links.clone();
     let reading = async move {
+        let mut free_at = Instant::now();
         loop {
             let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
             let read = from.read_buf(&mut chunk).await;
             let delay = open(&mut read_links).await;
             if !matches!(read, Ok(1..)) {
                 return;
+            }
+            let link = *read_links.borrow();
+            if let Link::Narrow(rate) = link {
+                let bytes = u32::try_from(chunk.len()).unwrap();
+                free_at = free_at.max(Instant::now()) + Duration::from_secs(1) * bytes / rate;
+                timeout_at(free_at, std::future::pending::<()>()).await.ok();
             }
             let sent = chunks.send((Instant::now() + delay, chunk.freeze()));
             if sent.await.is_err() {
@@ -188,6 +212,6 @@ async fn open(links: &mut watch::Receiver<Link>) -> Duration {
     };
     match *link {
         Link::Slow(delay) => delay,
-        Link::Up | Link::Silent | Link::Reset => Duration::ZERO,
+        Link::Up | Link::Silent | Link::Reset | Link::Narrow(_) => Duration::ZERO,
     }
 }

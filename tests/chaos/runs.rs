@@ -14,7 +14,7 @@ use crate::tables::Tables;
 use crate::world::{Shape, World};
 
 /// Worlds are busy and have deadlines: one at a time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Lets the faults happen one after the other, and fails with everything that is wrong afterwards.
 async fn run(seed: u64, shape: Shape, faults: &[Fault]) -> Option<History> {

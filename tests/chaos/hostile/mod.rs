@@ -1,0 +1,8 @@
+//! Clients that keep to the protocol and ask for as much as it allows, beside clients that behave well: what those
+//! notice of the others. `scripts/chaos hostile` prints it.
+
+mod bystanders;
+mod kinds;
+mod pages;
+mod runs;
+mod stage;
