@@ -27,7 +27,8 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::config::{self, Config, ServeFlags};
+use crate::config::nats::DEFAULT_SERVER;
+use crate::config::{self, Config, Secret, ServeFlags};
 use crate::core::limits::Limits;
 use crate::node::NewNode;
 use crate::node::clock::Clock;
@@ -241,11 +242,16 @@ impl Builder {
             .settings
             .iter()
             .map(|(flag, value)| format!("--{flag}={value}"));
-        let flags = command
+        let mut flags = command
             .mut_args(|arg| arg.env(None::<&str>))
             .try_get_matches_from(args)
             .and_then(|matches| ServeFlags::from_arg_matches(&matches))
             .map_err(|error| config::sources::told(&error))?;
+        // A program that has a server inside does not expect another process beside it.
+        flags
+            .nats
+            .nats_server
+            .get_or_insert_with(|| Secret::from(DEFAULT_SERVER));
         Ok(Config::from_flags(&flags)?)
     }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::failure::Failure;
 use super::output;
 use crate::config::file::{self, Part};
-use crate::config::{Error, ServeFlags, Sources, effective};
+use crate::config::{Error, Notes, ServeFlags, Sources, effective, managed_nats};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -19,6 +19,8 @@ pub enum ConfigCommand {
     /// Print the value of every setting and where it comes from; secrets are hidden
     #[command(args_override_self = true)]
     Show(Box<ShowArgs>),
+    /// Print what of a file is for the nats-server that a server with it runs; passwords stand in it as they are
+    NatsServer(ConvertArgs),
     /// Print a file of NATS Streaming in the native format; passwords stand in it as they are
     Convert(ConvertArgs),
 }
@@ -54,17 +56,14 @@ pub struct ConvertArgs {
     file: PathBuf,
 }
 
-/// `args` are the command line's after `check` or `show`, `warnings` about its flags without effect.
-pub fn run(
-    command: &ConfigCommand,
-    args: &[OsString],
-    warnings: &[String],
-) -> Result<ExitCode, Failure> {
+/// `args` are the command line's after `check` or `show`, `notes` about its flags that mean something else here.
+pub fn run(command: &ConfigCommand, args: &[OsString], notes: &Notes) -> Result<ExitCode, Failure> {
     match command {
         ConfigCommand::Check(check) => {
             let sources = sources(args, check.file.as_ref())?;
             let of_values = sources.config.warnings();
-            let all = warnings.iter().chain(&sources.warnings).chain(&of_values);
+            let of_sources = sources.warnings(notes);
+            let all = of_sources.iter().chain(&of_values);
             all.for_each(|warning| output::note(&format!("warning: {warning}")));
             for unknown in &sources.unknown {
                 output::note(&format!("error: {unknown}"));
@@ -81,6 +80,10 @@ pub fn run(
             } else {
                 output::line(&table(&values))?;
             }
+        }
+        ConfigCommand::NatsServer(print) => {
+            let found = file::read(&print.file, Part::Both)?;
+            output::line(&managed_nats::file_of(&found.nats))?;
         }
         ConfigCommand::Convert(convert) => {
             let found = file::read(&convert.file, Part::Both)?;

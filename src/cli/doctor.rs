@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output;
-use crate::config::{ServeFlags, Sources};
+use crate::config::{Notes, ServeFlags, Sources};
 use crate::node::examine::{self, Finding, Verdict};
 
 #[derive(Args, Debug)]
@@ -28,11 +28,11 @@ struct Report<'a> {
     findings: &'a [Finding],
 }
 
-/// `args` are the command line's after `doctor`, `warnings` about its flags without effect.
+/// `args` are the command line's after `doctor`, `notes` about its flags that mean something else here.
 pub async fn run(
     doctor: &DoctorArgs,
     args: &[OsString],
-    warnings: &[String],
+    notes: &Notes,
 ) -> Result<ExitCode, Failure> {
     let serve: Vec<OsString> = args
         .iter()
@@ -40,11 +40,7 @@ pub async fn run(
         .cloned()
         .collect();
     let sources = Sources::read(&serve)?;
-    for warning in warnings
-        .iter()
-        .chain(&sources.warnings)
-        .chain(&sources.unknown)
-    {
+    for warning in sources.warnings(notes).iter().chain(&sources.unknown) {
         output::note(&format!("warning: {warning}"));
     }
     let findings = examine::examine(&sources.config).await?;

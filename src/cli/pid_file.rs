@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 /// Removed with this.
 #[derive(Debug)]
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    pub(super) fn write(path: &Path) -> anyhow::Result<Self> {
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .with_context(|| format!("the pid file {} cannot be written", path.display()))?;
-        Ok(Self(path.to_owned()))
+    /// `None` where it cannot be written, which is no reason not to serve: the former server went on without it, too.
+    pub(super) fn write(path: &Path) -> Option<Self> {
+        match std::fs::write(path, format!("{}\n", std::process::id())) {
+            Ok(()) => Some(Self(path.to_owned())),
+            Err(error) => {
+                tracing::warn!("the pid file {} cannot be written: {error}", path.display());
+                None
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::{Error, Secret, Sources, effective};
+use crate::config::{Error, Notes, Secret, Sources, effective};
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
 
@@ -69,7 +69,7 @@ impl Reload {
                 return;
             }
         };
-        for warning in now.warnings.iter().chain(&now.unknown) {
+        for warning in now.warnings(&Notes::default()).iter().chain(&now.unknown) {
             warn!("{warning}");
         }
         let at_once = changed(&self.current, &values, |flag| AT_ONCE.contains(&flag));

@@ -50,17 +50,17 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
 }
 
 async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { args, warnings } = arguments;
+    let Arguments { args, notes } = arguments;
     match command {
         // The program and the names of the commands stand before the flags.
-        Command::Serve(_) => serve::run(&args[2..], warnings).await,
-        Command::Config(command) => config::run(&command, &args[3..], warnings),
+        Command::Serve(_) => serve::run(&args[2..], notes).await,
+        Command::Config(command) => config::run(&command, &args[3..], notes),
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::StepDown(args) => step_down::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
-        Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], warnings).await,
+        Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], notes).await,
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Import(args) => import::run(&args).await,
         Command::NatsPermissions(args) => nats_permissions::run(&args),

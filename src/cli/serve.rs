@@ -17,7 +17,7 @@ use super::pid_file::PidFile;
 use super::reload::Reload;
 use super::signals::{Signals, Stop};
 use crate::config::duration::GoDuration;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Notes, Sources};
 use crate::core::limits::Limits;
 use crate::core::time::Instant;
 use crate::known_bad;
@@ -27,17 +27,17 @@ use crate::node::clock::Clock;
 /// A service manager, `timeout` and a terminal may each deliver one wish to stop more than once.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
-/// `args` are the flags in our spelling, `warnings` about those that had no effect.
-pub async fn run(args: &[OsString], warnings: &[String]) -> Result<ExitCode, Failure> {
+/// `args` are the flags in our spelling, `notes` about those that mean something else here.
+pub async fn run(args: &[OsString], notes: &Notes) -> Result<ExitCode, Failure> {
     let sources = Sources::read(args)?;
     let reload = Reload::new(args, &sources)?;
+    let warnings = sources.warnings(notes);
     let config = sources.config;
     let log = logging::start(&config.log)?;
     if let Some(warning) = known_bad::warning() {
         error!("{warning}");
     }
-    let of_files = sources.warnings.iter().chain(&sources.unknown);
-    let all = warnings.iter().chain(of_files);
+    let all = warnings.iter().chain(&sources.unknown);
     for warning in all.chain(&config.warnings()) {
         warn!("{warning}");
     }
@@ -76,8 +76,7 @@ fn log_limits(limits: &Limits) {
 }
 
 async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<ExitCode> {
-    let pid_file = config.pid_file.as_deref().map(PidFile::write);
-    let _pid_file = pid_file.transpose()?;
+    let _pid_file = config.pid_file.as_deref().map(PidFile::write);
     let mut signals = Signals::listen()?;
     // Unhandled, these two would end the process.
     let listen = |kind| signal(kind).context("signals cannot be listened to");

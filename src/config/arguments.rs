@@ -8,14 +8,15 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::error::Error;
-use super::spellings::{ALIASES, IGNORED, REFUSED};
+use super::notes::Notes;
+use super::spellings::{ALIASES, IGNORED, INSTEAD_OF_RAFT, OF_NATS_SERVER, OF_RAFT};
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
     /// With the program's name first.
     pub args: Vec<OsString>,
-    /// One sentence for each flag that was understood and has no effect.
-    pub warnings: Vec<String>,
+    /// Flags that were understood and mean something else here, or nothing.
+    pub notes: Notes,
 }
 
 /// First arguments that speak to the program and not to `serve`.
@@ -33,7 +34,13 @@ enum Meaning<'a> {
     Ignored {
         takes_value: bool,
     },
-    Refused(&'static str),
+    /// For the nats-server that this server runs.
+    OfNatsServer {
+        takes_value: bool,
+    },
+    OfRaft {
+        takes_value: bool,
+    },
     Unknown,
 }
 
@@ -45,12 +52,18 @@ pub fn normalise(
     let mut args = args.into_iter();
     let program = args.next().unwrap_or_else(|| "stanby".into());
     let mut rest = args.peekable();
+    let is_former =
+        |path: &OsStr| Path::new(path).file_stem() == Some(OsStr::new("nats-streaming-server"));
+    let mut stands_in = is_former(&program);
+    // As an image passes it that has this program for its entry point.
+    if rest.peek().is_some_and(|first| is_former(first)) {
+        stands_in = true;
+        rest.next();
+    }
     let first = rest
         .peek()
         .and_then(|first| first.to_str())
         .unwrap_or_default();
-
-    let stands_in = Path::new(&program).file_stem() == Some(OsStr::new("nats-streaming-server"));
     if matches!(first, "-v" | "-version" | "--version") {
         return Ok(plain(program, ["--version".into()]));
     }
@@ -77,11 +90,14 @@ pub fn normalise(
         // `config check FILE -cid x`: there, an argument that is no flag does not end them.
         takes_files: command.len() > 1,
         args: Vec::new(),
-        warnings: Vec::new(),
+        notes: Notes::default(),
+        raft: Vec::new(),
+        is_clustered: false,
         checks: false,
         signal: None,
     };
     normal.walk(rest)?;
+    normal.note_raft();
     if let Some(signal) = normal.signal {
         return Ok(plain(program, ["signal".into(), signal]));
     }
@@ -91,14 +107,14 @@ pub fn normalise(
     let program = std::iter::once(program);
     Ok(Arguments {
         args: program.chain(command).chain(normal.args).collect(),
-        warnings: normal.warnings,
+        notes: normal.notes,
     })
 }
 
 fn plain(program: OsString, rest: impl IntoIterator<Item = OsString>) -> Arguments {
     Arguments {
         args: std::iter::once(program).chain(rest).collect(),
-        warnings: Vec::new(),
+        notes: Notes::default(),
     }
 }
 
@@ -106,7 +122,10 @@ struct Normaliser<'a> {
     serve: &'a clap::Command,
     takes_files: bool,
     args: Vec<OsString>,
-    warnings: Vec<String>,
+    notes: Notes,
+    /// Flags of Raft mode, as they were written.
+    raft: Vec<String>,
+    is_clustered: bool,
     checks: bool,
     signal: Option<OsString>,
 }
@@ -154,11 +173,28 @@ impl Normaliser<'_> {
                 if takes_value && value.is_none() {
                     rest.next();
                 }
-                self.warnings
-                    .push(format!("-{name} has no effect in stanby; remove it"));
+                self.notes.no_effect(format!("-{name}"));
             }
-            Meaning::Refused(why) => {
-                return Err(Error::new(format!("-{name} is not supported: {why}")));
+            Meaning::OfNatsServer { takes_value } => {
+                let mut arg = OsString::from(format!("--nats-server-arg=--{name}"));
+                let value = if takes_value {
+                    Some(needed(name, value, rest)?)
+                } else {
+                    value
+                };
+                if let Some(value) = value {
+                    arg.push("=");
+                    arg.push(value);
+                }
+                self.args.push(arg);
+            }
+            Meaning::OfRaft { takes_value } => {
+                if name == "clustered" {
+                    self.is_clustered = boolean(name, value)?;
+                } else if takes_value && value.is_none() {
+                    rest.next();
+                }
+                self.raft.push(format!("-{name}"));
             }
             Meaning::Unknown => {
                 let long = name.replace('_', "-");
@@ -166,6 +202,17 @@ impl Normaliser<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Without -clustered the others had no effect there either.
+    fn note_raft(&mut self) {
+        for flag in std::mem::take(&mut self.raft) {
+            if self.is_clustered {
+                self.notes.replaced(flag, INSTEAD_OF_RAFT);
+            } else {
+                self.notes.no_effect(flag);
+            }
+        }
     }
 
     fn push(&mut self, name: &str, flag: &clap::Arg, value: Option<OsString>) -> Result<(), Error> {
@@ -211,8 +258,13 @@ fn meaning<'a>(name: &str, serve: &'a clap::Command) -> Meaning<'a> {
             takes_value: *takes_value,
         };
     }
-    match REFUSED.iter().find(|(theirs, _)| theirs.contains(&name)) {
-        Some((_, why)) => Meaning::Refused(why),
+    let find =
+        |flags: &[(&'static str, bool)]| flags.iter().find(|(theirs, _)| *theirs == name).copied();
+    if let Some((_, takes_value)) = find(OF_NATS_SERVER) {
+        return Meaning::OfNatsServer { takes_value };
+    }
+    match find(OF_RAFT) {
+        Some((_, takes_value)) => Meaning::OfRaft { takes_value },
         None => Meaning::Unknown,
     }
 }
@@ -297,7 +349,7 @@ mod tests {
             ("-ft_group g", "--ft-group=g"),
             (
                 "-sql_source postgres://h/d?a=b",
-                "--database-url=postgres://h/d?a=b",
+                "--sql-source=postgres://h/d?a=b",
             ),
             ("-sql_driver postgres", "--sql-driver=postgres"),
             ("-store=SQL", "--store=SQL"),
@@ -424,14 +476,9 @@ mod tests {
             normalised("stanby -file_crc -sql_max_open_conns 5 -io_batch_size=3 -cid x").unwrap();
 
         assert_eq!(arguments.args, ["stanby", "serve", "--cluster-id=x"]);
-        assert_eq!(
-            arguments.warnings,
-            [
-                "-file_crc has no effect in stanby; remove it",
-                "-sql_max_open_conns has no effect in stanby; remove it",
-                "-io_batch_size has no effect in stanby; remove it",
-            ]
-        );
+        let told = arguments.notes.to_string();
+        let list = ": -file_crc, -sql_max_open_conns, -io_batch_size";
+        assert!(told.ends_with(list), "{told}");
     }
 
     #[test]
@@ -462,21 +509,51 @@ mod tests {
             let error = normalised(&format!("stanby {flag}")).unwrap_err();
             assert_eq!(error.to_string(), text);
         }
-        let starts = [
+    }
+
+    #[test]
+    fn flags_of_the_nats_server_inside_go_to_the_one_beside() {
+        for (theirs, ours) in [
             (
-                "-p 4222",
-                "-p is not supported: stanby has no nats-server inside",
+                "-p 4222 -a=0.0.0.0",
+                "--nats-server-arg=--p=4222 --nats-server-arg=--a=0.0.0.0",
             ),
             (
-                "-clustered",
-                "-clustered is not supported: stanby has no clustering of its own",
+                "-D -DV=false",
+                "--nats-server-arg=--D --nats-server-arg=--DV=false",
             ),
-        ];
-        for (flag, start) in starts {
-            let text = normalised(&format!("stanby {flag}"))
-                .unwrap_err()
-                .to_string();
-            assert!(text.starts_with(start), "{text}");
+            (
+                "-cluster nats://0.0.0.0:6222 -cid x",
+                "--nats-server-arg=--cluster=nats://0.0.0.0:6222 --cluster-id=x",
+            ),
+        ] {
+            assert_eq!(
+                shown(&format!("stanby {theirs}")),
+                format!("stanby serve {ours}")
+            );
+        }
+    }
+
+    #[test]
+    fn raft_is_replaced_where_it_was_on_and_without_effect_where_it_was_not() {
+        let told = |line: &str| normalised(line).unwrap().notes.to_string();
+        let on = told("stanby -cluster_node_id a --clustered -cluster_peers a,b");
+        let list = "replaced: -cluster_node_id, -clustered, -cluster_peers by the lock in Postgres";
+        assert!(on.contains(list) && !on.contains("no effect"), "{on}");
+
+        let off = told("stanby -cluster_node_id a -cluster_peers a,b -clustered=false");
+        let list = ": -cluster_node_id, -cluster_peers, -clustered";
+        assert!(off.ends_with(list), "{off}");
+    }
+
+    #[test]
+    fn an_image_passes_the_former_program_as_the_first_argument() {
+        for first in ["nats-streaming-server", "/nats-streaming-server"] {
+            assert_eq!(
+                shown(&format!("stanby {first} -cid x")),
+                "stanby serve --cluster-id=x"
+            );
+            assert_eq!(shown(&format!("stanby {first}")), "stanby serve");
         }
     }
 }

@@ -38,7 +38,11 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
     let time = |limit: Option<std::time::Duration>| {
         GoDuration::from(limit.unwrap_or_default()).to_string()
     };
-    let servers = nats.nats_server.expose().split(',');
+    let servers = nats
+        .nats_server
+        .as_ref()
+        .map_or("", Secret::expose)
+        .split(',');
     let servers: Vec<String> = servers.map(|url| redact_url(url.trim())).collect();
     let prefix = sources.config.subjects.discover();
     let channel = config.limits.channel;
@@ -59,6 +63,7 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("shadow-bytes", flags.shadow.shadow_bytes.0.to_string()),
         ("store", text(flags.store.as_ref())),
         ("sql-driver", text(flags.sql_driver.as_ref())),
+        ("import-dir", path(flags.import_dir.as_ref())),
         ("database-url", config.database_url.with_tls_settings()),
         ("schema", config.schema.clone()),
         ("encrypt", config.encryption.key.is_some().to_string()),
@@ -69,6 +74,8 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
             hidden(!config.encryption.other_keys.is_empty()),
         ),
         ("nats-server", servers.join(",")),
+        ("nats-server-arg", flags.nats_server_arg.join(" ")),
+        ("nats-server-bin", path(flags.nats_server_bin.as_ref())),
         ("nats-user", text(nats.nats_user.as_ref())),
         ("nats-password", hidden(nats.nats_password.is_some())),
         ("nats-token", hidden(nats.nats_token.is_some())),
@@ -154,7 +161,7 @@ pub fn secrets(sources: &Sources) -> [(&'static str, Option<Secret>); 6] {
     let encryption = &flags.encryption;
     [
         ("database-url", flags.database.database_url.clone()),
-        ("nats-server", Some(flags.nats.nats_server.clone())),
+        ("nats-server", flags.nats.nats_server.clone()),
         ("nats-password", flags.nats.nats_password.clone()),
         ("nats-token", flags.nats.nats_token.clone()),
         ("encryption-key", encryption.encryption_key.clone()),
@@ -193,7 +200,8 @@ mod tests {
         let serve = ServeFlags::augment_args(clap::Command::new("serve"));
         let flags = serve.get_arguments().filter_map(clap::Arg::get_long);
         let missing: Vec<&str> = flags.filter(|flag| !shown.contains(flag)).collect();
-        assert_eq!(missing, ["config", "stan-config"]);
+        // The source is shown as the database.
+        assert_eq!(missing, ["config", "stan-config", "sql-source"]);
         assert!(!format!("{values:?}").contains("geheim"), "{values:?}");
         let limits = values.iter().find(|value| value.name == "channel-limits");
         let limits = limits.unwrap();

@@ -49,14 +49,16 @@ impl DatabaseFlags {
         self.database_url.as_ref().is_none_or(Secret::is_empty)
     }
 
+    pub(super) fn missing() -> Error {
+        Error::new(
+            "the database is missing; give --database-url postgres://user:password@host:5432/database or set \
+             STANBY_DATABASE_URL",
+        )
+    }
+
     pub fn url(&self) -> Result<DatabaseUrl, Error> {
         let given = self.database_url.as_ref().filter(|url| !url.is_empty());
-        let given = given.ok_or_else(|| {
-            Error::new(
-                "the database is missing; give --database-url postgres://user:password@host:5432/database or \
-                 set STANBY_DATABASE_URL",
-            )
-        })?;
+        let given = given.ok_or_else(Self::missing)?;
         DatabaseUrl::parse(given.expose()).map_err(|error| Error::new(error.to_string()))
     }
 
@@ -106,9 +108,23 @@ pub struct ServeFlags {
     #[arg(long, env = "STANBY_PID", value_name = "FILE", help_heading = "Files")]
     pub pid: Option<PathBuf>,
 
-    /// Only SQL, which means Postgres: says that this is known, in place of a store in memory or files
+    /// The store of nats-streaming-server that this server takes the place of: MEMORY, FILE or SQL
     #[arg(long, env = "STANBY_STORE", value_name = "KIND", hide = true)]
     pub store: Option<String>,
+
+    /// Directory of a file store of nats-streaming-server; a server that finds empty tables does not start before it is
+    /// imported
+    #[arg(
+        long,
+        env = "STANBY_IMPORT_DIR",
+        value_name = "DIRECTORY",
+        help_heading = "Files"
+    )]
+    pub import_dir: Option<PathBuf>,
+
+    /// Source of the former server's SQL store; `STANBY_DATABASE_URL` goes before it
+    #[arg(long, value_name = "URL", hide = true)]
+    pub sql_source: Option<Secret>,
 
     /// Only postgres
     #[arg(long, env = "STANBY_SQL_DRIVER", value_name = "NAME", hide = true)]
@@ -122,6 +138,21 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub nats: NatsFlags,
+
+    /// An argument for the nats-server that this server runs where no --nats-server is given, like --port=4222; once for
+    /// each
+    #[arg(long, value_name = "ARGUMENT", help_heading = "NATS")]
+    #[arg(action = ArgAction::Append, allow_hyphen_values = true)]
+    pub nats_server_arg: Vec<String>,
+
+    /// The program nats-server [default: the one in PATH]
+    #[arg(
+        long,
+        env = "STANBY_NATS_SERVER_BIN",
+        value_name = "FILE",
+        help_heading = "NATS"
+    )]
+    pub nats_server_bin: Option<PathBuf>,
 
     /// Ack inboxes begin with this subject; for sites whose permissions allow only some
     #[arg(
@@ -341,4 +372,12 @@ pub struct ServeFlags {
     /// Of a configuration file. An entry of `channel_limits` goes before one for the same channel here.
     #[arg(skip)]
     pub channels_of_file: Vec<ChannelEntry>,
+
+    /// Keys of nats-server in configuration files.
+    #[arg(skip)]
+    pub nats_of_file: Vec<(String, serde_json::Value)>,
+
+    /// The login stands on the command line, where it was that of the nats-server inside.
+    #[arg(skip)]
+    pub nats_login_on_line: bool,
 }

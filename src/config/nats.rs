@@ -10,21 +10,24 @@ use super::secret::{Secret, redact_url};
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
 
-const DEFAULT_PORT: u16 = 4222;
+pub(super) const DEFAULT_PORT: u16 = 4222;
+
+/// What is asked where nothing else is said.
+pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 
 /// The flags of every command that speaks to NATS.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsFlags {
-    /// NATS servers, comma separated: nats://host:port, nats://user:password@host:port, tls://host:port
+    /// NATS servers, comma separated: nats://host:port, nats://user:password@host:port, tls://host:port. Without, serve
+    /// runs a nats-server of its own; other commands ask the one on this machine
     #[arg(
         long,
         env = "STANBY_NATS_SERVER",
         hide_env_values = true,
         value_name = "URLS"
     )]
-    #[arg(default_value = "nats://127.0.0.1:4222")]
-    pub nats_server: Secret,
+    pub nats_server: Option<Secret>,
 
     /// User for NATS; goes before one in the URL
     #[arg(long, env = "STANBY_NATS_USER", value_name = "NAME")]
@@ -141,7 +144,8 @@ pub struct NatsTls {
 
 impl NatsFlags {
     pub fn nats(&self) -> Result<NatsConfig, Error> {
-        let servers = parse_servers(self.nats_server.expose())?;
+        let given = self.nats_server.as_ref().map(Secret::expose);
+        let servers = parse_servers(given.unwrap_or(DEFAULT_SERVER))?;
         let mut logins = Vec::new();
         let login = match (&self.nats_user, &self.nats_password, &self.nats_token) {
             (None, None, None) => {
@@ -258,9 +262,10 @@ fn has_port(text: &str) -> bool {
 /// In a list, or with user info, scheme and port may be left out as NATS clients allow.
 fn parse_server(text: &str) -> Result<Server, Error> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
-    let scheme = scheme.to_ascii_lowercase();
-    match scheme.as_str() {
-        "nats" | "tls" => {}
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        // The former server took http for it, too.
+        "nats" | "http" => "nats",
+        "tls" => "tls",
         "ws" | "wss" => {
             return Err(malformed(
                 text,
@@ -269,7 +274,7 @@ fn parse_server(text: &str) -> Result<Server, Error> {
             ));
         }
         _ => return Err(malformed(text, "the scheme must be nats or tls")),
-    }
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     // A library would take an empty password for none at all.
     let (login, place) = match rest[..end].rsplit_once('@') {
@@ -340,7 +345,7 @@ mod tests {
 
     fn flags(servers: &str) -> NatsFlags {
         NatsFlags {
-            nats_server: servers.into(),
+            nats_server: Some(servers.into()),
             nats_user: None,
             nats_password: None,
             nats_token: None,
@@ -377,9 +382,15 @@ mod tests {
     }
 
     #[test]
+    fn http_means_nats_as_it_did_in_the_former_server() {
+        let nats = flags("http://127.0.0.1:4222").nats().unwrap();
+        assert_eq!(nats.servers, ["nats://127.0.0.1:4222"]);
+    }
+
+    #[test]
     fn other_schemes_and_paths_are_refused() {
         for bad in [
-            "http://h:1",
+            "ws://h:1",
             "nats://h:1/x",
             "nats://h:1?a=b",
             "nats://:4222",
@@ -506,7 +517,7 @@ mod tests {
     fn an_error_does_not_quote_the_password() {
         for bad in [
             "nats://u:hunter2@h:99999",
-            "http://u:hunter2@h:1",
+            "ws://u:hunter2@h:1",
             "u:hunter2@h:1/x",
         ] {
             let error = flags(bad).nats().unwrap_err().to_string();

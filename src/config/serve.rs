@@ -11,6 +11,7 @@ use super::error::Error;
 use super::flags::ServeFlags;
 use super::limits::{channel_entries, limits};
 use super::log::{self, LogConfig};
+use super::managed_nats::ManagedNats;
 use super::nats::NatsConfig;
 use super::pages::SecurePages;
 use super::{partition, shadow};
@@ -36,6 +37,10 @@ pub struct Config {
     /// Of payloads in the tables.
     pub encryption: Encryption,
     pub nats: NatsConfig,
+    /// The nats-server to run where nobody else's is named.
+    pub managed_nats: Option<ManagedNats>,
+    /// A file store of nats-streaming-server whose data must not be left behind.
+    pub import_dir: Option<PathBuf>,
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
@@ -57,44 +62,88 @@ pub struct Config {
 }
 
 impl Config {
+    /// Fails with all that is wrong, a line each.
     pub fn from_flags(flags: &ServeFlags) -> Result<Self, Error> {
-        ensure_sql_store(flags)?;
-        let schema = flags.database.schema()?;
-        let ft_group = flags.ft_group.as_deref().map(ft_group).transpose()?;
-        let partition = partition::partition(flags.partitioning, &channel_entries(flags)?)?;
-        let own_token = || partition::token(ft_group.as_deref(), &schema);
-        let prefixes = Prefixes {
-            discover: flags.discover_prefix.clone(),
-            ack: flags.ack_prefix.clone(),
-            group: partition.is_some().then(own_token),
+        Self::judge(flags).map_err(|errors| Error::all(&errors))
+    }
+
+    pub(super) fn judge(flags: &ServeFlags) -> Result<Self, Vec<Error>> {
+        let mut errors = Errors::default();
+        errors.take(ensure_known_store(flags));
+        let database_url = errors.take(flags.database.url());
+        let schema = errors.take(flags.database.schema());
+        let encryption = errors.take(flags.encryption.encryption());
+        let group = errors.take(flags.ft_group.as_deref().map(ft_group).transpose());
+        let entries = errors.take(channel_entries(flags)).unwrap_or_default();
+        let partition = errors.take(partition::partition(flags.partitioning, &entries));
+        let (group, partition) = (group.flatten(), partition.flatten());
+        let subjects = errors.take(subjects(
+            flags,
+            schema.as_deref(),
+            group.as_deref(),
+            partition.as_ref(),
+        ));
+        let lease = errors.take(lease(flags.lease));
+        let shadow = lease.and_then(|lease| errors.take(flags.shadow.limits(lease)));
+        let mut nats = errors.take(flags.nats.nats());
+        let managed = nats
+            .as_mut()
+            .map(|nats| ManagedNats::from_flags(flags, nats));
+        let managed_nats = managed.and_then(|managed| errors.take(managed));
+        let https = errors.take(flags.pages.secure());
+        let heartbeats = errors.take(heartbeats(flags));
+        let limits = errors.take(limits(flags));
+        let log = errors.take(log::log(flags));
+        let all = (
+            (database_url, schema, encryption, subjects, lease, shadow),
+            (nats, managed_nats, https, heartbeats, limits, log),
+        );
+        let (
+            (
+                Some(database_url),
+                Some(schema),
+                Some(encryption),
+                Some(subjects),
+                Some(lease),
+                Some(shadow),
+            ),
+            (
+                Some(nats),
+                Some(managed_nats),
+                Some(https),
+                Some(heartbeats),
+                Some(limits),
+                Some(log),
+            ),
+        ) = all
+        else {
+            return Err(errors.0);
         };
-        let mut subjects = flags.nats.subjects(&prefixes)?;
-        if let Some(partition) = &partition {
-            let serving = subjects.serving(partition);
-            subjects = serving.map_err(|error| Error::new(error.to_string()))?;
+        if !errors.0.is_empty() {
+            return Err(errors.0);
         }
-        let lease = lease(flags.lease)?;
-        let shadow = flags.shadow.limits(lease)?;
         Ok(Self {
-            database_url: flags.database.url()?,
+            database_url,
             schema,
-            encryption: flags.encryption.encryption()?,
-            nats: flags.nats.nats()?,
+            encryption,
+            nats,
+            managed_nats,
+            import_dir: import_dir(flags),
             subjects,
             cluster_id: flags.nats.cluster_id.clone(),
-            ft_group,
+            ft_group: group,
             lease,
             shadow,
             http: flags.pages.plain(),
-            https: flags.pages.secure()?,
-            heartbeats: heartbeats(flags)?,
+            https,
+            heartbeats,
             replace_durables: flags.replace_durable,
             limits: Limits {
                 remembered: shadow::window(shadow, lease) * 2,
-                ..limits(flags)?
+                ..limits
             },
             partition,
-            log: log::log(flags)?,
+            log,
             pid_file: flags.pid.clone(),
         })
     }
@@ -130,38 +179,79 @@ impl Config {
     }
 }
 
-/// What else NATS Streaming could store in would be lost or stand still, so nobody shall mean it.
-fn ensure_sql_store(flags: &ServeFlags) -> Result<(), Error> {
-    let use_sql = "use store SQL (-store SQL) and name the Postgres as its source (-sql_source)";
-    match flags
-        .store
-        .as_deref()
-        .map(str::to_ascii_uppercase)
-        .as_deref()
+/// What is wrong, each once.
+#[derive(Default)]
+struct Errors(Vec<Error>);
+
+impl Errors {
+    fn take<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                if !self.0.contains(&error) {
+                    self.0.push(error);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Of a configuration with mistakes those that can be made.
+fn subjects(
+    flags: &ServeFlags,
+    schema: Option<&str>,
+    ft_group: Option<&str>,
+    partition: Option<&Partition>,
+) -> Result<Subjects, Error> {
+    let own_token = || partition::token(ft_group, schema.unwrap_or_default());
+    let prefixes = Prefixes {
+        discover: flags.discover_prefix.clone(),
+        ack: flags.ack_prefix.clone(),
+        group: partition.is_some().then(own_token),
+    };
+    let subjects = flags.nats.subjects(&prefixes)?;
+    match partition {
+        None => Ok(subjects),
+        Some(partition) => subjects
+            .serving(partition)
+            .map_err(|error| Error::new(error.to_string())),
+    }
+}
+
+/// Everything is in Postgres, whatever the former server kept it in. What it kept in `MySQL` would be left behind.
+fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
+    let store = flags.store.as_deref().unwrap_or("SQL");
+    if ["MEMORY", "FILE"]
+        .iter()
+        .any(|known| store.eq_ignore_ascii_case(known))
     {
-        None | Some("SQL") => {}
-        Some(kind @ ("MEMORY" | "FILE")) => {
-            return Err(Error::new(format!(
-                "stanby has no {kind} store: it keeps everything in Postgres; {use_sql}"
-            )));
-        }
-        Some(_) => {
-            let given = flags.store.as_deref().unwrap_or_default();
-            return Err(Error::new(format!(
-                "unknown store type: {given}; {use_sql}"
-            )));
-        }
+        return Ok(());
+    }
+    if !store.eq_ignore_ascii_case("SQL") {
+        return Err(Error::new(format!(
+            "unknown store type: {store}; leave it out, everything is kept in Postgres"
+        )));
     }
     match flags.sql_driver.as_deref() {
         None | Some("postgres") => Ok(()),
         Some("mysql") => Err(Error::new(
-            "stanby keeps everything in Postgres and does not speak to MySQL; use the driver postgres \
-             (-sql_driver postgres) with a source of Postgres",
+            "the store is in MySQL, and stanby keeps everything in Postgres: carry it over with stanby import --from \
+             mysql://USER:PASSWORD@HOST/DATABASE, then leave the SQL driver and its source out",
         )),
         Some(other) => Err(Error::new(format!(
             "unknown sql driver {other:?}; use the driver postgres (-sql_driver postgres)"
         ))),
     }
+}
+
+/// Only the file store kept anything there.
+fn import_dir(flags: &ServeFlags) -> Option<PathBuf> {
+    let is_file = flags
+        .store
+        .as_deref()
+        .is_some_and(|store| store.eq_ignore_ascii_case("file"));
+    flags.import_dir.clone().filter(|_| is_file)
 }
 
 fn ft_group(name: &str) -> Result<String, Error> {

@@ -14,8 +14,13 @@ use super::database::DatabaseUrl;
 use super::encryption::KEY_VARIABLE;
 use super::error::Error;
 use super::file::{self, Found, Part, Place, Setting};
-use super::flags::ServeFlags;
+use super::flags::{DatabaseFlags, ServeFlags};
+use super::managed_nats;
+use super::notes::Notes;
 use super::serve::Config;
+
+/// Says where the tables are.
+const DATABASE_VARIABLE: &str = "STANBY_DATABASE_URL";
 
 /// Settings that are one login: a single one on the command line takes the place of all of a file's.
 const LOGIN: &[&str] = &["nats-user", "nats-password", "nats-token"];
@@ -47,7 +52,9 @@ pub struct Sources {
     pub config: Config,
     /// By the long name of the flag.
     pub origins: BTreeMap<String, Origin>,
-    /// About keys without effect.
+    /// What means something else here than in nats-streaming-server.
+    pub notes: Notes,
+    /// About where things were said; [`Config::warnings`] has those about values.
     pub warnings: Vec<String>,
     /// About keys that nobody knows.
     pub unknown: Vec<String>,
@@ -57,24 +64,51 @@ impl Sources {
     /// `args` are the flags of `serve` in our spelling, without program and command. Reads the files anew at
     /// each call.
     pub fn read(args: &[OsString]) -> Result<Self, Error> {
-        let args = &without_replaced_key(args);
+        let mut notes = Notes::default();
+        let args = &with_source(without_replaced_key(args), &mut notes);
         let given = matches(args)?;
         let flags = flags_of(&given)?;
         let mut found = files(&flags)?;
+        notes.append(std::mem::take(&mut found.notes));
         drop_what_flags_replace(&mut found, &given);
-        for setting in &found.settings {
-            ensure_parses(setting)?;
-        }
+        let mut mistakes = std::mem::take(&mut found.mistakes);
+        found
+            .settings
+            .retain(|setting| match ensure_parses(setting) {
+                Ok(()) => true,
+                Err(error) => {
+                    mistakes.push(error);
+                    false
+                }
+            });
+        // Left out, it would be missing besides.
+        let knows_database = mistakes.is_empty();
 
         let assembled = Assembled {
             args,
             found: &found,
+            login_on_line: LOGIN.iter().any(|flag| is_on_line(&given, flag)),
         };
-        let (flags, config) = assembled
-            .without(None)
-            .map_err(|error| assembled.blame(&error))?;
+        let (flags, config) = match assembled.without(None) {
+            Ok(read) if mistakes.is_empty() => read,
+            read => {
+                let errors = read.err().unwrap_or_default();
+                let errors = errors
+                    .iter()
+                    .filter(|error| knows_database || **error != DatabaseFlags::missing());
+                mistakes.extend(errors.map(|error| assembled.blame(error)));
+                return Err(Error::all(&mistakes));
+            }
+        };
         let origins = origins(&given, &found);
-        let mut warnings = found.warnings;
+        note_store(&flags, &mut notes);
+        if config.managed_nats.is_none() {
+            let keys = found.nats.iter();
+            keys.for_each(|entry| notes.no_effect(format!("{} ({})", entry.key, entry.place)));
+            let arguments = flags.nats_server_arg.iter();
+            arguments.for_each(|argument| notes.no_effect(argument.trim_start_matches("--")));
+        }
+        let mut warnings = Vec::new();
         if origins.get("encryption-key") == Some(&Origin::CommandLine) {
             warnings.push(format!(
                 "the encryption key stands on the command line, where every user of this machine can read it; give it in \
@@ -85,9 +119,18 @@ impl Sources {
             flags,
             config,
             origins,
+            notes,
             warnings,
             unknown: found.unknown,
         })
+    }
+
+    /// What a person should know of the sources, a sentence each; `line` are the notes about the command line.
+    pub fn warnings(&self, line: &Notes) -> Vec<String> {
+        let mut notes = line.clone();
+        notes.append(self.notes.clone());
+        let notes = (!notes.is_empty()).then(|| notes.to_string());
+        notes.into_iter().chain(self.warnings.clone()).collect()
     }
 
     pub fn origin(&self, flag: &str) -> Origin {
@@ -104,6 +147,39 @@ fn without_replaced_key(args: &[OsString]) -> Vec<OsString> {
         .iter()
         .filter(|arg| !(is_in_environment && is_key(arg)));
     kept.cloned().collect()
+}
+
+/// The source of the former server's SQL store is where the tables are, unless the environment says otherwise: it is what
+/// was added to an old start line.
+fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
+    let in_environment = std::env::var_os(DATABASE_VARIABLE).is_some_and(|url| !url.is_empty());
+    let mut kept = Vec::new();
+    for arg in args {
+        let text = arg.to_str().unwrap_or_default();
+        match text.strip_prefix("--sql-source=") {
+            Some(_) if in_environment => {
+                notes.replaced("-sql_source", DATABASE_VARIABLE);
+            }
+            Some(source) => kept.push(format!("--database-url={source}").into()),
+            None => kept.push(arg),
+        }
+    }
+    kept
+}
+
+fn note_store(flags: &ServeFlags, notes: &mut Notes) {
+    if let Some(store) = &flags.store
+        && !store.eq_ignore_ascii_case("sql")
+    {
+        notes.replaced(
+            format!("store {}", store.to_ascii_lowercase()),
+            "Postgres, which keeps everything over a restart",
+        );
+    }
+}
+
+fn is_on_line(matches: &ArgMatches, flag: &str) -> bool {
+    matches.value_source(&flag.replace('-', "_")) == Some(ValueSource::CommandLine)
 }
 
 fn serve() -> Command {
@@ -189,6 +265,7 @@ fn as_arg(setting: &Setting) -> OsString {
 struct Assembled<'a> {
     args: &'a [OsString],
     found: &'a Found,
+    login_on_line: bool,
 }
 
 /// A part of a file.
@@ -199,48 +276,40 @@ enum Piece {
 }
 
 impl Assembled<'_> {
-    /// Everything, or everything but one piece.
-    fn without(&self, left_out: Option<Piece>) -> Result<(ServeFlags, Config), Error> {
+    /// Everything, or everything but one piece; else all that is wrong with it.
+    fn without(&self, left_out: Option<Piece>) -> Result<(ServeFlags, Config), Vec<Error>> {
         let kept = |piece: Piece| left_out != Some(piece);
         let settings = self.found.settings.iter().enumerate();
         let settings = settings.filter(|(index, _)| kept(Piece::Setting(*index)));
         let mut args: Vec<OsString> = settings.map(|(_, setting)| as_arg(setting)).collect();
         args.extend(self.args.iter().cloned());
-        let mut flags = flags_of(&matches(&args)?)?;
+        let mut flags = matches(&args)
+            .and_then(|matches| flags_of(&matches))
+            .map_err(|error| vec![error])?;
         let channels = self.found.channels.iter().enumerate();
         let channels = channels.filter(|(index, _)| kept(Piece::Channel(*index)));
         flags.channels_of_file = channels.map(|(_, channel)| channel.clone()).collect();
-        let config = Config::from_flags(&flags)?;
+        flags.nats_of_file = self.found.nats.iter().map(managed_nats::json_of).collect();
+        flags.nats_login_on_line = self.login_on_line;
+        let config = Config::judge(&flags)?;
         Ok((flags, config))
     }
 
-    /// Names the place in the file that an error is about: the one without which there is no error; of several
-    /// mistakes, the one without which there is another error.
+    /// Names the place in the file that an error is about: the one without which it is gone.
     fn blame(&self, error: &Error) -> Error {
         let settings = self.found.settings.iter().enumerate();
         let settings = settings.map(|(index, s)| (Piece::Setting(index), Some(&s.place)));
         let channels = self.found.channels.iter().enumerate();
         let channels = channels.map(|(index, c)| (Piece::Channel(index), c.place.as_ref()));
         // A file may name very many channels, and each is tried.
-        let pieces = settings.chain(channels).take(PIECES_MAX);
-        let mut another = None;
-        for (piece, place) in pieces {
-            match self.without(Some(piece)) {
-                Ok(_) => return named(place, error),
-                // Without what every server needs there is always another error.
-                Err(other) if other != *error && !self.is_required(piece) => {
-                    another.get_or_insert(place);
-                }
-                Err(_) => {}
-            }
-        }
-        named(another.flatten(), error)
-    }
-
-    fn is_required(&self, piece: Piece) -> bool {
-        match piece {
-            Piece::Setting(index) => self.found.settings[index].flag == "database-url",
-            Piece::Channel(_) => false,
+        let mut pieces = settings.chain(channels).take(PIECES_MAX);
+        let causes = |piece: Piece| match self.without(Some(piece)) {
+            Ok(_) => true,
+            Err(errors) => !errors.contains(error),
+        };
+        match pieces.find(|(piece, _)| causes(*piece)) {
+            Some((_, place)) => named(place, error),
+            None => error.clone(),
         }
     }
 }

@@ -1,11 +1,10 @@
-//! The flags of `nats-streaming-server`: which are ours under another name, which have no effect here, which are
-//! refused and why. Those that are ours with `_` for `-` need no entry.
+//! The flags of `nats-streaming-server`: which are ours under another name, which have no effect here, which are those
+//! of the nats-server that it had inside, and which are of Raft mode. Those that are ours with `_` for `-` need no entry.
 
 /// Spellings of the reference that are not ours with `_` for `-`.
 pub(super) const ALIASES: &[(&str, &str)] = &[
     ("cid", "cluster-id"),
     ("ns", "nats-server"),
-    ("sql_source", "database-url"),
     ("m", "http-port"),
     ("ms", "https-port"),
     ("tlscert", "https-cert"),
@@ -31,6 +30,7 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("tls_client_key", "nats-tls-key"),
     ("tls_client_cacert", "nats-tls-ca"),
     ("st", "store"),
+    ("dir", "import-dir"),
     ("c", "config"),
     ("sc", "stan-config"),
     ("l", "log"),
@@ -64,73 +64,61 @@ pub(super) const IGNORED: &[(&str, bool)] = &[
     ("file_parallel_recovery", true),
     ("file_truncate_bad_eof", false),
     ("syslog_name", true),
-    ("dir", true),
+    ("ports_file_dir", true),
+];
+
+/// Flags of the nats-server that nats-streaming-server had inside: the one that this server runs takes them as they are.
+/// Those marked `true` take a value.
+pub(super) const OF_NATS_SERVER: &[(&str, bool)] = &[
+    ("a", true),
+    ("addr", true),
+    ("net", true),
+    ("p", true),
+    ("port", true),
+    ("n", true),
+    ("name", true),
+    ("server_name", true),
+    ("client_advertise", true),
+    ("connect_retries", true),
+    ("routes", true),
+    ("cluster", true),
+    ("cluster_name", true),
+    ("cluster_listen", true),
+    ("cluster_advertise", true),
+    ("no_advertise", false),
+    ("profile", true),
+    ("js", false),
+    ("jetstream", false),
+    ("sd", true),
+    ("store_dir", true),
+    ("tls", false),
+    ("tlsverify", false),
+    ("tlscacert", true),
     ("T", false),
+    ("logtime", false),
     ("D", false),
     ("V", false),
     ("DV", false),
     ("VV", false),
     ("DVV", false),
-    ("logtime", false),
 ];
 
-/// Flags whose meaning cannot be kept: starting without it would be worse than not starting.
-pub(super) const REFUSED: &[(&[&str], &str)] = &[
-    (
-        &[
-            "a",
-            "addr",
-            "net",
-            "p",
-            "port",
-            "n",
-            "name",
-            "server_name",
-            "profile",
-            "ports_file_dir",
-            "connect_retries",
-            "client_advertise",
-        ],
-        "stanby has no nats-server inside; start one with this flag and name it with -nats_server",
-    ),
-    (
-        &[
-            "routes",
-            "cluster",
-            "cluster_name",
-            "cluster_listen",
-            "cluster_advertise",
-            "no_advertise",
-        ],
-        "stanby has no nats-server inside; start one with this flag and name it with -nats_server",
-    ),
-    (
-        &[
-            "js",
-            "jetstream",
-            "sd",
-            "store_dir",
-            "tls",
-            "tlsverify",
-            "tlscacert",
-        ],
-        "stanby has no nats-server inside; start one with this flag and name it with -nats_server",
-    ),
-    (
-        &[
-            "clustered",
-            "cluster_node_id",
-            "cluster_bootstrap",
-            "cluster_peers",
-            "cluster_log_path",
-            "cluster_log_cache_size",
-            "cluster_log_snapshots",
-            "cluster_trailing_logs",
-            "cluster_sync",
-            "cluster_raft_logging",
-            "cluster_proceed_on_restore_failure",
-            "cluster_allow_add_remove_node",
-        ],
-        "stanby has no clustering of its own; start several servers with the same -sql_source instead",
-    ),
+/// Flags of Raft mode. Those marked `true` take a value.
+pub(super) const OF_RAFT: &[(&str, bool)] = &[
+    ("clustered", false),
+    ("cluster_node_id", true),
+    ("cluster_bootstrap", false),
+    ("cluster_peers", true),
+    ("cluster_log_path", true),
+    ("cluster_log_cache_size", true),
+    ("cluster_log_snapshots", true),
+    ("cluster_trailing_logs", true),
+    ("cluster_sync", false),
+    ("cluster_raft_logging", false),
+    ("cluster_proceed_on_restore_failure", false),
+    ("cluster_allow_add_remove_node", false),
 ];
+
+/// What stands in the place of Raft.
+pub(in crate::config) const INSTEAD_OF_RAFT: &str =
+    "the lock in Postgres: start every server of the group with the same database";

@@ -13,7 +13,8 @@
 //! | `directory.rs` | the data directory: layout, lock, temporary ones |
 //! | `account.rs` | as whom Postgres runs when the supervisor is root |
 //!
-//! Nothing here is used by `stanby serve`; the tests use the parts to run a real Postgres and nats-server.
+//! `stanby serve` uses what finds nats-server and what stops it when the server was killed; the tests use the parts to run a
+//! real Postgres and nats-server.
 
 mod account;
 pub mod directory;

@@ -115,7 +115,8 @@ impl NatsServer {
     }
 }
 
-fn find(explicit: Option<&Path>) -> Result<PathBuf, Error> {
+/// The program: the one named, or the one that is installed.
+pub(crate) fn find(explicit: Option<&Path>) -> Result<PathBuf, Error> {
     if let Some(program) = explicit {
         if is_executable(program) {
             return Ok(program.to_path_buf());

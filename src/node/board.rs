@@ -1,5 +1,6 @@
 //! Where a node publishes what it says about itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ impl Board {
             takeover_time: Duration::ZERO,
             limits: Arc::new(limits.clone()),
             nats: nats::counters::Counts::default(),
+            nats_pages: None,
+            nats_server_ends: 0,
             shadow_bytes: 0,
             failovers: Failovers::default(),
             shadow_crowded_out: 0,
@@ -179,6 +182,15 @@ impl Board {
             status.nats = counts;
             false
         });
+    }
+
+    pub(super) fn nats_pages(&self, pages: Option<SocketAddr>) {
+        self.status.send_modify(|status| status.nats_pages = pages);
+    }
+
+    pub(super) fn nats_server_ended(&self) {
+        self.status
+            .send_modify(|status| status.nats_server_ends += 1);
     }
 
     pub(super) fn lost(&self, ranges: &[LostRange]) {

@@ -46,6 +46,8 @@ conditions! {
     ConflictingActives "conflicting-actives", NotReady;
     /// Log lines are dropped, because where they go to does not take them.
     LogBlocked "log-blocked", Warns;
+    /// The nats-server that this server runs has ended.
+    NatsServerDown "nats-server-down", NotReady;
 }
 
 /// The conditions that hold, each with its sentence and since when.

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `new_node` | before the start |
+//! | `carry_over` | whether data of nats-streaming-server would be left behind |
 //! | `run` | start, roles until told to stop, end |
 //! | `ears` | listens to clients while not active, and remembers what it hears |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
@@ -18,6 +19,7 @@
 //! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
 //! | [`pulse`] | whether the task of the role goes round |
 //! | `log_watch` | whether log lines are dropped |
+//! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
 //! | [`reports`] | what it answers about clients and channels |
@@ -29,6 +31,7 @@ mod announcer;
 mod backoff;
 mod batches;
 mod board;
+mod carry_over;
 pub mod clock;
 pub mod condition;
 mod ears;
@@ -36,6 +39,7 @@ pub mod examine;
 pub mod histogram;
 pub mod import;
 mod log_watch;
+mod managed_nats;
 mod marks;
 #[cfg(feature = "known-bad")]
 mod mistaken;

@@ -12,9 +12,11 @@ use super::active::{Active, Ended};
 use super::announcer::Announcer;
 use super::backoff::{Backoff, Repeats};
 use super::board::Board;
+use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
 use super::ears::Ears;
 use super::log_watch;
+use super::managed_nats::ManagedNats;
 use super::nats_settings::nats_settings;
 use super::neighbours::Neighbours;
 use super::new_node::NewNode;
@@ -55,6 +57,15 @@ pub(super) async fn run(
     let reports = Reports::default();
     let pages = listen(&config, &board, &reports, &tasks, &shutdown).await?;
 
+    let managed_nats = match &config.managed_nats {
+        Some(settings) => {
+            let managed = ManagedNats::start(settings, &board, &tasks).await?;
+            config.nats.servers = vec![managed.url.clone()];
+            Some(managed)
+        }
+        None => None,
+    };
+
     let leadership = leadership_settings(&config, server_id)?;
     let facts = leadership::checks::check(&leadership, &tasks).await?;
     let name = leadership.application_name();
@@ -67,6 +78,7 @@ pub(super) async fn run(
     .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
     store.migrate().await?;
     store.check_rights().await?;
+    ensure_carried_over(&store, &config).await?;
     config.subjects = takeover::subjects_of(&store, &config).await?;
     takeover::ensure_same_cluster(&store, &config).await?;
     store.check_keys().await?;
@@ -124,6 +136,9 @@ pub(super) async fn run(
 
     drop(node);
     shutdown.cancel();
+    if let Some(managed) = managed_nats {
+        managed.stop().await;
+    }
     tasks.close();
     if tokio::time::timeout(STOP_LIMIT, tasks.wait())
         .await

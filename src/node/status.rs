@@ -1,5 +1,6 @@
 //! What a node says about itself: published by the role loop on a `tokio::sync::watch`, read by `http`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,10 @@ pub struct Status {
     pub limits: Arc<Limits>,
     /// What went wrong between the node and NATS, since the process started.
     pub nats: nats::counters::Counts,
+    /// Where the nats-server that this server runs answers for its pages.
+    pub nats_pages: Option<SocketAddr>,
+    /// How often it has ended by itself, since the process started.
+    pub nats_server_ends: u64,
     pub failovers: Failovers,
     /// What the remembered requests cost; 0 while active.
     pub shadow_bytes: usize,

@@ -94,11 +94,14 @@ streaming: {
     assert_eq!(baz.age, Some(Duration::from_hours(1)), "of bar.>");
     assert_eq!(baz.inactivity, Some(Duration::from_hours(2)));
     assert_eq!(sources.unknown, [""; 0]);
-    let [warning] = sources.warnings.as_slice() else {
-        panic!("{:?}", sources.warnings)
-    };
-    let tuning = "sql_options.no_caching, sql_options.max_open_conns have no effect in stanby";
-    assert!(warning.contains(tuning), "{warning}");
+    let told = sources.notes.to_string();
+    for part in [
+        "sql_options.no_caching (",
+        "main.conf:16:9), sql_options.max_open_conns (",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(!told.contains("replaced"), "{told}");
 }
 
 #[test]
@@ -121,21 +124,77 @@ Streaming {
     let config = &sources.config;
     assert_eq!(config.cluster_id, "c1");
     assert_eq!(config.http.unwrap().to_string(), "127.0.0.1:8222");
-    assert_eq!(
-        config.nats.user, None,
-        "the logins of the clients are not ours"
-    );
+    assert_eq!(config.nats.user.as_deref(), Some("a"));
     let tls = &config.nats.tls;
     assert!(tls.required);
     assert_eq!(tls.ca, Some("ca.pem".into()));
     assert_eq!(tls.client, Some(("c.pem".into(), "k.pem".into())));
-    let [warning] = sources.warnings.as_slice() else {
-        panic!("{:?}", sources.warnings)
-    };
-    assert!(
-        warning.contains("port, tls, cluster, authorization are for a nats-server"),
-        "{warning}"
+    assert!(sources.notes.is_empty(), "{}", sources.notes);
+    let managed = config.managed_nats.as_ref().unwrap();
+    assert_eq!(managed.port(), 4223);
+    let file: serde_json::Value = serde_json::from_str(&managed.file()).unwrap();
+    let expected = serde_json::json!({
+        "port": 4223,
+        "tls": { "cert_file": "s.pem" },
+        "cluster": { "listen": "0.0.0.0:6222" },
+        "authorization": { "user": "a", "password": "b" },
+        "http": "127.0.0.1:-1",
+    });
+    assert_eq!(file, expected);
+}
+
+/// The former server logged in as the first thing it could; here a user is added, which the list of clients does not name.
+#[test]
+fn beside_a_list_of_users_the_server_has_a_login_of_its_own() {
+    let text = format!(
+        "authorization {{ users: [{{ user: app, password: secret }}] }}\nstreaming {{ sql {{ source: '{DATABASE}' }} }}"
     );
+    let config = sources(&text).config;
+
+    let file: serde_json::Value =
+        serde_json::from_str(&config.managed_nats.unwrap().file()).unwrap();
+    let users = file["authorization"]["users"].as_array().unwrap();
+    assert_eq!(users[0]["user"], "app");
+    assert_eq!(users[1]["user"].as_str(), config.nats.user.as_deref());
+    let password = users[1]["password"].as_str().unwrap();
+    assert_eq!(config.nats.password.unwrap().expose(), password);
+    assert!(password.len() >= 24, "{password}");
+}
+
+#[test]
+fn with_accounts_a_login_has_to_be_named() {
+    let text = |login: &str| {
+        format!(
+            "accounts {{ A {{ users: [{{ user: app, password: secret }}] }} }}\n\
+             streaming {{ {login} sql {{ source: '{DATABASE}' }} }}"
+        )
+    };
+    let told = refusal(&text(""));
+    assert!(
+        told.contains("needs a login of one of its accounts"),
+        "{told}"
+    );
+    let config = sources(&text("user: app, password: secret,")).config;
+    assert_eq!(config.nats.user.as_deref(), Some("app"));
+}
+
+#[test]
+fn keys_outside_of_the_streaming_block_are_passed_over_as_they_were() {
+    let sources = sources(&format!(
+        "port: 4222\nstore: \"file\"\ndir: \"/data\"\nstreaming: {{ cluster_id: shop, clustered: true, \
+         sql {{ source: '{DATABASE}' }} }}"
+    ));
+    let told = sources.notes.to_string();
+    for part in [
+        "store (",
+        "main.conf:2:1, outside of the streaming block",
+        "dir (",
+        "replaced: clustered (",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(sources.unknown, [""; 0]);
+    assert_eq!(sources.config.import_dir, None);
 }
 
 #[test]
@@ -145,7 +204,11 @@ fn without_the_wrapper_every_key_is_for_streaming() {
     );
     assert_eq!(sources.config.cluster_id, "x");
     assert_eq!(sources.config.nats.servers, ["nats://h:1"]);
-    assert!(sources.warnings[0].contains("listen is for a nats-server"));
+    let told = sources.notes.to_string();
+    assert!(
+        told.contains("listen (") && told.contains("main.conf:2:1)"),
+        "{told}"
+    );
     let [unknown] = sources.unknown.as_slice() else {
         panic!("{:?}", sources.unknown)
     };
@@ -252,11 +315,8 @@ fn pages_over_https_show_the_certificate_of_the_tls_block_beside_streaming() {
     assert_eq!(pages.certificate_file.to_str(), Some("c.pem"));
     assert_eq!(pages.key_file.to_str(), Some("k.pem"));
     assert_eq!(sources.config.http, None);
-    assert!(
-        sources.warnings[0].contains("tls.verify"),
-        "{:?}",
-        sources.warnings
-    );
+    let told = sources.notes.to_string();
+    assert!(told.contains("tls.verify"), "{told}");
     let told = refusal(&text(""));
     assert!(
         told.contains("give --https-cert FILE and --https-key FILE"),

@@ -13,12 +13,14 @@ use stanby::config::{Error, Sources};
 
 use crate::{DATABASE, Files};
 
-fn run(words: &[&str]) -> Result<(Sources, Vec<String>), Error> {
+fn run(words: &[&str]) -> Result<(Sources, String), Error> {
     let cli = Cli::command();
     let serve = cli.find_subcommand("serve").unwrap();
     let arguments = normalise(words.iter().map(OsString::from), serve)?;
     assert_eq!(arguments.args[1], "serve", "{words:?}");
-    Ok((Sources::read(&arguments.args[2..])?, arguments.warnings))
+    let sources = Sources::read(&arguments.args[2..])?;
+    let told = sources.warnings(&arguments.notes).join("\n");
+    Ok((sources, told))
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn start_lines_of_a_pair_work_as_they_are() {
         "d",
         "-DV",
     ];
-    let (sources, warnings) = run(&line).unwrap();
+    let (sources, told) = run(&line).unwrap();
 
     let config = sources.config;
     assert_eq!(config.cluster_id, "prod");
@@ -84,13 +86,12 @@ fn start_lines_of_a_pair_work_as_they_are() {
     );
     assert!(config.replace_durables);
     assert!(matches!(config.log.target, LogTarget::File { .. }));
+    assert!(told.contains(": -sql_no_caching, DV"), "{told}");
+    assert!(!told.contains('\n'), "one message: {told}");
+    assert_eq!(config.managed_nats, None);
     assert_eq!(
-        warnings,
-        [
-            "-sql_no_caching has no effect in stanby; remove it",
-            "-dir has no effect in stanby; remove it",
-            "-DV has no effect in stanby; remove it",
-        ]
+        config.import_dir, None,
+        "only the file store keeps something there"
     );
 }
 
@@ -108,20 +109,98 @@ fn a_first_flag_means_serve_and_files_are_read() {
     assert_eq!(sources.config.cluster_id, "of_flag");
 }
 
+const SQL: [&str; 2] = ["-sql_source", DATABASE];
+
+/// As people have them; nothing is added but the database.
+#[test]
+fn start_lines_of_every_kind_are_taken_as_they_are() {
+    for (line, parts) in [
+        (
+            "-p 4222 -m 8222 -hbi 5s -hbt 5s -hbf 2 -SD -cid shop",
+            &[][..],
+        ),
+        (
+            "nats-streaming-server -m 8222 --store=memory --cluster_id=f",
+            &["store memory by Postgres"],
+        ),
+        (
+            "-store file -dir /data -cid shop -m 8222",
+            &["store file by Postgres"],
+        ),
+        (
+            "-cid shop -ns nats://127.0.0.1:4222 -p 4222",
+            &["no effect", "p=4222"],
+        ),
+        (
+            "-cid shop -cluster_node_id b -cluster_peers a,c -ns nats://127.0.0.1:4222",
+            &["no effect", "-cluster_node_id, -cluster_peers"],
+        ),
+        ("-cid shop -ns http://127.0.0.1:4222", &[]),
+        (
+            "--cluster_id shop --clustered --cluster_bootstrap --cluster_log_path=/d/log --cluster_node_id n1 \
+             --cluster_peers n1,n2,n3 --cluster=nats://0.0.0.0:6222 --routes=nats://n2:6222,nats://n3:6222 --store file \
+             --dir /d --file_sync --http_port 8222",
+            &[
+                "no effect (remove them when you can): -file_sync;",
+                "-clustered, -cluster_bootstrap, -cluster_log_path, -cluster_node_id, -cluster_peers by the lock in Postgres",
+                "store file by Postgres",
+            ],
+        ),
+        ("", &[]),
+    ] {
+        let words: Vec<&str> = std::iter::once("/nats-streaming-server")
+            .chain(line.split_whitespace())
+            .chain(SQL)
+            .collect();
+        let (_, told) = run(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        for part in parts {
+            assert!(told.contains(part), "{line}: {told}");
+        }
+        assert_eq!(told.is_empty(), parts.is_empty(), "{line}: {told}");
+        assert!(!told.contains('\n'), "one message: {told}");
+    }
+}
+
+#[test]
+fn without_a_nats_server_of_somebody_else_one_is_run_with_the_former_flags() {
+    let line = [
+        "nats-streaming-server",
+        "-p",
+        "4333",
+        "--user",
+        "app",
+        "--pass",
+        "secret",
+        "-D",
+    ];
+    let (sources, told) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+
+    assert_eq!(told, "");
+    let config = sources.config;
+    let managed = config.managed_nats.unwrap();
+    assert_eq!(managed.arguments, ["--p=4333", "--D"]);
+    assert_eq!(managed.port(), 4333);
+    let file: serde_json::Value = serde_json::from_str(&managed.file()).unwrap();
+    let login = serde_json::json!({ "user": "app", "password": "secret" });
+    assert_eq!(file["authorization"], login);
+    assert_eq!(config.nats.user.as_deref(), Some("app"));
+    assert!(!format!("{managed:?}").contains("secret"));
+}
+
+#[test]
+fn the_directory_of_a_file_store_is_known() {
+    let line = ["nats-streaming-server", "-store", "FILE", "-dir", "/data"];
+    let (sources, _) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+
+    assert_eq!(sources.config.import_dir.unwrap().to_str(), Some("/data"));
+}
+
 /// Acceptance: 129.
 #[test]
-fn lines_that_mean_another_store_or_a_cluster_are_refused() {
+fn lines_whose_data_would_be_left_behind_are_refused() {
     for (line, text) in [
-        (
-            &["-store", "FILE", "-dir", "d"][..],
-            "stanby has no FILE store",
-        ),
-        (&["-st=MEMORY"], "stanby has no MEMORY store"),
-        (&["-store", "x"], "unknown store type: x"),
-        (&["-sql_driver", "mysql"], "does not speak to MySQL"),
-        (&["-clustered"], "-clustered is not supported"),
-        (&["-cluster_sync"], "-cluster_sync is not supported"),
-        (&["-p", "4222"], "stanby has no nats-server inside"),
+        (&["-store", "x"][..], "unknown store type: x"),
+        (&["-sql_driver", "mysql"], "stanby import --from mysql://"),
         (
             &["-sql_source", DATABASE, "-encrypt"],
             "encryption key required",

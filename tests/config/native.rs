@@ -114,7 +114,8 @@ fn a_converted_file_says_the_same() {
         "{converted}"
     );
     assert!(
-        converted.contains("# ") && converted.contains("port is for a nats-server"),
+        converted.contains("# ")
+            && converted.contains("For a nats-server, which this format has no place for: port."),
         "{converted}"
     );
     assert!(converted.contains("did you mean"), "{converted}");

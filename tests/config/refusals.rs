@@ -85,21 +85,11 @@ fn a_source_that_cannot_be_read_is_refused_with_its_place() {
 #[test]
 fn what_would_lose_data_or_protection_is_refused() {
     for (keys, text) in [
-        (
-            "store: FILE",
-            "main.conf:2:3: stanby has no FILE store: it keeps everything in Postgres; use store SQL",
-        ),
-        ("store: memory", "main.conf:2:3: stanby has no MEMORY store"),
         ("store: oracle", "main.conf:2:3: unknown store type: oracle"),
         (
             "sql_options { driver: mysql }",
-            "main.conf:2:17: stanby keeps everything in Postgres",
+            "main.conf:2:17: the store is in MySQL",
         ),
-        (
-            "cluster { node_id: a }",
-            "main.conf:2:3: \"cluster\" is not supported: stanby has no clustering",
-        ),
-        ("cluster {}", "\"cluster\" is not supported"),
         (
             "partitioning: true",
             "main.conf:2:3: stan: no configured channel",
@@ -145,14 +135,33 @@ fn what_would_lose_data_or_protection_is_refused() {
 }
 
 #[test]
+fn all_mistakes_are_told_at_once_each_with_its_place() {
+    let told = refusal(&within(
+        "store: oracle, cluster_id: 5\n  hbi: '0'\n  limits { mm: -1, mb: 'x' }\n  tls { insecure: true }",
+    ));
+    let lines: Vec<&str> = told.lines().collect();
+    for part in [
+        "main.conf:2:3: unknown store type: oracle",
+        "main.conf:2:18: parameter \"cluster_id\" value is expected to be string",
+        "main.conf:3:3: --hb-interval must be longer than 0",
+        "main.conf:4:12: max messages limit cannot be negative (-1)",
+        "main.conf:4:20: parameter \"mb\"",
+        "main.conf:5:9: \"insecure\" is not supported",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.starts_with(part)),
+            "{part}: {told}"
+        );
+    }
+    assert_eq!(lines.len(), 6, "{told}");
+}
+
+#[test]
 fn a_store_of_the_file_gives_way_to_the_flag() {
     let files = Files::new(&[("main.conf", &within("store: FILE\n  dir: data"))]);
     let sources = files.read("main.conf", &["--store=SQL"]).unwrap();
-    assert!(
-        sources.warnings[0].contains("dir has no effect"),
-        "{:?}",
-        sources.warnings
-    );
+    assert_eq!(sources.config.import_dir, None);
+    assert!(sources.notes.is_empty(), "{}", sources.notes);
 }
 
 #[test]
@@ -199,7 +208,7 @@ fn no_error_repeats_a_password() {
         "streaming { sql { source: 'mysql://u:geheim@h/d' } }",
         "streaming { password: geheim geheim }",
         "streaming { user: [geheim] }",
-        "streaming { ns: 'http://u:geheim@h:1', sql { source: 'postgres://u@h/d' } }",
+        "streaming { ns: 'ws://u:geheim@h:1', sql { source: 'postgres://u@h/d' } }",
         "password: \"geheim\\q\"",
     ] {
         let told = refusal(text);

@@ -86,7 +86,7 @@ async fn a_burst_is_acked_whatever_flags_for_batches_say() {
 
     assert_eq!(publisher.published().errors, [""; 0]);
     assert_eq!(group.tables().messages(CHANNEL).await.len(), COUNT);
-    assert!(server.log().contains("-io_batch_size has no effect"));
+    assert!(server.log().contains(": -io_batch_size, -io_sleep_time"));
 }
 
 /// Acceptance: 98, 100.

@@ -76,7 +76,7 @@ async fn a_wrong_command_line_exits_with_2_and_says_what_to_write() {
             &["serve", "--clustr-id", "x"],
             "a similar argument exists: '--cluster-id'",
         ),
-        (&["-store", "FILE"], "stanby has no FILE store"),
+        (&["-store", "PAPER"], "unknown store type: PAPER"),
         (
             &["-sql_source", "postgres://h/d", "-mm", "-1"],
             "max messages limit cannot be negative (-1)",

@@ -53,6 +53,8 @@ pub(crate) fn standby() -> Status {
         nats: stanby::nats::counters::Counts::default(),
         late_renewals: 0,
         failovers: stanby::node::status::Failovers::default(),
+        nats_pages: None,
+        nats_server_ends: 0,
         shadow_bytes: 0,
         shadow_crowded_out: 0,
         rivals: 0,

@@ -43,6 +43,7 @@ mod rivals;
 mod roles;
 mod slow_strangers;
 mod stan;
+mod start_lines;
 mod startup;
 #[path = "../support/mod.rs"]
 mod support;

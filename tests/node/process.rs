@@ -92,7 +92,7 @@ async fn a_server_called_as_its_predecessor_reads_its_file_and_heeds_signals() {
 
     let text = wait_for_text(&log, "Streaming Server is ready").await;
     assert!(
-        text.contains("port is for a nats-server, and stanby has none inside"),
+        text.contains("no effect (remove them when you can): port ("),
         "{text}"
     );
     assert_eq!(
@@ -272,9 +272,9 @@ async fn a_configuration_is_checked_shown_and_converted() {
             "did you mean \"cluster_id\"?",
         ),
         (
-            "streaming { store: file }",
+            "streaming { store: paper }",
             2,
-            ":1:13: stanby has no FILE store",
+            ":1:13: unknown store type: paper",
         ),
     ] {
         std::fs::write(&path, text).unwrap();

@@ -154,8 +154,17 @@ pub fn render(found: &Found) -> String {
         text.push_str(&line);
         text.push('\n');
     };
-    for passed_over in found.warnings.iter().chain(&found.unknown) {
+    let notes = (!found.notes.is_empty()).then(|| found.notes.to_string());
+    for passed_over in notes.iter().chain(&found.unknown) {
         line(format!("# {}", passed_over.replace(char::is_control, " ")));
+    }
+    if !found.nats.is_empty() {
+        let keys: Vec<&str> = found.nats.iter().map(|entry| entry.key.as_str()).collect();
+        line(format!(
+            "# For a nats-server, which this format has no place for: {}. Write its file with `stanby config nats-server \
+             FILE`, run it, and name it with nats_server.",
+            keys.join(", ").replace(char::is_control, " ")
+        ));
     }
     for setting in &found.settings {
         let key = setting.flag.replace('-', "_");

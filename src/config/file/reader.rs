@@ -52,7 +52,7 @@ pub fn understand(
         Part::Process => (false, true),
         Part::Both => (true, true),
     };
-    streaming::interpret(&table, name, streaming, process)
+    Ok(streaming::interpret(&table, streaming, process))
 }
 
 struct Machine;

@@ -1,7 +1,9 @@
 //! What a file says: settings under the names of our flags, limits of single channels, and what was passed over.
 
-use super::value::Place;
+use super::value::{Entry, Place};
+use crate::config::Error;
 use crate::config::channel_limits::ChannelEntry;
+use crate::config::notes::Notes;
 
 /// One of our flags, as if it had been given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +28,12 @@ pub enum Shape {
 pub struct Found {
     pub settings: Vec<Setting>,
     pub channels: Vec<ChannelEntry>,
-    /// About keys that have no effect here, a sentence for each kind.
-    pub warnings: Vec<String>,
+    /// Of nats-server, for the one that this server runs.
+    pub nats: Vec<Entry>,
+    /// About keys that mean something else here, or nothing.
+    pub notes: Notes,
+    /// Values that cannot be, a sentence each.
+    pub mistakes: Vec<Error>,
     /// About keys that nobody knows, a sentence each.
     pub unknown: Vec<String>,
 }
@@ -37,7 +43,9 @@ impl Found {
     pub fn append(&mut self, other: Self) {
         self.settings.extend(other.settings);
         self.channels.extend(other.channels);
-        self.warnings.extend(other.warnings);
+        self.nats.extend(other.nats);
+        self.notes.append(other.notes);
+        self.mistakes.extend(other.mistakes);
         self.unknown.extend(other.unknown);
     }
 }

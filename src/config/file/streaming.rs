@@ -7,6 +7,7 @@ use super::nearest::nearest;
 use super::settings::{Found, Setting, Shape};
 use super::value::{Entry, Kind, Place, Table};
 use crate::config::Error;
+use crate::config::spellings::INSTEAD_OF_RAFT;
 
 struct Key {
     /// In lower case.
@@ -27,6 +28,8 @@ enum Means {
     },
     /// Tuned what is not here.
     Tuning,
+    /// Something else does that here.
+    Replaced(&'static str),
     /// Refused when it is on, or says anything.
     Refused(&'static str),
 }
@@ -59,7 +62,7 @@ const STREAMING: &[Key] = &[
         "store",
         Type::Text,
     ),
-    key(&["dir", "datastore"], Means::Tuning),
+    flag(&["dir", "datastore"], "import-dir", Type::Text),
     flag(&["sd", "stan_debug"], "debug", Type::Switch),
     flag(&["sv", "stan_trace"], "trace", Type::Switch),
     flag(
@@ -97,13 +100,8 @@ const STREAMING: &[Key] = &[
     ),
     flag(&["ft_group", "ft_group_name"], "ft-group", Type::Text),
     flag(&["partitioning"], "partitioning", Type::Switch),
-    key(
-        &["cluster"],
-        Means::Refused(
-            "stanby has no clustering of its own; remove this block and start several servers with the same \
-             sql_options instead",
-        ),
-    ),
+    key(&["cluster"], Means::Replaced(INSTEAD_OF_RAFT)),
+    key(&["clustered"], Means::Replaced(INSTEAD_OF_RAFT)),
     key(&["syslog_name"], Means::Tuning),
     flag(&["encrypt"], "encrypt", Type::Switch),
     flag(&["encryption_cipher"], "encryption-cipher", Type::Text),
@@ -217,12 +215,13 @@ const NATS: &[Key] = &[
     flag(&["pid_file", "pidfile"], "pid", Type::Text),
 ];
 
-/// Other keys of nats-server that a file without a `streaming` block may hold beside ours.
+/// Other keys of nats-server: for the one that this server runs.
 const OF_NATS_ALONE: &[&str] = &[
     "accounts",
     "allow_non_tls",
     "authorization",
     "client_advertise",
+    "cluster",
     "cluster_name",
     "connect_error_reports",
     "debug",
@@ -234,18 +233,26 @@ const OF_NATS_ALONE: &[&str] = &[
     "include",
     "jetstream",
     "lame_duck_duration",
+    "leaf",
     "leafnodes",
     "listen",
     "logtime",
+    "max_conn",
     "max_connections",
     "max_control_line",
     "max_payload",
     "max_pending",
+    "max_pending_size",
+    "max_subs",
     "max_subscriptions",
     "max_traced_msg_len",
     "mqtt",
     "net",
     "no_auth_user",
+    "no_header_support",
+    "no_sys_acc",
+    "no_system_account",
+    "ocsp",
     "operator",
     "ping_interval",
     "ping_max",
@@ -257,7 +264,9 @@ const OF_NATS_ALONE: &[&str] = &[
     "resolver_preload",
     "server_name",
     "server_tags",
+    "system",
     "system_account",
+    "tls",
     "trace",
     "trace_verbose",
     "trusted_keys",
@@ -266,12 +275,7 @@ const OF_NATS_ALONE: &[&str] = &[
 ];
 
 /// What the file says about streaming, about the process, or both.
-pub(super) fn interpret(
-    table: &Table,
-    file: &str,
-    streaming: bool,
-    process: bool,
-) -> Result<Found, Error> {
+pub(super) fn interpret(table: &Table, streaming: bool, process: bool) -> Found {
     let mut reading = Reading::default();
     let wrapped = table.find("streaming");
     for entry in table.entries() {
@@ -291,30 +295,33 @@ pub(super) fn interpret(
             find(NATS, &name)
         };
         match (ours, of_process) {
-            (Some(key), _) => reading.key(key, entry, "")?,
-            (None, Some(key)) if process => reading.key(key, entry, "")?,
+            (Some(key), _) => reading.key(key, entry, ""),
+            (None, Some(key)) if process => reading.key(key, entry, ""),
             (None, Some(_)) => {}
-            (None, None) if wrapped.is_some() || OF_NATS_ALONE.contains(&name.as_str()) => {
-                reading.of_nats.push(entry.key.clone());
+            (None, None) if OF_NATS_ALONE.contains(&name.as_str()) => {
+                if process {
+                    reading.found.nats.push(entry.clone());
+                }
             }
-            (None, None) if streaming => reading.unknown(entry, &names(STREAMING)),
-            (None, None) => reading.of_nats.push(entry.key.clone()),
+            (None, None) if wrapped.is_some() || !streaming => reading.outside(entry, &name),
+            (None, None) => reading.unknown(entry, &names(STREAMING)),
+        }
+        if is_of_pages && process {
+            reading.found.nats.push(entry.clone());
         }
     }
     if let Some(entry) = wrapped.filter(|_| streaming) {
-        let Kind::Table(block) = &entry.value.kind else {
-            return Err(wrong_type(entry, "map[string]interface {}"));
-        };
-        reading.block(STREAMING, block, "")?;
+        match entry.value.kind.as_table() {
+            Some(block) => reading.block(STREAMING, block, ""),
+            None => reading.mistake(wrong_type(entry, "map[string]interface {}")),
+        }
     }
-    Ok(reading.found(file, process))
+    reading.found
 }
 
 #[derive(Default)]
 struct Reading {
     found: Found,
-    tuning: Vec<String>,
-    of_nats: Vec<String>,
 }
 
 fn find<'a>(keys: &'a [Key], name: &str) -> Option<&'a Key> {
@@ -326,30 +333,49 @@ fn names(keys: &[Key]) -> Vec<&'static str> {
 }
 
 impl Reading {
-    fn block(&mut self, keys: &'static [Key], table: &Table, path: &str) -> Result<(), Error> {
+    fn block(&mut self, keys: &'static [Key], table: &Table, path: &str) {
         for entry in table.entries() {
             match find(keys, &entry.key.to_ascii_lowercase()) {
-                Some(key) => self.key(key, entry, path)?,
+                Some(key) => self.key(key, entry, path),
                 None => self.unknown(entry, &names(keys)),
             }
         }
-        Ok(())
     }
 
-    fn key(&mut self, key: &Key, entry: &Entry, path: &str) -> Result<(), Error> {
+    /// Reading goes on: all mistakes are to be known at once.
+    fn mistake(&mut self, error: Error) {
+        self.found.mistakes.push(error);
+    }
+
+    fn key(&mut self, key: &Key, entry: &Entry, path: &str) {
+        if let Err(error) = self.value(key, entry, path) {
+            self.mistake(error);
+        }
+    }
+
+    fn value(&mut self, key: &Key, entry: &Entry, path: &str) -> Result<(), Error> {
         match key.means {
             Means::Flag(flag, kind) => self.flag(flag, kind, entry),
             Means::Block(keys) => match entry.value.kind.as_table() {
-                Some(table) => self.block(keys, table, &format!("{path}{}.", entry.key)),
+                Some(table) => {
+                    self.block(keys, table, &format!("{path}{}.", entry.key));
+                    Ok(())
+                }
                 None => Err(wrong_type(entry, "map[string]interface {}")),
             },
             Means::Channels => self.channels(entry),
             Means::Pages { host, port } => self.pages(entry, host, port),
             Means::Tuning => {
-                self.tuning.push(format!("{path}{}", entry.key));
+                let name = format!("{path}{} ({})", entry.key, entry.place);
+                self.found.notes.no_effect(name);
                 Ok(())
             }
-            Means::Refused(_) if entry.value.kind.says_nothing() => Ok(()),
+            Means::Replaced(_) | Means::Refused(_) if entry.value.kind.says_nothing() => Ok(()),
+            Means::Replaced(by) => {
+                let name = format!("{path}{} ({})", entry.key, entry.place);
+                self.found.notes.replaced(name, by);
+                Ok(())
+            }
             Means::Refused(why) => Err(at(
                 &entry.place,
                 format_args!("{:?} is not supported: {why}", entry.key),
@@ -430,31 +456,19 @@ impl Reading {
         Ok(())
     }
 
-    fn unknown(&mut self, entry: &Entry, known: &[&str]) {
-        self.found.unknown.push(not_a_key(entry, known));
+    /// The former server passed over what neither nats-server nor the streaming block knows.
+    fn outside(&mut self, entry: &Entry, name: &str) {
+        let place = if find(STREAMING, name).is_some() {
+            "outside of the streaming block, where nats-streaming-server passed it over, too"
+        } else {
+            "not a key of nats-server"
+        };
+        let note = format!("{} ({}, {place})", entry.key, entry.place);
+        self.found.notes.no_effect(note);
     }
 
-    fn found(mut self, file: &str, process: bool) -> Found {
-        let list = |keys: &[String]| keys.join(", ");
-        if !self.tuning.is_empty() {
-            let (have, them) = match self.tuning.len() {
-                1 => ("has", "it"),
-                _ => ("have", "them"),
-            };
-            self.found.warnings.push(format!(
-                "{file}: {} {have} no effect in stanby, which keeps everything in Postgres; remove {them}",
-                list(&self.tuning)
-            ));
-        }
-        if process && !self.of_nats.is_empty() {
-            let are = if self.of_nats.len() == 1 { "is" } else { "are" };
-            self.found.warnings.push(format!(
-                "{file}: {} {are} for a nats-server, and stanby has none inside; start one with this file and name it \
-                 with nats_server_url",
-                list(&self.of_nats)
-            ));
-        }
-        self.found
+    fn unknown(&mut self, entry: &Entry, known: &[&str]) {
+        self.found.unknown.push(not_a_key(entry, known));
     }
 }
 

@@ -11,6 +11,7 @@ use crate::core::partition::Partition;
 use crate::leadership::Settings;
 use crate::nats::Connection;
 use crate::node::clock::Clock;
+use crate::node::managed_nats::{self, Outlook};
 use crate::node::nats_settings::nats_settings;
 use crate::node::neighbours;
 use crate::node::run::this_group;
@@ -35,6 +36,18 @@ pub(super) async fn of_nats(
     is_alone: bool,
     findings: &mut Vec<Finding>,
 ) {
+    if let Some(managed) = &config.managed_nats {
+        match managed_nats::look(managed).await {
+            Ok(Outlook::Runs { program, port }) => {
+                return findings.push(ok(
+                    "nats",
+                    format!("a server runs {} on port {port}", program.display()),
+                ));
+            }
+            Ok(Outlook::Listens) => {}
+            Err(error) => return findings.push(fail("nats", &*error)),
+        }
+    }
     let name = format!("stanby-doctor-{}", settings.server_id);
     let connection = match Connection::open(&nats_settings(&config.nats, name), tasks).await {
         Ok(connection) => connection,

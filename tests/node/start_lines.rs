@@ -1,0 +1,259 @@
+//! A server started with the line and file of the nats-streaming-server that it takes the place of, and nothing else than
+//! the database in the environment: the NATS server that was inside runs beside it.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+
+use async_nats::ConnectOptions;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::TcpListener;
+
+use crate::pair::{LIMIT, Server, free_port};
+use crate::stan::StanClient;
+use crate::support::postgres::{self, TestDatabase};
+use crate::support::wait::wait_until;
+
+struct Line {
+    database: TestDatabase,
+    folder: tempfile::TempDir,
+    nats_port: u16,
+    http_port: u16,
+}
+
+impl Line {
+    /// `None` where Postgres or nats-server is missing.
+    async fn new() -> Option<Self> {
+        crate::support::nats::url().await?;
+        Some(Self {
+            database: postgres::database().await?,
+            folder: tempfile::tempdir().unwrap(),
+            nats_port: free_port(),
+            http_port: free_port(),
+        })
+    }
+
+    /// Started under the former name; `{nats}`, `{http}` and `{folder}` stand for what is this test's.
+    fn start(&self, line: &str) -> Server {
+        let mut command = Server::command();
+        command.arg0("nats-streaming-server");
+        command.env("STANBY_DATABASE_URL", &self.database.url);
+        // Another test's nats-server may be asked for by name.
+        if let Some(program) = std::env::var_os("STANBY_NATS_SERVER_BIN") {
+            command.env("STANBY_NATS_SERVER_BIN", program);
+        }
+        command.args(self.fill(line).split_whitespace());
+        Server::start(command, self.http_port)
+    }
+
+    fn fill(&self, text: &str) -> String {
+        text.replace("{nats}", &self.nats_port.to_string())
+            .replace("{http}", &self.http_port.to_string())
+            .replace("{folder}", &self.folder.path().display().to_string())
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), self.fill(text)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// On the port where its clients have always found it.
+    async fn client(&self, cluster_id: &str, login: Option<(&str, &str)>) -> StanClient {
+        let options = match login {
+            Some((user, password)) => {
+                ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+            }
+            None => ConnectOptions::new(),
+        };
+        let address = format!("127.0.0.1:{}", self.nats_port);
+        let nats = options
+            .retry_on_initial_connect()
+            .connect(address)
+            .await
+            .unwrap();
+        StanClient::connect(nats, cluster_id, "app").await.unwrap()
+    }
+
+    async fn is_free(&self) {
+        wait_until(LIMIT, async || {
+            let bound = TcpListener::bind(("127.0.0.1", self.nats_port)).await;
+            bound.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+}
+
+fn pid_of_nats_server(server: &Server) -> Pid {
+    let log = server.log();
+    let line = log
+        .lines()
+        .rev()
+        .find(|line| line.contains("nats-server runs"));
+    let pid = line.and_then(|line| line.split("pid=").nth(1));
+    Pid::from_raw(pid.unwrap().split(' ').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_line_with_an_embedded_nats_serves_clients_on_their_port() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let text = "-p {nats} -m {http} -hbi 5s -hbt 5s -hbf 2 -SD -cid shop -store memory -clustered=false -file_sync";
+    let mut server = line.start(text);
+    server.wait_until_active().await;
+
+    let client = line.client("shop", None).await;
+    client
+        .publisher("orders")
+        .await
+        .send_until_acked(LIMIT)
+        .await;
+
+    let log = server.log();
+    let told = log.matches("settings of nats-streaming-server").count();
+    assert_eq!(told, 1, "{log}");
+    server.signal(Signal::SIGTERM);
+    server.end().await;
+    line.is_free().await;
+}
+
+#[tokio::test]
+async fn a_file_gives_the_nats_server_its_part_and_the_server_its_login() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    line.file(
+        "stan.conf",
+        "port: {nats}\nhttp: {http}\nmax_payload: 4MB\npid_file: \"/nowhere/stan.pid\"\nauthorization {\n  user: app\n  password: secret\n}\n\
+         streaming {\n  cluster_id: shop\n  store: sql\n  sql_options { driver: postgres, source: \"host=/nowhere\" }\n}\n",
+    );
+    let server = line.start("-sc {folder}/stan.conf");
+    server.wait_until_active().await;
+
+    let refused = async_nats::connect(format!("127.0.0.1:{}", line.nats_port)).await;
+    assert!(refused.is_err(), "a login is needed");
+    let client = line.client("shop", Some(("app", "secret"))).await;
+    let limit = client.nats.server_info().max_payload;
+    assert_eq!(limit, 4 << 20);
+    client
+        .publisher("orders")
+        .await
+        .send_until_acked(LIMIT)
+        .await;
+    let log = server.log();
+    assert!(log.contains("/nowhere/stan.pid cannot be written"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn a_nats_server_that_ends_is_started_again_and_clients_go_on() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let server = line.start("-p {nats} -m {http} -cid shop");
+    server.wait_until_active().await;
+    let client = line.client("shop", None).await;
+    let mut publisher = client.publisher("orders").await;
+    publisher.send_until_acked(LIMIT).await;
+
+    kill(pid_of_nats_server(&server), Signal::SIGKILL).unwrap();
+
+    publisher.send_until_acked(LIMIT).await;
+    let metrics = server.get("/metrics").await.unwrap().1;
+    assert!(
+        metrics.contains("\nstanby_nats_server_ends_total 1\n"),
+        "{metrics}"
+    );
+    wait_until(LIMIT, async || match server.get("/readyz").await {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_server_leaves_no_nats_server_behind() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let server = line.start("-p {nats} -m {http} -cid shop");
+    server.wait_until_active().await;
+
+    server.kill().await;
+
+    line.is_free().await;
+    let again = line.start("-p {nats} -m {http} -cid shop");
+    again.wait_until_active().await;
+}
+
+#[tokio::test]
+async fn a_port_that_something_else_has_is_named_with_the_remedy() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let taken = TcpListener::bind(("127.0.0.1", line.nats_port))
+        .await
+        .unwrap();
+    let mut server = line.start("-p {nats} -m {http}");
+
+    assert!(!server.end().await.success());
+
+    let log = server.log();
+    for part in [
+        &format!("port {}", line.nats_port),
+        "no NATS server",
+        "--nats-server",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    drop(taken);
+}
+
+#[tokio::test]
+async fn a_nats_server_that_listens_there_already_is_used() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let first = line.start("-p {nats} -m {http} -cid shop");
+    first.wait_until_active().await;
+    let other_port = free_port();
+    let mut command = Server::command();
+    command.env("STANBY_DATABASE_URL", &line.database.url);
+    command.args([
+        "serve",
+        "--cluster-id=shop",
+        &line.fill("--nats-server-arg=--port={nats}"),
+    ]);
+    command.arg(format!("--http-port={other_port}"));
+    let second = Server::start(command, other_port);
+
+    wait_until(LIMIT, async || match second.get("/readyz").await {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?} {}", second.log())),
+    })
+    .await;
+
+    assert!(second.log().contains("it is used, and none is started"));
+}
+
+#[tokio::test]
+async fn a_file_store_with_data_is_not_left_behind() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    line.file("server.dat", "");
+    let mut server = line.start("-p {nats} -m {http} -store file -dir {folder}");
+
+    assert!(!server.end().await.success());
+
+    let log = server.log();
+    let remedy = line.fill("stanby import --from {folder}");
+    assert!(log.contains(&remedy), "{log}");
+    std::fs::remove_file(line.path("server.dat")).unwrap();
+    let server = line.start("-p {nats} -m {http} -store file -dir {folder}");
+    server.wait_until_active().await;
+}
