@@ -18,6 +18,8 @@ pub struct Counts {
     pub oversized: u64,
     /// Messages dropped, or left unanswered, because their subject or reply subject is not text.
     pub unreadable: u64,
+    /// Requests refused because they name a channel or an inbox that goes round the permissions of NATS.
+    pub forbidden: u64,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +30,7 @@ pub(super) struct Counters {
     unsent: AtomicU64,
     oversized: AtomicU64,
     unreadable: AtomicU64,
+    forbidden: AtomicU64,
 }
 
 impl Counters {
@@ -39,6 +42,7 @@ impl Counters {
             unsent: self.unsent.load(Relaxed),
             oversized: self.oversized.load(Relaxed),
             unreadable: self.unreadable.load(Relaxed),
+            forbidden: self.forbidden.load(Relaxed),
         }
     }
 
@@ -65,5 +69,9 @@ impl Counters {
 
     pub(super) fn add_unreadable(&self) {
         self.unreadable.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add_forbidden(&self) {
+        self.forbidden.fetch_add(1, Relaxed);
     }
 }

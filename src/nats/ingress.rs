@@ -14,6 +14,8 @@ use super::lanes::{Kind, Lanes};
 use super::probes::ProbeInbox;
 use super::wire::Message;
 use crate::core::Event;
+use crate::core::outbound::Reply;
+use crate::core::rejection::Rejection;
 use crate::protocol::{Subjects, decode};
 
 /// Time that NATS has to confirm the subscriptions.
@@ -178,7 +180,9 @@ impl Ingress {
         }
         let (reply, payload) = message.detached();
         let reply = reply.and_then(|reply| self.text(reply));
-        match kind {
+        // An answer there would be a message in this server's name that a client has had a say in.
+        let reply = reply.filter(|reply| !self.subjects.is_of_servers(reply));
+        let event = match kind {
             Kind::Connect => decode::connect(payload, reply),
             Kind::Publish => decode::publish(payload, reply),
             Kind::Subscribe => {
@@ -190,7 +194,41 @@ impl Ingress {
             Kind::CloseClient => decode::close_client(payload, reply),
             Kind::Ping => decode::ping(payload, reply),
             Kind::Ack | Kind::Probe => None,
-        }
+        };
+        event.and_then(|event| self.allowed(event, message))
+    }
+
+    /// Refuses what would go round the permissions of NATS: a publish to a channel that its subject does not name, and
+    /// inboxes on subjects of the servers.
+    fn allowed(&self, event: Event, message: &Message) -> Option<Event> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these name something")]
+        let (answer, reply) = match event {
+            Event::Publish { request, reply }
+                if !self
+                    .subjects
+                    .is_publish_to(message.subject(), request.channel.as_str()) =>
+            {
+                let refusal = Rejection::InvalidPublish;
+                (Reply::PublishRefused(Some(request.guid), refusal), reply)
+            }
+            Event::Connect { request, reply }
+                if self
+                    .subjects
+                    .is_of_servers(request.heartbeat_inbox.as_str()) =>
+            {
+                let refusal = Rejection::InvalidConnectRequest;
+                (Reply::ConnectRefused(refusal), reply)
+            }
+            Event::Subscribe { request, reply }
+                if self.subjects.is_of_servers(request.inbox.as_str()) =>
+            {
+                (Reply::SubscribeRefused(Rejection::InvalidSubscribe), reply)
+            }
+            event => return Some(event),
+        };
+        self.connection.link().counters.add_forbidden();
+        let reply = reply?;
+        Some(Event::Refused { answer, reply })
     }
 
     /// Subjects that are not text are nobody's whom this server could know.

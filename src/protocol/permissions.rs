@@ -65,7 +65,22 @@ pub fn of_clients(subjects: &Subjects, inboxes: &[String], channels: &[String]) 
         publish: requests.chain(channels).collect(),
         subscribe,
         // Who hears others' acks learns inboxes that nobody is to know.
-        no_subscribe: vec![subjects.ack_wildcard().to_string()],
+        no_subscribe: ack_inboxes(subjects, inboxes),
         may_answer: true,
     }
+}
+
+/// What nobody but the servers may listen to. A subscription whose wildcards reach only a part of the ack inboxes is not
+/// stopped by their own wildcard: a NATS server looks whether the one contains the other. Where ack inboxes stand among
+/// those of clients, everything that deep is kept from clients, whose own inboxes have fewer tokens.
+fn ack_inboxes(subjects: &Subjects, inboxes: &[String]) -> Vec<String> {
+    let mut denied = vec![subjects.ack_wildcard().to_string()];
+    for inbox in inboxes {
+        let prefix = inbox.strip_suffix('>').unwrap_or(inbox);
+        if let Some(rest) = subjects.ack_prefix().strip_prefix(prefix) {
+            let tokens = "*.".repeat(rest.split('.').count());
+            denied.push(format!("{prefix}{tokens}*.>"));
+        }
+    }
+    denied
 }

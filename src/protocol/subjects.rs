@@ -204,6 +204,35 @@ impl Subjects {
         first.is_none_or(|first| first == index)
     }
 
+    /// True when a publish to this subject may be one to this channel. NATS permissions are about the subject, so that
+    /// the request must not name another channel.
+    pub fn is_publish_to(&self, subject: &[u8], channel: &str) -> bool {
+        subject
+            .strip_prefix(self.publish_prefix.as_bytes().as_ref())
+            .and_then(|rest| rest.strip_prefix(b"."))
+            == Some(channel.as_bytes())
+    }
+
+    /// True for subjects on which servers are asked something or talk among each other. No client listens there, and
+    /// nothing that a client asked for may be sent there: the server may publish where the client may not.
+    pub fn is_of_servers(&self, subject: &str) -> bool {
+        [
+            &self.discover,
+            &self.pings,
+            &self.subscribe,
+            &self.unsubscribe,
+            &self.close_subscription,
+            &self.close_client,
+            &self.servers,
+            &self.neighbours,
+        ]
+        .iter()
+        .any(|&own| *own == subject)
+            || subject
+                .strip_prefix(&*self.publish_prefix)
+                .is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// Where groups of servers tell each other which channels they serve.
     pub fn neighbours(&self) -> &ByteString {
         &self.neighbours

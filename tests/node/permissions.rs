@@ -2,11 +2,14 @@
 //! clients from everything else.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::time::Duration;
+
 use async_nats::{Client, ConnectOptions, RequestErrorKind, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use stanby::dev::nats::NatsServer;
 use stanby::protocol::Subjects;
 use stanby::protocol::subjects::Prefixes;
+use tokio::time::timeout;
 
 use crate::cli::{code, stanby, stderr, stdout};
 use crate::pair::{Group, LIMIT, Pair};
@@ -15,17 +18,17 @@ use crate::support::process::{Own, temporary_directory};
 use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
 
-const SERVER_PASSWORD: &str = "of-servers";
+pub(crate) const SERVER_PASSWORD: &str = "of-servers";
 const CLIENT_PASSWORD: &str = "of-clients";
 
-async fn printed(flags: &[&str]) -> String {
+pub(crate) async fn printed(flags: &[&str]) -> String {
     let output = stanby(&[&["nats-permissions"], flags].concat()).await;
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     stdout(&output)
 }
 
 /// A nats-server that runs with the block, and with the passwords that the block takes from the environment.
-async fn nats_server(block: &str) -> Option<Own<NatsServer>> {
+pub(crate) async fn nats_server(block: &str) -> Option<Own<NatsServer>> {
     let directory = temporary_directory();
     let file = directory.root().join("nats.conf");
     let passwords = format!(
@@ -38,7 +41,7 @@ async fn nats_server(block: &str) -> Option<Own<NatsServer>> {
     server
 }
 
-async fn connect(server: &NatsServer) -> Client {
+pub(crate) async fn connect(server: &NatsServer) -> Client {
     let options = ConnectOptions::new().user_and_password("client".into(), CLIENT_PASSWORD.into());
     options.connect(server.url()).await.unwrap()
 }
@@ -51,7 +54,7 @@ fn complaints(server: &NatsServer) -> Vec<String> {
 
 /// Returns when the NATS server has handled everything sent before, and its answers to this client have arrived: it says
 /// itself that nobody listens, on the one subject that every client may publish to.
-async fn round_trip(nats: &Client, discover: &str) {
+pub(crate) async fn round_trip(nats: &Client, discover: &str) {
     let asked = nats.request(discover.to_owned(), "".into()).await;
     let kind = asked.unwrap_err().kind();
     assert_eq!(kind, RequestErrorKind::NoResponders);
@@ -129,6 +132,9 @@ async fn under_the_printed_block_clients_can_neither_listen_to_nor_speak_for_oth
         subjects.discover().to_string(),
         subjects.ack_wildcard().to_string(),
         ">".to_owned(),
+        "_INBOX.guarded.*.*".to_owned(),
+        "_INBOX.*.1.>".to_owned(),
+        "_INBOX.*.*.secret".to_owned(),
     ];
     for subject in listened {
         let mut heard = attacker.subscribe(subject.clone()).await.unwrap();
@@ -140,6 +146,28 @@ async fn under_the_printed_block_clients_can_neither_listen_to_nor_speak_for_oth
         }
         round_trip(&victim, discover).await;
         hears_nothing(&mut heard, &attacker, discover).await;
+    }
+
+    // What it may listen to holds ack inboxes, too: those are left out.
+    let server_side =
+        ConnectOptions::new().user_and_password("stanby".into(), SERVER_PASSWORD.into());
+    let server_side = server_side.connect(server.url()).await.unwrap();
+    for subject in ["_INBOX.>", "_INBOX.*.>"] {
+        let nats = connect(&server).await;
+        let mut heard = nats.subscribe(subject).await.unwrap();
+        let first = loop {
+            let inbox = format!("{}.1.secret", subjects.ack_prefix());
+            victim.publish(inbox, "x".into()).await.unwrap();
+            round_trip(&victim, discover).await;
+            let sentinel = "_INBOX.sentinel.1";
+            server_side.publish(sentinel, "x".into()).await.unwrap();
+            server_side.flush().await.unwrap();
+            // Until NATS knows of the subscription.
+            if let Ok(message) = timeout(Duration::from_millis(100), heard.next()).await {
+                break message.unwrap().subject.to_string();
+            }
+        };
+        assert_eq!(first, "_INBOX.sentinel.1", "{subject}");
     }
 
     // Deliveries, and acks of publishes, come from the servers alone; other channels are not this client's.

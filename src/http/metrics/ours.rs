@@ -129,6 +129,9 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     );
     let dropped = "Log lines that could not be written";
     counter(registry, "log_dropped", dropped, status.log_dropped);
+    let forbidden =
+        "Requests refused because their channel or inbox would go round the permissions of NATS";
+    counter(registry, "nats_forbidden", forbidden, status.nats.forbidden);
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
     let restored = "Messages that a failover of Postgres had lost and this node stored again";
