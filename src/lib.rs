@@ -11,6 +11,7 @@
 //! | [`http`] | health, role and monitoring; read-only |
 //! | [`server`] | a server inside another program, in a few lines |
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
+//! | [`printable`] | pure: names that strangers chose, fit for a line |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
 //! | [`log_queue`] | log lines on their way out of the process, which nobody waits for |
@@ -31,6 +32,7 @@ pub mod log_queue;
 pub mod nats;
 pub mod node;
 pub mod postgres;
+pub mod printable;
 pub mod protocol;
 pub mod server;
 pub mod store;

@@ -58,8 +58,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "node::histogram",
             "node::condition",
             "node::clock",
+            "printable",
         ],
     ),
+    ("printable", &[]),
     ("dev", &[]),
 ];
 

@@ -70,7 +70,7 @@ fn text(report: &Report) -> String {
             Verdict::Warn => "warn",
             Verdict::Fail => "FAIL",
         };
-        let shown = output::text_from_outside(finding.text.as_bytes());
+        let shown = output::name_from_outside(&finding.text);
         lines.push(format!("{verdict:<5}{:<13}{shown}", finding.about));
         if let Some(remedy) = &finding.remedy {
             lines.push(format!("{:18}-> {remedy}", ""));

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config;
+use crate::printable;
 
 /// Scripts tell these apart by the exit code, so each keeps its number.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl Failure {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::Failed(error) | Self::Usage(error) | Self::Unreachable(error) => {
-                Some(format!("{error:#}"))
+                Some(printable::lines(&format!("{error:#}")).into_owned())
             }
             Self::OutputClosed => None,
         }

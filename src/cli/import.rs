@@ -153,7 +153,7 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
     }
     let told = |what: &str, sentences: &[String]| {
         let lines = sentences.iter().map(|sentence| {
-            let shown = output::text_from_outside(sentence.as_bytes());
+            let shown = output::name_from_outside(sentence);
             format!("{what:<9}{shown}")
         });
         lines.collect::<Vec<_>>().join("\n")
@@ -189,7 +189,7 @@ fn channels(channels: &[ImportedChannel]) -> String {
     let shown = usize::try_from(ROWS_MAX).unwrap_or(usize::MAX);
     let rows = channels.iter().take(shown).map(|channel| {
         [
-            output::text_from_outside(channel.name.as_bytes()),
+            output::name_from_outside(&channel.name),
             channel.messages.to_string(),
             channel.first_sequence.to_string(),
             channel.last_sequence.to_string(),

@@ -12,6 +12,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Layer, Registry};
 
 use super::log_file::{LogFile, StandardError};
+use super::safe_lines::{SafeFields, SafeJson};
 use super::syslog::Syslog;
 use crate::config::flags::LogFormat;
 use crate::config::log::{LogConfig, LogLevel, LogTarget};
@@ -101,8 +102,12 @@ type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 fn lines(format: LogFormat, ansi: bool) -> AnyLayer {
     let layer = fmt::layer().with_writer(Lines);
     match format {
-        LogFormat::Text => layer.with_ansi(ansi).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer.with_ansi(ansi).fmt_fields(SafeFields).boxed(),
+        LogFormat::Json => layer
+            .map_writer(SafeJson)
+            .json()
+            .flatten_event(true)
+            .boxed(),
     }
 }
 
@@ -110,8 +115,16 @@ fn lines(format: LogFormat, ansi: bool) -> AnyLayer {
 fn timeless(format: LogFormat) -> AnyLayer {
     let layer = fmt::layer().with_writer(Lines).without_time();
     match format {
-        LogFormat::Text => layer.with_ansi(false).with_level(false).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer
+            .with_ansi(false)
+            .with_level(false)
+            .fmt_fields(SafeFields)
+            .boxed(),
+        LogFormat::Json => layer
+            .map_writer(SafeJson)
+            .json()
+            .flatten_event(true)
+            .boxed(),
     }
 }
 

@@ -23,6 +23,7 @@ mod pid_file;
 pub mod publish;
 mod reload;
 mod run;
+mod safe_lines;
 pub mod serve;
 pub mod signal;
 pub mod signals;

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Context;
 
 use super::failure::Failure;
+use crate::printable;
 
 /// A line to standard output.
 pub fn line(text: &str) -> Result<(), Failure> {
@@ -24,41 +25,21 @@ pub fn note(text: &str) {
 
 /// A value as JSON, on one line.
 pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    line(&serde_json::to_string(value).context("the answer does not fit into JSON")?)
+    let text = serde_json::to_string(value).context("the answer does not fit into JSON")?;
+    line(&printable::json(&text))
 }
 
-/// Text from strangers: what reaches a terminal must not be able to move its cursor or change its title.
-pub fn text_from_outside(data: &[u8]) -> String {
+/// Data that was published: as it is, unless a terminal shows it, whose cursor and title it must not change.
+pub fn data(data: &[u8]) -> String {
     let text = String::from_utf8_lossy(data);
     if io::stdout().is_terminal() {
-        printable(&text)
+        printable::lines(&text).into_owned()
     } else {
         text.into_owned()
     }
 }
 
-fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !matches!(c, '\n' | '\t') {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_do_not_reach_a_terminal() {
-        assert_eq!(printable("a\tb\nc é"), "a\tb\nc é");
-        assert_eq!(
-            printable("\x1b]0;x\x07\r\u{9b}"),
-            "\\u{1b}]0;x\\u{7}\\r\\u{9b}"
-        );
-    }
+/// A name that strangers have chosen: always one line.
+pub fn name_from_outside(name: &str) -> String {
+    printable::line(name).into_owned()
 }

@@ -315,5 +315,5 @@ fn or_dash(text: Option<&str>) -> String {
 
 /// Names were chosen by clients.
 fn shown(text: &str) -> String {
-    output::text_from_outside(text.as_bytes())
+    output::name_from_outside(text)
 }

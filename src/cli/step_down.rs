@@ -115,5 +115,5 @@ async fn next_active(store: &Store, last: &Active) -> Result<Active, Failure> {
 }
 
 fn shown(name: &str) -> String {
-    output::text_from_outside(name.as_bytes())
+    output::name_from_outside(name)
 }

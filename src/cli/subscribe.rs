@@ -242,7 +242,7 @@ struct Line<'a> {
 fn print(delivery: &Delivery, json: bool) -> Result<(), Failure> {
     if !json {
         let again = if delivery.redelivered { " again" } else { "" };
-        let text = output::text_from_outside(&delivery.data);
+        let text = output::data(&delivery.data);
         return output::line(&format!("[#{}{again}] {text}", delivery.sequence));
     }
     let data = std::str::from_utf8(&delivery.data).ok();

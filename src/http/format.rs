@@ -1,5 +1,6 @@
 //! How answers look: JSON as NATS Streaming indents it, JSONP, times and the uptime.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::paging::Query;
 use crate::core::time::Timestamp;
+use crate::printable;
 
 const CALLBACK_BYTES_MAX: usize = 128;
 
@@ -38,7 +40,7 @@ fn plain(code: StatusCode, what: &str) -> Response {
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (code, headers, format!("{what}\n")).into_response()
+    (code, headers, format!("{}\n", printable::line(what))).into_response()
 }
 
 /// Indented with two spaces; wrapped into a call when the query names a callback.
@@ -46,6 +48,10 @@ pub(super) fn json(code: StatusCode, value: &impl Serialize, callback: &Callback
     let Ok(mut body) = serde_json::to_string_pretty(value) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    // A browser or a terminal may show it as it is.
+    if let Cow::Owned(safe) = printable::json(&body) {
+        body = safe;
+    }
     // It may wait for its reader for a while.
     body.shrink_to_fit();
     let any_origin = (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");

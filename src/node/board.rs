@@ -16,6 +16,7 @@ use crate::core::broker::Counts;
 use crate::core::limits::Limits;
 use crate::leadership::Term;
 use crate::nats;
+use crate::printable;
 
 /// Cheap to clone; all clones write the same status.
 #[derive(Clone, Debug)]
@@ -83,6 +84,7 @@ impl Board {
 
     /// The node can neither serve nor take over, or (`None`) it can again.
     pub(super) fn trouble(&self, trouble: Option<String>) {
+        let trouble = trouble.map(|trouble| printable::line(&trouble).into_owned());
         self.status.send_if_modified(|status| {
             let changed = status.trouble != trouble;
             status.trouble = trouble;
@@ -93,7 +95,8 @@ impl Board {
     /// Something is wrong, in a sentence that says what to do about it. Logged when it begins; may be said again and
     /// again.
     pub(super) fn raise(&self, condition: Condition, reason: impl Into<String>) {
-        let reason = reason.into();
+        // It shows in many places, and may repeat what another program said.
+        let reason = printable::line(&reason.into()).into_owned();
         let mut is_new = false;
         self.status.send_if_modified(|status| {
             is_new = !status.conditions.holds(condition);

@@ -50,6 +50,7 @@ mod support;
 mod synchronous;
 mod tables;
 mod takeover;
+mod trust;
 mod unreadable;
 mod upgrade;
 mod vacuum;

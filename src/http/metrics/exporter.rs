@@ -4,7 +4,7 @@
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::kinds::{Labels, gauge, gauges, set};
+use super::kinds::{Labels, gauge, gauges, label, set};
 use crate::core::report::Channel;
 use crate::http::format::time;
 use crate::http::view::View;
@@ -96,21 +96,21 @@ pub(super) fn channels(registry: &mut Registry, view: &View, channels: &[Channel
     for channel in channels {
         let labels: Labels = vec![
             ("server_role", view.state().to_owned()),
-            ("channel", channel.name.to_string()),
+            ("channel", label(channel.name.as_str())),
         ];
         set(&messages, &labels, channel.messages);
         set(&bytes, &labels, channel.bytes);
         set(&last, &labels, channel.last.0);
         for subscription in &channel.subscriptions {
-            let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+            let text = |text: Option<&String>| label(text.map_or("", String::as_str));
             let client = subscription.client_id.as_ref();
             let mut labels = labels.clone();
             labels.extend([
                 (
                     "client_id",
-                    client.map_or_else(String::new, ToString::to_string),
+                    client.map_or_else(String::new, |id| label(id.as_str())),
                 ),
-                ("inbox", subscription.inbox.clone()),
+                ("inbox", label(&subscription.inbox)),
                 ("queue_name", text(subscription.queue_group.as_ref())),
                 (
                     "is_durable",

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::node::histogram::Histogram;
+use crate::printable;
 
 pub(super) type Labels = Vec<(&'static str, String)>;
 pub(super) type Gauges = Family<Labels, Gauge>;
@@ -38,6 +39,11 @@ pub(super) fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges 
     let family = Gauges::default();
     registry.register(name, help, family.clone());
     family
+}
+
+/// Of a name that strangers have chosen.
+pub(super) fn label(name: &str) -> String {
+    printable::label(name).into_owned()
 }
 
 pub(super) fn set(family: &Gauges, labels: &Labels, value: u64) {

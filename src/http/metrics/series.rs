@@ -3,7 +3,7 @@
 
 use prometheus_client::registry::Registry;
 
-use super::kinds::{Labels, Seconds, gauges, set};
+use super::kinds::{Labels, Seconds, gauges, label, set};
 use crate::core::report::{Channel, Subscription};
 
 pub(super) fn register(registry: &mut Registry, channels: &[Channel]) {
@@ -32,7 +32,7 @@ pub(super) fn register(registry: &mut Registry, channels: &[Channel]) {
         oldest.clone(),
     );
     for channel in channels {
-        let labels: Labels = vec![("channel", channel.name.to_string())];
+        let labels: Labels = vec![("channel", label(channel.name.as_str()))];
         set(&last, &labels, channel.last.0);
         set(&kept, &labels, channel.messages);
         set(&bytes, &labels, channel.bytes);
@@ -66,14 +66,14 @@ fn durables(subscriptions: &[Subscription]) -> Vec<Durable> {
         let Some(name) = &member.durable_name else {
             continue;
         };
-        let group = member.queue_group.clone().unwrap_or_default();
+        let group = label(member.queue_group.as_deref().unwrap_or_default());
         let client = member.client_id.as_ref().filter(|_| group.is_empty());
         let labels: Labels = vec![
-            ("durable", name.clone()),
+            ("durable", label(name)),
             ("queue", group),
             (
                 "client_id",
-                client.map_or_else(String::new, ToString::to_string),
+                client.map_or_else(String::new, |id| label(id.as_str())),
             ),
         ];
         let same = durables.last_mut().filter(|last| last.labels == labels);
