@@ -1,5 +1,6 @@
-//! `stanby import`: takes over what a nats-streaming-server kept in Postgres.
+//! `stanby import`: takes over what a nats-streaming-server kept in Postgres or in files.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -8,25 +9,60 @@ use clap::Args;
 use super::failure::Failure;
 use super::output;
 use super::status::table;
+use crate::config::duration::GoDuration;
 use crate::config::encryption::EncryptionFlags;
-use crate::config::{self, DatabaseFlags, DatabaseUrl, NatsFlags, Secret};
+use crate::config::size::Size;
+use crate::config::{self, DatabaseFlags, DatabaseUrl, FormerLimits, NatsFlags, Secret};
 use crate::former::Keys;
+use crate::former::files::checksum;
 use crate::leadership;
-use crate::node::import::{Error, Import, Imported, ImportedChannel};
+use crate::node::import::{Error, Import, Imported, ImportedChannel, Source};
 use crate::protocol::subjects::Prefixes;
 use crate::store;
 use crate::store::status::ROWS_MAX;
 
+const LIMITS: &str = "Limits of the former server (0 is unlimited)";
+
 #[derive(Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the command line"
+)]
 pub struct ImportArgs {
-    /// Postgres that the former server kept everything in: postgres://user:password@host:port/database
+    /// Where the former server kept everything: the directory of a file store, or the URL of its Postgres, as
+    /// postgres://user:password@host:port/database
     #[arg(
         long,
         env = "STANBY_FROM_URL",
         hide_env_values = true,
-        value_name = "URL"
+        value_name = "DIRECTORY|URL"
     )]
     from: Option<Secret>,
+
+    /// Configuration file of the former server, whose limits hold for the messages of a file store: those that it had
+    /// dropped and not yet removed do not come back
+    #[arg(long, env = "STANBY_FROM_CONFIG", value_name = "FILE")]
+    from_config: Option<PathBuf>,
+
+    /// Messages per channel of a file store, as the former server had it [default: all that is in the files]
+    #[arg(long, value_name = "COUNT", help_heading = LIMITS)]
+    max_msgs: Option<i64>,
+
+    /// Bytes per channel of a file store, like 100MB, as the former server had it
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
+    max_bytes: Option<Size>,
+
+    /// Age of messages of a file store, like 24h, as the former server had it
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    max_age: Option<GoDuration>,
+
+    /// Polynomial of the checksums of a file store, where the former server had `-file_crc_poly`
+    #[arg(long, value_name = "NUMBER", default_value_t = checksum::IEEE)]
+    from_crc_poly: u32,
+
+    /// Leave out what is damaged in the files, and say what it was; without it nothing is imported then
+    #[arg(long)]
+    skip_damaged: bool,
 
     /// Schema that holds the former tables
     #[arg(
@@ -78,16 +114,53 @@ pub struct ImportArgs {
 }
 
 impl ImportArgs {
-    fn import(&self) -> Result<Import, config::Error> {
-        let from = self.from.as_ref().filter(|url| !url.is_empty());
+    fn source(&self) -> Result<Source, config::Error> {
+        let from = self.from.as_ref().filter(|from| !from.is_empty());
         let from = from.ok_or_else(|| {
             config::Error::new(
-                "the former database is missing; give --from postgres://user:password@host:5432/database, or its URL \
-                 in STANBY_FROM_URL",
+                "the former store is missing; give --from DIRECTORY (of a file store) or --from \
+                 postgres://user:password@host:5432/database, or either in STANBY_FROM_URL",
             )
         })?;
-        let from = DatabaseUrl::parse(from.expose())
-            .map_err(|error| config::Error::new(format!("--from: {error}")))?;
+        let from = from.expose();
+        let of_files = [
+            self.from_config.is_some(),
+            self.max_msgs.is_some(),
+            self.max_bytes.is_some(),
+            self.max_age.is_some(),
+            self.skip_damaged,
+            self.from_crc_poly != checksum::IEEE,
+        ];
+        // The longer one first.
+        let path = from.strip_prefix("file://").or(from.strip_prefix("file:"));
+        let Some(directory) = path.or_else(|| (!from.contains("://")).then_some(from)) else {
+            let url = DatabaseUrl::parse(from)
+                .map_err(|error| config::Error::new(format!("--from: {error}")))?;
+            if of_files.contains(&true) {
+                return Err(config::Error::new(
+                    "--from is a database, and --from-config, --max-msgs, --max-bytes, --max-age, --from-crc-poly and \
+                     --skip-damaged are about file stores; remove them",
+                ));
+            }
+            return Ok(Source::Tables {
+                url: Box::new(url),
+                schema: self.from_schema.clone(),
+            });
+        };
+        let limits = FormerLimits {
+            file: self.from_config.as_deref(),
+            messages: self.max_msgs,
+            bytes: self.max_bytes,
+            age: self.max_age,
+        };
+        Ok(Source::Files {
+            directory: directory.into(),
+            polynomial: self.from_crc_poly,
+            limits: limits.read()?.map(Box::new),
+        })
+    }
+
+    fn import(&self) -> Result<Import, config::Error> {
         let encryption = self.encryption.encryption()?;
         let keys = (self.from_encryption_key.iter())
             .chain(&encryption.key)
@@ -97,8 +170,8 @@ impl ImportArgs {
             ..Prefixes::default()
         };
         Ok(Import {
-            from,
-            from_schema: self.from_schema.clone(),
+            from: self.source()?,
+            skip_damaged: self.skip_damaged,
             from_keys: Keys::new(keys),
             not_encrypted: self.from_not_encrypted,
             to: self.database.url()?,
@@ -142,6 +215,7 @@ fn failure(error: &Error) -> Failure {
         | Error::Store(_)
         | Error::Leadership(_)
         | Error::Problems(_)
+        | Error::Reading(_)
         | Error::NoRandom => Failure::Failed(text),
     }
 }
@@ -171,7 +245,7 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
     );
     parts.push(match (is_dry_run, imported.problems.len()) {
         (false, _) => {
-            format!("imported {counts}; the former tables are as they were")
+            format!("imported {counts}; the former store is as it was")
         }
         (true, 0) => format!("would import {counts}; nothing was written"),
         (true, problems) => {

@@ -258,7 +258,15 @@ fn ensure_parses(setting: &Setting) -> Result<(), Error> {
     read.map_err(|error| named(Some(&setting.place), &error))
 }
 
-fn as_arg(setting: &Setting) -> OsString {
+/// Without the environment.
+pub(super) fn flags_alone(args: &[OsString]) -> Result<ServeFlags, Error> {
+    let all = std::iter::once(OsString::from("serve")).chain(args.iter().cloned());
+    let alone = serve().mut_args(|arg| arg.env(None::<&str>));
+    let matches = alone.try_get_matches_from(all);
+    flags_of(&matches.map_err(|error| told(&error))?)
+}
+
+pub(super) fn as_arg(setting: &Setting) -> OsString {
     format!("--{}={}", setting.flag, setting.text).into()
 }
 

@@ -24,6 +24,9 @@ pub struct Former {
     /// The highest numbers of rows, deleted ones included.
     pub last_channel: u64,
     pub last_subscription: u64,
+    /// A channel has been as far as its subscriptions were sent, whatever it holds: so a SQL store has it. Where files
+    /// hold less, the former server goes on behind them.
+    pub sent_counts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +80,7 @@ pub fn adopt(former: Former, now: Timestamp) -> Adopted {
     };
     adopting.clients(former.clients);
     let groups = adopting.groups(former.subscriptions, &former.channels);
-    adopting.channels(&former.channels, &groups);
+    adopting.channels(&former.channels, &groups, former.sent_counts);
     adopting.positions(groups);
     let notes = adopting.notes(&former.channels);
     Adopted {
@@ -170,9 +173,14 @@ impl Adopting {
     }
 
     /// A channel has been as far as its messages, its own note and its subscriptions say.
-    fn channels(&mut self, channels: &BTreeMap<ChannelId, Channel>, groups: &Groups) {
+    fn channels(
+        &mut self,
+        channels: &BTreeMap<ChannelId, Channel>,
+        groups: &Groups,
+        sent_counts: bool,
+    ) {
         let mut sent: BTreeMap<ChannelId, u64> = BTreeMap::new();
-        for ((channel, _), group) in groups {
+        for ((channel, _), group) in groups.iter().filter(|_| sent_counts) {
             let sent = sent.entry(*channel).or_default();
             for pending in group.pending.iter().chain(&group.orphaned) {
                 *sent = pending.last_sent.max(*sent);
@@ -350,6 +358,7 @@ mod tests {
             subscriptions,
             last_channel: 6,
             last_subscription: 50,
+            sent_counts: true,
         };
         adopt(former, NOW)
     }

@@ -1,5 +1,7 @@
 //! Stored messages. They do not tell who published them, nor the publisher's own ID: both are made up here.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::encryption::{ChannelKeys, looks_encrypted};
@@ -35,6 +37,35 @@ pub struct Totals {
     pub raised_times: u64,
 }
 
+/// Why a message cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    Record(String),
+    /// The record is good, and the key is not.
+    Payload(&'static str),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Record(why) => why,
+            Self::Payload(why) => why,
+        })
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(why: String) -> Self {
+        Self::Record(why)
+    }
+}
+
+impl From<&str> for Unreadable {
+    fn from(why: &str) -> Self {
+        Self::Record(why.to_owned())
+    }
+}
+
 impl<'a> Reader<'a> {
     pub fn new(channel: &'a ChannelName, keys: &'a ChannelKeys) -> Self {
         Self {
@@ -47,7 +78,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The error says what is wrong with the row.
-    pub fn read(&mut self, sequence: i64, stored: Bytes) -> Result<Message, String> {
+    pub fn read(&mut self, sequence: i64, stored: Bytes) -> Result<Message, Unreadable> {
         let Delivery {
             sequence: told,
             channel,
@@ -60,13 +91,13 @@ impl<'a> Reader<'a> {
         let sequence = u64::try_from(sequence).ok().filter(|&number| number > 0);
         let sequence = sequence.ok_or("its sequence is below 1")?;
         if told != sequence {
-            return Err(format!("its record is that of sequence {told}"));
+            return Err(format!("its record is that of sequence {told}").into());
         }
         if *channel != *self.channel.as_str() {
-            return Err(format!("its record is that of channel {channel:?}"));
+            return Err(format!("its record is that of channel {channel:?}").into());
         }
         if reply.contains('\0') {
-            return Err("its reply subject holds a NUL".to_owned());
+            return Err("its reply subject holds a NUL".into());
         }
         let sequence = Sequence(sequence);
         let made_up = "a name that is made up here is refused";
@@ -85,7 +116,7 @@ impl<'a> Reader<'a> {
             client_id,
             guid,
             reply,
-            data: self.keys.open(data)?,
+            data: self.keys.open(data).map_err(Unreadable::Payload)?,
         };
         let totals = &mut self.totals;
         if totals.count == 0 {

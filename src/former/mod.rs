@@ -1,4 +1,5 @@
-//! What nats-streaming-server keeps in a SQL store, and what becomes of it here. Pure: rows in, rows out.
+//! What nats-streaming-server keeps in a SQL store or in files, and what becomes of it here. Pure: rows or bytes in,
+//! rows out.
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -6,13 +7,17 @@
 //! | [`pending`] | what a subscription was sent and has not acked, from several rows |
 //! | [`messages`] | a stored message, as one of ours |
 //! | [`encryption`] | payloads that its encryption has made |
-//! | [`problems`] | what cannot be taken over |
+//! | [`problems`], [`findings`] | what cannot be taken over, and what is told of the rest |
+//! | [`files`] | the form of its files |
 //! | [`adopt`] | which clients, channels, subscriptions and positions all of that makes |
 //!
-//! Reading its tables is `store/former`'s, and when to do it `node/import`'s. `MySQL` and file stores are not known.
+//! Reading its tables is `store/former`'s, opening its files `store/files`', and when to do it `node/import`'s. `MySQL` is
+//! not known.
 
 pub mod adopt;
 pub mod encryption;
+pub mod files;
+pub mod findings;
 pub mod messages;
 pub mod pending;
 pub mod problems;
@@ -20,4 +25,5 @@ pub mod records;
 
 pub use adopt::{Adopted, Former, adopt};
 pub use encryption::Keys;
+pub use findings::Findings;
 pub use problems::Problems;

@@ -30,6 +30,16 @@ impl Pending {
         self.last_sent = self.last_sent.max(sequence);
     }
 
+    /// A message that has not been acked since.
+    pub fn sent(&mut self, sequence: u64) -> Result<(), String> {
+        if sequence == 0 || sequence > SEQUENCE_MAX {
+            return Err(format!("{sequence} is not a sequence"));
+        }
+        self.sequences.insert(sequence);
+        self.sent_up_to(sequence);
+        Ok(())
+    }
+
     /// Rows must come in the order of their numbers, whatever order they lie in: an ack is in a later row than what it
     /// acks, and a message may have been sent again after that.
     pub fn add(&mut self, row: &PendingRow<'_>) -> Result<(), String> {
@@ -37,11 +47,7 @@ impl Pending {
         let acked = numbers(row.acks, "acks")?;
         let single = Some(row.sequence).filter(|&sequence| sequence > 0);
         for sequence in sent.into_iter().chain(single) {
-            if sequence == 0 || sequence > SEQUENCE_MAX {
-                return Err(format!("{sequence} is not a sequence"));
-            }
-            self.sequences.insert(sequence);
-            self.sent_up_to(sequence);
+            self.sent(sequence)?;
         }
         for sequence in acked {
             self.sequences.remove(&sequence);

@@ -27,6 +27,8 @@ struct ServerInfoRecord {
     close: Bytes,
     #[prost(bytes = "bytes", tag = "7")]
     close_subscription: Bytes,
+    #[prost(bytes = "bytes", tag = "9")]
+    node: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -82,6 +84,8 @@ pub struct ServerInfo {
     pub close: String,
     /// `None` in very old stores: no client of those closes a subscription.
     pub close_subscription: Option<String>,
+    /// Of a node of a Raft cluster.
+    pub node: Option<String>,
 }
 
 impl ServerInfo {
@@ -100,6 +104,11 @@ impl ServerInfo {
             } else {
                 Some(subject(close, "subject of closing subscriptions")?.to_string())
             },
+            node: if record.node.is_empty() {
+                None
+            } else {
+                Some(text(record.node, "node ID")?.to_string())
+            },
         })
     }
 }
@@ -116,6 +125,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Where there is nothing but the record.
+    pub fn of_record(record: &[u8]) -> Result<Self, String> {
+        let told = ClientRecord::decode(record).map_err(|error| error.to_string())?;
+        Self::decode(&text(told.id, "ID")?, "", record)
+    }
+
     /// Rows of servers before 0.10 have no record: then nothing is known but the columns.
     pub fn decode(id: &str, heartbeat_inbox: &str, record: &[u8]) -> Result<Self, String> {
         let record = ClientRecord::decode(record).map_err(|error| error.to_string())?;
@@ -392,6 +407,7 @@ mod tests {
             unsubscribe: "_U.nuid".into(),
             close: "_C.nuid".into(),
             close_subscription: Bytes::new(),
+            node: Bytes::new(),
         };
         let read = ServerInfo::decode(&stored.encode_to_vec()).unwrap();
         assert_eq!(read.publish, "_P.nuid");

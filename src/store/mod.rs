@@ -10,6 +10,7 @@
 mod ack_secret;
 pub mod encryption;
 mod error;
+pub mod files;
 pub mod former;
 pub mod heard;
 mod import;
@@ -31,6 +32,7 @@ mod writer;
 
 pub use encryption::Keyring;
 pub use error::Error;
+pub use files::FileStore;
 pub use former::FormerStore;
 pub use import::Importer;
 pub use reader::Store;

@@ -22,6 +22,7 @@ mod hostile;
 mod http;
 mod https;
 mod import;
+mod import_files;
 mod import_refusals;
 mod inherited;
 mod monitoring;
@@ -45,6 +46,7 @@ mod slow_strangers;
 mod stan;
 mod start_lines;
 mod startup;
+mod stores;
 #[path = "../support/mod.rs"]
 mod support;
 mod synchronous;

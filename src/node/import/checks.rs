@@ -7,7 +7,8 @@ use tokio_util::task::TaskTracker;
 
 use super::reading::Read;
 use super::run::{Error, Import};
-use crate::former::Problems;
+use super::source::Opened;
+use crate::former::Findings;
 use crate::nats::Connection;
 use crate::node::clock::Clock;
 use crate::node::nats_settings;
@@ -28,7 +29,6 @@ const STILL_RUNS: &str =
 pub(super) struct Ground {
     pub(super) info: ServerInfo,
     pub(super) lock: StoreLock,
-    pub(super) notes: Vec<String>,
 }
 
 pub(super) fn is_active(schema: &str, holder: &str) -> String {
@@ -42,12 +42,12 @@ impl Import {
     /// Fails where these are not the right tables; the rest may be told as problems.
     pub(super) async fn look_around(
         &self,
-        former: &mut FormerStore,
+        former: &mut Opened,
         tasks: &TaskTracker,
-        problems: &mut Problems,
+        findings: &mut Findings,
     ) -> Result<Ground, Error> {
-        let told = former.server_info(&self.cluster_id).await;
-        let told = told.map_err(Error::Former)?;
+        let told = self.told(former, findings).await?;
+        let problems = &mut findings.problems;
         if told.discover != **self.subjects.discover() {
             problems.add(format!(
                 "clients look for the former server on {:?}, and with these flags a server would listen on {:?}; give \
@@ -56,14 +56,16 @@ impl Import {
                 self.subjects.discover()
             ));
         }
-        let (lock, runs) = look_at_lock(former).await?;
+        let (lock, runs) = match former {
+            Opened::Tables(former) => look_at_lock(former).await?,
+            Opened::Files(_) => (StoreLock::default(), false),
+        };
         if runs {
             problems.add(format!(
                 "the former server {:?} still runs: its lock in table StoreLock is counted up; {STILL_RUNS}",
                 lock.owner
             ));
         }
-        let mut notes = Vec::new();
         match self.is_heard(tasks).await {
             Ok(false) => {}
             Ok(true) => problems.add(format!(
@@ -72,14 +74,13 @@ impl Import {
                 self.cluster_id
             )),
             // The former server may have had NATS inside.
-            Err(why) => notes.push(format!(
+            Err(why) => findings.note(format!(
                 "NATS was not asked whether a former server still listens: {why}"
             )),
         }
         Ok(Ground {
             info: self.server_info(&told),
             lock,
-            notes,
         })
     }
 
@@ -95,10 +96,14 @@ impl Import {
     /// A server that has started after the first look has changed something by now.
     pub(super) async fn ensure_nothing_came(
         &self,
-        former: &mut FormerStore,
+        former: &mut Opened,
         lock: &StoreLock,
         read: &Read,
     ) -> Result<(), Error> {
+        let former = match former {
+            Opened::Tables(former) => former,
+            Opened::Files(files) => return files.ensure_unchanged().map_err(Error::Former),
+        };
         former.end().await.map_err(Error::Former)?;
         let lock_now = former.store_lock().await.map_err(Error::Former)?;
         let last_now = former.last_sequences().await.map_err(Error::Former)?;

@@ -1,4 +1,4 @@
-//! Reads all rows of the former tables as of one moment. Messages are handed on in batches, so that no more than one
+//! Reads all rows of former tables as of one moment. Messages are handed on in batches, so that no more than one
 //! of these is ever in memory.
 
 use std::collections::BTreeMap;
@@ -10,20 +10,21 @@ use futures_util::TryStreamExt;
 
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
+use super::source::Opened;
 use crate::core::batch::Batch;
-use crate::core::ids::ChannelId;
+use crate::core::ids::{ChannelId, ChannelName};
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::former::adopt::{Adopted, Channel};
 use crate::former::messages::{Reader, Totals};
-use crate::former::{Former, Problems, adopt};
+use crate::former::{Findings, Former, Problems, adopt};
 use crate::node::clock::Clock;
 use crate::store::FormerStore;
 use crate::store::former::{Extent, FormerChannel};
 
 /// Messages and bytes of them that are written in one go.
-const BATCH_MESSAGES: usize = 4096;
-const BATCH_BYTES: usize = 4 << 20;
+pub(super) const BATCH_MESSAGES: usize = 4096;
+pub(super) const BATCH_BYTES: usize = 4 << 20;
 
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
@@ -38,6 +39,22 @@ pub(super) struct Read {
 impl Import {
     /// Without a sink all problems are looked for; with one the first of them is the last.
     pub(super) async fn read(
+        &self,
+        former: &mut Opened,
+        findings: &mut Findings,
+        sink: Option<&mut Sink>,
+        telling: &mut Telling<'_>,
+    ) -> Result<Read, Error> {
+        match former {
+            Opened::Tables(former) => {
+                self.read_tables(former, &mut findings.problems, sink, telling)
+                    .await
+            }
+            Opened::Files(files) => self.read_files(files, findings, sink, telling).await,
+        }
+    }
+
+    async fn read_tables(
         &self,
         former: &mut FormerStore,
         problems: &mut Problems,
@@ -75,6 +92,7 @@ impl Import {
             subscriptions,
             last_channel,
             last_subscription,
+            sent_counts: true,
         };
         let Adopted { snapshot, notes } = adopt(former, Clock.now().wall);
         Ok(Read {
@@ -101,7 +119,7 @@ impl Import {
         {
             let mut rows = pin!(former.messages(id));
             while let Some((sequence, record)) = rows.try_next().await.map_err(Error::Former)? {
-                telling.count();
+                telling.count(1);
                 bytes += record.len();
                 match reader.read(sequence, record.into()) {
                     Ok(message) if sink.is_some() => {
@@ -135,11 +153,7 @@ impl Import {
             sink.write(Step::Put(Box::new(batch))).await?;
         }
         if reader.lacks_key() && !self.not_encrypted {
-            problems.add(format!(
-                "the messages of channel {:?} look encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as \
-                 for the former server, or give --from-not-encrypted if they only look so",
-                channel.name
-            ));
+            problems.add(lacks_key(&channel.name));
         }
         let totals = reader.totals();
         let read = Extent {
@@ -156,6 +170,13 @@ impl Import {
         }
         Ok(totals)
     }
+}
+
+pub(super) fn lacks_key(channel: &ChannelName) -> String {
+    format!(
+        "the messages of channel {channel:?} look encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as for \
+         the former server, or give --from-not-encrypted if they only look so"
+    )
 }
 
 /// Tells a person how far the reading is.
@@ -179,15 +200,16 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn expect(&mut self, total: u64) {
+    pub(super) fn expect(&mut self, total: u64) {
         self.total = total;
         (self.tell)(&format!("{total} messages are to be read"));
     }
 
-    fn count(&mut self) {
-        self.read += 1;
+    pub(super) fn count(&mut self, more: u64) {
+        let before = self.read;
+        self.read += more;
         // The clock is asked now and then only.
-        if !self.read.is_multiple_of(256) {
+        if before / 256 == self.read / 256 {
             return;
         }
         let now = Clock.now().monotonic;

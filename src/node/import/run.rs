@@ -9,12 +9,13 @@ use super::checks::is_active;
 use super::reading::{Read, Telling};
 use super::report::Imported;
 use super::sink::{Sink, Step};
+use super::source::Source;
 use crate::config::{DatabaseUrl, Encryption, NatsConfig};
-use crate::former::{Keys, Problems};
+use crate::former::{Findings, Keys, Problems};
 use crate::leadership::{self, Lease};
 use crate::node::run::new_server_id;
 use crate::protocol::Subjects;
-use crate::store::{self, FormerStore, Keyring, ServerInfo, Store};
+use crate::store::{self, Keyring, ServerInfo, Store};
 
 /// Of the session that writes. Longer than a server's: reading the other database may take its time.
 const LEASE: Duration = Duration::from_secs(10);
@@ -25,8 +26,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(30);
 /// What is to be imported, and where to.
 #[derive(Debug)]
 pub struct Import {
-    pub from: DatabaseUrl,
-    pub from_schema: String,
+    pub from: Source,
     /// What payloads there are decrypted with.
     pub from_keys: Keys,
     /// The former server has not encrypted, whatever payloads look like.
@@ -39,6 +39,8 @@ pub struct Import {
     /// Of what is written.
     pub encryption: Encryption,
     pub nats: NatsConfig,
+    /// What is damaged is left out and noted, and the rest imported.
+    pub skip_damaged: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,8 @@ pub enum Error {
     Ended(String),
     #[error("the system gives no random numbers")]
     NoRandom,
+    #[error("reading has ended: {0}; nothing was imported")]
+    Reading(String),
 }
 
 impl Import {
@@ -63,36 +67,37 @@ impl Import {
     /// how far it is, every few seconds.
     pub async fn rehearse(&self, tell: impl Fn(&str)) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
-        let mut problems = Problems::default();
-        let mut former = self.open_former().await?;
-        let ground = self.look_around(&mut former, &tasks, &mut problems).await?;
+        let mut findings = Findings::new(self.skip_damaged);
+        let mut former = self.open_former(&mut findings).await?;
+        self.look_around(&mut former, &tasks, &mut findings).await?;
         let store = self.store();
         let vacant = store.ensure_vacant().await;
         store.close().await;
         match vacant {
             Ok(()) => {}
-            Err(store::Error::Refused(why)) => problems.add(why),
+            Err(store::Error::Refused(why)) => findings.problems.add(why),
             Err(error) => return Err(error.into()),
         }
         if let Some(holder) = self.holder(&tasks).await? {
-            problems.add(is_active(&self.schema, &holder));
+            findings.problems.add(is_active(&self.schema, &holder));
         }
         let mut telling = Telling::new(&tell);
         let read = self
-            .read(&mut former, &mut problems, None, &mut telling)
+            .read(&mut former, &mut findings, None, &mut telling)
             .await?;
         former.close().await;
-        let notes = [ground.notes, read.notes.clone()].concat();
-        Ok(Imported::new(&read.snapshot, notes, problems.sentences()))
+        let notes = [findings.notes(), read.notes].concat();
+        let problems = findings.problems.sentences();
+        Ok(Imported::new(&read.snapshot, notes, problems))
     }
 
     /// Imports all of it, or nothing.
     pub async fn run(&self, tell: impl Fn(&str)) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
-        let mut problems = Problems::default();
-        let mut former = self.open_former().await?;
-        let ground = self.look_around(&mut former, &tasks, &mut problems).await?;
-        refuse(&problems)?;
+        let mut findings = Findings::new(self.skip_damaged);
+        let mut former = self.open_former(&mut findings).await?;
+        let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
+        refuse(&findings.problems)?;
         let store = self.store();
         store.ensure_vacant().await?;
         if let Some(holder) = self.holder(&tasks).await? {
@@ -107,9 +112,9 @@ impl Import {
         sink.settle().await?;
         let mut telling = Telling::new(&tell);
         let read = self
-            .read(&mut former, &mut problems, Some(&mut sink), &mut telling)
+            .read(&mut former, &mut findings, Some(&mut sink), &mut telling)
             .await?;
-        refuse(&problems)?;
+        refuse(&findings.problems)?;
         self.ensure_nothing_came(&mut former, &ground.lock, &read)
             .await?;
         former.close().await;
@@ -126,13 +131,8 @@ impl Import {
         sink.settle().await?;
         sink.close().await;
         store.close().await;
-        let notes = [ground.notes, notes].concat();
+        let notes = [findings.notes(), notes].concat();
         Ok(Imported::new(&snapshot, notes, Vec::new()))
-    }
-
-    async fn open_former(&self) -> Result<FormerStore, Error> {
-        let opened = FormerStore::open(&self.from, &self.from_schema).await;
-        opened.map_err(Error::Former)
     }
 
     fn store(&self) -> Store {

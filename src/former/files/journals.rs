@@ -1,0 +1,218 @@
+//! `server.dat`, `clients.dat` and `subs.dat`. The last two are journals: what is there is what all records, one after the
+//! other, have left.
+
+use std::collections::BTreeMap;
+use std::io::BufRead;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::checksum::Checksum;
+use super::records::{Flaw, HEADER_BYTES, Record, Records, VERSION_BYTES};
+use super::slice::Finding;
+use crate::core::ids::{ChannelId, SubscriptionId};
+use crate::former::pending::Pending;
+use crate::former::records::{Client, ServerInfo, Subscription};
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SequenceOf {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    sequence: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Name {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+}
+
+/// The only record of `server.dat`. `length` is that of the file.
+pub fn server_info(
+    source: impl BufRead,
+    length: u64,
+    checksum: &Checksum,
+) -> Result<ServerInfo, String> {
+    let mut records = Records::untyped(source, checksum).map_err(|flaw| flaw.sentence())?;
+    let record = match records.read_next() {
+        Ok(Some(record)) => record,
+        Ok(None) => return Err("it holds nothing but its version".to_owned()),
+        Err(Flaw::Checksum { record, .. })
+            if checksum.is_usual() && ServerInfo::decode(&record.payload).is_ok() =>
+        {
+            return Err(
+                "its checksum is wrong and its content is good: the former server was started with another polynomial \
+                 (-file_crc_poly); give the same as --from-crc-poly"
+                    .to_owned(),
+            );
+        }
+        Err(flaw) => return Err(flaw.sentence()),
+    };
+    let expected = VERSION_BYTES + HEADER_BYTES + record.payload.len() as u64;
+    if length != expected {
+        return Err(format!("it has {length} bytes instead of {expected}"));
+    }
+    ServerInfo::decode(&record.payload)
+}
+
+/// Those that are connected, by ID.
+pub fn clients(
+    source: impl BufRead,
+    checksum: &Checksum,
+    found: &mut dyn FnMut(Finding),
+) -> Result<Vec<Client>, Flaw> {
+    let mut clients: BTreeMap<Bytes, Client> = BTreeMap::new();
+    replay(source, checksum, found, &mut |record| {
+        let what = |error: prost::DecodeError| error.to_string();
+        match record.kind {
+            1 => {
+                let client = Client::of_record(&record.payload)?;
+                let id = Bytes::copy_from_slice(client.id.as_str().as_bytes());
+                clients.insert(id, client);
+            }
+            2 => {
+                let name = Name::decode(&record.payload[..]).map_err(what)?;
+                clients.remove(&name.id);
+            }
+            kind => return Err(unknown(kind)),
+        }
+        Ok(())
+    })?;
+    Ok(clients.into_values().collect())
+}
+
+/// Of one channel, by their numbers there.
+pub fn subscriptions(
+    source: impl BufRead,
+    channel: ChannelId,
+    checksum: &Checksum,
+    found: &mut dyn FnMut(Finding),
+) -> Result<Vec<Subscription>, Flaw> {
+    let mut stored: BTreeMap<u64, Stored> = BTreeMap::new();
+    replay(source, checksum, found, &mut |record| {
+        let what = |error: prost::DecodeError| error.to_string();
+        if !(1..=5).contains(&record.kind) {
+            return Err(unknown(record.kind));
+        }
+        let about = SequenceOf::decode(&record.payload[..]);
+        match record.kind {
+            1 | 2 => {
+                // The number has the same place in both kinds of records.
+                let id = Numbered::decode(&record.payload[..]).map_err(what)?.id;
+                let payload = &record.payload;
+                // Said now, with its place.
+                Subscription::decode(channel, SubscriptionId(id), 0, payload)?;
+                let entry = stored.entry(id).or_default();
+                if record.kind == 1 {
+                    entry.pending = Pending::default();
+                }
+                entry.record = payload.clone();
+            }
+            3 => {
+                stored.remove(&about.map_err(what)?.id);
+            }
+            kind => {
+                let about = about.map_err(what)?;
+                // Of one that is gone.
+                if let Some(entry) = stored.get_mut(&about.id) {
+                    if kind == 5 {
+                        entry.pending.sent(about.sequence)?;
+                    } else {
+                        entry.pending.sequences.remove(&about.sequence);
+                    }
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let read = stored.into_iter().map(|(id, stored)| {
+        let last_sent = stored.pending.last_sent;
+        let read = Subscription::decode(channel, SubscriptionId(id), last_sent, &stored.record);
+        read.map(|mut subscription| {
+            subscription.pending.sequences = stored.pending.sequences;
+            subscription
+        })
+    });
+    // Each was decoded before.
+    Ok(read.flatten().collect())
+}
+
+/// Of several records that stand for one durable queue group without members, as old servers left them, the one that
+/// was sent most counts.
+pub fn latest_shadows(subscriptions: Vec<Subscription>) -> Vec<Subscription> {
+    let mut kept: Vec<Subscription> = Vec::with_capacity(subscriptions.len());
+    for next in subscriptions {
+        if next.owner.is_some() {
+            kept.push(next);
+            continue;
+        }
+        let is_other = |one: &&mut Subscription| one.owner.is_none() && one.kind == next.kind;
+        match kept.iter_mut().find(is_other) {
+            Some(other) if other.pending.last_sent < next.pending.last_sent => *other = next,
+            Some(_) => {}
+            None => kept.push(next),
+        }
+    }
+    kept
+}
+
+#[derive(Default)]
+struct Stored {
+    record: Bytes,
+    pending: Pending,
+}
+
+/// The number of a subscription's record alone.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Numbered {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+}
+
+fn unknown(kind: u8) -> String {
+    format!("its type is {kind}, which is not known")
+}
+
+fn replay(
+    source: impl BufRead,
+    checksum: &Checksum,
+    found: &mut dyn FnMut(Finding),
+    apply: &mut dyn FnMut(&Record) -> Result<(), String>,
+) -> Result<(), Flaw> {
+    let mut records = match Records::typed(source, checksum) {
+        Err(flaw @ Flaw::NoVersion) => {
+            found(Finding::Damage(format!(
+                "{}: is the copy complete? All that it said is lost",
+                flaw.sentence()
+            )));
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    loop {
+        match records.read_next() {
+            Ok(None) => return Ok(()),
+            Ok(Some(record)) => {
+                if let Err(why) = apply(&record) {
+                    found(Finding::Damage(format!(
+                        "record {} at byte {}, of type {}: {why}; what it says is lost",
+                        record.number, record.at, record.kind
+                    )));
+                }
+            }
+            Err(flaw @ Flaw::Checksum { .. }) => found(Finding::Damage(format!(
+                "{}; what it says is lost",
+                flaw.sentence()
+            ))),
+            Err(flaw @ Flaw::Cut { .. }) => {
+                found(Finding::Cut(format!(
+                    "{}; what was written last before the crash is not known",
+                    flaw.sentence()
+                )));
+                return Ok(());
+            }
+            Err(flaw) => return Err(flaw),
+        }
+    }
+}

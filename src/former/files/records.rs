@@ -1,0 +1,299 @@
+//! The frame of all files but indexes: a version, then records of a header, a checksum and a payload.
+
+use std::io::{self, BufRead, Read as _};
+
+use bytes::Bytes;
+
+use super::checksum::Checksum;
+
+/// The only one that there is.
+pub const VERSION: u32 = 1;
+
+/// Of the version, which stands before the first record.
+pub const VERSION_BYTES: u64 = 4;
+
+/// Of the header and the checksum before each payload.
+pub const HEADER_BYTES: u64 = 8;
+
+/// A payload has so many bits of a header that tells a type, too.
+const TYPED_LENGTH_BITS: u32 = 24;
+
+/// Payloads are read in steps, so that a length that is nonsense costs nothing.
+const STEP_BYTES: u64 = 1 << 16;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Zero where records have no type.
+    pub kind: u8,
+    /// Counts from 1.
+    pub number: u64,
+    /// Where it begins in the file.
+    pub at: u64,
+    pub payload: Bytes,
+}
+
+impl Record {
+    /// What it takes in the file.
+    pub fn bytes(&self) -> u64 {
+        HEADER_BYTES + self.payload.len() as u64
+    }
+}
+
+/// Why a record cannot be had.
+#[derive(Debug)]
+pub enum Flaw {
+    /// The file is shorter than the version.
+    NoVersion,
+    Version(u32),
+    /// The file ends within it.
+    Cut {
+        number: u64,
+        at: u64,
+    },
+    /// The next one may be good.
+    Checksum {
+        record: Record,
+        told: u32,
+        found: u32,
+    },
+    Io(io::Error),
+}
+
+impl Flaw {
+    /// As the end of a sentence about the file.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::NoVersion => "it is shorter than its version".to_owned(),
+            Self::Version(version) => format!(
+                "it says version {version}, and only version {VERSION} is known; it was written by a newer server than \
+                 0.25.6, or it is not one of its files"
+            ),
+            Self::Cut { number, at } => {
+                format!("record {number} at byte {at} is cut: the file ends within it")
+            }
+            Self::Checksum {
+                record,
+                told,
+                found,
+            } => format!(
+                "record {} at byte {} (type {}, {} bytes) is damaged: its checksum is {found:08x} and should be {told:08x}",
+                record.number,
+                record.at,
+                record.kind,
+                record.payload.len()
+            ),
+            Self::Io(error) => format!("it cannot be read: {error}"),
+        }
+    }
+}
+
+impl From<io::Error> for Flaw {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Reads one after the other. Eight zero bytes in place of a record end the file.
+#[derive(Debug)]
+pub struct Records<'a, R> {
+    source: R,
+    checksum: &'a Checksum,
+    is_typed: bool,
+    number: u64,
+    at: u64,
+    is_over: bool,
+}
+
+impl<'a, R: BufRead> Records<'a, R> {
+    pub fn typed(source: R, checksum: &'a Checksum) -> Result<Self, Flaw> {
+        Self::open(source, checksum, true)
+    }
+
+    pub fn untyped(source: R, checksum: &'a Checksum) -> Result<Self, Flaw> {
+        Self::open(source, checksum, false)
+    }
+
+    fn open(mut source: R, checksum: &'a Checksum, is_typed: bool) -> Result<Self, Flaw> {
+        version(&mut source)?;
+        Ok(Self {
+            source,
+            checksum,
+            is_typed,
+            number: 0,
+            at: VERSION_BYTES,
+            is_over: false,
+        })
+    }
+
+    /// `None` at the end. After a checksum that is wrong the next record follows; after another flaw nothing does.
+    pub fn read_next(&mut self) -> Result<Option<Record>, Flaw> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let read = self.read();
+        self.is_over = !matches!(read, Ok(Some(_)) | Err(Flaw::Checksum { .. }));
+        read
+    }
+
+    fn read(&mut self) -> Result<Option<Record>, Flaw> {
+        let mut header = [0; 8];
+        let (number, at) = (self.number + 1, self.at);
+        match fill(&mut self.source, &mut header)? {
+            0 => return Ok(None),
+            8 => {}
+            _ => return Err(Flaw::Cut { number, at }),
+        }
+        let (length, told) = header_of(header);
+        if length == 0 && told == 0 {
+            return Ok(None);
+        }
+        let (kind, length) = if self.is_typed {
+            let [.., kind] = length.to_le_bytes();
+            (kind, length & ((1 << TYPED_LENGTH_BITS) - 1))
+        } else {
+            (0, length)
+        };
+        let payload = payload(&mut self.source, length.into())?;
+        let payload = payload.ok_or(Flaw::Cut { number, at })?;
+        let record = Record {
+            kind,
+            number,
+            at,
+            payload,
+        };
+        self.number = number;
+        self.at += record.bytes();
+        check(record, told, self.checksum).map(Some)
+    }
+
+    /// True when not one byte follows.
+    pub fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(self.source.fill_buf()?.is_empty())
+    }
+}
+
+/// Reads the version, which is all that files of any kind have in common.
+pub fn version(source: &mut impl BufRead) -> Result<(), Flaw> {
+    let mut version = [0; 4];
+    if fill(source, &mut version)? < version.len() {
+        return Err(Flaw::NoVersion);
+    }
+    match u32::from_le_bytes(version) {
+        VERSION => Ok(()),
+        other => Err(Flaw::Version(other)),
+    }
+}
+
+pub(super) fn header_of(header: [u8; 8]) -> (u32, u32) {
+    let both = u64::from_le_bytes(header);
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+    (half(both), half(both >> 32))
+}
+
+pub(super) fn check(record: Record, told: u32, checksum: &Checksum) -> Result<Record, Flaw> {
+    let found = checksum.of(&record.payload);
+    if found == told {
+        Ok(record)
+    } else {
+        Err(Flaw::Checksum {
+            record,
+            told,
+            found,
+        })
+    }
+}
+
+/// `None` when there are fewer.
+pub(super) fn payload(source: &mut impl BufRead, length: u64) -> io::Result<Option<Bytes>> {
+    let mut payload = Vec::with_capacity(usize::try_from(length.min(STEP_BYTES)).unwrap_or(0));
+    source.take(length).read_to_end(&mut payload)?;
+    Ok((payload.len() as u64 == length).then(|| payload.into()))
+}
+
+/// How many bytes there were.
+pub(super) fn fill(source: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::former::files::checksum::IEEE;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()
+    }
+
+    /// A slice with one message, as a real server wrote it.
+    const SLICE: &str = "01000000180000006284c22808011203666f6f220568656c6c6f28808080c5ddf0959a16";
+
+    #[test]
+    fn a_record_is_read_and_zero_bytes_end_the_file() {
+        let checksum = Checksum::new(IEEE);
+        for padding in [0, 8, 20] {
+            let file = [bytes(SLICE), vec![0; padding]].concat();
+            let mut records = Records::untyped(&file[..], &checksum).unwrap();
+            let record = records.read_next().unwrap().unwrap();
+            assert_eq!((record.number, record.at, record.bytes()), (1, 4, 32));
+            assert_eq!(record.payload, bytes(SLICE)[12..]);
+            assert!(records.read_next().unwrap().is_none(), "{padding}");
+            assert!(records.read_next().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_type_stands_above_the_length() {
+        let record =
+            "080112026d6522085f494e424f582e312a085f494e424f582e32308008381e420364757248075001";
+        let file = bytes(&format!("01000000280000016434aa32{record}"));
+        let checksum = Checksum::new(IEEE);
+        let mut records = Records::typed(&file[..], &checksum).unwrap();
+        let read = records.read_next().unwrap().unwrap();
+        assert_eq!((read.kind, read.payload), (1, bytes(record).into()));
+    }
+
+    #[test]
+    fn every_cut_is_told_and_nothing_is_read_behind_it() {
+        let checksum = Checksum::new(IEEE);
+        let file = bytes(SLICE);
+        for length in 0..file.len() {
+            let read = Records::untyped(&file[..length], &checksum);
+            match read {
+                Err(flaw) => assert!(length < 4 && matches!(flaw, Flaw::NoVersion)),
+                Ok(mut records) if length == 4 => assert!(records.read_next().unwrap().is_none()),
+                Ok(mut records) => {
+                    let flaw = records.read_next().unwrap_err();
+                    assert!(
+                        matches!(flaw, Flaw::Cut { number: 1, at: 4 }),
+                        "{length}: {flaw:?}"
+                    );
+                    assert!(records.read_next().unwrap().is_none());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_a_damaged_record_is_read() {
+        let checksum = Checksum::new(IEEE);
+        let mut file = [bytes(SLICE), bytes(&SLICE[8..])].concat();
+        file[20] ^= 1;
+        let mut records = Records::untyped(&file[..], &checksum).unwrap();
+        assert!(matches!(records.read_next(), Err(Flaw::Checksum { .. })));
+        let record = records.read_next().unwrap().unwrap();
+        assert_eq!((record.number, record.at), (2, 36));
+
+        file[0] = 2;
+        let refused = Records::untyped(&file[..], &checksum).unwrap_err();
+        assert!(refused.sentence().contains("version 2"));
+    }
+}

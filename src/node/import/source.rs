@@ -1,0 +1,123 @@
+//! Where a former store is, and what it tells of its server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use super::run::{Error, Import};
+use crate::config::DatabaseUrl;
+use crate::core::limits::Limits;
+use crate::former::Findings;
+use crate::former::records::ServerInfo;
+use crate::store::{self, FileStore, FormerStore};
+
+#[derive(Debug)]
+pub enum Source {
+    /// Of a SQL store on Postgres.
+    Tables {
+        url: Box<DatabaseUrl>,
+        schema: String,
+    },
+    /// Of a file store.
+    Files {
+        directory: PathBuf,
+        /// Of its checksums.
+        polynomial: u32,
+        /// Of the former server. Without them, messages come back that it had dropped and not yet removed.
+        limits: Option<Box<Limits>>,
+    },
+}
+
+pub(super) enum Opened {
+    Tables(Box<FormerStore>),
+    Files(Arc<FileStore>),
+}
+
+impl Import {
+    pub(super) async fn open_former(&self, findings: &mut Findings) -> Result<Opened, Error> {
+        match &self.from {
+            Source::Tables { url, schema } => {
+                let opened = FormerStore::open(url, schema).await;
+                let opened = opened.map_err(Error::Former)?;
+                Ok(Opened::Tables(Box::new(opened)))
+            }
+            Source::Files {
+                directory,
+                polynomial,
+                limits: _,
+            } => {
+                let (directory, polynomial) = (directory.clone(), *polynomial);
+                let mut found = std::mem::take(findings);
+                let opening = spawn_blocking(move || {
+                    let opened = FileStore::open(&directory, polynomial, &mut found);
+                    (opened, found)
+                });
+                let (opened, found) = opening.await.map_err(|why| Error::reading(&why))?;
+                *findings = found;
+                let files = opened.map_err(Error::Former)?;
+                Ok(Opened::Files(Arc::new(files)))
+            }
+        }
+    }
+
+    /// What clients of the former server were told. Fails unless it is one of this cluster.
+    pub(super) async fn told(
+        &self,
+        former: &mut Opened,
+        findings: &mut Findings,
+    ) -> Result<ServerInfo, Error> {
+        let files = match former {
+            Opened::Tables(former) => {
+                let told = former.server_info(&self.cluster_id).await;
+                return told.map_err(Error::Former);
+            }
+            Opened::Files(files) => files,
+        };
+        let told = files.server_info(findings).map_err(Error::Former)?;
+        let told = told.unwrap_or_else(|| self.usual_info());
+        let refused = |why: String| {
+            let root = files.root().display();
+            Err(Error::Former(store::Error::Refused(format!(
+                "{root}: {why}"
+            ))))
+        };
+        if told.cluster_id != self.cluster_id {
+            return refused(format!(
+                "it is the store of cluster ID {:?}, and {:?} was asked for; give the former with --cluster-id",
+                told.cluster_id, self.cluster_id
+            ));
+        }
+        if let Some(node) = &told.node {
+            return refused(format!(
+                "it is the store of {node:?}, a node of a Raft cluster, whose clients and subscriptions are in its log; give \
+                 the directories of all nodes: --from raft:DIR1,DIR2,DIR3"
+            ));
+        }
+        Ok(told)
+    }
+
+    /// As a former server of this cluster ID would have written it.
+    fn usual_info(&self) -> ServerInfo {
+        let subjects = &self.subjects;
+        ServerInfo {
+            cluster_id: self.cluster_id.clone(),
+            discover: subjects.discover().to_string(),
+            publish: subjects.publish_prefix().to_string(),
+            subscribe: subjects.subscribe().to_string(),
+            unsubscribe: subjects.unsubscribe().to_string(),
+            close: subjects.close_client().to_string(),
+            close_subscription: Some(subjects.close_subscription().to_string()),
+            node: None,
+        }
+    }
+}
+
+impl Opened {
+    pub(super) async fn close(self) {
+        match self {
+            Self::Tables(former) => former.close().await,
+            Self::Files(_) => {}
+        }
+    }
+}

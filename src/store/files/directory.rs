@@ -1,0 +1,239 @@
+//! The root of a file store.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::channel::ChannelFiles;
+use super::in_use::{self, Lock};
+use crate::core::ids::{ChannelId, ChannelName};
+use crate::former::files::checksum::Checksum;
+use crate::former::files::journals;
+use crate::former::files::records::Flaw;
+use crate::former::findings::Findings;
+use crate::former::records::{Client, ServerInfo};
+use crate::store::Error;
+
+const SERVER: &str = "server.dat";
+const CLIENTS: &str = "clients.dat";
+
+/// How deep a store lies below what was named, where its place is told.
+const HINT: &str = "name the directory that the former server had as -dir";
+
+#[derive(Debug)]
+pub struct FileStore {
+    root: PathBuf,
+    checksum: Checksum,
+    _lock: Lock,
+    /// By name.
+    channels: Vec<(ChannelName, PathBuf)>,
+    /// What all files were like when they were opened.
+    as_opened: u64,
+}
+
+impl FileStore {
+    /// Fails unless there is a store that nobody has open.
+    pub fn open(root: &Path, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
+        let refused = |why: String| Error::Refused(format!("{}: {why}", root.display()));
+        if !root.is_dir() {
+            return Err(refused(format!("there is no such directory; {HINT}")));
+        }
+        let lock = in_use::lock(root).map_err(|error| unreadable(root, &error))?;
+        let lock = lock.map_err(|who| refused(in_use_text(&who)))?;
+        if let Some(who) = in_use::writer(root) {
+            return Err(refused(in_use_text(&format!("{who} has files of it open"))));
+        }
+        let channels = channels(root, findings)?;
+        let has_files = [SERVER, CLIENTS]
+            .iter()
+            .any(|file| root.join(file).exists());
+        let is_channel = |(_, directory): &(_, PathBuf)| ChannelFiles::is_one(directory);
+        if !has_files && !channels.iter().any(is_channel) {
+            let inside = channels.iter().map(|(_, directory)| directory);
+            let inside = inside.filter(|directory| directory.join(SERVER).exists());
+            let inside = inside.map(|it| format!("; did you mean {}?", it.display()));
+            return Err(refused(format!(
+                "it holds no store of nats-streaming-server (no {SERVER}, no {CLIENTS}, no channel); {HINT}{}",
+                inside.collect::<String>()
+            )));
+        }
+        let as_opened = state(root, &channels).map_err(|error| unreadable(root, &error))?;
+        Ok(Self {
+            root: root.to_owned(),
+            checksum: Checksum::new(polynomial),
+            _lock: lock,
+            channels,
+            as_opened,
+        })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn checksum(&self) -> &Checksum {
+        &self.checksum
+    }
+
+    /// `None` where it is not there and that is known.
+    pub fn server_info(&self, findings: &mut Findings) -> Result<Option<ServerInfo>, Error> {
+        let path = self.root.join(SERVER);
+        let Some((file, length)) = opened(&path)? else {
+            findings.damage(
+                SERVER,
+                "it is missing: is the copy complete? The subjects that clients were told are lost, and those of the \
+                 cluster ID take their place",
+            );
+            return Ok(None);
+        };
+        let read = journals::server_info(file, length, &self.checksum);
+        let info = read.map_err(|why| Error::Refused(format!("{}: {why}", path.display())))?;
+        Ok(Some(info))
+    }
+
+    pub fn clients(&self, findings: &mut Findings) -> Result<Vec<Client>, Error> {
+        let path = self.root.join(CLIENTS);
+        let Some((file, _)) = opened(&path)? else {
+            findings.damage(
+                CLIENTS,
+                "it is missing: is the copy complete? Connected clients have to connect anew, and what they subscribed \
+                 to without a durable name is lost",
+            );
+            return Ok(Vec::new());
+        };
+        let mut found = |finding| findings.add(CLIENTS, finding);
+        let read = journals::clients(file, &self.checksum, &mut found);
+        read.map_err(|flaw| broken(&path, &flaw))
+    }
+
+    /// In the order of their names, from which their numbers follow.
+    pub fn channels(&self) -> impl Iterator<Item = (ChannelId, &ChannelName)> {
+        let names = self.channels.iter().map(|(name, _)| name);
+        (1..).map(ChannelId).zip(names)
+    }
+
+    /// Looks at the files of one of them.
+    pub fn channel(
+        &self,
+        id: ChannelId,
+        findings: &mut Findings,
+    ) -> Result<ChannelFiles<'_>, Error> {
+        let index = usize::try_from(id.0 - 1).unwrap_or(usize::MAX);
+        let (name, directory) = &self.channels[index];
+        ChannelFiles::examine(self, id, name, directory, findings)
+    }
+
+    /// Fails when a file was written since they were opened.
+    pub fn ensure_unchanged(&self) -> Result<(), Error> {
+        let changed = || {
+            Error::Refused(format!(
+                "{}: its files have changed while they were read: a server runs on it; stop it, and keep it from starting \
+                 again, before they are taken over",
+                self.root.display()
+            ))
+        };
+        if let Some(who) = in_use::writer(&self.root) {
+            return Err(Error::Refused(format!(
+                "{}: {}",
+                self.root.display(),
+                in_use_text(&format!("{who} has files of it open"))
+            )));
+        }
+        let now = channels(&self.root, &mut Findings::default())?;
+        match state(&self.root, &now) {
+            Ok(state) if state == self.as_opened => Ok(()),
+            Ok(_) => Err(changed()),
+            Err(error) => Err(unreadable(&self.root, &error)),
+        }
+    }
+}
+
+fn in_use_text(who: &str) -> String {
+    format!(
+        "{who}: a server still runs on this store; stop it, and keep it from starting again, before its files are taken \
+         over"
+    )
+}
+
+/// Every directory is a channel, whatever is in it.
+fn channels(root: &Path, findings: &mut Findings) -> Result<Vec<(ChannelName, PathBuf)>, Error> {
+    let failed = |error: io::Error| unreadable(root, &error);
+    let mut channels = Vec::new();
+    for entry in fs::read_dir(root).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        // Links lead to directories, too.
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| ChannelName::parse(name.into()));
+        match name {
+            Some(name) => channels.push((name, path)),
+            None if ChannelFiles::is_one(&path) => findings.damage(
+                &path.display().to_string(),
+                "its name is not one of a channel; all that it holds is lost",
+            ),
+            None => findings.note(format!(
+                "{}: no channel can have this name; it is left out",
+                path.display()
+            )),
+        }
+    }
+    channels.sort();
+    Ok(channels)
+}
+
+/// Of names, sizes and times of everything that a server writes.
+fn state(root: &Path, channels: &[(ChannelName, PathBuf)]) -> io::Result<u64> {
+    let mut files = vec![root.join(SERVER), root.join(CLIENTS)];
+    for (_, directory) in channels {
+        for entry in fs::read_dir(directory)? {
+            files.push(entry?.path());
+        }
+    }
+    files.sort();
+    let mut state = DefaultHasher::new();
+    for file in files {
+        if let Ok(metadata) = fs::metadata(&file) {
+            (
+                file,
+                metadata.len(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            )
+                .hash(&mut state);
+        }
+    }
+    Ok(state.finish())
+}
+
+/// With its length; `None` when there is none.
+pub(super) fn opened(path: &Path) -> Result<Option<(BufReader<File>, u64)>, Error> {
+    let opened = File::open(path).and_then(|file| {
+        let length = file.metadata()?.len();
+        Ok((BufReader::new(file), length))
+    });
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::Refused(format!(
+        "{}: it cannot be read: {error}; run the import as the user of the former server, or copy the directory",
+        path.display()
+    ))
+}
+
+pub(super) fn broken(path: &Path, flaw: &Flaw) -> Error {
+    match flaw {
+        Flaw::Io(error) => unreadable(path, error),
+        Flaw::NoVersion | Flaw::Version(_) | Flaw::Cut { .. } | Flaw::Checksum { .. } => {
+            Error::Refused(format!("{}: {}", path.display(), flaw.sentence()))
+        }
+    }
+}

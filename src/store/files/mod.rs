@@ -1,0 +1,15 @@
+//! The directory of a file store of nats-streaming-server, opened to be read and never written. What the bytes mean is
+//! [`crate::former::files`]'.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`directory`] | the root: server, clients, which channels there are |
+//! | [`channel`] | one channel: its slices of messages, its subscriptions |
+//! | `in_use` | whether a process has the directory open |
+
+pub mod channel;
+pub mod directory;
+mod in_use;
+
+pub use channel::ChannelFiles;
+pub use directory::FileStore;
