@@ -51,6 +51,7 @@ pub(super) fn read_failure(error: Error) -> Failure {
         | Error::OtherCluster(_)
         | Error::Key(_)
         | Error::Corrupt { .. }
+        | Error::NotStored { .. }
         | Error::Failed(_) => Failure::Failed(error.into()),
     }
 }

@@ -11,12 +11,14 @@
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `restore` |
+//! | what Postgres refuses to store | `savepoint`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 
+use super::aside::Aside;
 use super::batch::{Batch, Counters};
 use super::channels::Channels;
 use super::commits::Commits;
@@ -38,7 +40,7 @@ use super::tail::Tail;
 use super::time::{Instant, Now};
 
 /// The state of one term. Made by [`Broker::restore`], dropped when the term ends.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Broker {
     pub(super) settings: Settings,
     /// As of the call under way.
@@ -64,13 +66,14 @@ pub struct Broker {
     pub(super) deadlines: Deadlines,
     pub(super) commits: Commits,
     pub(super) loads: Loads,
+    pub(super) aside: Aside,
     pub(super) early: Early,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
 
 /// Since the term began.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Traffic {
     pub(super) in_messages: u64,
     pub(super) in_bytes: u64,
@@ -132,22 +135,28 @@ impl Broker {
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         while let Some(timer) = self.deadlines.pop_due(now.monotonic) {
-            match timer {
-                Timer::Heartbeat(client) => self.send_heartbeat(&client),
-                // The answer may wait where nothing is taken from for want of room.
-                Timer::Probe(_) if !self.has_room() => {
-                    let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
-                    self.deadlines.set(timer, again);
-                }
-                Timer::Probe(probe) => self.probe_failed(probe),
-                Timer::Redelivery(position) => self.redeliver_due(position),
-                Timer::Expiry(channel) => self.enforce_limits(channel),
-                Timer::Inactivity(channel) => self.check_inactivity(channel),
-                Timer::Progress => self.commits.flush_progress(),
-                Timer::LoadRetry => self.loads.retry_failed(),
-                Timer::ForgetStored => self.forget_stored(),
-                Timer::Unregistered(name) => self.stop_waiting_for(name),
+            self.go_off(timer);
+        }
+    }
+
+    pub(super) fn go_off(&mut self, timer: Timer) {
+        let now = self.now;
+        match timer {
+            Timer::Heartbeat(client) => self.send_heartbeat(&client),
+            // The answer may wait where nothing is taken from for want of room.
+            Timer::Probe(_) if !self.has_room() => {
+                let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
+                self.deadlines.set(timer, again);
             }
+            Timer::Probe(probe) => self.probe_failed(probe),
+            Timer::Redelivery(position) => self.redeliver_due(position),
+            Timer::Expiry(channel) => self.resume_limits(channel),
+            Timer::Inactivity(channel) => self.check_inactivity(channel),
+            Timer::Progress => self.commits.flush_progress(),
+            Timer::Withheld(position) => self.write_progress(&[position]),
+            Timer::LoadRetry => self.loads.retry_failed(),
+            Timer::ForgetStored => self.forget_stored(),
+            Timer::Unregistered(name) => self.stop_waiting_for(name),
         }
     }
 
@@ -185,6 +194,9 @@ impl Broker {
             }
         }
         for position in moved {
+            if self.aside.keeps(position) {
+                continue;
+            }
             if let Some(group) = self.groups.get(&position) {
                 match batch.positions.get_mut(&position) {
                     Some(row) => *row = Some(group.row()),
@@ -194,6 +206,7 @@ impl Broker {
                 }
             }
         }
+        self.aside.strip(&mut batch);
         self.deadlines.clear(&Timer::Progress);
         Some(batch)
     }

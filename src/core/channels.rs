@@ -10,7 +10,7 @@ use super::load::Oldest;
 use super::recent::Recent;
 use super::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Channel {
     pub(super) row: ChannelRow,
     pub(super) limits: ChannelLimits,
@@ -78,7 +78,7 @@ impl Channel {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Channels {
     channels: BTreeMap<ChannelId, Channel>,
     names: BTreeMap<ChannelName, ChannelId>,

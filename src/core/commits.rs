@@ -12,7 +12,7 @@ use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, Subscri
 use super::message::Message;
 use super::outbound::Outbound;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
     last_number: BatchNumber,
     /// Rows of `touched` channels and of `moved` positions are added when it leaves.
@@ -31,7 +31,7 @@ pub(super) struct Commits {
 }
 
 /// What becomes true with a commit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Release {
     pub(super) number: BatchNumber,
     pub(super) outbound: Vec<Outbound>,
@@ -59,6 +59,10 @@ impl Commits {
         } else {
             self.ready.push_back(outbound);
         }
+    }
+
+    pub(super) fn has_outbound(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     pub(super) fn poll_outbound(&mut self) -> Option<Outbound> {
@@ -172,6 +176,11 @@ impl Commits {
     pub(super) fn move_position(&mut self, position: PositionId) -> bool {
         self.moved.insert(position);
         self.moved.len() == 1
+    }
+
+    /// True when its progress waited for a batch.
+    pub(super) fn forget_move(&mut self, position: PositionId) -> bool {
+        self.moved.remove(&position)
     }
 
     /// Lets waiting progress make a batch of its own.

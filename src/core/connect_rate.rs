@@ -10,7 +10,7 @@ use super::time::Instant;
 /// What a full bucket holds, as the time that it takes to fill: applications that all start at once.
 const BURST: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ConnectRate {
     /// When the bucket is full again, if nobody takes from it.
     full_at: Instant,

@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Inactivity(ChannelId),
     /// Progress of subscriptions has waited long enough for a batch.
     Progress,
+    /// Progress that Postgres refused is tried again.
+    Withheld(PositionId),
     /// Failed reads are tried again.
     LoadRetry,
     /// What the terms before stored cannot come any more.
@@ -28,7 +30,7 @@ pub(super) enum Timer {
     Unregistered(Named),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Deadlines {
     by_time: BTreeSet<(Instant, Timer)>,
     by_timer: BTreeMap<Timer, Instant>,

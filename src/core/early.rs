@@ -53,7 +53,7 @@ impl Named {
 }
 
 /// Requests that wait for their client.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Early {
     waiting: BTreeMap<Named, Vec<Event>>,
     requests: usize,

@@ -17,7 +17,7 @@ use super::time::{Instant, Timestamp};
 /// More messages than an active sends between two notes of its progress.
 const EARLY_ACKS_MAX: usize = 65_536;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) channel: ChannelId,
     pub(super) durable_name: Option<DurableName>,
@@ -43,7 +43,7 @@ pub(super) struct Group {
     turn: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) client_id: ClientId,
     pub(super) inbox: Subject,
@@ -81,7 +81,7 @@ pub(super) enum Due {
 }
 
 /// Messages read from the store: it speaks for everything up to `through`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Page {
     pub(super) messages: VecDeque<Arc<Message>>,
     pub(super) through: Sequence,

@@ -30,7 +30,7 @@ pub(super) struct PendingStart {
     pub(super) committed: Sequence,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Loads {
     last_id: u64,
     waiting: VecDeque<(Load, Purpose)>,

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod broker;
 pub mod event;
+pub mod guarded;
 pub mod heard;
 pub mod ids;
 pub mod limits;
@@ -18,16 +19,19 @@ pub mod outbound;
 pub mod partition;
 pub mod place;
 pub mod ranges;
+pub mod refusal;
 pub mod regression;
 pub mod rejection;
 pub mod report;
 pub mod request;
+pub mod savepoint;
 pub mod shadow;
 pub mod snapshot;
 pub mod time;
 pub mod unanswered;
 pub mod vacuum;
 
+mod aside;
 mod channel_limits;
 mod channels;
 mod commits;

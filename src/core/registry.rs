@@ -6,7 +6,7 @@ use super::batch::{ClientRow, Heartbeat};
 use super::ids::{ClientId, ConnectionId, PositionId, ProbeId, Subject, SubscriptionId};
 use super::request::{Connect, Publisher};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) row: ClientRow,
     /// The heartbeat that is under way.
@@ -45,7 +45,7 @@ pub(super) enum Probe {
 }
 
 /// A connect that waits until the registered client has answered or not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Duplicate {
     pub(super) request: Connect,
     pub(super) reply: Option<Subject>,
@@ -55,7 +55,7 @@ pub(super) struct Duplicate {
     pub(super) probe: ProbeId,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Registry {
     clients: BTreeMap<ClientId, Client>,
     by_connection: BTreeMap<ConnectionId, ClientId>,

@@ -1,5 +1,7 @@
 //! Refusals that a client sees. An ordinary answer, not an error; the exact texts are in `protocol::rejection`.
 
+use bytestring::ByteString;
+
 use super::ids::ChannelName;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Rejection {
     TooManyClients,
     TooManyChannels,
     TooManySubscriptions,
+    /// Postgres refuses to store it, for this reason.
+    NotStored(ByteString),
     /// Another channel has this name in other letters.
     CaseClash {
         name: ChannelName,

@@ -24,6 +24,22 @@ use super::time::Now;
 impl Broker {
     /// Takes up where the tables stand.
     pub fn restore(snapshot: Snapshot, settings: Settings, now: Now) -> Self {
+        Self::restore_without(snapshot, settings, now, &BTreeSet::new())
+    }
+
+    /// The same, but for the limits of channels: they are enforced by timers that are due at once, so that what they write
+    /// can be taken back.
+    pub fn restore_with_care(snapshot: Snapshot, settings: Settings, now: Now) -> Self {
+        let channels = snapshot.channels.keys().copied().collect();
+        Self::restore_without(snapshot, settings, now, &channels)
+    }
+
+    fn restore_without(
+        snapshot: Snapshot,
+        settings: Settings,
+        now: Now,
+        suspended: &BTreeSet<ChannelId>,
+    ) -> Self {
         let mut broker = Self {
             tail: Tail::new(settings.limits.tail_bytes),
             settings,
@@ -43,10 +59,12 @@ impl Broker {
             deadlines: Deadlines::default(),
             commits: Commits::default(),
             loads: Loads::default(),
+            aside: super::aside::Aside::default(),
             early: Early::default(),
             notices: VecDeque::new(),
             traffic: Traffic::default(),
         };
+        broker.suspend_limits(suspended, now.monotonic);
         broker.restore_clients(snapshot.clients);
         broker.restore_channels(snapshot.channels);
         broker.restore_positions(snapshot.positions);

@@ -15,7 +15,7 @@ use super::recent;
 use super::time::Now;
 
 /// A deleted channel whose messages are being dropped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Purge {
     pub(super) row: ChannelRow,
     /// No standby remembers publishes up to here.
@@ -49,6 +49,9 @@ impl Broker {
     /// Drops the oldest messages while the channel is over a limit. The newest one stays, except for age.
     pub(super) fn enforce_limits(&mut self, id: ChannelId) {
         let now = self.now;
+        if self.aside.limits.contains(&id) {
+            return;
+        }
         loop {
             let Some(channel) = self.channels.get(id) else {
                 return;
@@ -288,6 +291,7 @@ impl Broker {
         self.notices
             .push_back(Notice::ChannelInactive(channel.row.name.clone()));
         self.deadlines.clear(&Timer::Expiry(id));
+        self.aside.limits.remove(&id);
         self.tail.forget(id);
         for &position in &channel.groups {
             self.drop_page(position);
@@ -314,6 +318,9 @@ impl Broker {
 
     /// Drops the next step of a deleted channel's messages, at last the channel itself.
     fn purge(&mut self, id: ChannelId) {
+        if self.aside.limits.contains(&id) {
+            return;
+        }
         let Some(Purge { row, settled }) = self.purging.get_mut(&id) else {
             return;
         };

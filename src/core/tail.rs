@@ -11,7 +11,7 @@ use super::time::Timestamp;
 /// What a message costs beside its data: itself, its IDs and its places in the queues.
 const OVERHEAD_BYTES: usize = 256;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tail {
     /// Per channel dense and ascending; a channel without messages here has no entry.
     channels: BTreeMap<ChannelId, VecDeque<Arc<Message>>>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
+use super::cause::Seen;
 use super::checks::ensure_primary;
 use super::error::Error;
 use super::holder::{END_HOLDER, HOLDER, Holder, Watch};
@@ -41,6 +42,7 @@ pub struct Candidate {
     granted: Option<Instant>,
     holder: Watch,
     has_warned: bool,
+    seen: Seen,
 }
 
 impl Candidate {
@@ -60,6 +62,7 @@ impl Candidate {
             granted: None,
             holder: Watch::default(),
             has_warned: false,
+            seen: Seen::default(),
         })
     }
 
@@ -71,6 +74,13 @@ impl Candidate {
     /// Which tables the lock guards.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// For the history: when the active before was heard last, and how often it was to be heard.
+    pub fn last_heard(&mut self, at: Option<Instant>, sign_every: Duration) {
+        let granted = self.granted.unwrap_or_default();
+        self.seen.silence = at.map(|at| granted.since(at));
+        self.seen.sign_every = sign_every;
     }
 
     /// Returns when this session holds the lock. After an error or when the future was dropped, the candidate is of
@@ -104,6 +114,7 @@ impl Candidate {
             self.place,
             waited,
             epoch_known,
+            self.seen,
         )
         .await?;
         let term = Term::new(takeover.epoch, self.settings.lease, sent);
@@ -176,7 +187,10 @@ impl Candidate {
                 .await
         };
         match self.session.call("ending the holder's session", end).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.seen.has_ended_holder = true;
+                Ok(())
+            }
             // Another role's session: its own timeouts have to do.
             Err(Error::Refused(why)) => {
                 tracing::warn!(why, "the holder's session cannot be ended");

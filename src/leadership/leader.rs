@@ -7,14 +7,17 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 use tokio_util::task::TaskTracker;
 
+use super::cause::{Cause, End};
 use super::error::{Error, TermLost};
 use super::session::{Session, Settings};
 use super::step_down;
 use super::takeover::Takeover;
 use super::term::Term;
 use crate::core::ids::Epoch;
+use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Timestamp};
 use crate::node::clock::Clock;
 
@@ -30,6 +33,13 @@ pub trait Apply: Send + 'static {
         batch: &Self::Batch,
         epoch: Epoch,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// What Postgres will never store, when the error says so, and whether it is certain that nothing of the batch is in
+    /// the tables. The term goes on only when it is.
+    fn refusal(error: &Self::Error) -> Option<(&Refusal, bool)> {
+        let _ = error;
+        None
+    }
 }
 
 /// The core hands out one batch at a time; the rest is for the odd command beside it.
@@ -92,7 +102,6 @@ impl Granted {
             requests,
             reports,
             renewals: 0,
-            stuck_for: None,
         };
         self.tracker.spawn(task.run());
         Leader {
@@ -110,18 +119,16 @@ pub struct Leader<B> {
     term: Term,
     takeover: Takeover,
     commands: mpsc::Sender<Command<B>>,
-    committed: mpsc::Receiver<Committed<B>>,
+    committed: mpsc::Receiver<Done<B>>,
 }
 
 #[derive(Debug)]
 enum Command<B> {
     Commit(B),
-    Record {
-        load_time: Option<Duration>,
-        first_ack: Option<Duration>,
-    },
+    Record(Record),
+    Refused(Refusal),
     Conditions(Vec<ConditionRow>),
-    Release,
+    Release(End),
 }
 
 /// Something that is wrong with the active, for who looks at the tables.
@@ -130,6 +137,29 @@ pub struct ConditionRow {
     pub kind: &'static str,
     pub reason: String,
     pub since: Timestamp,
+}
+
+/// What is known of a takeover only later: what is `None` stays as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// From the lock to the restored state.
+    pub load_time: Option<Duration>,
+    /// From the lock to the first commit.
+    pub first_ack: Option<Duration>,
+    /// From the last sign of the active before to the first commit.
+    pub silence: Option<Duration>,
+    /// Requests that were heard as a standby and answered because nobody had.
+    pub answered_from_memory: Option<u64>,
+    /// Why the term before ended, as its active told in the meantime.
+    pub end: Option<End>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Done<B> {
+    Committed(Committed<B>),
+    /// Nothing of it is in the tables, nor will it ever be. The term goes on.
+    Refused(Refusal),
 }
 
 /// A batch that is in the tables, and that nobody else was active before or while it was committed.
@@ -153,24 +183,33 @@ impl<B> Leader<B> {
         self.command(Command::Commit(batch))
     }
 
-    /// The next batch that is committed. May be dropped and called again.
-    pub async fn committed(&mut self) -> Result<Committed<B>, TermLost> {
+    /// What became of the next batch. May be dropped and called again.
+    pub async fn done(&mut self) -> Result<Done<B>, TermLost> {
         match self.committed.recv().await {
-            Some(committed) => Ok(committed),
+            Some(done) => Ok(done),
             None => Err(self.term.lost().await),
         }
     }
 
+    /// The next batch that is committed, for who cannot take one back. May be dropped and called again.
+    pub async fn committed(&mut self) -> Result<Committed<B>, TermLost> {
+        match self.done().await? {
+            Done::Committed(committed) => Ok(committed),
+            Done::Refused(refusal) => Err(TermLost(refusal.to_string())),
+        }
+    }
+
     /// Completes the history of takeovers with what is known only later.
-    pub fn record(
-        &self,
-        load_time: Option<Duration>,
-        first_ack: Option<Duration>,
-    ) -> Result<(), TermLost> {
-        self.command(Command::Record {
-            load_time,
-            first_ack,
-        })
+    pub fn record(&self, record: Record) -> Result<(), TermLost> {
+        self.command(Command::Record(record))
+    }
+
+    /// Tells people, and the next term, what cannot be stored. When there is no room beside what is to be committed, that
+    /// it was so once more is not counted.
+    pub fn note_refusal(&self, refusal: Refusal) {
+        if self.commands.capacity() > 1 {
+            self.command(Command::Refused(refusal)).ok();
+        }
     }
 
     /// Replaces what the tables say is wrong with the active. False when there is no room beside what is to be
@@ -185,9 +224,15 @@ impl<B> Leader<B> {
 
     /// Gives the lock to the next standby, after what was submitted; waits until it is gone. Behind a commit that hangs
     /// it does not wait for long: that one's end is the end of the session.
-    pub async fn release(mut self) {
+    pub async fn release(self) {
+        self.release_because(End::new(Cause::Stopped, "its server was told to end"))
+            .await;
+    }
+
+    /// The same, with the reason.
+    pub async fn release_because(mut self, end: End) {
         // When the queue is full or closed, dropping the handle does it less politely.
-        if self.command(Command::Release).is_ok() {
+        if self.command(Command::Release(end)).is_ok() {
             // The task's end closes the channel, after the lock and the session are gone.
             let gone = async { while self.committed.recv().await.is_some() {} };
             if timeout(RELEASE_LIMIT, gone).await.is_err() {
@@ -219,10 +264,8 @@ struct Task<A: Apply> {
     term: Term,
     apply: A,
     requests: mpsc::Receiver<Command<A::Batch>>,
-    reports: mpsc::Sender<Committed<A::Batch>>,
+    reports: mpsc::Sender<Done<A::Batch>>,
     renewals: u32,
-    /// Why the lock is given up, when the active does not go round.
-    stuck_for: Option<Duration>,
 }
 
 /// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
@@ -241,7 +284,7 @@ impl<A: Apply> Task<A> {
     async fn run(mut self) {
         let _ended = Ended(self.term.clone());
         let reason = match self.serve().await {
-            Ok(()) => self.release().await,
+            Ok(end) => self.release(end).await,
             Err(reason) => reason,
         };
         // Nobody may act any more before the lock can be somebody else's.
@@ -251,7 +294,7 @@ impl<A: Apply> Task<A> {
     }
 
     /// Returns when the lock is to be given up, and with a reason when it is lost.
-    async fn serve(&mut self) -> Result<(), String> {
+    async fn serve(&mut self) -> Result<End, String> {
         // Preparing may have taken a while.
         self.renew().await?;
         self.listen().await?;
@@ -262,11 +305,10 @@ impl<A: Apply> Task<A> {
                 () = self.session.closed() => return Err(self.session.why_closed()),
                 command = self.requests.recv() => match command {
                     Some(Command::Commit(batch)) => self.commit(batch).await?,
-                    Some(Command::Record { load_time, first_ack }) => {
-                        self.record(load_time, first_ack).await?;
-                    }
+                    Some(Command::Record(record)) => self.record(&record).await?,
+                    Some(Command::Refused(refusal)) => self.note_refusal(&refusal).await?,
                     Some(Command::Conditions(rows)) => self.show_conditions(&rows).await?,
-                    Some(Command::Release) => return Ok(()),
+                    Some(Command::Release(end)) => return Ok(end),
                     None => return Err("the server gave it up".to_owned()),
                 },
                 Some(payload) = self.session.notified.recv() => {
@@ -277,8 +319,11 @@ impl<A: Apply> Task<A> {
                 }
                 () = sleep(self.settings.lease.renew_every()) => {
                     if let Some(silence) = self.term.stuck(Clock.now().monotonic) {
-                        self.stuck_for = Some(silence);
-                        return Ok(());
+                        let millis = silence.as_millis();
+                        let why = format!(
+                            "the active has not gone round for {millis} ms, something holds it up"
+                        );
+                        return Ok(End::new(Cause::Stuck, why));
                     }
                     self.renew().await?;
                 }
@@ -309,7 +354,18 @@ impl<A: Apply> Task<A> {
                 self.session.closed().await;
                 return Err(format!("during a commit: {}", self.session.why_closed()));
             }
-            Ok(Err(error)) => return Err(format!("a commit failed: {error}")),
+            Ok(Err(error)) => match A::refusal(&error) {
+                Some((refusal, true)) => {
+                    self.proved(sent);
+                    return self.report(Done::Refused(refusal.clone()));
+                }
+                Some((refusal, false)) => {
+                    // The next term will take care.
+                    self.note_refusal(refusal).await?;
+                    return Err(format!("a commit failed: {error}"));
+                }
+                None => return Err(format!("a commit failed: {error}")),
+            },
             Err(_) => return Err(format!("a commit took longer than {limit:?}")),
         }
         let done = Clock.now().monotonic;
@@ -317,13 +373,16 @@ impl<A: Apply> Task<A> {
             // It is in the tables, but its answer came too late to prove that nobody else is active by now.
             self.renew().await?;
         }
-        // Only `Leader` receives, and it submits no more than fits.
-        let committed = Committed {
+        self.report(Done::Committed(Committed {
             batch,
             took: done.since(sent),
-        };
+        }))
+    }
+
+    /// Only `Leader` receives, and it submits no more than fits.
+    fn report(&self, done: Done<A::Batch>) -> Result<(), String> {
         self.reports
-            .try_send(committed)
+            .try_send(done)
             .map_err(|_| "nobody waits for commits".to_owned())
     }
 
@@ -377,28 +436,61 @@ impl<A: Apply> Task<A> {
         }
     }
 
-    async fn record(
-        &mut self,
-        load_time: Option<Duration>,
-        first_ack: Option<Duration>,
-    ) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
+    async fn record(&mut self, record: &Record) -> Result<(), String> {
         let epoch = self.term.epoch().0.cast_signed();
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        let (load_time, first_ack) = (seconds(load_time), seconds(first_ack));
+        let answered = record.answered_from_memory.map(u64::cast_signed);
+        let end = record.end.as_ref();
+        let (load_time, first_ack) = (seconds(record.load_time), seconds(record.first_ack));
+        let silence = seconds(record.silence);
+        let cause = end.map(|end| &end.cause);
+        let detail = end.map(|end| &end.detail);
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &epoch, &load_time, &first_ack, &silence, &answered, &cause, &detail,
+        ];
+        self.note("the takeover", COMPLETE, &parameters).await
+    }
+
+    async fn note_refusal(&mut self, refusal: &Refusal) -> Result<(), String> {
+        let server_id = self.settings.server_id.clone();
+        let Refusal {
+            table,
+            sqlstate,
+            rule,
+            reason,
+            remedy,
+            ..
+        } = refusal;
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [table, sqlstate, rule, reason, remedy, &server_id];
+        self.note("what is refused", NOTE_REFUSAL, &parameters)
+            .await
+    }
+
+    /// For people: that Postgres refuses it is no reason to end a term.
+    async fn note(
+        &mut self,
+        what: &str,
+        statement: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
         let client = &self.session.client;
-        let recorded = async {
-            client
-                .execute(COMPLETE, &[&epoch, &load_time, &first_ack])
-                .await
-        };
-        match self.session.call("recording the takeover", recorded).await {
-            Ok(_) => {
-                self.proved(sent);
-                Ok(())
+        let noted = async {
+            match client.execute(statement, parameters).await {
+                // Nothing was written, and the session goes on.
+                Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "{what} cannot be noted in the tables");
+                    Ok(())
+                }
+                noted => noted.map(drop),
             }
-            Err(error) => Err(error.to_string()),
-        }
+        };
+        let noted = self.session.call(what, noted).await;
+        noted.map_err(|error| error.to_string())?;
+        self.proved(sent);
+        Ok(())
     }
 
     async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), String> {
@@ -429,14 +521,16 @@ impl<A: Apply> Task<A> {
     }
 
     /// The standby in the queue has the lock before this returns.
-    async fn release(&mut self) -> String {
+    async fn release(&mut self, end: End) -> String {
         let client = &self.session.client;
         let key = self.settings.lock_key();
         let epoch = self.term.epoch().0.cast_signed();
-        let why = self.why_released();
+        let why = format!("the lock was given up: {}", end.detail);
         let term = &self.term;
         let release = async {
-            client.execute(RELEASE, &[&epoch]).await?;
+            client
+                .execute(RELEASE, &[&epoch, &end.cause, &end.detail])
+                .await?;
             // From here on somebody else may be active.
             term.finish(TermLost(why.clone()));
             client
@@ -452,19 +546,7 @@ impl<A: Apply> Task<A> {
             Err(error) => format!("the lock was given up by closing the session: {error}"),
         }
     }
-
-    fn why_released(&self) -> String {
-        match self.stuck_for {
-            None => RELEASED.to_owned(),
-            Some(silence) => format!(
-                "{RELEASED}: the active has not gone round for {} ms, something holds it up",
-                silence.as_millis()
-            ),
-        }
-    }
 }
-
-const RELEASED: &str = "the lock was given up";
 
 const IS_SAME: &str = "SELECT pg_backend_pid() = $1";
 
@@ -476,8 +558,20 @@ const HOLDS_LOCK: &str = "SELECT pg_backend_pid() = $2 AND EXISTS (
 
 const COMPLETE: &str = "UPDATE takeovers SET
         load_time = coalesce(make_interval(secs => $2::float8), load_time),
-        first_ack = coalesce(make_interval(secs => $3::float8), first_ack)
+        first_ack = coalesce(make_interval(secs => $3::float8), first_ack),
+        silence = coalesce(make_interval(secs => $4::float8), silence),
+        answered_from_memory = coalesce($5, answered_from_memory),
+        cause = coalesce($6, cause), detail = coalesce($7, detail)
     WHERE epoch = $1";
+
+const NOTE_REFUSAL: &str = "WITH forgotten AS (
+        DELETE FROM refused_writes WHERE last_at < clock_timestamp() - interval '30 days'
+    )
+    INSERT INTO refused_writes (place, sqlstate, rule, reason, remedy, server_id, requests)
+    VALUES ($1, $2, $3, $4, $5, $6, 1)
+    ON CONFLICT (place, sqlstate, rule) DO UPDATE SET
+        reason = EXCLUDED.reason, remedy = EXCLUDED.remedy, server_id = EXCLUDED.server_id,
+        requests = refused_writes.requests + 1, last_at = EXCLUDED.last_at";
 
 const SHOW_CONDITIONS: &str = "WITH passed AS (
         DELETE FROM conditions WHERE kind <> ALL ($1)
@@ -491,4 +585,5 @@ fn system_time(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + time.since(Timestamp(0))
 }
 
-const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp() WHERE epoch = $1";
+const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp(), end_epoch = $1, end_cause = $2, end_detail = $3
+    WHERE epoch = $1";

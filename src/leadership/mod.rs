@@ -25,6 +25,7 @@
 //! `take_over`, [`leader::Granted::start`], until [`term::Term::lost`].
 
 pub mod candidate;
+pub mod cause;
 pub mod checks;
 pub mod error;
 pub mod examine;
@@ -38,8 +39,9 @@ pub mod takeover;
 pub mod term;
 
 pub use candidate::Candidate;
+pub use cause::{Cause, End};
 pub use error::{Error, TermLost};
-pub use leader::{Apply, Committed, ConditionRow, Granted, Leader};
+pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, Record};
 pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::Takeover;

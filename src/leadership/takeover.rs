@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::cause::{Cause, End, Seen};
 use super::error::Error;
 use super::session::{Session, Settings};
 use crate::core::ids::Epoch;
@@ -19,6 +20,8 @@ pub struct Takeover {
     /// Server ID of the active before; `None` at the first start.
     pub previous: Option<String>,
     pub reason: Reason,
+    /// Why the term before ended.
+    pub end: End,
     pub lock_wait: Duration,
     /// From and to, when Postgres itself has failed over since the last term: what was acked then may be missing.
     pub timeline_advanced: Option<(i32, i32)>,
@@ -58,6 +61,7 @@ pub(super) async fn take_over(
     place: Place,
     lock_wait: Duration,
     epoch_known: Epoch,
+    seen: Seen,
 ) -> Result<Takeover, Error> {
     let here = Origin {
         system_identifier: place.system_identifier,
@@ -80,6 +84,17 @@ pub(super) async fn take_over(
             settings.schema
         ))
     })?;
+    let told = row.get::<_, Option<String>>(6).zip(row.get(7));
+    let end = match (&previous, was_released, told) {
+        (None, _, _) => End::new(Cause::FirstStart, "no server had served from these tables"),
+        (Some(_), true, Some((cause, detail))) => End { cause, detail },
+        (Some(_), true, None) => End::new(Cause::Stopped, "its server gave the lock up"),
+        (Some(_), false, _) => Seen {
+            has_failed_over: timeline_advanced.is_some(),
+            ..seen
+        }
+        .end(settings.lease.duration()),
+    };
     let reason = match (&previous, was_released) {
         (None, _) => Reason::FirstStart,
         (Some(_), true) => Reason::Released,
@@ -106,6 +121,8 @@ pub(super) async fn take_over(
                     &epoch_known.0.cast_signed(),
                     &timeline_advanced.map(|(before, _)| before),
                     &timeline_advanced.map(|(_, after)| after),
+                    &end.cause,
+                    &end.detail,
                 ],
             ),
         )
@@ -125,6 +142,7 @@ pub(super) async fn take_over(
         last_epoch: Epoch(last_epoch.cast_unsigned()),
         previous,
         reason,
+        end,
         lock_wait,
         timeline_advanced,
         failed_over: timeline_advanced.is_some() || row.get::<_, bool>(5),
@@ -139,7 +157,8 @@ const LAST: &str =
             WHERE t.timeline_after IS NOT NULL AND NOT EXISTS (
                 SELECT FROM takeovers done WHERE done.epoch >= t.epoch AND done.first_ack IS NOT NULL
             )
-        )
+        ),
+        CASE WHEN end_epoch = epoch THEN end_cause END, CASE WHEN end_epoch = epoch THEN end_detail END
     FROM leadership";
 
 /// One statement, so that no half of it is ever there.
@@ -152,8 +171,9 @@ const RECORD: &str = "WITH term AS (
     ), forgotten AS (
         DELETE FROM takeovers WHERE epoch <= $1 - 1000
     )
-    INSERT INTO takeovers (epoch, from_holder, to_holder, reason, lock_wait, timeline_before, timeline_after)
-    SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4 FROM term
+    INSERT INTO takeovers
+        (epoch, from_holder, to_holder, reason, lock_wait, timeline_before, timeline_after, cause, detail)
+    SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4, $15, $16 FROM term
     RETURNING epoch";
 
 /// The timelines from and to when Postgres has failed over; an error when the tables belong to another server.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -11,8 +12,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Clock;
-use super::condition::Conditions;
+use super::condition::{Condition, Conditions};
 use super::ears::Ears;
+use super::refusals::Refusals;
 use super::reports::Asked;
 use super::shared::Node;
 use super::sweep::sweep;
@@ -20,11 +22,15 @@ use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
+use crate::core::guarded::Guarded;
 use crate::core::limits::Limits;
+use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Now};
 use crate::core::unanswered::Unanswered;
-use crate::core::{Broker, Event, Notice};
-use crate::leadership::{Committed, ConditionRow, Leader, Term, TermLost};
+use crate::core::{Event, Notice};
+use crate::leadership::{
+    Cause, Committed, ConditionRow, Done, End, Leader, Record, Term, TermLost,
+};
 use crate::nats::{self, Egress, Ingress};
 
 /// Requests handled in one turn, before outputs are looked at again.
@@ -40,6 +46,9 @@ const TRUST_INTERVAL: Duration = Duration::from_millis(5);
 /// during a slow commit. Shorter than clients have to answer.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
+/// Whatever ended the terms before, this one is none of them.
+const TERM_IS_WELL: Duration = Duration::from_secs(30);
+
 /// Every call on the leader session has a shorter limit: after this nobody will say how the term ended.
 const UNTRUSTED_MAX: Duration = Duration::from_mins(1);
 
@@ -49,7 +58,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Active<'a> {
     node: &'a Node,
-    broker: Broker,
+    broker: Guarded,
     leader: Leader<Batch>,
     /// `None` once the node takes no new work.
     ingress: Option<Ingress>,
@@ -71,12 +80,16 @@ pub(super) struct Active<'a> {
     earlier_late: u64,
     /// What the tables say is wrong with this server; `None` before the first look.
     conditions: Option<Conditions>,
+    /// When this term began to serve.
+    began: Instant,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
     /// When the loop last went round.
     looked_at: Instant,
     /// Since when what is to be sent does not move, although NATS is connected.
     choked_since: Option<Instant>,
+    /// What Postgres refuses.
+    refusals: Refusals,
     /// Since when the term is not trusted.
     untrusted_since: Option<Instant>,
 }
@@ -88,6 +101,8 @@ pub(super) enum Ended {
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
     NatsFailed(nats::Error),
+    /// Postgres refuses what is to be stored, and it cannot be taken back in this term.
+    Refused(Box<Refusal>),
     /// An operator wants another node to be the active.
     SteppedDown,
     Shutdown,
@@ -113,10 +128,12 @@ impl<'a> Active<'a> {
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
             conditions: None,
+            began: Clock.now().monotonic,
             nats_lost_at: None,
             looked_at: Clock.now().monotonic,
             choked_since: None,
             untrusted_since: None,
+            refusals: Refusals::default(),
         }
     }
 
@@ -136,10 +153,18 @@ impl<'a> Active<'a> {
         self.report(&term);
         self.node.reports.active_ended();
         self.node.board.standby();
+        Refusals::end(&self.node.board);
         drop(watched);
         let ears = match ended {
-            Ended::TermLost(_) => {
-                let left = self.unanswered.leave().chain(self.backlog);
+            Ended::TermLost(_) | Ended::Refused(_) => {
+                if let Ended::Refused(refusal) = &ended {
+                    self.node.takes_care.store(true, Ordering::Release);
+                    self.leader.note_refusal(Refusal::clone(refusal));
+                    self.leader.release_because(ended.end()).await;
+                }
+                let now = Clock.now().monotonic;
+                let held_back = self.broker.leave().into_iter().map(|event| (now, event));
+                let left = self.unanswered.leave().chain(held_back).chain(self.backlog);
                 let ingress = self.ingress;
                 ingress.and_then(|ingress| self.node.listen_on(ingress, left))
             }
@@ -147,7 +172,8 @@ impl<'a> Active<'a> {
                 drop(self.ingress);
                 // The last answers may still wait for NATS to take them. Without it there are none.
                 let answered = self.node.nats.flush(DRAIN_LIMIT);
-                let ((), _) = tokio::join!(self.leader.release(), answered);
+                let release = self.leader.release_because(ended.end());
+                let ((), _) = tokio::join!(release, answered);
                 None
             }
         };
@@ -196,6 +222,9 @@ impl<'a> Active<'a> {
             self.load();
             self.commit()?;
             self.log_notices();
+            if self.broker.take_moved() {
+                continue;
+            }
             if self.ingress.is_none() && self.broker.is_drained() {
                 return Ok(self.drained());
             }
@@ -210,9 +239,10 @@ impl<'a> Active<'a> {
             tokio::select! {
                 biased;
                 reason = &mut lost => return Err(Ended::TermLost(reason)),
-                committed = self.leader.committed() => {
-                    self.committed(&committed.map_err(Ended::TermLost)?);
-                }
+                done = self.leader.done() => match done.map_err(Ended::TermLost)? {
+                    Done::Committed(committed) => self.committed(&committed),
+                    Done::Refused(refusal) => self.refused(refusal)?,
+                },
                 () = asked_to_end(self.node, term), if self.ingress.is_some() => {
                     self.ingress = None;
                     drained_by.set(sleep(DRAIN_LIMIT));
@@ -235,14 +265,13 @@ impl<'a> Active<'a> {
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
-                Some(asked) = self.questions.recv() => asked.answer(&self.broker),
+                Some(asked) = self.questions.recv() => asked.answer(self.broker.broker()),
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
                     received.map_err(Ended::NatsFailed)?;
                     let now = Clock.now();
                     if term.is_trusted(now.monotonic) {
-                        for event in events.drain(..) {
-                            self.unanswered.take_in(&event, now.monotonic);
-                            self.broker.handle(event, now);
+                        for event in std::mem::take(&mut events) {
+                            self.take_in(event, now.monotonic, now);
                         }
                     } else {
                         // It waited in a frozen process: it is acted on once that is known to be right.
@@ -253,6 +282,7 @@ impl<'a> Active<'a> {
                 () = self.egress.room(), if !self.egress.has_room() => {}
                 _ = status.tick() => {
                     self.report(term);
+                    self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
                 }
             }
@@ -315,7 +345,7 @@ impl<'a> Active<'a> {
         if self.ingress.is_none() {
             self.broker.flush();
         }
-        match self.broker.poll_batch() {
+        match self.broker.poll_batch(Clock.now()) {
             Some(batch) => {
                 self.unanswered.submitted();
                 self.leader.submit(batch).map_err(Ended::TermLost)
@@ -327,25 +357,50 @@ impl<'a> Active<'a> {
     fn committed(&mut self, committed: &Committed<Batch>) {
         let now = Clock.now();
         let Committed { batch, took } = committed;
-        self.broker.handle(Event::Committed(batch.number), now);
+        self.broker.committed(batch.number, now);
         self.unanswered.committed(now.monotonic);
+        self.refusals.committed(batch, &self.node.board);
         let epoch = self.leader.term().epoch();
         self.node.memory().committed(epoch, batch);
         self.node.board.committed(batch.messages.len(), *took);
         if let Some(since) = self.first_commit_since.take() {
             // A figure for the history: when it cannot be noted, the term is ending anyway.
             self.leader
-                .record(None, Some(now.monotonic.since(since)))
+                .record(Record {
+                    first_ack: Some(now.monotonic.since(since)),
+                    ..Record::default()
+                })
                 .ok();
         }
+    }
+
+    /// Postgres will never store the batch: what led to it is taken back, or the term ends.
+    fn refused(&mut self, refusal: Refusal) -> Result<(), Ended> {
+        let now = Clock.now();
+        self.broker.refused(refusal, now).map_err(Ended::Refused)?;
+        for aside in self.broker.take_aside() {
+            let board = &self.node.board;
+            if self.refusals.set_aside(&aside, board, now.monotonic) {
+                self.leader.note_refusal(aside.refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, event: Event, heard_at: Instant, now: Now) {
+        // What is behind a savepoint is remembered there.
+        if !self.broker.has_savepoints() {
+            self.unanswered.take_in(&event, heard_at);
+        }
+        self.broker.handle(event, now);
     }
 
     fn handle_backlog(&mut self) {
         let now = Clock.now();
         let turn = self.backlog.len().min(EVENTS_PER_TURN);
-        for (heard_at, event) in self.backlog.drain(..turn) {
-            self.unanswered.take_in(&event, heard_at);
-            self.broker.handle(event, now);
+        let turn: Vec<_> = self.backlog.drain(..turn).collect();
+        for (heard_at, event) in turn {
+            self.take_in(event, heard_at, now);
         }
     }
 
@@ -377,10 +432,18 @@ impl<'a> Active<'a> {
     }
 
     fn report(&self, term: &Term) {
-        let counts = self.broker.counts().after(self.earlier);
+        let counts = self.broker.broker().counts().after(self.earlier);
         let late = self.earlier_late + term.late_renewals();
         self.node.board.progress(term, counts, late);
         self.node.board.nats(self.node.nats.counts());
+    }
+
+    fn look_at_conditions(&mut self) {
+        let now = Clock.now().monotonic;
+        self.refusals.look(&self.node.board, now);
+        if now.since(self.began) > TERM_IS_WELL {
+            self.node.board.clear(Condition::TermsEnd);
+        }
     }
 
     /// In the tables, when they have changed.
@@ -433,6 +496,37 @@ async fn after(time: Option<Duration>) {
 }
 
 impl Ended {
+    /// For the history.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::TermLost(lost) => End::new(Cause::SessionLost, lost.0.clone()),
+            Self::NatsLost => {
+                let why = "NATS was out of reach for a lease, or took nothing for as long";
+                End::new(Cause::NatsLost, why)
+            }
+            Self::NatsFailed(error) => End::new(
+                Cause::NatsLost,
+                format!("the connection to NATS failed: {error}"),
+            ),
+            Self::Refused(refusal) => {
+                let why = format!("{refusal}; {}", refusal.remedy);
+                End::new(Cause::RefusedWrite, why)
+            }
+            Self::SteppedDown => End::new(Cause::SteppedDown, "an operator asked for it"),
+            Self::Shutdown => End::new(Cause::Stopped, "its server was told to end"),
+        }
+    }
+
+    /// When nobody wanted it.
+    pub(super) fn failure(&self) -> Option<End> {
+        match self {
+            Self::TermLost(_) | Self::NatsLost | Self::NatsFailed(_) | Self::Refused(_) => {
+                Some(self.end())
+            }
+            Self::SteppedDown | Self::Shutdown => None,
+        }
+    }
+
     pub(super) fn log(&self) {
         match self {
             Self::TermLost(why) => tracing::warn!("stepped down: {why}"),
@@ -443,6 +537,10 @@ impl Ended {
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "stepped down: the connection to NATS failed");
             }
+            Self::Refused(refusal) => tracing::error!(
+                remedy = refusal.remedy,
+                "stepped down: {refusal}; the next term takes back what cannot be stored, and goes on with the rest"
+            ),
             Self::SteppedDown => {
                 tracing::info!("stepped down as an operator asked and released the lock");
             }

@@ -28,6 +28,39 @@ impl Backoff {
     }
 }
 
+/// Ends for one cause that are further apart have nothing to do with each other.
+const RELATED_WITHIN: Duration = Duration::from_mins(1);
+const SAME_CAUSE_FIRST: Duration = Duration::from_millis(100);
+const SAME_CAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// Terms, or attempts at one, that end for the same cause again and again: each costs every client a takeover.
+#[derive(Debug, Default)]
+pub(super) struct SameCause {
+    last: Option<(String, Instant)>,
+    count: u32,
+}
+
+impl SameCause {
+    /// One more has ended; the pause before the next: none at first, then 100 ms, twice as long each time, up to 5 s.
+    pub(super) fn ended(&mut self, cause: &str, now: Instant) -> Duration {
+        let is_same = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| last == cause && now.since(*at) < RELATED_WITHIN);
+        self.count = if is_same { self.count + 1 } else { 0 };
+        self.last = Some((cause.to_owned(), now));
+        match self.count {
+            0 => Duration::ZERO,
+            count => (SAME_CAUSE_FIRST * 2_u32.pow((count - 1).min(6))).min(SAME_CAUSE_LONGEST),
+        }
+    }
+
+    /// How many there were in a row.
+    pub(super) fn count(&self) -> u32 {
+        self.count + 1
+    }
+}
+
 /// The same trouble is told again after this.
 const NEWS_AFTER: Duration = Duration::from_secs(10);
 
@@ -63,6 +96,19 @@ mod tests {
 
         backoff.reset();
         assert_eq!(backoff.next().as_millis(), 50);
+    }
+
+    #[test]
+    fn terms_that_end_for_one_cause_are_further_and_further_apart() {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let mut same = SameCause::default();
+        let pauses: Vec<u128> = (0..9).map(|_| same.ended("a", at(1)).as_millis()).collect();
+        assert_eq!(pauses, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(same.count(), 9);
+
+        assert_eq!(same.ended("b", at(2)), Duration::ZERO);
+        assert_eq!(same.ended("b", at(3)), SAME_CAUSE_FIRST);
+        assert_eq!(same.ended("b", at(64)), Duration::ZERO, "a minute later");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::shared::Setback;
 use crate::config::Config;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
+use crate::core::refusal::Refusal;
 use crate::leadership::Apply;
 use crate::store::encryption::Sealer;
 use crate::store::{self, Writer};
@@ -30,6 +31,11 @@ impl Batches {
     pub(super) fn seal_with(&mut self, sealer: Option<Sealer>) {
         self.writer.seal_with(sealer);
     }
+
+    /// See [`Writer::take_care`].
+    pub(super) fn take_care(&mut self) {
+        self.writer.take_care();
+    }
 }
 
 impl Apply for Batches {
@@ -51,5 +57,20 @@ impl Apply for Batches {
             return done;
         }
         self.writer.apply(client, batch, epoch).await
+    }
+
+    fn refusal(error: &store::Error) -> Option<(&Refusal, bool)> {
+        match error {
+            store::Error::NotStored {
+                refusal,
+                is_rolled_back,
+            } => Some((refusal, *is_rolled_back)),
+            store::Error::Unavailable(_)
+            | store::Error::Refused(_)
+            | store::Error::OtherCluster(_)
+            | store::Error::Key(_)
+            | store::Error::Corrupt { .. }
+            | store::Error::Failed(_) => None,
+        }
     }
 }

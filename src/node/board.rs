@@ -51,6 +51,7 @@ impl Board {
             rivals: 0,
             trouble: Some("it is starting".to_owned()),
             conditions: Conditions::default(),
+            writes_refused: 0,
             log_dropped: 0,
             pulse: Pulse::default(),
         };
@@ -61,6 +62,13 @@ impl Board {
 
     pub(super) fn pulse(&self) -> Pulse {
         self.status.borrow().pulse.clone()
+    }
+
+    pub(super) fn write_refused(&self) {
+        self.status.send_if_modified(|status| {
+            status.writes_refused += 1;
+            false
+        });
     }
 
     pub(super) fn log_dropped(&self, lines: u64) {

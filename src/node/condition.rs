@@ -44,6 +44,12 @@ pub enum Effect {
 conditions! {
     /// Another server is active for the same cluster ID on other tables.
     ConflictingActives "conflicting-actives", NotReady;
+    /// Postgres refuses everything that clients ask for lately, for reasons that do not pass.
+    NothingStored "nothing-stored", NotReady;
+    /// Postgres refuses some of what is to be stored, for a reason that does not pass.
+    WritesRefused "writes-refused", Warns;
+    /// The terms of this server end one after the other, for one reason.
+    TermsEnd "terms-end", NotReady;
     /// Log lines are dropped, because where they go to does not take them.
     LogBlocked "log-blocked", Warns;
     /// The nats-server that this server runs has ended.

@@ -22,6 +22,7 @@
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
+//! | `refusals` | what is said about what Postgres refuses |
 //! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock, or does not go round |
 //! | [`clock`], `backoff` | time |
@@ -47,6 +48,7 @@ mod nats_settings;
 mod neighbours;
 mod new_node;
 pub mod pulse;
+mod refusals;
 pub mod reports;
 mod rivals;
 mod run;

@@ -1,5 +1,6 @@
 //! Runs a node until it is told to stop: standby, active, standby again, as often as it takes.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
 use super::announcer::Announcer;
-use super::backoff::{Backoff, Repeats};
+use super::backoff::{Backoff, Repeats, SameCause};
 use super::board::Board;
 use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
+use super::condition::Condition;
 use super::ears::Ears;
 use super::log_watch;
 use super::managed_nats::ManagedNats;
@@ -38,6 +40,9 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the last messages that the node committed, in case a failover of Postgres loses them.
 const MEMORY_BYTES: usize = 32 << 20;
+
+/// After so many in a row the server says that it is not ready.
+const TERMS_FOR_ONE_CAUSE: u32 = 3;
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -120,6 +125,7 @@ pub(super) async fn run(
         limits,
         reports,
         watchdog,
+        takes_care: AtomicBool::new(false),
         memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
@@ -178,13 +184,24 @@ impl Node {
     async fn play_roles(&self) -> Result<(), Setback> {
         let mut backoff = Backoff::default();
         let mut repeats = Repeats::default();
+        let mut same = SameCause::default();
         let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
+            let mut pause = Duration::ZERO;
             let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();
                     repeats = Repeats::default();
+                    if let Some(end) = ended.failure() {
+                        pause = same.ended(&end.to_string(), Clock.now().monotonic);
+                        if same.count() >= TERMS_FOR_ONE_CAUSE {
+                            self.board.raise(Condition::TermsEnd, format!(
+                                "the last {} terms of this server ended for one reason, which has to be mended: {}",
+                                same.count(), end.detail
+                            ));
+                        }
+                    }
                     // A term that was of use is no reason to hesitate.
                     if lasted > self.leadership.lease.duration() {
                         backoff.reset();
@@ -197,13 +214,16 @@ impl Node {
             };
             if let Some(setback) = setback {
                 let text = setback.to_string();
+                if setback.is_lasting() {
+                    pause = same.ended(&text, Clock.now().monotonic);
+                }
                 if repeats.is_news(&text, Clock.now().monotonic) {
                     let error: &dyn std::error::Error = &setback;
                     tracing::warn!(error, "cannot become the active; trying again");
                 }
                 self.board.trouble(Some(text));
             }
-            let pause = tokio::time::sleep(backoff.next());
+            let pause = tokio::time::sleep(backoff.next().max(pause));
             if let Some(listening) = &mut ears {
                 if listening.during(self, pause).await.is_err() {
                     ears = None;

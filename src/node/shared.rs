@@ -1,5 +1,6 @@
 //! What the roles of a node share: its parts, and the ways in which a role ends before its time.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub(super) struct Node {
     pub(super) limits: watch::Receiver<Limits>,
     pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
+    /// Something was refused in a term of this process: the next one takes care.
+    pub(super) takes_care: AtomicBool,
     /// Asked when the tables know less than this process. Nobody waits with it in his hands.
     pub(super) memory: Mutex<Memory>,
     pub(super) tasks: TaskTracker,
@@ -80,6 +83,20 @@ impl Setback {
             | Self::Nats(_)
             | Self::Leadership(_)
             | Self::TermLost(_)
+            | Self::Rival(_) => false,
+        }
+    }
+
+    /// True when somebody has to change something before it goes.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Store(error) => !matches!(error, store::Error::Unavailable(_)),
+            Self::Leadership(error) => matches!(error, leadership::Error::Refused(_)),
+            Self::Shutdown
+            | Self::NatsLost
+            | Self::Nats(_)
+            | Self::TermLost(_)
+            | Self::Settings(_)
             | Self::Rival(_) => false,
         }
     }

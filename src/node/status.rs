@@ -65,6 +65,8 @@ pub struct Status {
     pub trouble: Option<String>,
     /// What else is wrong.
     pub conditions: Conditions,
+    /// Requests and other writes that Postgres refused to store, since the process started.
+    pub writes_refused: u64,
     /// Log lines that could not be written, since the process started.
     pub log_dropped: u64,
     /// Whether the server goes round at all: all of the above may be old.

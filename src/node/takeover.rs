@@ -1,6 +1,7 @@
 //! From the lock to a restored core: the epoch, the tables, the requests that nobody answered.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::Ordering;
 
 use super::clock::Clock;
 use super::ears::Ears;
@@ -8,6 +9,7 @@ use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::{Batch, Fate, LostRange};
+use crate::core::guarded::Guarded;
 use crate::core::heard::{Done, Stored};
 use crate::core::ids::{Guid, Subject};
 use crate::core::memory::Marks;
@@ -16,7 +18,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::core::{Broker, Event, heard};
 use crate::known_bad::{self, Mistake};
-use crate::leadership::{self, Leader};
+use crate::leadership::{self, Leader, Record};
 use crate::protocol::Subjects;
 use crate::protocol::subjects::{self, Told};
 use crate::store::{self, ServerInfo, Store};
@@ -24,7 +26,7 @@ use crate::store::{self, ServerInfo, Store};
 /// A restored core, and the session that commits what it decides.
 #[derive(Debug)]
 pub(super) struct Takeover {
-    pub(super) broker: Broker,
+    pub(super) broker: Guarded,
     pub(super) leader: Leader<Batch>,
     /// What was heard and perhaps not answered, to be handled before anything new.
     pub(super) backlog: VecDeque<(Instant, Event)>,
@@ -52,9 +54,14 @@ impl Node {
         };
         ensure_same_subjects(&stored, &wanted)?;
         if !known_bad::is(Mistake::PlainTryLock) {
-            store::heard::forget_dropped(granted.client(), url).await?;
+            unless_refused(store::heard::forget_dropped(granted.client(), url).await)?;
             let served = self.config.partition.as_ref();
-            store::served::record(granted.client(), url, served).await?;
+            unless_refused(store::served::record(granted.client(), url, served).await)?;
+        }
+        let takes_care = self.takes_care.swap(false, Ordering::AcqRel)
+            || store::refused::is_recent(granted.client(), url).await?;
+        if takes_care {
+            batches.take_care();
         }
         let epoch = granted.term().epoch();
         match self.store.begin_term(granted.client(), epoch).await {
@@ -122,14 +129,21 @@ impl Node {
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
         let now = Clock.now();
-        let mut broker = Broker::restore(snapshot, settings, now);
+        let mut broker = if takes_care {
+            Broker::restore_with_care(snapshot, settings, now)
+        } else {
+            Broker::restore(snapshot, settings, now)
+        };
         self.tell_lost(&broker.repair(regression));
         ears.shadow.expire(now.monotonic);
         let backlog = VecDeque::from(heard::judge(ears.shadow.take(), &done));
         broker.remember_stored(done.stored, now.monotonic + window);
 
         let load_time = Clock.now().monotonic.since(began);
-        leader.record(Some(load_time), None)?;
+        leader.record(Record {
+            load_time: Some(load_time),
+            ..Record::default()
+        })?;
         let counts = broker.counts();
         tracing::info!(
             epoch = leader.term().epoch().0,
@@ -141,7 +155,15 @@ impl Node {
             "active: Streaming Server is ready"
         );
         Ok(Takeover {
-            broker,
+            broker: if takes_care {
+                tracing::warn!(
+                    "Postgres refused to store something within the last hour (table refused_writes): each step is taken so \
+                     that it can be taken back, which is slower"
+                );
+                Guarded::with_savepoints(broker)
+            } else {
+                Guarded::new(broker)
+            },
             leader,
             backlog,
             began,
@@ -244,6 +266,22 @@ pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjec
         ))
     };
     subjects.telling(told).map_err(refused)
+}
+
+/// For what no term depends on: that Postgres refuses it for good is told, and the session goes on.
+fn unless_refused(done: Result<(), store::Error>) -> Result<(), store::Error> {
+    match done {
+        Err(
+            error @ (store::Error::Failed(_)
+            | store::Error::Refused(_)
+            | store::Error::NotStored { .. }),
+        ) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "a note of the takeover is not stored");
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn log_takeover(takeover: &leadership::Takeover) {

@@ -34,6 +34,7 @@ pub fn text(rejection: &Rejection) -> Bytes {
         Rejection::TooManyClients => "stan: too many clients",
         Rejection::TooManyChannels => "too many channels",
         Rejection::TooManySubscriptions => "too many subscriptions per channel",
+        Rejection::NotStored(why) => return Bytes::from(format!("stan: not stored: {why}")),
         Rejection::CaseClash { name, existing } => {
             return Bytes::from(format!(
                 "rejecting channel \"{name}\" because channel \"{existing}\" alreay exists \

@@ -1,6 +1,7 @@
 //! What can go wrong with the tables, by what the caller would do about it.
 
 use crate::config::database::{DatabaseUrl, Trouble, TroubleKind};
+use crate::core::refusal::Refusal;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,6 +25,13 @@ pub enum Error {
         table: &'static str,
         row: String,
         why: String,
+    },
+    /// Postgres refuses something in the batch, and always will.
+    #[error("{refusal}")]
+    NotStored {
+        refusal: Box<Refusal>,
+        /// Nothing of the batch is in the tables; otherwise some may be.
+        is_rolled_back: bool,
     },
     /// The tables do not take the batch. A new term starts from what they hold.
     #[error("{0}")]

@@ -75,6 +75,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "conditions",
         include_str!("../../migrations/0012_conditions.sql"),
     ),
+    (
+        15,
+        "ends of terms",
+        include_str!("../../migrations/0015_ends_of_terms.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -19,6 +19,7 @@ mod marks;
 pub mod measure;
 mod migrate;
 mod reader;
+pub mod refused;
 mod rights;
 mod rows;
 mod salvage;

@@ -16,6 +16,7 @@ use tokio_postgres::{Client, Statement};
 use super::encryption::Sealer;
 use super::error::Error;
 use super::migrate::NEWEST;
+use super::refused;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
@@ -29,6 +30,8 @@ pub struct Writer {
     url: DatabaseUrl,
     /// Encrypts payloads, where a term has one.
     sealer: Option<Sealer>,
+    /// Whether a batch that is not written as a whole is always taken back.
+    transaction: Transaction,
     counters: Statement,
     channels: channels::Statements,
     messages: messages::Statements,
@@ -68,6 +71,7 @@ impl Writer {
         Ok(Self {
             url: url.clone(),
             sealer: None,
+            transaction: Transaction::Own,
             counters: client.prepare(COUNTERS).await?,
             channels: channels::Statements::prepare(client).await?,
             messages: messages::Statements::prepare(client).await?,
@@ -84,10 +88,16 @@ impl Writer {
         self.sealer = sealer;
     }
 
+    /// From here on nothing of a batch is committed before it is known to be written as a whole, which takes a message to
+    /// Postgres more.
+    pub fn take_care(&mut self) {
+        self.transaction = Transaction::Careful;
+    }
+
     /// All of the batch is committed, or nothing is; after an error the caller cannot know which when the
     /// connection is lost, and must end the term.
     pub async fn apply(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
-        self.apply_in(client, batch, epoch, Transaction::Own).await
+        self.apply_in(client, batch, epoch, self.transaction).await
     }
 
     /// As part of a transaction that the caller has begun and will commit.
@@ -108,15 +118,35 @@ impl Writer {
         epoch: Epoch,
         transaction: Transaction,
     ) -> Result<(), Error> {
-        self.fly(client, batch, epoch, transaction).await.map_err(|failure| match failure {
+        let flown = self.fly(client, batch, epoch, transaction).await;
+        flown.map_err(|failure| self.told(failure, transaction))
+    }
+
+    fn told(&self, failure: Failure, transaction: Transaction) -> Error {
+        match failure {
             Failure::Statement { what, error } => {
+                if let Some(refusal) = refused::refusal(what, &error) {
+                    return Error::NotStored {
+                        refusal: Box::new(refusal),
+                        is_rolled_back: true,
+                    };
+                }
                 let trouble = Trouble::of_session(&self.url, &error);
-                Trouble { text: format!("{what}: {}", trouble.text), ..trouble }.into()
+                Trouble {
+                    text: format!("{what}: {}", trouble.text),
+                    ..trouble
+                }
+                .into()
             }
-            Failure::Count { what, expected, found } => Error::Failed(format!(
-                "{what}: {found} rows instead of {expected} were written; somebody else changed the tables"
-            )),
-        })
+            Failure::Count {
+                what,
+                expected,
+                found,
+            } => Error::NotStored {
+                refusal: Box::new(refused::miscount(what, expected, found)),
+                is_rolled_back: transaction == Transaction::Careful,
+            },
+        }
     }
 
     async fn fly(

@@ -60,6 +60,7 @@ pub(crate) fn standby() -> Status {
         rivals: 0,
         trouble: None,
         conditions: Conditions::default(),
+        writes_refused: 18,
         log_dropped: 17,
         pulse: stanby::node::pulse::Pulse::default(),
     }
@@ -451,6 +452,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_nats_forbidden_total 17",
         "stanby_rivals 16",
         "stanby_log_dropped_total 17",
+        "stanby_writes_refused_total 18",
         "stanby_unreadable_messages_total 12",
         "stanby_refused_connects_total 16",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",

@@ -240,7 +240,7 @@ impl Publisher {
     /// Publishes the next message, once.
     pub(crate) async fn send(&mut self) {
         let number = self.published.sent.len() + 1;
-        let guid = format!("{}-{number}", self.connection_id);
+        let guid = format!("{}-{number}", self.inbox);
         let data = Bytes::from(format!("message {number} of {}", self.client_id));
         let request = client::publish_request(client::Publish {
             client_id: &self.client_id,

@@ -6,7 +6,7 @@ use stanby::core::batch::{Batch, ChannelRow, Counters};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use stanby::core::time::Timestamp;
 use stanby::leadership::takeover::Reason;
-use stanby::leadership::{Apply, Candidate, Error, Granted, Leader};
+use stanby::leadership::{Apply, Candidate, Error, Granted, Leader, Record};
 use stanby::node::clock::Clock;
 use stanby::store::{self, ServerInfo, Writer};
 use tokio::time::timeout;
@@ -104,8 +104,18 @@ async fn epochs_only_grow_and_the_history_says_why() {
     let first = leader(&fixture, "first", LONG).await;
     assert_eq!(first.takeover().reason, Reason::FirstStart);
     assert_eq!(first.term().epoch(), Epoch(1));
-    first.record(Some(Duration::from_millis(7)), None).unwrap();
-    first.record(None, Some(Duration::from_millis(9))).unwrap();
+    let loaded = Record {
+        load_time: Some(Duration::from_millis(7)),
+        ..Record::default()
+    };
+    let committed = Record {
+        first_ack: Some(Duration::from_millis(9)),
+        silence: Some(Duration::from_millis(11)),
+        answered_from_memory: Some(3),
+        ..Record::default()
+    };
+    first.record(loaded).unwrap();
+    first.record(committed).unwrap();
     first.release().await;
 
     let second = leader(&fixture, "second", LONG).await;

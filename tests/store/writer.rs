@@ -76,7 +76,7 @@ async fn a_failed_statement_in_a_batch_leaves_nothing_behind() {
     let error = writer.apply(&client, &batch, Epoch(1)).await.unwrap_err();
 
     assert!(
-        matches!(&error, Error::Failed(text) if text.contains("messages_pkey")),
+        matches!(&error, Error::NotStored { refusal, is_rolled_back: true } if refusal.rule == "messages_pkey"),
         "{error}"
     );
     assert_eq!(fixture.store.snapshot().await.unwrap(), before);
@@ -115,7 +115,7 @@ async fn a_sequence_is_never_written_twice() {
     let error = writer.apply(&client, &batch, Epoch(2)).await.unwrap_err();
 
     assert!(
-        matches!(&error, Error::Failed(text) if text.contains("23505")),
+        matches!(&error, Error::NotStored { refusal, is_rolled_back: true } if refusal.sqlstate == "23505"),
         "{error}"
     );
     assert_eq!(fixture.store.snapshot().await.unwrap(), before);
@@ -135,7 +135,7 @@ async fn progress_of_a_position_that_somebody_deleted_fails_the_batch() {
     let error = writer.apply(&client, &batch, Epoch(1)).await.unwrap_err();
 
     assert!(
-        matches!(&error, Error::Failed(text) if text.contains("somebody else")),
+        matches!(&error, Error::NotStored { refusal, is_rolled_back: false } if refusal.reason.contains("somebody else")),
         "{error}"
     );
 }

@@ -127,6 +127,8 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         unreadable,
         status.nats.unreadable,
     );
+    let refused = "Requests and other writes that Postgres refused to store";
+    counter(registry, "writes_refused", refused, status.writes_refused);
     let dropped = "Log lines that could not be written";
     counter(registry, "log_dropped", dropped, status.log_dropped);
     let forbidden =

@@ -15,6 +15,8 @@ pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transaction {
     Own,
+    /// The same, and committed only after every answer was looked at.
+    Careful,
     /// It was begun before, and is not over when they have landed.
     Callers,
 }
@@ -72,6 +74,7 @@ impl<'a> Flight<'a> {
                 Ok(_) => Ok(()),
                 Err(error) => Err(failed("ping", error)),
             },
+            several if transaction == Transaction::Careful => carefully(client, several).await,
             // It commits by itself and saves two messages.
             [alone] => {
                 let rows = client.execute(alone.statement, &alone.parameters).await;
@@ -97,15 +100,49 @@ impl Passenger<'_> {
 }
 
 async fn in_one_flight(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
-    let mut answers: Vec<Answer<'_>> = Vec::with_capacity(passengers.len() + 2);
-    answers.push(Box::pin(command(client, "BEGIN")));
-    for passenger in passengers {
-        answers.push(Box::pin(
-            client.execute(passenger.statement, &passenger.parameters),
-        ));
-    }
-    answers.push(Box::pin(command(client, "COMMIT")));
+    let answers = with_begin(client, passengers).chain([ends(client, "COMMIT")]);
+    let mut rows = together(answers.collect()).await;
 
+    // Every answer counts: after a statement that failed COMMIT rolls back and still reports success.
+    let committed = rows.pop();
+    judge(passengers, rows)?;
+    match committed {
+        Some(Err(error)) => Err(failed("COMMIT", error)),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+/// Nothing is committed, or left open, when an answer is not as expected.
+async fn carefully(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
+    let rows = together(with_begin(client, passengers).collect()).await;
+    match judge(passengers, rows) {
+        Ok(()) => match command(client, "COMMIT").await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed("COMMIT", error)),
+        },
+        Err(failure) => match command(client, "ROLLBACK").await {
+            Ok(_) => Err(failure),
+            Err(error) => Err(failed("ROLLBACK", error)),
+        },
+    }
+}
+
+fn with_begin<'a>(
+    client: &'a Client,
+    passengers: &'a [Passenger<'a>],
+) -> impl Iterator<Item = Answer<'a>> {
+    let statements = passengers.iter().map(move |passenger| {
+        let rows = client.execute(passenger.statement, &passenger.parameters);
+        Box::pin(rows) as Answer<'a>
+    });
+    std::iter::once(ends(client, "BEGIN")).chain(statements)
+}
+
+fn ends<'a>(client: &'a Client, text: &'static str) -> Answer<'a> {
+    Box::pin(command(client, text))
+}
+
+async fn together(mut answers: Vec<Answer<'_>>) -> Vec<Result<u64, Error>> {
     // The first poll sends, so this order is the order on the wire.
     let mut polled = Vec::with_capacity(answers.len());
     for answer in &mut answers {
@@ -118,17 +155,17 @@ async fn in_one_flight(client: &Client, passengers: &[Passenger<'_>]) -> Result<
             Poll::Pending => answer.await,
         });
     }
+    rows
+}
 
-    // Every answer counts: after a statement that failed COMMIT rolls back and still reports success.
-    let (begun, committed) = (rows.remove(0), rows.pop());
+/// Of BEGIN and the statements.
+fn judge(passengers: &[Passenger<'_>], mut rows: Vec<Result<u64, Error>>) -> Result<(), Failure> {
+    let begun = rows.remove(0);
     begun.map_err(|error| failed("BEGIN", error))?;
     for (passenger, rows) in passengers.iter().zip(rows) {
         passenger.judge(rows)?;
     }
-    match committed {
-        Some(Err(error)) => Err(failed("COMMIT", error)),
-        Some(Ok(_)) | None => Ok(()),
-    }
+    Ok(())
 }
 
 async fn command(client: &Client, text: &'static str) -> Result<u64, Error> {

@@ -1,0 +1,167 @@
+//! The broker of a term as the active loop handles it: directly, or through savepoints where Postgres refused something
+//! lately.
+
+use super::batch::Batch;
+use super::broker::Broker;
+use super::event::Event;
+use super::ids::BatchNumber;
+use super::limits::Limits;
+use super::load::Load;
+use super::notice::Notice;
+use super::outbound::Outbound;
+use super::refusal::Refusal;
+use super::savepoint::{Savepoints, SetAside};
+use super::time::{Instant, Now};
+
+#[derive(Debug)]
+pub struct Guarded {
+    broker: Broker,
+    savepoints: Option<Savepoints>,
+}
+
+impl Guarded {
+    /// What is handed in is carried out at once, and cannot be taken back.
+    pub fn new(broker: Broker) -> Self {
+        Self {
+            broker,
+            savepoints: None,
+        }
+    }
+
+    /// What is handed in can be taken back until it is stored.
+    pub fn with_savepoints(broker: Broker) -> Self {
+        Self {
+            broker,
+            savepoints: Some(Savepoints::default()),
+        }
+    }
+
+    /// True when what is handed in can be taken back.
+    pub fn has_savepoints(&self) -> bool {
+        self.savepoints.is_some()
+    }
+
+    /// To be looked at only.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub fn handle(&mut self, event: Event, now: Now) {
+        match &mut self.savepoints {
+            Some(savepoints) => savepoints.handle(event),
+            None => self.broker.handle(event, now),
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        match &mut self.savepoints {
+            Some(savepoints) => savepoints.handle_timeout(),
+            None => self.broker.handle_timeout(now),
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: &Limits, now: Now) {
+        match &mut self.savepoints {
+            Some(savepoints) => savepoints.set_limits(limits.clone()),
+            None => self.broker.set_limits(limits, now),
+        }
+    }
+
+    /// `None` while timers have to wait for what is on its way.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let waits = self
+            .savepoints
+            .as_ref()
+            .is_some_and(|savepoints| !savepoints.is_idle());
+        if waits {
+            None
+        } else {
+            self.broker.next_timeout()
+        }
+    }
+
+    pub fn poll_outbound(&mut self) -> Option<Outbound> {
+        if self.is_open() {
+            return None;
+        }
+        self.broker.poll_outbound()
+    }
+
+    pub fn poll_load(&mut self) -> Option<Load> {
+        if self.is_open() {
+            return None;
+        }
+        self.broker.poll_load()
+    }
+
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        if self.is_open() {
+            return None;
+        }
+        self.broker.poll_notice()
+    }
+
+    /// To be called after everything that there is to be sent, read and told was taken.
+    pub fn poll_batch(&mut self, now: Now) -> Option<Batch> {
+        match &mut self.savepoints {
+            Some(savepoints) => savepoints.poll_batch(&mut self.broker, now),
+            None => self.broker.poll_batch(),
+        }
+    }
+
+    pub fn committed(&mut self, number: BatchNumber, now: Now) {
+        match &mut self.savepoints {
+            Some(savepoints) => savepoints.committed(Event::Committed(number)),
+            None => self.broker.handle(Event::Committed(number), now),
+        }
+    }
+
+    /// The batch on its way is not in the tables and never will be. An error ends the term: nothing can be taken back.
+    pub fn refused(&mut self, refusal: Refusal, now: Now) -> Result<(), Box<Refusal>> {
+        let Some(savepoints) = &mut self.savepoints else {
+            return Err(Box::new(refusal));
+        };
+        savepoints.refused(&mut self.broker, &refusal, now);
+        match savepoints.hopeless() {
+            Some(refusal) => Err(Box::new(refusal.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// See [`Savepoints::take_moved`].
+    pub fn take_moved(&mut self) -> bool {
+        self.savepoints.as_mut().is_some_and(Savepoints::take_moved)
+    }
+
+    /// What was set aside since this was last asked.
+    pub fn take_aside(&mut self) -> Vec<SetAside> {
+        let savepoints = self.savepoints.as_mut();
+        savepoints.map(Savepoints::take_aside).unwrap_or_default()
+    }
+
+    pub fn flush(&mut self) {
+        if !self.is_open() {
+            self.broker.flush();
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        let is_idle = self.savepoints.as_ref().is_none_or(Savepoints::is_idle);
+        is_idle && self.broker.has_room()
+    }
+
+    pub fn is_drained(&self) -> bool {
+        let is_idle = self.savepoints.as_ref().is_none_or(Savepoints::is_idle);
+        is_idle && self.broker.is_drained()
+    }
+
+    /// Requests that wait behind a savepoint, when the term ends.
+    pub fn leave(&mut self) -> Vec<Event> {
+        let savepoints = self.savepoints.as_mut();
+        savepoints.map(Savepoints::leave).unwrap_or_default()
+    }
+
+    fn is_open(&self) -> bool {
+        self.savepoints.as_ref().is_some_and(Savepoints::is_open)
+    }
+}

@@ -1,0 +1,386 @@
+//! A broker whose steps can be taken back, for a Postgres that refuses some of what clients ask for. What is handed in is
+//! carried out on top of a savepoint (a copy of the broker); nothing leaves before its batch is committed. When the batch
+//! is refused, the broker is as it was, and the inputs are tried again in halves, until the one is found that cannot be
+//! stored. A request is answered with the refusal, a timer is put off, progress of a subscription is not written for a
+//! while; everything else goes on.
+//!
+//! It costs a copy of the state per batch, so a term begins with it only where something was refused before.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::aside;
+use super::batch::Batch;
+use super::broker::Broker;
+use super::event::Event;
+use super::ids::{ChannelId, PositionId};
+use super::limits::Limits;
+use super::outbound::{Outbound, Reply};
+use super::refusal::Refusal;
+use super::rejection::Rejection;
+use super::time::Now;
+
+/// What cannot be written is tried again after this.
+pub const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// After so many requests in a row that were refused for one cause, the others that came with them are refused without
+/// being tried one by one.
+const ALIKE_MAX: usize = 16;
+
+/// What was to be stored and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// For people: whose, and which channel.
+    pub what: String,
+    pub refusal: Refusal,
+    /// Nothing but refusals lately: the server is of no use to anybody.
+    pub is_everything: bool,
+}
+
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events")]
+enum Input {
+    Event(Event),
+    /// The earliest timer that is due, or (`All`) all of them.
+    Timers(Timers),
+    Limits(Box<Limits>),
+    /// Positions whose progress was refused together with that of others.
+    Progress(Vec<PositionId>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timers {
+    All,
+    First,
+}
+
+/// What a broker is handed in a term that takes care.
+#[derive(Debug, Default)]
+pub struct Savepoints {
+    /// To be tried next, each in one batch; then what came in since.
+    steps: VecDeque<Vec<Input>>,
+    waiting: Vec<Input>,
+    /// On its way to the tables.
+    tried: Option<Tried>,
+    last_refusal: Option<Refusal>,
+    /// Requests in a row that were refused for the same cause.
+    alike: usize,
+    aside: Vec<SetAside>,
+    /// Something was carried out since this was last asked.
+    has_moved: bool,
+    /// Limits were suspended because of what followed from a commit, and that is not carried out yet.
+    is_suspended: bool,
+    /// The state itself cannot be stored.
+    hopeless: Option<Refusal>,
+}
+
+#[derive(Debug)]
+struct Tried {
+    before: Box<Broker>,
+    inputs: Vec<Input>,
+    /// The rows that may have to be left out.
+    progress: Vec<PositionId>,
+    trims: BTreeSet<ChannelId>,
+}
+
+impl Savepoints {
+    /// False while something is on its way or to be tried before anything new.
+    pub fn is_idle(&self) -> bool {
+        self.tried.is_none() && self.steps.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Nothing that the broker would send or read may leave before what led to it is known to be stored.
+    pub fn is_open(&self) -> bool {
+        self.tried.is_some()
+    }
+
+    pub fn handle(&mut self, event: Event) {
+        self.waiting.push(Input::Event(event));
+    }
+
+    pub fn handle_timeout(&mut self) {
+        self.waiting.push(Input::Timers(Timers::All));
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.waiting.push(Input::Limits(Box::new(limits)));
+    }
+
+    /// Requests that are not carried out yet, in their order: what a term that ends leaves behind.
+    pub fn leave(&mut self) -> Vec<Event> {
+        let tried = self.tried.take().map(|tried| tried.inputs);
+        let steps = tried.into_iter().chain(self.steps.drain(..)).flatten();
+        steps
+            .chain(self.waiting.drain(..))
+            .filter_map(|input| match input {
+                Input::Event(event) => Some(event),
+                Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
+            })
+            .collect()
+    }
+
+    /// What the term has to end for: there is nothing to take back any more.
+    pub fn hopeless(&self) -> Option<&Refusal> {
+        self.hopeless.as_ref()
+    }
+
+    /// True when something was carried out since this was last asked: there may be more to send, to read and to commit.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
+    }
+
+    /// What was set aside since this was last asked.
+    pub fn take_aside(&mut self) -> Vec<SetAside> {
+        std::mem::take(&mut self.aside)
+    }
+
+    /// Carries out what waits, until something has to be committed. All that the broker has to send and to read must be
+    /// out of it by now, as long as nothing is open.
+    pub fn poll_batch(&mut self, broker: &mut Broker, now: Now) -> Option<Batch> {
+        while self.tried.is_none() && !broker.has_outbound() {
+            let mut inputs = match self.steps.pop_front() {
+                Some(inputs) => inputs,
+                None => std::mem::take(&mut self.waiting),
+            };
+            let before = Box::new(broker.clone());
+            let mut done = 0;
+            for input in &inputs {
+                if done > 0 && !broker.has_room() {
+                    break;
+                }
+                apply(broker, input, now);
+                done += 1;
+            }
+            self.has_moved |= done > 0;
+            let rest = inputs.split_off(done);
+            if !rest.is_empty() {
+                self.steps.push_front(rest);
+            }
+            if let Some(batch) = broker.poll_batch() {
+                self.tried = Some(Tried {
+                    before,
+                    inputs,
+                    progress: batch.progress.keys().copied().collect(),
+                    trims: batch.trims.keys().copied().collect(),
+                });
+                return Some(batch);
+            }
+            if inputs.is_empty() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The batch is in the tables.
+    pub fn committed(&mut self, event: Event) {
+        let tried = self.tried.take();
+        let mut inputs = tried.iter().flat_map(|tried| &tried.inputs);
+        if inputs.any(is_request) {
+            self.alike = 0;
+        }
+        self.is_suspended = false;
+        // Releases answers, and may have more to be written.
+        self.steps.push_front(vec![Input::Event(event)]);
+    }
+
+    /// The batch is not in the tables and never will be. The broker is as it was before.
+    ///
+    /// # Panics
+    /// When no batch was on its way.
+    pub fn refused(&mut self, broker: &mut Broker, refusal: &Refusal, now: Now) {
+        let tried = self
+            .tried
+            .take()
+            .expect("a batch is refused after it was handed out");
+        *broker = *tried.before;
+        let mut inputs = tried.inputs;
+        // Progress that went along with what was to be tried.
+        let mut along = tried.progress;
+        along.retain(|position| !inputs.iter().any(|input| is_progress_of(input, *position)));
+        match refusal.part {
+            "progress" if !along.is_empty() => {
+                broker.withhold_progress(&along);
+                self.steps.push_front(inputs);
+                return self.split_progress(along, refusal);
+            }
+            // For people only.
+            "heartbeats" | "unreadable messages" | "lost ranges" => {
+                broker.withhold_notes();
+                self.steps.push_front(inputs);
+                return self.set_aside(format!("the {}", refusal.part), refusal, false);
+            }
+            "messages trimmed" if !tried.trims.is_empty() => {
+                let names = broker.suspend_limits(&tried.trims, now.monotonic + RETRY_AFTER);
+                self.steps.push_front(inputs);
+                let what = format!("the limits of channel {}", names.join(", "));
+                return self.set_aside(what, refusal, false);
+            }
+            _ => {}
+        }
+        if inputs.len() > 1 {
+            if self.alike >= ALIKE_MAX && self.is_like_last(refusal) {
+                for input in inputs {
+                    self.give_up(input, refusal, broker, now);
+                }
+                return;
+            }
+            let second = inputs.split_off(inputs.len() / 2);
+            self.steps.push_front(second);
+            self.steps.push_front(inputs);
+            return;
+        }
+        match inputs.pop() {
+            Some(input) => self.give_up(input, refusal, broker, now),
+            None => self.hopeless = Some(refusal.clone()),
+        }
+    }
+
+    fn is_like_last(&self, refusal: &Refusal) -> bool {
+        let last = self.last_refusal.as_ref();
+        last.is_some_and(|last| last.is_like(refusal))
+    }
+
+    /// One input that cannot be stored by itself.
+    fn give_up(&mut self, input: Input, refusal: &Refusal, broker: &mut Broker, now: Now) {
+        if is_request(&input) {
+            self.alike = if self.is_like_last(refusal) {
+                self.alike + 1
+            } else {
+                1
+            };
+        }
+        self.last_refusal = Some(refusal.clone());
+        let is_everything = self.alike >= ALIKE_MAX;
+        match input {
+            Input::Event(event @ Event::Committed(_)) => {
+                if std::mem::replace(&mut self.is_suspended, true) {
+                    self.hopeless = Some(refusal.clone());
+                    return;
+                }
+                broker.suspend_all(now.monotonic + RETRY_AFTER);
+                self.steps.push_front(vec![Input::Event(event)]);
+                self.set_aside("the limits of all channels".to_owned(), refusal, false);
+            }
+            Input::Event(Event::Loaded { load, .. }) => {
+                let what = broker.refuse_load(load, not_stored(refusal));
+                self.set_aside(what, refusal, is_everything);
+            }
+            Input::Event(event) => {
+                let (what, outbound) = refuse(event, refusal);
+                broker.send_refusal(outbound);
+                self.set_aside(what, refusal, is_everything);
+            }
+            Input::Timers(Timers::All) => {
+                // One by one, as long as some are due.
+                self.steps.push_front(vec![Input::Timers(Timers::First)]);
+            }
+            Input::Timers(Timers::First) => {
+                if let Some(what) = broker.defer_first_timer(now.monotonic, RETRY_AFTER) {
+                    self.set_aside(what, refusal, false);
+                }
+            }
+            Input::Limits(_) => self.set_aside("new limits".to_owned(), refusal, false),
+            Input::Progress(positions) => {
+                let [position] = positions[..] else {
+                    return self.split_progress(positions, refusal);
+                };
+                let what = broker.defer_progress(position, now.monotonic + RETRY_AFTER);
+                self.set_aside(what, refusal, false);
+            }
+        }
+    }
+
+    /// Progress that was refused together is written again in halves.
+    fn split_progress(&mut self, mut positions: Vec<PositionId>, refusal: &Refusal) {
+        self.last_refusal = Some(refusal.clone());
+        if positions.len() > 1 {
+            let second = positions.split_off(positions.len() / 2);
+            self.steps.push_back(vec![Input::Progress(positions)]);
+            self.steps.push_back(vec![Input::Progress(second)]);
+        } else {
+            self.steps.push_back(vec![Input::Progress(positions)]);
+        }
+    }
+
+    fn set_aside(&mut self, what: String, refusal: &Refusal, is_everything: bool) {
+        let refusal = refusal.clone();
+        self.aside.push(SetAside {
+            what,
+            refusal,
+            is_everything,
+        });
+    }
+}
+
+fn is_progress_of(input: &Input, position: PositionId) -> bool {
+    matches!(input, Input::Progress(positions) if positions.contains(&position))
+}
+
+fn is_request(input: &Input) -> bool {
+    matches!(input, Input::Event(event) if aside::is_request(event))
+}
+
+fn apply(broker: &mut Broker, input: &Input, now: Now) {
+    match input {
+        Input::Event(event) => broker.handle(event.clone(), now),
+        Input::Timers(Timers::All) => broker.handle_timeout(now),
+        Input::Timers(Timers::First) => broker.handle_first_timer(now),
+        Input::Limits(limits) => broker.set_limits(limits, now),
+        Input::Progress(positions) => broker.write_progress(positions),
+    }
+}
+
+fn not_stored(refusal: &Refusal) -> Rejection {
+    Rejection::NotStored(refusal.to_string().into())
+}
+
+/// Whose request it was, and its answer when it wants one.
+fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
+    let rejection = not_stored(refusal);
+    let (what, answer, reply) = match event {
+        Event::Connect { request, reply } => (
+            format!("a connect of client {}", request.client_id),
+            Reply::ConnectRefused(rejection),
+            reply,
+        ),
+        Event::Publish { request, reply } => (
+            format!("a publish to channel {}", request.channel),
+            Reply::PublishRefused(Some(request.guid), rejection),
+            reply,
+        ),
+        Event::Subscribe { request, reply } => {
+            let (client, channel) = (request.client_id, request.channel);
+            let what = format!("a subscribe of client {client} on channel {channel}");
+            (what, Reply::SubscribeRefused(rejection), reply)
+        }
+        Event::Unsubscribe { request, reply } | Event::CloseSubscription { request, reply } => {
+            let (client, channel) = (request.client_id, request.channel);
+            let what = format!("the end of a subscription of client {client} on channel {channel}");
+            (what, Reply::LeaveRefused(rejection), reply)
+        }
+        Event::CloseClient { client_id, reply } => (
+            format!("the close of client {client_id}"),
+            Reply::CloseRefused(rejection),
+            reply,
+        ),
+        Event::Ack(ack) => {
+            let what = format!(
+                "an ack of message {} of channel {}",
+                ack.sequence, ack.channel
+            );
+            return (what, None);
+        }
+        Event::Ping { .. }
+        | Event::Refused { .. }
+        | Event::AlreadyStored { .. }
+        | Event::Pong(_)
+        | Event::Unreachable(_)
+        | Event::Reconnected
+        | Event::Committed(_)
+        | Event::Loaded { .. }
+        | Event::LoadFailed(_) => return ("what nobody asked for".to_owned(), None),
+    };
+    let outbound = reply.map(|to| Outbound::Reply { to, reply: answer });
+    (what, outbound)
+}

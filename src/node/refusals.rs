@@ -1,0 +1,71 @@
+//! What the active says about what Postgres refuses to store.
+
+use std::time::Duration;
+
+use super::backoff::Repeats;
+use super::board::Board;
+use super::condition::Condition;
+use crate::core::batch::Batch;
+use crate::core::savepoint::SetAside;
+use crate::core::time::Instant;
+
+/// Without another refusal for so long nobody has to look any more.
+const PASSED_AFTER: Duration = Duration::from_mins(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    repeats: Repeats,
+    last: Option<Instant>,
+}
+
+impl Refusals {
+    /// True when it is news.
+    pub(super) fn set_aside(&mut self, aside: &SetAside, board: &Board, now: Instant) -> bool {
+        let SetAside {
+            what,
+            refusal,
+            is_everything,
+        } = aside;
+        self.last = Some(now);
+        board.write_refused();
+        let cause = format!("{} {} {}", refusal.table, refusal.sqlstate, refusal.rule);
+        let remedy = &refusal.remedy;
+        board.raise(
+            Condition::WritesRefused,
+            format!("not stored, the last of them {what}: {refusal}; {remedy}"),
+        );
+        if *is_everything {
+            let why = format!("nothing that clients ask for is stored: {refusal}; {remedy}");
+            board.raise(Condition::NothingStored, why);
+        }
+        let is_news = self.repeats.is_news(&cause, now);
+        if is_news {
+            tracing::error!(remedy, "not stored: {what}: {refusal}");
+        }
+        is_news
+    }
+
+    pub(super) fn committed(&mut self, batch: &Batch, board: &Board) {
+        let is_of_clients = !batch.messages.is_empty()
+            || !batch.clients.is_empty()
+            || !batch.subscriptions.is_empty();
+        if self.last.is_some() && is_of_clients {
+            board.clear(Condition::NothingStored);
+        }
+    }
+
+    /// The term is over; the next one finds out for itself.
+    pub(super) fn end(board: &Board) {
+        board.clear(Condition::WritesRefused);
+        board.clear(Condition::NothingStored);
+    }
+
+    /// To be called now and then.
+    pub(super) fn look(&mut self, board: &Board, now: Instant) {
+        if self.last.is_some_and(|last| now.since(last) > PASSED_AFTER) {
+            self.last = None;
+            board.clear(Condition::WritesRefused);
+            board.clear(Condition::NothingStored);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What Postgres refuses to store: made out of its errors, and kept in `refused_writes` for people and for the next term.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::DbError;
+
+use super::error::Error;
+use crate::config::database::{DatabaseUrl, Trouble};
+use crate::core::refusal::{self, Refusal};
+
+/// Clients are told.
+const REASON_BYTES_MAX: usize = 500;
+
+/// `None` for an error that passes, or of a connection.
+pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Option<Refusal> {
+    let error = error.as_db_error()?;
+    let sqlstate = error.code().code();
+    if refusal::passes(sqlstate) {
+        return None;
+    }
+    let table = error.table().unwrap_or(part);
+    let rule = error.constraint().or(error.column()).unwrap_or_default();
+    // Other details show whole rows, what clients published among it.
+    let detail = error.detail().filter(|_| sqlstate == "23505");
+    let mut reason = error.message().to_owned();
+    if let Some(detail) = detail {
+        reason.push_str(": ");
+        reason.push_str(detail);
+    }
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    Some(Refusal {
+        part,
+        table: table.to_owned(),
+        sqlstate: sqlstate.to_owned(),
+        rule: rule.to_owned(),
+        reason,
+        remedy: remedy(error, table, rule),
+    })
+}
+
+/// Rows that somebody else took away, or kept a statement from writing.
+pub(super) fn miscount(part: &'static str, expected: usize, found: u64) -> Refusal {
+    Refusal {
+        part,
+        table: part.to_owned(),
+        reason: format!(
+            "{found} rows instead of {expected} were written; somebody else changed the tables, or a trigger keeps rows out"
+        ),
+        remedy: "look for triggers and rules on the table, and for rows that were deleted by hand"
+            .to_owned(),
+        ..Refusal::default()
+    }
+}
+
+fn remedy(error: &DbError, table: &str, rule: &str) -> String {
+    let schema = error.schema();
+    let table = match schema {
+        Some(schema) => format!("{schema}.{table}"),
+        None => table.to_owned(),
+    };
+    match error.code().code() {
+        "23514" | "23P01" | "23503" => format!("ALTER TABLE {table} DROP CONSTRAINT {rule}"),
+        "23502" => {
+            format!("ALTER TABLE {table} ALTER COLUMN {rule} DROP NOT NULL, or give it a default")
+        }
+        "23505" => format!("a row that no server wrote stands in the way in {table}: delete it"),
+        "42501" => {
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … to the servers' role"
+                .to_owned()
+        }
+        "55000" => {
+            format!("ALTER TABLE {table} REPLICA IDENTITY FULL, or take it out of the publication")
+        }
+        "XX001" | "XX002" => format!("REINDEX TABLE {table}; look at the disk of Postgres"),
+        "22P05" | "22021" => "the database's encoding lacks characters that clients use".to_owned(),
+        code if code.starts_with("42") => {
+            format!("{table} is not as stanby made it: take back what was changed by hand")
+        }
+        _ => format!("look for constraints and triggers on {table} that stanby did not make"),
+    }
+}
+
+/// True when something was refused within the last hour: the term is to take care.
+pub async fn is_recent(client: &Client, url: &DatabaseUrl) -> Result<bool, Error> {
+    let found = client.query_one_scalar(RECENT, &[]).await;
+    match found {
+        Ok(found) => Ok(found),
+        Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "what was refused before cannot be read");
+            Ok(true)
+        }
+        Err(error) => Err(Trouble::of_session(url, &error).into()),
+    }
+}
+
+const RECENT: &str = "SELECT EXISTS (SELECT FROM refused_writes WHERE last_at > clock_timestamp() - interval '1 hour')";
