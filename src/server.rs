@@ -63,7 +63,8 @@ impl Server {
         Builder::default()
     }
 
-    /// Returns when the server is active or a standby that can take over.
+    /// Returns when the server is active or a standby that can take over. A database or NATS that is not there yet is waited
+    /// for without a limit of its own; fails with what somebody has to change first.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let limits = watch::Sender::new(config.limits.clone());
         let node = NewNode::new(config).map_err(|error| Error::Failed(format!("{error:#}")))?;

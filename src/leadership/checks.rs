@@ -158,7 +158,8 @@ pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
         )));
     }
     if row.get(2) {
-        return Err(Error::Refused(format!(
+        // It may be promoted, or the way to it be led elsewhere.
+        return Err(Error::Unavailable(format!(
             "Postgres at {place} is a replica; the database URL must lead to the primary"
         )));
     }

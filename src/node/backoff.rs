@@ -9,15 +9,30 @@ const FIRST: Duration = Duration::from_millis(50);
 /// So that a database that is back is served again within a second.
 const LONGEST: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backoff {
+    longest: Duration,
     last: Option<Duration>,
 }
 
+impl Default for Backoff {
+    /// Up to 200 ms.
+    fn default() -> Self {
+        Self::up_to(LONGEST)
+    }
+}
+
 impl Backoff {
-    /// The next pause: 50 ms, then twice as long each time, up to 200 ms.
+    pub(super) fn up_to(longest: Duration) -> Self {
+        Self {
+            longest,
+            last: None,
+        }
+    }
+
+    /// The next pause: 50 ms, then twice as long each time, up to the longest.
     pub(super) fn next(&mut self) -> Duration {
-        let next = self.last.map_or(FIRST, |last| (last * 2).min(LONGEST));
+        let next = self.last.map_or(FIRST, |last| (last * 2).min(self.longest));
         self.last = Some(next);
         next
     }

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::bail;
-
+use super::shared::Setback;
 use crate::config::Config;
 use crate::store::Store;
 
@@ -12,7 +11,7 @@ use crate::store::Store;
 const SERVER_FILE: &str = "server.dat";
 
 /// Refuses to serve from tables that nobody has used while the former store has something in it.
-pub(super) async fn ensure_carried_over(store: &Store, config: &Config) -> anyhow::Result<()> {
+pub(super) async fn ensure_carried_over(store: &Store, config: &Config) -> Result<(), Setback> {
     let Some(directory) = config.import_dir.as_deref().filter(|it| holds_store(it)) else {
         return Ok(());
     };
@@ -20,10 +19,10 @@ pub(super) async fn ensure_carried_over(store: &Store, config: &Config) -> anyho
         return Ok(());
     }
     let directory = directory.display();
-    bail!(
+    Err(Setback::Settings(format!(
         "{directory} holds the data of a nats-streaming-server, and the tables are empty: carry it over with `stanby \
          import --from {directory}`, or start without the file store to leave it behind"
-    );
+    )))
 }
 
 fn holds_store(directory: &Path) -> bool {

@@ -15,6 +15,7 @@
 //! | `active` | the active loop: read this first |
 //! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
+//! | `start` | from the configuration to what the roles work with; waits for what passes |
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
 //! | [`pulse`] | whether the task of the role goes round |
@@ -54,6 +55,7 @@ mod rivals;
 mod run;
 mod shared;
 mod standby;
+mod start;
 pub mod status;
 mod sweep;
 mod takeover;

@@ -34,8 +34,8 @@ impl NewNode {
     }
 
     /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not
-    /// start: a database or NATS that cannot work as configured, a port in use. Later trouble of that kind is waited
-    /// out, but for tables that another cluster's server was the first to use.
+    /// start: a database or NATS that cannot work as configured, a port in use. One that is not there yet is waited for, and
+    /// later trouble of any kind waited out, but for tables that another cluster's server was the first to use.
     ///
     /// What `limits` says of channels goes before what the configuration says, as soon as it changes.
     pub async fn run(

@@ -10,30 +10,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
-use super::announcer::Announcer;
 use super::backoff::{Backoff, Repeats, SameCause};
 use super::board::Board;
-use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
 use super::condition::Condition;
 use super::ears::Ears;
 use super::log_watch;
 use super::managed_nats::ManagedNats;
-use super::nats_settings::nats_settings;
-use super::neighbours::Neighbours;
 use super::new_node::NewNode;
 use super::reports::Reports;
 use super::shared::{Node, Setback};
-use super::takeover::{self, Takeover};
+use super::start::{Ground, Start};
+use super::takeover::Takeover;
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::http;
 use crate::leadership::{self, Lease};
-use crate::nats::{AckTokens, Connection};
-use crate::protocol::neighbours::Sender;
-use crate::store::{Keyring, Store};
+use crate::nats::AckTokens;
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,43 +67,35 @@ pub(super) async fn run(
     };
 
     let leadership = leadership_settings(&config, server_id)?;
-    let facts = leadership::checks::check(&leadership, &tasks).await?;
-    let name = leadership.application_name();
-    let store = Store::open(
-        &config.database_url,
-        &config.schema,
-        &name,
-        STATEMENT_TIMEOUT,
-    )
-    .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
-    store.migrate().await?;
-    store.check_rights().await?;
-    ensure_carried_over(&store, &config).await?;
-    config.subjects = takeover::subjects_of(&store, &config).await?;
-    takeover::ensure_same_cluster(&store, &config).await?;
-    store.check_keys().await?;
-    reports.read_from(store.clone(), config.settings(), &tasks, &shutdown);
-    tracing::info!(
-        postgres.version = facts.version,
-        durability = facts.durability.to_string(),
-        schema = config.schema,
-        "database is ready"
-    );
-    let nats = {
-        let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
-        Connection::open(&nats_settings(&config.nats, name), &tasks).await?
+    let start = Start {
+        leadership: &leadership,
+        board: &board,
+        tasks: &tasks,
+        shutdown: &shutdown,
     };
-    let announcer =
-        Announcer::start(&nats, &config, &leadership, &board, &shutdown, &tasks).await?;
-
-    let conflict = Arc::new(OnceLock::new());
-    if let Some(partition) = &config.partition {
-        let me = this_group(&config, &leadership, &tasks).await?;
-        let subject = config.subjects.neighbours();
-        let mut neighbours = Neighbours::listen(&nats, subject, me, partition.clone()).await?;
-        if let Some(conflict) = neighbours.ask().await? {
-            anyhow::bail!("{conflict}");
+    let Ground {
+        store,
+        ack_secret,
+        nats,
+        announcer,
+        neighbours,
+    } = match start.prepare(&mut config, &reports).await {
+        Ok(ground) => ground,
+        Err(setback) => {
+            if let Some(managed) = managed_nats {
+                managed.stop().await;
+            }
+            return match setback {
+                Setback::Shutdown => {
+                    end(&tasks).await;
+                    Ok(())
+                }
+                setback => Err(setback.into()),
+            };
         }
+    };
+    let conflict = Arc::new(OnceLock::new());
+    if let Some(neighbours) = neighbours {
         let conflict = Arc::clone(&conflict);
         tasks.spawn(neighbours.run(board.watch(), conflict, shutdown.clone()));
     }
@@ -117,7 +104,7 @@ pub(super) async fn run(
         Watchdog::start(board.pulse()).context("the watchdog thread cannot be started")?;
     let node = Arc::new(Node {
         leadership,
-        ack_tokens: AckTokens::new(&store.ack_secret().await?),
+        ack_tokens: AckTokens::new(&ack_secret),
         store,
         nats,
         announcer,
@@ -145,13 +132,7 @@ pub(super) async fn run(
     if let Some(managed) = managed_nats {
         managed.stop().await;
     }
-    tasks.close();
-    if tokio::time::timeout(STOP_LIMIT, tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
-    }
+    end(&tasks).await;
     for pages in pages {
         pages
             .await
@@ -164,19 +145,14 @@ pub(super) async fn run(
     }
 }
 
-/// As other groups with the same cluster ID are told.
-pub(super) async fn this_group(
-    config: &Config,
-    leadership: &leadership::Settings,
-    tasks: &TaskTracker,
-) -> Result<Sender, leadership::Error> {
-    let place = leadership::look_at_place(leadership, tasks).await?;
-    let name = config.ft_group.as_ref().unwrap_or(&config.schema);
-    Ok(Sender {
-        server_id: leadership.server_id.clone(),
-        tables: place.tables(),
-        group: name.clone(),
-    })
+async fn end(tasks: &TaskTracker) {
+    tasks.close();
+    if tokio::time::timeout(STOP_LIMIT, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some tasks did not end within {STOP_LIMIT:?}; not waiting for them");
+    }
 }
 
 impl Node {

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::announcer::Announcer;
 use super::board::Board;
+use super::neighbours;
 use super::reports::Reports;
 use super::watchdog::Watchdog;
 use crate::config::Config;
@@ -63,6 +64,15 @@ pub(super) enum Setback {
     Rival(String),
 }
 
+impl From<neighbours::Error> for Setback {
+    fn from(error: neighbours::Error) -> Self {
+        match error {
+            neighbours::Error::Nats(error) => error.into(),
+            neighbours::Error::TooSmall(error) => Self::Settings(error.to_string()),
+        }
+    }
+}
+
 impl Node {
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         // Whoever panicked with it left marks that are true one by one.
@@ -99,6 +109,41 @@ impl Setback {
             | Self::Settings(_)
             | Self::Rival(_) => false,
         }
+    }
+
+    /// True when a start does not wait for it to go.
+    pub(super) fn ends_a_start(&self) -> bool {
+        match self {
+            Self::Nats(error) => match error {
+                nats::Error::Unauthorized { .. }
+                | nats::Error::InvalidSettings(_)
+                | nats::Error::InvalidSubject { .. }
+                | nats::Error::UnreadableFile { .. }
+                | nats::Error::TooLarge { .. } => true,
+                nats::Error::Unreachable { .. }
+                | nats::Error::NoAnswer(_)
+                | nats::Error::Lost
+                | nats::Error::Closed => false,
+            },
+            Self::Settings(_) => true,
+            Self::Leadership(_)
+            | Self::Store(_)
+            | Self::Shutdown
+            | Self::NatsLost
+            | Self::TermLost(_)
+            | Self::Rival(_) => self.is_lasting(),
+        }
+    }
+
+    /// With its causes.
+    pub(super) fn whole_text(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(deeper) = cause {
+            text = format!("{text}: {deeper}");
+            cause = deeper.source();
+        }
+        text
     }
 
     /// What was heard so far may miss something.

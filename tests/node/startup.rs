@@ -1,5 +1,5 @@
-//! What keeps a server from starting: it ends with 1 and one sentence that names the cause and the remedy, and
-//! never a secret.
+//! What keeps a server from starting. What passes by itself is waited for; what somebody has to change first ends it with
+//! 1 and one sentence that names the cause and the remedy, and never a secret.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::fs::DirBuilder;
@@ -89,13 +89,6 @@ pub(crate) fn as_role_of(database_url: &str, role: &str) -> String {
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_named() {
-    let url = format!("postgres://u:{SECRET}@127.0.0.1:1/d");
-    let line = refusal_of(&url).await;
-    assert_says(
-        &line,
-        &["cannot reach Postgres at 127.0.0.1:1", "database URL"],
-    );
-
     let Some(database) = postgres::database().await else {
         return;
     };
@@ -198,7 +191,7 @@ async fn a_database_that_cannot_hold_every_name_is_refused() {
 }
 
 #[tokio::test]
-async fn a_replica_is_refused() {
+async fn a_server_whose_url_leads_to_a_replica_serves_once_that_is_promoted() {
     let Some(database) = postgres::database().await else {
         return;
     };
@@ -248,9 +241,95 @@ async fn a_replica_is_refused() {
     })
     .await;
 
-    let line = refusal_of(&url).await;
+    let Some(nats_url) = nats::url().await else {
+        return;
+    };
+    let mut group = Group::over(url.clone(), nats_url, &[]);
+    group.cluster_id = String::from("promoted");
+    let server = group.server();
+    server
+        .wait_for_trouble("is a replica; the database URL must lead to the primary")
+        .await;
 
-    assert_says(&line, &["is a replica", "must lead to the primary"]);
+    execute(&url, "SELECT pg_promote()").await;
+
+    server.wait_until_active().await;
+}
+
+/// A database that a server waits for from its first moment on.
+#[tokio::test]
+async fn a_server_that_starts_before_its_database_serves_when_that_is_there() {
+    let Some(mut postgres) = postgres::own_server().await else {
+        return;
+    };
+    let Some(nats_url) = nats::url().await else {
+        return;
+    };
+    let mut group = Group::over(postgres.url(), nats_url, &[]);
+    group.cluster_id = String::from("before-its-database");
+    postgres.stop(LIMIT).await.unwrap();
+
+    let server = group.server();
+    server.wait_for_trouble("cannot reach Postgres at").await;
+    let (code, body) = server.get("/readyz").await.unwrap();
+    assert_eq!(code, 503, "{body}");
+    assert_eq!(server.get("/healthz").await.unwrap().0, 200);
+    postgres::restart(&mut postgres).await;
+
+    server.wait_until_active().await;
+    let told = server.log().matches("cannot start yet").count();
+    assert!((1..5).contains(&told), "{told} times: {}", server.log());
+}
+
+#[tokio::test]
+async fn a_server_that_starts_before_its_nats_server_serves_when_that_is_there() {
+    let (Some(mut group), Some(mut late)) = (Group::new(&[]).await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    group.nats_url = late.url();
+    late.stop(LIMIT).await.unwrap();
+
+    let server = group.server();
+    server.wait_for_trouble("cannot connect to NATS at").await;
+    nats::restart(&mut late, &[]).await;
+
+    server.wait_until_active().await;
+    let client = group.client("early").await;
+    client.publisher("x").await.send_until_acked(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_connection_or_with_a_name_that_is_not_known_yet_waits() {
+    let Some(database) = postgres::database().await else {
+        return;
+    };
+    let limit = format!("ALTER DATABASE {} CONNECTION LIMIT 0", database.name);
+    let role = format!("limited_{}", database.name);
+    execute(&database.url, format!("CREATE ROLE {role} LOGIN; {limit}")).await;
+    let Some(nats_url) = nats::url().await else {
+        return;
+    };
+    for (url, reason) in [
+        (as_role_of(&database.url, &role), "too many connections"),
+        (
+            format!("postgres://u:{SECRET}@not-there-yet.invalid/d"),
+            "cannot reach Postgres at not-there-yet.invalid:5432",
+        ),
+        (
+            format!("postgres://u:{SECRET}@127.0.0.1:1/d"),
+            "check that it runs there and that the database URL is right",
+        ),
+    ] {
+        let group = Group::over(url, nats_url.clone(), &[]);
+        let mut server = group.server();
+        server.wait_for_trouble(reason).await;
+        assert!(!server.log().contains(SECRET), "{}", server.log());
+
+        server.signal(Signal::SIGINT);
+
+        assert_eq!(server.end().await.code(), Some(0));
+    }
 }
 
 /// Acceptance: 148.
@@ -368,14 +447,10 @@ async fn of_two_clusters_that_start_at_once_on_an_empty_database_one_is_refused(
 }
 
 #[tokio::test]
-async fn a_nats_server_that_is_not_there_or_does_not_let_in_is_named() {
+async fn a_nats_server_that_does_not_let_in_is_named() {
     let Some(database) = postgres::database().await else {
         return;
     };
-    let away = format!("nats://u:{SECRET}@127.0.0.1:1");
-    let line = refusal(&["--database-url", &database.url, "--nats-server", &away]).await;
-    assert_says(&line, &["nats://127.0.0.1:1"]);
-
     let guards = ["--user", "u", "--pass", "right"];
     let Some(guarded) = nats::own_server(&guards).await else {
         return;

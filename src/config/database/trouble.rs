@@ -87,8 +87,9 @@ impl Trouble {
                 Refused,
                 format!("grant {user} the right, or name the owner in the database URL"),
             ),
+            // Of a replica that may be promoted.
             "25006" => (
-                Refused,
+                Unavailable,
                 "it is a replica, or default_transaction_read_only is on; the database URL must lead to the primary, and \
                  that be writable"
                     .to_owned(),
@@ -199,7 +200,7 @@ mod tests {
             ("08006", Unavailable),
             ("53100", Unavailable),
             ("53300", Unavailable),
-            ("25006", Refused),
+            ("25006", Unavailable),
             ("42501", Refused),
             ("23505", Failed),
         ] {

@@ -14,7 +14,7 @@ use crate::node::clock::Clock;
 use crate::node::managed_nats::{self, Outlook};
 use crate::node::nats_settings::nats_settings;
 use crate::node::neighbours;
-use crate::node::run::this_group;
+use crate::node::start::this_group;
 
 /// Time enough for whoever listens to a request to answer it.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);

@@ -1,0 +1,161 @@
+//! From the configuration to what a node works with: the database, NATS and the other groups. What passes by itself is
+//! waited for, with the reason on `/readyz`; what somebody has to change first ends the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::announcer::Announcer;
+use super::backoff::{Backoff, Repeats};
+use super::board::Board;
+use super::carry_over::ensure_carried_over;
+use super::clock::Clock;
+use super::nats_settings::nats_settings;
+use super::neighbours::Neighbours;
+use super::reports::Reports;
+use super::run::STATEMENT_TIMEOUT;
+use super::shared::Setback;
+use super::takeover::{ensure_same_cluster, subjects_of};
+use crate::config::Config;
+use crate::leadership::{self, checks};
+use crate::nats::Connection;
+use crate::protocol::Subjects;
+use crate::protocol::neighbours::Sender;
+use crate::store::{Keyring, Store};
+
+/// Longest pause between two attempts. Each takes some connections, and what is waited for may be that one is free.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Start<'a> {
+    pub(super) leadership: &'a leadership::Settings,
+    pub(super) board: &'a Board,
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) shutdown: &'a CancellationToken,
+}
+
+pub(super) struct Ground {
+    pub(super) store: Store,
+    pub(super) ack_secret: Vec<u8>,
+    pub(super) nats: Connection,
+    pub(super) announcer: Arc<Announcer>,
+    /// Asked, and found not to contradict.
+    pub(super) neighbours: Option<Neighbours>,
+}
+
+impl Start<'_> {
+    /// Adds the subjects that clients were told to `config`. Reports are answered from the tables as soon as there are any.
+    pub(super) async fn prepare(
+        &self,
+        config: &mut Config,
+        reports: &Reports,
+    ) -> Result<Ground, Setback> {
+        let (store, ack_secret, subjects) = self.when_it_works(|| self.database(config)).await?;
+        config.subjects = subjects;
+        let config: &Config = config;
+        reports.read_from(store.clone(), config.settings(), self.tasks, self.shutdown);
+        let (nats, announcer, neighbours) = self.when_it_works(|| self.nats(config)).await?;
+        Ok(Ground {
+            store,
+            ack_secret,
+            nats,
+            announcer,
+            neighbours,
+        })
+    }
+
+    async fn database(&self, config: &Config) -> Result<(Store, Vec<u8>, Subjects), Setback> {
+        let facts = checks::check(self.leadership, self.tasks).await?;
+        let store = Store::open(
+            &config.database_url,
+            &config.schema,
+            &self.leadership.application_name(),
+            STATEMENT_TIMEOUT,
+        )
+        .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
+        store.migrate().await?;
+        store.check_rights().await?;
+        ensure_carried_over(&store, config).await?;
+        let mut config = config.clone();
+        config.subjects = subjects_of(&store, &config).await?;
+        ensure_same_cluster(&store, &config).await?;
+        store.check_keys().await?;
+        let ack_secret = store.ack_secret().await?;
+        tracing::info!(
+            postgres.version = facts.version,
+            durability = facts.durability.to_string(),
+            schema = config.schema,
+            "database is ready"
+        );
+        Ok((store, ack_secret, config.subjects))
+    }
+
+    async fn nats(
+        &self,
+        config: &Config,
+    ) -> Result<(Connection, Arc<Announcer>, Option<Neighbours>), Setback> {
+        let (leadership, board) = (self.leadership, self.board);
+        let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
+        let nats = Connection::open(&nats_settings(&config.nats, name), self.tasks).await?;
+        let neighbours = match &config.partition {
+            None => None,
+            Some(partition) => {
+                let me = this_group(config, leadership, self.tasks).await?;
+                let subject = config.subjects.neighbours();
+                let listening = Neighbours::listen(&nats, subject, me, partition.clone()).await;
+                let mut neighbours = listening?;
+                if let Some(conflict) = neighbours.ask().await? {
+                    return Err(Setback::Settings(conflict.to_string()));
+                }
+                Some(neighbours)
+            }
+        };
+        // Last: it goes on by itself.
+        let announcer =
+            Announcer::start(&nats, config, leadership, board, self.shutdown, self.tasks).await?;
+        Ok((nats, announcer, neighbours))
+    }
+
+    async fn when_it_works<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, Setback>,
+    ) -> Result<T, Setback> {
+        let mut backoff = Backoff::up_to(PAUSE_MAX);
+        let mut repeats = Repeats::default();
+        loop {
+            let setback = tokio::select! {
+                () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
+                done = attempt() => match done {
+                    Err(setback) if !setback.ends_a_start() => setback,
+                    done => return done,
+                },
+            };
+            let text = setback.whole_text();
+            if repeats.is_news(&text, Clock.now().monotonic) {
+                tracing::warn!("cannot start yet, trying again: {text}");
+            }
+            self.board.trouble(Some(format!("it is starting: {text}")));
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
+                () = sleep(backoff.next()) => {}
+            }
+        }
+    }
+}
+
+/// As other groups with the same cluster ID are told.
+pub(super) async fn this_group(
+    config: &Config,
+    leadership: &leadership::Settings,
+    tasks: &TaskTracker,
+) -> Result<Sender, leadership::Error> {
+    let place = leadership::look_at_place(leadership, tasks).await?;
+    let name = config.ft_group.as_ref().unwrap_or(&config.schema);
+    Ok(Sender {
+        server_id: leadership.server_id.clone(),
+        tables: place.tables(),
+        group: name.clone(),
+    })
+}
