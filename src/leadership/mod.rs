@@ -39,7 +39,7 @@ pub mod term;
 
 pub use candidate::Candidate;
 pub use error::{Error, TermLost};
-pub use leader::{Apply, Committed, ConditionRow, Granted, Leader};
+pub use leader::{Apply, Committed, ConditionRow, Errand, Errands, Granted, Leader};
 pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::Takeover;

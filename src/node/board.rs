@@ -52,6 +52,8 @@ impl Board {
             trouble: Some("it is starting".to_owned()),
             conditions: Conditions::default(),
             log_dropped: 0,
+            reads_astray: 0,
+            reads_failed: 0,
             pulse: Pulse::default(),
         };
         Self {
@@ -65,6 +67,14 @@ impl Board {
 
     pub(super) fn log_dropped(&self, lines: u64) {
         self.status.send_modify(|status| status.log_dropped = lines);
+    }
+
+    pub(super) fn reads(&self, astray: u64, failed: u64) {
+        self.status.send_if_modified(|status| {
+            status.reads_astray = astray;
+            status.reads_failed = failed;
+            false
+        });
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Status> {

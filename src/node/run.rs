@@ -15,7 +15,6 @@ use super::board::Board;
 use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
 use super::ears::Ears;
-use super::log_watch;
 use super::managed_nats::ManagedNats;
 use super::nats_settings::nats_settings;
 use super::neighbours::Neighbours;
@@ -24,6 +23,7 @@ use super::reports::Reports;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
+use super::{log_watch, read_watch};
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
@@ -131,6 +131,8 @@ pub(super) async fn run(
         shutdown.clone(),
     ));
     tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));
+    let reads = read_watch::watch(node.store.clone(), node.board.clone(), shutdown.clone());
+    tasks.spawn(reads);
     let pulse = node.board.pulse();
     let played = Box::pin(pulse.during(node.play_roles())).await;
 
@@ -181,6 +183,7 @@ impl Node {
         let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
+            self.store.lift_fence();
             let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();

@@ -10,6 +10,7 @@
 mod ack_secret;
 pub mod encryption;
 mod error;
+mod fence;
 pub mod former;
 pub mod heard;
 mod import;
@@ -24,6 +25,7 @@ mod salvage;
 pub mod served;
 mod server_info;
 mod snapshot;
+mod source;
 pub mod status;
 mod vacuum;
 mod version;
@@ -31,6 +33,7 @@ mod writer;
 
 pub use encryption::Keyring;
 pub use error::Error;
+pub use fence::Reads;
 pub use former::FormerStore;
 pub use import::Importer;
 pub use reader::Store;

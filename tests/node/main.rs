@@ -39,6 +39,7 @@ mod permissions;
 mod postgres_tls;
 mod process;
 mod races;
+mod reads;
 mod rivals;
 mod roles;
 mod slow_strangers;
