@@ -15,7 +15,6 @@ use super::board::Board;
 use super::clock::Clock;
 use super::condition::Condition;
 use super::ears::Ears;
-use super::log_watch;
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
 use super::reports::Reports;
@@ -23,6 +22,7 @@ use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::takeover::Takeover;
 use super::watchdog::Watchdog;
+use super::{log_watch, read_watch};
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
@@ -124,6 +124,8 @@ pub(super) async fn run(
         shutdown.clone(),
     ));
     tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));
+    let reads = read_watch::watch(node.store.clone(), node.board.clone(), shutdown.clone());
+    tasks.spawn(reads);
     let pulse = node.board.pulse();
     let played = Box::pin(pulse.during(node.play_roles())).await;
 
@@ -165,6 +167,7 @@ impl Node {
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             let mut pause = Duration::ZERO;
+            self.store.lift_fence();
             let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();

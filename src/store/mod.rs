@@ -10,6 +10,7 @@
 mod ack_secret;
 pub mod encryption;
 mod error;
+mod fence;
 pub mod files;
 pub mod former;
 pub mod heard;
@@ -26,6 +27,7 @@ mod salvage;
 pub mod served;
 mod server_info;
 mod snapshot;
+mod source;
 pub mod status;
 mod vacuum;
 mod version;
@@ -33,6 +35,7 @@ mod writer;
 
 pub use encryption::Keyring;
 pub use error::Error;
+pub use fence::Reads;
 pub use files::FileStore;
 pub use former::FormerStore;
 pub use import::Importer;
