@@ -35,6 +35,10 @@ pub(super) async fn read_on_session<T: Send + 'static>(
 fn is_of_the_way(error: &Error) -> bool {
     match error {
         Error::Unavailable(_) | Error::Refused(_) => true,
-        Error::OtherCluster(_) | Error::Key(_) | Error::Corrupt { .. } | Error::Failed(_) => false,
+        Error::OtherCluster(_)
+        | Error::Key(_)
+        | Error::Corrupt { .. }
+        | Error::NotStored { .. }
+        | Error::Failed(_) => false,
     }
 }
