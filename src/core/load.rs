@@ -14,6 +14,24 @@ pub struct Load {
     pub want: Want,
 }
 
+impl Load {
+    /// The same, but for fewer messages at once.
+    #[must_use]
+    pub fn modest(&self, messages: usize, bytes_max: usize) -> Self {
+        let mut load = self.clone();
+        match &mut load.want {
+            Want::Range { count, bytes, .. } => {
+                *count = messages.min(*count);
+                *bytes = bytes_max.min(*bytes);
+            }
+            Want::Exactly { bytes, .. } => *bytes = bytes_max.min(*bytes),
+            Want::Oldest { count, .. } => *count = messages.min(*count),
+            Want::FirstSince(_) => {}
+        }
+        load
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Up to `count` messages in `first..=last`, in order, fewer when their data passes `bytes`. At least one

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
@@ -41,6 +42,25 @@ pub trait Apply: Send + 'static {
         None
     }
 }
+
+/// Something short to be read on the leader session, between two commits: it has nothing else to read with. It bounds its
+/// statements itself, and ends the transaction that it begins.
+pub type Errand = Box<dyn for<'c> FnOnce(&'c Client) -> BoxFuture<'c, ()> + Send>;
+
+/// Hands errands to the leader session, which takes them one at a time.
+#[derive(Clone, Debug)]
+pub struct Errands(mpsc::Sender<Errand>);
+
+impl Errands {
+    /// Waits until the session has taken it. An errand that is dropped instead was not done: the term has ended.
+    pub async fn run(&self, errand: Errand) {
+        // Whoever waits for what it brings sees that it is gone.
+        drop(self.0.send(errand).await);
+    }
+}
+
+/// All statements of an errand together may take so many times what one call may.
+const ERRAND_CALLS: u32 = 6;
 
 /// The core hands out one batch at a time; the rest is for the odd command beside it.
 const COMMANDS_MAX: usize = 4;
@@ -94,12 +114,14 @@ impl Granted {
     pub fn start<A: Apply>(self, apply: A) -> Leader<A::Batch> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (reports, committed) = mpsc::channel(COMMANDS_MAX);
+        let (errands, asked) = mpsc::channel(1);
         let task = Task {
             session: self.session,
             settings: self.settings,
             term: self.term.clone(),
             apply,
             requests,
+            errands: asked,
             reports,
             renewals: 0,
         };
@@ -108,6 +130,7 @@ impl Granted {
             term: self.term,
             takeover: self.takeover,
             commands,
+            errands: Errands(errands),
             committed,
         }
     }
@@ -119,6 +142,7 @@ pub struct Leader<B> {
     term: Term,
     takeover: Takeover,
     commands: mpsc::Sender<Command<B>>,
+    errands: Errands,
     committed: mpsc::Receiver<Done<B>>,
 }
 
@@ -176,6 +200,11 @@ impl<B> Leader<B> {
 
     pub fn takeover(&self) -> &Takeover {
         &self.takeover
+    }
+
+    /// For reads that find no other way.
+    pub fn errands(&self) -> Errands {
+        self.errands.clone()
     }
 
     /// Hands in the next batch, after the last one was reported by `committed`.
@@ -264,6 +293,7 @@ struct Task<A: Apply> {
     term: Term,
     apply: A,
     requests: mpsc::Receiver<Command<A::Batch>>,
+    errands: mpsc::Receiver<Errand>,
     reports: mpsc::Sender<Done<A::Batch>>,
     renewals: u32,
 }
@@ -311,6 +341,7 @@ impl<A: Apply> Task<A> {
                     Some(Command::Release(end)) => return Ok(end),
                     None => return Err("the server gave it up".to_owned()),
                 },
+                Some(errand) = self.errands.recv() => self.run_errand(errand).await?,
                 Some(payload) = self.session.notified.recv() => {
                     if step_down::names(&payload, self.term.epoch()) {
                         self.term.ask_to_end();
@@ -384,6 +415,22 @@ impl<A: Apply> Task<A> {
         self.reports
             .try_send(done)
             .map_err(|_| "nobody waits for commits".to_owned())
+    }
+
+    async fn run_errand(&mut self, errand: Errand) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
+        let limit = self.settings.call_limit() * ERRAND_CALLS;
+        if timeout(limit, errand(&self.session.client)).await.is_err() {
+            return Err(format!(
+                "a read on the leader session took longer than {limit:?}"
+            ));
+        }
+        if self.session.client.is_closed() {
+            self.session.closed().await;
+            return Err(format!("during a read: {}", self.session.why_closed()));
+        }
+        self.proved(sent);
+        Ok(())
     }
 
     /// The session answered to what was sent at `sent`.

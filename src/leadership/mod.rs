@@ -41,7 +41,7 @@ pub mod term;
 pub use candidate::Candidate;
 pub use cause::{Cause, End};
 pub use error::{Error, TermLost};
-pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, Record};
+pub use leader::{Apply, Committed, ConditionRow, Done, Errand, Errands, Granted, Leader, Record};
 pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::Takeover;

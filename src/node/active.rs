@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::clock::Clock;
 use super::condition::{Condition, Conditions};
 use super::ears::Ears;
+use super::errands::read_on_session;
 use super::refusals::Refusals;
 use super::reports::Asked;
 use super::shared::Node;
@@ -325,16 +326,27 @@ impl<'a> Active<'a> {
     fn load(&mut self) {
         while let Some(load) = self.broker.poll_load() {
             let store = self.node.store.clone();
+            let errands = self.leader.errands();
+            // Renewals and commits wait for it.
+            let limit = self.node.leadership.lease.renew_every();
             self.loads.spawn(async move {
-                match store.load(&load).await {
-                    Ok(result) => Event::Loaded {
-                        load: load.id,
-                        result,
-                    },
+                let id = load.id;
+                let loaded = match store.load(&load).await {
+                    Ok(result) => Ok(result),
                     Err(error) => {
+                        read_on_session(&errands, error, move |client| {
+                            Box::pin(async move { store.load_on(client, &load, limit).await })
+                        })
+                        .await
+                    }
+                };
+                match loaded {
+                    Ok(result) => Event::Loaded { load: id, result },
+                    Err(error) => {
+                        // The condition tells it when it lasts.
                         let error: &dyn std::error::Error = &error;
-                        tracing::warn!(error, "messages cannot be read; trying again");
-                        Event::LoadFailed(load.id)
+                        tracing::debug!(error, "messages cannot be read; trying again");
+                        Event::LoadFailed(id)
                     }
                 }
             });

@@ -53,6 +53,8 @@ impl Board {
             conditions: Conditions::default(),
             writes_refused: 0,
             log_dropped: 0,
+            reads_astray: 0,
+            reads_failed: 0,
             pulse: Pulse::default(),
         };
         Self {
@@ -73,6 +75,14 @@ impl Board {
 
     pub(super) fn log_dropped(&self, lines: u64) {
         self.status.send_modify(|status| status.log_dropped = lines);
+    }
+
+    pub(super) fn reads(&self, astray: u64, failed: u64) {
+        self.status.send_if_modified(|status| {
+            status.reads_astray = astray;
+            status.reads_failed = failed;
+            false
+        });
     }
 
     pub(super) fn watch(&self) -> watch::Receiver<Status> {

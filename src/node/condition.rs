@@ -54,6 +54,10 @@ conditions! {
     LogBlocked "log-blocked", Warns;
     /// The nats-server that this server runs has ended.
     NatsServerDown "nats-server-down", NotReady;
+    /// Connections for reading lead elsewhere than to the primary: to a replica, an old primary or a copy.
+    ReadsAstray "reads-astray", Warns;
+    /// No connection for reading can be had, or nothing can be read with them.
+    ReadsFail "reads-fail", NotReady;
 }
 
 /// The conditions that hold, each with its sentence and since when.

@@ -17,7 +17,6 @@ use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
 use super::condition::Condition;
 use super::ears::Ears;
-use super::log_watch;
 use super::managed_nats::ManagedNats;
 use super::nats_settings::nats_settings;
 use super::neighbours::Neighbours;
@@ -26,6 +25,7 @@ use super::reports::Reports;
 use super::shared::{Node, Setback};
 use super::takeover::{self, Takeover};
 use super::watchdog::Watchdog;
+use super::{log_watch, read_watch};
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
@@ -137,6 +137,8 @@ pub(super) async fn run(
         shutdown.clone(),
     ));
     tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));
+    let reads = read_watch::watch(node.store.clone(), node.board.clone(), shutdown.clone());
+    tasks.spawn(reads);
     let pulse = node.board.pulse();
     let played = Box::pin(pulse.during(node.play_roles())).await;
 
@@ -189,6 +191,7 @@ impl Node {
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             let mut pause = Duration::ZERO;
+            self.store.lift_fence();
             let setback = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();

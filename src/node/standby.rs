@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::batches::Batches;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::shared::{Node, Setback};
-use super::takeover::ensure_same_cluster;
+use super::takeover::{ensure_ours, ensure_same_cluster};
 use crate::leadership::Candidate;
 use crate::store;
 
@@ -37,6 +37,8 @@ impl Node {
 
     async fn wait_for_lock(&self) -> Result<Won, Setback> {
         let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
+        // What a standby reads is of the Postgres on which it waits.
+        self.store.fence(candidate.client(), None).await?;
         let batches = Batches::prepare(candidate.client(), &self.config).await?;
         self.board.trouble(None);
         tracing::info!("standby: waiting for the lock");
@@ -63,7 +65,8 @@ impl Node {
             }
         };
         if !is_owned {
-            ensure_same_cluster(&self.store, &self.config).await?;
+            let stored = self.store.server_info_on(candidate.client()).await?;
+            ensure_ours(stored, &self.config)?;
         }
         Ok(Won { candidate, batches })
     }

@@ -69,6 +69,10 @@ pub struct Status {
     pub writes_refused: u64,
     /// Log lines that could not be written, since the process started.
     pub log_dropped: u64,
+    /// Connections for reading that led elsewhere than to the primary, and were not used, since the process started.
+    pub reads_astray: u64,
+    /// Reads that failed, since the process started.
+    pub reads_failed: u64,
     /// Whether the server goes round at all: all of the above may be old.
     pub pulse: Pulse,
 }

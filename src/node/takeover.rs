@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use super::clock::Clock;
 use super::ears::Ears;
+use super::errands::read_on_session;
 use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::guarded::Guarded;
 use crate::core::heard::{Done, Stored};
-use crate::core::ids::{Guid, Subject};
+use crate::core::ids::Guid;
 use crate::core::memory::Marks;
 use crate::core::regression::Regression;
 use crate::core::snapshot::Snapshot;
@@ -64,6 +65,9 @@ impl Node {
             batches.take_care();
         }
         let epoch = granted.term().epoch();
+        if !known_bad::is(Mistake::PlainTryLock) {
+            self.store.fence(granted.client(), Some(epoch)).await?;
+        }
         match self.store.begin_term(granted.client(), epoch).await {
             Err(_) if known_bad::is(Mistake::PlainTryLock) => {}
             sealer => batches.seal_with(sealer?),
@@ -78,7 +82,17 @@ impl Node {
             since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
             "heard the last requests"
         );
-        let snapshot = self.store.snapshot().await?;
+        let errands = leader.errands();
+        let snapshot = match self.store.snapshot().await {
+            Err(error) => {
+                let store = self.store.clone();
+                read_on_session(&errands, error, move |client| {
+                    Box::pin(async move { store.snapshot_on(client).await })
+                })
+                .await?
+            }
+            Ok(snapshot) => snapshot,
+        };
         tracing::info!(
             clients = snapshot.clients.len(),
             channels = snapshot.channels.len(),
@@ -97,17 +111,37 @@ impl Node {
             Stored::default()
         } else {
             let others = heard::LATE_COPIES_MAX;
-            self.store.stored(&places, &wanted, others).await?
+            match self.store.stored(&places, &wanted, others).await {
+                Err(error) => {
+                    let store = self.store.clone();
+                    read_on_session(&errands, error, move |client| {
+                        Box::pin(
+                            async move { store.stored_on(client, &places, &wanted, others).await },
+                        )
+                    })
+                    .await?
+                }
+                Ok(stored) => stored,
+            }
         };
         tracing::info!(
             publishes = stored.kept.len() + stored.dropped.len(),
             since_lock_ms = Clock.now().monotonic.since(began).as_millis(),
             "looked up the last publishes"
         );
-        let connections: Vec<&str> = heard::connections(ears.shadow.heard())
-            .map(Subject::as_str)
+        let connections: Vec<String> = heard::connections(ears.shadow.heard())
+            .map(|inbox| inbox.as_str().to_owned())
             .collect();
-        let closed = self.store.closed_connections(&connections).await?;
+        let closed = match self.store.closed_connections(&connections).await {
+            Err(error) => {
+                let store = self.store.clone();
+                read_on_session(&errands, error, move |client| {
+                    Box::pin(async move { store.closed_connections_on(client, &connections).await })
+                })
+                .await?
+            }
+            Ok(closed) => closed,
+        };
         let mut done = Done::new(&snapshot, &stored, closed);
         let failed_over = leader.takeover().failed_over;
         let regression = {
@@ -231,7 +265,12 @@ fn other_ack_inboxes<'a>(
 /// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
 /// takeover for months. False before the first server has made them its own.
 pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<bool, Setback> {
-    let Some(stored) = store.server_info().await? else {
+    ensure_ours(store.server_info().await?, config)
+}
+
+/// The same for what was read.
+pub(super) fn ensure_ours(stored: Option<ServerInfo>, config: &Config) -> Result<bool, Setback> {
+    let Some(stored) = stored else {
         return Ok(false);
     };
     stored.ensure_cluster_id(&config.cluster_id)?;

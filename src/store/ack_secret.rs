@@ -1,10 +1,9 @@
 //! The secret that the servers of a group make ack inboxes with.
 
-use sqlx::PgConnection;
-
 use super::error::Fault;
+use super::source::Source;
 
-pub(super) async fn read(connection: &mut PgConnection) -> Result<Vec<u8>, Fault> {
-    let secret = sqlx::query_scalar("SELECT ack_secret FROM leadership");
-    Ok(secret.fetch_one(connection).await?)
+pub(super) async fn read(source: &mut Source<'_>) -> Result<Vec<u8>, Fault> {
+    let row = source.one("SELECT ack_secret FROM leadership", &[]).await?;
+    row.get("ack_secret")
 }

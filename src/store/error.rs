@@ -52,6 +52,7 @@ impl From<Trouble> for Error {
 #[derive(Debug)]
 pub(super) enum Fault {
     Pool(sqlx::Error),
+    Session(tokio_postgres::Error),
     Told(Error),
 }
 
@@ -61,15 +62,21 @@ const DATA_CORRUPTED: &str = "XX001";
 impl Fault {
     /// True when Postgres itself cannot make sense of what it stored; it will not another time either.
     pub(super) fn is_damage(&self) -> bool {
-        let Self::Pool(sqlx::Error::Database(error)) = self else {
-            return false;
-        };
-        error.code().as_deref() == Some(DATA_CORRUPTED)
+        match self {
+            Self::Pool(sqlx::Error::Database(error)) => {
+                error.code().as_deref() == Some(DATA_CORRUPTED)
+            }
+            Self::Session(error) => error
+                .code()
+                .is_some_and(|code| code.code() == DATA_CORRUPTED),
+            Self::Pool(_) | Self::Told(_) => false,
+        }
     }
 
     pub(super) fn told(self, url: &DatabaseUrl) -> Error {
         match self {
             Self::Pool(error) => Trouble::of_pool(url, &error).into(),
+            Self::Session(error) => Trouble::of_session(url, &error).into(),
             Self::Told(error) => error,
         }
     }
@@ -78,6 +85,12 @@ impl Fault {
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
         Self::Pool(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Session(error)
     }
 }
 

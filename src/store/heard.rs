@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytestring::ByteString;
-use futures_util::TryStreamExt;
-use sqlx::{PgConnection, Row};
 use tokio_postgres::Client;
 
 use super::error::{Error, Fault};
+use super::source::{Parameter, Source};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, ChannelName, Guid, Subject};
@@ -39,62 +38,67 @@ const FORGET: &str =
 
 /// The publishes there, and those dropped lately: all that are `wanted`, and up to `others` more of each kind.
 pub(super) async fn stored(
-    connection: &mut PgConnection,
+    source: &mut Source<'_>,
     places: &BTreeMap<ChannelId, LookBack>,
     wanted: &BTreeSet<Guid>,
     others: usize,
 ) -> Result<Stored, Fault> {
-    let channels: Vec<i64> = places.keys().map(|channel| int8(channel.0)).collect();
-    let after: Vec<i64> = places.values().map(|place| int8(place.after.0)).collect();
-    let since: Vec<i64> = places.values().map(|place| place.since.0).collect();
-    let floor: Vec<i64> = places.values().map(|place| int8(place.floor.0)).collect();
+    let parameters = [
+        Parameter::Numbers(places.keys().map(|channel| int8(channel.0)).collect()),
+        Parameter::Numbers(places.values().map(|place| int8(place.after.0)).collect()),
+        Parameter::Numbers(places.values().map(|place| place.since.0).collect()),
+        Parameter::Numbers(places.values().map(|place| int8(place.floor.0)).collect()),
+    ];
     let mut stored = Stored::default();
     let mut room = others;
-    let mut rows = sqlx::query(RECENT)
-        .bind(channels)
-        .bind(after)
-        .bind(since)
-        .bind(floor)
-        .fetch(&mut *connection);
-    while let Some(row) = rows.try_next().await? {
-        let channel: i64 = row.try_get("channel_id")?;
-        let guid: &str = row.try_get("guid")?;
-        let is_wanted = wanted.contains(guid);
-        if !is_wanted && room == 0 {
-            continue;
-        }
-        room -= usize::from(!is_wanted);
-        if let Some(guid) = Guid::parse(ByteString::from(guid)) {
-            let channel = ChannelId(channel.cast_unsigned());
-            stored.kept.push((channel, guid));
-        }
-    }
-    drop(rows);
+    source
+        .each(RECENT, &parameters, |row| {
+            let channel: i64 = row.get("channel_id")?;
+            let guid: &str = row.get("guid")?;
+            let is_wanted = wanted.contains(guid);
+            if !is_wanted && room == 0 {
+                return Ok(());
+            }
+            room -= usize::from(!is_wanted);
+            if let Some(guid) = Guid::parse(ByteString::from(guid)) {
+                let channel = ChannelId(channel.cast_unsigned());
+                stored.kept.push((channel, guid));
+            }
+            Ok(())
+        })
+        .await?;
     room = others;
-    let mut rows = sqlx::query(DROPPED).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let guid: &str = row.try_get("guid")?;
-        let is_wanted = wanted.contains(guid);
-        if !is_wanted && room == 0 {
-            continue;
-        }
-        room -= usize::from(!is_wanted);
-        let name = ChannelName::parse(ByteString::from(row.try_get::<&str, _>("channel")?));
-        let guid = Guid::parse(ByteString::from(guid));
-        stored.dropped.extend(name.zip(guid));
-    }
+    source
+        .each(DROPPED, &[], |row| {
+            let guid: &str = row.get("guid")?;
+            let is_wanted = wanted.contains(guid);
+            if !is_wanted && room == 0 {
+                return Ok(());
+            }
+            room -= usize::from(!is_wanted);
+            let name = ChannelName::parse(ByteString::from(row.get::<&str>("channel")?));
+            let guid = Guid::parse(ByteString::from(guid));
+            stored.dropped.extend(name.zip(guid));
+            Ok(())
+        })
+        .await?;
     Ok(stored)
 }
 
 /// Those of the connections, by heartbeat inbox, that have ended lately.
 pub(super) async fn closed(
-    connection: &mut PgConnection,
-    inboxes: &[&str],
+    source: &mut Source<'_>,
+    inboxes: &[String],
 ) -> Result<BTreeSet<Subject>, Fault> {
-    let closed = sqlx::query_scalar(CLOSED).bind(inboxes);
-    let closed: Vec<String> = closed.fetch_all(connection).await?;
-    let parsed = closed.into_iter().map(|inbox| Subject::parse(inbox.into()));
-    Ok(parsed.flatten().collect())
+    let rows = source
+        .all(CLOSED, &[Parameter::Texts(inboxes.to_vec())])
+        .await?;
+    let mut closed = BTreeSet::new();
+    for row in &rows {
+        let inbox: &str = row.get("heartbeat_inbox")?;
+        closed.extend(Subject::parse(inbox.into()));
+    }
+    Ok(closed)
 }
 
 /// Forgets what no standby remembers any more. On the leader session, once per term.

@@ -3,21 +3,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use bytestring::ByteString;
-use futures_util::TryStreamExt;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row};
-
 use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
 use super::rows::Reading;
 use super::salvage;
+use super::source::{Line, Parameter, Source};
 use crate::core::ids::{ChannelId, ClientId, Epoch, Guid, Sequence};
 use crate::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use crate::core::message::{self, Message};
 use crate::core::time::Timestamp;
+use bytes::Bytes;
+use bytestring::ByteString;
 
 /// Cuts after so many bytes of data, on the server: a page of large messages would otherwise cross the network
 /// to be thrown away. `next` tells a page that was cut from one that came to the end.
@@ -43,7 +39,7 @@ macro_rules! cut_by_bytes {
 const RANGE: &str = cut_by_bytes!("sequence BETWEEN $3 AND $4 ORDER BY sequence LIMIT $5");
 pub(super) const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
 
-const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2)";
+const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2) AS sequence";
 
 const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name) AS channel_bytes,
         octet_length(m.reply) AS reply_bytes,
@@ -52,12 +48,13 @@ const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
 
+/// Where a page holds rows that Postgres finds damaged, it fails with that, and [`salvaged`] reads the others.
 pub(super) async fn load(
-    connection: &mut PgConnection,
+    source: &mut Source<'_>,
     load: &Load,
     mut opener: Opener,
 ) -> Result<Loaded, Fault> {
-    let channel = int8(load.channel.0);
+    let channel = Parameter::Number(int8(load.channel.0));
     match &load.want {
         Want::Range {
             first,
@@ -65,73 +62,74 @@ pub(super) async fn load(
             count,
             bytes,
         } => {
-            let page = sqlx::query(RANGE)
-                .bind(channel)
-                .bind(size(*bytes))
-                .bind(int8(first.0))
-                .bind(int8(last.0))
-                .bind(size(*count));
-            match messages(connection, load.channel, page, *last, *count, &mut opener).await {
-                Err(fault) if fault.is_damage() => {
-                    let all = (first.0..=last.0).map(Sequence);
-                    let some: Vec<Sequence> = all.take(*count).collect();
-                    salvage::messages(connection, load.channel, &some, *bytes, &mut opener).await
-                }
-                loaded => loaded,
-            }
+            let parameters = [
+                channel,
+                Parameter::Number(size(*bytes)),
+                Parameter::Number(int8(first.0)),
+                Parameter::Number(int8(last.0)),
+                Parameter::Number(size(*count)),
+            ];
+            let rows = source.all(RANGE, &parameters).await?;
+            messages(load.channel, &rows, *last, *count, &mut opener)
         }
         Want::Exactly { sequences, bytes } => {
             let last = sequences.iter().max().copied().unwrap_or_default();
-            let wanted: Vec<i64> = sequences.iter().map(|sequence| int8(sequence.0)).collect();
-            let page = sqlx::query(EXACTLY)
-                .bind(channel)
-                .bind(size(*bytes))
-                .bind(wanted);
-            match messages(
-                connection,
-                load.channel,
-                page,
-                last,
-                usize::MAX,
-                &mut opener,
-            )
-            .await
-            {
-                Err(fault) if fault.is_damage() => {
-                    salvage::messages(connection, load.channel, sequences, *bytes, &mut opener)
-                        .await
-                }
-                loaded => loaded,
-            }
+            let wanted = sequences.iter().map(|sequence| int8(sequence.0)).collect();
+            let parameters = [
+                channel,
+                Parameter::Number(size(*bytes)),
+                Parameter::Numbers(wanted),
+            ];
+            let rows = source.all(EXACTLY, &parameters).await?;
+            messages(load.channel, &rows, last, usize::MAX, &mut opener)
         }
         Want::FirstSince(since) => {
-            let found: Option<i64> = sqlx::query_scalar(FIRST_SINCE)
-                .bind(channel)
-                .bind(since.0)
-                .fetch_one(connection)
-                .await?;
+            let parameters = [channel, Parameter::Number(since.0)];
+            let row = source.one(FIRST_SINCE, &parameters).await?;
+            let found: Option<i64> = row.get("sequence")?;
             Ok(Loaded::FirstSince(
                 found.map(|sequence| Sequence(sequence.cast_unsigned())),
             ))
         }
         Want::Oldest { first, count } => {
-            let rows = sqlx::query(OLDEST)
-                .bind(channel)
-                .bind(int8(first.0))
-                .bind(size(*count))
-                .bind(OVERHEAD)
-                .fetch_all(connection)
-                .await?;
+            let parameters = [
+                channel,
+                Parameter::Number(int8(first.0)),
+                Parameter::Number(size(*count)),
+                Parameter::Size(OVERHEAD),
+            ];
+            let rows = source.all(OLDEST, &parameters).await?;
             let oldest = rows.iter().map(|row| oldest(load.channel, row));
             Ok(Loaded::Oldest(oldest.collect::<Result<_, _>>()?))
         }
     }
 }
 
-async fn messages(
-    connection: &mut PgConnection,
+/// The rows of a page one by one, in another transaction than the one that has failed.
+pub(super) async fn salvaged(
+    source: &mut Source<'_>,
+    load: &Load,
+    mut opener: Opener,
+) -> Result<Loaded, Fault> {
+    let (sequences, bytes) = match &load.want {
+        Want::Range {
+            first,
+            last,
+            count,
+            bytes,
+        } => {
+            let all = (first.0..=last.0).map(Sequence);
+            (all.take(*count).collect(), *bytes)
+        }
+        Want::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
+        Want::FirstSince(_) | Want::Oldest { .. } => return self::load(source, load, opener).await,
+    };
+    salvage::messages(source, load.channel, &sequences, bytes, &mut opener).await
+}
+
+fn messages(
     channel: ChannelId,
-    page: Query<'_, Postgres, PgArguments>,
+    rows: &[Line],
     last: Sequence,
     count: usize,
     opener: &mut Opener,
@@ -140,12 +138,11 @@ async fn messages(
     let mut unreadable = Vec::new();
     let mut last_read = None;
     let mut was_cut = false;
-    let mut rows = page.fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let next: Option<i64> = row.try_get("next")?;
+    for row in rows {
+        let next: Option<i64> = row.get("next")?;
         was_cut = next.is_some();
-        last_read = Some(reading(channel, &row)?.sequence("sequence")?);
-        match message(channel, &row, opener)? {
+        last_read = Some(reading(channel, row)?.sequence("sequence")?);
+        match message(channel, row, opener)? {
             Ok(message) => messages.push(Arc::new(message)),
             Err(row) => unreadable.push(row),
         }
@@ -161,7 +158,7 @@ async fn messages(
 /// The inner error is a row that no server wrote like this.
 pub(super) fn message(
     channel: ChannelId,
-    row: &PgRow,
+    row: &Line,
     opener: &mut Opener,
 ) -> Result<Result<Message, Unreadable>, Fault> {
     match checked_message(channel, row, opener) {
@@ -174,7 +171,7 @@ pub(super) fn message(
     }
 }
 
-fn checked_message(channel: ChannelId, row: &PgRow, opener: &mut Opener) -> Result<Message, Fault> {
+fn checked_message(channel: ChannelId, row: &Line, opener: &mut Opener) -> Result<Message, Fault> {
     let row = reading(channel, row)?;
     let mut message = Message {
         sequence: row.sequence("sequence")?,
@@ -195,7 +192,7 @@ fn checked_message(channel: ChannelId, row: &PgRow, opener: &mut Opener) -> Resu
     Ok(message)
 }
 
-fn oldest(channel: ChannelId, row: &PgRow) -> Result<Oldest, Fault> {
+fn oldest(channel: ChannelId, row: &Line) -> Result<Oldest, Fault> {
     let row = reading(channel, row)?;
     let sequence = row.sequence("sequence")?;
     let published_at = Timestamp(row.get("published_at_ns")?);
@@ -217,8 +214,8 @@ fn oldest(channel: ChannelId, row: &PgRow) -> Result<Oldest, Fault> {
     })
 }
 
-fn reading(channel: ChannelId, row: &PgRow) -> Result<Reading<'_>, Fault> {
-    let sequence: i64 = row.try_get("sequence")?;
+fn reading(channel: ChannelId, row: &Line) -> Result<Reading<'_>, Fault> {
+    let sequence: i64 = row.get("sequence")?;
     Ok(Reading::new(
         "messages",
         row,

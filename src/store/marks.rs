@@ -1,10 +1,8 @@
 //! How far the channels are: what a standby looks at every second, to know what a failover of Postgres has lost.
 
-use futures_util::TryStreamExt;
-use sqlx::{PgConnection, Row};
-
 use super::error::Fault;
 use super::rows::Reading;
+use super::source::Source;
 use crate::core::ids::{ChannelId, ChannelName, Epoch};
 use crate::core::memory::{Mark, Marks};
 use crate::core::time::Timestamp;
@@ -18,40 +16,46 @@ const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
 /// primary tells of its own replicas. Whoever connects to it is counted, whatever the role that asks may see.
-const REPLICAS: &str =
-    "SELECT current_setting('synchronous_standby_names'), (SELECT count(*) FROM pg_stat_replication)
+const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS names,
+        (SELECT count(*) FROM pg_stat_replication) AS replicas
     FROM leadership l JOIN takeovers t USING (epoch)
     WHERE t.first_ack IS NOT NULL
         AND l.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
 
-pub(super) async fn read(connection: &mut PgConnection) -> Result<Marks, Fault> {
-    let mut marks = Marks::default();
-    // Before the channels: what is committed after this is after the setting was read, or in the marks.
-    let told = sqlx::query_as(REPLICAS).fetch_optional(&mut *connection);
-    marks.all_waited_for = match told.await {
-        Ok(told) => {
-            told.map(|(names, replicas): (String, i64)| are_all_waited_for(&names, replicas))
-        }
+/// Whether every commit waits for each replica that there is; `None` where that cannot be told. To be read before the
+/// channels are: what is committed after this is after the setting was read, or in the marks.
+pub(super) async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> {
+    match source.all(REPLICAS, &[]).await {
+        Ok(rows) => rows
+            .first()
+            .map(|row| Ok(are_all_waited_for(row.get("names")?, row.get("replicas")?)))
+            .transpose(),
         // Not every platform tells its timeline.
-        Err(sqlx::Error::Database(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let mut rows = sqlx::query(MARKS).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let Some(id) = row.try_get::<Option<i64>, _>("channel_id")? else {
-            let row = Reading::new("leadership", &row, "1");
-            marks.epoch = Epoch(row.number("epoch")?);
-            marks.last_channel = row.number("last_channel_id")?;
-            continue;
-        };
-        let row = Reading::new("channels", &row, id);
-        let mark = Mark {
-            name: row.text("name", ChannelName::parse)?,
-            created_at: Timestamp(row.get("created_at_ns")?),
-            last: row.sequence("last_sequence")?,
-        };
-        marks.channels.insert(ChannelId(id.cast_unsigned()), mark);
+        Err(Fault::Pool(sqlx::Error::Database(_))) => Ok(None),
+        Err(fault) => Err(fault),
     }
+}
+
+pub(super) async fn read(source: &mut Source<'_>) -> Result<Marks, Fault> {
+    let mut marks = Marks::default();
+    source
+        .each(MARKS, &[], |row| {
+            let Some(id) = row.get::<Option<i64>>("channel_id")? else {
+                let row = Reading::new("leadership", &row, "1");
+                marks.epoch = Epoch(row.number("epoch")?);
+                marks.last_channel = row.number("last_channel_id")?;
+                return Ok(());
+            };
+            let row = Reading::new("channels", &row, id);
+            let mark = Mark {
+                name: row.text("name", ChannelName::parse)?,
+                created_at: Timestamp(row.get("created_at_ns")?),
+                last: row.sequence("last_sequence")?,
+            };
+            marks.channels.insert(ChannelId(id.cast_unsigned()), mark);
+            Ok(())
+        })
+        .await?;
     Ok(marks)
 }
 

@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Row,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::encryption::{self, Keyring, Sealer};
 use super::error::{Error, Fault};
+use super::fence::{self, Gate, Reads};
+use super::lent::Lent;
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
@@ -28,6 +27,9 @@ use crate::postgres::pins;
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
 const CONNECTIONS_MAX: u32 = 4;
+
+/// Connections that one call tries when they lead elsewhere than to the primary: twice as many as the pool may hold.
+const ATTEMPTS_MAX: u32 = 8;
 
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
 const SNAPSHOT_STATEMENTS: u32 = 6;
@@ -46,10 +48,11 @@ const VACUUM_LIMIT: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
-    url: DatabaseUrl,
+    pub(super) url: DatabaseUrl,
     schema: String,
-    statement_timeout: Duration,
-    keyring: Keyring,
+    pub(super) statement_timeout: Duration,
+    pub(super) keyring: Keyring,
+    gate: Gate,
 }
 
 impl Store {
@@ -65,14 +68,20 @@ impl Store {
             statements: pins::statements(schema),
             statement_timeout,
         };
+        let gate = Gate::default();
+        let fenced = gate.clone();
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(url.connect_timeout() + statement_timeout)
             .idle_timeout(Duration::from_mins(10))
             // In place of a ping before every call: a busy pool's connections have just proved themselves.
             .test_before_acquire(false)
-            .before_acquire(|connection, lent| {
+            .before_acquire(move |connection, lent| {
+                let is_outdated = fenced.outdates(lent.age);
                 Box::pin(async move {
+                    if is_outdated {
+                        return Ok(false);
+                    }
                     if lent.idle_for >= FRESH {
                         connection.ping().await?;
                     }
@@ -91,7 +100,25 @@ impl Store {
             schema: schema.to_owned(),
             statement_timeout,
             keyring: Keyring::default(),
+            gate,
         }
+    }
+
+    /// From here on everything that is read proves that it is on the same Postgres as `client`, and (for a term) knows of
+    /// the epoch. No connection that was opened before is used any more.
+    pub async fn fence(&self, client: &Client, epoch: Option<Epoch>) -> Result<(), Error> {
+        self.gate.close(client, &self.url, epoch).await
+    }
+
+    /// The node has no session any more that shows which Postgres is the right one: what is read is only not to come from
+    /// a replica.
+    pub fn lift_fence(&self) {
+        self.gate.open();
+    }
+
+    /// How reading goes.
+    pub fn reads(&self) -> Reads {
+        self.gate.reads()
     }
 
     /// Encrypted messages are read with these keys, and new ones written.
@@ -105,7 +132,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut lent = self.lend().await?;
         // Its timeouts are of no use to anybody else.
-        lent.connection.close_on_drop();
+        lent.close_on_drop();
         let done = timeout(
             MIGRATION_LIMIT,
             migrate::migrate(lent.connection(), &self.schema),
@@ -154,10 +181,10 @@ impl Store {
 
     /// What clients were told, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, ServerInfo::read(lent.connection())).await;
-        lent.give_back(done, "reading whose tables these are")
+        let done = timeout(limit, ServerInfo::read(&mut lent.source())).await;
+        lent.end(done, "reading whose tables these are").await
     }
 
     /// Fails when the tables hold messages that this process' keys do not decrypt. Says how many keys they are encrypted
@@ -165,7 +192,7 @@ impl Store {
     pub async fn check_keys(&self) -> Result<usize, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, encryption::keys(lent.connection())).await;
+        let done = timeout(limit, encryption::keys(&mut lent.source())).await;
         let keys = lent.give_back(done, "reading what messages are encrypted with")?;
         self.keyring.check(keys).await
     }
@@ -173,10 +200,7 @@ impl Store {
     /// Makes ready for a term to read messages, and to encrypt them where it is to. `client` is the leader session:
     /// nobody else may have written when the key of the term is in the tables.
     pub async fn begin_term(&self, client: &Client, epoch: Epoch) -> Result<Option<Sealer>, Error> {
-        let mut lent = self.lend().await?;
-        let limit = self.statement_timeout * 2 + Duration::from_secs(1);
-        let done = timeout(limit, encryption::keys_and_terms(lent.connection())).await;
-        let (keys, terms) = lent.give_back(done, "reading what messages are encrypted with")?;
+        let (keys, terms) = self.keys_and_terms(client).await?;
         let found = self.keyring.open(keys, terms).await?;
         self.keyring
             .begin_term(client, &self.url, epoch, found)
@@ -185,38 +209,71 @@ impl Store {
 
     /// Reads everything that a new term starts from, as of one moment.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
-        let done = timeout(limit, snapshot::read(lent.connection())).await;
-        lent.give_back(done, "reading the snapshot")
+        let done = timeout(limit, snapshot::read(&mut lent.source())).await;
+        lent.end(done, "reading the snapshot").await
     }
 
     /// What ack inboxes are made with, there since the tables were made.
     pub async fn ack_secret(&self) -> Result<Vec<u8>, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, ack_secret::read(lent.connection())).await;
-        lent.give_back(done, "reading the secret of ack inboxes")
+        let done = timeout(limit, ack_secret::read(&mut lent.source())).await;
+        lent.end(done, "reading the secret of ack inboxes").await
     }
 
     /// How far the channels are.
     pub async fn marks(&self) -> Result<Marks, Error> {
-        let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, marks::read(lent.connection())).await;
-        lent.give_back(done, "reading how far channels are")
+        for _ in 0..ATTEMPTS_MAX {
+            let mut lent = self.lend().await?;
+            let done = timeout(limit, async {
+                let mut source = lent.source();
+                let all_waited_for = marks::all_waited_for(&mut source).await?;
+                source.execute(fence::BEGIN).await?;
+                if let Err(astray) = self.gate.fence().prove(&mut source).await? {
+                    return Ok::<_, Fault>(Err(astray));
+                }
+                let mut marks = marks::read(&mut source).await?;
+                marks.all_waited_for = all_waited_for;
+                source.execute("COMMIT").await?;
+                Ok(Ok(marks))
+            })
+            .await;
+            match done {
+                Ok(Ok(Err(astray))) => {
+                    self.gate.went_astray(&self.url, &astray);
+                    lent.hang_up();
+                }
+                Ok(Ok(Ok(marks))) => return lent.give_back(Ok(Ok(marks)), ""),
+                Ok(Err(fault)) => {
+                    lent.hang_up();
+                    return Err(fault.told(&self.url));
+                }
+                Err(elapsed) => {
+                    return lent.give_back(Err(elapsed), "reading how far channels are");
+                }
+            }
+        }
+        Err(self.astray())
     }
 
     pub async fn load(&self, load: &Load) -> Result<Loaded, Error> {
-        let mut lent = self.lend().await?;
+        if let Some(why) = self.gate.rests() {
+            return Err(Error::Unavailable(why));
+        }
         // Postgres cancels the statement first; this is for a network that swallows the answer.
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(
-            limit,
-            load::load(lent.connection(), load, self.keyring.opener()),
-        )
-        .await;
-        lent.give_back(done, "loading messages")
+        let mut lent = self.lend_proven().await?;
+        let opener = || self.keyring.opener();
+        let mut done = timeout(limit, load::load(&mut lent.source(), load, opener())).await;
+        if matches!(&done, Ok(Err(fault)) if fault.is_damage()) {
+            lent.hang_up();
+            lent = self.lend_proven().await?;
+            done = timeout(limit, load::salvaged(&mut lent.source(), load, opener())).await;
+        }
+        lent.end(done, "loading messages").await
     }
 
     /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.
@@ -226,22 +283,23 @@ impl Store {
         wanted: &BTreeSet<Guid>,
         others: usize,
     ) -> Result<Stored, Error> {
-        let mut lent = self.lend().await?;
+        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let stored = heard::stored(lent.connection(), places, wanted, others);
+        let mut source = lent.source();
+        let stored = heard::stored(&mut source, places, wanted, others);
         let done = timeout(limit, stored).await;
-        lent.give_back(done, "looking for publishes")
+        lent.end(done, "looking for publishes").await
     }
 
     /// Those of the connections, by heartbeat inbox, whose clients were closed or replaced within the last minutes.
-    pub async fn closed_connections(&self, inboxes: &[&str]) -> Result<BTreeSet<Subject>, Error> {
+    pub async fn closed_connections(&self, inboxes: &[String]) -> Result<BTreeSet<Subject>, Error> {
         if inboxes.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let mut lent = self.lend().await?;
+        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, heard::closed(lent.connection(), inboxes)).await;
-        lent.give_back(done, "looking for closed connections")
+        let done = timeout(limit, heard::closed(&mut lent.source(), inboxes)).await;
+        lent.end(done, "looking for closed connections").await
     }
 
     /// How many rows of `messages` are dead.
@@ -256,7 +314,7 @@ impl Store {
     pub async fn vacuum(&self) -> Result<(), Error> {
         let mut lent = self.lend().await?;
         // Its timeouts are of no use to anybody else.
-        lent.connection.close_on_drop();
+        lent.close_on_drop();
         let done = timeout(VACUUM_LIMIT, vacuum::vacuum(lent.connection())).await;
         lent.give_back(done, "vacuum")
     }
@@ -309,9 +367,60 @@ impl Store {
         }
         let connection = self.pool.acquire().await.map_err(told)?;
         Ok(Lent {
-            connection,
+            connection: Some(connection),
             url: &self.url,
+            gate: &self.gate,
+            in_transaction: false,
         })
+    }
+
+    /// A connection in a transaction that has proved whose tables it sees. Those that lead elsewhere are closed, and
+    /// others tried.
+    async fn lend_proven(&self) -> Result<Lent<'_>, Error> {
+        let lent = self.try_lend_proven().await;
+        lent.inspect_err(|error| self.gate.failed(error))
+    }
+
+    async fn try_lend_proven(&self) -> Result<Lent<'_>, Error> {
+        let fence = self.gate.fence();
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        for _ in 0..ATTEMPTS_MAX {
+            let mut lent = self.lend().await?;
+            lent.in_transaction = true;
+            let proved = timeout(limit, async {
+                let mut source = lent.source();
+                source.execute(fence::BEGIN).await?;
+                fence.prove(&mut source).await
+            });
+            match proved.await {
+                Ok(Ok(Ok(()))) => return Ok(lent),
+                Ok(Ok(Err(astray))) => {
+                    self.gate.went_astray(&self.url, &astray);
+                    lent.hang_up();
+                }
+                Ok(Err(fault)) => return Err(fault.told(&self.url)),
+                Err(_) => {
+                    let what = "asking which server this is";
+                    return Err(Trouble::of_timeout(&self.url, what).into());
+                }
+            }
+        }
+        Err(self.astray())
+    }
+
+    /// Whether reading goes again, after it has failed: nobody else may want to read for a while.
+    pub async fn try_reading(&self) {
+        if self.gate.reads().failing.is_some()
+            && let Ok(lent) = self.lend_proven().await
+        {
+            // How it went is known to the gate.
+            lent.end(Ok(Ok(())), "").await.ok();
+        }
+    }
+
+    fn astray(&self) -> Error {
+        let astray = self.gate.reads().astray;
+        Error::Unavailable(astray.unwrap_or_else(|| "connections lead elsewhere".to_owned()))
     }
 }
 
@@ -336,31 +445,6 @@ impl Pinned {
         let set = format!("SET statement_timeout = {limit}");
         connection.execute(AssertSqlSafe(set)).await?;
         Ok(())
-    }
-}
-
-/// A pooled connection for one call.
-struct Lent<'a> {
-    connection: PoolConnection<Postgres>,
-    url: &'a DatabaseUrl,
-}
-
-impl Lent<'_> {
-    fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
-    }
-
-    fn give_back<T>(
-        self,
-        done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
-        what: &str,
-    ) -> Result<T, Error> {
-        if let Ok(result) = done {
-            return result.map_err(|fault| fault.told(self.url));
-        }
-        // Back in the pool it would make the next caller wait for the lost answer.
-        drop(self.connection.detach());
-        Err(Trouble::of_timeout(self.url, what).into())
     }
 }
 

@@ -4,23 +4,22 @@
 use std::fmt::{Display, Write};
 
 use bytestring::ByteString;
-use sqlx::postgres::PgRow;
-use sqlx::{Decode, Postgres, Row, Type};
 
 use super::error::{Error, Fault};
+use super::source::{Column, Line};
 use crate::core::ids::Sequence;
 use crate::core::ranges::Ranges;
 
 /// One row while it is being read; knows what to call itself when it is wrong.
 pub(super) struct Reading<'r> {
     table: &'static str,
-    row: &'r PgRow,
+    row: &'r Line,
     key: String,
 }
 
 impl<'r> Reading<'r> {
     /// `key` says which row it is in an error.
-    pub(super) fn new(table: &'static str, row: &'r PgRow, key: impl Display) -> Self {
+    pub(super) fn new(table: &'static str, row: &'r Line, key: impl Display) -> Self {
         Self {
             table,
             row,
@@ -39,11 +38,13 @@ impl<'r> Reading<'r> {
 
     pub(super) fn get<T>(&self, column: &'static str) -> Result<T, Fault>
     where
-        T: Decode<'r, Postgres> + Type<Postgres>,
+        T: Column<'r>,
     {
-        self.row
-            .try_get(column)
-            .map_err(|error| self.corrupt(format!("column {column}: {error}")))
+        self.row.get(column).map_err(|fault| match fault {
+            Fault::Pool(error) => self.corrupt(format!("column {column}: {error}")),
+            Fault::Session(error) => self.corrupt(format!("column {column}: {error}")),
+            told @ Fault::Told(_) => told,
+        })
     }
 
     /// A number that the tables hold as bigint because Postgres has no unsigned one.

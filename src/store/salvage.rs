@@ -3,18 +3,16 @@
 
 use std::sync::Arc;
 
-use sqlx::PgConnection;
-use sqlx::postgres::PgRow;
-
 use super::encryption::Opener;
 use super::error::Fault;
 use super::load::{EXACTLY, int8, message, size};
+use super::source::{Line, Parameter, Source};
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::load::{Loaded, Unreadable};
 
 /// Of `sequences`, which ascend, those that are there, up to so many bytes.
 pub(super) async fn messages(
-    connection: &mut PgConnection,
+    source: &mut Source<'_>,
     channel: ChannelId,
     sequences: &[Sequence],
     bytes: usize,
@@ -25,7 +23,7 @@ pub(super) async fn messages(
     let mut read_bytes = 0;
     let mut through = Sequence::ZERO;
     for &sequence in sequences {
-        let read = match row(connection, channel, sequence).await {
+        let read = match row(source, channel, sequence).await {
             Ok(None) => None,
             Ok(Some(row)) => Some(message(channel, &row, opener)?),
             Err(fault) if fault.is_damage() => Some(Err(Unreadable {
@@ -55,15 +53,21 @@ pub(super) async fn messages(
 }
 
 async fn row(
-    connection: &mut PgConnection,
+    source: &mut Source<'_>,
     channel: ChannelId,
     sequence: Sequence,
-) -> Result<Option<PgRow>, Fault> {
-    let row = sqlx::query(EXACTLY)
-        .bind(int8(channel.0))
-        .bind(size(usize::MAX))
-        .bind(vec![int8(sequence.0)])
-        .fetch_optional(connection)
-        .await?;
-    Ok(row)
+) -> Result<Option<Line>, Fault> {
+    let parameters = [
+        Parameter::Number(int8(channel.0)),
+        Parameter::Number(size(usize::MAX)),
+        Parameter::Numbers(vec![int8(sequence.0)]),
+    ];
+    // An error would be the end of the transaction, and with it of the moment that is read.
+    source.execute("SAVEPOINT one").await?;
+    let rows = source.all(EXACTLY, &parameters).await;
+    if matches!(&rows, Err(fault) if fault.is_damage()) {
+        source.execute("ROLLBACK TO one").await?;
+    }
+    source.execute("RELEASE one").await?;
+    Ok(rows?.pop())
 }

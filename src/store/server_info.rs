@@ -1,9 +1,9 @@
 //! What clients were told when they connected: read at the start of each term, written once by the first.
 
-use sqlx::{PgConnection, Row};
 use tokio_postgres::Client;
 
 use super::error::{Error, Fault};
+use super::source::Source;
 use crate::config::database::{DatabaseUrl, Trouble};
 
 /// What the tables say holds, not what the configuration says: clients keep using the subjects they were given.
@@ -36,18 +36,18 @@ impl ServerInfo {
     }
 
     /// `None` before the first term.
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Option<Self>, Fault> {
-        let row = sqlx::query(SELECT).fetch_optional(connection).await?;
+    pub(super) async fn read(source: &mut Source<'_>) -> Result<Option<Self>, Fault> {
+        let row = source.all(SELECT, &[]).await?.pop();
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Self {
-            cluster_id: row.try_get(0)?,
-            discover_prefix: row.try_get(1)?,
-            publish_prefix: row.try_get(2)?,
-            subscribe_subject: row.try_get(3)?,
-            unsubscribe_subject: row.try_get(4)?,
-            close_subscription_subject: row.try_get(5)?,
-            close_subject: row.try_get(6)?,
-            ack_prefix: row.try_get(7)?,
+            cluster_id: row.get("cluster_id")?,
+            discover_prefix: row.get("discover_prefix")?,
+            publish_prefix: row.get("publish_prefix")?,
+            subscribe_subject: row.get("subscribe_subject")?,
+            unsubscribe_subject: row.get("unsubscribe_subject")?,
+            close_subscription_subject: row.get("close_subscription_subject")?,
+            close_subject: row.get("close_subject")?,
+            ack_prefix: row.get("ack_prefix")?,
         }))
     }
 

@@ -3,12 +3,9 @@
 
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use sqlx::postgres::PgRow;
-use sqlx::{Connection, Executor, PgConnection, Row};
-
 use super::error::Fault;
 use super::rows::{Reading, parse_multirange};
+use super::source::{Line, Source};
 use crate::core::batch::{
     ChannelRow, ClientRow, Counters, Heartbeat, PositionRow, Progress, SubscriptionRow,
 };
@@ -19,29 +16,20 @@ use crate::core::ids::{
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Timestamp;
 
-pub(super) async fn read(connection: &mut PgConnection) -> Result<Snapshot, Fault> {
-    let mut transaction = connection.begin().await?;
-    transaction
-        .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        .await?;
+/// Within one transaction that sees one moment.
+pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     let mut snapshot = Snapshot::default();
-    read_counters(&mut transaction, &mut snapshot).await?;
-    read_channels(&mut transaction, &mut snapshot).await?;
-    read_clients(&mut transaction, &mut snapshot).await?;
-    read_positions(&mut transaction, &mut snapshot).await?;
-    read_subscriptions(&mut transaction, &mut snapshot).await?;
-    transaction.commit().await?;
+    read_counters(source, &mut snapshot).await?;
+    read_channels(source, &mut snapshot).await?;
+    read_clients(source, &mut snapshot).await?;
+    read_positions(source, &mut snapshot).await?;
+    read_subscriptions(source, &mut snapshot).await?;
     Ok(snapshot)
 }
 
-async fn read_counters(
-    connection: &mut PgConnection,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    let row = sqlx::query("SELECT last_channel_id, last_subscription_id FROM server_info")
-        .fetch_optional(connection)
-        .await?;
-    if let Some(row) = row {
+async fn read_counters(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query = "SELECT last_channel_id, last_subscription_id FROM server_info";
+    if let Some(row) = source.all(query, &[]).await?.pop() {
         let row = Reading::new("server_info", &row, "1");
         snapshot.counters = Counters {
             channel: row.number("last_channel_id")?,
@@ -51,100 +39,92 @@ async fn read_counters(
     Ok(())
 }
 
-async fn read_channels(
-    connection: &mut PgConnection,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    let mut rows = sqlx::query(
-        "SELECT channel_id, name, created_at_ns, deleting, first_sequence, last_sequence,
+async fn read_channels(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query = "SELECT channel_id, name, created_at_ns, deleting, first_sequence, last_sequence,
                 last_published_at_ns, message_count, byte_count
-         FROM channels ORDER BY channel_id",
-    )
-    .fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let row = Reading::new("channels", &row, key(&row, "channel_id")?);
-        let id = ChannelId(row.number("channel_id")?);
-        let channel = ChannelRow {
-            name: row.text("name", ChannelName::parse)?,
-            created_at: Timestamp(row.get("created_at_ns")?),
-            deleting: row.get("deleting")?,
-            first_sequence: row.sequence("first_sequence")?,
-            last_sequence: row.sequence("last_sequence")?,
-            last_published_at: Timestamp(row.get("last_published_at_ns")?),
-            message_count: row.number("message_count")?,
-            byte_count: row.number("byte_count")?,
-        };
-        if id.0 > snapshot.counters.channel {
-            return Err(row.corrupt("its id is above server_info.last_channel_id"));
-        }
-        snapshot.channels.insert(id, channel);
-    }
-    Ok(())
+         FROM channels ORDER BY channel_id";
+    source
+        .each(query, &[], |row| {
+            let row = Reading::new("channels", &row, key(&row, "channel_id")?);
+            let id = ChannelId(row.number("channel_id")?);
+            let channel = ChannelRow {
+                name: row.text("name", ChannelName::parse)?,
+                created_at: Timestamp(row.get("created_at_ns")?),
+                deleting: row.get("deleting")?,
+                first_sequence: row.sequence("first_sequence")?,
+                last_sequence: row.sequence("last_sequence")?,
+                last_published_at: Timestamp(row.get("last_published_at_ns")?),
+                message_count: row.number("message_count")?,
+                byte_count: row.number("byte_count")?,
+            };
+            if id.0 > snapshot.counters.channel {
+                return Err(row.corrupt("its id is above server_info.last_channel_id"));
+            }
+            snapshot.channels.insert(id, channel);
+            Ok(())
+        })
+        .await
 }
 
-async fn read_clients(connection: &mut PgConnection, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    let mut rows = sqlx::query(
+async fn read_clients(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query =
         "SELECT client_id, connection_id, heartbeat_inbox, protocol, ping_interval, ping_max_out,
                 connected_at_ns, last_heartbeat_at_ns, missed_heartbeats
-         FROM clients ORDER BY client_id",
-    )
-    .fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let row = Reading::new("clients", &row, row.try_get::<&str, _>("client_id")?);
-        let id = row.text("client_id", ClientId::parse)?;
-        let client = ClientRow {
-            connection_id: ConnectionId(row.get::<Vec<u8>>("connection_id")?.into()),
-            heartbeat_inbox: row.text("heartbeat_inbox", Subject::parse)?,
-            protocol: row.get("protocol")?,
-            ping_interval: row.get("ping_interval")?,
-            ping_max_out: row.get("ping_max_out")?,
-            connected_at: Timestamp(row.get("connected_at_ns")?),
-            heartbeat: Heartbeat {
-                last_at: Timestamp(row.get("last_heartbeat_at_ns")?),
-                missed: row.number("missed_heartbeats")?,
-            },
-        };
-        snapshot.clients.insert(id, client);
-    }
-    Ok(())
+         FROM clients ORDER BY client_id";
+    source
+        .each(query, &[], |row| {
+            let row = Reading::new("clients", &row, row.get::<&str>("client_id")?);
+            let id = row.text("client_id", ClientId::parse)?;
+            let client = ClientRow {
+                connection_id: ConnectionId(row.get::<Vec<u8>>("connection_id")?.into()),
+                heartbeat_inbox: row.text("heartbeat_inbox", Subject::parse)?,
+                protocol: row.get("protocol")?,
+                ping_interval: row.get("ping_interval")?,
+                ping_max_out: row.get("ping_max_out")?,
+                connected_at: Timestamp(row.get("connected_at_ns")?),
+                heartbeat: Heartbeat {
+                    last_at: Timestamp(row.get("last_heartbeat_at_ns")?),
+                    missed: row.number("missed_heartbeats")?,
+                },
+            };
+            snapshot.clients.insert(id, client);
+            Ok(())
+        })
+        .await
 }
 
-async fn read_positions(
-    connection: &mut PgConnection,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    let mut rows = sqlx::query(
-        "SELECT position_id, channel_id, durable_name, queue_group, last_sent, acked_floor,
+async fn read_positions(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query = "SELECT position_id, channel_id, durable_name, queue_group, last_sent, acked_floor,
                 acked_above::text AS acked_above
-         FROM positions ORDER BY position_id",
-    )
-    .fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let row = Reading::new("positions", &row, key(&row, "position_id")?);
-        let id = PositionId(row.number("position_id")?);
-        let acked_above = parse_multirange(row.get("acked_above")?)
-            .ok_or_else(|| row.corrupt("column acked_above is not a set of bounded ranges"))?;
-        let progress = Progress {
-            last_sent: row.sequence("last_sent")?,
-            acked_floor: row.sequence("acked_floor")?,
-            acked_above,
-        };
-        check_progress(&row, &progress)?;
-        let position = PositionRow {
-            channel: ChannelId(row.number("channel_id")?),
-            durable_name: row.optional_text("durable_name", DurableName::parse)?,
-            queue_group: row.optional_text("queue_group", QueueName::parse)?,
-            progress,
-        };
-        if id.0 > snapshot.counters.subscription {
-            return Err(row.corrupt("its id is above server_info.last_subscription_id"));
-        }
-        if !snapshot.channels.contains_key(&position.channel) {
-            return Err(row.corrupt(format!("there is no channel {}", position.channel)));
-        }
-        snapshot.positions.insert(id, position);
-    }
-    Ok(())
+         FROM positions ORDER BY position_id";
+    source
+        .each(query, &[], |row| {
+            let row = Reading::new("positions", &row, key(&row, "position_id")?);
+            let id = PositionId(row.number("position_id")?);
+            let acked_above = parse_multirange(row.get("acked_above")?)
+                .ok_or_else(|| row.corrupt("column acked_above is not a set of bounded ranges"))?;
+            let progress = Progress {
+                last_sent: row.sequence("last_sent")?,
+                acked_floor: row.sequence("acked_floor")?,
+                acked_above,
+            };
+            check_progress(&row, &progress)?;
+            let position = PositionRow {
+                channel: ChannelId(row.number("channel_id")?),
+                durable_name: row.optional_text("durable_name", DurableName::parse)?,
+                queue_group: row.optional_text("queue_group", QueueName::parse)?,
+                progress,
+            };
+            if id.0 > snapshot.counters.subscription {
+                return Err(row.corrupt("its id is above server_info.last_subscription_id"));
+            }
+            if !snapshot.channels.contains_key(&position.channel) {
+                return Err(row.corrupt(format!("there is no channel {}", position.channel)));
+            }
+            snapshot.positions.insert(id, position);
+            Ok(())
+        })
+        .await
 }
 
 fn check_progress(row: &Reading<'_>, progress: &Progress) -> Result<(), Fault> {
@@ -161,40 +141,36 @@ fn check_progress(row: &Reading<'_>, progress: &Progress) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn read_subscriptions(
-    connection: &mut PgConnection,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    let mut rows = sqlx::query(
-        "SELECT subscription_id, position_id, client_id, inbox, ack_inbox, max_in_flight, ack_wait_ns,
+async fn read_subscriptions(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query = "SELECT subscription_id, position_id, client_id, inbox, ack_inbox, max_in_flight, ack_wait_ns,
                 online, since_ns
-         FROM subscriptions ORDER BY subscription_id",
-    )
-    .fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let row = Reading::new("subscriptions", &row, key(&row, "subscription_id")?);
-        let id = SubscriptionId(row.number("subscription_id")?);
-        let subscription = SubscriptionRow {
-            position: PositionId(row.number("position_id")?),
-            client_id: row.text("client_id", ClientId::parse)?,
-            inbox: row.text("inbox", Subject::parse)?,
-            ack_inbox: row.text("ack_inbox", Subject::parse)?,
-            max_in_flight: row.number("max_in_flight")?,
-            ack_wait: Duration::from_nanos(row.number("ack_wait_ns")?),
-            online: row.get("online")?,
-            since: Timestamp(row.get("since_ns")?),
-        };
-        if id.0 > snapshot.counters.subscription {
-            return Err(row.corrupt("its id is above server_info.last_subscription_id"));
-        }
-        if !snapshot.positions.contains_key(&subscription.position) {
-            return Err(row.corrupt(format!("there is no position {}", subscription.position)));
-        }
-        snapshot.subscriptions.insert(id, subscription);
-    }
-    Ok(())
+         FROM subscriptions ORDER BY subscription_id";
+    source
+        .each(query, &[], |row| {
+            let row = Reading::new("subscriptions", &row, key(&row, "subscription_id")?);
+            let id = SubscriptionId(row.number("subscription_id")?);
+            let subscription = SubscriptionRow {
+                position: PositionId(row.number("position_id")?),
+                client_id: row.text("client_id", ClientId::parse)?,
+                inbox: row.text("inbox", Subject::parse)?,
+                ack_inbox: row.text("ack_inbox", Subject::parse)?,
+                max_in_flight: row.number("max_in_flight")?,
+                ack_wait: Duration::from_nanos(row.number("ack_wait_ns")?),
+                online: row.get("online")?,
+                since: Timestamp(row.get("since_ns")?),
+            };
+            if id.0 > snapshot.counters.subscription {
+                return Err(row.corrupt("its id is above server_info.last_subscription_id"));
+            }
+            if !snapshot.positions.contains_key(&subscription.position) {
+                return Err(row.corrupt(format!("there is no position {}", subscription.position)));
+            }
+            snapshot.subscriptions.insert(id, subscription);
+            Ok(())
+        })
+        .await
 }
 
-fn key(row: &PgRow, column: &'static str) -> Result<i64, Fault> {
-    Ok(row.try_get(column)?)
+fn key(row: &Line, column: &'static str) -> Result<i64, Fault> {
+    row.get(column)
 }

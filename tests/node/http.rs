@@ -62,6 +62,8 @@ pub(crate) fn standby() -> Status {
         conditions: Conditions::default(),
         writes_refused: 18,
         log_dropped: 17,
+        reads_astray: 18,
+        reads_failed: 19,
         pulse: stanby::node::pulse::Pulse::default(),
     }
 }
@@ -453,6 +455,8 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_rivals 16",
         "stanby_log_dropped_total 17",
         "stanby_writes_refused_total 18",
+        "stanby_reads_astray_total 18",
+        "stanby_reads_failed_total 19",
         "stanby_unreadable_messages_total 12",
         "stanby_refused_connects_total 16",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",

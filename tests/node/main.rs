@@ -40,6 +40,7 @@ mod permissions;
 mod postgres_tls;
 mod process;
 mod races;
+mod reads;
 mod refused;
 mod rivals;
 mod roles;

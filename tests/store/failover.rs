@@ -182,3 +182,22 @@ async fn the_number_of_a_term_is_above_all_that_are_known() {
 
     assert_eq!(granted.takeover().epoch, Epoch(42));
 }
+
+#[tokio::test]
+async fn a_read_on_tables_that_do_not_know_of_the_term_is_refused() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let session = fixture.client().await;
+    let known = session.batch_execute("UPDATE leadership SET epoch = 4");
+    known.await.unwrap();
+
+    fixture.store.fence(&session, Some(Epoch(5))).await.unwrap();
+    let refused = fixture.store.snapshot().await.unwrap_err().to_string();
+    assert!(refused.contains("know of term 4 and not of 5"), "{refused}");
+    assert!(fixture.store.reads().failing.is_some());
+
+    fixture.store.fence(&session, Some(Epoch(4))).await.unwrap();
+    fixture.store.snapshot().await.unwrap();
+    assert!(fixture.store.reads().failing.is_none());
+}

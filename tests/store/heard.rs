@@ -194,7 +194,8 @@ async fn connections_that_were_closed_or_replaced_are_known_for_a_while() {
     let bob = || ClientId::parse("bob".into()).unwrap();
     let inboxes = ["hb.alice.1", "hb.alice.2", "hb.bob", "hb.carol"];
     let subjects = inboxes.map(|inbox| Subject::parse(inbox.into()).unwrap());
-    let known = async || fixture.store.closed_connections(&inboxes).await.unwrap();
+    let wanted = inboxes.map(String::from);
+    let known = async || fixture.store.closed_connections(&wanted).await.unwrap();
     for (number, clients, closed) in [
         (
             1,

@@ -13,9 +13,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 pub(crate) mod clock;
+pub(crate) mod copy;
 pub(crate) mod memory_store;
 pub(crate) mod nats;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod tools;
 pub(crate) mod wait;
+pub(crate) mod way;

@@ -134,6 +134,11 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let forbidden =
         "Requests refused because their channel or inbox would go round the permissions of NATS";
     counter(registry, "nats_forbidden", forbidden, status.nats.forbidden);
+    let astray =
+        "Connections for reading that led elsewhere than to the primary, and were not used";
+    counter(registry, "reads_astray", astray, status.reads_astray);
+    let failed = "Reads of the tables that failed; an active reads on the leader session instead";
+    counter(registry, "reads_failed", failed, status.reads_failed);
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
     let restored = "Messages that a failover of Postgres had lost and this node stored again";

@@ -1,14 +1,14 @@
-//! Rows of `encryption_keys` and `term_keys`. They are read through the pool and written on the leader session.
+//! Rows of `encryption_keys` and `term_keys`. A term reads and writes them on the leader session.
 
-use sqlx::{PgConnection, Row};
 use tokio_postgres::Client;
 
 use super::operator_key::KeyRow;
 use crate::store::error::Fault;
+use crate::store::source::Source;
 
 /// A row for each key that terms still need; more than a few are a mistake, and each costs a start its time.
 const KEYS: &str =
-    "SELECT key_number, salt, iterations, known_value, first_used_at::timestamptz(0)::text
+    "SELECT key_number, salt, iterations, known_value, first_used_at::timestamptz(0)::text AS first_used_at
     FROM encryption_keys ORDER BY key_number LIMIT 100";
 
 const TERMS: &str = "SELECT epoch, key_number, cipher, wrapped_key FROM term_keys ORDER BY epoch";
@@ -50,31 +50,31 @@ pub(in crate::store) struct TermRow {
     pub(super) wrapped_key: Vec<u8>,
 }
 
-pub(in crate::store) async fn keys(connection: &mut PgConnection) -> Result<Vec<KeyRow>, Fault> {
-    let rows = sqlx::query(KEYS).fetch_all(connection).await?;
+pub(in crate::store) async fn keys(source: &mut Source<'_>) -> Result<Vec<KeyRow>, Fault> {
+    let rows = source.all(KEYS, &[]).await?;
     let rows = rows.iter().map(|row| {
         Ok(KeyRow {
-            number: row.try_get(0)?,
-            salt: row.try_get(1)?,
-            iterations: row.try_get(2)?,
-            known_value: row.try_get(3)?,
-            first_used_at: row.try_get(4)?,
+            number: row.get("key_number")?,
+            salt: row.get("salt")?,
+            iterations: row.get("iterations")?,
+            known_value: row.get("known_value")?,
+            first_used_at: row.get("first_used_at")?,
         })
     });
     rows.collect()
 }
 
 pub(in crate::store) async fn keys_and_terms(
-    connection: &mut PgConnection,
+    source: &mut Source<'_>,
 ) -> Result<(Vec<KeyRow>, Vec<TermRow>), Fault> {
-    let keys = keys(connection).await?;
-    let rows = sqlx::query(TERMS).fetch_all(connection).await?;
+    let keys = keys(source).await?;
+    let rows = source.all(TERMS, &[]).await?;
     let rows = rows.iter().map(|row| {
         Ok(TermRow {
-            epoch: row.try_get(0)?,
-            key_number: row.try_get(1)?,
-            cipher: row.try_get(2)?,
-            wrapped_key: row.try_get(3)?,
+            epoch: row.get("epoch")?,
+            key_number: row.get("key_number")?,
+            cipher: row.get("cipher")?,
+            wrapped_key: row.get("wrapped_key")?,
         })
     });
     Ok((keys, rows.collect::<Result<_, Fault>>()?))

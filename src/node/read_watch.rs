@@ -1,0 +1,59 @@
+//! Tells when reading goes wrong: connections that lead elsewhere than to the primary, or none at all.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::condition::Condition;
+use crate::store::{Reads, Store};
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks between two tries whether reading goes again.
+const TRY_EVERY: u32 = 8;
+
+/// Reads that fail for longer than a hiccup lasts.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Until the node stops.
+pub(super) async fn watch(store: Store, board: Board, shutdown: CancellationToken) {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turn = 0_u32;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        turn = turn.wrapping_add(1);
+        if turn.is_multiple_of(TRY_EVERY) {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = store.try_reading() => {}
+            }
+        }
+        let reads = store.reads();
+        tell(&board, &reads);
+        board.reads(reads.astray_total, reads.failed_total);
+    }
+}
+
+fn tell(board: &Board, reads: &Reads) {
+    match &reads.astray {
+        Some(sentence) => board.raise(Condition::ReadsAstray, sentence.as_str()),
+        None => board.clear(Condition::ReadsAstray),
+    }
+    match &reads.failing {
+        Some((lasting, why)) if *lasting >= PATIENCE => board.raise(
+            Condition::ReadsFail,
+            format!(
+                "the tables cannot be read with connections of their own, and an active reads in small pieces on the one \
+                 that it commits on: {why}"
+            ),
+        ),
+        Some(_) => {}
+        None => board.clear(Condition::ReadsFail),
+    }
+}

@@ -1,0 +1,228 @@
+//! Whose tables a read saw. A name with two addresses, a balancer or a failover may lead a new connection to a replica
+//! that lags, to the old primary, or to a copy; what such a one lacks must not be taken for gone. So each read proves, in
+//! the transaction that reads, that it is on the very Postgres process that the lock is held on or waited for, and that
+//! this one knows of the term.
+//!
+//! The start time of the process is what tells it from every other: also from a physical copy, whose system identifier,
+//! timeline and epoch are the same, and on platforms that show none of these. A commit that this process has answered is
+//! seen by every transaction that begins on it afterwards.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use super::error::{Error, Fault};
+use super::source::Source;
+use crate::config::database::{DatabaseUrl, Trouble};
+use crate::core::ids::Epoch;
+
+/// Begins a transaction that sees one moment and changes nothing.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
+const STARTED_AT: &str =
+    "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at";
+
+/// The first statement of the transaction: what it sees, all later ones see.
+const PROOF: &str =
+    "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
+        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
+        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address";
+
+/// What a read has to prove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fence {
+    /// Of the term; `None` while the node is not active.
+    epoch: Option<Epoch>,
+    /// When the Postgres process started that the lock is held on or waited for, in microseconds since 1970; `None`
+    /// before the node has asked for the lock.
+    started_at: Option<i64>,
+}
+
+impl Fence {
+    /// The inner error says what the transaction sees instead.
+    pub(super) async fn prove(&self, source: &mut Source<'_>) -> Result<Result<(), Astray>, Fault> {
+        let line = source.one(PROOF, &[]).await?;
+        let address = line.get::<&str>("address")?;
+        let astray = |why| {
+            Ok(Err(Astray {
+                address: address.to_owned(),
+                why,
+            }))
+        };
+        if line.get("is_replica")? {
+            return astray(Why::Replica);
+        }
+        let started_at: i64 = line.get("started_at")?;
+        if self.started_at.is_some_and(|known| known != started_at) {
+            return astray(Why::OtherServer);
+        }
+        let epoch: i64 = line.get("epoch")?;
+        let epoch = Epoch(epoch.cast_unsigned());
+        match self.epoch {
+            Some(expected) if expected != epoch => astray(Why::OtherTerm(epoch, expected)),
+            _ => Ok(Ok(())),
+        }
+    }
+}
+
+/// Where a connection led instead, and how that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Astray {
+    /// As that server knows itself; empty for a Unix socket.
+    address: String,
+    why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    Replica,
+    OtherServer,
+    OtherTerm(Epoch, Epoch),
+}
+
+impl fmt::Display for Astray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.address.is_empty() {
+            write!(f, "{}, ", self.address)?;
+        }
+        match self.why {
+            Why::Replica => f.write_str("a replica"),
+            Why::OtherServer => f.write_str(
+                "another Postgres than the one that the lock is held on (an old primary, or a copy)",
+            ),
+            Why::OtherTerm(found, expected) => {
+                write!(f, "tables that know of term {found} and not of {expected}")
+            }
+        }
+    }
+}
+
+/// For how long after the last connection that went astray it is still told.
+const ASTRAY_FOR: Duration = Duration::from_secs(30);
+
+/// A pool that gave no connection is left alone for so long.
+const REST: Duration = Duration::from_secs(1);
+
+/// How reads go; all clones of a store share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    fence: Fence,
+    /// Connections that are older than this are not used any more.
+    fenced_at: Option<Instant>,
+    astray: Option<(String, Instant)>,
+    astray_total: u64,
+    failing: Option<Failing>,
+    failed_total: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+    why: String,
+}
+
+/// How reads go, for those who tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Where connections led that were not used, in a sentence; told for half a minute.
+    pub astray: Option<String>,
+    pub astray_total: u64,
+    /// For how long no read has succeeded, and why the last one did not.
+    pub failing: Option<(Duration, String)>,
+    pub failed_total: u64,
+}
+
+impl Gate {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked with it left values that are true one by one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fence(&self) -> Fence {
+        self.state().fence
+    }
+
+    /// From here on reads prove that they are on the same server as `client`, and know of the term.
+    pub(super) async fn close(
+        &self,
+        client: &Client,
+        url: &DatabaseUrl,
+        epoch: Option<Epoch>,
+    ) -> Result<(), Error> {
+        let row = client.query_one(STARTED_AT, &[]).await;
+        let row = row.map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
+        let mut state = self.state();
+        state.fence = Fence {
+            epoch,
+            started_at: Some(row.get("started_at")),
+        };
+        state.fenced_at = Some(Instant::now());
+        Ok(())
+    }
+
+    pub(super) fn open(&self) {
+        self.state().fence = Fence::default();
+    }
+
+    /// A connection of that age was opened before the fence was: it may lead to where the primary was then.
+    pub(super) fn outdates(&self, age: Duration) -> bool {
+        let fenced_at = self.state().fenced_at;
+        fenced_at.is_some_and(|at| at.elapsed() <= age)
+    }
+
+    pub(super) fn went_astray(&self, url: &DatabaseUrl, astray: &Astray) -> String {
+        let sentence = format!(
+            "a connection for reading at {} led to {astray}: nothing that it shows is used; lead the name, balancer, proxy \
+             or Service of the database URL to the primary alone",
+            url.address()
+        );
+        let mut state = self.state();
+        state.astray = Some((sentence.clone(), Instant::now()));
+        state.astray_total += 1;
+        sentence
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.state().failing = None;
+    }
+
+    pub(super) fn failed(&self, error: &Error) {
+        let now = Instant::now();
+        let why = error.to_string();
+        let mut state = self.state();
+        state.failed_total += 1;
+        let since = state.failing.as_ref().map_or(now, |failing| failing.since);
+        state.failing = Some(Failing {
+            since,
+            last: now,
+            why,
+        });
+    }
+
+    /// Why the pool gave no connection a moment ago: it would be asked in vain.
+    pub(super) fn rests(&self) -> Option<String> {
+        let state = self.state();
+        let failing = state.failing.as_ref()?;
+        (failing.last.elapsed() < REST).then(|| failing.why.clone())
+    }
+
+    pub(super) fn reads(&self) -> Reads {
+        let state = self.state();
+        let astray = state.astray.as_ref();
+        let astray = astray.filter(|(_, at)| at.elapsed() < ASTRAY_FOR);
+        let failing = state.failing.as_ref();
+        Reads {
+            astray: astray.map(|(sentence, _)| sentence.clone()),
+            astray_total: state.astray_total,
+            failing: failing.map(|it| (it.since.elapsed(), it.why.clone())),
+            failed_total: state.failed_total,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Where rows come from: a pooled connection, or the leader session when none of those can be had. What is read is the
+//! same, and read by the same code.
+
+use futures_util::TryStreamExt;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Decode, Executor, PgConnection, Postgres, Row as _, Type};
+use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::{Client, Row};
+
+use super::error::Fault;
+
+/// A session on which a transaction has begun.
+#[derive(Debug)]
+pub(super) enum Source<'c> {
+    Pool(&'c mut PgConnection),
+    Session(&'c Client),
+}
+
+/// What a query is given.
+#[derive(Clone, Debug)]
+pub(super) enum Parameter {
+    Number(i64),
+    Size(i32),
+    Numbers(Vec<i64>),
+    Texts(Vec<String>),
+}
+
+/// One row.
+#[derive(Debug)]
+pub(super) enum Line {
+    Pool(PgRow),
+    Session(Row),
+}
+
+/// What both drivers read.
+pub(super) trait Column<'r>: Decode<'r, Postgres> + Type<Postgres> + FromSql<'r> {}
+
+impl<'r, T: Decode<'r, Postgres> + Type<Postgres> + FromSql<'r>> Column<'r> for T {}
+
+impl Line {
+    pub(super) fn get<'r, T: Column<'r>>(&'r self, column: &str) -> Result<T, Fault> {
+        match self {
+            Self::Pool(row) => Ok(row.try_get(column)?),
+            Self::Session(row) => Ok(row.try_get(column)?),
+        }
+    }
+}
+
+impl Parameter {
+    fn as_sql(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Number(number) => number,
+            Self::Size(size) => size,
+            Self::Numbers(numbers) => numbers,
+            Self::Texts(texts) => texts,
+        }
+    }
+}
+
+impl Source<'_> {
+    /// Hands over each row as it comes.
+    pub(super) async fn each(
+        &mut self,
+        query: &'static str,
+        parameters: &[Parameter],
+        mut take: impl FnMut(Line) -> Result<(), Fault> + Send,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Pool(connection) => {
+                let mut asked = sqlx::query(query);
+                for parameter in parameters {
+                    asked = match parameter {
+                        Parameter::Number(number) => asked.bind(*number),
+                        Parameter::Size(size) => asked.bind(*size),
+                        Parameter::Numbers(numbers) => asked.bind(numbers.clone()),
+                        Parameter::Texts(texts) => asked.bind(texts.clone()),
+                    };
+                }
+                let mut rows = asked.fetch(&mut **connection);
+                while let Some(row) = rows.try_next().await? {
+                    take(Line::Pool(row))?;
+                }
+            }
+            Self::Session(client) => {
+                let parameters = parameters.iter().map(Parameter::as_sql);
+                let rows = client.query_raw(query, parameters).await?;
+                let mut rows = std::pin::pin!(rows);
+                while let Some(row) = rows.try_next().await? {
+                    take(Line::Session(row))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn all(
+        &mut self,
+        query: &'static str,
+        parameters: &[Parameter],
+    ) -> Result<Vec<Line>, Fault> {
+        let mut lines = Vec::new();
+        self.each(query, parameters, |line| {
+            lines.push(line);
+            Ok(())
+        })
+        .await?;
+        Ok(lines)
+    }
+
+    /// The only row.
+    pub(super) async fn one(
+        &mut self,
+        query: &'static str,
+        parameters: &[Parameter],
+    ) -> Result<Line, Fault> {
+        let line = self.all(query, parameters).await?.pop();
+        line.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// A statement without rows.
+    pub(super) async fn execute(&mut self, statement: &str) -> Result<(), Fault> {
+        match self {
+            Self::Pool(connection) => {
+                let statement = AssertSqlSafe(statement.to_owned());
+                connection.execute(statement).await?;
+            }
+            Self::Session(client) => client.batch_execute(statement).await?,
+        }
+        Ok(())
+    }
+}

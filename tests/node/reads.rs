@@ -1,0 +1,202 @@
+//! Connections for reading that lead elsewhere than to the primary, or that cannot be had.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use stanby::dev::postgres::Postgres;
+
+use crate::pair::{Group, LIMIT, Server};
+use crate::stan::{Publisher, Subscription};
+use crate::support::copy::{Copy, Kind};
+use crate::support::process::Own;
+use crate::support::wait::wait_until;
+use crate::support::way::Way;
+use crate::support::{nats, postgres};
+use crate::tables::Tables;
+
+/// A Postgres of the test's own, and servers that reach it on a way that may lead elsewhere.
+struct Place {
+    group: Group,
+    way: Way,
+    postgres: Own<Postgres>,
+}
+
+impl Place {
+    async fn new(cluster_id: &str) -> Option<Self> {
+        let postgres = postgres::own_server().await?;
+        let way = Way::to(&postgres.socket()).await;
+        let flags = ["--lease", "2s"];
+        let mut group = Group::over(way.url(), nats::url().await?, &flags);
+        cluster_id.clone_into(&mut group.cluster_id);
+        Some(Self {
+            group,
+            way,
+            postgres,
+        })
+    }
+
+    /// Whatever the way leads to.
+    fn tables(&self) -> Tables {
+        Tables::new(&self.postgres.url())
+    }
+
+    async fn wait_for_standby(&self) {
+        let tables = self.tables();
+        wait_until(LIMIT, async || match tables.standbys().await {
+            Ok(1) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// All but those that the lock is held on or waited for.
+    async fn end_connections_for_reading(&self) {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE application_name LIKE 'stanby/%' AND pid <> (SELECT backend_pid FROM stanby.leadership)
+                AND query NOT LIKE '%wait_for_lock%'";
+        self.tables().number(end).await;
+    }
+
+    /// Where the durable stands, once it stands somewhere else than at nothing.
+    async fn acked(&self) -> i64 {
+        let floor =
+            "SELECT coalesce(max(acked_floor), 0) FROM positions WHERE durable_name IS NOT NULL";
+        self.tables().number(floor).await
+    }
+
+    async fn wait_until_acked(&self, through: i64) {
+        wait_until(LIMIT, async || match self.acked().await {
+            acked if acked == through => Ok(()),
+            acked => Err(format!("{acked} of {through}")),
+        })
+        .await;
+    }
+}
+
+async fn publish(publisher: &mut Publisher, count: usize) {
+    for _ in 0..count {
+        publisher.send().await;
+    }
+    publisher.take_all_acks().await;
+}
+
+async fn wait_for(received: &Subscription, count: u64) {
+    let all = (1..=count).collect();
+    wait_until(LIMIT, async || match received.sequences() {
+        got if got == all => Ok(()),
+        got => Err(format!("{} of {count}: {got:?}", got.len())),
+    })
+    .await;
+}
+
+async fn wait_for_condition(server: &Server, kind: &str, holds: bool) {
+    let line = format!("stanby_condition{{kind=\"{kind}\"}} {}", u64::from(holds));
+    wait_until(LIMIT, async || {
+        let (_, page) = server.get("/metrics").await?;
+        if page.contains(&line) {
+            Ok(())
+        } else {
+            Err(format!("no {line}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_from_a_lagging_replica_moves_no_position() {
+    let Some(place) = Place::new("lagging-replica").await else {
+        return;
+    };
+    let first = place.group.server();
+    first.wait_until_active().await;
+    let client = place.group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publish(&mut publisher, 50).await;
+    let replica = Copy::of(&place.postgres, Kind::LaggingReplica).await;
+    publish(&mut publisher, 100).await;
+    let second = place.group.server();
+    place.wait_for_standby().await;
+
+    // The session in the queue for the lock stays where it is.
+    place.way.lead_to(&replica.socket());
+    place.end_connections_for_reading().await;
+    first.kill().await;
+    second.wait_until_active().await;
+    let received = client.subscribe("orders", "", "books").await.unwrap();
+
+    wait_for(&received, 150).await;
+    place.wait_until_acked(150).await;
+    wait_for_condition(&second, "reads-astray", true).await;
+    second.wait_for_trouble("a replica").await;
+    place.way.lead_to(&place.postgres.socket());
+    publish(&mut publisher, 1).await;
+    wait_for(&received, 151).await;
+    wait_for_condition(&second, "reads-fail", false).await;
+}
+
+/// Its system identifier, timeline and epoch are the same.
+#[tokio::test]
+async fn a_read_from_an_old_primary_or_a_clone_is_made_again_elsewhere() {
+    let Some(place) = Place::new("old-primary").await else {
+        return;
+    };
+    let first = place.group.server();
+    first.wait_until_active().await;
+    let client = place.group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publish(&mut publisher, 150).await;
+    first.kill().await;
+    let second = place.group.server();
+    second.wait_until_active().await;
+    let clone = Copy::of(&place.postgres, Kind::Separate).await;
+    let delete = "DELETE FROM stanby.messages WHERE sequence > 50";
+    let mut connection = PgConnection::connect(&clone.url()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(delete))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+
+    place.way.lead_to(&clone.socket());
+    place.end_connections_for_reading().await;
+    let received = client.subscribe("orders", "", "books").await.unwrap();
+
+    wait_for(&received, 150).await;
+    place.wait_until_acked(150).await;
+    wait_for_condition(&second, "reads-astray", true).await;
+}
+
+#[tokio::test]
+async fn an_active_without_a_connection_for_reading_delivers_and_says_so() {
+    let Some(place) = Place::new("no-connection").await else {
+        return;
+    };
+    let first = place.group.server();
+    first.wait_until_active().await;
+    let client = place.group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publish(&mut publisher, 600).await;
+    let second = place.group.server();
+    place.wait_for_standby().await;
+
+    // Neither for the takeover nor afterwards.
+    place.way.close();
+    first.kill().await;
+    second.wait_until_active().await;
+    place.end_connections_for_reading().await;
+    let received = client.subscribe("orders", "", "books").await.unwrap();
+    wait_for(&received, 600).await;
+    place.wait_until_acked(600).await;
+
+    // As long as somebody wants to read.
+    let again = client.subscribe("orders", "", "again").await.unwrap();
+    wait_for(&again, 600).await;
+    second
+        .wait_for_trouble("the tables cannot be read with connections of their own")
+        .await;
+    assert_eq!(second.get("/readyz").await.unwrap().0, 503);
+    let told = second.log().matches("cannot be read").count();
+    assert!(told <= 3, "{told} lines: {}", second.log());
+
+    place.way.lead_to(&place.postgres.socket());
+    wait_for_condition(&second, "reads-fail", false).await;
+    publish(&mut publisher, 1).await;
+    wait_for(&again, 601).await;
+}
