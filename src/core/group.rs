@@ -23,6 +23,8 @@ pub(super) struct Group {
     pub(super) durable_name: Option<DurableName>,
     pub(super) queue_group: Option<QueueName>,
     pub(super) members: BTreeMap<SubscriptionId, Member>,
+    /// Of a durable queue group: who left last, for those who ask whose it was.
+    pub(super) last_member: Option<Box<Member>>,
     pub(super) last_sent: Sequence,
     /// Delivered (or parked by a member that left) and not acked; all at or below `last_sent`.
     pub(super) in_flight: BTreeMap<Sequence, InFlight>,
@@ -161,6 +163,7 @@ impl Group {
             durable_name: row.durable_name,
             queue_group: row.queue_group,
             members: BTreeMap::new(),
+            last_member: None,
             last_sent: row.progress.last_sent,
             in_flight: BTreeMap::new(),
             acked_early: BTreeSet::new(),

@@ -90,7 +90,8 @@ pub struct Client {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The last owner of an offline durable; `None` for an empty durable group.
+    /// The last owner of an offline durable, and who left an empty durable group last; `None` where that was before
+    /// this term.
     pub client_id: Option<ClientId>,
     pub inbox: String,
     pub ack_inbox: String,
@@ -263,7 +264,8 @@ impl Broker {
         let since = group.in_flight.values().next();
         let since = since.map(|entry| entry.since.unwrap_or(self.began));
         let member = member.map(|(_, member)| member);
-        let online = member.is_some_and(|member| member.online);
+        let member = member.or(group.last_member.as_deref());
+        let online = !group.members.is_empty() && member.is_some_and(|member| member.online);
         let max_in_flight = member.map_or(0, |member| member.max_in_flight);
         Subscription {
             client_id: member.map(|member| member.client_id.clone()),
@@ -275,6 +277,7 @@ impl Broker {
             max_in_flight,
             ack_wait: member.map_or(Duration::ZERO, |member| member.ack_wait),
             last_sent: member
+                .filter(|_| !group.members.is_empty())
                 .map(|member| member.last_sent)
                 .filter(|sent| *sent > Sequence::ZERO)
                 .unwrap_or(group.last_sent),

@@ -144,6 +144,7 @@ impl Broker {
                         "its client is not registered",
                     ));
                     self.commits.put_subscription(id, None);
+                    group.last_member = Some(Box::new(Member::from_row(row, false)));
                     continue;
                 }
             }

@@ -410,7 +410,7 @@ impl Broker {
             self.commits
                 .put_subscription(id, Some(member.row(position)));
         } else {
-            group.members.remove(&id);
+            group.last_member = group.members.remove(&id).filter(|_| keep).map(Box::new);
             self.commits.put_subscription(id, None);
         }
         if group.is_online() {

@@ -40,7 +40,7 @@ struct Serverz {
 pub(super) async fn serverz(State(source): State<Source>, Asked(query): Asked<Query>) -> Response {
     json(
         StatusCode::OK,
-        &Serverz::of(source.view()),
+        &Serverz::of(source.fresh_view().await),
         &Callback::of(&query),
     )
 }

@@ -75,7 +75,7 @@ impl From<&Limits> for StoreLimits {
 }
 
 pub(super) async fn storez(State(source): State<Source>, Asked(query): Asked<Query>) -> Response {
-    let view = source.view();
+    let view = source.fresh_view().await;
     let page = Storez {
         limits: StoreLimits::from(&*view.status.limits),
         cluster_id: view.status.cluster_id,

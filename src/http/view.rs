@@ -43,6 +43,12 @@ impl Source {
         }
     }
 
+    /// With the counters of this moment, which the active has to be asked for.
+    pub(super) async fn fresh_view(&self) -> View {
+        self.reports.refresh().await;
+        self.view()
+    }
+
     pub(super) fn view(&self) -> View {
         let mut status = self.status.borrow().clone();
         // After the status: a pause between the two can only make the node look less active than it was.

@@ -265,7 +265,10 @@ impl<'a> Active<'a> {
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
-                Some(asked) = self.questions.recv() => asked.answer(self.broker.broker()),
+                Some(asked) = self.questions.recv() => {
+                    self.report(term);
+                    asked.answer(self.broker.broker());
+                }
                 received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
                     received.map_err(Ended::NatsFailed)?;
                     let now = Clock.now();

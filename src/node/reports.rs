@@ -22,6 +22,9 @@ const QUESTIONS_MAX: usize = 16;
 /// An active that is so busy is asked again later.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// A status that is a little older is better than none.
+const REFRESH_LIMIT: Duration = Duration::from_secs(1);
+
 /// So long an answer from the tables may be given again: reading all of them costs the database something.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -36,18 +39,29 @@ pub enum Unanswered {
     Tables(String),
 }
 
-/// A question on its way to the active loop.
+/// A question on its way to the active loop, which publishes its status before it answers.
 #[derive(Debug)]
-pub(super) struct Asked {
-    question: Question,
-    answer: oneshot::Sender<Page>,
+pub(super) enum Asked {
+    Page {
+        question: Question,
+        answer: oneshot::Sender<Page>,
+    },
+    /// Nothing but the status.
+    Status(oneshot::Sender<()>),
 }
 
 impl Asked {
     pub(super) fn answer(self, broker: &Broker) {
-        let page = broker.report(&self.question, Clock.now().monotonic);
         // Whoever asked may have gone.
-        self.answer.send(page).ok();
+        match self {
+            Self::Page { question, answer } => {
+                let page = broker.report(&question, Clock.now().monotonic);
+                answer.send(page).ok();
+            }
+            Self::Status(answer) => {
+                answer.send(()).ok();
+            }
+        }
     }
 }
 
@@ -132,11 +146,24 @@ impl Reports {
         })
     }
 
+    /// Returns when the status is that of this moment, or when the active is too busy to tell.
+    pub async fn refresh(&self) {
+        let active = self.active.borrow().clone();
+        if let Some(active) = active {
+            let (answer, answered) = oneshot::channel();
+            let asking = async {
+                active.send(Asked::Status(answer)).await.ok()?;
+                answered.await.ok()
+            };
+            timeout(REFRESH_LIMIT, asking).await.ok();
+        }
+    }
+
     pub async fn ask(&self, question: Question) -> Result<Page, Unanswered> {
         let active = self.active.borrow().clone();
         if let Some(active) = active {
             let (answer, answered) = oneshot::channel();
-            let asked = Asked {
+            let asked = Asked::Page {
                 question: question.clone(),
                 answer,
             };

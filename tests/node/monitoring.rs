@@ -519,3 +519,63 @@ async fn the_pages_answer_all_the_time_while_servers_start_and_end() {
         assert_eq!(server.end().await.code(), Some(143));
     }
 }
+
+/// As NATS Streaming shows it: whoever looks for a backlog that nobody takes wants to know whose it is.
+#[tokio::test]
+async fn an_empty_durable_group_shows_who_left_it_last() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let (first, last) = (group.client("first").await, group.client("last").await);
+    publish(&first, "jobs", 2).await;
+    first.hold("jobs", "workers", "shared", 3).await.unwrap();
+    last.hold("jobs", "workers", "shared", 7).await.unwrap();
+    first.close().await.unwrap();
+    last.close().await.unwrap();
+
+    let jobs = page(&server, "/streaming/channelsz?channel=jobs&subs=1").await;
+
+    let [shown] = jobs["subscriptions"].as_array().unwrap().as_slice() else {
+        panic!("{jobs}");
+    };
+    for name in ["inbox", "ack_inbox"] {
+        assert!(
+            shown[name].as_str().unwrap().starts_with("_INBOX."),
+            "{name}: {shown}"
+        );
+    }
+    assert_eq!(
+        without(shown.clone(), &["inbox", "ack_inbox"]),
+        json!({"client_id": "last", "queue_name": "shared:workers", "is_durable": true, "is_offline": true,
+            "max_inflight": 7, "ack_wait": 30, "last_sent": 2, "pending_count": 2, "is_stalled": false})
+    );
+}
+
+#[tokio::test]
+async fn counters_are_those_of_the_moment_of_the_request() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+
+    for count in 1..=10 {
+        publisher.send().await;
+        publisher.take_all_acks().await;
+
+        let serverz = page(&server, "/streaming/serverz").await;
+        assert_eq!(
+            (&serverz["in_msgs"], &serverz["total_msgs"]),
+            (&json!(count), &json!(count))
+        );
+        let storez = page(&server, "/streaming/storez").await;
+        assert_eq!(storez["total_msgs"], json!(count));
+        let (_, metrics) = server.get("/metrics").await.unwrap();
+        let line = format!("\nstanby_in_messages_total {count}\n");
+        assert!(metrics.contains(&line), "{count}: {metrics}");
+    }
+}

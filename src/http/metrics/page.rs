@@ -25,7 +25,7 @@ pub(in crate::http) async fn metrics(State(source): State<Source>, headers: Head
     let mut channels = Vec::new();
     let mut left_out = 0;
     // A standby has none, so that sums over a pair count nothing twice.
-    if source.view().is_active() {
+    if source.fresh_view().await.is_active() {
         let all = Paging {
             offset: 0,
             limit: ENTRIES_MAX,
