@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::active::{Active, Ended};
 use super::announcer::Announcer;
 use super::backoff::{Backoff, Repeats, SameCause};
+use super::batches::Upload;
 use super::board::Board;
 use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
@@ -29,6 +30,7 @@ use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
+use crate::core::upload::UploadWindow;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::{AckTokens, Connection};
@@ -125,6 +127,10 @@ pub(super) async fn run(
         limits,
         reports,
         watchdog,
+        upload: Upload::new(UploadWindow::new(
+            config.lease,
+            config.settings().limits.batch_bytes,
+        )),
         takes_care: AtomicBool::new(false),
         memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),

@@ -37,7 +37,8 @@ impl Node {
 
     async fn wait_for_lock(&self) -> Result<Won, Setback> {
         let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
-        let batches = Batches::prepare(candidate.client(), &self.config).await?;
+        let batches =
+            Batches::prepare(candidate.client(), &self.config, self.upload.clone()).await?;
         self.board.trouble(None);
         tracing::info!("standby: waiting for the lock");
         let is_owned = {
