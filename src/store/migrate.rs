@@ -80,6 +80,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "ends of terms",
         include_str!("../../migrations/0015_ends_of_terms.sql"),
     ),
+    (
+        18,
+        "dropped publishes",
+        include_str!("../../migrations/0018_dropped_publishes.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

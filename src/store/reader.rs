@@ -311,7 +311,8 @@ impl Store {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let mut source = lent.source();
-        let stored = heard::stored(&mut source, places, wanted, others);
+        let opener = self.keyring.opener();
+        let stored = heard::stored(&mut source, places, wanted, others, opener);
         let done = timeout(limit, stored).await;
         lent.end(done, "looking for publishes").await
     }
@@ -363,7 +364,9 @@ impl Store {
         others: usize,
     ) -> Result<Stored, Error> {
         self.begin_on(client, self.statement_timeout).await?;
-        let read = heard::stored(&mut Source::Session(client), places, wanted, others).await;
+        let opener = self.keyring.opener();
+        let mut source = Source::Session(client);
+        let read = heard::stored(&mut source, places, wanted, others, opener).await;
         self.end_on(client, read).await
     }
 
