@@ -3,13 +3,17 @@
 //! It opens no connection; `trouble` says what a connection's error means for the caller.
 
 mod passfile;
+mod service;
+mod settings;
 mod text;
 mod tls;
 mod trouble;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -21,19 +25,31 @@ pub use trouble::{Trouble, TroubleKind};
 /// Never shows the password, neither with `{}` nor with `{:?}`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
-    host: Host,
-    port: u16,
+    /// At least one. Of several the one that takes writes is meant.
+    places: Vec<Place>,
     user: String,
     password: Option<String>,
-    /// Where the password is looked up that nothing else names.
+    /// Where passwords are looked up that nothing else names, at each connection.
     password_file: Option<PathBuf>,
     database: String,
     ssl: SslMode,
-    /// `None` is the built-in list of public authorities.
-    root_certificates: Option<PathBuf>,
+    roots: Roots,
     client_identity: Option<ClientIdentity>,
+    /// TLS from the first byte on.
+    tls_first: bool,
+    channel_binding: ChannelBinding,
     connect_timeout: Duration,
     warnings: Vec<String>,
+    found: Found,
+}
+
+/// Where a Postgres may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    host: Host,
+    /// Of the host, where its name is not to be looked up.
+    address: Option<IpAddr>,
+    port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +58,39 @@ enum Host {
     /// Directory of the Unix socket.
     Unix(String),
 }
+
+/// Which authorities are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Roots {
+    /// The built-in list of public ones.
+    Public,
+    /// Those of the system.
+    System,
+    File(PathBuf),
+}
+
+/// As libpq's `channel_binding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
+}
+
+/// The place and password by which a login succeeded last; clones of a URL share it. It is nothing that a URL says.
+#[derive(Clone, Debug, Default)]
+struct Found(Arc<Mutex<Option<Login>>>);
+
+/// A place and the password for it.
+type Login = (Place, Option<String>);
+
+impl PartialEq for Found {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Found {}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ClientIdentity {
@@ -80,42 +129,61 @@ const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl DatabaseUrl {
-    /// Whatever the text leaves open comes from `PGUSER`, `PGPASSWORD`, `PGPASSFILE`, `PGDATABASE`, `PGSSLMODE`,
-    /// `PGSSLROOTCERT`, `PGSSLCERT` and `PGSSLKEY`, then from libpq's defaults; but who is reached over a network has
-    /// to prove who he is, unless `sslmode` says otherwise. Reads the password file where one is named.
+    /// Whatever the text leaves open comes from a service and from the environment variables of libpq, then from libpq's
+    /// defaults; but who is reached over a network has to prove who he is, unless `sslmode` says otherwise. A password file
+    /// that is named is read, to tell of mistakes early.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
-        let mut url = Self::parse_with(text, |name| {
-            std::env::var(name).ok().filter(|value| !value.is_empty())
-        })?;
-        if let (None, Some(path)) = (&url.password, &url.password_file) {
-            let password = url.password_in(path).map_err(InvalidDatabaseUrl)?;
-            url.password = Some(password);
+        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let url = text::parse(text, environment, &service::Home).map_err(InvalidDatabaseUrl)?;
+        for place in &url.places {
+            url.passwords(place)?;
         }
         Ok(url)
     }
 
-    fn password_in(&self, path: &Path) -> Result<String, String> {
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Those that may let this server in at a place, in the order in which they are tried; read anew each time. At least
+    /// one, or `None` for a login without.
+    pub fn passwords(&self, place: &Place) -> Result<Vec<Option<String>>, InvalidDatabaseUrl> {
+        let (None, Some(path)) = (&self.password, &self.password_file) else {
+            return Ok(vec![self.password.clone()]);
+        };
+        let found = self.passwords_in(path, place).map_err(InvalidDatabaseUrl)?;
+        Ok(found.into_iter().map(Some).collect())
+    }
+
+    fn passwords_in(&self, path: &Path, place: &Place) -> Result<Vec<String>, String> {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("passfile {name} cannot be read: {error}"))?;
-        let (host, port) = match &self.host {
-            Host::Tcp(host) | Host::Unix(host) => (host, self.port.to_string()),
-        };
+        let (Host::Tcp(host) | Host::Unix(host)) = &place.host;
+        let port = place.port.to_string();
         let wanted = [host, port.as_str(), &self.database, &self.user];
-        passfile::find(&text, wanted).ok_or_else(|| {
-            format!(
-                "passfile {name} has no line for {}; write {}:PASSWORD or *:*:*:*:PASSWORD",
-                self.address(),
+        match passfile::find(&text, wanted) {
+            none if none.is_empty() => Err(format!(
+                "passfile {name} has no line for {place}; write {}:PASSWORD or *:*:*:*:PASSWORD",
                 wanted.join(":")
-            )
-        })
+            )),
+            found => Ok(found),
+        }
     }
 
-    fn parse_with(
-        text: &str,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, InvalidDatabaseUrl> {
-        text::parse(text, environment).map_err(InvalidDatabaseUrl)
+    /// A login there has succeeded.
+    pub fn found(&self, place: &Place, password: Option<&str>) {
+        let found = Some((place.clone(), password.map(str::to_owned)));
+        *self.found.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    fn last_found(&self) -> Login {
+        let found = self.found.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.clone().unwrap_or_else(|| {
+            let place = self.places[0].clone();
+            let passwords = self.passwords(&place).unwrap_or_default();
+            (place, passwords.into_iter().next().flatten())
+        })
     }
 
     /// What was accepted but has no effect, or is less safe than it looks; for the log at start.
@@ -131,18 +199,24 @@ impl DatabaseUrl {
         &self.database
     }
 
-    /// `host:port` or the path of the socket, for error texts.
+    /// `host:port` or the path of the socket, for error texts; of several places each.
     pub fn address(&self) -> String {
-        match &self.host {
-            Host::Tcp(host) if host.contains(':') => format!("[{host}]:{}", self.port),
-            Host::Tcp(host) => format!("{host}:{}", self.port),
-            Host::Unix(directory) => format!("{directory}/.s.PGSQL.{}", self.port),
+        let places: Vec<String> = self.places.iter().map(ToString::to_string).collect();
+        places.join(",")
+    }
+
+    /// The same at one of its places.
+    #[must_use]
+    pub fn at(&self, place: &Place) -> Self {
+        Self {
+            places: vec![place.clone()],
+            ..self.clone()
         }
     }
 
     /// True when what is sent there stays on this machine.
     pub fn is_local(&self) -> bool {
-        !text::is_elsewhere(&self.host)
+        !self.places.iter().any(settings::is_elsewhere)
     }
 
     /// The same server and login, another database.
@@ -150,6 +224,7 @@ impl DatabaseUrl {
     pub fn with_database(&self, name: &str) -> Self {
         Self {
             database: name.to_owned(),
+            found: Found::default(),
             ..self.clone()
         }
     }
@@ -158,60 +233,86 @@ impl DatabaseUrl {
         self.connect_timeout
     }
 
-    /// For tokio-postgres. Reads the certificate files.
+    /// For tokio-postgres, where a login succeeded last, or at the first place. Reads the files.
     pub fn for_session(
         &self,
     ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), InvalidDatabaseUrl> {
-        use tokio_postgres::config::SslMode as Mode;
+        let (place, password) = self.last_found();
+        self.for_session_at(&place, password.as_deref())
+    }
 
+    /// For tokio-postgres. Reads the certificate files.
+    pub fn for_session_at(
+        &self,
+        place: &Place,
+        password: Option<&str>,
+    ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), InvalidDatabaseUrl> {
+        use tokio_postgres::config::{ChannelBinding as Binding, SslMode as Mode, SslNegotiation};
+
+        let ssl = self.effective_ssl(place);
         let mut config = tokio_postgres::Config::new();
-        match &self.host {
+        match &place.host {
             Host::Tcp(host) => config.host(host),
             Host::Unix(directory) => config.host_path(directory),
         };
+        if let Some(address) = place.address {
+            config.hostaddr(address);
+        }
         config
-            .port(self.port)
+            .port(place.port)
             .user(&self.user)
             .dbname(&self.database)
             .connect_timeout(self.connect_timeout)
-            .ssl_mode(match self.effective_ssl() {
+            .channel_binding(match self.channel_binding {
+                ChannelBinding::Disable => Binding::Disable,
+                ChannelBinding::Prefer => Binding::Prefer,
+                ChannelBinding::Require => Binding::Require,
+            })
+            .ssl_mode(match ssl {
                 SslMode::Disable => Mode::Disable,
                 SslMode::Prefer => Mode::Prefer,
                 SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => Mode::Require,
             });
-        if let Some(password) = &self.password {
+        if self.tls_first && ssl != SslMode::Disable {
+            config.ssl_negotiation(SslNegotiation::Direct);
+        }
+        if let Some(password) = password {
             config.password(password);
         }
-        let tls = tls::client_config(
-            self.effective_ssl(),
-            self.root_certificates.as_deref(),
-            self.client_identity.as_ref(),
-        )
-        .map_err(InvalidDatabaseUrl)?;
+        let mut tls = tls::client_config(ssl, &self.roots, self.client_identity.as_ref())
+            .map_err(InvalidDatabaseUrl)?;
+        if self.tls_first {
+            tls.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
         Ok((config, MakeRustlsConnect::new(tls)))
     }
 
-    /// For sqlx.
+    /// For sqlx, where a login succeeded last, or at the first place.
     pub fn for_pool(&self) -> PgConnectOptions {
+        let (place, password) = self.last_found();
         let mut options = PgConnectOptions::new_without_pgpass()
-            .port(self.port)
+            .port(place.port)
             .username(&self.user)
-            .password(self.password.as_deref().unwrap_or_default())
+            .password(password.as_deref().unwrap_or_default())
             .database(&self.database)
-            .ssl_mode(match self.effective_ssl() {
+            .ssl_mode(match self.effective_ssl(&place) {
                 SslMode::Disable => PgSslMode::Disable,
                 SslMode::Prefer => PgSslMode::Prefer,
                 SslMode::Require => PgSslMode::Require,
                 SslMode::VerifyCa => PgSslMode::VerifyCa,
                 SslMode::VerifyFull => PgSslMode::VerifyFull,
             });
-        options = match &self.host {
-            Host::Tcp(host) => options.host(host),
-            Host::Unix(directory) => options.socket(directory),
+        options = match (&place.host, place.address) {
+            // The name is needed where a certificate has to be for it.
+            (Host::Tcp(_), Some(address)) if self.ssl != SslMode::VerifyFull => {
+                options.host(&address.to_string())
+            }
+            (Host::Tcp(host), _) => options.host(host),
+            (Host::Unix(directory), _) => options.socket(directory),
         };
         // Slow statements fail by their timeout, with a sentence of ours.
         options = options.disable_statement_logging();
-        if let Some(path) = &self.root_certificates {
+        if let Roots::File(path) = &self.roots {
             options = options.ssl_root_cert(path);
         }
         if let Some(identity) = &self.client_identity {
@@ -225,7 +326,7 @@ impl DatabaseUrl {
     /// With how the connection is protected, which error texts leave out.
     pub fn with_tls_settings(&self) -> String {
         let mut text = self.to_string();
-        if matches!(self.host, Host::Unix(_)) {
+        if matches!(self.places[0].host, Host::Unix(_)) {
             return text;
         }
         let mode = match self.ssl {
@@ -238,8 +339,14 @@ impl DatabaseUrl {
         text.push_str("?sslmode=");
         text.push_str(mode);
         let identity = self.client_identity.as_ref();
+        let system = PathBuf::from("system");
+        let roots = match &self.roots {
+            Roots::Public => None,
+            Roots::System => Some(&system),
+            Roots::File(file) => Some(file),
+        };
         let files = [
-            ("sslrootcert", self.root_certificates.as_ref()),
+            ("sslrootcert", roots),
             ("sslcert", identity.map(|identity| &identity.certificate)),
             ("sslkey", identity.map(|identity| &identity.key)),
         ];
@@ -252,8 +359,8 @@ impl DatabaseUrl {
     }
 
     // Postgres does not speak TLS on a Unix socket.
-    fn effective_ssl(&self) -> SslMode {
-        match self.host {
+    fn effective_ssl(&self, place: &Place) -> SslMode {
+        match place.host {
             Host::Tcp(_) => self.ssl,
             Host::Unix(_) => SslMode::Disable,
         }
@@ -272,11 +379,47 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = if self.password.is_some() { ":***" } else { "" };
         write!(f, "postgres://{}{secret}@", self.user)?;
-        match &self.host {
-            Host::Tcp(_) => write!(f, "{}/{}", self.address(), self.database),
-            Host::Unix(directory) => {
-                write!(f, "/{}?host={directory}&port={}", self.database, self.port)
+        match self.places.as_slice() {
+            [
+                Place {
+                    host: Host::Unix(directory),
+                    port,
+                    ..
+                },
+            ] => write!(f, "/{}?host={directory}&port={port}", self.database),
+            _ => write!(f, "{}/{}", self.address(), self.database),
+        }
+    }
+}
+
+impl Place {
+    /// The name to be looked up, where it may have several addresses.
+    pub fn name(&self) -> Option<(&str, u16)> {
+        match (&self.host, self.address) {
+            (Host::Tcp(name), None) if name.parse::<IpAddr>().is_err() => Some((name, self.port)),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn with_address(&self, address: IpAddr) -> Self {
+        Self {
+            address: Some(address),
+            ..self.clone()
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        match (&self.host, self.address) {
+            (Host::Tcp(host), Some(address)) if *host != address.to_string() => {
+                write!(f, "{host}:{port} ({address})")
             }
+            (Host::Tcp(host), _) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            (Host::Tcp(host), _) => write!(f, "{host}:{port}"),
+            (Host::Unix(directory), _) => write!(f, "{directory}/.s.PGSQL.{port}"),
         }
     }
 }
@@ -291,8 +434,34 @@ impl fmt::Debug for DatabaseUrl {
 mod tests {
     use super::*;
 
+    struct NoFiles;
+
+    impl service::Files for NoFiles {
+        fn service(&self, name: &str) -> Result<Vec<(String, String)>, String> {
+            match name {
+                "here" => Ok(vec![("host".to_owned(), "served".to_owned())]),
+                _ => Err(format!("no section [{name}]")),
+            }
+        }
+
+        fn default_passwords(&self) -> Option<PathBuf> {
+            None
+        }
+
+        fn default_root(&self) -> Option<PathBuf> {
+            None
+        }
+    }
+
+    fn parse_with(
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
+        text::parse(text, environment, &NoFiles).map_err(InvalidDatabaseUrl)
+    }
+
     fn parse(text: &str) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
-        DatabaseUrl::parse_with(text, |name| {
+        parse_with(text, |name| {
             (name == "PGUSER").then(|| "os-user".to_owned())
         })
     }
@@ -330,12 +499,21 @@ mod tests {
         let url = parse("postgres://localhost").unwrap();
         assert_eq!(url.to_string(), "postgres://os-user@localhost:5432/os-user");
 
-        let url = DatabaseUrl::parse_with("host=h user=u sslmode=require", |name| {
-            Some(format!("from {name}"))
-        });
-        let url = url.unwrap();
+        let of_environment = |name: &str| match name {
+            "PGHOST" => Some("a,b".to_owned()),
+            "PGHOSTADDR" => Some("10.0.0.1,10.0.0.2".to_owned()),
+            "PGPORT" => Some("6543".to_owned()),
+            "PGCONNECT_TIMEOUT" => Some("7".to_owned()),
+            "PGDATABASE" | "PGPASSWORD" => Some(format!("from {name}")),
+            _ => None,
+        };
+        let url = parse_with("user=u sslmode=verify-full", of_environment).unwrap();
         assert_eq!((url.user(), url.database()), ("u", "from PGDATABASE"));
         assert_eq!(url.password.as_deref(), Some("from PGPASSWORD"));
+        assert_eq!(url.address(), "a:6543 (10.0.0.1),b:6543 (10.0.0.2)");
+        assert_eq!(url.connect_timeout(), Duration::from_secs(7));
+        let url = parse_with("service=here user=u", |_| None).unwrap();
+        assert_eq!(url.address(), "served:5432");
     }
 
     #[test]
@@ -345,20 +523,14 @@ mod tests {
             "PGSSLROOTCERT" => Some("/of/environment.pem".to_owned()),
             _ => None,
         };
-        let url = DatabaseUrl::parse_with("host=h user=u", environment).unwrap();
+        let url = parse_with("host=h user=u", environment).unwrap();
         assert_eq!(url.ssl, SslMode::VerifyCa);
-        assert_eq!(
-            url.root_certificates.as_deref(),
-            Some(Path::new("/of/environment.pem"))
-        );
+        assert_eq!(url.roots, Roots::File("/of/environment.pem".into()));
 
         let named = "host=h user=u sslmode=verify-full sslrootcert=/of/url.pem";
-        let url = DatabaseUrl::parse_with(named, environment).unwrap();
+        let url = parse_with(named, environment).unwrap();
         assert_eq!(url.ssl, SslMode::VerifyFull);
-        assert_eq!(
-            url.root_certificates.as_deref(),
-            Some(Path::new("/of/url.pem"))
-        );
+        assert_eq!(url.roots, Roots::File("/of/url.pem".into()));
     }
 
     #[test]
@@ -369,10 +541,18 @@ mod tests {
 
         let url =
             DatabaseUrl::parse(&format!("postgres://u@db.example/d?passfile={path}")).unwrap();
-        assert_eq!(url.password.as_deref(), Some("geheim"));
+        let passwords = |url: &DatabaseUrl| url.passwords(&url.places[0]).unwrap();
+        assert_eq!(passwords(&url), [Some("geheim".to_owned())]);
+        // As it is at each connection.
+        std::fs::write(&file, "*:*:*:*:old\n*:*:*:*:new\n").unwrap();
+        assert_eq!(
+            passwords(&url),
+            ["old", "new"].map(|it| Some(it.to_owned()))
+        );
+        std::fs::write(&file, "db.example:5432:d:u:geheim\n").unwrap();
         let url =
             DatabaseUrl::parse(&format!("postgres://u:p@db.example/d?passfile={path}")).unwrap();
-        assert_eq!(url.password.as_deref(), Some("p"));
+        assert_eq!(passwords(&url), [Some("p".to_owned())]);
         for (text, part) in [
             (
                 format!("postgres://other@db.example/d?passfile={path}"),
@@ -437,18 +617,80 @@ mod tests {
         for (text, part) in [
             ("", "is empty"),
             ("mysql://h/d", "postgres://"),
-            ("postgres://a,b/d", "one host"),
-            ("host=a,b dbname=d", "one host"),
+            ("host=a,b,c hostaddr=10.0.0.1,10.0.0.2", "3 and 2 places"),
+            ("host=a,b port=1,2,3", "3 ports for 2 hosts"),
+            ("host=a hostaddr=b", "IP address"),
+            ("host=h gssencmode=require", "GSS"),
+            ("host=h sslcrl=/c", "sslcrl"),
+            (
+                "host=h sslnegotiation=direct sslmode=prefer",
+                "sslmode=require",
+            ),
+            ("host=h sslmode=require sslrootcert=system", "verify-full"),
+            ("host=h channel_binding=maybe", "channel_binding"),
+            ("host=h target_session_attrs=master", "target_session_attrs"),
+            // All of it at once.
+            ("host=h:0 port=x hots=y sslmode=no", "also: setting hots"),
             ("postgres://h:0/d", "port"),
             ("postgres://h:70000/d", "port"),
             ("host=h sslmode=maybe", "verify-full"),
             ("host=h hots=x", "hots"),
-            ("host=h service=x", "service"),
+            ("host=h service=x", "[x]"),
             ("host=h sslcert=/c", "sslkey"),
             ("host=h connect_timeout=soon", "connect_timeout"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn several_hosts_are_meant_as_libpq_means_them() {
+        for (text, address) in [
+            ("postgres://u@a,b:6432/d", "a:5432,b:6432"),
+            (
+                "postgres://u@a:1,[::1]:2,10.0.0.1/d",
+                "a:1,[::1]:2,10.0.0.1:5432",
+            ),
+            ("host=a,b,c port=6432 user=u", "a:6432,b:6432,c:6432"),
+            ("host=a,/run/pg port=,6 user=u", "a:5432,/run/pg/.s.PGSQL.6"),
+            ("postgres://u@/d?host=a,b&port=1,2", "a:1,b:2"),
+            (
+                "hostaddr=10.0.0.1,10.0.0.2 user=u",
+                "10.0.0.1:5432,10.0.0.2:5432",
+            ),
+            ("host=db hostaddr=10.0.0.1 user=u", "db:5432 (10.0.0.1)"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.address(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_here_is_named_and_what_has_is_not() {
+        let quiet = "host=localhost target_session_attrs=read-write channel_binding=prefer gssencmode=prefer \
+                     sslnegotiation=postgres connect_timeout=3 load_balance_hosts=disable";
+        assert_eq!(parse(quiet).unwrap().warnings(), [""; 0]);
+        for setting in [
+            "target_session_attrs=standby",
+            "load_balance_hosts=random",
+            "options=-csearch_path=x",
+            "binary_parameters=yes",
+            "search_path=x",
+            "statement_timeout=1000",
+            "pool_max_conns=5",
+            "keepalives_idle=5",
+            "application_name=x",
+            "requirepeer=postgres",
+            "default_query_exec_mode=simple_protocol",
+            "sslsni=0",
+        ] {
+            let url = parse(&format!("host=localhost user=u {setting}")).unwrap();
+            let name = setting.split('=').next().unwrap();
+            let [warning] = url.warnings() else {
+                panic!("{setting}: {:?}", url.warnings());
+            };
+            assert!(warning.contains(name), "{warning}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why a server cannot become or stay active, by what the caller would do about it.
 
-use crate::config::database::{InvalidDatabaseUrl, Trouble, TroubleKind};
+use crate::config::database::{Trouble, TroubleKind};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,11 +23,5 @@ impl From<Trouble> for Error {
             TroubleKind::Unavailable | TroubleKind::Failed => Self::Unavailable(trouble.text),
             TroubleKind::Refused => Self::Refused(trouble.text),
         }
-    }
-}
-
-impl From<InvalidDatabaseUrl> for Error {
-    fn from(error: InvalidDatabaseUrl) -> Self {
-        Self::Refused(error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client, Connection, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, SimpleQueryMessage};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +17,7 @@ use super::error::Error;
 use super::key::lock_key;
 use super::term::Lease;
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::postgres::pins;
+use crate::postgres::{find, pins};
 
 /// What one server brings to the race.
 #[derive(Clone, Debug)]
@@ -81,18 +81,16 @@ const NOTIFICATIONS_MAX: usize = 4;
 
 impl Session {
     pub(super) async fn open(settings: &Settings, tracker: &TaskTracker) -> Result<Self, Error> {
-        let (mut config, tls) = settings.url.for_session()?;
-        config
-            .application_name(settings.application_name())
-            .keepalives_idle(Duration::from_secs(1))
-            .keepalives_interval(Duration::from_secs(1))
-            .keepalives_retries(2)
-            .tcp_user_timeout(settings.lease.duration());
-        let limit = settings.url.connect_timeout();
-        let (client, connection) = timeout(limit, config.connect(tls))
-            .await
-            .map_err(|_| Trouble::of_timeout(&settings.url, "connecting"))?
-            .map_err(|error| Trouble::of_session(&settings.url, &error))?;
+        let (name, lease) = (settings.application_name(), settings.lease.duration());
+        let adjust = move |config: &mut Config| {
+            config
+                .application_name(&name)
+                .keepalives_idle(Duration::from_secs(1))
+                .keepalives_interval(Duration::from_secs(1))
+                .keepalives_retries(2)
+                .tcp_user_timeout(lease);
+        };
+        let (client, connection) = find::connect(&settings.url, &adjust).await?;
 
         let hang_up = CancellationToken::new();
         let closed = CancellationToken::new();

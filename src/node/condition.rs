@@ -52,6 +52,8 @@ conditions! {
     TermsEnd "terms-end", NotReady;
     /// The lock is held by a session that is no server's: nobody can become active.
     LockHeldByStranger "lock-held-by-stranger", NotReady;
+    /// The database does not accept this server's login any more; its sessions go on.
+    LoginRefused "login-refused", NotReady;
     /// Log lines are dropped, because where they go to does not take them.
     LogBlocked "log-blocked", Warns;
     /// The nats-server that this server runs has ended.

@@ -19,6 +19,7 @@
 //! | `shared` | what the roles share |
 //! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
 //! | [`pulse`] | whether the task of the role goes round |
+//! | `login` | whether the database would let this server in again |
 //! | `log_watch` | whether log lines are dropped |
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `nats_settings` | from the configuration to the NATS adapter |
@@ -42,6 +43,7 @@ pub mod examine;
 pub mod histogram;
 pub mod import;
 mod log_watch;
+mod login;
 mod managed_nats;
 mod marks;
 #[cfg(feature = "known-bad")]

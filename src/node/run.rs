@@ -23,7 +23,7 @@ use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::takeover::Takeover;
 use super::watchdog::Watchdog;
-use super::{log_watch, read_watch};
+use super::{log_watch, login, read_watch};
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
@@ -88,13 +88,11 @@ pub(super) async fn run(
             if let Some(managed) = managed_nats {
                 managed.stop().await;
             }
-            return match setback {
-                Setback::Shutdown => {
-                    end(&tasks).await;
-                    Ok(())
-                }
-                setback => Err(setback.into()),
-            };
+            if !matches!(setback, Setback::Shutdown) {
+                return Err(setback.into());
+            }
+            end(&tasks).await;
+            return Ok(());
         }
     };
     let conflict = Arc::new(OnceLock::new());
@@ -132,6 +130,11 @@ pub(super) async fn run(
     tasks.spawn(show_limits(
         node.board.clone(),
         node.limits.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(login::watch(
+        node.config.database_url.clone(),
+        node.board.clone(),
         shutdown.clone(),
     ));
     tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));

@@ -1,3 +1,4 @@
 //! Sessions with Postgres, whichever driver speaks on them: what each of them is made to be before it is used.
 
+pub mod find;
 pub mod pins;

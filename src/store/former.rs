@@ -16,6 +16,7 @@ use crate::core::ids::{ChannelId, ChannelName, SubscriptionId};
 use crate::former::Problems;
 use crate::former::pending::PendingRow;
 use crate::former::records::{Client, ServerInfo, Subscription};
+use crate::postgres::find;
 
 /// As that server's script makes them, unquoted.
 const TABLES: [&str; 7] = [
@@ -65,6 +66,7 @@ pub struct Extent {
 
 impl FormerStore {
     pub async fn open(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
+        drop(find::connect(url, &|_| ()).await?);
         let options = url.for_pool().application_name("stanby/import");
         let connection = timeout(url.connect_timeout(), options.connect()).await;
         let connection = connection.map_err(|_| Trouble::of_timeout(url, "connecting"))?;

@@ -9,6 +9,7 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 use super::writer::insert_messages_into;
 use crate::config::database::{DatabaseUrl, Trouble};
+use crate::postgres::find;
 
 /// Counting millions of rows takes its time.
 const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
@@ -47,6 +48,7 @@ pub struct Rows<'a> {
 
 impl Measure {
     pub async fn connect(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
+        drop(find::connect(url, &|_| ()).await?);
         let options = url.for_pool().application_name("stanby/bench");
         let connected = tokio::time::timeout(url.connect_timeout(), options.connect()).await;
         let connected = connected.map_err(|_| Trouble::of_timeout(url, "connecting"))?;

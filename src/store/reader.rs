@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -23,7 +23,7 @@ use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
 use crate::core::vacuum::Dead;
-use crate::postgres::pins;
+use crate::postgres::{find, pins};
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
 const CONNECTIONS_MAX: u32 = 4;
@@ -50,6 +50,7 @@ pub struct Store {
     pool: PgPool,
     pub(super) url: DatabaseUrl,
     schema: String,
+    application_name: String,
     pub(super) statement_timeout: Duration,
     pub(super) keyring: Keyring,
     gate: Gate,
@@ -98,6 +99,7 @@ impl Store {
             pool,
             url: url.clone(),
             schema: schema.to_owned(),
+            application_name: application_name.to_owned(),
             statement_timeout,
             keyring: Keyring::default(),
             gate,
@@ -245,6 +247,8 @@ impl Store {
                 Ok(Ok(Err(astray))) => {
                     self.gate.went_astray(&self.url, &astray);
                     lent.hang_up();
+                    // Where that fails, so does the next attempt.
+                    self.find().await.ok();
                 }
                 Ok(Ok(Ok(marks))) => return lent.give_back(Ok(Ok(marks)), ""),
                 Ok(Err(fault)) => {
@@ -365,16 +369,29 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Leads new connections to where a login succeeds now.
+    async fn find(&self) -> Result<(), Error> {
+        drop(find::connect(&self.url, &|_| ()).await?);
+        let options = self.url.for_pool().application_name(&self.application_name);
+        self.pool.set_connect_options(options);
+        Ok(())
+    }
+
     async fn lend(&self) -> Result<Lent<'_>, Error> {
-        let told = |error| Error::from(Trouble::of_pool(&self.url, &error));
         if self.pool.size() == 0 {
             // The pool tries again in silence, and when its time is up it does not know why any more.
-            let options = self.url.for_pool();
-            let probe = timeout(self.url.connect_timeout(), options.connect()).await;
-            let probe = probe.map_err(|_| Trouble::of_timeout(&self.url, "connecting"))?;
-            drop(probe.map_err(told)?.close().await);
+            self.find().await?;
         }
-        let connection = self.pool.acquire().await.map_err(told)?;
+        let connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(_) if self.pool.size() < CONNECTIONS_MAX => {
+                // Another host takes writes by now, or another password is the right one.
+                self.find().await?;
+                let acquired = self.pool.acquire().await;
+                acquired.map_err(|error| Trouble::of_pool(&self.url, &error))?
+            }
+            Err(error) => return Err(Trouble::of_pool(&self.url, &error).into()),
+        };
         Ok(Lent {
             connection: Some(connection),
             url: &self.url,
@@ -406,6 +423,8 @@ impl Store {
                 Ok(Ok(Err(astray))) => {
                     self.gate.went_astray(&self.url, &astray);
                     lent.hang_up();
+                    // Where that fails, so does the next attempt.
+                    self.find().await.ok();
                 }
                 Ok(Err(fault)) => return Err(fault.told(&self.url)),
                 Err(_) => {

@@ -20,6 +20,7 @@ mod frozen;
 mod hand_over;
 mod health;
 mod hostile;
+mod hosts;
 mod http;
 mod https;
 mod import;

@@ -244,6 +244,14 @@ async fn a_server_whose_url_leads_to_a_replica_serves_once_that_is_promoted() {
     let Some(nats_url) = nats::url().await else {
         return;
     };
+    // Beside its primary it is passed over.
+    let both = database
+        .url
+        .replace("host=", &format!("host={},", data.display()));
+    let mut group = Group::over(both, nats_url.clone(), &[]);
+    group.cluster_id = String::from("of-the-primary");
+    group.server().wait_until_active().await;
+
     let mut group = Group::over(url.clone(), nats_url, &[]);
     group.cluster_id = String::from("promoted");
     let server = group.server();

@@ -1,16 +1,23 @@
-//! The password file of libpq: lines of `host:port:database:user:password`, the first that fits counts.
+//! The password file of libpq: lines of `host:port:database:user:password`. Of those that fit
+//! libpq takes the first; here the next one is tried where Postgres does not accept it.
 //! Source: <https://www.postgresql.org/docs/current/libpq-pgpass.html>.
 
-/// The password of the first line that fits.
-pub(super) fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
+/// Postgres may delay a login after a wrong one.
+const PASSWORDS_MAX: usize = 4;
+
+/// The passwords of the lines that fit, in their order: while one is being replaced, the old and the new one.
+pub(super) fn find(text: &str, wanted: [&str; 4]) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(fields).find_map(|[place @ .., password]| {
-        let fits = place
-            .iter()
-            .zip(wanted)
-            .all(|(field, wanted)| field.fits(wanted));
-        fits.then_some(password.text)
-    })
+    let fitting = lines
+        .filter_map(fields)
+        .filter_map(|[place @ .., password]| {
+            let fits = place
+                .iter()
+                .zip(wanted)
+                .all(|(field, wanted)| field.fits(wanted));
+            fits.then_some(password.text)
+        });
+    fitting.take(PASSWORDS_MAX).collect()
 }
 
 struct Field {
@@ -86,7 +93,8 @@ mod tests {
             ("secret", None),
             ("", None),
         ] {
-            assert_eq!(find(text, WANTED).as_deref(), password, "{text}");
+            let found = find(text, WANTED);
+            assert_eq!(found.first().map(String::as_str), password, "{text}");
         }
     }
 
@@ -94,6 +102,8 @@ mod tests {
     fn what_is_escaped_is_part_of_a_name() {
         let wanted = ["fe80::1", "5432", "stan", "stanby"];
         let found = find(r"fe80\:\:1:5432:stan:stanby:secret", wanted);
-        assert_eq!(found.as_deref(), Some("secret"));
+        assert_eq!(found, ["secret"]);
+        let two = "*:*:*:*:old\nelse:*:*:*:no\n*:*:*:*:new\n";
+        assert_eq!(find(two, WANTED), ["old", "new"]);
     }
 }

@@ -12,11 +12,11 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::{ClientIdentity, SslMode};
+use super::{ClientIdentity, Roots, SslMode};
 
 pub(super) fn client_config(
     mode: SslMode,
-    root_certificates: Option<&Path>,
+    roots: &Roots,
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
@@ -24,8 +24,8 @@ pub(super) fn client_config(
         SslMode::Disable | SslMode::Prefer | SslMode::Require => {
             Arc::new(AnyServer(Arc::clone(&provider)))
         }
-        SslMode::VerifyCa => Arc::new(AnyName(authorities(root_certificates, &provider)?)),
-        SslMode::VerifyFull => authorities(root_certificates, &provider)?,
+        SslMode::VerifyCa => Arc::new(AnyName(authorities(roots, &provider)?)),
+        SslMode::VerifyFull => authorities(roots, &provider)?,
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -49,12 +49,12 @@ pub(super) fn client_config(
 }
 
 fn authorities(
-    path: Option<&Path>,
+    trusted: &Roots,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let mut roots = RootCertStore::empty();
-    match path {
-        Some(path) => {
+    match trusted {
+        Roots::File(path) => {
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(|error| {
                     format!(
@@ -64,7 +64,11 @@ fn authorities(
                 })?;
             }
         }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Roots::Public => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Roots::System => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+        }
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()

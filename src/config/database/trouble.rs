@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::DatabaseUrl;
+use super::{DatabaseUrl, Roots};
 
 /// An error of the database, told for the person who runs the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ impl Trouble {
                 text,
             };
         }
+        Self::of_cause(url, error)
+    }
+
+    pub fn of_io(url: &DatabaseUrl, error: &io::Error) -> Self {
         Self::of_cause(url, error)
     }
 
@@ -136,7 +140,7 @@ impl Trouble {
             .and_then(io::Error::get_ref)
             .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
         {
-            let remedy = if url.root_certificates.is_some() {
+            let remedy = if matches!(url.roots, Roots::File(_)) {
                 "check the host and sslrootcert in the database URL"
             } else {
                 "name the certificate of its authority with sslrootcert=FILE in the database URL; \

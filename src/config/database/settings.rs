@@ -1,0 +1,500 @@
+//! What each setting of a database URL means here: as libpq means it, or, where that makes no sense for a server, nothing, with
+//! a warning that names it. All that is wrong is told at once. Pure: environment and files are arguments.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::service::Files;
+use super::text::Settings;
+use super::{
+    ChannelBinding, ClientIdentity, DEFAULT_CONNECT_TIMEOUT, DEFAULT_PORT, DatabaseUrl, Found,
+    Host, Place, Roots, SslMode,
+};
+
+/// Settings of libpq, and the variable that counts where the URL does not say.
+const VARIABLES: [(&str, &str); 22] = [
+    ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("port", "PGPORT"),
+    ("user", "PGUSER"),
+    ("password", "PGPASSWORD"),
+    ("passfile", "PGPASSFILE"),
+    ("dbname", "PGDATABASE"),
+    ("sslmode", "PGSSLMODE"),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("sslcert", "PGSSLCERT"),
+    ("sslkey", "PGSSLKEY"),
+    ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("sslcrl", "PGSSLCRL"),
+    ("sslcrldir", "PGSSLCRLDIR"),
+    ("channel_binding", "PGCHANNELBINDING"),
+    ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("requirepeer", "PGREQUIREPEER"),
+    ("require_auth", "PGREQUIREAUTH"),
+    ("gssencmode", "PGGSSENCMODE"),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+    ("load_balance_hosts", "PGLOADBALANCEHOSTS"),
+    ("options", "PGOPTIONS"),
+];
+
+/// What the server decides itself on each connection.
+const OURS: &str = "the server sets it itself";
+const LIMITED: &str = "every call has a limit of its own already";
+const POOL: &str = "the server keeps a few connections of its own";
+const DRIVER: &str = "it is about another driver";
+
+/// Settings that others know and that have no effect here, with why.
+const IGNORED: &[(&str, &[&str])] = &[
+    (
+        OURS,
+        &[
+            "application_name",
+            "ApplicationName",
+            "client_encoding",
+            "fallback_application_name",
+            "keepalives",
+            "keepalives_count",
+            "keepalives_idle",
+            "keepalives_interval",
+            "tcp_user_timeout",
+            "tcpKeepAlive",
+            "search_path",
+            "currentSchema",
+            "schema",
+            "timezone",
+            "TimeZone",
+            "datestyle",
+            "DateStyle",
+            "synchronous_commit",
+            "extra_float_digits",
+            "default_transaction_isolation",
+            "default_transaction_read_only",
+            "row_security",
+            "jit",
+            "options",
+            "replication",
+            "role",
+        ],
+    ),
+    (
+        LIMITED,
+        &[
+            "readTimeout",
+            "writeTimeout",
+            "statement_timeout",
+            "lock_timeout",
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+            "transaction_timeout",
+            "socketTimeout",
+            "socket_timeout",
+            "loginTimeout",
+        ],
+    ),
+    (
+        POOL,
+        &[
+            "pool_max_conns",
+            "pool_min_conns",
+            "pool_min_idle_conns",
+            "pool_max_conn_lifetime",
+            "pool_max_conn_lifetime_jitter",
+            "pool_max_conn_idle_time",
+            "pool_health_check_period",
+            "pool_timeout",
+            "pool_size",
+            "connection_limit",
+            "max_connections",
+            "min_connections",
+        ],
+    ),
+    (
+        DRIVER,
+        &[
+            "binary_parameters",
+            "disable_prepared_binary_result",
+            "default_query_exec_mode",
+            "statement_cache_capacity",
+            "statement_cache_mode",
+            "description_cache_capacity",
+            "statement-cache-capacity",
+            "min_read_buffer_size",
+            "min_protocol_version",
+            "max_protocol_version",
+            "prepareThreshold",
+            "preferQueryMode",
+            "reWriteBatchedInserts",
+            "pgbouncer",
+            "sslsni",
+            "sslcompression",
+            "sslcertmode",
+            "ssl_min_protocol_version",
+            "ssl_max_protocol_version",
+            "krbsrvname",
+            "gsslib",
+            "gssdelegation",
+            "sslkeylogfile",
+        ],
+    ),
+];
+
+/// For an error.
+const KNOWN: &str = "host, hostaddr, port, user, password, passfile, dbname, sslmode, sslrootcert, sslcert, sslkey, \
+                     sslnegotiation, channel_binding, connect_timeout, service";
+
+struct Reading {
+    settings: Settings,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Reading {
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.settings.remove(name)
+    }
+
+    /// `None` after an error, which is kept.
+    fn good<T>(&mut self, read: Result<T, String>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn ignore(&mut self, name: &str, why: &str) {
+        self.warnings.push(format!("{name} has no effect: {why}"));
+    }
+}
+
+pub(super) fn build(
+    mut settings: Settings,
+    environment: impl Fn(&str) -> Option<String>,
+    files: &impl Files,
+) -> Result<DatabaseUrl, String> {
+    let mut errors = Vec::new();
+    if let Some(service) = settings
+        .remove("service")
+        .or_else(|| environment("PGSERVICE"))
+    {
+        match files.service(&service) {
+            Ok(found) => {
+                for (name, value) in found {
+                    settings.entry(name).or_insert(value);
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    for (name, variable) in VARIABLES {
+        if !settings.contains_key(name)
+            && let Some(value) = environment(variable)
+        {
+            settings.insert(name.to_owned(), value);
+        }
+    }
+    let mut reading = Reading {
+        settings,
+        errors,
+        warnings: Vec::new(),
+    };
+    let url = read(&mut reading, files);
+    reading.rest();
+    match url {
+        Some(url) if reading.errors.is_empty() => Ok(DatabaseUrl {
+            warnings: reading.warnings,
+            ..url
+        }),
+        _ => Err(reading.errors.join("; also: ")),
+    }
+}
+
+fn read(reading: &mut Reading, files: &impl Files) -> Option<DatabaseUrl> {
+    let (hosts, addresses, ports) = (
+        reading.take("host"),
+        reading.take("hostaddr"),
+        reading.take("port"),
+    );
+    let places = places(hosts.as_deref(), addresses.as_deref(), ports.as_deref());
+    let places = reading.good(places);
+    let user = reading.take("user").or_else(operating_system_user);
+    let user =
+        user.ok_or_else(|| "it names no user; write postgres://user@host/database".to_owned());
+    let user = reading.good(user);
+    let password = reading.take("password");
+    let database = reading.take("dbname");
+    let password_file = reading.take("passfile").map(PathBuf::from);
+    let is_elsewhere = places
+        .as_ref()
+        .is_some_and(|places| places.iter().any(is_elsewhere));
+    let named_mode = reading.take("sslmode").map(|mode| ssl_mode(&mode));
+    let named_mode = named_mode.and_then(|mode| reading.good(mode));
+    let roots = match reading.take("sslrootcert") {
+        Some(name) if name == "system" => Roots::System,
+        Some(file) => Roots::File(file.into()),
+        None => files.default_root().map_or(Roots::Public, Roots::File),
+    };
+    // libpq: a root certificate turns "encrypted" into "encrypted and verified", and the system's verify all.
+    let ssl = match (named_mode, &roots) {
+        (Some(SslMode::Require), Roots::File(_)) => SslMode::VerifyCa,
+        (Some(SslMode::VerifyFull) | None, Roots::System) => SslMode::VerifyFull,
+        (Some(weak), Roots::System) => {
+            reading.errors.push(format!(
+                "sslrootcert=system takes sslmode=verify-full only, and it is {}",
+                weak.name()
+            ));
+            weak
+        }
+        (Some(mode), _) => mode,
+        (None, _) if is_elsewhere => SslMode::VerifyFull,
+        (None, _) => SslMode::Prefer,
+    };
+    if is_elsewhere && ssl != SslMode::VerifyFull && ssl != SslMode::VerifyCa {
+        reading.warnings.push(format!(
+            "the database is on another machine and sslmode is {}: nothing proves that it is the right one; use \
+             sslmode=verify-full",
+            ssl.name()
+        ));
+    }
+    let identity = (reading.take("sslcert"), reading.take("sslkey"));
+    let identity = match identity {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(ClientIdentity {
+            certificate: certificate.into(),
+            key: key.into(),
+        })),
+        (Some(_), None) => Err("sslcert needs sslkey beside it".to_owned()),
+        (None, Some(_)) => Err("sslkey needs sslcert beside it".to_owned()),
+    };
+    let client_identity = reading.good(identity).flatten();
+    let tls_first = match reading.take("sslnegotiation").as_deref() {
+        None | Some("postgres") => false,
+        Some("direct") => {
+            if matches!(ssl, SslMode::Disable | SslMode::Prefer) {
+                let why = "sslnegotiation=direct needs sslmode=require, verify-ca or verify-full";
+                reading.errors.push(why.to_owned());
+            }
+            true
+        }
+        Some(_) => {
+            let why = "sslnegotiation must be postgres or direct";
+            reading.errors.push(why.to_owned());
+            false
+        }
+    };
+    let channel_binding = match reading.take("channel_binding").as_deref() {
+        None | Some("prefer") => Some(ChannelBinding::Prefer),
+        Some("disable") => Some(ChannelBinding::Disable),
+        Some("require") => {
+            reading.warnings.push(
+                "channel_binding=require holds for the session that writes; connections that read prove the server by \
+                 its certificate"
+                    .to_owned(),
+            );
+            Some(ChannelBinding::Require)
+        }
+        Some(_) => {
+            let why = "channel_binding must be disable, prefer or require";
+            reading.errors.push(why.to_owned());
+            None
+        }
+    };
+    let timeout = reading.take("connect_timeout");
+    let connect_timeout = reading.good(connect_timeout(timeout));
+    reading.without_effect();
+    let user = user?;
+    Some(DatabaseUrl {
+        places: places?,
+        database: database.unwrap_or(user.clone()),
+        user,
+        password,
+        password_file: password_file.or_else(|| files.default_passwords()),
+        ssl,
+        roots,
+        client_identity,
+        tls_first,
+        channel_binding: channel_binding?,
+        found: Found::default(),
+        connect_timeout: connect_timeout?,
+        warnings: Vec::new(),
+    })
+}
+
+impl Reading {
+    /// Those whose values decide whether they have none.
+    fn without_effect(&mut self) {
+        match self.take("target_session_attrs").as_deref() {
+            None | Some("any" | "read-write" | "primary") => {}
+            Some(replica @ ("read-only" | "standby" | "prefer-standby")) => {
+                let name = format!("target_session_attrs={replica}");
+                self.ignore(&name, "the server writes, and takes the host that lets it");
+            }
+            Some(_) => self.errors.push(
+                "target_session_attrs must be any, read-write, read-only, primary, standby or prefer-standby"
+                    .to_owned(),
+            ),
+        }
+        match self.take("load_balance_hosts").as_deref() {
+            None | Some("disable") => {}
+            Some(_) => self.ignore(
+                "load_balance_hosts",
+                "of several hosts the one that takes writes is used",
+            ),
+        }
+        if self.take("requirepeer").is_some() {
+            let why = "who may write into the directory of the socket decides who answers there";
+            self.ignore("requirepeer", why);
+        }
+        match self.take("gssencmode").as_deref() {
+            None | Some("disable" | "prefer") => {}
+            Some(_) => self.errors.push(
+                "gssencmode=require cannot be done: GSS encryption is not spoken here; use sslmode=verify-full"
+                    .to_owned(),
+            ),
+        }
+        if let Some(methods) = self.take("require_auth") {
+            let spoken = ["password", "md5", "scram-sha-256", "none"];
+            let only = methods.split(',').all(|method| spoken.contains(&method));
+            let why = if only && methods.contains("scram-sha-256") {
+                "use channel_binding=require to insist on SCRAM"
+            } else {
+                "a server logs in by password, SCRAM or certificate"
+            };
+            self.ignore("require_auth", why);
+        }
+        for name in ["sslcrl", "sslcrldir"] {
+            if self.take(name).is_some() {
+                self.errors.push(format!(
+                    "{name} cannot be used here: lists of revoked certificates are not looked at; replace the \
+                     authority's certificate in sslrootcert instead"
+                ));
+            }
+        }
+        if self.take("sslpassword").is_some() {
+            self.errors.push(
+                "sslpassword cannot be used here: write the key of sslkey without a password, readable by this \
+                 server alone"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn rest(&mut self) {
+        for name in std::mem::take(&mut self.settings).into_keys() {
+            let ignored = IGNORED
+                .iter()
+                .find(|(_, names)| names.contains(&name.as_str()));
+            match ignored {
+                Some((why, _)) => self.ignore(&name, why),
+                None => self.errors.push(format!(
+                    "setting {name} is unknown or cannot be used here; use {KNOWN}"
+                )),
+            }
+        }
+    }
+}
+
+/// libpq: lists of the same length, or one port for all.
+fn places(
+    hosts: Option<&str>,
+    addresses: Option<&str>,
+    ports: Option<&str>,
+) -> Result<Vec<Place>, String> {
+    let list = |text: Option<&str>| -> Vec<String> {
+        let text = text.unwrap_or_default();
+        text.split(',').map(|part| part.trim().to_owned()).collect()
+    };
+    let (hosts, addresses, ports) = (list(hosts), list(addresses), list(ports));
+    let count = hosts.len().max(addresses.len());
+    let fits = |given: &[String]| given.len() == count || given == [""];
+    if !fits(&hosts) || !fits(&addresses) {
+        return Err(format!(
+            "host and hostaddr name {} and {} places; give each host its address",
+            hosts.len(),
+            addresses.len()
+        ));
+    }
+    if ports.len() != count && ports.len() != 1 {
+        return Err(format!(
+            "{} ports for {count} hosts; give each host its port, or one for all",
+            ports.len()
+        ));
+    }
+    (0..count)
+        .map(|at| {
+            let nth = |list: &[String]| list.get(at).cloned().unwrap_or_default();
+            let address = match nth(&addresses) {
+                none if none.is_empty() => None,
+                text => Some(text.parse::<IpAddr>().map_err(|_| {
+                    format!("hostaddr {text:?} is not an IP address; a name belongs into host")
+                })?),
+            };
+            let host = match (nth(&hosts), address) {
+                (name, Some(address)) if name.is_empty() => Host::Tcp(address.to_string()),
+                (name, None) if name.is_empty() => Host::Tcp("localhost".to_owned()),
+                (name, _) if name.starts_with('/') => Host::Unix(name),
+                (name, _) => Host::Tcp(name),
+            };
+            let port = if ports.len() == 1 {
+                &ports[0]
+            } else {
+                &ports[at]
+            };
+            Ok(Place {
+                host,
+                address,
+                port: port_of(port)?,
+            })
+        })
+        .collect()
+}
+
+fn port_of(text: &str) -> Result<u16, String> {
+    if text.is_empty() {
+        return Ok(DEFAULT_PORT);
+    }
+    let port = text.parse().ok().filter(|&port| port != 0);
+    // Not quoted: an unescaped @ or : in a password ends up here.
+    port.ok_or_else(|| {
+        "the port is not a number from 1 to 65535 (write @ : / in a password as %40 %3A %2F)"
+            .to_owned()
+    })
+}
+
+fn ssl_mode(text: &str) -> Result<SslMode, String> {
+    match text {
+        "disable" => Ok(SslMode::Disable),
+        "prefer" | "allow" => Ok(SslMode::Prefer),
+        "require" => Ok(SslMode::Require),
+        "verify-ca" => Ok(SslMode::VerifyCa),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        _ => Err(
+            "sslmode (or PGSSLMODE) must be one of disable, allow, prefer, require, verify-ca, verify-full".to_owned(),
+        ),
+    }
+}
+
+fn connect_timeout(text: Option<String>) -> Result<Duration, String> {
+    let Some(text) = text else {
+        return Ok(DEFAULT_CONNECT_TIMEOUT);
+    };
+    match text.parse::<i32>() {
+        // libpq: no limit of its own; here there always is one.
+        Ok(..=0) => Ok(DEFAULT_CONNECT_TIMEOUT),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.unsigned_abs().into())),
+        Err(_) => Err("connect_timeout must be a whole number of seconds".to_owned()),
+    }
+}
+
+fn operating_system_user() -> Option<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid());
+    user.ok().flatten().map(|user| user.name)
+}
+
+pub(super) fn is_elsewhere(place: &Place) -> bool {
+    match (&place.host, place.address) {
+        (Host::Unix(_), _) => false,
+        (Host::Tcp(_), Some(address)) => !address.is_loopback(),
+        (Host::Tcp(name), None) => match name.parse::<IpAddr>() {
+            Ok(address) => !address.is_loopback(),
+            Err(_) => name != "localhost",
+        },
+    }
+}

@@ -1,0 +1,152 @@
+//! Opens a session where the database URL leads: of several hosts, or addresses of one name, at the one that takes writes.
+//! All are tried beside each other, so that one that hangs costs nothing; passwords after each other.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::net::lookup_host;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::database::{DatabaseUrl, Place, Trouble, TroubleKind};
+
+/// Nobody drives the connection yet.
+pub type Opened = (
+    Client,
+    Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
+);
+
+/// A host or address that has not answered by then gets company.
+const HEAD_START: Duration = Duration::from_millis(150);
+
+/// Looking a name up and connecting take the URL's `connect_timeout` at most, each. Notes in the URL where it was let in.
+///
+/// # Errors
+/// What each place says, where none lets this server in and, of several, takes writes.
+pub async fn connect(
+    url: &DatabaseUrl,
+    adjust: &(dyn Fn(&mut Config) + Sync),
+) -> Result<Opened, Trouble> {
+    let is_choice = url.places().len() > 1;
+    let attempts = url.places().iter().map(|place| -> Attempt<'_> {
+        Box::pin(async move {
+            let url = url.at(place);
+            let addresses = addresses(&url, place).await?;
+            let is_choice = is_choice || addresses.len() > 1;
+            let attempts = addresses.into_iter().map(|place| -> Attempt<'_> {
+                let url = url.at(&place);
+                Box::pin(async move { at(&url, &place, is_choice, adjust).await })
+            });
+            first(attempts.collect()).await
+        })
+    });
+    first(attempts.collect()).await
+}
+
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Opened, Trouble>> + Send + 'a>>;
+
+async fn first(attempts: Vec<Attempt<'_>>) -> Result<Opened, Trouble> {
+    let mut waiting = attempts.into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut troubles: Vec<Trouble> = Vec::new();
+    running.extend(waiting.next());
+    loop {
+        tokio::select! {
+            done = running.next() => match done {
+                Some(Ok(opened)) => return Ok(opened),
+                Some(Err(trouble)) => {
+                    troubles.push(trouble);
+                    running.extend(waiting.next());
+                }
+                None => return Err(together(troubles)),
+            },
+            () = sleep(HEAD_START), if waiting.len() > 0 => running.extend(waiting.next()),
+        }
+    }
+}
+
+/// Waiting helps as long as it does with one of them.
+fn together(troubles: Vec<Trouble>) -> Trouble {
+    let is_passing = |trouble: &Trouble| trouble.kind == TroubleKind::Unavailable;
+    let kind = match troubles.first() {
+        Some(first) if !troubles.iter().any(is_passing) => first.kind,
+        Some(_) | None => TroubleKind::Unavailable,
+    };
+    let mut texts: Vec<String> = troubles.into_iter().map(|trouble| trouble.text).collect();
+    texts.dedup();
+    Trouble {
+        kind,
+        text: texts.join("; "),
+    }
+}
+
+async fn addresses(url: &DatabaseUrl, place: &Place) -> Result<Vec<Place>, Trouble> {
+    let Some(name) = place.name() else {
+        return Ok(vec![place.clone()]);
+    };
+    let found = timeout(url.connect_timeout(), lookup_host(name)).await;
+    let found = found.map_err(|_| Trouble::of_timeout(url, "its name"))?;
+    let found = found.map_err(|error| Trouble::of_io(url, &error))?;
+    let mut places: Vec<Place> = Vec::new();
+    for address in found {
+        let place = place.with_address(address.ip());
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    Ok(match places.len() {
+        0 | 1 => vec![place.clone()],
+        _ => places,
+    })
+}
+
+async fn at(
+    url: &DatabaseUrl,
+    place: &Place,
+    is_choice: bool,
+    adjust: &(dyn Fn(&mut Config) + Sync),
+) -> Result<Opened, Trouble> {
+    let refused = |error: crate::config::database::InvalidDatabaseUrl| Trouble {
+        kind: TroubleKind::Refused,
+        text: error.to_string(),
+    };
+    let mut last = None;
+    for password in url.passwords(place).map_err(refused)? {
+        let (mut config, tls) = url
+            .for_session_at(place, password.as_deref())
+            .map_err(refused)?;
+        adjust(&mut config);
+        let connected = timeout(url.connect_timeout(), config.connect(tls)).await;
+        let opened = match connected {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                let trouble = Trouble::of_session(url, &error);
+                if is_of_password(&error) {
+                    last = Some(trouble);
+                    continue;
+                }
+                return Err(trouble);
+            }
+            Err(_) => return Err(Trouble::of_timeout(url, "connecting")),
+        };
+        if is_choice && opened.1.parameter("in_hot_standby") == Some("on") {
+            return Err(Trouble {
+                kind: TroubleKind::Unavailable,
+                text: format!(
+                    "Postgres at {place} is a replica; the database URL must lead to the primary"
+                ),
+            });
+        }
+        url.found(place, password.as_deref());
+        return Ok(opened);
+    }
+    Err(last.unwrap_or_else(|| Trouble::of_timeout(url, "connecting")))
+}
+
+fn is_of_password(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    matches!(code, Some("28P01" | "28000"))
+}
