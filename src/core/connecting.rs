@@ -13,6 +13,12 @@ use super::registry::{Client, Duplicate, Probe};
 use super::rejection::Rejection;
 use super::request::Connect;
 
+/// Fewer silent clients are taken to have ended.
+const UNREACHABLE_MIN: usize = 4;
+
+/// Clients out of reach may miss so many times as many heartbeats before they are closed.
+const UNREACHABLE_PATIENCE: u32 = 3;
+
 impl Broker {
     pub(super) fn connect(&mut self, request: Connect, reply: Option<Subject>) {
         let registered = self.clients.get(request.client_id.as_str());
@@ -214,6 +220,7 @@ impl Broker {
 
     fn heartbeat_answered(&mut self, id: &ClientId) {
         let now = self.now;
+        self.clients.note_answered(id);
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -238,8 +245,28 @@ impl Broker {
         }
     }
 
-    fn heartbeat_missed(&mut self, id: &ClientId) {
+    /// Of many clients that fall silent together the way to them is gone, rather than they: they have longer.
+    fn fail_count(&self) -> u32 {
         let fail_count = self.settings.heartbeats.fail_count;
+        if self.unreachable_clients().is_some() {
+            let longer = (fail_count.saturating_add(1)).saturating_mul(UNREACHABLE_PATIENCE);
+            return longer.saturating_sub(1);
+        }
+        fail_count
+    }
+
+    /// So many clients do not answer that they are taken to be out of reach; `None` when it is few, or a small part.
+    pub fn unreachable_clients(&self) -> Option<usize> {
+        let silent = self.clients.silent();
+        let is_many = silent >= UNREACHABLE_MIN && silent * 2 >= self.clients.len();
+        is_many.then_some(silent)
+    }
+
+    fn heartbeat_missed(&mut self, id: &ClientId) {
+        if self.clients.get(id.as_str()).is_some() {
+            self.clients.note_silent(id);
+        }
+        let fail_count = self.fail_count();
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };

@@ -63,6 +63,8 @@ pub(super) struct Registry {
     duplicates: BTreeMap<ClientId, Duplicate>,
     probes: BTreeMap<ProbeId, Probe>,
     next_probe: u64,
+    /// Those that did not answer their last heartbeat.
+    silent: BTreeSet<ClientId>,
 }
 
 impl Registry {
@@ -76,6 +78,21 @@ impl Registry {
 
     pub(super) fn len(&self) -> usize {
         self.clients.len()
+    }
+
+    pub(super) fn note_silent(&mut self, id: &ClientId) {
+        if !self.silent.contains(id) {
+            self.silent.insert(id.clone());
+        }
+    }
+
+    pub(super) fn note_answered(&mut self, id: &ClientId) {
+        self.silent.remove(id);
+    }
+
+    /// How many did not answer their last heartbeat.
+    pub(super) fn silent(&self) -> usize {
+        self.silent.len()
     }
 
     pub(super) fn all(&self) -> &BTreeMap<ClientId, Client> {
@@ -120,6 +137,7 @@ impl Registry {
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Option<(ClientId, Client)> {
+        self.silent.remove(id);
         let (id, client) = self.clients.remove_entry(id)?;
         // Another client may have claimed the same connection ID since.
         if self.by_connection.get(&client.row.connection_id) == Some(&id) {

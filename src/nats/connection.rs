@@ -16,6 +16,7 @@ use super::budget::Budget;
 use super::counters::Counts;
 use super::error::Error;
 use super::link::{Link, ensure_subject};
+use super::outgoing::Class;
 use super::queue::{Queue, Taker};
 use super::random::Random;
 use super::reconnect::Reconnect;
@@ -64,7 +65,7 @@ impl Connection {
         self.health.clone()
     }
 
-    /// Waits until NATS has taken everything that was sent before, and everything that NATS had sent to this
+    /// Waits until NATS has taken everything but deliveries that was sent before, and everything that NATS had sent to this
     /// connection by then is in the queues of its inboxes. Those must be read meanwhile: nothing comes through
     /// full queues.
     pub async fn flush(&self, limit: Duration) -> Result<(), Error> {
@@ -75,6 +76,24 @@ impl Connection {
             .map_err(|_| Error::Lost)
     }
 
+    /// How often a NATS server fell silent without ending the connection: what was sent to it meanwhile is not known.
+    pub fn silences(&self) -> u64 {
+        self.link.silences()
+    }
+
+    /// Of the NATS server that is there, or was last; empty when it has none.
+    pub fn server_id(&self) -> String {
+        self.link.server_id()
+    }
+
+    /// Goes to another NATS server of the list or the cluster than that one, if there is one.
+    pub fn prefer_another_than(&self, server_id: &str) {
+        self.link.avoid(Some(server_id.to_owned()));
+        if self.server_id() == server_id {
+            self.link.move_away();
+        }
+    }
+
     /// Of the NATS server that was reached first.
     pub fn server_version(&self) -> &str {
         &self.server_version
@@ -83,6 +102,16 @@ impl Connection {
     /// Largest message that the NATS server takes, in bytes.
     pub fn max_payload(&self) -> usize {
         self.link.max_payload()
+    }
+
+    /// How late everything is that leaves now, as far as NATS has not answered yet.
+    pub fn lag(&self) -> Duration {
+        self.link.lag()
+    }
+
+    /// Answers of the last moments are sent once more after a reconnect; from here on they are not.
+    pub fn forget_answers(&self) {
+        self.link.forget_answers();
     }
 
     pub fn counts(&self) -> Counts {
@@ -129,8 +158,8 @@ impl Connection {
         let mut out = BytesMut::new();
         let reply_to = reply_to.map(str::as_bytes);
         encode::publish(subject.as_bytes(), reply_to, payload, &mut out);
-        self.link.send(&mut out, 1);
-        self.link.room().await;
+        self.link.send(Class::Urgent, &mut out, 1);
+        self.link.room(Class::Urgent).await;
         Ok(())
     }
 

@@ -1,11 +1,14 @@
-//! What the core wants sent, published in its order on the node's one connection. Whether the node is still
+//! What the core wants sent, published on the node's one connection: answers in their order, deliveries in theirs, and
+//! answers before deliveries. Whether the node is still
 //! trusted to send is for the caller to check before each message.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use super::link::SEND_BYTES;
+use super::outgoing::Class;
 use super::probes::ProbeInbox;
 use super::wire::encode as wire;
 use crate::core::{Outbound, ids};
@@ -14,8 +17,9 @@ use crate::protocol::{Subjects, encode};
 /// Payloads are cut from blocks of this size.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// So much is not held back until the turn is over: the socket can begin with it.
-const EAGER_BYTES: usize = 256 * 1024;
+/// So much is not held back until the turn is over: the socket can begin with it. Deliveries that are handed over
+/// together leave together.
+const EAGER_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Egress {
@@ -24,12 +28,16 @@ pub struct Egress {
     subjects: Subjects,
     probes: ProbeInbox,
     payloads: BytesMut,
-    /// Protocol lines of this turn.
+    answers: Gathered,
+    urgent: Gathered,
+    deliveries: Gathered,
+}
+
+/// Protocol lines of this turn, and how many messages they are.
+#[derive(Debug, Default)]
+struct Gathered {
     out: BytesMut,
-    /// Messages in `out`.
     messages: u64,
-    /// Bytes that waited for the socket when this was last looked at.
-    waiting: usize,
 }
 
 impl Egress {
@@ -42,22 +50,37 @@ impl Egress {
             subjects,
             probes,
             payloads: BytesMut::with_capacity(BLOCK_BYTES),
-            out: BytesMut::new(),
-            messages: 0,
-            waiting: 0,
+            answers: Gathered::default(),
+            urgent: Gathered::default(),
+            deliveries: Gathered::default(),
         }
     }
 
-    /// False when so much waits for the socket that nothing should be sent before [`Self::room`].
+    /// False when so much waits for the socket that no answer should be sent before [`Self::room`].
     pub fn has_room(&self) -> bool {
-        self.out.len() + self.waiting < SEND_BYTES
+        self.connection.link().has_room(Class::Answer)
     }
 
-    /// Waits until there is room again, or no connection that could ever need it.
+    /// False while NATS has not taken most of the deliveries that left before: those that are sent now would only
+    /// lengthen the queue. Answers need not wait for that.
+    pub fn has_room_for_deliveries(&self) -> bool {
+        self.deliveries.out.len() < EAGER_BYTES && self.connection.link().has_room(Class::Delivery)
+    }
+
+    /// Waits until there is room for answers, or, where there is, for deliveries; or no connection that could ever need it.
     pub async fn room(&mut self) {
         self.flush();
-        self.connection.link().room().await;
-        self.waiting = 0;
+        let class = if self.has_room() {
+            Class::Delivery
+        } else {
+            Class::Answer
+        };
+        self.connection.link().room(class).await;
+    }
+
+    /// For how long NATS has not answered: how late everything is that leaves now.
+    pub fn lag(&self) -> Duration {
+        self.connection.lag()
     }
 
     /// Appends a message to what leaves with the next [`Self::flush`].
@@ -70,7 +93,7 @@ impl Egress {
             Outbound::Reply { to, reply } => {
                 let payload = encode::reply(&reply, &self.subjects, &mut self.payloads);
                 if self.fits(&payload) {
-                    return self.publish(&to, None, &payload);
+                    return self.publish(Class::Answer, &to, None, &payload);
                 }
                 tracing::error!(
                     size_bytes = payload.len(),
@@ -87,7 +110,7 @@ impl Egress {
                 let payload =
                     encode::delivery(&channel, &message, redelivery_count, &mut self.payloads);
                 if self.fits(&payload) {
-                    return self.publish(&inbox, None, &payload);
+                    return self.publish(Class::Delivery, &inbox, None, &payload);
                 }
                 tracing::error!(
                     channel = channel.as_str(),
@@ -100,18 +123,29 @@ impl Egress {
             }
             Outbound::Probe { probe, inbox } => {
                 let reply_to = self.probes.reply_to(probe);
-                self.publish(&inbox, Some(reply_to.as_bytes()), &Bytes::new());
+                let reply_to = Some(reply_to.as_bytes());
+                self.publish(Class::Urgent, &inbox, reply_to, &Bytes::new());
             }
         }
     }
 
-    /// Hands everything to the connection, which writes it in one go. Does not wait for NATS.
+    /// Hands everything to the connection. Does not wait for NATS.
     pub fn flush(&mut self) {
-        if self.messages > 0 {
-            let messages = std::mem::take(&mut self.messages);
-            self.waiting = self.connection.link().send(&mut self.out, messages);
-        } else if self.waiting > 0 {
-            self.waiting = self.connection.link().waiting();
+        for class in [Class::Answer, Class::Urgent, Class::Delivery] {
+            self.hand_over(class);
+        }
+    }
+
+    fn hand_over(&mut self, class: Class) {
+        let gathered = match class {
+            Class::Answer => &mut self.answers,
+            Class::Urgent => &mut self.urgent,
+            Class::Delivery => &mut self.deliveries,
+        };
+        if gathered.messages > 0 {
+            let messages = std::mem::take(&mut gathered.messages);
+            let link = self.connection.link();
+            link.send(class, &mut gathered.out, messages);
         }
     }
 
@@ -123,15 +157,27 @@ impl Egress {
         fits
     }
 
-    fn publish(&mut self, to: &ids::Subject, reply_to: Option<&[u8]>, payload: &[u8]) {
+    fn publish(
+        &mut self,
+        class: Class,
+        to: &ids::Subject,
+        reply_to: Option<&[u8]>,
+        payload: &[u8],
+    ) {
         if !*self.connected.borrow() {
             self.connection.link().counters.add_unsent(1);
             return;
         }
-        wire::publish(to.as_str().as_bytes(), reply_to, payload, &mut self.out);
-        self.messages += 1;
-        if self.out.len() >= EAGER_BYTES {
-            self.flush();
+        let gathered = match class {
+            Class::Answer => &mut self.answers,
+            Class::Urgent => &mut self.urgent,
+            Class::Delivery => &mut self.deliveries,
+        };
+        let to = to.as_str().as_bytes();
+        wire::publish(to, reply_to, payload, &mut gathered.out);
+        gathered.messages += 1;
+        if gathered.out.len() >= EAGER_BYTES {
+            self.hand_over(class);
         }
     }
 }

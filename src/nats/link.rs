@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::sync::{Notify, oneshot, watch};
@@ -12,11 +13,18 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::budget::Budget;
 use super::counters::Counters;
 use super::error::Error;
+use super::outgoing::{Class, Outgoing};
 use super::queue::Queue;
+use super::window::Question;
 use super::wire::encode;
+use crate::core::time::Instant;
+use crate::node::clock::Clock;
 
 /// Bytes that may wait to be written before senders are told to wait. As much again may be on its way.
-pub(super) const SEND_BYTES: usize = 4 << 20;
+const SEND_BYTES: usize = 4 << 20;
+
+/// Deliveries gathered beyond what the link carries in a moment.
+const DELIVERY_BYTES: usize = 256 << 10;
 
 /// A buffer that has grown beyond this is not kept for the next burst.
 const KEPT_BYTES: usize = 1 << 20;
@@ -35,6 +43,13 @@ pub(super) struct Link {
     /// Counts changes of the subscriptions.
     generation: AtomicU64,
     max_payload: AtomicUsize,
+    /// Times that a NATS server fell silent, without ending the connection.
+    silences: AtomicU64,
+    /// Another server is wanted.
+    away: Notify,
+    server_id: Mutex<String>,
+    /// Of a server that another one should be preferred to.
+    avoided: Mutex<Option<String>>,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Counters,
 }
@@ -43,11 +58,7 @@ pub(super) struct Link {
 struct State {
     connected: bool,
     closed: bool,
-    out: BytesMut,
-    /// Of those in `out`.
-    messages: u64,
-    /// Of the buffer that is being written.
-    writing: u64,
+    out: Outgoing,
     /// Answers to these come in this order.
     pings: VecDeque<Ping>,
     /// Round trips that wait for a connection.
@@ -57,9 +68,10 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Ping {
-    KeepAlive,
-    RoundTrip(oneshot::Sender<()>),
+struct Ping {
+    at: Instant,
+    confirms: Question,
+    waiting: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +92,10 @@ impl Link {
             health: watch::Sender::new(false),
             generation: AtomicU64::new(0),
             max_payload: AtomicUsize::new(0),
+            silences: AtomicU64::new(0),
+            away: Notify::new(),
+            server_id: Mutex::default(),
+            avoided: Mutex::default(),
             budget: Arc::new(budget),
             counters: Counters::default(),
         }
@@ -97,17 +113,58 @@ impl Link {
         self.max_payload.store(bytes, Relaxed);
     }
 
+    pub(super) fn note_silence(&self) {
+        self.silences.fetch_add(1, SeqCst);
+    }
+
+    pub(super) fn silences(&self) -> u64 {
+        self.silences.load(SeqCst)
+    }
+
+    /// Asks for another server; nothing changes where there is none.
+    pub(super) fn move_away(&self) {
+        self.away.notify_one();
+    }
+
+    pub(super) async fn wants_away(&self) {
+        self.away.notified().await;
+    }
+
+    pub(super) fn set_server_id(&self, id: &str) {
+        id.clone_into(
+            &mut self
+                .server_id
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    pub(super) fn server_id(&self) -> String {
+        let id = self.server_id.lock();
+        id.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on that server is taken last.
+    pub(super) fn avoid(&self, server_id: Option<String>) {
+        *self.avoided.lock().unwrap_or_else(PoisonError::into_inner) = server_id;
+    }
+
+    pub(super) fn is_avoided(&self, server_id: &str) -> bool {
+        let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided.as_deref() == Some(server_id)
+    }
+
     /// A connection begins: what NATS has to know comes first.
     pub(super) fn begin(&self) {
         let mut state = self.lock();
         let state = &mut *state;
-        state.out.clear();
+        let mut first = BytesMut::new();
         for (&sid, subscription) in &state.subscriptions {
-            encode::subscribe(&subscription.subject, sid, &mut state.out);
+            encode::subscribe(&subscription.subject, sid, &mut first);
         }
-        for round_trip in state.early.drain(..) {
-            state.out.extend_from_slice(encode::PING);
-            state.pings.push_back(Ping::RoundTrip(round_trip));
+        state.out.begin(first, Clock.now().monotonic);
+        for round_trip in std::mem::take(&mut state.early) {
+            state.ping(Some(round_trip));
         }
         state.connected = true;
         self.health.send_replace(true);
@@ -118,10 +175,7 @@ impl Link {
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.connected = false;
-        self.counters.add_unsent(state.messages + state.writing);
-        state.messages = 0;
-        state.writing = 0;
-        state.out = BytesMut::new();
+        self.counters.add_unsent(state.out.drop_all());
         state.pings.clear();
         self.health.send_replace(false);
         self.written.notify_waiters();
@@ -138,43 +192,51 @@ impl Link {
         }
     }
 
-    /// Takes over all of `out`, which is empty afterwards, with its number of messages. Tells how many bytes wait
-    /// to be written. Without a connection they are dropped and counted.
-    pub(super) fn send(&self, out: &mut BytesMut, messages: u64) -> usize {
+    /// Takes over all of `out`, which is empty afterwards, with its number of messages. Without a connection they are
+    /// dropped and counted.
+    pub(super) fn send(&self, class: Class, out: &mut BytesMut, messages: u64) {
         let mut state = self.lock();
         if !state.connected {
             drop(state);
             out.clear();
             self.counters.add_unsent(messages);
-            return 0;
+            return;
         }
-        if state.out.is_empty() {
-            std::mem::swap(&mut state.out, out);
-        } else {
-            state.out.extend_from_slice(out);
-        }
-        out.clear();
-        state.messages += messages;
-        let waiting = state.out.len();
+        state.out.put(class, out, messages, Clock.now().monotonic);
         drop(state);
         self.to_write.notify_one();
-        waiting
     }
 
-    /// Bytes that wait to be written.
-    pub(super) fn waiting(&self) -> usize {
-        self.lock().out.len()
+    /// False when so much of this class waits that no more of it should be gathered.
+    pub(super) fn has_room(&self, class: Class) -> bool {
+        self.lock().has_room(class)
     }
 
-    /// Waits until senders need not wait any more.
-    pub(super) async fn room(&self) {
+    /// Waits until [`Self::has_room`], or there is no connection.
+    pub(super) async fn room(&self, class: Class) {
         loop {
             let written = self.written.notified();
-            if self.lock().out.len() < SEND_BYTES {
-                return;
+            {
+                let state = self.lock();
+                if !state.connected || state.has_room(class) {
+                    return;
+                }
             }
             written.await;
         }
+    }
+
+    /// For how long NATS has left a question unanswered: how late everything is that leaves now.
+    pub(super) fn lag(&self) -> Duration {
+        let now = Clock.now().monotonic;
+        let state = self.lock();
+        let oldest = state.pings.front();
+        oldest.map_or(Duration::ZERO, |ping| now.since(ping.at))
+    }
+
+    /// The term is over: what it answered is not repeated.
+    pub(super) fn forget_answers(&self) {
+        self.lock().out.forget_answers();
     }
 
     /// Waits for bytes to write and exchanges them for `spare`, an empty buffer.
@@ -182,13 +244,16 @@ impl Link {
         loop {
             {
                 let mut state = self.lock();
-                state.writing = 0;
-                if !state.out.is_empty() {
-                    std::mem::swap(&mut state.out, spare);
-                    state.writing = std::mem::take(&mut state.messages);
+                let state = &mut *state;
+                state.out.written();
+                if let Some(question) = state.out.next(spare) {
+                    if let Some(confirms) = question {
+                        state.note_ping(confirms, None);
+                    }
                     break;
                 }
             }
+            // Room in the window counts, too.
             self.to_write.notified().await;
         }
         self.written.notify_waiters();
@@ -216,8 +281,7 @@ impl Link {
             return Err(Error::Lost);
         }
         if state.connected {
-            state.out.extend_from_slice(encode::PING);
-            state.pings.push_back(Ping::RoundTrip(sender));
+            state.ping(Some(sender));
             self.to_write.notify_one();
         } else {
             state.early.push(sender);
@@ -230,17 +294,24 @@ impl Link {
     pub(super) fn keep_alive(&self, open_max: usize) {
         let mut state = self.lock();
         if state.pings.len() < open_max {
-            state.out.extend_from_slice(encode::PING);
-            state.pings.push_back(Ping::KeepAlive);
-        } else if state.out.is_empty() {
-            state.out.extend_from_slice(encode::PONG);
+            state.ping(None);
+        } else if state.out.urgent_bytes() == 0 {
+            state.out.urgent().extend_from_slice(encode::PONG);
         }
         self.to_write.notify_one();
     }
 
     /// NATS has answered a ping.
     pub(super) fn pong(&self) {
-        if let Some(Ping::RoundTrip(waiting)) = self.lock().pings.pop_front() {
+        let mut state = self.lock();
+        let Some(ping) = state.pings.pop_front() else {
+            return;
+        };
+        let took = Clock.now().monotonic.since(ping.at);
+        state.out.answered(ping.confirms, took);
+        drop(state);
+        self.to_write.notify_one();
+        if let Some(waiting) = ping.waiting {
             // Nobody waits any more: its time was over.
             waiting.send(()).ok();
         }
@@ -250,8 +321,8 @@ impl Link {
     pub(super) fn answer_ping(&self) {
         let mut state = self.lock();
         // One that asks without end and takes no answers gets none.
-        if state.out.len() < SEND_BYTES {
-            state.out.extend_from_slice(encode::PONG);
+        if state.out.urgent_bytes() < SEND_BYTES {
+            state.out.urgent().extend_from_slice(encode::PONG);
             self.to_write.notify_one();
         }
     }
@@ -272,7 +343,7 @@ impl Link {
         state.subscriptions.insert(state.last_sid, subscription);
         self.generation.fetch_add(1, SeqCst);
         if state.connected {
-            encode::subscribe(subject, state.last_sid, &mut state.out);
+            encode::subscribe(subject, state.last_sid, state.out.urgent());
             self.to_write.notify_one();
         }
         Ok(state.last_sid)
@@ -284,7 +355,7 @@ impl Link {
         for &sid in sids {
             let known = state.subscriptions.remove(&sid).is_some();
             if known && state.connected {
-                encode::unsubscribe(sid, &mut state.out);
+                encode::unsubscribe(sid, state.out.urgent());
             }
         }
         self.generation.fetch_add(1, SeqCst);
@@ -309,6 +380,33 @@ impl Link {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_room(&self, class: Class) -> bool {
+        match class {
+            Class::Answer | Class::Urgent => self.out.urgent_bytes() < SEND_BYTES,
+            Class::Delivery => {
+                let room = self.out.delivery_room().min(DELIVERY_BYTES);
+                self.out.urgent_bytes() < SEND_BYTES && self.out.delivery_bytes() < room
+            }
+        }
+    }
+
+    /// Behind everything urgent.
+    fn ping(&mut self, waiting: Option<oneshot::Sender<()>>) {
+        self.out.urgent().extend_from_slice(encode::PING);
+        let confirms = self.out.ask();
+        self.note_ping(confirms, waiting);
+    }
+
+    fn note_ping(&mut self, confirms: Question, waiting: Option<oneshot::Sender<()>>) {
+        self.pings.push_back(Ping {
+            at: Clock.now().monotonic,
+            confirms,
+            waiting,
+        });
     }
 }
 

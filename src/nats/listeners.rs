@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::outgoing::Class;
 use super::wire::{Message, encode};
 
 impl Connection {
@@ -17,7 +18,7 @@ impl Connection {
         answers.subscribe(&reply)?;
         let mut out = BytesMut::new();
         encode::publish(subject.as_bytes(), Some(reply.as_bytes()), b"", &mut out);
-        self.link().send(&mut out, 1);
+        self.link().send(Class::Urgent, &mut out, 1);
         match timeout(limit, answers.ready()).await {
             Err(_) => Ok(true),
             Ok(ready) => {

@@ -11,6 +11,7 @@
 //! | `dial`, `tls`, `login` | one attempt to connect |
 //! | `session`, `reconnect` | the life of one connection, and of all of them |
 //! | [`connection`], `link` | the handles, and what they share with the task behind them |
+//! | `outgoing`, `window` | what waits to be written, and how much of it may be on its way |
 //! | `queue`, `budget` | messages that wait to be taken, and how much they may be |
 //! | [`ingress`], `lanes` | requests to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
@@ -34,6 +35,7 @@ mod lanes;
 mod link;
 mod listeners;
 mod login;
+mod outgoing;
 pub mod probes;
 mod queue;
 mod random;
@@ -43,6 +45,7 @@ mod servers;
 mod session;
 pub mod settings;
 mod tls;
+mod window;
 pub mod wire;
 
 pub use ack_tokens::AckTokens;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +49,7 @@ impl Reconnect {
     pub(super) fn new(settings: Settings, link: Arc<Link>) -> Result<Self, Error> {
         let random = Random::new();
         Ok(Self {
-            servers: Servers::new(&settings.servers, &random)?,
+            servers: Servers::new(&settings.servers)?,
             settings,
             link,
             random,
@@ -85,9 +87,16 @@ impl Reconnect {
         let work = async {
             loop {
                 let address = line.address.clone();
-                let outcome = session::run(line, &self.link).await;
+                let look: &session::Look<'_> = &|| Box::pin(self.is_there(&address));
+                let (id, urls) = (line.info.server_id.clone(), line.info.connect_urls.clone());
+                let moved = self.find_another(&address, &id, &urls);
+                let silence = self.settings.silence;
+                let (outcome, next) = session::run(line, &self.link, silence, look, moved).await;
                 self.part(&address, &outcome);
-                line = self.search().await;
+                line = match next {
+                    Some(next) => self.welcome(next),
+                    None => self.search().await,
+                };
             }
         };
         tokio::select! {
@@ -99,6 +108,7 @@ impl Reconnect {
     fn welcome(&mut self, line: Line) -> Line {
         self.last_trouble = None;
         self.link.set_max_payload(line.info.max_payload);
+        self.link.set_server_id(&line.info.server_id);
         self.servers.learn(&line.info.connect_urls, &line.address);
         self.link.begin();
         tracing::info!(
@@ -131,6 +141,40 @@ impl Reconnect {
                 reported,
                 "lost the connection to NATS; reconnecting"
             );
+        }
+    }
+
+    /// Whether the server answers somebody who comes anew: a busy one does, one that is frozen or gone does not.
+    async fn is_there(&self, address: &Address) -> bool {
+        if self.settings.tls.first {
+            // It waits for us to speak.
+            return false;
+        }
+        let look = async {
+            let places = look_up(address).await.ok()?;
+            let mut tcp = TcpStream::connect(&*places).await.ok()?;
+            let read = tcp.read(&mut [0; 1]).await.ok()?;
+            (read > 0).then_some(())
+        };
+        let limit = self.settings.silence / 2;
+        timeout(limit, look).await.is_ok_and(|seen| seen.is_some())
+    }
+
+    /// When another server is asked for, one of those that there are: not the one that is there, nor one to be avoided.
+    async fn find_another(&self, here: &Address, id: &str, urls: &[String]) -> Line {
+        let learned = Servers::knowing(&self.servers, urls, here);
+        loop {
+            self.link.wants_away().await;
+            for address in learned.round().into_iter().filter(|other| other != here) {
+                if let Ok(line) = self.try_one(&address).await
+                    && line.info.server_id != id
+                    && !line.info.lame_duck
+                    && !self.link.is_avoided(&line.info.server_id)
+                {
+                    return line;
+                }
+            }
+            tracing::info!("there is no other NATS server to go to");
         }
     }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::error::Error;
-use super::random::Random;
 
 const DEFAULT_PORT: u16 = 4222;
 
@@ -104,7 +103,7 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
 }
 
 /// In the order in which they are tried.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Servers {
     configured: Vec<Address>,
     learned: Vec<Address>,
@@ -113,22 +112,27 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Begins anywhere in the list, so that many servers with the same settings do not all take the first one.
-    pub(super) fn new(urls: &[String], random: &Random) -> Result<Self, Error> {
+    /// In the order of the list, which is the operator's. That a pair does not sit on one NATS server is seen to when its
+    /// servers know of each other.
+    pub(super) fn new(urls: &[String]) -> Result<Self, Error> {
         if urls.is_empty() {
             return Err(Error::InvalidSettings(
                 "no NATS server is named; give at least one URL".into(),
             ));
         }
         let configured: Result<Vec<_>, _> = urls.iter().map(|url| Address::parse(url)).collect();
-        let mut configured = configured?;
-        let first = random.below(configured.len());
-        configured.rotate_left(first);
         Ok(Self {
-            configured,
+            configured: configured?,
             learned: Vec::new(),
             last: None,
         })
+    }
+
+    /// The same, and what `by` says of its cluster.
+    pub(super) fn knowing(known: &Self, urls: &[String], by: &Address) -> Self {
+        let mut servers = known.clone();
+        servers.learn(urls, by);
+        servers
     }
 
     /// Each server once.
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn the_server_that_was_lost_is_tried_last_and_learned_ones_come_after_the_configured() {
         let urls = ["nats://a:1".to_owned()];
-        let mut servers = Servers::new(&urls, &Random::new()).unwrap();
+        let mut servers = Servers::new(&urls).unwrap();
         let a = address("nats://a:1");
         let learned = ["10.0.0.1:4222", "a:1", "b:2", "not an address", "b:2"].map(str::to_owned);
         servers.learn(&learned, &a);
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn a_cluster_cannot_name_servers_without_end() {
         let urls = ["tls://a:1".to_owned()];
-        let mut servers = Servers::new(&urls, &Random::new()).unwrap();
+        let mut servers = Servers::new(&urls).unwrap();
         let many: Vec<String> = (1..=1000).map(|port| format!("10.0.0.1:{port}")).collect();
         servers.learn(&many, &address("tls://a:1"));
 

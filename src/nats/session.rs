@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -18,11 +19,11 @@ use super::wire::{Frame, Info, Message, Parser, Violation};
 use crate::core::time::Instant;
 use crate::node::clock::Clock;
 
-/// How often NATS is asked for a sign of life.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// NATS is asked for a sign of life so often within the time that it may be silent.
+const PINGS_PER_SILENCE: u32 = 4;
 
-/// So many intervals in a row without one end a connection that is dead without having said so.
-const SILENT_INTERVALS_MAX: u32 = 3;
+/// A NATS server that answers others may be silent for so many times as long: it is busy.
+const SILENCES_MAX: u32 = 4;
 
 const PINGS_OPEN_MAX: usize = 3;
 
@@ -35,7 +36,10 @@ pub(super) enum Ended {
     Closed,
     Failed(io::Error),
     Violation(Violation),
-    Silent,
+    /// For so long.
+    Silent(Duration),
+    /// Another server has taken over.
+    Moved,
 }
 
 impl fmt::Display for Ended {
@@ -44,10 +48,8 @@ impl fmt::Display for Ended {
             Self::Closed => f.write_str("NATS closed it"),
             Self::Failed(error) => write!(f, "{error}"),
             Self::Violation(violation) => write!(f, "NATS sent {violation}"),
-            Self::Silent => {
-                let limit = PING_INTERVAL * SILENT_INTERVALS_MAX;
-                write!(f, "NATS gave no sign of life for {limit:?}")
-            }
+            Self::Silent(time) => write!(f, "NATS gave no sign of life for {time:?}"),
+            Self::Moved => f.write_str("this server goes to another one"),
         }
     }
 }
@@ -64,8 +66,19 @@ pub(super) struct Outcome {
     pub(super) info: Info,
 }
 
+/// Whether the server answers others.
+pub(super) type Look<'a> = dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> + Sync + 'a;
+
 /// Runs until the connection that the link has begun ends; being dropped ends it too.
-pub(super) async fn run(line: Line, link: &Arc<Link>) -> Outcome {
+/// `silence`: how long NATS may give no sign of life before `is_there` has a look at it.
+pub(super) async fn run(
+    line: Line,
+    link: &Arc<Link>,
+    silence: Duration,
+    is_there: &Look<'_>,
+    moved: impl Future<Output = Line>,
+) -> (Outcome, Option<Line>) {
+    let mut next = None;
     let Line {
         stream,
         parser,
@@ -92,15 +105,20 @@ pub(super) async fn run(line: Line, link: &Arc<Link>) -> Outcome {
     let ended = tokio::select! {
         ended = reading.run(reader) => ended,
         Some(ended) = writing.join_next() => ended.unwrap_or(Ended::Closed),
-        ended = keep_alive(link, &pulse) => ended,
+        ended = keep_alive(link, &pulse, silence, is_there) => ended,
+        line = moved => {
+            next = Some(line);
+            Ended::Moved
+        }
     };
     link.end();
-    Outcome {
+    let outcome = Outcome {
         ended,
         was_slow: reading.was_slow(),
         reported: reading.reported,
         info: reading.info,
-    }
+    };
+    (outcome, next)
 }
 
 /// What the reader lets the others know.
@@ -241,7 +259,8 @@ impl Reading<'_> {
             return;
         };
         if info.lame_duck && !self.info.lame_duck {
-            tracing::warn!("the NATS server is about to shut down");
+            tracing::warn!("the NATS server is about to shut down; looking for another one");
+            self.link.move_away();
         }
         self.link.set_max_payload(info.max_payload);
         self.info = info;
@@ -285,8 +304,8 @@ async fn write(mut writer: impl AsyncWrite + Unpin, link: Arc<Link>) -> Ended {
     }
 }
 
-async fn keep_alive(link: &Link, pulse: &Pulse) -> Ended {
-    let mut ticks = interval(PING_INTERVAL);
+async fn keep_alive(link: &Link, pulse: &Pulse, silence: Duration, is_there: &Look<'_>) -> Ended {
+    let mut ticks = interval(silence / PINGS_PER_SILENCE);
     // A process that was frozen must not find all its questions unanswered at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -300,10 +319,17 @@ async fn keep_alive(link: &Link, pulse: &Pulse) -> Ended {
         } else {
             silent += 1;
         }
-        if silent >= SILENT_INTERVALS_MAX {
-            return Ended::Silent;
-        }
         seen = reads;
+        if silent >= PINGS_PER_SILENCE && silent.is_multiple_of(PINGS_PER_SILENCE) {
+            let time = silence * (silent / PINGS_PER_SILENCE);
+            if silent >= PINGS_PER_SILENCE * SILENCES_MAX || !is_there().await {
+                // It may have answered during the look.
+                if pulse.reads.load(SeqCst) == seen {
+                    link.note_silence();
+                    return Ended::Silent(time);
+                }
+            }
+        }
         link.keep_alive(PINGS_OPEN_MAX);
     }
 }

@@ -3,8 +3,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::servers::Address;
+
+/// For those who have no lease to keep.
+const SILENCE: Duration = Duration::from_secs(6);
 
 /// Messages that may wait to be taken.
 const RECEIVE_QUEUE: usize = 512 * 1024;
@@ -26,6 +30,8 @@ pub struct Settings {
     pub credentials_file: Option<PathBuf>,
     pub nkey_seed_file: Option<PathBuf>,
     pub tls: Tls,
+    /// A NATS server that gives no sign of life for so long is looked at, and left when it is not there.
+    pub silence: Duration,
     /// Messages that may wait to be taken. When there are more, nothing is read from NATS.
     pub receive_queue: usize,
     /// As `receive_queue`, in bytes; what was read in one go may come on top.
@@ -78,6 +84,7 @@ impl Settings {
             credentials_file: None,
             nkey_seed_file: None,
             tls: Tls::default(),
+            silence: SILENCE,
             receive_queue: RECEIVE_QUEUE,
             receive_bytes: RECEIVE_BYTES,
         }

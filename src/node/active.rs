@@ -28,7 +28,7 @@ use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Now};
 use crate::core::unanswered::Unanswered;
-use crate::core::{Event, Notice};
+use crate::core::{Event, Notice, Outbound};
 use crate::leadership::{
     Cause, Committed, ConditionRow, Done, End, Leader, Record, Term, TermLost,
 };
@@ -52,6 +52,9 @@ const TERM_IS_WELL: Duration = Duration::from_secs(30);
 
 /// Every call on the leader session has a shorter limit: after this nobody will say how the term ended.
 const UNTRUSTED_MAX: Duration = Duration::from_mins(1);
+
+/// Timers wait no longer for a NATS that is late.
+const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// A step-down that takes longer leaves the rest to the next active.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -86,6 +89,13 @@ pub(super) struct Active<'a> {
     conditions: Option<Conditions>,
     /// When this term began to serve.
     began: Instant,
+    /// The NATS server, and how often one had fallen silent.
+    nats_server: String,
+    silences: u64,
+    /// Deliveries that wait for room.
+    waiting: VecDeque<Outbound>,
+    /// Since when NATS has been late to take what is sent.
+    late_since: Option<Instant>,
     /// Since when NATS is out of reach.
     nats_lost_at: Option<Instant>,
     /// When the loop last went round.
@@ -106,6 +116,8 @@ pub(super) enum Ended {
     TermLost(TermLost),
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
+    /// The NATS server fell silent, and a standby listens at another one: it has heard what this server has not.
+    NatsSilent,
     NatsFailed(nats::Error),
     /// Postgres refuses what is to be stored, and it cannot be taken back in this term.
     Refused(Box<Refusal>),
@@ -137,6 +149,10 @@ impl<'a> Active<'a> {
             earlier_late: node.board.late_renewals(),
             conditions: None,
             began: Clock.now().monotonic,
+            nats_server: node.nats.server_id(),
+            silences: node.nats.silences(),
+            waiting: VecDeque::new(),
+            late_since: None,
             nats_lost_at: None,
             looked_at: Clock.now().monotonic,
             paused_at: None,
@@ -159,6 +175,8 @@ impl<'a> Active<'a> {
         let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
         };
+        self.node.nats.forget_answers();
+        self.node.board.clear(Condition::ClientsUnreachable);
         self.report(&term);
         self.node.reports.active_ended();
         self.node.board.standby();
@@ -177,7 +195,11 @@ impl<'a> Active<'a> {
                 let ingress = self.ingress;
                 ingress.and_then(|ingress| self.node.listen_on(ingress, left))
             }
-            Ended::NatsLost | Ended::NatsFailed(_) | Ended::SteppedDown | Ended::Shutdown => {
+            Ended::NatsLost
+            | Ended::NatsSilent
+            | Ended::NatsFailed(_)
+            | Ended::SteppedDown
+            | Ended::Shutdown => {
                 drop(self.ingress);
                 // The last answers may still wait for NATS to take them. Without it there are none.
                 let answered = self.node.nats.flush(DRAIN_LIMIT);
@@ -242,7 +264,7 @@ impl<'a> Active<'a> {
 
             let now = Clock.now();
             let takes_work = self.ingress.is_some() && self.broker.has_room();
-            let has_nats = self.nats_lost_at.is_none();
+            let has_nats = self.nats_lost_at.is_none() && !self.is_late(now);
             let due = self.broker.next_timeout().map(|at| at.since(now.monotonic));
             let gives_up = self
                 .nats_lost_at
@@ -259,7 +281,12 @@ impl<'a> Active<'a> {
                     drained_by.set(sleep(DRAIN_LIMIT));
                 }
                 () = &mut drained_by => return Ok(self.drained()),
-                _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
+                _ = connected.changed() => {
+                    if self.leaves_to_others() {
+                        return Ok(Ended::NatsSilent);
+                    }
+                    self.note_nats(*connected.borrow_and_update());
+                }
                 () = after(gives_up) => return Ok(Ended::NatsLost),
                 () = after(due), if has_nats => {
                     let now = Clock.now();
@@ -299,7 +326,7 @@ impl<'a> Active<'a> {
                         self.backlog.extend(waited);
                     }
                 }
-                () = self.egress.room(), if !self.egress.has_room() => {}
+                () = self.egress.room(), if !self.egress.has_room() || !self.waiting.is_empty() => {}
                 _ = status.tick() => {
                     self.report(term);
                     self.look_at_conditions();
@@ -324,12 +351,36 @@ impl<'a> Active<'a> {
             && self.egress.has_room()
             && term.is_trusted(Clock.now().monotonic)
         {
+            if self.egress.has_room_for_deliveries()
+                && let Some(delivery) = self.waiting.pop_front()
+            {
+                self.egress.send(delivery);
+                continue;
+            }
             let Some(outbound) = self.broker.poll_outbound() else {
                 break;
             };
-            self.egress.send(outbound);
+            let is_delivery = matches!(outbound, Outbound::Deliver { .. });
+            if is_delivery && !self.egress.has_room_for_deliveries() {
+                self.waiting.push_back(outbound);
+            } else {
+                self.egress.send(outbound);
+            }
         }
         self.egress.flush();
+    }
+
+    /// NATS is late to take what is sent: that clients do not answer says nothing about them yet. For a while only, or
+    /// timers would stand still on a link that is always like this.
+    fn is_late(&mut self, now: Now) -> bool {
+        if self.egress.lag() > PAUSE_MAX {
+            let since = *self.late_since.get_or_insert(now.monotonic);
+            return now.monotonic.since(since) < LATE_MAX;
+        }
+        if self.late_since.take().is_some() {
+            self.broker.handle(Event::Reconnected, now);
+        }
+        false
     }
 
     /// NATS is connected and has taken nothing for as long as it may be out of reach.
@@ -469,6 +520,14 @@ impl<'a> Active<'a> {
         paused_at.unwrap_or(now)
     }
 
+    /// What clients asked while the NATS server was silent, a standby at another one has heard.
+    fn leaves_to_others(&mut self) -> bool {
+        let silences = self.node.nats.silences();
+        let fell_silent = std::mem::replace(&mut self.silences, silences) != silences;
+        let silent = std::mem::replace(&mut self.nats_server, self.node.nats.server_id());
+        fell_silent && self.node.announcer.is_heard_elsewhere(&silent)
+    }
+
     fn note_nats(&mut self, connected: bool) {
         let now = Clock.now();
         if connected {
@@ -485,6 +544,17 @@ impl<'a> Active<'a> {
         let late = self.earlier_late + term.late_renewals();
         self.node.board.progress(term, counts, late);
         self.node.board.nats(self.node.nats.counts());
+        match self.broker.broker().unreachable_clients() {
+            Some(clients) => self.node.board.raise(
+                Condition::ClientsUnreachable,
+                format!(
+                    "clients that do not answer: {clients}, at least half of all; they are taken to be out of reach and \
+                     closed after three times as many missed heartbeats; look at the routes of the NATS cluster, \
+                     leafnodes, and imports of the account"
+                ),
+            ),
+            None => self.node.board.clear(Condition::ClientsUnreachable),
+        }
     }
 
     fn look_at_conditions(&mut self) {
@@ -553,6 +623,10 @@ impl Ended {
                 let why = "NATS was out of reach for a lease, or took nothing for as long";
                 End::new(Cause::NatsLost, why)
             }
+            Self::NatsSilent => {
+                let why = "the NATS server fell silent, and a standby listens at another one";
+                End::new(Cause::NatsLost, why)
+            }
             Self::NatsFailed(error) => End::new(
                 Cause::NatsLost,
                 format!("the connection to NATS failed: {error}"),
@@ -569,9 +643,11 @@ impl Ended {
     /// When nobody wanted it.
     pub(super) fn failure(&self) -> Option<End> {
         match self {
-            Self::TermLost(_) | Self::NatsLost | Self::NatsFailed(_) | Self::Refused(_) => {
-                Some(self.end())
-            }
+            Self::TermLost(_)
+            | Self::NatsLost
+            | Self::NatsSilent
+            | Self::NatsFailed(_)
+            | Self::Refused(_) => Some(self.end()),
             Self::SteppedDown | Self::Shutdown => None,
         }
     }
@@ -582,6 +658,9 @@ impl Ended {
             Self::NatsLost => {
                 tracing::warn!("stepped down: NATS has been out of reach for a lease");
             }
+            Self::NatsSilent => tracing::warn!(
+                "stepped down: the NATS server fell silent, and a standby listens at another one"
+            ),
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;
                 tracing::warn!(error, "stepped down: the connection to NATS failed");

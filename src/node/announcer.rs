@@ -2,6 +2,7 @@
 //! two groups with one cluster ID on different databases do not meet at a lock, and clients would get two answers.
 //! What is made of what was heard is in [`super::rivals`].
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,10 +22,23 @@ use crate::core::time::Instant;
 use crate::leadership;
 use crate::nats::wire::Message;
 use crate::nats::{self, Connection, Inbox};
-use crate::protocol::announcement::Announcement;
+use crate::protocol::announcement::{Announcement, StandbyAnnouncement};
 
 /// An active that is there answers a question within this.
 const ANSWER_LIMIT: Duration = Duration::from_millis(250);
+
+/// A standby that has not been heard for so many leases is none.
+const MATE_LEASES: u32 = 3;
+
+/// Standbys that an active remembers.
+const MATES_MAX: usize = 16;
+
+/// A standby looks for another NATS server at most so often.
+const MOVES_APART: Duration = Duration::from_secs(30);
+
+/// An active that has not been heard for so many leases, and for so long, is not heard at all.
+const UNHEARD_LEASES: u32 = 3;
+const UNHEARD_MIN: Duration = Duration::from_secs(5);
 
 /// Questions that come closer together get one answer.
 const ANSWERS_APART: Duration = Duration::from_millis(20);
@@ -39,6 +53,12 @@ pub(super) struct Announcer {
     host: String,
     is_partitioned: bool,
     lease: Duration,
+    /// As all servers of these tables know them.
+    tables: String,
+    /// Standbys of these tables: their NATS servers, and when they were heard.
+    mates: Mutex<BTreeMap<String, (String, Instant)>>,
+    /// Since when this server waits for the lock, which somebody else holds.
+    queued_since: Mutex<Option<Instant>>,
     board: Board,
     heard: watch::Sender<Heard>,
     serving: watch::Sender<Option<Serving>>,
@@ -53,6 +73,12 @@ struct Heard {
     asked_at: Instant,
     /// NATS said that no other server is there, when this one began to listen.
     nobody_listened: bool,
+    /// When an active of these tables was heard last.
+    active_at: Option<Instant>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +100,7 @@ impl Announcer {
         nats: &Connection,
         config: &Config,
         leadership: &leadership::Settings,
+        tables: String,
         board: &Board,
         shutdown: &CancellationToken,
         tasks: &tokio_util::task::TaskTracker,
@@ -85,6 +112,7 @@ impl Announcer {
             rivals: Rivals::new(server_id.clone(), is_partitioned),
             asked_at: Clock.now().monotonic,
             nobody_listened: false,
+            active_at: None,
         };
         let announcer = Arc::new(Self {
             nats: nats.clone(),
@@ -94,6 +122,9 @@ impl Announcer {
             host: host.unwrap_or_default(),
             is_partitioned,
             lease: leadership.lease.duration(),
+            tables,
+            mates: Mutex::default(),
+            queued_since: Mutex::default(),
             board: board.clone(),
             heard: watch::Sender::new(heard),
             serving: watch::Sender::new(None),
@@ -117,6 +148,28 @@ impl Announcer {
             epoch,
             since: Clock.now().monotonic,
         }));
+    }
+
+    /// Waits for the lock from now on, or not any more.
+    pub(super) fn is_queued(&self, queued: bool) {
+        let now = Clock.now().monotonic;
+        *lock(&self.queued_since) = queued.then_some(now);
+        if queued {
+            // Not only after a while.
+            self.serving.send_modify(|_| {});
+        } else {
+            self.board.clear(Condition::ActiveUnheard);
+        }
+    }
+
+    /// A standby of these tables listens at another NATS server than this one.
+    pub(super) fn is_heard_elsewhere(&self, nats_server: &str) -> bool {
+        let now = Clock.now().monotonic;
+        let mates = lock(&self.mates);
+        let mut mates = mates.values();
+        mates.any(|(server, heard_at)| {
+            server != nats_server && now.since(*heard_at) < self.lease * MATE_LEASES
+        })
     }
 
     /// When another active of these tables was heard last, or one of the primary that they were on before.
@@ -200,6 +253,7 @@ impl Announcer {
         let interval = Rivals::interval(self.lease);
         let mut serving = self.serving.subscribe();
         let mut connected = self.nats.connected();
+        let mut moved_at = None;
         let mut announced_at = Instant::default();
         let mut next = Clock.now().monotonic + interval;
         let mut accused = None;
@@ -209,6 +263,7 @@ impl Announcer {
                 () = shutdown.cancelled() => return,
                 message = inbox.next() => {
                     let Ok(message) = message else { return };
+                    self.keep_apart(&message, &mut moved_at);
                     if let Heeded::Question = self.heed(&message, alone) {
                         next = next.min(announced_at + ANSWERS_APART);
                     }
@@ -240,6 +295,7 @@ impl Announcer {
                 tracing::debug!(error, "the other servers cannot be told of this one");
             }
             self.judge(&mut accused);
+            self.listen_for_active();
         }
     }
 
@@ -256,10 +312,74 @@ impl Announcer {
         }
         if let Some(announcement) = Announcement::decode(message.payload()) {
             let now = Clock.now().monotonic;
-            self.heard
-                .send_modify(|heard| heard.rivals.hear(announcement, now));
+            self.heard.send_modify(|heard| {
+                if announcement.place.tables() == self.tables
+                    && announcement.server_id != self.server_id
+                {
+                    heard.active_at = Some(now);
+                }
+                heard.rivals.hear(announcement, now);
+            });
+        } else if let Some(standby) = StandbyAnnouncement::decode(message.payload())
+            && standby.tables == self.tables
+            && standby.server_id != self.server_id
+        {
+            let now = Clock.now().monotonic;
+            let mut mates = lock(&self.mates);
+            mates.retain(|_, (_, heard_at)| now.since(*heard_at) < self.lease * MATE_LEASES);
+            if mates.len() < MATES_MAX || mates.contains_key(&standby.server_id) {
+                let heard = (standby.nats_server.clone(), now);
+                let before = mates.insert(standby.server_id.clone(), heard);
+                if before.is_none_or(|(nats_server, _)| nats_server != standby.nats_server) {
+                    let is_elsewhere = standby.nats_server != self.nats.server_id();
+                    tracing::info!(
+                        server.id = standby.server_id,
+                        is_elsewhere,
+                        "a standby listens to NATS; at another NATS server it hears what this one misses when its own \
+                         fails"
+                    );
+                }
+            }
         }
         Heeded::Nothing
+    }
+
+    /// A standby leaves the NATS server that the active is connected to: one that fails should not take both along.
+    fn keep_apart(&self, message: &Message, moved_at: &mut Option<Instant>) {
+        let Some(active) = Announcement::decode(message.payload()) else {
+            return;
+        };
+        let now = Clock.now().monotonic;
+        let is_standby = lock(&self.queued_since).is_some();
+        let is_together = !active.nats_server.is_empty()
+            && active.nats_server == self.nats.server_id()
+            && active.server_id != self.server_id
+            && active.place.tables() == self.tables;
+        let is_time = moved_at.is_none_or(|at| now.since(at) > MOVES_APART);
+        if is_standby && is_together && is_time {
+            *moved_at = Some(now);
+            self.nats.prefer_another_than(&active.nats_server);
+        }
+    }
+
+    /// Says so when the active should be heard and is not.
+    fn listen_for_active(&self) {
+        let Some(queued_since) = *lock(&self.queued_since) else {
+            return;
+        };
+        let now = Clock.now().monotonic;
+        let heard_at = self.heard.borrow().active_at.unwrap_or(queued_since);
+        let silence = now.since(heard_at.max(queued_since));
+        if silence > (self.lease * UNHEARD_LEASES).max(UNHEARD_MIN) {
+            self.board.raise(
+                Condition::ActiveUnheard,
+                "another server holds the lock, and NATS does not bring what it says: its clients and those of this \
+                 server may not reach each other; look at the routes of the NATS cluster, leafnodes, and imports of \
+                 the account",
+            );
+        } else if heard_at > queued_since {
+            self.board.clear(Condition::ActiveUnheard);
+        }
     }
 
     /// The term, if it is trusted at this moment.
@@ -272,7 +392,7 @@ impl Announcer {
 
     async fn announce(&self, serving: Option<Serving>) -> Result<(), nats::Error> {
         let Some(serving) = self.trusted(serving) else {
-            return Ok(());
+            return self.announce_standby().await;
         };
         let announcement = Announcement {
             server_id: self.server_id.clone(),
@@ -281,6 +401,20 @@ impl Announcer {
             epoch: serving.epoch,
             lease: self.lease,
             place: serving.place,
+            nats_server: self.nats.server_id(),
+        };
+        let payload = announcement.encode();
+        self.nats.publish(&self.subject, None, &payload).await
+    }
+
+    async fn announce_standby(&self) -> Result<(), nats::Error> {
+        if lock(&self.queued_since).is_none() {
+            return Ok(());
+        }
+        let announcement = StandbyAnnouncement {
+            server_id: self.server_id.clone(),
+            tables: self.tables.clone(),
+            nats_server: self.nats.server_id(),
         };
         let payload = announcement.encode();
         self.nats.publish(&self.subject, None, &payload).await

@@ -42,6 +42,10 @@ pub enum Effect {
 }
 
 conditions! {
+    /// A standby does not hear the active over NATS, though somebody holds the lock.
+    ActiveUnheard "active-unheard", Warns;
+    /// Many clients do not answer at once: NATS does not lead to them.
+    ClientsUnreachable "clients-unreachable", Warns;
     /// Another server is active for the same cluster ID on other tables.
     ConflictingActives "conflicting-actives", NotReady;
     /// Postgres refuses everything that clients ask for lately, for reasons that do not pass.

@@ -1,9 +1,23 @@
 //! From what the operator says about NATS to what the adapter wants to know.
 
+use std::time::Duration;
+
 use crate::config::nats::{NatsLogin, NatsTls};
 use crate::config::{NatsConfig, Secret};
 use crate::nats::Settings;
 use crate::nats::settings::{ClientCertificate, Tls, UserLogin};
+
+/// Of a server, which has a lease to keep: a NATS server that is silent for half of it is looked at.
+pub(crate) fn nats_settings_of_server(
+    config: &NatsConfig,
+    name: String,
+    lease: Duration,
+) -> Settings {
+    Settings {
+        silence: lease / 2,
+        ..nats_settings(config, name)
+    }
+}
 
 /// `name`: how the connection is called in the NATS server's monitoring.
 pub(crate) fn nats_settings(config: &NatsConfig, name: String) -> Settings {

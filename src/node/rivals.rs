@@ -216,6 +216,7 @@ mod tests {
 
     fn of(server_id: &str, place: Place) -> Announcement {
         Announcement {
+            nats_server: String::new(),
             server_id: server_id.to_owned(),
             host: "h".to_owned(),
             is_partitioned: false,

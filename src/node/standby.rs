@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::announcer::Announcer;
 use super::batches::Batches;
 use super::clock::Clock;
 use super::condition::Condition;
@@ -27,6 +28,22 @@ pub(super) struct Won {
     pub(super) batches: Batches,
 }
 
+/// While this server waits for the lock, it lets itself be heard.
+struct Queued<'a>(&'a Announcer);
+
+impl<'a> Queued<'a> {
+    fn begin(announcer: &'a Announcer) -> Self {
+        announcer.is_queued(true);
+        Self(announcer)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.is_queued(false);
+    }
+}
+
 impl Node {
     /// Returns when the lock is won.
     pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Won, Setback> {
@@ -45,6 +62,7 @@ impl Node {
             Batches::prepare(candidate.client(), &self.config, self.upload.clone()).await?;
         self.board.trouble(None);
         tracing::info!("standby: waiting for the lock");
+        let _queued = Queued::begin(&self.announcer);
         let is_owned = {
             let mut granted = pin!(candidate.wait());
             let mut owned = pin!(self.wait_for_owner());

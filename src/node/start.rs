@@ -13,7 +13,7 @@ use super::backoff::{Backoff, Repeats};
 use super::board::Board;
 use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
-use super::nats_settings::nats_settings;
+use super::nats_settings::nats_settings_of_server;
 use super::neighbours::Neighbours;
 use super::reports::Reports;
 use super::run::STATEMENT_TIMEOUT;
@@ -98,7 +98,9 @@ impl Start<'_> {
     ) -> Result<(Connection, Arc<Announcer>, Option<Neighbours>), Setback> {
         let (leadership, board) = (self.leadership, self.board);
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
-        let nats = Connection::open(&nats_settings(&config.nats, name), self.tasks).await?;
+        let settings = nats_settings_of_server(&config.nats, name, config.lease);
+        let nats = Connection::open(&settings, self.tasks).await?;
+        let place = leadership::look_at_place(leadership, self.tasks).await?;
         let neighbours = match &config.partition {
             None => None,
             Some(partition) => {
@@ -113,8 +115,16 @@ impl Start<'_> {
             }
         };
         // Last: it goes on by itself.
-        let announcer =
-            Announcer::start(&nats, config, leadership, board, self.shutdown, self.tasks).await?;
+        let announcer = Announcer::start(
+            &nats,
+            config,
+            leadership,
+            place.tables(),
+            board,
+            self.shutdown,
+            self.tasks,
+        )
+        .await?;
         Ok((nats, announcer, neighbours))
     }
 

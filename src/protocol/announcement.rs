@@ -23,6 +23,46 @@ pub struct Announcement {
     pub epoch: Epoch,
     pub lease: Duration,
     pub place: Place,
+    /// Of the NATS server that it is connected to; empty when it does not say.
+    pub nats_server: String,
+}
+
+/// A standby lets itself be heard, so that an active knows who hears the clients, too. Servers that do not know of this
+/// take it for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandbyAnnouncement {
+    pub server_id: String,
+    pub tables: String,
+    pub nats_server: String,
+}
+
+impl StandbyAnnouncement {
+    pub fn encode(&self) -> Vec<u8> {
+        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let message = pb::ServerAnnouncement {
+            standby_id: text(&self.server_id),
+            tables: text(&self.tables),
+            nats_server: text(&self.nats_server),
+            ..pb::ServerAnnouncement::default()
+        };
+        message.encode_to_vec()
+    }
+
+    /// `None` for what no standby has sent.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        if payload.len() > BYTES_MAX {
+            return None;
+        }
+        let message = pb::ServerAnnouncement::decode(payload).ok()?;
+        let text = |bytes: Bytes| String::from_utf8(bytes.into()).ok();
+        let server_id = text(message.standby_id)?;
+        (!server_id.is_empty()).then_some(())?;
+        Some(Self {
+            server_id,
+            tables: text(message.tables)?,
+            nats_server: text(message.nats_server)?,
+        })
+    }
 }
 
 impl Announcement {
@@ -41,6 +81,8 @@ impl Announcement {
             database: text(&place.database),
             schema: text(&place.schema),
             address: text(&place.address),
+            nats_server: text(&self.nats_server),
+            ..pb::ServerAnnouncement::default()
         };
         message.encode_to_vec()
     }
@@ -70,6 +112,7 @@ impl Announcement {
                 schema: text(message.schema)?,
                 address: text(message.address)?,
             },
+            nats_server: text(message.nats_server)?,
         })
     }
 }
@@ -93,6 +136,7 @@ mod tests {
                 schema: "stanby".to_owned(),
                 address: "db:5432".to_owned(),
             },
+            nats_server: "NATS1".to_owned(),
         }
     }
 
@@ -101,6 +145,22 @@ mod tests {
         let decoded = Announcement::decode(&announcement().encode());
 
         assert_eq!(decoded, Some(announcement()));
+    }
+
+    #[test]
+    fn a_standby_is_heard_as_one_and_is_nothing_to_those_who_look_for_actives() {
+        let standby = StandbyAnnouncement {
+            server_id: "q3bpB9rTkKJdAnlp0y5zXw".to_owned(),
+            tables: "7/1/stanby".to_owned(),
+            nats_server: "NATS2".to_owned(),
+        };
+
+        assert_eq!(
+            StandbyAnnouncement::decode(&standby.encode()),
+            Some(standby.clone())
+        );
+        assert_eq!(Announcement::decode(&standby.encode()), None);
+        assert_eq!(StandbyAnnouncement::decode(&announcement().encode()), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct Info {
+    /// Of this start of the server.
+    pub server_id: String,
     pub server_name: String,
     pub version: String,
     /// To be signed with an nkey.

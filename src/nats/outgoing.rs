@@ -1,0 +1,264 @@
+//! What waits to be written to NATS, in two classes. Answers, probes and what the protocol itself has to say go first and
+//! wait for nothing; deliveries go when NATS has taken most of what left before ([`super::window`]).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::window::{Question, Window};
+use super::wire::encode;
+use crate::core::time::Instant;
+
+/// Deliveries that are written in one go, in bytes; a larger message goes by itself.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Answers of so long ago are taken to have arrived.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// The same, in bytes.
+const RECENT_BYTES: usize = 4 << 20;
+
+/// Which way a message takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// An answer; it is sent once more when the connection is lost soon after.
+    Answer,
+    /// As urgent, and not repeated.
+    Urgent,
+    Delivery,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    urgent: BytesMut,
+    deliveries: BytesMut,
+    /// Lengths of whole messages of `deliveries`, some together.
+    pieces: VecDeque<usize>,
+    /// Messages that wait, and those in the piece that is being written.
+    messages: u64,
+    window: Window,
+    /// A piece has left, and NATS is not asked yet whether it has come.
+    asks: bool,
+    recent: VecDeque<(Instant, Bytes)>,
+    recent_bytes: usize,
+}
+
+impl Outgoing {
+    /// A connection begins, with what NATS has to know. What was answered shortly before the last one ended may have
+    /// died with its server: it comes next.
+    pub(super) fn begin(&mut self, mut first: BytesMut, now: Instant) {
+        self.drop_all();
+        self.forget_old(now);
+        for (_, answers) in &self.recent {
+            first.extend_from_slice(answers);
+        }
+        self.urgent = first;
+    }
+
+    /// What waited is lost. Returns how many messages.
+    pub(super) fn drop_all(&mut self) -> u64 {
+        self.urgent = BytesMut::new();
+        self.deliveries = BytesMut::new();
+        self.pieces.clear();
+        self.window = Window::default();
+        self.asks = false;
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Nothing is repeated any more: somebody else answers now.
+    pub(super) fn forget_answers(&mut self) {
+        self.recent.clear();
+        self.recent_bytes = 0;
+    }
+
+    /// Of the protocol itself.
+    pub(super) fn urgent(&mut self) -> &mut BytesMut {
+        &mut self.urgent
+    }
+
+    /// Takes over `out`, whole messages of one class, which is empty afterwards.
+    pub(super) fn put(&mut self, class: Class, out: &mut BytesMut, messages: u64, now: Instant) {
+        self.messages += messages;
+        match class {
+            Class::Delivery => {
+                self.pieces.push_back(out.len());
+                append(&mut self.deliveries, out);
+            }
+            Class::Urgent => append(&mut self.urgent, out),
+            Class::Answer => {
+                self.remember(Bytes::copy_from_slice(out), now);
+                append(&mut self.urgent, out);
+            }
+        }
+    }
+
+    fn remember(&mut self, answers: Bytes, now: Instant) {
+        self.recent_bytes += answers.len();
+        self.recent.push_back((now, answers));
+        self.forget_old(now);
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((at, answers)) = self.recent.front()
+            && (self.recent_bytes > RECENT_BYTES || now.since(*at) > RECENT)
+        {
+            self.recent_bytes -= answers.len();
+            self.recent.pop_front();
+        }
+    }
+
+    pub(super) fn urgent_bytes(&self) -> usize {
+        self.urgent.len()
+    }
+
+    pub(super) fn delivery_bytes(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Deliveries that should be gathered here at most: what leaves soon, and no more, so that the choice of what goes
+    /// next is made late.
+    pub(super) fn delivery_room(&self) -> usize {
+        self.window.bytes()
+    }
+
+    /// What is to be written next, in exchange for the empty `spare`; a question to be asked of NATS is in it.
+    pub(super) fn next(&mut self, spare: &mut BytesMut) -> Option<Option<Question>> {
+        let mut asked = None;
+        if self.asks || (!self.urgent.is_empty() && self.window.wants_question()) {
+            self.asks = false;
+            self.urgent.extend_from_slice(encode::PING);
+            self.window.sent(self.urgent.len());
+            asked = Some(self.window.ask());
+        } else {
+            self.window.sent(self.urgent.len());
+        }
+        if !self.urgent.is_empty() {
+            std::mem::swap(&mut self.urgent, spare);
+            return Some(asked);
+        }
+        if self.pieces.is_empty() || !self.window.has_room() {
+            return None;
+        }
+        let mut length = 0;
+        while let Some(&piece) = self.pieces.front()
+            && (length == 0 || length + piece <= PIECE_BYTES)
+        {
+            length += piece;
+            self.pieces.pop_front();
+        }
+        *spare = self.deliveries.split_to(length);
+        self.window.sent(length);
+        self.asks = self.window.wants_question() || !self.window.has_room();
+        Some(None)
+    }
+
+    pub(super) fn written(&mut self) {
+        if self.urgent.is_empty() && self.pieces.is_empty() {
+            self.messages = 0;
+        }
+    }
+
+    pub(super) fn answered(&mut self, question: Question, took: Duration) {
+        self.window.answered(question, took);
+    }
+
+    /// A question that is asked anyway confirms as much.
+    pub(super) fn ask(&mut self) -> Question {
+        self.window.ask()
+    }
+}
+
+fn append(to: &mut BytesMut, out: &mut BytesMut) {
+    if to.is_empty() {
+        std::mem::swap(to, out);
+    } else {
+        to.extend_from_slice(out);
+    }
+    out.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn put(outgoing: &mut Outgoing, class: Class, text: &[u8], seconds: u64) {
+        outgoing.put(class, &mut BytesMut::from(text), 1, at(seconds));
+    }
+
+    fn all(outgoing: &mut Outgoing) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let mut spare = BytesMut::new();
+            if outgoing.next(&mut spare).is_none() {
+                return all;
+            }
+            all.extend_from_slice(&spare);
+        }
+    }
+
+    #[test]
+    fn answers_go_before_deliveries_and_each_class_keeps_its_order() {
+        let mut outgoing = Outgoing::default();
+        for (class, text) in [
+            (Class::Delivery, &b"d1 "[..]),
+            (Class::Answer, b"a1 "),
+            (Class::Delivery, b"d2 "),
+            (Class::Urgent, b"p1 "),
+            (Class::Answer, b"a2 "),
+        ] {
+            put(&mut outgoing, class, text, 1);
+        }
+
+        assert_eq!(all(&mut outgoing), b"a1 p1 a2 d1 d2 ");
+    }
+
+    #[test]
+    fn deliveries_wait_until_nats_has_taken_those_before() {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..64 {
+            put(&mut outgoing, Class::Delivery, &[b'd'; 100_000], 1);
+        }
+        let (mut left, mut question) = (0, None);
+        loop {
+            let mut spare = BytesMut::new();
+            let Some(asked) = outgoing.next(&mut spare) else {
+                break;
+            };
+            left += spare.len();
+            question = asked.or(question);
+        }
+        assert!((1_000_000..2_000_000).contains(&left), "{left}");
+        put(&mut outgoing, Class::Answer, b"a1 ", 1);
+        assert!(
+            all(&mut outgoing).starts_with(b"a1 "),
+            "answers do not wait"
+        );
+
+        outgoing.answered(question.unwrap(), Duration::from_millis(5));
+        assert!(all(&mut outgoing).len() > 500_000);
+    }
+
+    #[test]
+    fn answers_of_the_last_moments_are_sent_again_after_a_reconnect() {
+        let mut outgoing = Outgoing::default();
+        put(&mut outgoing, Class::Answer, b"old ", 1);
+        put(&mut outgoing, Class::Answer, b"sent ", 9);
+        assert_eq!(all(&mut outgoing), b"old sent ");
+        put(&mut outgoing, Class::Answer, b"waiting ", 10);
+        put(&mut outgoing, Class::Urgent, b"probe ", 10);
+        put(&mut outgoing, Class::Delivery, b"delivery ", 10);
+
+        outgoing.drop_all();
+        outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
+        assert_eq!(all(&mut outgoing), b"SUB sent waiting ");
+
+        outgoing.forget_answers();
+        outgoing.begin(BytesMut::new(), at(10));
+        assert_eq!(all(&mut outgoing), b"");
+    }
+}
