@@ -3,20 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Row,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::encryption::{self, Keyring, Sealer};
 use super::error::{Error, Fault};
 use super::fence::{self, Gate, Reads};
+use super::lent::Lent;
+use super::oldest::{self, Oldest};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
-use super::source::Source;
 use super::version::SchemaVersion;
 use super::{ack_secret, heard, import, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
@@ -33,10 +31,6 @@ const CONNECTIONS_MAX: u32 = 4;
 
 /// Connections that one call tries when they lead elsewhere than to the primary: twice as many as the pool may hold.
 const ATTEMPTS_MAX: u32 = 8;
-
-/// Of a page that is read on the leader session, between two commits.
-const ON_SESSION_MESSAGES: usize = 256;
-const ON_SESSION_BYTES: usize = 256 << 10;
 
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
 const SNAPSHOT_STATEMENTS: u32 = 6;
@@ -55,10 +49,10 @@ const VACUUM_LIMIT: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
-    url: DatabaseUrl,
+    pub(super) url: DatabaseUrl,
     schema: String,
-    statement_timeout: Duration,
-    keyring: Keyring,
+    pub(super) statement_timeout: Duration,
+    pub(super) keyring: Keyring,
     gate: Gate,
 }
 
@@ -194,13 +188,6 @@ impl Store {
         lent.end(done, "reading whose tables these are").await
     }
 
-    /// As [`Self::server_info`], on a session that waits for the lock or holds it.
-    pub async fn server_info_on(&self, client: &Client) -> Result<Option<ServerInfo>, Error> {
-        self.begin_on(client, self.statement_timeout).await?;
-        let read = ServerInfo::read(&mut Source::Session(client)).await;
-        self.end_on(client, read).await
-    }
-
     /// Fails when the tables hold messages that this process' keys do not decrypt. Says how many keys they are encrypted
     /// with. Takes a moment where a key is new, for that is how keys are kept from being guessed.
     pub async fn check_keys(&self) -> Result<usize, Error> {
@@ -219,17 +206,6 @@ impl Store {
         self.keyring
             .begin_term(client, &self.url, epoch, found)
             .await
-    }
-
-    /// On the leader session, which is there in any case: few rows.
-    async fn keys_and_terms(&self, client: &Client) -> Result<KeysAndTerms, Error> {
-        let mut source = Source::Session(client);
-        let read = encryption::keys_and_terms(&mut source);
-        let limit = self.statement_timeout * 2 + Duration::from_secs(1);
-        let what = "reading what messages are encrypted with";
-        let read = timeout(limit, read).await;
-        let read = read.map_err(|_| Trouble::of_timeout(&self.url, what))?;
-        read.map_err(|fault| fault.told(&self.url))
     }
 
     /// Reads everything that a new term starts from, as of one moment.
@@ -327,69 +303,12 @@ impl Store {
         lent.end(done, "looking for closed connections").await
     }
 
-    /// As [`Self::snapshot`], on the leader session, when no other can be had.
-    pub async fn snapshot_on(&self, client: &Client) -> Result<Snapshot, Error> {
-        self.begin_on(client, self.statement_timeout).await?;
-        let read = snapshot::read(&mut Source::Session(client)).await;
-        self.end_on(client, read).await
-    }
-
-    /// As [`Self::load`], on the leader session: a page of modest size, whose statements may take so long.
-    pub async fn load_on(
-        &self,
-        client: &Client,
-        load: &Load,
-        limit: Duration,
-    ) -> Result<Loaded, Error> {
-        let load = load.modest(ON_SESSION_MESSAGES, ON_SESSION_BYTES);
-        let opener = || self.keyring.opener();
-        self.begin_on(client, limit).await?;
-        let mut source = Source::Session(client);
-        let mut read = load::load(&mut source, &load, opener()).await;
-        if matches!(&read, Err(fault) if fault.is_damage()) {
-            self.end_on(client, read).await.ok();
-            self.begin_on(client, limit).await?;
-            read = load::salvaged(&mut source, &load, opener()).await;
-        }
-        self.end_on(client, read).await
-    }
-
-    /// As [`Self::stored`], on the leader session.
-    pub async fn stored_on(
-        &self,
-        client: &Client,
-        places: &BTreeMap<ChannelId, LookBack>,
-        wanted: &BTreeSet<Guid>,
-        others: usize,
-    ) -> Result<Stored, Error> {
-        self.begin_on(client, self.statement_timeout).await?;
-        let read = heard::stored(&mut Source::Session(client), places, wanted, others).await;
-        self.end_on(client, read).await
-    }
-
-    /// As [`Self::closed_connections`], on the leader session.
-    pub async fn closed_connections_on(
-        &self,
-        client: &Client,
-        inboxes: &[String],
-    ) -> Result<BTreeSet<Subject>, Error> {
-        self.begin_on(client, self.statement_timeout).await?;
-        let read = heard::closed(&mut Source::Session(client), inboxes).await;
-        self.end_on(client, read).await
-    }
-
-    async fn begin_on(&self, client: &Client, limit: Duration) -> Result<(), Error> {
-        let limit = limit.as_millis().max(1);
-        let begin = format!("{}; SET LOCAL statement_timeout = {limit}", fence::BEGIN);
-        let begun = client.batch_execute(&begin).await;
-        begun.map_err(|error| Trouble::of_session(&self.url, &error).into())
-    }
-
-    async fn end_on<T>(&self, client: &Client, read: Result<T, Fault>) -> Result<T, Error> {
-        let ended = client.batch_execute("ROLLBACK").await;
-        let read = read.map_err(|fault| fault.told(&self.url))?;
-        ended.map_err(|error| Error::from(Trouble::of_session(&self.url, &error)))?;
-        Ok(read)
+    /// The oldest snapshot of the database, if anybody else holds one.
+    pub async fn oldest(&self) -> Result<Option<Oldest>, Error> {
+        let mut lent = self.lend_proven().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, oldest::read(&mut lent.source())).await;
+        lent.end(done, "looking for the oldest snapshot").await
     }
 
     /// How many rows of `messages` are dead.
@@ -514,8 +433,6 @@ impl Store {
     }
 }
 
-type KeysAndTerms = (Vec<encryption::KeyRow>, Vec<encryption::TermRow>);
-
 /// What each connection sets for itself.
 #[derive(Clone)]
 struct Pinned {
@@ -539,87 +456,6 @@ impl Pinned {
         Ok(())
     }
 }
-
-/// A pooled connection for one call. Dropped within a transaction, it is closed.
-struct Lent<'a> {
-    /// There until it is given back.
-    connection: Option<PoolConnection<Postgres>>,
-    url: &'a DatabaseUrl,
-    gate: &'a Gate,
-    in_transaction: bool,
-}
-
-impl Lent<'_> {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("it is not given back yet")
-    }
-
-    fn source(&mut self) -> Source<'_> {
-        Source::Pool(self.connection())
-    }
-
-    fn close_on_drop(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.close_on_drop();
-        }
-    }
-
-    /// Closes the connection at once.
-    fn hang_up(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(connection.detach());
-        }
-    }
-
-    fn give_back<T>(
-        mut self,
-        done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
-        what: &str,
-    ) -> Result<T, Error> {
-        if let Ok(result) = done {
-            return result.map_err(|fault| fault.told(self.url));
-        }
-        // Back in the pool it would make the next caller wait for the lost answer.
-        self.hang_up();
-        Err(Trouble::of_timeout(self.url, what).into())
-    }
-
-    /// Ends the transaction of a read that has proved whose tables it saw.
-    async fn end<T>(
-        mut self,
-        done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
-        what: &str,
-    ) -> Result<T, Error> {
-        let failed = match done {
-            Ok(Ok(value)) => match timeout(END_LIMIT, self.source().execute("COMMIT")).await {
-                Ok(Ok(())) => {
-                    self.in_transaction = false;
-                    self.gate.succeeded();
-                    return Ok(value);
-                }
-                // What was read is right all the same.
-                Ok(Err(_)) | Err(_) => return Ok(value),
-            },
-            Ok(Err(fault)) => fault.told(self.url),
-            Err(_) => Trouble::of_timeout(self.url, what).into(),
-        };
-        if !matches!(failed, Error::Corrupt { .. }) {
-            self.gate.failed(&failed);
-        }
-        Err(failed)
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        if self.in_transaction {
-            self.hang_up();
-        }
-    }
-}
-
-/// The end of a transaction that has only read.
-const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// A name as an SQL identifier.
 pub(super) fn quoted(name: &str) -> String {

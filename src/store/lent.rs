@@ -1,0 +1,93 @@
+//! A connection of the pool while a call has it.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
+use tokio::time::timeout;
+
+use super::error::{Error, Fault};
+use super::fence::Gate;
+use super::source::Source;
+use crate::config::database::{DatabaseUrl, Trouble};
+
+/// A pooled connection for one call. Dropped within a transaction, it is closed.
+pub(super) struct Lent<'a> {
+    /// There until it is given back.
+    pub(super) connection: Option<PoolConnection<Postgres>>,
+    pub(super) url: &'a DatabaseUrl,
+    pub(super) gate: &'a Gate,
+    pub(super) in_transaction: bool,
+}
+
+impl Lent<'_> {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("it is not given back yet")
+    }
+
+    pub(super) fn source(&mut self) -> Source<'_> {
+        Source::Pool(self.connection())
+    }
+
+    pub(super) fn close_on_drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close_on_drop();
+        }
+    }
+
+    /// Closes the connection at once.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
+    }
+
+    pub(super) fn give_back<T>(
+        mut self,
+        done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
+        what: &str,
+    ) -> Result<T, Error> {
+        if let Ok(result) = done {
+            return result.map_err(|fault| fault.told(self.url));
+        }
+        // Back in the pool it would make the next caller wait for the lost answer.
+        self.hang_up();
+        Err(Trouble::of_timeout(self.url, what).into())
+    }
+
+    /// Ends the transaction of a read that has proved whose tables it saw.
+    pub(super) async fn end<T>(
+        mut self,
+        done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
+        what: &str,
+    ) -> Result<T, Error> {
+        let failed = match done {
+            Ok(Ok(value)) => match timeout(END_LIMIT, self.source().execute("COMMIT")).await {
+                Ok(Ok(())) => {
+                    self.in_transaction = false;
+                    self.gate.succeeded();
+                    return Ok(value);
+                }
+                // What was read is right all the same.
+                Ok(Err(_)) | Err(_) => return Ok(value),
+            },
+            Ok(Err(fault)) => fault.told(self.url),
+            Err(_) => Trouble::of_timeout(self.url, what).into(),
+        };
+        if !matches!(failed, Error::Corrupt { .. }) {
+            self.gate.failed(&failed);
+        }
+        Err(failed)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if self.in_transaction {
+            self.hang_up();
+        }
+    }
+}
+
+/// The end of a transaction that has only read.
+const END_LIMIT: Duration = Duration::from_secs(2);
