@@ -2,7 +2,7 @@
 --
 --   owner   makes and changes the tables: stanby migrate
 --   app     serves: reads, writes and (from Postgres 17 on) vacuums the tables, makes nothing
---   reader  looks: stanby status, dashboards, people
+--   reader  looks: stanby status, dashboards, people. It reads the views, and tables without secrets
 --
 -- Run once per schema, in the database of the servers, by a role that may make roles and schemas; running it again
 -- changes nothing. The roles get no passwords here: set them with \password, or let the platform log them in.
@@ -26,7 +26,8 @@ SELECT format('GRANT %I TO CURRENT_USER', :'owner')
 WHERE current_user <> :'owner' AND NOT pg_has_role(current_user, :'owner', 'MEMBER')
 \gexec
 
--- Whoever may connect can take the lock's key and keep servers from starting.
+-- Whoever may connect can take the lock's key and keep servers from becoming active: the reader, too. While it does,
+-- /readyz of the standbys, stanby status and stanby doctor name its session.
 REVOKE CONNECT, TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"DBNAME" TO :"owner", :"app", :"reader";
 
@@ -37,11 +38,20 @@ GRANT USAGE ON SCHEMA :"schema" TO :"app", :"reader";
 
 -- For tables that this version has made, and for those that later ones will.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA :"schema" TO :"app";
-GRANT SELECT ON ALL TABLES IN SCHEMA :"schema" TO :"reader";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
-ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema"
-    GRANT SELECT ON TABLES TO :"reader";
+
+-- Of the tables the reader gets those without secrets only. By its right to the functions, which the views need, a
+-- migration knows it, and gives it what is there by then.
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema" REVOKE SELECT ON TABLES FROM :"reader";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA :"schema" GRANT EXECUTE ON FUNCTIONS TO :"reader";
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA :"schema" TO :"reader";
+SELECT format('SELECT %I.grant_to_readers()', :'schema')
+WHERE EXISTS (
+    SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
+    WHERE n.nspname = :'schema' AND f.proname = 'grant_to_readers'
+)
+\gexec
 
 -- The active vacuums what limits drop, where it may: from Postgres 17 on that is a right of its own.
 SELECT format(command, :'owner', :'schema', :'app')

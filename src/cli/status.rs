@@ -92,6 +92,9 @@ fn summary(report: &Report) -> String {
     for standby in &report.standbys {
         lines.push(format!("standby   {}", waiting(standby)));
     }
+    if let Some(stranger) = &report.stranger {
+        lines.push(format!("wrong     {}", shown(&stranger.to_string())));
+    }
     for condition in &report.conditions {
         let since = or_dash(condition.since.as_deref());
         let (kind, reason) = (shown(&condition.kind), shown(&condition.reason));

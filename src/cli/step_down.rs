@@ -14,8 +14,8 @@ use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
 use crate::core::ids::Epoch;
 use crate::leadership::step_down;
-use crate::store::Store;
 use crate::store::status::{Active, Roles};
+use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -80,11 +80,13 @@ async fn hand_over(store: &Store, schema: &str, args: &StepDownArgs) -> Result<H
             shown(&active.holder)
         )));
     }
-    let (channel, payload) = step_down::request(schema, Epoch(active.epoch.cast_unsigned()));
+    let secret = store.ack_secret().await.map_err(not_allowed)?;
+    let epoch = Epoch(active.epoch.cast_unsigned());
+    let (channel, payloads) = step_down::request(schema, epoch, &secret);
     #[expect(clippy::disallowed_methods, reason = "a figure for a person")]
     let asked = Instant::now();
     store
-        .notify(&channel, &payload)
+        .notify(&channel, &payloads)
         .await
         .map_err(read_failure)?;
     let limit = args.timeout.to_std();
@@ -102,6 +104,19 @@ async fn hand_over(store: &Store, schema: &str, args: &StepDownArgs) -> Result<H
         epoch: next.epoch,
         took_ms: asked.elapsed().as_millis(),
     })
+}
+
+/// Readers may look, and no more.
+fn not_allowed(error: Error) -> Failure {
+    if let Error::Refused(why) = &error
+        && why.contains("permission denied")
+    {
+        return Failure::Failed(anyhow!(
+            "this role may not ask the active to step down ({why}); give the database URL of the servers, or that of the \
+             tables' owner"
+        ));
+    }
+    read_failure(error)
 }
 
 async fn next_active(store: &Store, last: &Active) -> Result<Active, Failure> {

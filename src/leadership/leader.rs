@@ -312,7 +312,7 @@ impl<A: Apply> Task<A> {
     async fn serve(&mut self) -> Result<End, String> {
         // Preparing may have taken a while.
         self.renew().await?;
-        self.listen().await?;
+        let secret = self.listen().await?;
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -328,7 +328,8 @@ impl<A: Apply> Task<A> {
                 },
                 Some(errand) = self.errands.recv() => self.run_errand(errand).await?,
                 Some(payload) = self.session.notified.recv() => {
-                    if step_down::names(&payload, self.term.epoch()) {
+                    let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
+                    if step_down::is_request(&payload, key, epoch, &secret) {
                         self.term.ask_to_end();
                     }
                     self.renew().await?;
@@ -347,15 +348,17 @@ impl<A: Apply> Task<A> {
         }
     }
 
-    /// To those who ask the active to step down.
-    async fn listen(&mut self) -> Result<(), String> {
+    /// To those who ask the active to step down; what they have to know.
+    async fn listen(&mut self) -> Result<Vec<u8>, String> {
         let listen = step_down::listen(self.settings.lock_key());
         let client = &self.session.client;
-        let heard = self.session.call(
-            "listening for requests to step down",
-            client.batch_execute(&listen),
-        );
-        heard.await.map_err(|error| error.to_string())
+        let heard = async {
+            client.batch_execute(&listen).await?;
+            client.query_one_scalar(step_down::SECRET, &[]).await
+        };
+        let what = "listening for requests to step down";
+        let heard = self.session.call(what, heard).await;
+        heard.map_err(|error| error.to_string())
     }
 
     async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {

@@ -50,6 +50,8 @@ conditions! {
     WritesRefused "writes-refused", Warns;
     /// The terms of this server end one after the other, for one reason.
     TermsEnd "terms-end", NotReady;
+    /// The lock is held by a session that is no server's: nobody can become active.
+    LockHeldByStranger "lock-held-by-stranger", NotReady;
     /// Log lines are dropped, because where they go to does not take them.
     LogBlocked "log-blocked", Warns;
     /// The nats-server that this server runs has ended.

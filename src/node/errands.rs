@@ -65,12 +65,5 @@ pub(super) async fn read_on_session<T: Send + 'static>(
 
 /// Whether another session may fare better.
 fn is_of_the_way(error: &Error) -> bool {
-    match error {
-        Error::Unavailable(_) | Error::Refused(_) => true,
-        Error::OtherCluster(_)
-        | Error::Key(_)
-        | Error::Corrupt { .. }
-        | Error::NotStored { .. }
-        | Error::Failed(_) => false,
-    }
+    matches!(error, Error::Unavailable(_) | Error::Refused(_))
 }

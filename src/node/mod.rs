@@ -59,6 +59,7 @@ mod shared;
 mod standby;
 mod start;
 pub mod status;
+mod strangers;
 mod sweep;
 mod takeover;
 mod watchdog;

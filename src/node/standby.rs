@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::batches::Batches;
+use super::condition::Condition;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::shared::{Node, Setback};
 use super::takeover::{ensure_ours, ensure_same_cluster};
@@ -47,6 +48,7 @@ impl Node {
             let mut owned = pin!(self.wait_for_owner());
             let mut keys = pin!(self.watch_keys());
             let mut marks = pin!(self.watch_marks());
+            let mut strangers = pin!(self.watch_for_strangers());
             let mut is_owned = false;
             loop {
                 tokio::select! {
@@ -61,9 +63,11 @@ impl Node {
                     }
                     wrong = &mut keys => return Err(wrong),
                     never = &mut marks, if is_owned => match never {},
+                    never = &mut strangers => match never {},
                 }
             }
         };
+        self.board.clear(Condition::LockHeldByStranger);
         if !is_owned {
             let stored = self.store.server_info_on(candidate.client()).await?;
             ensure_ours(stored, &self.config)?;

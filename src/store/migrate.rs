@@ -80,6 +80,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "ends of terms",
         include_str!("../../migrations/0015_ends_of_terms.sql"),
     ),
+    (
+        19,
+        "readers",
+        include_str!("../../migrations/0019_readers.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
@@ -157,11 +162,21 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
                 );
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
-            done => return done.map_err(|error| told(error, schema)),
+            done => {
+                done.map_err(|error| told(error, schema))?;
+                return grant_to_readers(connection).await;
+            }
         }
     }
-    let done = migrator.run(connection).await;
-    done.map_err(|error| told(error, schema))
+    let done = migrator.run(&mut *connection).await;
+    done.map_err(|error| told(error, schema))?;
+    grant_to_readers(connection).await
+}
+
+/// Of what the migrations made, too.
+async fn grant_to_readers(connection: &mut PgConnection) -> Result<(), Fault> {
+    connection.execute("SELECT grant_to_readers()").await?;
+    Ok(())
 }
 
 /// A migration gives up soon where a lock of its own would hold up the active.

@@ -347,11 +347,19 @@ impl Store {
         lent.give_back(done, "reading who is active")
     }
 
-    /// Sends a notification to the sessions that listen for it.
-    pub async fn notify(&self, channel: &str, payload: &str) -> Result<(), Error> {
+    /// The session that holds the lock, where it is not a server's.
+    pub async fn stranger(&self) -> Result<Option<status::Stranger>, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, status::notify(lent.connection(), channel, payload)).await;
+        let done = timeout(limit, status::find_stranger(lent.connection())).await;
+        lent.give_back(done, "looking at who holds the lock")
+    }
+
+    /// Sends notifications to the sessions that listen for them.
+    pub async fn notify(&self, channel: &str, payloads: &[String]) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, status::notify(lent.connection(), channel, payloads)).await;
         lent.give_back(done, "sending a notification")
     }
 

@@ -1,6 +1,8 @@
 //! What an operator asks first: who is active, and how far everybody is. Read from the views with nothing but the
 //! database URL, so it also answers when no server runs.
 
+use std::fmt;
+
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
@@ -22,6 +24,8 @@ pub struct Report {
     pub serves: Option<Vec<String>>,
     pub active: Option<Active>,
     pub standbys: Vec<Standby>,
+    /// Who keeps servers from becoming active: a session that holds the lock and is none of theirs.
+    pub stranger: Option<Stranger>,
     /// What is wrong with the active, or was with the last one.
     pub conditions: Vec<Condition>,
     pub counts: Counts,
@@ -128,17 +132,19 @@ pub(super) async fn roles(connection: &mut PgConnection, schema: &str) -> Result
     })
 }
 
-/// Whoever listens on the channel in this database gets the payload.
+/// Whoever listens on the channel in this database gets the payloads.
 pub(super) async fn notify(
     connection: &mut PgConnection,
     channel: &str,
-    payload: &str,
+    payloads: &[String],
 ) -> Result<(), Fault> {
-    sqlx::query("SELECT pg_notify($1, $2)")
-        .bind(channel)
-        .bind(payload)
-        .execute(connection)
-        .await?;
+    for payload in payloads {
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(channel)
+            .bind(payload)
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 
@@ -157,12 +163,11 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
     transaction
         .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await?;
-    let cluster_id: Option<String> = sqlx::query_scalar("SELECT cluster_id FROM server_info")
-        .fetch_optional(&mut *transaction)
-        .await?;
-    let serves = sqlx::query_scalar("SELECT serves FROM leadership")
+    let cluster = sqlx::query("SELECT cluster_id, serves FROM cluster")
         .fetch_one(&mut *transaction)
         .await?;
+    let cluster_id: Option<String> = cluster.try_get(0)?;
+    let serves = cluster.try_get(1)?;
     let report = Report {
         cluster_id: cluster_id.unwrap_or_default(),
         schema: schema.to_owned(),
@@ -170,6 +175,7 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         active: rows(&mut transaction, ACTIVE, active).await?.pop(),
         standbys: rows(&mut transaction, STANDBYS, standby).await?,
         conditions: rows(&mut transaction, CONDITIONS, condition).await?,
+        stranger: rows(&mut transaction, STRANGERS, stranger).await?.pop(),
         counts: counts(&mut transaction).await?,
         encryption: encryption::report(&mut transaction).await?,
         clients: rows(&mut transaction, CLIENTS, client).await?,
@@ -265,12 +271,59 @@ fn condition(row: &PgRow) -> Result<Condition, sqlx::Error> {
     })
 }
 
+/// A session that holds the lock without being a server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stranger {
+    /// Of the backend, for `pg_terminate_backend`.
+    pub pid: i32,
+    pub role: Option<String>,
+    pub application_name: Option<String>,
+    pub connected_since: Option<String>,
+}
+
+const STRANGERS: &str = concat!(
+    "SELECT pid, role, application_name, ",
+    iso!("connected_since"),
+    " FROM lock_holders WHERE NOT is_server"
+);
+
+fn stranger(row: &PgRow) -> Result<Stranger, sqlx::Error> {
+    Ok(Stranger {
+        pid: row.try_get(0)?,
+        role: row.try_get(1)?,
+        application_name: row.try_get(2)?,
+        connected_since: row.try_get(3)?,
+    })
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the lock is held by session {} of role {:?} (application {:?}), which is no server: nobody can become \
+             active; end it with SELECT pg_terminate_backend({})",
+            self.pid,
+            self.role.as_deref().unwrap_or_default(),
+            self.application_name.as_deref().unwrap_or_default(),
+            self.pid
+        )
+    }
+}
+
+pub(super) async fn find_stranger(
+    connection: &mut PgConnection,
+) -> Result<Option<Stranger>, Fault> {
+    Ok(rows(connection, STRANGERS, stranger).await?.pop())
+}
+
 async fn counts(connection: &mut PgConnection) -> Result<Counts, Fault> {
     let row = sqlx::query(
-        "SELECT (SELECT count(*) FROM clients), count(*), (SELECT count(*) FROM subscriptions),
-            (SELECT count(*) FROM positions WHERE durable_name IS NOT NULL),
-            coalesce(sum(message_count), 0)::bigint, coalesce(sum(byte_count), 0)::bigint
-         FROM channels WHERE NOT deleting",
+        "SELECT c.clients, h.channels, c.subscriptions, c.durables, h.messages, h.bytes
+         FROM cluster c, (
+             SELECT count(*) AS channels, coalesce(sum(message_count), 0)::bigint AS messages,
+                 coalesce(sum(byte_count), 0)::bigint AS bytes
+             FROM channels WHERE NOT deleting
+         ) h",
     )
     .fetch_one(connection)
     .await?;

@@ -6,6 +6,8 @@ use std::process::Output;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use stanby::core::ids::Epoch;
+
 use crate::cli::{code, stanby, stderr};
 use crate::pair::{Group, LIMIT, Pair, Says, Server};
 use crate::stan::Subscription;
@@ -102,11 +104,17 @@ async fn a_request_to_step_down_ends_no_other_term_than_the_one_it_names() {
     let Some(pair) = Pair::new(&[]).await else {
         return;
     };
-    let (channel, payload) =
-        stanby::leadership::step_down::request("stanby", stanby::core::ids::Epoch(1));
     let tables = pair.group.tables();
+    let secret = tables
+        .texts("SELECT encode(ack_secret, 'hex') FROM leadership")
+        .await;
+    let secret = data_encoding::HEXLOWER
+        .decode(secret[0].as_bytes())
+        .unwrap();
+    let asked = |epoch| stanby::leadership::step_down::request("stanby", Epoch(epoch), &secret);
+    let (channel, [payload, plain]) = asked(1);
 
-    for stale in ["0", "2", "", "all"] {
+    for stale in [&asked(0).1[0], &asked(2).1[0], &plain, "", "all"] {
         let notify = format!("SELECT pg_notify('{channel}', '{stale}')");
         tables.execute(notify).await;
     }

@@ -5,11 +5,14 @@ use std::path::Path;
 use std::process::Output;
 
 use nix::sys::signal::Signal;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use stanby::core::ids::Epoch;
+use stanby::leadership::key::lock_key;
+use stanby::leadership::step_down::request;
 use tokio::process::Command;
 
 use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, LIMIT, Pair};
+use crate::pair::{Group, LIMIT, Pair, Says};
 use crate::support::postgres::{self, TestDatabase};
 use crate::support::wait::wait_until;
 use crate::support::{nats, tools};
@@ -234,9 +237,192 @@ async fn tables_that_come_later_are_the_app_roles_too() {
     let used = "INSERT INTO stanby.later VALUES (1)";
     sqlx::query(used).execute(&mut app).await.unwrap();
     let mut reader = PgConnection::connect(&roles.url("reader")).await.unwrap();
-    let refused = sqlx::query(used).execute(&mut reader).await.unwrap_err();
+    for closed in [used, "SELECT FROM stanby.later"] {
+        let refused = sqlx::query(closed).execute(&mut reader).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("permission denied"), "{closed}: {text}");
+    }
+}
+
+/// Everything that lets somebody act in the name of a client or a server.
+#[tokio::test]
+async fn a_role_that_looks_reads_no_secret_and_everything_else() {
+    let (Some(roles), Some(nats_url)) = (Roles::make().await, nats::url().await) else {
+        return;
+    };
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let mut group = Group::over(roles.url("app"), nats_url, &[]);
+    group.cluster_id.clone_from(&roles.database.name);
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    client.hold("orders", "", "books", 3).await.unwrap();
+    let mut publisher = client.publisher("orders").await;
+    publisher.send().await;
+    publisher.take_all_acks().await;
+    // As a former version of the script left it.
+    let reader = roles.name("reader");
+    let tables = Tables::new(&roles.database.url);
+    tables
+        .execute(format!(
+            "GRANT SELECT ON ALL TABLES IN SCHEMA stanby TO {reader}"
+        ))
+        .await;
+    tables.execute("SELECT grant_to_readers()").await;
+
+    let secrets = tables
+        .texts(
+            "SELECT encode(ack_secret, 'hex') FROM leadership
+             UNION SELECT convert_from(connection_id, 'UTF8') FROM clients
+             UNION SELECT heartbeat_inbox FROM clients
+             UNION SELECT inbox FROM subscriptions UNION SELECT ack_inbox FROM subscriptions
+             UNION SELECT guid FROM messages",
+        )
+        .await;
+    assert_eq!(secrets.len(), 6, "{secrets:?}");
+    let relations = tables
+        .texts(
+            "SELECT relname::text FROM pg_class WHERE relnamespace = 'stanby'::regnamespace AND relkind IN ('r', 'v')",
+        )
+        .await;
+    let mut looking = PgConnection::connect(&roles.url("reader")).await.unwrap();
+    let mut closed = Vec::new();
+    for relation in &relations {
+        let query =
+            format!("SELECT coalesce(string_agg(r::text, ' '), '') FROM stanby.{relation} r");
+        let read: Result<String, _> = sqlx::query_scalar(AssertSqlSafe(query))
+            .fetch_one(&mut looking)
+            .await;
+        match read {
+            Ok(text) => {
+                for secret in &secrets {
+                    assert!(!text.contains(secret.as_str()), "{relation}: {text}");
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("permission denied"), "{relation}: {text}");
+                closed.push(relation.as_str());
+            }
+        }
+    }
+    for table in [
+        "leadership",
+        "clients",
+        "subscriptions",
+        "messages",
+        "term_keys",
+        "encryption_keys",
+        "closed_connections",
+    ] {
+        assert!(closed.contains(&table), "{table} is open: {closed:?}");
+    }
+    for open in [
+        "active",
+        "standbys",
+        "takeovers",
+        "durables",
+        "channel_status",
+        "client_status",
+        "subscription_status",
+        "readable_messages",
+        "conditions",
+        "lost_ranges",
+        "unreadable_messages",
+        "database_failovers",
+        "cluster",
+    ] {
+        assert!(!closed.contains(&open), "{open} is closed");
+    }
+    for json in [&["status"][..], &["status", "--json"]] {
+        let url = roles.url("reader");
+        let status = stanby(&[json, &["--database-url", &url]].concat()).await;
+        assert_eq!(code(&status), Some(0), "{}", stderr(&status));
+        assert!(stdout(&status).contains("books"), "{}", stdout(&status));
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_looks_cannot_make_the_active_step_down() {
+    let (Some(roles), Some(nats_url)) = (Roles::make().await, nats::url().await) else {
+        return;
+    };
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let mut group = Group::over(roles.url("app"), nats_url, &[]);
+    group.cluster_id.clone_from(&roles.database.name);
+    let pair = Pair::of(group).await;
+    let client = pair.group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+
+    let mut reader = PgConnection::connect(&roles.url("reader")).await.unwrap();
+    let (channel, [proof, plain]) = request("stanby", Epoch(1), b"a guess");
+    for payload in [plain, proof] {
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(&channel)
+            .bind(payload)
+            .execute(&mut reader)
+            .await
+            .unwrap();
+    }
+    let refused = stanby(&["step-down", "--database-url", &roles.url("reader")]).await;
+    assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
+    let text = stderr(&refused);
     assert!(
-        refused.to_string().contains("permission denied"),
-        "{refused}"
+        text.contains("this role may not ask the active to step down"),
+        "{text}"
     );
+    // Whatever was notified has arrived with the answers to these.
+    for _ in 0..5 {
+        publisher.send().await;
+        publisher.take_all_acks().await;
+    }
+    assert_eq!(pair.active.says().await, Says::Active(1));
+
+    let stepped = stanby(&["step-down", "--database-url", &roles.url("owner")]).await;
+    assert_eq!(code(&stepped), Some(0), "{}", stderr(&stepped));
+    assert_eq!(pair.standby.wait_until_active().await, 2);
+}
+
+/// It can be taken, because whoever may connect may take advisory locks. So it has to show.
+#[tokio::test]
+async fn a_session_that_holds_the_lock_and_is_no_server_is_named() {
+    let (Some(roles), Some(nats_url)) = (Roles::make().await, nats::url().await) else {
+        return;
+    };
+    let migrated = roles.migrate("owner", &[]).await;
+    assert_eq!(code(&migrated), Some(0), "{}", stderr(&migrated));
+    let mut group = Group::over(roles.url("app"), nats_url, &[]);
+    group.cluster_id.clone_from(&roles.database.name);
+    let first = group.server();
+    first.wait_until_active().await;
+    first.kill().await;
+    let mut reader = PgConnection::connect(&roles.url("reader")).await.unwrap();
+    // It may call itself a server.
+    for statement in [
+        "SET application_name = 'stanby/x/default/y'".to_owned(),
+        format!("SELECT pg_advisory_lock({})", lock_key("stanby")),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut reader)
+            .await
+            .unwrap();
+    }
+
+    let server = group.server();
+    server.wait_for_trouble(&roles.name("reader")).await;
+    server.wait_for_trouble("pg_terminate_backend(").await;
+    let (_, metrics) = server.get("/metrics").await.unwrap();
+    let condition = "stanby_condition{kind=\"lock-held-by-stranger\"} 1";
+    assert!(metrics.contains(condition), "{metrics}");
+    let status = stanby(&["status", "--database-url", &roles.url("reader")]).await;
+    assert!(
+        stdout(&status).contains("which is no server"),
+        "{}",
+        stdout(&status)
+    );
+
+    reader.close().await.unwrap();
+    assert_eq!(server.wait_until_active().await, 2);
 }

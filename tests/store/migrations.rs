@@ -192,7 +192,8 @@ async fn the_status_of_a_schema_without_tables_is_refused() {
 }
 
 /// What migration 6 has made is taken away, so that it is pending.
-const BEFORE_ENCRYPTION: &str = "DROP VIEW readable_messages, schema_compatibility;
+const BEFORE_ENCRYPTION: &str =
+    "DROP VIEW encryption_status, readable_messages, schema_compatibility;
     ALTER TABLE messages DROP COLUMN encrypted;
     DROP TABLE term_keys, encryption_keys;
     DROP FUNCTION refuse_older_servers CASCADE;

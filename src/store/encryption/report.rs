@@ -7,14 +7,11 @@ use sqlx::{Acquire, PgConnection, Row};
 use crate::store::error::Fault;
 
 /// The last term's key, and how many of the operators' keys open something.
-const LAST_TERM: &str = "SELECT t.key_number, t.cipher,
-        to_char(k.first_used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS first_used_at,
-        (SELECT count(*) FROM encryption_keys) AS keys
-    FROM leadership l
-    LEFT JOIN term_keys t USING (epoch)
-    LEFT JOIN encryption_keys k USING (key_number)";
+const LAST_TERM: &str = "SELECT key_number, cipher,
+        to_char(first_used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS first_used_at, keys
+    FROM encryption_status";
 
-const PLAIN: &str = "SELECT count(*) FROM messages WHERE NOT encrypted";
+const PLAIN: &str = "SELECT count(*) FROM readable_messages WHERE NOT encrypted";
 
 /// All of a large table is read to count them; whoever asks waits for this and not for more.
 const COUNT_LIMIT: &str = "SET LOCAL statement_timeout = '1s'";
