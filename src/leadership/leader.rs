@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
@@ -13,8 +12,10 @@ use tokio_postgres::types::ToSql;
 use tokio_util::task::TaskTracker;
 
 use super::cause::{Cause, End};
+use super::errand::{Errand, Errands};
 use super::error::{Error, TermLost};
 use super::session::{Session, Settings};
+use super::statements::{COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS};
 use super::step_down;
 use super::takeover::Takeover;
 use super::term::Term;
@@ -56,22 +57,6 @@ pub trait Apply: Send + 'static {
     fn refusal(error: &Self::Error) -> Option<(&Refusal, bool)> {
         let _ = error;
         None
-    }
-}
-
-/// Something short to be read on the leader session, between two commits: it has nothing else to read with. It bounds its
-/// statements itself, and ends the transaction that it begins.
-pub type Errand = Box<dyn for<'c> FnOnce(&'c Client) -> BoxFuture<'c, ()> + Send>;
-
-/// Hands errands to the leader session, which takes them one at a time.
-#[derive(Clone, Debug)]
-pub struct Errands(mpsc::Sender<Errand>);
-
-impl Errands {
-    /// Waits until the session has taken it. An errand that is dropped instead was not done: the term has ended.
-    pub async fn run(&self, errand: Errand) {
-        // Whoever waits for what it brings sees that it is gone.
-        drop(self.0.send(errand).await);
     }
 }
 
@@ -146,7 +131,7 @@ impl Granted {
             term: self.term,
             takeover: self.takeover,
             commands,
-            errands: Errands(errands),
+            errands: Errands::new(errands),
             committed,
         }
     }
@@ -625,42 +610,6 @@ impl<A: Apply> Task<A> {
     }
 }
 
-const IS_SAME: &str = "SELECT pg_backend_pid() = $1";
-
-const HOLDS_LOCK: &str = "SELECT pg_backend_pid() = $2 AND EXISTS (
-        SELECT FROM pg_locks
-        WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid = $2
-            AND classid::bigint = ($1::bigint >> 32) & 4294967295
-            AND objid::bigint = $1::bigint & 4294967295)";
-
-const COMPLETE: &str = "UPDATE takeovers SET
-        load_time = coalesce(make_interval(secs => $2::float8), load_time),
-        first_ack = coalesce(make_interval(secs => $3::float8), first_ack),
-        silence = coalesce(make_interval(secs => $4::float8), silence),
-        answered_from_memory = coalesce($5, answered_from_memory),
-        cause = coalesce($6, cause), detail = coalesce($7, detail)
-    WHERE epoch = $1";
-
-const NOTE_REFUSAL: &str = "WITH forgotten AS (
-        DELETE FROM refused_writes WHERE last_at < clock_timestamp() - interval '30 days'
-    )
-    INSERT INTO refused_writes (place, sqlstate, rule, reason, remedy, server_id, requests)
-    VALUES ($1, $2, $3, $4, $5, $6, 1)
-    ON CONFLICT (place, sqlstate, rule) DO UPDATE SET
-        reason = EXCLUDED.reason, remedy = EXCLUDED.remedy, server_id = EXCLUDED.server_id,
-        requests = refused_writes.requests + 1, last_at = EXCLUDED.last_at";
-
-const SHOW_CONDITIONS: &str = "WITH passed AS (
-        DELETE FROM conditions WHERE kind <> ALL ($1)
-    )
-    INSERT INTO conditions (kind, reason, since, server_id)
-    SELECT kind, reason, since, $4 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS now (kind, reason, since)
-    ON CONFLICT (kind) DO UPDATE SET
-        reason = EXCLUDED.reason, since = EXCLUDED.since, server_id = EXCLUDED.server_id";
-
 fn system_time(time: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + time.since(Timestamp(0))
 }
-
-const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp(), end_epoch = $1, end_cause = $2, end_detail = $3
-    WHERE epoch = $1";

@@ -27,6 +27,7 @@
 pub mod candidate;
 pub mod cause;
 pub mod checks;
+mod errand;
 pub mod error;
 pub mod examine;
 mod holder;
@@ -34,14 +35,16 @@ pub mod key;
 pub mod leader;
 mod place;
 pub mod session;
+mod statements;
 pub mod step_down;
 pub mod takeover;
 pub mod term;
 
 pub use candidate::Candidate;
 pub use cause::{Cause, End};
+pub use errand::{Errand, Errands};
 pub use error::{Error, TermLost};
-pub use leader::{Apply, Committed, ConditionRow, Done, Errand, Errands, Granted, Leader, Record};
+pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, Record};
 pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::Takeover;

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::clock::Clock;
 use super::condition::{Condition, Conditions};
 use super::ears::Ears;
-use super::errands::read_on_session;
+use super::errands::read_page;
 use super::refusals::Refusals;
 use super::reports::Asked;
 use super::shared::Node;
@@ -170,7 +170,10 @@ impl<'a> Active<'a> {
         self.node.board.active(&term, self.takeover_time);
         let place = self.leader.takeover().place.clone();
         self.node.announcer.serves(place, term.epoch());
-        let sweeping = self.node.tasks.spawn(sweep(self.node.store.clone()));
+        let sweeping = self
+            .node
+            .tasks
+            .spawn(sweep(self.node.store.clone(), self.node.board.clone()));
         let _sweeping = AbortOnDropHandle::new(sweeping);
         let ended = match self.run(&term, &watched).await {
             Ok(ended) | Err(ended) => ended,
@@ -179,6 +182,7 @@ impl<'a> Active<'a> {
         self.node.board.clear(Condition::ClientsUnreachable);
         self.report(&term);
         self.node.reports.active_ended();
+        self.node.board.clear(Condition::OldSnapshot);
         self.node.board.standby();
         Refusals::end(&self.node.board);
         drop(watched);
@@ -399,27 +403,7 @@ impl<'a> Active<'a> {
             let errands = self.leader.errands();
             // Renewals and commits wait for it.
             let limit = self.node.leadership.lease.renew_every();
-            self.loads.spawn(async move {
-                let id = load.id;
-                let loaded = match store.load(&load).await {
-                    Ok(result) => Ok(result),
-                    Err(error) => {
-                        read_on_session(&errands, error, move |client| {
-                            Box::pin(async move { store.load_on(client, &load, limit).await })
-                        })
-                        .await
-                    }
-                };
-                match loaded {
-                    Ok(result) => Event::Loaded { load: id, result },
-                    Err(error) => {
-                        // The condition tells it when it lasts.
-                        let error: &dyn std::error::Error = &error;
-                        tracing::debug!(error, "messages cannot be read; trying again");
-                        Event::LoadFailed(id)
-                    }
-                }
-            });
+            self.loads.spawn(read_page(store, errands, load, limit));
         }
     }
 

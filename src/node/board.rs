@@ -55,6 +55,7 @@ impl Board {
             log_dropped: 0,
             reads_astray: 0,
             reads_failed: 0,
+            oldest_snapshot_seconds: 0,
             pulse: Pulse::default(),
         };
         Self {
@@ -75,6 +76,13 @@ impl Board {
 
     pub(super) fn log_dropped(&self, lines: u64) {
         self.status.send_modify(|status| status.log_dropped = lines);
+    }
+
+    pub(super) fn oldest_snapshot(&self, seconds: u64) {
+        self.status.send_if_modified(|status| {
+            status.oldest_snapshot_seconds = seconds;
+            false
+        });
     }
 
     pub(super) fn reads(&self, astray: u64, failed: u64) {

@@ -62,6 +62,8 @@ conditions! {
     LogBlocked "log-blocked", Warns;
     /// The nats-server that this server runs has ended.
     NatsServerDown "nats-server-down", NotReady;
+    /// A transaction, slot or replica keeps Postgres from cleaning up, and it costs.
+    OldSnapshot "old-snapshot", Warns;
     /// Connections for reading lead elsewhere than to the primary: to a replica, an old primary or a copy.
     ReadsAstray "reads-astray", Warns;
     /// No connection for reading can be had, or nothing can be read with them.

@@ -1,12 +1,44 @@
 //! Reads on the leader session, when no other connection can be had or those lead elsewhere: slower, but to the one
 //! Postgres that is certainly the right one.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
+use crate::core::Event;
+use crate::core::load::Load;
 use crate::leadership::Errands;
-use crate::store::Error;
+use crate::store::{Error, Store};
+
+/// What the broker is told of a read that it asked for; on the leader session its statements take so long at most.
+pub(super) async fn read_page(
+    store: Store,
+    errands: Errands,
+    load: Load,
+    limit: Duration,
+) -> Event {
+    let id = load.id;
+    let loaded = match store.load(&load).await {
+        Ok(result) => Ok(result),
+        Err(error) => {
+            read_on_session(&errands, error, move |client| {
+                Box::pin(async move { store.load_on(client, &load, limit).await })
+            })
+            .await
+        }
+    };
+    match loaded {
+        Ok(result) => Event::Loaded { load: id, result },
+        Err(error) => {
+            // The condition tells it when it lasts.
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "messages cannot be read; trying again");
+            Event::LoadFailed(id)
+        }
+    }
+}
 
 /// Reads on the leader session what could not be read otherwise. `before` is why.
 pub(super) async fn read_on_session<T: Send + 'static>(

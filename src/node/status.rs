@@ -73,6 +73,8 @@ pub struct Status {
     pub reads_astray: u64,
     /// Reads that failed, since the process started.
     pub reads_failed: u64,
+    /// How long the transaction is under way that keeps Postgres from cleaning up, as the active saw it last.
+    pub oldest_snapshot_seconds: u64,
     /// Whether the server goes round at all: all of the above may be old.
     pub pulse: Pulse,
 }

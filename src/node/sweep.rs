@@ -6,19 +6,30 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::backoff::Repeats;
+use super::board::Board;
 use super::clock::Clock;
+use super::condition::Condition;
 use crate::core::vacuum::{Advice, Dead};
-use crate::store::{Error, Store};
+use crate::store::{Error, Oldest, Store};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) async fn sweep(store: Store) -> Infallible {
+/// A snapshot that is older is told when rows have gathered behind it, and after half an hour in any case.
+const OLD_SECONDS: u64 = 60;
+const VERY_OLD_SECONDS: u64 = 1800;
+const DEAD_ROWS: u64 = 10_000;
+
+pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut repeats = Repeats::default();
     let mut is_refusal_told = false;
     loop {
         tick.tick().await;
+        // How reading goes is told elsewhere.
+        if let Ok(oldest) = store.oldest().await {
+            tell_oldest(&board, oldest.unwrap_or_default());
+        }
         match sweep_once(&store).await {
             Ok(Some(Refused { dead, live })) if !is_refusal_told => {
                 is_refusal_told = true;
@@ -41,6 +52,28 @@ pub(super) async fn sweep(store: Store) -> Infallible {
                 }
             }
         }
+    }
+}
+
+fn tell_oldest(board: &Board, oldest: Oldest) {
+    let Oldest { who, seconds, dead } = oldest;
+    board.oldest_snapshot(seconds);
+    // Slots and replicas do not tell since when.
+    let costs = dead >= DEAD_ROWS && (seconds >= OLD_SECONDS || seconds == 0);
+    if !who.is_empty() && (costs || seconds >= VERY_OLD_SECONDS) {
+        let since = match seconds {
+            0 => String::new(),
+            seconds => format!(" for {} minutes", seconds / 60),
+        };
+        board.raise(
+            Condition::OldSnapshot,
+            format!(
+                "{who} keeps Postgres from cleaning up{since}, and commits slow down ({dead} dead rows): end it, \
+                 or let it read from a replica without hot_standby_feedback"
+            ),
+        );
+    } else {
+        board.clear(Condition::OldSnapshot);
     }
 }
 

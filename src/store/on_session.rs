@@ -89,7 +89,12 @@ impl Store {
         let limit = limit.as_millis().max(1);
         let begin = format!("{}; SET LOCAL statement_timeout = {limit}", fence::BEGIN);
         let begun = client.batch_execute(&begin).await;
-        begun.map_err(|error| Trouble::of_session(&self.url, &error).into())
+        begun.map_err(|error| Error::from(Trouble::of_session(&self.url, &error)))?;
+        let plain = fence::ensure_plain_tables(&mut Source::Session(client)).await;
+        if plain.is_err() {
+            return self.end_on(client, plain).await;
+        }
+        Ok(())
     }
 
     async fn end_on<T>(&self, client: &Client, read: Result<T, Fault>) -> Result<T, Error> {

@@ -12,6 +12,7 @@ use super::encryption::{self, Keyring, Sealer};
 use super::error::{Error, Fault};
 use super::fence::{self, Gate, Reads};
 use super::lent::Lent;
+use super::oldest::{self, Oldest};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
@@ -305,6 +306,14 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, heard::closed(&mut lent.source(), inboxes)).await;
         lent.end(done, "looking for closed connections").await
+    }
+
+    /// The oldest snapshot of the database, if anybody else holds one.
+    pub async fn oldest(&self) -> Result<Option<Oldest>, Error> {
+        let mut lent = self.lend_proven().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, oldest::read(&mut lent.source())).await;
+        lent.end(done, "looking for the oldest snapshot").await
     }
 
     /// How many rows of `messages` are dead.

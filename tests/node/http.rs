@@ -64,6 +64,7 @@ pub(crate) fn standby() -> Status {
         log_dropped: 17,
         reads_astray: 18,
         reads_failed: 19,
+        oldest_snapshot_seconds: 20,
         pulse: stanby::node::pulse::Pulse::default(),
     }
 }
@@ -457,6 +458,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_writes_refused_total 18",
         "stanby_reads_astray_total 18",
         "stanby_reads_failed_total 19",
+        "stanby_oldest_snapshot_seconds 20",
         "stanby_unreadable_messages_total 12",
         "stanby_refused_connects_total 16",
         "nss_server_msgs_total{server_id=\"node-1\"} 4",

@@ -200,3 +200,47 @@ async fn an_active_without_a_connection_for_reading_delivers_and_says_so() {
     publish(&mut publisher, 1).await;
     wait_for(&again, 601).await;
 }
+
+/// For a role that policies hold for.
+#[tokio::test]
+async fn rows_that_a_policy_hides_are_not_taken_for_gone() {
+    let Some(mut place) = Place::new("policy").await else {
+        return;
+    };
+    let tables = place.tables();
+    tables
+        .execute("CREATE ROLE limited LOGIN; GRANT CREATE ON DATABASE postgres TO limited")
+        .await;
+    let url = place.way.url().replace("postgres@", "limited@");
+    place.group.database_url = url;
+    let first = place.group.server();
+    first.wait_until_active().await;
+    let client = place.group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publish(&mut publisher, 30).await;
+    client.hold("orders", "", "books", 10).await.unwrap();
+    let last_sent = "SELECT coalesce(max(last_sent), 0) FROM positions";
+    wait_until(LIMIT, async || match tables.number(last_sent).await {
+        10 => Ok(()),
+        other => Err(format!("{other} sent")),
+    })
+    .await;
+    first.kill().await;
+
+    let policy = |word: &str| {
+        format!(
+            "ALTER TABLE messages {word} ROW LEVEL SECURITY; ALTER TABLE messages FORCE ROW LEVEL SECURITY"
+        )
+    };
+    tables.execute(policy("ENABLE")).await;
+    let second = place.group.server();
+    second.wait_for_trouble("row-level security").await;
+    assert_eq!(tables.number(last_sent).await, 10);
+
+    tables.execute(policy("DISABLE")).await;
+    second.wait_until_active().await;
+    let received = client.subscribe("orders", "", "all").await.unwrap();
+    wait_for(&received, 30).await;
+    let books = "SELECT acked_floor FROM durables WHERE durable_name = 'books'";
+    assert_eq!(tables.number(books).await, 0);
+}

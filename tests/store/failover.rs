@@ -201,3 +201,53 @@ async fn a_read_on_tables_that_do_not_know_of_the_term_is_refused() {
     fixture.store.snapshot().await.unwrap();
     assert!(fixture.store.reads().failing.is_none());
 }
+
+#[tokio::test]
+async fn a_table_whose_rows_may_be_elsewhere_is_not_read() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let session = fixture.client().await;
+    session
+        .batch_execute("CREATE TABLE moved () INHERITS (messages)")
+        .await
+        .unwrap();
+    let refused = fixture.store.snapshot().await.unwrap_err().to_string();
+    assert!(refused.contains("messages is a view"), "{refused}");
+    session.batch_execute("DROP TABLE moved").await.unwrap();
+    fixture.store.snapshot().await.unwrap();
+
+    session
+        .batch_execute(
+            "ALTER TABLE positions RENAME TO real; CREATE VIEW positions AS SELECT * FROM real WHERE false",
+        )
+        .await
+        .unwrap();
+    let refused = fixture
+        .store
+        .snapshot_on(&session)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("positions is a view"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_oldest_snapshot_is_named() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let session = fixture.client().await;
+    session
+        .batch_execute(
+            "SET application_name = 'forgotten'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+        )
+        .await
+        .unwrap();
+    let oldest = fixture.store.oldest().await.unwrap().unwrap();
+    assert!(oldest.who.contains("(forgotten) of role"), "{oldest:?}");
+    session.batch_execute("COMMIT").await.unwrap();
+    let oldest = fixture.store.oldest().await.unwrap();
+    let named = oldest.is_some_and(|oldest| oldest.who.contains("forgotten"));
+    assert!(!named);
+}

@@ -139,6 +139,13 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     counter(registry, "reads_astray", astray, status.reads_astray);
     let failed = "Reads of the tables that failed; an active reads on the leader session instead";
     counter(registry, "reads_failed", failed, status.reads_failed);
+    let oldest = "Seconds for which the oldest transaction keeps Postgres from cleaning up, as the active saw it last";
+    gauge(
+        registry,
+        "oldest_snapshot_seconds",
+        oldest,
+        status.oldest_snapshot_seconds,
+    );
     let late = "Times that Postgres proved the lock only after more than half a lease";
     counter(registry, "late_renewals", late, status.late_renewals);
     let restored = "Messages that a failover of Postgres had lost and this node stored again";
