@@ -225,6 +225,11 @@ impl Broker {
             && self.loads.starts() < limits.batch_messages
     }
 
+    /// Of batches to come: what the link to Postgres carries in time.
+    pub fn set_batch_bytes(&mut self, bytes: usize) {
+        self.settings.limits.batch_bytes = bytes;
+    }
+
     /// True when no batch is out or needed and nothing waits to be sent.
     pub fn is_drained(&self) -> bool {
         self.commits.is_drained()

@@ -150,6 +150,16 @@ impl Guarded {
         is_idle && self.broker.has_room()
     }
 
+    /// True when what is handed in next should wait for another batch. Behind savepoints that is seen to later.
+    pub fn is_full(&self) -> bool {
+        self.savepoints.is_none() && !self.broker.has_room()
+    }
+
+    /// See [`Broker::set_batch_bytes`].
+    pub fn set_batch_bytes(&mut self, bytes: usize) {
+        self.broker.set_batch_bytes(bytes);
+    }
+
     pub fn is_drained(&self) -> bool {
         let is_idle = self.savepoints.as_ref().is_none_or(Savepoints::is_idle);
         is_idle && self.broker.is_drained()

@@ -29,6 +29,7 @@ pub mod shadow;
 pub mod snapshot;
 pub mod time;
 pub mod unanswered;
+pub mod upload;
 pub mod vacuum;
 
 mod aside;

@@ -2,6 +2,7 @@
 //! the lease when there is nothing to commit. Anything unexpected ends the term; nothing is tried again.
 
 use std::fmt::Display;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -34,6 +35,21 @@ pub trait Apply: Send + 'static {
         batch: &Self::Batch,
         epoch: Epoch,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// The same for a batch that may take longer than a lease to send: the term is told of every answer on the way.
+    fn apply_in_pieces(
+        &mut self,
+        client: &Client,
+        batch: &Self::Batch,
+        term: &Term,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.apply(client, batch, term.epoch())
+    }
+
+    /// What a term that ends during a commit has learned of it, as the end of a sentence.
+    fn lesson(&self) -> Option<String> {
+        None
+    }
 
     /// What Postgres will never store, when the error says so, and whether it is certain that nothing of the batch is in
     /// the tables. The term goes on only when it is.
@@ -379,14 +395,25 @@ impl<A: Apply> Task<A> {
     async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {
         let sent = Clock.now().monotonic;
         let limit = self.settings.call_limit() * 2;
-        let applied = self
-            .apply
-            .apply(&self.session.client, &batch, self.term.epoch());
-        match timeout(limit, applied).await {
+        let applied = {
+            let client = &self.session.client;
+            let mut applied = pin!(self.apply.apply_in_pieces(client, &batch, &self.term));
+            loop {
+                let proved = self.term.trusted_until();
+                match timeout(limit, &mut applied).await {
+                    // An answer on the way begins a new wait.
+                    Err(_) if self.term.trusted_until() > proved => {}
+                    applied => break applied,
+                }
+            }
+        };
+        match applied {
             Ok(Ok(())) => self.proved(sent),
             Ok(Err(_)) if self.session.client.is_closed() => {
                 self.session.closed().await;
-                return Err(format!("during a commit: {}", self.session.why_closed()));
+                let lesson = self.apply.lesson().unwrap_or_default();
+                let why = self.session.why_closed();
+                return Err(format!("during a commit{lesson}: {why}"));
             }
             Ok(Err(error)) => match A::refusal(&error) {
                 Some((refusal, true)) => {

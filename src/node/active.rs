@@ -70,6 +70,9 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
+    /// When the active before was heard last, and what was heard for it, for the history.
+    last_sign: Option<Instant>,
+    from_memory: usize,
     /// How long the takeover took.
     takeover_time: Duration,
     /// Of channels, when they change.
@@ -119,6 +122,8 @@ impl<'a> Active<'a> {
             leader: takeover.leader,
             ingress: Some(ingress),
             egress,
+            last_sign: takeover.last_sign,
+            from_memory: takeover.backlog.len(),
             backlog: takeover.backlog,
             unanswered: Unanswered::new(node.config.shadow),
             loads: JoinSet::new(),
@@ -216,6 +221,8 @@ impl<'a> Active<'a> {
             }
             self.untrusted_since = None;
             self.note_look(Clock.now());
+            self.broker
+                .set_batch_bytes(self.node.upload.window().bytes());
             self.send(term);
             if self.is_choked(lease.duration()) {
                 return Ok(Ended::NatsLost);
@@ -275,6 +282,10 @@ impl<'a> Active<'a> {
                     let now = Clock.now();
                     if term.is_trusted(now.monotonic) {
                         for event in std::mem::take(&mut events) {
+                            if self.broker.is_full() {
+                                self.backlog.push_back((now.monotonic, event));
+                                continue;
+                            }
                             self.take_in(event, now.monotonic, now);
                         }
                     } else {
@@ -383,6 +394,8 @@ impl<'a> Active<'a> {
             self.leader
                 .record(Record {
                     first_ack: Some(now.monotonic.since(since)),
+                    silence: self.last_sign.map(|at| now.monotonic.since(at)),
+                    answered_from_memory: Some(self.from_memory as u64),
                     ..Record::default()
                 })
                 .ok();
@@ -413,8 +426,13 @@ impl<'a> Active<'a> {
     fn handle_backlog(&mut self) {
         let now = Clock.now();
         let turn = self.backlog.len().min(EVENTS_PER_TURN);
-        let turn: Vec<_> = self.backlog.drain(..turn).collect();
-        for (heard_at, event) in turn {
+        for _ in 0..turn {
+            if self.broker.is_full() {
+                return;
+            }
+            let Some((heard_at, event)) = self.backlog.pop_front() else {
+                return;
+            };
             self.take_in(event, heard_at, now);
         }
     }

@@ -1,26 +1,40 @@
 //! What the leader session does with a batch: the store's writer commits it, on that very session.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio_postgres::Client;
 
+use super::clock::Clock;
 use super::shared::Setback;
 use crate::config::Config;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::refusal::Refusal;
-use crate::leadership::Apply;
+use crate::core::upload::UploadWindow;
+use crate::leadership::{Apply, Term};
 use crate::store::encryption::Sealer;
 use crate::store::{self, Writer};
 
 pub(super) struct Batches {
     writer: Writer,
+    upload: Upload,
+    /// Bytes of the batch under way, when that is large.
+    large: Option<usize>,
     #[cfg(feature = "known-bad")]
     mistaken: super::mistaken::Mistaken,
 }
 
 impl Batches {
-    pub(super) async fn prepare(client: &Client, config: &Config) -> Result<Self, Setback> {
+    pub(super) async fn prepare(
+        client: &Client,
+        config: &Config,
+        upload: Upload,
+    ) -> Result<Self, Setback> {
+        upload.begin_term();
         Ok(Self {
             writer: Writer::prepare(client, &config.database_url).await?,
+            upload,
+            large: None,
             #[cfg(feature = "known-bad")]
             mistaken: super::mistaken::Mistaken::prepare(config).await?,
         })
@@ -59,6 +73,41 @@ impl Apply for Batches {
         self.writer.apply(client, batch, epoch).await
     }
 
+    async fn apply_in_pieces(
+        &mut self,
+        client: &Client,
+        batch: &Batch,
+        term: &Term,
+    ) -> Result<(), store::Error> {
+        #[cfg(feature = "known-bad")]
+        if true {
+            return self.apply(client, batch, term.epoch()).await;
+        }
+        let mut window = self.upload.window();
+        let bytes: usize = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
+        self.large = (bytes >= window.bytes() / 2).then_some(bytes);
+        let answered = |sent| {
+            term.extend(sent, Clock.now().monotonic);
+        };
+        let applied = self
+            .writer
+            .apply_in_pieces(client, batch, term.epoch(), &mut window, &answered)
+            .await;
+        self.upload.set(window);
+        if applied.is_ok() {
+            self.large = None;
+        }
+        applied
+    }
+
+    fn lesson(&self) -> Option<String> {
+        let bytes = self.large?;
+        Some(format!(
+            " of {} KiB (if the link to Postgres is slow: the next ones are smaller)",
+            bytes.div_ceil(1024)
+        ))
+    }
+
     fn refusal(error: &store::Error) -> Option<(&Refusal, bool)> {
         match error {
             store::Error::NotStored {
@@ -72,5 +121,39 @@ impl Apply for Batches {
             | store::Error::Corrupt { .. }
             | store::Error::Failed(_) => None,
         }
+    }
+}
+
+/// A term that ends while a large batch is on its way may have lost its lease to it.
+impl Drop for Batches {
+    fn drop(&mut self) {
+        if self.large.is_some() {
+            let mut window = self.upload.window();
+            window.lost();
+            self.upload.set(window);
+        }
+    }
+}
+
+/// What the link to Postgres carries, as the terms of this process have learned it; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Upload(Arc<Mutex<UploadWindow>>);
+
+impl Upload {
+    pub(super) fn new(window: UploadWindow) -> Self {
+        Self(Arc::new(Mutex::new(window)))
+    }
+
+    /// As of now.
+    pub(super) fn window(&self) -> UploadWindow {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, window: UploadWindow) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = window;
+    }
+
+    fn begin_term(&self) {
+        self.set(self.window().of_next_term());
     }
 }

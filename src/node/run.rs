@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
 use super::backoff::{Backoff, Repeats, SameCause};
+use super::batches::Upload;
 use super::board::Board;
 use super::clock::Clock;
 use super::condition::Condition;
@@ -26,6 +27,7 @@ use super::{log_watch, read_watch};
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
+use crate::core::upload::UploadWindow;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::AckTokens;
@@ -112,6 +114,10 @@ pub(super) async fn run(
         limits,
         reports,
         watchdog,
+        upload: Upload::new(UploadWindow::new(
+            config.lease,
+            config.settings().limits.batch_bytes,
+        )),
         takes_care: AtomicBool::new(false),
         memory: Mutex::new(Memory::new(MEMORY_BYTES)),
         tasks: tasks.clone(),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::announcer::Announcer;
+use super::batches::Upload;
 use super::board::Board;
 use super::neighbours;
 use super::reports::Reports;
@@ -33,6 +34,8 @@ pub(super) struct Node {
     pub(super) limits: watch::Receiver<Limits>,
     pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
+    /// How much one statement may carry to Postgres.
+    pub(super) upload: Upload,
     /// Something was refused in a term of this process: the next one takes care.
     pub(super) takes_care: AtomicBool,
     /// Asked when the tables know less than this process. Nobody waits with it in his hands.

@@ -40,7 +40,8 @@ impl Node {
         let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
         // What a standby reads is of the Postgres on which it waits.
         self.store.fence(candidate.client(), None).await?;
-        let batches = Batches::prepare(candidate.client(), &self.config).await?;
+        let batches =
+            Batches::prepare(candidate.client(), &self.config, self.upload.clone()).await?;
         self.board.trouble(None);
         tracing::info!("standby: waiting for the lock");
         let is_owned = {

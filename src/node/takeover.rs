@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::clock::Clock;
 use super::ears::Ears;
 use super::errands::read_on_session;
+use super::rivals::Rivals;
 use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::config::Config;
@@ -33,6 +34,8 @@ pub(super) struct Takeover {
     pub(super) backlog: VecDeque<(Instant, Event)>,
     /// When the lock was granted.
     pub(super) began: Instant,
+    /// When the active before was heard last.
+    pub(super) last_sign: Option<Instant>,
 }
 
 impl Node {
@@ -41,11 +44,14 @@ impl Node {
         let began = Clock.now().monotonic;
         let epoch_known = self.memory().epoch();
         let Won {
-            candidate,
+            mut candidate,
             mut batches,
         } = won;
         let alone = self.announcer.ensure_no_rival(candidate.place());
         ears.during(self, alone).await?.map_err(Setback::Rival)?;
+        let last_sign = self.announcer.last_mate(candidate.place());
+        let sign_every = Rivals::interval(self.leadership.lease.duration());
+        candidate.last_heard(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
@@ -201,6 +207,7 @@ impl Node {
             leader,
             backlog,
             began,
+            last_sign,
         })
     }
 }
@@ -328,6 +335,8 @@ fn log_takeover(takeover: &leadership::Takeover) {
         epoch = takeover.epoch.0,
         previous = takeover.previous.as_deref().unwrap_or("none"),
         reason = takeover.reason.as_str(),
+        cause = takeover.end.cause,
+        detail = takeover.end.detail,
         lock_wait_ms = takeover.lock_wait.as_millis(),
         "took the lock"
     );

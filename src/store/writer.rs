@@ -7,6 +7,7 @@ mod clients;
 mod flight;
 mod lost;
 mod messages;
+mod pieces;
 mod positions;
 mod subscriptions;
 mod unreadable;
@@ -20,6 +21,9 @@ use super::refused;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
+use crate::core::time::Instant;
+use crate::core::upload::UploadWindow;
+use crate::node::clock::Clock;
 use flight::{Flight, Transaction};
 
 pub(super) use messages::insert_into as insert_messages_into;
@@ -35,6 +39,7 @@ pub struct Writer {
     counters: Statement,
     channels: channels::Statements,
     messages: messages::Statements,
+    pieces: pieces::Statements,
     clients: clients::Statements,
     positions: positions::Statements,
     subscriptions: subscriptions::Statements,
@@ -75,6 +80,7 @@ impl Writer {
             counters: client.prepare(COUNTERS).await?,
             channels: channels::Statements::prepare(client).await?,
             messages: messages::Statements::prepare(client).await?,
+            pieces: pieces::Statements::prepare(client).await?,
             clients: clients::Statements::prepare(client).await?,
             positions: positions::Statements::prepare(client).await?,
             subscriptions: subscriptions::Statements::prepare(client).await?,
@@ -100,6 +106,60 @@ impl Writer {
         self.apply_in(client, batch, epoch, self.transaction).await
     }
 
+    /// The same for a batch of any size: what is more than the window allows goes in pieces, and `answered` is told of
+    /// each answer on the way, with when its question was sent.
+    pub async fn apply_in_pieces(
+        &self,
+        client: &Client,
+        batch: &Batch,
+        epoch: Epoch,
+        window: &mut UploadWindow,
+        answered: &(dyn Fn(Instant) + Send + Sync),
+    ) -> Result<(), Error> {
+        let bytes = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
+        if bytes <= window.bytes() {
+            let sent = Clock.now().monotonic;
+            self.apply(client, batch, epoch).await?;
+            window.carried(bytes, Clock.now().monotonic.since(sent));
+            return Ok(());
+        }
+        let uploaded = self.upload(client, batch, epoch, window, answered).await;
+        let ended = match &uploaded {
+            Ok(()) => client.batch_execute("COMMIT").await,
+            Err(_) if client.is_closed() => Ok(()),
+            Err(_) => client.batch_execute("ROLLBACK").await,
+        };
+        let told = |failure| self.told(failure, Transaction::Careful);
+        let failed = |error| Failure::Statement {
+            what: "COMMIT",
+            error,
+        };
+        uploaded.map_err(told)?;
+        ended.map_err(failed).map_err(told)
+    }
+
+    async fn upload(
+        &self,
+        client: &Client,
+        batch: &Batch,
+        epoch: Epoch,
+        window: &mut UploadWindow,
+        answered: &(dyn Fn(Instant) + Send + Sync),
+    ) -> Result<(), Failure> {
+        let begun = client.batch_execute("BEGIN").await;
+        begun.map_err(|error| Failure::Statement {
+            what: "BEGIN",
+            error,
+        })?;
+        let sealed = self.sealer.as_ref().map(|with| with.seal(&batch.messages));
+        let messages = messages::Columns::of(batch, epoch, sealed.as_ref());
+        self.pieces
+            .upload(client, &messages, window, answered)
+            .await?;
+        self.fly(client, batch, epoch, Transaction::Callers, Some(&messages))
+            .await
+    }
+
     /// As part of a transaction that the caller has begun and will commit.
     pub(super) async fn apply_within(
         &self,
@@ -118,7 +178,7 @@ impl Writer {
         epoch: Epoch,
         transaction: Transaction,
     ) -> Result<(), Error> {
-        let flown = self.fly(client, batch, epoch, transaction).await;
+        let flown = self.fly(client, batch, epoch, transaction, None).await;
         flown.map_err(|failure| self.told(failure, transaction))
     }
 
@@ -155,9 +215,11 @@ impl Writer {
         batch: &Batch,
         epoch: Epoch,
         transaction: Transaction,
+        uploaded: Option<&messages::Columns<'_>>,
     ) -> Result<(), Failure> {
         let channels = channels::Columns::of(batch);
-        let sealed = self.sealer.as_ref().map(|with| with.seal(&batch.messages));
+        let sealer = self.sealer.as_ref().filter(|_| uploaded.is_none());
+        let sealed = sealer.map(|with| with.seal(&batch.messages));
         let messages = messages::Columns::of(batch, epoch, sealed.as_ref());
         let trims = messages::Trims::of(batch);
         let clients = clients::Columns::of(batch);
@@ -180,7 +242,10 @@ impl Writer {
                 Some(1),
             );
         }
-        if channels.only_put() && !messages.is_empty() {
+        if let Some(uploaded) = uploaded {
+            channels.board(&mut flight, &self.channels);
+            self.pieces.board(uploaded, &mut flight);
+        } else if channels.only_put() && !messages.is_empty() {
             messages.board_with(&channels, &mut flight, &self.messages);
         } else {
             channels.board(&mut flight, &self.channels);

@@ -39,11 +39,15 @@ mod partition;
 mod permissions;
 mod postgres_tls;
 mod process;
+#[expect(dead_code, reason = "the chaos suite uses the rest")]
+#[path = "../chaos/proxy.rs"]
+mod proxy;
 mod races;
 mod reads;
 mod refused;
 mod rivals;
 mod roles;
+mod slow_link;
 mod slow_strangers;
 mod stan;
 mod start_lines;

@@ -239,9 +239,16 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes the next message, once.
     pub(crate) async fn send(&mut self) {
+        self.send_of(0).await;
+    }
+
+    /// The same with at least so many bytes.
+    pub(crate) async fn send_of(&mut self, bytes: usize) {
         let number = self.published.sent.len() + 1;
         let guid = format!("{}-{number}", self.inbox);
-        let data = Bytes::from(format!("message {number} of {}", self.client_id));
+        let mut data = format!("message {number} of {}", self.client_id);
+        data.push_str(&".".repeat(bytes.saturating_sub(data.len())));
+        let data = Bytes::from(data);
         let request = client::publish_request(client::Publish {
             client_id: &self.client_id,
             connection_id: self.connection_id.as_bytes(),

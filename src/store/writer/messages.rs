@@ -123,6 +123,28 @@ impl<'a> Columns<'a> {
         columns
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.sequence.len()
+    }
+
+    pub(super) fn payloads(&self) -> &[&'a [u8]] {
+        &self.data
+    }
+
+    /// For the statement that finds the payloads in the tables.
+    pub(super) fn without_data(&self) -> Parameters<'_> {
+        vec![
+            &self.epoch,
+            &self.channel_id,
+            &self.sequence,
+            &self.published_at,
+            &self.client_id,
+            &self.guid,
+            &self.reply,
+            &self.encrypted,
+        ]
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sequence.is_empty()
     }
