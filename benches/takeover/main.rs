@@ -21,6 +21,9 @@ mod history;
 #[path = "../../tests/node/pair.rs"]
 #[expect(dead_code, reason = "shared with the tests of nodes")]
 mod pair;
+#[path = "../../tests/chaos/patroni.rs"]
+#[expect(dead_code, reason = "shared with the tests of chaos")]
+mod patroni;
 #[path = "../../tests/chaos/proxy.rs"]
 #[expect(dead_code, reason = "shared with the tests of chaos")]
 mod proxy;

@@ -58,6 +58,7 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("ft-group", text(config.ft_group.as_ref())),
         ("partitioning", config.partition.is_some().to_string()),
         ("lease", GoDuration::from(config.lease).to_string()),
+        ("database-failover", flags.database_failover.to_string()),
         ("shadow", flags.shadow.shadow.to_string()),
         ("shadow-age", time(config.shadow.map(|shadow| shadow.age))),
         ("shadow-bytes", flags.shadow.shadow_bytes.0.to_string()),

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::nats::NatsFlags;
 use super::pages::PagesFlags;
 use super::secret::Secret;
-use super::shadow::ShadowFlags;
+use super::shadow::{DatabaseFailover, ShadowFlags};
 use super::size::Size;
 
 /// Longest identifier that Postgres keeps whole.
@@ -209,6 +209,18 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub shadow: ShadowFlags,
+
+    /// Which replicas Postgres fails over to: only those that commits waited for, as Patroni does in its synchronous mode,
+    /// any, or not said
+    #[arg(
+        long,
+        env = "STANBY_DATABASE_FAILOVER",
+        value_name = "KIND",
+        value_enum,
+        default_value = "auto"
+    )]
+    #[arg(help_heading = "Fault tolerance")]
+    pub database_failover: DatabaseFailover,
 
     #[command(flatten)]
     pub pages: PagesFlags,

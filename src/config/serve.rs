@@ -17,6 +17,7 @@ use super::pages::SecurePages;
 use super::{partition, shadow};
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::partition::Partition;
+use crate::core::replicas::Promoted;
 use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
@@ -46,6 +47,8 @@ pub struct Config {
     pub lease: Duration,
     /// How much a standby remembers of the last requests; `None`: nothing.
     pub shadow: Option<ShadowLimits>,
+    /// What replicas are believed to have when one becomes the primary.
+    pub promoted: Promoted,
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub https: Option<SecurePages>,
@@ -134,6 +137,7 @@ impl Config {
             ft_group: group,
             lease,
             shadow,
+            promoted: flags.database_failover.into(),
             http: flags.pages.plain(),
             https,
             heartbeats,

@@ -1,21 +1,55 @@
 //! How much a standby remembers of the requests that it hears.
 
+use std::fmt;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::duration::GoDuration;
 use super::error::Error;
 use super::size::Size;
+use crate::core::replicas::Promoted;
 use crate::core::shadow::ShadowLimits;
 
 /// Beyond the time that it takes to notice the end of an active: for the takeover itself.
 const MARGIN: Duration = Duration::from_secs(1);
 
+/// Clients wait so long for the answer to a publish unless they are told otherwise: whatever keeps the servers from answering,
+/// a failover of Postgres for instance, what was asked meanwhile is still waited for.
+const CLIENTS_WAIT: Duration = Duration::from_secs(30);
+
 /// Clients give a request up long before.
 const AGE_MAX: Duration = Duration::from_mins(5);
 
 const BYTES_MIN: usize = 1 << 20;
+
+/// What an operator says of the replicas of Postgres.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DatabaseFailover {
+    Auto,
+    Synchronous,
+    Asynchronous,
+}
+
+impl fmt::Display for DatabaseFailover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Synchronous => "synchronous",
+            Self::Asynchronous => "asynchronous",
+        })
+    }
+}
+
+impl From<DatabaseFailover> for Promoted {
+    fn from(said: DatabaseFailover) -> Self {
+        match said {
+            DatabaseFailover::Auto => Self::Auto,
+            DatabaseFailover::Synchronous => Self::Synchronous,
+            DatabaseFailover::Asynchronous => Self::Asynchronous,
+        }
+    }
+}
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Fault tolerance")]
@@ -30,7 +64,7 @@ pub struct ShadowFlags {
     )]
     pub shadow: bool,
 
-    /// How long it remembers them: two leases to 5m [default: two leases and 1s]
+    /// How long it remembers them: two leases to 5m [default: as long as clients wait, 30s, or two leases and 1s if that is more]
     #[arg(long, env = "STANBY_SHADOW_AGE", value_name = "DURATION")]
     pub shadow_age: Option<GoDuration>,
 
@@ -53,7 +87,7 @@ impl ShadowFlags {
         // A frozen active is noticed after a lease, and may have had a request in its hands for as long.
         let needed = lease * 2;
         let age = match self.shadow_age {
-            None => needed + MARGIN,
+            None => CLIENTS_WAIT.max(needed + MARGIN),
             Some(given) if (needed..=AGE_MAX).contains(&given.to_std()) => given.to_std(),
             Some(given) => {
                 return Err(Error::new(format!(
@@ -69,7 +103,7 @@ impl ShadowFlags {
                 self.shadow_bytes.0
             )));
         }
-        Ok(Some(ShadowLimits { age, bytes }))
+        Ok(Some(ShadowLimits { age, needed, bytes }))
     }
 }
 
@@ -99,14 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn a_shadow_lasts_two_leases_and_a_second_unless_told_otherwise() {
+    fn a_shadow_lasts_as_long_as_clients_wait_unless_told_otherwise() {
         let expected = |age, bytes| {
             let age = Duration::from_secs(age);
-            Some(ShadowLimits { age, bytes })
+            let needed = Duration::from_secs(6);
+            Some(ShadowLimits { age, needed, bytes })
         };
-        assert_eq!(limits(&[]).unwrap(), expected(7, 64 << 20));
-        let args = ["--shadow-age=30s", "--shadow-bytes=2MB"];
-        assert_eq!(limits(&args).unwrap(), expected(30, 2 << 20));
+        assert_eq!(limits(&[]).unwrap(), expected(30, 64 << 20));
+        let args = ["--shadow-age=9s", "--shadow-bytes=2MB"];
+        assert_eq!(limits(&args).unwrap(), expected(9, 2 << 20));
         assert_eq!(limits(&["--shadow=false"]).unwrap(), None);
     }
 

@@ -56,6 +56,8 @@ pub enum Fate {
     Restored,
     /// Were acked, and cannot be had back.
     Lost,
+    /// Passed over, and what they were given to was heard and is stored anew, under later sequences.
+    StoredAnew,
     /// May have been given to messages that were acked.
     Unknown,
 }

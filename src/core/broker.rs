@@ -7,6 +7,7 @@
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | messages that were not acked | `redelivery` |
+//! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
@@ -27,7 +28,7 @@ use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::event::Event;
 use super::group::Group;
-use super::ids::{ChannelId, ChannelName, Guid, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -36,6 +37,7 @@ use super::outbound::{Outbound, Reply};
 use super::registry::Registry;
 use super::request::Durables;
 use super::retention::Purge;
+use super::stored::StoredPublishes;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 
@@ -45,6 +47,8 @@ pub struct Broker {
     pub(super) settings: Settings,
     /// As of the call under way.
     pub(super) now: Now,
+    /// When the request under way was heard, which is earlier where it had to wait for this term or a frozen process.
+    pub(super) heard_at: Instant,
     /// When the term began.
     pub(super) began: Instant,
     pub(super) counters: Counters,
@@ -56,7 +60,9 @@ pub struct Broker {
     /// Deleted channels whose messages are still being dropped.
     pub(super) purging: BTreeMap<ChannelId, Purge>,
     /// Publishes that the terms before stored last.
-    pub(super) stored_before: BTreeSet<(ChannelName, Guid)>,
+    pub(super) stored_before: StoredPublishes,
+    /// Clients with a subscription that nobody listened to.
+    pub(super) doubted: BTreeSet<ClientId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
@@ -89,7 +95,13 @@ pub(super) struct Traffic {
 
 impl Broker {
     pub fn handle(&mut self, event: Event, now: Now) {
+        self.handle_late(event, now.monotonic, now);
+    }
+
+    /// The same with a request that was heard earlier, or may have been.
+    pub fn handle_late(&mut self, event: Event, heard_at: Instant, now: Now) {
         self.now = now;
+        self.heard_at = heard_at;
         if self.settings.partition.is_none() {
             self.carry_out(event);
         } else if let Some(event) = self.admit(event) {
@@ -120,6 +132,7 @@ impl Broker {
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
+            Event::Unheard(ack_inbox) => self.unheard(&ack_inbox),
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::Loaded { load, result } => self.loaded(load, result),
@@ -134,6 +147,7 @@ impl Broker {
     /// To be called when `next_timeout` has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        self.heard_at = now.monotonic;
         while let Some(timer) = self.deadlines.pop_due(now.monotonic) {
             self.go_off(timer);
         }

@@ -168,6 +168,7 @@ impl Broker {
         match self.clients.end_probe(probe) {
             Some(Probe::Heartbeat(id)) => {
                 self.heartbeat_answered(&id);
+                self.reach_unheard(&id, probe);
                 self.shows_life(&id, probe);
             }
             Some(Probe::Duplicate(id)) => self.duplicate_checked(&id, true),

@@ -231,7 +231,7 @@ impl Broker {
     }
 
     pub(super) fn ack(&mut self, ack: &Ack) {
-        let Some(&(position, _)) = self.ack_inboxes.get(&ack.ack_inbox) else {
+        let Some(&(position, id)) = self.ack_inboxes.get(&ack.ack_inbox) else {
             return;
         };
         let Some(group) = self.groups.get_mut(&position) else {
@@ -242,6 +242,9 @@ impl Broker {
         };
         if channel.row.name.as_str() != &*ack.channel || ack.sequence > channel.committed {
             return;
+        }
+        if let Some(member) = group.members.get_mut(&id) {
+            member.answer.arrived();
         }
         // Whichever member acks: a late ack after a redelivery to another one settles the message too.
         if group.settle(ack.sequence) {

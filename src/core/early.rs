@@ -159,6 +159,7 @@ impl Broker {
             | Event::AlreadyStored { .. }
             | Event::Pong(_)
             | Event::Unreachable(_)
+            | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }

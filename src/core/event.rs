@@ -53,6 +53,8 @@ pub enum Event {
     Pong(ProbeId),
     /// NATS says that nobody listens on the inbox of a probe.
     Unreachable(ProbeId),
+    /// NATS says that nobody listens where a message was delivered whose ack would come to this inbox.
+    Unheard(ByteString),
     /// NATS was out of reach for a while: what was sent and not answered meanwhile says nothing about clients.
     Reconnected,
     Committed(BatchNumber),
@@ -81,6 +83,7 @@ impl Event {
             | Self::AlreadyStored { .. }
             | Self::Pong(_)
             | Self::Unreachable(_)
+            | Self::Unheard(_)
             | Self::Reconnected
             | Self::Committed(_)
             | Self::Loaded { .. }

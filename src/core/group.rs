@@ -13,6 +13,7 @@ use super::ids::{
 use super::message::Message;
 use super::ranges::Ranges;
 use super::time::{Instant, Timestamp};
+use super::unheard::Answer;
 
 /// More messages than an active sends between two notes of its progress.
 const EARLY_ACKS_MAX: usize = 65_536;
@@ -61,6 +62,7 @@ pub(super) struct Member {
     pub(super) in_flight: u32,
     /// Zero before the first message of the term.
     pub(super) last_sent: Sequence,
+    pub(super) answer: Answer,
     last_turn: u64,
 }
 
@@ -129,6 +131,7 @@ impl Member {
             since: row.since,
             in_flight: 0,
             last_sent: Sequence::ZERO,
+            answer: Answer::default(),
             last_turn: 0,
         }
     }

@@ -53,6 +53,14 @@ impl Guarded {
         }
     }
 
+    /// As [`Broker::handle_late`]. Where it can be taken back, it counts as heard when it is carried out.
+    pub fn handle_late(&mut self, event: Event, heard_at: Instant, now: Now) {
+        match &mut self.savepoints {
+            Some(savepoints) => savepoints.handle(event),
+            None => self.broker.handle_late(event, heard_at, now),
+        }
+    }
+
     pub fn handle_timeout(&mut self, now: Now) {
         match &mut self.savepoints {
             Some(savepoints) => savepoints.handle_timeout(),

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::batch::ChannelRow;
 use super::event::Event;
-use super::ids::{ChannelId, ChannelName, Guid, Sequence, Subject};
+use super::ids::{ChannelId, ChannelName, Sequence, Subject};
+use super::request::{Connect, Publish};
 use super::snapshot::Snapshot;
+use super::stored::{Digester, StoredPublish, StoredPublishes};
 use super::time::{Instant, Timestamp};
 
 /// More messages than were heard may have been stored since the first one that was heard: the order in which
@@ -41,8 +43,8 @@ pub fn look_back<'a>(
     window: Duration,
 ) -> BTreeMap<ChannelId, LookBack> {
     let mut heard_of: BTreeMap<&ChannelName, u64> = BTreeMap::new();
-    for (channel, _) in publishes(heard) {
-        *heard_of.entry(channel).or_default() += 1;
+    for publish in publishes(heard) {
+        *heard_of.entry(&publish.channel).or_default() += 1;
     }
     let end = snapshot
         .channels
@@ -73,11 +75,9 @@ pub fn look_back<'a>(
 }
 
 /// The publishes among the requests, to be looked up in the store.
-pub fn publishes<'a>(
-    heard: impl Iterator<Item = &'a Event>,
-) -> impl Iterator<Item = (&'a ChannelName, &'a Guid)> {
+pub fn publishes<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = &'a Publish> {
     heard.filter_map(|event| match event {
-        Event::Publish { request, .. } => Some((&request.channel, &request.guid)),
+        Event::Publish { request, .. } => Some(request),
         Event::Connect { .. }
         | Event::Subscribe { .. }
         | Event::Unsubscribe { .. }
@@ -89,6 +89,7 @@ pub fn publishes<'a>(
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }
@@ -100,8 +101,12 @@ pub fn publishes<'a>(
 pub fn connections<'a>(
     heard: impl Iterator<Item = &'a Event>,
 ) -> impl Iterator<Item = &'a Subject> {
+    connects(heard).map(|request| &request.heartbeat_inbox)
+}
+
+fn connects<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = &'a Connect> {
     heard.filter_map(|event| match event {
-        Event::Connect { request, .. } => Some(&request.heartbeat_inbox),
+        Event::Connect { request, .. } => Some(request),
         Event::Publish { .. }
         | Event::Subscribe { .. }
         | Event::Unsubscribe { .. }
@@ -113,6 +118,7 @@ pub fn connections<'a>(
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }
@@ -121,10 +127,10 @@ pub fn connections<'a>(
 }
 
 /// What the tables say of the requests that were heard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Done {
     /// Stored, whether or not a limit has dropped them since.
-    pub stored: BTreeSet<(ChannelName, Guid)>,
+    pub stored: StoredPublishes,
     /// Heartbeat inboxes of connections that have ended since.
     pub closed: BTreeSet<Subject>,
 }
@@ -132,21 +138,38 @@ pub struct Done {
 /// As the store tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Each once, in any order.
-    pub kept: Vec<(ChannelId, Guid)>,
+    /// In any order.
+    pub kept: Vec<(ChannelId, StoredPublish)>,
     /// Dropped by limits lately, perhaps with their channel.
-    pub dropped: BTreeSet<(ChannelName, Guid)>,
+    pub dropped: BTreeSet<(ChannelName, StoredPublish)>,
 }
 
 impl Done {
-    pub fn new(snapshot: &Snapshot, stored: &Stored, closed: BTreeSet<Subject>) -> Self {
-        let named = |(id, guid): &(ChannelId, Guid)| {
-            let row = snapshot.channels.get(id)?;
-            Some((row.name.clone(), guid.clone()))
-        };
-        let kept = stored.kept.iter().filter_map(named);
+    /// `digester` is the store's.
+    pub fn new<'a>(
+        snapshot: &Snapshot,
+        stored: Stored,
+        closed: BTreeSet<Subject>,
+        heard: impl Iterator<Item = &'a Event>,
+        digester: Digester,
+    ) -> Self {
+        let mut known = StoredPublishes::new(digester);
+        for connect in connects(heard) {
+            known.add_connection(connect.connection_id.clone(), connect.client_id.clone());
+        }
+        for (client, row) in &snapshot.clients {
+            known.add_connection(row.connection_id.clone(), client.clone());
+        }
+        for (id, publish) in stored.kept {
+            if let Some(row) = snapshot.channels.get(&id) {
+                known.add(row.name.clone(), publish);
+            }
+        }
+        for (name, publish) in stored.dropped {
+            known.add(name, publish);
+        }
         Self {
-            stored: kept.chain(stored.dropped.iter().cloned()).collect(),
+            stored: known,
             closed,
         }
     }
@@ -157,6 +180,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
+    let (mut unsubscribed_later, mut closed_later) = (BTreeSet::new(), BTreeSet::new());
     let mut judged = Vec::with_capacity(heard.len());
     for (at, event) in heard.into_iter().rev() {
         let event = match event {
@@ -167,8 +191,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
                 (!has_ended).then_some(Event::Connect { request, reply })
             }
             Event::Publish { request, reply } => {
-                let key = (request.channel.clone(), request.guid.clone());
-                if done.stored.contains(&key) {
+                if done.stored.contains(&request) {
                     reply.map(|reply| Event::AlreadyStored {
                         guid: request.guid,
                         reply,
@@ -187,6 +210,13 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             }
             // A close names no connection: it was meant for the one before.
             Event::CloseClient { client_id, .. } if connected_later.contains(&client_id) => None,
+            // Asked again, because nobody answered: the later one is whose answer is waited for.
+            Event::Unsubscribe { request, .. } if !unsubscribed_later.insert(request.clone()) => {
+                None
+            }
+            Event::CloseSubscription { request, .. } if !closed_later.insert(request.clone()) => {
+                None
+            }
             Event::Unsubscribe { request, reply } => {
                 left_later.insert((request.client_id.clone(), request.channel.clone()));
                 Some(Event::Unsubscribe { request, reply })
@@ -204,6 +234,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             Event::Ping { .. }
             | Event::Pong(_)
             | Event::Unreachable(_)
+            | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }

@@ -97,7 +97,7 @@ impl Default for Limits {
             trim_step: 5000,
             progress_delay: Duration::from_millis(50),
             load_retry: Duration::from_millis(250),
-            remembered: Duration::from_secs(12),
+            remembered: Duration::from_secs(62),
         }
     }
 }

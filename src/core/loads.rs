@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::ids::{ChannelId, LoadId, PositionId, Sequence, Subject};
 use super::load::{Load, Want};
 use super::request::Subscribe;
+use super::time::Instant;
 
 /// What the answer is for.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub(super) enum Purpose {
 pub(super) struct PendingStart {
     pub(super) request: Subscribe,
     pub(super) reply: Option<Subject>,
+    pub(super) heard_at: Instant,
     /// Tells the connection that asked from a later one of the same client ID.
     pub(super) heartbeat_inbox: Subject,
     /// What the channel had committed when the read was asked for: the read sees that at least.

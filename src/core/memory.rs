@@ -4,16 +4,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::{Batch, ChannelRow};
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
-use super::replicas::{Doubt, Replicas};
+use super::replicas::{Doubt, Promoted, Replicas};
 use super::snapshot::Snapshot;
 use super::time::{Instant, Timestamp};
 
 /// What a message costs beside its data, most of it shared with the core's tail.
 const OVERHEAD_BYTES: usize = 256;
+
+/// Sessions of one server that goes end within this of each other, and what was heard by then is handled within it.
+const PARTING: Duration = Duration::from_millis(250);
 
 /// How far a channel is known to have been committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,15 +61,29 @@ impl Marks {
     }
 }
 
+/// What a server tells another one that takes over after a failover of Postgres.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The last epoch that it committed something in.
+    pub served: Epoch,
+    /// How far channels are, and in which epoch they were known to be there.
+    pub channels: BTreeMap<ChannelId, (Mark, Epoch)>,
+    /// In the order of their commits.
+    pub messages: Vec<(ChannelId, Arc<Message>)>,
+}
+
 /// Lives as long as the process.
 #[derive(Debug)]
 pub struct Memory {
     epoch: Epoch,
     /// The last epoch that this node committed something in.
     served: Epoch,
+    /// The last epoch that another node has told its commits of.
+    told: Epoch,
     /// The last epoch before this node's own, as the tables told when its term began.
     found: Epoch,
     replicas: Replicas,
+    lost_primary_at: Option<Instant>,
     channels: BTreeMap<ChannelId, Mark>,
     /// In which epoch each of them was known to be there.
     known_in: BTreeMap<ChannelId, Epoch>,
@@ -80,8 +98,10 @@ impl Memory {
         Self {
             epoch: Epoch::default(),
             served: Epoch::default(),
+            told: Epoch::default(),
             found: Epoch::default(),
             replicas: Replicas::default(),
+            lost_primary_at: None,
             channels: BTreeMap::new(),
             known_in: BTreeMap::new(),
             messages: VecDeque::new(),
@@ -90,14 +110,85 @@ impl Memory {
         }
     }
 
+    /// Believes an operator about the replicas that Postgres fails over to.
+    #[must_use]
+    pub fn believing(mut self, promoted: Promoted) -> Self {
+        self.replicas = Replicas::believing(promoted);
+        self
+    }
+
     /// The highest epoch known: no later one may be as low.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// True when nobody is known to have committed anything after this node: then it knows of all that was.
+    /// True when nobody is known to have committed anything after this node, or after one that has told it: then it knows
+    /// of all that was.
     pub fn is_exact(&self) -> bool {
-        self.served == self.epoch && self.served != Epoch::default()
+        self.served.max(self.told) == self.epoch && self.epoch != Epoch::default()
+    }
+
+    /// True when these tables lack something that is known.
+    pub fn is_ahead_of(&self, tables: &Snapshot, last_term: Epoch) -> bool {
+        let lacks = |(id, known): (&ChannelId, &Mark)| match tables.channels.get(id) {
+            Some(row) => !row.deleting && row.name == known.name && row.last_sequence < known.last,
+            None => id.0 > tables.counters.channel,
+        };
+        last_term < self.epoch || self.channels.iter().any(lacks)
+    }
+
+    /// What this node remembers beyond tables that have these channels up to these sequences.
+    pub fn account(&self, has: &BTreeMap<ChannelId, Sequence>) -> Account {
+        let is_news =
+            |id: &ChannelId, sequence: Sequence| has.get(id).is_none_or(|&has| sequence > has);
+        let channels = self
+            .channels
+            .iter()
+            .filter(|(id, mark)| is_news(id, mark.last));
+        let known_in = |id: &ChannelId| self.known_in.get(id).copied().unwrap_or_default();
+        let channels = channels.map(|(&id, mark)| (id, (mark.clone(), known_in(&id))));
+        let messages = self.messages.iter();
+        let messages = messages.filter(|(id, message)| is_news(id, message.sequence));
+        Account {
+            served: self.served,
+            channels: channels.collect(),
+            messages: messages.cloned().collect(),
+        }
+    }
+
+    /// Remembers what another node does, until this one has committed as much itself.
+    pub fn learn(&mut self, account: Account) {
+        self.epoch = self.epoch.max(account.served);
+        let is_later = account.served >= self.served.max(self.told);
+        self.told = self.told.max(account.served);
+        for (id, (mark, known_in)) in account.channels {
+            let before = self.known_in.get(&id).copied().unwrap_or_default();
+            match self.channels.get_mut(&id) {
+                Some(known) if known.name == mark.name => {
+                    known.last = known.last.max(mark.last);
+                    self.known_in.insert(id, before.max(known_in));
+                }
+                // A term that did not know better has given the number to another channel.
+                Some(_) if before >= known_in => {}
+                Some(_) | None => {
+                    self.channels.insert(id, mark);
+                    self.known_in.insert(id, known_in);
+                }
+            }
+        }
+        self.bytes += account
+            .messages
+            .iter()
+            .map(|(_, message)| cost(message))
+            .sum::<usize>();
+        // Of two under one sequence, the one of the later term counts: it comes later.
+        if is_later {
+            self.messages.extend(account.messages);
+        } else {
+            for message in account.messages.into_iter().rev() {
+                self.messages.push_front(message);
+            }
+        }
     }
 
     /// True when a replica that has been promoted can be believed to lack nothing, unless it shows otherwise.
@@ -159,6 +250,18 @@ impl Memory {
             };
             self.bytes -= cost(&message);
         }
+    }
+
+    /// The session of this node ended, which had been open on the primary: it may have gone.
+    pub fn lost_primary(&mut self, now: Instant) {
+        self.lost_primary_at = Some(now);
+    }
+
+    /// After this nobody has committed anything on the primary that was there before: it had gone, and the active, which was
+    /// heard last at `last_heard`, had fallen silent. `None`: not known.
+    pub fn last_commit_before(&self, last_heard: Option<Instant>) -> Option<Instant> {
+        let lost_at = self.lost_primary_at?;
+        Some(lost_at.max(last_heard.unwrap_or(lost_at)) + PARTING)
     }
 
     /// A standby has looked at the tables.
@@ -299,6 +402,55 @@ mod tests {
         memory.found(Epoch(6));
 
         assert!(!memory.is_replicated());
+    }
+
+    #[test]
+    fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
+        let row = ChannelRow {
+            name: ChannelName::parse("c1".into()).expect("valid"),
+            created_at: Timestamp(1),
+            deleting: false,
+            first_sequence: Sequence(1),
+            last_sequence: Sequence(9),
+            last_published_at: Timestamp(1),
+            message_count: 9,
+            byte_count: 0,
+        };
+        let message = |sequence| Message {
+            sequence: Sequence(sequence),
+            published_at: Timestamp(1),
+            client_id: crate::core::ids::ClientId::parse("me".into()).expect("valid"),
+            guid: crate::core::ids::Guid::parse("g".into()).expect("valid"),
+            reply: "".into(),
+            data: "x".into(),
+        };
+        let batch = Batch {
+            channels: BTreeMap::from([(ChannelId(1), Some(row))]),
+            messages: (1..=9)
+                .map(|n| (ChannelId(1), Arc::new(message(n))))
+                .collect(),
+            ..Batch::default()
+        };
+        let mut former = Memory::new(1 << 20);
+        former.committed(Epoch(3), &batch);
+        // It has seen the term of the one that asks.
+        former.saw(marks(4, 1, &[(1, 5)]));
+        let mut memory = Memory::new(0);
+        memory.saw(marks(3, 1, &[(1, 7)]));
+
+        let has = BTreeMap::from([(ChannelId(1), Sequence(5))]);
+        memory.learn(former.account(&has));
+
+        assert!(memory.is_exact());
+        assert_eq!(known(&memory), [(1, 9)]);
+        let found = memory.messages_above(&has);
+        let sequences: Vec<u64> = found[&ChannelId(1)].keys().map(|s| s.0).collect();
+        assert_eq!(sequences, [6, 7, 8, 9]);
+
+        // Of one that committed before, not everything is known.
+        memory.saw(marks(5, 1, &[(1, 7)]));
+        memory.learn(former.account(&has));
+        assert!(!memory.is_exact());
     }
 
     #[test]

@@ -8,6 +8,11 @@ pub enum Notice {
     ClientTimedOut(ClientId),
     /// A client stopped answering and another one took over its ID.
     ClientReplaced(ClientId),
+    /// Nobody listens to a subscription whose answer may have come too late for its client; it was closed.
+    SubscriptionUnheard {
+        client: ClientId,
+        channel: ChannelName,
+    },
     /// More clients connected than the rate allows, and the first of them was refused.
     ConnectsRefused,
     /// The first of those that found no room.

@@ -174,6 +174,11 @@ impl Registry {
         id
     }
 
+    /// The number given out last.
+    pub(super) fn last_probe(&self) -> ProbeId {
+        ProbeId(self.next_probe)
+    }
+
     /// The probes under way.
     pub(super) fn probes(&self) -> Vec<ProbeId> {
         self.probes.keys().copied().collect()

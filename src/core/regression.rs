@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::batch::{ChannelRow, Fate, LostRange};
 use super::broker::Broker;
 use super::heard::Done;
-use super::ids::{ChannelId, ChannelName, Guid, Sequence};
+use super::ids::{ChannelId, ChannelName, Sequence};
 use super::memory::Memory;
 use super::message::Message;
+use super::request::Publish;
 use super::snapshot::Snapshot;
 use super::time::Timestamp;
 
@@ -32,6 +33,8 @@ struct Lack {
     /// The last that may have been.
     possible: Sequence,
     messages: BTreeMap<Sequence, Arc<Message>>,
+    /// Whatever had one of these sequences was heard, and will be stored anew.
+    is_heard: bool,
 }
 
 impl Regression {
@@ -42,7 +45,7 @@ impl Regression {
     pub fn find<'a>(
         tables: &Snapshot,
         memory: &Memory,
-        heard: Option<impl Iterator<Item = (&'a ChannelName, &'a Guid)>>,
+        heard: Option<impl Iterator<Item = &'a Publish>>,
         done: &Done,
     ) -> Self {
         let mut channels = BTreeMap::new();
@@ -83,6 +86,7 @@ impl Regression {
                     known: mark.last.max(has),
                     possible: mark.last.max(has),
                     messages: BTreeMap::new(),
+                    is_heard: false,
                 };
                 channels.insert(id, lack);
             }
@@ -100,19 +104,41 @@ impl Regression {
                     known: row.last_sequence,
                     possible: row.last_sequence,
                     messages: BTreeMap::new(),
+                    is_heard: false,
                 });
             }
-            let mut unstored: BTreeMap<&ChannelName, BTreeSet<&Guid>> = BTreeMap::new();
-            for (name, guid) in heard {
-                if !done.stored.contains(&(name.clone(), guid.clone())) {
-                    unstored.entry(name).or_default().insert(guid);
+            let mut unstored: BTreeMap<&ChannelName, BTreeSet<_>> = BTreeMap::new();
+            let mut reaches_back = BTreeSet::new();
+            let mut refused = BTreeSet::new();
+            for publish in heard {
+                if done.stored.contains(publish) {
+                    // The node heard everything that came after it.
+                    if !unstored.contains_key(&publish.channel) {
+                        reaches_back.insert(&publish.channel);
+                    }
+                } else {
+                    if !done.stored.knows(&publish.publisher) {
+                        refused.insert(&publish.channel);
+                    }
+                    let Publish {
+                        publisher,
+                        guid,
+                        channel,
+                        reply,
+                        data,
+                    } = publish;
+                    let of_channel = unstored.entry(channel).or_default();
+                    of_channel.insert((guid, publisher, reply, data));
                 }
             }
             for lack in channels.values_mut() {
                 let count = unstored
                     .get(&lack.name)
-                    .map_or(0, |guids| guids.len() as u64);
+                    .map_or(0, |publishes| publishes.len() as u64);
                 lack.possible = lack.known.max(Sequence(lack.has.0 + count));
+                lack.is_heard = lack.has.0 + count >= lack.known.0
+                    && reaches_back.contains(&lack.name)
+                    && !refused.contains(&lack.name);
             }
         }
         channels.retain(|_, lack| lack.possible > lack.has);
@@ -121,8 +147,8 @@ impl Regression {
             if let Some(lack) = channels.get_mut(&id) {
                 // A term that did not know better may have stored a publish again.
                 let is_wanted = |message: &Message| {
-                    let key = (lack.name.clone(), message.guid.clone());
-                    message.sequence <= lack.known && !done.stored.contains(&key)
+                    let is_there = done.stored.contains_message(&lack.name, message);
+                    message.sequence <= lack.known && !is_there
                 };
                 lack.messages = messages;
                 lack.messages.retain(|_, message| is_wanted(message));
@@ -133,10 +159,10 @@ impl Regression {
     }
 
     /// Publishes that will be stored again under their sequences.
-    pub fn restored(&self) -> impl Iterator<Item = (ChannelName, Guid)> {
+    pub fn restored(&self) -> impl Iterator<Item = (ChannelName, &Message)> {
         self.channels.values().flat_map(|lack| {
             let messages = lack.messages.values();
-            messages.map(|message| (lack.name.clone(), message.guid.clone()))
+            messages.map(|message| (lack.name.clone(), &**message))
         })
     }
 }
@@ -163,14 +189,19 @@ impl Lack {
                 fate,
             });
         };
+        let (lost, unknown) = if self.is_heard {
+            (Fate::StoredAnew, Fate::StoredAnew)
+        } else {
+            (Fate::Lost, Fate::Unknown)
+        };
         let mut next = self.has.next();
         for &sequence in self.messages.keys() {
-            add(next, Sequence(sequence.0 - 1), Fate::Lost);
+            add(next, Sequence(sequence.0 - 1), lost);
             add(sequence, sequence, Fate::Restored);
             next = sequence.next();
         }
-        add(next, self.known, Fate::Lost);
-        add(self.known.next(), self.possible, Fate::Unknown);
+        add(next, self.known, lost);
+        add(self.known.next(), self.possible, unknown);
         ranges
     }
 }
@@ -243,9 +274,11 @@ impl Broker {
 mod tests {
     use super::*;
     use crate::core::batch::Batch;
-    use crate::core::ids::{ClientId, Epoch};
+    use crate::core::ids::{ClientId, Epoch, Guid};
     use crate::core::limits::{Heartbeats, Limits, Settings};
     use crate::core::memory::{Mark, Marks};
+    use crate::core::request::Publisher;
+    use crate::core::stored::StoredPublish;
     use crate::core::time::{Instant, Now};
 
     fn name() -> ChannelName {
@@ -310,13 +343,33 @@ mod tests {
 
     /// What a node with this memory tells and writes; `heard` are unanswered publishes of a known failover.
     fn repair(tables: &Snapshot, memory: &Memory, heard: Option<&[u64]>) -> (String, Batch) {
-        let publishes: Vec<(ChannelName, Guid)> = heard
-            .unwrap_or_default()
-            .iter()
-            .map(|&number| (name(), guid(number)))
-            .collect();
-        let heard = heard.map(|_| publishes.iter().map(|(name, guid)| (name, guid)));
-        let regression = Regression::find(tables, memory, heard, &Done::default());
+        repair_beside(tables, memory, heard, &Done::default())
+    }
+
+    fn stored(sequence: u64) -> StoredPublish {
+        StoredPublish {
+            guid: guid(sequence),
+            client_id: None,
+            content: None,
+        }
+    }
+
+    fn repair_beside(
+        tables: &Snapshot,
+        memory: &Memory,
+        heard: Option<&[u64]>,
+        done: &Done,
+    ) -> (String, Batch) {
+        let publish = |&number: &u64| Publish {
+            publisher: Publisher::Client("me".into()),
+            guid: guid(number),
+            channel: name(),
+            reply: "".into(),
+            data: "x".into(),
+        };
+        let publishes: Vec<Publish> = heard.unwrap_or_default().iter().map(publish).collect();
+        let heard = heard.map(|_| publishes.iter());
+        let regression = Regression::find(tables, memory, heard, done);
         let settings = Settings {
             heartbeats: Heartbeats::default(),
             limits: Limits::default(),
@@ -489,6 +542,30 @@ mod tests {
         // Who was the active knows which were given out.
         let (told, _) = repair(&tables, &committed(1..=12), Some(&[13, 14]));
         assert_eq!(told, "1: 11 to 12 Restored");
+    }
+
+    #[test]
+    fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
+        let tables = tables(&[(1, row(1, 10))]);
+        let mut memory = Memory::new(0);
+        memory.saw(Marks {
+            epoch: Epoch(3),
+            all_waited_for: None,
+            last_channel: 1,
+            channels: BTreeMap::from([(ChannelId(1), mark(12))]),
+        });
+        let mut done = Done::default();
+        for sequence in 1..=10 {
+            done.stored.add(name(), stored(sequence));
+        }
+
+        let (told, _) = repair_beside(&tables, &memory, Some(&[9, 10, 11, 12, 13]), &done);
+        assert_eq!(told, "1: 11 to 13 StoredAnew");
+        // Fewer than were lost, or some came before the node listened.
+        let (told, _) = repair_beside(&tables, &memory, Some(&[10, 11]), &done);
+        assert_eq!(told, "1: 11 to 12 Lost");
+        let (told, _) = repair_beside(&tables, &memory, Some(&[11, 12, 13]), &done);
+        assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
     }
 
     #[test]

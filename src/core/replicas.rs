@@ -15,8 +15,21 @@ const LOOKS_MIN: u32 = 3;
 /// A standby looks every second. What it has not looked at for longer than this may have changed since.
 const LOOK_AGE_MAX: Duration = Duration::from_secs(2);
 
+/// What an operator says of the replicas that become the primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promoted {
+    /// Nothing: they are believed to have everything where every commit waits for every replica.
+    #[default]
+    Auto,
+    /// Only one that commits waited for: whatever decides about failovers knows which.
+    Synchronous,
+    /// Any.
+    Asynchronous,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
+    promoted: Promoted,
     /// In a row, and told each time that every commit waits for every replica.
     looks: u32,
     looked_at: Option<Instant>,
@@ -38,18 +51,23 @@ enum Why {
     Pause(Duration),
     OwnTerm,
     Contradicted,
+    /// Said by an operator.
+    Asynchronous,
 }
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let looks = self.looks;
+        if self.begun_anew == Some(Why::Asynchronous) {
+            return write!(f, "replicas are asynchronous, by --database-failover");
+        }
         write!(
             f,
             "this node has seen {looks} times in a row, and {LOOKS_MIN} are needed, that every commit waits for every \
              replica"
         )?;
         match self.begun_anew {
-            None => Ok(()),
+            None | Some(Why::Asynchronous) => Ok(()),
             Some(Why::NotAllWaitedFor) => write!(f, ", and before that some did not"),
             Some(Why::Pause(pause)) => {
                 write!(
@@ -65,6 +83,13 @@ impl fmt::Display for Doubt {
 }
 
 impl Replicas {
+    pub(super) fn believing(promoted: Promoted) -> Self {
+        Self {
+            promoted,
+            ..Self::default()
+        }
+    }
+
     /// `all_waited_for`: every commit waits for every replica; `None` when the Postgres that was asked cannot tell of
     /// the one that the last active wrote on.
     pub(super) fn looked(&mut self, all_waited_for: Option<bool>, now: Instant) {
@@ -96,14 +121,21 @@ impl Replicas {
 
     /// True when every commit of the last active has waited for whichever replica there was.
     pub(super) fn have_everything(&self) -> bool {
-        self.looks >= LOOKS_MIN
+        match self.promoted {
+            Promoted::Auto => self.looks >= LOOKS_MIN,
+            Promoted::Synchronous => self.begun_anew != Some(Why::Contradicted),
+            Promoted::Asynchronous => false,
+        }
     }
 
     /// Why they may lack something; `None` when they are believed to have everything.
     pub(super) fn in_doubt(&self) -> Option<Doubt> {
         (!self.have_everything()).then_some(Doubt {
             looks: self.looks,
-            begun_anew: self.begun_anew,
+            begun_anew: match self.promoted {
+                Promoted::Auto | Promoted::Synchronous => self.begun_anew,
+                Promoted::Asynchronous => Some(Why::Asynchronous),
+            },
         })
     }
 
@@ -119,6 +151,7 @@ impl Replicas {
 
     fn doubt(&mut self, why: Why) {
         *self = Self {
+            promoted: self.promoted,
             begun_anew: Some(why),
             ..Self::default()
         };
@@ -171,6 +204,27 @@ mod tests {
         replicas.heard_active(at(6));
 
         assert!(!replicas.have_everything());
+    }
+
+    #[test]
+    fn an_operator_is_believed_until_the_tables_contradict() {
+        let mut replicas = Replicas::believing(Promoted::Synchronous);
+        assert!(replicas.have_everything());
+        replicas.looked(Some(false), at(1));
+        replicas.committed();
+        replicas.heard_active(at(60));
+        assert!(replicas.have_everything());
+
+        replicas.contradicted();
+        assert!(!replicas.have_everything());
+
+        let mut replicas = Replicas::believing(Promoted::Asynchronous);
+        for second in 1..9 {
+            replicas.looked(Some(true), at(second));
+        }
+        assert!(!replicas.have_everything());
+        let told = replicas.in_doubt().expect("in doubt").to_string();
+        assert!(told.contains("--database-failover"), "{told}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Publish {
 }
 
 /// How a publish names its client: by connection ID when it carries one, else by client ID.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Publisher {
     Connection(ConnectionId),
     /// As sent; matched against the registered clients.
@@ -87,7 +87,7 @@ pub enum StartPosition {
 }
 
 /// Ends a subscription: by `Event::Unsubscribe` (forget a durable) or `Event::CloseSubscription` (keep it).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leave {
     /// As sent; compared with the owner.
     pub client_id: ByteString,

@@ -18,6 +18,7 @@ use super::notice::Notice;
 use super::registry::{Client, Registry};
 use super::retention::Purge;
 use super::snapshot::Snapshot;
+use super::stored::StoredPublishes;
 use super::tail::Tail;
 use super::time::Now;
 
@@ -44,6 +45,7 @@ impl Broker {
             tail: Tail::new(settings.limits.tail_bytes),
             settings,
             now,
+            heard_at: now.monotonic,
             began: now.monotonic,
             counters: snapshot.counters,
             // Late answers to probes of an earlier term carry smaller numbers.
@@ -52,7 +54,8 @@ impl Broker {
             is_full: false,
             channels: Channels::default(),
             purging: BTreeMap::new(),
-            stored_before: BTreeSet::new(),
+            stored_before: StoredPublishes::default(),
+            doubted: BTreeSet::new(),
             groups: BTreeMap::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,

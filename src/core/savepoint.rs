@@ -376,6 +376,7 @@ fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }

@@ -16,6 +16,8 @@ const OVERHEAD_BYTES: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShadowLimits {
     pub age: Duration,
+    /// What is younger when it is forgotten is missed where the active froze. At most `age`.
+    pub needed: Duration,
     pub bytes: usize,
 }
 
@@ -27,7 +29,7 @@ pub struct Shadow {
     bytes: usize,
     /// `None`: nothing is remembered.
     limits: Option<ShadowLimits>,
-    /// Requests that had to be forgotten before their age, since this was last asked.
+    /// Requests that had to be forgotten while they were needed, since this was last asked.
     crowded_out: u64,
 }
 
@@ -55,8 +57,11 @@ impl Shadow {
             let bytes = weight(&event);
             self.bytes += bytes;
             self.heard.push_back((at, bytes, event));
-            while self.bytes > limits.bytes && self.forget_oldest() {
-                self.crowded_out += 1;
+            while self.bytes > limits.bytes
+                && let Some(heard_at) = self.forget_oldest()
+            {
+                let is_missed = now.since(heard_at) <= limits.needed;
+                self.crowded_out += u64::from(is_missed);
             }
         }
         self.expire(now);
@@ -74,16 +79,15 @@ impl Shadow {
         }
     }
 
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, bytes, _)) = self.heard.pop_front() else {
-            return false;
-        };
+    /// When it was heard.
+    fn forget_oldest(&mut self) -> Option<Instant> {
+        let (heard_at, bytes, _) = self.heard.pop_front()?;
         self.bytes -= bytes;
-        true
+        Some(heard_at)
     }
 
-    /// Requests that were forgotten for want of room since this was last asked. More than zero means that a takeover
-    /// may lose requests that were under way, whose senders then see a timeout.
+    /// Requests that were forgotten for want of room within the time that is needed, since this was last asked. More than
+    /// zero means that a takeover may lose requests that were under way, whose senders then see a timeout.
     pub fn take_crowded_out(&mut self) -> u64 {
         std::mem::take(&mut self.crowded_out)
     }
@@ -96,6 +100,13 @@ impl Shadow {
     /// What is remembered, in its order.
     pub fn heard(&self) -> impl Iterator<Item = &Event> {
         self.heard.iter().map(|(_, _, event)| event)
+    }
+
+    /// The same up to a time; `None`: all of it.
+    pub fn heard_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Event> {
+        let heard = self.heard.iter();
+        let heard = heard.take_while(move |(at, _, _)| until.is_none_or(|until| *at <= until));
+        heard.map(|(_, _, event)| event)
     }
 
     /// Hands out what is remembered and when it was heard, in its order.
@@ -149,6 +160,7 @@ fn size(event: &Event) -> usize {
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }
@@ -168,7 +180,8 @@ mod tests {
 
     fn shadow(bytes: usize) -> Shadow {
         let age = Duration::from_secs(5);
-        Shadow::new(Some(ShadowLimits { age, bytes }))
+        let needed = Duration::from_secs(3);
+        Shadow::new(Some(ShadowLimits { age, needed, bytes }))
     }
 
     fn at(seconds: u64) -> Instant {
@@ -205,6 +218,17 @@ mod tests {
         assert_eq!(shadow.take_crowded_out(), 3);
         assert_eq!(shadow.take_crowded_out(), 0, "they were told");
         assert_eq!(taken(shadow), events(3..5).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_makes_room_after_it_was_needed_is_not_missed() {
+        let mut shadow = shadow(2 * OVERHEAD_BYTES);
+        shadow.remember(events(0..2), at(0));
+        shadow.remember(events(2..3), at(3));
+        assert_eq!(shadow.take_crowded_out(), 1);
+
+        shadow.remember(events(3..4), at(4));
+        assert_eq!(shadow.take_crowded_out(), 0);
     }
 
     #[test]

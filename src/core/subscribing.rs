@@ -13,6 +13,7 @@ use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::{Durables, Leave, StartPosition, Subscribe};
 use super::time::Timestamp;
+use super::unheard::Answer;
 
 /// Where a new position begins: after this sequence, or after one that must be looked up.
 enum Start {
@@ -37,8 +38,8 @@ impl Broker {
         let heartbeat_inbox = client.row.heartbeat_inbox.clone();
         let channel = self.find_or_create_channel(&request.channel)?;
         let key = group_key(&request)?;
-        if let Some(ack_inbox) = self.find_same(channel, &request) {
-            self.answer(reply, Reply::Subscribed { ack_inbox });
+        if let Some((position, id)) = self.find_same(channel, &request) {
+            self.answer_again(position, id, reply);
             return Ok(());
         }
         let existing = key
@@ -50,19 +51,38 @@ impl Broker {
         }
     }
 
-    /// The ack inbox of the very subscription that is asked for: the answer to an earlier request got lost. A
-    /// client draws a new inbox at random for each subscription.
-    fn find_same(&self, channel: ChannelId, request: &Subscribe) -> Option<Subject> {
+    /// The very subscription that is asked for: the answer to an earlier request got lost. A client draws a new inbox at
+    /// random for each subscription.
+    fn find_same(
+        &self,
+        channel: ChannelId,
+        request: &Subscribe,
+    ) -> Option<(PositionId, SubscriptionId)> {
         let client = self.clients.get(request.client_id.as_str())?;
-        client.subscriptions.iter().find_map(|(position, id)| {
-            let group = self.groups.get(position)?;
-            let member = group.members.get(id)?;
-            let same = group.channel == channel
-                && member.inbox == request.inbox
-                && group.durable_name == request.durable_name
-                && group.queue_group == request.queue_group;
-            same.then(|| member.ack_inbox.clone())
+        client.subscriptions.iter().copied().find(|(position, id)| {
+            let group = self.groups.get(position);
+            let member = group.and_then(|group| Some((group, group.members.get(id)?)));
+            member.is_some_and(|(group, member)| {
+                group.channel == channel
+                    && member.inbox == request.inbox
+                    && group.durable_name == request.durable_name
+                    && group.queue_group == request.queue_group
+            })
         })
+    }
+
+    fn answer_again(&mut self, position: PositionId, id: SubscriptionId, reply: Option<Subject>) {
+        let (heard_at, now) = (self.heard_at, self.now.monotonic);
+        let group = self.groups.get_mut(&position);
+        let Some(member) = group.and_then(|group| group.members.get_mut(&id)) else {
+            return;
+        };
+        let ack_inbox = member.ack_inbox.clone();
+        member.answer = Answer::to_request_of(heard_at);
+        if member.started {
+            member.answer.left(now);
+        }
+        self.answer(reply, Reply::Subscribed { ack_inbox });
     }
 
     /// Resumes a durable or joins a queue group: its position goes on, the start position is ignored.
@@ -74,7 +94,7 @@ impl Broker {
         reply: Option<Subject>,
     ) -> Result<(), Rejection> {
         let now = self.now.monotonic;
-        self.free_durable(position)?;
+        self.free_durable(position, request)?;
         let group = self.groups.get_mut(&position).expect("keyed groups exist");
         let wakes = !group.is_online();
         // A plain durable keeps its record; a queue member gets one of its own.
@@ -99,13 +119,17 @@ impl Broker {
         Ok(())
     }
 
-    /// A plain durable has one subscription at a time: the request ends the one before, or is refused.
-    fn free_durable(&mut self, position: PositionId) -> Result<(), Rejection> {
+    /// A plain durable has one subscription at a time: the request ends the one before, or is refused. One that its client
+    /// has given up before it was answered is no reason to refuse what the client asks for again.
+    fn free_durable(&mut self, position: PositionId, request: &Subscribe) -> Result<(), Rejection> {
         let group = &self.groups[&position];
         if group.is_queue() || !group.is_online() {
             return Ok(());
         }
-        if !self.settings.replace_durables {
+        let mut members = group.members.values();
+        let was_given_up = members
+            .all(|member| member.inbox != request.inbox && member.answer.was_late(self.heard_at));
+        if !self.settings.replace_durables && !was_given_up {
             return Err(Rejection::DuplicateDurable);
         }
         if let Some(&id) = group.members.keys().next() {
@@ -129,6 +153,7 @@ impl Broker {
                 let start = PendingStart {
                     request,
                     reply,
+                    heard_at: self.heard_at,
                     heartbeat_inbox,
                     committed: committed.unwrap_or_default(),
                 };
@@ -186,9 +211,9 @@ impl Broker {
             client.subscriptions.insert((position, id));
         }
         if let Some(group) = self.groups.get_mut(&position) {
-            group
-                .members
-                .insert(id, Member::from_row(row.clone(), false));
+            let mut member = Member::from_row(row.clone(), false);
+            member.answer = Answer::to_request_of(self.heard_at);
+            group.members.insert(id, member);
         }
         self.ack_inboxes.insert(ack_inbox.to_text(), (position, id));
         self.commits.put_subscription(id, Some(row));
@@ -206,6 +231,7 @@ impl Broker {
             return;
         };
         member.started = true;
+        member.answer.left(now);
         if group.in_flight.is_empty() {
             group.replaying = false;
             self.deliver(position);
@@ -301,6 +327,7 @@ impl Broker {
             // Nobody listens on its inbox any more.
             return self.answer(reply, Reply::SubscribeRefused(Rejection::UnknownClient));
         }
+        self.heard_at = start.heard_at;
         if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
             let first = first.or_else(|| self.first_later(asked, start.committed));
             request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);

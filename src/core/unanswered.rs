@@ -52,6 +52,7 @@ impl Unanswered {
             Event::Ping { .. }
             | Event::Pong(_)
             | Event::Unreachable(_)
+            | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }
@@ -108,6 +109,7 @@ fn is_patient(event: &Event) -> bool {
         | Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }
@@ -143,7 +145,8 @@ mod tests {
 
     fn unanswered(bytes: usize) -> Unanswered {
         let age = Duration::from_secs(5);
-        Unanswered::new(Some(ShadowLimits { age, bytes }))
+        let needed = age;
+        Unanswered::new(Some(ShadowLimits { age, needed, bytes }))
     }
 
     #[test]

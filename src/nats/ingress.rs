@@ -167,7 +167,11 @@ impl Ingress {
             Kind::Probe => return self.probes.decode(message),
             Kind::Ack => {
                 let (ack_inbox, payload) = message.detached_subject();
-                return decode::ack(payload, self.text(ack_inbox)?);
+                let ack_inbox = self.text(ack_inbox)?;
+                if message.is_no_responders() {
+                    return Some(Event::Unheard(ack_inbox));
+                }
+                return decode::ack(payload, ack_inbox);
             }
             Kind::Publish if !self.is_first(message) => return None,
             Kind::Connect

@@ -87,6 +87,8 @@ pub(super) struct Active<'a> {
     nats_lost_at: Option<Instant>,
     /// When the loop last went round.
     looked_at: Instant,
+    /// When a pause began of which not everything that came meanwhile is taken yet.
+    paused_at: Option<Instant>,
     /// Since when what is to be sent does not move, although NATS is connected.
     choked_since: Option<Instant>,
     /// What Postgres refuses.
@@ -132,6 +134,7 @@ impl<'a> Active<'a> {
             began: Clock.now().monotonic,
             nats_lost_at: None,
             looked_at: Clock.now().monotonic,
+            paused_at: None,
             choked_since: None,
             untrusted_since: None,
             refusals: Refusals::default(),
@@ -274,8 +277,10 @@ impl<'a> Active<'a> {
                     received.map_err(Ended::NatsFailed)?;
                     let now = Clock.now();
                     if term.is_trusted(now.monotonic) {
+                        // Whatever waited for a frozen process may have come at once when it froze.
+                        let heard_at = self.paused_since(now.monotonic, events.len());
                         for event in std::mem::take(&mut events) {
-                            self.take_in(event, now.monotonic, now);
+                            self.take_in(event, heard_at, now);
                         }
                     } else {
                         // It waited in a frozen process: it is acted on once that is known to be right.
@@ -407,7 +412,7 @@ impl<'a> Active<'a> {
         if !self.broker.has_savepoints() {
             self.unanswered.take_in(&event, heard_at);
         }
-        self.broker.handle(event, now);
+        self.broker.handle_late(event, heard_at, now);
     }
 
     fn handle_backlog(&mut self) {
@@ -429,10 +434,21 @@ impl<'a> Active<'a> {
     /// To be called before anything is done about what is due.
     fn note_look(&mut self, now: Now) {
         let before = std::mem::replace(&mut self.looked_at, now.monotonic);
+        if now.monotonic.since(before) > PAUSE_MAX {
+            self.paused_at.get_or_insert(before);
+        }
         if now.monotonic.since(before) > PAUSE_MAX && self.nats_lost_at.is_none() {
             // What came meanwhile has not been read yet, the answers to probes among it.
             self.broker.handle(Event::Reconnected, now);
         }
+    }
+
+    /// Since when so many events that are taken now may have waited: until all that came during a pause is taken.
+    fn paused_since(&mut self, now: Instant, events: usize) -> Instant {
+        let since_look = now.since(self.looked_at) > PAUSE_MAX;
+        let paused_at = self.paused_at.or(since_look.then_some(self.looked_at));
+        self.paused_at = paused_at.filter(|_| events == EVENTS_PER_TURN);
+        paused_at.unwrap_or(now)
     }
 
     fn note_nats(&mut self, connected: bool) {
@@ -568,6 +584,12 @@ fn log(notice: &Notice) {
     match notice {
         Notice::ClientTimedOut(client) => {
             tracing::info!(client.id = %client, "client timed out on heartbeats and was closed");
+        }
+        Notice::SubscriptionUnheard { client, channel } => {
+            tracing::info!(
+                client.id = %client, channel = %channel,
+                "nobody listens to a subscription that was answered late; it was closed"
+            );
         }
         Notice::ClientReplaced(client) => {
             tracing::info!(client.id = %client, "silent client was replaced by a new connection");

@@ -219,7 +219,7 @@ impl Board {
             for range in ranges {
                 let count = range.last.0 - range.first.0 + 1;
                 match range.fate {
-                    Fate::Restored => status.failovers.restored += count,
+                    Fate::Restored | Fate::StoredAnew => status.failovers.restored += count,
                     Fate::Lost => status.failovers.lost += count,
                     Fate::Unknown => status.failovers.unknown += count,
                 }

@@ -51,6 +51,7 @@ mod neighbours;
 mod new_node;
 pub mod pulse;
 mod read_watch;
+mod recollection;
 mod refusals;
 pub mod reports;
 mod rivals;

@@ -29,6 +29,7 @@ use crate::core::memory::Memory;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::AckTokens;
+use crate::protocol::recollection::Signer;
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,6 +106,8 @@ pub(super) async fn run(
     let node = Arc::new(Node {
         leadership,
         ack_tokens: AckTokens::new(&ack_secret),
+        signer: Signer::new(&ack_secret),
+        asked_with: Mutex::default(),
         store,
         nats,
         announcer,
@@ -113,11 +116,13 @@ pub(super) async fn run(
         reports,
         watchdog,
         takes_care: AtomicBool::new(false),
-        memory: Mutex::new(Memory::new(MEMORY_BYTES)),
+        memory: Mutex::new(Memory::new(MEMORY_BYTES).believing(config.promoted)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,
     });
+    let questions = node.hear_questions()?;
+    tasks.spawn(Arc::clone(&node).answer_questions(questions));
     tasks.spawn(show_limits(
         node.board.clone(),
         node.limits.clone(),

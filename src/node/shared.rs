@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::nats::{AckTokens, Connection};
+use crate::protocol::recollection::Signer;
 use crate::store::Store;
 use crate::{leadership, nats, store};
 
@@ -27,6 +28,10 @@ pub(super) struct Node {
     pub(super) store: Store,
     pub(super) nats: Connection,
     pub(super) ack_tokens: AckTokens,
+    /// Of what servers tell each other.
+    pub(super) signer: Signer,
+    /// The number of this node's own last question to the others.
+    pub(super) asked_with: Mutex<Option<[u8; 16]>>,
     pub(super) announcer: Arc<Announcer>,
     pub(super) board: Board,
     /// Of channels, as last told.
@@ -77,6 +82,14 @@ impl Node {
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         // Whoever panicked with it left marks that are true one by one.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    pub(super) fn asked_with(&self) -> MutexGuard<'_, Option<[u8; 16]>> {
+        self.asked_with
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::batches::Batches;
+use super::clock::Clock;
 use super::condition::Condition;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::shared::{Node, Setback};
@@ -54,6 +55,9 @@ impl Node {
                 tokio::select! {
                     biased;
                     granted = &mut granted => {
+                        if granted.is_err() {
+                            self.memory().lost_primary(Clock.now().monotonic);
+                        }
                         granted?;
                         break is_owned;
                     }

@@ -106,7 +106,7 @@ impl Node {
         let window = self.config.heard_window();
         let places = heard::look_back(&snapshot, ears.shadow.heard(), window);
         let wanted = heard::publishes(ears.shadow.heard());
-        let wanted: BTreeSet<Guid> = wanted.map(|(_, guid)| guid.clone()).collect();
+        let wanted: BTreeSet<Guid> = wanted.map(|publish| publish.guid.clone()).collect();
         let stored = if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
             Stored::default()
         } else {
@@ -142,15 +142,33 @@ impl Node {
             }
             Ok(closed) => closed,
         };
-        let mut done = Done::new(&snapshot, &stored, closed);
+        let mut done = Done::new(
+            &snapshot,
+            stored,
+            closed,
+            ears.shadow.heard(),
+            store::heard::digest,
+        );
         let failed_over = leader.takeover().failed_over;
+        let last_epoch = leader.takeover().last_epoch;
+        let may_lack = failed_over || self.memory().is_ahead_of(&snapshot, last_epoch);
+        if may_lack && !self.memory().is_exact() {
+            let asked = self.ask_what_others_remember(&snapshot);
+            ears.during(self, asked).await?;
+        }
         let regression = {
-            let heard = failed_over.then(|| heard::publishes(ears.shadow.heard()));
             let mut memory = self.memory();
-            if let Some(heard_at) = self.announcer.last_mate(&leader.takeover().place) {
+            let last_heard = self.announcer.last_mate(&leader.takeover().place);
+            if let Some(heard_at) = last_heard {
                 memory.heard_active(heard_at);
             }
-            memory.found(leader.takeover().last_epoch);
+            let ended_at = memory.last_commit_before(last_heard);
+            let heard = failed_over.then(|| {
+                let heard = ears.shadow.heard_until(ended_at);
+                heard::publishes(heard)
+            });
+
+            memory.found(last_epoch);
             if let Some(doubt) = memory.in_doubt().filter(|_| failed_over) {
                 tracing::warn!(%doubt, "the replica that Postgres failed over to may lack messages");
             }
@@ -158,7 +176,9 @@ impl Node {
             memory.saw(Marks::of(&snapshot, leader.term().epoch()));
             regression
         };
-        done.stored.extend(regression.restored());
+        for (channel, message) in regression.restored() {
+            done.stored.add_message(channel, message);
+        }
         let mut settings = self.config.settings();
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
@@ -237,6 +257,11 @@ impl Node {
                 Fate::Restored => tracing::warn!(
                     channel = %name, first, last,
                     "messages that a failover of Postgres had lost are stored again"
+                ),
+                Fate::StoredAnew => tracing::warn!(
+                    channel = %name, first, last,
+                    "a failover of Postgres has lost these sequences; they are passed over, and what they were given to was \
+                     heard and is stored anew"
                 ),
                 Fate::Lost => tracing::error!(
                     channel = %name, first, last,

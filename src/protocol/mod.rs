@@ -22,6 +22,7 @@ pub mod encode;
 pub mod neighbours;
 pub mod pb;
 pub mod permissions;
+pub mod recollection;
 pub mod rejection;
 pub mod subjects;
 

@@ -81,6 +81,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0015_ends_of_terms.sql"),
     ),
     (
+        18,
+        "dropped publishes",
+        include_str!("../../migrations/0018_dropped_publishes.sql"),
+    ),
+    (
         19,
         "readers",
         include_str!("../../migrations/0019_readers.sql"),

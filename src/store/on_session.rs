@@ -68,7 +68,9 @@ impl Store {
         others: usize,
     ) -> Result<Stored, Error> {
         self.begin_on(client, self.statement_timeout).await?;
-        let read = heard::stored(&mut Source::Session(client), places, wanted, others).await;
+        let opener = self.keyring.opener();
+        let mut source = Source::Session(client);
+        let read = heard::stored(&mut source, places, wanted, others, opener).await;
         self.end_on(client, read).await
     }
 

@@ -286,7 +286,8 @@ impl Store {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let mut source = lent.source();
-        let stored = heard::stored(&mut source, places, wanted, others);
+        let opener = self.keyring.opener();
+        let stored = heard::stored(&mut source, places, wanted, others, opener);
         let done = timeout(limit, stored).await;
         lent.end(done, "looking for publishes").await
     }

@@ -181,6 +181,34 @@ pub(crate) async fn promote(world: &mut World, synchronous: bool) {
     }
 }
 
+/// A replica that was behind becomes the primary, and both servers live: the one that was active finds it first, or the other.
+pub(crate) async fn promote_for(world: &mut World, is_former_first: bool) {
+    world.ground.add_replica(false).await;
+    let since = world.now();
+    world.recover(since).await;
+    world.ground.silence_replica().await;
+    let since = world.now();
+    world.recover(since).await;
+    let active = world.active().await;
+    world.ground.fail_over().await;
+    let had = last_sequences(world).await;
+    let epoch = last_epoch(&world.ground.database_url()).await;
+    let first = world.members.iter().enumerate();
+    let first = first.filter(|(at, _)| (*at == active) == is_former_first);
+    for (_, member) in first {
+        member.to_postgres.lead_to(world.ground.primary());
+    }
+    world.term_after(epoch).await;
+    assert_eq!(world.active().await == active, is_former_first);
+    world.lead_to_primary();
+    world.history.failover = Some(Failover {
+        is_synchronous: false,
+        is_doubted: false,
+        had,
+        over_at: world.now(),
+    });
+}
+
 /// Of each channel.
 async fn last_sequences(world: &World) -> BTreeMap<String, i64> {
     let mut connection = PgConnection::connect(&world.ground.database_url())

@@ -19,6 +19,8 @@ use stanby::dev::process::{Process, StopSignals};
 
 use crate::disk::SmallDisk;
 use crate::pair::LIMIT;
+use crate::patroni::{self, Patroni};
+use crate::proxy::Target;
 use crate::support::process::{or_skip, temporary_directory};
 use crate::support::wait::wait_until;
 use crate::world::Shape;
@@ -35,7 +37,9 @@ const SETTINGS: [&str; 5] = [
 ];
 
 pub(crate) struct Ground {
-    postgres: Postgres,
+    /// `None` where Patroni runs others.
+    postgres: Option<Postgres>,
+    pub(crate) patroni: Option<Patroni>,
     replica: Option<Replica>,
     nats: NatsServer,
     // Dropped after the servers, in this order: the guardian waits for them, and removes the directory.
@@ -56,10 +60,20 @@ impl Ground {
             (None, temporary_directory())
         };
         let guardian = Guardian::start(Some(directory.root())).unwrap();
-        let postgres = or_skip(start_postgres(&directory, &guardian, shape.is_durable).await)?;
+        let (postgres, patroni) = match shape.patroni {
+            Some((mode, members, _)) => {
+                let patroni = Patroni::start(mode, members, &directory, &guardian).await?;
+                (None, Some(patroni))
+            }
+            None => {
+                let started = start_postgres(&directory, &guardian, shape.is_durable).await;
+                (Some(or_skip(started)?), None)
+            }
+        };
         let nats = or_skip(start_nats(&directory, &guardian, None).await)?;
         Some(Self {
             postgres,
+            patroni,
             replica: None,
             nats,
             guardian,
@@ -69,17 +83,40 @@ impl Ground {
         })
     }
 
+    fn postgres(&self) -> &Postgres {
+        self.postgres
+            .as_ref()
+            .expect("Patroni runs no Postgres here")
+    }
+
+    fn postgres_mut(&mut self) -> &mut Postgres {
+        self.postgres
+            .as_mut()
+            .expect("Patroni runs no Postgres here")
+    }
+
     /// Of the Postgres that is the primary.
-    pub(crate) fn socket(&self) -> PathBuf {
+    fn socket(&self) -> PathBuf {
         match &self.replica {
             Some(replica) if replica.is_promoted => replica.socket(),
-            _ => self.postgres.socket(),
+            _ => self.postgres().socket(),
         }
     }
 
-    /// Past every proxy.
+    /// The way to the primary.
+    pub(crate) fn primary(&self) -> Target {
+        match &self.patroni {
+            Some(patroni) => Target::Port(patroni.port()),
+            None => Target::Socket(self.socket()),
+        }
+    }
+
+    /// Past every proxy of a member.
     pub(crate) fn database_url(&self) -> String {
-        url_on(&self.socket())
+        match &self.patroni {
+            Some(patroni) => patroni::url_on(patroni.port()),
+            None => url_on(&self.socket()),
+        }
     }
 
     pub(crate) fn nats_url(&self) -> String {
@@ -92,8 +129,8 @@ impl Ground {
 
     /// Ends Postgres: orderly but at once with SIGINT, without a word with SIGQUIT and SIGKILL.
     pub(crate) async fn end_postgres(&mut self, signal: Signal) {
-        self.postgres.signal(signal);
-        tokio::time::timeout(LIMIT, self.postgres.wait())
+        self.postgres_mut().signal(signal);
+        tokio::time::timeout(LIMIT, self.postgres_mut().wait())
             .await
             .expect("Postgres ends")
             .unwrap();
@@ -101,20 +138,21 @@ impl Ground {
 
     /// Backends of a killed postmaster may hold the data for a moment longer.
     pub(crate) async fn start_postgres(&mut self) {
-        self.postgres = wait_until(LIMIT, async || {
+        let started = wait_until(LIMIT, async || {
             start_postgres(&self.directory, &self.guardian, self.is_durable)
                 .await
                 .map_err(|error| error.to_string())
         })
         .await;
+        self.postgres = Some(started);
     }
 
     pub(crate) fn postgres_has_ended(&mut self) -> bool {
-        self.postgres.ended().is_some()
+        self.postgres_mut().ended().is_some()
     }
 
     pub(crate) fn postgres_log(&self) -> String {
-        std::fs::read_to_string(self.postgres.log()).unwrap_or_default()
+        std::fs::read_to_string(self.postgres().log()).unwrap_or_default()
     }
 
     pub(crate) async fn end_nats(&mut self, signal: Signal) {
@@ -140,8 +178,8 @@ impl Ground {
 
     /// Copies the primary and follows it, where nobody does. With `synchronous` every commit waits for the copy from now on.
     pub(crate) async fn add_replica(&mut self, synchronous: bool) {
-        let sockets = self.postgres.socket().parent().unwrap().to_owned();
-        let url = self.postgres.url();
+        let sockets = self.postgres().socket().parent().unwrap().to_owned();
+        let url = self.postgres().url();
         if self.replica.is_none() {
             let replica = Replica::start(&url, &sockets, &self.directory, &self.guardian).await;
             self.replica = Some(replica);
@@ -164,7 +202,7 @@ impl Ground {
 
     /// From here on the replica hears nothing more, although the primary does not know.
     pub(crate) async fn silence_replica(&self) {
-        let mut connection = PgConnection::connect(&self.postgres.url()).await.unwrap();
+        let mut connection = PgConnection::connect(&self.postgres().url()).await.unwrap();
         let pid: i32 = sqlx::query_scalar("SELECT pid FROM pg_stat_replication")
             .fetch_one(&mut connection)
             .await
@@ -192,7 +230,7 @@ impl Ground {
     }
 
     async fn replication_senders(&self) -> Vec<i32> {
-        let mut connection = PgConnection::connect(&self.postgres.url()).await.unwrap();
+        let mut connection = PgConnection::connect(&self.postgres().url()).await.unwrap();
         sqlx::query_scalar("SELECT pid FROM pg_stat_replication")
             .fetch_all(&mut connection)
             .await
@@ -329,8 +367,8 @@ async fn wait_for(url: &str, question: &'static str) {
 impl Ground {
     pub(crate) async fn stop(mut self) {
         drop(self.replica.take());
-        if !self.postgres_has_ended() {
-            self.postgres.stop(STOP_LIMIT).await.unwrap();
+        if self.postgres.is_some() && !self.postgres_has_ended() {
+            self.postgres_mut().stop(STOP_LIMIT).await.unwrap();
         }
         self.nats.stop(STOP_LIMIT).await.unwrap();
     }

@@ -15,6 +15,8 @@ mod node_clients;
 #[path = "../node/pair.rs"]
 #[expect(dead_code, reason = "shared with the tests of nodes")]
 mod pair;
+mod patroni;
+mod patroni_runs;
 mod process_faults;
 mod proxy;
 #[path = "../simulation/rng.rs"]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::database_faults;
 use crate::faults::{Fault, strike};
 use crate::history::History;
 use crate::node_clients::{NODE_CHANNEL, NodeClients};
@@ -163,6 +164,28 @@ async fn a_promoted_synchronous_replica_has_everything() {
 #[tokio::test]
 async fn what_a_promoted_asynchronous_replica_lacks_is_reported() {
     run(7, Shape::PAIR, &[Fault::PromoteAsynchronous]).await;
+}
+
+#[tokio::test]
+async fn what_a_living_server_remembers_is_put_back_whoever_takes_over() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for is_former_first in [false, true] {
+        let Some(mut world) = World::start(Shape::PAIR).await else {
+            return;
+        };
+        database_faults::promote_for(&mut world, is_former_first).await;
+        let (_, stored, violations) = world.finish_with_stored().await;
+
+        let passed_over = stored.told.iter().filter(|range| range.is_passed_over());
+        assert_eq!(
+            passed_over.count(),
+            0,
+            "{is_former_first}: {:?}",
+            stored.told
+        );
+        assert!(!stored.told.is_empty(), "the replica lacked nothing");
+        assert!(violations.is_empty(), "{}", violations.join("\n"));
+    }
 }
 
 #[tokio::test]

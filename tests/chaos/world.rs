@@ -15,6 +15,7 @@ use crate::clients::{CHANNELS, Clients};
 use crate::ground::Ground;
 use crate::history::{Beginning, Excuse, Fate, History, LostRange, Row, Stored};
 use crate::pair::{Group, LIMIT, Says, Server};
+use crate::patroni::{Door, Mode, Patroni};
 use crate::proxy::{Link, Proxy, Target};
 use crate::support::process::skip;
 use crate::support::wait::wait_until;
@@ -41,6 +42,9 @@ const FLAGS: [&str; 10] = [
 /// Of a busy machine, with every wait of a server that tries again included.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
+/// Patroni waits 20 s for a leader that is silent.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(90);
+
 /// What a world is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
@@ -50,6 +54,8 @@ pub(crate) struct Shape {
     pub(crate) false_clocks: bool,
     /// Postgres writes to disk what it commits.
     pub(crate) is_durable: bool,
+    /// How it is set up, with so many members, and how servers find the primary.
+    pub(crate) patroni: Option<(Mode, usize, Door)>,
     /// Clients beside those that do something.
     pub(crate) idle_clients: usize,
     pub(crate) flags: &'static [&'static str],
@@ -61,6 +67,7 @@ impl Shape {
         on_small_disk: false,
         false_clocks: false,
         is_durable: false,
+        patroni: None,
         idle_clients: 1,
         flags: &FLAGS,
     };
@@ -88,13 +95,17 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    async fn new(ground: &Ground, clock: Option<Clock>, flags: &[&str]) -> Self {
-        let to_postgres = Proxy::start(Target::Socket(ground.socket())).await;
+    async fn new(ground: &Ground, clock: Option<Clock>, shape: Shape) -> Self {
+        let flags = shape.flags;
+        let to_postgres = Proxy::start(ground.primary()).await;
         let to_nats = Proxy::start(Target::Port(ground.nats_port())).await;
-        let database_url = format!(
-            "postgres://postgres@127.0.0.1:{}/postgres",
-            to_postgres.port
-        );
+        let database_url = match (&ground.patroni, shape.patroni) {
+            (Some(patroni), Some((_, _, Door::Hosts))) => patroni.url_of_all(),
+            _ => format!(
+                "postgres://postgres@127.0.0.1:{}/postgres",
+                to_postgres.port
+            ),
+        };
         let nats_url = format!("nats://127.0.0.1:{}", to_nats.port);
         Self {
             group: Group::over(database_url, nats_url, flags),
@@ -175,7 +186,7 @@ impl World {
             } else {
                 None
             };
-            let mut member = Member::new(&ground, clock, shape.flags).await;
+            let mut member = Member::new(&ground, clock, shape).await;
             member.start();
             if members.is_empty() {
                 // So that the tables are there before the second one looks for them.
@@ -311,8 +322,12 @@ impl World {
 
     /// Waits until every publisher has an ack for something sent after `since`; says how long it took from now.
     pub(crate) async fn recover(&mut self, since: Duration) -> Duration {
+        self.recover_within(RECOVERY_LIMIT, since).await
+    }
+
+    pub(crate) async fn recover_within(&mut self, limit: Duration, since: Duration) -> Duration {
         let began = self.now();
-        wait_until(RECOVERY_LIMIT, async || {
+        wait_until(limit, async || {
             self.clients.all_acked_since(since).map_err(|why| {
                 let logs = self
                     .members
@@ -324,6 +339,21 @@ impl World {
         })
         .await;
         self.now().saturating_sub(began)
+    }
+
+    pub(crate) fn patroni(&self) -> &Patroni {
+        self.ground.patroni.as_ref().expect("Patroni runs here")
+    }
+
+    /// Since when another member than this one takes writes.
+    pub(crate) async fn new_primary(&self, before: usize) -> Duration {
+        wait_until(FAILOVER_LIMIT, async || {
+            let found = self.patroni().primary_beside(Some(before)).await;
+            found
+                .map(|_| self.now())
+                .ok_or_else(|| "there is no other primary".to_owned())
+        })
+        .await
     }
 
     /// Lets traffic run for so long.
@@ -362,9 +392,7 @@ impl World {
     /// All servers find Postgres where it is now.
     pub(crate) fn lead_to_primary(&self) {
         for member in &self.members {
-            member
-                .to_postgres
-                .lead_to(Target::Socket(self.ground.socket()));
+            member.to_postgres.lead_to(self.ground.primary());
         }
     }
 
@@ -412,7 +440,13 @@ impl World {
     }
 
     /// Ends the traffic, collects, and gives what is wrong with the run.
-    pub(crate) async fn finish(mut self) -> (History, Vec<String>) {
+    pub(crate) async fn finish(self) -> (History, Vec<String>) {
+        let (history, _, wrong) = self.finish_with_stored().await;
+        (history, wrong)
+    }
+
+    /// The same, with what the tables hold in the end.
+    pub(crate) async fn finish_with_stored(mut self) -> (History, Stored, Vec<String>) {
         self.settle().await;
         self.clients.stop_publishing().await;
         let tables = Tables::new(&self.ground.database_url());
@@ -479,7 +513,7 @@ impl World {
         }
         drop(self.members);
         self.ground.stop().await;
-        (self.history, found)
+        (self.history, stored, found)
     }
 }
 
@@ -507,7 +541,7 @@ async fn told(url: &str) -> Vec<LostRange> {
         last,
         fate: match fate.as_str() {
             "restored" => Fate::Restored,
-            "lost" => Fate::Lost,
+            "lost" | "stored anew" => Fate::Lost,
             "unknown" => Fate::Unknown,
             other => panic!("there is no fate {other:?}"),
         },

@@ -122,6 +122,7 @@ fn check(event: Event, to: Option<&Subject>) {
         Event::AlreadyStored { .. }
         | Event::Pong(_)
         | Event::Unreachable(_)
+        | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
         | Event::Loaded { .. }

@@ -105,6 +105,7 @@ pub(crate) fn kind(event: &Event) -> String {
         Event::Refused { .. } => "refused".to_owned(),
         Event::Pong(probe) => format!("pong {probe}"),
         Event::Unreachable(probe) => format!("unreachable {probe}"),
+        Event::Unheard(inbox) => format!("unheard {inbox}"),
         Event::AlreadyStored { .. }
         | Event::Reconnected
         | Event::Committed(_)

@@ -41,12 +41,15 @@ scenarios! {
     a_durable_group_whose_members_died_goes_on_at_once
     a_durable_queue_group_keeps_its_position_when_it_is_empty
     a_durable_resumed_before_its_answer_gets_nothing_before_the_new_answer
+    a_durable_that_is_asked_for_again_replaces_what_its_client_gave_up
     a_failed_read_is_made_again
     a_full_member_does_not_stall_its_group
     a_group_keeps_its_place_when_the_member_with_the_newest_message_leaves
+    a_guid_that_was_used_before_is_no_repetition_after_a_takeover
     a_hole_in_the_messages_never_stalls_a_subscription
     a_late_ack_counts_whoever_has_the_message_now
     a_lost_commit_reply_ends_the_term_and_the_next_one_reads_the_truth
+    a_member_that_nobody_listens_to_leaves_its_group
     a_message_that_cannot_be_read_is_passed_over
     a_message_that_nats_does_not_deliver_is_passed_over
     a_publish_is_acked_only_after_its_commit
@@ -62,11 +65,13 @@ scenarios! {
     a_subscription_has_no_more_in_flight_than_the_server_allows
     a_subscription_over_the_limit_changes_nothing
     a_subscription_that_was_closed_gets_nothing_more
+    a_subscription_whose_answer_came_in_time_stays_when_nobody_listens
     ages_may_differ_per_channel
     an_ack_during_the_read_of_a_redelivery_prevents_it
     an_early_close_ends_a_subscription_before_its_first_message
     an_outage_of_nats_ends_without_a_burst
     an_unacked_message_is_redelivered_after_its_ack_wait
+    an_unsubscribe_that_is_asked_for_again_is_answered_once
     an_unsubscribed_durable_is_forgotten
     channels_of_other_groups_are_not_answered_for
     channels_that_differ_only_in_case_are_refused

@@ -15,6 +15,7 @@ use stanby::core::partition::Partition;
 use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event, Outbound, Reply, heard};
+use stanby::store::heard::digest;
 
 use crate::memory_store::MemoryStore;
 use crate::requests::{answer, client_id, connect, connection_id, publish, subject, subscribe};
@@ -38,7 +39,7 @@ pub(crate) struct World {
     probes: BTreeMap<String, VecDeque<ProbeId>>,
     guids: u64,
     /// Requests that a standby hears, for the next takeover.
-    heard: Vec<Event>,
+    heard: Vec<(Instant, Event)>,
     /// How far the wall clock was set back.
     set_back: Duration,
     /// Limits of single channels.
@@ -128,7 +129,8 @@ impl World {
             "heard" => {
                 line.words.remove(0);
                 let event = self.event(&mut line)?;
-                self.heard.push(event);
+                let at = self.now().monotonic;
+                self.heard.push((at, event));
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             "times" => outputs.push(self.times(line.word(1)?)?),
@@ -340,6 +342,10 @@ impl World {
                     sequence: Sequence(sequence),
                 })
             }
+            "unheard" => {
+                let (ack_inbox, _, _) = self.subscription(&who)?;
+                Event::Unheard(ack_inbox)
+            }
             "pong" => Event::Pong(self.take_probe(&who)?),
             "unreachable" => Event::Unreachable(self.take_probe(&who)?),
             verb => return Err(format!("{verb} is not a verb")),
@@ -420,18 +426,17 @@ impl World {
         self.held_reads.clear();
         let heard = std::mem::take(&mut self.heard);
         let snapshot = self.store.snapshot();
-        let places = heard::look_back(&snapshot, heard.iter(), MEMORY);
+        let places = heard::look_back(&snapshot, events(&heard), MEMORY);
         let stored = self.store.stored(&places);
         let closed = self
             .store
-            .closed_connections(heard::connections(heard.iter()));
-        let done = heard::Done::new(&snapshot, &stored, closed);
+            .closed_connections(heard::connections(events(&heard)));
+        let done = heard::Done::new(&snapshot, stored, closed, events(&heard), digest);
         let now = self.now();
         let until = now.monotonic + MEMORY;
         self.broker().remember_stored(done.stored.clone(), until);
-        let heard = heard.into_iter().map(|event| (now.monotonic, event));
-        for (_, event) in heard::judge(heard.collect(), &done) {
-            self.broker().handle(event, now);
+        for (heard_at, event) in heard::judge(heard, &done) {
+            self.broker().handle_late(event, heard_at, now);
         }
         self.broker();
     }
@@ -510,4 +515,8 @@ impl World {
             }
         }
     }
+}
+
+fn events(heard: &[(Instant, Event)]) -> impl Iterator<Item = &Event> {
+    heard.iter().map(|(_, event)| event)
 }

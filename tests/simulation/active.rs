@@ -45,7 +45,7 @@ impl World {
                 let line = describe(&event);
                 if !deaf {
                     term.unanswered.take_in(&event, heard_at);
-                    broker.handle(event, now);
+                    broker.handle_late(event, heard_at, now);
                 }
                 self.note(|| format!("node {node}: hears {line}"));
             } else if broker.next_timeout().is_some_and(|at| at <= now.monotonic) {

@@ -80,6 +80,7 @@ impl Plan {
             .pick(&[None, Some(1_500), Some(5_000)])
             .map(|age| ShadowLimits {
                 age: Duration::from_millis(age),
+                needed: Duration::from_millis(age),
                 bytes: rng.pick(&[64 << 20, 20_000]),
             });
         let mut settings = settings(rng);

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use stanby::core::batch::Progress;
-use stanby::core::ids::{Epoch, Guid};
+use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
 use stanby::core::memory::Marks;
 use stanby::core::ranges::Ranges;
 use stanby::core::regression::Regression;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::Instant;
 use stanby::core::{Broker, Event, heard};
+use stanby::store::heard::digest;
 
 use crate::checks::speech::TermFacts;
 use crate::plan::Sabotage;
@@ -41,7 +42,9 @@ impl World {
         let stored = self.database.store.stored(&places);
         let connections = heard::connections(state.shadow.heard());
         let closed = self.database.store.closed_connections(connections);
-        let mut done = heard::Done::new(&snapshot, &stored, closed);
+        let heard = self.nodes[node].shadow.heard();
+        let mut done = heard::Done::new(&snapshot, stored, closed, heard, digest);
+        let remembered = self.ask_the_others(node, &snapshot);
         let regression = self.find_regression(node, &snapshot, &mut done);
         let memory = &self.nodes[node].memory;
         let believes = self.database.unrepaired && memory.is_replicated();
@@ -57,6 +60,8 @@ impl World {
         self.checks.begins(epoch);
         self.note(|| format!("node {node}: is active in epoch {epoch}"));
         self.note(|| format!("node {node}: repairs {lost:?}"));
+        self.checks
+            .what_is_remembered_is_put_back(&lost, &remembered);
         if believes && self.database.lost_changes == 0 {
             self.checks.nothing_was_lost(&lost);
         }
@@ -89,6 +94,41 @@ impl World {
         }
     }
 
+    /// After a failover of Postgres the others tell what they remember, those who live.
+    fn ask_the_others(
+        &mut self,
+        node: usize,
+        tables: &Snapshot,
+    ) -> Vec<(ChannelId, Sequence, Guid)> {
+        let mut remembered = Vec::new();
+        let is_exact = self.nodes[node].memory.is_exact();
+        if !self.database.unrepaired || is_exact || self.plan.is(Sabotage::ForgetCommits) {
+            return remembered;
+        }
+        let has = tables.channels.iter();
+        let has = has.map(|(&id, row)| (id, row.last_sequence)).collect();
+        for other in self.living_beside(node) {
+            let account = self.nodes[other].memory.account(&has);
+            remembered.extend(
+                account
+                    .messages
+                    .iter()
+                    .map(|(channel, message)| (*channel, message.sequence, message.guid.clone())),
+            );
+            self.nodes[node].memory.learn(account);
+        }
+        // Of deleted channels nobody wants them back.
+        let channels = self.nodes[node].memory.channels();
+        remembered.retain(|(channel, _, _)| channels.contains_key(channel));
+        remembered
+    }
+
+    fn living_beside(&self, node: usize) -> Vec<usize> {
+        let lives =
+            |&other: &usize| other != node && self.nodes[other].up && !self.nodes[other].frozen;
+        (0..self.nodes.len()).filter(lives).collect()
+    }
+
     /// What the tables lack of what this node knows to have been committed.
     fn find_regression(
         &mut self,
@@ -109,7 +149,9 @@ impl World {
             let marks = Marks::of(tables, epoch);
             self.nodes[node].memory.saw(marks);
         }
-        done.stored.extend(regression.restored());
+        for (channel, message) in regression.restored() {
+            done.stored.add_message(channel, message);
+        }
         if failed_over && !self.can_tell(node) {
             self.checks.cannot_be_told();
         }
@@ -121,6 +163,10 @@ impl World {
         let state = &self.nodes[node];
         let at = self.checks.failovers.at;
         if state.served == self.checks.failovers.epoch {
+            return true;
+        }
+        let mut others = self.living_beside(node).into_iter();
+        if others.any(|other| self.nodes[other].served == self.checks.failovers.epoch) {
             return true;
         }
         let slack = 1_100_000_000;
@@ -152,7 +198,7 @@ impl World {
             arrived.pop_front();
         }
         let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
-            .map(|(_, guid)| guid)
+            .map(|publish| &publish.guid)
             .collect();
         let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);
         let lost = arrived.find(|guid| !waiting.contains(guid) && !self.checks.is_dealt_with(guid));

@@ -113,6 +113,7 @@ impl Wire {
             | Event::AlreadyStored { .. }
             | Event::Pong(_)
             | Event::Unreachable(_)
+            | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }

@@ -1,16 +1,19 @@
 //! Which of the publishes that a standby heard are stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use stanby::config::Encryption;
 use stanby::core::batch::{Batch, ChannelRow, ClientRow, Heartbeat, Trim};
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, Epoch, Guid, Sequence, Subject,
 };
 use stanby::core::message::Message;
+use stanby::core::stored::StoredPublish;
 use stanby::core::time::Timestamp;
-use stanby::store;
+use stanby::store::{self, Keyring};
 
 use super::fixture::migrated;
 use super::support::memory_store::MemoryStore;
@@ -25,6 +28,11 @@ fn guids(numbers: std::ops::Range<u64>) -> impl Iterator<Item = Guid> {
 
 fn of(channel: u64, numbers: std::ops::Range<u64>) -> impl Iterator<Item = (ChannelId, Guid)> {
     guids(numbers).map(move |guid| (ChannelId(channel), guid))
+}
+
+fn guids_of(stored: &Stored) -> impl Iterator<Item = (ChannelId, Guid)> {
+    let kept = stored.kept.iter();
+    kept.map(|(channel, publish)| (*channel, publish.guid.clone()))
 }
 
 fn place(after: u64, since: i64) -> LookBack {
@@ -78,7 +86,7 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
         .chain(of(2, 29_991..30_001))
         .chain(of(3, 29_901..30_001))
         .chain(of(5, 29_996..30_001));
-    let kept: BTreeSet<_> = stored.kept.iter().cloned().collect();
+    let kept: BTreeSet<_> = guids_of(&stored).collect();
     assert_eq!(kept, expected.collect());
     assert_eq!(kept.len(), stored.kept.len(), "each once");
 
@@ -163,10 +171,73 @@ async fn what_a_limit_dropped_within_a_standby_s_memory_is_known_and_then_forgot
     assert_eq!(dropped, ["1 2", "4 5 6", "7 8 9", ""]);
 }
 
+/// Short and long, plain and encrypted, and dropped by a limit.
+#[tokio::test]
+async fn what_is_stored_tells_who_sent_it_and_what_it_says() {
+    for key in [None, Some("0123456789abcdef".into())] {
+        let encrypts = key.is_some();
+        let Some(mut fixture) = migrated().await else {
+            return;
+        };
+        let encryption = Encryption {
+            key,
+            ..Encryption::default()
+        };
+        let rounds = NonZeroU32::new(1).unwrap();
+        let keyring = Keyring::with_iterations(&encryption, "c", rounds);
+        fixture.store = fixture.store.clone().with_keys(keyring);
+        let (client, mut writer) = fixture.writer().await;
+        let advance = "UPDATE leadership SET epoch = 1";
+        client.execute(advance, &[]).await.unwrap();
+        writer.seal_with(fixture.store.begin_term(&client, Epoch(1)).await.unwrap());
+        let data = |sequence: u64| "x".repeat(if sequence == 2 { 5000 } else { 3 });
+        let message = |sequence: u64| {
+            let message = Message {
+                reply: format!("re {sequence}").into(),
+                data: data(sequence).into(),
+                ..(*message(sequence).1).clone()
+            };
+            (ChannelId(1), Arc::new(message))
+        };
+        let batch = Batch {
+            messages: (1..=4).map(message).collect(),
+            ..batch(1, 1..=4, 0, 0)
+        };
+        writer.apply(&client, &batch, Epoch(1)).await.unwrap();
+        let trim = self::batch(2, 5..=5, 1, 0);
+        writer.apply(&client, &trim, Epoch(1)).await.unwrap();
+
+        let wanted: BTreeSet<Guid> = guids(1..4).collect();
+        let places = BTreeMap::from([(ChannelId(1), place(0, 0))]);
+        let stored = fixture.store.stored(&places, &wanted, 1).await.unwrap();
+
+        let expected = |sequence: u64, is_known: bool| StoredPublish {
+            guid: guid(sequence),
+            client_id: ClientId::parse("alice".into()),
+            content: is_known.then(|| {
+                let reply = format!("re {sequence}");
+                store::heard::digest(&reply, data(sequence).as_bytes())
+            }),
+        };
+        let kept: Vec<_> = stored
+            .kept
+            .iter()
+            .map(|(_, publish)| publish.clone())
+            .collect();
+        // What nobody asked for is told apart where that costs nothing.
+        assert_eq!(
+            kept,
+            [expected(2, true), expected(3, true), expected(4, !encrypts)]
+        );
+        let dropped: Vec<_> = stored.dropped.iter().map(|(_, publish)| publish).collect();
+        assert_eq!(dropped, [&expected(1, !encrypts)]);
+    }
+}
+
 fn numbers(stored: &Stored) -> String {
-    let guids = stored.dropped.iter().map(|(channel, guid)| {
+    let guids = stored.dropped.iter().map(|(channel, publish)| {
         assert_eq!(channel.as_str(), "orders");
-        guid.as_str().trim_start_matches("guid-")
+        publish.guid.as_str().trim_start_matches("guid-")
     });
     guids.collect::<Vec<_>>().join(" ")
 }

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::heard::{LookBack, Stored};
-use stanby::core::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
+use stanby::core::ids::{ChannelId, ChannelName, Epoch, Sequence, Subject};
 use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::stored::StoredPublish;
+use stanby::store::heard::digest;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryStore {
     rows: Snapshot,
     messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
     /// By channel and the last sequence of each lot that was dropped.
-    dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<Guid>)>,
+    dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<StoredPublish>)>,
     /// Heartbeat inboxes of clients that were closed or replaced.
     closed: BTreeSet<Subject>,
     /// Rows that are there and cannot be read.
@@ -83,10 +85,10 @@ impl MemoryStore {
         if young.peek().is_none() {
             return;
         }
-        let guids: Vec<Guid> = young.map(|(_, (_, m))| m.guid.clone()).collect();
+        let publishes: Vec<StoredPublish> = young.map(|(_, (_, m))| publish(m)).collect();
         let last = gone.last().map_or(through, |((_, last), _)| *last);
         let name = self.rows.channels[&channel].name.clone();
-        self.dropped.insert((channel, last), (name, guids));
+        self.dropped.insert((channel, last), (name, publishes));
     }
 
     /// What a takeover is told of the publishes that were heard, and of all others there.
@@ -100,10 +102,12 @@ impl MemoryStore {
                 .filter(|(_, (_, m))| m.sequence > place.floor);
             stored
                 .kept
-                .extend(recent.map(|(_, (_, m))| (channel, m.guid.clone())));
+                .extend(recent.map(|(_, (_, m))| (channel, publish(m))));
         }
-        for (name, guids) in self.dropped.values() {
-            let dropped = guids.iter().map(|guid| (name.clone(), guid.clone()));
+        for (name, publishes) in self.dropped.values() {
+            let dropped = publishes
+                .iter()
+                .map(|publish| (name.clone(), publish.clone()));
             stored.dropped.extend(dropped);
         }
         stored
@@ -194,6 +198,14 @@ impl MemoryStore {
     /// What an operator does with `DELETE FROM messages`.
     pub(crate) fn delete_message(&mut self, channel: ChannelId, sequence: Sequence) {
         self.messages.remove(&(channel, sequence));
+    }
+}
+
+fn publish(message: &Message) -> StoredPublish {
+    StoredPublish {
+        guid: message.guid.clone(),
+        client_id: Some(message.client_id.clone()),
+        content: Some(digest(&message.reply, &message.data)),
     }
 }
 

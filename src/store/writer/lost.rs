@@ -49,6 +49,7 @@ impl<'a> Columns<'a> {
             columns.channel.push(range.name.as_str());
             columns.fate.push(match range.fate {
                 Fate::Restored => "restored",
+                Fate::StoredAnew => "stored anew",
                 Fate::Lost => "lost",
                 Fate::Unknown => "unknown",
             });

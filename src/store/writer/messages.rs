@@ -29,13 +29,17 @@ const TRIM_YOUNG: &str = "WITH places AS (
     ), gone AS (
         DELETE FROM messages m USING places t
         WHERE m.channel_id = t.channel_id AND m.sequence > t.after AND m.sequence <= t.through
-        RETURNING m.channel_id, m.sequence, m.guid, t.settled
+        RETURNING m.channel_id, m.sequence, m.guid, t.settled, m.client_id, CASE
+            WHEN m.sequence <= t.settled OR m.encrypted THEN NULL
+            ELSE substr(sha256(convert_to(m.reply, 'UTF8') || decode('00', 'hex') || m.data), 1, 16)
+        END AS content
     ), forgotten AS (
         DELETE FROM dropped_guids d USING places t
         WHERE d.channel_id = t.channel_id AND d.through <= t.settled
     )
-    INSERT INTO dropped_guids (channel_id, through, channel, guids)
-    SELECT g.channel_id, max(g.sequence), c.name, array_agg(g.guid ORDER BY g.sequence)
+    INSERT INTO dropped_guids (channel_id, through, channel, guids, client_ids, contents)
+    SELECT g.channel_id, max(g.sequence), c.name, array_agg(g.guid ORDER BY g.sequence),
+        array_agg(g.client_id ORDER BY g.sequence), array_agg(g.content ORDER BY g.sequence)
     FROM gone g JOIN channels c ON c.channel_id = g.channel_id
     WHERE g.sequence > g.settled
     GROUP BY g.channel_id, c.name";

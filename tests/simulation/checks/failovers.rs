@@ -98,6 +98,26 @@ impl Checks {
         });
     }
 
+    /// A server that lives remembers these, by channel, sequence and GUID.
+    pub(crate) fn what_is_remembered_is_put_back(
+        &mut self,
+        told: &[LostRange],
+        remembered: &[(ChannelId, Sequence, Guid)],
+    ) {
+        let passed_over = |(channel, sequence, guid): &&(ChannelId, Sequence, Guid)| {
+            let mut ranges = told.iter().filter(|range| range.fate != Fate::Restored);
+            let is_told = ranges.any(|range| {
+                range.channel == *channel && (range.first..=range.last).contains(sequence)
+            });
+            // A term that did not know better has stored it under another.
+            is_told && !self.stored.contains_key(guid)
+        };
+        let lost = remembered.iter().find(passed_over).cloned();
+        self.require(lost.is_none(), || {
+            format!("what a living server remembers is put back: {lost:?} is not")
+        });
+    }
+
     /// What a batch tells of a failover before it.
     pub(super) fn check_told(&mut self, batch: &Batch) {
         for range in &batch.lost {
@@ -113,7 +133,7 @@ impl Checks {
                             format!("what is told to be restored is stored: {key:?} is not")
                         });
                     }
-                    Fate::Lost | Fate::Unknown => {
+                    Fate::Lost | Fate::StoredAnew | Fate::Unknown => {
                         self.failovers.passed_over += 1;
                         self.failovers.told.insert(key);
                     }

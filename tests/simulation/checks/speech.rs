@@ -120,6 +120,7 @@ impl TermFacts {
             | Event::Refused { .. }
             | Event::AlreadyStored { .. }
             | Event::Unreachable(_)
+            | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
             | Event::Loaded { .. }

@@ -1,0 +1,181 @@
+//! After a failover of Postgres: what the new primary lacks may be in the memory of a server that is not the one that takes
+//! over. Who takes over asks the others before it puts back what is missing, and everybody answers, whatever its role.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::timeout;
+
+use super::clock::Clock;
+use super::shared::Node;
+use crate::core::ids::{ChannelId, Sequence};
+use crate::core::snapshot::Snapshot;
+use crate::core::time::Instant;
+use crate::nats::{self, Inbox};
+use crate::protocol::recollection::{self, Piece, Question};
+
+/// A server that lives answers within this, and goes on within it. Who is frozen or dead is not waited for longer.
+const ANSWER_LIMIT: Duration = Duration::from_millis(750);
+
+/// All answers together take no longer: clients wait for the first one.
+const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
+
+/// More than servers remember.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Of a group there are a few.
+const SERVERS_MAX: usize = 16;
+
+impl Node {
+    /// Answers other servers until the node stops.
+    pub(super) async fn answer_questions(self: Arc<Self>, mut inbox: Inbox) {
+        loop {
+            let message = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                message = inbox.next() => message,
+            };
+            let Ok(message) = message else { return };
+            let Some(question) = Question::decode(&self.signer, message.payload()) else {
+                continue;
+            };
+            if let Err(error) = self.answer_question(&question).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(
+                    error,
+                    "another server cannot be told what this one remembers"
+                );
+            }
+        }
+    }
+
+    async fn answer_question(&self, question: &Question) -> Result<(), nats::Error> {
+        if *self.asked_with() == Some(question.nonce) {
+            return Ok(());
+        }
+        let account = self.memory().account(&question.has);
+        let pieces = recollection::pieces(
+            &account,
+            &self.signer,
+            &question.nonce,
+            &self.leadership.server_id,
+            self.nats.max_payload(),
+        );
+        tracing::info!(
+            messages = account.messages.len(),
+            "another server takes over after a failover of Postgres; it is told what this one remembers"
+        );
+        for piece in pieces {
+            self.nats.publish(&question.reply, None, &piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens for questions from now on.
+    pub(super) fn hear_questions(&self) -> Result<Inbox, nats::Error> {
+        let mut inbox = self.nats.inbox();
+        inbox.subscribe(self.config.subjects.servers())?;
+        Ok(inbox)
+    }
+
+    /// Learns what the others remember beyond these tables. Takes as long as the one does who committed last, and a bounded
+    /// time where that one is not there.
+    pub(super) async fn ask_what_others_remember(&self, tables: &Snapshot) {
+        let began = Clock.now().monotonic;
+        let has = tables.channels.iter();
+        let has = has.map(|(&id, row)| (id, row.last_sequence)).collect();
+        match timeout(ANSWERS_LIMIT, self.ask_others(has)).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "the other servers cannot be asked what they remember"
+                );
+            }
+        }
+        tracing::info!(
+            is_exact = self.memory().is_exact(),
+            took_ms = Clock.now().monotonic.since(began).as_millis(),
+            "asked the other servers what they remember"
+        );
+    }
+
+    async fn ask_others(&self, has: BTreeMap<ChannelId, Sequence>) -> Result<(), nats::Error> {
+        let mut nonce = [0; 16];
+        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce).ok();
+        let mut inbox = self.nats.inbox();
+        let reply = self.nats.new_subject();
+        inbox.subscribe(&reply)?;
+        let question = Question { nonce, reply, has };
+        *self.asked_with() = Some(nonce);
+        let payload = question.encode(&self.signer, self.nats.max_payload());
+        let subject = self.config.subjects.servers();
+        let reply = Some(question.reply.as_str());
+        self.nats.publish(subject, reply, &payload).await?;
+        let mut answers = Answers::default();
+        let mut until = Clock.now().monotonic + ANSWER_LIMIT;
+        while let Some(rest) = rest(until) {
+            let Ok(message) = timeout(rest, inbox.next()).await else {
+                return Ok(());
+            };
+            let Some(piece) = Piece::decode(&self.signer, message?.payload(), &nonce) else {
+                continue;
+            };
+            until = Clock.now().monotonic + ANSWER_LIMIT;
+            let server = piece.server_id.clone();
+            let Some(account) = answers.take(piece).and_then(recollection::account) else {
+                continue;
+            };
+            tracing::info!(
+                server,
+                epoch = account.served.0,
+                messages = account.messages.len(),
+                "another server has told what it remembers"
+            );
+            let mut memory = self.memory();
+            memory.learn(account);
+            if memory.is_exact() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rest(until: Instant) -> Option<Duration> {
+    let rest = until.since(Clock.now().monotonic);
+    (!rest.is_zero()).then_some(rest)
+}
+
+/// Accounts of which not all pieces are there.
+#[derive(Debug, Default)]
+struct Answers {
+    servers: BTreeMap<String, VecDeque<Bytes>>,
+    bytes: usize,
+}
+
+impl Answers {
+    /// The whole account, when this was its last piece.
+    fn take(&mut self, piece: Piece) -> Option<Bytes> {
+        self.bytes += piece.data.len();
+        if self.bytes > ANSWER_BYTES_MAX || self.servers.len() > SERVERS_MAX {
+            return None;
+        }
+        let pieces = self.servers.entry(piece.server_id).or_default();
+        // Of one connection to NATS they come in their order; a gap is a lost piece.
+        if pieces.len() != piece.number as usize {
+            return None;
+        }
+        pieces.push_back(piece.data);
+        if !piece.is_last {
+            return None;
+        }
+        let mut whole = BytesMut::new();
+        for piece in pieces.drain(..) {
+            whole.extend_from_slice(&piece);
+        }
+        Some(whole.freeze())
+    }
+}
