@@ -189,10 +189,19 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
 
 async fn ensure_tables(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
     let table = format!("{}.server_info", quoted(schema));
-    let known: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(table)
-        .fetch_one(&mut *connection)
-        .await?;
+    let (known, is_replica): (bool, bool) =
+        sqlx::query_as("SELECT to_regclass($1) IS NOT NULL, pg_is_in_recovery()")
+            .bind(table)
+            .fetch_one(&mut *connection)
+            .await?;
+    if is_replica {
+        return Err(Error::Refused(
+            "the database URL leads to a replica, which lags and does not know who holds the lock; lead it to the \
+             primary"
+                .to_owned(),
+        )
+        .into());
+    }
     if !known {
         return Err(Error::Refused(format!(
             "schema {schema} holds no tables of a server; name the right one with --schema, or start \

@@ -3,6 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use stanby::dev::postgres::Postgres;
 
+use crate::cli::{code, stanby, stderr, stdout};
 use crate::pair::{Group, LIMIT, Server};
 use crate::stan::{Publisher, Subscription};
 use crate::support::copy::{Copy, Kind};
@@ -126,6 +127,13 @@ async fn a_read_from_a_lagging_replica_moves_no_position() {
     place.wait_until_acked(150).await;
     wait_for_condition(&second, "reads-astray", true).await;
     second.wait_for_trouble("a replica").await;
+    let status = stanby(&["status", "--database-url", &replica.url()]).await;
+    assert_ne!(code(&status), Some(0), "{}", stdout(&status));
+    assert!(
+        stderr(&status).contains("leads to a replica"),
+        "{}",
+        stderr(&status)
+    );
     place.way.lead_to(&place.postgres.socket());
     publish(&mut publisher, 1).await;
     wait_for(&received, 151).await;
