@@ -70,12 +70,12 @@ mod tests {
     const CEILING: usize = 8 << 20;
 
     /// Sends what the window allows over a link of so many bytes per second; the longest that a statement took.
-    fn over(link: usize, window: &mut UploadWindow, statements: usize) -> Duration {
+    fn over(link: u64, window: &mut UploadWindow, statements: usize) -> Duration {
         let mut longest = Duration::ZERO;
         for _ in 0..statements {
             let bytes = window.bytes();
-            let took =
-                Duration::from_secs_f64(bytes as f64 / link as f64) + Duration::from_millis(2);
+            let micros = bytes as u64 * 1_000_000 / link;
+            let took = Duration::from_micros(micros) + Duration::from_millis(2);
             window.carried(bytes, took);
             longest = longest.max(took);
         }
