@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::failure::Failure;
+use super::import_screen::Screen;
 use super::output;
 use super::status::table;
 use crate::config::duration::GoDuration;
@@ -19,6 +20,7 @@ use crate::leadership;
 use crate::node::import::{Error, Import, Imported, ImportedChannel, Source};
 use crate::protocol::subjects::Prefixes;
 use crate::store;
+use crate::store::files::NodePlace;
 use crate::store::status::ROWS_MAX;
 
 const LIMITS: &str = "Limits of the former server (0 is unlimited)";
@@ -29,13 +31,14 @@ const LIMITS: &str = "Limits of the former server (0 is unlimited)";
     reason = "each is a switch of its own on the command line"
 )]
 pub struct ImportArgs {
-    /// Where the former server kept everything: the directory of a file store, or the URL of its Postgres, as
+    /// Where the former server kept everything: the directory of a file store, raft:DIRECTORY,DIRECTORY,DIRECTORY with those
+    /// of the nodes of a Raft cluster (each with store and log in it, or as STORE:LOG), or the URL of its Postgres, as
     /// postgres://user:password@host:port/database
     #[arg(
         long,
         env = "STANBY_FROM_URL",
         hide_env_values = true,
-        value_name = "DIRECTORY|URL"
+        value_name = "DIRECTORY|raft:NODES|URL"
     )]
     from: Option<Secret>,
 
@@ -131,6 +134,19 @@ impl ImportArgs {
             self.skip_damaged,
             self.from_crc_poly != checksum::IEEE,
         ];
+        let limits = FormerLimits {
+            file: self.from_config.as_deref(),
+            messages: self.max_msgs,
+            bytes: self.max_bytes,
+            age: self.max_age,
+        };
+        if let Some(nodes) = from.strip_prefix("raft:") {
+            return Ok(Source::Raft {
+                nodes: nodes.split(',').map(node).collect(),
+                polynomial: self.from_crc_poly,
+                limits: limits.read()?.map(Box::new),
+            });
+        }
         // The longer one first.
         let path = from.strip_prefix("file://").or(from.strip_prefix("file:"));
         let Some(directory) = path.or_else(|| (!from.contains("://")).then_some(from)) else {
@@ -146,12 +162,6 @@ impl ImportArgs {
                 url: Box::new(url),
                 schema: self.from_schema.clone(),
             });
-        };
-        let limits = FormerLimits {
-            file: self.from_config.as_deref(),
-            messages: self.max_msgs,
-            bytes: self.max_bytes,
-            age: self.max_age,
         };
         Ok(Source::Files {
             directory: directory.into(),
@@ -184,13 +194,29 @@ impl ImportArgs {
     }
 }
 
+/// The directory of a node, or its two as STORE:LOG.
+fn node(text: &str) -> NodePlace {
+    match text.split_once(':') {
+        Some((store, log)) => NodePlace {
+            store: store.into(),
+            log: Some(log.into()),
+        },
+        None => NodePlace {
+            store: text.into(),
+            log: None,
+        },
+    }
+}
+
 pub async fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
     let import = args.import()?;
+    let screen = Screen::new();
     let done = if args.dry_run {
-        Box::pin(import.rehearse(output::note)).await
+        Box::pin(import.rehearse(|told| screen.tell(told))).await
     } else {
-        Box::pin(import.run(output::note)).await
+        Box::pin(import.run(|told| screen.tell(told))).await
     };
+    screen.end();
     let imported = done.map_err(|error| failure(&error))?;
     if args.json {
         output::json(&imported)?;
@@ -247,7 +273,10 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
         (false, _) => {
             format!("imported {counts}; the former store is as it was")
         }
-        (true, 0) => format!("would import {counts}; nothing was written"),
+        (true, 0) => {
+            let seconds = imported.estimated_seconds.unwrap_or_default();
+            format!("would import {counts}, in about {seconds}s; nothing was written")
+        }
         (true, problems) => {
             format!("cannot import {counts}; problems: {problems}; nothing was written")
         }

@@ -42,7 +42,16 @@ impl Keys {
     }
 
     pub fn of_channel(&self, name: &ChannelName) -> ChannelKeys {
-        let keys = self.masters.iter().map(|master| channel_key(master, name));
+        let keys = self.masters.iter();
+        Self::ciphers(keys.map(|master| channel_key(master, name)))
+    }
+
+    /// Of the log of a Raft node.
+    pub fn of_log(&self) -> ChannelKeys {
+        Self::ciphers(self.masters.iter().copied())
+    }
+
+    fn ciphers(keys: impl Iterator<Item = Digest>) -> ChannelKeys {
         ChannelKeys {
             keys: keys
                 .map(|key| ChannelKey {

@@ -79,6 +79,20 @@ impl<'a> Reader<'a> {
 
     /// The error says what is wrong with the row.
     pub fn read(&mut self, sequence: i64, stored: Bytes) -> Result<Message, Unreadable> {
+        self.take(sequence, stored, Some(self.keys))
+    }
+
+    /// One whose payload is not encrypted, whatever it looks like.
+    pub fn read_plain(&mut self, sequence: i64, stored: Bytes) -> Result<Message, Unreadable> {
+        self.take(sequence, stored, None)
+    }
+
+    fn take(
+        &mut self,
+        sequence: i64,
+        stored: Bytes,
+        keys: Option<&ChannelKeys>,
+    ) -> Result<Message, Unreadable> {
         let Delivery {
             sequence: told,
             channel,
@@ -103,7 +117,7 @@ impl<'a> Reader<'a> {
         let made_up = "a name that is made up here is refused";
         let client_id = ClientId::parse(PUBLISHER.into()).ok_or(made_up)?;
         let guid = Guid::parse(format!("{PUBLISHER}-{sequence}").into()).ok_or(made_up)?;
-        if !data.is_empty() {
+        if !data.is_empty() && keys.is_some() {
             self.payloads += 1;
             self.encrypted_looks += u64::from(looks_encrypted(&data, sequence));
         }
@@ -116,7 +130,10 @@ impl<'a> Reader<'a> {
             client_id,
             guid,
             reply,
-            data: self.keys.open(data).map_err(Unreadable::Payload)?,
+            data: match keys {
+                Some(keys) => keys.open(data).map_err(Unreadable::Payload)?,
+                None => data,
+            },
         };
         let totals = &mut self.totals;
         if totals.count == 0 {

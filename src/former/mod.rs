@@ -9,6 +9,7 @@
 //! | [`encryption`] | payloads that its encryption has made |
 //! | [`problems`], [`findings`] | what cannot be taken over, and what is told of the rest |
 //! | [`files`] | the form of its files |
+//! | [`raft`] | the log and the snapshots of a Raft node |
 //! | [`adopt`] | which clients, channels, subscriptions and positions all of that makes |
 //!
 //! Reading its tables is `store/former`'s, opening its files `store/files`', and when to do it `node/import`'s. `MySQL` is
@@ -21,6 +22,7 @@ pub mod findings;
 pub mod messages;
 pub mod pending;
 pub mod problems;
+pub mod raft;
 pub mod records;
 
 pub use adopt::{Adopted, Former, adopt};

@@ -125,6 +125,24 @@ pub struct Client {
 }
 
 impl Client {
+    /// `numbers` are protocol, ping interval and how many pings may be out.
+    pub fn new(
+        id: &str,
+        heartbeat_inbox: &str,
+        connection_id: Bytes,
+        [protocol, ping_interval, ping_max_out]: [i32; 3],
+    ) -> Result<Self, String> {
+        let record = ClientRecord {
+            id: Bytes::copy_from_slice(id.as_bytes()),
+            heartbeat_inbox: Bytes::copy_from_slice(heartbeat_inbox.as_bytes()),
+            connection_id,
+            protocol,
+            ping_interval,
+            ping_max_out,
+        };
+        Self::of_record(&record.encode_to_vec())
+    }
+
     /// Where there is nothing but the record.
     pub fn of_record(record: &[u8]) -> Result<Self, String> {
         let told = ClientRecord::decode(record).map_err(|error| error.to_string())?;

@@ -85,13 +85,11 @@ pub(super) async fn run(
             if let Some(managed) = managed_nats {
                 managed.stop().await;
             }
-            return match setback {
-                Setback::Shutdown => {
-                    end(&tasks).await;
-                    Ok(())
-                }
-                setback => Err(setback.into()),
-            };
+            if matches!(setback, Setback::Shutdown) {
+                end(&tasks).await;
+                return Ok(());
+            }
+            return Err(setback.into());
         }
     };
     let conflict = Arc::new(OnceLock::new());

@@ -1,11 +1,16 @@
 //! Writes a former store into empty tables, in one transaction on the leader session: all of it, or nothing.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 use sqlx::PgConnection;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Statement};
 
+use super::copy::{self, CHECKSUM, COPY, Checksums};
+use super::encryption::Sealer;
 use super::error::{Error, Fault};
 use super::former::Extent;
 use super::reader::{Store, quoted};
@@ -25,6 +30,10 @@ pub struct Importer {
     url: DatabaseUrl,
     schema: String,
     writer: Writer,
+    copy: Statement,
+    /// Encrypts payloads, where the term has one.
+    sealer: Option<Sealer>,
+    checksums: Checksums,
 }
 
 impl Importer {
@@ -39,6 +48,12 @@ impl Importer {
             url: url.clone(),
             schema: schema.to_owned(),
             writer: Writer::prepare(client, url).await?,
+            copy: client
+                .prepare(COPY)
+                .await
+                .map_err(|error| Error::from(Trouble::of_session(url, &error)))?,
+            sealer: None,
+            checksums: Checksums::default(),
         })
     }
 
@@ -50,13 +65,30 @@ impl Importer {
         if !vacant {
             return Err(occupied(&self.schema));
         }
-        let sealer = self.store.begin_term(client, epoch).await?;
-        self.writer.seal_with(sealer);
+        self.sealer = self.store.begin_term(client, epoch).await?;
         Ok(())
     }
 
-    pub async fn put(&self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
-        self.writer.apply_within(client, batch, epoch).await
+    /// Messages, and nothing else.
+    pub async fn put(&mut self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
+        let sealer = self.sealer.as_ref();
+        let sealed = sealer.map(|sealer| sealer.seal(&batch.messages));
+        let rows = copy::rows(batch, epoch, sealed.as_ref(), &mut self.checksums);
+        let copied = self.copy(client, rows).await;
+        let copied = copied.map_err(|error| self.told(&error))?;
+        let expected = batch.messages.len() as u64;
+        if copied == expected {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "messages: {copied} rows instead of {expected} were written; somebody else changed the tables"
+        )))
+    }
+
+    async fn copy(&self, client: &Client, rows: Bytes) -> Result<u64, tokio_postgres::Error> {
+        let mut copying = pin!(client.copy_in::<_, Bytes>(&self.copy).await?);
+        copying.send(rows).await?;
+        copying.finish().await
     }
 
     /// Writes everything but the messages, compares all of it with what it should be, and commits.
@@ -78,7 +110,9 @@ impl Importer {
         ];
         let written = client.execute(TELL_SUBJECTS, &told).await;
         written.map_err(|error| self.told(&error))?;
-        self.put(client, &rows(planned), epoch).await?;
+        self.writer
+            .apply_within(client, &rows(planned), epoch)
+            .await?;
         self.compare(client, planned).await?;
         self.run(client, "COMMIT").await
     }
@@ -92,16 +126,25 @@ impl Importer {
         };
         // The counting reads everything.
         self.run(client, "SET LOCAL enable_seqscan = on").await?;
-        let rows = client.query(EXTENTS, &[]).await;
+        let extents = format!(
+            "SELECT channel_id, count(*), min(sequence), max(sequence), {CHECKSUM} FROM messages GROUP BY 1"
+        );
+        let rows = client.query(&extents, &[]).await;
         let rows = rows.map_err(|error| self.told(&error))?;
-        let stored: BTreeMap<ChannelId, Extent> = rows.iter().map(extent).collect();
+        let stored: BTreeMap<ChannelId, (Extent, i64)> = rows.iter().map(extent).collect();
         for (id, row) in &planned.channels {
             let expected = Extent {
                 count: row.message_count,
                 first: row.first_sequence.0,
                 last: row.last_sequence.0,
             };
-            let found = stored.get(id).copied().unwrap_or_default();
+            let (found, checksum) = stored.get(id).copied().unwrap_or_default();
+            if checksum != self.checksums.of(*id) {
+                return Err(wrong(format!(
+                    "messages of channel {} are not what was written: their checksum is another one",
+                    row.name
+                )));
+            }
             let fits = found.count == expected.count
                 && (found.count == 0
                     || found.first == expected.first && found.last <= expected.last);
@@ -200,9 +243,6 @@ const VACANT: &str = "SELECT NOT EXISTS (SELECT FROM channels) AND NOT EXISTS (S
 const TELL_SUBJECTS: &str = "UPDATE server_info SET discover_prefix = $1, publish_prefix = $2,
         subscribe_subject = $3, unsubscribe_subject = $4, close_subscription_subject = $5, close_subject = $6";
 
-const EXTENTS: &str =
-    "SELECT channel_id, count(*), min(sequence), max(sequence) FROM messages GROUP BY 1";
-
 const POSITIONS: &str =
     "SELECT position_id, last_sent, acked_floor, acked_above::text FROM positions";
 
@@ -212,13 +252,13 @@ fn number(row: &Row, column: usize) -> u64 {
     row.get::<_, i64>(column).cast_unsigned()
 }
 
-fn extent(row: &Row) -> (ChannelId, Extent) {
+fn extent(row: &Row) -> (ChannelId, (Extent, i64)) {
     let extent = Extent {
         count: number(row, 1),
         first: number(row, 2),
         last: number(row, 3),
     };
-    (ChannelId(number(row, 0)), extent)
+    (ChannelId(number(row, 0)), (extent, row.get(4)))
 }
 
 fn position(row: &Row) -> (PositionId, Option<Progress>) {

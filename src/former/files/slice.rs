@@ -4,6 +4,7 @@
 //! or torn: their publishers never had an ack, later records stand behind them, and a sequence may stand twice. Only where
 //! the index is missing or wrong are the records themselves listed, and the later one of a sequence counts.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 
@@ -75,8 +76,17 @@ impl Extent {
 #[derive(Debug)]
 pub struct Slice<F> {
     files: F,
-    is_indexed: bool,
+    by: By,
     extent: Extent,
+}
+
+/// What says which records are messages of the slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Index,
+    /// The index, as far as its records are there.
+    Both,
+    Records,
 }
 
 impl<F: SliceFiles> Slice<F> {
@@ -89,23 +99,37 @@ impl<F: SliceFiles> Slice<F> {
         let listed = listed(&files, checksum)?;
         let mut slice = Self {
             files,
-            is_indexed: true,
+            by: listed.by,
             extent: listed.extent,
         };
-        if listed.is_usable {
+        if listed.by == By::Index {
             return Ok(slice);
         }
-        slice.is_indexed = false;
         slice.extent = Extent::default();
-        for entry in slice.scan(checksum, found)? {
-            slice.extent.add(&entry);
+        let entries = slice.scan(checksum, found)?;
+        for entry in &entries {
+            slice.extent.add(entry);
         }
-        let last = slice.extent.last;
-        if listed.extent.last > last {
+        if listed.by == By::Both {
+            let there: BTreeSet<u64> = entries.iter().map(|entry| entry.at).collect();
+            let mut gone = Extent::default();
+            slice.indexed(checksum, &mut |entry| {
+                if !there.contains(&entry.at) {
+                    gone.add(&entry);
+                }
+                true
+            })?;
+            if gone.count > 0 {
+                found(Finding::Damage(format!(
+                    "its index lists {} whose records are not there: is the copy complete? Lost: message {} to message {}",
+                    gone.count, gone.first, gone.last
+                )));
+            }
+        } else if listed.extent.last > slice.extent.last {
             found(Finding::Damage(format!(
-                "its index lists messages up to {}, and it ends with message {last}: is the copy complete? What comes \
-                 after that is lost",
-                listed.extent.last
+                "its index lists messages up to {}, and it ends with message {}: is the copy complete? What comes after \
+                 that is lost",
+                listed.extent.last, slice.extent.last
             )));
         }
         Ok(slice)
@@ -141,18 +165,26 @@ impl<F: SliceFiles> Slice<F> {
         each: &mut dyn FnMut(Entry) -> bool,
     ) -> Result<(), Flaw> {
         let wanted = |entry: &Entry| sequences.contains(&entry.sequence);
-        if !self.is_indexed {
+        if self.by != By::Index {
             // What is wrong with them was told at the first look.
             let entries = self.scan(checksum, &mut |_| {})?;
             entries.into_iter().filter(wanted).all(each);
             return Ok(());
         }
+        self.indexed(checksum, &mut |entry| !wanted(&entry) || each(entry))
+    }
+
+    fn indexed(
+        &self,
+        checksum: &Checksum,
+        each: &mut dyn FnMut(Entry) -> bool,
+    ) -> Result<(), Flaw> {
         let source = self.files.index()?;
         let source = source.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut index = Index::open(buffered(source), checksum)?;
         let changed = |_| io::Error::other("it has changed while it was read");
         while let Some(entry) = index.read_next().map_err(changed)? {
-            if wanted(&entry) && !each(entry) {
+            if !each(entry) {
                 break;
             }
         }
@@ -234,6 +266,12 @@ impl<F: SliceFiles> Slice<F> {
                 Err(flaw) => return Err(flaw),
             }
         }
+        if self.by == By::Both {
+            // What a crash left beside them was never acked.
+            let mut places = BTreeSet::new();
+            self.indexed(checksum, &mut |entry| places.insert(entry.at))?;
+            entries.retain(|entry| places.contains(&entry.at));
+        }
         // Stable: of a sequence the later one comes last, and that one counts.
         entries.sort_by_key(|entry| entry.sequence);
         entries.reverse();
@@ -244,7 +282,7 @@ impl<F: SliceFiles> Slice<F> {
 }
 
 struct Listed {
-    is_usable: bool,
+    by: By,
     /// Of the entries up to the first that is wrong.
     extent: Extent,
 }
@@ -252,7 +290,7 @@ struct Listed {
 /// What the index says, and whether the former server would believe it.
 fn listed<F: SliceFiles>(files: &F, checksum: &Checksum) -> Result<Listed, Flaw> {
     let mut listed = Listed {
-        is_usable: false,
+        by: By::Records,
         extent: Extent::default(),
     };
     let Some(source) = files.index()? else {
@@ -280,11 +318,12 @@ fn listed<F: SliceFiles>(files: &F, checksum: &Checksum) -> Result<Listed, Flaw>
     };
     let mut data = Data::new(files.records()?);
     let there = data.record(&last, listed.extent.count, checksum);
-    listed.is_usable = match there {
+    let is_there = match there {
         Ok(record) => entry(&record).is_some_and(|entry| entry.sequence == last.sequence),
         Err(Flaw::Io(error)) => return Err(error.into()),
         Err(_) => false,
     };
+    listed.by = if is_there { By::Index } else { By::Both };
     Ok(listed)
 }
 

@@ -58,7 +58,7 @@ impl Import {
         }
         let (lock, runs) = match former {
             Opened::Tables(former) => look_at_lock(former).await?,
-            Opened::Files(_) => (StoreLock::default(), false),
+            Opened::Files(_) | Opened::Raft(_) => (StoreLock::default(), false),
         };
         if runs {
             problems.add(format!(
@@ -103,6 +103,9 @@ impl Import {
         let former = match former {
             Opened::Tables(former) => former,
             Opened::Files(files) => return files.ensure_unchanged().map_err(Error::Former),
+            Opened::Raft(cluster) => {
+                return cluster.node.files.ensure_unchanged().map_err(Error::Former);
+            }
         };
         former.end().await.map_err(Error::Former)?;
         let lock_now = former.store_lock().await.map_err(Error::Former)?;

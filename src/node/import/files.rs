@@ -13,20 +13,29 @@ use super::run::{Error, Import};
 use super::sink::{Sink, Step};
 use super::source::Source;
 use crate::core::batch::Batch;
-use crate::core::ids::{ChannelId, SubscriptionId};
+use crate::core::ids::{ChannelId, ChannelName, SubscriptionId};
 use crate::core::limits::Limits;
 use crate::core::message::Message;
 use crate::core::time::Timestamp;
 use crate::former::adopt::{Adopted, Channel};
 use crate::former::files::journals::latest_shadows;
 use crate::former::messages::{Reader, Unreadable};
+use crate::former::raft::state::{State, Stored};
+use crate::former::records::Subscription;
 use crate::former::{Findings, Former, Keys, adopt};
 use crate::node::clock::Clock;
-use crate::store::FileStore;
-use crate::store::files::ChannelFiles;
+use crate::store::files::{ChannelFiles, Cluster, RaftNode};
+use crate::store::{self, FileStore};
 
 /// Batches that wait to be written.
 const WAITING: usize = 2;
+
+/// A file store, alone or of a node.
+#[derive(Clone)]
+pub(super) enum Directory {
+    Store(Arc<FileStore>),
+    Node(Arc<Cluster>),
+}
 
 enum Part {
     /// So many messages will come.
@@ -37,18 +46,20 @@ enum Part {
 impl Import {
     pub(super) async fn read_files(
         &self,
-        files: &Arc<FileStore>,
+        directory: Directory,
         findings: &mut Findings,
         mut sink: Option<&mut Sink>,
         telling: &mut Telling<'_>,
     ) -> Result<Read, Error> {
         let (parts, mut arrived) = mpsc::channel(WAITING);
         let limits = match &self.from {
-            Source::Files { limits, .. } => limits.as_deref().cloned(),
+            Source::Files { limits, .. } | Source::Raft { limits, .. } => {
+                limits.as_deref().cloned()
+            }
             Source::Tables { .. } => None,
         };
         let walk = Walk {
-            files: Arc::clone(files),
+            directory,
             keys: self.from_keys.clone(),
             not_encrypted: self.not_encrypted,
             limits,
@@ -87,7 +98,7 @@ impl Error {
 }
 
 struct Walk {
-    files: Arc<FileStore>,
+    directory: Directory,
     keys: Keys,
     not_encrypted: bool,
     limits: Option<Limits>,
@@ -98,78 +109,166 @@ struct Walk {
     parts: mpsc::Sender<Part>,
 }
 
-/// Of a channel, from its first message that limits leave.
+/// A channel, from its first message that limits leave.
 struct Planned<'a> {
-    files: ChannelFiles<'a>,
+    id: ChannelId,
+    name: ChannelName,
+    /// `None` of one that only a log has.
+    files: Option<ChannelFiles<'a>>,
     first: u64,
+    count: u64,
+    last: u64,
+    /// What a log has behind the files.
+    added: Vec<(u64, Bytes)>,
 }
 
 impl Walk {
     fn all(mut self) -> Result<(Former, Findings), Error> {
-        let files = Arc::clone(&self.files);
-        let clients = files.clients(&mut self.findings);
-        let mut former = Former {
-            clients: clients.map_err(Error::Former)?,
-            ..Former::default()
+        // What is planned borrows it.
+        let directory = self.directory.clone();
+        let mut former = Former::default();
+        let planned = match &directory {
+            Directory::Store(files) => self.standalone(files, &mut former)?,
+            Directory::Node(cluster) => self.node(&cluster.node, &mut former)?,
         };
-        let mut planned = Vec::new();
-        let mut expected = 0;
-        for (id, name) in files.channels() {
-            let channel = files.channel(id, &mut self.findings);
-            let channel = channel.map_err(Error::Former)?;
-            self.subscriptions(&channel, &mut former)?;
-            let limits = self.limits.as_ref().map(|limits| limits.of(name));
-            let kept = channel.first_kept(limits.as_ref(), self.now);
-            let (first, count) = kept.map_err(Error::Former)?;
-            expected += count;
-            former.last_channel = id.0;
-            planned.push(Planned {
-                files: channel,
-                first,
-            });
-            self.stop_at_problems()?;
-        }
-        self.send(Part::Expect(expected))?;
+        self.stop_at_problems()?;
+        former.last_channel = planned.last().map_or(0, |channel| channel.id.0);
+        let of_log = |channel: &Planned<'_>| channel.added.len() as u64;
+        let counts = planned.iter().map(|it| it.count + of_log(it));
+        self.send(Part::Expect(counts.sum()))?;
         for channel in &planned {
             let read = self.messages(channel)?;
-            former.channels.insert(channel.files.id, read);
+            former.channels.insert(channel.id, read);
         }
         Ok((former, self.findings))
     }
 
-    /// They get numbers of their own: those of a file store are counted in each channel.
-    fn subscriptions(
+    fn standalone<'a>(
         &mut self,
-        channel: &ChannelFiles<'_>,
+        files: &'a FileStore,
         former: &mut Former,
-    ) -> Result<(), Error> {
-        let read = channel.subscriptions(&mut self.findings);
-        for mut subscription in latest_shadows(read.map_err(Error::Former)?) {
-            former.last_subscription += 1;
-            subscription.id = SubscriptionId(former.last_subscription);
-            former.subscriptions.push(subscription);
+    ) -> Result<Vec<Planned<'a>>, Error> {
+        let clients = files.clients(&mut self.findings);
+        former.clients = clients.map_err(Error::Former)?;
+        let planned = self.stored(files)?;
+        for channel in &planned {
+            if let Some(files) = &channel.files {
+                let read = files.subscriptions(&mut self.findings);
+                number(latest_shadows(read.map_err(Error::Former)?), former);
+            }
         }
-        Ok(())
+        Ok(planned)
+    }
+
+    /// The channels of a file store.
+    fn stored<'a>(&mut self, files: &'a FileStore) -> Result<Vec<Planned<'a>>, Error> {
+        let mut planned = Vec::new();
+        for (id, name) in files.channels() {
+            let channel = files.channel(id, &mut self.findings);
+            let channel = channel.map_err(Error::Former)?;
+            let limits = self.limits.as_ref().map(|limits| limits.of(name));
+            let kept = channel.first_kept(limits.as_ref(), self.now);
+            let (first, count) = kept.map_err(Error::Former)?;
+            planned.push(Planned {
+                id,
+                name: name.clone(),
+                first,
+                count,
+                last: channel.extent.last,
+                files: Some(channel),
+                added: Vec::new(),
+            });
+            self.stop_at_problems()?;
+        }
+        Ok(planned)
+    }
+
+    /// Messages are in its store, everything else in snapshot and log.
+    fn node<'a>(
+        &mut self,
+        node: &'a RaftNode,
+        former: &mut Former,
+    ) -> Result<Vec<Planned<'a>>, Error> {
+        let mut stored = self.stored(&node.files)?;
+        let ids = node.channel_ids().map_err(Error::Former)?;
+        let known = stored.iter().map(|channel| Stored {
+            name: channel.name.to_string(),
+            id: ids.get(channel.name.as_str()).copied().unwrap_or_default(),
+            first: channel.first,
+            last: channel.last,
+        });
+        let refused = |why: String| {
+            let root = node.files.root().display();
+            Error::Former(store::Error::Refused(format!("{root}: {why}")))
+        };
+        let state = State::new(known.collect(), node.snapshot());
+        let mut state = state.map_err(|why| refused(format!("{why}; take another node")))?;
+        let keys = self.keys.of_log();
+        let applied = node.commands(&mut |command| {
+            let is_plain = matches!(command.first(), Some(0x08 | 0x12) | None);
+            if keys.is_empty() && !is_plain {
+                return Err(
+                    "it is encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as for the former server"
+                        .to_owned(),
+                );
+            }
+            let command = keys.open(command).map_err(str::to_owned)?;
+            state.apply(&command)
+        });
+        applied.map_err(Error::Former)?;
+        former.clients = state.clients();
+        let mut planned = Vec::new();
+        for (name, channel) in &mut state.channels {
+            let id = ChannelId(planned.len() as u64 + 1);
+            let of_store = stored.iter().position(|it| it.name.as_str() == name);
+            let of_store = of_store.filter(|_| channel.is_stored);
+            let of_store = of_store.map(|index| stored.swap_remove(index));
+            let name = ChannelName::parse(name.as_str().into());
+            let name = name
+                .ok_or_else(|| refused("a name in the log is not one of a channel".to_owned()))?;
+            let read = channel.subscriptions(id);
+            let read = read.map_err(|why| refused(format!("channel {name:?}: {why}")))?;
+            number(latest_shadows(read), former);
+            let added = std::mem::take(&mut channel.added);
+            planned.push(match of_store {
+                Some(stored) => Planned {
+                    id,
+                    last: channel.last,
+                    added,
+                    ..stored
+                },
+                None => Planned {
+                    id,
+                    name,
+                    files: None,
+                    first: channel.first,
+                    count: 0,
+                    last: channel.last,
+                    added,
+                },
+            });
+        }
+        Ok(planned)
     }
 
     fn messages(&mut self, channel: &Planned<'_>) -> Result<Channel, Error> {
-        let Planned { files, first } = channel;
-        let keys = self.keys.of_channel(files.name);
-        let mut reader = Reader::new(files.name, &keys);
-        let mut gathered = Gathered::new(files.id);
+        let name = &channel.name;
+        let keys = self.keys.of_channel(name);
+        let mut reader = Reader::new(name, &keys);
+        let mut gathered = Gathered::new(channel.id);
         let mut findings = std::mem::take(&mut self.findings);
-        let mut each = |sequence: u64, record: Bytes, findings: &mut Findings| {
-            let bytes = record.len();
-            match reader.read(sequence.cast_signed(), record) {
+        let mut take = |sequence: u64,
+                        bytes: usize,
+                        read: Result<Message, Unreadable>,
+                        findings: &mut Findings| {
+            match read {
                 Ok(message) => gathered.add(Arc::new(message), bytes),
-                Err(Unreadable::Record(why)) => findings.damage(
-                    &format!("channel {:?}, message {sequence}", files.name),
-                    &why,
-                ),
-                Err(Unreadable::Payload(why)) => findings.problems.add(format!(
-                    "channel {:?}, message {sequence}: {why}",
-                    files.name
-                )),
+                Err(Unreadable::Record(why)) => {
+                    findings.damage(&format!("channel {name:?}, message {sequence}"), &why);
+                }
+                Err(Unreadable::Payload(why)) => findings
+                    .problems
+                    .add(format!("channel {name:?}, message {sequence}: {why}")),
             }
             if self.writes && !findings.problems.is_empty() {
                 return Err(Error::Problems(findings.problems.sentences()));
@@ -179,19 +278,36 @@ impl Walk {
                 None => Ok(()),
             }
         };
-        let read = files.messages(*first, &mut findings, &mut each);
+        let mut read = Ok(());
+        if let Some(files) = &channel.files {
+            read = files.messages(
+                channel.first,
+                &mut findings,
+                &mut |sequence, record, found| {
+                    let bytes = record.len();
+                    let message = reader.read(sequence.cast_signed(), record);
+                    take(sequence, bytes, message, found)
+                },
+            );
+        }
+        for (sequence, record) in &channel.added {
+            if read.is_ok() {
+                let message = reader.read_plain(sequence.cast_signed(), record.clone());
+                read = take(*sequence, record.len(), message, &mut findings);
+            }
+        }
         self.findings = findings;
         read?;
         if let Some(batch) = gathered.rest() {
             self.send(Part::Messages(batch))?;
         }
         if reader.lacks_key() && !self.not_encrypted {
-            self.findings.problems.add(lacks_key(files.name));
+            self.findings.problems.add(lacks_key(name));
         }
         self.stop_at_problems()?;
         Ok(Channel {
-            name: files.name.clone(),
-            max_sequence: files.extent.last,
+            name: name.clone(),
+            max_sequence: channel.last,
             totals: reader.totals(),
         })
     }
@@ -208,6 +324,15 @@ impl Walk {
     fn send(&self, part: Part) -> Result<(), Error> {
         let sent = self.parts.blocking_send(part);
         sent.map_err(|_| Error::Reading("nothing is written any more".to_owned()))
+    }
+}
+
+/// They get numbers of their own: those of a file store are counted in each channel.
+fn number(subscriptions: Vec<Subscription>, former: &mut Former) {
+    for mut subscription in subscriptions {
+        former.last_subscription += 1;
+        subscription.id = SubscriptionId(former.last_subscription);
+        former.subscriptions.push(subscription);
     }
 }
 

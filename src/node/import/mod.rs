@@ -22,6 +22,7 @@ mod run;
 mod sink;
 mod source;
 
+pub use reading::Told;
 pub use report::{Imported, ImportedChannel};
 pub use run::{Error, Import};
 pub use source::Source;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 
+use super::files::Directory;
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
 use super::source::Opened;
@@ -26,7 +27,7 @@ use crate::store::former::{Extent, FormerChannel};
 pub(super) const BATCH_MESSAGES: usize = 4096;
 pub(super) const BATCH_BYTES: usize = 4 << 20;
 
-const TELL_EVERY: Duration = Duration::from_secs(2);
+const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Everything but the messages.
 pub(super) struct Read {
@@ -50,7 +51,14 @@ impl Import {
                 self.read_tables(former, &mut findings.problems, sink, telling)
                     .await
             }
-            Opened::Files(files) => self.read_files(files, findings, sink, telling).await,
+            Opened::Files(files) => {
+                let files = Directory::Store(Arc::clone(files));
+                self.read_files(files, findings, sink, telling).await
+            }
+            Opened::Raft(cluster) => {
+                let nodes = Directory::Node(Arc::clone(cluster));
+                self.read_files(nodes, findings, sink, telling).await
+            }
         }
     }
 
@@ -179,9 +187,23 @@ pub(super) fn lacks_key(channel: &ChannelName) -> String {
     )
 }
 
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// So many messages are to be read.
+    Total(u64),
+    Read {
+        messages: u64,
+        total: u64,
+        after: Duration,
+    },
+    /// All is read and written; the two are compared.
+    Compares,
+}
+
 /// Tells a person how far the reading is.
 pub(super) struct Telling<'a> {
-    tell: &'a dyn Fn(&str),
+    tell: &'a dyn Fn(Told),
     began: Instant,
     last: Instant,
     read: u64,
@@ -189,7 +211,7 @@ pub(super) struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    pub(super) fn new(tell: &'a dyn Fn(&str)) -> Self {
+    pub(super) fn new(tell: &'a dyn Fn(Told)) -> Self {
         let now = Clock.now().monotonic;
         Self {
             tell,
@@ -202,7 +224,7 @@ impl<'a> Telling<'a> {
 
     pub(super) fn expect(&mut self, total: u64) {
         self.total = total;
-        (self.tell)(&format!("{total} messages are to be read"));
+        (self.tell)(Told::Total(total));
     }
 
     pub(super) fn count(&mut self, more: u64) {
@@ -217,12 +239,10 @@ impl<'a> Telling<'a> {
             return;
         }
         self.last = now;
-        let seconds = now.since(self.began).as_secs().max(1);
-        (self.tell)(&format!(
-            "{} of {} messages, {} per second",
-            self.read,
-            self.total,
-            self.read / seconds
-        ));
+        (self.tell)(Told::Read {
+            messages: self.read,
+            total: self.total,
+            after: now.since(self.began),
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! What there was, for a person.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -16,12 +17,21 @@ pub struct Imported {
     pub notes: Vec<String>,
     /// What keeps it from being taken over. Empty when something was written.
     pub problems: Vec<String>,
+    /// Of a rehearsal: how long the import may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_seconds: Option<u64>,
 }
+
+/// What a Postgres on a small machine takes at least, in messages and in bytes per second.
+const MESSAGES_PER_SECOND: u64 = 100_000;
+const BYTES_PER_SECOND: u64 = 50_000_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ImportedChannel {
     pub name: String,
     pub messages: u64,
+    /// As limits count them.
+    pub bytes: u64,
     pub first_sequence: u64,
     pub last_sequence: u64,
     /// Durables and durable queue groups.
@@ -33,6 +43,14 @@ pub struct ImportedChannel {
 }
 
 impl Imported {
+    /// From how long reading took. Reading and writing go side by side.
+    pub(super) fn estimate(&mut self, reading: Duration) {
+        let messages: u64 = self.channels.iter().map(|channel| channel.messages).sum();
+        let bytes: u64 = self.channels.iter().map(|channel| channel.bytes).sum();
+        let writing = messages / MESSAGES_PER_SECOND + bytes / BYTES_PER_SECOND;
+        self.estimated_seconds = Some(writing.max(reading.as_secs()) + 1);
+    }
+
     pub(super) fn new(snapshot: &Snapshot, notes: Vec<String>, problems: Vec<String>) -> Self {
         let rows = snapshot.channels.iter();
         let mut channels: BTreeMap<ChannelId, ImportedChannel> = rows
@@ -40,6 +58,7 @@ impl Imported {
                 let channel = ImportedChannel {
                     name: row.name.to_string(),
                     messages: row.message_count,
+                    bytes: row.byte_count,
                     first_sequence: row.first_sequence.0,
                     last_sequence: row.last_sequence.0,
                     ..ImportedChannel::default()
@@ -60,6 +79,7 @@ impl Imported {
             clients: snapshot.clients.len(),
             notes,
             problems,
+            estimated_seconds: None,
         }
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::checks::is_active;
-use super::reading::{Read, Telling};
+use super::reading::{Read, Telling, Told};
 use super::report::Imported;
 use super::sink::{Sink, Step};
 use super::source::Source;
 use crate::config::{DatabaseUrl, Encryption, NatsConfig};
 use crate::former::{Findings, Keys, Problems};
 use crate::leadership::{self, Lease};
+use crate::node::clock::Clock;
 use crate::node::run::new_server_id;
 use crate::protocol::Subjects;
 use crate::store::{self, Keyring, ServerInfo, Store};
@@ -65,7 +66,7 @@ pub enum Error {
 impl Import {
     /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `tell` is told
     /// how far it is, every few seconds.
-    pub async fn rehearse(&self, tell: impl Fn(&str)) -> Result<Imported, Error> {
+    pub async fn rehearse(&self, tell: impl Fn(Told)) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings).await?;
@@ -82,17 +83,21 @@ impl Import {
             findings.problems.add(is_active(&self.schema, &holder));
         }
         let mut telling = Telling::new(&tell);
+        let began = Clock.now().monotonic;
         let read = self
             .read(&mut former, &mut findings, None, &mut telling)
             .await?;
+        let took = Clock.now().monotonic.since(began);
         former.close().await;
         let notes = [findings.notes(), read.notes].concat();
         let problems = findings.problems.sentences();
-        Ok(Imported::new(&read.snapshot, notes, problems))
+        let mut rehearsed = Imported::new(&read.snapshot, notes, problems);
+        rehearsed.estimate(took);
+        Ok(rehearsed)
     }
 
     /// Imports all of it, or nothing.
-    pub async fn run(&self, tell: impl Fn(&str)) -> Result<Imported, Error> {
+    pub async fn run(&self, tell: impl Fn(Told)) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings).await?;
@@ -118,7 +123,7 @@ impl Import {
         self.ensure_nothing_came(&mut former, &ground.lock, &read)
             .await?;
         former.close().await;
-        tell("all is read and written; comparing the two");
+        tell(Told::Compares);
         let Read {
             snapshot,
             notes,

@@ -10,6 +10,7 @@ use crate::config::DatabaseUrl;
 use crate::core::limits::Limits;
 use crate::former::Findings;
 use crate::former::records::ServerInfo;
+use crate::store::files::{Cluster, NodePlace};
 use crate::store::{self, FileStore, FormerStore};
 
 #[derive(Debug)]
@@ -27,11 +28,18 @@ pub enum Source {
         /// Of the former server. Without them, messages come back that it had dropped and not yet removed.
         limits: Option<Box<Limits>>,
     },
+    /// Of the nodes of a Raft cluster, as many as there are.
+    Raft {
+        nodes: Vec<NodePlace>,
+        polynomial: u32,
+        limits: Option<Box<Limits>>,
+    },
 }
 
 pub(super) enum Opened {
     Tables(Box<FormerStore>),
     Files(Arc<FileStore>),
+    Raft(Arc<Cluster>),
 }
 
 impl Import {
@@ -58,6 +66,22 @@ impl Import {
                 let files = opened.map_err(Error::Former)?;
                 Ok(Opened::Files(Arc::new(files)))
             }
+            Source::Raft {
+                nodes,
+                polynomial,
+                limits: _,
+            } => {
+                let (nodes, polynomial) = (nodes.clone(), *polynomial);
+                let mut found = std::mem::take(findings);
+                let opening = spawn_blocking(move || {
+                    let opened = Cluster::open(&nodes, polynomial, &mut found);
+                    (opened, found)
+                });
+                let (opened, found) = opening.await.map_err(|why| Error::reading(&why))?;
+                *findings = found;
+                let cluster = opened.map_err(Error::Former)?;
+                Ok(Opened::Raft(Arc::new(cluster)))
+            }
         }
     }
 
@@ -67,15 +91,17 @@ impl Import {
         former: &mut Opened,
         findings: &mut Findings,
     ) -> Result<ServerInfo, Error> {
-        let files = match former {
+        let (told, files) = match former {
             Opened::Tables(former) => {
                 let told = former.server_info(&self.cluster_id).await;
                 return told.map_err(Error::Former);
             }
-            Opened::Files(files) => files,
+            Opened::Files(files) => {
+                let told = files.server_info(findings).map_err(Error::Former)?;
+                (told.unwrap_or_else(|| self.usual_info()), &**files)
+            }
+            Opened::Raft(cluster) => (cluster.node.info.clone(), &cluster.node.files),
         };
-        let told = files.server_info(findings).map_err(Error::Former)?;
-        let told = told.unwrap_or_else(|| self.usual_info());
         let refused = |why: String| {
             let root = files.root().display();
             Err(Error::Former(store::Error::Refused(format!(
@@ -88,7 +114,7 @@ impl Import {
                 told.cluster_id, self.cluster_id
             ));
         }
-        if let Some(node) = &told.node {
+        if let (Some(node), Source::Files { .. }) = (&told.node, &self.from) {
             return refused(format!(
                 "it is the store of {node:?}, a node of a Raft cluster, whose clients and subscriptions are in its log; give \
                  the directories of all nodes: --from raft:DIR1,DIR2,DIR3"
@@ -117,7 +143,7 @@ impl Opened {
     pub(super) async fn close(self) {
         match self {
             Self::Tables(former) => former.close().await,
-            Self::Files(_) => {}
+            Self::Files(_) | Self::Raft(_) => {}
         }
     }
 }

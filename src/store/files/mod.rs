@@ -5,11 +5,14 @@
 //! |---|---|
 //! | [`directory`] | the root: server, clients, which channels there are |
 //! | [`channel`] | one channel: its slices of messages, its subscriptions |
+//! | [`raft`] | nodes of a Raft cluster, and which of them counts |
 //! | `in_use` | whether a process has the directory open |
 
 pub mod channel;
 pub mod directory;
 mod in_use;
+pub mod raft;
 
 pub use channel::ChannelFiles;
 pub use directory::FileStore;
+pub use raft::{Cluster, NodePlace, RaftNode};

@@ -1,0 +1,77 @@
+//! How far an import is: a bar on a terminal, else a line every two seconds.
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output;
+use crate::node::import::Told;
+
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+const BAR: &str = "{wide_bar} {human_pos} of {human_len} messages, {per_sec}, {eta} left";
+
+#[derive(Debug)]
+pub(super) struct Screen {
+    /// `None` where nobody looks.
+    bar: Option<ProgressBar>,
+    /// When the last line was written, counted from the beginning.
+    last: Cell<Duration>,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        Self {
+            bar: io::stderr().is_terminal().then(ProgressBar::no_length),
+            last: Cell::default(),
+        }
+    }
+
+    pub(super) fn tell(&self, told: Told) {
+        match (&self.bar, told) {
+            (Some(bar), Told::Total(total)) => {
+                bar.set_length(total);
+                // A template that is wrong would show another bar.
+                if let Ok(style) = ProgressStyle::with_template(BAR) {
+                    bar.set_style(style);
+                }
+            }
+            (Some(bar), Told::Read { messages, .. }) => bar.set_position(messages),
+            (Some(bar), Told::Compares) => {
+                bar.finish_and_clear();
+                output::note(COMPARES);
+            }
+            (None, Told::Total(total)) => {
+                output::note(&format!("{total} messages are to be read"));
+            }
+            (
+                None,
+                Told::Read {
+                    messages,
+                    total,
+                    after,
+                },
+            ) => {
+                if after < self.last.get() + LINE_EVERY {
+                    return;
+                }
+                self.last.set(after);
+                output::note(&format!(
+                    "{messages} of {total} messages, {} per second",
+                    messages / after.as_secs().max(1)
+                ));
+            }
+            (None, Told::Compares) => output::note(COMPARES),
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+const COMPARES: &str = "all is read and written; comparing the two";

@@ -1,0 +1,331 @@
+//! Nodes of a Raft cluster: a file store for the messages, and beside it a log and snapshots for everything else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::directory::{FileStore, unreadable};
+use crate::former::findings::Findings;
+use crate::former::raft::bolt::{Bolt, Broken};
+use crate::former::raft::entry::{Entry, What};
+use crate::former::raft::records::Snapshot;
+use crate::former::raft::snapshot::Meta;
+use crate::former::records::ServerInfo;
+use crate::store::Error;
+
+const LOG: &str = "raft.log";
+const STORE: &str = "server.dat";
+const SNAPSHOTS: &str = "snapshots";
+
+/// How far below a directory that was named the two parts of a node are looked for.
+const DEPTH_MAX: u32 = 5;
+
+/// Where a node's two parts are, as somebody named them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePlace {
+    /// The store, or a directory that holds both.
+    pub store: PathBuf,
+    pub log: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+pub struct RaftNode {
+    pub files: FileStore,
+    pub info: ServerInfo,
+    log: Bolt<File>,
+    /// Locks the log for as long as it is open.
+    _lock: File,
+    directory: PathBuf,
+    snapshot: Option<(Meta, Snapshot)>,
+    /// Term and index of the last entry, the order in which nodes count.
+    last: (u64, u64),
+    voters: usize,
+}
+
+/// The node that counts, of all that were named.
+#[derive(Debug)]
+pub struct Cluster {
+    pub node: RaftNode,
+}
+
+impl Cluster {
+    /// As the cluster itself would elect after a restart: of a majority, the node with the highest term in its last entry,
+    /// and of those the one with the longest log.
+    pub fn open(
+        places: &[NodePlace],
+        polynomial: u32,
+        findings: &mut Findings,
+    ) -> Result<Self, Error> {
+        let mut nodes: Vec<RaftNode> = Vec::new();
+        for place in places {
+            let node = RaftNode::open(place, polynomial, findings)?;
+            if let Some(other) = nodes
+                .first()
+                .filter(|it| it.info.cluster_id != node.info.cluster_id)
+            {
+                return Err(Error::Refused(format!(
+                    "{} is a node of cluster {:?} and {} one of {:?}; name the nodes of one cluster",
+                    other.files.root().display(),
+                    other.info.cluster_id,
+                    node.files.root().display(),
+                    node.info.cluster_id
+                )));
+            }
+            if let Some(other) = nodes.iter().find(|it| it.info.node == node.info.node) {
+                return Err(Error::Refused(format!(
+                    "{} and {} are the same node {:?}; name each node once",
+                    other.files.root().display(),
+                    node.files.root().display(),
+                    node.info.node.as_deref().unwrap_or_default()
+                )));
+            }
+            nodes.push(node);
+        }
+        let given = nodes.len();
+        let best = nodes
+            .into_iter()
+            .reduce(|best, node| if node.last > best.last { node } else { best });
+        let node = best.ok_or_else(|| Error::Refused("no node was named".to_owned()))?;
+        let (term, index) = node.last;
+        let name = node.info.node.clone().unwrap_or_default();
+        findings.note(format!(
+            "node {name:?} counts: its log ends with term {term}, index {index}"
+        ));
+        let majority = node.voters / 2 + 1;
+        if given < majority {
+            findings.note(format!(
+                "{given} of {} nodes was given, and a majority is {majority}: this one may lack what the others have acked, and \
+                 may have entries that were never committed; give the directories of the others, too, if they exist",
+                node.voters
+            ));
+        }
+        Ok(Self { node })
+    }
+}
+
+impl RaftNode {
+    fn open(place: &NodePlace, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
+        let (store, directory) = find(place)?;
+        let files = FileStore::open(&store, polynomial, findings)?;
+        let refused = |why: String| Error::Refused(format!("{}: {why}", store.display()));
+        let info = files.server_info(findings)?;
+        let info = info.filter(|info| info.node.is_some()).ok_or_else(|| {
+            refused(
+                "it is not the store of a node of a Raft cluster; give it as --from DIRECTORY"
+                    .to_owned(),
+            )
+        })?;
+        let path = directory.join(LOG);
+        let opened = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        match opened.try_lock_shared() {
+            // A file system without locks is no reason to stop.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Refused(format!(
+                    "{}: the node {:?} runs: it has locked its log; stop all nodes, and keep them from starting again, before \
+                     their files are taken over",
+                    path.display(),
+                    info.node.as_deref().unwrap_or_default()
+                )));
+            }
+        }
+        let lock = opened
+            .try_clone()
+            .map_err(|error| unreadable(&path, &error))?;
+        let log = Bolt::open(opened).map_err(|why| broken(&path, &why))?;
+        let snapshot = newest_snapshot(&directory.join(SNAPSHOTS), findings)?;
+        let told = snapshot.as_ref().map(|(meta, _)| meta);
+        let mut node = Self {
+            files,
+            info,
+            log,
+            _lock: lock,
+            last: told.map_or((0, 0), |meta| (meta.term, meta.index)),
+            voters: told.map_or(0, Meta::voters),
+            directory,
+            snapshot,
+        };
+        let mut last = node.last;
+        let mut voters = node.voters;
+        let snapshot_index = node.last.1;
+        node.entries(0, &mut |entry| {
+            if entry.index > snapshot_index {
+                last = (entry.term, entry.index);
+            }
+            if let What::Voters(count) = entry.what {
+                voters = count;
+            }
+            Ok(())
+        })?;
+        node.last = last;
+        node.voters = voters;
+        Ok(node)
+    }
+
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref().map(|(_, snapshot)| snapshot)
+    }
+
+    /// IDs of channels, by which those of the same name are told apart.
+    pub fn channel_ids(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let path = self.directory.join(LOG);
+        let failed = |why: Broken| broken(&path, &why);
+        let mut ids = BTreeMap::new();
+        if let Some(bucket) = self.log.bucket("channels").map_err(failed)? {
+            let mut each = |key: &[u8], value: &[u8]| {
+                let id = value.try_into().map_or(0, u64::from_be_bytes);
+                ids.insert(String::from_utf8_lossy(key).into_owned(), id);
+                Ok::<_, Broken>(true)
+            };
+            self.log.each(&bucket, &mut each).map_err(failed)?;
+        }
+        Ok(ids)
+    }
+
+    /// The commands behind the snapshot, in order. They must have no hole. The error of `each` is told with its entry.
+    pub fn commands(
+        &self,
+        each: &mut dyn FnMut(bytes::Bytes) -> Result<(), String>,
+    ) -> Result<(), Error> {
+        let after = self.snapshot.as_ref().map_or(0, |(meta, _)| meta.index);
+        let mut expected = after + 1;
+        self.entries(after, &mut |entry| {
+            if entry.index != expected {
+                return Err(format!(
+                    "entry {expected} is missing, and the snapshot ends with {after}; take another node's directories"
+                ));
+            }
+            expected += 1;
+            match entry.what {
+                What::Command(command) => {
+                    each(command).map_err(|why| format!("entry {}: {why}", entry.index))
+                }
+                What::Voters(_) | What::Other => Ok(()),
+            }
+        })
+    }
+
+    fn entries(
+        &self,
+        after: u64,
+        each: &mut dyn FnMut(Entry) -> Result<(), String>,
+    ) -> Result<(), Error> {
+        let path = self.directory.join(LOG);
+        let failed = |why: Broken| broken(&path, &why);
+        let bucket = self.log.bucket("logs").map_err(failed)?;
+        let Some(bucket) = bucket else { return Ok(()) };
+        let mut all = |key: &[u8], value: &[u8]| {
+            // Older ones are not even read.
+            let index = key.try_into().map_or(u64::MAX, u64::from_be_bytes);
+            if index > after {
+                let entry = Entry::decode(key, value).map_err(Broken)?;
+                each(entry).map_err(Broken)?;
+            }
+            Ok::<_, Broken>(true)
+        };
+        self.log.each(&bucket, &mut all).map_err(failed)
+    }
+}
+
+fn broken(path: &Path, why: &Broken) -> Error {
+    Error::Refused(format!("{}: {}", path.display(), why.0))
+}
+
+/// The newest that is whole.
+fn newest_snapshot(
+    directory: &Path,
+    findings: &mut Findings,
+) -> Result<Option<(Meta, Snapshot)>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(directory, &error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(directory, &error))?.path();
+        let is_unfinished = path.extension().is_some_and(|extension| extension == "tmp");
+        let meta = path.join("meta.json");
+        if is_unfinished || !meta.exists() {
+            continue;
+        }
+        let json = fs::read(&meta).map_err(|error| unreadable(&meta, &error))?;
+        match Meta::decode(&json) {
+            Ok(read) => found.push((read, path)),
+            Err(why) => findings.note(format!("{}: {why}; it is passed over", meta.display())),
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| other.by_age(one));
+    for (meta, path) in found {
+        let state = path.join("state.bin");
+        let bytes = fs::read(&state).map_err(|error| unreadable(&state, &error))?;
+        match meta.state(&bytes) {
+            Ok(snapshot) => return Ok(Some((meta, snapshot))),
+            Err(why) => findings.note(format!(
+                "{}: {why}; an older snapshot takes its place",
+                state.display()
+            )),
+        }
+    }
+    Ok(None)
+}
+
+/// The directories of the store and of the log.
+fn find(place: &NodePlace) -> Result<(PathBuf, PathBuf), Error> {
+    let refused = |why: String| Error::Refused(format!("{}: {why}", place.store.display()));
+    if !place.store.is_dir() {
+        return Err(refused("there is no such directory".to_owned()));
+    }
+    let store = one(&place.store, STORE).map_err(refused)?;
+    let store = store.ok_or_else(|| {
+        refused(format!(
+            "neither it nor a directory in it holds {STORE}; name the node's -dir"
+        ))
+    })?;
+    let hint = "name the store and the log of the node as STORE:LOG (-dir and -cluster_log_path)";
+    let log = match &place.log {
+        Some(log) => one(log, LOG).map_err(refused)?,
+        None => match one(&place.store, LOG).map_err(refused)? {
+            Some(found) => Some(found),
+            // Beside the store, where nobody else's is.
+            None => store.parent().map_or(Ok(None), |beside| {
+                one(beside, LOG).map_err(|why| refused(format!("{why}; {hint}")))
+            })?,
+        },
+    };
+    let log = log.ok_or_else(|| refused(format!("no {LOG} was found for it; {hint}")))?;
+    Ok((store, log))
+}
+
+/// The only directory below that holds such a file.
+fn one(root: &Path, file: &str) -> Result<Option<PathBuf>, String> {
+    let mut found = Vec::new();
+    collect(root, file, 0, &mut found);
+    match &found[..] {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        [one, other, ..] => Err(format!(
+            "there is more than one {file} below {}: in {} and in {}",
+            root.display(),
+            one.display(),
+            other.display()
+        )),
+    }
+}
+
+fn collect(directory: &Path, file: &str, depth: u32, found: &mut Vec<PathBuf>) {
+    if directory.join(file).is_file() {
+        found.push(directory.to_owned());
+        return;
+    }
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if depth < DEPTH_MAX && path.is_dir() && !path.is_symlink() {
+            collect(&path, file, depth + 1, found);
+        }
+    }
+}
