@@ -65,6 +65,9 @@ pub enum Bucket {
 /// What is done with a key and its value; false when that was enough.
 type Each<'a, E> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, E>;
 
+/// The same, told first whether the value is a bucket.
+type EachElement<'a, E> = &'a mut dyn FnMut(bool, &[u8], &[u8]) -> Result<bool, E>;
+
 /// A file that is broken, as the end of a sentence about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken(pub String);
@@ -120,7 +123,7 @@ impl<S: ReadAt> Bolt<S> {
         &self,
         number: u64,
         depth: u32,
-        each: &mut dyn FnMut(bool, &[u8], &[u8]) -> Result<bool, E>,
+        each: EachElement<'_, E>,
     ) -> Result<bool, E> {
         if depth > DEPTH_MAX {
             return Err(Broken(format!("page {number} is reached through too many others")).into());

@@ -1,4 +1,4 @@
-//! Entries of the log, in MessagePack with text in its old form, which may hold any bytes.
+//! Entries of the log, in `MessagePack` with text in its old form, which may hold any bytes.
 
 use bytes::Bytes;
 use rmpv::Value;
@@ -92,9 +92,12 @@ fn bytes(value: &Value) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
+    fn bytes(hex: &str) -> Vec<u8> {
+        data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()
+    }
+
     fn entry(index: u64, value: &str) -> Result<Entry, String> {
-        let value = data_encoding::HEXLOWER.decode(value.as_bytes()).unwrap();
-        Entry::decode(&index.to_be_bytes(), &value)
+        Entry::decode(&index.to_be_bytes(), &bytes(value))
     }
 
     #[test]
@@ -106,8 +109,8 @@ mod tests {
         let disconnect = "86aa417070656e6465644174a839bd2c686b0af042a444617461ae0807420a0a08776f726b65722d33aa457874\
             656e73696f6e73c0a5496e64657864a45465726d02a45479706500";
         let read = entry(0x64, disconnect).unwrap();
-        let operation = data_encoding::HEXLOWER.decode(b"0807420a0a08776f726b65722d33");
-        assert_eq!(read.what, What::Command(operation.unwrap().into()));
+        let operation = bytes("0807420a0a08776f726b65722d33");
+        assert_eq!(read.what, What::Command(operation.into()));
 
         assert!(entry(3, no_op).is_err());
         assert!(entry(2, "c1").is_err());

@@ -119,7 +119,8 @@ impl RaftNode {
         let path = directory.join(LOG);
         let opened = File::open(&path).map_err(|error| unreadable(&path, &error))?;
         match opened.try_lock_shared() {
-            Ok(()) => {}
+            // A file system without locks is no reason to stop.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::Refused(format!(
                     "{}: the node {:?} runs: it has locked its log; stop all nodes, and keep them from starting again, before \
@@ -128,8 +129,6 @@ impl RaftNode {
                     info.node.as_deref().unwrap_or_default()
                 )));
             }
-            // A file system without locks.
-            Err(TryLockError::Error(_)) => {}
         }
         let lock = opened
             .try_clone()
