@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
 use super::backoff::{Backoff, Repeats, SameCause};
+use super::batches::Upload;
 use super::board::Board;
 use super::clock::Clock;
 use super::condition::Condition;
@@ -22,13 +23,15 @@ use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::takeover::Takeover;
 use super::watchdog::Watchdog;
-use super::{log_watch, read_watch};
+use super::{log_watch, login, read_watch};
 use crate::config::Config;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
+use crate::core::upload::UploadWindow;
 use crate::http;
 use crate::leadership::{self, Lease};
 use crate::nats::AckTokens;
+use crate::protocol::recollection::Signer;
 
 /// Longest that one statement may take before Postgres cancels it, and with it the term.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,11 +88,11 @@ pub(super) async fn run(
             if let Some(managed) = managed_nats {
                 managed.stop().await;
             }
-            if matches!(setback, Setback::Shutdown) {
-                end(&tasks).await;
-                return Ok(());
+            if !matches!(setback, Setback::Shutdown) {
+                return Err(setback.into());
             }
-            return Err(setback.into());
+            end(&tasks).await;
+            return Ok(());
         }
     };
     let conflict = Arc::new(OnceLock::new());
@@ -103,6 +106,8 @@ pub(super) async fn run(
     let node = Arc::new(Node {
         leadership,
         ack_tokens: AckTokens::new(&ack_secret),
+        signer: Signer::new(&ack_secret),
+        asked_with: Mutex::default(),
         store,
         nats,
         announcer,
@@ -110,15 +115,26 @@ pub(super) async fn run(
         limits,
         reports,
         watchdog,
+        upload: Upload::new(UploadWindow::new(
+            config.lease,
+            config.settings().limits.batch_bytes,
+        )),
         takes_care: AtomicBool::new(false),
-        memory: Mutex::new(Memory::new(MEMORY_BYTES)),
+        memory: Mutex::new(Memory::new(MEMORY_BYTES).believing(config.promoted)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,
     });
+    let questions = node.hear_questions()?;
+    tasks.spawn(Arc::clone(&node).answer_questions(questions));
     tasks.spawn(show_limits(
         node.board.clone(),
         node.limits.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(login::watch(
+        node.config.database_url.clone(),
+        node.board.clone(),
         shutdown.clone(),
     ));
     tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));
