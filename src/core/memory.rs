@@ -6,14 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{Batch, ChannelRow};
+use super::cost;
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
 use super::replicas::{Doubt, Replicas};
 use super::snapshot::Snapshot;
 use super::time::{Instant, Timestamp};
-
-/// What a message costs beside its data, most of it shared with the core's tail.
-const OVERHEAD_BYTES: usize = 256;
 
 /// How far a channel is known to have been committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,14 +148,14 @@ impl Memory {
             }
         }
         for (channel, message) in &batch.messages {
-            self.bytes += cost(message);
+            self.bytes += cost::message(message);
             self.messages.push_back((*channel, Arc::clone(message)));
         }
         while self.bytes > self.bytes_max {
             let Some((_, message)) = self.messages.pop_front() else {
                 break;
             };
-            self.bytes -= cost(&message);
+            self.bytes -= cost::message(&message);
         }
     }
 
@@ -208,7 +206,11 @@ impl Memory {
             self.channels.remove(&other);
             self.known_in.remove(&other);
             self.messages.retain(|(id, _)| *id != other);
-            self.bytes = self.messages.iter().map(|(_, message)| cost(message)).sum();
+            self.bytes = self
+                .messages
+                .iter()
+                .map(|(_, message)| cost::message(message))
+                .sum();
         }
         self.known_in.retain(|id, _| self.channels.contains_key(id));
         for (id, seen) in marks.channels {
@@ -223,9 +225,6 @@ impl Memory {
     }
 }
 
-fn cost(message: &Message) -> usize {
-    message.data.len() + message.reply.len() + OVERHEAD_BYTES
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,10 @@ use super::wire::encode as wire;
 use crate::core::{Outbound, ids};
 use crate::protocol::{Subjects, encode};
 
+/// Deliveries wait in the core while more than this waits for the socket: what does not fit into it yet would be in the
+/// way of answers, and of the probes by which clients are found to be alive.
+const DELIVERY_BYTES: usize = 512 << 10;
+
 /// Payloads are cut from blocks of this size.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -53,11 +57,21 @@ impl Egress {
         self.out.len() + self.waiting < SEND_BYTES
     }
 
-    /// Waits until there is room again, or no connection that could ever need it.
+    /// False when deliveries should wait: answers may still go.
+    pub fn has_room_for_deliveries(&self) -> bool {
+        self.out.len() + self.waiting < DELIVERY_BYTES
+    }
+
+    /// Waits until there is room for anything again, or no connection that could ever need it.
     pub async fn room(&mut self) {
         self.flush();
-        self.connection.link().room().await;
+        self.connection.link().room(DELIVERY_BYTES).await;
         self.waiting = 0;
+    }
+
+    /// Grows whenever something that waited is on its way to NATS.
+    pub fn moved(&self) -> u64 {
+        self.connection.link().taken()
     }
 
     /// Appends a message to what leaves with the next [`Self::flush`].

@@ -34,6 +34,8 @@ pub(super) struct Link {
     health: watch::Sender<bool>,
     /// Counts changes of the subscriptions.
     generation: AtomicU64,
+    /// Counts buffers that were taken to be written.
+    taken: AtomicU64,
     max_payload: AtomicUsize,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Counters,
@@ -79,6 +81,7 @@ impl Link {
             written: Notify::new(),
             health: watch::Sender::new(false),
             generation: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             max_payload: AtomicUsize::new(0),
             budget: Arc::new(budget),
             counters: Counters::default(),
@@ -166,11 +169,16 @@ impl Link {
         self.lock().out.len()
     }
 
-    /// Waits until senders need not wait any more.
-    pub(super) async fn room(&self) {
+    /// Grows whenever something that waited is on its way to the socket.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// Waits until less than `bytes` wait to be written.
+    pub(super) async fn room(&self, bytes: usize) {
         loop {
             let written = self.written.notified();
-            if self.lock().out.len() < SEND_BYTES {
+            if self.lock().out.len() < bytes {
                 return;
             }
             written.await;
@@ -186,6 +194,7 @@ impl Link {
                 if !state.out.is_empty() {
                     std::mem::swap(&mut state.out, spare);
                     state.writing = std::mem::take(&mut state.messages);
+                    self.taken.fetch_add(1, Relaxed);
                     break;
                 }
             }

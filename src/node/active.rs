@@ -34,6 +34,9 @@ use crate::leadership::{
 };
 use crate::nats::{self, Egress, Ingress};
 
+/// Deliveries sent in one turn, before requests are looked at again.
+const DELIVERY_BYTES_PER_TURN: usize = 512 << 10;
+
 /// Requests handled in one turn, before outputs are looked at again.
 const EVENTS_PER_TURN: usize = 1024;
 
@@ -87,8 +90,8 @@ pub(super) struct Active<'a> {
     nats_lost_at: Option<Instant>,
     /// When the loop last went round.
     looked_at: Instant,
-    /// Since when what is to be sent does not move, although NATS is connected.
-    choked_since: Option<Instant>,
+    /// Since when what is to be sent does not move, although NATS is connected, and how far it had moved.
+    choked_since: Option<(Instant, u64)>,
     /// What Postgres refuses.
     refusals: Refusals,
     /// Since when the term is not trusted.
@@ -216,7 +219,9 @@ impl<'a> Active<'a> {
             }
             self.untrusted_since = None;
             self.note_look(Clock.now());
-            self.send(term);
+            // What ran out while the process was frozen says nothing about clients: that was noted above.
+            self.handle_timers(term);
+            let more_to_send = self.send(term);
             if self.is_choked(lease.duration()) {
                 return Ok(Ended::NatsLost);
             }
@@ -234,6 +239,8 @@ impl<'a> Active<'a> {
             let takes_work = self.ingress.is_some() && self.broker.has_room();
             let has_nats = self.nats_lost_at.is_none();
             let due = self.broker.next_timeout().map(|at| at.since(now.monotonic));
+            // Requests have their turn before what is left of this one.
+            let goes_on = more_to_send || has_nats && due == Some(Duration::ZERO);
             let gives_up = self
                 .nats_lost_at
                 .map(|at| (at + lease.duration()).since(now.monotonic));
@@ -251,14 +258,7 @@ impl<'a> Active<'a> {
                 () = &mut drained_by => return Ok(self.drained()),
                 _ = connected.changed() => self.note_nats(*connected.borrow_and_update()),
                 () = after(gives_up) => return Ok(Ended::NatsLost),
-                () = after(due), if has_nats => {
-                    let now = Clock.now();
-                    // What ran out while the process was frozen says nothing about clients.
-                    if term.is_trusted(now.monotonic) {
-                        self.note_look(now);
-                        self.broker.handle_timeout(now);
-                    }
-                }
+                () = after(due), if has_nats && !goes_on => {}
                 Ok(()) = self.limits.changed() => {
                     let limits = self.limits.borrow_and_update().clone();
                     self.broker.set_limits(&limits, Clock.now());
@@ -283,13 +283,26 @@ impl<'a> Active<'a> {
                         self.backlog.extend(waited);
                     }
                 }
-                () = self.egress.room(), if !self.egress.has_room() => {}
+                () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
                     self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
                 }
+                () = tokio::task::yield_now(), if goes_on => {}
             }
+        }
+    }
+
+    /// What is due by now, as much of it as one turn takes.
+    fn handle_timers(&mut self, term: &Term) {
+        let now = Clock.now();
+        let due = self.broker.next_timeout();
+        if self.nats_lost_at.is_none()
+            && due.is_some_and(|due| due <= now.monotonic)
+            && term.is_trusted(now.monotonic)
+        {
+            self.broker.handle_timeout(now);
         }
     }
 
@@ -302,28 +315,43 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// Sends what may leave, as long as the node is trusted and NATS there to take it.
-    fn send(&mut self, term: &Term) {
-        while self.nats_lost_at.is_none()
-            && self.egress.has_room()
-            && term.is_trusted(Clock.now().monotonic)
-        {
-            let Some(outbound) = self.broker.poll_outbound() else {
+    /// Sends what may leave, as long as the node is trusted and NATS there to take it: answers first, then deliveries
+    /// as far as they can leave soon. True when the turn was over before the deliveries.
+    fn send(&mut self, term: &Term) -> bool {
+        self.broker.look(Clock.now());
+        let has_nats = self.nats_lost_at.is_none();
+        let may_send = || has_nats && term.is_trusted(Clock.now().monotonic);
+        while self.egress.has_room() && may_send() {
+            let Some(answer) = self.broker.poll_answer() else {
                 break;
             };
-            self.egress.send(outbound);
+            self.egress.send(answer);
+        }
+        let mut sent = 0;
+        while sent < DELIVERY_BYTES_PER_TURN
+            && self.egress.has_room_for_deliveries()
+            && may_send()
+        {
+            let Some(delivery) = self.broker.poll_delivery() else {
+                break;
+            };
+            sent += delivery.cost();
+            self.egress.send(delivery);
         }
         self.egress.flush();
+        sent >= DELIVERY_BYTES_PER_TURN && self.egress.has_room_for_deliveries()
     }
 
     /// NATS is connected and has taken nothing for as long as it may be out of reach.
     fn is_choked(&mut self, limit: Duration) -> bool {
-        if self.nats_lost_at.is_some() || self.egress.has_room() {
+        if self.nats_lost_at.is_some() || self.egress.has_room_for_deliveries() {
             self.choked_since = None;
             return false;
         }
-        let now = Clock.now().monotonic;
-        now.since(*self.choked_since.get_or_insert(now)) > limit
+        let (now, moved) = (Clock.now().monotonic, self.egress.moved());
+        let since = self.choked_since.filter(|(_, before)| *before == moved);
+        let (since, _) = *self.choked_since.insert(since.unwrap_or((now, moved)));
+        now.since(since) > limit
     }
 
     fn load(&mut self) {
