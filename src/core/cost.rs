@@ -15,15 +15,7 @@ pub(super) const OVERHEAD_BYTES: usize = 256;
 
 /// In bytes.
 pub(super) fn message(message: &Message) -> usize {
-    let Message {
-        sequence: _,
-        published_at: _,
-        client_id,
-        guid,
-        reply,
-        data,
-    } = message;
-    OVERHEAD_BYTES + client_id.as_str().len() + guid.as_str().len() + reply.len() + data.len()
+    OVERHEAD_BYTES + message.bytes()
 }
 
 /// In bytes; of a request with the subject that it is to be answered on.

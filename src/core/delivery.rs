@@ -51,8 +51,14 @@ impl Broker {
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
                     return self.drop_page_when_crowded(position);
                 }
-                Next::Behind(_) if self.is_crowded() => return self.wait_for_turn(position),
-                Next::Behind(last) => return self.load_page(position, last),
+                Next::Behind(last) => {
+                    // It speaks for nothing any more.
+                    self.drop_page(position);
+                    if self.is_crowded() {
+                        return self.wait_for_turn(position);
+                    }
+                    return self.load_page(position, last);
+                }
                 Next::Message(_) if self.is_over(turn) => return self.wait_for_turn(position),
                 Next::Message(message) => {
                     let member = picked.expect("the arm above took the other case");
@@ -189,7 +195,7 @@ impl Broker {
 
     /// A stalled group keeps what was read ahead only while there is memory for it.
     fn drop_page_when_crowded(&mut self, position: PositionId) {
-        if self.paged_bytes > self.settings.limits.tail_bytes {
+        if self.is_crowded() {
             self.drop_page(position);
         }
     }

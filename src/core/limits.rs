@@ -67,6 +67,8 @@ pub struct Limits {
     pub window_bytes: usize,
     /// Bytes of recent messages kept in memory over all channels.
     pub tail_bytes: usize,
+    /// Bytes of messages that were read for groups and wait until they can leave.
+    pub paged_bytes: usize,
     /// Messages and bytes that one read may bring.
     pub page_messages: usize,
     pub page_bytes: usize,
@@ -97,6 +99,7 @@ impl Default for Limits {
             answers_bytes: 16 << 20,
             window_bytes: 1 << 20,
             tail_bytes: 64 << 20,
+            paged_bytes: 64 << 20,
             page_messages: 1024,
             page_bytes: 1 << 20,
             loads: 16,

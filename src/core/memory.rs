@@ -225,7 +225,6 @@ impl Memory {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

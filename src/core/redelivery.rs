@@ -92,6 +92,10 @@ impl Broker {
             self.put_back(position, due);
             self.drop_fetched(position);
             if self.is_crowded() {
+                // Not by what the group itself has read ahead: it would wait for itself.
+                self.drop_page(position);
+            }
+            if self.is_crowded() {
                 return self.redeliver_later(position);
             }
             return self.fetch(position, channel, missing);

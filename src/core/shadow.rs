@@ -112,10 +112,10 @@ mod tests {
 
     use super::cost::OVERHEAD_BYTES;
     use super::*;
-    use crate::core::outbound::Reply;
     use crate::core::ids::{ChannelName, ConnectionId, Guid, ProbeId, Sequence, Subject};
+    use crate::core::outbound::Reply;
     use crate::core::rejection::Rejection;
-    use crate::core::request::{Ack, Leave, Publish};
+    use crate::core::request::{Ack, Leave, Publish, Publisher};
 
     fn shadow(bytes: usize) -> Shadow {
         let age = Duration::from_secs(5);

@@ -98,7 +98,6 @@ impl Tail {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -85,7 +85,7 @@ impl Broker {
 
     /// So much is read ahead that nothing more should be.
     pub(super) fn is_crowded(&self) -> bool {
-        self.paged_bytes > self.settings.limits.tail_bytes
+        self.paged_bytes > self.settings.limits.paged_bytes
     }
 
     /// Groups that cannot send now give back what was read for them.
@@ -103,7 +103,7 @@ impl Broker {
     /// A delivery that may leave the node.
     pub fn poll_delivery(&mut self) -> Option<Outbound> {
         if !self.in_line.is_empty()
-            && self.commits.deliveries_bytes() < self.settings.limits.window_bytes / 2
+            && self.commits.deliveries_bytes() <= self.settings.limits.window_bytes / 2
         {
             self.give_turns();
         }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::budget::Budget;
 use super::counters::Counts;
 use super::error::Error;
-use super::link::{Link, ensure_subject};
+use super::link::{Link, SEND_BYTES, ensure_subject};
 use super::queue::{Queue, Taker};
 use super::random::Random;
 use super::reconnect::Reconnect;
@@ -130,7 +130,7 @@ impl Connection {
         let reply_to = reply_to.map(str::as_bytes);
         encode::publish(subject.as_bytes(), reply_to, payload, &mut out);
         self.link.send(&mut out, 1);
-        self.link.room().await;
+        self.link.room(SEND_BYTES).await;
         Ok(())
     }
 

@@ -328,9 +328,7 @@ impl<'a> Active<'a> {
             self.egress.send(answer);
         }
         let mut sent = 0;
-        while sent < DELIVERY_BYTES_PER_TURN
-            && self.egress.has_room_for_deliveries()
-            && may_send()
+        while sent < DELIVERY_BYTES_PER_TURN && self.egress.has_room_for_deliveries() && may_send()
         {
             let Some(delivery) = self.broker.poll_delivery() else {
                 break;
