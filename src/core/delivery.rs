@@ -54,6 +54,13 @@ impl Broker {
                 Next::Behind(last) => {
                     // It speaks for nothing any more.
                     self.drop_page(position);
+                    if self
+                        .groups
+                        .get(&position)
+                        .is_some_and(|group| !group.redelivering)
+                    {
+                        self.drop_fetched(position);
+                    }
                     if self.is_crowded() {
                         return self.wait_for_turn(position);
                     }

@@ -55,12 +55,13 @@ impl Broker {
         }
         if group.in_flight.is_empty() {
             group.replaying = false;
-            return;
+            return self.drop_fetched(position);
         }
         if self.pick_for_redelivery(position).is_none() {
             // Its client misses heartbeats: look again after an ack wait, or when the client answers.
             let waits = self.groups[&position].members.values();
             let wait = waits.map(|member| member.ack_wait).min();
+            self.drop_fetched(position);
             return self.arm_redelivery(position, now + wait.unwrap_or_default());
         }
         let page = self.settings.limits.page_messages;

@@ -1,6 +1,8 @@
 //! The active loop: requests in, batches to the leader session, answers out once they are committed. Everything
 //! that is decided is decided in the core; everything here can be read in a minute.
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -33,9 +35,6 @@ use crate::leadership::{
     Cause, Committed, ConditionRow, Done, End, Leader, Record, Term, TermLost,
 };
 use crate::nats::{self, Egress, Ingress};
-
-/// Deliveries sent in one turn, before requests are looked at again.
-const DELIVERY_BYTES_PER_TURN: usize = 512 << 10;
 
 /// Requests handled in one turn, before outputs are looked at again.
 const EVENTS_PER_TURN: usize = 1024;
@@ -294,18 +293,6 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// What is due by now, as much of it as one turn takes.
-    fn handle_timers(&mut self, term: &Term) {
-        let now = Clock.now();
-        let due = self.broker.next_timeout();
-        if self.nats_lost_at.is_none()
-            && due.is_some_and(|due| due <= now.monotonic)
-            && term.is_trusted(now.monotonic)
-        {
-            self.broker.handle_timeout(now);
-        }
-    }
-
     /// Nothing of this term is left to do; why it was to end.
     fn drained(&self) -> Ended {
         if self.node.shutdown.is_cancelled() {
@@ -313,43 +300,6 @@ impl<'a> Active<'a> {
         } else {
             Ended::SteppedDown
         }
-    }
-
-    /// Sends what may leave, as long as the node is trusted and NATS there to take it: answers first, then deliveries
-    /// as far as they can leave soon. True when the turn was over before the deliveries.
-    fn send(&mut self, term: &Term) -> bool {
-        self.broker.look(Clock.now());
-        let has_nats = self.nats_lost_at.is_none();
-        let may_send = || has_nats && term.is_trusted(Clock.now().monotonic);
-        while self.egress.has_room() && may_send() {
-            let Some(answer) = self.broker.poll_answer() else {
-                break;
-            };
-            self.egress.send(answer);
-        }
-        let mut sent = 0;
-        while sent < DELIVERY_BYTES_PER_TURN && self.egress.has_room_for_deliveries() && may_send()
-        {
-            let Some(delivery) = self.broker.poll_delivery() else {
-                break;
-            };
-            sent += delivery.cost();
-            self.egress.send(delivery);
-        }
-        self.egress.flush();
-        sent >= DELIVERY_BYTES_PER_TURN && self.egress.has_room_for_deliveries()
-    }
-
-    /// NATS is connected and has taken nothing for as long as it may be out of reach.
-    fn is_choked(&mut self, limit: Duration) -> bool {
-        if self.nats_lost_at.is_some() || self.egress.has_room_for_deliveries() {
-            self.choked_since = None;
-            return false;
-        }
-        let (now, moved) = (Clock.now().monotonic, self.egress.moved());
-        let since = self.choked_since.filter(|(_, before)| *before == moved);
-        let (since, _) = *self.choked_since.insert(since.unwrap_or((now, moved)));
-        now.since(since) > limit
     }
 
     fn load(&mut self) {
