@@ -388,8 +388,9 @@ impl Group {
 
     /// Each message in flight has its place in the schedule. Looks at all of them.
     pub(super) fn is_scheduled(&self) -> bool {
+        let entries = self.schedule.entries();
         let mut in_flight = self.in_flight.iter();
-        in_flight.all(|(&sequence, entry)| self.schedule.contains((entry.due.at(), sequence)))
+        in_flight.all(|(&sequence, entry)| entries.contains(&(entry.due.at(), sequence)))
     }
 
     /// Remembers an ack of a message that is yet to come, as many as the members may have in flight.

@@ -91,8 +91,9 @@ impl Schedule {
         }
     }
 
-    pub(super) fn contains(&self, entry: Entry) -> bool {
-        self.rest.contains(&entry) || self.queue.contains(&entry)
+    /// Old ones included.
+    pub(super) fn entries(&self) -> BTreeSet<Entry> {
+        self.rest.iter().chain(&self.queue).copied().collect()
     }
 }
 
