@@ -6,6 +6,7 @@
 //! | publish | `publishing` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
+//! | whose messages go next | `turns` |
 //! | messages that were not acked | `redelivery` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
@@ -41,6 +42,9 @@ use super::stored::StoredPublishes;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 
+/// Timers that are handled in one go.
+const TIMERS_PER_TURN: usize = 1024;
+
 /// The state of one term. Made by [`Broker::restore`], dropped when the term ends.
 #[derive(Clone, Debug)]
 pub struct Broker {
@@ -67,8 +71,12 @@ pub struct Broker {
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
     pub(super) tail: Tail,
-    /// Bytes of messages that groups have read ahead.
+    /// Bytes of messages that groups have read ahead, new ones and those to be redelivered.
     pub(super) paged_bytes: usize,
+    /// Groups that wait for their turn to deliver.
+    pub(super) in_line: VecDeque<PositionId>,
+    /// The term is about to end: nothing is delivered any more.
+    pub(super) is_draining: bool,
     pub(super) deadlines: Deadlines,
     pub(super) commits: Commits,
     pub(super) loads: Loads,
@@ -144,11 +152,15 @@ impl Broker {
         }
     }
 
-    /// To be called when `next_timeout` has passed.
+    /// To be called when `next_timeout` has passed. Takes a bounded number of timers: while more are due,
+    /// `next_timeout` has still passed, and others may have their turn before the next call.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         self.heard_at = now.monotonic;
-        while let Some(timer) = self.deadlines.pop_due(now.monotonic) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(timer) = self.deadlines.pop_due(now.monotonic) else {
+                return;
+            };
             self.go_off(timer);
         }
     }
@@ -157,8 +169,8 @@ impl Broker {
         let now = self.now;
         match timer {
             Timer::Heartbeat(client) => self.send_heartbeat(&client),
-            // The answer may wait where nothing is taken from for want of room.
-            Timer::Probe(_) if !self.has_room() => {
+            // The question has not left yet, or the answer may wait where nothing is taken from for want of room.
+            Timer::Probe(probe) if !self.has_room() || !self.clients.has_left(probe) => {
                 let again = now.monotonic + self.settings.heartbeats.duplicate_timeout;
                 self.deadlines.set(timer, again);
             }
@@ -179,9 +191,14 @@ impl Broker {
         self.deadlines.next()
     }
 
-    /// A message that may leave the node.
+    /// What time it is, before something is polled: what leaves now counts from now.
+    pub fn look(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// A message that may leave the node: answers and probes first, then deliveries.
     pub fn poll_outbound(&mut self) -> Option<Outbound> {
-        self.commits.poll_outbound()
+        self.poll_answer().or_else(|| self.poll_delivery())
     }
 
     /// A read that the store should make; answered by `Event::Loaded` or `Event::LoadFailed`.
@@ -225,8 +242,10 @@ impl Broker {
         Some(batch)
     }
 
-    /// Lets progress that waits for company go with a batch at once: the term is about to end.
+    /// The term is about to end: nothing more is delivered, and progress that waits for company goes with a batch at
+    /// once.
     pub fn flush(&mut self) {
+        self.is_draining = true;
         self.commits.flush_progress();
     }
 
@@ -236,6 +255,7 @@ impl Broker {
         self.commits.messages() < limits.batch_messages
             && self.commits.bytes() < limits.batch_bytes
             && self.commits.waiting() < 2 * limits.batch_messages
+            && self.commits.answers_bytes() < limits.answers_bytes
             && self.loads.starts() < limits.batch_messages
     }
 

@@ -8,6 +8,7 @@ use super::batch::{
     Batch, ChannelRow, ClientRow, Counters, Heartbeat, LostRange, PositionRow, SubscriptionRow,
     Trim,
 };
+use super::cost;
 use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
 use super::message::Message;
 use super::outbound::Outbound;
@@ -20,7 +21,13 @@ pub(super) struct Commits {
     gathering_bytes: usize,
     gathered: Release,
     committing: Option<Release>,
+    /// Answers and probes that may leave.
     ready: VecDeque<Outbound>,
+    /// Of all answers and probes, those that wait for a commit included.
+    answers_bytes: usize,
+    /// To which subscription, and what it costs.
+    deliveries: VecDeque<(SubscriptionId, usize, Outbound)>,
+    deliveries_bytes: usize,
     /// Channels whose row changed, to be written as it is when the batch leaves.
     touched: BTreeSet<ChannelId>,
     /// How far this term has dropped messages.
@@ -45,13 +52,33 @@ pub(super) struct Release {
 }
 
 impl Commits {
-    /// Sends what no uncommitted write justifies.
+    /// Sends a probe, which no uncommitted write justifies.
     pub(super) fn send(&mut self, outbound: Outbound) {
+        self.answers_bytes += cost::outbound(&outbound);
         self.ready.push_back(outbound);
+    }
+
+    /// Sends a message to a subscription; returns what it costs until it has left.
+    pub(super) fn send_delivery(&mut self, to: SubscriptionId, delivery: Outbound) -> usize {
+        let bytes = cost::outbound(&delivery);
+        self.deliveries_bytes += bytes;
+        self.deliveries.push_back((to, bytes, delivery));
+        bytes
+    }
+
+    /// Of a subscription that has ended: its client does not listen any more.
+    pub(super) fn forget_deliveries(&mut self, to: SubscriptionId) {
+        let mut forgotten = 0;
+        self.deliveries.retain(|&(id, bytes, _)| {
+            forgotten += if id == to { bytes } else { 0 };
+            id != to
+        });
+        self.deliveries_bytes -= forgotten;
     }
 
     /// Sends an answer that may rest on anything decided so far.
     pub(super) fn send_after_commit(&mut self, outbound: Outbound) {
+        self.answers_bytes += cost::outbound(&outbound);
         if self.is_gathering() {
             self.gathered.outbound.push(outbound);
         } else if let Some(committing) = &mut self.committing {
@@ -65,8 +92,35 @@ impl Commits {
         !self.ready.is_empty()
     }
 
-    pub(super) fn poll_outbound(&mut self) -> Option<Outbound> {
-        self.ready.pop_front()
+    pub(super) fn poll_answer(&mut self) -> Option<Outbound> {
+        let answer = self.ready.pop_front()?;
+        self.answers_bytes -= cost::outbound(&answer);
+        Some(answer)
+    }
+
+    pub(super) fn poll_delivery(&mut self) -> Option<Outbound> {
+        let (_, bytes, delivery) = self.deliveries.pop_front()?;
+        self.deliveries_bytes -= bytes;
+        Some(delivery)
+    }
+
+    /// Of answers and probes that wait for a commit or to be sent.
+    pub(super) fn answers_bytes(&self) -> usize {
+        self.answers_bytes
+    }
+
+    pub(super) fn deliveries_bytes(&self) -> usize {
+        self.deliveries_bytes
+    }
+
+    /// What the counts of bytes say is what there is. Looks at all of it.
+    pub(super) fn is_consistent(&self) -> bool {
+        let gathered = self.gathered.outbound.iter();
+        let committing = self.committing.iter().flat_map(|release| &release.outbound);
+        let answers = gathered.chain(committing).chain(&self.ready);
+        let deliveries = self.deliveries.iter().map(|(_, bytes, _)| bytes);
+        answers.map(cost::outbound).sum::<usize>() == self.answers_bytes
+            && deliveries.sum::<usize>() == self.deliveries_bytes
     }
 
     fn is_gathering(&self) -> bool {
@@ -74,7 +128,7 @@ impl Commits {
     }
 
     pub(super) fn append(&mut self, channel: ChannelId, message: Arc<Message>) {
-        self.gathering_bytes += message.data.len();
+        self.gathering_bytes += cost::message(&message);
         self.gathered.appended.insert(channel, message.sequence);
         self.touched.insert(channel);
         self.gathering.messages.push((channel, message));
@@ -123,6 +177,7 @@ impl Commits {
     }
 
     pub(super) fn put_client(&mut self, client: ClientId, row: Option<ClientRow>) {
+        self.gathering_bytes += cost::client(&client, row.as_ref());
         self.gathering.heartbeats.remove(&client);
         self.gathering.clients.insert(client, row);
     }
@@ -138,15 +193,20 @@ impl Commits {
     }
 
     pub(super) fn put_position(&mut self, position: PositionId, row: Option<PositionRow>) {
+        self.gathering_bytes += row.as_ref().map_or(0, |row| {
+            cost::position_names(row.durable_name.as_ref(), row.queue_group.as_ref())
+        });
         self.moved.remove(&position);
         self.gathering.positions.insert(position, row);
     }
 
     pub(super) fn put_subscription(&mut self, id: SubscriptionId, row: Option<SubscriptionRow>) {
+        self.gathering_bytes += cost::subscription(row.as_ref());
         self.gathering.subscriptions.insert(id, row);
     }
 
     pub(super) fn put_unreadable(&mut self, channel: ChannelId, sequence: Sequence, why: String) {
+        self.gathering_bytes += cost::OVERHEAD_BYTES + why.len();
         self.gathering.unreadable.insert((channel, sequence), why);
     }
 
@@ -211,6 +271,7 @@ impl Commits {
             && !self.is_gathering()
             && self.moved.is_empty()
             && self.ready.is_empty()
+            && self.deliveries.is_empty()
     }
 
     pub(super) fn is_due(&self) -> bool {

@@ -169,6 +169,19 @@ impl Broker {
         self.commits.send(Outbound::Probe { probe, inbox });
     }
 
+    /// Its time counts from now on. False when nobody is to be asked any more.
+    pub(super) fn probe_leaves(&mut self, probe: ProbeId) -> bool {
+        let heartbeats = &self.settings.heartbeats;
+        let timeout = match self.clients.leaves(probe) {
+            Some(Probe::Heartbeat(_)) => heartbeats.timeout,
+            Some(Probe::Duplicate(_)) => heartbeats.duplicate_timeout,
+            None => return false,
+        };
+        let at = self.now.monotonic + timeout;
+        self.deadlines.set(Timer::Probe(probe), at);
+        true
+    }
+
     pub(super) fn probe_answered(&mut self, probe: ProbeId) {
         self.deadlines.clear(&Timer::Probe(probe));
         match self.clients.end_probe(probe) {

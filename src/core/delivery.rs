@@ -10,6 +10,7 @@ use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::request::Ack;
+use super::turns::Turn;
 use std::sync::Arc;
 
 /// What the flag and the count of a redelivery add to a message, at most.
@@ -28,8 +29,8 @@ enum Next {
 }
 
 impl Broker {
-    /// Sends the group what is committed and has room.
-    pub(super) fn deliver(&mut self, position: PositionId) {
+    /// Sends the group what is committed and has room, as far as its turn allows.
+    pub(super) fn deliver_some(&mut self, position: PositionId, turn: &mut Turn) {
         loop {
             let Some(group) = self.groups.get(&position) else {
                 return;
@@ -37,9 +38,11 @@ impl Broker {
             if group.replaying || group.paging {
                 return;
             }
+            turn.steps += 1;
             let picked = group.pick(|client| self.clients.is_responsive(client));
             match self.next_message(position) {
                 Next::CaughtUp => return self.drop_page(position),
+                Next::Acked(_) if self.is_over(turn) => return self.wait_for_turn(position),
                 Next::Acked(sequence) => self.skip(position, sequence),
                 Next::Hole(through) => self.skip(position, through),
                 Next::Message(message) if self.is_too_large(position, &message) => {
@@ -48,10 +51,25 @@ impl Broker {
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
                     return self.drop_page_when_crowded(position);
                 }
-                Next::Behind(last) => return self.load_page(position, last),
+                Next::Behind(last) => {
+                    // It speaks for nothing any more.
+                    self.drop_page(position);
+                    if self
+                        .groups
+                        .get(&position)
+                        .is_some_and(|group| !group.redelivering)
+                    {
+                        self.drop_fetched(position);
+                    }
+                    if self.is_crowded() {
+                        return self.wait_for_turn(position);
+                    }
+                    return self.load_page(position, last);
+                }
+                Next::Message(_) if self.is_over(turn) => return self.wait_for_turn(position),
                 Next::Message(message) => {
                     let member = picked.expect("the arm above took the other case");
-                    self.send_to(position, member, &message);
+                    turn.bytes += self.send_to(position, member, &message);
                 }
             }
         }
@@ -166,6 +184,9 @@ impl Broker {
             return;
         };
         group.paging = false;
+        if !group.is_listening() {
+            return;
+        }
         self.paged_bytes -= group.page.bytes;
         group.page = Page::new(messages, through);
         self.paged_bytes += group.page.bytes;
@@ -181,24 +202,31 @@ impl Broker {
 
     /// A stalled group keeps what was read ahead only while there is memory for it.
     fn drop_page_when_crowded(&mut self, position: PositionId) {
-        if self.paged_bytes > self.settings.limits.tail_bytes {
+        if self.is_crowded() {
             self.drop_page(position);
         }
     }
 
-    /// Sends a message, for the first time or again, and counts it as in flight with the member.
+    pub(super) fn drop_fetched(&mut self, position: PositionId) {
+        if let Some(group) = self.groups.get_mut(&position) {
+            self.paged_bytes -= group.drop_fetched();
+        }
+    }
+
+    /// Sends a message, for the first time or again, and counts it as in flight with the member. Returns what it
+    /// costs until it has left, in bytes.
     pub(super) fn send_to(
         &mut self,
         position: PositionId,
         member: SubscriptionId,
         message: &Arc<Message>,
-    ) {
+    ) -> usize {
         let now = self.now.monotonic;
         let Some(group) = self.groups.get_mut(&position) else {
-            return;
+            return 0;
         };
         let Some(channel) = self.channels.get(group.channel) else {
-            return;
+            return 0;
         };
         let redelivery_count = group.hand_to(member, message.sequence, now);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
@@ -209,17 +237,19 @@ impl Broker {
         self.traffic.out_messages += 1;
         self.traffic.out_bytes += size;
         self.traffic.redelivered_messages += u64::from(redelivery_count > 0);
-        self.commits.send(Outbound::Deliver {
+        let delivery = Outbound::Deliver {
             inbox,
             channel: channel_name,
             message: Arc::clone(message),
             redelivery_count,
-        });
+        };
+        let cost = self.commits.send_delivery(member, delivery);
         self.arm_redelivery(position, due);
         // A redelivery changes nothing that the tables hold.
         if redelivery_count == 0 {
             self.note_progress(position);
         }
+        cost
     }
 
     /// The position's progress goes with the next batch, or makes one after a while.

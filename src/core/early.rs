@@ -13,13 +13,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::broker::Broker;
+use super::cost;
 use super::deadlines::Timer;
 use super::event::Event;
 use super::ids::{ClientId, ConnectionId, NAME_BYTES_MAX};
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::Publisher;
-use super::shadow::weight;
 
 /// How long a request waits for its client's registration.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -68,14 +68,14 @@ impl Early {
 
     fn push(&mut self, name: Named, event: Event) {
         self.requests += 1;
-        self.bytes += weight(&event);
+        self.bytes += cost::event(&event);
         self.waiting.entry(name).or_default().push(event);
     }
 
     fn take(&mut self, name: &Named) -> Vec<Event> {
         let events = self.waiting.remove(name).unwrap_or_default();
         self.requests -= events.len();
-        self.bytes -= events.iter().map(weight).sum::<usize>();
+        self.bytes -= events.iter().map(cost::event).sum::<usize>();
         events
     }
 

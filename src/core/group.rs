@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{PositionRow, Progress, SubscriptionRow};
+use super::cost;
 use super::ids::{
     ChannelId, ClientId, DurableName, PositionId, QueueName, Sequence, Subject, SubscriptionId,
 };
 use super::message::Message;
 use super::ranges::Ranges;
+use super::schedule::Schedule;
 use super::time::{Instant, Timestamp};
 use super::unheard::Answer;
 
@@ -29,6 +31,8 @@ pub(super) struct Group {
     pub(super) last_sent: Sequence,
     /// Delivered (or parked by a member that left) and not acked; all at or below `last_sent`.
     pub(super) in_flight: BTreeMap<Sequence, InFlight>,
+    /// Of these, when they are due.
+    schedule: Schedule,
     /// Acked though not sent in this term: an earlier active sent them and could not note it any more. All
     /// above `last_sent`.
     acked_early: BTreeSet<Sequence>,
@@ -36,12 +40,20 @@ pub(super) struct Group {
     pub(super) replaying: bool,
     /// When the redelivery timer is set to go off.
     pub(super) armed: Option<Instant>,
+    /// Some of what is in flight is due, and goes in its turns.
+    pub(super) redelivering: bool,
+    /// It is in line for a turn.
+    pub(super) waiting: bool,
     /// Messages read ahead from the store.
     pub(super) page: Page,
     /// A read for `page` is under way.
     pub(super) paging: bool,
     /// A redelivery waits for messages from the store.
     pub(super) fetching: bool,
+    /// What was read for a redelivery; `None` for what the store does not have any more.
+    pub(super) fetched: BTreeMap<Sequence, Option<Arc<Message>>>,
+    /// What these cost.
+    pub(super) fetched_bytes: usize,
     /// Counts deliveries, to give members turns.
     turn: u64,
 }
@@ -94,7 +106,7 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(messages: Vec<Arc<Message>>, through: Sequence) -> Self {
-        let bytes = messages.iter().map(|message| message.data.len()).sum();
+        let bytes = messages.iter().map(|message| cost::message(message)).sum();
         Self {
             messages: messages.into(),
             through,
@@ -111,7 +123,7 @@ impl Page {
             .is_some_and(|message| message.sequence < sequence)
         {
             if let Some(message) = self.messages.pop_front() {
-                self.bytes -= message.data.len();
+                self.bytes -= cost::message(&message);
             }
         }
         before - self.bytes
@@ -169,12 +181,17 @@ impl Group {
             last_member: None,
             last_sent: row.progress.last_sent,
             in_flight: BTreeMap::new(),
+            schedule: Schedule::default(),
             acked_early: BTreeSet::new(),
             replaying: false,
             armed: None,
+            redelivering: false,
+            waiting: false,
             page: Page::default(),
             paging: false,
             fetching: false,
+            fetched: BTreeMap::new(),
+            fetched_bytes: 0,
             turn: 0,
         }
     }
@@ -225,6 +242,7 @@ impl Group {
                     since: None,
                 };
                 self.in_flight.insert(cursor, parked);
+                self.schedule.add(parked.due.at(), cursor);
             }
             cursor = cursor.max(to);
         }
@@ -312,6 +330,7 @@ impl Group {
             since: before.map_or(Some(now), |entry| entry.since),
         };
         self.in_flight.insert(sequence, entry);
+        self.schedule.add(entry.due.at(), sequence);
         self.last_sent = self.last_sent.max(sequence);
         deliveries
     }
@@ -322,7 +341,59 @@ impl Group {
             return false;
         };
         self.release(entry.holder);
+        let in_flight = &self.in_flight;
+        self.schedule
+            .compact(in_flight.len(), |entry| is_current(in_flight, entry));
         true
+    }
+
+    /// Gives a message in flight another deadline.
+    pub(super) fn set_due(&mut self, sequence: Sequence, due: Due) {
+        if let Some(entry) = self.in_flight.get_mut(&sequence)
+            && entry.due != due
+        {
+            entry.due = due;
+            self.schedule.add(due.at(), sequence);
+        }
+    }
+
+    /// Everything in flight is due now, in order.
+    pub(super) fn make_all_due(&mut self, now: Instant) {
+        self.schedule.clear();
+        for (&sequence, entry) in &mut self.in_flight {
+            entry.due = Due::At(now);
+            self.schedule.add(now, sequence);
+        }
+    }
+
+    /// Takes what is due at `limit`, the earliest first, up to `max`. What becomes of each of them is told by
+    /// [`Self::hand_to`], [`Self::settle`] or [`Self::set_due`]; the others are to be put back.
+    pub(super) fn take_due(&mut self, limit: Instant, max: usize) -> Vec<Sequence> {
+        let in_flight = &self.in_flight;
+        let mut due = Vec::new();
+        while due.len() < max
+            && let Some(sequence) = self
+                .schedule
+                .take(limit, |entry| is_current(in_flight, entry))
+        {
+            due.push(sequence);
+        }
+        due
+    }
+
+    pub(super) fn put_back(&mut self, sequences: impl IntoIterator<Item = Sequence>) {
+        for sequence in sequences {
+            if let Some(entry) = self.in_flight.get(&sequence) {
+                self.schedule.put_back(entry.due.at(), sequence);
+            }
+        }
+    }
+
+    /// Each message in flight has its place in the schedule. Looks at all of them.
+    pub(super) fn is_scheduled(&self) -> bool {
+        let entries = self.schedule.entries();
+        let mut in_flight = self.in_flight.iter();
+        in_flight.all(|(&sequence, entry)| entries.contains(&(entry.due.at(), sequence)))
     }
 
     /// Remembers an ack of a message that is yet to come, as many as the members may have in flight.
@@ -357,16 +428,23 @@ impl Group {
 
     /// Takes what a leaving member holds away from it; due at once, for whoever is there then.
     pub(super) fn park(&mut self, id: SubscriptionId, now: Instant) {
-        for entry in self
-            .in_flight
-            .values_mut()
-            .filter(|entry| entry.holder == Some(id))
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let held = std::mem::take(&mut member.in_flight) as usize;
+        let mut left = self.in_flight.iter_mut();
+        let mut found = 0;
+        while found < held
+            && let Some((&sequence, entry)) = left.next()
         {
-            entry.holder = None;
-            entry.due = Due::At(now);
-        }
-        if let Some(member) = self.members.get_mut(&id) {
-            member.in_flight = 0;
+            if entry.holder == Some(id) {
+                found += 1;
+                entry.holder = None;
+                if entry.due != Due::At(now) {
+                    entry.due = Due::At(now);
+                    self.schedule.add(now, sequence);
+                }
+            }
         }
     }
 
@@ -382,13 +460,35 @@ impl Group {
     }
 
     /// The earliest time at which something in flight is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = |entry: &InFlight| match entry.due {
-            Due::At(at) => at,
-            Due::AfterPublish => Instant::default(),
-        };
-        self.in_flight.values().map(due).min()
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        let in_flight = &self.in_flight;
+        self.schedule.next(|entry| is_current(in_flight, entry))
     }
+
+    /// Forgets what was read for a redelivery; returns the bytes.
+    pub(super) fn drop_fetched(&mut self) -> usize {
+        self.fetched.clear();
+        std::mem::take(&mut self.fetched_bytes)
+    }
+}
+
+impl Due {
+    /// What was never given a deadline comes first.
+    fn at(self) -> Instant {
+        match self {
+            Self::At(at) => at,
+            Self::AfterPublish => Instant::default(),
+        }
+    }
+}
+
+fn is_current(
+    in_flight: &BTreeMap<Sequence, InFlight>,
+    (due, sequence): (Instant, Sequence),
+) -> bool {
+    in_flight
+        .get(&sequence)
+        .is_some_and(|entry| entry.due.at() == due)
 }
 
 #[cfg(test)]

@@ -88,11 +88,28 @@ impl Guarded {
         }
     }
 
-    pub fn poll_outbound(&mut self) -> Option<Outbound> {
+    /// See [`Broker::look`].
+    pub fn look(&mut self, now: Now) {
+        self.broker.look(now);
+    }
+
+    /// An answer or a probe: they go before deliveries.
+    pub fn poll_answer(&mut self) -> Option<Outbound> {
         if self.is_open() {
             return None;
         }
-        self.broker.poll_outbound()
+        self.broker.poll_answer()
+    }
+
+    pub fn poll_delivery(&mut self) -> Option<Outbound> {
+        if self.is_open() {
+            return None;
+        }
+        self.broker.poll_delivery()
+    }
+
+    pub fn poll_outbound(&mut self) -> Option<Outbound> {
+        self.poll_answer().or_else(|| self.poll_delivery())
     }
 
     pub fn poll_load(&mut self) -> Option<Load> {

@@ -120,6 +120,13 @@ text_type! {
 }
 
 impl Guid {
+    /// The same in memory of its own: one of a large publish would otherwise keep all of that for as long as its
+    /// answer waits.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(self.0.to_string().into())
+    }
+
     pub fn parse(text: ByteString) -> Option<Self> {
         (!text.is_empty() && !text.bytes().any(|b| b == 0)).then_some(Self(text))
     }

@@ -47,6 +47,11 @@ impl Broker {
             last.is_none_or(|&last| last <= group.last_sent),
             "what is in flight was sent",
         );
+        claim(group.is_scheduled(), "what is in flight has its time");
+        claim(
+            !group.waiting || self.in_line.contains(&position),
+            "who waits for a turn is in line",
+        );
         let mut online = 0;
         for (&id, member) in &group.members {
             let held = group.in_flight.values();
@@ -112,17 +117,23 @@ impl Broker {
         if !group.is_listening() {
             return;
         }
-        let armed = group.fetching || self.deadlines.is_set(&Timer::Redelivery(position));
+        let armed = group.fetching
+            || group.redelivering
+            || self.deadlines.is_set(&Timer::Redelivery(position));
         claim(
             armed || group.in_flight.is_empty(),
             "what is in flight will be redelivered",
         );
         claim(armed || !group.replaying, "a replay comes to its end");
+        claim(
+            !group.redelivering || group.waiting,
+            "what is due waits for a turn",
+        );
         let committed = self.channels.get(group.channel).map(|c| c.committed);
         let picked = group.pick(|client| self.clients.is_responsive(client));
         let waits = Some(group.last_sent) < committed && picked.is_some();
         claim(
-            !waits || group.paging || group.replaying,
+            !waits || group.paging || group.replaying || group.waiting,
             "a member with room is sent what is committed",
         );
     }
@@ -223,7 +234,8 @@ impl Broker {
                 found.push(fact.to_owned());
             }
         };
-        let paged: usize = self.groups.values().map(|group| group.page.bytes).sum();
+        let paged = |group: &Group| group.page.bytes + group.fetched_bytes;
+        let paged: usize = self.groups.values().map(paged).sum();
         claim(
             paged == self.paged_bytes,
             "the bytes read ahead are those of the pages",
@@ -245,6 +257,10 @@ impl Broker {
         claim(
             online == held,
             "clients have the subscriptions that are online",
+        );
+        claim(
+            self.commits.is_consistent(),
+            "the bytes that wait to be sent are those of what waits",
         );
         claim(
             self.tail.is_consistent(),

@@ -58,11 +58,17 @@ pub struct Limits {
     pub per_channel: PerChannel,
     /// Largest message that NATS delivers, in bytes. Larger ones are skipped and reported.
     pub payload_bytes: usize,
-    /// A batch that holds so many messages or bytes of data takes no more until it has left.
+    /// A batch that holds so many messages or bytes takes no more until it has left.
     pub batch_messages: usize,
     pub batch_bytes: usize,
+    /// Bytes of answers that wait for a commit or to leave; with more, no request is taken.
+    pub answers_bytes: usize,
+    /// Bytes of deliveries that are handed out before the first of them has left. More wait in the groups.
+    pub window_bytes: usize,
     /// Bytes of recent messages kept in memory over all channels.
     pub tail_bytes: usize,
+    /// Bytes of messages that were read for groups and wait until they can leave.
+    pub paged_bytes: usize,
     /// Messages and bytes that one read may bring.
     pub page_messages: usize,
     pub page_bytes: usize,
@@ -90,7 +96,10 @@ impl Default for Limits {
             payload_bytes: 1 << 20,
             batch_messages: 8192,
             batch_bytes: 8 << 20,
+            answers_bytes: 16 << 20,
+            window_bytes: 1 << 20,
             tail_bytes: 64 << 20,
+            paged_bytes: 64 << 20,
             page_messages: 1024,
             page_bytes: 1 << 20,
             loads: 16,

@@ -34,7 +34,7 @@ impl Load {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Up to `count` messages in `first..=last`, in order, fewer when their data passes `bytes`. At least one
+    /// Up to `count` messages in `first..=last`, in order, fewer when their data and text pass `bytes`. At least one
     /// if there is one.
     Range {
         first: Sequence,
@@ -42,7 +42,7 @@ pub enum Want {
         count: usize,
         bytes: usize,
     },
-    /// These, in order, fewer when their data passes `bytes` (at least one if there is one).
+    /// These, in order, fewer when their data and text pass `bytes` (at least one if there is one).
     Exactly {
         sequences: Vec<Sequence>,
         bytes: usize,

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, ChannelRow};
+use super::cost;
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use super::message::Message;
 use super::replicas::{Doubt, Promoted, Replicas};
 use super::snapshot::Snapshot;
 use super::time::{Instant, Timestamp};
-
-/// What a message costs beside its data, most of it shared with the core's tail.
-const OVERHEAD_BYTES: usize = 256;
 
 /// Sessions of one server that goes end within this of each other, and what was heard by then is handled within it.
 const PARTING: Duration = Duration::from_millis(250);
@@ -179,7 +177,7 @@ impl Memory {
         self.bytes += account
             .messages
             .iter()
-            .map(|(_, message)| cost(message))
+            .map(|(_, message)| cost::message(message))
             .sum::<usize>();
         // Of two under one sequence, the one of the later term counts: it comes later.
         if is_later {
@@ -241,14 +239,14 @@ impl Memory {
             }
         }
         for (channel, message) in &batch.messages {
-            self.bytes += cost(message);
+            self.bytes += cost::message(message);
             self.messages.push_back((*channel, Arc::clone(message)));
         }
         while self.bytes > self.bytes_max {
             let Some((_, message)) = self.messages.pop_front() else {
                 break;
             };
-            self.bytes -= cost(&message);
+            self.bytes -= cost::message(&message);
         }
     }
 
@@ -311,7 +309,11 @@ impl Memory {
             self.channels.remove(&other);
             self.known_in.remove(&other);
             self.messages.retain(|(id, _)| *id != other);
-            self.bytes = self.messages.iter().map(|(_, message)| cost(message)).sum();
+            self.bytes = self
+                .messages
+                .iter()
+                .map(|(_, message)| cost::message(message))
+                .sum();
         }
         self.known_in.retain(|id, _| self.channels.contains_key(id));
         for (id, seen) in marks.channels {
@@ -324,10 +326,6 @@ impl Memory {
             }
         }
     }
-}
-
-fn cost(message: &Message) -> usize {
-    message.data.len() + message.reply.len() + OVERHEAD_BYTES
 }
 
 #[cfg(test)]

@@ -18,6 +18,19 @@ pub struct Message {
 }
 
 impl Message {
+    /// Of its text and data together: what a page of messages is cut by.
+    pub fn bytes(&self) -> usize {
+        let Self {
+            sequence: _,
+            published_at: _,
+            client_id,
+            guid,
+            reply,
+            data,
+        } = self;
+        client_id.as_str().len() + guid.as_str().len() + reply.len() + data.len()
+    }
+
     /// Size of the message in bytes as NATS Streaming counts it for `max_bytes`: that of its `MsgProto`
     /// encoding, without the redelivery fields.
     pub fn size(&self, channel: &ChannelName) -> u64 {

@@ -40,6 +40,7 @@ mod channels;
 mod commits;
 mod connect_rate;
 mod connecting;
+mod cost;
 mod deadlines;
 mod delivery;
 mod early;
@@ -52,8 +53,10 @@ mod redelivery;
 mod registry;
 mod restore;
 mod retention;
+mod schedule;
 mod subscribing;
 mod tail;
+mod turns;
 mod unheard;
 
 pub use broker::Broker;

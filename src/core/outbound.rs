@@ -26,6 +26,29 @@ pub enum Outbound {
     },
 }
 
+/// What goes first when the connection is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Answers and probes: small, and somebody counts the seconds until they come.
+    Answer,
+    /// Messages to subscriptions, as many as there are.
+    Delivery,
+}
+
+impl Outbound {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Reply { .. } | Self::Probe { .. } => Class::Answer,
+            Self::Deliver { .. } => Class::Delivery,
+        }
+    }
+
+    /// What it costs in memory until it has left, in bytes: all of its fields.
+    pub fn cost(&self) -> usize {
+        super::cost::outbound(self)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The subjects in the answer are the protocol's business.

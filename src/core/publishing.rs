@@ -6,13 +6,16 @@ use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::channels::Channel;
 use super::deadlines::Timer;
-use super::ids::{ChannelId, ChannelName, Sequence, Subject};
+use super::ids::{ChannelId, ChannelName, Guid, Sequence, Subject};
 use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::Publish;
 use super::time::Timestamp;
+
+/// A publish that is no larger may live on with its answer.
+const PINNED_BYTES: usize = 1024;
 
 impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
@@ -33,11 +36,12 @@ impl Broker {
             .channels
             .get_mut(id)
             .expect("the channel was just found");
+        let guid = answered_guid(&request);
         let message = Arc::new(Message {
             sequence: channel.row.last_sequence.next(),
             published_at: now.wall.max(channel.row.last_published_at),
             client_id,
-            guid: request.guid.clone(),
+            guid: request.guid,
             reply: request.reply,
             data: request.data,
         });
@@ -52,12 +56,13 @@ impl Broker {
         channel.last_activity = now.monotonic;
         self.tail.push(id, Arc::clone(&message));
         self.commits.append(id, message);
-        self.answer(reply, Reply::Published(request.guid));
+        self.answer(reply, Reply::Published(guid));
         self.enforce_limits(id);
     }
 
     fn refuse_publish(&mut self, request: Publish, rejection: Rejection, reply: Option<Subject>) {
-        self.answer(reply, Reply::PublishRefused(Some(request.guid), rejection));
+        let guid = answered_guid(&request);
+        self.answer(reply, Reply::PublishRefused(Some(guid), rejection));
     }
 
     /// Channels come into being with the first publish or subscribe.
@@ -108,5 +113,15 @@ impl Broker {
         if let Some(inactivity) = limits.inactivity {
             self.deadlines.set(Timer::Inactivity(id), now + inactivity);
         }
+    }
+}
+
+/// The GUID for the answer. Of a large publish it is copied: the answer may wait for long, and counts what it seems to
+/// hold.
+fn answered_guid(request: &Publish) -> Guid {
+    if request.data.len() + request.reply.len() > PINNED_BYTES {
+        request.guid.detached()
+    } else {
+        request.guid.clone()
     }
 }

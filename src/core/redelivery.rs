@@ -1,18 +1,20 @@
 //! Messages in flight that were not acked in time, or were in flight when their subscription resumed or a
-//! term began, are delivered again.
+//! term began, are delivered again. What is due comes from the group's schedule, a page in each of its turns.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker::Broker;
+use super::cost;
 use super::deadlines::Timer;
-use super::group::{Due, Group};
+use super::group::Due;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::load::{Load, Want};
 use super::loads::Purpose;
 use super::message::Message;
 use super::time::Instant;
+use super::turns::Turn;
 
 /// Messages due so soon go with the ones that are due already.
 const SLACK: Duration = Duration::from_millis(15);
@@ -37,40 +39,113 @@ impl Broker {
         if group.fetching || !group.is_listening() {
             return;
         }
-        if group.in_flight.is_empty() {
-            return self.end_replay(position);
-        }
+        group.redelivering = true;
+        self.deliver(position);
+    }
+
+    /// Delivers again what is due, as far as the group's turn allows.
+    pub(super) fn redeliver_some(&mut self, position: PositionId, turn: &mut Turn) {
         let now = self.now.monotonic;
-        let wait = group
-            .members
-            .values()
-            .map(|member| member.ack_wait)
-            .min()
-            .unwrap_or_default();
-        let channel = group.channel;
-        let mut due = due_sequences(group, now);
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        group.redelivering = false;
+        if group.fetching || !group.is_listening() {
+            return;
+        }
+        if group.in_flight.is_empty() {
+            group.replaying = false;
+            return self.drop_fetched(position);
+        }
         if self.pick_for_redelivery(position).is_none() {
             // Its client misses heartbeats: look again after an ack wait, or when the client answers.
-            return self.arm_redelivery(position, now + wait);
+            let waits = self.groups[&position].members.values();
+            let wait = waits.map(|member| member.ack_wait).min();
+            self.drop_fetched(position);
+            return self.arm_redelivery(position, now + wait.unwrap_or_default());
         }
-        due.truncate(self.settings.limits.page_messages);
+        let page = self.settings.limits.page_messages;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let (channel, replaying) = (group.channel, group.replaying);
+        let mut due = group.take_due(now + SLACK, page);
+        let is_cut = due.len() == page;
         self.settle_trimmed(position, &due);
-        due.retain(|sequence| self.groups[&position].in_flight.contains_key(sequence));
-        if due.is_empty() {
-            return self.rearm(position);
-        }
-        let missing: Vec<Sequence> = due
-            .iter()
-            .copied()
-            .filter(|&s| self.tail.get(channel, s).is_none())
-            .collect();
-        if missing.is_empty() {
-            self.redeliver(position, &due, &BTreeMap::new());
-            self.rearm(position);
+        let group = &self.groups[&position];
+        due.retain(|sequence| group.in_flight.contains_key(sequence));
+        let is_here = |sequence: &&Sequence| {
+            group.fetched.contains_key(*sequence) || self.tail.get(channel, **sequence).is_some()
+        };
+        let missing: Vec<Sequence> = due.iter().filter(|s| !is_here(s)).copied().collect();
+        // A replay keeps its order. Otherwise what is due first may not have fitted into the read, which is
+        // in order of sequence: the rest does not wait for it.
+        let ready: Vec<Sequence> = if missing.is_empty() {
+            due.clone()
+        } else if group.fetched.is_empty() {
+            Vec::new()
+        } else if replaying {
+            due.iter().take_while(is_here).copied().collect()
         } else {
-            self.fetch(position, channel, missing);
-            // What was settled because it is gone has made room.
-            self.deliver(position);
+            due.iter().filter(is_here).copied().collect()
+        };
+        if ready.is_empty() && !missing.is_empty() {
+            self.put_back(position, due);
+            self.drop_fetched(position);
+            if self.is_crowded() {
+                // Not by what the group itself has read ahead: it would wait for itself.
+                self.drop_page(position);
+            }
+            if self.is_crowded() {
+                return self.redeliver_later(position);
+            }
+            return self.fetch(position, channel, missing);
+        }
+        let mut gone = BTreeSet::new();
+        for sequence in ready {
+            if self.is_over(turn) {
+                break;
+            }
+            turn.steps += 1;
+            turn.bytes += self.redeliver(position, sequence);
+            gone.insert(sequence);
+        }
+        due.retain(|sequence| !gone.contains(sequence));
+        let is_more = is_cut || !due.is_empty();
+        self.put_back(position, due);
+        if is_more {
+            self.redeliver_later(position);
+        } else {
+            self.end_redelivery(position);
+        }
+    }
+
+    fn put_back(&mut self, position: PositionId, sequences: Vec<Sequence>) {
+        if let Some(group) = self.groups.get_mut(&position) {
+            group.put_back(sequences);
+        }
+    }
+
+    fn redeliver_later(&mut self, position: PositionId) {
+        if let Some(group) = self.groups.get_mut(&position) {
+            group.redelivering = true;
+        }
+    }
+
+    /// Nothing is due any more.
+    fn end_redelivery(&mut self, position: PositionId) {
+        self.drop_fetched(position);
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let next = group.next_due();
+        if next.is_some_and(|at| at <= self.now.monotonic) {
+            group.redelivering = true;
+        } else {
+            group.replaying = false;
+        }
+        if let Some(at) = next {
+            self.arm_redelivery(position, at);
         }
     }
 
@@ -94,7 +169,6 @@ impl Broker {
         messages: Vec<Arc<Message>>,
         through: Sequence,
     ) {
-        let now = self.now.monotonic;
         let Some(group) = self.groups.get_mut(&position) else {
             return;
         };
@@ -102,61 +176,54 @@ impl Broker {
         if !group.is_listening() {
             return;
         }
-        let fetched: BTreeMap<Sequence, Arc<Message>> = messages
-            .into_iter()
-            .map(|message| (message.sequence, message))
-            .collect();
-        let replaying = group.replaying;
-        let due = due_sequences(group, now);
-        // Others may have become due meanwhile: the store was not asked about those.
-        let spoken_for = |sequence: &Sequence| match &asked.want {
-            Want::Exactly { sequences, .. } => {
-                *sequence <= through && sequences.binary_search(sequence).is_ok()
-            }
-            Want::Range { .. } | Want::FirstSince(_) | Want::Oldest { .. } => false,
-        };
-        let ready = |s: &Sequence| spoken_for(s) || self.tail.get(asked.channel, *s).is_some();
-        // A replay keeps its order. Otherwise what is due first may not have fitted into the read, which is
-        // in order of sequence: the rest does not wait for it.
-        let mut due: Vec<Sequence> = if replaying {
-            due.into_iter().take_while(ready).collect()
-        } else {
-            due.into_iter().filter(ready).collect()
-        };
-        due.truncate(self.settings.limits.page_messages);
-        self.redeliver(position, &due, &fetched);
-        self.rearm(position);
+        if let Want::Exactly { sequences, .. } = &asked.want {
+            // Others may have become due meanwhile: the store was not asked about those.
+            let spoken_for = sequences.iter().filter(|sequence| **sequence <= through);
+            group.fetched = spoken_for.map(|&sequence| (sequence, None)).collect();
+        }
+        for message in messages {
+            let bytes = cost::message(&message);
+            group.fetched_bytes += bytes;
+            self.paged_bytes += bytes;
+            group.fetched.insert(message.sequence, Some(message));
+        }
+        group.redelivering = true;
+        self.deliver(position);
     }
 
-    /// Delivers again what is due, in order; what neither the tail nor the store has any more is settled.
-    fn redeliver(
-        &mut self,
-        position: PositionId,
-        due: &[Sequence],
-        fetched: &BTreeMap<Sequence, Arc<Message>>,
-    ) {
-        for &sequence in due {
-            let Some(group) = self.groups.get_mut(&position) else {
-                return;
-            };
-            let in_tail = self.tail.get(group.channel, sequence);
-            let Some(message) = in_tail.or_else(|| fetched.get(&sequence)).cloned() else {
+    /// Delivers a message again; what neither the tail nor the store has any more is settled. Returns what it costs
+    /// until it has left.
+    fn redeliver(&mut self, position: PositionId, sequence: Sequence) -> usize {
+        let Some(group) = self.groups.get_mut(&position) else {
+            return 0;
+        };
+        let fetched = group.fetched.remove(&sequence).flatten();
+        if let Some(message) = &fetched {
+            let bytes = cost::message(message);
+            group.fetched_bytes -= bytes;
+            self.paged_bytes -= bytes;
+        }
+        let in_tail = self.tail.get(group.channel, sequence).cloned();
+        let Some(message) = in_tail.or(fetched) else {
+            group.settle(sequence);
+            self.note_progress(position);
+            return 0;
+        };
+        if self.is_too_large(position, &message) {
+            if let Some(group) = self.groups.get_mut(&position) {
                 group.settle(sequence);
-                self.note_progress(position);
-                continue;
-            };
-            if self.is_too_large(position, &message) {
-                if let Some(group) = self.groups.get_mut(&position) {
-                    group.settle(sequence);
-                }
-                self.note_progress(position);
-                continue;
             }
-            if self.is_early(position, &message) {
-                continue;
-            }
-            if let Some(member) = self.pick_for_redelivery(position) {
-                self.send_to(position, member, &message);
+            self.note_progress(position);
+            return 0;
+        }
+        if self.is_early(position, &message) {
+            return 0;
+        }
+        match self.pick_for_redelivery(position) {
+            Some(member) => self.send_to(position, member, &message),
+            None => {
+                self.put_back(position, vec![sequence]);
+                0
             }
         }
     }
@@ -174,15 +241,19 @@ impl Broker {
             .map(|member| member.ack_wait)
             .max()
             .unwrap_or_default();
-        let Some(entry) = group.in_flight.get_mut(&message.sequence) else {
+        let Some(entry) = group.in_flight.get(&message.sequence) else {
             return true;
         };
         if entry.due != Due::AfterPublish {
             return false;
         }
         let left = longest.saturating_sub(now.wall.since(message.published_at));
-        entry.due = Due::At(now.monotonic + left);
-        left > SLACK
+        let due = Due::At(now.monotonic + left);
+        if left > SLACK {
+            group.set_due(message.sequence, due);
+            return true;
+        }
+        false
     }
 
     /// Settles those of the sequences that retention dropped.
@@ -203,52 +274,8 @@ impl Broker {
         }
     }
 
-    fn rearm(&mut self, position: PositionId) {
-        let Some(group) = self.groups.get(&position) else {
-            return;
-        };
-        let next = group.next_due();
-        let more = next.is_some_and(|at| at <= self.now.monotonic);
-        if !more && group.replaying {
-            self.end_replay(position);
-        } else {
-            // What was settled because it is gone has made room.
-            self.deliver(position);
-        }
-        if let Some(at) = next {
-            self.arm_redelivery(position, at);
-        }
-    }
-
-    fn end_replay(&mut self, position: PositionId) {
-        if let Some(group) = self.groups.get_mut(&position) {
-            group.replaying = false;
-        }
-        self.deliver(position);
-    }
-
     fn pick_for_redelivery(&self, position: PositionId) -> Option<SubscriptionId> {
         let group = self.groups.get(&position)?;
         group.pick_for_redelivery(|client| self.clients.is_responsive(client))
     }
-}
-
-/// What is due now or was never given a deadline, the earliest first; in order of sequence during a replay.
-fn due_sequences(group: &Group, now: Instant) -> Vec<Sequence> {
-    let limit = now + SLACK;
-    let mut due: Vec<(Instant, Sequence)> = group
-        .in_flight
-        .iter()
-        .filter_map(|(&sequence, entry)| match entry.due {
-            Due::AfterPublish => Some((Instant::default(), sequence)),
-            Due::At(at) if at <= limit => Some((at, sequence)),
-            Due::At(_) => None,
-        })
-        .collect();
-    if group.replaying {
-        due.sort_unstable_by_key(|&(_, sequence)| sequence);
-    } else {
-        due.sort_unstable();
-    }
-    due.into_iter().map(|(_, sequence)| sequence).collect()
 }

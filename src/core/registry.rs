@@ -62,6 +62,8 @@ pub(super) struct Registry {
     /// At most one per client ID.
     duplicates: BTreeMap<ClientId, Duplicate>,
     probes: BTreeMap<ProbeId, Probe>,
+    /// Those of the probes that still wait to be sent.
+    unsent: BTreeSet<ProbeId>,
     next_probe: u64,
     /// Those that did not answer their last heartbeat.
     silent: BTreeSet<ClientId>,
@@ -144,7 +146,7 @@ impl Registry {
             self.by_connection.remove(&client.row.connection_id);
         }
         if let Some(probe) = client.probe {
-            self.probes.remove(&probe);
+            self.end_probe(probe);
         }
         Some((id, client))
     }
@@ -189,12 +191,24 @@ impl Registry {
         self.next_probe += 1;
         let id = ProbeId(self.next_probe);
         self.probes.insert(id, probe);
+        self.unsent.insert(id);
         id
     }
 
     /// The number given out last.
     pub(super) fn last_probe(&self) -> ProbeId {
         ProbeId(self.next_probe)
+    }
+
+    /// False while a probe under way waits to be sent.
+    pub(super) fn has_left(&self, id: ProbeId) -> bool {
+        !self.unsent.contains(&id)
+    }
+
+    /// The probe is sent; `None` when it has ended already.
+    pub(super) fn leaves(&mut self, id: ProbeId) -> Option<&Probe> {
+        self.unsent.remove(&id);
+        self.probes.get(&id)
     }
 
     /// The probes under way.
@@ -204,6 +218,7 @@ impl Registry {
 
     /// Ends a probe; `None` when it has ended already.
     pub(super) fn end_probe(&mut self, id: ProbeId) -> Option<Probe> {
+        self.unsent.remove(&id);
         self.probes.remove(&id)
     }
 }

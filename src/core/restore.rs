@@ -59,6 +59,8 @@ impl Broker {
             groups: BTreeMap::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,
+            in_line: VecDeque::new(),
+            is_draining: false,
             deadlines: Deadlines::default(),
             commits: Commits::default(),
             loads: Loads::default(),

@@ -4,13 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::cost;
 use super::event::Event;
-use super::outbound::Reply;
-use super::request::Publisher;
 use super::time::Instant;
-
-/// What a remembered request costs beside its text and data.
-const OVERHEAD_BYTES: usize = 256;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +50,7 @@ impl Shadow {
             return;
         };
         for (at, event) in events {
-            let bytes = weight(&event);
+            let bytes = cost::event(&event);
             self.bytes += bytes;
             self.heard.push_back((at, bytes, event));
             while self.bytes > limits.bytes
@@ -120,63 +116,17 @@ impl Shadow {
     }
 }
 
-/// What it costs to remember a request, in bytes.
-pub(super) fn weight(event: &Event) -> usize {
-    OVERHEAD_BYTES + size(event)
-}
-
-/// Of what clients may make as long as a NATS message; the names whose length is limited are in the overhead.
-fn size(event: &Event) -> usize {
-    match event {
-        Event::Publish { request, .. } => {
-            let publisher = match &request.publisher {
-                Publisher::Connection(connection) => connection.0.len(),
-                Publisher::Client(client_id) => client_id.len(),
-            };
-            publisher + request.data.len() + request.reply.len() + request.guid.as_str().len()
-        }
-        Event::Unsubscribe { request, .. } | Event::CloseSubscription { request, .. } => {
-            request.client_id.len() + request.inbox.len()
-        }
-        Event::CloseClient { client_id, .. } => client_id.len(),
-        Event::Ping { connection_id, .. } => connection_id.0.len(),
-        Event::Ack(ack) => ack.channel.len(),
-        Event::Refused { answer, .. } => match answer {
-            Reply::PublishRefused(guid, _) => guid.as_ref().map_or(0, |guid| guid.as_str().len()),
-            Reply::Connected { .. }
-            | Reply::ConnectRefused(_)
-            | Reply::Published(_)
-            | Reply::Subscribed { .. }
-            | Reply::SubscribeRefused(_)
-            | Reply::Left
-            | Reply::LeaveRefused(_)
-            | Reply::ClientClosed
-            | Reply::CloseRefused(_)
-            | Reply::Pong
-            | Reply::PingRefused(_) => 0,
-        },
-        Event::Connect { .. }
-        | Event::Subscribe { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Unheard(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_) => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use bytestring::ByteString;
 
+    use super::cost::OVERHEAD_BYTES;
     use super::*;
     use crate::core::ids::{ChannelName, ConnectionId, Guid, ProbeId, Sequence, Subject};
+    use crate::core::outbound::Reply;
     use crate::core::rejection::Rejection;
-    use crate::core::request::{Ack, Leave, Publish};
+    use crate::core::request::{Ack, Leave, Publish, Publisher};
 
     fn shadow(bytes: usize) -> Shadow {
         let age = Duration::from_secs(5);

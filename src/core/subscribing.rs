@@ -5,7 +5,7 @@ use bytestring::ByteString;
 use super::batch::{PositionRow, Progress, SubscriptionRow};
 use super::broker::Broker;
 use super::channels::{Channel, GroupKey};
-use super::group::{Due, Group, Member};
+use super::group::{Group, Member};
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
 use super::load::{Load, Want};
 use super::loads::{PendingStart, Purpose};
@@ -110,9 +110,7 @@ impl Broker {
         if wakes {
             // What was in flight goes first, at once, in order.
             group.replaying = !group.in_flight.is_empty();
-            for entry in group.in_flight.values_mut() {
-                entry.due = Due::At(now);
-            }
+            group.make_all_due(now);
         }
         let id = resumed.unwrap_or_else(|| self.next_subscription_id());
         self.attach(position, id, request, reply);
@@ -420,6 +418,7 @@ impl Broker {
             return;
         };
         group.park(id, now.monotonic);
+        self.commits.forget_deliveries(id);
         let Some(member) = group.members.get_mut(&id) else {
             return;
         };
@@ -456,11 +455,13 @@ impl Broker {
             .is_some_and(|group| !group.is_online())
         {
             self.drop_page(position);
+            self.drop_fetched(position);
         }
     }
 
     fn remove_group(&mut self, position: PositionId) {
         self.drop_page(position);
+        self.drop_fetched(position);
         self.deadlines
             .clear(&super::deadlines::Timer::Redelivery(position));
         let Some(group) = self.groups.remove(&position) else {

@@ -4,12 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::cost;
 use super::ids::{ChannelId, Sequence};
 use super::message::Message;
 use super::time::Timestamp;
-
-/// What a message costs beside its data: itself, its IDs and its places in the queues.
-const OVERHEAD_BYTES: usize = 256;
 
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
@@ -34,7 +32,7 @@ impl Tail {
     }
 
     pub(super) fn push(&mut self, channel: ChannelId, message: Arc<Message>) {
-        self.bytes += cost(&message);
+        self.bytes += cost::message(&message);
         self.order.push_back((channel, message.sequence));
         self.channels.entry(channel).or_default().push_back(message);
         while self.bytes > self.bytes_max {
@@ -54,7 +52,7 @@ impl Tail {
             return;
         };
         if let Some(message) = messages.pop_front() {
-            self.bytes -= cost(&message);
+            self.bytes -= cost::message(&message);
         }
         if messages.is_empty() {
             self.channels.remove(&channel);
@@ -80,14 +78,14 @@ impl Tail {
 
     pub(super) fn is_consistent(&self) -> bool {
         let messages = || self.channels.values().flatten();
-        let bytes: usize = messages().map(|message| cost(message)).sum();
+        let bytes: usize = messages().map(|message| cost::message(message)).sum();
         let live = self.order.len() - self.stale;
         bytes == self.bytes && messages().count() == live && self.stale <= live
     }
 
     pub(super) fn forget(&mut self, channel: ChannelId) {
         for message in self.channels.remove(&channel).into_iter().flatten() {
-            self.bytes -= cost(&message);
+            self.bytes -= cost::message(&message);
             self.stale += 1;
         }
         // Not at once: thousands of channels may be deleted in one go.
@@ -98,10 +96,6 @@ impl Tail {
             self.stale = 0;
         }
     }
-}
-
-fn cost(message: &Message) -> usize {
-    message.data.len() + message.reply.len() + OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -122,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_oldest_messages_of_all_channels_make_room() {
-        let mut tail = Tail::new(3 * (OVERHEAD_BYTES + 10));
+        let mut tail = Tail::new(3 * (cost::OVERHEAD_BYTES + 3 + 10));
         tail.push(ChannelId(1), message(7, 10));
         tail.push(ChannelId(2), message(1, 10));
         tail.push(ChannelId(1), message(8, 10));
@@ -155,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_channel_gives_its_bytes_back() {
-        let mut tail = Tail::new(2 * (OVERHEAD_BYTES + 10));
+        let mut tail = Tail::new(2 * (cost::OVERHEAD_BYTES + 3 + 10));
         tail.push(ChannelId(1), message(1, 10));
         tail.forget(ChannelId(1));
         tail.push(ChannelId(2), message(1, 10));

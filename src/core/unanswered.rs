@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::cost;
 use super::event::Event;
-use super::shadow::{ShadowLimits, weight};
+use super::shadow::ShadowLimits;
 use super::time::Instant;
 
 /// Beyond so many, acks are not kept: a consumer whose ack gets lost is sent the message again. Requests are bounded
@@ -58,7 +59,7 @@ impl Unanswered {
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => false,
         };
-        let bytes = self.bytes + weight(event);
+        let bytes = self.bytes + cost::event(event);
         if kept && self.limits.is_some_and(|limits| bytes <= limits.bytes) {
             self.gathering
                 .push((now, bytes - self.bytes, event.clone()));

@@ -83,6 +83,11 @@ impl Egress {
         self.connection.lag()
     }
 
+    /// Grows whenever something that waited is on its way to NATS.
+    pub fn moved(&self) -> u64 {
+        self.connection.link().taken()
+    }
+
     /// Appends a message to what leaves with the next [`Self::flush`].
     ///
     /// While NATS is not connected, and when the message is larger than NATS takes, the message is dropped and

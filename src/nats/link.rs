@@ -42,6 +42,8 @@ pub(super) struct Link {
     health: watch::Sender<bool>,
     /// Counts changes of the subscriptions.
     generation: AtomicU64,
+    /// Counts buffers that were taken to be written.
+    taken: AtomicU64,
     max_payload: AtomicUsize,
     /// Times that a NATS server fell silent, without ending the connection.
     silences: AtomicU64,
@@ -91,6 +93,7 @@ impl Link {
             written: Notify::new(),
             health: watch::Sender::new(false),
             generation: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             max_payload: AtomicUsize::new(0),
             silences: AtomicU64::new(0),
             away: Notify::new(),
@@ -212,6 +215,11 @@ impl Link {
         self.lock().has_room(class)
     }
 
+    /// Grows whenever something that waited is on its way to the socket.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
     /// Waits until [`Self::has_room`], or there is no connection.
     pub(super) async fn room(&self, class: Class) {
         loop {
@@ -247,6 +255,7 @@ impl Link {
                 let state = &mut *state;
                 state.out.written();
                 if let Some(next) = state.out.next(spare) {
+                    self.taken.fetch_add(1, Relaxed);
                     if let Some(confirms) = next.asked {
                         state.note_ping(confirms, None);
                     }

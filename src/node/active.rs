@@ -1,6 +1,8 @@
 //! The active loop: requests in, batches to the leader session, answers out once they are committed. Everything
 //! that is decided is decided in the core; everything here can be read in a minute.
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -28,7 +30,7 @@ use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Now};
 use crate::core::unanswered::Unanswered;
-use crate::core::{Event, Notice, Outbound};
+use crate::core::{Event, Notice};
 use crate::leadership::{
     Cause, Committed, ConditionRow, Done, End, Leader, Record, Term, TermLost,
 };
@@ -92,8 +94,6 @@ pub(super) struct Active<'a> {
     /// The NATS server, and how often one had fallen silent.
     nats_server: String,
     silences: u64,
-    /// Deliveries that wait for room.
-    waiting: VecDeque<Outbound>,
     /// Since when NATS has been late to take what is sent.
     late_since: Option<Instant>,
     /// Since when NATS is out of reach.
@@ -102,8 +102,8 @@ pub(super) struct Active<'a> {
     looked_at: Instant,
     /// When a pause began of which not everything that came meanwhile is taken yet.
     paused_at: Option<Instant>,
-    /// Since when what is to be sent does not move, although NATS is connected.
-    choked_since: Option<Instant>,
+    /// Since when what is to be sent does not move, although NATS is connected, and how far it had moved.
+    choked_since: Option<(Instant, u64)>,
     /// What Postgres refuses.
     refusals: Refusals,
     /// Since when the term is not trusted.
@@ -151,7 +151,6 @@ impl<'a> Active<'a> {
             began: Clock.now().monotonic,
             nats_server: node.nats.server_id(),
             silences: node.nats.silences(),
-            waiting: VecDeque::new(),
             late_since: None,
             nats_lost_at: None,
             looked_at: Clock.now().monotonic,
@@ -252,7 +251,9 @@ impl<'a> Active<'a> {
             self.note_look(Clock.now());
             self.broker
                 .set_batch_bytes(self.node.upload.window().bytes());
-            self.send(term);
+            // What ran out while the process was frozen says nothing about clients: that was noted above.
+            self.handle_timers(term);
+            let more_to_send = self.send(term);
             if self.is_choked(lease.duration()) {
                 return Ok(Ended::NatsLost);
             }
@@ -268,8 +269,10 @@ impl<'a> Active<'a> {
 
             let now = Clock.now();
             let takes_work = self.ingress.is_some() && self.broker.has_room();
-            let has_nats = self.nats_lost_at.is_none() && !self.is_late(now);
+            let has_nats = self.nats_lost_at.is_none() && self.late_since.is_none();
             let due = self.broker.next_timeout().map(|at| at.since(now.monotonic));
+            // Requests have their turn before what is left of this one.
+            let goes_on = more_to_send || has_nats && due == Some(Duration::ZERO);
             let gives_up = self
                 .nats_lost_at
                 .map(|at| (at + lease.duration()).since(now.monotonic));
@@ -292,14 +295,7 @@ impl<'a> Active<'a> {
                     self.note_nats(*connected.borrow_and_update());
                 }
                 () = after(gives_up) => return Ok(Ended::NatsLost),
-                () = after(due), if has_nats => {
-                    let now = Clock.now();
-                    // What ran out while the process was frozen says nothing about clients.
-                    if term.is_trusted(now.monotonic) {
-                        self.note_look(now);
-                        self.broker.handle_timeout(now);
-                    }
-                }
+                () = after(due), if has_nats && !goes_on => {}
                 Ok(()) = self.limits.changed() => {
                     let limits = self.limits.borrow_and_update().clone();
                     self.broker.set_limits(&limits, Clock.now());
@@ -330,12 +326,13 @@ impl<'a> Active<'a> {
                         self.backlog.extend(waited);
                     }
                 }
-                () = self.egress.room(), if !self.egress.has_room() || !self.waiting.is_empty() => {}
+                () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
                     self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
                 }
+                () = tokio::task::yield_now(), if goes_on => {}
             }
         }
     }
@@ -349,31 +346,6 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// Sends what may leave, as long as the node is trusted and NATS there to take it.
-    fn send(&mut self, term: &Term) {
-        while self.nats_lost_at.is_none()
-            && self.egress.has_room()
-            && term.is_trusted(Clock.now().monotonic)
-        {
-            if self.egress.has_room_for_deliveries()
-                && let Some(delivery) = self.waiting.pop_front()
-            {
-                self.egress.send(delivery);
-                continue;
-            }
-            let Some(outbound) = self.broker.poll_outbound() else {
-                break;
-            };
-            let is_delivery = matches!(outbound, Outbound::Deliver { .. });
-            if is_delivery && !self.egress.has_room_for_deliveries() {
-                self.waiting.push_back(outbound);
-            } else {
-                self.egress.send(outbound);
-            }
-        }
-        self.egress.flush();
-    }
-
     /// NATS is late to take what is sent: that clients do not answer says nothing about them yet. For a while only, or
     /// timers would stand still on a link that is always like this.
     fn is_late(&mut self, now: Now) -> bool {
@@ -385,16 +357,6 @@ impl<'a> Active<'a> {
             self.broker.handle(Event::Reconnected, now);
         }
         false
-    }
-
-    /// NATS is connected and has taken nothing for as long as it may be out of reach.
-    fn is_choked(&mut self, limit: Duration) -> bool {
-        if self.nats_lost_at.is_some() || self.egress.has_room() {
-            self.choked_since = None;
-            return false;
-        }
-        let now = Clock.now().monotonic;
-        now.since(*self.choked_since.get_or_insert(now)) > limit
     }
 
     fn load(&mut self) {

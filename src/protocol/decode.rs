@@ -17,8 +17,8 @@ use prost::Message as _;
 use super::pb;
 use crate::core::event::Event;
 use crate::core::ids::{
-    ChannelName, ClientId, ConnectionId, DurableName, Guid, NAME_BYTES_MAX, QueueName, Sequence,
-    Subject,
+    ChannelName, ClientId, ConnectionId, DurableName, Guid, NAME_BYTES_MAX, QueueName,
+    SUBJECT_BYTES_MAX, Sequence, Subject,
 };
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
@@ -105,11 +105,14 @@ pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     }
 }
 
+/// No client is called by a longer name.
 fn publisher(connection_id: Bytes, client_id: Bytes) -> Option<Publisher> {
     if connection_id.is_empty() {
-        text(client_id).map(Publisher::Client)
+        let client_id = text(client_id).filter(|id| id.len() <= NAME_BYTES_MAX);
+        client_id.map(Publisher::Client)
     } else {
-        Some(Publisher::Connection(ConnectionId(connection_id)))
+        let fits = connection_id.len() <= NAME_BYTES_MAX;
+        fits.then(|| Publisher::Connection(ConnectionId(connection_id)))
     }
 }
 
@@ -196,8 +199,11 @@ fn leave_request(payload: Bytes) -> Result<Leave, Rejection> {
     let sent = decoded::<pb::UnsubscribeRequest>(payload)
         .ok()
         .ok_or(Rejection::InvalidLeave)?;
-    let client_id = text(sent.client_id).ok_or(Rejection::InvalidLeave)?;
-    let inbox = text(sent.inbox).ok_or(Rejection::InvalidLeave)?;
+    // None that are longer were ever accepted or given out.
+    let client_id = text(sent.client_id).filter(|id| id.len() <= NAME_BYTES_MAX);
+    let client_id = client_id.ok_or(Rejection::InvalidLeave)?;
+    let inbox = text(sent.inbox).filter(|inbox| inbox.len() <= SUBJECT_BYTES_MAX);
+    let inbox = inbox.ok_or(Rejection::InvalidLeave)?;
     // No channel has a name that is not valid.
     let channel = channel(sent.subject).ok_or(Rejection::UnknownChannel)?;
     Ok(Leave {
@@ -211,7 +217,8 @@ pub fn close_client(payload: Bytes, reply: Option<ByteString>) -> Option<Event> 
     let reply = reply.and_then(Subject::parse);
     let client_id = decoded::<pb::CloseRequest>(payload)
         .ok()
-        .and_then(|sent| text(sent.client_id));
+        .and_then(|sent| text(sent.client_id))
+        .filter(|id| id.len() <= NAME_BYTES_MAX);
     match client_id {
         Some(client_id) => Some(Event::CloseClient { client_id, reply }),
         None => refused(Reply::CloseRefused(Rejection::InvalidClose), reply),
@@ -222,6 +229,9 @@ pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     let reply = Subject::parse(reply?)?;
     let sent = decoded::<pb::Ping>(payload).ok()?;
     let connection_id = ConnectionId(sent.conn_id);
+    if connection_id.0.len() > NAME_BYTES_MAX {
+        return refused(Reply::PingRefused(Rejection::ClientReplaced), Some(reply));
+    }
     (!connection_id.is_empty()).then_some(Event::Ping {
         connection_id,
         reply,
@@ -231,7 +241,7 @@ pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
 /// `ack_inbox`: the subject that the ack came on.
 pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Event> {
     let sent = decoded::<pb::Ack>(payload).ok()?;
-    let channel = text(sent.subject)?;
+    let channel = text(sent.subject).filter(|name| name.len() <= NAME_BYTES_MAX)?;
     (sent.sequence <= SEQUENCE_MAX).then(|| {
         Event::Ack(Ack {
             ack_inbox,

@@ -15,13 +15,14 @@ use crate::core::time::Timestamp;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// Cuts after so many bytes of data, on the server: a page of large messages would otherwise cross the network
-/// to be thrown away. `next` tells a page that was cut from one that came to the end.
+/// Cuts after so many bytes of data and text, on the server: a page of large messages would otherwise cross the network
+/// to be thrown away. (Lengths are known without reading what they are of.) `next` tells a page that was cut from one that came to the end.
 macro_rules! cut_by_bytes {
     ($wanted:literal) => {
         concat!(
             "SELECT * FROM (
-                SELECT *, sum(octet_length(data)) OVER before AS bytes_through,
+                SELECT *, sum(octet_length(data) + octet_length(reply) + octet_length(guid)
+                              + octet_length(client_id)) OVER before AS bytes_through,
                        lead(sequence) OVER before AS next, row_number() OVER before AS ordinal
                 FROM (
                     SELECT sequence, published_at_ns, epoch, client_id, guid, reply, data, encrypted

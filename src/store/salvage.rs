@@ -34,7 +34,7 @@ pub(super) async fn messages(
         };
         match read {
             Some(Ok(message)) => {
-                read_bytes += message.data.len();
+                read_bytes += message.bytes();
                 if read_bytes > bytes && !messages.is_empty() {
                     break;
                 }

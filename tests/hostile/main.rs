@@ -12,6 +12,7 @@ mod facts;
 mod floods;
 mod found;
 mod frames;
+mod hoards;
 mod input;
 mod life;
 mod payloads;

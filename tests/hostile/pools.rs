@@ -125,7 +125,7 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
         duplicate_timeout: second / 2,
     };
     let channels: Option<u32> = input.pick(&[None, Some(1), Some(2)]);
-    Settings {
+    let mut settings = Settings {
         heartbeats,
         limits: Limits {
             channels: channels.map(|count| count as usize),
@@ -138,6 +138,9 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
             payload_bytes: input.pick(&[1 << 20, 60, 1]),
             batch_messages: input.pick(&[8192, 1, 3]),
             batch_bytes: input.pick(&[8 << 20, 1, 200]),
+            answers_bytes: 16 << 20,
+            window_bytes: 1 << 20,
+            paged_bytes: 64 << 20,
             tail_bytes: input.pick(&[64 << 20, 0, 300, 1000, 3000]),
             page_messages: input.pick(&[1024, 1, 2, 3]),
             page_bytes: input.pick(&[1 << 20, 0, 1, 100]),
@@ -150,7 +153,11 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
         replace_durables: input.chance(64),
         ack_prefix: "ack".into(),
         partition: input.chance(32).then(own_channels).flatten(),
-    }
+    };
+    // Along with the tail, for the same reason.
+    settings.limits.paged_bytes = settings.limits.tail_bytes;
+    settings.limits.window_bytes = settings.limits.tail_bytes.max(1);
+    settings
 }
 
 /// Some of the channels are other groups'.

@@ -152,7 +152,7 @@ fn settings(rng: &mut Rng) -> Settings {
             .pick(&[None, None, Some(2_500)])
             .map(Duration::from_millis),
     };
-    let limits = Limits {
+    let mut limits = Limits {
         channels: Some(100),
         channel,
         batch_messages: rng.pick(&[2, 20, 8192]),
@@ -166,6 +166,9 @@ fn settings(rng: &mut Rng) -> Settings {
         load_retry: rng.millis(5, 300),
         ..Limits::default()
     };
+    // Drawn along with the tail: a number of its own would make other worlds of the seeds.
+    limits.paged_bytes = limits.tail_bytes;
+    limits.window_bytes = limits.tail_bytes.max(1);
     Settings {
         heartbeats,
         limits,

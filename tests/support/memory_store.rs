@@ -227,7 +227,7 @@ fn page(
     let mut page: Vec<Arc<Message>> = Vec::new();
     let mut size = 0;
     for message in messages {
-        size += message.data.len();
+        size += message.bytes();
         if size > bytes && !page.is_empty() {
             return (page, false);
         }

@@ -1,0 +1,125 @@
+//! Who delivers next. What leaves the node does so at the pace of the connection: only so much is handed out as may
+//! wait for it, and the groups that have more take turns. So one subscription with a hundred thousand messages due
+//! holds up no other, and nobody's answers, and costs the memory of a turn.
+
+use super::broker::Broker;
+use super::ids::PositionId;
+use super::outbound::Outbound;
+
+/// A turn is over after so many bytes.
+const TURN_BYTES: usize = 64 << 10;
+
+/// And after so many messages looked at, sent or not.
+const TURN_STEPS: usize = 1024;
+
+/// What a group has had of its turn.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    pub(super) bytes: usize,
+    pub(super) steps: usize,
+}
+
+impl Broker {
+    /// Lets the group send what is due or new: at once when nobody waits for a turn, else in its turn.
+    pub(super) fn deliver(&mut self, position: PositionId) {
+        if self.in_line.is_empty() && !self.is_draining && self.has_window() {
+            self.take_turn(position);
+        } else {
+            self.wait_for_turn(position);
+        }
+    }
+
+    fn take_turn(&mut self, position: PositionId) {
+        // Old and new messages have a turn each: none of them waits for the other for ever.
+        let is_redelivering = |broker: &Self| {
+            let group = broker.groups.get(&position);
+            group.is_some_and(|group| group.redelivering)
+        };
+        if is_redelivering(self) {
+            self.redeliver_some(position, &mut Turn::default());
+        }
+        self.deliver_some(position, &mut Turn::default());
+        if is_redelivering(self) {
+            self.wait_for_turn(position);
+        }
+    }
+
+    pub(super) fn wait_for_turn(&mut self, position: PositionId) {
+        if let Some(group) = self.groups.get_mut(&position)
+            && !group.waiting
+        {
+            group.waiting = true;
+            self.in_line.push_back(position);
+        }
+    }
+
+    /// Gives turns to those that are in line, each once at most, until enough waits to be sent.
+    fn give_turns(&mut self) {
+        if self.is_draining {
+            return;
+        }
+        if self.is_crowded() {
+            self.drop_idle_pages();
+        }
+        for _ in 0..self.in_line.len() {
+            if !self.has_window() {
+                return;
+            }
+            let Some(position) = self.in_line.pop_front() else {
+                return;
+            };
+            if let Some(group) = self.groups.get_mut(&position) {
+                group.waiting = false;
+                self.take_turn(position);
+            }
+        }
+    }
+
+    pub(super) fn is_over(&self, turn: &Turn) -> bool {
+        turn.bytes >= TURN_BYTES || turn.steps >= TURN_STEPS || !self.has_window()
+    }
+
+    fn has_window(&self) -> bool {
+        self.commits.deliveries_bytes() < self.settings.limits.window_bytes
+    }
+
+    /// So much is read ahead that nothing more should be.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.paged_bytes > self.settings.limits.paged_bytes
+    }
+
+    /// Groups that cannot send now give back what was read for them.
+    fn drop_idle_pages(&mut self) {
+        let holds = |group: &super::group::Group| group.page.bytes + group.fetched_bytes > 0;
+        let groups = self.groups.iter();
+        let idle = groups.filter(|(_, group)| holds(group) && !group.waiting);
+        let idle: Vec<PositionId> = idle.map(|(&position, _)| position).collect();
+        for position in idle {
+            self.drop_page(position);
+            self.drop_fetched(position);
+        }
+    }
+
+    /// A delivery that may leave the node.
+    pub fn poll_delivery(&mut self) -> Option<Outbound> {
+        if !self.in_line.is_empty()
+            && self.commits.deliveries_bytes() <= self.settings.limits.window_bytes / 2
+        {
+            self.give_turns();
+        }
+        self.commits.poll_delivery()
+    }
+
+    /// An answer or a probe that may leave the node. They go before deliveries.
+    pub fn poll_answer(&mut self) -> Option<Outbound> {
+        while let Some(answer) = self.commits.poll_answer() {
+            let Outbound::Probe { probe, .. } = &answer else {
+                return Some(answer);
+            };
+            if self.probe_leaves(*probe) {
+                return Some(answer);
+            }
+        }
+        None
+    }
+}
