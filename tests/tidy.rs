@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "leadership",
         &[
             "core",
+            "printable",
             "config::database",
             "node::clock",
             "known_bad",

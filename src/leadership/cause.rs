@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::printable;
+
 /// As in the column `takeovers.cause`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -63,7 +65,7 @@ impl End {
     pub fn new(cause: Cause, detail: impl Into<String>) -> Self {
         Self {
             cause: cause.as_str().to_owned(),
-            detail: detail.into(),
+            detail: printable::line(&detail.into()).into_owned(),
         }
     }
 }

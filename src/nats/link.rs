@@ -246,8 +246,8 @@ impl Link {
                 let mut state = self.lock();
                 let state = &mut *state;
                 state.out.written();
-                if let Some(question) = state.out.next(spare) {
-                    if let Some(confirms) = question {
+                if let Some(next) = state.out.next(spare) {
+                    if let Some(confirms) = next.asked {
                         state.note_ping(confirms, None);
                     }
                     break;

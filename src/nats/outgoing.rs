@@ -29,6 +29,12 @@ pub(super) enum Class {
     Delivery,
 }
 
+/// There is something to write; this question is in it.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) asked: Option<Question>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     urgent: BytesMut,
@@ -123,7 +129,7 @@ impl Outgoing {
     }
 
     /// What is to be written next, in exchange for the empty `spare`; a question to be asked of NATS is in it.
-    pub(super) fn next(&mut self, spare: &mut BytesMut) -> Option<Option<Question>> {
+    pub(super) fn next(&mut self, spare: &mut BytesMut) -> Option<Next> {
         let mut asked = None;
         if self.asks || (!self.urgent.is_empty() && self.window.wants_question()) {
             self.asks = false;
@@ -135,7 +141,7 @@ impl Outgoing {
         }
         if !self.urgent.is_empty() {
             std::mem::swap(&mut self.urgent, spare);
-            return Some(asked);
+            return Some(Next { asked });
         }
         if self.pieces.is_empty() || !self.window.has_room() {
             return None;
@@ -150,7 +156,7 @@ impl Outgoing {
         *spare = self.deliveries.split_to(length);
         self.window.sent(length);
         self.asks = self.window.wants_question() || !self.window.has_room();
-        Some(None)
+        Some(Next { asked: None })
     }
 
     pub(super) fn written(&mut self) {
@@ -226,11 +232,11 @@ mod tests {
         let (mut left, mut question) = (0, None);
         loop {
             let mut spare = BytesMut::new();
-            let Some(asked) = outgoing.next(&mut spare) else {
+            let Some(next) = outgoing.next(&mut spare) else {
                 break;
             };
             left += spare.len();
-            question = asked.or(question);
+            question = next.asked.or(question);
         }
         assert!((1_000_000..2_000_000).contains(&left), "{left}");
         put(&mut outgoing, Class::Answer, b"a1 ", 1);

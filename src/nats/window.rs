@@ -5,22 +5,22 @@
 use std::time::Duration;
 
 /// Never less: a link that carries less than this in a moment is slow for anybody.
-const BYTES_MIN: usize = 128 << 10;
+const BYTES_MIN: u64 = 128 << 10;
 
 /// Never more: memory of sockets and proxies on the way.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: u64 = 16 << 20;
 
-const BYTES_AT_FIRST: usize = 1 << 20;
+const BYTES_AT_FIRST: u64 = 1 << 20;
 
 /// So much longer than on an idle link an answer may take to get through.
 const QUEUEING: Duration = Duration::from_millis(100);
 
 /// Bytes that leave between two questions, at most, as a part of the window.
-const QUESTIONS_PER_WINDOW: usize = 4;
+const QUESTIONS_PER_WINDOW: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Window {
-    bytes: usize,
+    bytes: u64,
     /// Handed to the socket, and of these confirmed, since the connection began.
     sent: u64,
     confirmed: u64,
@@ -38,7 +38,7 @@ pub(super) struct Window {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     position: u64,
-    in_flight: usize,
+    in_flight: u64,
 }
 
 impl Default for Window {
@@ -60,8 +60,8 @@ impl Window {
         self.sent += bytes as u64;
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        usize::try_from(self.sent - self.confirmed).unwrap_or(usize::MAX)
+    fn in_flight(&self) -> u64 {
+        self.sent - self.confirmed
     }
 
     /// One message may go over it, or a large one could never leave.
@@ -72,13 +72,13 @@ impl Window {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        usize::try_from(self.bytes).unwrap_or(usize::MAX)
     }
 
     /// Enough has left that NATS should be asked whether it has come.
     pub(super) fn wants_question(&self) -> bool {
         let since = self.sent - self.asked_at;
-        since as usize >= (self.bytes / QUESTIONS_PER_WINDOW).max(BYTES_MIN / 4)
+        since >= (self.bytes / QUESTIONS_PER_WINDOW).max(BYTES_MIN / 4)
     }
 
     pub(super) fn ask(&mut self) -> Question {
@@ -97,21 +97,22 @@ impl Window {
             self.base = if self.base.is_zero() || took < self.base {
                 took
             } else {
-                self.base + (took - self.base) / 8
+                self.base + took.saturating_sub(self.base) / 8
             };
         }
         let bearable = self.base + QUEUEING;
         if took <= bearable {
             if self.was_full {
-                let grown = self.bytes.saturating_add(confirmed as usize);
+                let grown = self.bytes.saturating_add(confirmed);
                 self.bytes = grown.min(BYTES_MAX);
                 self.was_full = false;
             }
         } else if question.position >= self.judged_at {
             // What the link carries in a bearable time.
-            let share = bearable.as_secs_f64() / took.as_secs_f64();
-            let carried = question.in_flight as f64 * share;
-            self.bytes = (carried as usize).clamp(BYTES_MIN, self.bytes.max(BYTES_MIN));
+            let carried =
+                u128::from(question.in_flight) * bearable.as_micros() / took.as_micros().max(1);
+            let carried = u64::try_from(carried).unwrap_or(u64::MAX);
+            self.bytes = carried.clamp(BYTES_MIN, self.bytes.max(BYTES_MIN));
             self.judged_at = self.sent;
         }
     }
@@ -121,6 +122,7 @@ impl Window {
 mod tests {
     use super::*;
 
+    #[expect(clippy::cast_precision_loss, reason = "figures of a model")]
     /// A link that carries so many bytes a second, with an idle round trip; returns the longest time that a question took
     /// after the first seconds, and the bytes a second that came through.
     fn run(rate: f64, idle: f64, message: usize) -> (f64, f64) {
