@@ -189,9 +189,10 @@ fn answer_bytes(reply: &Reply) -> usize {
 
 fn rejection(why: &Rejection) -> usize {
     let length = |name: &ChannelName| name.as_str().len();
-    match why {
-        Rejection::CaseClash { name, existing } => length(name) + length(existing),
-        _ => 0,
+    if let Rejection::CaseClash { name, existing } = why {
+        length(name) + length(existing)
+    } else {
+        0
     }
 }
 

@@ -21,6 +21,10 @@ use super::unheard::Answer;
 const EARLY_ACKS_MAX: usize = 65_536;
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one kind of work whether it is under way"
+)]
 pub(super) struct Group {
     pub(super) channel: ChannelId,
     pub(super) durable_name: Option<DurableName>,

@@ -25,11 +25,11 @@ impl Broker {
             return;
         }
         let Some(client_id) = self.clients.publisher(&request.publisher).cloned() else {
-            return self.refuse_publish(request, Rejection::InvalidPublish, reply);
+            return self.refuse_publish(&request, Rejection::InvalidPublish, reply);
         };
         let id = match self.find_or_create_channel(&request.channel) {
             Ok(id) => id,
-            Err(rejection) => return self.refuse_publish(request, rejection, reply),
+            Err(rejection) => return self.refuse_publish(&request, rejection, reply),
         };
         let now = self.now;
         let channel = self
@@ -60,8 +60,8 @@ impl Broker {
         self.enforce_limits(id);
     }
 
-    fn refuse_publish(&mut self, request: Publish, rejection: Rejection, reply: Option<Subject>) {
-        let guid = answered_guid(&request);
+    fn refuse_publish(&mut self, request: &Publish, rejection: Rejection, reply: Option<Subject>) {
+        let guid = answered_guid(request);
         self.answer(reply, Reply::PublishRefused(Some(guid), rejection));
     }
 

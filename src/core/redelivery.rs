@@ -219,12 +219,11 @@ impl Broker {
         if self.is_early(position, &message) {
             return 0;
         }
-        match self.pick_for_redelivery(position) {
-            Some(member) => self.send_to(position, member, &message),
-            None => {
-                self.put_back(position, vec![sequence]);
-                0
-            }
+        if let Some(member) = self.pick_for_redelivery(position) {
+            self.send_to(position, member, &message)
+        } else {
+            self.put_back(position, vec![sequence]);
+            0
         }
     }
 

@@ -2,27 +2,23 @@
 //! the lease when there is nothing to commit. Anything unexpected ends the term; nothing is tried again.
 
 use std::fmt::Display;
-use std::pin::pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
 use tokio_util::task::TaskTracker;
 
 use super::cause::{Cause, End};
-use super::errand::{Errand, Errands};
-use super::error::{Error, TermLost};
+use super::errand::Errands;
+use super::error::TermLost;
+use super::leader_task::Task;
 use super::session::{Session, Settings};
-use super::statements::{COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS};
-use super::step_down;
 use super::takeover::Takeover;
 use super::term::Term;
 use crate::core::ids::Epoch;
 use crate::core::refusal::Refusal;
-use crate::core::time::{Instant, Timestamp};
-use crate::node::clock::Clock;
+use crate::core::time::Timestamp;
 
 /// What writes a batch. The store's writer is one; this module knows neither.
 pub trait Apply: Send + 'static {
@@ -60,17 +56,11 @@ pub trait Apply: Send + 'static {
     }
 }
 
-/// All statements of an errand together may take so many times what one call may.
-const ERRAND_CALLS: u32 = 6;
-
 /// The core hands out one batch at a time; the rest is for the odd command beside it.
 const COMMANDS_MAX: usize = 4;
 
-/// Every so many renewals the lock itself is looked at, not only the session.
-const RENEWALS_PER_LOCK_CHECK: u32 = 10;
-
 /// A server that shuts down must not hang on a database that does not answer.
-const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A session that holds the lock and has recorded its term. The lease is not renewed before `start`.
 #[derive(Debug)]
@@ -148,7 +138,7 @@ pub struct Leader<B> {
 }
 
 #[derive(Debug)]
-enum Command<B> {
+pub(super) enum Command<B> {
     Commit(B),
     Record(Record),
     Refused(Refusal),
@@ -286,330 +276,4 @@ impl<B> Leader<B> {
                 }
             })
     }
-}
-
-struct Task<A: Apply> {
-    session: Session,
-    settings: Settings,
-    term: Term,
-    apply: A,
-    requests: mpsc::Receiver<Command<A::Batch>>,
-    errands: mpsc::Receiver<Errand>,
-    reports: mpsc::Sender<Done<A::Batch>>,
-    renewals: u32,
-}
-
-/// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
-/// term for ever.
-struct Ended(Term);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // Whoever ended in order has given a reason before.
-        let reason = "the task of the leader session panicked";
-        self.0.finish(TermLost(reason.to_owned()));
-    }
-}
-
-impl<A: Apply> Task<A> {
-    async fn run(mut self) {
-        let _ended = Ended(self.term.clone());
-        let reason = match self.serve().await {
-            Ok(end) => self.release(end).await,
-            Err(reason) => reason,
-        };
-        // Nobody may act any more before the lock can be somebody else's.
-        self.term.finish(TermLost(reason));
-        drop(self.session);
-        drop(self.reports);
-    }
-
-    /// Returns when the lock is to be given up, and with a reason when it is lost.
-    async fn serve(&mut self) -> Result<End, String> {
-        // Preparing may have taken a while.
-        self.renew().await?;
-        let secret = self.listen().await?;
-        loop {
-            // Each turn asks Postgres something, so each begins a new wait.
-            tokio::select! {
-                biased;
-                () = self.session.closed() => return Err(self.session.why_closed()),
-                command = self.requests.recv() => match command {
-                    Some(Command::Commit(batch)) => self.commit(batch).await?,
-                    Some(Command::Record(record)) => self.record(&record).await?,
-                    Some(Command::Refused(refusal)) => self.note_refusal(&refusal).await?,
-                    Some(Command::Conditions(rows)) => self.show_conditions(&rows).await?,
-                    Some(Command::Release(end)) => return Ok(end),
-                    None => return Err("the server gave it up".to_owned()),
-                },
-                Some(errand) = self.errands.recv() => self.run_errand(errand).await?,
-                Some(payload) = self.session.notified.recv() => {
-                    let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
-                    if step_down::is_request(&payload, key, epoch, &secret) {
-                        self.term.ask_to_end();
-                    }
-                    self.renew().await?;
-                }
-                () = sleep(self.settings.lease.renew_every()) => {
-                    if let Some(silence) = self.term.stuck(Clock.now().monotonic) {
-                        let millis = silence.as_millis();
-                        let why = format!(
-                            "the active has not gone round for {millis} ms, something holds it up"
-                        );
-                        return Ok(End::new(Cause::Stuck, why));
-                    }
-                    self.renew().await?;
-                }
-            }
-        }
-    }
-
-    /// To those who ask the active to step down; what they have to know.
-    async fn listen(&mut self) -> Result<Vec<u8>, String> {
-        let listen = step_down::listen(self.settings.lock_key());
-        let client = &self.session.client;
-        let heard = async {
-            client.batch_execute(&listen).await?;
-            client.query_one_scalar(step_down::SECRET, &[]).await
-        };
-        let what = "listening for requests to step down";
-        let heard = self.session.call(what, heard).await;
-        heard.map_err(|error| error.to_string())
-    }
-
-    async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
-        let limit = self.settings.call_limit() * 2;
-        let applied = {
-            let client = &self.session.client;
-            let mut applied = pin!(self.apply.apply_in_pieces(client, &batch, &self.term));
-            loop {
-                let proved = self.term.trusted_until();
-                match timeout(limit, &mut applied).await {
-                    // An answer on the way begins a new wait.
-                    Err(_) if self.term.trusted_until() > proved => {}
-                    applied => break applied,
-                }
-            }
-        };
-        match applied {
-            Ok(Ok(())) => self.proved(sent),
-            Ok(Err(_)) if self.session.client.is_closed() => {
-                self.session.closed().await;
-                let lesson = self.apply.lesson().unwrap_or_default();
-                let why = self.session.why_closed();
-                return Err(format!("during a commit{lesson}: {why}"));
-            }
-            Ok(Err(error)) => match A::refusal(&error) {
-                Some((refusal, true)) => {
-                    self.proved(sent);
-                    return self.report(Done::Refused(refusal.clone()));
-                }
-                Some((refusal, false)) => {
-                    // The next term will take care.
-                    self.note_refusal(refusal).await?;
-                    return Err(format!("a commit failed: {error}"));
-                }
-                None => return Err(format!("a commit failed: {error}")),
-            },
-            Err(_) => return Err(format!("a commit took longer than {limit:?}")),
-        }
-        let done = Clock.now().monotonic;
-        if !self.term.is_trusted(done) {
-            // It is in the tables, but its answer came too late to prove that nobody else is active by now.
-            self.renew().await?;
-        }
-        self.report(Done::Committed(Committed {
-            batch,
-            took: done.since(sent),
-        }))
-    }
-
-    /// Only `Leader` receives, and it submits no more than fits.
-    fn report(&self, done: Done<A::Batch>) -> Result<(), String> {
-        self.reports
-            .try_send(done)
-            .map_err(|_| "nobody waits for commits".to_owned())
-    }
-
-    async fn run_errand(&mut self, errand: Errand) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
-        let limit = self.settings.call_limit() * ERRAND_CALLS;
-        if timeout(limit, errand(&self.session.client)).await.is_err() {
-            return Err(format!(
-                "a read on the leader session took longer than {limit:?}"
-            ));
-        }
-        if self.session.client.is_closed() {
-            self.session.closed().await;
-            return Err(format!("during a read: {}", self.session.why_closed()));
-        }
-        self.proved(sent);
-        Ok(())
-    }
-
-    /// The session answered to what was sent at `sent`.
-    fn proved(&self, sent: Instant) {
-        if let Some(unproved) = self.term.extend(sent, Clock.now().monotonic) {
-            tracing::warn!(
-                unproved_ms = unproved.as_millis(),
-                lease_ms = self.settings.lease.duration().as_millis(),
-                "Postgres proved the lock only after more than half a lease; when it takes a whole one, the \
-                 term is lost: is this machine, the network or Postgres overloaded?"
-            );
-        }
-    }
-
-    async fn renew(&mut self) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
-        let key = self.settings.lock_key();
-        let looks_at_lock = self.renewals.is_multiple_of(RENEWALS_PER_LOCK_CHECK);
-        self.renewals = self.renewals.wrapping_add(1);
-        let client = &self.session.client;
-        let limit = self.settings.lease.duration();
-        let renewal = async {
-            if looks_at_lock {
-                client
-                    .query_one_scalar(HOLDS_LOCK, &[&key, &self.session.backend_pid])
-                    .await
-            } else {
-                client
-                    .query_one_scalar(IS_SAME, &[&self.session.backend_pid])
-                    .await
-            }
-        };
-        let renewed = self
-            .session
-            .call_within(limit, "renewing the lease", renewal)
-            .await;
-        match renewed {
-            Ok(true) => {
-                self.proved(sent);
-                Ok(())
-            }
-            Ok(false) => Err(
-                "the session no longer holds the lock; is there a pooler between the \
-                              server and Postgres?"
-                    .to_owned(),
-            ),
-            Err(Error::Unavailable(why) | Error::Refused(why)) => {
-                Err(format!("a renewal failed: {why}"))
-            }
-        }
-    }
-
-    async fn record(&mut self, record: &Record) -> Result<(), String> {
-        let epoch = self.term.epoch().0.cast_signed();
-        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
-        let answered = record.answered_from_memory.map(u64::cast_signed);
-        let end = record.end.as_ref();
-        let (load_time, first_ack) = (seconds(record.load_time), seconds(record.first_ack));
-        let silence = seconds(record.silence);
-        let cause = end.map(|end| &end.cause);
-        let detail = end.map(|end| &end.detail);
-        let parameters: [&(dyn ToSql + Sync); 7] = [
-            &epoch, &load_time, &first_ack, &silence, &answered, &cause, &detail,
-        ];
-        self.note("the takeover", COMPLETE, &parameters).await
-    }
-
-    async fn note_refusal(&mut self, refusal: &Refusal) -> Result<(), String> {
-        let server_id = self.settings.server_id.clone();
-        let Refusal {
-            table,
-            sqlstate,
-            rule,
-            reason,
-            remedy,
-            ..
-        } = refusal;
-        let parameters: [&(dyn ToSql + Sync); 6] =
-            [table, sqlstate, rule, reason, remedy, &server_id];
-        self.note("what is refused", NOTE_REFUSAL, &parameters)
-            .await
-    }
-
-    /// For people: that Postgres refuses it is no reason to end a term.
-    async fn note(
-        &mut self,
-        what: &str,
-        statement: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
-        let client = &self.session.client;
-        let noted = async {
-            match client.execute(statement, parameters).await {
-                // Nothing was written, and the session goes on.
-                Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "{what} cannot be noted in the tables");
-                    Ok(())
-                }
-                noted => noted.map(drop),
-            }
-        };
-        let noted = self.session.call(what, noted).await;
-        noted.map_err(|error| error.to_string())?;
-        self.proved(sent);
-        Ok(())
-    }
-
-    async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
-        let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
-        let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
-        let since: Vec<SystemTime> = rows.iter().map(|row| system_time(row.since)).collect();
-        let client = &self.session.client;
-        let server_id = &self.settings.server_id;
-        let shown = async {
-            let shown = client
-                .execute(SHOW_CONDITIONS, &[&kinds, &reasons, &since, server_id])
-                .await;
-            match shown {
-                // Refused: nothing was written, and the session goes on. It is no reason to end a term.
-                Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "conditions cannot be noted in the tables");
-                    Ok(())
-                }
-                shown => shown.map(drop),
-            }
-        };
-        let shown = self.session.call("noting conditions", shown).await;
-        shown.map_err(|error| error.to_string())?;
-        self.proved(sent);
-        Ok(())
-    }
-
-    /// The standby in the queue has the lock before this returns.
-    async fn release(&mut self, end: End) -> String {
-        let client = &self.session.client;
-        let key = self.settings.lock_key();
-        let epoch = self.term.epoch().0.cast_signed();
-        let why = format!("the lock was given up: {}", end.detail);
-        let term = &self.term;
-        let release = async {
-            client
-                .execute(RELEASE, &[&epoch, &end.cause, &end.detail])
-                .await?;
-            // From here on somebody else may be active.
-            term.finish(TermLost(why.clone()));
-            client
-                .query_one("SELECT pg_advisory_unlock($1)", &[&key])
-                .await
-        };
-        match self
-            .session
-            .call_within(RELEASE_LIMIT, "giving up the lock", release)
-            .await
-        {
-            Ok(_) => why,
-            Err(error) => format!("the lock was given up by closing the session: {error}"),
-        }
-    }
-}
-
-fn system_time(time: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + time.since(Timestamp(0))
 }

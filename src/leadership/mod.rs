@@ -33,6 +33,7 @@ pub mod examine;
 mod holder;
 pub mod key;
 pub mod leader;
+mod leader_task;
 mod place;
 pub mod session;
 mod statements;

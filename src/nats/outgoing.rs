@@ -226,8 +226,9 @@ mod tests {
     #[test]
     fn deliveries_wait_until_nats_has_taken_those_before() {
         let mut outgoing = Outgoing::default();
+        let delivery = vec![b'd'; 100_000];
         for _ in 0..64 {
-            put(&mut outgoing, Class::Delivery, &[b'd'; 100_000], 1);
+            put(&mut outgoing, Class::Delivery, &delivery, 1);
         }
         let (mut left, mut question) = (0, None);
         loop {

@@ -157,7 +157,7 @@ mod tests {
             for message in [200, 10_000, 1 << 20] {
                 let (longest, carried) = run(rate, 0.001, message);
                 // The message under way comes on top.
-                let bound = 0.25 + 2.0 * message as f64 / rate;
+                let bound = 0.25 + 2.0 * f64::from(u32::try_from(message).unwrap()) / rate;
                 assert!(longest < bound, "{rate} {message}: {longest}");
                 assert!(carried > 0.7 * rate, "{rate} {message}: {carried}");
             }

@@ -1,6 +1,8 @@
 //! The active loop: requests in, batches to the leader session, answers out once they are committed. Everything
 //! that is decided is decided in the core; everything here can be read in a minute.
 
+mod ended;
+mod notices;
 mod sending;
 
 use std::collections::VecDeque;
@@ -13,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
+pub(super) use self::ended::Ended;
+use self::notices::log;
 use super::clock::Clock;
 use super::condition::{Condition, Conditions};
 use super::ears::Ears;
@@ -23,6 +27,7 @@ use super::shared::Node;
 use super::sweep::sweep;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
+use crate::core::Event;
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
 use crate::core::guarded::Guarded;
@@ -30,10 +35,7 @@ use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Now};
 use crate::core::unanswered::Unanswered;
-use crate::core::{Event, Notice};
-use crate::leadership::{
-    Cause, Committed, ConditionRow, Done, End, Leader, Record, Term, TermLost,
-};
+use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
 
 /// Requests handled in one turn, before outputs are looked at again.
@@ -108,22 +110,6 @@ pub(super) struct Active<'a> {
     refusals: Refusals,
     /// Since when the term is not trusted.
     untrusted_since: Option<Instant>,
-}
-
-/// How a term ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    TermLost(TermLost),
-    /// NATS was out of reach for a lease: another node may be luckier.
-    NatsLost,
-    /// The NATS server fell silent, and a standby listens at another one: it has heard what this server has not.
-    NatsSilent,
-    NatsFailed(nats::Error),
-    /// Postgres refuses what is to be stored, and it cannot be taken back in this term.
-    Refused(Box<Refusal>),
-    /// An operator wants another node to be the active.
-    SteppedDown,
-    Shutdown,
 }
 
 impl<'a> Active<'a> {
@@ -557,121 +543,5 @@ async fn after(time: Option<Duration>) {
     match time {
         Some(time) => sleep(time).await,
         None => std::future::pending().await,
-    }
-}
-
-impl Ended {
-    /// For the history.
-    pub(super) fn end(&self) -> End {
-        match self {
-            Self::TermLost(lost) => End::new(Cause::SessionLost, lost.0.clone()),
-            Self::NatsLost => {
-                let why = "NATS was out of reach for a lease, or took nothing for as long";
-                End::new(Cause::NatsLost, why)
-            }
-            Self::NatsSilent => {
-                let why = "the NATS server fell silent, and a standby listens at another one";
-                End::new(Cause::NatsLost, why)
-            }
-            Self::NatsFailed(error) => End::new(
-                Cause::NatsLost,
-                format!("the connection to NATS failed: {error}"),
-            ),
-            Self::Refused(refusal) => {
-                let why = format!("{refusal}; {}", refusal.remedy);
-                End::new(Cause::RefusedWrite, why)
-            }
-            Self::SteppedDown => End::new(Cause::SteppedDown, "an operator asked for it"),
-            Self::Shutdown => End::new(Cause::Stopped, "its server was told to end"),
-        }
-    }
-
-    /// When nobody wanted it.
-    pub(super) fn failure(&self) -> Option<End> {
-        match self {
-            Self::TermLost(_)
-            | Self::NatsLost
-            | Self::NatsSilent
-            | Self::NatsFailed(_)
-            | Self::Refused(_) => Some(self.end()),
-            Self::SteppedDown | Self::Shutdown => None,
-        }
-    }
-
-    pub(super) fn log(&self) {
-        match self {
-            Self::TermLost(why) => tracing::warn!("stepped down: {why}"),
-            Self::NatsLost => {
-                tracing::warn!("stepped down: NATS has been out of reach for a lease");
-            }
-            Self::NatsSilent => tracing::warn!(
-                "stepped down: the NATS server fell silent, and a standby listens at another one"
-            ),
-            Self::NatsFailed(error) => {
-                let error: &dyn std::error::Error = error;
-                tracing::warn!(error, "stepped down: the connection to NATS failed");
-            }
-            Self::Refused(refusal) => tracing::error!(
-                remedy = refusal.remedy,
-                "stepped down: {refusal}; the next term takes back what cannot be stored, and goes on with the rest"
-            ),
-            Self::SteppedDown => {
-                tracing::info!("stepped down as an operator asked and released the lock");
-            }
-            Self::Shutdown => tracing::info!("stepped down and released the lock"),
-        }
-    }
-}
-
-fn log(notice: &Notice) {
-    match notice {
-        Notice::ClientTimedOut(client) => {
-            tracing::info!(client.id = %client, "client timed out on heartbeats and was closed");
-        }
-        Notice::SubscriptionUnheard { client, channel } => {
-            tracing::info!(
-                client.id = %client, channel = %channel,
-                "nobody listens to a subscription that was answered late; it was closed"
-            );
-        }
-        Notice::ClientReplaced(client) => {
-            tracing::info!(client.id = %client, "silent client was replaced by a new connection");
-        }
-        Notice::ConnectsRefused => tracing::warn!(
-            "more clients connect than --connect-rate allows; those above it are refused"
-        ),
-        Notice::ClientsRefused => tracing::warn!(
-            "more clients connect than --max-clients allows; those above it are refused"
-        ),
-        Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
-        Notice::ChannelInactive(channel) => {
-            tracing::info!(%channel, "channel deleted after its maximum inactivity");
-        }
-        Notice::LimitReached(channel) => {
-            tracing::warn!(%channel, "a limit drops the oldest messages of the channel");
-        }
-        Notice::MessageTooLarge {
-            channel,
-            sequence,
-            bytes,
-        } => tracing::error!(
-            %channel,
-            sequence = sequence.0,
-            bytes,
-            "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
-        ),
-        Notice::MessageUnreadable {
-            channel,
-            sequence,
-            why,
-        } => tracing::error!(
-            %channel,
-            sequence = sequence.0,
-            why,
-            "the row of a message cannot be read and was passed over by a subscription"
-        ),
-        Notice::RowDropped { table, id, why } => {
-            tracing::warn!(table, id, "row dropped: {why}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A Postgres that Patroni watches over: etcd, members with a replica or two, and HAProxy in front of them. What it does by
+//! A Postgres that Patroni watches over: etcd, members with a replica or two, and `HAProxy` in front of them. What it does by
 //! itself is what is tried here.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
@@ -171,12 +171,12 @@ impl Patroni {
         Some(cluster)
     }
 
-    /// By the port of HAProxy that leads to the primary.
+    /// By the port of `HAProxy` that leads to the primary.
     pub(crate) fn port(&self) -> u16 {
         self.haproxy_port
     }
 
-    /// Without HAProxy.
+    /// Without `HAProxy`.
     pub(crate) fn url_of_all(&self) -> String {
         let hosts: Vec<String> = self
             .members
@@ -188,7 +188,7 @@ impl Patroni {
     }
 
     async fn wait_for_replicas(&self, mode: Mode, replicas: usize) {
-        let wanted = if mode == Mode::Asynchronous { 0 } else { 1 };
+        let wanted = i64::from(mode != Mode::Asynchronous);
         wait_until(PATRONI_LIMIT, async || {
             let mut connection = PgConnection::connect(&url_on(self.haproxy_port))
                 .await

@@ -1,0 +1,56 @@
+//! Log lines of what the core notices.
+
+use crate::core::Notice;
+
+pub(super) fn log(notice: &Notice) {
+    match notice {
+        Notice::ClientTimedOut(client) => {
+            tracing::info!(client.id = %client, "client timed out on heartbeats and was closed");
+        }
+        Notice::SubscriptionUnheard { client, channel } => {
+            tracing::info!(
+                client.id = %client, channel = %channel,
+                "nobody listens to a subscription that was answered late; it was closed"
+            );
+        }
+        Notice::ClientReplaced(client) => {
+            tracing::info!(client.id = %client, "silent client was replaced by a new connection");
+        }
+        Notice::ConnectsRefused => tracing::warn!(
+            "more clients connect than --connect-rate allows; those above it are refused"
+        ),
+        Notice::ClientsRefused => tracing::warn!(
+            "more clients connect than --max-clients allows; those above it are refused"
+        ),
+        Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
+        Notice::ChannelInactive(channel) => {
+            tracing::info!(%channel, "channel deleted after its maximum inactivity");
+        }
+        Notice::LimitReached(channel) => {
+            tracing::warn!(%channel, "a limit drops the oldest messages of the channel");
+        }
+        Notice::MessageTooLarge {
+            channel,
+            sequence,
+            bytes,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            bytes,
+            "a message is larger than NATS delivers (max_payload) and was passed over by a subscription"
+        ),
+        Notice::MessageUnreadable {
+            channel,
+            sequence,
+            why,
+        } => tracing::error!(
+            %channel,
+            sequence = sequence.0,
+            why,
+            "the row of a message cannot be read and was passed over by a subscription"
+        ),
+        Notice::RowDropped { table, id, why } => {
+            tracing::warn!(table, id, "row dropped: {why}");
+        }
+    }
+}
