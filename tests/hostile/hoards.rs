@@ -403,6 +403,7 @@ fn heavy() -> Vec<(&'static str, Event)> {
 fn ten_megabytes() -> ShadowLimits {
     ShadowLimits {
         age: Duration::from_secs(30),
+        needed: Duration::from_secs(30),
         bytes: 10 * MEGABYTE,
     }
 }
