@@ -129,9 +129,11 @@ impl Broker {
                 Some(Unheard::Since(before)) if answered <= before => is_too_old = true,
                 Some(Unheard::Since(_)) => {
                     member.answer.unheard = Some(Unheard::Reachable);
-                    let held = group.in_flight.values_mut();
-                    for entry in held.filter(|entry| entry.holder == Some(subscription)) {
-                        entry.due = Due::At(now);
+                    let in_flight = group.in_flight.iter();
+                    let held = in_flight.filter(|(_, entry)| entry.holder == Some(subscription));
+                    let held: Vec<_> = held.map(|(&sequence, _)| sequence).collect();
+                    for sequence in held {
+                        group.set_due(sequence, Due::At(now));
                     }
                     self.arm_redelivery(position, now);
                 }
