@@ -60,15 +60,12 @@ impl Ground {
             (None, temporary_directory())
         };
         let guardian = Guardian::start(Some(directory.root())).unwrap();
-        let (postgres, patroni) = match shape.patroni {
-            Some((mode, members, _)) => {
-                let patroni = Patroni::start(mode, members, &directory, &guardian).await?;
-                (None, Some(patroni))
-            }
-            None => {
-                let started = start_postgres(&directory, &guardian, shape.is_durable).await;
-                (Some(or_skip(started)?), None)
-            }
+        let (postgres, patroni) = if let Some((mode, members, _)) = shape.patroni {
+            let patroni = Patroni::start(mode, members, &directory, &guardian).await?;
+            (None, Some(patroni))
+        } else {
+            let started = start_postgres(&directory, &guardian, shape.is_durable).await;
+            (Some(or_skip(started)?), None)
         };
         let nats = or_skip(start_nats(&directory, &guardian, None).await)?;
         Some(Self {

@@ -1,4 +1,8 @@
 //! Clients that take and never ack, and requests whose weight is where nobody looks.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only two kinds of requests are made others"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

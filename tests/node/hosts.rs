@@ -1,5 +1,4 @@
 //! Database URLs of several hosts, and passwords that are replaced under running servers.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::net::{Ipv4Addr, TcpListener};
 
