@@ -149,7 +149,7 @@ async fn run(
     let writable_since = world.new_primary(primary).await;
     world.term_after(epoch).await;
     world
-        .recover_within(Duration::from_secs(60), writable_since)
+        .recover_within(Duration::from_mins(1), writable_since)
         .await;
     let took = world.now().saturating_sub(writable_since);
     if let Some(active) = ended {
