@@ -60,7 +60,11 @@ pub(super) fn outbound(outbound: &Outbound) -> usize {
             channel,
             message: delivered,
             redelivery_count: _,
-        } => message(delivered) + inbox.as_str().len() + channel.as_str().len(),
+            unheard_at,
+        } => {
+            let unheard_at = unheard_at.as_ref().map_or(0, |inbox| inbox.as_str().len());
+            message(delivered) + inbox.as_str().len() + channel.as_str().len() + unheard_at
+        }
         Outbound::Probe { probe: _, inbox } => OVERHEAD_BYTES + inbox.as_str().len(),
     }
 }

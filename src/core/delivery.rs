@@ -230,7 +230,9 @@ impl Broker {
         };
         let redelivery_count = group.hand_to(member, message.sequence, now);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
-        let inbox = group.members[&member].inbox.clone();
+        let to = &group.members[&member];
+        let inbox = to.inbox.clone();
+        let unheard_at = to.answer.was_late(now).then(|| to.ack_inbox.clone());
         let due = now + group.members[&member].ack_wait;
         let channel_name = channel.row.name.clone();
         let size = message.size(&channel_name);
@@ -242,6 +244,7 @@ impl Broker {
             channel: channel_name,
             message: Arc::clone(message),
             redelivery_count,
+            unheard_at,
         };
         let cost = self.commits.send_delivery(member, delivery);
         self.arm_redelivery(position, due);

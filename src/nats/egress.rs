@@ -111,11 +111,13 @@ impl Egress {
                 channel,
                 message,
                 redelivery_count,
+                unheard_at,
             } => {
                 let payload =
                     encode::delivery(&channel, &message, redelivery_count, &mut self.payloads);
                 if self.fits(&payload) {
-                    return self.publish(Class::Delivery, &inbox, None, &payload);
+                    let reply_to = unheard_at.as_ref().map(|inbox| inbox.as_str().as_bytes());
+                    return self.publish(Class::Delivery, &inbox, reply_to, &payload);
                 }
                 tracing::error!(
                     channel = channel.as_str(),

@@ -129,6 +129,7 @@ pub(crate) fn delivery(inbox: &str, size: usize) -> Outbound {
             data: vec![b'x'; size].into(),
         }),
         redelivery_count: 0,
+        unheard_at: None,
     }
 }
 

@@ -490,6 +490,7 @@ impl World {
                 channel,
                 message,
                 redelivery_count,
+                unheard_at: _,
             } => {
                 let name = inbox.as_str().trim_start_matches("inbox.");
                 let data = String::from_utf8_lossy(&message.data);

@@ -174,6 +174,7 @@ fn describe_outbound(outbound: &Outbound) -> String {
         channel,
         message,
         redelivery_count,
+        unheard_at: _,
     } = outbound
     {
         let sequence = message.sequence;

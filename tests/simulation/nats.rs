@@ -171,6 +171,7 @@ impl World {
                 channel,
                 message,
                 redelivery_count: _,
+                unheard_at: _,
             } => (
                 inbox.clone(),
                 ToClient::Deliver {
