@@ -184,7 +184,8 @@ impl Egress {
         wire::publish(to, reply_to, payload, &mut gathered.out);
         gathered.messages += 1;
         if gathered.out.len() >= EAGER_BYTES {
-            self.hand_over(class);
+            // With the answers before them: a client must know of its subscription before it gets a message.
+            self.flush();
         }
     }
 }

@@ -108,7 +108,7 @@ async fn a_password_is_not_repeated_in_an_error() {
             "-sql_source",
             "postgres://u:geheim@h/d",
             "-ns",
-            "http://u:geheim@h:1",
+            "ws://u:geheim@h:1",
         ],
         &[
             "status",

@@ -184,7 +184,7 @@ async fn senders_are_told_to_wait_while_nats_reads_nothing() {
     nats.signal(nix::sys::signal::Signal::SIGSTOP);
     let mut sent = 0;
     loop {
-        while egress.has_room() {
+        while egress.has_room_for_deliveries() {
             egress.send(delivery("_INBOX.1", 64 << 10));
             egress.flush();
             sent += 1;
@@ -199,7 +199,7 @@ async fn senders_are_told_to_wait_while_nats_reads_nothing() {
     nats.signal(nix::sys::signal::Signal::SIGCONT);
     timeout(LIMIT, egress.room()).await.expect("NATS reads on");
 
-    assert!(egress.has_room());
+    assert!(egress.has_room_for_deliveries());
     for number in 0..sent {
         let message = timeout(LIMIT, inbox.next()).await;
         assert!(message.unwrap().is_some(), "{number} of {sent}");
