@@ -4,7 +4,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::announcer::Announcer;
 use super::batches::Batches;
@@ -21,6 +21,9 @@ const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often a standby looks whether it has the keys of what is stored meanwhile.
 const KEYS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Who waits for the lock for so long, waits for a server that serves.
+const ANOTHER_SERVES_AFTER: Duration = Duration::from_secs(5);
 
 /// The lock, and what will commit on its session.
 pub(super) struct Won {
@@ -69,6 +72,8 @@ impl Node {
             let mut keys = pin!(self.watch_keys());
             let mut marks = pin!(self.watch_marks());
             let mut strangers = pin!(self.watch_for_strangers());
+            let mut another_serves = pin!(sleep(ANOTHER_SERVES_AFTER));
+            let mut another_is_known = false;
             let mut is_owned = false;
             loop {
                 tokio::select! {
@@ -87,6 +92,11 @@ impl Node {
                     wrong = &mut keys => return Err(wrong),
                     never = &mut marks, if is_owned => match never {},
                     never = &mut strangers => match never {},
+                    () = &mut another_serves, if !another_is_known => {
+                        // What ended this server's own terms has not ended that one: it can take over again.
+                        self.board.clear(Condition::TermsEnd);
+                        another_is_known = true;
+                    }
                 }
             }
         };
