@@ -240,8 +240,8 @@ fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
     match flags.sql_driver.as_deref() {
         None | Some("postgres") => Ok(()),
         Some("mysql") => Err(Error::new(
-            "the store is in MySQL, which stanby does not read: copy its tables to a Postgres, where they are the same, \
-             and carry them over with stanby import --from postgres://…, then leave the SQL driver and its source out",
+            "the store is in MySQL, which stanby does not read: let its durables be drained, or publish its messages \
+             again, as docs/migrate.md says under \"Without an import\"; then leave the SQL driver and its source out",
         )),
         Some(other) => Err(Error::new(format!(
             "unknown sql driver {other:?}; use the driver postgres (-sql_driver postgres)"

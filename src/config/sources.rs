@@ -22,6 +22,9 @@ use super::serve::Config;
 /// Says where the tables are.
 const DATABASE_VARIABLE: &str = "STANBY_DATABASE_URL";
 
+/// What is there stays there.
+const ANOTHER_SOURCE: &str = "STANBY_DATABASE_URL (what a nats-streaming-server stored there is carried over by stanby import --from URL)";
+
 /// Settings that are one login: a single one on the command line takes the place of all of a file's.
 const LOGIN: &[&str] = &["nats-user", "nats-password", "nats-token"];
 
@@ -158,7 +161,7 @@ fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
         let text = arg.to_str().unwrap_or_default();
         match text.strip_prefix("--sql-source=") {
             Some(_) if in_environment => {
-                notes.replaced("-sql_source", DATABASE_VARIABLE);
+                notes.replaced("-sql_source", ANOTHER_SOURCE);
             }
             Some(source) => kept.push(format!("--database-url={source}").into()),
             None => kept.push(arg),

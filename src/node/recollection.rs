@@ -104,7 +104,13 @@ impl Node {
 
     async fn ask_others(&self, has: BTreeMap<ChannelId, Sequence>) -> Result<(), nats::Error> {
         let mut nonce = [0; 16];
-        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce).ok();
+        // With one that can be guessed, an old answer could be taken for one to this question.
+        if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce).is_err() {
+            tracing::warn!(
+                "the system gives no random numbers, so the other servers are not asked what they remember"
+            );
+            return Ok(());
+        }
         let mut inbox = self.nats.inbox();
         let reply = self.nats.new_subject();
         inbox.subscribe(&reply)?;

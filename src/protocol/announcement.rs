@@ -38,11 +38,10 @@ pub struct StandbyAnnouncement {
 
 impl StandbyAnnouncement {
     pub fn encode(&self) -> Vec<u8> {
-        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let message = pb::ServerAnnouncement {
-            standby_id: text(&self.server_id),
-            tables: text(&self.tables),
-            nats_server: text(&self.nats_server),
+            standby_id: bytes(&self.server_id),
+            tables: bytes(&self.tables),
+            nats_server: bytes(&self.nats_server),
             ..pb::ServerAnnouncement::default()
         };
         message.encode_to_vec()
@@ -50,15 +49,9 @@ impl StandbyAnnouncement {
 
     /// `None` for what no standby has sent.
     pub fn decode(payload: &[u8]) -> Option<Self> {
-        if payload.len() > BYTES_MAX {
-            return None;
-        }
-        let message = pb::ServerAnnouncement::decode(payload).ok()?;
-        let text = |bytes: Bytes| String::from_utf8(bytes.into()).ok();
-        let server_id = text(message.standby_id)?;
-        (!server_id.is_empty()).then_some(())?;
+        let message = message(payload)?;
         Some(Self {
-            server_id,
+            server_id: name(message.standby_id)?,
             tables: text(message.tables)?,
             nats_server: text(message.nats_server)?,
         })
@@ -67,21 +60,20 @@ impl StandbyAnnouncement {
 
 impl Announcement {
     pub fn encode(&self) -> Vec<u8> {
-        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let place = &self.place;
         let message = pb::ServerAnnouncement {
-            server_id: text(&self.server_id),
-            host: text(&self.host),
+            server_id: bytes(&self.server_id),
+            host: bytes(&self.host),
             partitioned: self.is_partitioned,
             epoch: self.epoch.0,
             lease_ms: u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX),
             system_identifier: place.system_identifier.unwrap_or(0),
             timeline: place.timeline.unwrap_or(0),
             database_oid: place.database_oid,
-            database: text(&place.database),
-            schema: text(&place.schema),
-            address: text(&place.address),
-            nats_server: text(&self.nats_server),
+            database: bytes(&place.database),
+            schema: bytes(&place.schema),
+            address: bytes(&place.address),
+            nats_server: bytes(&self.nats_server),
             ..pb::ServerAnnouncement::default()
         };
         message.encode_to_vec()
@@ -89,17 +81,9 @@ impl Announcement {
 
     /// `None` for what no server of ours has sent.
     pub fn decode(payload: &[u8]) -> Option<Self> {
-        if payload.len() > BYTES_MAX {
-            return None;
-        }
-        let message = pb::ServerAnnouncement::decode(payload).ok()?;
-        let text = |bytes: Bytes| String::from_utf8(bytes.into()).ok();
-        let server_id = text(message.server_id)?;
-        if server_id.is_empty() {
-            return None;
-        }
+        let message = message(payload)?;
         Some(Self {
-            server_id,
+            server_id: name(message.server_id)?,
             host: text(message.host)?,
             is_partitioned: message.partitioned,
             epoch: Epoch(message.epoch),
@@ -115,6 +99,24 @@ impl Announcement {
             nats_server: text(message.nats_server)?,
         })
     }
+}
+
+fn message(payload: &[u8]) -> Option<pb::ServerAnnouncement> {
+    let is_short = payload.len() <= BYTES_MAX;
+    is_short.then(|| pb::ServerAnnouncement::decode(payload).ok())?
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn text(bytes: Bytes) -> Option<String> {
+    String::from_utf8(bytes.into()).ok()
+}
+
+/// Of a server; every one has one.
+fn name(bytes: Bytes) -> Option<String> {
+    text(bytes).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -188,6 +188,12 @@ fn without_a_nats_server_of_somebody_else_one_is_run_with_the_former_flags() {
 }
 
 #[test]
+fn a_mysql_store_is_refused_with_the_way_there_is() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migrate.md"));
+    assert!(page.unwrap().contains("## Without an import"));
+}
+
+#[test]
 fn the_directory_of_a_file_store_is_known() {
     let line = ["nats-streaming-server", "-store", "FILE", "-dir", "/data"];
     let (sources, _) = run(&[&line[..], &SQL[..]].concat()).unwrap();
@@ -200,10 +206,7 @@ fn the_directory_of_a_file_store_is_known() {
 fn lines_whose_data_would_be_left_behind_are_refused() {
     for (line, text) in [
         (&["-store", "x"][..], "unknown store type: x"),
-        (
-            &["-sql_driver", "mysql"],
-            "stanby import --from postgres://",
-        ),
+        (&["-sql_driver", "mysql"], "let its durables be drained"),
         (
             &["-sql_source", DATABASE, "-encrypt"],
             "encryption key required",
