@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// From here on everything that is read proves that it is on the same Postgres as `client`, and (for a term) knows of
-    /// the epoch. No connection that was opened before is used any more.
+    /// the epoch. Connections that were opened while another Postgres was the right one are not used any more.
     pub async fn fence(&self, client: &Client, epoch: Option<Epoch>) -> Result<(), Error> {
         self.gate.close(client, &self.url, epoch).await
     }
