@@ -27,6 +27,13 @@ pub struct Certificate {
     pub key_file: PathBuf,
 }
 
+impl Certificate {
+    /// Fails where the files are of no use.
+    pub async fn check(&self) -> Result<(), Error> {
+        read(self).await.map(drop)
+    }
+}
+
 /// Makes connections ready for TLS.
 pub(super) struct Tls {
     certificate: Certificate,

@@ -21,6 +21,17 @@ pub enum Role {
     Active,
 }
 
+/// Where the pages of the NATS server are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatsPages {
+    /// On a port of its own, if at all: this server does not run it.
+    Elsewhere,
+    /// It is being started, for the first time or again.
+    NotYet,
+    /// The nats-server that this server runs answers here.
+    At(SocketAddr),
+}
+
 #[derive(Clone, Debug)]
 pub struct Status {
     pub role: Role,
@@ -49,8 +60,9 @@ pub struct Status {
     pub limits: Arc<Limits>,
     /// What went wrong between the node and NATS, since the process started.
     pub nats: nats::counters::Counts,
-    /// Where the nats-server that this server runs answers for its pages.
-    pub nats_pages: Option<SocketAddr>,
+    pub nats_pages: NatsPages,
+    /// How often it was started, since the process started.
+    pub nats_server_starts: u64,
     /// How often it has ended by itself, since the process started.
     pub nats_server_ends: u64,
     pub failovers: Failovers,

@@ -11,12 +11,13 @@ use tokio_postgres::Client;
 use super::encryption::{self, Keyring, Sealer};
 use super::error::{Error, Fault};
 use super::fence::{self, Gate, Reads};
+use super::imports::Noted;
 use super::lent::Lent;
 use super::oldest::{self, Oldest};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{ack_secret, heard, import, load, marks, migrate, snapshot, status, vacuum};
+use super::{ack_secret, heard, import, imports, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
@@ -180,6 +181,14 @@ impl Store {
         let looked = import::ensure_vacant(lent.connection(), &self.schema);
         let done = timeout(limit, looked).await;
         lent.give_back(done, "looking whether the tables are empty")
+    }
+
+    /// What was imported into these tables.
+    pub async fn imports(&self) -> Result<Vec<Noted>, Error> {
+        let mut lent = self.lend_proven().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, imports::read(&mut lent.source())).await;
+        lent.end(done, "reading what was imported").await
     }
 
     /// What clients were told, if any server was ever active here.

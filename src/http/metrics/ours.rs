@@ -107,6 +107,13 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let overflows =
         "Connections to NATS lost because this node read too slowly; what NATS held is lost";
     counter(registry, "nats_overflows", overflows, status.nats.overflows);
+    let starts = "Times that this node has started its nats-server";
+    counter(
+        registry,
+        "nats_server_starts",
+        starts,
+        status.nats_server_starts,
+    );
     let ends = "Times that the nats-server of this node ended by itself and was started again";
     counter(registry, "nats_server_ends", ends, status.nats_server_ends);
     let pauses = "Times that nothing was read from NATS because too much waited already";
