@@ -24,6 +24,7 @@ use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
 use crate::core::vacuum::Dead;
+use crate::postgres::bridge::Bridge;
 use crate::postgres::{find, pins};
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
@@ -49,6 +50,7 @@ const VACUUM_LIMIT: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    bridge: Bridge,
     pub(super) url: DatabaseUrl,
     schema: String,
     application_name: String,
@@ -70,6 +72,7 @@ impl Store {
             statements: pins::statements(schema),
             statement_timeout,
         };
+        let bridge = Bridge::open(url);
         let gate = Gate::default();
         let fenced = gate.clone();
         let pool = PgPoolOptions::new()
@@ -95,9 +98,10 @@ impl Store {
                 // `SET` and not startup options: poolers and proxies refuse those.
                 Box::pin(async move { pinned.apply(connection).await })
             })
-            .connect_lazy_with(url.for_pool().application_name(application_name));
+            .connect_lazy_with(bridge.options().application_name(application_name));
         Self {
             pool,
+            bridge,
             url: url.clone(),
             schema: schema.to_owned(),
             application_name: application_name.to_owned(),
@@ -381,7 +385,8 @@ impl Store {
     /// Leads new connections to where a login succeeds now.
     async fn find(&self) -> Result<(), Error> {
         drop(find::connect(&self.url, &|_| ()).await?);
-        let options = self.url.for_pool().application_name(&self.application_name);
+        let options = self.bridge.options();
+        let options = options.application_name(&self.application_name);
         self.pool.set_connect_options(options);
         Ok(())
     }
