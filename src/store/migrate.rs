@@ -90,6 +90,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "readers",
         include_str!("../../migrations/0019_readers.sql"),
     ),
+    (
+        22,
+        "progress in pages",
+        include_str!("../../migrations/0022_progress_in_pages.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -7,6 +7,7 @@ mod clients;
 mod flight;
 mod lost;
 mod messages;
+mod pages;
 mod pieces;
 mod positions;
 mod subscriptions;
@@ -42,6 +43,7 @@ pub struct Writer {
     pieces: pieces::Statements,
     clients: clients::Statements,
     positions: positions::Statements,
+    pages: pages::Statements,
     subscriptions: subscriptions::Statements,
     unreadable: unreadable::Statements,
     lost: lost::Statements,
@@ -83,6 +85,7 @@ impl Writer {
             pieces: pieces::Statements::prepare(client).await?,
             clients: clients::Statements::prepare(client).await?,
             positions: positions::Statements::prepare(client).await?,
+            pages: pages::Statements::prepare(client).await?,
             subscriptions: subscriptions::Statements::prepare(client).await?,
             unreadable: unreadable::Statements::prepare(client).await?,
             lost: lost::Statements::prepare(client).await?,
@@ -226,6 +229,8 @@ impl Writer {
         let heartbeats = clients::Heartbeats::of(batch);
         let positions = positions::Columns::of(batch);
         let progress = positions::ProgressColumns::of(batch);
+        let acks = pages::Acks::of(batch);
+        let holders = pages::Holders::of(batch);
         let subscriptions = subscriptions::Columns::of(batch);
         let unreadable = unreadable::Columns::of(batch);
         let lost = lost::Columns::of(batch, epoch);
@@ -256,6 +261,8 @@ impl Writer {
         heartbeats.board(&mut flight, &self.clients);
         positions.board(&mut flight, &self.positions);
         progress.board(&mut flight, &self.positions);
+        acks.board(&mut flight, &self.pages);
+        holders.board(&mut flight, &self.pages);
         subscriptions.board(&mut flight, &self.subscriptions);
         unreadable.board(&mut flight, &self.unreadable);
         lost.board(&mut flight, &self.lost);
