@@ -29,6 +29,7 @@ pub mod savepoint;
 pub mod shadow;
 pub mod snapshot;
 pub mod stored;
+pub mod takeover;
 pub mod time;
 pub mod unanswered;
 pub mod upload;

@@ -11,7 +11,8 @@
 //! | `standby` | waits for the lock |
 //! | `announcer`, `rivals` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
-//! | `takeover` | from the lock to a restored core |
+//! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
+//! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
 //! | `active` | the active loop: read this first |
 //! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
@@ -35,6 +36,7 @@ mod backoff;
 mod batches;
 mod board;
 mod carry_over;
+mod claim;
 pub mod clock;
 pub mod condition;
 mod ears;
@@ -51,6 +53,7 @@ mod mistaken;
 mod nats_settings;
 mod neighbours;
 mod new_node;
+mod owner;
 pub mod pulse;
 mod read_watch;
 mod recollection;

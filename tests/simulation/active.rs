@@ -69,6 +69,7 @@ impl World {
     pub(crate) fn drain(&mut self, node: usize) {
         let mut held = Vec::new();
         while self.trusted(node) {
+            let now = self.now(node);
             let free = self.nodes[node].statement.is_none();
             let Some(term) = self.nodes[node].term.as_mut() else {
                 return;
@@ -94,7 +95,7 @@ impl World {
                     ));
                 }
                 self.note(|| format!("node {node}: notice {notice:?}"));
-            } else if free && let Some(batch) = broker.poll_batch() {
+            } else if free && let Some(batch) = broker.poll_batch(now) {
                 self.commit(node, batch, epoch);
             } else {
                 break;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::batch::Batch;
+use stanby::core::guarded::Guarded;
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
 use stanby::core::memory::Memory;
 use stanby::core::shadow::Shadow;
@@ -93,7 +94,7 @@ pub(crate) struct Term {
     pub(crate) term: leadership::Term,
     began: Time,
     last_statement: Time,
-    pub(crate) broker: Option<Broker>,
+    pub(crate) broker: Option<Guarded>,
     /// A commit that the core has not been told of.
     pub(crate) committed: Option<BatchNumber>,
     pub(crate) inbox: VecDeque<(Instant, Event)>,
@@ -135,7 +136,7 @@ impl Node {
     }
 
     pub(crate) fn broker(&self) -> Option<&Broker> {
-        self.term.as_ref()?.broker.as_ref()
+        self.term.as_ref()?.broker.as_ref().map(Guarded::broker)
     }
 }
 

@@ -68,7 +68,7 @@ impl World {
     }
 
     pub(super) fn counts(&mut self) -> String {
-        let counts = self.broker().counts();
+        let counts = self.broker().broker().counts();
         format!(
             "in {} out {}; {} clients, {} channels, {} subscriptions, {} messages",
             counts.in_messages,
