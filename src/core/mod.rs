@@ -4,6 +4,7 @@
 //! IO and has no clock, task, lock or source of chance: the same events at the same times give the same
 //! outputs, so a whole server's life can be replayed in a test. Start at [`broker::Broker`].
 
+pub mod active;
 pub mod batch;
 pub mod broker;
 pub mod event;

@@ -89,9 +89,18 @@ impl Term {
         Instant::from_nanos(self.proved_at.load(Ordering::Acquire)) + self.lease.trust()
     }
 
-    /// True when it is safe to act as the active: to send, to answer, to count a heartbeat as missed.
+    /// Until then it is safe to act as the active: to send, to answer, to count a heartbeat as missed. In the past once
+    /// the term has ended.
+    pub fn acts_until(&self) -> Instant {
+        match self.end.get() {
+            None => self.trusted_until(),
+            Some(_) => Instant::from_nanos(0),
+        }
+    }
+
+    /// True when it is safe to act as the active.
     pub fn is_trusted(&self, now: Instant) -> bool {
-        self.end.get().is_none() && now < self.trusted_until()
+        now < self.acts_until()
     }
 
     /// The session answered at `answered` to what was sent at `sent`. Anchored at the question: a slow answer must

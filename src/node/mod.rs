@@ -13,7 +13,7 @@
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
 //! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
-//! | `active` | the active loop: read this first |
+//! | `active` | the active: feeds [`crate::core::active`] and carries out what it says; read this first |
 //! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
 //! | `start` | from the configuration to what the roles work with; waits for what passes |

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stanby::core::Event;
+use stanby::core::active::ActiveLoop;
 use stanby::core::batch::Progress;
 use stanby::core::heard::{self, Stored};
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
@@ -10,11 +11,12 @@ use stanby::core::memory::Memory;
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
-use stanby::core::takeover::{Answer, Granted, Known, Recovered, Step, Takeover};
+use stanby::core::takeover::{Answer, Granted, Known, Recovered, Restored, Step, Takeover};
 use stanby::core::time::Instant;
 use stanby::store::heard::digest;
 
 use crate::checks::speech::TermFacts;
+use crate::database::Statement;
 use crate::plan::Sabotage;
 use crate::world::{World, nanos};
 
@@ -22,10 +24,25 @@ use crate::world::{World, nanos};
 const CROWDED: usize = 1 << 20;
 
 impl World {
-    /// Drives the takeover that ships; what it asks for is answered at once.
-    pub(crate) fn begin_term(&mut self, node: usize, mut snapshot: Snapshot) {
+    /// The lock is granted: what has come by now is heard, and the tables are read.
+    pub(crate) fn begin_takeover(&mut self, node: usize, epoch: Epoch) {
+        let (takeover, step) = Takeover::begin(Granted {
+            epoch,
+            last_epoch: self.database.found_epoch,
+            failed_over: self.database.unrepaired,
+            with_savepoints: false,
+            window: self.plan.heard_window(),
+            digester: digest,
+        });
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.takeover = Some(takeover);
+        }
+        self.take_over(node, step);
+    }
+
+    pub(crate) fn tables_are_read(&mut self, node: usize, mut tables: Snapshot) {
         if self.plan.is(Sabotage::ForgetInFlight) {
-            for row in snapshot.positions.values_mut() {
+            for row in tables.positions.values_mut() {
                 let last_sent = row.progress.last_sent;
                 let acked_above = Ranges::default();
                 row.progress = Progress {
@@ -35,69 +52,22 @@ impl World {
                 };
             }
         }
-        let now = self.now(node);
-        self.checks.saw_wall(now.wall);
-        let settings = self.plan.settings.clone();
-        let Some(term) = self.nodes[node].term.as_ref() else {
-            return;
-        };
-        let epoch = term.term.epoch();
-        let mut facts = TermFacts::new(&snapshot);
-        let mut remembered = Vec::new();
-        let recovered = self.recover(node, epoch, snapshot, &mut remembered);
-        if self.database.unrepaired && !self.can_tell(node) {
-            self.checks.cannot_be_told();
-        }
-        let memory = &self.nodes[node].memory;
-        let believes = self.database.unrepaired && memory.is_replicated();
-        let restored = recovered.restore(settings, &mut self.nodes[node].shadow, now);
-        facts.know(&self.checks);
-        self.checks.begins(epoch);
-        let lost = &restored.report.lost;
-        self.note(|| format!("node {node}: is active in epoch {epoch}"));
-        self.note(|| format!("node {node}: repairs {lost:?}"));
-        self.checks
-            .what_is_remembered_is_put_back(lost, &remembered);
-        if believes && self.database.lost_changes == 0 {
-            self.checks.nothing_was_lost(lost);
-        }
-        // Who was frozen on the way has read tables of long ago, and nothing that it does can be committed.
-        if epoch == self.database.epoch {
-            let replayed = restored.backlog.iter().map(|(_, event)| event);
-            self.checks.on_replay(replayed);
-        }
-        self.no_request_is_lost(node, &restored.backlog);
         if let Some(term) = self.nodes[node].term.as_mut() {
-            term.facts = facts;
-            term.broker = Some(restored.broker);
-            term.inbox.extend(restored.backlog);
+            term.facts = TermFacts::new(&tables);
         }
-        self.drain(node);
+        let step = self.answer(node, Answer::Tables(Box::new(tables)));
+        self.take_over(node, step);
     }
 
-    /// `remembered`: what others have told of what they remember.
-    fn recover(
-        &mut self,
-        node: usize,
-        epoch: Epoch,
-        snapshot: Snapshot,
-        remembered: &mut Vec<(ChannelId, Sequence, Guid)>,
-    ) -> Box<Recovered> {
-        let (mut takeover, mut step) = Takeover::begin(Granted {
-            epoch,
-            last_epoch: self.database.found_epoch,
-            failed_over: self.database.unrepaired,
-            with_savepoints: false,
-            window: self.plan.heard_window(),
-            digester: digest,
-        });
-        let mut tables = Some(snapshot);
+    /// Carries out what the takeover asks for: at once, but for the tables.
+    fn take_over(&mut self, node: usize, mut step: Step) {
         let forgets = self.plan.is(Sabotage::ReplayEverything);
+        let mut remembered = Vec::new();
         loop {
             let answer = match step {
-                // What has reached the node is in its shadow.
+                // What came while it waited is in its shadow.
                 Step::Drain => Answer::Drained,
-                Step::ReadTables => Answer::Tables(Box::new(tables.take().unwrap_or_default())),
+                Step::ReadTables => return self.submit(node, Statement::Snapshot),
                 Step::FindPublishes(_) if forgets => Answer::Publishes(Stored::default()),
                 Step::FindPublishes(wanted) => {
                     let mut stored = self.database.store.stored(&wanted.places);
@@ -114,25 +84,89 @@ impl World {
                     Answer::Closed((self.database.store).closed_connections(inboxes.iter()))
                 }
                 Step::AskServers(has) => {
-                    self.ask_the_others(node, &has, remembered);
+                    self.ask_the_others(node, &has, &mut remembered);
                     Answer::ServersAsked
                 }
-                Step::Restore(recovered) => return recovered,
+                Step::Restore(recovered) => {
+                    return self.begin_term(node, *recovered, &remembered);
+                }
             };
-            let mut nothing = Memory::new(0);
-            let state = &mut self.nodes[node];
-            step = takeover.answer(
-                answer,
-                Known {
-                    heard: &state.shadow,
-                    memory: if self.plan.is(Sabotage::ForgetCommits) {
-                        &mut nothing
-                    } else {
-                        &mut state.memory
-                    },
-                    last_sign: None,
-                },
-            );
+            step = self.answer(node, answer);
+        }
+    }
+
+    fn answer(&mut self, node: usize, answer: Answer) -> Step {
+        let mut nothing = Memory::new(0);
+        let state = &mut self.nodes[node];
+        let takeover = (state.term.as_mut())
+            .and_then(|term| term.takeover.as_mut())
+            .expect("a takeover is under way");
+        let known = Known {
+            heard: &state.shadow,
+            memory: if self.plan.is(Sabotage::ForgetCommits) {
+                &mut nothing
+            } else {
+                &mut state.memory
+            },
+            last_sign: None,
+        };
+        takeover.answer(answer, known)
+    }
+
+    /// `remembered`: what others have told of what they remember.
+    fn begin_term(
+        &mut self,
+        node: usize,
+        recovered: Recovered,
+        remembered: &[(ChannelId, Sequence, Guid)],
+    ) {
+        let now = self.now(node);
+        self.checks.saw_wall(now.wall);
+        if self.database.unrepaired && !self.can_tell(node) {
+            self.checks.cannot_be_told();
+        }
+        let believes = self.database.unrepaired && self.nodes[node].memory.is_replicated();
+        let settings = self.plan.settings.clone();
+        let lease = self.plan.lease;
+        let state = &mut self.nodes[node];
+        let Some(term) = state.term.as_mut() else {
+            return;
+        };
+        let restored = recovered.restore(settings, &mut state.shadow, now);
+        let epoch = term.term.epoch();
+        term.takeover = None;
+        term.facts.know(&self.checks);
+        for (_, event) in &restored.backlog {
+            term.facts.heard(event, now);
+        }
+        let Restored {
+            broker,
+            backlog,
+            report,
+        } = restored;
+        self.checks.begins(epoch);
+        let lost = &report.lost;
+        self.note(|| format!("node {node}: is active in epoch {epoch}"));
+        self.note(|| format!("node {node}: repairs {lost:?}"));
+        self.checks.what_is_remembered_is_put_back(lost, remembered);
+        if believes && self.database.lost_changes == 0 {
+            self.checks.nothing_was_lost(lost);
+        }
+        // Who was frozen on the way has read tables of long ago, and nothing that it does can be committed.
+        if epoch == self.database.epoch {
+            self.checks
+                .on_replay(backlog.iter().map(|(_, event)| event));
+        }
+        self.no_request_is_lost(node, &backlog);
+        let shadow = self.plan.shadow;
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.active = Some(ActiveLoop::new(
+                broker,
+                backlog,
+                lease,
+                shadow,
+                now.monotonic,
+            ));
         }
     }
 
@@ -206,7 +240,9 @@ impl World {
         while arrived.front().is_some_and(|&(at, _)| at < oldest) {
             arrived.pop_front();
         }
-        let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
+        let judged = judged.iter().map(|(_, event)| event);
+        let waiting = judged.chain(&self.nodes[node].unread);
+        let waiting: BTreeSet<&Guid> = heard::publishes(waiting)
             .map(|publish| &publish.guid)
             .collect();
         let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);
