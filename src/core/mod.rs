@@ -5,6 +5,7 @@
 //! outputs, so a whole server's life can be replayed in a test. Start at [`broker::Broker`].
 
 pub mod active;
+pub mod attempts;
 pub mod batch;
 pub mod broker;
 pub mod event;

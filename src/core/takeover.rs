@@ -23,7 +23,7 @@ use super::guarded::Guarded;
 use super::heard::{self, Done, LookBack, Stored};
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
 use super::limits::Settings;
-use super::memory::{Marks, Memory};
+use super::memory::{Marks, Memory, Sign};
 use super::regression::Regression;
 use super::replicas::Doubt;
 use super::shadow::Shadow;
@@ -54,8 +54,8 @@ pub struct Known<'a> {
     pub heard: &'a Shadow,
     /// What it knows to have been committed.
     pub memory: &'a mut Memory,
-    /// When the active before was heard last.
-    pub last_sign: Option<Instant>,
+    /// The active before, as it was heard last.
+    pub last_sign: Option<Sign>,
 }
 
 /// What is to be done next.
@@ -123,6 +123,9 @@ impl Takeover {
     /// # Panics
     /// When something else was asked for: what drives the machine would be mistaken about what it reads.
     pub fn answer(&mut self, answer: Answer, known: Known<'_>) -> Step {
+        if let Some(sign) = known.last_sign {
+            known.memory.heard_active(sign);
+        }
         match (std::mem::replace(&mut self.stage, Stage::Over), answer) {
             (Stage::Draining, Answer::Drained) => {
                 self.stage = Stage::ReadingTables;
@@ -171,10 +174,7 @@ impl Takeover {
             last_sign,
         } = known;
         let granted = self.granted;
-        if let Some(heard_at) = last_sign {
-            memory.heard_active(heard_at);
-        }
-        let ended_at = memory.last_commit_before(last_sign);
+        let ended_at = memory.last_commit_before(last_sign.map(|sign| sign.heard_at));
         let publishes = granted
             .failed_over
             .then(|| heard::publishes(heard.heard_until(ended_at)));

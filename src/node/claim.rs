@@ -11,7 +11,6 @@ use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::core::batch::Batch;
 use crate::core::time::Instant;
-use crate::known_bad::{self, Mistake};
 use crate::leadership::{self, Leader};
 use crate::store::{self, ServerInfo};
 
@@ -38,34 +37,25 @@ impl Node {
         let alone = self.announcer.ensure_no_rival(candidate.place());
         ears.during(self, alone).await?.map_err(Setback::Rival)?;
         let last_sign = self.announcer.last_mate(candidate.place());
+        let last_sign = last_sign.map(|sign| sign.heard_at);
         let sign_every = Rivals::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
-        let stored = match ServerInfo::read_or_create(granted.client(), url, &wanted).await {
-            Err(_) if known_bad::is(Mistake::PlainTryLock) => wanted.clone(),
-            stored => stored?,
-        };
+        let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
         ensure_same_subjects(&stored, &wanted)?;
-        if !known_bad::is(Mistake::PlainTryLock) {
-            unless_refused(store::heard::forget_dropped(granted.client(), url).await)?;
-            let served = self.config.partition.as_ref();
-            unless_refused(store::served::record(granted.client(), url, served).await)?;
-        }
+        unless_refused(store::heard::forget_dropped(granted.client(), url).await)?;
+        let served = self.config.partition.as_ref();
+        unless_refused(store::served::record(granted.client(), url, served).await)?;
         let with_savepoints = self.takes_care.swap(false, Ordering::AcqRel)
             || store::refused::is_recent(granted.client(), url).await?;
         if with_savepoints {
             batches.take_care();
         }
         let epoch = granted.term().epoch();
-        if !known_bad::is(Mistake::PlainTryLock) {
-            self.store.fence(granted.client(), Some(epoch)).await?;
-        }
-        match self.store.begin_term(granted.client(), epoch).await {
-            Err(_) if known_bad::is(Mistake::PlainTryLock) => {}
-            sealer => batches.seal_with(sealer?),
-        }
+        self.store.fence(granted.client(), Some(epoch)).await?;
+        batches.seal_with(self.store.begin_term(granted.client(), epoch).await?);
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());

@@ -24,10 +24,10 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backoff::Backoff;
 use super::board::Board;
 use super::condition::Condition;
 use crate::config::managed_nats::ManagedNats as Settings;
+use crate::core::attempts::Backoff;
 use crate::dev::guardian::Guardian;
 use crate::dev::nats::find;
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::announcer::Announcer;
-use super::backoff::{Backoff, Repeats};
+use super::backoff::Repeats;
 use super::board::Board;
 use super::carry_over::ensure_carried_over;
 use super::clock::Clock;
@@ -20,6 +20,7 @@ use super::reports::Reports;
 use super::run::STATEMENT_TIMEOUT;
 use super::shared::Setback;
 use crate::config::Config;
+use crate::core::attempts::Backoff;
 use crate::leadership::{self, checks};
 use crate::nats::Connection;
 use crate::protocol::Subjects;

@@ -18,7 +18,6 @@ use crate::core::ids::{ChannelName, Subject};
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::{self, Answer, FindPublishes, Granted, Known, Recovered, Step};
 use crate::core::time::Instant;
-use crate::known_bad::{self, Mistake};
 use crate::leadership::{Errands, Leader, Record};
 use crate::protocol::Subjects;
 use crate::store::{self, Error};
@@ -150,9 +149,6 @@ impl Node {
         errands: &Errands,
         wanted: FindPublishes,
     ) -> Result<Stored, Error> {
-        if known_bad::is(Mistake::ShadowWithoutGuidCheck) {
-            return Ok(Stored::default());
-        }
         let FindPublishes {
             places,
             guids,

@@ -11,7 +11,7 @@ use stanby::core::{Event, Notice, Outbound};
 
 use crate::database::Statement;
 use crate::plan::Sabotage;
-use crate::world::{Step, World};
+use crate::world::{Step, World, nanos};
 
 impl World {
     /// Goes round as long as there is something to do.
@@ -47,7 +47,14 @@ impl World {
         };
         self.checks.saw_wall(now.wall);
         match active.begin_turn(now, until, Duration::ZERO) {
-            Ok(Turn::Serve) => {}
+            Ok(Turn::Serve) => {
+                let epoch = term.term.epoch();
+                let signed = &mut self.nodes[node].signed;
+                let every = nanos(self.plan.lease / 2);
+                if signed.is_none_or(|sign| sign.1 < epoch || sign.0 + every <= self.time) {
+                    *signed = Some((self.time, epoch));
+                }
+            }
             // A renewal that comes through goes round again.
             Ok(Turn::KeepSilent(_)) => return false,
             Err(end) => {

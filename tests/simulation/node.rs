@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::active::ActiveLoop;
+use stanby::core::attempts::Attempts;
 use stanby::core::batch::Batch;
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
-use stanby::core::memory::Memory;
+use stanby::core::memory::{Memory, Sign};
 use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::takeover::Takeover;
@@ -71,8 +72,10 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
-    /// Attempts in a row that failed.
-    setbacks: u32,
+    /// To become the active.
+    attempts: Attempts,
+    /// When others last heard it as the active, and in which epoch.
+    pub(crate) signed: Option<(Time, Epoch)>,
     pub(crate) memory: Memory,
     /// The last epoch that its process has committed something in.
     pub(crate) served: Epoch,
@@ -129,7 +132,8 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
-            setbacks: 0,
+            attempts: Attempts::new(plan.lease),
+            signed: None,
             memory: Memory::new(rng.pick(&[32 << 20, 10_000])),
             served: Epoch(0),
             started: 0,
@@ -184,7 +188,7 @@ impl World {
         let state = &mut self.nodes[node];
         let session = state.session.take();
         state.up = false;
-        state.setbacks = 0;
+        state.attempts = Attempts::new(self.plan.lease);
         state.frozen = false;
         state.incarnation += 1;
         state.term = None;
@@ -227,6 +231,19 @@ impl World {
         self.pump(node);
     }
 
+    /// The last that this node heard of another one as the active.
+    pub(crate) fn last_sign(&self, node: usize) -> Option<Sign> {
+        let listener = &self.nodes[node];
+        let others = self.nodes.iter().enumerate();
+        let others = others.filter(|&(other, _)| other != node);
+        let signs = others.filter_map(|(_, other)| other.signed);
+        let heard = signs.filter(|&(at, _)| at >= listener.started).max();
+        heard.map(|(at, epoch)| Sign {
+            heard_at: Instant::from_nanos(at + listener.boot_offset),
+            epoch,
+        })
+    }
+
     /// Opens a session and queues for the lock.
     fn race(&mut self, node: usize) {
         if self.time < self.database.down_until {
@@ -242,16 +259,19 @@ impl World {
         self.note(|| format!("node {node}: ends its term: {why}"));
         let now = self.now(node).monotonic;
         let state = &mut self.nodes[node];
-        let lease = nanos(self.plan.lease);
-        if state
-            .term
-            .as_ref()
-            .is_some_and(|term| term.active.is_some() && term.began + lease < self.time)
-        {
-            state.setbacks = 0;
-        }
-        if let Some(term) = &state.term {
-            term.term.finish(leadership::TermLost(why.to_owned()));
+        let served_since = (state.term.as_ref())
+            .filter(|term| term.active.is_some())
+            .map(|term| term.began);
+        let pause = match served_since {
+            Some(began) => {
+                let lasted = Duration::from_nanos(self.time - began);
+                state.attempts.term_ended(Some(why), lasted, now)
+            }
+            None => state.attempts.failed(why, false, now),
+        };
+        match &state.term {
+            Some(term) => term.term.finish(leadership::TermLost(why.to_owned())),
+            None => state.memory.lost_primary(now),
         }
         if let Some(active) = state.term.take().and_then(|term| term.active)
             && !self.plan.is(Sabotage::ForgetUnanswered)
@@ -263,15 +283,17 @@ impl World {
         if let Some(session) = self.nodes[node].session.take() {
             self.send_statement(node, session, Statement::Close);
         }
-        self.race_later(node);
+        self.race_after(node, pause);
     }
 
-    /// After a pause, as the server has it: 50 ms to 1 s.
     fn race_later(&mut self, node: usize) {
-        let state = &mut self.nodes[node];
-        let pause = Duration::from_millis(50 << state.setbacks.min(4)).min(Duration::from_secs(1));
-        state.setbacks += 1;
-        let incarnation = state.incarnation;
+        let now = self.now(node).monotonic;
+        let pause = (self.nodes[node].attempts).failed("the database is away", false, now);
+        self.race_after(node, pause);
+    }
+
+    fn race_after(&mut self, node: usize, pause: Duration) {
+        let incarnation = self.nodes[node].incarnation;
         self.after(pause, Step::Race { node, incarnation });
     }
 
@@ -402,9 +424,10 @@ impl World {
         let Some(term) = state.term.as_mut().filter(|term| term.serial == serial) else {
             return;
         };
-        match event {
-            Event::Loaded { .. } | Event::LoadFailed(_) => term.loaded.push_back(event),
-            from_nats => state.unread.push_back(from_nats),
+        if matches!(event, Event::Loaded { .. } | Event::LoadFailed(_)) {
+            term.loaded.push_back(event);
+        } else {
+            state.unread.push_back(event);
         }
     }
 

@@ -97,6 +97,7 @@ impl World {
 
     fn answer(&mut self, node: usize, answer: Answer) -> Step {
         let mut nothing = Memory::new(0);
+        let last_sign = self.last_sign(node);
         let state = &mut self.nodes[node];
         let takeover = (state.term.as_mut())
             .and_then(|term| term.takeover.as_mut())
@@ -108,7 +109,7 @@ impl World {
             } else {
                 &mut state.memory
             },
-            last_sign: None,
+            last_sign,
         };
         takeover.answer(answer, known)
     }
