@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::error::TermLost;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
-use crate::known_bad::{self, Mistake};
 
 /// How long the active may be silent before Postgres ends its session and with it the term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +82,6 @@ impl Term {
 
     /// Until then nobody else can be active. Never goes back while the term lasts.
     pub fn trusted_until(&self) -> Instant {
-        if known_bad::is(Mistake::TrustWindowOff) {
-            return Instant::from_nanos(u64::MAX);
-        }
         Instant::from_nanos(self.proved_at.load(Ordering::Acquire)) + self.lease.trust()
     }
 

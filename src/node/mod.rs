@@ -48,8 +48,6 @@ mod log_watch;
 mod login;
 mod managed_nats;
 mod marks;
-#[cfg(feature = "known-bad")]
-mod mistaken;
 mod nats_settings;
 mod neighbours;
 mod new_node;

@@ -1,7 +1,9 @@
 use super::*;
-use crate::core::ids::{ConnectionId, Subject};
+use crate::core::batch::{ClientRow, Heartbeat};
+use crate::core::ids::{ClientId, ConnectionId, Subject};
 use crate::core::limits::{Heartbeats, Settings};
 use crate::core::snapshot::Snapshot;
+use crate::core::time::Timestamp;
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -17,15 +19,42 @@ fn for_ever() -> Instant {
 }
 
 fn active() -> ActiveLoop {
+    active_on(Snapshot::default())
+}
+
+/// Clients are asked every second, and have half a second to answer.
+fn active_on(tables: Snapshot) -> ActiveLoop {
     let settings = Settings {
-        heartbeats: Heartbeats::default(),
+        heartbeats: Heartbeats {
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            fail_count: 0,
+            ..Heartbeats::default()
+        },
         limits: Limits::default(),
         replace_durables: false,
         ack_prefix: "acks".into(),
         partition: None,
     };
-    let broker = Guarded::new(Broker::restore(Snapshot::default(), settings, at(0)));
+    let broker = Guarded::new(Broker::restore(tables, settings, at(0)));
     ActiveLoop::new(broker, VecDeque::new(), LEASE, None, at(0).monotonic)
+}
+
+fn with_a_client() -> ActiveLoop {
+    let row = ClientRow {
+        connection_id: ConnectionId::default(),
+        heartbeat_inbox: Subject::parse("hb".into()).expect("valid"),
+        protocol: 1,
+        ping_interval: 5,
+        ping_max_out: 3,
+        connected_at: Timestamp::default(),
+        heartbeat: Heartbeat::default(),
+    };
+    let id = ClientId::parse("me".into()).expect("valid");
+    active_on(Snapshot {
+        clients: [(id, row)].into(),
+        ..Snapshot::default()
+    })
 }
 
 fn ping() -> Event {
@@ -181,4 +210,19 @@ fn what_came_during_a_pause_counts_from_its_begin_until_all_of_it_is_read() {
         active.paused_since(at(5002).monotonic, false),
         at(5002).monotonic
     );
+}
+
+#[test]
+fn what_ran_out_during_a_pause_says_nothing_about_clients() {
+    for (pause, left) in [(400, 0), (2000, 1)] {
+        let mut active = with_a_client();
+        for millis in [400, 800, 1000, 1400] {
+            assert_eq!(turn(&mut active, at(millis)), Ok(Turn::Serve));
+            let probe = active.poll_answer(at(millis).monotonic, for_ever());
+            assert_eq!(probe.is_some(), millis == 1000, "at {millis} ms");
+        }
+        assert_eq!(turn(&mut active, at(1400 + pause)), Ok(Turn::Serve));
+        let clients = active.broker().counts().clients;
+        assert_eq!(clients, left, "after {pause} ms");
+    }
 }
