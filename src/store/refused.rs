@@ -40,8 +40,8 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
 
 /// The table that a sentence of Postgres names, in whatever language, where the error names none by itself.
 fn named_in(message: &str) -> Option<&str> {
-    let tables = message.split('"').skip(1).step_by(2);
-    tables.into_iter().find(|name| OURS.contains(name))
+    let mut quoted = message.split('"').skip(1).step_by(2);
+    quoted.find(|name| OURS.contains(name))
 }
 
 /// What batches write.

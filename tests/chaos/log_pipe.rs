@@ -115,11 +115,8 @@ async fn read(
             read = receiver.read(&mut bytes) => read,
         };
         match read {
-            Ok(1..) => text
-                .lock()
-                .unwrap()
-                .extend_from_slice(&bytes[..read.unwrap_or_default()]),
             Ok(0) | Err(_) => return,
+            Ok(count) => text.lock().unwrap().extend_from_slice(&bytes[..count]),
         }
     }
 }
