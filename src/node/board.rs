@@ -41,6 +41,8 @@ impl Board {
             batch_messages: Histogram::new(&BATCH_MESSAGES),
             takeovers: 0,
             takeover_time: Duration::ZERO,
+            takeover_silence: None,
+            takeover_from_memory: 0,
             limits: Arc::new(limits.clone()),
             nats: nats::counters::Counts::default(),
             nats_pages: NatsPages::Elsewhere,
@@ -170,6 +172,14 @@ impl Board {
             status.active_since = Some(Clock.now().wall);
             status.trusted_until = Some(term.trusted_until());
             status.trouble = None;
+        });
+    }
+
+    /// What clients noticed of the takeover.
+    pub(super) fn answered(&self, silence: Option<Duration>, from_memory: u64) {
+        self.status.send_modify(|status| {
+            status.takeover_silence = silence;
+            status.takeover_from_memory = from_memory;
         });
     }
 

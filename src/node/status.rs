@@ -56,6 +56,10 @@ pub struct Status {
     pub takeovers: u64,
     /// From the lock to being ready to serve, of the last of them.
     pub takeover_time: Duration,
+    /// From the last sign of the active before to the first answer, of the last of them; `None` where none was heard.
+    pub takeover_silence: Option<Duration>,
+    /// Requests that were heard as a standby and answered by the last of them, because nobody had.
+    pub takeover_from_memory: u64,
     /// As configured.
     pub limits: Arc<Limits>,
     /// What went wrong between the node and NATS, since the process started.

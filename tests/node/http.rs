@@ -49,6 +49,8 @@ pub(crate) fn standby() -> Status {
         batch_messages: Histogram::new(&BATCH_MESSAGES),
         takeovers: 0,
         takeover_time: Duration::ZERO,
+        takeover_silence: Some(Duration::from_millis(1250)),
+        takeover_from_memory: 19,
         limits: Arc::new(Limits::default()),
         nats: stanby::nats::counters::Counts::default(),
         late_renewals: 0,

@@ -20,6 +20,7 @@ mod former;
 mod frozen;
 mod hand_over;
 mod health;
+mod history;
 mod hostile;
 mod hosts;
 mod http;
@@ -46,6 +47,7 @@ mod process;
 #[expect(dead_code, reason = "the chaos suite uses the rest")]
 #[path = "../chaos/proxy.rs"]
 mod proxy;
+mod psql_certificates;
 mod races;
 mod reads;
 mod refused;
