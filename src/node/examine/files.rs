@@ -42,11 +42,7 @@ impl Files {
     }
 
     fn of_database(&mut self, config: &Config) {
-        let url = &config.database_url;
-        // The same files for each place.
-        if let Some(place) = url.places().first() {
-            self.add(url.for_session_at(place, None).map(drop));
-        }
+        self.add(config.database_url.for_session().map(drop));
     }
 
     async fn of_pages(&mut self, config: &Config) {
