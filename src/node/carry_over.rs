@@ -186,6 +186,7 @@ fn setback(error: Error, from: &str) -> Setback {
             passing(format!("{from} is not imported yet: {error}"))
         }
         Error::Store(store::Error::Unavailable(why)) => passing(why),
+        Error::Nats(error) => Setback::Nats(error),
         Error::Leadership(error) => Setback::Leadership(error),
         Error::Store(error) => by_hand(error.to_string()),
         Error::Former(_) | Error::Problems(_) | Error::NoRandom | Error::Reading(_) => {

@@ -41,6 +41,7 @@ pub mod condition;
 mod ears;
 mod errands;
 pub mod examine;
+pub mod export;
 pub mod histogram;
 pub mod import;
 mod log_watch;
