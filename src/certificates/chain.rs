@@ -22,7 +22,7 @@ pub(super) type Refusal = String;
 
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Refusal> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("bytes follow the certificate".to_owned()),
         Err(error) => Err(format!("the certificate cannot be read: {error}")),
     }
