@@ -43,7 +43,7 @@ impl Node {
         let granted = candidate.take_over(epoch_known).await?;
         // One that gives the lock up answers until it does.
         let was_released = granted.takeover().reason == leadership::Reason::Released;
-        let last_sign = last_sign.map(|sign| if was_released { began } else { sign });
+        let last_sign = if was_released { Some(began) } else { last_sign };
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;

@@ -12,11 +12,12 @@ use self::nats::of_nats;
 use super::owner::{ensure_same_cluster, subjects_of};
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
 use super::shared::Setback;
+use super::sweep::cost;
 use crate::config::Config;
 use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
-use crate::store::{Keyring, SchemaVersion, Store};
+use crate::store::{Keyring, Oldest, SchemaVersion, Store};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -311,8 +312,24 @@ async fn look_at_tables(
     }
     if version == SchemaVersion::Current {
         findings.push(of_encryption(store, config).await);
+        findings.push(of_snapshots(store).await);
     }
     findings.push(of_lock(contenders));
+}
+
+/// Who keeps Postgres from cleaning up, whether it costs already or not.
+async fn of_snapshots(store: &Store) -> Finding {
+    let oldest = match store.oldest().await {
+        Ok(Some(oldest)) => oldest,
+        Ok(None) => return ok("snapshot", "nobody holds one"),
+        Err(error) => return fail("snapshot", &error),
+    };
+    if let Some(sentence) = cost(&oldest) {
+        return warn("snapshot", sentence, "pg_terminate_backend ends a process");
+    }
+    let Oldest { who, seconds, .. } = oldest;
+    let text = format!("the oldest one is held by {who}, for {seconds} s");
+    ok("snapshot", text)
 }
 
 /// As a server does when it starts.

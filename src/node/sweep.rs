@@ -28,7 +28,7 @@ pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
         tick.tick().await;
         // How reading goes is told elsewhere.
         if let Ok(oldest) = store.oldest().await {
-            tell_oldest(&board, oldest.unwrap_or_default());
+            tell_oldest(&board, &oldest.unwrap_or_default());
         }
         match sweep_once(&store).await {
             Ok(Some(Refused { dead, live })) if !is_refusal_told => {
@@ -55,26 +55,30 @@ pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
     }
 }
 
-fn tell_oldest(board: &Board, oldest: Oldest) {
+fn tell_oldest(board: &Board, oldest: &Oldest) {
+    board.oldest_snapshot(oldest.seconds);
+    match cost(oldest) {
+        Some(sentence) => board.raise(Condition::OldSnapshot, sentence),
+        None => board.clear(Condition::OldSnapshot),
+    }
+}
+
+/// What the oldest snapshot costs, with the remedy; `None` where it is nothing.
+pub(super) fn cost(oldest: &Oldest) -> Option<String> {
     let Oldest { who, seconds, dead } = oldest;
-    board.oldest_snapshot(seconds);
+    let (seconds, dead) = (*seconds, *dead);
     // Slots and replicas do not tell since when.
     let costs = dead >= DEAD_ROWS && (seconds >= OLD_SECONDS || seconds == 0);
-    if !who.is_empty() && (costs || seconds >= VERY_OLD_SECONDS) {
+    (!who.is_empty() && (costs || seconds >= VERY_OLD_SECONDS)).then(|| {
         let since = match seconds {
             0 => String::new(),
             seconds => format!(" for {} minutes", seconds / 60),
         };
-        board.raise(
-            Condition::OldSnapshot,
-            format!(
-                "{who} keeps Postgres from cleaning up{since}, and commits slow down ({dead} dead rows): end it, \
-                 or let it read from a replica without hot_standby_feedback"
-            ),
-        );
-    } else {
-        board.clear(Condition::OldSnapshot);
-    }
+        format!(
+            "{who} keeps Postgres from cleaning up{since}, and commits slow down ({dead} dead rows): end it, \
+             or let it read from a replica without hot_standby_feedback"
+        )
+    })
 }
 
 /// Many rows are dead, and the role may not vacuum.

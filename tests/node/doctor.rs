@@ -5,7 +5,8 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, Pair};
+use crate::pair::{Group, LIMIT, Pair};
+use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
 
 /// What the doctor found, and its exit code.
@@ -229,4 +230,29 @@ async fn the_doctor_judges_what_serve_would_run_with() {
     let report = Report::of_group(&group, &["--cluster-id", "mine"]).await;
     assert_eq!(report.code, Some(1));
     assert!(report.about("cluster-id").1.contains("does not match"));
+}
+
+#[tokio::test]
+async fn the_doctor_names_who_holds_the_oldest_snapshot() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let mut forgotten = PgConnection::connect(&pair.group.database_url)
+        .await
+        .unwrap();
+    let begin =
+        "SET application_name = 'forgotten'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1";
+    sqlx::raw_sql(begin).execute(&mut forgotten).await.unwrap();
+
+    // Beside it servers hold theirs for moments.
+    wait_until(LIMIT, async || {
+        let report = Report::of_group(&pair.group, &[]).await;
+        let (_, text, _) = report.about("snapshot");
+        if text.contains("(forgotten) of role") {
+            Ok(())
+        } else {
+            Err(text.to_owned())
+        }
+    })
+    .await;
 }

@@ -107,11 +107,6 @@ const CASES: &[(&str, &str)] = &[
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -subj /CN=db.example 2>/dev/null
          cp server.crt root.crt",
     ),
-    (
-        "keys of Ed25519",
-        "openssl req -x509 -newkey ed25519 -nodes -keyout server.key -out server.crt -subj /CN=db.example 2>/dev/null
-         cp server.crt root.crt",
-    ),
 ];
 
 /// The host that is asked for, and the mode; with a file of authorities, but for the first.
