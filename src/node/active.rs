@@ -41,6 +41,9 @@ use crate::nats::{self, Egress, Ingress};
 /// Requests handled in one turn, before outputs are looked at again.
 const EVENTS_PER_TURN: usize = 1024;
 
+/// Reads taken in one turn.
+const LOADS_PER_TURN: usize = 4;
+
 /// How old the status may get. At most a quarter of a lease: it says until when it holds.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -243,6 +246,7 @@ impl<'a> Active<'a> {
                 .set_batch_bytes(self.node.upload.window().bytes());
             // What ran out while the process was frozen says nothing about clients: that was noted above.
             self.handle_timers(term);
+            self.take_loaded();
             let more_to_send = self.send(term);
             if self.is_choked(lease.duration()) {
                 return Ok(Ended::NatsLost);
@@ -291,7 +295,6 @@ impl<'a> Active<'a> {
                     self.broker.set_limits(&limits, Clock.now());
                 }
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
-                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
                 Some(asked) = self.questions.recv() => {
                     self.report(term);
@@ -316,6 +319,8 @@ impl<'a> Active<'a> {
                         self.backlog.extend(waited);
                     }
                 }
+                // After requests: those who are behind can keep reads coming without end. Each turn begins with some.
+                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
@@ -437,6 +442,16 @@ impl<'a> Active<'a> {
                 return;
             };
             self.take_in(event, heard_at, now);
+        }
+    }
+
+    /// Some of the reads that are done.
+    fn take_loaded(&mut self) {
+        for _ in 0..LOADS_PER_TURN {
+            let Some(loaded) = self.loads.try_join_next() else {
+                return;
+            };
+            self.loaded(loaded);
         }
     }
 
