@@ -22,7 +22,7 @@ pub(super) type Refusal = String;
 
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Refusal> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("bytes follow the certificate".to_owned()),
         Err(error) => Err(format!("the certificate cannot be read: {error}")),
     }
@@ -160,23 +160,25 @@ fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
 }
 
 fn keys_agree(issuer: &X509Certificate<'_>, issued: &X509Certificate<'_>) -> bool {
-    let wanted =
-        issued
-            .iter_extensions()
-            .find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::AuthorityKeyIdentifier(AuthorityKeyIdentifier {
-                    key_identifier: Some(KeyIdentifier(id)),
-                    ..
-                }) => Some(*id),
-                _ => None,
-            });
-    let found = issuer
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(KeyIdentifier(id)) => Some(*id),
-            _ => None,
-        });
-    wanted.is_none() || found.is_none() || wanted == found
+    let mut named = None;
+    for extension in issued.iter_extensions() {
+        if let ParsedExtension::AuthorityKeyIdentifier(AuthorityKeyIdentifier {
+            key_identifier: Some(KeyIdentifier(id)),
+            ..
+        }) = extension.parsed_extension()
+        {
+            named = Some(*id);
+        }
+    }
+    let mut own = None;
+    for extension in issuer.iter_extensions() {
+        if let ParsedExtension::SubjectKeyIdentifier(KeyIdentifier(id)) =
+            extension.parsed_extension()
+        {
+            own = Some(*id);
+        }
+    }
+    named.is_none() || own.is_none() || named == own
 }
 
 fn may_have_issued(issuer: &X509Certificate<'_>, issued: &X509Certificate<'_>) -> bool {
@@ -186,29 +188,30 @@ fn may_have_issued(issuer: &X509Certificate<'_>, issued: &X509Certificate<'_>) -
 /// An extension that is marked as critical has to be understood.
 fn understood(certificate: &X509Certificate<'_>) -> Result<(), String> {
     for extension in certificate.iter_extensions() {
-        match extension.parsed_extension() {
-            ParsedExtension::ParseError { .. } => {
-                return Err(format!(
-                    "has an extension that cannot be read ({})",
-                    extension.oid
-                ));
-            }
+        let parsed = extension.parsed_extension();
+        if matches!(parsed, ParsedExtension::ParseError { .. }) {
+            return Err(format!(
+                "has an extension that cannot be read ({})",
+                extension.oid
+            ));
+        }
+        let is_known = matches!(
+            parsed,
             ParsedExtension::AuthorityKeyIdentifier(_)
-            | ParsedExtension::SubjectKeyIdentifier(_)
-            | ParsedExtension::KeyUsage(_)
-            | ParsedExtension::CertificatePolicies(_)
-            | ParsedExtension::SubjectAlternativeName(_)
-            | ParsedExtension::BasicConstraints(_)
-            | ParsedExtension::NameConstraints(_)
-            | ParsedExtension::ExtendedKeyUsage(_)
-            | ParsedExtension::NSCertType(_) => {}
-            _ if extension.critical => {
-                return Err(format!(
-                    "has a critical extension that is not known here ({})",
-                    extension.oid
-                ));
-            }
-            _ => {}
+                | ParsedExtension::SubjectKeyIdentifier(_)
+                | ParsedExtension::KeyUsage(_)
+                | ParsedExtension::CertificatePolicies(_)
+                | ParsedExtension::SubjectAlternativeName(_)
+                | ParsedExtension::BasicConstraints(_)
+                | ParsedExtension::NameConstraints(_)
+                | ParsedExtension::ExtendedKeyUsage(_)
+                | ParsedExtension::NSCertType(_)
+        );
+        if extension.critical && !is_known {
+            return Err(format!(
+                "has a critical extension that is not known here ({})",
+                extension.oid
+            ));
         }
     }
     Ok(())

@@ -20,36 +20,37 @@ pub(super) fn ensure(
         Some(IpAddr::V6(address)) => address.octets().to_vec(),
         None => Vec::new(),
     };
-    let is_of_host = |name: &GeneralName<'_>| match name {
-        // libpq compares an address with names as with addresses.
-        GeneralName::DNSName(name) => {
-            (address.is_none() || rules == Rules::Libpq) && is_name_of(name, host, rules)
+    let is_of_host = |name: &GeneralName<'_>| {
+        if let GeneralName::DNSName(name) = name {
+            // libpq compares an address with names, too.
+            return (address.is_none() || rules == Rules::Libpq) && is_name_of(name, host, rules);
         }
-        GeneralName::IPAddress(found) => address.is_some() && *found == bytes,
-        _ => false,
+        matches!(name, GeneralName::IPAddress(found) if address.is_some() && *found == bytes)
     };
     if alternatives.iter().any(is_of_host) {
         return Ok(());
     }
-    let names_such = alternatives.iter().any(|name| match name {
-        GeneralName::DNSName(_) => address.is_none(),
-        GeneralName::IPAddress(_) => address.is_some(),
-        _ => false,
+    let names_such = alternatives.iter().any(|name| {
+        if address.is_some() {
+            matches!(name, GeneralName::IPAddress(_))
+        } else {
+            matches!(name, GeneralName::DNSName(_))
+        }
     });
     let common = common_name(certificate);
     let common = common.filter(|_| rules == Rules::Libpq && !names_such);
     if common.is_some_and(|name| is_name_of(name, host, rules)) {
         return Ok(());
     }
-    let whose: Vec<String> = alternatives
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => Some(address_of(bytes)),
-            _ => None,
-        })
-        .chain(common.map(str::to_owned))
-        .collect();
+    let mut whose = Vec::new();
+    for name in alternatives {
+        if let GeneralName::DNSName(name) = name {
+            whose.push((*name).to_owned());
+        } else if let GeneralName::IPAddress(bytes) = name {
+            whose.push(address_of(bytes));
+        }
+    }
+    whose.extend(common.map(str::to_owned));
     let whose = crate::printable::line(&whose.join(", ")).into_owned();
     Err(match whose.as_str() {
         "" => format!("it is not valid for name {host:?}: it names no host"),

@@ -167,10 +167,8 @@ fn refused(why: Refusal) -> Error {
 
 /// The error in words, whoever said it.
 pub fn told(error: &Error) -> String {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => {
-            format!("invalid peer certificate: {why}")
-        }
-        other => other.to_string(),
+    if let Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error {
+        return format!("invalid peer certificate: {why}");
     }
+    error.to_string()
 }

@@ -137,20 +137,20 @@ fn taken_over(takeover: &LastTakeover) -> String {
     let LastTakeover {
         epoch, at, from, ..
     } = takeover;
-    let mut text = format!("epoch {epoch} at {}", or_dash(at.as_deref()));
+    let mut parts = vec![format!("epoch {epoch} at {}", or_dash(at.as_deref()))];
     if let Some(from) = from {
-        text.push_str(&format!(", from {}", shown(from)));
+        parts.push(format!("from {}", shown(from)));
     }
     if let (Some(cause), Some(detail)) = (&takeover.cause, &takeover.detail) {
-        text.push_str(&format!("; {}: {}", shown(cause), shown(detail)));
+        parts.push(format!("{}: {}", shown(cause), shown(detail)));
     }
     if let Some(silence) = takeover.silence_ms {
-        text.push_str(&format!("; clients waited {silence} ms"));
+        parts.push(format!("clients waited {silence} ms"));
     }
     if let Some(count @ 1..) = takeover.answered_from_memory {
-        text.push_str(&format!("; answered from memory: {count}"));
+        parts.push(format!("answered from memory: {count}"));
     }
-    text
+    parts.join("; ")
 }
 
 fn encrypted(report: Option<&EncryptionReport>) -> String {

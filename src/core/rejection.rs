@@ -31,6 +31,8 @@ pub enum Rejection {
     TooManySubscriptions,
     /// Postgres refuses to store it, for this reason.
     NotStored(ByteString),
+    /// More of this client waits to be stored than its share.
+    TooMuchWaits,
     /// Another channel has this name in other letters.
     CaseClash {
         name: ChannelName,

@@ -1,7 +1,7 @@
 //! How much may wait between the socket and those who take it. Over the limit nothing more is read, so that the
 //! memory stays bounded and the NATS server learns that this side is slow.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use tokio::sync::Notify;
 
@@ -12,6 +12,8 @@ pub(super) struct Budget {
     bytes_max: usize,
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    /// Twice as much may wait: who has most of it is refused before.
+    is_doubled: AtomicBool,
     freed: Notify,
 }
 
@@ -23,6 +25,7 @@ impl Budget {
             bytes_max: bytes_max.max(1),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            is_doubled: AtomicBool::new(false),
             freed: Notify::new(),
         }
     }
@@ -42,7 +45,22 @@ impl Budget {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.messages.load(SeqCst) < self.messages_max && self.bytes.load(SeqCst) < self.bytes_max
+        let (messages, bytes) = self.used();
+        let times = 1 + usize::from(self.is_doubled.load(SeqCst));
+        messages / times < self.messages_max && bytes / times < self.bytes_max
+    }
+
+    pub(super) fn double(&self, doubled: bool) {
+        self.is_doubled.store(doubled, SeqCst);
+        if self.has_room() {
+            self.freed.notify_one();
+        }
+    }
+
+    /// What may wait before anybody is refused; `None` where nobody is.
+    pub(super) fn refuses_beyond(&self) -> Option<(usize, usize)> {
+        let doubled = self.is_doubled.load(SeqCst);
+        doubled.then_some((self.messages_max, self.bytes_max))
     }
 
     /// For one that waits at a time.
@@ -52,7 +70,7 @@ impl Budget {
         }
     }
 
-    #[cfg(test)]
+    /// Messages and bytes.
     pub(super) fn used(&self) -> (usize, usize) {
         (self.messages.load(SeqCst), self.bytes.load(SeqCst))
     }

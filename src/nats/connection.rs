@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 use super::budget::Budget;
 use super::counters::Counts;
 use super::error::Error;
+use super::fair::Sender;
+use super::gate::Gate;
 use super::link::{Link, ensure_subject};
 use super::outgoing::Class;
 use super::queue::{Queue, Taker};
@@ -166,6 +168,10 @@ impl Connection {
     pub(super) fn link(&self) -> &Link {
         &self.link
     }
+
+    pub(super) fn shared_link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
 }
 
 /// Messages of any number of subscriptions, in the order in which NATS sent them. Ends its subscriptions when
@@ -181,6 +187,17 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    pub(super) fn guard(&self, gate: Gate) {
+        self.queue.guard(gate);
+    }
+
+    /// For the gate: these publishes do not wait any more.
+    pub(super) fn release(&self, gone: &[(Sender, usize)]) {
+        if let Some(gate) = self.queue.gate() {
+            gate.release(gone);
+        }
+    }
+
     /// The subscription's number, which its messages carry. NATS knows of it after the next
     /// [`Connection::flush`]; over reconnects it lasts.
     pub fn subscribe(&mut self, subject: &str) -> Result<u64, Error> {

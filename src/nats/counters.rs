@@ -20,6 +20,8 @@ pub struct Counts {
     pub unreadable: u64,
     /// Requests refused because they name a channel or an inbox that goes round the permissions of NATS.
     pub forbidden: u64,
+    /// Publishes refused because their client had more than its share waiting.
+    pub refused: u64,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,7 @@ pub(super) struct Counters {
     oversized: AtomicU64,
     unreadable: AtomicU64,
     forbidden: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Counters {
@@ -43,6 +46,7 @@ impl Counters {
             oversized: self.oversized.load(Relaxed),
             unreadable: self.unreadable.load(Relaxed),
             forbidden: self.forbidden.load(Relaxed),
+            refused: self.refused.load(Relaxed),
         }
     }
 
@@ -69,6 +73,11 @@ impl Counters {
 
     pub(super) fn add_unreadable(&self) {
         self.unreadable.fetch_add(1, Relaxed);
+    }
+
+    /// The new count.
+    pub(super) fn add_refused(&self) -> u64 {
+        self.refused.fetch_add(1, Relaxed) + 1
     }
 
     pub(super) fn add_forbidden(&self) {

@@ -15,7 +15,7 @@ use super::login::Login;
 use super::servers::Address;
 use super::settings::Settings;
 use super::tls;
-use super::wire::{Frame, Info, Parser, Violation, encode};
+use super::wire::{Frame, Info, Message, Parser, Violation, encode};
 
 /// Why one server could not be connected to.
 #[derive(Debug, ThisError)]
@@ -132,6 +132,22 @@ pub(super) async fn dial(
 }
 
 impl Line {
+    /// Subscribes, and returns what came until NATS knew of it.
+    pub(super) async fn subscribe(&mut self, mut out: BytesMut) -> Result<Vec<Message>, Failure> {
+        out.extend_from_slice(encode::PING);
+        write(&mut self.stream, &out).await?;
+        let mut messages = Vec::new();
+        loop {
+            match frame(&mut self.stream, &mut self.parser).await? {
+                Frame::Pong => return Ok(messages),
+                Frame::Message(message) => messages.push(message),
+                Frame::Info(json) => self.info = parse_info(&json)?,
+                Frame::Ping => write(&mut self.stream, encode::PONG).await?,
+                Frame::Error(_) | Frame::Ok => {}
+            }
+        }
+    }
+
     async fn wait_to_be_let_in(&mut self) -> Result<(), Failure> {
         loop {
             match frame(&mut self.stream, &mut self.parser).await? {

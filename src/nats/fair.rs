@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 /// Senders share queues by chance when they are more; then they share their turns.
-const QUEUES: usize = 1024;
+pub(super) const QUEUES: usize = 1024;
 
 /// Requests of one sender before the next has its turn.
 const CHUNK: usize = 32;
@@ -23,6 +23,11 @@ impl Sender {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
         Self((hash ^ (hash >> 16)) as usize % QUEUES)
+    }
+
+    /// Less than [`QUEUES`].
+    pub(super) fn index(self) -> usize {
+        self.0
     }
 }
 

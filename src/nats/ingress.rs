@@ -3,20 +3,24 @@
 //! What waits here is bounded, in messages and in bytes ([`super::Settings::receive_bytes`]); beyond that NATS has
 //! to hold it, and nothing is lost unless NATS gives up on this server. The caller decides how many events it takes.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
 use super::ack_tokens::AckTokens;
 use super::connection::{Connection, Inbox};
 use super::error::Error;
 use super::fair::Sender;
+use super::gate::Gate;
 use super::lanes::{Kind, Lanes};
+use super::outgoing::Class;
 use super::probes::ProbeInbox;
-use super::wire::Message;
+use super::wire::{Message, encode as wire};
 use crate::core::Event;
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
-use crate::protocol::{Subjects, decode};
+use crate::protocol::{Subjects, decode, encode};
 
 /// Time that NATS has to confirm the subscriptions.
 const SUBSCRIBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -34,7 +38,7 @@ pub struct Ingress {
     publishes: Vec<u64>,
     /// By subscription; those that are not in here are for single ack inboxes.
     kinds: Vec<(u64, Kind)>,
-    lanes: Lanes<Message>,
+    lanes: Lanes<(Sender, Message)>,
     probes: ProbeInbox,
     ack_tokens: AckTokens,
 }
@@ -46,6 +50,7 @@ impl Ingress {
         subjects: &Subjects,
         ack_tokens: &AckTokens,
     ) -> Result<Self, Error> {
+        connection.link().may_refuse(false);
         let probes = ProbeInbox::new(connection.new_subject());
         let mut ingress = Self {
             connection: connection.clone(),
@@ -61,6 +66,7 @@ impl Ingress {
             let sid = ingress.inbox.subscribe(&subject)?;
             ingress.publishes.push(sid);
         }
+        ingress.inbox.guard(gate(&ingress));
         let probes = ingress.probes.wildcard();
         // The most frequent first: messages are looked up in this order.
         for (kind, subject) in [
@@ -80,6 +86,12 @@ impl Ingress {
         // after this.
         connection.flush(SUBSCRIBE_TIMEOUT).await?;
         Ok(ingress)
+    }
+
+    /// While it is on, publishes of clients of whom more than their share waits are refused, where the NATS server would
+    /// rather cut this side off than hold them. For who answers: others leave what they cannot take to NATS.
+    pub fn refuse_floods(&self, on: bool) {
+        self.connection.link().may_refuse(on);
     }
 
     /// Hears acks on these inboxes too: they are not under the prefix of this server, because another one gave them
@@ -133,19 +145,25 @@ impl Ingress {
                     | Kind::CloseClient
                     | Kind::Ping => Sender::of(decode::sender(message.payload())),
                 };
-                self.lanes.push(kind, sender, message.weight(), message);
+                self.lanes
+                    .push(kind, sender, message.weight(), (sender, message));
             }
         }
         let (mut taken, mut bytes) = (0, 0);
+        let mut gone = Vec::new();
         while taken < limit.max(1)
             && bytes < TURN_BYTES
-            && let Some((kind, message)) = self.lanes.pop()
+            && let Some((kind, (sender, message))) = self.lanes.pop()
         {
             taken += 1;
             bytes += message.weight();
+            if kind == Kind::Publish {
+                gone.push((sender, message.weight()));
+            }
             into.extend(self.decode(kind, &message));
         }
         if taken > 0 {
+            self.inbox.release(&gone);
             self.inbox.give_back(taken, bytes);
         }
         !self.lanes.is_empty()
@@ -249,4 +267,44 @@ impl Ingress {
         }
         text
     }
+}
+
+/// Refuses a publish in the moment in which it is read.
+fn gate(ingress: &Ingress) -> Gate {
+    let (publishes, subjects) = (ingress.publishes.clone(), ingress.subjects.clone());
+    let link = Arc::downgrade(&ingress.connection.shared_link());
+    let known = publishes.clone();
+    let refuse = move |message: &Message| {
+        let Some(link) = link.upgrade() else {
+            return;
+        };
+        let index = known.binary_search(&message.sid());
+        if !index.is_ok_and(|index| subjects.is_first(index, message.subject())) {
+            return;
+        }
+        let refused = link.counters.add_refused();
+        if refused.is_power_of_two() {
+            tracing::warn!(
+                refused,
+                "publishes are refused: their clients send more than is stored, and NATS would cut this server off"
+            );
+        }
+        let (reply, payload) = message.detached();
+        let reply = reply.and_then(|reply| ByteString::try_from(reply).ok());
+        let reply = reply.filter(|reply| !subjects.is_of_servers(reply));
+        let Some(Event::Publish {
+            request,
+            reply: Some(reply),
+        }) = decode::publish(payload, reply)
+        else {
+            return;
+        };
+        let refusal = Reply::PublishRefused(Some(request.guid), Rejection::TooMuchWaits);
+        let (mut out, mut buffer) = (BytesMut::new(), BytesMut::new());
+        let answer = encode::reply(&refusal, &subjects, &mut buffer);
+        wire::publish(reply.as_str().as_bytes(), None, &answer, &mut out);
+        // What is refused is not stored: nothing has to be committed for it.
+        link.send(Class::Urgent, &mut out, 1);
+    };
+    Gate::new(publishes, Box::new(refuse))
 }

@@ -3,7 +3,7 @@
 //! those that say so.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub(super) struct Link {
     server_id: Mutex<String>,
     /// Of a server that another one should be preferred to.
     avoided: Mutex<Option<String>>,
+    /// The NATS server cuts off who does not read, without holding back those who send.
+    cuts_off: AtomicBool,
+    /// This side answers, and so can refuse.
+    may_refuse: AtomicBool,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Counters,
 }
@@ -67,6 +71,16 @@ struct State {
     early: Vec<oneshot::Sender<()>>,
     subscriptions: BTreeMap<u64, Subscription>,
     last_sid: u64,
+    moving: Option<Move>,
+}
+
+/// From one NATS server to another one, without losing anything.
+#[derive(Debug, Default)]
+struct Move {
+    /// Of the subscriptions that the other one knows.
+    sids: Vec<u64>,
+    /// All that the one that is left still gets.
+    farewell: BytesMut,
 }
 
 #[derive(Debug)]
@@ -99,6 +113,8 @@ impl Link {
             away: Notify::new(),
             server_id: Mutex::default(),
             avoided: Mutex::default(),
+            cuts_off: AtomicBool::new(false),
+            may_refuse: AtomicBool::new(false),
             budget: Arc::new(budget),
             counters: Counters::default(),
         }
@@ -114,6 +130,22 @@ impl Link {
 
     pub(super) fn set_max_payload(&self, bytes: usize) {
         self.max_payload.store(bytes, Relaxed);
+    }
+
+    pub(super) fn set_cuts_off(&self, cuts_off: bool) {
+        self.cuts_off.store(cuts_off, SeqCst);
+        self.settle();
+    }
+
+    /// Publishes of who sends too much are refused from here on, where reading may not pause.
+    pub(super) fn may_refuse(&self, may: bool) {
+        self.may_refuse.store(may, SeqCst);
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let refuses = self.cuts_off.load(SeqCst) && self.may_refuse.load(SeqCst);
+        self.budget.double(refuses);
     }
 
     pub(super) fn note_silence(&self) {
@@ -178,10 +210,70 @@ impl Link {
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.connected = false;
+        state.moving = None;
         self.counters.add_unsent(state.out.drop_all());
         state.pings.clear();
         self.health.send_replace(false);
         self.written.notify_waiters();
+    }
+
+    /// The way to another NATS server begins: nothing is written until [`Self::leave`]. Returns what makes the other one
+    /// know the subscriptions.
+    pub(super) fn begin_move(&self) -> BytesMut {
+        let mut state = self.lock();
+        let mut out = BytesMut::new();
+        for (&sid, subscription) in &state.subscriptions {
+            encode::subscribe(&subscription.subject, sid, &mut out);
+        }
+        state.moving = Some(Move {
+            sids: state.subscriptions.keys().copied().collect(),
+            farewell: BytesMut::new(),
+        });
+        out
+    }
+
+    /// Says goodbye to the NATS server that is there, after all that is urgent. When the receiver gets its answer, that
+    /// server has taken it all, and everything that it sent has been read.
+    pub(super) fn leave(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(moving) = &mut state.moving {
+            moving.farewell = std::mem::take(state.out.urgent());
+            for &sid in state.subscriptions.keys() {
+                encode::unsubscribe(sid, &mut moving.farewell);
+            }
+            moving.farewell.extend_from_slice(encode::PING);
+            let confirms = state.out.ask();
+            state.note_ping(confirms, Some(sender));
+            self.to_write.notify_one();
+        }
+        receiver
+    }
+
+    /// The other NATS server is the one that is there now.
+    pub(super) fn finish_move(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(moving) = state.moving.take() else {
+            return;
+        };
+        let mut first = BytesMut::new();
+        // It takes no notice of those that it knows.
+        for (&sid, subscription) in &state.subscriptions {
+            encode::subscribe(&subscription.subject, sid, &mut first);
+        }
+        for sid in moving.sids {
+            if !state.subscriptions.contains_key(&sid) {
+                encode::unsubscribe(sid, &mut first);
+            }
+        }
+        state.pings.clear();
+        state.out.go_on(first);
+        for round_trip in std::mem::take(&mut state.early) {
+            state.ping(Some(round_trip));
+        }
+        self.to_write.notify_one();
     }
 
     /// For good: there will be no other connection.
@@ -254,7 +346,13 @@ impl Link {
                 let mut state = self.lock();
                 let state = &mut *state;
                 state.out.written();
-                if let Some(next) = state.out.next(spare) {
+                if let Some(moving) = &mut state.moving {
+                    if !moving.farewell.is_empty() {
+                        std::mem::swap(&mut moving.farewell, spare);
+                        self.taken.fetch_add(1, Relaxed);
+                        break;
+                    }
+                } else if let Some(next) = state.out.next(spare) {
                     self.taken.fetch_add(1, Relaxed);
                     if let Some(confirms) = next.asked {
                         state.note_ping(confirms, None);
@@ -289,7 +387,7 @@ impl Link {
         if state.early.len() + state.pings.len() >= ROUND_TRIPS_MAX {
             return Err(Error::Lost);
         }
-        if state.connected {
+        if state.connected && state.moving.is_none() {
             state.ping(Some(sender));
             self.to_write.notify_one();
         } else {

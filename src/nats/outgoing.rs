@@ -62,6 +62,14 @@ impl Outgoing {
         self.urgent = first;
     }
 
+    /// Another connection goes on where the last one was left in order; what it has to say first.
+    pub(super) fn go_on(&mut self, mut first: BytesMut) {
+        first.extend_from_slice(&self.urgent);
+        self.urgent = first;
+        self.window = Window::default();
+        self.asks = false;
+    }
+
     /// What waited is lost. Returns how many messages.
     pub(super) fn drop_all(&mut self) -> u64 {
         self.urgent = BytesMut::new();

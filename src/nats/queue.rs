@@ -2,12 +2,13 @@
 //! they may be is the [`Budget`]'s business.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::budget::Budget;
 use super::error::Error;
+use super::gate::Gate;
 use super::wire::Message;
 
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     changed: Notify,
     budget: Arc<Budget>,
+    gate: OnceLock<Gate>,
 }
 
 #[derive(Debug, Default)]
@@ -37,11 +39,24 @@ impl Queue {
             state: Mutex::default(),
             changed: Notify::new(),
             budget,
+            gate: OnceLock::new(),
         })
+    }
+
+    /// From here on the gate decides what comes in. Only the first one counts.
+    pub(super) fn guard(&self, gate: Gate) {
+        self.gate.set(gate).ok();
+    }
+
+    pub(super) fn gate(&self) -> Option<&Gate> {
+        self.gate.get()
     }
 
     /// Takes over all of `messages`, which is empty afterwards.
     pub(super) fn put(&self, messages: &mut Vec<Message>) {
+        if let Some(gate) = self.gate.get() {
+            gate.admit(messages, self.budget.used(), self.budget.refuses_beyond());
+        }
         if messages.is_empty() {
             return;
         }

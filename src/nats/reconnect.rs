@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::dial::{DialError, Failure, Line, dial, look_up};
 use super::error::Error;
 use super::link::Link;
+use super::overlap::Overlap;
 use super::random::Random;
 use super::servers::{Address, Servers};
 use super::session::{self, Outcome};
@@ -85,17 +86,28 @@ impl Reconnect {
         // Also when this panics: an active that hears nothing any more has to know it, and to give the lock up.
         let _closed = Closes(Arc::clone(&self.link));
         let work = async {
+            let mut overlap = Overlap::default();
             loop {
                 let address = line.address.clone();
                 let look: &session::Look<'_> = &|| Box::pin(self.is_there(&address));
                 let (id, urls) = (line.info.server_id.clone(), line.info.connect_urls.clone());
                 let moved = self.find_another(&address, &id, &urls);
                 let silence = self.settings.silence;
-                let (outcome, next) = session::run(line, &self.link, silence, look, moved).await;
-                self.part(&address, &outcome);
-                line = match next {
-                    Some(next) => self.welcome(next),
-                    None => self.search().await,
+                let (outcome, next) =
+                    session::run(line, &self.link, silence, look, moved, overlap).await;
+                (line, overlap) = match next {
+                    Some(next) if next.is_clean => {
+                        self.move_on(&address, &outcome, &next.line);
+                        (next.line, next.overlap)
+                    }
+                    Some(next) => {
+                        self.part(&address, &outcome);
+                        (self.welcome(next.line), next.overlap)
+                    }
+                    None => {
+                        self.part(&address, &outcome);
+                        (self.search().await, Overlap::default())
+                    }
                 };
             }
         };
@@ -105,11 +117,31 @@ impl Reconnect {
         }
     }
 
-    fn welcome(&mut self, line: Line) -> Line {
+    /// To another server, without a break.
+    fn move_on(&mut self, address: &Address, outcome: &Outcome, line: &Line) {
+        self.servers.learn(&outcome.info.connect_urls, address);
+        self.servers.lost(address);
+        self.settle(line);
+        tracing::info!(
+            from = %address,
+            server = %line.address,
+            version = line.info.version,
+            "moved to another NATS server; nothing was lost on the way"
+        );
+    }
+
+    fn settle(&mut self, line: &Line) {
         self.last_trouble = None;
         self.link.set_max_payload(line.info.max_payload);
         self.link.set_server_id(&line.info.server_id);
+        let cuts_off = self.settings.cuts_off;
+        self.link
+            .set_cuts_off(cuts_off.unwrap_or_else(|| cuts_off_without_holding(&line.info.version)));
         self.servers.learn(&line.info.connect_urls, &line.address);
+    }
+
+    fn welcome(&mut self, line: Line) -> Line {
+        self.settle(&line);
         self.link.begin();
         tracing::info!(
             server = %line.address,
@@ -214,6 +246,15 @@ impl Reconnect {
             self.last_trouble = Some(trouble);
         }
     }
+}
+
+/// Since 2.11 a NATS server holds those who send back for a few milliseconds only, and then cuts off who does not read.
+pub(crate) fn cuts_off_without_holding(version: &str) -> bool {
+    let mut numbers = version
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (numbers.next(), numbers.next());
+    (major, minor) >= (Some(2), Some(11))
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

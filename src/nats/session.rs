@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::dial::Line;
 use super::link::{Link, Routes};
+use super::overlap::Overlap;
 use super::wire::{Frame, Info, Message, Parser, Violation};
 use crate::core::time::Instant;
 use crate::node::clock::Clock;
@@ -26,6 +27,12 @@ const PINGS_PER_SILENCE: u32 = 4;
 const SILENCES_MAX: u32 = 4;
 
 const PINGS_OPEN_MAX: usize = 3;
+
+/// For each step of the way to another NATS server.
+const MOVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// So long a NATS server is heard on after another one knows the subscriptions: news of them go round the cluster.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// nats-server waits so long for a slow client before it cuts it off.
 const SLOW_LIMIT: Duration = Duration::from_secs(10);
@@ -89,7 +96,8 @@ pub(super) async fn run(
     silence: Duration,
     is_there: &Look<'_>,
     moved: impl Future<Output = Line>,
-) -> (Outcome, Option<Line>) {
+    overlap: Overlap,
+) -> (Outcome, Option<Next>) {
     let mut next = None;
     let Line {
         stream,
@@ -97,7 +105,7 @@ pub(super) async fn run(
         info,
         ..
     } = line;
-    let (reader, writer) = tokio::io::split(stream);
+    let (mut reader, writer) = tokio::io::split(stream);
     let pulse = Pulse::default();
     let mut reading = Reading {
         link,
@@ -110,12 +118,15 @@ pub(super) async fn run(
         reported: None,
         paused_at: None,
         was_slow_at: None,
+        before: overlap,
+        notes: None,
     };
+    reading.take_early();
     // A task of its own, or a stream of requests would keep the answers waiting. It ends with this function.
     let mut writing = JoinSet::new();
     writing.spawn(write(writer, Arc::clone(link)));
     let ended = tokio::select! {
-        ended = reading.run(reader) => ended,
+        ended = reading.run(&mut reader) => ended,
         Some(ended) = writing.join_next() => ended.unwrap_or(Ended::Closed),
         ended = keep_alive(link, &pulse, silence, is_there) => ended,
         line = moved => {
@@ -123,7 +134,17 @@ pub(super) async fn run(
             Ended::Moved
         }
     };
-    link.end();
+    let next = match next {
+        Some(line) => change_over(&mut reading, &mut reader, line).await,
+        None => None,
+    };
+    if next.as_ref().is_some_and(|next| next.is_clean) {
+        // Nothing is to be written any more to the one that is left.
+        writing.shutdown().await;
+        link.finish_move();
+    } else {
+        link.end();
+    }
     let outcome = Outcome {
         ended,
         was_slow: reading.was_slow(),
@@ -131,6 +152,48 @@ pub(super) async fn run(
         info: reading.info,
     };
     (outcome, next)
+}
+
+/// The connection that follows, and what it has to know.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) line: Line,
+    /// Nothing was lost on the way: the link goes on.
+    pub(super) is_clean: bool,
+    pub(super) overlap: Overlap,
+}
+
+/// Leaves one NATS server for another one: subscribes there first, and hears the one that is left to its end.
+async fn change_over(
+    reading: &mut Reading<'_>,
+    reader: &mut (impl AsyncRead + Unpin),
+    mut line: Line,
+) -> Option<Next> {
+    let link = reading.link;
+    reading.notes = Some(Overlap::default());
+    let subscribed = timeout(MOVE_LIMIT, line.subscribe(link.begin_move()));
+    let Ok(Ok(early)) = subscribed.await else {
+        return None;
+    };
+    // Others of the cluster have to learn of it before they hear that nobody listens here any more.
+    let heard = timeout(SETTLE, reading.run(reader)).await;
+    let is_clean = heard.is_err() && {
+        let answer = link.leave();
+        let drained = async {
+            tokio::select! {
+                answered = answer => answered.is_ok(),
+                _ = reading.run(reader) => false,
+            }
+        };
+        timeout(MOVE_LIMIT, drained).await.unwrap_or(false)
+    };
+    let mut overlap = reading.notes.take().unwrap_or_default();
+    overlap.end(early, Clock.now().monotonic);
+    Some(Next {
+        line,
+        is_clean,
+        overlap,
+    })
 }
 
 /// What the reader lets the others know.
@@ -157,10 +220,14 @@ struct Reading<'a> {
     paused_at: Option<Instant>,
     /// The end of the last pause.
     was_slow_at: Option<Instant>,
+    /// By the NATS server before.
+    before: Overlap,
+    /// What the one after may send, too.
+    notes: Option<Overlap>,
 }
 
 impl Reading<'_> {
-    async fn run(&mut self, mut reader: impl AsyncRead + Unpin) -> Ended {
+    async fn run(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Ended {
         // What came along with the first answer.
         if let Err(violation) = self.take_frames() {
             return Ended::Violation(violation);
@@ -219,6 +286,12 @@ impl Reading<'_> {
             };
             match frame {
                 Frame::Message(message) => {
+                    if self.before.knows(&message, Clock.now().monotonic) {
+                        continue;
+                    }
+                    if let Some(notes) = &mut self.notes {
+                        notes.note(&message);
+                    }
                     if gathered != Some(message.sid()) {
                         self.find_route(message.sid());
                         self.hand_over_elsewhere(gathered, message.sid(), &mut messages);
@@ -239,6 +312,17 @@ impl Reading<'_> {
         };
         self.hand_over(gathered, &mut messages);
         outcome
+    }
+
+    /// What came while the one before was still listened to.
+    fn take_early(&mut self) {
+        self.link.refresh(&mut self.routes, &mut self.generation);
+        for message in self.before.take_early() {
+            if !self.before.knows(&message, Clock.now().monotonic) {
+                self.find_route(message.sid());
+                self.hand_over(Some(message.sid()), &mut vec![message]);
+            }
+        }
     }
 
     fn find_route(&mut self, sid: u64) {

@@ -39,6 +39,8 @@ pub struct Settings {
     pub receive_queue: usize,
     /// As `receive_queue`, in bytes; what was read in one go may come on top.
     pub receive_bytes: usize,
+    /// Whether the NATS server cuts off who does not read without holding back those who send; `None`: as its version does.
+    pub cuts_off: Option<bool>,
 }
 
 #[derive(Clone, Default)]
@@ -98,6 +100,7 @@ impl Settings {
             silence: SILENCE,
             receive_queue: RECEIVE_QUEUE,
             receive_bytes: RECEIVE_BYTES,
+            cuts_off: None,
         }
     }
 

@@ -132,7 +132,13 @@ impl<'a> Active<'a> {
             .tasks
             .spawn(sweep(self.node.store.clone(), self.node.board.clone()));
         let _sweeping = AbortOnDropHandle::new(sweeping);
+        if let Some(ingress) = &self.ingress {
+            ingress.refuse_floods(true);
+        }
         let Err(ended) = self.run(&term, &watched).await;
+        if let Some(ingress) = &self.ingress {
+            ingress.refuse_floods(false);
+        }
         self.node.nats.forget_answers();
         self.node.board.clear(Condition::ClientsUnreachable);
         self.report(&term);

@@ -21,6 +21,7 @@
 //! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
 //! | [`pulse`] | whether the task of the role goes round |
 //! | `login` | whether the database would let this server in again |
+//! | `flood_watch` | whether publishes are refused because too much waits |
 //! | `log_watch` | whether log lines are dropped |
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `nats_settings` | from the configuration to the NATS adapter |
@@ -44,6 +45,7 @@ mod ears;
 mod errands;
 pub mod examine;
 pub mod export;
+mod flood_watch;
 pub mod histogram;
 pub mod import;
 mod log_watch;

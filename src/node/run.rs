@@ -23,7 +23,7 @@ use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::takeover::Takeover;
 use super::watchdog::Watchdog;
-use super::{log_watch, login, read_watch};
+use super::{flood_watch, log_watch, login, read_watch};
 use crate::config::Config;
 use crate::core::attempts::Attempts;
 use crate::core::limits::Limits;
@@ -136,6 +136,11 @@ pub(super) async fn run(
     ));
     tasks.spawn(login::watch(
         node.config.database_url.clone(),
+        node.board.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(flood_watch::watch(
+        node.nats.clone(),
         node.board.clone(),
         shutdown.clone(),
     ));

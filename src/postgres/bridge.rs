@@ -14,7 +14,7 @@ use tokio::io::{
     self, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional,
 };
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -31,15 +31,7 @@ pub struct Bridge {
 struct Carrier {
     /// As sqlx takes the directory of a Unix socket. It begins with a zero byte: a name that stands in no directory.
     directory: String,
-    task: Option<AbortHandle>,
-}
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
+    _tasks: JoinSet<()>,
 }
 
 /// A part of the socket's name, as sqlx makes it.
@@ -66,18 +58,20 @@ impl Bridge {
             tracing::warn!("the system gives no random bytes for the name of a socket");
         }
         let name = format!("stanby-{:032x}", u128::from_ne_bytes(bytes));
-        let task = match listen(&format!("{name}/.s.PGSQL.{PORT}")) {
-            Ok(listener) => Some(tokio::spawn(accept(listener, url.clone())).abort_handle()),
+        let mut tasks = JoinSet::new();
+        match listen(&format!("{name}/.s.PGSQL.{PORT}")) {
+            Ok(listener) => {
+                tasks.spawn(accept(listener, url.clone()));
+            }
             Err(error) => {
                 tracing::error!(%error, "no socket for connections that read; they cannot be made with TLS");
-                None
             }
-        };
+        }
         Self {
             url: url.clone(),
             carrier: Arc::new(Carrier {
                 directory: format!("\0{name}"),
-                task,
+                _tasks: tasks,
             }),
         }
     }

@@ -112,7 +112,7 @@ async fn at(
     adjust: &(dyn Fn(&mut Config) + Sync),
 ) -> Result<Opened, Trouble> {
     let mut last = None;
-    for password in url.passwords(place).map_err(refused)? {
+    for password in url.passwords(place).map_err(|error| refused(&error))? {
         let mut login = Login {
             place: place.clone(),
             password,
@@ -159,13 +159,13 @@ async fn open(
     login: &Login,
     adjust: &(dyn Fn(&mut Config) + Sync),
 ) -> Result<Result<Opened, tokio_postgres::Error>, Trouble> {
-    let (mut config, tls) = url.for_session_at(login).map_err(refused)?;
+    let (mut config, tls) = url.for_session_at(login).map_err(|error| refused(&error))?;
     adjust(&mut config);
     let connected = timeout(url.connect_timeout(), config.connect(tls)).await;
     connected.map_err(|_| Trouble::of_timeout(url, "connecting"))
 }
 
-fn refused(error: InvalidDatabaseUrl) -> Trouble {
+fn refused(error: &InvalidDatabaseUrl) -> Trouble {
     Trouble {
         kind: TroubleKind::Refused,
         text: error.to_string(),

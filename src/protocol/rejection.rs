@@ -34,6 +34,9 @@ pub fn text(rejection: &Rejection) -> Bytes {
         Rejection::TooManyClients => "stan: too many clients",
         Rejection::TooManyChannels => "too many channels",
         Rejection::TooManySubscriptions => "too many subscriptions per channel",
+        Rejection::TooMuchWaits => {
+            "stan: not stored: too much of this client waits already, publish it again"
+        }
         Rejection::NotStored(why) => return Bytes::from(format!("stan: not stored: {why}")),
         Rejection::CaseClash { name, existing } => {
             return Bytes::from(format!(

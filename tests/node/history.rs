@@ -33,9 +33,10 @@ async fn last(pair: &Pair) -> Value {
         let told: Value =
             serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
         let takeover = told["last_takeover"].clone();
-        match takeover["epoch"] == 2 && !takeover["silence_ms"].is_null() {
-            true => Ok(takeover),
-            false => Err(told.to_string()),
+        if takeover["epoch"] == 2 && !takeover["silence_ms"].is_null() {
+            Ok(takeover)
+        } else {
+            Err(told.to_string())
         }
     })
     .await

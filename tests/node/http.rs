@@ -105,6 +105,7 @@ fn active_for(trust: Duration) -> Status {
             oversized: 0,
             unreadable: 15,
             forbidden: 17,
+            refused: 20,
         },
         shadow_crowded_out: 0,
         rivals: 16,

@@ -205,3 +205,69 @@ async fn senders_are_told_to_wait_while_nats_reads_nothing() {
         assert!(message.unwrap().is_some(), "{number} of {sent}");
     }
 }
+
+async fn flood(sender: &Sender, client_id: &str, numbers: std::ops::Range<usize>, bytes: usize) {
+    for number in numbers {
+        let request = client::publish_request(client::Publish {
+            client_id,
+            connection_id: b"C1",
+            guid: &format!("{client_id}-{number}"),
+            channel: "foo",
+            data: Bytes::from(vec![b'x'; bytes]),
+        });
+        let (to, reply) = ("_STAN.pub.test-cluster.foo", "_INBOX.flood");
+        let sent = sender.0.publish_with_reply(to, reply, request).await;
+        sent.expect("connected");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_more_than_its_share_waiting_is_refused_and_the_others_are_heard_meanwhile() {
+    const FLOOD: usize = 100;
+    let Some(nats) = own_server(&[]).await else {
+        return;
+    };
+    let mut settings = settings(&nats);
+    settings.receive_bytes = 1 << 20;
+    // As 2.11 and newer do.
+    settings.cuts_off = Some(true);
+    let (connection, mut ingress) = open(&settings).await;
+    ingress.refuse_floods(true);
+    let sender = Sender(client_of(&nats).await);
+    let mut refusals = sender.0.subscribe("_INBOX.flood").await.unwrap();
+    let modest = Sender(client_of(&nats).await);
+
+    // Nobody takes anything meanwhile; NATS answers all the same, so what it sent is read.
+    flood(&sender, "greedy", 0..FLOOD / 2, 64 << 10).await;
+    sender.done().await;
+    flood(&modest, "modest", 0..20, 100).await;
+    modest.done().await;
+    flood(&sender, "greedy", FLOOD / 2..FLOOD, 64 << 10).await;
+    sender.done().await;
+    connection.flush(LIMIT).await.unwrap();
+    let counts = connection.counts();
+    assert_eq!((counts.pauses, counts.disconnects), (0, 0), "{counts:?}");
+    let refused = usize::try_from(counts.refused).unwrap();
+    assert!(refused > FLOOD / 2, "{counts:?}");
+
+    let events = receive(&mut ingress, FLOOD - refused + 20, 1000).await;
+    assert_eq!(count(&events, "publish modest-"), 20);
+    assert_eq!(count(&events, "publish greedy-"), FLOOD - refused);
+    for _ in 0..refused {
+        let refusal = timeout(LIMIT, refusals.next()).await.unwrap().unwrap();
+        let ack = client::publish_ack(refusal.payload).unwrap();
+        let text = ack.refusal.unwrap();
+        assert!(text.contains("too much of this client waits"), "{text}");
+    }
+
+    // What has been taken makes room, and who does not answer clients refuses nobody.
+    flood(&sender, "greedy", 0..10, 64 << 10).await;
+    sender.done().await;
+    receive(&mut ingress, 10, 1000).await;
+    ingress.refuse_floods(false);
+    flood(&sender, "greedy", 0..30, 64 << 10).await;
+    sender.done().await;
+    wait_for_a_pause(&connection).await;
+    receive(&mut ingress, 30, 1000).await;
+    assert_eq!(connection.counts().refused, counts.refused);
+}

@@ -147,10 +147,10 @@ fn taken_by_psql(psql: &Path, url: &str) -> Result<(), String> {
         .env("HOME", "/nowhere")
         .env("LC_ALL", "C");
     let output = command.output().unwrap();
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    if output.status.success() {
+        return Ok(());
     }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

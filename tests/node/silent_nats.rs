@@ -16,15 +16,15 @@ use crate::support::{nats, postgres};
 
 const CLUSTER: &str = "own-cluster";
 
-struct Cluster {
-    first: Own<NatsServer>,
-    second: Own<NatsServer>,
+pub(crate) struct Cluster {
+    pub(crate) first: Own<NatsServer>,
+    pub(crate) second: Own<NatsServer>,
     /// Between the two.
     route: Proxy,
 }
 
 impl Cluster {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free().local_addr().unwrap().port();
         let listens = format!("nats://127.0.0.1:{port}");
@@ -58,17 +58,17 @@ impl Cluster {
         })
     }
 
-    fn urls(&self) -> String {
+    pub(crate) fn urls(&self) -> String {
         format!("{},{}", self.first.url(), self.second.url())
     }
 
-    async fn client(&self, nats: &NatsServer, id: &str) -> StanClient {
+    pub(crate) async fn client(&self, nats: &NatsServer, id: &str) -> StanClient {
         let nats = async_nats::connect(nats.url()).await.unwrap();
         StanClient::connect(nats, CLUSTER, id).await.unwrap()
     }
 }
 
-async fn pair(group: &Group) -> (Server, Server) {
+pub(crate) async fn pair(group: &Group) -> (Server, Server) {
     let active = group.server();
     active.wait_until_active().await;
     let standby = group.server();
@@ -77,7 +77,7 @@ async fn pair(group: &Group) -> (Server, Server) {
 }
 
 /// The standby has gone to the other NATS server, and the active has heard so.
-async fn wait_until_apart(active: &Server) {
+pub(crate) async fn wait_until_apart(active: &Server) {
     wait_until(LIMIT, async || {
         let log = active.log();
         if log.contains("is_elsewhere=true") {

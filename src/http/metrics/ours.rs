@@ -134,6 +134,8 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     counter(registry, "nats_server_ends", ends, status.nats_server_ends);
     let pauses = "Times that nothing was read from NATS because too much waited already";
     counter(registry, "nats_pauses", pauses, status.nats.pauses);
+    let floods = "Publishes refused because more of their client waited than its share";
+    counter(registry, "nats_refused", floods, status.nats.refused);
     let disconnects = "Connections to NATS lost, whatever the reason";
     counter(
         registry,

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::core::limits::ChannelPattern;
 use crate::core::partition::Partition;
 use crate::leadership::Settings;
-use crate::nats::Connection;
+use crate::nats::{Connection, cuts_off_without_holding};
 use crate::node::clock::Clock;
 use crate::node::managed_nats::{self, Outlook};
 use crate::node::nats_settings::nats_settings;
@@ -96,7 +96,19 @@ fn of_nats_version(version: &str, round_trip: Duration) -> Finding {
             ),
             "upgrade to 2.9.23, 2.10.2 or newer",
         ),
-        Some(_) | None => ok("nats", text),
+        Some(_) if cuts_off_without_holding(version) => ok(
+            "nats",
+            format!(
+                "{text}; this version cuts off who does not read once max_pending (64 MiB unless set) is full, and holds \
+                 nobody back: an active reads on, and refuses publishes of clients of whom too much waits"
+            ),
+        ),
+        Some(_) | None => ok(
+            "nats",
+            format!(
+                "{text}; it keeps max_pending (64 MiB unless set) for who is slow, and holds those who send back"
+            ),
+        ),
     }
 }
 

@@ -1,0 +1,46 @@
+//! Tells that publishes are refused because their clients send more than is stored.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::clock::Clock;
+use super::condition::Condition;
+use crate::core::time::Instant;
+use crate::nats::Connection;
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Without another refusal for so long, it has passed.
+const PASSED_AFTER: Duration = Duration::from_secs(10);
+
+/// Until the node stops.
+pub(super) async fn watch(nats: Connection, board: Board, shutdown: CancellationToken) {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = nats.counts().refused;
+    let mut last: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let now = Clock.now().monotonic;
+        let refused = nats.counts().refused;
+        if refused > known {
+            known = refused;
+            last = Some(now);
+            board.raise(
+                Condition::PublishesRefused,
+                "some clients publish more than is stored, and the rest of it is refused \
+                 (stanby_nats_refused_total counts it), for NATS would cut this server off; let them wait for answers \
+                 (max pub acks in flight), and look at how long commits take",
+            );
+        } else if last.is_some_and(|last| now.since(last) >= PASSED_AFTER) {
+            last = None;
+            board.clear(Condition::PublishesRefused);
+        }
+    }
+}
