@@ -43,6 +43,9 @@ pub const EVENTS_PER_TURN: usize = 1024;
 /// Deliveries sent in one turn, before requests are looked at again.
 const DELIVERY_BYTES_PER_TURN: usize = 512 << 10;
 
+/// And steps of looking for them: choosing among the members of large queue groups takes longer than sending.
+const STEPS_PER_TURN: u64 = 8192;
+
 /// The loop goes round so often if there is nothing to do: more often than what counts as a pause.
 const TURN_EVERY: Duration = Duration::from_millis(250);
 
@@ -123,6 +126,8 @@ pub struct ActiveLoop {
     paused_at: Option<Instant>,
     /// Of deliveries, in this turn.
     sent_bytes: usize,
+    /// What looking for them had cost before this turn.
+    steps_before: u64,
     more_to_send: bool,
 }
 
@@ -149,6 +154,7 @@ impl ActiveLoop {
             looked_at: now,
             paused_at: None,
             sent_bytes: 0,
+            steps_before: 0,
             more_to_send: false,
         }
     }
@@ -184,6 +190,7 @@ impl ActiveLoop {
             self.broker.handle_timeout(now);
         }
         self.sent_bytes = 0;
+        self.steps_before = self.broker.steps();
         self.broker.look(now);
         Ok(Turn::Serve)
     }
@@ -226,9 +233,15 @@ impl ActiveLoop {
         self.broker.poll_answer()
     }
 
+    /// Requests have their turn before more is sent.
+    fn is_turn_over(&self) -> bool {
+        self.sent_bytes >= DELIVERY_BYTES_PER_TURN
+            || self.broker.steps() - self.steps_before >= STEPS_PER_TURN
+    }
+
     /// A delivery that may leave now, after the answers. To be called as long as NATS has room for them.
     pub fn poll_delivery(&mut self, now: Instant, trusted_until: Instant) -> Option<Outbound> {
-        if self.sent_bytes >= DELIVERY_BYTES_PER_TURN || !self.may_send(now, trusted_until) {
+        if self.is_turn_over() || !self.may_send(now, trusted_until) {
             return None;
         }
         let delivery = self.broker.poll_delivery()?;
@@ -238,7 +251,9 @@ impl ActiveLoop {
 
     /// `has_room`: NATS would take more deliveries; `moved` grows whenever it takes something.
     pub fn sent(&mut self, now: Instant, has_room: bool, moved: u64) -> Result<(), End> {
-        self.more_to_send = has_room && self.sent_bytes >= DELIVERY_BYTES_PER_TURN;
+        let has_nats = self.nats_lost_at.is_none();
+        let is_more = self.is_turn_over() || has_nats && self.broker.has_turns();
+        self.more_to_send = has_room && is_more;
         if self.nats_lost_at.is_some() || has_room {
             self.choked_since = None;
             return Ok(());

@@ -253,6 +253,16 @@ impl Commits {
         !self.moved.is_empty() && !self.progress_due && !self.is_gathering()
     }
 
+    /// That the gathering batch writes.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.gathering.subscriptions.len()
+    }
+
+    /// Of clients and subscriptions that the gathering batch writes.
+    pub(super) fn rows(&self) -> usize {
+        self.gathering.clients.len() + self.gathering.subscriptions.len()
+    }
+
     pub(super) fn messages(&self) -> usize {
         self.gathering.messages.len()
     }

@@ -282,7 +282,7 @@ impl Broker {
                 .filter(|sent| *sent > Sequence::ZERO)
                 .unwrap_or(group.last_sent),
             in_flight,
-            stalled: online && in_flight >= max_in_flight as usize,
+            stalled: online && (group.held_back || in_flight >= max_in_flight as usize),
             lag: unsent + group.in_flight.len() as u64,
             oldest_unacked: since.map(|since| now.since(since)),
         }

@@ -36,6 +36,7 @@ mod backoff;
 mod batches;
 mod board;
 mod carry_over;
+mod child_configuration;
 mod claim;
 pub mod clock;
 pub mod condition;
@@ -69,4 +70,4 @@ mod takeover;
 mod watchdog;
 
 pub(crate) use nats_settings::nats_settings;
-pub use new_node::NewNode;
+pub use new_node::{NatsReloads, NewNode};

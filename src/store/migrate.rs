@@ -90,6 +90,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "readers",
         include_str!("../../migrations/0019_readers.sql"),
     ),
+    (
+        40,
+        "imports",
+        include_str!("../../migrations/0040_imports.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
