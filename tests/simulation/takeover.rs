@@ -42,6 +42,7 @@ impl World {
 
     pub(crate) fn tables_are_read(&mut self, node: usize, mut tables: Snapshot) {
         if self.plan.is(Sabotage::ForgetInFlight) {
+            tables.pages.clear();
             for row in tables.positions.values_mut() {
                 let last_sent = row.progress.last_sent;
                 let acked_above = Ranges::default();
@@ -54,6 +55,9 @@ impl World {
         }
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.facts = TermFacts::new(&tables);
+        }
+        if self.plan.is(Sabotage::ForgetHolders) {
+            tables.holders.clear();
         }
         let step = self.answer(node, Answer::Tables(Box::new(tables)));
         self.take_over(node, step);
