@@ -126,7 +126,7 @@ pub struct ActiveLoop {
     paused_at: Option<Instant>,
     /// Of deliveries, in this turn.
     sent_bytes: usize,
-    /// What looking for them had cost before this turn.
+    /// How many steps had been taken when this turn's deliveries began.
     steps_before: u64,
     more_to_send: bool,
 }
@@ -189,9 +189,9 @@ impl ActiveLoop {
         if self.nats_lost_at.is_none() && !is_late && due.is_some_and(|due| due <= time) {
             self.broker.handle_timeout(now);
         }
+        self.broker.look(now);
         self.sent_bytes = 0;
         self.steps_before = self.broker.steps();
-        self.broker.look(now);
         Ok(Turn::Serve)
     }
 
@@ -233,15 +233,9 @@ impl ActiveLoop {
         self.broker.poll_answer()
     }
 
-    /// Requests have their turn before more is sent.
-    fn is_turn_over(&self) -> bool {
-        self.sent_bytes >= DELIVERY_BYTES_PER_TURN
-            || self.broker.steps() - self.steps_before >= STEPS_PER_TURN
-    }
-
     /// A delivery that may leave now, after the answers. To be called as long as NATS has room for them.
     pub fn poll_delivery(&mut self, now: Instant, trusted_until: Instant) -> Option<Outbound> {
-        if self.is_turn_over() || !self.may_send(now, trusted_until) {
+        if self.has_sent_enough() || !self.may_send(now, trusted_until) {
             return None;
         }
         let delivery = self.broker.poll_delivery()?;
@@ -249,10 +243,15 @@ impl ActiveLoop {
         Some(delivery)
     }
 
+    fn has_sent_enough(&self) -> bool {
+        self.sent_bytes >= DELIVERY_BYTES_PER_TURN
+            || self.broker.steps() - self.steps_before >= STEPS_PER_TURN
+    }
+
     /// `has_room`: NATS would take more deliveries; `moved` grows whenever it takes something.
     pub fn sent(&mut self, now: Instant, has_room: bool, moved: u64) -> Result<(), End> {
-        let has_nats = self.nats_lost_at.is_none();
-        let is_more = self.is_turn_over() || has_nats && self.broker.has_turns();
+        let is_more =
+            self.has_sent_enough() || self.nats_lost_at.is_none() && self.broker.has_turns();
         self.more_to_send = has_room && is_more;
         if self.nats_lost_at.is_some() || has_room {
             self.choked_since = None;

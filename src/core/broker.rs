@@ -15,7 +15,7 @@
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `takeover`, `restore` |
-//! | what Postgres refuses to store | `savepoint`, `aside`, `refusal` |
+//! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -63,6 +63,7 @@ mod restore;
 mod retention;
 mod schedule;
 mod subscribing;
+mod suspects;
 mod tail;
 mod turns;
 mod unheard;

@@ -18,13 +18,14 @@ use super::limits::Limits;
 use super::outbound::{Outbound, Reply};
 use super::refusal::Refusal;
 use super::rejection::Rejection;
+use super::suspects::{Alike, Suspects};
 use super::time::Now;
 
 /// What cannot be written is tried again after this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// After so many requests in a row that were refused for one cause, the others that came with them are refused without
-/// being tried one by one.
+/// After so many requests in a row that were refused for one cause, the others that came with them may be refused without
+/// being tried one by one: see [`Alike`].
 const ALIKE_MAX: usize = 16;
 
 /// What was to be stored and is not.
@@ -39,7 +40,7 @@ pub struct SetAside {
 
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are events")]
-enum Input {
+pub(super) enum Input {
     Event(Event),
     /// The earliest timer that is due, or (`All`) all of them.
     Timers(Timers),
@@ -49,7 +50,7 @@ enum Input {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Timers {
+pub(super) enum Timers {
     All,
     First,
 }
@@ -65,6 +66,8 @@ pub struct Savepoints {
     last_refusal: Option<Refusal>,
     /// Requests in a row that were refused for the same cause.
     alike: usize,
+    /// Publishers of which something was refused lately: what they send is tried after that of others.
+    suspects: Suspects,
     aside: Vec<SetAside>,
     /// Something was carried out since this was last asked.
     has_moved: bool,
@@ -138,10 +141,11 @@ impl Savepoints {
     /// out of it by now, as long as nothing is open.
     pub fn poll_batch(&mut self, broker: &mut Broker, now: Now) -> Option<Batch> {
         while self.tried.is_none() && !broker.has_outbound() {
-            let mut inputs = match self.steps.pop_front() {
-                Some(inputs) => inputs,
-                None => std::mem::take(&mut self.waiting),
-            };
+            if self.steps.is_empty() {
+                let waiting = std::mem::take(&mut self.waiting);
+                self.steps.extend(self.suspects.set_apart(waiting));
+            }
+            let mut inputs = self.steps.pop_front().unwrap_or_default();
             let before = Box::new(broker.clone());
             let mut done = 0;
             for input in &inputs {
@@ -175,9 +179,11 @@ impl Savepoints {
     /// The batch is in the tables.
     pub fn committed(&mut self, event: Event) {
         let tried = self.tried.take();
-        let mut inputs = tried.iter().flat_map(|tried| &tried.inputs);
-        if inputs.any(is_request) {
-            self.alike = 0;
+        for input in tried.iter().flat_map(|tried| &tried.inputs) {
+            if is_request(input) {
+                self.alike = 0;
+            }
+            self.suspects.clear(input);
         }
         self.is_suspended = false;
         // Releases answers, and may have more to be written.
@@ -219,11 +225,23 @@ impl Savepoints {
             _ => {}
         }
         if inputs.len() > 1 {
-            if self.alike >= ALIKE_MAX && self.is_like_last(refusal) {
-                for input in inputs {
-                    self.give_up(input, refusal, broker, now);
+            let is_known = self.alike >= ALIKE_MAX || self.suspects.are_known(&inputs, ALIKE_MAX);
+            if is_known && self.is_like_last(refusal) {
+                match Alike::sort(inputs) {
+                    Alike::Apart { first, others } => {
+                        self.steps.push_front(others);
+                        self.steps.push_front(first);
+                        return;
+                    }
+                    Alike::All { tried, requests } => {
+                        self.steps.push_front(tried);
+                        for input in requests {
+                            self.give_up(input, refusal, broker, now);
+                        }
+                        return;
+                    }
+                    Alike::Unknown(all) => inputs = all,
                 }
-                return;
             }
             let second = inputs.split_off(inputs.len() / 2);
             self.steps.push_front(second);
@@ -251,6 +269,7 @@ impl Savepoints {
             };
         }
         self.last_refusal = Some(refusal.clone());
+        self.suspects.add(&input);
         let is_everything = self.alike >= ALIKE_MAX;
         match input {
             Input::Event(event @ Event::Committed(_)) => {
@@ -317,7 +336,7 @@ fn is_progress_of(input: &Input, position: PositionId) -> bool {
     matches!(input, Input::Progress(positions) if positions.contains(&position))
 }
 
-fn is_request(input: &Input) -> bool {
+pub(super) fn is_request(input: &Input) -> bool {
     matches!(input, Input::Event(event) if aside::is_request(event))
 }
 

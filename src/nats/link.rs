@@ -310,6 +310,11 @@ impl Link {
         self.to_write.notify_one();
     }
 
+    /// When the ping was sent that has waited longest for its answer.
+    pub(super) fn oldest_ping(&self) -> Option<Instant> {
+        self.lock().pings.front().map(|ping| ping.at)
+    }
+
     /// NATS has answered a ping.
     pub(super) fn pong(&self) {
         let mut state = self.lock();

@@ -30,6 +30,12 @@ const PINGS_OPEN_MAX: usize = 3;
 /// nats-server waits so long for a slow client before it cuts it off.
 const SLOW_LIMIT: Duration = Duration::from_secs(10);
 
+/// A ping that is not answered for so long means that NATS does not hear us, although we hear it: a cut of one direction.
+const UNANSWERED_MAX: Duration = Duration::from_secs(10);
+
+/// Unless so much came meanwhile that the answer may be waiting behind it.
+const BACKLOG_BYTES: u64 = 8 << 20;
+
 /// Why a connection ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -38,6 +44,8 @@ pub(super) enum Ended {
     Violation(Violation),
     /// For so long.
     Silent(Duration),
+    /// It speaks, and does not answer: for so long.
+    Unanswered(Duration),
     /// Another server has taken over.
     Moved,
 }
@@ -49,6 +57,10 @@ impl fmt::Display for Ended {
             Self::Failed(error) => write!(f, "{error}"),
             Self::Violation(violation) => write!(f, "NATS sent {violation}"),
             Self::Silent(time) => write!(f, "NATS gave no sign of life for {time:?}"),
+            Self::Unanswered(time) => write!(
+                f,
+                "NATS speaks, and answered no question for {time:?}: it does not hear this server"
+            ),
             Self::Moved => f.write_str("this server goes to another one"),
         }
     }
@@ -126,6 +138,8 @@ pub(super) async fn run(
 struct Pulse {
     /// Reads that brought something.
     reads: AtomicU64,
+    /// And how much they brought.
+    bytes: AtomicU64,
     /// Nothing is being read: silence means nothing.
     paused: AtomicBool,
 }
@@ -157,7 +171,9 @@ impl Reading<'_> {
             }
             match reader.read_buf(self.parser.room()).await {
                 Ok(0) => return Ended::Closed,
-                Ok(_) => {}
+                Ok(read) => {
+                    self.pulse.bytes.fetch_add(read as u64, SeqCst);
+                }
                 Err(error) => return Ended::Failed(error),
             }
             self.pulse.reads.fetch_add(1, SeqCst);
@@ -260,6 +276,8 @@ impl Reading<'_> {
         };
         if info.lame_duck && !self.info.lame_duck {
             tracing::warn!("the NATS server is about to shut down; looking for another one");
+            // What clients ask for during the move, a standby at another server hears.
+            self.link.note_silence();
             self.link.move_away();
         }
         self.link.set_max_payload(info.max_payload);
@@ -311,6 +329,7 @@ async fn keep_alive(link: &Link, pulse: &Pulse, silence: Duration, is_there: &Lo
     ticks.tick().await;
     let mut seen = 0;
     let mut silent = 0;
+    let mut unanswered = Unanswered::default();
     loop {
         ticks.tick().await;
         let reads = pulse.reads.load(SeqCst);
@@ -330,6 +349,38 @@ async fn keep_alive(link: &Link, pulse: &Pulse, silence: Duration, is_there: &Lo
                 }
             }
         }
+        let looks = unanswered.look(link, pulse);
+        let time = silence / PINGS_PER_SILENCE * looks;
+        if time >= UNANSWERED_MAX {
+            link.note_silence();
+            return Ended::Unanswered(time);
+        }
         link.keep_alive(PINGS_OPEN_MAX);
+    }
+}
+
+/// How often one ping was found without its answer. Looks are counted, not time: a process that was frozen has not read the
+/// answers yet.
+#[derive(Debug, Default)]
+struct Unanswered {
+    ping: Option<Instant>,
+    looks: u32,
+    bytes_before: u64,
+}
+
+impl Unanswered {
+    fn look(&mut self, link: &Link, pulse: &Pulse) -> u32 {
+        let (ping, bytes) = (link.oldest_ping(), pulse.bytes.load(SeqCst));
+        let is_flooded = bytes - self.bytes_before > BACKLOG_BYTES;
+        if ping.is_none() || ping != self.ping || is_flooded || pulse.paused.load(SeqCst) {
+            *self = Self {
+                ping,
+                looks: 0,
+                bytes_before: bytes,
+            };
+        } else {
+            self.looks += 1;
+        }
+        self.looks
     }
 }

@@ -41,7 +41,9 @@ impl Node {
         let sign_every = Rivals::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
+        // One that gives the lock up answers until it does.
         let was_released = granted.takeover().reason == leadership::Reason::Released;
+        let last_sign = last_sign.map(|sign| if was_released { began } else { sign });
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
@@ -64,11 +66,7 @@ impl Node {
             leader,
             with_savepoints,
             began,
-            // One that gives the lock up answers until it does.
-            last_sign: match last_sign {
-                Some(_) if was_released => Some(began),
-                sign => sign,
-            },
+            last_sign,
         })
     }
 }

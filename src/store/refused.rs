@@ -17,7 +17,8 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
     if refusal::passes(sqlstate) {
         return None;
     }
-    let table = error.table().unwrap_or(part);
+    let named = named_in(error.message());
+    let table = error.table().or(named).unwrap_or(part);
     let rule = error.constraint().or(error.column()).unwrap_or_default();
     // Other details show whole rows, what clients published among it.
     let detail = error.detail().filter(|_| sqlstate == "23505");
@@ -36,6 +37,26 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
         remedy: remedy(error, table, rule),
     })
 }
+
+/// The table that a sentence of Postgres names, in whatever language, where the error names none by itself.
+fn named_in(message: &str) -> Option<&str> {
+    let mut quoted = message.split('"').skip(1).step_by(2);
+    quoted.find(|name| OURS.contains(name))
+}
+
+/// What batches write.
+const OURS: [&str; 10] = [
+    "messages",
+    "channels",
+    "clients",
+    "positions",
+    "subscriptions",
+    "server_info",
+    "dropped_guids",
+    "closed_connections",
+    "lost_ranges",
+    "unreadable_messages",
+];
 
 /// Rows that somebody else took away, or kept a statement from writing.
 pub(super) fn miscount(part: &'static str, expected: usize, found: u64) -> Refusal {

@@ -29,6 +29,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("every publish is answered", every_publish_is_answered),
     ("no publish is refused", no_publish_is_refused),
     (
+        "what is refused is not stored",
+        what_is_refused_is_not_stored,
+    ),
+    (
         "deliveries are what is stored",
         deliveries_are_what_is_stored,
     ),
@@ -334,12 +338,26 @@ fn every_publish_is_answered(history: &History, _: &Stored) -> Vec<String> {
         .collect()
 }
 
+/// But by a Postgres that was made to.
 fn no_publish_is_refused(history: &History, _: &Stored) -> Vec<String> {
     let refused = |publish: &Publish| match &publish.outcome {
-        Outcome::Refused(why) => Some(format!("{}: {why}", publish.guid)),
+        Outcome::Refused(_) if history.may_be_refused(publish) => None,
+        Outcome::Refused(why) => Some(format!("{} of {}: {why}", publish.guid, publish.client_id)),
         Outcome::Silence | Outcome::Acked(_) | Outcome::NobodyListens => None,
     };
     history.publishes.iter().filter_map(refused).collect()
+}
+
+fn what_is_refused_is_not_stored(history: &History, stored: &Stored) -> Vec<String> {
+    let rows = by_guid(stored);
+    let is_wrong = |publish: &&Publish| {
+        matches!(publish.outcome, Outcome::Refused(_))
+            && rows.contains_key(&(publish.channel, publish.guid.as_str()))
+    };
+    let wrong = history.publishes.iter().filter(is_wrong);
+    wrong
+        .map(|publish| format!("{} of {}", publish.guid, publish.client_id))
+        .collect()
 }
 
 /// Or what a failover lost after it was delivered, if the servers tell of it.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::checks::violations;
 use crate::history::{
     Arrival, Beginning, Excuse, Failover, Fate, History, LiveClient, LostRange, Outcome, Publish,
-    Receiver, Row, Stored,
+    Receiver, Refusals, Row, Stored,
 };
 
 const CHANNEL: &str = "orders";
@@ -150,6 +150,14 @@ fn every_check_notices_what_it_is_for() {
         ("no publish is refused", |history, _| {
             history.publishes[2].outcome = Outcome::Refused("no".to_owned());
         }),
+        ("no publish is refused", |history, _| {
+            history.publishes[2].outcome = Outcome::Refused("no".to_owned());
+            history.refusals = vec![refusals("somebody else", 0, 100)];
+        }),
+        ("what is refused is not stored", |history, _| {
+            history.publishes[2].outcome = Outcome::Refused("no".to_owned());
+            history.refusals = vec![refusals("publisher", 0, 100)];
+        }),
         ("deliveries are what is stored", |history, _| {
             history.subscriptions[0].members[0][0].data = Bytes::from_static(b"else");
         }),
@@ -197,6 +205,28 @@ fn what_nobody_can_answer_for_is_excused_for_as_long_as_it_lasts() {
     };
     assert_eq!(silent_during(15, 25), "");
     assert!(silent_during(25, 35).contains("every publish is answered"));
+}
+
+#[test]
+fn what_postgres_was_made_to_refuse_may_be_refused() {
+    let refused_during = |from, to| {
+        after(|history, stored| {
+            history.publishes[2].outcome = Outcome::Refused("not stored".to_owned());
+            history.refusals = vec![refusals("publisher", from, to)];
+            history.subscriptions[0].members[0].pop();
+            rows(stored).pop();
+        })
+    };
+    assert_eq!(refused_during(25, 35), "");
+    assert!(refused_during(15, 25).contains("no publish is refused"));
+}
+
+fn refusals(client_id: &str, from: u64, to: u64) -> Refusals {
+    Refusals {
+        client_id: Some(client_id.to_owned()),
+        from: at(from),
+        to: at(to),
+    }
 }
 
 /// To a copy that has so many messages.

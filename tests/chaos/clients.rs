@@ -76,7 +76,7 @@ pub(crate) struct Clients {
     receivers: Vec<(String, &'static str, Vec<Subscription>)>,
     publishers: JoinSet<()>,
     /// When each publisher last sent something that was acked.
-    acked: Vec<Arc<Mutex<Duration>>>,
+    acked: Vec<(String, Arc<Mutex<Duration>>)>,
     paused: watch::Sender<bool>,
     stop: CancellationToken,
     /// Clients that crash over and over.
@@ -152,7 +152,7 @@ impl Clients {
     async fn publisher(&mut self, id: &str, channel: &'static str, window: usize) {
         let client = self.connect(id).await;
         let acked = Arc::default();
-        self.acked.push(Arc::clone(&acked));
+        self.acked.push((id.to_owned(), Arc::clone(&acked)));
         let publisher = Publisher {
             client,
             channel,
@@ -162,6 +162,54 @@ impl Clients {
         };
         let (paused, stop) = (self.paused.subscribe(), self.stop.clone());
         self.publishers.spawn(publisher.run(paused, stop));
+    }
+
+    /// One more durable, that wants everything from the first message on: its name and its channel.
+    pub(crate) async fn late_durable(&mut self) -> (String, &'static str) {
+        let number = self.receivers.len();
+        let (name, channel) = (format!("late-{number}"), CHANNELS[number % CHANNELS.len()]);
+        self.receiver(&name, channel, "", &name, 1).await;
+        (name, channel)
+    }
+
+    /// How many sequences a receiver has got.
+    pub(crate) fn distinct_arrivals(&self, name: &str) -> usize {
+        let receivers = self.receivers.iter();
+        let subscriptions = receivers
+            .filter(|(known, ..)| known == name)
+            .flat_map(|(_, _, subscriptions)| subscriptions);
+        subscriptions.map(|it| it.sequences().len()).sum()
+    }
+
+    /// One more client publishes so many messages of so many bytes at once. All are on their way when it
+    /// returns; the task ends when all of them have had an answer.
+    pub(crate) async fn burst(&mut self, count: usize, bytes: usize) -> JoinSet<()> {
+        let id = format!("burst-{}", self.live.len());
+        let client = self.connect(&id).await;
+        let inbox = client.nats.new_inbox();
+        let mut answers = client.nats.subscribe(format!("{inbox}.*")).await.unwrap();
+        let publisher = Publisher {
+            client,
+            channel: CHANNELS[0],
+            window: count,
+            recorder: self.recorder.clone(),
+            acked: Arc::default(),
+        };
+        for number in 1..=count {
+            let number = u64::try_from(number).unwrap();
+            publisher.send(&inbox, number, bytes).await;
+        }
+        let mut answered = JoinSet::new();
+        answered.spawn(async move {
+            for _ in 0..count {
+                let answer = answers.next().await.unwrap();
+                let number = number_of(&answer);
+                publisher
+                    .recorder
+                    .answered(number, publisher.outcome(answer));
+            }
+        });
+        answered
     }
 
     fn crasher(&mut self, id: &str) {
@@ -174,12 +222,14 @@ impl Clients {
         self.crashers.spawn(crasher.run(self.stop.clone()));
     }
 
-    /// Whether every publisher has had an ack for something that it sent after `since`.
-    pub(crate) fn all_acked_since(&self, since: Duration) -> Result<(), String> {
+    /// Whether every publisher but those of the names has had an ack for something that it sent after `since`.
+    pub(crate) fn all_acked_since(&self, without: &[&str], since: Duration) -> Result<(), String> {
         let late = self
             .acked
             .iter()
-            .filter(|acked| *acked.lock().unwrap() <= since)
+            .filter(|(id, acked)| {
+                !without.contains(&id.as_str()) && *acked.lock().unwrap() <= since
+            })
             .count();
         if late == 0 {
             return Ok(());
@@ -286,7 +336,7 @@ impl Publisher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0;
         let note = |message: async_nats::Message, open: &mut BTreeMap<_, (Duration, _)>| {
-            let number: usize = message.subject.rsplit('.').next().unwrap().parse().unwrap();
+            let number = number_of(&message);
             let sent = open.remove(&number);
             let outcome = self.outcome(message);
             if let (Outcome::Acked(_), Some((sent_at, _))) = (&outcome, sent) {
@@ -304,7 +354,7 @@ impl Publisher {
                     open.retain(|_, (_, at)| at.elapsed() < PATIENCE);
                     if open.len() < self.window {
                         count += 1;
-                        let (number, sent_at) = self.send(&inbox, count).await;
+                        let (number, sent_at) = self.send(&inbox, count, 0).await;
                         open.insert(number, (sent_at, Instant::now()));
                     }
                 }
@@ -318,9 +368,12 @@ impl Publisher {
         timeout(LAST_ANSWER_LIMIT, last).await.ok();
     }
 
-    async fn send(&self, inbox: &str, count: u64) -> (usize, Duration) {
+    /// Of at least so many bytes.
+    async fn send(&self, inbox: &str, count: u64, bytes: usize) -> (usize, Duration) {
         let guid = format!("{}-{count}", self.client.connection_id);
-        let data = Bytes::from(format!("message {count} of {}", self.client.id));
+        let mut data = format!("message {count} of {}", self.client.id);
+        data.push_str(&".".repeat(bytes.saturating_sub(data.len())));
+        let data = Bytes::from(data);
         let sent_at = self.recorder.now();
         let number = self.recorder.sent(Publish {
             channel: self.channel,
@@ -352,6 +405,12 @@ impl Publisher {
             None => Outcome::Acked(self.recorder.now()),
         }
     }
+}
+
+/// Which publish it answers.
+fn number_of(answer: &async_nats::Message) -> usize {
+    let last = answer.subject.rsplit('.').next();
+    last.unwrap().parse().unwrap()
 }
 
 async fn send(client: &StanClient, channel: &str, guid: &str, data: Bytes, reply: String) {

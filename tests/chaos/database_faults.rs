@@ -12,13 +12,14 @@ use crate::faults::{a_standby, of_lease};
 use crate::ground::execute;
 use crate::history::Failover;
 use crate::pair::{LIMIT, Says};
+use crate::process_faults::freeze;
 use crate::proxy::Target;
 use crate::rng::Rng;
 use crate::support::wait::wait_until;
 use crate::world::{LEASE, World, last_epoch};
 
 /// The process of Postgres that serves the lock's holder.
-async fn lock_holder(world: &World) -> i32 {
+pub(crate) async fn lock_holder(world: &World) -> i32 {
     let mut connection = PgConnection::connect(&world.ground.database_url())
         .await
         .unwrap();
@@ -94,7 +95,7 @@ pub(crate) async fn lead_standby_to_replica(world: &mut World, rng: &mut Rng) {
     world.ground.add_replica(false).await;
     let standby = a_standby(world, rng).await;
     let taken = |world: &World| {
-        let log = world.members[standby].server().log();
+        let log = world.members[standby].log();
         log.matches("took the lock").count()
     };
     let before = taken(world);
@@ -207,6 +208,72 @@ pub(crate) async fn promote_for(world: &mut World, is_former_first: bool) {
         had,
         over_at: world.now(),
     });
+}
+
+/// Nobody's time counts by Postgres' wall clock. In the end the active freezes while it goes back.
+pub(crate) async fn jump_clock(world: &mut World, rng: &mut Rng) {
+    for seconds in [3600, 0, -3600, 36_000] {
+        world.ground.clock().jump(seconds);
+        let since = world.now();
+        world.recover(since).await;
+        let pause = of_lease(rng, 200, 1500);
+        world.hold(pause).await;
+    }
+    let active = world.active().await;
+    freeze(world, active).await;
+    world.ground.clock().jump(0);
+    world.active_beside(active).await;
+    world.members[active].signal(Signal::SIGCONT);
+}
+
+/// What a role may be given, and what changes what statements mean or how long they last.
+const ROLE_SETTINGS: [&str; 24] = [
+    "client_min_messages = error",
+    "synchronous_commit = off",
+    "search_path = nowhere",
+    "bytea_output = escape",
+    "\"DateStyle\" = German",
+    "\"IntervalStyle\" = sql_standard",
+    "\"TimeZone\" = 'Asia/Kathmandu'",
+    "client_encoding = 'LATIN1'",
+    "extra_float_digits = -15",
+    "standard_conforming_strings = off",
+    "backslash_quote = off",
+    "array_nulls = off",
+    "transform_null_equals = on",
+    "quote_all_identifiers = on",
+    "statement_timeout = '300ms'",
+    "lock_timeout = '100ms'",
+    "idle_session_timeout = '200ms'",
+    "idle_in_transaction_session_timeout = '100ms'",
+    "default_transaction_isolation = serializable",
+    "default_transaction_deferrable = on",
+    "plan_cache_mode = force_generic_plan",
+    "jit = on",
+    "enable_indexscan = off",
+    "work_mem = '64kB'",
+];
+
+/// Sessions that begin from then on have their own settings all the same.
+pub(crate) async fn change_role_settings(world: &mut World, rng: &mut Rng) {
+    let url = world.ground.database_url();
+    let role = world.ground.role();
+    let end_sessions =
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    for _ in 0..6 {
+        let place = rng.pick(&["", "IN DATABASE postgres"]);
+        let setting = rng.pick(&ROLE_SETTINGS);
+        execute(&url, &format!("ALTER ROLE {role} {place} SET {setting}")).await;
+    }
+    execute(&url, &end_sessions).await;
+    let since = world.now();
+    world.recover(since).await;
+    let pause = of_lease(rng, 500, 2000);
+    world.hold(pause).await;
+    let reset =
+        format!("ALTER ROLE {role} RESET ALL; ALTER ROLE {role} IN DATABASE postgres RESET ALL");
+    execute(&url, &reset).await;
+    execute(&url, &end_sessions).await;
 }
 
 /// Of each channel.

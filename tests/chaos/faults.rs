@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::copies::Kind;
+use crate::needs::Needs;
 use crate::proxy::Link;
 use crate::rng::Rng;
 use crate::world::{Shape, World};
-use crate::{database_faults, network_faults, process_faults};
+use crate::{
+    database_faults, nats_faults, network_faults, process_faults, read_faults, refusal_faults,
+};
 
 macro_rules! faults {
     ($($fault:ident $name:literal,)*) => {
@@ -59,6 +63,23 @@ faults! {
     RestartNats "restart-nats",
     KillNats "kill-nats",
     JumpClock "jump-clock",
+    BlockLogs "block-logs",
+    RefuseRows "refuse-rows",
+    HideRows "hide-rows",
+    ChangeRoleSettings "change-role-settings",
+    JumpClockOfPostgres "jump-clock-of-postgres",
+    LeadReadsToReplica "lead-reads-to-replica",
+    LeadReadsToOldPrimary "lead-reads-to-old-primary",
+    FreezeReaders "freeze-readers",
+    FreezeLockSession "freeze-lock-session",
+    SlowUpload "slow-upload",
+    CutWordsToPostgres "cut-words-to-postgres",
+    CutAnswersOfPostgres "cut-answers-of-postgres",
+    CutWordsToNats "cut-words-to-nats",
+    CutRequestsFromNats "cut-requests-from-nats",
+    FreezeNats "freeze-nats",
+    CutRoutes "cut-routes",
+    LameDuck "lame-duck",
 }
 
 impl Fault {
@@ -66,10 +87,28 @@ impl Fault {
     pub(crate) fn shape(self) -> Shape {
         Shape {
             servers: if self == Self::KillTwoActives { 3 } else { 2 },
-            on_small_disk: self == Self::FillDisk,
-            false_clocks: self == Self::JumpClock,
+            needs: self.needs(),
             ..Shape::PAIR
         }
+    }
+
+    pub(crate) fn needs(self) -> Needs {
+        let needs = [
+            (Needs::SMALL_DISK, &[Self::FillDisk][..]),
+            (Needs::FALSE_CLOCKS, &[Self::JumpClock]),
+            (Needs::LOG_PIPES, &[Self::BlockLogs]),
+            (
+                Needs::PLAIN_ROLE,
+                &[Self::HideRows, Self::ChangeRoleSettings],
+            ),
+            (Needs::FALSE_CLOCK_OF_POSTGRES, &[Self::JumpClockOfPostgres]),
+            (
+                Needs::TWO_NATS,
+                &[Self::FreezeNats, Self::CutRoutes, Self::LameDuck],
+            ),
+        ];
+        let mut needed = needs.into_iter().filter(|(_, by)| by.contains(&self));
+        needed.next().map_or(Needs::NONE, |(needs, _)| needs)
     }
 
     /// Whether the world is as before afterwards: a Postgres has one replica at most, and once.
@@ -125,6 +164,35 @@ impl Fault {
             }
             Self::CutStandbyFromNats => network_faults::cut_standby_from_nats(world, rng).await,
             Self::RestartNats => network_faults::restart_nats(world, Signal::SIGTERM, rng).await,
+            Self::BlockLogs => process_faults::block_logs(world, rng).await,
+            Self::RefuseRows => refusal_faults::refuse_rows(world, rng).await,
+            Self::HideRows => refusal_faults::hide_rows(world, rng).await,
+            Self::ChangeRoleSettings => database_faults::change_role_settings(world, rng).await,
+            Self::JumpClockOfPostgres => database_faults::jump_clock(world, rng).await,
+            Self::LeadReadsToReplica => {
+                read_faults::lead_reads_astray(world, Kind::Lagging, rng).await;
+            }
+            Self::LeadReadsToOldPrimary => {
+                read_faults::lead_reads_astray(world, Kind::Separate, rng).await;
+            }
+            Self::FreezeReaders => read_faults::freeze_readers(world, rng).await,
+            Self::FreezeLockSession => read_faults::freeze_lock_session(world, rng).await,
+            Self::SlowUpload => network_faults::slow_upload(world, rng).await,
+            Self::CutWordsToPostgres => {
+                network_faults::cut_active_from_postgres(world, Link::SilentThere, rng).await;
+            }
+            Self::CutAnswersOfPostgres => {
+                network_faults::cut_active_from_postgres(world, Link::SilentBack, rng).await;
+            }
+            Self::CutWordsToNats => {
+                network_faults::cut_active_from_nats(world, Link::SilentThere).await;
+            }
+            Self::CutRequestsFromNats => {
+                network_faults::cut_active_from_nats(world, Link::SilentBack).await;
+            }
+            Self::FreezeNats => nats_faults::freeze_nats(world, rng).await,
+            Self::CutRoutes => nats_faults::cut_routes(world, rng).await,
+            Self::LameDuck => nats_faults::lame_duck(world).await,
             Self::KillNats => network_faults::restart_nats(world, Signal::SIGKILL, rng).await,
         }
     }

@@ -2,25 +2,23 @@
 //! own. Knows nothing of servers and clients.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use stanby::dev::directory::Directory;
 use stanby::dev::guardian::Guardian;
-use stanby::dev::nats::{self, NatsServer};
 use stanby::dev::postgres::{Options, Postgres};
-use stanby::dev::process::{Process, StopSignals};
 
+use crate::copies::{Kind, Replica, programs};
 use crate::disk::SmallDisk;
+use crate::nats_cluster::Nats;
+use crate::needs::Needs;
 use crate::pair::LIMIT;
 use crate::patroni::{self, Patroni};
 use crate::proxy::Target;
+use crate::support::clock::WallClock;
 use crate::support::process::{or_skip, temporary_directory};
 use crate::support::wait::wait_until;
 use crate::world::Shape;
@@ -28,7 +26,7 @@ use crate::world::Shape;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Small enough for a small disk; a replica must not have fewer connections than its primary.
-const SETTINGS: [&str; 5] = [
+pub(crate) const SETTINGS: [&str; 5] = [
     "max_connections=150",
     "shared_buffers=16MB",
     "max_wal_size=64MB",
@@ -36,23 +34,32 @@ const SETTINGS: [&str; 5] = [
     "wal_sender_timeout=2s",
 ];
 
+const PLAIN_ROLE: &str = "plain";
+
+/// It may see who follows the primary, as the documents advise.
+const MAKE_PLAIN_ROLE: &str = "CREATE ROLE plain LOGIN; GRANT CREATE ON DATABASE postgres TO plain;
+    GRANT pg_monitor TO plain";
+
 pub(crate) struct Ground {
     /// `None` where Patroni runs others.
     postgres: Option<Postgres>,
     pub(crate) patroni: Option<Patroni>,
     replica: Option<Replica>,
-    nats: NatsServer,
+    /// A copy that only those see who are led there.
+    astray: Option<Replica>,
+    pub(crate) nats: Nats,
     // Dropped after the servers, in this order: the guardian waits for them, and removes the directory.
     guardian: Guardian,
     directory: Directory,
-    is_durable: bool,
+    needs: Needs,
+    clock: Option<WallClock>,
     pub(crate) disk: Option<SmallDisk>,
 }
 
 impl Ground {
     /// `None` where a program is missing, or where a small disk is wanted and cannot be made.
     pub(crate) async fn start(shape: Shape) -> Option<Self> {
-        let (disk, directory) = if shape.on_small_disk {
+        let (disk, directory) = if shape.needs.has(Needs::SMALL_DISK) {
             let disk = SmallDisk::mount()?;
             let directory = Directory::open(disk.root()).unwrap();
             (Some(disk), directory)
@@ -60,22 +67,35 @@ impl Ground {
             (None, temporary_directory())
         };
         let guardian = Guardian::start(Some(directory.root())).unwrap();
+        let clock = if shape.needs.has(Needs::FALSE_CLOCK_OF_POSTGRES) {
+            Some(false_clock(&directory, &guardian).await?)
+        } else {
+            None
+        };
         let (postgres, patroni) = if let Some((mode, members, _)) = shape.patroni {
             let patroni = Patroni::start(mode, members, &directory, &guardian).await?;
             (None, Some(patroni))
         } else {
-            let started = start_postgres(&directory, &guardian, shape.is_durable).await;
-            (Some(or_skip(started)?), None)
+            let is_durable = shape.needs.has(Needs::DURABLE);
+            let started = start_postgres(&directory, &guardian, is_durable, clock.as_ref()).await;
+            let postgres = or_skip(started)?;
+            if shape.needs.has(Needs::PLAIN_ROLE) {
+                execute(&postgres.url(), MAKE_PLAIN_ROLE).await;
+            }
+            (Some(postgres), None)
         };
-        let nats = or_skip(start_nats(&directory, &guardian, None).await)?;
+        let has_two = shape.needs.has(Needs::TWO_NATS);
+        let nats = or_skip(Nats::start(&directory, &guardian, has_two).await)?;
         Some(Self {
             postgres,
             patroni,
             replica: None,
+            astray: None,
             nats,
             guardian,
             directory,
-            is_durable: shape.is_durable,
+            needs: shape.needs,
+            clock,
             disk,
         })
     }
@@ -116,6 +136,21 @@ impl Ground {
         }
     }
 
+    /// Of the servers' sessions.
+    pub(crate) fn role(&self) -> &'static str {
+        if self.needs.has(Needs::PLAIN_ROLE) {
+            PLAIN_ROLE
+        } else {
+            "postgres"
+        }
+    }
+
+    /// The wall clock of Postgres.
+    pub(crate) fn clock(&self) -> &WallClock {
+        let clock = self.clock.as_ref();
+        clock.expect("the Postgres of the world has a false clock")
+    }
+
     pub(crate) fn nats_url(&self) -> String {
         self.nats.url()
     }
@@ -136,7 +171,9 @@ impl Ground {
     /// Backends of a killed postmaster may hold the data for a moment longer.
     pub(crate) async fn start_postgres(&mut self) {
         let started = wait_until(LIMIT, async || {
-            start_postgres(&self.directory, &self.guardian, self.is_durable)
+            let is_durable = self.needs.has(Needs::DURABLE);
+            let clock = self.clock.as_ref();
+            start_postgres(&self.directory, &self.guardian, is_durable, clock)
                 .await
                 .map_err(|error| error.to_string())
         })
@@ -153,19 +190,12 @@ impl Ground {
     }
 
     pub(crate) async fn end_nats(&mut self, signal: Signal) {
-        self.nats.signal(signal);
-        tokio::time::timeout(LIMIT, self.nats.wait())
-            .await
-            .expect("nats-server ends")
-            .unwrap();
+        self.nats.end(signal).await;
     }
 
     /// On the same port.
     pub(crate) async fn start_nats(&mut self) {
-        let port = Some(self.nats.port());
-        self.nats = start_nats(&self.directory, &self.guardian, port)
-            .await
-            .unwrap();
+        self.nats.start_again(&self.directory, &self.guardian).await;
     }
 
     /// Of the Postgres that follows the primary.
@@ -175,11 +205,9 @@ impl Ground {
 
     /// Copies the primary and follows it, where nobody does. With `synchronous` every commit waits for the copy from now on.
     pub(crate) async fn add_replica(&mut self, synchronous: bool) {
-        let sockets = self.postgres().socket().parent().unwrap().to_owned();
         let url = self.postgres().url();
         if self.replica.is_none() {
-            let replica = Replica::start(&url, &sockets, &self.directory, &self.guardian).await;
-            self.replica = Some(replica);
+            self.replica = Some(self.copy(Kind::Replica).await);
         }
         wait_for(
             &url,
@@ -195,6 +223,25 @@ impl Ground {
             )
             .await;
         }
+    }
+
+    async fn copy(&self, kind: Kind) -> Replica {
+        let sockets = self.postgres().socket().parent().unwrap().to_owned();
+        let url = self.postgres().url();
+        Replica::start(kind, &url, &sockets, &self.directory, &self.guardian).await
+    }
+
+    /// Copies the primary for those that are led astray; says where. There is none of them yet.
+    pub(crate) async fn add_astray(&mut self, kind: Kind) -> Target {
+        let copy = self.copy(kind).await;
+        let target = Target::Socket(copy.socket());
+        assert!(self.astray.replace(copy).is_none());
+        target
+    }
+
+    pub(crate) async fn end_astray(&mut self) {
+        let astray = self.astray.take().expect("there is one");
+        astray.stop(STOP_LIMIT).await;
     }
 
     /// From here on the replica hears nothing more, although the primary does not know.
@@ -235,97 +282,34 @@ impl Ground {
     }
 }
 
-/// A copy that follows the primary until it is one itself.
-struct Replica {
-    _process: Process,
-    data: PathBuf,
-    is_promoted: bool,
-}
-
-impl Replica {
-    async fn start(url: &str, sockets: &Path, directory: &Directory, guardian: &Guardian) -> Self {
-        let mut connection = PgConnection::connect(url).await.unwrap();
-        let programs: String =
-            sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
-                .fetch_one(&mut connection)
-                .await
-                .unwrap();
-        let owner = sockets.metadata().unwrap();
-        let as_owner = |program: &str| {
-            let mut command = Command::new(Path::new(&programs).join(program));
-            command.current_dir("/").uid(owner.uid()).gid(owner.gid());
-            command
-        };
-        let data = directory.root().join("replica");
-        DirBuilder::new().mode(0o700).create(&data).unwrap();
-        chown(&data, Some(owner.uid()), Some(owner.gid())).unwrap();
-        let mut copy = as_owner("pg_basebackup");
-        copy.args(["-U", "postgres", "-R", "-c", "fast", "-h"])
-            .arg(sockets)
-            .arg("-D")
-            .arg(&data);
-        let copied = tokio::process::Command::from(copy).output().await.unwrap();
-        assert!(copied.status.success(), "{copied:?}");
-        let mut command = as_owner("postgres");
-        command
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c"])
-            .arg(format!("unix_socket_directories={}", data.display()));
-        for setting in SETTINGS {
-            command.args(["-c", setting]);
-        }
-        let signals = StopSignals {
-            first: Signal::SIGQUIT,
-            second: Signal::SIGQUIT,
-        };
-        let process = Process::spawn("replica", command, directory, signals, guardian).unwrap();
-        let replica = Self {
-            _process: process,
-            data,
-            is_promoted: false,
-        };
-        let url = url_on(&replica.socket());
-        wait_until(LIMIT, async || {
-            let connected = PgConnection::connect(&url).await;
-            connected.map(drop).map_err(|error| error.to_string())
-        })
-        .await;
-        replica
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.data.join(".s.PGSQL.5432")
-    }
-}
-
 async fn start_postgres(
     directory: &Directory,
     guardian: &Guardian,
     is_durable: bool,
+    clock: Option<&WallClock>,
 ) -> Result<Postgres, stanby::dev::Error> {
+    let programs = clock.map(WallClock::programs);
     let options = Options {
-        programs: std::env::var_os("STANBY_PG_BIN").map(PathBuf::from),
+        programs: programs.or_else(|| std::env::var_os("STANBY_PG_BIN").map(PathBuf::from)),
         volatile: !is_durable,
         settings: SETTINGS.map(String::from).into(),
     };
     Postgres::start(directory, &options, guardian).await
 }
 
-async fn start_nats(
-    directory: &Directory,
-    guardian: &Guardian,
-    port: Option<u16>,
-) -> Result<NatsServer, stanby::dev::Error> {
-    let options = nats::Options {
-        program: std::env::var_os("STANBY_NATS_SERVER_BIN").map(PathBuf::from),
-        port,
-        arguments: Vec::new(),
-    };
-    NatsServer::start(directory, &options, guardian).await
+/// Whose wall clock tests set. `None` where libfaketime is not installed.
+async fn false_clock(directory: &Directory, guardian: &Guardian) -> Option<WallClock> {
+    // A server that runs knows where its programs are.
+    let started = start_postgres(directory, guardian, false, None).await;
+    let mut postgres = or_skip(started)?;
+    let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+    let clock = WallClock::of_postgres(&programs(&mut connection).await);
+    connection.close().await.unwrap();
+    postgres.stop(STOP_LIMIT).await.unwrap();
+    clock
 }
 
-fn url_on(socket: &Path) -> String {
+pub(crate) fn url_on(socket: &Path) -> String {
     let sockets = socket.parent().unwrap().display();
     format!("postgres:///postgres?host={sockets}&user=postgres")
 }
@@ -363,10 +347,10 @@ async fn wait_for(url: &str, question: &'static str) {
 /// Ends what still runs, so that a directory on a small disk can be unmounted.
 impl Ground {
     pub(crate) async fn stop(mut self) {
-        drop(self.replica.take());
+        drop((self.replica.take(), self.astray.take()));
         if self.postgres.is_some() && !self.postgres_has_ended() {
             self.postgres_mut().stop(STOP_LIMIT).await.unwrap();
         }
-        self.nats.stop(STOP_LIMIT).await.unwrap();
+        self.nats.stop(STOP_LIMIT).await;
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct History {
     pub(crate) clients: Vec<LiveClient>,
     /// When requests or answers may have been lost although every server did what it should.
     pub(crate) excuses: Vec<Excuse>,
+    /// When Postgres was made to refuse rows.
+    pub(crate) refusals: Vec<Refusals>,
     /// What the tables held when a term was first seen.
     pub(crate) beginnings: Vec<Beginning>,
     /// A Postgres has one replica, and fails over once.
@@ -74,6 +76,14 @@ pub(crate) struct LiveClient {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Excuse {
     pub(crate) what: String,
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
+/// Of what this client published meanwhile, or all clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusals {
+    pub(crate) client_id: Option<String>,
     pub(crate) from: Duration,
     pub(crate) to: Duration,
 }
@@ -182,6 +192,15 @@ impl History {
         self.excuses
             .iter()
             .find(|excuse| (excuse.from..=excuse.to).contains(&sent_at))
+    }
+
+    /// Whether Postgres was made to refuse it.
+    pub(crate) fn may_be_refused(&self, publish: &Publish) -> bool {
+        self.refusals.iter().any(|refusals| {
+            let client_id = refusals.client_id.as_ref();
+            client_id.is_none_or(|client_id| *client_id == publish.client_id)
+                && (refusals.from..=refusals.to).contains(&publish.sent_at)
+        })
     }
 
     pub(crate) fn acked(&self) -> usize {

@@ -4,12 +4,18 @@
 mod checks;
 mod checks_notice;
 mod clients;
+mod copies;
 mod database_faults;
 mod disk;
 mod faults;
 mod ground;
 mod history;
 mod hostile;
+mod log_pipe;
+mod member;
+mod nats_cluster;
+mod nats_faults;
+mod needs;
 mod network_faults;
 mod node_clients;
 #[path = "../node/pair.rs"]
@@ -19,8 +25,9 @@ mod patroni;
 mod patroni_runs;
 mod process_faults;
 mod proxy;
+mod read_faults;
+mod refusal_faults;
 #[path = "../simulation/rng.rs"]
-#[expect(dead_code, reason = "shared with the simulation")]
 mod rng;
 mod runs;
 #[path = "../clients/script.rs"]

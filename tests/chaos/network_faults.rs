@@ -1,11 +1,17 @@
 //! Servers that are cut off from Postgres or NATS, in part or for all, with and without being told.
 
 use nix::sys::signal::Signal;
+use tokio::time::timeout;
 
 use crate::faults::{a_standby, of_lease};
+use crate::pair::LIMIT;
 use crate::proxy::Link;
 use crate::rng::Rng;
 use crate::world::{LEASE, World};
+
+/// Together, more than the narrowest link carries in some leases.
+const BURST: usize = 24;
+const BURST_BYTES: usize = 128 << 10;
 
 /// The others take over within a lease; what the active still had to write must not arrive when the network is back.
 pub(crate) async fn cut_active_from_postgres(world: &mut World, link: Link, rng: &mut Rng) {
@@ -33,6 +39,26 @@ pub(crate) async fn slow_to_postgres(world: &mut World, rng: &mut Rng) {
     world.heal();
 }
 
+/// Narrow is none either: messages that take leases to carry there are carried in parts.
+pub(crate) async fn slow_upload(world: &mut World, rng: &mut Rng) {
+    let active = world.active().await;
+    let rate = u32::try_from(rng.range(512 << 10, 2 << 20)).unwrap_or(u32::MAX);
+    for member in &world.members {
+        member.to_postgres.set(Link::Narrow(rate));
+    }
+    let mut answered = world.clients.burst(BURST, BURST_BYTES).await;
+    let all = timeout(LIMIT, answered.join_next()).await;
+    assert!(all.is_ok(), "a publish of the burst has no answer");
+    let since = world.now();
+    world.recover(since).await;
+    assert_eq!(
+        world.active().await,
+        active,
+        "{rate} bytes a second to Postgres ended the term"
+    );
+    world.heal();
+}
+
 pub(crate) async fn cut_standby_from_postgres(world: &mut World, rng: &mut Rng) {
     let standby = a_standby(world, rng).await;
     world.members[standby].to_postgres.set(Link::Silent);
@@ -45,14 +71,14 @@ pub(crate) async fn cut_standby_from_postgres(world: &mut World, rng: &mut Rng) 
 pub(crate) async fn cut_active_from_nats(world: &mut World, link: Link) {
     let active = world.active().await;
     world.excuse("the active is cut off from NATS");
-    world.members[active].to_nats.set(link);
+    world.members[active].set_to_nats(link);
     world.active_beside(active).await;
     world.heal();
 }
 
 pub(crate) async fn cut_standby_from_nats(world: &mut World, rng: &mut Rng) {
     let standby = a_standby(world, rng).await;
-    world.members[standby].to_nats.set(Link::Silent);
+    world.members[standby].set_to_nats(Link::Silent);
     let pause = of_lease(rng, 500, 2500);
     world.hold(pause).await;
     world.heal();

@@ -4,11 +4,13 @@ use nix::sys::signal::Signal;
 use stanby::node::clock::Clock;
 
 use crate::faults::{a_standby, of_lease};
+use crate::log_pipe::LogPipe;
+use crate::member::Member;
 use crate::pair::LIMIT;
 use crate::rng::Rng;
 use crate::stan::StanClient;
 use crate::support::wait::wait_until;
-use crate::world::World;
+use crate::world::{LEASE, World};
 
 /// No publish goes without an answer: a standby heard them all.
 pub(crate) async fn end_active(world: &mut World, signal: Signal) {
@@ -76,13 +78,13 @@ pub(crate) async fn freeze_quiet(world: &mut World) {
     let active = world.active().await;
     freeze(world, active).await;
     leaver.close_unheard().await;
-    world.hold(crate::world::LEASE / 4).await;
+    world.hold(LEASE / 4).await;
     world.clients.pause(true);
     world.active_beside(active).await;
     let back = client(world).await;
 
     world.members[active].signal(Signal::SIGCONT);
-    world.hold(crate::world::LEASE / 2).await;
+    world.hold(LEASE / 2).await;
     world.clients.pause(false);
     world.settle().await;
     let pinged = back.ping().await;
@@ -94,6 +96,40 @@ pub(crate) async fn freeze_quiet(world: &mut World) {
     assert_eq!(back.close().await, Ok(()));
 }
 
+/// Nobody reads what some of them log, or all. Logging waits for nobody: they serve, take over, start and end.
+pub(crate) async fn block_logs(world: &mut World, rng: &mut Rng) {
+    let active = world.active().await;
+    let blocked: &dyn Fn(usize) -> bool = match rng.range(0, 3) {
+        0 => &|member| member == active,
+        1 => &|member| member != active,
+        _ => &|_| true,
+    };
+    for (at, member) in world.members.iter().enumerate() {
+        if blocked(at) {
+            log_pipe(member).block();
+        }
+    }
+    let since = world.now();
+    world.recover(since).await;
+    world.hold(LEASE * 2).await;
+    assert_eq!(
+        world.active().await,
+        active,
+        "a log that nobody reads ended the term"
+    );
+    let signal = rng.pick(&[Signal::SIGKILL, Signal::SIGTERM]);
+    end_active(world, signal).await;
+    world.settle().await;
+    for member in &world.members {
+        log_pipe(member).unblock();
+    }
+}
+
+fn log_pipe(member: &Member) -> &LogPipe {
+    let log_pipe = member.log_pipe.as_ref();
+    log_pipe.expect("the world has pipes for logs")
+}
+
 async fn client(world: &World) -> StanClient {
     let nats = crate::clients::connect(&world.ground.nats_url())
         .await
@@ -103,7 +139,7 @@ async fn client(world: &World) -> StanClient {
 }
 
 /// Returns when no thread of it runs any more.
-async fn freeze(world: &World, member: usize) {
+pub(crate) async fn freeze(world: &World, member: usize) {
     world.members[member].signal(Signal::SIGSTOP);
     let status = format!("/proc/{}/status", world.members[member].server().pid());
     wait_until(LIMIT, async || {

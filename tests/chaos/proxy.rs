@@ -4,6 +4,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,10 @@ pub(crate) enum Link {
     Up,
     /// Neither bytes nor ends of connections get through; they wait. Connecting seems to work.
     Silent,
+    /// The same, one way only: what our side says arrives nowhere.
+    SilentThere,
+    /// The same, the other way: what the other side says does not arrive.
+    SilentBack,
     /// Connections end with a reset, and new ones do, too.
     Reset,
     /// Everything gets through so much later.
@@ -26,6 +31,26 @@ pub(crate) enum Link {
     /// So many bytes of a connection get through in a second, each way. Of a proxy with [`Proxy::start_narrow`], so that
     /// little is on its way at once.
     Narrow(u32),
+}
+
+impl Link {
+    /// Of one direction.
+    fn passes(self, way: Way) -> bool {
+        match self {
+            Self::Silent => false,
+            Self::SilentThere => way != Way::There,
+            Self::SilentBack => way != Way::Back,
+            Self::Up | Self::Reset | Self::Slow(_) | Self::Narrow(_) => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
+    /// That of connections, which begin and end.
+    Both,
 }
 
 /// Where connections lead.
@@ -39,8 +64,17 @@ pub(crate) enum Target {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     link: watch::Sender<Link>,
-    target: watch::Sender<Target>,
+    lead: watch::Sender<Lead>,
+    /// Each connection has one of these, and the proxy and its listener.
+    connections: Arc<()>,
     _tasks: JoinSet<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Lead {
+    target: Target,
+    /// How often connections were reset because they lead elsewhere now.
+    resets: u64,
 }
 
 /// Of one direction of one connection.
@@ -66,13 +100,15 @@ impl Proxy {
     fn on(listener: TcpListener, target: Target) -> Self {
         let port = listener.local_addr().unwrap().port();
         let (link, links) = watch::channel(Link::Up);
-        let (target, targets) = watch::channel(target);
+        let (lead, leads) = watch::channel(Lead { target, resets: 0 });
+        let connections = Arc::new(());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, links, targets));
+        tasks.spawn(accept(listener, links, leads, Arc::clone(&connections)));
         Self {
             port,
             link,
-            target,
+            lead,
+            connections,
             _tasks: tasks,
         }
     }
@@ -83,24 +119,40 @@ impl Proxy {
 
     /// Leads new connections elsewhere, and resets those there are.
     pub(crate) fn lead_to(&self, target: Target) {
-        self.target.send_if_modified(|known| {
-            let is_other = *known != target;
-            *known = target;
+        self.lead.send_if_modified(|lead| {
+            let is_other = lead.target != target;
+            lead.target = target;
+            lead.resets += u64::from(is_other);
             is_other
         });
+    }
+
+    /// Leads new connections elsewhere; those there are stay where they are, as behind a name or a balancer.
+    pub(crate) fn lead_new_to(&self, target: Target) {
+        self.lead.send_modify(|lead| lead.target = target);
+    }
+
+    /// How many there are.
+    pub(crate) fn connections(&self) -> usize {
+        Arc::strong_count(&self.connections).saturating_sub(2)
     }
 }
 
 async fn accept(
     listener: TcpListener,
     links: watch::Receiver<Link>,
-    targets: watch::Receiver<Target>,
+    leads: watch::Receiver<Lead>,
+    counted: Arc<()>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn(forward(stream, links.clone(), targets.clone()));
+                let (links, leads, one) = (links.clone(), leads.clone(), Arc::clone(&counted));
+                connections.spawn(async move {
+                    forward(stream, links, leads).await;
+                    drop(one);
+                });
             },
             Some(_) = connections.join_next() => {}
         }
@@ -110,15 +162,14 @@ async fn accept(
 async fn forward(
     mut near: TcpStream,
     mut links: watch::Receiver<Link>,
-    mut targets: watch::Receiver<Target>,
+    mut leads: watch::Receiver<Lead>,
 ) {
     near.set_nodelay(true).ok();
-    targets.mark_unchanged();
-    let (mut their_links, target) = (links.clone(), targets.borrow().clone());
+    let (mut their_links, lead) = (links.clone(), leads.borrow().clone());
     let carried = async {
-        open(&mut their_links).await;
+        open(&mut their_links, Way::Both).await;
         let (near_read, near_write) = near.split();
-        match target {
+        match lead.target {
             Target::Socket(path) => {
                 let mut far = UnixStream::connect(path).await.ok()?;
                 let (read, write) = far.split();
@@ -136,7 +187,7 @@ async fn forward(
     let is_reset = tokio::select! {
         _ = carried => false,
         _ = links.wait_for(|link| *link == Link::Reset) => true,
-        _ = targets.changed() => true,
+        _ = leads.wait_for(|now| now.resets != lead.resets) => true,
     };
     if is_reset {
         near.set_zero_linger().ok();
@@ -152,17 +203,18 @@ async fn both(
     links: &watch::Receiver<Link>,
 ) {
     tokio::select! {
-        () = pump(near_read, far_write, links.clone()) => {}
-        () = pump(far_read, near_write, links.clone()) => {}
+        () = pump(near_read, far_write, links.clone(), Way::There) => {}
+        () = pump(far_read, near_write, links.clone(), Way::Back) => {}
     }
     // The end of a connection is news as well, and travels no faster than bytes.
-    open(&mut links.clone()).await;
+    open(&mut links.clone(), Way::Both).await;
 }
 
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     links: watch::Receiver<Link>,
+    way: Way,
 ) {
     let (chunks, mut due) = mpsc::channel::<(Instant, Bytes)>(CHUNKS_MAX);
     let mut read_links = links.clone();
@@ -171,7 +223,7 @@ async fn pump(
         loop {
             let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
             let read = from.read_buf(&mut chunk).await;
-            let delay = open(&mut read_links).await;
+            let delay = open(&mut read_links, way).await;
             if !matches!(read, Ok(1..)) {
                 return;
             }
@@ -191,7 +243,7 @@ async fn pump(
     let writing = async move {
         while let Some((at, chunk)) = due.recv().await {
             timeout_at(at, std::future::pending::<()>()).await.ok();
-            open(&mut write_links).await;
+            open(&mut write_links, way).await;
             if to.write_all(&chunk).await.is_err() {
                 return;
             }
@@ -206,12 +258,17 @@ async fn pump(
 }
 
 /// Waits until bytes may pass; says how much later they arrive.
-async fn open(links: &mut watch::Receiver<Link>) -> Duration {
-    let Ok(link) = links.wait_for(|link| *link != Link::Silent).await else {
+async fn open(links: &mut watch::Receiver<Link>, way: Way) -> Duration {
+    let Ok(link) = links.wait_for(|link| link.passes(way)).await else {
         return Duration::ZERO;
     };
     match *link {
         Link::Slow(delay) => delay,
-        Link::Up | Link::Silent | Link::Reset | Link::Narrow(_) => Duration::ZERO,
+        Link::Up
+        | Link::Silent
+        | Link::SilentThere
+        | Link::SilentBack
+        | Link::Reset
+        | Link::Narrow(_) => Duration::ZERO,
     }
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::database_faults;
 use crate::faults::{Fault, strike};
 use crate::history::History;
+use crate::needs::Needs;
 use crate::node_clients::{NODE_CHANNEL, NodeClients};
 use crate::rng::Rng;
 use crate::support::tools;
 use crate::tables::Tables;
 use crate::world::{Shape, World};
+use crate::{database_faults, refusal_faults};
 
 /// Worlds are busy and have deadlines: one at a time.
 pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -198,6 +199,71 @@ async fn clocks_that_jump_change_nothing() {
     run(9, Fault::JumpClock.shape(), &[Fault::JumpClock]).await;
 }
 
+/// What the faults need is merged into one world.
+async fn run_faults(seed: u64, faults: &[Fault]) {
+    run(seed, shape_for(faults), faults).await;
+}
+
+#[tokio::test]
+async fn logs_that_nobody_reads_hold_up_nobody() {
+    run_faults(12, &[Fault::BlockLogs, Fault::BlockLogs]).await;
+}
+
+#[tokio::test]
+async fn rows_that_postgres_refuses_cost_what_is_refused_and_one_term_at_most() {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let Some(mut world) = World::start(Shape::PAIR).await else {
+        return;
+    };
+    let mut rng = Rng::new(13);
+    refusal_faults::refuse_rows_in_every_way(&mut world, &mut rng).await;
+    let (_, violations) = world.finish().await;
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[tokio::test]
+async fn rows_that_a_policy_hides_and_settings_of_the_role_lose_nothing() {
+    run_faults(
+        14,
+        &[Fault::HideRows, Fault::ChangeRoleSettings, Fault::HideRows],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn reads_that_lead_elsewhere_or_get_no_answer_skip_nothing() {
+    let faults = [
+        Fault::LeadReadsToReplica,
+        Fault::LeadReadsToOldPrimary,
+        Fault::FreezeReaders,
+        Fault::FreezeLockSession,
+    ];
+    run_faults(15, &faults).await;
+}
+
+#[tokio::test]
+async fn links_that_are_narrow_or_cut_one_way_lose_nothing() {
+    let faults = [
+        Fault::SlowUpload,
+        Fault::CutWordsToPostgres,
+        Fault::CutAnswersOfPostgres,
+        Fault::CutWordsToNats,
+        Fault::CutRequestsFromNats,
+    ];
+    run_faults(16, &faults).await;
+}
+
+#[tokio::test]
+async fn a_nats_server_that_freezes_shuts_down_or_loses_its_routes_loses_nothing() {
+    let faults = [Fault::FreezeNats, Fault::LameDuck, Fault::CutRoutes];
+    run_faults(17, &faults).await;
+}
+
+#[tokio::test]
+async fn a_clock_of_postgres_that_jumps_loses_nothing() {
+    run_faults(18, &[Fault::JumpClockOfPostgres]).await;
+}
+
 /// `CHAOS_FAULT` names one fault or several, `CHAOS_SEED` a seed, `CHAOS_MINUTES` for how long fresh seeds are tried.
 #[tokio::test]
 #[ignore = "scripts/chaos runs it"]
@@ -253,8 +319,9 @@ fn shape_for(faults: &[Fault]) -> Shape {
         } else {
             2
         },
-        on_small_disk: faults.contains(&Fault::FillDisk),
-        false_clocks: faults.contains(&Fault::JumpClock),
+        needs: faults
+            .iter()
+            .fold(Needs::NONE, |needs, fault| needs.and(fault.needs())),
         ..Shape::PAIR
     }
 }

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -13,11 +12,12 @@ use tokio::time::timeout;
 use crate::checks::violations;
 use crate::clients::{CHANNELS, Clients};
 use crate::ground::Ground;
-use crate::history::{Beginning, Excuse, Fate, History, LostRange, Row, Stored};
-use crate::pair::{Group, LIMIT, Says, Server};
+use crate::history::{Beginning, Excuse, Fate, History, LostRange, Refusals, Row, Stored};
+use crate::member::{Clock, Member};
+use crate::needs::Needs;
+use crate::pair::{LIMIT, Says};
 use crate::patroni::{Door, Mode, Patroni};
-use crate::proxy::{Link, Proxy, Target};
-use crate::support::process::skip;
+use crate::proxy::Link;
 use crate::support::wait::wait_until;
 use crate::tables::Tables;
 use crate::watch::Watch;
@@ -49,11 +49,7 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(90);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) servers: usize,
-    pub(crate) on_small_disk: bool,
-    /// Servers read the time from a file that tests write.
-    pub(crate) false_clocks: bool,
-    /// Postgres writes to disk what it commits.
-    pub(crate) is_durable: bool,
+    pub(crate) needs: Needs,
     /// How it is set up, with so many members, and how servers find the primary.
     pub(crate) patroni: Option<(Mode, usize, Door)>,
     /// Clients beside those that do something.
@@ -64,9 +60,7 @@ pub(crate) struct Shape {
 impl Shape {
     pub(crate) const PAIR: Self = Self {
         servers: 2,
-        on_small_disk: false,
-        false_clocks: false,
-        is_durable: false,
+        needs: Needs::NONE,
         patroni: None,
         idle_clients: 1,
         flags: &FLAGS,
@@ -81,97 +75,9 @@ pub(crate) struct World {
     pub(crate) history: History,
     known_epoch: i64,
     open_excuse: Option<(String, Duration)>,
+    open_refusals: Option<(Option<String>, Duration)>,
     logs_of_ended: Vec<String>,
     pub(crate) ground: Ground,
-}
-
-/// A server and its network.
-pub(crate) struct Member {
-    pub(crate) to_postgres: Proxy,
-    pub(crate) to_nats: Proxy,
-    clock: Option<Clock>,
-    group: Group,
-    server: Option<Server>,
-}
-
-impl Member {
-    async fn new(ground: &Ground, clock: Option<Clock>, shape: Shape) -> Self {
-        let flags = shape.flags;
-        let to_postgres = Proxy::start(ground.primary()).await;
-        let to_nats = Proxy::start(Target::Port(ground.nats_port())).await;
-        let database_url = match (&ground.patroni, shape.patroni) {
-            (Some(patroni), Some((_, _, Door::Hosts))) => patroni.url_of_all(),
-            _ => format!(
-                "postgres://postgres@127.0.0.1:{}/postgres",
-                to_postgres.port
-            ),
-        };
-        let nats_url = format!("nats://127.0.0.1:{}", to_nats.port);
-        Self {
-            group: Group::over(database_url, nats_url, flags),
-            to_postgres,
-            to_nats,
-            clock,
-            server: None,
-        }
-    }
-
-    fn start(&mut self) {
-        let clock = self.clock.as_ref();
-        self.server = Some(self.group.server_changed(|command| {
-            if let Some(clock) = clock {
-                clock.apply(command);
-            }
-        }));
-    }
-
-    pub(crate) fn server(&self) -> &Server {
-        self.server.as_ref().expect("it runs")
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.server().signal(signal);
-    }
-}
-
-/// The wall clock of one server.
-pub(crate) struct Clock {
-    library: PathBuf,
-    file: tempfile::NamedTempFile,
-}
-
-impl Clock {
-    /// `None` where the library is not installed.
-    pub(crate) fn new() -> Option<Self> {
-        let found = ["x86_64-linux-gnu", "aarch64-linux-gnu"]
-            .map(|machine| PathBuf::from(format!("/usr/lib/{machine}/faketime/libfaketimeMT.so.1")))
-            .into_iter()
-            .find(|path| path.exists());
-        let Some(library) = found else {
-            skip("libfaketime is not installed: scripts/test installs it");
-            return None;
-        };
-        let clock = Self {
-            library,
-            file: tempfile::NamedTempFile::new().unwrap(),
-        };
-        clock.jump(0);
-        Some(clock)
-    }
-
-    /// From now on it is so many seconds later than it is.
-    pub(crate) fn jump(&self, seconds: i64) {
-        std::fs::write(self.file.path(), format!("{seconds:+}s\n")).unwrap();
-    }
-
-    fn apply(&self, command: &mut std::process::Command) {
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("FAKETIME_TIMESTAMP_FILE", self.file.path())
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("DONT_FAKE_MONOTONIC", "1");
-    }
 }
 
 impl World {
@@ -181,12 +87,7 @@ impl World {
         let ground = Ground::start(shape).await?;
         let mut members = Vec::new();
         for _ in 0..shape.servers {
-            let clock = if shape.false_clocks {
-                Some(Clock::new()?)
-            } else {
-                None
-            };
-            let mut member = Member::new(&ground, clock, shape).await;
+            let mut member = Member::new(&ground, shape).await?;
             member.start();
             if members.is_empty() {
                 // So that the tables are there before the second one looks for them.
@@ -203,6 +104,7 @@ impl World {
             history: History::default(),
             known_epoch: 0,
             open_excuse: None,
+            open_refusals: None,
             logs_of_ended: Vec::new(),
             ground,
         };
@@ -238,7 +140,7 @@ impl World {
         member
     }
 
-    async fn active_now(&self) -> Option<(usize, u64)> {
+    pub(crate) async fn active_now(&self) -> Option<(usize, u64)> {
         let mut newest = None;
         for (at, member) in self.members.iter().enumerate() {
             let Some(server) = &member.server else {
@@ -316,7 +218,12 @@ impl World {
         })
         .await;
         let standbys = i64::try_from(self.members.len()).unwrap() - 1;
-        self.clients_group().wait_for_standbys(standbys).await;
+        let tables = Tables::new(&self.ground.database_url());
+        wait_until(LIMIT, async || match tables.standbys().await {
+            Ok(found) if found == standbys => Ok(()),
+            other => Err(format!("{other:?} of {standbys} standbys")),
+        })
+        .await;
         self.recover(self.now()).await;
     }
 
@@ -325,15 +232,26 @@ impl World {
         self.recover_within(RECOVERY_LIMIT, since).await
     }
 
+    /// The same of all publishers but those of the names.
+    pub(crate) async fn recover_beside(&mut self, others: &[&str], since: Duration) {
+        self.wait_for_acks(RECOVERY_LIMIT, others, since).await;
+    }
+
     pub(crate) async fn recover_within(&mut self, limit: Duration, since: Duration) -> Duration {
+        self.wait_for_acks(limit, &[], since).await
+    }
+
+    async fn wait_for_acks(
+        &mut self,
+        limit: Duration,
+        without: &[&str],
+        since: Duration,
+    ) -> Duration {
         let began = self.now();
         wait_until(limit, async || {
-            self.clients.all_acked_since(since).map_err(|why| {
-                let logs = self
-                    .members
-                    .iter()
-                    .filter_map(|member| member.server.as_ref());
-                let last = logs.map(|server| last_lines(&server.log()));
+            self.clients.all_acked_since(without, since).map_err(|why| {
+                let logs = self.members.iter().map(Member::log);
+                let last = logs.map(|log| last_lines(&log));
                 format!("{why}\n{}", last.collect::<Vec<_>>().join("\n---\n"))
             })
         })
@@ -367,11 +285,24 @@ impl World {
         self.open_excuse = Some((what.to_owned(), from));
     }
 
+    /// From a moment ago until the world has recovered, Postgres refuses what this client publishes; without one, what all do.
+    pub(crate) fn expect_refusals(&mut self, client_id: Option<&str>) {
+        let from = self.now().saturating_sub(Duration::from_secs(1));
+        self.open_refusals = Some((client_id.map(String::from), from));
+    }
+
     /// To be called when the world has recovered.
     pub(crate) fn end_excuse(&mut self) {
+        let to = self.now();
         if let Some((what, from)) = self.open_excuse.take() {
-            let to = self.now();
             self.history.excuses.push(Excuse { what, from, to });
+        }
+        if let Some((client_id, from)) = self.open_refusals.take() {
+            self.history.refusals.push(Refusals {
+                client_id,
+                from,
+                to,
+            });
         }
     }
 
@@ -396,6 +327,21 @@ impl World {
         }
     }
 
+    /// How many messages the channel has.
+    pub(crate) async fn messages(&self, channel: &str) -> usize {
+        let mut connection = PgConnection::connect(&self.ground.database_url())
+            .await
+            .unwrap();
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM stanby.messages JOIN stanby.channels USING (channel_id) WHERE name = $1",
+        )
+        .bind(channel)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        usize::try_from(count).unwrap()
+    }
+
     /// When the newest message was published, by the clock of the server that stored it, in nanoseconds since 1970.
     pub(crate) async fn newest_message(&self) -> i64 {
         let mut connection = PgConnection::connect(&self.ground.database_url())
@@ -417,25 +363,14 @@ impl World {
     pub(crate) fn heal(&self) {
         for member in &self.members {
             member.to_postgres.set(Link::Up);
-            member.to_nats.set(Link::Up);
+            member.set_to_nats(Link::Up);
         }
-    }
-
-    fn clients_group(&self) -> Group {
-        Group::over(self.ground.database_url(), self.ground.nats_url(), &[])
     }
 
     /// Everything that the servers logged, those that have ended included.
     pub(crate) fn logs(&self) -> String {
-        let servers = self
-            .members
-            .iter()
-            .filter_map(|member| member.server.as_ref());
-        let logs = self
-            .logs_of_ended
-            .iter()
-            .cloned()
-            .chain(servers.map(Server::log));
+        let servers = self.members.iter().map(Member::log);
+        let logs = self.logs_of_ended.iter().cloned().chain(servers);
         logs.collect::<Vec<_>>().join("\n---\n")
     }
 
@@ -505,6 +440,10 @@ impl World {
                 self.history
                     .deaths
                     .push(format!("server {at} has ended by itself"));
+            }
+            if member.log().contains("panicked at") {
+                let sentence = format!("a server in place {at} panicked");
+                self.history.deaths.push(sentence);
             }
         }
         let mut found = violations(&self.history, &stored);

@@ -273,6 +273,28 @@ async fn progress_and_limits_that_cannot_be_stored_hold_up_no_publish() {
 }
 
 #[tokio::test]
+async fn the_remedy_names_the_table_that_a_publication_keeps_from_being_changed() {
+    let Some(pair) = Refused::new(&[]).await else {
+        return;
+    };
+    pair.execute(
+        "CREATE PUBLICATION everything FOR ALL TABLES; ALTER TABLE channels REPLICA IDENTITY NOTHING",
+    )
+    .await;
+
+    publish(&pair.good, "orders").await.unwrap_err();
+
+    let told = pair.wait_until_told("REPLICA IDENTITY").await;
+    assert!(
+        told.contains("ALTER TABLE channels REPLICA IDENTITY FULL"),
+        "{told}"
+    );
+    pair.execute("ALTER TABLE channels REPLICA IDENTITY DEFAULT")
+        .await;
+    assert_eq!(publish(&pair.good, "orders").await, Ok(()));
+}
+
+#[tokio::test]
 async fn a_publication_of_all_tables_refuses_nothing() {
     let Some(pair) = Refused::new(&["--max-msgs=3", "--max-inactivity=1s"]).await else {
         return;

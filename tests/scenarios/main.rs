@@ -4,6 +4,7 @@
 
 #[path = "../support/memory_store.rs"]
 mod memory_store;
+mod refused;
 mod requests;
 mod script;
 mod world;

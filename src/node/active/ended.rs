@@ -30,7 +30,7 @@ impl Ended {
                 End::new(Cause::NatsLost, why)
             }
             Self::NatsSilent => {
-                let why = "the NATS server fell silent, and a standby listens at another one";
+                let why = "the NATS server fell silent or shuts down, and a standby listens at another one";
                 End::new(Cause::NatsLost, why)
             }
             Self::NatsFailed(error) => End::new(
@@ -65,7 +65,7 @@ impl Ended {
                 tracing::warn!("stepped down: NATS has been out of reach for a lease");
             }
             Self::NatsSilent => tracing::warn!(
-                "stepped down: the NATS server fell silent, and a standby listens at another one"
+                "stepped down: the NATS server fell silent or shuts down, and a standby listens at another one"
             ),
             Self::NatsFailed(error) => {
                 let error: &dyn std::error::Error = error;
