@@ -36,6 +36,9 @@ use crate::core::time::Instant;
 use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
 
+/// Reads taken in one turn.
+const LOADS_PER_TURN: usize = 4;
+
 /// How old the status may get. At most a quarter of a lease: it says until when it holds.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -194,6 +197,7 @@ impl<'a> Active<'a> {
                 }
                 Err(end) => return Err(self.ended(end)),
             }
+            self.take_loaded();
             self.send(term)?;
             self.load();
             if let Some(batch) = self.active.poll_batch(Clock.now()) {
@@ -230,7 +234,6 @@ impl<'a> Active<'a> {
                     self.active.set_limits(&limits, Clock.now());
                 }
                 () = async {}, if has_backlog => self.active.take_backlog(Clock.now()),
-                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
                 Some(asked) = self.questions.recv() => {
                     self.report(term);
@@ -242,6 +245,8 @@ impl<'a> Active<'a> {
                     let (now, until) = (Clock.now(), term.acts_until());
                     self.active.take_requests(events.drain(..), has_more, now, until);
                 }
+                // After requests: those who are behind can keep reads coming without end. Each turn begins with some.
+                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
@@ -350,6 +355,16 @@ impl<'a> Active<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Some of the reads that are done.
+    fn take_loaded(&mut self) {
+        for _ in 0..LOADS_PER_TURN {
+            let Some(loaded) = self.loads.try_join_next() else {
+                return;
+            };
+            self.loaded(loaded);
+        }
     }
 
     fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {
