@@ -88,6 +88,13 @@ impl World {
         for (serial, outbound) in held {
             self.speak(node, serial, outbound);
         }
+        let active = self.nodes[node].term.as_mut();
+        let sent = active
+            .and_then(|term| term.active.as_mut())
+            .map(|active| active.sent(now, true, 0));
+        if let Some(Err(end)) = sent {
+            self.end_term(node, &format!("{end:?}"));
+        }
     }
 
     fn read_and_commit(&mut self, node: usize) {
