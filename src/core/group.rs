@@ -445,8 +445,8 @@ fn is_current(
 
 #[cfg(test)]
 mod tests {
-    use super::super::ranges::Ranges;
     use super::*;
+    use crate::core::ranges::Ranges;
 
     fn group(last_sent: u64) -> Group {
         Group::new(PositionRow {
