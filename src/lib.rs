@@ -12,21 +12,21 @@
 //! | [`server`] | a server inside another program, in a few lines |
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
 //! | [`printable`] | pure: names that strangers chose, fit for a line |
+//! | [`certificates`] | pure: whether a server's certificate is believed, as libpq and Go do it |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
 //! | [`log_queue`] | log lines on their way out of the process, which nobody waits for |
-//! | [`known_bad`] | mistakes to test the tests with, in builds with that feature only |
 //! | [`dev`] | the laptop's supervisor: Postgres, nats-server, an active and a standby |
 //!
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
 
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod core;
 pub mod dev;
 pub mod former;
 pub mod http;
-pub mod known_bad;
 pub mod leadership;
 pub mod log_queue;
 pub mod nats;

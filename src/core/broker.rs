@@ -3,16 +3,18 @@
 //! | input | decided in |
 //! |---|---|
 //! | connect, ping, close, heartbeats | `connecting` |
+//! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
+//! | who may have more in flight | `holdings` |
 //! | messages that were not acked | `redelivery` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
-//! | the begin of a term | `restore` |
+//! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
 
@@ -29,6 +31,7 @@ use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::event::Event;
 use super::group::Group;
+use super::holdings::Holdings;
 use super::ids::{ChannelId, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
@@ -68,6 +71,10 @@ pub struct Broker {
     /// Clients with a subscription that nobody listened to.
     pub(super) doubted: BTreeSet<ClientId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
+    /// What all of these have in flight.
+    pub(super) holdings: Holdings,
+    /// Subscriptions of clients that have gone, which are closed in steps.
+    pub(super) orphans: BTreeSet<(PositionId, SubscriptionId)>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
     pub(super) tail: Tail,
@@ -75,6 +82,10 @@ pub struct Broker {
     pub(super) paged_bytes: usize,
     /// Groups that wait for their turn to deliver.
     pub(super) in_line: VecDeque<PositionId>,
+    /// The turns that were given last were cut short.
+    pub(super) turns_are_cut: bool,
+    /// What all turns of the term have cost.
+    pub(super) steps: u64,
     /// The term is about to end: nothing is delivered any more.
     pub(super) is_draining: bool,
     pub(super) deadlines: Deadlines,
@@ -183,6 +194,7 @@ impl Broker {
             Timer::LoadRetry => self.loads.retry_failed(),
             Timer::ForgetStored => self.forget_stored(),
             Timer::Unregistered(name) => self.stop_waiting_for(name),
+            Timer::Orphans => self.close_orphans(),
         }
     }
 
@@ -198,7 +210,12 @@ impl Broker {
 
     /// A message that may leave the node: answers and probes first, then deliveries.
     pub fn poll_outbound(&mut self) -> Option<Outbound> {
-        self.poll_answer().or_else(|| self.poll_delivery())
+        loop {
+            let outbound = self.poll_answer().or_else(|| self.poll_delivery());
+            if outbound.is_some() || !self.has_turns() {
+                return outbound;
+            }
+        }
     }
 
     /// A read that the store should make; answered by `Event::Loaded` or `Event::LoadFailed`.
@@ -257,6 +274,7 @@ impl Broker {
         let limits = &self.settings.limits;
         self.commits.messages() < limits.batch_messages
             && self.commits.bytes() < limits.batch_bytes
+            && self.commits.rows() < limits.batch_rows
             && self.commits.waiting() < 2 * limits.batch_messages
             && self.commits.answers_bytes() < limits.answers_bytes
             && self.loads.starts() < limits.batch_messages
@@ -324,6 +342,7 @@ impl Broker {
         for id in release.trimmed {
             self.trimmed(id);
         }
+        self.go_on_closing_orphans();
     }
 
     fn loaded(&mut self, load: LoadId, result: Loaded) {

@@ -10,7 +10,7 @@ use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::request::Ack;
-use super::turns::Turn;
+use super::turns::{Turn, steps_of};
 use std::sync::Arc;
 
 /// What the flag and the count of a redelivery add to a message, at most.
@@ -38,7 +38,7 @@ impl Broker {
             if group.replaying || group.paging {
                 return;
             }
-            turn.steps += 1;
+            turn.steps += steps_of(group);
             let picked = group.pick(|client| self.clients.is_responsive(client));
             match self.next_message(position) {
                 Next::CaughtUp => return self.drop_page(position),
@@ -49,6 +49,10 @@ impl Broker {
                     self.skip(position, message.sequence);
                 }
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
+                    return self.drop_page_when_crowded(position);
+                }
+                Next::Behind(_) | Next::Message(_) if !self.may_hold_more(position) => {
+                    self.hold_back(position);
                     return self.drop_page_when_crowded(position);
                 }
                 Next::Behind(last) => {
@@ -89,7 +93,10 @@ impl Broker {
         if next < channel.row.first_sequence {
             return Next::Hole(channel.row.first_sequence.previous());
         }
-        if group.take_early_ack(next) {
+        let early = group.early_acks();
+        let is_acked = group.take_early_ack(next);
+        self.holdings.early_acks -= early - group.early_acks();
+        if is_acked {
             return Next::Acked(next);
         }
         if let Some(message) = self.tail.get(group.channel, next) {
@@ -232,6 +239,7 @@ impl Broker {
             redelivery_count,
             is_news,
         } = group.hand_to(member, message.sequence, now);
+        self.holdings.in_flight += usize::from(redelivery_count == 0);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let to = &group.members[&member];
         let inbox = to.inbox.clone();
@@ -282,12 +290,12 @@ impl Broker {
             member.answer.arrived();
         }
         // Whichever member acks: a late ack after a redelivery to another one settles the message too.
-        if group.settle(ack.sequence) {
+        if self.settle(position, ack.sequence) {
             self.traffic.acked_messages += 1;
             self.note_progress(position);
             self.deliver(position);
         } else {
-            group.ack_early(ack.sequence);
+            self.ack_early(position, ack.sequence);
         }
     }
 }

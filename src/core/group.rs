@@ -50,6 +50,8 @@ pub(super) struct Group {
     pub(super) redelivering: bool,
     /// It is in line for a turn.
     pub(super) waiting: bool,
+    /// It waits until all groups together have less in flight.
+    pub(super) held_back: bool,
     /// Messages read ahead from the store.
     pub(super) page: Page,
     /// A read for `page` is under way.
@@ -143,6 +145,7 @@ impl Group {
             armed: None,
             redelivering: false,
             waiting: false,
+            held_back: false,
             page: Page::default(),
             paging: false,
             fetching: false,
@@ -239,6 +242,20 @@ impl Group {
 
     pub(super) fn is_listening(&self) -> bool {
         self.members.values().any(Member::is_listening)
+    }
+
+    /// What it takes up with names and inboxes, in bytes.
+    pub(super) fn registered_bytes(&self) -> usize {
+        let members = self.members.values().chain(self.last_member.as_deref());
+        let members: usize = members.map(cost::member).sum();
+        cost::position_names(self.durable_name.as_ref(), self.queue_group.as_ref()) + members
+    }
+
+    /// Of these the part of this member, and of the last one that left.
+    pub(super) fn registered_bytes_of(&self, id: SubscriptionId) -> usize {
+        let member = self.members.get(&id);
+        let members = member.into_iter().chain(self.last_member.as_deref());
+        members.map(cost::member).sum()
     }
 
     /// Hands a message to a member.
@@ -340,16 +357,21 @@ impl Group {
         in_flight.all(|(&sequence, entry)| entries.contains(&(entry.due.at(), sequence)))
     }
 
-    /// Remembers an ack of a message that is yet to come, as many as the members may have in flight.
-    pub(super) fn ack_early(&mut self, sequence: Sequence) {
+    /// Remembers an ack of a message that is yet to come, as many as the members may have in flight. False when it does
+    /// not, or did before.
+    pub(super) fn ack_early(&mut self, sequence: Sequence) -> bool {
         let max: usize = self
             .members
             .values()
             .map(|member| member.max_in_flight as usize)
             .sum();
-        if sequence > self.last_sent && self.acked_early.len() < max.min(EARLY_ACKS_MAX) {
-            self.acked_early.insert(sequence);
-        }
+        sequence > self.last_sent
+            && self.acked_early.len() < max.min(EARLY_ACKS_MAX)
+            && self.acked_early.insert(sequence)
+    }
+
+    pub(super) fn early_acks(&self) -> usize {
+        self.acked_early.len()
     }
 
     /// True when the message needs no delivery; forgets what lies before it.

@@ -14,7 +14,7 @@ use super::load::{Load, Want};
 use super::loads::Purpose;
 use super::message::Message;
 use super::time::Instant;
-use super::turns::Turn;
+use super::turns::{Turn, steps_of};
 
 /// Messages due so soon go with the ones that are due already.
 const SLACK: Duration = Duration::from_millis(15);
@@ -69,6 +69,7 @@ impl Broker {
             return;
         };
         let (channel, replaying) = (group.channel, group.replaying);
+        let steps = steps_of(group);
         let mut due = group.take_due(now + SLACK, page);
         let is_cut = due.len() == page;
         self.settle_trimmed(position, &due);
@@ -106,7 +107,7 @@ impl Broker {
             if self.is_over(turn) {
                 break;
             }
-            turn.steps += 1;
+            turn.steps += steps;
             turn.bytes += self.redeliver(position, sequence);
             gone.insert(sequence);
         }
@@ -205,14 +206,12 @@ impl Broker {
         }
         let in_tail = self.tail.get(group.channel, sequence).cloned();
         let Some(message) = in_tail.or(fetched) else {
-            group.settle(sequence);
+            self.settle(position, sequence);
             self.note_progress(position);
             return 0;
         };
         if self.is_too_large(position, &message) {
-            if let Some(group) = self.groups.get_mut(&position) {
-                group.settle(sequence);
-            }
+            self.settle(position, sequence);
             self.note_progress(position);
             return 0;
         }
@@ -257,7 +256,7 @@ impl Broker {
 
     /// Settles those of the sequences that retention dropped.
     fn settle_trimmed(&mut self, position: PositionId, sequences: &[Sequence]) {
-        let Some(group) = self.groups.get_mut(&position) else {
+        let Some(group) = self.groups.get(&position) else {
             return;
         };
         let first = self
@@ -266,7 +265,7 @@ impl Broker {
             .map(|channel| channel.row.first_sequence);
         let mut settled = false;
         for &sequence in sequences.iter().filter(|&&sequence| Some(sequence) < first) {
-            settled |= group.settle(sequence);
+            settled |= self.settle(position, sequence);
         }
         if settled {
             self.note_progress(position);

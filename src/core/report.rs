@@ -273,7 +273,7 @@ impl Broker {
                 .unwrap_or(group.last_sent),
             in_flight,
             group_in_flight: group.in_flight.len(),
-            stalled: online && in_flight >= max_in_flight as usize,
+            stalled: online && (group.held_back || in_flight >= max_in_flight as usize),
             lag: unsent + group.in_flight.len() as u64,
             oldest_unacked: since.map(|since| now.since(since)),
         }

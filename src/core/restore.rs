@@ -7,6 +7,7 @@ use super::batch::{ChannelRow, ClientRow, Held, PositionRow, SubscriptionRow};
 use super::broker::{Broker, Traffic};
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
+use super::cost;
 use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::group::Group;
@@ -59,9 +60,13 @@ impl Broker {
             stored_before: StoredPublishes::default(),
             doubted: BTreeSet::new(),
             groups: BTreeMap::new(),
+            holdings: super::holdings::Holdings::default(),
+            orphans: BTreeSet::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,
             in_line: VecDeque::new(),
+            turns_are_cut: false,
+            steps: 0,
             is_draining: false,
             deadlines: Deadlines::default(),
             commits: Commits::default(),
@@ -81,6 +86,8 @@ impl Broker {
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
+        let groups = broker.groups.values();
+        broker.holdings.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
         broker.wake_up();
         broker
     }
@@ -91,6 +98,7 @@ impl Broker {
             row.heartbeat.missed = 0;
             self.deadlines
                 .set(Timer::Heartbeat(id.clone()), first_heartbeat);
+            self.holdings.clients_bytes += cost::client(&id, Some(&row));
             self.clients.insert(id, Client::new(row));
         }
     }
@@ -125,6 +133,7 @@ impl Broker {
             channel.groups.insert(id);
             let mut group = Group::new(row);
             group.restore_in_flight(progress, pages, first, last);
+            self.holdings.in_flight += group.in_flight.len();
             self.groups.insert(id, group);
         }
     }
@@ -146,6 +155,10 @@ impl Broker {
                     client.subscriptions.insert((row.position, id));
                     self.ack_inboxes
                         .insert(row.ack_inbox.to_text(), (row.position, id));
+                    if let Some(channel) = self.channels.get_mut(group.channel) {
+                        let inbox = row.inbox.clone();
+                        channel.inboxes.insert((inbox, row.position, id));
+                    }
                 }
                 _ if group.is_durable() && !group.is_queue() => {
                     if row.online {
@@ -199,6 +212,7 @@ impl Broker {
                 if let Some(channel) = self.channels.get_mut(group.channel) {
                     channel.groups.remove(&position);
                 }
+                self.holdings.in_flight -= group.in_flight.len();
                 self.groups.remove(&position);
                 continue;
             }

@@ -7,6 +7,7 @@
 mod memory_store;
 
 mod config;
+mod crowds;
 mod decoders;
 mod facts;
 mod floods;
