@@ -208,7 +208,7 @@ impl ProgressChange {
                 if *clears {
                     progress.acked_above = Ranges::default();
                 }
-                for (first, last) in changed.iter().flat_map(|page| page.ranges()) {
+                for (first, last) in changed.iter().flat_map(AckedPage::ranges) {
                     progress.acked_above.insert(first, last);
                 }
                 progress.acked_above.remove_through(self.acked_floor);

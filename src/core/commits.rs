@@ -200,16 +200,6 @@ impl Commits {
         self.gathering.positions.insert(position, row);
     }
 
-    /// Pages of a position that there is no more: they ride along with the next batch.
-    pub(super) fn forget_holders(
-        &mut self,
-        position: PositionId,
-        pages: impl Iterator<Item = u64>,
-    ) {
-        let gone = pages.map(|page| ((position, page), None));
-        self.gathering.holders.extend(gone);
-    }
-
     pub(super) fn put_subscription(&mut self, id: SubscriptionId, row: Option<SubscriptionRow>) {
         self.gathering_bytes += cost::subscription(row.as_ref());
         self.gathering.subscriptions.insert(id, row);

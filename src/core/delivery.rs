@@ -244,7 +244,7 @@ impl Broker {
         let to = &group.members[&member];
         let inbox = to.inbox.clone();
         let unheard_at = to.answer.was_late(now).then(|| to.ack_inbox.clone());
-        let due = now + group.members[&member].ack_wait;
+        let due = now + to.ack_wait;
         let channel_name = channel.row.name.clone();
         let size = message.size(&channel_name);
         self.traffic.out_messages += 1;

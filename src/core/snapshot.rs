@@ -13,9 +13,9 @@ pub struct Snapshot {
     pub clients: BTreeMap<ClientId, ClientRow>,
     /// With what pages say is acked.
     pub positions: BTreeMap<PositionId, PositionRow>,
-    /// Of those positions that have some.
+    /// Of those positions that have some. Like holders, they may be of positions that there are no more.
     pub pages: BTreeMap<PositionId, Pages>,
-    /// By position and page, of queue groups. What is told of a position that is not here has to be deleted.
+    /// By position and page, of queue groups.
     pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
 }

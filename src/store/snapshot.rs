@@ -159,11 +159,12 @@ async fn read_acks(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(
                 bits: bits.map(Into::into),
             };
             check_page(&row, &page)?;
+            let pages = snapshot.pages.entry(id).or_default();
             let Some(position) = snapshot.positions.get_mut(&id) else {
-                return Err(row.corrupt(format!("there is no position {id}")));
+                pages.insert(page.page, page.pages);
+                return Ok(());
             };
             let progress = &mut position.progress;
-            let pages = snapshot.pages.entry(id).or_default();
             if pages.is_empty() && !progress.acked_above.is_empty() {
                 return Err(row.corrupt(format!(
                     "acked_above of position {id} has to be empty where there are pages"
