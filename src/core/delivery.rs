@@ -51,6 +51,7 @@ impl Broker {
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
                     return self.drop_page_when_crowded(position);
                 }
+                Next::Behind(_) if self.is_held(position) => return self.drop_page(position),
                 Next::Behind(last) => {
                     // It speaks for nothing any more.
                     self.drop_page(position);
@@ -88,6 +89,10 @@ impl Broker {
         }
         if next < channel.row.first_sequence {
             return Next::Hole(channel.row.first_sequence.previous());
+        }
+        if let Some(last) = channel.gone.end_of(next) {
+            // The tail may still have it.
+            return Next::Hole(last);
         }
         if group.take_early_ack(next) {
             return Next::Acked(next);

@@ -16,6 +16,7 @@ use super::ranges::Ranges;
 use super::schedule::Schedule;
 use super::time::{Instant, Timestamp};
 use super::unheard::Answer;
+use super::unseen::Held;
 
 /// More messages than an active sends between two notes of its progress.
 const EARLY_ACKS_MAX: usize = 65_536;
@@ -58,6 +59,8 @@ pub(super) struct Group {
     pub(super) fetched: BTreeMap<Sequence, Option<Arc<Message>>>,
     /// What these cost.
     pub(super) fetched_bytes: usize,
+    /// It waits for messages that are missing.
+    pub(super) held: Option<Box<Held>>,
     /// Counts deliveries, to give members turns.
     turn: u64,
 }
@@ -196,6 +199,7 @@ impl Group {
             fetching: false,
             fetched: BTreeMap::new(),
             fetched_bytes: 0,
+            held: None,
             turn: 0,
         }
     }

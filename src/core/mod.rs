@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod broker;
 pub mod event;
+pub mod gone;
 pub mod guarded;
 pub mod heard;
 pub mod ids;
@@ -31,6 +32,7 @@ pub mod snapshot;
 pub mod stored;
 pub mod time;
 pub mod unanswered;
+pub mod unseen;
 pub mod upload;
 pub mod vacuum;
 

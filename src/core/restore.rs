@@ -56,6 +56,7 @@ impl Broker {
             purging: BTreeMap::new(),
             stored_before: StoredPublishes::default(),
             doubted: BTreeSet::new(),
+            held: BTreeSet::new(),
             groups: BTreeMap::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,
@@ -72,6 +73,7 @@ impl Broker {
         broker.suspend_limits(suspended, now.monotonic);
         broker.restore_clients(snapshot.clients);
         broker.restore_channels(snapshot.channels);
+        broker.restore_gone(&snapshot.gone, &snapshot.counted);
         broker.restore_positions(snapshot.positions);
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.drop_memberless_groups();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::batch::{ChannelRow, ClientRow, Counters, PositionRow, SubscriptionRow};
+use super::gone::GoneRange;
 use super::ids::{ChannelId, ClientId, PositionId, SubscriptionId};
+use super::ranges::Ranges;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -12,4 +14,8 @@ pub struct Snapshot {
     pub clients: BTreeMap<ClientId, ClientRow>,
     pub positions: BTreeMap<PositionId, PositionRow>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
+    /// What is noted as gone, by channel and first sequence.
+    pub gone: Vec<GoneRange>,
+    /// Holes of channels that have as many messages as they count, and so never counted those in the holes.
+    pub counted: BTreeMap<ChannelId, Ranges>,
 }

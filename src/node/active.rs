@@ -4,6 +4,7 @@
 mod ended;
 mod notices;
 mod sending;
+mod unseen;
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -168,6 +169,7 @@ impl<'a> Active<'a> {
         self.report(&term);
         self.node.reports.active_ended();
         self.node.board.clear(Condition::OldSnapshot);
+        self.node.board.clear(Condition::MessagesUnseen);
         self.node.board.standby();
         Refusals::end(&self.node.board);
         drop(watched);
@@ -286,6 +288,7 @@ impl<'a> Active<'a> {
                     let limits = self.limits.borrow_and_update().clone();
                     self.broker.set_limits(&limits, Clock.now());
                 }
+                () = term.gone_noted() => self.broker.handle(Event::GoneNoted, Clock.now()),
                 () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
@@ -315,6 +318,7 @@ impl<'a> Active<'a> {
                 () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
+                    self.tell_unseen();
                     self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
                 }

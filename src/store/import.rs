@@ -114,6 +114,8 @@ impl Importer {
             .apply_within(client, &rows(planned), epoch)
             .await?;
         self.compare(client, planned).await?;
+        // Holes of the former store are no riddles.
+        self.run(client, "SELECT note_missing('imported')").await?;
         self.run(client, "COMMIT").await
     }
 

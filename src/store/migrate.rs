@@ -90,6 +90,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "readers",
         include_str!("../../migrations/0019_readers.sql"),
     ),
+    (
+        21,
+        "gone ranges",
+        include_str!("../../migrations/0021_gone_ranges.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

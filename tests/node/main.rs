@@ -64,6 +64,7 @@ mod tables;
 mod takeover;
 mod trust;
 mod unreadable;
+mod unseen;
 mod upgrade;
 mod vacuum;
 mod watch;
