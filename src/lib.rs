@@ -12,6 +12,7 @@
 //! | [`server`] | a server inside another program, in a few lines |
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
 //! | [`printable`] | pure: names that strangers chose, fit for a line |
+//! | [`certificates`] | pure: whether a server's certificate is believed, as libpq and Go do it |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
 //! | [`log_queue`] | log lines on their way out of the process, which nobody waits for |
@@ -20,6 +21,7 @@
 //!
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
 
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -22,8 +22,9 @@ type Rule = fn(&File) -> Vec<String>;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("protocol", &["core"]),
-    ("config", &["core", "protocol"]),
-    ("nats", &["core", "protocol", "node::clock"]),
+    ("certificates", &["printable"]),
+    ("config", &["certificates", "core", "protocol"]),
+    ("nats", &["certificates", "core", "protocol", "node::clock"]),
     ("former", &["core", "protocol", "config::secret"]),
     (
         "store",
@@ -53,6 +54,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "http",
         &[
+            "certificates",
             "core",
             "node::status",
             "node::reports",

@@ -58,7 +58,7 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Bring the tables to this version, as a role that may
     Migrate(MigrateArgs),
-    /// Take over what a nats-streaming-server kept in Postgres
+    /// Take over what a nats-streaming-server kept in files or in Postgres
     Import(Box<ImportArgs>),
     /// Print the permissions that a NATS server should give the servers and their clients
     NatsPermissions(NatsPermissionsArgs),

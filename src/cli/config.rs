@@ -10,10 +10,11 @@ use super::failure::Failure;
 use super::output;
 use crate::config::file::{self, Part};
 use crate::config::{Error, Notes, ServeFlags, Sources, effective, managed_nats};
+use crate::node::examine::{self, Files};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Find mistakes: reads what serve would read, and connects to nothing
+    /// Find mistakes: reads what serve would read, certificates and keys too, and connects to nothing
     #[command(args_override_self = true)]
     Check(Box<CheckArgs>),
     /// Print the value of every setting and where it comes from; secrets are hidden
@@ -57,16 +58,24 @@ pub struct ConvertArgs {
 }
 
 /// `args` are the command line's after `check` or `show`, `notes` about its flags that mean something else here.
-pub fn run(command: &ConfigCommand, args: &[OsString], notes: &Notes) -> Result<ExitCode, Failure> {
+pub async fn run(
+    command: &ConfigCommand,
+    args: &[OsString],
+    notes: &Notes,
+) -> Result<ExitCode, Failure> {
     match command {
         ConfigCommand::Check(check) => {
             let sources = sources(args, check.file.as_ref())?;
+            let Files { errors, warnings } = examine::files(&sources.config).await;
             let of_values = sources.config.warnings();
             let of_sources = sources.warnings(notes);
-            let all = of_sources.iter().chain(&of_values);
+            let all = of_sources.iter().chain(&of_values).chain(&warnings);
             all.for_each(|warning| output::note(&format!("warning: {warning}")));
             for unknown in &sources.unknown {
                 output::note(&format!("error: {unknown}"));
+            }
+            if !errors.is_empty() {
+                return Err(Error::new(errors.join("\n")).into());
             }
             if !sources.unknown.is_empty() {
                 return Ok(ExitCode::FAILURE);

@@ -1,5 +1,6 @@
 //! `stanby import`: takes over what a nats-streaming-server kept in Postgres or in files.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::failure::Failure;
+use super::import_file;
 use super::import_screen::Screen;
 use super::output;
 use super::status::table;
@@ -42,8 +44,9 @@ pub struct ImportArgs {
     )]
     from: Option<Secret>,
 
-    /// Configuration file of the former server, whose limits hold for the messages of a file store: those that it had
-    /// dropped and not yet removed do not come back
+    /// Configuration file of the former server: where its store is, cluster ID, NATS, encryption and checksums are as it
+    /// says, unless flags say otherwise. Its limits hold for the messages of a file store: those that it had dropped and not
+    /// yet removed do not come back
     #[arg(long, env = "STANBY_FROM_CONFIG", value_name = "FILE")]
     from_config: Option<PathBuf>,
 
@@ -127,7 +130,6 @@ impl ImportArgs {
         })?;
         let from = from.expose();
         let of_files = [
-            self.from_config.is_some(),
             self.max_msgs.is_some(),
             self.max_bytes.is_some(),
             self.max_age.is_some(),
@@ -154,7 +156,7 @@ impl ImportArgs {
                 .map_err(|error| config::Error::new(format!("--from: {error}")))?;
             if of_files.contains(&true) {
                 return Err(config::Error::new(
-                    "--from is a database, and --from-config, --max-msgs, --max-bytes, --max-age, --from-crc-poly and \
+                    "--from is a database, and --max-msgs, --max-bytes, --max-age, --from-crc-poly and \
                      --skip-damaged are about file stores; remove them",
                 ));
             }
@@ -182,6 +184,7 @@ impl ImportArgs {
         Ok(Import {
             from: self.source()?,
             skip_damaged: self.skip_damaged,
+            must_ask_nats: false,
             from_keys: Keys::new(keys),
             not_encrypted: self.from_not_encrypted,
             to: self.database.url()?,
@@ -208,7 +211,9 @@ fn node(text: &str) -> NodePlace {
     }
 }
 
-pub async fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
+/// `given` is the command line after `import`.
+pub async fn run(given: &[OsString]) -> Result<ExitCode, Failure> {
+    let args = import_file::completed(given)?;
     let import = args.import()?;
     let screen = Screen::new();
     let done = if args.dry_run {
@@ -241,6 +246,7 @@ fn failure(error: &Error) -> Failure {
         | Error::Store(_)
         | Error::Leadership(_)
         | Error::Problems(_)
+        | Error::Busy(_)
         | Error::Reading(_)
         | Error::NoRandom => Failure::Failed(text),
     }

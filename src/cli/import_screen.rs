@@ -1,7 +1,7 @@
 //! How far an import is: a bar on a terminal, else a line every two seconds.
 
-use std::cell::Cell;
 use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,15 +17,15 @@ const BAR: &str = "{wide_bar} {human_pos} of {human_len} messages, {per_sec}, {e
 pub(super) struct Screen {
     /// `None` where nobody looks.
     bar: Option<ProgressBar>,
-    /// When the last line was written, counted from the beginning.
-    last: Cell<Duration>,
+    /// When the last line was written, in milliseconds from the beginning.
+    last: AtomicU64,
 }
 
 impl Screen {
     pub(super) fn new() -> Self {
         Self {
             bar: io::stderr().is_terminal().then(ProgressBar::no_length),
-            last: Cell::default(),
+            last: AtomicU64::new(0),
         }
     }
 
@@ -54,10 +54,12 @@ impl Screen {
                     after,
                 },
             ) => {
-                if after < self.last.get() + LINE_EVERY {
+                let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+                if after < last + LINE_EVERY {
                     return;
                 }
-                self.last.set(after);
+                let now = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                self.last.store(now, Ordering::Relaxed);
                 output::note(&format!(
                     "{messages} of {total} messages, {} per second",
                     messages / after.as_secs().max(1)

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod failure;
 pub mod health;
 pub mod import;
+mod import_file;
 mod import_screen;
 mod log_file;
 mod logging;

@@ -6,9 +6,11 @@ use std::ffi::OsString;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::config::managed_nats::ManagedNats;
 use crate::config::{Error, Notes, Secret, Sources, effective};
 use crate::core::limits::Limits;
 use crate::core::partition::Partition;
+use crate::node::NatsReloads;
 
 /// Hold for live channels as soon as they are read.
 const AT_ONCE: &[&str] = &[
@@ -38,6 +40,7 @@ pub(super) struct Reload {
     secrets: Secrets,
     current: Values,
     limits: watch::Sender<Limits>,
+    nats: watch::Sender<Option<ManagedNats>>,
     /// As the server was started.
     partition: Option<Partition>,
 }
@@ -52,7 +55,12 @@ impl Reload {
             secrets: effective::secrets(sources),
             limits: watch::Sender::new(sources.config.limits.clone()),
             partition: sources.config.partition.clone(),
+            nats: watch::Sender::new(None),
         })
+    }
+
+    pub(super) fn nats(&self) -> NatsReloads {
+        self.nats.subscribe()
     }
 
     pub(super) fn limits(&self) -> watch::Receiver<Limits> {
@@ -74,6 +82,7 @@ impl Reload {
         }
         let at_once = changed(&self.current, &values, |flag| AT_ONCE.contains(&flag));
         self.limits.send_replace(now.config.limits.clone());
+        self.nats.send_replace(now.config.managed_nats.clone());
         info!(changed = at_once.join(", "), "configuration reloaded");
         // Other groups have to agree, and NATS has to be told.
         if self.partition.is_some()

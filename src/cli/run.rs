@@ -54,7 +54,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
     match command {
         // The program and the names of the commands stand before the flags.
         Command::Serve(_) => serve::run(&args[2..], notes).await,
-        Command::Config(command) => config::run(&command, &args[3..], notes),
+        Command::Config(command) => config::run(&command, &args[3..], notes).await,
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
@@ -62,7 +62,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Bench(args) => bench::run(&args).await,
         Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], notes).await,
         Command::Migrate(args) => migrate::run(&args).await,
-        Command::Import(args) => import::run(&args).await,
+        Command::Import(_) => import::run(&args[2..]).await,
         Command::NatsPermissions(args) => nats_permissions::run(&args),
         Command::Health(args) => health::run(&args).await,
         Command::Dev(args) => dev::run(args).await,

@@ -85,7 +85,7 @@ async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<
 
     let shutdown = CancellationToken::new();
     let cluster_id = config.cluster_id.clone();
-    let node = NewNode::new(config)?;
+    let node = NewNode::new(config)?.with_nats_reloads(reload.nats());
     let status = node.status();
     info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::output;
 use crate::config::TablesFlags;
 use crate::store::status::{
-    Channel, Client, Durable, EncryptionReport, ROWS_MAX, Report, Standby, Unreadable,
+    Channel, Client, Durable, EncryptionReport, LastTakeover, ROWS_MAX, Report, Standby, Unreadable,
 };
 use crate::store::{Error, Store};
 
@@ -92,6 +92,9 @@ fn summary(report: &Report) -> String {
     for standby in &report.standbys {
         lines.push(format!("standby   {}", waiting(standby)));
     }
+    if let Some(takeover) = &report.last_takeover {
+        lines.push(format!("takeover  {}", taken_over(takeover)));
+    }
     if let Some(stranger) = &report.stranger {
         lines.push(format!("wrong     {}", shown(&stranger.to_string())));
     }
@@ -127,6 +130,27 @@ fn waiting(standby: &Standby) -> String {
         shown(id),
         address.unwrap_or_default()
     )
+}
+
+/// Why there was one, and what clients noticed of it.
+fn taken_over(takeover: &LastTakeover) -> String {
+    let LastTakeover {
+        epoch, at, from, ..
+    } = takeover;
+    let mut text = format!("epoch {epoch} at {}", or_dash(at.as_deref()));
+    if let Some(from) = from {
+        text.push_str(&format!(", from {}", shown(from)));
+    }
+    if let (Some(cause), Some(detail)) = (&takeover.cause, &takeover.detail) {
+        text.push_str(&format!("; {}: {}", shown(cause), shown(detail)));
+    }
+    if let Some(silence) = takeover.silence_ms {
+        text.push_str(&format!("; clients waited {silence} ms"));
+    }
+    if let Some(count @ 1..) = takeover.answered_from_memory {
+        text.push_str(&format!("; answered from memory: {count}"));
+    }
+    text
 }
 
 fn encrypted(report: Option<&EncryptionReport>) -> String {

@@ -16,11 +16,12 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use trouble::{Trouble, TroubleKind};
+pub use trouble::{NO_TLS, Trouble, TroubleKind, is_of_tls};
 
 /// Never shows the password, neither with `{}` nor with `{:?}`.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,12 +78,38 @@ enum ChannelBinding {
     Require,
 }
 
-/// The place and password by which a login succeeded last; clones of a URL share it. It is nothing that a URL says.
+/// How a login succeeded last; clones of a URL share it. It is nothing that a URL says.
 #[derive(Clone, Debug, Default)]
 struct Found(Arc<Mutex<Option<Login>>>);
 
-/// A place and the password for it.
-type Login = (Place, Option<String>);
+/// A way in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub place: Place,
+    pub password: Option<String>,
+    /// Without TLS, where `sslmode=prefer` leaves the choice and TLS did not do.
+    pub is_plain: bool,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({})", self.place)
+    }
+}
+
+/// Where and how to open a connection to Postgres for somebody who does not do it himself.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    pub host: String,
+    /// Of the host, where its name is not to be looked up.
+    pub address: Option<IpAddr>,
+    pub port: u16,
+    pub tls: ClientConfig,
+    /// TLS from the first byte on.
+    pub is_tls_first: bool,
+    /// A server without TLS will do.
+    pub may_be_plain: bool,
+}
 
 impl PartialEq for Found {
     fn eq(&self, _: &Self) -> bool {
@@ -171,10 +198,14 @@ impl DatabaseUrl {
         }
     }
 
-    /// A login there has succeeded.
-    pub fn found(&self, place: &Place, password: Option<&str>) {
-        let found = Some((place.clone(), password.map(str::to_owned)));
-        *self.found.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    /// A login has succeeded.
+    pub fn found(&self, login: Login) {
+        *self.found.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(login);
+    }
+
+    /// True where `sslmode` leaves it to the server whether there is TLS.
+    pub fn may_be_plain(&self, place: &Place) -> bool {
+        self.effective_ssl(place) == SslMode::Prefer
     }
 
     fn last_found(&self) -> Login {
@@ -182,7 +213,11 @@ impl DatabaseUrl {
         found.clone().unwrap_or_else(|| {
             let place = self.places[0].clone();
             let passwords = self.passwords(&place).unwrap_or_default();
-            (place, passwords.into_iter().next().flatten())
+            Login {
+                place,
+                password: passwords.into_iter().next().flatten(),
+                is_plain: false,
+            }
         })
     }
 
@@ -237,19 +272,18 @@ impl DatabaseUrl {
     pub fn for_session(
         &self,
     ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), InvalidDatabaseUrl> {
-        let (place, password) = self.last_found();
-        self.for_session_at(&place, password.as_deref())
+        self.for_session_at(&self.last_found())
     }
 
     /// For tokio-postgres. Reads the certificate files.
     pub fn for_session_at(
         &self,
-        place: &Place,
-        password: Option<&str>,
+        login: &Login,
     ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), InvalidDatabaseUrl> {
         use tokio_postgres::config::{ChannelBinding as Binding, SslMode as Mode, SslNegotiation};
 
-        let ssl = self.effective_ssl(place);
+        let place = &login.place;
+        let ssl = self.ssl_of(login);
         let mut config = tokio_postgres::Config::new();
         match &place.host {
             Host::Tcp(host) => config.host(host),
@@ -276,51 +310,66 @@ impl DatabaseUrl {
         if self.tls_first && ssl != SslMode::Disable {
             config.ssl_negotiation(SslNegotiation::Direct);
         }
-        if let Some(password) = password {
+        if let Some(password) = &login.password {
             config.password(password);
         }
+        Ok((config, MakeRustlsConnect::new(self.tls(ssl)?)))
+    }
+
+    fn tls(&self, ssl: SslMode) -> Result<ClientConfig, InvalidDatabaseUrl> {
         let mut tls = tls::client_config(ssl, &self.roots, self.client_identity.as_ref())
             .map_err(InvalidDatabaseUrl)?;
         if self.tls_first {
             tls.alpn_protocols = vec![b"postgresql".to_vec()];
         }
-        Ok((config, MakeRustlsConnect::new(tls)))
+        Ok(tls)
     }
 
-    /// For sqlx, where a login succeeded last, or at the first place.
-    pub fn for_pool(&self) -> PgConnectOptions {
-        let (place, password) = self.last_found();
-        let mut options = PgConnectOptions::new_without_pgpass()
-            .port(place.port)
+    /// Where a login succeeded last, or at the first place. `None` where no TLS is spoken. Reads the certificate files.
+    pub fn dial(&self) -> Option<Result<Dial, InvalidDatabaseUrl>> {
+        let login = self.last_found();
+        let ssl = self.ssl_of(&login);
+        let Host::Tcp(host) = &login.place.host else {
+            return None;
+        };
+        if ssl == SslMode::Disable {
+            return None;
+        }
+        Some(self.tls(ssl).map(|tls| Dial {
+            host: host.clone(),
+            address: login.place.address,
+            port: login.place.port,
+            tls,
+            is_tls_first: self.tls_first,
+            may_be_plain: ssl == SslMode::Prefer,
+        }))
+    }
+
+    /// True where a connection to where a login succeeded last is with TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.ssl_of(&self.last_found()) != SslMode::Disable
+    }
+
+    /// For sqlx, where a login succeeded last, or at the first place; `through`: directory and port of a Unix socket that
+    /// leads there, where there is one. sqlx speaks no TLS here.
+    pub fn for_pool(&self, through: Option<(&str, u16)>) -> PgConnectOptions {
+        let Login {
+            place, password, ..
+        } = self.last_found();
+        let options = PgConnectOptions::new_without_pgpass()
+            .port(through.map_or(place.port, |(_, port)| port))
             .username(&self.user)
             .password(password.as_deref().unwrap_or_default())
             .database(&self.database)
-            .ssl_mode(match self.effective_ssl(&place) {
-                SslMode::Disable => PgSslMode::Disable,
-                SslMode::Prefer => PgSslMode::Prefer,
-                SslMode::Require => PgSslMode::Require,
-                SslMode::VerifyCa => PgSslMode::VerifyCa,
-                SslMode::VerifyFull => PgSslMode::VerifyFull,
-            });
-        options = match (&place.host, place.address) {
-            // The name is needed where a certificate has to be for it.
-            (Host::Tcp(_), Some(address)) if self.ssl != SslMode::VerifyFull => {
-                options.host(&address.to_string())
-            }
-            (Host::Tcp(host), _) => options.host(host),
-            (Host::Unix(directory), _) => options.socket(directory),
-        };
-        // Slow statements fail by their timeout, with a sentence of ours.
-        options = options.disable_statement_logging();
-        if let Roots::File(path) = &self.roots {
-            options = options.ssl_root_cert(path);
+            .ssl_mode(PgSslMode::Disable)
+            // Slow statements fail by their timeout, with a sentence of ours.
+            .disable_statement_logging();
+        match (through, &place.host, place.address) {
+            (Some((directory, _)), ..) => options.socket(directory),
+            (None, Host::Unix(directory), _) => options.socket(directory),
+            (None, Host::Tcp(_), Some(address)) => options.host(&address.to_string()),
+            (None, Host::Tcp(host), None) => options.host(host),
         }
-        if let Some(identity) = &self.client_identity {
-            options = options
-                .ssl_client_cert(&identity.certificate)
-                .ssl_client_key(&identity.key);
-        }
-        options
     }
 
     /// With how the connection is protected, which error texts leave out.
@@ -356,6 +405,14 @@ impl DatabaseUrl {
             }
         }
         text
+    }
+
+    fn ssl_of(&self, login: &Login) -> SslMode {
+        if login.is_plain {
+            SslMode::Disable
+        } else {
+            self.effective_ssl(&login.place)
+        }
     }
 
     // Postgres does not speak TLS on a Unix socket.

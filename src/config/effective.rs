@@ -65,6 +65,7 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("store", text(flags.store.as_ref())),
         ("sql-driver", text(flags.sql_driver.as_ref())),
         ("import-dir", path(flags.import_dir.as_ref())),
+        ("import-crc-poly", flags.import_crc_poly.to_string()),
         ("database-url", config.database_url.with_tls_settings()),
         ("schema", config.schema.clone()),
         ("encrypt", config.encryption.key.is_some().to_string()),

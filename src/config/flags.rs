@@ -26,6 +26,9 @@ pub enum LogFormat {
 
 const SCHEMA: &str = "stanby";
 
+/// Of checksums that nobody chose another polynomial for.
+const IEEE: u32 = 0xEDB8_8320;
+
 /// Where the tables are.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Postgres")]
@@ -112,8 +115,8 @@ pub struct ServeFlags {
     #[arg(long, env = "STANBY_STORE", value_name = "KIND", hide = true)]
     pub store: Option<String>,
 
-    /// Directory of a file store of nats-streaming-server; a server that finds empty tables does not start before it is
-    /// imported
+    /// Directory of a file store of nats-streaming-server (with --store FILE): the first server that finds empty tables
+    /// imports it before it serves
     #[arg(
         long,
         env = "STANBY_IMPORT_DIR",
@@ -121,6 +124,10 @@ pub struct ServeFlags {
         help_heading = "Files"
     )]
     pub import_dir: Option<PathBuf>,
+
+    /// Polynomial of the checksums of that file store
+    #[arg(long, value_name = "NUMBER", default_value_t = IEEE, hide = true)]
+    pub import_crc_poly: u32,
 
     /// Source of the former server's SQL store; `STANBY_DATABASE_URL` goes before it
     #[arg(long, value_name = "URL", hide = true)]

@@ -24,6 +24,26 @@ pub struct ManagedNats {
     /// Its own arguments, as the former server was given them.
     pub arguments: Vec<String>,
     pub program: Option<PathBuf>,
+    /// Whose login this server takes: user, password, token.
+    login: [Option<Secret>; 3],
+}
+
+/// Why a nats-server that runs cannot be told a new configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeedsStart {
+    Port,
+    Login,
+    Arguments,
+}
+
+impl std::fmt::Display for NeedsStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Port => "its port for clients",
+            Self::Login => "the login that this server uses itself",
+            Self::Arguments => "its arguments",
+        })
+    }
 }
 
 impl std::fmt::Debug for ManagedNats {
@@ -56,11 +76,50 @@ impl ManagedNats {
         {
             log_in(&mut config, nats)?;
         }
+        let user = nats.user.clone().map(Secret::from);
         Ok(Some(Self {
             config,
             arguments: flags.nats_server_arg.clone(),
             program: flags.nats_server_bin.clone(),
+            login: [user, nats.password.clone(), nats.token.clone()],
         }))
+    }
+
+    /// What a nats-server that runs with this one can be told instead, while this server stays logged in.
+    pub fn reloaded(&self, mut now: Self) -> Result<Self, NeedsStart> {
+        if now.port() != self.port() {
+            return Err(NeedsStart::Port);
+        }
+        if now.arguments != self.arguments {
+            return Err(NeedsStart::Arguments);
+        }
+        let password = self.own_password().cloned();
+        if let (Some(before), Some(now_own)) = (password, now.own_password_mut()) {
+            *now_own = before;
+            now.login.clone_from(&self.login);
+        }
+        if now.login != self.login {
+            return Err(NeedsStart::Login);
+        }
+        Ok(now)
+    }
+
+    /// Of the user that was added for this server.
+    fn own_password(&self) -> Option<&Json> {
+        let users = self.config.get("authorization")?.get("users")?;
+        let own = users
+            .as_array()?
+            .iter()
+            .find(|user| user["user"] == OWN_USER);
+        own?.get("password")
+    }
+
+    fn own_password_mut(&mut self) -> Option<&mut Json> {
+        let users = self.config.get_mut("authorization")?.get_mut("users")?;
+        let mut users = users.as_array_mut()?.iter_mut();
+        users
+            .find(|user| user["user"] == OWN_USER)?
+            .get_mut("password")
     }
 
     /// Where it is to listen for clients; 0 is any free port.

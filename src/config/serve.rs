@@ -42,6 +42,8 @@ pub struct Config {
     pub managed_nats: Option<ManagedNats>,
     /// A file store of nats-streaming-server whose data must not be left behind.
     pub import_dir: Option<PathBuf>,
+    /// Of its checksums.
+    pub import_crc_poly: u32,
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
@@ -132,6 +134,7 @@ impl Config {
             nats,
             managed_nats,
             import_dir: import_dir(flags),
+            import_crc_poly: flags.import_crc_poly,
             subjects,
             cluster_id: flags.nats.cluster_id.clone(),
             ft_group: group,

@@ -165,6 +165,7 @@ impl Broker {
             Timer::Expiry(channel) => format!("the limits of channel number {channel}"),
             Timer::Inactivity(channel) => format!("the deletion of channel number {channel}"),
             Timer::Redelivery(position) => format!("a redelivery of position {position}"),
+            Timer::Orphans => "the end of subscriptions whose client has gone".to_owned(),
             Timer::Progress | Timer::Withheld(_) => "progress of subscriptions".to_owned(),
             Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Held(_) => {
                 "what was due".to_owned()

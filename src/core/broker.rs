@@ -3,10 +3,12 @@
 //! | input | decided in |
 //! |---|---|
 //! | connect, ping, close, heartbeats | `connecting` |
+//! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
+//! | who may have more in flight | `holdings` |
 //! | messages that were not acked | `redelivery` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
@@ -30,6 +32,7 @@ use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::event::Event;
 use super::group::Group;
+use super::holdings::Holdings;
 use super::ids::{ChannelId, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
@@ -71,6 +74,10 @@ pub struct Broker {
     /// Groups that wait for messages which are missing, or did.
     pub(super) held: BTreeSet<PositionId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
+    /// What all of these have in flight.
+    pub(super) holdings: Holdings,
+    /// Subscriptions of clients that have gone, which are closed in steps.
+    pub(super) orphans: BTreeSet<(PositionId, SubscriptionId)>,
     /// Of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
     pub(super) tail: Tail,
@@ -78,6 +85,10 @@ pub struct Broker {
     pub(super) paged_bytes: usize,
     /// Groups that wait for their turn to deliver.
     pub(super) in_line: VecDeque<PositionId>,
+    /// The turns that were given last were cut short.
+    pub(super) turns_are_cut: bool,
+    /// What all turns of the term have cost.
+    pub(super) steps: u64,
     /// The term is about to end: nothing is delivered any more.
     pub(super) is_draining: bool,
     pub(super) deadlines: Deadlines,
@@ -188,6 +199,7 @@ impl Broker {
             Timer::LoadRetry => self.loads.retry_failed(),
             Timer::ForgetStored => self.forget_stored(),
             Timer::Unregistered(name) => self.stop_waiting_for(name),
+            Timer::Orphans => self.close_orphans(),
         }
     }
 
@@ -203,7 +215,12 @@ impl Broker {
 
     /// A message that may leave the node: answers and probes first, then deliveries.
     pub fn poll_outbound(&mut self) -> Option<Outbound> {
-        self.poll_answer().or_else(|| self.poll_delivery())
+        loop {
+            let outbound = self.poll_answer().or_else(|| self.poll_delivery());
+            if outbound.is_some() || !self.has_turns() {
+                return outbound;
+            }
+        }
     }
 
     /// A read that the store should make; answered by `Event::Loaded` or `Event::LoadFailed`.
@@ -233,13 +250,16 @@ impl Broker {
             if self.aside.keeps(position) {
                 continue;
             }
-            if let Some(group) = self.groups.get(&position) {
+            if let Some(group) = self.groups.get_mut(&position) {
                 match batch.positions.get_mut(&position) {
                     Some(row) => *row = Some(group.row()),
                     None => {
-                        batch.progress.insert(position, group.progress());
+                        batch.progress.insert(position, group.take_change());
                     }
                 }
+                let held = group.take_holders().into_iter();
+                let held = held.map(|(page, held)| ((position, page), held));
+                batch.holders.extend(held);
             }
         }
         self.aside.strip(&mut batch);
@@ -259,6 +279,7 @@ impl Broker {
         let limits = &self.settings.limits;
         self.commits.messages() < limits.batch_messages
             && self.commits.bytes() < limits.batch_bytes
+            && self.commits.rows() < limits.batch_rows
             && self.commits.waiting() < 2 * limits.batch_messages
             && self.commits.answers_bytes() < limits.answers_bytes
             && self.loads.starts() < limits.batch_messages
@@ -326,6 +347,7 @@ impl Broker {
         for id in release.trimmed {
             self.trimmed(id);
         }
+        self.go_on_closing_orphans();
     }
 
     fn loaded(&mut self, load: LoadId, result: Loaded) {

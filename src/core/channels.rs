@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::batch::ChannelRow;
 use super::gone::Gone;
-use super::ids::{ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence};
+use super::ids::{
+    ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence, Subject,
+    SubscriptionId,
+};
 use super::limits::ChannelLimits;
 use super::load::Oldest;
 use super::recent::Recent;
@@ -19,6 +22,8 @@ pub(super) struct Channel {
     pub(super) committed: Sequence,
     pub(super) groups: BTreeSet<PositionId>,
     pub(super) keyed: BTreeMap<GroupKey, PositionId>,
+    /// Where the online members of its groups are delivered to.
+    pub(super) inboxes: BTreeSet<(Subject, PositionId, SubscriptionId)>,
     /// Sizes and times of the oldest messages, as far as they were read from the store.
     pub(super) oldest: VecDeque<Oldest>,
     /// A read for `oldest` found nothing from the first message to this one.
@@ -57,6 +62,7 @@ impl Channel {
             limits,
             groups: BTreeSet::new(),
             keyed: BTreeMap::new(),
+            inboxes: BTreeSet::new(),
             oldest: VecDeque::new(),
             reading_oldest: None,
             hidden_through: Sequence::ZERO,
@@ -73,6 +79,21 @@ impl Channel {
     pub(super) fn settled(&mut self, now: Instant, window: Duration) -> Sequence {
         let last = self.row.last_sequence;
         self.recent.settled(last, self.last_activity, now, window)
+    }
+
+    /// Online members that are delivered to this inbox.
+    pub(super) fn at_inbox<'a>(
+        &'a self,
+        inbox: &'a Subject,
+    ) -> impl Iterator<Item = (PositionId, SubscriptionId)> + 'a {
+        let first = (
+            inbox.clone(),
+            PositionId::default(),
+            SubscriptionId::default(),
+        );
+        let from = self.inboxes.range(first..);
+        let same = from.take_while(move |(other, ..)| other == inbox);
+        same.map(|&(_, position, id)| (position, id))
     }
 
     /// The first sequence that is there, as start positions see it: 0 when there never was one.

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use super::batch::{ClientRow, Heartbeat};
 use super::broker::Broker;
 use super::connect_rate::Admission;
+use super::cost;
 use super::deadlines::Timer;
 use super::ids::{ClientId, ConnectionId, ProbeId, Subject};
 use super::notice::Notice;
@@ -75,7 +76,7 @@ impl Broker {
     /// Those that are there stay, whatever the limit.
     fn has_room_for_client(&mut self) -> bool {
         let limit = self.settings.limits.clients.unwrap_or(usize::MAX);
-        let is_full = self.clients.len() >= limit;
+        let is_full = self.clients.len() >= limit || !self.has_room_for_names_of_clients();
         if is_full {
             self.traffic.refused_connects += 1;
             if !self.is_full {
@@ -100,6 +101,7 @@ impl Broker {
             },
         };
         let id = request.client_id.clone();
+        self.holdings.clients_bytes += cost::client(&id, Some(&row));
         self.commits.put_client(id.clone(), Some(row.clone()));
         self.clients.insert(id.clone(), Client::new(row));
         let first_heartbeat = self.now.monotonic + self.settings.heartbeats.interval;
@@ -136,10 +138,9 @@ impl Broker {
         if let Some(probe) = client.probe {
             self.deadlines.clear(&Timer::Probe(probe));
         }
+        self.holdings.clients_bytes -= cost::client(&id, Some(&client.row));
         self.commits.put_client(id, None);
-        for (position, subscription) in client.subscriptions {
-            self.close_subscription(position, subscription);
-        }
+        self.close_all(client.subscriptions);
         true
     }
 

@@ -5,6 +5,7 @@
 use super::batch::{ClientRow, SubscriptionRow};
 use super::event::Event;
 use super::ids::{ChannelName, ClientId, DurableName, QueueName, Subject};
+use super::members::Member;
 use super::message::Message;
 use super::outbound::{Outbound, Reply};
 use super::rejection::Rejection;
@@ -85,6 +86,15 @@ pub(super) fn client(id: &ClientId, row: Option<&ClientRow>) -> usize {
         connection_id.0.len() + heartbeat_inbox.as_str().len()
     });
     OVERHEAD_BYTES + id.as_str().len() + row
+}
+
+/// In bytes, of what is kept of a subscription while it is there.
+pub(super) fn member(member: &Member) -> usize {
+    // It is found in four ways.
+    4 * OVERHEAD_BYTES
+        + member.client_id.as_str().len()
+        + member.inbox.as_str().len()
+        + member.ack_inbox.as_str().len()
 }
 
 /// In bytes.

@@ -30,6 +30,8 @@ pub(super) enum Timer {
     ForgetStored,
     /// Requests have waited long enough for their client's registration.
     Unregistered(Named),
+    /// Subscriptions of clients that have gone are to be closed.
+    Orphans,
 }
 
 #[derive(Clone, Debug, Default)]

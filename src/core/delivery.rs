@@ -2,7 +2,7 @@
 
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::group::Page;
+use super::group::{Handed, Page};
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::load::{Unreadable, Want};
 use super::loads::Purpose;
@@ -10,7 +10,7 @@ use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::request::Ack;
-use super::turns::Turn;
+use super::turns::{Turn, steps_of};
 use std::sync::Arc;
 
 /// What the flag and the count of a redelivery add to a message, at most.
@@ -38,7 +38,7 @@ impl Broker {
             if group.replaying || group.paging {
                 return;
             }
-            turn.steps += 1;
+            turn.steps += steps_of(group);
             let picked = group.pick(|client| self.clients.is_responsive(client));
             match self.next_message(position) {
                 Next::CaughtUp => return self.drop_page(position),
@@ -49,6 +49,10 @@ impl Broker {
                     self.skip(position, message.sequence);
                 }
                 Next::Behind(_) | Next::Message(_) if picked.is_none() => {
+                    return self.drop_page_when_crowded(position);
+                }
+                Next::Behind(_) | Next::Message(_) if !self.may_hold_more(position) => {
+                    self.hold_back(position);
                     return self.drop_page_when_crowded(position);
                 }
                 Next::Behind(_) if self.is_held(position) => return self.drop_page(position),
@@ -94,7 +98,10 @@ impl Broker {
             // The tail may still have it.
             return Next::Hole(last);
         }
-        if group.take_early_ack(next) {
+        let early = group.early_acks();
+        let is_acked = group.take_early_ack(next);
+        self.holdings.early_acks -= early - group.early_acks();
+        if is_acked {
             return Next::Acked(next);
         }
         if let Some(message) = self.tail.get(group.channel, next) {
@@ -121,7 +128,7 @@ impl Broker {
 
     fn skip(&mut self, position: PositionId, through: Sequence) {
         if let Some(group) = self.groups.get_mut(&position) {
-            group.last_sent = through;
+            group.skip(through);
             self.paged_bytes -= group.page.skip_to(through.next());
             self.note_progress(position);
         }
@@ -233,7 +240,11 @@ impl Broker {
         let Some(channel) = self.channels.get(group.channel) else {
             return 0;
         };
-        let redelivery_count = group.hand_to(member, message.sequence, now);
+        let Handed {
+            redelivery_count,
+            is_news,
+        } = group.hand_to(member, message.sequence, now);
+        self.holdings.in_flight += usize::from(redelivery_count == 0);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let to = &group.members[&member];
         let inbox = to.inbox.clone();
@@ -253,8 +264,7 @@ impl Broker {
         };
         let cost = self.commits.send_delivery(member, delivery);
         self.arm_redelivery(position, due);
-        // A redelivery changes nothing that the tables hold.
-        if redelivery_count == 0 {
+        if is_news {
             self.note_progress(position);
         }
         cost
@@ -285,12 +295,12 @@ impl Broker {
             member.answer.arrived();
         }
         // Whichever member acks: a late ack after a redelivery to another one settles the message too.
-        if group.settle(ack.sequence) {
+        if self.settle(position, ack.sequence) {
             self.traffic.acked_messages += 1;
             self.note_progress(position);
             self.deliver(position);
         } else {
-            group.ack_early(ack.sequence);
+            self.ack_early(position, ack.sequence);
         }
     }
 }

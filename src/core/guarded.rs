@@ -108,8 +108,21 @@ impl Guarded {
         self.broker.poll_delivery()
     }
 
+    /// See [`Broker::steps`].
+    pub fn steps(&self) -> u64 {
+        self.broker.steps()
+    }
+
+    /// See [`Broker::has_turns`].
+    pub fn has_turns(&self) -> bool {
+        !self.is_open() && self.broker.has_turns()
+    }
+
     pub fn poll_outbound(&mut self) -> Option<Outbound> {
-        self.poll_answer().or_else(|| self.poll_delivery())
+        if self.is_open() {
+            return None;
+        }
+        self.broker.poll_outbound()
     }
 
     pub fn poll_load(&mut self) -> Option<Load> {

@@ -3,6 +3,7 @@
 
 use super::broker::Broker;
 use super::channels::Channel;
+use super::cost;
 use super::deadlines::Timer;
 use super::group::Group;
 use super::ids::{ChannelId, PositionId};
@@ -49,8 +50,16 @@ impl Broker {
         );
         claim(group.is_scheduled(), "what is in flight has its time");
         claim(
+            group.is_exact(),
+            "what was sent is either in flight or acked",
+        );
+        claim(
             !group.waiting || self.in_line.contains(&position),
             "who waits for a turn is in line",
+        );
+        claim(
+            !group.held_back || self.holdings.held_back.contains(&position),
+            "who waits for room is in line for it",
         );
         let mut online = 0;
         for (&id, member) in &group.members {
@@ -66,8 +75,15 @@ impl Broker {
             online += 1;
             let client = self.clients.get(member.client_id.as_str());
             claim(
-                client.is_some_and(|client| client.subscriptions.contains(&(position, id))),
-                "an online member's client is registered and knows of it",
+                client.is_some_and(|client| client.subscriptions.contains(&(position, id)))
+                    != self.orphans.contains(&(position, id)),
+                "an online member's client is registered and knows of it, or it is about to be closed",
+            );
+            claim(
+                channel
+                    .inboxes
+                    .contains(&(member.inbox.clone(), position, id)),
+                "an online member is found by its inbox",
             );
             claim(
                 self.ack_inboxes.get(member.ack_inbox.as_str()) == Some(&(position, id)),
@@ -137,6 +153,7 @@ impl Broker {
                 || group.paging
                 || group.replaying
                 || group.waiting
+                || group.held_back
                 || self.deadlines.is_set(&Timer::Held(position)),
             "a member with room is sent what is committed",
         );
@@ -263,8 +280,38 @@ impl Broker {
             .map(|(_, client)| client.subscriptions.len())
             .sum();
         claim(
-            online == held,
+            online == held + self.orphans.len(),
             "clients have the subscriptions that are online",
+        );
+        let found = self.channels.iter();
+        let found: usize = found.map(|(_, channel)| channel.inboxes.len()).sum();
+        claim(online == found, "only online members have inboxes");
+        let clients = self.clients.iter();
+        let clients = clients.map(|(id, client)| cost::client(id, Some(&client.row)));
+        let groups = self.groups.values().map(Group::registered_bytes);
+        claim(
+            clients.sum::<usize>() == self.holdings.clients_bytes
+                && groups.sum::<usize>() == self.holdings.subscriptions_bytes,
+            "what clients and subscriptions take up is the sum of what each does",
+        );
+        let in_flight = self.groups.values().map(|group| group.in_flight.len());
+        let early_acks = self.groups.values().map(Group::early_acks);
+        claim(
+            in_flight.sum::<usize>() == self.holdings.in_flight
+                && early_acks.sum::<usize>() == self.holdings.early_acks,
+            "what all groups hold is the sum of what each holds",
+        );
+        claim(
+            self.holdings.held_back.is_empty()
+                || self.holdings.in_flight >= self.settings.limits.in_flight_in_all
+                || !self.in_line.is_empty(),
+            "room is not left unused while groups wait for it",
+        );
+        claim(
+            self.orphans.is_empty()
+                || self.deadlines.is_set(&Timer::Orphans)
+                || self.commits.subscriptions() > 0,
+            "subscriptions of clients that have gone will be closed",
         );
         claim(
             self.commits.is_consistent(),

@@ -53,6 +53,14 @@ pub struct Limits {
     pub connects_per_second: Option<u32>,
     /// Messages that a member of a subscription may have unacked, whatever it asks for.
     pub in_flight: Option<u32>,
+    /// Messages that all subscriptions together may have unacked before those that have more than their share wait.
+    pub in_flight_in_all: usize,
+    /// Bytes that clients may take up with what they are called and where they listen; with more, none is taken.
+    pub clients_bytes: usize,
+    /// The same of subscriptions; those that are resumed are there already.
+    pub subscriptions_bytes: usize,
+    /// Acks that all subscriptions together may have sent before their messages were delivered in this term.
+    pub early_acks_in_all: usize,
     /// Of channels that `per_channel` says nothing about.
     pub channel: ChannelLimits,
     pub per_channel: PerChannel,
@@ -61,6 +69,8 @@ pub struct Limits {
     /// A batch that holds so many messages or bytes takes no more until it has left.
     pub batch_messages: usize,
     pub batch_bytes: usize,
+    /// The same for rows of clients and subscriptions, which take longer than messages.
+    pub batch_rows: usize,
     /// Bytes of answers that wait for a commit or to leave; with more, no request is taken.
     pub answers_bytes: usize,
     /// Bytes of deliveries that are handed out before the first of them has left. More wait in the groups.
@@ -93,11 +103,16 @@ impl Default for Limits {
             channels: Some(100),
             connects_per_second: Some(1000),
             in_flight: Some(100_000),
+            in_flight_in_all: 1_000_000,
+            clients_bytes: 64 << 20,
+            subscriptions_bytes: 160 << 20,
+            early_acks_in_all: 1_000_000,
             channel: ChannelLimits::default(),
             per_channel: PerChannel::default(),
             payload_bytes: 1 << 20,
             batch_messages: 8192,
             batch_bytes: 8 << 20,
+            batch_rows: 2048,
             answers_bytes: 16 << 20,
             window_bytes: 1 << 20,
             tail_bytes: 64 << 20,

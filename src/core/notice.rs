@@ -17,6 +17,8 @@ pub enum Notice {
     ConnectsRefused,
     /// The first of those that found no room.
     ClientsRefused,
+    /// So much is in flight that subscriptions with more than their share get nothing new, for the first time in this term.
+    HeldBack,
     ChannelCreated(ChannelName),
     /// A channel without subscriptions and publishes reached its maximum inactivity.
     ChannelInactive(ChannelName),

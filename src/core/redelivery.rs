@@ -14,7 +14,7 @@ use super::load::{Load, Want};
 use super::loads::Purpose;
 use super::message::Message;
 use super::time::Instant;
-use super::turns::Turn;
+use super::turns::{Turn, steps_of};
 
 /// Messages due so soon go with the ones that are due already.
 const SLACK: Duration = Duration::from_millis(15);
@@ -57,7 +57,7 @@ impl Broker {
             group.replaying = false;
             return self.drop_fetched(position);
         }
-        if self.pick_for_redelivery(position).is_none() {
+        if !group.can_redeliver(|client| self.clients.is_responsive(client)) {
             // Its client misses heartbeats: look again after an ack wait, or when the client answers.
             let waits = self.groups[&position].members.values();
             let wait = waits.map(|member| member.ack_wait).min();
@@ -69,6 +69,7 @@ impl Broker {
             return;
         };
         let (channel, replaying) = (group.channel, group.replaying);
+        let steps = steps_of(group);
         let mut due = group.take_due(now + SLACK, page);
         let is_cut = due.len() == page;
         self.settle_trimmed(position, &due);
@@ -106,7 +107,7 @@ impl Broker {
             if self.is_over(turn) {
                 break;
             }
-            turn.steps += 1;
+            turn.steps += steps;
             turn.bytes += self.redeliver(position, sequence);
             gone.insert(sequence);
         }
@@ -215,21 +216,19 @@ impl Broker {
         }
         let in_tail = self.tail.get(group.channel, sequence).cloned();
         let Some(message) = in_tail.or(fetched) else {
-            group.settle(sequence);
+            self.settle(position, sequence);
             self.note_progress(position);
             return 0;
         };
         if self.is_too_large(position, &message) {
-            if let Some(group) = self.groups.get_mut(&position) {
-                group.settle(sequence);
-            }
+            self.settle(position, sequence);
             self.note_progress(position);
             return 0;
         }
         if self.is_early(position, &message) {
             return 0;
         }
-        if let Some(member) = self.pick_for_redelivery(position) {
+        if let Some(member) = self.pick_for_redelivery(position, sequence) {
             self.send_to(position, member, &message)
         } else {
             self.put_back(position, vec![sequence]);
@@ -267,26 +266,31 @@ impl Broker {
 
     /// Settles those of the sequences that retention dropped, or that somebody has deleted.
     fn settle_trimmed(&mut self, position: PositionId, sequences: &[Sequence]) {
-        let Some(group) = self.groups.get_mut(&position) else {
+        let Some(group) = self.groups.get(&position) else {
             return;
         };
         let Some(channel) = self.channels.get(group.channel) else {
             return;
         };
         let first = channel.row.first_sequence;
+        let dropped = sequences.iter().copied();
+        let dropped = dropped.filter(|&s| s < first || channel.gone.contains(s));
+        let dropped: Vec<Sequence> = dropped.collect();
         let mut settled = false;
-        for &sequence in sequences {
-            if sequence < first || channel.gone.contains(sequence) {
-                settled |= group.settle(sequence);
-            }
+        for sequence in dropped {
+            settled |= self.settle(position, sequence);
         }
         if settled {
             self.note_progress(position);
         }
     }
 
-    fn pick_for_redelivery(&self, position: PositionId) -> Option<SubscriptionId> {
+    fn pick_for_redelivery(
+        &self,
+        position: PositionId,
+        sequence: Sequence,
+    ) -> Option<SubscriptionId> {
         let group = self.groups.get(&position)?;
-        group.pick_for_redelivery(|client| self.clients.is_responsive(client))
+        group.pick_for_redelivery(sequence, |client| self.clients.is_responsive(client))
     }
 }

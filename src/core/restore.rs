@@ -3,18 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::batch::{ChannelRow, ClientRow, PositionRow, SubscriptionRow};
+use super::batch::{ChannelRow, ClientRow, Held, PositionRow, SubscriptionRow};
 use super::broker::{Broker, Traffic};
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
+use super::cost;
 use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
-use super::group::{Group, Member};
+use super::group::Group;
 use super::ids::ClientId;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::limits::Settings;
 use super::loads::Loads;
+use super::members::Member;
 use super::notice::Notice;
+use super::progress::Pages;
 use super::registry::{Client, Registry};
 use super::retention::Purge;
 use super::snapshot::Snapshot;
@@ -58,9 +61,13 @@ impl Broker {
             doubted: BTreeSet::new(),
             held: BTreeSet::new(),
             groups: BTreeMap::new(),
+            holdings: super::holdings::Holdings::default(),
+            orphans: BTreeSet::new(),
             ack_inboxes: BTreeMap::new(),
             paged_bytes: 0,
             in_line: VecDeque::new(),
+            turns_are_cut: false,
+            steps: 0,
             is_draining: false,
             deadlines: Deadlines::default(),
             commits: Commits::default(),
@@ -74,9 +81,12 @@ impl Broker {
         broker.restore_clients(snapshot.clients);
         broker.restore_channels(snapshot.channels);
         broker.restore_gone(&snapshot.gone, &snapshot.counted);
-        broker.restore_positions(snapshot.positions);
+        broker.restore_positions(snapshot.positions, snapshot.pages);
         broker.restore_subscriptions(snapshot.subscriptions);
+        broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
+        let groups = broker.groups.values();
+        broker.holdings.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
         broker.wake_up();
         broker
     }
@@ -87,6 +97,7 @@ impl Broker {
             row.heartbeat.missed = 0;
             self.deadlines
                 .set(Timer::Heartbeat(id.clone()), first_heartbeat);
+            self.holdings.clients_bytes += cost::client(&id, Some(&row));
             self.clients.insert(id, Client::new(row));
         }
     }
@@ -103,8 +114,12 @@ impl Broker {
         }
     }
 
-    fn restore_positions(&mut self, rows: BTreeMap<PositionId, PositionRow>) {
-        for (id, row) in rows {
+    fn restore_positions(
+        &mut self,
+        rows: BTreeMap<PositionId, PositionRow>,
+        mut pages: BTreeMap<PositionId, Pages>,
+    ) {
+        for (id, mut row) in rows {
             let Some(channel) = self.channels.get_mut(row.channel) else {
                 self.notices
                     .push_back(dropped("positions", id.0, "its channel does not exist"));
@@ -112,10 +127,12 @@ impl Broker {
                 continue;
             };
             let (first, last) = (channel.row.first_sequence, channel.row.last_sequence);
-            let progress = row.progress.clone();
+            let progress = std::mem::take(&mut row.progress);
+            let pages = pages.remove(&id).unwrap_or_default();
             channel.groups.insert(id);
             let mut group = Group::new(row);
-            group.restore_in_flight(&progress, first, last);
+            group.restore_in_flight(progress, pages, first, last);
+            self.holdings.in_flight += group.in_flight.len();
             self.groups.insert(id, group);
         }
     }
@@ -137,6 +154,10 @@ impl Broker {
                     client.subscriptions.insert((row.position, id));
                     self.ack_inboxes
                         .insert(row.ack_inbox.to_text(), (row.position, id));
+                    if let Some(channel) = self.channels.get_mut(group.channel) {
+                        let inbox = row.inbox.clone();
+                        channel.inboxes.insert((inbox, row.position, id));
+                    }
                 }
                 _ if group.is_durable() && !group.is_queue() => {
                     if row.online {
@@ -159,6 +180,19 @@ impl Broker {
         }
     }
 
+    fn restore_holders(&mut self, holders: &BTreeMap<PositionId, BTreeMap<u64, Held>>) {
+        for (&position, pages) in holders {
+            let Some(group) = self.groups.get_mut(&position) else {
+                // A server that does not know of holders deleted it.
+                self.commits.forget_holders(position, pages.keys().copied());
+                continue;
+            };
+            for (&page, held) in pages {
+                group.restore_holders(page, held);
+            }
+        }
+    }
+
     /// Only durable queue groups live without members. The others get their keys.
     fn drop_memberless_groups(&mut self) {
         let positions: Vec<PositionId> = self.groups.keys().copied().collect();
@@ -171,6 +205,7 @@ impl Broker {
                 if let Some(channel) = self.channels.get_mut(group.channel) {
                     channel.groups.remove(&position);
                 }
+                self.holdings.in_flight -= group.in_flight.len();
                 self.groups.remove(&position);
                 continue;
             }

@@ -286,6 +286,7 @@ impl Broker {
                 for &subscription in group.members.keys() {
                     self.commits.put_subscription(subscription, None);
                 }
+                self.group_is_gone(&group);
                 self.commits.put_position(position, None);
             }
         }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::{ChannelRow, ClientRow, Counters, PositionRow, SubscriptionRow};
+use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
 use super::gone::GoneRange;
 use super::ids::{ChannelId, ClientId, PositionId, SubscriptionId};
+use super::progress::Pages;
 use super::ranges::Ranges;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +13,12 @@ pub struct Snapshot {
     pub counters: Counters,
     pub channels: BTreeMap<ChannelId, ChannelRow>,
     pub clients: BTreeMap<ClientId, ClientRow>,
+    /// With what pages say is acked.
     pub positions: BTreeMap<PositionId, PositionRow>,
+    /// Of those positions that have some.
+    pub pages: BTreeMap<PositionId, Pages>,
+    /// By position and page, of queue groups. What is told of a position that is not here has to be deleted.
+    pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
     /// What is noted as gone, by channel and first sequence.
     pub gone: Vec<GoneRange>,

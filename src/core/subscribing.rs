@@ -5,10 +5,12 @@ use bytestring::ByteString;
 use super::batch::{PositionRow, Progress, SubscriptionRow};
 use super::broker::Broker;
 use super::channels::{Channel, GroupKey};
-use super::group::{Group, Member};
+use super::cost;
+use super::group::Group;
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
 use super::load::{Hole, Load, Want};
 use super::loads::{PendingStart, Purpose};
+use super::members::Member;
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::{Durables, Leave, StartPosition, Subscribe};
@@ -59,15 +61,13 @@ impl Broker {
         request: &Subscribe,
     ) -> Option<(PositionId, SubscriptionId)> {
         let client = self.clients.get(request.client_id.as_str())?;
-        client.subscriptions.iter().copied().find(|(position, id)| {
-            let group = self.groups.get(position);
-            let member = group.and_then(|group| Some((group, group.members.get(id)?)));
-            member.is_some_and(|(group, member)| {
-                group.channel == channel
-                    && member.inbox == request.inbox
-                    && group.durable_name == request.durable_name
-                    && group.queue_group == request.queue_group
-            })
+        let channel = self.channels.get(channel)?;
+        channel.at_inbox(&request.inbox).find(|(position, id)| {
+            client.subscriptions.contains(&(*position, *id))
+                && self.groups.get(position).is_some_and(|group| {
+                    group.durable_name == request.durable_name
+                        && group.queue_group == request.queue_group
+                })
         })
     }
 
@@ -124,9 +124,11 @@ impl Broker {
         if group.is_queue() || !group.is_online() {
             return Ok(());
         }
-        let mut members = group.members.values();
-        let was_given_up = members
-            .all(|member| member.inbox != request.inbox && member.answer.was_late(self.heard_at));
+        let mut members = group.members.iter();
+        let was_given_up = members.all(|(&id, member)| {
+            self.orphans.contains(&(position, id))
+                || member.inbox != request.inbox && member.answer.was_late(self.heard_at)
+        });
         if !self.settings.replace_durables && !was_given_up {
             return Err(Rejection::DuplicateDurable);
         }
@@ -174,7 +176,9 @@ impl Broker {
             },
         };
         self.commits.put_position(position, Some(row.clone()));
-        self.groups.insert(position, Group::new(row));
+        let group = Group::new(row);
+        self.holdings.subscriptions_bytes += group.registered_bytes();
+        self.groups.insert(position, group);
         if let Some(channel) = self.channels.get_mut(channel) {
             channel.groups.insert(position);
             // It may begin anywhere.
@@ -209,9 +213,17 @@ impl Broker {
             client.subscriptions.insert((position, id));
         }
         if let Some(group) = self.groups.get_mut(&position) {
+            if let Some(channel) = self.channels.get_mut(group.channel) {
+                channel
+                    .inboxes
+                    .insert((request.inbox.clone(), position, id));
+            }
             let mut member = Member::from_row(row.clone(), false);
             member.answer = Answer::to_request_of(self.heard_at);
-            group.members.insert(id, member);
+            self.holdings.subscriptions_bytes += cost::member(&member);
+            if let Some(before) = group.members.insert(id, member) {
+                self.holdings.subscriptions_bytes -= cost::member(&before);
+            }
         }
         self.ack_inboxes.insert(ack_inbox.to_text(), (position, id));
         self.commits.put_subscription(id, Some(row));
@@ -256,6 +268,9 @@ impl Broker {
     }
 
     fn ensure_subscription_slot(&self, id: ChannelId) -> Result<(), Rejection> {
+        if !self.has_room_for_names_of_subscriptions() {
+            return Err(Rejection::TooManySubscriptions);
+        }
         let Some(channel) = self.channels.get(id) else {
             return Ok(());
         };
@@ -396,16 +411,8 @@ impl Broker {
         {
             return Some((position, id));
         }
-        let positions = self.channels.get(channel)?.groups.iter();
-        positions
-            .flat_map(|&position| {
-                self.groups[&position]
-                    .members
-                    .iter()
-                    .map(move |m| (position, m))
-            })
-            .find(|(_, (_, member))| member.online && member.inbox.as_str() == &**inbox)
-            .map(|(position, (&id, _))| (position, id))
+        let inbox = Subject::parse(inbox.clone())?;
+        self.channels.get(channel)?.at_inbox(&inbox).next()
     }
 
     /// Ends a subscription with its client; a durable stays.
@@ -429,7 +436,13 @@ impl Broker {
             return;
         };
         let channel = group.channel;
+        self.orphans.remove(&(position, id));
         self.ack_inboxes.remove(member.ack_inbox.as_str());
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel
+                .inboxes
+                .remove(&(member.inbox.clone(), position, id));
+        }
         if let Some(client) = self.clients.get_mut(&member.client_id) {
             client.subscriptions.remove(&(position, id));
         }
@@ -442,7 +455,9 @@ impl Broker {
             self.commits
                 .put_subscription(id, Some(member.row(position)));
         } else {
+            let before = group.registered_bytes_of(id);
             group.last_member = group.members.remove(&id).filter(|_| keep).map(Box::new);
+            self.holdings.subscriptions_bytes -= before - group.registered_bytes_of(id);
             self.commits.put_subscription(id, None);
         }
         if group.is_online() {
@@ -473,10 +488,14 @@ impl Broker {
         let Some(group) = self.groups.remove(&position) else {
             return;
         };
+        self.group_is_gone(&group);
         self.commits.put_position(position, None);
         if let Some(channel) = self.channels.get_mut(group.channel) {
             channel.groups.remove(&position);
-            channel.keyed.retain(|_, keyed| *keyed != position);
+            // Plain subscriptions have no key, and a channel may have thousands of those.
+            if group.is_durable() || group.is_queue() {
+                channel.keyed.retain(|_, keyed| *keyed != position);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! holds up no other, and nobody's answers, and costs the memory of a turn.
 
 use super::broker::Broker;
+use super::group::Group;
 use super::ids::PositionId;
 use super::outbound::Outbound;
 
@@ -12,11 +13,22 @@ const TURN_BYTES: usize = 64 << 10;
 /// And after so many messages looked at, sent or not.
 const TURN_STEPS: usize = 1024;
 
+/// Turns that are given in one go have so many steps together.
+const STEPS_IN_ALL: usize = 4 * TURN_STEPS;
+
+/// Choosing among so many members costs as much as a step.
+const MEMBERS_PER_STEP: usize = 64;
+
 /// What a group has had of its turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     pub(super) bytes: usize,
     pub(super) steps: usize,
+}
+
+/// What it costs to look at a message of the group.
+pub(super) fn steps_of(group: &Group) -> usize {
+    1 + group.members.len() / MEMBERS_PER_STEP
 }
 
 impl Broker {
@@ -29,19 +41,25 @@ impl Broker {
         }
     }
 
-    fn take_turn(&mut self, position: PositionId) {
+    /// Returns its steps.
+    fn take_turn(&mut self, position: PositionId) -> usize {
         // Old and new messages have a turn each: none of them waits for the other for ever.
         let is_redelivering = |broker: &Self| {
             let group = broker.groups.get(&position);
             group.is_some_and(|group| group.redelivering)
         };
+        let (mut old, mut new) = (Turn::default(), Turn::default());
         if is_redelivering(self) {
-            self.redeliver_some(position, &mut Turn::default());
+            self.redeliver_some(position, &mut old);
         }
-        self.deliver_some(position, &mut Turn::default());
+        self.deliver_some(position, &mut new);
         if is_redelivering(self) {
             self.wait_for_turn(position);
         }
+        self.pass_room_on();
+        let steps = old.steps + new.steps;
+        self.steps += steps as u64;
+        steps
     }
 
     pub(super) fn wait_for_turn(&mut self, position: PositionId) {
@@ -53,7 +71,8 @@ impl Broker {
         }
     }
 
-    /// Gives turns to those that are in line, each once at most, until enough waits to be sent.
+    /// Gives turns to those that are in line, each once at most, until enough waits to be sent, or others should have
+    /// their turn.
     fn give_turns(&mut self) {
         if self.is_draining {
             return;
@@ -61,18 +80,20 @@ impl Broker {
         if self.is_crowded() {
             self.drop_idle_pages();
         }
+        let mut steps = 0;
         for _ in 0..self.in_line.len() {
-            if !self.has_window() {
-                return;
+            if !self.has_window() || steps >= STEPS_IN_ALL {
+                break;
             }
             let Some(position) = self.in_line.pop_front() else {
-                return;
+                break;
             };
             if let Some(group) = self.groups.get_mut(&position) {
                 group.waiting = false;
-                self.take_turn(position);
+                steps += self.take_turn(position);
             }
         }
+        self.turns_are_cut = steps >= TURN_STEPS;
     }
 
     pub(super) fn is_over(&self, turn: &Turn) -> bool {
@@ -90,7 +111,7 @@ impl Broker {
 
     /// Groups that cannot send now give back what was read for them.
     fn drop_idle_pages(&mut self) {
-        let holds = |group: &super::group::Group| group.page.bytes + group.fetched_bytes > 0;
+        let holds = |group: &Group| group.page.bytes + group.fetched_bytes > 0;
         let groups = self.groups.iter();
         let idle = groups.filter(|(_, group)| holds(group) && !group.waiting);
         let idle: Vec<PositionId> = idle.map(|(&position, _)| position).collect();
@@ -98,6 +119,20 @@ impl Broker {
             self.drop_page(position);
             self.drop_fetched(position);
         }
+    }
+
+    /// Grows with the work of looking for deliveries: one for each message that was looked at, more where many members
+    /// might have got it.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// True when [`Self::poll_delivery`] has given `None` because finding the next one was enough work at once.
+    pub fn has_turns(&self) -> bool {
+        self.turns_are_cut
+            && !self.in_line.is_empty()
+            && !self.is_draining
+            && self.commits.deliveries_bytes() == 0
     }
 
     /// A delivery that may leave the node.

@@ -22,7 +22,7 @@ const RETOLD_MAX: usize = 1024;
 
 /// What a group waits for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Missing {
     /// New messages: the first and the last of those that are missing.
     pub(super) next: Option<(Sequence, Sequence)>,
     /// No page is read before.

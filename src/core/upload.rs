@@ -1,6 +1,8 @@
 //! How many bytes one statement may carry to Postgres. The lease is renewed by answers, and there is none while a statement is
 //! still being sent: on a slow link a large one would cost the term, and the next active would build the same one again. So
-//! the bound begins small, grows while the link carries it in a small part of the lease, and shrinks when it does not.
+//! the bound begins small and is what the link carries in a small part of the lease. Postgres' own work is in the time that is
+//! measured: the fastest of the last statements counts, so that a busy machine does not make statements smaller, which would
+//! keep it busier.
 
 use std::time::Duration;
 
@@ -10,13 +12,24 @@ const FIRST_BYTES: usize = 64 << 10;
 /// Smaller pieces would only cost more answers.
 const FLOOR_BYTES: usize = 16 << 10;
 
+/// The link is as fast as the fastest of so many large statements says: Postgres may have been busy during the others.
+const SAMPLES: usize = 8;
+
+/// However fast the last statement was, the next one is not larger than so many of it.
+const GROWTH_MAX: usize = 4;
+
 /// Of one term; the next one begins with half of what the last one ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadWindow {
     bytes: usize,
     ceiling: usize,
-    /// A statement may be under way for so long.
+    /// A statement should be under way for so long at most.
     limit: Duration,
+    /// Bytes that would have been carried within `limit`, of the last large statements; 0 for none.
+    carried: [usize; SAMPLES],
+    next: usize,
+    /// The last large statement took longer than `limit`.
+    was_slow: bool,
 }
 
 impl UploadWindow {
@@ -25,7 +38,10 @@ impl UploadWindow {
         Self {
             bytes: FIRST_BYTES.min(ceiling),
             ceiling,
-            limit: lease / 4,
+            limit: lease / 5,
+            carried: [0; SAMPLES],
+            next: 0,
+            was_slow: false,
         }
     }
 
@@ -33,31 +49,46 @@ impl UploadWindow {
         self.bytes
     }
 
-    /// A statement with so many bytes was answered after `took`. One that was not large says nothing about the link.
+    /// A statement with so many bytes was answered after `took`, in which Postgres did all of its work too. One that was
+    /// not large says nothing about the link.
     pub fn carried(&mut self, bytes: usize, took: Duration) {
         if bytes < self.bytes / 2 {
             return;
         }
-        if took <= self.limit / 4 {
-            self.bytes = (self.bytes * 2).min(self.ceiling);
-        } else if took > self.limit / 2 {
-            self.shrink();
+        let within_limit = bytes as u128 * self.limit.as_micros() / took.as_micros().max(1);
+        let within_limit = usize::try_from(within_limit).unwrap_or(usize::MAX);
+        let is_slow = took > self.limit;
+        if is_slow && self.was_slow {
+            // Twice in a row: the link is slower than it was.
+            self.carried = [0; SAMPLES];
         }
+        self.carried[self.next % SAMPLES] = within_limit;
+        self.next = (self.next + 1) % SAMPLES;
+        let fastest = self.carried.into_iter().max().unwrap_or(within_limit);
+        let most = if is_slow && !self.was_slow {
+            self.bytes / 2
+        } else {
+            self.bytes.saturating_mul(GROWTH_MAX)
+        };
+        self.was_slow = is_slow;
+        self.set(fastest.min(most));
     }
 
     /// The term ended before what was under way was answered.
     pub fn lost(&mut self) {
-        self.shrink();
+        self.carried = [0; SAMPLES];
+        self.set(self.bytes / 2);
     }
 
-    fn shrink(&mut self) {
-        self.bytes = (self.bytes / 2).max(FLOOR_BYTES.min(self.ceiling));
+    fn set(&mut self, bytes: usize) {
+        self.bytes = bytes.max(FLOOR_BYTES).min(self.ceiling);
     }
 
     /// For the term after: the link may have become slower.
     #[must_use]
     pub fn of_next_term(mut self) -> Self {
         self.bytes = self.bytes.min(FIRST_BYTES.max(self.bytes / 2));
+        self.carried = [0; SAMPLES];
         self
     }
 }
@@ -101,11 +132,26 @@ mod tests {
     }
 
     #[test]
+    fn a_postgres_that_is_slow_for_another_reason_makes_no_statement_smaller() {
+        let mut window = UploadWindow::new(LEASE, CEILING);
+        for statement in 0..100_u32 {
+            // Each takes a while whatever it carries, and now and then one takes very long.
+            let busy = if statement % 10 == 9 { 900 } else { 300 };
+            let bytes = window.bytes().min(1 << 20);
+            let took = Duration::from_millis(busy) + Duration::from_micros(bytes as u64 / 100);
+            window.carried(bytes, took);
+            assert!(statement < 10 || window.bytes() >= 512 << 10, "{statement}");
+        }
+        window.carried(1 << 20, Duration::from_millis(310));
+        assert!(window.bytes() >= 1 << 20, "{}", window.bytes());
+    }
+
+    #[test]
     fn a_link_that_becomes_slow_and_a_term_that_is_lost_make_statements_smaller() {
         let mut window = UploadWindow::new(LEASE, CEILING);
         over(1 << 30, &mut window, 7);
         over(4 << 20, &mut window, 5);
-        assert!(window.bytes() <= 1 << 20, "{}", window.bytes());
+        assert!(window.bytes() <= 2 << 20, "{}", window.bytes());
         window.lost();
         let next = window.of_next_term();
         assert!(next.bytes() <= 512 << 10);

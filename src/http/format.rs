@@ -35,7 +35,7 @@ pub(super) fn failed(what: &str) -> Response {
 }
 
 /// One line. What it repeats of the query must not be taken for a page.
-fn plain(code: StatusCode, what: &str) -> Response {
+pub(super) fn plain(code: StatusCode, what: &str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

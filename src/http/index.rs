@@ -10,6 +10,8 @@ pub(super) async fn root() -> Html<&'static str> {
          <p><a href=\"/healthz/active\">healthz/active</a></p>\n\
          <p><a href=\"/metrics\">metrics</a></p>\n\
          <p><a href=\"/streaming\">streaming</a></p>\n\
+         <p>of NATS: <a href=\"/varz\">varz</a> <a href=\"/connz\">connz</a> <a href=\"/routez\">routez</a> \
+         <a href=\"/subsz\">subsz</a></p>\n\
          </body></html>\n",
     )
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Place};
 use super::connection::Connection;
+use super::nats_pages;
 use super::tls::{Stream, Tls};
 
 /// From the connection, or from the last answer, to the end of a request's header; the TLS handshake included. A
@@ -74,8 +77,11 @@ async fn serve(
         Some(tls) => tls.accept(stream).await,
         None => Stream::Plain(stream),
     };
-    let answer = service_fn(|request| {
+    let answer = service_fn(|mut request: Request<Incoming>| {
         place.asks();
+        if let Some(plain) = nats_pages::plain_path(request.uri()) {
+            *request.uri_mut() = plain;
+        }
         service.call(request)
     });
     let served = http1::Builder::new()

@@ -2,7 +2,8 @@
 //!
 //! Fed by a watch on [`Status`](crate::node::status::Status) and by the clock: it neither asks the database nor NATS,
 //! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
-//! [`Reports`](crate::node::reports::Reports). [`server`] lists the paths.
+//! [`Reports`](crate::node::reports::Reports), and NATS' own pages, from the nats-server that this server runs. [`server`]
+//! lists the paths.
 
 mod admission;
 mod channelsz;
@@ -14,6 +15,7 @@ mod health;
 mod index;
 mod listener;
 mod metrics;
+mod nats_pages;
 mod paging;
 mod process;
 mod room;

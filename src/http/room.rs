@@ -27,6 +27,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Room {
     lists: Arc<Semaphore>,
     metrics: Arc<Semaphore>,
+    nats: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     refused: Arc<AtomicU64>,
 }
@@ -36,6 +37,7 @@ impl Default for Room {
         Self {
             lists: Arc::new(Semaphore::new(1)),
             metrics: Arc::new(Semaphore::new(1)),
+            nats: Arc::new(Semaphore::new(1)),
             answers: Arc::new(Semaphore::new(ANSWERS_KIB as usize)),
             refused: Arc::default(),
         }
@@ -57,6 +59,11 @@ impl Room {
     /// To make the metrics, which do not wait for the lists.
     pub(super) async fn metrics(&self) -> Option<Turn> {
         self.turn(&self.metrics).await
+    }
+
+    /// To pass on a page of NATS, for which nothing of ours waits.
+    pub(super) async fn nats(&self) -> Option<Turn> {
+        self.turn(&self.nats).await
     }
 
     /// Answers that were not given for want of room, since the process started.

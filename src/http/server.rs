@@ -16,7 +16,7 @@ use super::error::Error;
 use super::listener::Listener;
 use super::tls::{Certificate, Tls};
 use super::view::{Shared, Source};
-use super::{channelsz, clientsz, health, index, metrics, room, serverz, storez};
+use super::{channelsz, clientsz, health, index, metrics, nats_pages, room, serverz, storez};
 use crate::node::clock::Clock;
 use crate::node::reports::Reports;
 use crate::node::status::Status;
@@ -115,6 +115,7 @@ fn router(source: Source) -> Router {
         .route("/streaming/clientsz", any(clientsz::clientsz))
         .route("/streaming/channelsz", any(channelsz::channelsz))
         .route("/streaming/isFTActive", any(health::is_ft_active))
+        .fallback(nats_pages::pass_on)
         .layer(from_fn_with_state(room, room::bounded))
         .with_state(source)
 }

@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::error::Error;
+use crate::certificates;
 
 /// Where a certificate and its key stand, in PEM. The server's own certificate comes first, then those that lead to its
 /// authority.
@@ -25,6 +26,13 @@ use super::error::Error;
 pub struct Certificate {
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
+}
+
+impl Certificate {
+    /// Fails where the files are of no use.
+    pub async fn check(&self) -> Result<(), Error> {
+        read(self).await.map(drop)
+    }
 }
 
 /// Makes connections ready for TLS.
@@ -89,19 +97,21 @@ async fn read(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
         bytes.map_err(|error| unusable(file, &error))
     };
     let (chain_pem, key_pem) = (read(chain).await?, read(key).await?);
-    let certificates = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|error| unusable(chain, &error))?;
-    if certificates.is_empty() {
+    let shown = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
+    let shown = shown.map_err(|error| unusable(chain, &error))?;
+    if shown.is_empty() {
         return Err(unusable(chain, &"no certificate is in it"));
     }
     let private_key = PrivateKeyDer::from_pem_slice(&key_pem);
     let private_key = private_key.map_err(|error| unusable(key, &error))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let identity = certificates::own(shown, private_key, &provider);
+    let identity = identity.map_err(|why| unusable(chain, &why))?;
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(chain, &error))?
         .with_no_client_auth()
-        .with_single_cert(certificates, private_key)
-        .map_err(|error| unusable(chain, &error))?;
+        .with_cert_resolver(identity);
     Ok(Arc::new(config))
 }
 

@@ -67,6 +67,9 @@ pub async fn check(settings: &Settings, tracker: &TaskTracker) -> Result<Facts, 
     facts(&session).await
 }
 
+/// What an import calls itself in the place of a server's group.
+pub const IMPORT_GROUP: &str = "import";
+
 /// Servers of two fault-tolerance groups on one schema would be one group: the one would take over for the other.
 pub(super) async fn refuse_other_groups(
     session: &Session,
@@ -77,6 +80,8 @@ pub(super) async fn refuse_other_groups(
         let name = &other.name;
         if let (Some(group), Some(here)) = (group_of(name), group_of(&own))
             && group != here
+            // It serves nobody, and goes when it is done.
+            && ![group, here].contains(&IMPORT_GROUP)
         {
             return Err(Error::Refused(format!(
                 "server {name} of ft group {group:?} uses schema {}, and this server is of group {here:?}: \

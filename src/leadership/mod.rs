@@ -48,5 +48,5 @@ pub use error::{Error, TermLost};
 pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, Record};
 pub use place::look as look_at_place;
 pub use session::Settings;
-pub use takeover::Takeover;
+pub use takeover::{Reason, Takeover};
 pub use term::{Lease, Term};

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use super::ack_tokens::AckTokens;
 use super::connection::{Connection, Inbox};
 use super::error::Error;
-use super::fair::Publisher;
+use super::fair::Sender;
 use super::lanes::{Kind, Lanes};
 use super::probes::ProbeInbox;
 use super::wire::Message;
@@ -122,12 +122,18 @@ impl Ingress {
         while let Some(messages) = self.inbox.take() {
             for message in messages {
                 let kind = self.kind(message.sid());
-                let publisher = if kind == Kind::Publish {
-                    Publisher::of(decode::sender(message.payload()))
-                } else {
-                    Publisher::default()
+                let sender = match kind {
+                    Kind::Ack => Sender::of(message.subject()),
+                    Kind::Probe => Sender::default(),
+                    Kind::Connect
+                    | Kind::Publish
+                    | Kind::Subscribe
+                    | Kind::Unsubscribe
+                    | Kind::CloseSubscription
+                    | Kind::CloseClient
+                    | Kind::Ping => Sender::of(decode::sender(message.payload())),
                 };
-                self.lanes.push(kind, publisher, message);
+                self.lanes.push(kind, sender, message.weight(), message);
             }
         }
         let (mut taken, mut bytes) = (0, 0);

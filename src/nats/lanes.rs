@@ -2,24 +2,37 @@
 //!
 //! NATS sends everything over one connection, and requests come from there in the order of arrival. They are not
 //! handed out like that: a connect or a heartbeat's answer would wait for every publish of a burst, and the
-//! client's patience ends after two seconds. Each kind has a lane of its own, and the lanes take turns.
+//! client's patience ends after two seconds. Each kind has a lane of its own, and the lanes take turns; within a lane
+//! senders take turns ([`super::fair`]).
 //!
-//! What clients may rely on stays: when a close or an unsubscribe is carried out, everything that came before it
-//! has been (publishes are stored, acks count), and nothing that came after it. Those are *barriers*. Within a lane
-//! the order is that of arrival: acks among each other, and the publishes of one publisher ([`super::fair`]). A client
-//! that closes and connects again without waiting for the answer gets both in this order.
+//! What clients may rely on stays: when a close or an unsubscribe is carried out, everything that its client sent before
+//! it has been (publishes are stored, acks count), and nothing that the client asked for after it. Those are *barriers*,
+//! each for the requests of its client alone: one that sends them without end orders nobody else's. Acks and pings do not
+//! name their client, so that a barrier waits for all that came before it; those that came after it may overtake it.
+//! A client that closes and connects again without waiting for the answer gets both in this order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
-use super::fair::{Fair, Publisher};
+use super::fair::{Fair, Sender, Waiting};
 
 /// Requests of one lane before the next has its turn.
 const CHUNK: usize = 128;
 
+/// And bytes of these; a larger request is a turn of its own.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The answer to a probe says something about its client whenever it comes.
+const PROBES: usize = 0;
+const CONNECTS: usize = 1;
+const PINGS: usize = 2;
+const SUBSCRIBES: usize = 3;
+const ACKS: usize = 4;
+const PUBLISHES: usize = 5;
 const LANES: usize = 6;
 
-/// The last of them.
-const PUBLISHES: usize = 5;
+/// Their turn comes after that of the lanes.
+const BARRIERS: usize = LANES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -39,82 +52,137 @@ pub(super) enum Kind {
 pub(super) struct Lanes<T> {
     /// How many have come.
     position: u64,
-    barriers: VecDeque<(u64, Kind, T)>,
-    lanes: [VecDeque<(u64, Kind, T)>; PUBLISHES],
-    publishes: Fair<T>,
+    lanes: [Fair<(Kind, T)>; LANES],
+    barriers: Barriers<T>,
     /// The lane that has its turn, and what it may still give.
     turn: usize,
     left: usize,
+    left_bytes: usize,
+}
+
+/// Of each client in the order of their arrival.
+#[derive(Debug)]
+struct Barriers<T> {
+    waiting: BTreeMap<Sender, VecDeque<Waiting<(Kind, T)>>>,
+    /// Whose turn was last.
+    last: Sender,
+}
+
+impl<T> Default for Barriers<T> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            last: Sender::default(),
+        }
+    }
 }
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
         Self {
             position: 0,
-            barriers: VecDeque::new(),
-            lanes: std::array::from_fn(|_| VecDeque::new()),
-            publishes: Fair::default(),
+            lanes: std::array::from_fn(|_| Fair::default()),
+            barriers: Barriers::default(),
             turn: 0,
             left: CHUNK,
+            left_bytes: CHUNK_BYTES,
         }
     }
 }
 
 impl<T> Lanes<T> {
-    /// Takes requests in the order of their arrival; of a publish, `publisher` says whose it is.
-    pub(super) fn push(&mut self, kind: Kind, publisher: Publisher, request: T) {
+    /// Takes requests in the order of their arrival. `sender` is the client, where the kind of request names it.
+    pub(super) fn push(&mut self, kind: Kind, sender: Sender, bytes: usize, request: T) {
         self.position += 1;
+        let waiting = Waiting {
+            position: self.position,
+            bytes,
+            request: (kind, request),
+        };
         let lane = match kind {
-            Kind::Probe => 0,
-            Kind::Connect => 1,
-            Kind::Ping => 2,
-            Kind::Subscribe => 3,
-            Kind::Ack => 4,
-            Kind::Publish => return self.publishes.push(publisher, self.position, request),
+            Kind::Probe => PROBES,
+            Kind::Connect => CONNECTS,
+            Kind::Ping => PINGS,
+            Kind::Subscribe => SUBSCRIBES,
+            Kind::Ack => ACKS,
+            Kind::Publish => PUBLISHES,
             Kind::Unsubscribe | Kind::CloseSubscription | Kind::CloseClient => {
-                self.barriers.push_back((self.position, kind, request));
-                return;
+                let of_sender = self.barriers.waiting.entry(sender).or_default();
+                return of_sender.push_back(waiting);
             }
         };
-        self.lanes[lane].push_back((self.position, kind, request));
+        self.lanes[lane].push(sender, waiting);
     }
 
     pub(super) fn pop(&mut self) -> Option<(Kind, T)> {
-        let barrier = self.barriers.front().map(|(position, ..)| *position);
         // One more than there are: the lane that has its turn may have used it up and be the only one.
-        for _ in 0..=LANES {
-            if self.turn == PUBLISHES {
-                if self.left > 0
-                    && let Some(request) = self.publishes.pop(barrier.unwrap_or(u64::MAX))
-                {
-                    self.left -= 1;
-                    return Some((Kind::Publish, request));
-                }
-                (self.turn, self.left) = (0, CHUNK);
-                continue;
-            }
-            let lane = &mut self.lanes[self.turn];
-            let may_go = |(position, kind, _): &mut (u64, Kind, T)| {
-                // The answer to a probe says something about its client whenever it comes.
-                *kind == Kind::Probe || barrier.is_none_or(|barrier| *position < barrier)
+        for _ in 0..=BARRIERS + 1 {
+            let next = if self.left == 0 || self.left_bytes == 0 {
+                None
+            } else {
+                self.next_of(self.turn)
             };
-            if self.left > 0
-                && let Some((_, kind, request)) = lane.pop_front_if(may_go)
-            {
+            if let Some(next) = next {
                 self.left -= 1;
-                return Some((kind, request));
+                self.left_bytes = self.left_bytes.saturating_sub(next.bytes);
+                return Some(next.request);
             }
-            self.turn += 1;
-            self.left = CHUNK;
+            self.turn = (self.turn + 1) % (BARRIERS + 1);
+            (self.left, self.left_bytes) = (CHUNK, CHUNK_BYTES);
         }
-        let (_, kind, request) = self.barriers.pop_front()?;
-        Some((kind, request))
+        None
+    }
+
+    fn next_of(&mut self, lane: usize) -> Option<Waiting<(Kind, T)>> {
+        let Self {
+            lanes, barriers, ..
+        } = self;
+        match lane {
+            BARRIERS => barriers.pop(lanes),
+            CONNECTS | SUBSCRIBES | PUBLISHES if !barriers.waiting.is_empty() => {
+                lanes[lane].pop(|sender, position| barriers.is_after(sender, position))
+            }
+            _ => lanes[lane].pop(|_, _| true),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.barriers.is_empty()
-            && self.publishes.is_empty()
-            && self.lanes.iter().all(VecDeque::is_empty)
+        self.barriers.waiting.is_empty() && self.lanes.iter().all(Fair::is_empty)
+    }
+}
+
+impl<T> Barriers<T> {
+    /// The sender's next barrier comes after this position.
+    fn is_after(&self, sender: Sender, position: u64) -> bool {
+        let of_sender = self.waiting.get(&sender);
+        let next = of_sender.and_then(|of_sender| of_sender.front());
+        next.is_none_or(|barrier| position < barrier.position)
+    }
+
+    /// One that nothing has to go before. Clients take turns.
+    fn pop(&mut self, lanes: &[Fair<(Kind, T)>; LANES]) -> Option<Waiting<(Kind, T)>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let oldest_of_anybody = [&lanes[ACKS], &lanes[PINGS]].map(Fair::first);
+        let is_free = |sender: Sender, waiting: &VecDeque<Waiting<(Kind, T)>>| {
+            let own = [&lanes[CONNECTS], &lanes[SUBSCRIBES], &lanes[PUBLISHES]];
+            let own = own.map(|lane| lane.first_of(sender));
+            let before = own.iter().chain(&oldest_of_anybody).flatten();
+            let barrier = waiting.front();
+            barrier.is_some_and(|barrier| before.copied().all(|first| barrier.position < first))
+        };
+        let after = (Bound::Excluded(self.last), Bound::Unbounded);
+        let upto = (Bound::Unbounded, Bound::Included(self.last));
+        let mut in_turn = self.waiting.range(after).chain(self.waiting.range(upto));
+        let (&sender, _) = in_turn.find(|(sender, waiting)| is_free(**sender, waiting))?;
+        self.last = sender;
+        let of_sender = self.waiting.get_mut(&sender)?;
+        let barrier = of_sender.pop_front();
+        if of_sender.is_empty() {
+            self.waiting.remove(&sender);
+        }
+        barrier
     }
 }
 
@@ -144,17 +212,26 @@ mod tests {
         )
     }
 
+    /// They do not name their client.
+    fn is_anybody_s(kind: Kind) -> bool {
+        matches!(kind, Kind::Ack | Kind::Ping)
+    }
+
+    fn push(lanes: &mut Lanes<usize>, kind: Kind, number: usize) {
+        lanes.push(kind, sender(number), 100, number);
+    }
+
     fn lanes(kinds: impl IntoIterator<Item = Kind>) -> Lanes<usize> {
         let mut lanes = Lanes::default();
         for (number, kind) in kinds.into_iter().enumerate() {
-            lanes.push(kind, publisher(number), number);
+            push(&mut lanes, kind, number);
         }
         lanes
     }
 
     /// Of three.
-    fn publisher(number: usize) -> Publisher {
-        Publisher::of([&b"a"[..], b"b", b"c"][number % 3])
+    fn sender(number: usize) -> Sender {
+        Sender::of([&b"a"[..], b"b", b"c"][number % 3])
     }
 
     fn all(mut lanes: Lanes<usize>) -> Vec<(Kind, usize)> {
@@ -175,11 +252,29 @@ mod tests {
     }
 
     #[test]
+    fn a_ping_does_not_wait_for_megabytes_of_publishes() {
+        let mut lanes = Lanes::default();
+        for number in 0..CHUNK {
+            lanes.push(Kind::Publish, sender(number), 1 << 20, number);
+        }
+        push(&mut lanes, Kind::Ping, CHUNK);
+        lanes.turn = PUBLISHES;
+
+        let order = all(lanes);
+
+        assert_eq!(order[1].0, Kind::Ping);
+    }
+
+    #[test]
     fn a_close_does_not_wait_for_what_comes_after_it() {
         let burst = || std::iter::repeat_n(Kind::Publish, 300);
         let order = all(lanes(burst().chain([Kind::CloseClient]).chain(burst())));
 
-        assert_eq!(order[300], (Kind::CloseClient, 300));
+        let close = order
+            .iter()
+            .position(|(kind, _)| *kind == Kind::CloseClient);
+        let mut before = order[..close.unwrap()].iter();
+        assert!(before.all(|&(_, number)| number < 300 || sender(number) != sender(300)));
     }
 
     #[test]
@@ -190,9 +285,31 @@ mod tests {
         assert_eq!(order[0], (Kind::Probe, 301));
     }
 
+    #[test]
+    fn unsubscribes_without_end_put_nobody_else_in_order() {
+        let mut lanes = Lanes::default();
+        for number in 0..10_000 {
+            for kind in [Kind::Publish, Kind::Publish, Kind::Unsubscribe] {
+                lanes.push(kind, Sender::of(b"greedy"), 100, number);
+            }
+        }
+        let last = [Kind::Ping, Kind::Publish, Kind::Subscribe, Kind::Connect];
+        for kind in last {
+            lanes.push(kind, Sender::of(b"modest"), 100, usize::MAX);
+        }
+
+        let first = (0..4 * CHUNK).filter_map(|_| lanes.pop());
+        let modest = first.filter(|(_, number)| *number == usize::MAX);
+        let modest: Vec<Kind> = modest.map(|(kind, _)| kind).collect();
+
+        for kind in last {
+            assert!(modest.contains(&kind), "{kind:?} waits: {modest:?}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn barriers_divide_what_came_before_from_what_came_after(
+        fn barriers_divide_what_their_client_sent_before_from_what_it_sent_after(
             kinds in vec(prop::sample::select(&KINDS[..]), 0..600),
             early in 0_usize..300,
         ) {
@@ -200,7 +317,7 @@ mod tests {
             let mut some = lanes(kinds.iter().copied().take(300));
             let mut order: Vec<(Kind, usize)> = (0..early).filter_map(|_| some.pop()).collect();
             for (number, &kind) in kinds.iter().enumerate().skip(300) {
-                some.push(kind, publisher(number), number);
+                push(&mut some, kind, number);
             }
             order.extend(std::iter::from_fn(|| some.pop()));
 
@@ -210,20 +327,20 @@ mod tests {
                 prop_assert_eq!(kind, kinds[number]);
                 if is_barrier(kind) {
                     for &(_, earlier) in &order[..at] {
-                        prop_assert!(earlier < number || kinds[earlier] == Kind::Probe);
+                        let (other, its) = (kinds[earlier], sender(earlier));
+                        let is_bound = its == sender(number) && other != Kind::Probe && !is_anybody_s(other);
+                        prop_assert!(earlier < number || !is_bound);
+                    }
+                    for &(other, later) in &order[at..] {
+                        let is_bound = sender(later) == sender(number) && other != Kind::Probe;
+                        prop_assert!(later >= number || !(is_bound || is_anybody_s(other)));
                     }
                 }
-                // In its lane, nothing overtakes; of the publishes, none of the same publisher.
+                // In its lane, nothing of a sender overtakes another of its requests.
                 let mut same = order[at + 1..].iter().filter(|(other, later)| {
-                    *other == kind
-                        && (kind != Kind::Publish || publisher(*later) == publisher(number))
+                    *other == kind && sender(*later) == sender(number)
                 });
                 prop_assert!(same.all(|(_, later)| *later > number));
-                // After a barrier comes nothing that came before it.
-                if !is_barrier(kind) && kind != Kind::Probe {
-                    let mut passed = order[..at].iter().filter(|(other, _)| is_barrier(*other));
-                    prop_assert!(passed.all(|(_, barrier)| *barrier < number));
-                }
             }
             numbers.sort_unstable();
             prop_assert_eq!(numbers, (0..kinds.len()).collect::<Vec<_>>());

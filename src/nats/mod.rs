@@ -55,4 +55,4 @@ pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
 pub use raw::Raw;
-pub use settings::Settings;
+pub use settings::{Settings, check_files};

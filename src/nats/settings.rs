@@ -5,7 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::error::Error;
+use super::login::Login;
 use super::servers::Address;
+use super::tls;
 
 /// For those who have no lease to keep.
 const SILENCE: Duration = Duration::from_secs(6);
@@ -70,6 +73,14 @@ impl fmt::Debug for UserLogin {
             .field("user", &self.user)
             .finish_non_exhaustive()
     }
+}
+
+/// Fails where a file that a connection needs is of no use.
+pub async fn check_files(settings: &Settings) -> Result<(), Error> {
+    if settings.tls.ca_file.is_some() || settings.tls.client.is_some() {
+        tls::connector(settings).await?;
+    }
+    Login::prepare(settings, None).await.map(drop)
 }
 
 impl Settings {

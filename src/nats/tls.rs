@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::dial::DialError;
 use super::error::Error;
 use super::settings::{ClientCertificate, Settings};
+use crate::certificates::{self, Rules, Verifier};
 
 const CA_FILE: &str = "the CA file for NATS";
 const CERTIFICATE: &str = "the client certificate for NATS";
@@ -49,54 +50,40 @@ fn config(
     ca_file: Option<&Path>,
     client: Option<&ClientCertificate>,
 ) -> Result<ClientConfig, Error> {
-    let roots = match ca_file {
-        Some(file) => roots_of(file)?,
+    let trusted = match ca_file {
+        Some(file) => certificates_of(CA_FILE, file)?,
         None => system_roots(),
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    // Clients and servers of NATS are Go's; what they take of each other is taken here.
+    let verifier = Verifier::new(&provider, Rules::Go, trusted);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::InvalidSettings(error.to_string()))?
-        .with_root_certificates(roots);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let Some(client) = client else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = certificates(&client.certificate_file, CERTIFICATE)?;
+    let shown = certificates_of(CERTIFICATE, &client.certificate_file)?;
     let key = PrivateKeyDer::from_pem_file(&client.key_file)
         .map_err(|error| unreadable(KEY, &client.key_file, error.to_string()))?;
-    builder
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| unreadable(CERTIFICATE, &client.certificate_file, error.to_string()))
-}
-
-fn roots_of(file: &Path) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(file, CA_FILE)? {
-        let added = roots.add(certificate);
-        added.map_err(|error| unreadable(CA_FILE, file, error.to_string()))?;
-    }
-    Ok(roots)
+    let identity = certificates::own(shown, key, &provider)
+        .map_err(|why| unreadable(CERTIFICATE, &client.certificate_file, why))?;
+    Ok(builder.with_client_cert_resolver(identity))
 }
 
 /// What the system cannot read is left out: without it, the server's certificate is refused by name.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
+fn system_roots() -> Vec<CertificateDer<'static>> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "a certificate authority of the system cannot be read");
     }
-    roots.add_parsable_certificates(found.certs);
-    roots
+    found.certs
 }
 
-fn certificates(file: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(unreadable(what, file, "no certificate is in it".to_owned()))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(unreadable(what, file, error.to_string())),
-    }
+fn certificates_of(what: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    certificates::authorities(file).map_err(|why| unreadable(what, file, why))
 }
 
 fn unreadable(what: &'static str, file: &Path, why: String) -> Error {

@@ -154,6 +154,10 @@ impl<'a> Active<'a> {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term, self.takeover_time);
+        if self.from_memory == 0 {
+            // Nobody waits for the first commit, which may come at any time.
+            self.note_answers(None);
+        }
         let place = self.leader.takeover().place.clone();
         self.node.announcer.serves(place, term.epoch());
         let sweeping = self
@@ -382,16 +386,27 @@ impl<'a> Active<'a> {
         self.node.memory().committed(epoch, batch);
         self.node.board.committed(batch.messages.len(), *took);
         if let Some(since) = self.first_commit_since.take() {
-            // A figure for the history: when it cannot be noted, the term is ending anyway.
-            self.leader
-                .record(Record {
-                    first_ack: Some(now.monotonic.since(since)),
-                    silence: self.last_sign.map(|at| now.monotonic.since(at)),
-                    answered_from_memory: Some(self.from_memory as u64),
-                    ..Record::default()
-                })
-                .ok();
+            self.note_answers(Some(now.monotonic.since(since)));
         }
+    }
+
+    /// Figures for the history: when they cannot be noted, the term is ending anyway.
+    fn note_answers(&self, first_ack: Option<Duration>) {
+        let is_first = first_ack.is_none() || self.from_memory > 0;
+        let now = Clock.now().monotonic;
+        let silence = self.last_sign.filter(|_| is_first).map(|at| now.since(at));
+        let from_memory = self.from_memory as u64;
+        if is_first {
+            self.node.board.answered(silence, from_memory);
+        }
+        let answered_from_memory = Some(from_memory);
+        let record = Record {
+            first_ack,
+            silence,
+            answered_from_memory,
+            ..Record::default()
+        };
+        self.leader.record(record).ok();
     }
 
     /// Postgres will never store the batch: what led to it is taken back, or the term ends.

@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::condition::{Condition, Conditions, Effect};
 use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use super::pulse::Pulse;
-use super::status::{Failovers, Role, Status};
+use super::status::{Failovers, NatsPages, Role, Status};
 use crate::core::batch::{Fate, LostRange};
 use crate::core::broker::Counts;
 use crate::core::limits::Limits;
@@ -41,9 +41,12 @@ impl Board {
             batch_messages: Histogram::new(&BATCH_MESSAGES),
             takeovers: 0,
             takeover_time: Duration::ZERO,
+            takeover_silence: None,
+            takeover_from_memory: 0,
             limits: Arc::new(limits.clone()),
             nats: nats::counters::Counts::default(),
-            nats_pages: None,
+            nats_pages: NatsPages::Elsewhere,
+            nats_server_starts: 0,
             nats_server_ends: 0,
             shadow_bytes: 0,
             failovers: Failovers::default(),
@@ -172,6 +175,14 @@ impl Board {
         });
     }
 
+    /// What clients noticed of the takeover.
+    pub(super) fn answered(&self, silence: Option<Duration>, from_memory: u64) {
+        self.status.send_modify(|status| {
+            status.takeover_silence = silence;
+            status.takeover_from_memory = from_memory;
+        });
+    }
+
     /// Of the terms before.
     pub(super) fn counts(&self) -> Counts {
         self.status.borrow().counts
@@ -213,8 +224,15 @@ impl Board {
         });
     }
 
-    pub(super) fn nats_pages(&self, pages: Option<SocketAddr>) {
+    pub(super) fn nats_pages(&self, pages: NatsPages) {
         self.status.send_modify(|status| status.nats_pages = pages);
+    }
+
+    pub(super) fn nats_server_started(&self, pages: SocketAddr) {
+        self.status.send_modify(|status| {
+            status.nats_pages = NatsPages::At(pages);
+            status.nats_server_starts += 1;
+        });
     }
 
     pub(super) fn nats_server_ended(&self) {

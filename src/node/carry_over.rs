@@ -1,30 +1,225 @@
-//! Keeps a server from serving beside data that it was to take over: a start line that named a file store of
-//! nats-streaming-server goes on only with what is in there, or once there is something newer.
+//! A server that is started with the line of a nats-streaming-server with a file store imports that, once: the first one that
+//! finds empty tables, before it serves. A note in the tables keeps later starts from doing it again, on every machine. What
+//! cannot be imported is not left behind: the start ends with a sentence that says how to carry it over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use tokio::task::spawn_blocking;
+
+use super::board::Board;
+use super::condition::Condition;
+use super::import::{Error, Import, Imported, Source, Told};
 use super::shared::Setback;
 use crate::config::Config;
-use crate::store::Store;
+use crate::former::Keys;
+use crate::store::files::fingerprint::{fingerprint, holds_store};
+use crate::store::{self, Noted, Store};
 
-/// In the root of every file store.
-const SERVER_FILE: &str = "server.dat";
-
-/// Refuses to serve from tables that nobody has used while the former store has something in it.
-pub(super) async fn ensure_carried_over(store: &Store, config: &Config) -> Result<(), Setback> {
-    let Some(directory) = config.import_dir.as_deref().filter(|it| holds_store(it)) else {
-        return Ok(());
-    };
-    if store.server_info().await?.is_some() {
-        return Ok(());
-    }
-    let directory = directory.display();
-    Err(Setback::Settings(format!(
-        "{directory} holds the data of a nats-streaming-server, and the tables are empty: carry it over with `stanby \
-         import --from {directory}`, or start without the file store to leave it behind"
-    )))
+pub(super) struct CarryOver<'a> {
+    pub(super) store: &'a Store,
+    pub(super) config: &'a Config,
+    pub(super) board: &'a Board,
 }
 
-fn holds_store(directory: &Path) -> bool {
-    directory.join(SERVER_FILE).is_file()
+/// What there is to do about a directory.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    /// It is in the tables already.
+    IsThere,
+    /// It has not been imported, and nothing else has.
+    IsNew,
+    /// The tables hold what was imported from somewhere else, or before somebody wrote to it.
+    Differs(Noted),
+}
+
+impl CarryOver<'_> {
+    /// Returns when nothing is left to carry over. May be called again when it has failed with something that passes:
+    /// another server imports, or the former one has not ended yet.
+    pub(super) async fn run(&self) -> Result<(), Setback> {
+        let Some(directory) = &self.config.import_dir else {
+            return Ok(());
+        };
+        let Some(now) = look(directory.clone()).await? else {
+            return Ok(());
+        };
+        match judge(&now, self.store.imports().await?) {
+            Finding::IsThere => {
+                tracing::debug!(directory = %directory.display(), "the file store was imported before");
+                Ok(())
+            }
+            Finding::Differs(noted) => {
+                let reason = format!(
+                    "{} is not what was imported into these tables from {} at {} (UTC): a former server has written to it \
+                     since, or it is another store. It is not imported: if nobody needs what it holds, take the file store \
+                     out of line and file; otherwise import it into another schema, to look at it",
+                    directory.display(),
+                    noted.source,
+                    noted.at
+                );
+                self.board.raise(Condition::FormerStoreChanged, reason);
+                Ok(())
+            }
+            Finding::IsNew => self.import(directory).await,
+        }
+    }
+
+    async fn import(&self, directory: &Path) -> Result<(), Setback> {
+        match self.attempt(directory).await {
+            Ok(imported) => {
+                log(&imported, directory);
+                Ok(())
+            }
+            // Another server, started at the same moment with the same line, may have been faster.
+            Err(_) if !self.store.imports().await?.is_empty() => {
+                Err(passing("another server has imported meanwhile".to_owned()))
+            }
+            Err(error) => Err(setback(error, directory)),
+        }
+    }
+
+    async fn attempt(&self, directory: &Path) -> Result<Imported, Error> {
+        // What the tables hold says more than that somebody serves them.
+        self.store.ensure_vacant().await?;
+        let shown = directory.display();
+        tracing::info!(directory = %shown, "importing the file store of the former server");
+        let board = self.board;
+        let tell = |told: Told| {
+            if let Some(text) = progress(told) {
+                board.trouble(Some(format!("it is starting: it imports {shown}: {text}")));
+            }
+        };
+        self.plan(directory).run(tell).await
+    }
+
+    fn plan(&self, directory: &Path) -> Import {
+        let config = self.config;
+        let encryption = &config.encryption;
+        let keys = encryption.key.iter().chain(&encryption.other_keys);
+        Import {
+            from: Source::Files {
+                directory: directory.to_owned(),
+                polynomial: config.import_crc_poly,
+                limits: Some(Box::new(config.limits.clone())),
+            },
+            from_keys: Keys::new(keys),
+            not_encrypted: false,
+            to: config.database_url.clone(),
+            schema: config.schema.clone(),
+            cluster_id: config.cluster_id.clone(),
+            subjects: config.subjects.clone(),
+            encryption: encryption.clone(),
+            nats: config.nats.clone(),
+            skip_damaged: false,
+            must_ask_nats: true,
+        }
+    }
+}
+
+/// Its fingerprint; `None` where no former server has kept anything.
+async fn look(directory: PathBuf) -> Result<Option<String>, Setback> {
+    let looking = spawn_blocking(move || {
+        let looked = match holds_store(&directory) {
+            Ok(false) => return Ok(None),
+            Ok(true) => fingerprint(&directory),
+            Err(error) => Err(error),
+        };
+        looked.map(Some).map_err(|error| {
+            format!(
+                "the file store {} cannot be read: {error}; let this server's user read it, or start without the file store \
+                 to leave its data behind",
+                directory.display()
+            )
+        })
+    });
+    let looked = looking.await.map_err(|error| passing(error.to_string()))?;
+    looked.map_err(Setback::Settings)
+}
+
+fn judge(now: &str, mut noted: Vec<Noted>) -> Finding {
+    let is_this = |noted: &Noted| noted.fingerprints.iter().any(|it| it == now);
+    if noted.iter().any(is_this) {
+        return Finding::IsThere;
+    }
+    noted.pop().map_or(Finding::IsNew, Finding::Differs)
+}
+
+fn passing(why: String) -> Setback {
+    Setback::Store(store::Error::Unavailable(why))
+}
+
+fn setback(error: Error, directory: &Path) -> Setback {
+    let shown = directory.display();
+    let by_hand = |why: String| {
+        Setback::Settings(format!(
+            "{shown} holds the data of a nats-streaming-server, which cannot be imported as it is: {why}. `stanby import \
+             --from {shown} --dry-run` lists all that keeps it from being imported, and `stanby import --from {shown}` takes \
+             what else is needed; to leave the data behind, start without the file store"
+        ))
+    };
+    match error {
+        Error::Busy(_) | Error::Ended(_) | Error::Former(store::Error::Unavailable(_)) => {
+            passing(format!("{shown} is not imported yet: {error}"))
+        }
+        Error::Store(store::Error::Unavailable(why)) => passing(why),
+        Error::Leadership(error) => Setback::Leadership(error),
+        Error::Store(error) => by_hand(error.to_string()),
+        Error::Former(_) | Error::Problems(_) | Error::NoRandom | Error::Reading(_) => {
+            by_hand(error.to_string())
+        }
+    }
+}
+
+/// For people who wait.
+fn progress(told: Told) -> Option<String> {
+    match told {
+        Told::Total(total) => Some(format!("{total} messages are to be read")),
+        Told::Read {
+            messages, total, ..
+        } => Some(format!("{messages} of {total} messages are read")),
+        Told::Compares => Some("all is written; comparing the two".to_owned()),
+    }
+}
+
+fn log(imported: &Imported, directory: &Path) {
+    for note in &imported.notes {
+        tracing::warn!("import: {note}");
+    }
+    let messages: u64 = imported
+        .channels
+        .iter()
+        .map(|channel| channel.messages)
+        .sum();
+    let durables: u64 = imported
+        .channels
+        .iter()
+        .map(|channel| channel.durables)
+        .sum();
+    tracing::info!(
+        directory = %directory.display(),
+        channels = imported.channels.len(),
+        messages,
+        clients = imported.clients,
+        durables,
+        "the file store is imported; the directory is as it was, and not needed any more"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_imported_once_and_another_one_never_on_top_of_it() {
+        let noted = |fingerprints: &[&str]| Noted {
+            source: "/data".to_owned(),
+            fingerprints: fingerprints.iter().map(|&it| it.to_owned()).collect(),
+            at: "2024-01-01 12:00".to_owned(),
+        };
+        assert_eq!(judge("a", Vec::new()), Finding::IsNew);
+        assert_eq!(judge("a", vec![noted(&["a"])]), Finding::IsThere);
+        // Of several nodes of a cluster, or imported before another one.
+        let several = vec![noted(&["c", "a"]), noted(&["b"])];
+        assert_eq!(judge("a", several.clone()), Finding::IsThere);
+        assert_eq!(judge("d", several), Finding::Differs(noted(&["b"])));
+    }
 }

@@ -1,11 +1,13 @@
 //! Looks at everything that a server would need, before one is started: the database, NATS, the settings. Tries all
 //! of it whatever fails, and says of each thing what to do. Takes no lock, makes no table, answers no client.
 
+mod files;
 mod nats;
 
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
+pub use self::files::{Files, files};
 use self::nats::of_nats;
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
 use super::shared::Setback;

@@ -2,19 +2,17 @@
 //! again when it ends by itself, and ended with the server, however that ends.
 
 use std::collections::VecDeque;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, mkdtemp};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -26,7 +24,10 @@ use tokio_util::task::TaskTracker;
 
 use super::backoff::Backoff;
 use super::board::Board;
+use super::child_configuration;
 use super::condition::Condition;
+use super::new_node::NatsReloads;
+use super::status::NatsPages;
 use crate::config::managed_nats::ManagedNats as Settings;
 use crate::dev::guardian::Guardian;
 use crate::dev::nats::find;
@@ -56,6 +57,7 @@ impl ManagedNats {
     /// Returns when the nats-server takes connections. Where one listens on its port already, that one is used.
     pub(super) async fn start(
         settings: &Settings,
+        reloads: Option<NatsReloads>,
         board: &Board,
         tasks: &TaskTracker,
     ) -> anyhow::Result<Self> {
@@ -75,17 +77,18 @@ impl ManagedNats {
                 });
             }
         };
-        let base = std::env::temp_dir();
-        let folder = mkdtemp(&base.join("stanby-nats-XXXXXX"))
-            .with_context(|| format!("no folder can be made in {}", base.display()))?;
+        board.nats_pages(NatsPages::NotYet);
+        let folder = child_configuration::folder()?;
         let guardian = Guardian::start(Some(&folder))?;
         let file = folder.join("nats-server.conf");
-        write_secret(&file, &settings.file())?;
+        child_configuration::write(&file, &settings.file())?;
         let mut runner = Runner {
             program,
             folder,
             file,
             arguments: settings.arguments.clone(),
+            settings: settings.clone(),
+            reloads,
             guardian,
             board: board.clone(),
             tasks: tasks.clone(),
@@ -160,22 +163,14 @@ async fn is_nats_server(port: u16) -> anyhow::Result<bool> {
     }
 }
 
-fn write_secret(file: &Path, text: &str) -> anyhow::Result<()> {
-    let opened = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file);
-    opened
-        .and_then(|mut opened| opened.write_all(text.as_bytes()))
-        .with_context(|| format!("{} cannot be written", file.display()))
-}
-
 struct Runner {
     program: PathBuf,
     folder: PathBuf,
     file: PathBuf,
     arguments: Vec<String>,
+    /// As it was told last.
+    settings: Settings,
+    reloads: Option<NatsReloads>,
     guardian: Guardian,
     board: Board,
     tasks: TaskTracker,
@@ -216,7 +211,10 @@ impl Runner {
                 let url = ports
                     .url()
                     .context("nats-server names no port for clients")?;
-                self.board.nats_pages(ports.pages());
+                let pages = ports
+                    .pages()
+                    .context("nats-server names no port for its pages")?;
+                self.board.nats_server_started(pages);
                 Ok(Running { child, pid, url })
             }
             ended => {
@@ -258,15 +256,53 @@ impl Runner {
         }
     }
 
-    async fn supervise(self, mut running: Running, stop: CancellationToken) {
+    /// A configuration that the nats-server would not start with changes nothing.
+    async fn reload(&mut self, told: Option<Settings>, pid: u32) {
+        let Some(told) = told else { return };
+        let settings = match self.settings.reloaded(told) {
+            Ok(settings) => settings,
+            Err(needs_start) => {
+                tracing::warn!(
+                    "the nats-server of this server is not reloaded: {needs_start} changed, which takes effect only when the \
+                     server is started again"
+                );
+                return;
+            }
+        };
+        if let Err(error) = self.replace_file(&settings).await {
+            tracing::error!("the nats-server of this server is not reloaded: {error:#}");
+            return;
+        }
+        self.settings = settings;
+        // It says in the log what it takes, and what only a start can change.
+        if let Ok(pid) = i32::try_from(pid) {
+            kill(Pid::from_raw(pid), Signal::SIGHUP).ok();
+        }
+        tracing::info!("nats-server is told to read its configuration anew");
+    }
+
+    async fn replace_file(&self, settings: &Settings) -> anyhow::Result<()> {
+        let file = self.folder.join("next.conf");
+        fs::remove_file(&file).ok();
+        child_configuration::write(&file, &settings.file())?;
+        child_configuration::check(&self.program, &file, &self.arguments).await?;
+        fs::rename(&file, &self.file)
+            .with_context(|| format!("{} cannot be replaced", self.file.display()))
+    }
+
+    async fn supervise(mut self, mut running: Running, stop: CancellationToken) {
         let mut backoff = Backoff::default();
         loop {
             let ended = tokio::select! {
                 ended = running.child.wait() => ended,
                 () = stop.cancelled() => return self.end(running).await,
+                told = next(&mut self.reloads) => {
+                    self.reload(told, running.pid).await;
+                    continue;
+                }
             };
             self.guardian.forget(running.pid);
-            self.board.nats_pages(None);
+            self.board.nats_pages(NatsPages::NotYet);
             let how = ended.map_or_else(
                 |error| error.to_string(),
                 |status: ExitStatus| status.to_string(),
@@ -289,7 +325,11 @@ impl Runner {
                     ),
                 }
             };
-            tracing::info!(pid = running.pid, "nats-server runs again");
+            tracing::warn!(
+                pid = running.pid,
+                url = running.url,
+                "nats-server runs again, after it had ended by itself"
+            );
             self.board.clear(Condition::NatsServerDown);
         }
     }
@@ -304,6 +344,17 @@ impl Runner {
         }
         self.guardian.forget(running.pid);
     }
+}
+
+/// Never, when nobody reloads any more.
+async fn next(reloads: &mut Option<NatsReloads>) -> Option<Settings> {
+    let Some(receiver) = reloads else {
+        return std::future::pending().await;
+    };
+    if receiver.changed().await.is_err() {
+        return std::future::pending().await;
+    }
+    receiver.borrow_and_update().clone()
 }
 
 /// What nats-server writes once it listens.

@@ -35,6 +35,7 @@ mod backoff;
 mod batches;
 mod board;
 mod carry_over;
+mod child_configuration;
 pub mod clock;
 pub mod condition;
 mod ears;
@@ -68,4 +69,4 @@ mod takeover;
 mod watchdog;
 
 pub(crate) use nats_settings::nats_settings;
-pub use new_node::NewNode;
+pub use new_node::{NatsReloads, NewNode};

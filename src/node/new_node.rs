@@ -7,6 +7,7 @@ use super::board::Board;
 use super::run::{new_server_id, run};
 use super::status::Status;
 use crate::config::Config;
+use crate::config::managed_nats::ManagedNats;
 use crate::core::limits::Limits;
 
 #[derive(Debug)]
@@ -14,7 +15,12 @@ pub struct NewNode {
     pub(super) config: Config,
     pub(super) server_id: String,
     pub(super) board: Board,
+    pub(super) nats_reloads: Option<NatsReloads>,
 }
+
+/// What the nats-server that a server runs is to be configured with from now on. Told at each reload, changed or not: its files
+/// may have changed.
+pub type NatsReloads = watch::Receiver<Option<ManagedNats>>;
 
 impl NewNode {
     /// Touches nothing outside of the process. Fails only where the system gives no random numbers.
@@ -25,7 +31,17 @@ impl NewNode {
             config,
             server_id,
             board,
+            nats_reloads: None,
         })
+    }
+
+    /// A nats-server that the node runs follows these.
+    #[must_use]
+    pub fn with_nats_reloads(self, reloads: NatsReloads) -> Self {
+        Self {
+            nats_reloads: Some(reloads),
+            ..self
+        }
     }
 
     /// What the node says about itself, also after its end.

@@ -55,6 +55,7 @@ pub(super) async fn run(
         mut config,
         server_id,
         board,
+        nats_reloads,
     } = new;
     let tasks = TaskTracker::new();
     let reports = Reports::default();
@@ -62,7 +63,7 @@ pub(super) async fn run(
 
     let managed_nats = match &config.managed_nats {
         Some(settings) => {
-            let managed = ManagedNats::start(settings, &board, &tasks).await?;
+            let managed = ManagedNats::start(settings, nats_reloads, &board, &tasks).await?;
             config.nats.servers = vec![managed.url.clone()];
             Some(managed)
         }

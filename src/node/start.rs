@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::announcer::Announcer;
 use super::backoff::{Backoff, Repeats};
 use super::board::Board;
-use super::carry_over::ensure_carried_over;
+use super::carry_over::CarryOver;
 use super::clock::Clock;
 use super::nats_settings::nats_settings_of_server;
 use super::neighbours::Neighbours;
@@ -77,7 +77,12 @@ impl Start<'_> {
         .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
         store.migrate().await?;
         store.check_rights().await?;
-        ensure_carried_over(&store, config).await?;
+        let carry_over = CarryOver {
+            store: &store,
+            config,
+            board: self.board,
+        };
+        Box::pin(carry_over.run()).await?;
         let mut config = config.clone();
         config.subjects = subjects_of(&store, &config).await?;
         ensure_same_cluster(&store, &config).await?;

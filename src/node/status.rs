@@ -21,6 +21,17 @@ pub enum Role {
     Active,
 }
 
+/// Where the pages of the NATS server are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatsPages {
+    /// On a port of its own, if at all: this server does not run it.
+    Elsewhere,
+    /// It is being started, for the first time or again.
+    NotYet,
+    /// The nats-server that this server runs answers here.
+    At(SocketAddr),
+}
+
 #[derive(Clone, Debug)]
 pub struct Status {
     pub role: Role,
@@ -45,12 +56,17 @@ pub struct Status {
     pub takeovers: u64,
     /// From the lock to being ready to serve, of the last of them.
     pub takeover_time: Duration,
+    /// From the last sign of the active before to the first answer, of the last of them; `None` where none was heard.
+    pub takeover_silence: Option<Duration>,
+    /// Requests that were heard as a standby and answered by the last of them, because nobody had.
+    pub takeover_from_memory: u64,
     /// As configured.
     pub limits: Arc<Limits>,
     /// What went wrong between the node and NATS, since the process started.
     pub nats: nats::counters::Counts,
-    /// Where the nats-server that this server runs answers for its pages.
-    pub nats_pages: Option<SocketAddr>,
+    pub nats_pages: NatsPages,
+    /// How often it was started, since the process started.
+    pub nats_server_starts: u64,
     /// How often it has ended by itself, since the process started.
     pub nats_server_ends: u64,
     pub failovers: Failovers,

@@ -53,6 +53,7 @@ impl Node {
         let sign_every = Rivals::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
+        let was_released = granted.takeover().reason == leadership::Reason::Released;
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
         let stored = match ServerInfo::read_or_create(granted.client(), url, &wanted).await {
@@ -227,7 +228,11 @@ impl Node {
             leader,
             backlog,
             began,
-            last_sign,
+            // One that gives the lock up answers until it does.
+            last_sign: match last_sign {
+                Some(_) if was_released => Some(began),
+                sign => sign,
+            },
         })
     }
 }

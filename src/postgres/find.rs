@@ -11,7 +11,9 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::database::{DatabaseUrl, Place, Trouble, TroubleKind};
+use crate::config::database::{
+    DatabaseUrl, InvalidDatabaseUrl, Login, Place, Trouble, TroubleKind, is_of_tls,
+};
 
 /// Nobody drives the connection yet.
 pub type Opened = (
@@ -109,28 +111,34 @@ async fn at(
     is_choice: bool,
     adjust: &(dyn Fn(&mut Config) + Sync),
 ) -> Result<Opened, Trouble> {
-    let refused = |error: crate::config::database::InvalidDatabaseUrl| Trouble {
-        kind: TroubleKind::Refused,
-        text: error.to_string(),
-    };
     let mut last = None;
     for password in url.passwords(place).map_err(refused)? {
-        let (mut config, tls) = url
-            .for_session_at(place, password.as_deref())
-            .map_err(refused)?;
-        adjust(&mut config);
-        let connected = timeout(url.connect_timeout(), config.connect(tls)).await;
-        let opened = match connected {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => {
+        let mut login = Login {
+            place: place.clone(),
+            password,
+            is_plain: false,
+        };
+        let mut opened = open(url, &login, adjust).await?;
+        if let Err(error) = &opened
+            && url.may_be_plain(place)
+            && (is_of_tls(error) || code_of(error) == Some(NOT_LET_IN))
+        {
+            login.is_plain = true;
+            // What was said first is what has to be mended.
+            if let Ok(plain) = open(url, &login, adjust).await? {
+                opened = Ok(plain);
+            }
+        }
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
                 let trouble = Trouble::of_session(url, &error);
-                if is_of_password(&error) {
+                if matches!(code_of(&error), Some(WRONG_PASSWORD | NOT_LET_IN)) {
                     last = Some(trouble);
                     continue;
                 }
                 return Err(trouble);
             }
-            Err(_) => return Err(Trouble::of_timeout(url, "connecting")),
         };
         if is_choice && opened.1.parameter("in_hot_standby") == Some("on") {
             return Err(Trouble {
@@ -140,13 +148,33 @@ async fn at(
                 ),
             });
         }
-        url.found(place, password.as_deref());
+        url.found(login);
         return Ok(opened);
     }
     Err(last.unwrap_or_else(|| Trouble::of_timeout(url, "connecting")))
 }
 
-fn is_of_password(error: &tokio_postgres::Error) -> bool {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
-    matches!(code, Some("28P01" | "28000"))
+async fn open(
+    url: &DatabaseUrl,
+    login: &Login,
+    adjust: &(dyn Fn(&mut Config) + Sync),
+) -> Result<Result<Opened, tokio_postgres::Error>, Trouble> {
+    let (mut config, tls) = url.for_session_at(login).map_err(refused)?;
+    adjust(&mut config);
+    let connected = timeout(url.connect_timeout(), config.connect(tls)).await;
+    connected.map_err(|_| Trouble::of_timeout(url, "connecting"))
+}
+
+fn refused(error: InvalidDatabaseUrl) -> Trouble {
+    Trouble {
+        kind: TroubleKind::Refused,
+        text: error.to_string(),
+    }
+}
+
+const WRONG_PASSWORD: &str = "28P01";
+const NOT_LET_IN: &str = "28000";
+
+fn code_of(error: &tokio_postgres::Error) -> Option<&str> {
+    error.code().map(tokio_postgres::error::SqlState::code)
 }

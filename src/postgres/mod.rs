@@ -1,4 +1,5 @@
 //! Sessions with Postgres, whichever driver speaks on them: what each of them is made to be before it is used.
 
+pub mod bridge;
 pub mod find;
 pub mod pins;

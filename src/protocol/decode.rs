@@ -58,7 +58,8 @@ fn connect_request(payload: Bytes) -> Result<Connect, Rejection> {
     })
 }
 
-/// The client ID of a publish, without decoding it; empty where it is not the first field, where encoders put it.
+/// Who sent a request, without decoding it: the client ID, or the connection ID of a ping. Empty where it is not the
+/// first field, where encoders put it. Not all of one that is longer than 127 bytes.
 pub fn sender(payload: &[u8]) -> &[u8] {
     match payload {
         [0x0a, length, rest @ ..] => rest.get(..usize::from(*length)).unwrap_or_default(),

@@ -135,8 +135,8 @@ pub(super) struct Gate(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     fence: Fence,
-    /// Connections that are older than this are not used any more.
-    fenced_at: Option<Instant>,
+    /// Connections that are older than this are not used any more: they lead to a Postgres that was the right one before.
+    moved_at: Option<Instant>,
     astray: Option<(String, Instant)>,
     astray_total: u64,
     failing: Option<Failing>,
@@ -180,12 +180,21 @@ impl Gate {
     ) -> Result<(), Error> {
         let row = client.query_one(STARTED_AT, &[]).await;
         let row = row.map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
+        let started_at: i64 = row.get("started_at");
         let mut state = self.state();
+        // A connection leads to one process for as long as it lives, and each read proves which one. So connections that
+        // led to this process before are good, and a takeover does not wait for new ones.
+        if state
+            .fence
+            .started_at
+            .is_some_and(|before| before != started_at)
+        {
+            state.moved_at = Some(Instant::now());
+        }
         state.fence = Fence {
             epoch,
-            started_at: Some(row.get("started_at")),
+            started_at: Some(started_at),
         };
-        state.fenced_at = Some(Instant::now());
         Ok(())
     }
 
@@ -193,10 +202,10 @@ impl Gate {
         self.state().fence = Fence::default();
     }
 
-    /// A connection of that age was opened before the fence was: it may lead to where the primary was then.
+    /// A connection of that age was opened before the primary moved: it may lead to where it was then.
     pub(super) fn outdates(&self, age: Duration) -> bool {
-        let fenced_at = self.state().fenced_at;
-        fenced_at.is_some_and(|at| at.elapsed() <= age)
+        let moved_at = self.state().moved_at;
+        moved_at.is_some_and(|at| at.elapsed() <= age)
     }
 
     pub(super) fn went_astray(&self, url: &DatabaseUrl, astray: &Astray) -> String {

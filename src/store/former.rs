@@ -16,6 +16,7 @@ use crate::core::ids::{ChannelId, ChannelName, SubscriptionId};
 use crate::former::Problems;
 use crate::former::pending::PendingRow;
 use crate::former::records::{Client, ServerInfo, Subscription};
+use crate::postgres::bridge::Bridge;
 use crate::postgres::find;
 
 /// As that server's script makes them, unquoted.
@@ -36,6 +37,8 @@ const VERSION: i64 = 1;
 #[derive(Debug)]
 pub struct FormerStore {
     connection: PgConnection,
+    /// Carries the connection.
+    _bridge: Bridge,
     url: DatabaseUrl,
     schema: String,
 }
@@ -67,11 +70,13 @@ pub struct Extent {
 impl FormerStore {
     pub async fn open(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
         drop(find::connect(url, &|_| ()).await?);
-        let options = url.for_pool().application_name("stanby/import");
+        let bridge = Bridge::open(url);
+        let options = bridge.options().application_name("stanby/import");
         let connection = timeout(url.connect_timeout(), options.connect()).await;
         let connection = connection.map_err(|_| Trouble::of_timeout(url, "connecting"))?;
         let mut store = Self {
             connection: connection.map_err(|error| Trouble::of_pool(url, &error))?,
+            _bridge: bridge,
             url: url.clone(),
             schema: schema.to_owned(),
         };

@@ -13,6 +13,7 @@ use super::copy::{self, CHECKSUM, COPY, Checksums};
 use super::encryption::Sealer;
 use super::error::{Error, Fault};
 use super::former::Extent;
+use super::imports::{self, ImportNote};
 use super::reader::{Store, quoted};
 use super::rows::parse_multirange;
 use super::server_info::ServerInfo;
@@ -97,6 +98,7 @@ impl Importer {
         client: &Client,
         info: &ServerInfo,
         planned: &Snapshot,
+        note: &ImportNote,
         epoch: Epoch,
     ) -> Result<(), Error> {
         ServerInfo::read_or_create(client, &self.url, info).await?;
@@ -116,6 +118,8 @@ impl Importer {
         self.compare(client, planned).await?;
         // Holes of the former store are no riddles.
         self.run(client, "SELECT note_missing('imported')").await?;
+        let noted = imports::write(client, note, planned).await;
+        noted.map_err(|error| self.told(&error))?;
         self.run(client, "COMMIT").await
     }
 

@@ -9,6 +9,7 @@ use super::error::{Error, Fault};
 use super::reader::quoted;
 use super::writer::insert_messages_into;
 use crate::config::database::{DatabaseUrl, Trouble};
+use crate::postgres::bridge::Bridge;
 use crate::postgres::find;
 
 /// Counting millions of rows takes its time.
@@ -18,6 +19,8 @@ const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub struct Measure {
     connection: PgConnection,
+    /// Carries the connection.
+    _bridge: Bridge,
     url: DatabaseUrl,
     schema: String,
     /// The scratch table and the statement that fills it.
@@ -49,12 +52,14 @@ pub struct Rows<'a> {
 impl Measure {
     pub async fn connect(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
         drop(find::connect(url, &|_| ()).await?);
-        let options = url.for_pool().application_name("stanby/bench");
+        let bridge = Bridge::open(url);
+        let options = bridge.options().application_name("stanby/bench");
         let connected = tokio::time::timeout(url.connect_timeout(), options.connect()).await;
         let connected = connected.map_err(|_| Trouble::of_timeout(url, "connecting"))?;
         let connection = connected.map_err(|error| Trouble::of_pool(url, &error))?;
         let mut measure = Self {
             connection,
+            _bridge: bridge,
             url: url.clone(),
             schema: schema.to_owned(),
             scratch: None,

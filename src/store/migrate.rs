@@ -95,6 +95,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "gone ranges",
         include_str!("../../migrations/0021_gone_ranges.sql"),
     ),
+    (
+        22,
+        "progress in pages",
+        include_str!("../../migrations/0022_progress_in_pages.sql"),
+    ),
+    (
+        40,
+        "imports",
+        include_str!("../../migrations/0040_imports.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

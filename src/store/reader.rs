@@ -11,12 +11,13 @@ use tokio_postgres::Client;
 use super::encryption::{self, Keyring, Sealer};
 use super::error::{Error, Fault};
 use super::fence::{self, Gate, Reads};
+use super::imports::Noted;
 use super::lent::Lent;
 use super::oldest::{self, Oldest};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
-use super::{ack_secret, heard, import, load, marks, migrate, snapshot, status, vacuum};
+use super::{ack_secret, heard, import, imports, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
@@ -24,6 +25,7 @@ use crate::core::load::{Load, Loaded};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
 use crate::core::vacuum::Dead;
+use crate::postgres::bridge::Bridge;
 use crate::postgres::{find, pins};
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
@@ -49,6 +51,7 @@ const VACUUM_LIMIT: Duration = Duration::from_hours(1);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
+    bridge: Bridge,
     pub(super) url: DatabaseUrl,
     schema: String,
     application_name: String,
@@ -70,6 +73,7 @@ impl Store {
             statements: pins::statements(schema),
             statement_timeout,
         };
+        let bridge = Bridge::open(url);
         let gate = Gate::default();
         let fenced = gate.clone();
         let pool = PgPoolOptions::new()
@@ -95,9 +99,10 @@ impl Store {
                 // `SET` and not startup options: poolers and proxies refuse those.
                 Box::pin(async move { pinned.apply(connection).await })
             })
-            .connect_lazy_with(url.for_pool().application_name(application_name));
+            .connect_lazy_with(bridge.options().application_name(application_name));
         Self {
             pool,
+            bridge,
             url: url.clone(),
             schema: schema.to_owned(),
             application_name: application_name.to_owned(),
@@ -108,7 +113,7 @@ impl Store {
     }
 
     /// From here on everything that is read proves that it is on the same Postgres as `client`, and (for a term) knows of
-    /// the epoch. No connection that was opened before is used any more.
+    /// the epoch. Connections that were opened while another Postgres was the right one are not used any more.
     pub async fn fence(&self, client: &Client, epoch: Option<Epoch>) -> Result<(), Error> {
         self.gate.close(client, &self.url, epoch).await
     }
@@ -185,6 +190,14 @@ impl Store {
         let looked = import::ensure_vacant(lent.connection(), &self.schema);
         let done = timeout(limit, looked).await;
         lent.give_back(done, "looking whether the tables are empty")
+    }
+
+    /// What was imported into these tables.
+    pub async fn imports(&self) -> Result<Vec<Noted>, Error> {
+        let mut lent = self.lend_proven().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, imports::read(&mut lent.source())).await;
+        lent.end(done, "reading what was imported").await
     }
 
     /// What clients were told, if any server was ever active here.
@@ -386,7 +399,8 @@ impl Store {
     /// Leads new connections to where a login succeeds now.
     async fn find(&self) -> Result<(), Error> {
         drop(find::connect(&self.url, &|_| ()).await?);
-        let options = self.url.for_pool().application_name(&self.application_name);
+        let options = self.bridge.options();
+        let options = options.application_name(&self.application_name);
         self.pool.set_connect_options(options);
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct Report {
     pub standbys: Vec<Standby>,
     /// Who keeps servers from becoming active: a session that holds the lock and is none of theirs.
     pub stranger: Option<Stranger>,
+    /// How the last active became it.
+    pub last_takeover: Option<LastTakeover>,
     /// What is wrong with the active, or was with the last one.
     pub conditions: Vec<Condition>,
     pub counts: Counts,
@@ -47,6 +49,21 @@ pub struct Active {
     pub since: Option<String>,
     /// False: nobody is active right now.
     pub holds_lock: bool,
+}
+
+/// A row of the history. What an older server has not noted is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LastTakeover {
+    pub epoch: i64,
+    pub at: Option<String>,
+    pub from: Option<String>,
+    pub to: String,
+    /// Why the term before ended.
+    pub cause: Option<String>,
+    pub detail: Option<String>,
+    /// How long clients waited.
+    pub silence_ms: Option<i64>,
+    pub answered_from_memory: Option<i64>,
 }
 
 /// A server that waits for the lock.
@@ -174,6 +191,7 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         serves,
         active: rows(&mut transaction, ACTIVE, active).await?.pop(),
         standbys: rows(&mut transaction, STANDBYS, standby).await?,
+        last_takeover: rows(&mut transaction, TAKEOVER, last_takeover).await?.pop(),
         conditions: rows(&mut transaction, CONDITIONS, condition).await?,
         stranger: rows(&mut transaction, STRANGERS, stranger).await?.pop(),
         counts: counts(&mut transaction).await?,
@@ -263,6 +281,26 @@ fn standby(row: &PgRow) -> Result<Standby, sqlx::Error> {
         name: row.try_get(0)?,
         address: row.try_get(1)?,
         connected_since: row.try_get(2)?,
+    })
+}
+
+const TAKEOVER: &str = concat!(
+    "SELECT epoch, ",
+    iso!("at"),
+    ", from_holder, to_holder, cause, detail, (extract(epoch FROM silence) * 1000)::bigint, answered_from_memory
+    FROM takeovers WHERE epoch = (SELECT max(epoch) FROM takeovers)"
+);
+
+fn last_takeover(row: &PgRow) -> Result<LastTakeover, sqlx::Error> {
+    Ok(LastTakeover {
+        epoch: row.try_get(0)?,
+        at: row.try_get(1)?,
+        from: row.try_get(2)?,
+        to: row.try_get(3)?,
+        cause: row.try_get(4)?,
+        detail: row.try_get(5)?,
+        silence_ms: row.try_get(6)?,
+        answered_from_memory: row.try_get(7)?,
     })
 }
 

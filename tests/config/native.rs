@@ -114,13 +114,47 @@ fn a_converted_file_says_the_same() {
         "{converted}"
     );
     assert!(
-        converted.contains("# ")
-            && converted.contains("For a nats-server, which this format has no place for: port."),
+        converted.contains("# For the nats-server that this server runs")
+            && converted.ends_with("\n[nats]\n\"port\" = 4222\n"),
         "{converted}"
     );
     assert!(converted.contains("did you mean"), "{converted}");
     assert_eq!(
         effective(&before, "main.conf"),
         effective(&after, "main.toml")
+    );
+}
+
+#[test]
+fn keys_of_nats_server_are_carried_over_whole_into_a_table_of_their_own() {
+    let text = format!(
+        "port: 4333\nmax_payload: 2MB\nwrite_deadline: '3s'\nmax_traced_msg_len: 100\n\
+         cluster {{ listen: '127.0.0.1:-1', routes: ['nats://a:1', 'nats://b:1'], no_advertise: true }}\n\
+         authorization {{ user: 'quo\"te', password: 'geheim', timeout: 0.5\n\
+           default_permissions {{ publish: ['a', 'b.>'], subscribe: {{ deny: 'c' }} }} }}\n\
+         streaming {{ cid: c, sql {{ source: \"{DATABASE}\" }} }}"
+    );
+    let before = Files::new(&[("main.conf", &text)]);
+    let found = file::read(&before.path("main.conf"), Part::Both).unwrap();
+
+    let after = Files::new(&[("main.toml", &file::render(&found))]);
+
+    let managed =
+        |files: &Files, name: &str| files.read(name, &[]).unwrap().config.managed_nats.unwrap();
+    let (before, after) = (managed(&before, "main.conf"), managed(&after, "main.toml"));
+    assert_eq!(before.file(), after.file());
+    assert!(after.file().contains("\"routes\""), "{}", after.file());
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_key_of_the_table_for_nats_that_nats_server_does_not_have_is_refused() {
+    let files = Files::new(&[("main.toml", "[nats]\nmax_paylod = 1\n")]);
+    let error = file::read(&files.path("main.toml"), Part::Both)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("main.toml:2:1") && error.contains("max_payload"),
+        "{error}"
     );
 }

@@ -7,6 +7,7 @@
 mod memory_store;
 
 mod config;
+mod crowds;
 mod decoders;
 mod facts;
 mod floods;
@@ -17,6 +18,7 @@ mod input;
 mod life;
 mod payloads;
 mod pools;
+mod sparse_acks;
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;

@@ -137,7 +137,7 @@ async fn a_standby_that_is_slow_to_read_stores_nothing_twice() {
 }
 
 /// Returns when no thread of it runs any more.
-async fn freeze(server: &Server) {
+pub(crate) async fn freeze(server: &Server) {
     server.signal(Signal::SIGSTOP);
     let status = format!("/proc/{}/status", server.pid());
     wait_until(LIMIT, async || {

@@ -14,7 +14,7 @@ use stanby::node::clock::Clock;
 use stanby::node::condition::{Condition, Conditions};
 use stanby::node::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use stanby::node::reports::Reports;
-use stanby::node::status::{Role, Status};
+use stanby::node::status::{NatsPages, Role, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -49,11 +49,14 @@ pub(crate) fn standby() -> Status {
         batch_messages: Histogram::new(&BATCH_MESSAGES),
         takeovers: 0,
         takeover_time: Duration::ZERO,
+        takeover_silence: Some(Duration::from_millis(1250)),
+        takeover_from_memory: 19,
         limits: Arc::new(Limits::default()),
         nats: stanby::nats::counters::Counts::default(),
         late_renewals: 0,
         failovers: stanby::node::status::Failovers::default(),
-        nats_pages: None,
+        nats_pages: NatsPages::Elsewhere,
+        nats_server_starts: 0,
         nats_server_ends: 0,
         shadow_bytes: 0,
         shadow_crowded_out: 0,

@@ -322,3 +322,72 @@ async fn a_store_that_somebody_has_open_or_of_another_cluster_is_refused() {
     std::fs::remove_file(case.store().join("server.dat")).unwrap();
     refused(&case, "is the copy complete?").await;
 }
+
+#[tokio::test]
+async fn a_former_configuration_file_says_all_that_an_import_needs() {
+    let Some(ground) = Ground::new().await else {
+        return;
+    };
+    let import = async |case: &Case, streaming: &str, flags: &[&str]| {
+        let file = case.root().join("former.conf");
+        let text = format!(
+            "streaming {{ cluster_id: {:?}, ns: {:?}, {streaming} }}\n",
+            case.cluster_id(),
+            ground.group.nats_url
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Server::command();
+        command
+            .args(["import", "--from-config", file.to_str().unwrap()])
+            .args(["--database-url", &ground.group.database_url])
+            .args(["--schema", &case.schema()])
+            .args(flags)
+            .env_remove("NATS_STREAMING_ENCRYPTION_KEY");
+        let output = Command::from(command).output();
+        timeout(LIMIT, output).await.unwrap().unwrap()
+    };
+    let of_store = |case: &Case| format!("store: file, dir: {:?}", case.store());
+
+    let polynomial = Case::unpack("crc-poly");
+    let streaming = format!(
+        "{}, file_options {{ crc_poly: 3421780262 }}",
+        of_store(&polynomial)
+    );
+    let output = import(&polynomial, &streaming, &[]).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let expected = Contents::told(polynomial.recovered());
+    ground
+        .stored(&polynomial)
+        .await
+        .assert_is(&expected, "crc-poly");
+
+    let encrypted = Case::unpack("encrypted-aes");
+    let key = text(&encrypted.expected["encryption_key"]);
+    let streaming = format!(
+        "{}, encrypt: true, encryption_key: {key:?}",
+        of_store(&encrypted)
+    );
+    let output = import(&encrypted, &streaming, &[]).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let told = stdout(&output);
+    assert!(told.contains("imported channels"), "{told}");
+
+    // A flag goes before the file.
+    let plain = Case::unpack("plain-clean");
+    let store = plain.store();
+    let nowhere = "store: file, dir: '/nowhere'";
+    let output = import(&plain, nowhere, &["--from", store.to_str().unwrap()]).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    for (streaming, part) in [
+        ("store: memory", "there is nothing to import"),
+        ("store: file", "names no directory"),
+        (
+            "store: sql, sql_options { driver: mysql, source: 'x' }",
+            "in MySQL",
+        ),
+    ] {
+        let output = import(&plain, streaming, &[]).await;
+        assert_eq!(code(&output), Some(2), "{streaming}");
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}

@@ -10,6 +10,7 @@ use sqlx::{Connection as _, PgConnection};
 use stanby::config::DatabaseUrl;
 use stanby::config::database::{Trouble, TroubleKind};
 use stanby::dev::postgres::Postgres;
+use stanby::postgres::{bridge::Bridge, find};
 use tokio::task::JoinSet;
 
 use crate::certificates::Files;
@@ -30,7 +31,7 @@ const ROLES: &str = "CREATE ROLE by_password LOGIN PASSWORD 'geheim';
     GRANT CREATE ON DATABASE postgres TO by_password, by_certificate";
 
 /// A Postgres on a loopback address of its own, so that no port has to be found for it.
-struct Encrypted {
+pub(crate) struct Encrypted {
     postgres: Own<Postgres>,
     address: String,
     files: Files,
@@ -38,7 +39,7 @@ struct Encrypted {
 
 impl Encrypted {
     /// Without TLS.
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         static NUMBER: AtomicU8 = AtomicU8::new(1);
         let [.., middle, low] = std::process::id().to_be_bytes();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -61,16 +62,29 @@ impl Encrypted {
     /// Takes connections with TLS from now on, and shows a certificate of this name or address.
     async fn encrypt(&self, name: &str) {
         let shown = self.files.sign(name);
-        self.put("server.crt", &fs::read(shown.certificate).unwrap());
-        self.put("server.key", &fs::read(shown.key).unwrap());
+        let key = fs::read(shown.key).unwrap();
+        self.show(&fs::read(shown.certificate).unwrap(), &key).await;
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Takes connections with TLS from now on, and shows this certificate.
+    pub(crate) async fn show(&self, certificate: &[u8], key: &[u8]) {
+        self.put("server.crt", certificate);
+        self.put("server.key", key);
+        let tables = Tables::new(&self.postgres.url());
+        let loads = "SELECT (extract(epoch FROM pg_conf_load_time()) * 1000000)::int8";
+        let before = tables.number(loads).await;
         self.execute("ALTER SYSTEM SET ssl_ca_file = 'ca.pem'")
             .await;
         self.execute("ALTER SYSTEM SET ssl = on").await;
         self.execute("SELECT pg_reload_conf()").await;
         // It reads them some time after it was asked to.
-        wait_until(LIMIT, async || {
-            self.reached_by(&self.url("by_password", "&sslmode=require"))
-                .await
+        wait_until(LIMIT, async || match tables.number(loads).await {
+            now if now > before => Ok(()),
+            _ => Err("it has not read its files again".to_owned()),
         })
         .await;
     }
@@ -80,7 +94,7 @@ impl Encrypted {
     }
 
     /// Into the data directory, as a file of whom Postgres runs as.
-    fn put(&self, name: &str, content: &[u8]) {
+    pub(crate) fn put(&self, name: &str, content: &[u8]) {
         let data = self.postgres.directory().postgres();
         let file = data.join(name);
         fs::write(&file, content).unwrap();
@@ -90,8 +104,13 @@ impl Encrypted {
     }
 
     fn url(&self, user: &str, more: &str) -> String {
+        self.url_of(&self.address, user, more)
+    }
+
+    /// By another name, which is not looked up.
+    pub(crate) fn url_of(&self, host: &str, user: &str, more: &str) -> String {
         format!(
-            "postgres://{user}:geheim@{}/postgres?connect_timeout=10{more}",
+            "postgres://{user}:geheim@{host}/postgres?hostaddr={}&connect_timeout=10{more}",
             self.address
         )
     }
@@ -101,10 +120,11 @@ impl Encrypted {
     }
 
     /// By both drivers, or what the first one says that is not let in. Both refuse for the same reason.
-    async fn reached_by(&self, url: &str) -> Result<(), String> {
+    pub(crate) async fn reached_by(&self, url: &str) -> Result<(), String> {
         let url = DatabaseUrl::parse(url).unwrap();
         let session = session(&url).await;
-        let pool = PgConnection::connect_with(&url.for_pool())
+        let bridge = Bridge::open(&url);
+        let pool = PgConnection::connect_with(&bridge.options())
             .await
             .map(drop)
             .map_err(|error| Trouble::of_pool(&url, &error));
@@ -123,9 +143,7 @@ impl Encrypted {
 }
 
 async fn session(url: &DatabaseUrl) -> Result<(), Trouble> {
-    let (config, tls) = url.for_session().unwrap();
-    let connected = config.connect(tls).await;
-    let (client, connection) = connected.map_err(|error| Trouble::of_session(url, &error))?;
+    let (client, connection) = find::connect(url, &|_| ()).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let asked = client.batch_execute("SELECT 1").await;

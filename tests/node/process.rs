@@ -288,3 +288,88 @@ async fn a_configuration_is_checked_shown_and_converted() {
     assert_eq!(code(&nobody), Some(2));
     assert!(stderr(&nobody).contains("use stop, quit, reopen or reload"));
 }
+
+#[tokio::test]
+async fn a_check_of_a_configuration_opens_the_files_that_a_server_would() {
+    let folder = Folder::new();
+    let (path, certificate, key) = (
+        folder.path("a.conf"),
+        folder.path("cert.pem"),
+        folder.path("key.pem"),
+    );
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let check = async |top: &str, streaming: &str, url: &str| {
+        let text = format!(
+            "{top}\nstreaming {{ cid: shop, {streaming}, sql {{ source: \"postgres://u@h/d?{url}\" }} }}"
+        );
+        std::fs::write(&path, text).unwrap();
+        stanby(&["config", "check", path.to_str().unwrap()]).await
+    };
+    let https = |certificate: &Path, key: &Path| {
+        format!("https_port: 8223\ntls {{ cert_file: {certificate:?}, key_file: {key:?} }}")
+    };
+    let outside = "ns: 'nats://h:4222'";
+    let good = check(&https(&certificate, &key), outside, "sslmode=disable").await;
+    assert_eq!(code(&good), Some(0), "{}", stderr(&good));
+
+    let missing = folder.path("missing.pem");
+    let text = missing.display().to_string();
+    for (top, streaming, url, told) in [
+        (
+            https(&missing, &key),
+            outside.to_owned(),
+            String::new(),
+            "of no use as certificate",
+        ),
+        (
+            https(&certificate, &certificate),
+            outside.to_owned(),
+            String::new(),
+            "of no use as certificate",
+        ),
+        (
+            String::new(),
+            format!("{outside}, tls {{ client_ca: {missing:?} }}"),
+            String::new(),
+            "the CA file for NATS",
+        ),
+        (
+            String::new(),
+            format!("{outside}, credentials: {missing:?}"),
+            String::new(),
+            "the credentials file",
+        ),
+        (
+            String::new(),
+            outside.to_owned(),
+            format!("sslmode=verify-full&sslrootcert={text}"),
+            "missing.pem",
+        ),
+        (
+            format!("log_file: {:?}", missing.join("a.log")),
+            outside.to_owned(),
+            String::new(),
+            "there is no such directory",
+        ),
+        // Of the nats-server that a server would run.
+        (
+            format!("tls {{ cert_file: {missing:?}, key_file: {key:?} }}"),
+            "sd: true".to_owned(),
+            String::new(),
+            "nats-server: it refuses the configuration",
+        ),
+        (
+            "write_deadline: nonsense".to_owned(),
+            "sd: true".to_owned(),
+            String::new(),
+            "nats-server: it refuses the configuration",
+        ),
+    ] {
+        let checked = check(&top, &streaming, &url).await;
+        let found = stderr(&checked);
+        assert_eq!(code(&checked), Some(2), "{told}: {found}");
+        assert!(found.contains(told), "{told}: {found}");
+    }
+}

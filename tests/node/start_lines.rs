@@ -4,6 +4,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_nats::ConnectOptions;
 use nix::sys::signal::{Signal, kill};
@@ -15,27 +16,37 @@ use crate::stan::StanClient;
 use crate::support::postgres::{self, TestDatabase};
 use crate::support::wait::wait_until;
 
-struct Line {
-    database: TestDatabase,
+pub(crate) struct Line {
+    pub(crate) database: Arc<TestDatabase>,
     folder: tempfile::TempDir,
-    nats_port: u16,
+    pub(crate) nats_port: u16,
     http_port: u16,
 }
 
 impl Line {
     /// `None` where Postgres or nats-server is missing.
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         crate::support::nats::url().await?;
         Some(Self {
-            database: postgres::database().await?,
+            database: Arc::new(postgres::database().await?),
             folder: tempfile::tempdir().unwrap(),
             nats_port: free_port(),
             http_port: free_port(),
         })
     }
 
+    /// Another server's, over the same tables.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            database: Arc::clone(&self.database),
+            folder: tempfile::tempdir().unwrap(),
+            nats_port: free_port(),
+            http_port: free_port(),
+        }
+    }
+
     /// Started under the former name; `{nats}`, `{http}` and `{folder}` stand for what is this test's.
-    fn start(&self, line: &str) -> Server {
+    pub(crate) fn start(&self, line: &str) -> Server {
         let mut command = Server::command();
         command.arg0("nats-streaming-server");
         command.env("STANBY_DATABASE_URL", &self.database.url);
@@ -47,22 +58,31 @@ impl Line {
         Server::start(command, self.http_port)
     }
 
-    fn fill(&self, text: &str) -> String {
+    pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{nats}", &self.nats_port.to_string())
             .replace("{http}", &self.http_port.to_string())
             .replace("{folder}", &self.folder.path().display().to_string())
     }
 
-    fn file(&self, name: &str, text: &str) {
+    pub(crate) fn file(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), self.fill(text)).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// On the port where its clients have always found it.
-    async fn client(&self, cluster_id: &str, login: Option<(&str, &str)>) -> StanClient {
+    pub(crate) async fn client(&self, cluster_id: &str, login: Option<(&str, &str)>) -> StanClient {
+        self.client_called("app", cluster_id, login).await
+    }
+
+    pub(crate) async fn client_called(
+        &self,
+        name: &str,
+        cluster_id: &str,
+        login: Option<(&str, &str)>,
+    ) -> StanClient {
         let options = match login {
             Some((user, password)) => {
                 ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
@@ -75,10 +95,10 @@ impl Line {
             .connect(address)
             .await
             .unwrap();
-        StanClient::connect(nats, cluster_id, "app").await.unwrap()
+        StanClient::connect(nats, cluster_id, name).await.unwrap()
     }
 
-    async fn is_free(&self) {
+    pub(crate) async fn is_free(&self) {
         wait_until(LIMIT, async || {
             let bound = TcpListener::bind(("127.0.0.1", self.nats_port)).await;
             bound.map(drop).map_err(|error| error.to_string())
@@ -87,7 +107,7 @@ impl Line {
     }
 }
 
-fn pid_of_nats_server(server: &Server) -> Pid {
+pub(crate) fn pid_of_nats_server(server: &Server) -> Pid {
     let log = server.log();
     let line = log
         .lines()
@@ -164,10 +184,11 @@ async fn a_nats_server_that_ends_is_started_again_and_clients_go_on() {
 
     publisher.send_until_acked(LIMIT).await;
     let metrics = server.get("/metrics").await.unwrap().1;
-    assert!(
-        metrics.contains("\nstanby_nats_server_ends_total 1\n"),
-        "{metrics}"
-    );
+    for counted in ["ends_total 1", "starts_total 2"] {
+        let counted = format!("\nstanby_nats_server_{counted}\n");
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
+    assert!(server.log().contains("nats-server runs again"));
     wait_until(LIMIT, async || match server.get("/readyz").await {
         Ok((200, _)) => Ok(()),
         other => Err(format!("{other:?}")),
@@ -256,4 +277,78 @@ async fn a_file_store_with_data_is_not_left_behind() {
     std::fs::remove_file(line.path("server.dat")).unwrap();
     let server = line.start("-p {nats} -m {http} -store file -dir {folder}");
     server.wait_until_active().await;
+}
+
+async fn max_payload(server: &Server) -> u64 {
+    let (_, varz) = server.get("/varz").await.unwrap_or_default();
+    let varz: serde_json::Value = serde_json::from_str(&varz).unwrap_or_default();
+    varz["max_payload"].as_u64().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_reload_reaches_the_nats_server_and_a_mistake_in_it_changes_nothing() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let file = |rest: &str| {
+        let text = "port: {nats}\nhttp: {http}\nstreaming { cluster_id: shop }\n";
+        line.file("stan.conf", &format!("{text}{rest}\n"));
+    };
+    let users = |more: &str| {
+        format!("authorization {{ users = [ {{ user: app, password: geheim-1 }} {more} ] }}")
+    };
+    file(&users(""));
+    let server = line.start("-sc {folder}/stan.conf");
+    server.wait_until_active().await;
+    let client = line.client("shop", Some(("app", "geheim-1"))).await;
+    let mut publisher = client.publisher("orders").await;
+    publisher.send_until_acked(LIMIT).await;
+
+    // This server's own user is not in the file, and stays what it was.
+    let second = ", { user: other, password: geheim-2 }";
+    file(&format!("max_payload: 2MB\n{}", users(second)));
+    server.signal(Signal::SIGHUP);
+    wait_until(LIMIT, async || match max_payload(&server).await {
+        0x0020_0000 => Ok(()),
+        other => Err(format!("{other}: {}", server.log())),
+    })
+    .await;
+    let login = Some(("other", "geheim-2"));
+    let _other = line.client_called("other", "shop", login).await;
+    publisher.send_until_acked(LIMIT).await;
+
+    file(&format!(
+        "max_payload: 3MB\nwrite_deadline: nonsense\n{}",
+        users(second)
+    ));
+    server.signal(Signal::SIGHUP);
+    wait_until(LIMIT, async || {
+        let log = server.log();
+        let told = log.contains("is not reloaded: it refuses the configuration");
+        if told { Ok(()) } else { Err(log) }
+    })
+    .await;
+    // Nor does it when it has to be started again.
+    kill(pid_of_nats_server(&server), Signal::SIGKILL).unwrap();
+    publisher.send_until_acked(LIMIT).await;
+    assert_eq!(max_payload(&server).await, 2 << 20);
+
+    let moved = std::fs::read_to_string(line.path("stan.conf")).unwrap();
+    let moved = moved.replace(
+        &format!("port: {}", line.nats_port),
+        &format!("port: {}", free_port()),
+    );
+    std::fs::write(line.path("stan.conf"), moved.replace("nonsense", "\"5s\"")).unwrap();
+    server.signal(Signal::SIGHUP);
+    wait_until(LIMIT, async || {
+        let log = server.log();
+        let told = log.contains("is not reloaded: its port for clients changed");
+        if told { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let log = server.log();
+    assert!(
+        !log.contains("geheim-1") && !log.contains("geheim-2"),
+        "{log}"
+    );
 }

@@ -327,6 +327,21 @@ impl Contents {
         self.positions = all.into_values().collect();
     }
 
+    /// The same messages in the same channels; what is about clients a server that runs may have changed.
+    pub(crate) fn assert_has_messages_of(&self, expected: &Self, case: &str) {
+        assert_eq!(self.subjects, expected.subjects, "{case}");
+        assert_eq!(self.channels, expected.channels, "{case}");
+        assert_eq!(self.messages, expected.messages, "{case}");
+        let durables = |contents: &Self| {
+            let positions = contents.positions.iter();
+            let durables = positions.filter(|position| !position.durable.is_empty());
+            let names =
+                durables.map(|it| (it.channel.clone(), it.durable.clone(), it.queue.clone()));
+            names.collect::<BTreeSet<_>>()
+        };
+        assert_eq!(durables(self), durables(expected), "{case}");
+    }
+
     /// What the two differ in, part by part.
     pub(crate) fn assert_is(&self, expected: &Self, case: &str) {
         assert_eq!(self.subjects, expected.subjects, "{case}");

@@ -14,6 +14,7 @@ mod gone;
 mod heard;
 mod leadership;
 mod migrations;
+mod pages;
 mod pooler;
 mod random;
 mod takeover;

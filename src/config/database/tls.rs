@@ -1,18 +1,17 @@
-//! What each `sslmode` proves about the server, as a rustls configuration. sqlx brings its own for the pool.
+//! What each `sslmode` proves about the server, as a rustls configuration: what libpq proves.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{ClientIdentity, Roots, SslMode};
+use crate::certificates::{self, Rules, Verifier};
 
 pub(super) fn client_config(
     mode: SslMode,
@@ -20,14 +19,26 @@ pub(super) fn client_config(
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match mode {
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => {
-            Arc::new(AnyServer(Arc::clone(&provider)))
+    let verifier: Arc<dyn ServerCertVerifier> = match (mode, roots) {
+        // libpq: a file of authorities that is there counts whatever is asked for.
+        (SslMode::Prefer, Roots::File(file)) if file.exists() => {
+            Arc::new(of_authorities(file, &provider)?.of_any_name())
         }
-        SslMode::VerifyCa => Arc::new(AnyName(authorities(roots, &provider)?)),
-        SslMode::VerifyFull => authorities(roots, &provider)?,
+        (SslMode::Disable | SslMode::Prefer | SslMode::Require, _) => {
+            Arc::new(Verifier::of_any(&provider))
+        }
+        (SslMode::VerifyCa, Roots::File(file)) => {
+            Arc::new(of_authorities(file, &provider)?.of_any_name())
+        }
+        (SslMode::VerifyFull, Roots::File(file)) => Arc::new(of_authorities(file, &provider)?),
+        // Of these nobody may be believed by another's name.
+        (SslMode::VerifyCa | SslMode::VerifyFull, Roots::System) => {
+            let found = rustls_native_certs::load_native_certs();
+            Arc::new(Verifier::new(&provider, Rules::Libpq, found.certs))
+        }
+        (SslMode::VerifyCa | SslMode::VerifyFull, Roots::Public) => public(&provider)?,
     };
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?
         .dangerous()
@@ -36,151 +47,31 @@ pub(super) fn client_config(
         return Ok(builder.with_no_client_auth());
     };
 
-    let certificates = certificates(&identity.certificate)?;
+    let shown = certificates_of("sslcert", &identity.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|error| {
         format!(
             "sslkey {} cannot be read as a PEM private key: {error}",
             identity.key.display()
         )
     })?;
-    builder
-        .with_client_auth_cert(certificates, key)
-        .map_err(|error| format!("sslcert and sslkey do not fit together: {error}"))
+    let identity = certificates::own(shown, key, &provider)
+        .map_err(|why| format!("sslcert and sslkey do not fit together: {why}"))?;
+    Ok(builder.with_client_cert_resolver(identity))
 }
 
-fn authorities(
-    trusted: &Roots,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let mut roots = RootCertStore::empty();
-    match trusted {
-        Roots::File(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| {
-                    format!(
-                        "sslrootcert {} holds a bad certificate: {error}",
-                        path.display()
-                    )
-                })?;
-            }
-        }
-        Roots::Public => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Roots::System => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
-    }
+fn of_authorities(file: &Path, provider: &CryptoProvider) -> Result<Verifier, String> {
+    let trusted = certificates_of("sslrootcert", file)?;
+    Ok(Verifier::new(provider, Rules::Libpq, trusted))
+}
+
+fn certificates_of(setting: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    certificates::authorities(file).map_err(|why| format!("{setting} {} {why}", file.display()))
+}
+
+/// The built-in list is of names and keys, without certificates: what it vouches for is of the strict kind.
+fn public(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| format!("the root certificates cannot be used: {error}"))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unreadable = |error| {
-        format!(
-            "certificate file {} cannot be read as PEM: {error}",
-            path.display()
-        )
-    };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(unreadable)?
-        .collect();
-    match found.map_err(unreadable)? {
-        none if none.is_empty() => Err(format!(
-            "certificate file {} holds no certificate",
-            path.display()
-        )),
-        found => Ok(found),
-    }
-}
-
-/// `prefer` and `require`: encrypted, but nothing proves who is at the other end.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// `verify-ca`: the authority must be trusted, the name may be another one.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verdict =
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
-            // The name is looked at last, when the chain is already verified.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }

@@ -4,6 +4,7 @@
 use std::io;
 
 use super::{DatabaseUrl, Roots};
+use crate::certificates;
 
 /// An error of the database, told for the person who runs the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,14 @@ pub enum TroubleKind {
 use TroubleKind::{Failed, Refused, Unavailable};
 
 /// What both drivers say, each in an error of its own.
-const NO_TLS: &str = "server does not support TLS";
+pub const NO_TLS: &str = "server does not support TLS";
+
+/// Of no server.
+const CODES: [(&str, TroubleKind); 3] = [
+    ("ZZ0SU", Unavailable),
+    ("ZZ0SR", Refused),
+    ("ZZ0SF", Failed),
+];
 
 impl Trouble {
     pub fn of_session(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Self {
@@ -40,7 +48,14 @@ impl Trouble {
     pub fn of_pool(url: &DatabaseUrl, error: &sqlx::Error) -> Self {
         if let sqlx::Error::Database(error) = error {
             let code = error.code();
-            return Self::of_server(url, code.as_deref().unwrap_or_default(), error.message());
+            let code = code.as_deref().unwrap_or_default();
+            if let Some((_, kind)) = CODES.iter().find(|(known, _)| *known == code) {
+                return Self {
+                    kind: *kind,
+                    text: error.message().to_owned(),
+                };
+            }
+            return Self::of_server(url, code, error.message());
         }
         if let sqlx::Error::Configuration(why) = error {
             return Self {
@@ -59,6 +74,12 @@ impl Trouble {
             };
         }
         Self::of_cause(url, error)
+    }
+
+    /// In place of an SQLSTATE, where it is told in the words of Postgres' protocol: [`Trouble::of_pool`] knows it again.
+    pub fn code(&self) -> &'static str {
+        let known = CODES.iter().find(|(_, kind)| *kind == self.kind);
+        known.map_or("", |(code, _)| *code)
     }
 
     pub fn of_io(url: &DatabaseUrl, error: &io::Error) -> Self {
@@ -136,10 +157,8 @@ impl Trouble {
             cause = deeper;
         }
         let broken = cause.downcast_ref::<io::Error>();
-        if broken
-            .and_then(io::Error::get_ref)
-            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
-        {
+        if let Some(error) = of_tls(cause) {
+            let cause = certificates::told(error);
             let remedy = if matches!(url.roots, Roots::File(_)) {
                 "check the host and sslrootcert in the database URL"
             } else {
@@ -170,6 +189,26 @@ impl Trouble {
             text: format!("cannot reach Postgres at {place}: {cause}{remedy}"),
         }
     }
+}
+
+/// What TLS itself says, where that is the cause.
+fn of_tls<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        if let Some(found) = inner.and_then(|inner| inner.downcast_ref()) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// True where a connection failed in its TLS.
+pub fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    of_tls(error).is_some()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Our own format: TOML, in which every flag of `serve` is a key by its long name with `_` for `-`, and the limits
-//! of single channels are tables below `channels`. Nothing in it is passed over in silence.
+//! of single channels are tables below `channels`, and `nats` holds keys of nats-server. Nothing in it is passed over in silence.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,11 +11,15 @@ use super::cursor::at;
 use super::limits::{self, Strictness, wrong_type};
 use super::nearest::nearest;
 use super::settings::{Found, Setting, Shape};
+use super::streaming::{OF_NATS_ALONE, is_of_nats};
 use super::value::{Entry, Kind, Place, Table, Value};
 use crate::config::{Error, ServeFlags};
 
 /// Flags that say where settings come from, and those that `channels` stands for.
 const NOT_IN_FILES: &[&str] = &["config", "stan-config", "channel-limits"];
+
+/// The table of nats-server's keys.
+const NATS: &str = "nats";
 
 pub(super) fn read(text: &str, file: &str) -> Result<Found, Error> {
     let places = Places {
@@ -51,6 +55,13 @@ fn interpret(table: &Table) -> Result<Found, Error> {
             }
             continue;
         }
+        if entry.key == NATS {
+            let Kind::Table(keys) = &entry.value.kind else {
+                return Err(wrong_type(entry, "a table"));
+            };
+            found.nats = of_nats(keys)?;
+            continue;
+        }
         let long = entry.key.replace('_', "-");
         let known = flags.iter().find(|arg| arg.get_long() == Some(&long));
         let Some(arg) = known else {
@@ -59,7 +70,7 @@ fn interpret(table: &Table) -> Result<Found, Error> {
             let names: Vec<&str> = names
                 .iter()
                 .map(String::as_str)
-                .chain(["channels"])
+                .chain(["channels", NATS])
                 .collect();
             return Err(unknown(entry, &names));
         };
@@ -83,6 +94,15 @@ fn interpret(table: &Table) -> Result<Found, Error> {
         });
     }
     Ok(found)
+}
+
+/// Keys of nats-server, for the one that this server runs.
+fn of_nats(table: &Table) -> Result<Vec<Entry>, Error> {
+    let unknown_one = table.entries().find(|entry| !is_of_nats(&entry.key));
+    match unknown_one {
+        Some(entry) => Err(unknown(entry, OF_NATS_ALONE)),
+        None => Ok(table.entries().cloned().collect()),
+    }
 }
 
 fn unknown(entry: &Entry, known: &[&str]) -> Error {
@@ -140,8 +160,16 @@ impl Places<'_> {
             DeValue::Float(float) => Kind::Float(float.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(on) => Kind::Boolean(*on),
             DeValue::Datetime(time) => Kind::Time(time.to_string()),
-            // No key takes one.
-            DeValue::Array(_) => Kind::Array(Vec::new()),
+            DeValue::Array(values) => {
+                let values = values.iter().map(|value| {
+                    let start = value.span().start;
+                    Ok(Value {
+                        place: self.of(start),
+                        kind: self.kind(value.get_ref(), start)?,
+                    })
+                });
+                Kind::Array(values.collect::<Result<_, Error>>()?)
+            }
             DeValue::Table(table) => Kind::Table(self.table(table)?),
         })
     }
@@ -157,14 +185,6 @@ pub fn render(found: &Found) -> String {
     let notes = (!found.notes.is_empty()).then(|| found.notes.to_string());
     for passed_over in notes.iter().chain(&found.unknown) {
         line(format!("# {}", passed_over.replace(char::is_control, " ")));
-    }
-    if !found.nats.is_empty() {
-        let keys: Vec<&str> = found.nats.iter().map(|entry| entry.key.as_str()).collect();
-        line(format!(
-            "# For a nats-server, which this format has no place for: {}. Write its file with `stanby config nats-server \
-             FILE`, run it, and name it with nats_server.",
-            keys.join(", ").replace(char::is_control, " ")
-        ));
     }
     for setting in &found.settings {
         let key = setting.flag.replace('-', "_");
@@ -184,7 +204,40 @@ pub fn render(found: &Found) -> String {
             });
         }
     }
+    if !found.nats.is_empty() {
+        line(format!(
+            "\n# For the nats-server that this server runs, as long as no nats_server is named.\n[{NATS}]"
+        ));
+        for entry in &found.nats {
+            line(format!(
+                "{} = {}",
+                quoted(&entry.key),
+                inline(&entry.value.kind)
+            ));
+        }
+    }
     text
+}
+
+/// On one line, however deep it is.
+fn inline(kind: &Kind) -> String {
+    match kind {
+        Kind::Text(text) | Kind::Time(text) => quoted(text),
+        Kind::Integer(number, _) => number.to_string(),
+        // Never without a point: that would be an integer.
+        Kind::Float(number) => format!("{number:?}"),
+        Kind::Boolean(on) => on.to_string(),
+        Kind::Array(values) => {
+            let values: Vec<String> = values.iter().map(|value| inline(&value.kind)).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Kind::Table(table) => {
+            let entries = table.entries();
+            let entries =
+                entries.map(|it| format!("{} = {}", quoted(&it.key), inline(&it.value.kind)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+    }
 }
 
 fn quoted(text: &str) -> String {

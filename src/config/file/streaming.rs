@@ -28,6 +28,8 @@ enum Means {
     },
     /// Tuned what is not here.
     Tuning,
+    /// The same, but for what says how to read a file store.
+    FileOptions,
     /// Something else does that here.
     Replaced(&'static str),
     /// Refused when it is on, or says anything.
@@ -81,7 +83,7 @@ const STREAMING: &[Key] = &[
         &["store_limits", "limits", "storelimits"],
         Means::Block(LIMITS),
     ),
-    key(&["file_options", "file"], Means::Tuning),
+    key(&["file_options", "file"], Means::FileOptions),
     key(&["sql_options", "sql"], Means::Block(SQL)),
     flag(
         &["hb_interval", "hbi", "server_to_client_hb_interval"],
@@ -216,7 +218,7 @@ const NATS: &[Key] = &[
 ];
 
 /// Other keys of nats-server: for the one that this server runs.
-const OF_NATS_ALONE: &[&str] = &[
+pub(super) const OF_NATS_ALONE: &[&str] = &[
     "accounts",
     "allow_non_tls",
     "authorization",
@@ -274,6 +276,10 @@ const OF_NATS_ALONE: &[&str] = &[
     "write_deadline",
 ];
 
+pub(super) fn is_of_nats(key: &str) -> bool {
+    OF_NATS_ALONE.contains(&key.to_ascii_lowercase().as_str())
+}
+
 /// What the file says about streaming, about the process, or both.
 pub(super) fn interpret(table: &Table, streaming: bool, process: bool) -> Found {
     let mut reading = Reading::default();
@@ -298,7 +304,7 @@ pub(super) fn interpret(table: &Table, streaming: bool, process: bool) -> Found 
             (Some(key), _) => reading.key(key, entry, ""),
             (None, Some(key)) if process => reading.key(key, entry, ""),
             (None, Some(_)) => {}
-            (None, None) if OF_NATS_ALONE.contains(&name.as_str()) => {
+            (None, None) if is_of_nats(&name) => {
                 if process {
                     reading.found.nats.push(entry.clone());
                 }
@@ -365,6 +371,13 @@ impl Reading {
             },
             Means::Channels => self.channels(entry),
             Means::Pages { host, port } => self.pages(entry, host, port),
+            Means::FileOptions => {
+                let options = entry.value.kind.as_table();
+                let polynomial = options.and_then(|options| options.find("crc_poly"));
+                let name = format!("{path}{} ({})", entry.key, entry.place);
+                self.found.notes.no_effect(name);
+                polynomial.map_or(Ok(()), |it| self.flag("import-crc-poly", Type::Amount, it))
+            }
             Means::Tuning => {
                 let name = format!("{path}{} ({})", entry.key, entry.place);
                 self.found.notes.no_effect(name);

@@ -80,6 +80,22 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         "Seconds from the lock to being ready, of this process' last takeover",
         status.takeover_time.as_secs_f64(),
     );
+    let silence = "Seconds from the last sign of the active before to the first answer, of this process' last takeover; \
+                   0 where none was heard";
+    let waited = status.takeover_silence.unwrap_or_default();
+    seconds(
+        registry,
+        "takeover_silence_seconds",
+        silence,
+        waited.as_secs_f64(),
+    );
+    let memory = "Requests that this process heard as a standby and answered in its last takeover, because nobody had";
+    gauge(
+        registry,
+        "takeover_answered_from_memory",
+        memory,
+        status.takeover_from_memory,
+    );
     counter(
         registry,
         "commits",
@@ -107,6 +123,13 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let overflows =
         "Connections to NATS lost because this node read too slowly; what NATS held is lost";
     counter(registry, "nats_overflows", overflows, status.nats.overflows);
+    let starts = "Times that this node has started its nats-server";
+    counter(
+        registry,
+        "nats_server_starts",
+        starts,
+        status.nats_server_starts,
+    );
     let ends = "Times that the nats-server of this node ended by itself and was started again";
     counter(registry, "nats_server_ends", ends, status.nats_server_ends);
     let pauses = "Times that nothing was read from NATS because too much waited already";

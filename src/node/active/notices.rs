@@ -22,6 +22,10 @@ pub(super) fn log(notice: &Notice) {
         Notice::ClientsRefused => tracing::warn!(
             "more clients connect than --max-clients allows; those above it are refused"
         ),
+        Notice::HeldBack => tracing::warn!(
+            "so many messages are delivered and not acked that the subscriptions which have most of them get nothing new \
+             until some are acked; look for clients that do not ack"
+        ),
         Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
         Notice::ChannelInactive(channel) => {
             tracing::info!(%channel, "channel deleted after its maximum inactivity");

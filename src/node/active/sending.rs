@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use super::Active;
+use crate::core::guarded::Guarded;
 use crate::leadership::Term;
 use crate::node::clock::Clock;
 
 /// Deliveries sent in one turn, before requests are looked at again.
 const DELIVERY_BYTES_PER_TURN: usize = 512 << 10;
+
+/// And steps of looking for them: choosing among the members of large queue groups takes longer than sending.
+const STEPS_PER_TURN: u64 = 8192;
 
 impl Active<'_> {
     /// What is due by now, as much of it as one turn takes.
@@ -26,7 +30,7 @@ impl Active<'_> {
     }
 
     /// Sends what may leave, as long as the node is trusted and NATS there to take it: answers first, then deliveries
-    /// as far as they can leave soon. True when the turn was over before the deliveries.
+    /// as far as they can leave soon. True when the turn was over before the deliveries, or the work for them.
     pub(super) fn send(&mut self, term: &Term) -> bool {
         self.broker.look(Clock.now());
         let has_nats = self.nats_lost_at.is_none();
@@ -37,8 +41,11 @@ impl Active<'_> {
             };
             self.egress.send(answer);
         }
-        let mut sent = 0;
-        while sent < DELIVERY_BYTES_PER_TURN && self.egress.has_room_for_deliveries() && may_send()
+        let (mut sent, steps) = (0, self.broker.steps());
+        let is_enough = |sent: usize, broker: &Guarded| {
+            sent >= DELIVERY_BYTES_PER_TURN || broker.steps() - steps >= STEPS_PER_TURN
+        };
+        while !is_enough(sent, &self.broker) && self.egress.has_room_for_deliveries() && may_send()
         {
             let Some(delivery) = self.broker.poll_delivery() else {
                 break;
@@ -47,7 +54,8 @@ impl Active<'_> {
             self.egress.send(delivery);
         }
         self.egress.flush();
-        sent >= DELIVERY_BYTES_PER_TURN && self.egress.has_room_for_deliveries()
+        let is_more = is_enough(sent, &self.broker) || has_nats && self.broker.has_turns();
+        is_more && self.egress.has_room_for_deliveries()
     }
 
     /// NATS is connected and has taken nothing for as long as it may be out of reach.

@@ -29,6 +29,8 @@ const STILL_RUNS: &str =
 pub(super) struct Ground {
     pub(super) info: ServerInfo,
     pub(super) lock: StoreLock,
+    /// Who still serves, a sentence each.
+    pub(super) busy: Vec<String>,
 }
 
 pub(super) fn is_active(schema: &str, holder: &str) -> String {
@@ -48,6 +50,7 @@ impl Import {
     ) -> Result<Ground, Error> {
         let told = self.told(former, findings).await?;
         let problems = &mut findings.problems;
+        let mut busy = Vec::new();
         if told.discover != **self.subjects.discover() {
             problems.add(format!(
                 "clients look for the former server on {:?}, and with these flags a server would listen on {:?}; give \
@@ -61,17 +64,20 @@ impl Import {
             Opened::Files(_) | Opened::Raft(_) => (StoreLock::default(), false),
         };
         if runs {
-            problems.add(format!(
+            busy.push(format!(
                 "the former server {:?} still runs: its lock in table StoreLock is counted up; {STILL_RUNS}",
                 lock.owner
             ));
         }
         match self.is_heard(tasks).await {
             Ok(false) => {}
-            Ok(true) => problems.add(format!(
+            Ok(true) => busy.push(format!(
                 "somebody listens for clients of cluster ID {:?} on NATS: the former server, or servers of stanby; \
                  {STILL_RUNS}",
                 self.cluster_id
+            )),
+            Err(why) if self.must_ask_nats => busy.push(format!(
+                "NATS was not asked whether a former server still listens: {why}"
             )),
             // The former server may have had NATS inside.
             Err(why) => findings.note(format!(
@@ -81,6 +87,7 @@ impl Import {
         Ok(Ground {
             info: self.server_info(&told),
             lock,
+            busy,
         })
     }
 
@@ -102,9 +109,13 @@ impl Import {
     ) -> Result<(), Error> {
         let former = match former {
             Opened::Tables(former) => former,
-            Opened::Files(files) => return files.ensure_unchanged().map_err(Error::Former),
+            Opened::Files(files) => return files.ensure_unchanged().map_err(Error::of_files),
             Opened::Raft(cluster) => {
-                return cluster.node.files.ensure_unchanged().map_err(Error::Former);
+                return cluster
+                    .node
+                    .files
+                    .ensure_unchanged()
+                    .map_err(Error::of_files);
             }
         };
         former.end().await.map_err(Error::Former)?;
@@ -113,7 +124,7 @@ impl Import {
         if lock_now == *lock && last_now == read.last_sequences {
             return Ok(());
         }
-        Err(Error::Problems(vec![format!(
+        Err(Error::Busy(vec![format!(
             "the former tables have changed while they were read: a former server runs; {STILL_RUNS}"
         )]))
     }

@@ -92,6 +92,19 @@ impl Import {
 }
 
 impl Error {
+    /// Files cannot be used while somebody else does.
+    pub(super) fn of_files(error: store::Error) -> Self {
+        match error {
+            store::Error::Unavailable(why) => Self::Busy(vec![why]),
+            store::Error::Refused(_)
+            | store::Error::OtherCluster(_)
+            | store::Error::Key(_)
+            | store::Error::Corrupt { .. }
+            | store::Error::NotStored { .. }
+            | store::Error::Failed(_) => Self::Former(error),
+        }
+    }
+
     pub(super) fn reading(why: &JoinError) -> Self {
         Self::Reading(why.to_string())
     }

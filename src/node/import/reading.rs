@@ -203,7 +203,7 @@ pub enum Told {
 
 /// Tells a person how far the reading is.
 pub(super) struct Telling<'a> {
-    tell: &'a dyn Fn(Told),
+    tell: &'a (dyn Fn(Told) + Sync),
     began: Instant,
     last: Instant,
     read: u64,
@@ -211,7 +211,7 @@ pub(super) struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    pub(super) fn new(tell: &'a dyn Fn(Told)) -> Self {
+    pub(super) fn new(tell: &'a (dyn Fn(Told) + Sync)) -> Self {
         let now = Clock.now().monotonic;
         Self {
             tell,

@@ -12,11 +12,12 @@ use super::sink::{Sink, Step};
 use super::source::Source;
 use crate::config::{DatabaseUrl, Encryption, NatsConfig};
 use crate::former::{Findings, Keys, Problems};
+use crate::leadership::checks::IMPORT_GROUP;
 use crate::leadership::{self, Lease};
 use crate::node::clock::Clock;
 use crate::node::run::new_server_id;
 use crate::protocol::Subjects;
-use crate::store::{self, Keyring, ServerInfo, Store};
+use crate::store::{self, ImportNote, Keyring, ServerInfo, Store};
 
 /// Of the session that writes. Longer than a server's: reading the other database may take its time.
 const LEASE: Duration = Duration::from_secs(10);
@@ -42,6 +43,8 @@ pub struct Import {
     pub nats: NatsConfig,
     /// What is damaged is left out and noted, and the rest imported.
     pub skip_damaged: bool,
+    /// Nothing is imported before NATS has told that nobody serves the clients.
+    pub must_ask_nats: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,9 @@ pub enum Error {
     /// Nothing was written, and will not be until somebody changes something.
     #[error("{}; nothing was imported", .0.join("; "))]
     Problems(Vec<String>),
+    /// Somebody is still at it. Nothing was written; it may be tried again when they have gone.
+    #[error("{}; nothing was imported", .0.join("; "))]
+    Busy(Vec<String>),
     #[error("the session that writes has ended: {0}; nothing was imported")]
     Ended(String),
     #[error("the system gives no random numbers")]
@@ -66,11 +72,14 @@ pub enum Error {
 impl Import {
     /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `tell` is told
     /// how far it is, every few seconds.
-    pub async fn rehearse(&self, tell: impl Fn(Told)) -> Result<Imported, Error> {
+    pub async fn rehearse(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings).await?;
-        self.look_around(&mut former, &tasks, &mut findings).await?;
+        let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
+        for who in ground.busy {
+            findings.problems.add(who);
+        }
         let store = self.store();
         let vacant = store.ensure_vacant().await;
         store.close().await;
@@ -97,21 +106,29 @@ impl Import {
     }
 
     /// Imports all of it, or nothing.
-    pub async fn run(&self, tell: impl Fn(Told)) -> Result<Imported, Error> {
+    pub async fn run(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings).await?;
         let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
         refuse(&findings.problems)?;
+        if !ground.busy.is_empty() {
+            return Err(Error::Busy(ground.busy));
+        }
         let store = self.store();
         store.ensure_vacant().await?;
         if let Some(holder) = self.holder(&tasks).await? {
-            return Err(Error::Problems(vec![is_active(&self.schema, &holder)]));
+            return Err(Error::Busy(vec![is_active(&self.schema, &holder)]));
         }
         store.migrate().await?;
         store.check_keys().await?;
 
         let settings = self.leadership()?;
+        let note = Box::new(ImportNote {
+            source: self.from.to_string(),
+            fingerprints: former.fingerprints(),
+            server_id: settings.server_id.clone(),
+        });
         let mut sink = Sink::open(&settings, &store, &tasks).await?;
         sink.write(Step::Begin).await?;
         sink.settle().await?;
@@ -131,7 +148,7 @@ impl Import {
         } = read;
         let snapshot = Arc::new(snapshot);
         let info = Box::new(ground.info);
-        sink.write(Step::Finish(info, Arc::clone(&snapshot)))
+        sink.write(Step::Finish(info, Arc::clone(&snapshot), note))
             .await?;
         sink.settle().await?;
         sink.close().await;
@@ -150,7 +167,7 @@ impl Import {
             url: self.to.clone(),
             schema: self.schema.clone(),
             cluster_id: self.cluster_id.clone(),
-            group: "import".to_owned(),
+            group: IMPORT_GROUP.to_owned(),
             server_id: new_server_id().map_err(|_| Error::NoRandom)?,
             lease: Lease::new(LEASE).unwrap_or(Lease::DEFAULT),
             statement_timeout: STATEMENT_TIMEOUT,

@@ -13,7 +13,7 @@ use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::snapshot::Snapshot;
 use crate::leadership::{self, Apply, Candidate, Leader, TermLost};
-use crate::store::{self, Importer, ServerInfo, Store};
+use crate::store::{self, ImportNote, Importer, ServerInfo, Store};
 
 /// Somebody who has just gone may still have the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(4);
@@ -23,7 +23,7 @@ pub(super) enum Step {
     /// Messages.
     Put(Box<Batch>),
     /// The rest, and the commit.
-    Finish(Box<ServerInfo>, Arc<Snapshot>),
+    Finish(Box<ServerInfo>, Arc<Snapshot>, Box<ImportNote>),
 }
 
 pub(super) struct Sink {
@@ -53,7 +53,7 @@ impl Sink {
             Importer::prepare(candidate.client(), &settings.url, &settings.schema, store).await?;
         let granted = timeout(LOCK_LIMIT, candidate.wait()).await;
         granted.map_err(|_| {
-            Error::Problems(vec![format!(
+            Error::Busy(vec![format!(
                 "another server holds the lock of schema {}; stop the servers of this schema first",
                 settings.schema
             )])
@@ -111,7 +111,9 @@ impl Apply for Steps {
         let done = match step {
             Step::Begin => importer.begin(client, epoch).await,
             Step::Put(batch) => importer.put(client, batch, epoch).await,
-            Step::Finish(info, planned) => importer.finish(client, info, planned, epoch).await,
+            Step::Finish(info, planned, note) => {
+                importer.finish(client, info, planned, note, epoch).await
+            }
         };
         done.map_err(|error| {
             let text = error.to_string();

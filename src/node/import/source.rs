@@ -1,5 +1,6 @@
 //! Where a former store is, and what it tells of its server.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ impl Import {
                 });
                 let (opened, found) = opening.await.map_err(|why| Error::reading(&why))?;
                 *findings = found;
-                let files = opened.map_err(Error::Former)?;
+                let files = opened.map_err(Error::of_files)?;
                 Ok(Opened::Files(Arc::new(files)))
             }
             Source::Raft {
@@ -79,7 +80,7 @@ impl Import {
                 });
                 let (opened, found) = opening.await.map_err(|why| Error::reading(&why))?;
                 *findings = found;
-                let cluster = opened.map_err(Error::Former)?;
+                let cluster = opened.map_err(Error::of_files)?;
                 Ok(Opened::Raft(Arc::new(cluster)))
             }
         }
@@ -139,7 +140,30 @@ impl Import {
     }
 }
 
+/// Without passwords.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tables { url, schema } => write!(f, "{url}, schema {schema}"),
+            Self::Files { directory, .. } => write!(f, "{}", directory.display()),
+            Self::Raft { nodes, .. } => {
+                let stores = nodes.iter().map(|node| node.store.display().to_string());
+                write!(f, "raft:{}", stores.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+}
+
 impl Opened {
+    /// Of directories alone.
+    pub(super) fn fingerprints(&self) -> Vec<String> {
+        match self {
+            Self::Tables(_) => Vec::new(),
+            Self::Files(files) => vec![files.fingerprint().to_owned()],
+            Self::Raft(cluster) => cluster.fingerprints.clone(),
+        }
+    }
+
     pub(super) async fn close(self) {
         match self {
             Self::Tables(former) => former.close().await,

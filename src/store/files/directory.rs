@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::channel::ChannelFiles;
+use super::fingerprint::fingerprint;
 use super::in_use::{self, Lock};
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::former::files::checksum::Checksum;
@@ -16,8 +17,8 @@ use crate::former::findings::Findings;
 use crate::former::records::{Client, ServerInfo};
 use crate::store::Error;
 
-const SERVER: &str = "server.dat";
-const CLIENTS: &str = "clients.dat";
+pub(super) const SERVER: &str = "server.dat";
+pub(super) const CLIENTS: &str = "clients.dat";
 
 /// How deep a store lies below what was named, where its place is told.
 const HINT: &str = "name the directory that the former server had as -dir";
@@ -31,19 +32,24 @@ pub struct FileStore {
     channels: Vec<(ChannelName, PathBuf)>,
     /// What all files were like when they were opened.
     as_opened: u64,
+    fingerprint: String,
 }
 
 impl FileStore {
-    /// Fails unless there is a store that nobody has open.
+    /// Fails unless there is a store that nobody has open: [`Error::Unavailable`] where somebody has.
     pub fn open(root: &Path, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
         let refused = |why: String| Error::Refused(format!("{}: {why}", root.display()));
         if !root.is_dir() {
             return Err(refused(format!("there is no such directory; {HINT}")));
         }
         let lock = in_use::lock(root).map_err(|error| unreadable(root, &error))?;
-        let lock = lock.map_err(|who| refused(in_use_text(&who)))?;
+        let in_use = |who: &str| {
+            let text = in_use_text(who);
+            Error::Unavailable(format!("{}: {text}", root.display()))
+        };
+        let lock = lock.map_err(|who| in_use(&who))?;
         if let Some(who) = in_use::writer(root) {
-            return Err(refused(in_use_text(&format!("{who} has files of it open"))));
+            return Err(in_use(&format!("{who} has files of it open")));
         }
         let channels = channels(root, findings)?;
         let has_files = [SERVER, CLIENTS]
@@ -60,17 +66,24 @@ impl FileStore {
             )));
         }
         let as_opened = state(root, &channels).map_err(|error| unreadable(root, &error))?;
+        let fingerprint = fingerprint(root).map_err(|error| unreadable(root, &error))?;
         Ok(Self {
             root: root.to_owned(),
             checksum: Checksum::new(polynomial),
             _lock: lock,
             channels,
             as_opened,
+            fingerprint,
         })
     }
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// As it was opened.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     pub(super) fn checksum(&self) -> &Checksum {
@@ -125,17 +138,17 @@ impl FileStore {
         ChannelFiles::examine(self, id, name, directory, findings)
     }
 
-    /// Fails when a file was written since they were opened.
+    /// Fails when a file was written since they were opened ([`Error::Unavailable`]).
     pub fn ensure_unchanged(&self) -> Result<(), Error> {
         let changed = || {
-            Error::Refused(format!(
+            Error::Unavailable(format!(
                 "{}: its files have changed while they were read: a server runs on it; stop it, and keep it from starting \
                  again, before they are taken over",
                 self.root.display()
             ))
         };
         if let Some(who) = in_use::writer(&self.root) {
-            return Err(Error::Refused(format!(
+            return Err(Error::Unavailable(format!(
                 "{}: {}",
                 self.root.display(),
                 in_use_text(&format!("{who} has files of it open"))

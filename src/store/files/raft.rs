@@ -47,6 +47,8 @@ pub struct RaftNode {
 #[derive(Debug)]
 pub struct Cluster {
     pub node: RaftNode,
+    /// Of the stores of all nodes that were named.
+    pub fingerprints: Vec<String>,
 }
 
 impl Cluster {
@@ -83,6 +85,8 @@ impl Cluster {
             nodes.push(node);
         }
         let given = nodes.len();
+        let fingerprints = nodes.iter().map(|node| node.files.fingerprint().to_owned());
+        let fingerprints = fingerprints.collect();
         let best = nodes
             .into_iter()
             .reduce(|best, node| if node.last > best.last { node } else { best });
@@ -100,7 +104,7 @@ impl Cluster {
                 node.voters
             ));
         }
-        Ok(Self { node })
+        Ok(Self { node, fingerprints })
     }
 }
 
@@ -122,7 +126,7 @@ impl RaftNode {
             // A file system without locks is no reason to stop.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::Refused(format!(
+                return Err(Error::Unavailable(format!(
                     "{}: the node {:?} runs: it has locked its log; stop all nodes, and keep them from starting again, before \
                      their files are taken over",
                     path.display(),

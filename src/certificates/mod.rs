@@ -1,0 +1,23 @@
+//! Whether a server's certificate is believed: as libpq and OpenSSL do it for Postgres, and as Go does it for NATS. They
+//! take what stricter verifiers refuse: certificates of version 1, and authorities that are their own server's
+//! certificate, as Postgres' manual makes them. `chain` finds the way to an authority, `constraints` and `names` judge
+//! names, `verifier` is what a handshake asks. It opens no connection.
+
+mod chain;
+mod constraints;
+mod files;
+mod names;
+mod verifier;
+
+pub use files::{Identity, authorities, own};
+pub use verifier::{Verifier, told};
+
+/// Whose rules count where they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// OpenSSL as libpq uses it: only a certificate that is signed by itself ends a chain, the purpose has to be named
+    /// where any is, and where a certificate names no host of the kind that is asked for, its common name counts.
+    Libpq,
+    /// Go's `crypto/x509`: every certificate that is trusted ends a chain, and the common name never counts.
+    Go,
+}

@@ -1,0 +1,108 @@
+//! What all clients and subscriptions together may take up. Of messages in flight, each may have as much as it asked for while there is room; beyond that
+//! those that have more than their share get nothing new until somebody acks. So many subscriptions that ack nothing cost
+//! a bounded memory, and others hardly notice them.
+
+use std::collections::VecDeque;
+
+use super::broker::Broker;
+use super::group::Group;
+use super::ids::{PositionId, Sequence};
+use super::notice::Notice;
+
+/// A subscription may remember so many early acks, however many others do.
+const EARLY_ACKS_MIN: usize = 1024;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holdings {
+    /// What clients are called and where they listen.
+    pub(super) clients_bytes: usize,
+    /// The same of subscriptions.
+    pub(super) subscriptions_bytes: usize,
+    /// Of all groups.
+    pub(super) in_flight: usize,
+    /// Of all groups.
+    pub(super) early_acks: usize,
+    /// Groups that wait for room, those that wait longest first.
+    pub(super) held_back: VecDeque<PositionId>,
+    /// An operator has been told.
+    is_noticed: bool,
+}
+
+impl Broker {
+    pub(super) fn has_room_for_names_of_clients(&self) -> bool {
+        self.holdings.clients_bytes < self.settings.limits.clients_bytes
+    }
+
+    pub(super) fn has_room_for_names_of_subscriptions(&self) -> bool {
+        self.holdings.subscriptions_bytes < self.settings.limits.subscriptions_bytes
+    }
+
+    fn has_room_in_flight(&self) -> bool {
+        self.holdings.in_flight < self.settings.limits.in_flight_in_all
+    }
+
+    /// True when there is room in all, or the group has less than its share.
+    pub(super) fn may_hold_more(&self, position: PositionId) -> bool {
+        if self.has_room_in_flight() {
+            return true;
+        }
+        let share = self.settings.limits.in_flight_in_all / self.groups.len().max(1);
+        let group = self.groups.get(&position);
+        group.is_some_and(|group| group.in_flight.len() < share.max(1))
+    }
+
+    /// The group gets nothing new until there is room.
+    pub(super) fn hold_back(&mut self, position: PositionId) {
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        if !group.held_back {
+            group.held_back = true;
+            self.holdings.held_back.push_back(position);
+        }
+        if !self.holdings.is_noticed {
+            self.holdings.is_noticed = true;
+            self.notices.push_back(Notice::HeldBack);
+        }
+    }
+
+    /// Ends a message's being in flight; false when it is not.
+    pub(super) fn settle(&mut self, position: PositionId, sequence: Sequence) -> bool {
+        let group = self.groups.get_mut(&position);
+        let is_settled = group.is_some_and(|group| group.settle(sequence));
+        if is_settled {
+            self.holdings.in_flight -= 1;
+            self.pass_room_on();
+        }
+        is_settled
+    }
+
+    /// Where there is room, the next group that waits for it has its turn. The one after it comes when that is over.
+    pub(super) fn pass_room_on(&mut self) {
+        while self.has_room_in_flight()
+            && let Some(position) = self.holdings.held_back.pop_front()
+        {
+            if let Some(group) = self.groups.get_mut(&position) {
+                group.held_back = false;
+                return self.wait_for_turn(position);
+            }
+        }
+    }
+
+    pub(super) fn group_is_gone(&mut self, group: &Group) {
+        self.holdings.subscriptions_bytes -= group.registered_bytes();
+        self.holdings.in_flight -= group.in_flight.len();
+        self.holdings.early_acks -= group.early_acks();
+        self.pass_room_on();
+    }
+
+    pub(super) fn ack_early(&mut self, position: PositionId, sequence: Sequence) {
+        let is_full = self.holdings.early_acks >= self.settings.limits.early_acks_in_all;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        if !(is_full && group.early_acks() >= EARLY_ACKS_MIN) && group.ack_early(sequence) {
+            self.holdings.early_acks += 1;
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A server started with the line of a nats-streaming-server with a file store: what is in there is in the tables before it
+//! serves, once.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::pair::{LIMIT, Server, wait_for_one_active};
+use crate::start_lines::Line;
+use crate::stores::{Case, Contents};
+use crate::support::wait::wait_until;
+
+/// With a file store, as its operator wrote it.
+fn text(case: &Case) -> String {
+    let store = case.store();
+    format!(
+        "-p {{nats}} -m {{http}} -cid {} -store file -dir {}",
+        case.cluster_id(),
+        store.display()
+    )
+}
+
+async fn ask(line: &Line, query: &'static str) -> i64 {
+    let mut connection = PgConnection::connect(&line.database.url).await.unwrap();
+    let asked = sqlx::query_scalar(query).fetch_one(&mut connection);
+    asked.await.unwrap()
+}
+
+async fn imports(line: &Line) -> i64 {
+    ask(line, "SELECT count(*) FROM stanby.imports").await
+}
+
+async fn assert_has_all_of(line: &Line, case: &Case) {
+    let stored = Contents::stored(&line.database.url, "stanby").await;
+    stored.assert_has_messages_of(&Contents::told(case.recovered()), &case.name);
+}
+
+fn says(server: &Server, part: &str) -> bool {
+    server.log().contains(part)
+}
+
+#[tokio::test]
+async fn the_first_server_with_the_line_of_a_file_store_has_its_data_and_the_next_ones_are_quiet() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let case = Case::unpack("plain-clean");
+    let mut first = line.start(&text(&case));
+    first.wait_until_active().await;
+
+    assert_has_all_of(&line, &case).await;
+    assert!(says(&first, "the file store is imported"));
+    first.signal(Signal::SIGTERM);
+    first.end().await;
+
+    let client_at_work = async |server: &Server| {
+        let epoch = server.wait_until_active().await;
+        let name = format!("app-{epoch}");
+        let client = line.client_called(&name, case.cluster_id(), None).await;
+        let mut publisher = client.publisher("after.the.switch").await;
+        publisher.send_until_acked(LIMIT).await;
+    };
+    let mut second = line.start(&text(&case));
+    client_at_work(&second).await;
+    second.signal(Signal::SIGTERM);
+    second.end().await;
+
+    // A directory that is gone, or mounted elsewhere, is no reason to ask.
+    let copy = line.path("copy");
+    std::fs::rename(case.store(), &copy).unwrap();
+    let elsewhere = text(&case).replace(
+        &case.store().display().to_string(),
+        &copy.display().to_string(),
+    );
+    for again in [text(&case), elsewhere] {
+        let mut server = line.start(&again);
+        client_at_work(&server).await;
+        // The processes of one port write to one file.
+        let log = server.log();
+        assert_eq!(log.matches("importing the file store").count(), 1, "{log}");
+        assert!(!log.contains("former-store"), "{log}");
+        server.signal(Signal::SIGTERM);
+        server.end().await;
+    }
+    assert_eq!(imports(&line).await, 1);
+}
+
+#[tokio::test]
+async fn two_servers_started_at_once_on_one_directory_import_it_once() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let other = line.beside();
+    let case = Case::unpack("many-channels");
+    // Both need room for all of its channels.
+    let text = format!("{} -mc 0", text(&case));
+    let servers = [line.start(&text), other.start(&text)];
+
+    wait_for_one_active(&[&servers[0], &servers[1]]).await;
+
+    assert_eq!(imports(&line).await, 1);
+    assert_has_all_of(&line, &case).await;
+    let imported = servers
+        .iter()
+        .filter(|it| says(it, "the file store is imported"));
+    assert_eq!(imported.count(), 1);
+}
+
+#[tokio::test]
+async fn an_import_that_was_killed_half_way_is_begun_anew_by_the_next_server() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let case = Case::unpack("plain-clean");
+    let migrated = crate::cli::stanby(&["migrate", "--database-url", &line.database.url]).await;
+    assert!(migrated.status.success());
+    // All messages are written when it comes to the clients.
+    let mut holding = PgConnection::connect(&line.database.url).await.unwrap();
+    sqlx::raw_sql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END $$;
+         CREATE TRIGGER wait BEFORE INSERT ON stanby.clients FOR EACH ROW EXECUTE FUNCTION wait();
+         SELECT pg_advisory_lock(42)",
+    )
+    .execute(&mut holding)
+    .await
+    .unwrap();
+    let first = line.start(&text(&case));
+    wait_until(LIMIT, async || {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND objid = 42";
+        match ask(&line, waiting).await {
+            0 => Err(first.log()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    first.wait_for_trouble("it imports").await;
+    first.kill().await;
+    sqlx::raw_sql("SELECT pg_advisory_unlock(42)")
+        .execute(&mut holding)
+        .await
+        .unwrap();
+
+    line.is_free().await;
+    let second = line.start(&text(&case));
+    second.wait_until_active().await;
+
+    assert!(says(&second, "the file store is imported"));
+    assert_has_all_of(&line, &case).await;
+    assert_eq!(imports(&line).await, 1);
+}
+
+#[tokio::test]
+async fn a_file_store_that_somebody_has_open_is_waited_for() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let case = Case::unpack("plain-clean");
+    let journal = case.store().join("clients.dat");
+    let open = OpenOptions::new().append(true).open(journal).unwrap();
+    let server = line.start(&text(&case));
+    server
+        .wait_for_trouble("a server still runs on this store")
+        .await;
+
+    drop(open);
+
+    server.wait_until_active().await;
+    assert_has_all_of(&line, &case).await;
+}
+
+fn append(file: &Path) {
+    let mut opened = OpenOptions::new().append(true).open(file).unwrap();
+    std::io::Write::write_all(&mut opened, &[0; 8]).unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_was_written_to_after_its_import_is_told_and_nothing_is_imported_on_top() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let case = Case::unpack("plain-clean");
+    let mut first = line.start(&text(&case));
+    first.wait_until_active().await;
+    first.signal(Signal::SIGTERM);
+    first.end().await;
+    append(&case.store().join("clients.dat"));
+
+    let second = line.start(&text(&case));
+    second.wait_until_active().await;
+
+    let (code, ready) = second.get("/readyz").await.unwrap();
+    assert_eq!(code, 200, "it serves all the same: {ready}");
+    for part in ["former-store-changed", "is not what was imported", "(UTC)"] {
+        assert!(ready.contains(part), "{part}: {ready}");
+    }
+    assert_eq!(imports(&line).await, 1);
+    assert_has_all_of(&line, &case).await;
+}
+
+#[tokio::test]
+async fn what_a_start_cannot_import_ends_it_with_the_way_to_do_it() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let ends = async |text: &str, parts: &[&str]| {
+        let mut server = line.start(text);
+        assert!(!server.end().await.success(), "{text}");
+        let log = server.log();
+        for part in parts {
+            assert!(log.contains(part), "{part}: {log}");
+        }
+        line.is_free().await;
+    };
+    // Which of several nodes has all of it, one of them cannot know.
+    let node = Case::unpack("raft-single");
+    let nodes = node.expected["nodes"].as_object().unwrap();
+    let store = nodes.values().next().unwrap()["store"].as_str().unwrap();
+    let text = |case: &Case, store: &Path| {
+        format!(
+            "-p {{nats}} -m {{http}} -cid {} -store file -dir {}",
+            case.cluster_id(),
+            store.display()
+        )
+    };
+    let raft = text(&node, &node.root().join(store));
+    ends(&raft, &["--from raft:DIR1,DIR2,DIR3"]).await;
+
+    let damaged = Case::unpack("corrupt-truncated-record");
+    let line_of_damaged = text(&damaged, &damaged.store());
+    ends(
+        &line_of_damaged,
+        &["--skip-damaged", "--dry-run", "nothing was imported"],
+    )
+    .await;
+
+    let plain = Case::unpack("plain-clean");
+    let other_cluster = text(&plain, &plain.store()).replace(plain.cluster_id(), "other");
+    ends(&other_cluster, &["it is the store of cluster ID"]).await;
+
+    // Of a group that has served without it.
+    let text_of_plain = text(&plain, &plain.store());
+    let mut used = line.start(&text_of_plain.replace("-store file", "-store memory"));
+    used.wait_until_active().await;
+    let client = line.client(plain.cluster_id(), None).await;
+    client
+        .publisher("orders")
+        .await
+        .send_until_acked(LIMIT)
+        .await;
+    used.signal(Signal::SIGTERM);
+    used.end().await;
+    line.is_free().await;
+    ends(
+        &text_of_plain,
+        &["schema stanby is not empty", "leave the data behind"],
+    )
+    .await;
+}
