@@ -9,6 +9,7 @@ use super::batch::{
     Trim,
 };
 use super::cost;
+use super::gone::Reason;
 use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
 use super::message::Message;
 use super::outbound::Outbound;
@@ -151,6 +152,29 @@ impl Commits {
 
     pub(super) fn tell_lost(&mut self, lost: &[LostRange]) {
         self.gathering.lost.extend_from_slice(lost);
+    }
+
+    pub(super) fn settle_gone(&mut self, channel: ChannelId, first: Sequence, bytes: u64) {
+        self.touched.insert(channel);
+        self.gathering.gone.settled.insert((channel, first), bytes);
+    }
+
+    pub(super) fn note_gone(
+        &mut self,
+        channel: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        reason: Reason,
+    ) {
+        self.touched.insert(channel);
+        let added = &mut self.gathering.gone.added;
+        added.push((channel, first, last, reason));
+    }
+
+    pub(super) fn forget_gone_after(&mut self, channel: ChannelId, last: Sequence) {
+        self.touched.insert(channel);
+        let forgotten = &mut self.gathering.gone.forgotten_after;
+        forgotten.insert(channel, last);
     }
 
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {

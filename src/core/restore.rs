@@ -59,6 +59,7 @@ impl Broker {
             purging: BTreeMap::new(),
             stored_before: StoredPublishes::default(),
             doubted: BTreeSet::new(),
+            held: BTreeSet::new(),
             groups: BTreeMap::new(),
             holdings: super::holdings::Holdings::default(),
             orphans: BTreeSet::new(),
@@ -79,6 +80,7 @@ impl Broker {
         broker.suspend_limits(suspended, now.monotonic);
         broker.restore_clients(snapshot.clients);
         broker.restore_channels(snapshot.channels);
+        broker.restore_gone(&snapshot.gone, &snapshot.counted);
         let with_pages = snapshot.pages.keys().chain(snapshot.holders.keys());
         let with_pages: BTreeSet<PositionId> = with_pages.copied().collect();
         broker.restore_positions(snapshot.positions, snapshot.pages);

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
+use super::gone::GoneRange;
 use super::ids::{ChannelId, ClientId, PositionId, SubscriptionId};
 use super::progress::Pages;
+use super::ranges::Ranges;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -18,4 +20,8 @@ pub struct Snapshot {
     /// By position and page, of queue groups.
     pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
+    /// What is noted as gone, by channel and first sequence.
+    pub gone: Vec<GoneRange>,
+    /// Holes of channels that have as many messages as they count, and so never counted those in the holes.
+    pub counted: BTreeMap<ChannelId, Ranges>,
 }

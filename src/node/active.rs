@@ -3,6 +3,7 @@
 
 mod ended;
 mod notices;
+mod unseen;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -144,6 +145,7 @@ impl<'a> Active<'a> {
         self.report(&term);
         self.node.reports.active_ended();
         self.node.board.clear(Condition::OldSnapshot);
+        self.node.board.clear(Condition::MessagesUnseen);
         self.node.board.standby();
         Refusals::end(&self.node.board);
         drop(watched);
@@ -239,6 +241,7 @@ impl<'a> Active<'a> {
                     let limits = self.limits.borrow_and_update().clone();
                     self.active.set_limits(&limits, Clock.now());
                 }
+                () = term.gone_noted() => self.active.gone_noted(Clock.now()),
                 () = async {}, if has_backlog => self.active.take_backlog(Clock.now()),
                 // Before new work, of which there may always be some.
                 Some(asked) = self.questions.recv() => {
@@ -256,6 +259,7 @@ impl<'a> Active<'a> {
                 () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
+                    self.tell_unseen();
                     self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
                 }

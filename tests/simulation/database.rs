@@ -423,11 +423,13 @@ impl World {
             Event::LoadFailed(load.id)
         } else {
             let mut result = self.database.store.load(load);
-            if let Loaded::Messages { messages, .. } = &mut result
+            if let Loaded::Messages { messages, gone, .. } = &mut result
                 && self.plan.is(Sabotage::HideRowsFromReads)
                 && self.rng.chance(50)
+                && let Some(hidden) = messages.pop()
             {
-                messages.pop();
+                // Without this the core would wait for it.
+                *gone = [(hidden.sequence, hidden.sequence)].into_iter().collect();
             }
             Event::Loaded {
                 load: load.id,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use stanby::core::Event;
+
 use crate::nats::Party;
+use crate::node::Input;
 use crate::replica::Change;
 use crate::world::{Step, World, nanos};
 
@@ -151,6 +154,21 @@ impl World {
             self.database.store.delete_message(channel, sequence);
             self.replicate(Change::Deleted(channel, sequence));
             self.checks.deleted_by_operator(channel, sequence);
+        }
+        // The table notifies whoever holds the lock.
+        for node in 0..self.nodes.len() {
+            let state = &self.nodes[node];
+            let incarnation = state.incarnation;
+            if let Some(term) = state.term.as_ref().map(|term| term.serial) {
+                let event = Box::new(Event::GoneNoted);
+                let input = Input::Heard { term, event };
+                let step = Step::Node {
+                    node,
+                    incarnation,
+                    input,
+                };
+                self.at(self.time, step);
+            }
         }
     }
 
