@@ -14,7 +14,7 @@
 //! | limits of channels | `retention`, `recent` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
-//! | the begin of a term | `restore` |
+//! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
 
@@ -245,13 +245,16 @@ impl Broker {
             if self.aside.keeps(position) {
                 continue;
             }
-            if let Some(group) = self.groups.get(&position) {
+            if let Some(group) = self.groups.get_mut(&position) {
                 match batch.positions.get_mut(&position) {
                     Some(row) => *row = Some(group.row()),
                     None => {
-                        batch.progress.insert(position, group.progress());
+                        batch.progress.insert(position, group.take_change());
                     }
                 }
+                let held = group.take_holders().into_iter();
+                let held = held.map(|(page, held)| ((position, page), held));
+                batch.holders.extend(held);
             }
         }
         self.aside.strip(&mut batch);

@@ -121,6 +121,10 @@ const FOUND: &[(u64, &str)] = &[
         179_541_098_626_246,
         "a member of a group was taken for the one that had made it",
     ),
+    (
+        93,
+        "a node that could not look at the tables since another one had taken over thought that it knew of all commits",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
@@ -183,7 +187,7 @@ fn found_seeds_hold() {
 }
 
 /// Further seeds: 20, or as many as `SIM_SEEDS` says or `SIM_MINUTES` last, from `SIM_FROM` on, on `SIM_THREADS`
-/// threads. `scripts/simulate` sets these.
+/// threads, and no more after `SIM_FAILURES`. `scripts/simulate` sets these.
 #[test]
 fn further_seeds_hold() {
     let minutes = number("SIM_MINUTES");
@@ -193,6 +197,9 @@ fn further_seeds_hold() {
         limit: minutes.map(|minutes| Duration::from_secs(minutes * 60)),
         threads: number("SIM_THREADS").map_or(1, |threads| {
             usize::try_from(threads).expect("a number of threads")
+        }),
+        failures: number("SIM_FAILURES").map_or(10, |failures| {
+            usize::try_from(failures).expect("a number of failures")
         }),
     };
 
@@ -252,6 +259,7 @@ sabotages! {
     a_lost_row_is_noticed: LoseRows, "an acked message is in the table";
     forgetting_what_was_in_flight_is_noticed: ForgetInFlight,
         "the tables show as acked what was acked" | "everything arrives" | "everything is acked";
+    forgetting_who_holds_what_is_noticed: ForgetHolders, "at most";
     a_read_that_hides_a_row_is_noticed: HideRowsFromReads,
         "the tables show as acked what was acked" | "no message is below its channel's first"
         | "at most";

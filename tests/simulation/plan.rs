@@ -22,6 +22,8 @@ pub(crate) enum Sabotage {
     LoseRows,
     /// A new term reads everything in flight as acked.
     ForgetInFlight,
+    /// A new term does not know which members of a queue group hold what is in flight.
+    ForgetHolders,
     /// Reads leave out a message that exists.
     HideRowsFromReads,
     /// The node drops the answers to its heartbeats.
@@ -36,7 +38,7 @@ pub(crate) enum Sabotage {
     ForgetDropped,
     /// A term that ends takes the requests along that it has in its hands.
     ForgetUnanswered,
-    /// A new term knows nothing of what was stored last.
+    /// A new term knows nothing of what was stored last and its node has not heard.
     ForgetLateCopies,
     /// Nodes do not know what was committed.
     ForgetCommits,
