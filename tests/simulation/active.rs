@@ -41,7 +41,8 @@ impl World {
             } else if let Some((heard_at, event)) = next_event(&mut term.inbox, broker.has_room()) {
                 term.facts.heard(&event, now);
                 let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
-                    || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks);
+                    || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks)
+                    || matches!(event, Event::Ping { .. }) && self.plan.is(Sabotage::IgnorePings);
                 let line = describe(&event);
                 if !deaf {
                     term.unanswered.take_in(&event, heard_at);
