@@ -17,6 +17,8 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     pub number: BatchNumber,
+    /// What `Limits::batch_bytes` bounds.
+    pub bytes: usize,
     /// Highest numbers given out, when they changed.
     pub counters: Option<Counters>,
     pub channels: BTreeMap<ChannelId, Option<ChannelRow>>,
@@ -32,7 +34,9 @@ pub struct Batch {
     pub heartbeats: BTreeMap<ClientId, Heartbeat>,
     pub positions: BTreeMap<PositionId, Option<PositionRow>>,
     /// Progress of positions that are not in `positions`.
-    pub progress: BTreeMap<PositionId, Progress>,
+    pub progress: BTreeMap<PositionId, ProgressChange>,
+    /// By position and page: which members of a queue group hold what. They ride along with progress.
+    pub holders: BTreeMap<(PositionId, u64), Option<Held>>,
     pub subscriptions: BTreeMap<SubscriptionId, Option<SubscriptionRow>>,
     /// Rows that a subscription passed over, for people; they ride along and never cause a batch.
     pub unreadable: BTreeMap<(ChannelId, Sequence), String>,
@@ -121,6 +125,109 @@ pub struct Progress {
     pub acked_floor: Sequence,
     /// Acked above the floor; every range starts above `acked_floor + 1` and ends at or below `last_sent`.
     pub acked_above: Ranges,
+}
+
+/// What a batch changes of a position's progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressChange {
+    pub last_sent: Sequence,
+    pub acked_floor: Sequence,
+    pub acked: AckedChange,
+}
+
+/// What it changes of what is acked above the floor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AckedChange {
+    /// This is all of it.
+    Row {
+        above: Ranges,
+        /// The position had pages, which count no more.
+        clears: bool,
+    },
+    /// All of it is in pages.
+    Pages {
+        /// Those that the position had count no more.
+        clears: bool,
+        changed: Vec<AckedPage>,
+        /// First pages of rows that lie below the floor.
+        gone: Vec<u64>,
+    },
+}
+
+/// Of the bits of a page of acks.
+pub const ACKS_PAGE_BYTES: usize = 128;
+
+/// Sequences of a page of acks.
+pub const ACKS_PAGE: u64 = 8 * ACKS_PAGE_BYTES as u64;
+
+/// Which of the sequences from `page` times [`ACKS_PAGE`] on are acked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AckedPage {
+    pub page: u64,
+    /// How many pages it speaks for, this one included; 1 with `bits`.
+    pub pages: u64,
+    /// One per sequence, the lowest of the first byte first. `None`: all are acked.
+    pub bits: Option<Box<[u8]>>,
+}
+
+/// Sequences of a page of holders.
+pub const HOLDERS_PAGE: u64 = 128;
+
+/// Who holds what of a page, in order. It means nothing where the sequence is not in flight.
+pub type Held = Vec<(Sequence, SubscriptionId)>;
+
+impl AckedPage {
+    /// What it says is acked, in ascending order.
+    pub fn ranges(&self) -> Ranges {
+        let first = self.page.saturating_mul(ACKS_PAGE);
+        let end = first.saturating_add(self.pages.saturating_mul(ACKS_PAGE));
+        let mut ranges = Ranges::default();
+        let Some(bits) = &self.bits else {
+            ranges.push(Sequence(first), Sequence(end - 1));
+            return ranges;
+        };
+        for (byte, bits) in (first..end).step_by(8).zip(bits) {
+            for bit in (0..8).filter(|bit| bits & (1 << bit) != 0) {
+                ranges.push(Sequence(byte + bit), Sequence(byte + bit));
+            }
+        }
+        ranges
+    }
+}
+
+impl ProgressChange {
+    /// Makes of the progress before what it is afterwards.
+    pub fn apply(&self, progress: &mut Progress) {
+        progress.last_sent = self.last_sent;
+        progress.acked_floor = self.acked_floor;
+        match &self.acked {
+            AckedChange::Row { above, .. } => progress.acked_above = above.clone(),
+            AckedChange::Pages {
+                clears, changed, ..
+            } => {
+                if *clears {
+                    progress.acked_above = Ranges::default();
+                }
+                for (first, last) in changed.iter().flat_map(|page| page.ranges()) {
+                    progress.acked_above.insert(first, last);
+                }
+                progress.acked_above.remove_through(self.acked_floor);
+            }
+        }
+    }
+}
+
+impl From<Progress> for ProgressChange {
+    fn from(progress: Progress) -> Self {
+        Self {
+            last_sent: progress.last_sent,
+            acked_floor: progress.acked_floor,
+            acked: AckedChange::Row {
+                above: progress.acked_above,
+                clears: false,
+            },
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

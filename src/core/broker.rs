@@ -245,13 +245,16 @@ impl Broker {
             if self.aside.keeps(position) {
                 continue;
             }
-            if let Some(group) = self.groups.get(&position) {
+            if let Some(group) = self.groups.get_mut(&position) {
                 match batch.positions.get_mut(&position) {
                     Some(row) => *row = Some(group.row()),
                     None => {
-                        batch.progress.insert(position, group.progress());
+                        batch.progress.insert(position, group.take_change());
                     }
                 }
+                let held = group.take_holders().into_iter();
+                let held = held.map(|(page, held)| ((position, page), held));
+                batch.holders.extend(held);
             }
         }
         self.aside.strip(&mut batch);

@@ -4,8 +4,8 @@
 
 use super::batch::{ClientRow, SubscriptionRow};
 use super::event::Event;
-use super::group::Member;
 use super::ids::{ChannelName, ClientId, DurableName, QueueName, Subject};
+use super::members::Member;
 use super::message::Message;
 use super::outbound::{Outbound, Reply};
 use super::rejection::Rejection;

@@ -2,7 +2,7 @@
 
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::group::Page;
+use super::group::{Handed, Page};
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::load::{Unreadable, Want};
 use super::loads::Purpose;
@@ -123,7 +123,7 @@ impl Broker {
 
     fn skip(&mut self, position: PositionId, through: Sequence) {
         if let Some(group) = self.groups.get_mut(&position) {
-            group.last_sent = through;
+            group.skip(through);
             self.paged_bytes -= group.page.skip_to(through.next());
             self.note_progress(position);
         }
@@ -235,7 +235,10 @@ impl Broker {
         let Some(channel) = self.channels.get(group.channel) else {
             return 0;
         };
-        let redelivery_count = group.hand_to(member, message.sequence, now);
+        let Handed {
+            redelivery_count,
+            is_news,
+        } = group.hand_to(member, message.sequence, now);
         self.holdings.in_flight += usize::from(redelivery_count == 0);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let to = &group.members[&member];
@@ -256,8 +259,7 @@ impl Broker {
         };
         let cost = self.commits.send_delivery(member, delivery);
         self.arm_redelivery(position, due);
-        // A redelivery changes nothing that the tables hold.
-        if redelivery_count == 0 {
+        if is_news {
             self.note_progress(position);
         }
         cost

@@ -4,18 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::batch::{PositionRow, Progress, SubscriptionRow};
+use super::batch::{Held, PositionRow, Progress, ProgressChange};
 use super::cost;
-use super::ids::{
-    ChannelId, ClientId, DurableName, PositionId, QueueName, Sequence, Subject, SubscriptionId,
-};
+use super::holders::Holders;
+use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
+use super::members::Member;
 use super::message::Message;
-use super::ranges::Ranges;
+use super::progress::{Acked, Pages};
 use super::schedule::Schedule;
-use super::time::{Instant, Timestamp};
-use super::unheard::Answer;
+use super::time::Instant;
 
 /// More messages than an active sends between two notes of its progress.
 const EARLY_ACKS_MAX: usize = 65_536;
@@ -37,6 +35,10 @@ pub(super) struct Group {
     pub(super) in_flight: BTreeMap<Sequence, InFlight>,
     /// Of these, when they are due.
     schedule: Schedule,
+    /// The rest of what was sent.
+    acked: Acked,
+    /// Of a queue group: what the tables have of `in_flight`.
+    holders: Holders,
     /// Acked though not sent in this term: an earlier active sent them and could not note it any more. All
     /// above `last_sent`.
     acked_early: BTreeSet<Sequence>,
@@ -61,27 +63,7 @@ pub(super) struct Group {
     /// What these cost.
     pub(super) fetched_bytes: usize,
     /// Counts deliveries, to give members turns.
-    turn: u64,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) client_id: ClientId,
-    pub(super) inbox: Subject,
-    pub(super) ack_inbox: Subject,
-    pub(super) max_in_flight: u32,
-    pub(super) ack_wait: Duration,
-    /// False for a durable without a client.
-    pub(super) online: bool,
-    /// Its response is committed, so that messages may follow.
-    pub(super) started: bool,
-    pub(super) since: Timestamp,
-    /// How many of the group's messages in flight it holds.
-    pub(super) in_flight: u32,
-    /// Zero before the first message of the term.
-    pub(super) last_sent: Sequence,
-    pub(super) answer: Answer,
-    last_turn: u64,
+    pub(super) turn: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +74,15 @@ pub(super) struct InFlight {
     pub(super) deliveries: u32,
     /// When it was first delivered; `None` when that was before this term.
     pub(super) since: Option<Instant>,
+}
+
+/// What handing a message to a member has changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handed {
+    /// For the header; 0 for a first delivery.
+    pub(super) redelivery_count: u32,
+    /// The tables do not know it.
+    pub(super) is_news: bool,
 }
 
 /// When a message in flight is to be redelivered.
@@ -136,47 +127,6 @@ impl Page {
     }
 }
 
-impl Member {
-    pub(super) fn from_row(row: SubscriptionRow, started: bool) -> Self {
-        Self {
-            client_id: row.client_id,
-            inbox: row.inbox,
-            ack_inbox: row.ack_inbox,
-            max_in_flight: row.max_in_flight,
-            ack_wait: row.ack_wait,
-            online: row.online,
-            started,
-            since: row.since,
-            in_flight: 0,
-            last_sent: Sequence::ZERO,
-            answer: Answer::default(),
-            last_turn: 0,
-        }
-    }
-
-    pub(super) fn row(&self, position: PositionId) -> SubscriptionRow {
-        SubscriptionRow {
-            position,
-            client_id: self.client_id.clone(),
-            inbox: self.inbox.clone(),
-            ack_inbox: self.ack_inbox.clone(),
-            max_in_flight: self.max_in_flight,
-            ack_wait: self.ack_wait,
-            online: self.online,
-            since: self.since,
-        }
-    }
-
-    /// Messages may be sent to it.
-    pub(super) fn is_listening(&self) -> bool {
-        self.online && self.started
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.in_flight < self.max_in_flight
-    }
-}
-
 impl Group {
     pub(super) fn new(row: PositionRow) -> Self {
         Self {
@@ -188,6 +138,8 @@ impl Group {
             last_sent: row.progress.last_sent,
             in_flight: BTreeMap::new(),
             schedule: Schedule::default(),
+            acked: Acked::new(row.progress.last_sent),
+            holders: Holders::default(),
             acked_early: BTreeSet::new(),
             replaying: false,
             armed: None,
@@ -208,39 +160,42 @@ impl Group {
             channel: self.channel,
             durable_name: self.durable_name.clone(),
             queue_group: self.queue_group.clone(),
-            progress: self.progress(),
+            progress: self.acked.progress(self.last_sent),
         }
     }
 
-    /// What is persisted of the position: everything up to `last_sent` that is not in flight counts as acked.
-    pub(super) fn progress(&self) -> Progress {
-        let mut cursor = self.acked_floor();
-        let acked_floor = cursor;
-        let mut acked_above = Ranges::default();
-        for &sequence in self.in_flight.keys() {
-            acked_above.push(cursor.next(), sequence.previous());
-            cursor = sequence;
-        }
-        acked_above.push(cursor.next(), self.last_sent);
-        Progress {
-            last_sent: self.last_sent,
-            acked_floor,
-            acked_above,
-        }
+    /// What is to be persisted of the position: everything up to `last_sent` that is not in flight counts as acked.
+    pub(super) fn take_change(&mut self) -> ProgressChange {
+        self.acked.take_change(self.last_sent)
+    }
+
+    /// By page, what is to be persisted of who holds what.
+    pub(super) fn take_holders(&mut self) -> Vec<(u64, Option<Held>)> {
+        self.holders.take_changes(&self.in_flight)
+    }
+
+    /// Passes over what comes next, through this sequence: there is nothing to send.
+    pub(super) fn skip(&mut self, through: Sequence) {
+        self.acked.add(self.last_sent.next(), through);
+        self.last_sent = through;
     }
 
     /// Puts in flight what the tables show as delivered and not acked, of messages that still exist.
     pub(super) fn restore_in_flight(
         &mut self,
-        progress: &Progress,
+        progress: Progress,
+        pages: Pages,
         first: Sequence,
         last: Sequence,
     ) {
         self.last_sent = progress.last_sent.min(last);
-        let mut cursor = progress.acked_floor.max(first.previous());
+        let floor = progress.acked_floor.max(first.previous());
+        let floor = floor.min(self.last_sent);
+        self.acked = Acked::restored(progress, pages, floor, self.last_sent);
+        let mut cursor = self.acked.floor();
         let top = (self.last_sent.next(), self.last_sent.next());
-        for (from, to) in progress.acked_above.iter().chain([top]) {
-            while cursor.next() < from && cursor < self.last_sent {
+        for (from, to) in self.acked.above().iter().chain([top]) {
+            while cursor.next() < from {
                 cursor = cursor.next();
                 let parked = InFlight {
                     holder: None,
@@ -251,7 +206,20 @@ impl Group {
                 self.in_flight.insert(cursor, parked);
                 self.schedule.add(parked.due.at(), cursor);
             }
-            cursor = cursor.max(to);
+            cursor = to;
+        }
+    }
+
+    /// What the tables tell of a page: each member that is still there holds what it held.
+    pub(super) fn restore_holders(&mut self, page: u64, held: &Held) {
+        self.holders.restored(page);
+        for &(sequence, id) in held {
+            if let Some(entry) = self.in_flight.get_mut(&sequence)
+                && let Some(member) = self.members.get_mut(&id)
+            {
+                entry.holder = Some(id);
+                member.in_flight += 1;
+            }
         }
     }
 
@@ -276,20 +244,6 @@ impl Group {
         self.members.values().any(Member::is_listening)
     }
 
-    /// The member that the next new message goes to: of those with room, the one with the fewest in flight,
-    /// then the one whose turn was longest ago. A queue group passes over unresponsive clients.
-    pub(super) fn pick(&self, responsive: impl Fn(&ClientId) -> bool) -> Option<SubscriptionId> {
-        if !self.has_room() {
-            return None;
-        }
-        self.members
-            .iter()
-            .filter(|(_, member)| member.is_listening() && member.has_room())
-            .filter(|(_, member)| !self.is_queue() || responsive(&member.client_id))
-            .min_by_key(|(_, member)| (member.in_flight, member.last_turn))
-            .map(|(&id, _)| id)
-    }
-
     /// What it takes up with names and inboxes, in bytes.
     pub(super) fn registered_bytes(&self) -> usize {
         let members = self.members.values().chain(self.last_member.as_deref());
@@ -304,36 +258,13 @@ impl Group {
         members.map(cost::member).sum()
     }
 
-    /// False while the members together may hold no more. Messages without a holder count: after a takeover
-    /// somebody may well be at work on them.
-    fn has_room(&self) -> bool {
-        let listening = self.members.values().filter(|member| member.is_listening());
-        let room: u64 = listening
-            .map(|member| u64::from(member.max_in_flight))
-            .sum();
-        (self.in_flight.len() as u64) < room
-    }
-
-    /// The member that a message is redelivered to. A redelivery is not held back by `max_in_flight`; among
-    /// queue members, responsive ones with room are preferred. `None` when nobody listens, or when the only
-    /// candidate is a plain subscription of an unresponsive client.
-    pub(super) fn pick_for_redelivery(
-        &self,
-        responsive: impl Fn(&ClientId) -> bool,
-    ) -> Option<SubscriptionId> {
-        self.members
-            .iter()
-            .filter(|(_, member)| member.is_listening())
-            .filter(|(_, member)| self.is_queue() || responsive(&member.client_id))
-            .min_by_key(|(_, member)| {
-                let rank = (!responsive(&member.client_id), !member.has_room());
-                (rank, member.in_flight, member.last_turn)
-            })
-            .map(|(&id, _)| id)
-    }
-
-    /// Hands a message to a member; returns the count for a redelivery's header (0 for a first delivery).
-    pub(super) fn hand_to(&mut self, id: SubscriptionId, sequence: Sequence, now: Instant) -> u32 {
+    /// Hands a message to a member.
+    pub(super) fn hand_to(
+        &mut self,
+        id: SubscriptionId,
+        sequence: Sequence,
+        now: Instant,
+    ) -> Handed {
         let before = self.in_flight.get(&sequence).copied();
         self.release(before.and_then(|entry| entry.holder));
         self.turn += 1;
@@ -353,7 +284,14 @@ impl Group {
         self.in_flight.insert(sequence, entry);
         self.schedule.add(entry.due.at(), sequence);
         self.last_sent = self.last_sent.max(sequence);
-        deliveries
+        let has_moved = self.is_queue() && before.is_none_or(|entry| entry.holder != Some(id));
+        if has_moved {
+            self.holders.delivered(sequence);
+        }
+        Handed {
+            redelivery_count: deliveries,
+            is_news: has_moved || before.is_none(),
+        }
     }
 
     /// Ends a message's being in flight; false when it is not.
@@ -362,6 +300,8 @@ impl Group {
             return false;
         };
         self.release(entry.holder);
+        self.acked.add(sequence, sequence);
+        self.holders.settled(sequence);
         let in_flight = &self.in_flight;
         self.schedule
             .compact(in_flight.len(), |entry| is_current(in_flight, entry));
@@ -481,8 +421,16 @@ impl Group {
 
     /// Everything up to here is acked.
     pub(super) fn acked_floor(&self) -> Sequence {
-        let first = self.in_flight.keys().next();
-        first.map_or(self.last_sent, |first| first.previous())
+        self.acked.floor()
+    }
+
+    /// What was sent is in flight or acked, and nothing is both. Looks at all of it.
+    pub(super) fn is_exact(&self) -> bool {
+        let (floor, above) = (self.acked.floor(), self.acked.above());
+        let acked: u64 = above.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
+        let mut in_flight = self.in_flight.keys();
+        in_flight.all(|&sequence| sequence > floor && !above.contains(sequence))
+            && self.last_sent.0 == floor.0 + acked + self.in_flight.len() as u64
     }
 
     /// The earliest time at which something in flight is due.
@@ -519,6 +467,7 @@ fn is_current(
 
 #[cfg(test)]
 mod tests {
+    use super::super::ranges::Ranges;
     use super::*;
 
     fn group(last_sent: u64) -> Group {
@@ -533,15 +482,6 @@ mod tests {
         })
     }
 
-    fn parked() -> InFlight {
-        InFlight {
-            holder: None,
-            due: Due::AfterPublish,
-            deliveries: 1,
-            since: None,
-        }
-    }
-
     #[test]
     fn progress_and_back_keeps_exactly_what_is_in_flight() {
         for in_flight in [
@@ -552,14 +492,23 @@ mod tests {
             (1..=10).collect(),
         ] {
             let mut before = group(10);
-            before.in_flight = in_flight.iter().map(|&s| (Sequence(s), parked())).collect();
+            let all = Progress {
+                last_sent: Sequence(10),
+                ..Progress::default()
+            };
+            before.restore_in_flight(all, Pages::new(), Sequence(1), Sequence(10));
+            for acked in (1..=10).filter(|sequence| !in_flight.contains(sequence)) {
+                before.settle(Sequence(acked));
+            }
 
             let mut after = group(10);
-            after.restore_in_flight(&before.progress(), Sequence(1), Sequence(10));
+            let progress = before.row().progress;
+            after.restore_in_flight(progress.clone(), Pages::new(), Sequence(1), Sequence(10));
 
             let kept: Vec<u64> = after.in_flight.keys().map(|s| s.0).collect();
             assert_eq!(kept, in_flight);
-            assert_eq!(after.progress(), before.progress());
+            assert_eq!(after.row().progress, progress);
+            assert!(after.is_exact() && before.is_exact());
         }
     }
 
@@ -571,7 +520,7 @@ mod tests {
             acked_floor: Sequence(0),
             acked_above: Ranges::default(),
         };
-        after.restore_in_flight(&progress, Sequence(8), Sequence(10));
+        after.restore_in_flight(progress, Pages::new(), Sequence(8), Sequence(10));
 
         let kept: Vec<u64> = after.in_flight.keys().map(|s| s.0).collect();
         assert_eq!(kept, [8, 9, 10]);

@@ -50,6 +50,10 @@ impl Broker {
         );
         claim(group.is_scheduled(), "what is in flight has its time");
         claim(
+            group.is_exact(),
+            "what was sent is either in flight or acked",
+        );
+        claim(
             !group.waiting || self.in_line.contains(&position),
             "who waits for a turn is in line",
         );

@@ -57,7 +57,7 @@ impl Broker {
             group.replaying = false;
             return self.drop_fetched(position);
         }
-        if self.pick_for_redelivery(position).is_none() {
+        if !group.can_redeliver(|client| self.clients.is_responsive(client)) {
             // Its client misses heartbeats: look again after an ack wait, or when the client answers.
             let waits = self.groups[&position].members.values();
             let wait = waits.map(|member| member.ack_wait).min();
@@ -218,7 +218,7 @@ impl Broker {
         if self.is_early(position, &message) {
             return 0;
         }
-        if let Some(member) = self.pick_for_redelivery(position) {
+        if let Some(member) = self.pick_for_redelivery(position, sequence) {
             self.send_to(position, member, &message)
         } else {
             self.put_back(position, vec![sequence]);
@@ -272,8 +272,12 @@ impl Broker {
         }
     }
 
-    fn pick_for_redelivery(&self, position: PositionId) -> Option<SubscriptionId> {
+    fn pick_for_redelivery(
+        &self,
+        position: PositionId,
+        sequence: Sequence,
+    ) -> Option<SubscriptionId> {
         let group = self.groups.get(&position)?;
-        group.pick_for_redelivery(|client| self.clients.is_responsive(client))
+        group.pick_for_redelivery(sequence, |client| self.clients.is_responsive(client))
     }
 }

@@ -6,8 +6,9 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::broker::Broker;
-use super::group::{Group, Member};
-use super::ids::{ChannelId, ChannelName, ClientId, Sequence, SubscriptionId};
+use super::group::Group;
+use super::ids::{ChannelId, ChannelName, ClientId, Sequence};
+use super::members::Member;
 use super::time::{Instant, Timestamp};
 
 /// Channels or clients of one page.
@@ -102,8 +103,10 @@ pub struct Subscription {
     pub ack_wait: Duration,
     /// The last message sent to this member, or to its group where that is not known.
     pub last_sent: Sequence,
-    /// Delivered and not acked.
+    /// Delivered to this member, or parked for this subscription, and not acked.
     pub in_flight: usize,
+    /// The same of all members, and what nobody holds: who held it has left.
+    pub group_in_flight: usize,
     pub stalled: bool,
     /// Messages of the channel that the subscription, or its group, has yet to ack or to be sent.
     pub lag: u64,
@@ -215,7 +218,7 @@ impl Broker {
                 continue;
             };
             if let Some(channel) = self.channels.get(group.channel) {
-                let report = self.member_report(group, Some((*subscription, member)), now);
+                let report = self.member_report(group, Some(member), now);
                 let of_channel = subscriptions.entry(channel.row.name.clone());
                 of_channel.or_default().push(report);
             }
@@ -233,18 +236,12 @@ impl Broker {
         if group.members.is_empty() {
             return vec![self.member_report(group, None, now)];
         }
-        let members = group.members.iter();
-        let reports =
-            members.map(|(&id, member)| self.member_report(group, Some((id, member)), now));
+        let members = group.members.values();
+        let reports = members.map(|member| self.member_report(group, Some(member), now));
         reports.collect()
     }
 
-    fn member_report(
-        &self,
-        group: &Group,
-        member: Option<(SubscriptionId, &Member)>,
-        now: Instant,
-    ) -> Subscription {
+    fn member_report(&self, group: &Group, member: Option<&Member>, now: Instant) -> Subscription {
         let last = self.channels.get(group.channel);
         let (first, last) = last.map_or((Sequence::ZERO, Sequence::ZERO), |channel| {
             (channel.row.first_sequence, channel.row.last_sequence)
@@ -252,18 +249,11 @@ impl Broker {
         let sent = group.last_sent.max(first.previous());
         let unsent = last.0.saturating_sub(sent.0);
         let in_flight = match member {
-            // What nobody holds after a takeover is counted once, with the first member.
-            Some((id, _)) if group.members.keys().next() == Some(&id) => {
-                let held_by_others = group.members.iter().filter(|(other, _)| **other != id);
-                let held: usize = held_by_others.map(|(_, m)| m.in_flight as usize).sum();
-                group.in_flight.len() - held
-            }
-            Some((_, member)) => member.in_flight as usize,
-            None => group.in_flight.len(),
+            Some(member) if group.is_queue() => member.in_flight as usize,
+            Some(_) | None => group.in_flight.len(),
         };
         let since = group.in_flight.values().next();
         let since = since.map(|entry| entry.since.unwrap_or(self.began));
-        let member = member.map(|(_, member)| member);
         let member = member.or(group.last_member.as_deref());
         let online = !group.members.is_empty() && member.is_some_and(|member| member.online);
         let max_in_flight = member.map_or(0, |member| member.max_in_flight);
@@ -282,6 +272,7 @@ impl Broker {
                 .filter(|sent| *sent > Sequence::ZERO)
                 .unwrap_or(group.last_sent),
             in_flight,
+            group_in_flight: group.in_flight.len(),
             stalled: online && (group.held_back || in_flight >= max_in_flight as usize),
             lag: unsent + group.in_flight.len() as u64,
             oldest_unacked: since.map(|since| now.since(since)),

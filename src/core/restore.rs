@@ -3,19 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::batch::{ChannelRow, ClientRow, PositionRow, SubscriptionRow};
+use super::batch::{ChannelRow, ClientRow, Held, PositionRow, SubscriptionRow};
 use super::broker::{Broker, Traffic};
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
 use super::cost;
 use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
-use super::group::{Group, Member};
+use super::group::Group;
 use super::ids::ClientId;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::limits::Settings;
 use super::loads::Loads;
+use super::members::Member;
 use super::notice::Notice;
+use super::progress::Pages;
 use super::registry::{Client, Registry};
 use super::retention::Purge;
 use super::snapshot::Snapshot;
@@ -77,8 +79,9 @@ impl Broker {
         broker.suspend_limits(suspended, now.monotonic);
         broker.restore_clients(snapshot.clients);
         broker.restore_channels(snapshot.channels);
-        broker.restore_positions(snapshot.positions);
+        broker.restore_positions(snapshot.positions, snapshot.pages);
         broker.restore_subscriptions(snapshot.subscriptions);
+        broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
         let groups = broker.groups.values();
         broker.holdings.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
@@ -109,8 +112,12 @@ impl Broker {
         }
     }
 
-    fn restore_positions(&mut self, rows: BTreeMap<PositionId, PositionRow>) {
-        for (id, row) in rows {
+    fn restore_positions(
+        &mut self,
+        rows: BTreeMap<PositionId, PositionRow>,
+        mut pages: BTreeMap<PositionId, Pages>,
+    ) {
+        for (id, mut row) in rows {
             let Some(channel) = self.channels.get_mut(row.channel) else {
                 self.notices
                     .push_back(dropped("positions", id.0, "its channel does not exist"));
@@ -118,10 +125,11 @@ impl Broker {
                 continue;
             };
             let (first, last) = (channel.row.first_sequence, channel.row.last_sequence);
-            let progress = row.progress.clone();
+            let progress = std::mem::take(&mut row.progress);
+            let pages = pages.remove(&id).unwrap_or_default();
             channel.groups.insert(id);
             let mut group = Group::new(row);
-            group.restore_in_flight(&progress, first, last);
+            group.restore_in_flight(progress, pages, first, last);
             self.holdings.in_flight += group.in_flight.len();
             self.groups.insert(id, group);
         }
@@ -167,6 +175,19 @@ impl Broker {
                 }
             }
             group.members.insert(id, Member::from_row(row, true));
+        }
+    }
+
+    fn restore_holders(&mut self, holders: &BTreeMap<PositionId, BTreeMap<u64, Held>>) {
+        for (&position, pages) in holders {
+            let Some(group) = self.groups.get_mut(&position) else {
+                // A server that does not know of holders deleted it.
+                self.commits.forget_holders(position, pages.keys().copied());
+                continue;
+            };
+            for (&page, held) in pages {
+                group.restore_holders(page, held);
+            }
         }
     }
 

@@ -7,11 +7,12 @@ use super::error::Fault;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
 use crate::core::batch::{
-    ChannelRow, ClientRow, Counters, Heartbeat, PositionRow, Progress, SubscriptionRow,
+    ACKS_PAGE, ACKS_PAGE_BYTES, AckedPage, ChannelRow, ClientRow, Counters, HOLDERS_PAGE,
+    Heartbeat, Held, PositionRow, Progress, SubscriptionRow,
 };
 use crate::core::ids::{
-    ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId, QueueName, Subject,
-    SubscriptionId,
+    ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId, QueueName, Sequence,
+    Subject, SubscriptionId,
 };
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Timestamp;
@@ -23,6 +24,8 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_channels(source, &mut snapshot).await?;
     read_clients(source, &mut snapshot).await?;
     read_positions(source, &mut snapshot).await?;
+    read_acks(source, &mut snapshot).await?;
+    read_holders(source, &mut snapshot).await?;
     read_subscriptions(source, &mut snapshot).await?;
     Ok(snapshot)
 }
@@ -139,6 +142,88 @@ fn check_progress(row: &Reading<'_>, progress: &Progress) -> Result<(), Fault> {
         return Err(row.corrupt("acked_above does not lie between acked_floor and last_sent"));
     }
     Ok(())
+}
+
+async fn read_acks(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query =
+        "SELECT position_id, page, pages, bits FROM position_acks ORDER BY position_id, page";
+    source
+        .each(query, &[], |row| {
+            let key = format!("{}, {}", key(&row, "position_id")?, key(&row, "page")?);
+            let row = Reading::new("position_acks", &row, key);
+            let id = PositionId(row.number("position_id")?);
+            let bits: Option<Vec<u8>> = row.get("bits")?;
+            let page = AckedPage {
+                page: row.number("page")?,
+                pages: row.number("pages")?,
+                bits: bits.map(Into::into),
+            };
+            check_page(&row, &page)?;
+            let Some(position) = snapshot.positions.get_mut(&id) else {
+                return Err(row.corrupt(format!("there is no position {id}")));
+            };
+            let progress = &mut position.progress;
+            let pages = snapshot.pages.entry(id).or_default();
+            if pages.is_empty() && !progress.acked_above.is_empty() {
+                return Err(row.corrupt(format!(
+                    "acked_above of position {id} has to be empty where there are pages"
+                )));
+            }
+            for (first, last) in page.ranges() {
+                if last > progress.last_sent {
+                    return Err(row.corrupt("it goes beyond last_sent of its position"));
+                }
+                let first = first.max(progress.acked_floor.next());
+                progress.acked_above.push(first, last);
+            }
+            pages.insert(page.page, page.pages);
+            Ok(())
+        })
+        .await
+}
+
+fn check_page(row: &Reading<'_>, page: &AckedPage) -> Result<(), Fault> {
+    let is_sound = match &page.bits {
+        Some(bits) => page.pages == 1 && bits.len() == ACKS_PAGE_BYTES,
+        None => page.pages > 0,
+    };
+    // Both are bigint.
+    let end = page.page.saturating_add(page.pages);
+    if is_sound && end <= i64::MAX.unsigned_abs() / ACKS_PAGE {
+        Ok(())
+    } else {
+        Err(row.corrupt(format!(
+            "it is no page: bits are {ACKS_PAGE_BYTES} bytes, or NULL where all of several pages is acked"
+        )))
+    }
+}
+
+async fn read_holders(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let query = "SELECT position_id, page, members, held FROM position_holders";
+    source
+        .each(query, &[], |row| {
+            let key = format!("{}, {}", key(&row, "position_id")?, key(&row, "page")?);
+            let row = Reading::new("position_holders", &row, key);
+            let id = PositionId(row.number("position_id")?);
+            let page: u64 = row.number("page")?;
+            let members: Vec<i64> = row.get("members")?;
+            let held: Vec<u8> = row.get("held")?;
+            if held.len() as u64 > HOLDERS_PAGE || page > i64::MAX.unsigned_abs() / HOLDERS_PAGE {
+                return Err(row.corrupt("it is no page"));
+            }
+            let first = page.saturating_mul(HOLDERS_PAGE);
+            let held = (first..).zip(held).filter_map(|(sequence, place)| {
+                // 0 is nobody.
+                let place = usize::from(place).checked_sub(1)?;
+                let holder = members.get(place)?.cast_unsigned();
+                Some((Sequence(sequence), SubscriptionId(holder)))
+            });
+            let held: Held = held.collect();
+            let pages = snapshot.holders.entry(id).or_default();
+            pages.insert(page, held);
+            Ok(())
+        })
+        .await
 }
 
 async fn read_subscriptions(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {

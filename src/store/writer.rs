@@ -7,6 +7,7 @@ mod clients;
 mod flight;
 mod lost;
 mod messages;
+mod pages;
 mod pieces;
 mod positions;
 mod subscriptions;
@@ -42,6 +43,7 @@ pub struct Writer {
     pieces: pieces::Statements,
     clients: clients::Statements,
     positions: positions::Statements,
+    pages: pages::Statements,
     subscriptions: subscriptions::Statements,
     unreadable: unreadable::Statements,
     lost: lost::Statements,
@@ -83,6 +85,7 @@ impl Writer {
             pieces: pieces::Statements::prepare(client).await?,
             clients: clients::Statements::prepare(client).await?,
             positions: positions::Statements::prepare(client).await?,
+            pages: pages::Statements::prepare(client).await?,
             subscriptions: subscriptions::Statements::prepare(client).await?,
             unreadable: unreadable::Statements::prepare(client).await?,
             lost: lost::Statements::prepare(client).await?,
@@ -116,11 +119,12 @@ impl Writer {
         window: &mut UploadWindow,
         answered: &(dyn Fn(Instant) + Send + Sync),
     ) -> Result<(), Error> {
-        let bytes = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
-        if bytes <= window.bytes() {
+        let data: usize = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
+        if data <= window.bytes() {
             let sent = Clock.now().monotonic;
             self.apply(client, batch, epoch).await?;
-            window.carried(bytes, Clock.now().monotonic.since(sent));
+            // Counted as the core counts: a batch that is closed for its bytes is a large one, whatever its messages are.
+            window.carried(batch.bytes, Clock.now().monotonic.since(sent));
             return Ok(());
         }
         let uploaded = self.upload(client, batch, epoch, window, answered).await;
@@ -226,6 +230,8 @@ impl Writer {
         let heartbeats = clients::Heartbeats::of(batch);
         let positions = positions::Columns::of(batch);
         let progress = positions::ProgressColumns::of(batch);
+        let acks = pages::Acks::of(batch);
+        let holders = pages::Holders::of(batch);
         let subscriptions = subscriptions::Columns::of(batch);
         let unreadable = unreadable::Columns::of(batch);
         let lost = lost::Columns::of(batch, epoch);
@@ -256,6 +262,8 @@ impl Writer {
         heartbeats.board(&mut flight, &self.clients);
         positions.board(&mut flight, &self.positions);
         progress.board(&mut flight, &self.positions);
+        acks.board(&mut flight, &self.pages);
+        holders.board(&mut flight, &self.pages);
         subscriptions.board(&mut flight, &self.subscriptions);
         unreadable.board(&mut flight, &self.unreadable);
         lost.board(&mut flight, &self.lost);

@@ -23,14 +23,14 @@ use super::pools;
 const MEGABYTE: usize = 1 << 20;
 const ACK_WAIT: Duration = Duration::from_secs(1);
 
-fn at(millis: u64) -> Now {
+pub(crate) fn at(millis: u64) -> Now {
     Now {
         monotonic: Instant::from_nanos(1_000_000 * millis),
         wall: Timestamp(1_000_000 * millis.cast_signed()),
     }
 }
 
-fn settings(limits: Limits) -> Settings {
+pub(crate) fn settings(limits: Limits) -> Settings {
     Settings {
         heartbeats: Heartbeats::default(),
         limits,
@@ -40,7 +40,7 @@ fn settings(limits: Limits) -> Settings {
     }
 }
 
-fn connect() -> Connect {
+pub(crate) fn connect() -> Connect {
     let none = &mut Input::new(&[]);
     Connect {
         client_id: pools::client(none),
@@ -49,7 +49,7 @@ fn connect() -> Connect {
     }
 }
 
-fn publish() -> Publish {
+pub(crate) fn publish() -> Publish {
     Publish {
         publisher: Publisher::Connection(connect().connection_id),
         guid: Guid::parse("g".into()).expect("a valid guid"),
@@ -59,7 +59,7 @@ fn publish() -> Publish {
     }
 }
 
-fn broker(limits: Limits) -> Broker {
+pub(crate) fn broker(limits: Limits) -> Broker {
     let mut broker = Broker::restore(Snapshot::default(), settings(limits), at(1));
     let (request, reply) = (connect(), None);
     broker.handle(Event::Connect { request, reply }, at(1));
@@ -67,7 +67,7 @@ fn broker(limits: Limits) -> Broker {
 }
 
 /// Commits what there is; what leaves is returned.
-fn settle(broker: &mut Broker, now: Now) -> Vec<Outbound> {
+pub(crate) fn settle(broker: &mut Broker, now: Now) -> Vec<Outbound> {
     let mut left = Vec::new();
     loop {
         let batch = broker.poll_batch();
@@ -83,7 +83,7 @@ fn settle(broker: &mut Broker, now: Now) -> Vec<Outbound> {
 }
 
 /// Subscriptions that have all of the messages and ack none; their ack inboxes by inbox.
-fn hoard(
+pub(crate) fn hoard(
     broker: &mut Broker,
     subscriptions: usize,
     messages: u32,

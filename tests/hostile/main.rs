@@ -18,6 +18,7 @@ mod input;
 mod life;
 mod payloads;
 mod pools;
+mod sparse_acks;
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;

@@ -186,6 +186,76 @@ impl StanClient {
     }
 }
 
+impl StanClient {
+    /// Subscribes from the first message on, and acks what it is told to. `queue` and `durable` may be empty.
+    pub(crate) async fn take(
+        &self,
+        channel: &str,
+        (queue, durable): (&str, &str),
+        max_in_flight: i32,
+    ) -> Taker {
+        let inbox = self.nats.new_inbox();
+        let messages = self.nats.subscribe(inbox.clone()).await.unwrap();
+        let request = client::subscribe_request(&client::Subscribe {
+            client_id: &self.id,
+            channel,
+            inbox: &inbox,
+            queue_group: queue,
+            durable_name: durable,
+            max_in_flight,
+            ack_wait_seconds: 300,
+            start: StartPosition::First,
+        });
+        let answer = ask(&self.nats, &self.subjects.subscribe, request).await;
+        let ack_inbox = client::subscribe_response(answer.unwrap()).unwrap();
+        Taker {
+            nats: self.nats.clone(),
+            channel: channel.to_owned(),
+            inbox,
+            ack_inbox: ack_inbox.to_string(),
+            messages,
+            received: BTreeMap::new(),
+        }
+    }
+}
+
+/// Receives, and acks what it is told to.
+pub(crate) struct Taker {
+    nats: Client,
+    channel: String,
+    pub(crate) inbox: String,
+    ack_inbox: String,
+    messages: Subscriber,
+    /// How often each sequence came.
+    received: BTreeMap<u64, usize>,
+}
+
+impl Taker {
+    /// Waits until so many different messages have come; returns their sequences.
+    pub(crate) async fn wait_for(&mut self, count: usize) -> Vec<u64> {
+        while self.received.len() < count {
+            let next = timeout(ANSWER_LIMIT, self.messages.next()).await;
+            let next = next.unwrap_or_else(|_| panic!("{count} are to come: {:?}", self.received));
+            let delivery = client::delivery(next.unwrap().payload).unwrap();
+            *self.received.entry(delivery.sequence).or_default() += 1;
+        }
+        self.received.keys().copied().collect()
+    }
+
+    /// What came more than once.
+    pub(crate) fn again(&self) -> BTreeSet<u64> {
+        let again = self.received.iter().filter(|(_, times)| **times > 1);
+        again.map(|(&sequence, _)| sequence).collect()
+    }
+
+    pub(crate) async fn ack(&self, sequence: u64) {
+        let ack = client::ack(&self.channel, sequence);
+        let to = self.ack_inbox.clone();
+        self.nats.publish(to, ack).await.unwrap();
+        self.nats.flush().await.unwrap();
+    }
+}
+
 async fn ask(nats: &Client, subject: &str, request: Bytes) -> Result<Bytes, String> {
     let request = Request::new().payload(request).timeout(Some(ANSWER_LIMIT));
     nats.send_request(subject.to_owned(), request)

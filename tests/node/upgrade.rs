@@ -3,7 +3,9 @@
 
 use nix::sys::signal::Signal;
 
-use crate::pair::{Group, Pair, Server};
+use crate::held::publish;
+use crate::pair::{Group, LIMIT, Pair, Server};
+use crate::support::wait::wait_until;
 use crate::takeover::Work;
 
 /// The program of the last landed version.
@@ -144,5 +146,47 @@ async fn servers_of_the_last_version_without_a_key_are_kept_out_once_messages_ar
             "{}",
             server.log()
         );
+    }
+}
+
+#[tokio::test]
+async fn servers_of_the_last_version_are_kept_out_while_acks_are_in_pages() {
+    let Some(program) = previous() else { return };
+    let Some(upgrade) = Upgrade::begin().await else {
+        return;
+    };
+    let Upgrade {
+        group,
+        mut active,
+        mut standby,
+        new,
+        work,
+    } = upgrade;
+    work.finish(&group).await;
+    // So that it is the new one that takes over.
+    standby.signal(Signal::SIGSTOP);
+    active.signal(Signal::SIGTERM);
+    active.end().await;
+    new.wait_until_active().await;
+    let client = group.client("alice").await;
+    let mut taker = client.take("sparse", ("", "books"), 1000).await;
+    publish(&client, "sparse", 300).await;
+    taker.wait_for(300).await;
+    for sequence in (2..=300).step_by(2) {
+        taker.ack(sequence).await;
+    }
+    let tables = group.tables();
+    let pages = "SELECT count(*) FROM position_acks";
+    wait_until(LIMIT, async || match tables.number(pages).await {
+        1 => Ok(()),
+        other => Err(format!("{other} pages")),
+    })
+    .await;
+
+    standby.signal(Signal::SIGCONT);
+    new.kill().await;
+    let mut started = group.server_of(&program);
+    for server in [&mut standby, &mut started] {
+        assert_eq!(server.end().await.code(), Some(1), "{}", server.log());
     }
 }

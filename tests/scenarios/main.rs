@@ -45,6 +45,7 @@ scenarios! {
     a_durable_that_is_asked_for_again_replaces_what_its_client_gave_up
     a_failed_read_is_made_again
     a_full_member_does_not_stall_its_group
+    a_full_member_gets_nothing_more_after_a_takeover
     a_group_keeps_its_place_when_the_member_with_the_newest_message_leaves
     a_guid_that_was_used_before_is_no_repetition_after_a_takeover
     a_hole_in_the_messages_never_stalls_a_subscription
@@ -87,6 +88,7 @@ scenarios! {
     each_message_has_its_own_ack_wait
     every_start_position_begins_where_the_reference_does
     expired_messages_go_and_sequences_continue
+    idle_members_are_served_at_once_after_a_takeover
     limits_of_channels_and_subscriptions_are_enforced
     limits_that_are_reloaded_hold_at_once
     limits_that_were_lowered_hold_from_the_next_term_on
@@ -114,6 +116,7 @@ scenarios! {
     unacked_messages_come_first_when_a_durable_resumes
     unresponsive_queue_members_get_nothing_new
     what_a_limit_dropped_does_not_come_back_at_a_takeover
+    what_a_member_held_that_is_gone_is_with_others_after_a_takeover
     what_waits_for_a_connect_in_vain_is_refused_after_a_second_and_then_at_once
 }
 

@@ -135,6 +135,7 @@ impl World {
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             "times" => outputs.push(self.times(line.word(1)?)?),
             "rows" => outputs.extend(self.rows()),
+            "held" => outputs.extend(self.held(line.word(1)?)),
             "counts" => outputs.push(self.counts()),
             "set-back" => self.set_back += duration(line.word(1)?)?,
             "away" => {

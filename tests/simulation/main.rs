@@ -257,6 +257,7 @@ sabotages! {
     a_lost_row_is_noticed: LoseRows, "an acked message is in the table";
     forgetting_what_was_in_flight_is_noticed: ForgetInFlight,
         "the tables show as acked what was acked" | "everything arrives" | "everything is acked";
+    forgetting_who_holds_what_is_noticed: ForgetHolders, "at most";
     a_read_that_hides_a_row_is_noticed: HideRowsFromReads,
         "the tables show as acked what was acked" | "no message is below its channel's first"
         | "at most";

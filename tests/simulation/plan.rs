@@ -23,6 +23,8 @@ pub(crate) enum Sabotage {
     LoseRows,
     /// A new term reads everything in flight as acked.
     ForgetInFlight,
+    /// A new term does not know which members of a queue group hold what is in flight.
+    ForgetHolders,
     /// Reads leave out a message that exists.
     HideRowsFromReads,
     /// The node drops the answers to its heartbeats.

@@ -22,6 +22,7 @@ const CROWDED: usize = 1 << 20;
 impl World {
     pub(crate) fn begin_term(&mut self, node: usize, mut snapshot: Snapshot) {
         if self.plan.is(Sabotage::ForgetInFlight) {
+            snapshot.pages.clear();
             for row in snapshot.positions.values_mut() {
                 let last_sent = row.progress.last_sent;
                 let acked_above = Ranges::default();
@@ -53,6 +54,9 @@ impl World {
         };
         term.facts = TermFacts::new(&snapshot);
         term.facts.know(&self.checks);
+        if self.plan.is(Sabotage::ForgetHolders) {
+            snapshot.holders.clear();
+        }
         let mut broker = Broker::restore(snapshot, settings, now);
         let lost = broker.repair(regression);
         term.broker = Some(broker);

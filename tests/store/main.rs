@@ -13,6 +13,7 @@ mod former_files;
 mod heard;
 mod leadership;
 mod migrations;
+mod pages;
 mod pooler;
 mod random;
 mod takeover;

@@ -313,7 +313,7 @@ fn change_positions(
             continue;
         }
         match dice.below(10) {
-            0..4 => drop(batch.progress.insert(id, progress(dice))),
+            0..4 => drop(batch.progress.insert(id, progress(dice).into())),
             4 => {
                 let row = PositionRow {
                     progress: progress(dice),

@@ -128,7 +128,7 @@ async fn progress_of_a_position_that_somebody_deleted_fails_the_batch() {
     };
     let (client, writer) = fixture.writer().await;
     let batch = Batch {
-        progress: [(PositionId(5), Progress::default())].into(),
+        progress: [(PositionId(5), Progress::default().into())].into(),
         ..Batch::default()
     };
 
@@ -232,7 +232,7 @@ fn batch_that_changes_a_few(through: u64) -> Batch {
         trims: [(first, trim), (second, trim)].into(),
         guids_kept_after: [(second, trim.after)].into(),
         heartbeats: [(ClientId::parse("c7".into()).unwrap(), Heartbeat::default())].into(),
-        progress: [(PositionId(7), Progress::default())].into(),
+        progress: [(PositionId(7), Progress::default().into())].into(),
         ..Batch::default()
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stanby::core::batch::{Batch, ChannelRow, Trim};
+use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::heard::{LookBack, Stored};
-use stanby::core::ids::{ChannelId, ChannelName, Epoch, Sequence, Subject};
+use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Subject};
 use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::snapshot::Snapshot;
@@ -58,16 +58,48 @@ impl MemoryStore {
             }
         }
         put(&mut self.rows.positions, &batch.positions);
-        for (position, progress) in &batch.progress {
+        for (position, change) in &batch.progress {
             let row = self.rows.positions.get_mut(position);
             let row = row.unwrap_or_else(|| panic!("position {position} does not exist"));
-            row.progress = progress.clone();
+            change.apply(&mut row.progress);
+            self.change_pages(*position, change);
         }
+        for (&(position, page), held) in &batch.holders {
+            let pages = self.rows.holders.entry(position).or_default();
+            match held {
+                Some(held) => drop(pages.insert(page, held.clone())),
+                None => drop(pages.remove(&page)),
+            }
+        }
+        for (position, _) in batch.positions.iter().filter(|(_, row)| row.is_none()) {
+            self.rows.pages.remove(position);
+            self.rows.holders.remove(position);
+        }
+        self.rows.holders.retain(|_, pages| !pages.is_empty());
         put(&mut self.rows.subscriptions, &batch.subscriptions);
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
             assert!(other.is_none(), "channels {other:?} and {id} have one name");
+        }
+    }
+
+    fn change_pages(&mut self, position: PositionId, change: &ProgressChange) {
+        let (AckedChange::Row { clears, .. } | AckedChange::Pages { clears, .. }) = &change.acked;
+        let mut pages = self.rows.pages.remove(&position).unwrap_or_default();
+        if *clears {
+            pages.clear();
+        }
+        if let AckedChange::Pages { changed, gone, .. } = &change.acked {
+            pages.retain(|page, _| !gone.contains(page));
+            pages.extend(changed.iter().map(|page| (page.page, page.pages)));
+        }
+        assert!(
+            pages.is_empty() || matches!(change.acked, AckedChange::Pages { .. }),
+            "the row of position {position} tells everything while it has pages"
+        );
+        if !pages.is_empty() {
+            self.rows.pages.insert(position, pages);
         }
     }
 

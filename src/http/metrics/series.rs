@@ -78,7 +78,6 @@ fn durables(subscriptions: &[Subscription]) -> Vec<Durable> {
         ];
         let same = durables.last_mut().filter(|last| last.labels == labels);
         if let Some(durable) = same {
-            durable.unacked += member.in_flight as u64;
             durable.online += u64::from(member.online);
             durable.stalled += u64::from(member.stalled);
             continue;
@@ -86,7 +85,7 @@ fn durables(subscriptions: &[Subscription]) -> Vec<Durable> {
         durables.push(Durable {
             labels,
             lag: member.lag,
-            unacked: member.in_flight as u64,
+            unacked: member.group_in_flight as u64,
             online: u64::from(member.online),
             stalled: u64::from(member.stalled),
             oldest: member.oldest_unacked.map_or(0.0, |age| age.as_secs_f64()),

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::config::database::Login;
 use crate::config::log::LogTarget;
 use crate::dev::nats::find;
 use crate::http::Certificate;
@@ -45,7 +46,12 @@ impl Files {
         let url = &config.database_url;
         // The same files for each place.
         if let Some(place) = url.places().first() {
-            self.add(url.for_session_at(place, None).map(drop));
+            let login = Login {
+                place: place.clone(),
+                password: None,
+                is_plain: false,
+            };
+            self.add(url.for_session_at(&login).map(drop));
         }
     }
 

@@ -4,8 +4,9 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::flight::{Flight, Parameters};
 use super::int8;
-use crate::core::batch::{Batch, Progress};
-use crate::core::ids::{DurableName, QueueName};
+use crate::core::batch::{AckedChange, Batch};
+use crate::core::ids::{DurableName, QueueName, Sequence};
+use crate::core::ranges::Ranges;
 use crate::store::rows::multirange;
 
 const DELETE: &str = "DELETE FROM positions WHERE position_id = ANY($1)";
@@ -69,7 +70,12 @@ impl<'a> Columns<'a> {
             columns
                 .queue_group
                 .push(row.queue_group.as_ref().map(QueueName::as_str));
-            columns.progress.push(id.0, &row.progress);
+            let progress = &row.progress;
+            columns
+                .progress
+                .push(id.0, progress.last_sent, progress.acked_floor);
+            let above = multirange(&progress.acked_above);
+            columns.progress.acked_above.push(above);
         }
         columns
     }
@@ -114,17 +120,20 @@ pub(super) struct ProgressColumns {
 impl ProgressColumns {
     pub(super) fn of(batch: &Batch) -> Self {
         let mut columns = Self::default();
-        for (id, progress) in &batch.progress {
-            columns.push(id.0, progress);
+        for (id, change) in &batch.progress {
+            columns.push(id.0, change.last_sent, change.acked_floor);
+            columns.acked_above.push(match &change.acked {
+                AckedChange::Row { above, .. } => multirange(above),
+                AckedChange::Pages { .. } => multirange(&Ranges::default()),
+            });
         }
         columns
     }
 
-    fn push(&mut self, id: u64, progress: &Progress) {
+    fn push(&mut self, id: u64, last_sent: Sequence, acked_floor: Sequence) {
         self.id.push(int8(id));
-        self.last_sent.push(int8(progress.last_sent.0));
-        self.acked_floor.push(int8(progress.acked_floor.0));
-        self.acked_above.push(multirange(&progress.acked_above));
+        self.last_sent.push(int8(last_sent.0));
+        self.acked_floor.push(int8(acked_floor.0));
     }
 
     pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {

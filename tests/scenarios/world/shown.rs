@@ -2,6 +2,7 @@
 
 use stanby::core::batch::{ChannelRow, PositionRow, Progress, SubscriptionRow};
 use stanby::core::ids::{ChannelId, ClientId, PositionId, SubscriptionId};
+use stanby::core::report::{Page, Question};
 use stanby::core::time::Timestamp;
 
 use super::{START, World};
@@ -65,6 +66,25 @@ impl World {
         let subscriptions = rows.subscriptions.iter().map(subscription);
         let all = clients.chain(channels).chain(positions);
         all.chain(subscriptions).collect()
+    }
+
+    /// How many messages each subscription of the channel holds, as the pages show it.
+    pub(super) fn held(&mut self, channel: &str) -> Vec<String> {
+        let question = Question::Channel {
+            name: channel.to_owned(),
+            subscriptions: true,
+        };
+        let now = self.now().monotonic;
+        let Page::Channels(found) = self.broker().report(&question, now) else {
+            return Vec::new();
+        };
+        let subscriptions = found.items.into_iter().flat_map(|it| it.subscriptions);
+        let shown = subscriptions.map(|it| {
+            let (inbox, held, max) = (it.inbox, it.in_flight, it.max_in_flight);
+            let stalled = if it.stalled { ", stalled" } else { "" };
+            format!("{inbox} holds {held} of {max}{stalled}")
+        });
+        shown.collect()
     }
 
     pub(super) fn counts(&mut self) -> String {

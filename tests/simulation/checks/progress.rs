@@ -198,8 +198,11 @@ impl Checks {
                 self.positions.positions.insert(id, facts);
             }
         }
-        for (&id, progress) in &batch.progress {
-            self.check_progress(id, progress);
+        for (&id, change) in &batch.progress {
+            let before = self.positions.positions.get(&id);
+            let mut progress = before.map_or_else(Progress::default, |it| it.progress.clone());
+            change.apply(&mut progress);
+            self.check_progress(id, &progress);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stanby::core::batch::Batch;
+use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
 use stanby::core::load::{Load, Loaded, Want};
@@ -48,6 +48,18 @@ struct Probe {
     answered_after: Option<std::time::Duration>,
 }
 
+/// As the tables tell.
+fn held_by(
+    snapshot: &Snapshot,
+    position: PositionId,
+    sequence: Sequence,
+) -> Option<&SubscriptionRow> {
+    let page = snapshot.holders.get(&position)?;
+    let page = page.get(&(sequence.0 / HOLDERS_PAGE))?;
+    let (_, holder) = page.iter().find(|(held, _)| *held == sequence)?;
+    snapshot.subscriptions.get(holder)
+}
+
 impl TermFacts {
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let mut facts = Self::default();
@@ -64,7 +76,8 @@ impl TermFacts {
             let held = facts.in_flight.entry(id).or_default();
             while cursor <= progress.last_sent {
                 if !is_settled(progress, cursor) {
-                    held.insert(cursor, None);
+                    let holder = held_by(snapshot, id, cursor);
+                    held.insert(cursor, holder.map(|row| row.inbox.to_string()));
                 }
                 cursor = cursor.next();
             }
