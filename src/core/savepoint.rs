@@ -225,17 +225,16 @@ impl Savepoints {
             _ => {}
         }
         if inputs.len() > 1 {
-            if self.alike >= ALIKE_MAX && self.is_like_last(refusal) {
+            let is_known = self.alike >= ALIKE_MAX || self.suspects.are_known(&inputs, ALIKE_MAX);
+            if is_known && self.is_like_last(refusal) {
                 match Alike::sort(inputs) {
                     Alike::Apart { first, others } => {
                         self.steps.push_front(others);
                         self.steps.push_front(first);
                         return;
                     }
-                    Alike::All { requests, others } => {
-                        if !others.is_empty() {
-                            self.steps.push_front(others);
-                        }
+                    Alike::All { tried, requests } => {
+                        self.steps.push_front(tried);
                         for input in requests {
                             self.give_up(input, refusal, broker, now);
                         }

@@ -1,28 +1,39 @@
 //! Who has to wait when Postgres refuses something: nobody's requests are refused for those of others, and nobody waits long
 //! for those of others to be tried one by one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::event::Event;
 use super::request::Publisher;
 use super::savepoint::{Input, is_request};
 
-/// Of one kind and one publisher, after many that were refused for the same cause.
+/// Of one kind and one publisher, after many that were refused for the same cause: so many are tried all the same, in case that
+/// they are good.
 const TRIED_MAX: usize = 4;
 
 const SUSPECTS_MAX: usize = 1024;
 
-/// Publishers of which something was refused, until something of them is stored.
+/// Publishers of which something was refused, and how much in a row, until something of them is stored.
 #[derive(Debug, Default)]
-pub(super) struct Suspects(BTreeSet<Publisher>);
+pub(super) struct Suspects(BTreeMap<Publisher, usize>);
 
 impl Suspects {
     pub(super) fn add(&mut self, input: &Input) {
         if let Some(publisher) = publisher(input)
-            && self.0.len() < SUSPECTS_MAX
+            && (self.0.len() < SUSPECTS_MAX || self.0.contains_key(publisher))
         {
-            self.0.insert(publisher.clone());
+            *self.0.entry(publisher.clone()).or_default() += 1;
         }
+    }
+
+    /// All requests are publishes of one of which so many in a row were refused.
+    pub(super) fn are_known(&self, inputs: &[Input], in_a_row: usize) -> bool {
+        let mut requests = inputs.iter().filter(|input| is_request(input));
+        let Some(first) = requests.next().and_then(publisher) else {
+            return false;
+        };
+        self.0.get(first).is_some_and(|&count| count >= in_a_row)
+            && requests.all(|input| publisher(input) == Some(first))
     }
 
     pub(super) fn clear(&mut self, input: &Input) {
@@ -38,7 +49,7 @@ impl Suspects {
         let (mut others, mut suspected) = (Vec::new(), Vec::new());
         for input in inputs {
             match publisher(&input) {
-                Some(publisher) if self.0.contains(publisher) => suspected.push(input),
+                Some(publisher) if self.0.contains_key(publisher) => suspected.push(input),
                 Some(_) => others.push(input),
                 None => {
                     if is_request(&input) && !suspected.is_empty() {
@@ -71,8 +82,9 @@ pub(super) enum Alike {
     },
     /// Publishes of one publisher, or connects, and so many that trying each by itself would hold up everybody.
     All {
+        /// A few, and what is no request.
+        tried: Vec<Input>,
         requests: Vec<Input>,
-        others: Vec<Input>,
     },
     /// In their order, to be tried in halves.
     Unknown(Vec<Input>),
@@ -100,7 +112,7 @@ impl Alike {
             ) => request.publisher == other.publisher,
             (_, input) => is_request(input),
         };
-        let (alike, others): (Vec<_>, Vec<_>) = inputs.into_iter().partition(is_like_first);
+        let (mut alike, mut others): (Vec<_>, Vec<_>) = inputs.into_iter().partition(is_like_first);
         if others.iter().any(is_request) {
             return Self::Apart {
                 first: alike,
@@ -108,11 +120,14 @@ impl Alike {
             };
         }
         if alike.len() > TRIED_MAX {
+            let requests = alike.split_off(TRIED_MAX);
+            others.append(&mut alike);
             return Self::All {
-                requests: alike,
-                others,
+                tried: others,
+                requests,
             };
         }
-        Self::Unknown(others.into_iter().chain(alike).collect())
+        others.append(&mut alike);
+        Self::Unknown(others)
     }
 }
