@@ -277,7 +277,7 @@ sabotages! {
         "the tables show as acked what was acked" | "no message is below its channel's first"
         | "everything arrives" | "everything is acked" | "at most" | "recovery";
     a_batch_that_is_too_large_for_its_link_is_noticed: UploadAtOnce,
-        "no term is lost while nothing goes wrong";
+        "no term is lost while nothing goes wrong" | "a ping is answered while nothing goes wrong";
     a_ping_without_an_answer_is_noticed: IgnorePings,
         "a ping is answered while nothing goes wrong";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"

@@ -62,7 +62,11 @@ impl Swarm {
         let share = rng.pick(&[200, 600, 1000, 1000]);
         let mut kinds = Vec::new();
         for kind in Kind::ALL {
-            let weight = rng.pick(&[1, 2, 2, 6]);
+            let mut weight = rng.pick(&[1, 2, 2, 6]);
+            if kind == Kind::FailOver {
+                // Not every world has a replica.
+                weight *= 3;
+            }
             if rng.chance(share) {
                 kinds.push((kind, weight));
             }
