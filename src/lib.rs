@@ -16,7 +16,6 @@
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
 //! | [`log_queue`] | log lines on their way out of the process, which nobody waits for |
-//! | [`known_bad`] | mistakes to test the tests with, in builds with that feature only |
 //! | [`dev`] | the laptop's supervisor: Postgres, nats-server, an active and a standby |
 //!
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
@@ -28,7 +27,6 @@ pub mod core;
 pub mod dev;
 pub mod former;
 pub mod http;
-pub mod known_bad;
 pub mod leadership;
 pub mod log_queue;
 pub mod nats;

@@ -20,7 +20,6 @@ use crate::config::duration::GoDuration;
 use crate::config::{Config, Notes, Sources};
 use crate::core::limits::Limits;
 use crate::core::time::Instant;
-use crate::known_bad;
 use crate::node::NewNode;
 use crate::node::clock::Clock;
 
@@ -34,9 +33,6 @@ pub async fn run(args: &[OsString], notes: &Notes) -> Result<ExitCode, Failure> 
     let warnings = sources.warnings(notes);
     let config = sources.config;
     let log = logging::start(&config.log)?;
-    if let Some(warning) = known_bad::warning() {
-        error!("{warning}");
-    }
     let all = warnings.iter().chain(&sources.unknown);
     for warning in all.chain(&config.warnings()) {
         warn!("{warning}");

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output;
-use crate::known_bad;
 
 #[derive(Args, Debug)]
 pub struct VersionArgs {
@@ -20,23 +19,17 @@ pub struct VersionArgs {
 struct Version {
     name: &'static str,
     version: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<String>,
 }
 
 pub fn run(args: &VersionArgs) -> Result<ExitCode, Failure> {
     let version = Version {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
-        warning: known_bad::warning(),
     };
     if args.json {
         output::json(&version)?;
     } else {
         output::line(&format!("{} {}", version.name, version.version))?;
-        if let Some(warning) = &version.warning {
-            output::line(warning)?;
-        }
     }
     Ok(ExitCode::SUCCESS)
 }

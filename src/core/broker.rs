@@ -14,7 +14,7 @@
 //! | limits of channels | `retention`, `recent` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
-//! | the begin of a term | `restore` |
+//! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
 

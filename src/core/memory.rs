@@ -59,6 +59,13 @@ impl Marks {
     }
 }
 
+/// An active of these tables, as others hear it on NATS. Nobody proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sign {
+    pub heard_at: Instant,
+    pub epoch: Epoch,
+}
+
 /// What a server tells another one that takes over after a failover of Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -78,6 +85,8 @@ pub struct Memory {
     served: Epoch,
     /// The last epoch that another node has told its commits of.
     told: Epoch,
+    /// The last epoch in which another node was heard to serve.
+    heard: Epoch,
     /// The last epoch before this node's own, as the tables told when its term began.
     found: Epoch,
     replicas: Replicas,
@@ -97,6 +106,7 @@ impl Memory {
             epoch: Epoch::default(),
             served: Epoch::default(),
             told: Epoch::default(),
+            heard: Epoch::default(),
             found: Epoch::default(),
             replicas: Replicas::default(),
             lost_primary_at: None,
@@ -123,7 +133,8 @@ impl Memory {
     /// True when nobody is known to have committed anything after this node, or after one that has told it: then it knows
     /// of all that was.
     pub fn is_exact(&self) -> bool {
-        self.served.max(self.told) == self.epoch && self.epoch != Epoch::default()
+        let known = self.served.max(self.told);
+        known == self.epoch && known >= self.heard && known != Epoch::default()
     }
 
     /// True when these tables lack something that is known.
@@ -268,9 +279,10 @@ impl Memory {
         self.saw(marks);
     }
 
-    /// The active of these tables was heard.
-    pub fn heard_active(&mut self, now: Instant) {
-        self.replicas.heard_active(now);
+    /// The active of these tables was heard, which the tables may not show: not yet, or not any more.
+    pub fn heard_active(&mut self, sign: Sign) {
+        self.heard = self.heard.max(sign.epoch);
+        self.replicas.heard_active(sign.heard_at);
     }
 
     /// The last term that the tables know of, before this node's own begins. When it is not the last one that is known,
@@ -355,6 +367,28 @@ mod tests {
     fn known(memory: &Memory) -> Vec<(u64, u64)> {
         let channels = memory.channels().iter();
         channels.map(|(id, mark)| (id.0, mark.last.0)).collect()
+    }
+
+    #[test]
+    fn a_node_that_heard_another_serve_after_it_does_not_know_of_all_that_was() {
+        let mut memory = Memory::new(0);
+        memory.committed(Epoch(3), &Batch::default());
+        let heard_in = |epoch| Sign {
+            heard_at: Instant::from_nanos(0),
+            epoch: Epoch(epoch),
+        };
+        memory.heard_active(heard_in(2));
+        assert!(memory.is_exact());
+        memory.heard_active(heard_in(5));
+        assert!(!memory.is_exact());
+        assert_eq!(memory.epoch(), Epoch(3), "nobody proves what is heard");
+
+        memory.learn(Account {
+            served: Epoch(5),
+            channels: BTreeMap::new(),
+            messages: Vec::new(),
+        });
+        assert!(memory.is_exact());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! IO and has no clock, task, lock or source of chance: the same events at the same times give the same
 //! outputs, so a whole server's life can be replayed in a test. Start at [`broker::Broker`].
 
+pub mod active;
+pub mod attempts;
 pub mod batch;
 pub mod broker;
 pub mod event;
@@ -30,6 +32,7 @@ pub mod savepoint;
 pub mod shadow;
 pub mod snapshot;
 pub mod stored;
+pub mod takeover;
 pub mod time;
 pub mod unanswered;
 pub mod upload;

@@ -7,7 +7,6 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Error;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
-use crate::known_bad::{self, Mistake};
 
 /// The first version with `idle_session_timeout`.
 const VERSION_MIN: i32 = 140_000;
@@ -141,9 +140,6 @@ fn group_of(application_name: &str) -> Option<&str> {
 
 /// A lock that a read-only replica grants is worth nothing, so this is asked on every session.
 pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
-    if known_bad::is(Mistake::PlainTryLock) {
-        return Ok(());
-    }
     let place = session.url.address();
     let row = session
         .call(

@@ -8,7 +8,6 @@ use super::error::Error;
 use super::session::{Session, Settings};
 use crate::core::ids::Epoch;
 use crate::core::place::Place;
-use crate::known_bad::{self, Mistake};
 
 /// How a term began.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,11 +126,7 @@ pub(super) async fn take_over(
             ),
         )
         .await;
-    let epoch = match recorded {
-        Err(_) if known_bad::is(Mistake::PlainTryLock) => Some(last_epoch + 1),
-        recorded => recorded?,
-    };
-    let Some(epoch): Option<i64> = epoch else {
+    let Some(epoch): Option<i64> = recorded? else {
         return Err(Error::Unavailable(
             "somebody changed table leadership during the takeover".to_owned(),
         ));

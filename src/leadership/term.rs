@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::error::TermLost;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
-use crate::known_bad::{self, Mistake};
 
 /// How long the active may be silent before Postgres ends its session and with it the term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,15 +82,21 @@ impl Term {
 
     /// Until then nobody else can be active. Never goes back while the term lasts.
     pub fn trusted_until(&self) -> Instant {
-        if known_bad::is(Mistake::TrustWindowOff) {
-            return Instant::from_nanos(u64::MAX);
-        }
         Instant::from_nanos(self.proved_at.load(Ordering::Acquire)) + self.lease.trust()
     }
 
-    /// True when it is safe to act as the active: to send, to answer, to count a heartbeat as missed.
+    /// Until then it is safe to act as the active: to send, to answer, to count a heartbeat as missed. In the past once
+    /// the term has ended.
+    pub fn acts_until(&self) -> Instant {
+        match self.end.get() {
+            None => self.trusted_until(),
+            Some(_) => Instant::from_nanos(0),
+        }
+    }
+
+    /// True when it is safe to act as the active.
     pub fn is_trusted(&self, now: Instant) -> bool {
-        self.end.get().is_none() && now < self.trusted_until()
+        now < self.acts_until()
     }
 
     /// The session answered at `answered` to what was sent at `sent`. Anchored at the question: a slow answer must

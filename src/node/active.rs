@@ -1,11 +1,10 @@
-//! The active loop: requests in, batches to the leader session, answers out once they are committed. Everything
-//! that is decided is decided in the core; everything here can be read in a minute.
+//! The active: feeds [`ActiveLoop`] with requests, commits and reads, and carries out what it says. Everything that is
+//! decided is decided there; here is what only a process has: sessions, sockets, clocks and pages.
 
 mod ended;
 mod notices;
-mod sending;
 
-use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,52 +27,29 @@ use super::sweep::sweep;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::core::Event;
+use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
 use crate::core::batch::Batch;
 use crate::core::broker::Counts;
-use crate::core::guarded::Guarded;
 use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
-use crate::core::time::{Instant, Now};
-use crate::core::unanswered::Unanswered;
+use crate::core::time::Instant;
 use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
-
-/// Requests handled in one turn, before outputs are looked at again.
-const EVENTS_PER_TURN: usize = 1024;
 
 /// How old the status may get. At most a quarter of a lease: it says until when it holds.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// An untrusted active looks so often whether a renewal has come through after all.
-const TRUST_INTERVAL: Duration = Duration::from_millis(5);
-
-/// The loop goes round more often than this, if only for the status. After a longer pause it was frozen, or kept silent
-/// during a slow commit. Shorter than clients have to answer.
-const PAUSE_MAX: Duration = Duration::from_millis(400);
-
 /// Whatever ended the terms before, this one is none of them.
 const TERM_IS_WELL: Duration = Duration::from_secs(30);
-
-/// Every call on the leader session has a shorter limit: after this nobody will say how the term ended.
-const UNTRUSTED_MAX: Duration = Duration::from_mins(1);
-
-/// Timers wait no longer for a NATS that is late.
-const LATE_MAX: Duration = Duration::from_secs(5);
-
-/// A step-down that takes longer leaves the rest to the next active.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Active<'a> {
     node: &'a Node,
-    broker: Guarded,
+    active: ActiveLoop,
     leader: Leader<Batch>,
     /// `None` once the node takes no new work.
     ingress: Option<Ingress>,
     egress: Egress,
-    /// What was heard and not yet handled, and when; it goes before anything new.
-    backlog: VecDeque<(Instant, Event)>,
-    unanswered: Unanswered,
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
@@ -96,53 +72,42 @@ pub(super) struct Active<'a> {
     /// The NATS server, and how often one had fallen silent.
     nats_server: String,
     silences: u64,
-    /// Since when NATS has been late to take what is sent.
-    late_since: Option<Instant>,
-    /// Since when NATS is out of reach.
-    nats_lost_at: Option<Instant>,
-    /// When the loop last went round.
-    looked_at: Instant,
-    /// When a pause began of which not everything that came meanwhile is taken yet.
-    paused_at: Option<Instant>,
-    /// Since when what is to be sent does not move, although NATS is connected, and how far it had moved.
-    choked_since: Option<(Instant, u64)>,
     /// What Postgres refuses.
     refusals: Refusals,
-    /// Since when the term is not trusted.
-    untrusted_since: Option<Instant>,
 }
 
 impl<'a> Active<'a> {
     pub(super) fn new(node: &'a Node, takeover: Takeover, ingress: Ingress) -> Self {
         let subjects = node.config.subjects.clone();
         let egress = Egress::new(node.nats.clone(), subjects, ingress.probes());
+        let now = Clock.now().monotonic;
+        let from_memory = takeover.backlog.len();
+        let active = ActiveLoop::new(
+            takeover.broker,
+            takeover.backlog,
+            node.leadership.lease.duration(),
+            node.config.shadow,
+            now,
+        );
         Self {
             node,
-            broker: takeover.broker,
+            active,
             leader: takeover.leader,
             ingress: Some(ingress),
             egress,
             last_sign: takeover.last_sign,
-            from_memory: takeover.backlog.len(),
-            backlog: takeover.backlog,
-            unanswered: Unanswered::new(node.config.shadow),
+            from_memory,
             loads: JoinSet::new(),
             first_commit_since: Some(takeover.began),
-            takeover_time: Clock.now().monotonic.since(takeover.began),
+            takeover_time: now.since(takeover.began),
             limits: node.limits.clone(),
             questions: node.reports.ask_active(),
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
             conditions: None,
-            began: Clock.now().monotonic,
+            began: now,
             nats_server: node.nats.server_id(),
             silences: node.nats.silences(),
-            late_since: None,
-            nats_lost_at: None,
-            looked_at: Clock.now().monotonic,
-            paused_at: None,
-            choked_since: None,
-            untrusted_since: None,
             refusals: Refusals::default(),
         }
     }
@@ -164,9 +129,7 @@ impl<'a> Active<'a> {
             .tasks
             .spawn(sweep(self.node.store.clone(), self.node.board.clone()));
         let _sweeping = AbortOnDropHandle::new(sweeping);
-        let ended = match self.run(&term, &watched).await {
-            Ok(ended) | Err(ended) => ended,
-        };
+        let Err(ended) = self.run(&term, &watched).await;
         self.node.nats.forget_answers();
         self.node.board.clear(Condition::ClientsUnreachable);
         self.report(&term);
@@ -182,9 +145,7 @@ impl<'a> Active<'a> {
                     self.leader.note_refusal(Refusal::clone(refusal));
                     self.leader.release_because(ended.end()).await;
                 }
-                let now = Clock.now().monotonic;
-                let held_back = self.broker.leave().into_iter().map(|event| (now, event));
-                let left = self.unanswered.leave().chain(held_back).chain(self.backlog);
+                let left = self.active.leave(Clock.now().monotonic);
                 let ingress = self.ingress;
                 ingress.and_then(|ingress| self.node.listen_on(ingress, left))
             }
@@ -204,68 +165,53 @@ impl<'a> Active<'a> {
         (ended, ears)
     }
 
-    async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Ended, Ended> {
-        let lease = self.node.leadership.lease;
+    async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Infallible, Ended> {
+        let renew_every = self.node.leadership.lease.renew_every();
         let mut connected = self.node.nats.connected();
-        let mut status = interval(STATUS_INTERVAL.min(lease.renew_every()));
+        let mut status = interval(STATUS_INTERVAL.min(renew_every));
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lost = pin!(term.lost());
-        let mut drained_by = pin!(sleep(Duration::MAX));
         let mut events = Vec::new();
 
         loop {
-            let now = Clock.now().monotonic;
-            term.turned(now);
-            if !term.is_trusted(now) {
-                watched.keeps_silent(now);
-                let since = *self.untrusted_since.get_or_insert(now);
-                if now.since(since) > UNTRUSTED_MAX {
-                    let why = "nothing was heard of the leader session, not even its end";
-                    return Err(Ended::TermLost(TermLost(why.to_owned())));
-                }
-                // Nothing that waits here may be acted on before it is known that nobody else is active.
-                tokio::select! {
-                    biased;
-                    reason = &mut lost => return Err(Ended::TermLost(reason)),
-                    // A commit may hang for longer than who stops a server has patience.
-                    () = asked_to_end(self.node, term), if self.ingress.is_some() => {
-                        self.ingress = None;
-                        drained_by.set(sleep(DRAIN_LIMIT));
-                    }
-                    () = &mut drained_by => return Ok(self.drained()),
-                    () = sleep(TRUST_INTERVAL) => {}
-                }
-                continue;
-            }
-            self.untrusted_since = None;
-            self.note_look(Clock.now());
-            self.broker
-                .set_batch_bytes(self.node.upload.window().bytes());
-            // What ran out while the process was frozen says nothing about clients: that was noted above.
-            self.handle_timers(term);
-            let more_to_send = self.send(term);
-            if self.is_choked(lease.duration()) {
-                return Ok(Ended::NatsLost);
-            }
-            self.load();
-            self.commit()?;
-            self.log_notices();
-            if self.broker.take_moved() {
-                continue;
-            }
-            if self.ingress.is_none() && self.broker.is_drained() {
-                return Ok(self.drained());
-            }
-
             let now = Clock.now();
-            let takes_work = self.ingress.is_some() && self.broker.has_room();
-            let has_nats = self.nats_lost_at.is_none() && self.late_since.is_none();
-            let due = self.broker.next_timeout().map(|at| at.since(now.monotonic));
-            // Requests have their turn before what is left of this one.
-            let goes_on = more_to_send || has_nats && due == Some(Duration::ZERO);
-            let gives_up = self
-                .nats_lost_at
-                .map(|at| (at + lease.duration()).since(now.monotonic));
+            term.turned(now.monotonic);
+            let batch_bytes = self.node.upload.window().bytes();
+            self.active.set_batch_bytes(batch_bytes);
+            let lag = self.egress.lag();
+            match self.active.begin_turn(now, term.acts_until(), lag) {
+                Ok(Turn::Serve) => {}
+                Ok(Turn::KeepSilent(until)) => {
+                    watched.keeps_silent(now.monotonic);
+                    tokio::select! {
+                        biased;
+                        reason = &mut lost => return Err(Ended::TermLost(reason)),
+                        // A commit may hang for longer than who stops a server has patience.
+                        () = asked_to_end(self.node, term), if self.ingress.is_some() => self.drain(),
+                        () = sleep_until(until) => self.timeout()?,
+                    }
+                    continue;
+                }
+                Err(end) => return Err(self.ended(end)),
+            }
+            self.send(term)?;
+            self.load();
+            if let Some(batch) = self.active.poll_batch(Clock.now()) {
+                self.leader.submit(batch).map_err(Ended::TermLost)?;
+            }
+            while let Some(notice) = self.active.poll_notice() {
+                log(&notice);
+            }
+            let Wait {
+                until,
+                goes_on,
+                takes_requests,
+                has_backlog,
+            } = match self.active.rest(Clock.now()) {
+                Ok(Some(wait)) => wait,
+                Ok(None) => continue,
+                Err(end) => return Err(self.ended(end)),
+            };
             tokio::select! {
                 biased;
                 reason = &mut lost => return Err(Ended::TermLost(reason)),
@@ -273,48 +219,28 @@ impl<'a> Active<'a> {
                     Done::Committed(committed) => self.committed(&committed),
                     Done::Refused(refusal) => self.refused(refusal)?,
                 },
-                () = asked_to_end(self.node, term), if self.ingress.is_some() => {
-                    self.ingress = None;
-                    drained_by.set(sleep(DRAIN_LIMIT));
-                }
-                () = &mut drained_by => return Ok(self.drained()),
+                () = asked_to_end(self.node, term), if self.ingress.is_some() => self.drain(),
                 _ = connected.changed() => {
-                    if self.leaves_to_others() {
-                        return Ok(Ended::NatsSilent);
-                    }
-                    self.note_nats(*connected.borrow_and_update());
+                    let is_connected = *connected.borrow_and_update();
+                    self.nats_changed(is_connected)?;
                 }
-                () = after(gives_up) => return Ok(Ended::NatsLost),
-                () = after(due), if has_nats && !goes_on => {}
+                () = sleep_until(until) => self.timeout()?,
                 Ok(()) = self.limits.changed() => {
                     let limits = self.limits.borrow_and_update().clone();
-                    self.broker.set_limits(&limits, Clock.now());
+                    self.active.set_limits(&limits, Clock.now());
                 }
-                () = async {}, if takes_work && !self.backlog.is_empty() => self.handle_backlog(),
+                () = async {}, if has_backlog => self.active.take_backlog(Clock.now()),
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
                 Some(asked) = self.questions.recv() => {
                     self.report(term);
-                    asked.answer(self.broker.broker());
+                    asked.answer(self.active.broker());
                 }
-                received = receive(self.ingress.as_mut(), &mut events), if takes_work => {
+                received = receive(self.ingress.as_mut(), &mut events), if takes_requests => {
                     received.map_err(Ended::NatsFailed)?;
-                    let now = Clock.now();
-                    if term.is_trusted(now.monotonic) {
-                        // Whatever waited for a frozen process may have come at once when it froze.
-                        let heard_at = self.paused_since(now.monotonic, events.len());
-                        for event in std::mem::take(&mut events) {
-                            if self.broker.is_full() {
-                                self.backlog.push_back((heard_at, event));
-                                continue;
-                            }
-                            self.take_in(event, heard_at, now);
-                        }
-                    } else {
-                        // It waited in a frozen process: it is acted on once that is known to be right.
-                        let waited = events.drain(..).map(|event| (now.monotonic, event));
-                        self.backlog.extend(waited);
-                    }
+                    let has_more = events.len() == EVENTS_PER_TURN;
+                    let (now, until) = (Clock.now(), term.acts_until());
+                    self.active.take_requests(events.drain(..), has_more, now, until);
                 }
                 () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
@@ -327,30 +253,52 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// Nothing of this term is left to do; why it was to end.
-    fn drained(&self) -> Ended {
-        if self.node.shutdown.is_cancelled() {
-            Ended::Shutdown
-        } else {
-            Ended::SteppedDown
+    /// No new work from here on.
+    fn drain(&mut self) {
+        self.ingress = None;
+        self.active.ask_to_end(Clock.now().monotonic);
+    }
+
+    fn timeout(&mut self) -> Result<(), Ended> {
+        let timeout = self.active.timeout(Clock.now().monotonic);
+        timeout.map_err(|end| self.ended(end))
+    }
+
+    fn ended(&self, end: End) -> Ended {
+        match end {
+            End::Unproved => {
+                let why = "nothing was heard of the leader session, not even its end";
+                Ended::TermLost(TermLost(why.to_owned()))
+            }
+            End::NatsLost => Ended::NatsLost,
+            End::NatsSilent => Ended::NatsSilent,
+            End::Refused(refusal) => Ended::Refused(refusal),
+            End::Drained if self.node.shutdown.is_cancelled() => Ended::Shutdown,
+            End::Drained => Ended::SteppedDown,
         }
     }
 
-    /// NATS is late to take what is sent: that clients do not answer says nothing about them yet. For a while only, or
-    /// timers would stand still on a link that is always like this.
-    fn is_late(&mut self, now: Now) -> bool {
-        if self.egress.lag() > PAUSE_MAX {
-            let since = *self.late_since.get_or_insert(now.monotonic);
-            return now.monotonic.since(since) < LATE_MAX;
+    /// As long as NATS has room: answers first, then deliveries as far as they can leave soon.
+    fn send(&mut self, term: &Term) -> Result<(), Ended> {
+        let Self { active, egress, .. } = self;
+        let now = || Clock.now().monotonic;
+        while egress.has_room()
+            && let Some(answer) = active.poll_answer(now(), term.acts_until())
+        {
+            egress.send(answer);
         }
-        if self.late_since.take().is_some() {
-            self.broker.handle(Event::Reconnected, now);
+        while egress.has_room_for_deliveries()
+            && let Some(delivery) = active.poll_delivery(now(), term.acts_until())
+        {
+            egress.send(delivery);
         }
-        false
+        egress.flush();
+        let sent = active.sent(now(), egress.has_room_for_deliveries(), egress.moved());
+        sent.map_err(|end| self.ended(end))
     }
 
     fn load(&mut self) {
-        while let Some(load) = self.broker.poll_load() {
+        while let Some(load) = self.active.poll_load() {
             let store = self.node.store.clone();
             let errands = self.leader.errands();
             // Renewals and commits wait for it.
@@ -359,24 +307,10 @@ impl<'a> Active<'a> {
         }
     }
 
-    fn commit(&mut self) -> Result<(), Ended> {
-        if self.ingress.is_none() {
-            self.broker.flush();
-        }
-        match self.broker.poll_batch(Clock.now()) {
-            Some(batch) => {
-                self.unanswered.submitted();
-                self.leader.submit(batch).map_err(Ended::TermLost)
-            }
-            None => Ok(()),
-        }
-    }
-
     fn committed(&mut self, committed: &Committed<Batch>) {
         let now = Clock.now();
         let Committed { batch, took } = committed;
-        self.broker.committed(batch.number, now);
-        self.unanswered.committed(now.monotonic);
+        self.active.committed(batch.number, now);
         self.refusals.committed(batch, &self.node.board);
         let epoch = self.leader.term().epoch();
         self.node.memory().committed(epoch, batch);
@@ -408,8 +342,8 @@ impl<'a> Active<'a> {
     /// Postgres will never store the batch: what led to it is taken back, or the term ends.
     fn refused(&mut self, refusal: Refusal) -> Result<(), Ended> {
         let now = Clock.now();
-        self.broker.refused(refusal, now).map_err(Ended::Refused)?;
-        for aside in self.broker.take_aside() {
+        let aside = self.active.refused(refusal, now);
+        for aside in aside.map_err(|end| self.ended(end))? {
             let board = &self.node.board;
             if self.refusals.set_aside(&aside, board, now.monotonic) {
                 self.leader.note_refusal(aside.refusal);
@@ -418,80 +352,35 @@ impl<'a> Active<'a> {
         Ok(())
     }
 
-    fn take_in(&mut self, event: Event, heard_at: Instant, now: Now) {
-        // What is behind a savepoint is remembered there.
-        if !self.broker.has_savepoints() {
-            self.unanswered.take_in(&event, heard_at);
-        }
-        self.broker.handle_late(event, heard_at, now);
-    }
-
-    fn handle_backlog(&mut self) {
-        let now = Clock.now();
-        let turn = self.backlog.len().min(EVENTS_PER_TURN);
-        for _ in 0..turn {
-            if self.broker.is_full() {
-                return;
-            }
-            let Some((heard_at, event)) = self.backlog.pop_front() else {
-                return;
-            };
-            self.take_in(event, heard_at, now);
-        }
-    }
-
     fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {
         match loaded {
-            Ok(event) => self.broker.handle(event, Clock.now()),
+            Ok(event) => self.active.loaded(event, Clock.now()),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
-    /// To be called before anything is done about what is due.
-    fn note_look(&mut self, now: Now) {
-        let before = std::mem::replace(&mut self.looked_at, now.monotonic);
-        if now.monotonic.since(before) > PAUSE_MAX {
-            self.paused_at.get_or_insert(before);
-        }
-        if now.monotonic.since(before) > PAUSE_MAX && self.nats_lost_at.is_none() {
-            // What came meanwhile has not been read yet, the answers to probes among it.
-            self.broker.handle(Event::Reconnected, now);
-        }
-    }
-
-    /// Since when so many events that are taken now may have waited: until all that came during a pause is taken.
-    fn paused_since(&mut self, now: Instant, events: usize) -> Instant {
-        let since_look = now.since(self.looked_at) > PAUSE_MAX;
-        let paused_at = self.paused_at.or(since_look.then_some(self.looked_at));
-        self.paused_at = paused_at.filter(|_| events == EVENTS_PER_TURN);
-        paused_at.unwrap_or(now)
-    }
-
     /// What clients asked while the NATS server was silent, a standby at another one has heard.
-    fn leaves_to_others(&mut self) -> bool {
+    fn is_heard_elsewhere(&mut self) -> bool {
         let silences = self.node.nats.silences();
         let fell_silent = std::mem::replace(&mut self.silences, silences) != silences;
         let silent = std::mem::replace(&mut self.nats_server, self.node.nats.server_id());
         fell_silent && self.node.announcer.is_heard_elsewhere(&silent)
     }
 
-    fn note_nats(&mut self, connected: bool) {
-        let now = Clock.now();
-        if connected {
-            // Also when nobody saw it go: it may go and come back between two looks.
-            self.nats_lost_at = None;
-            self.broker.handle(Event::Reconnected, now);
-        } else {
-            self.nats_lost_at.get_or_insert(now.monotonic);
-        }
+    fn nats_changed(&mut self, is_connected: bool) -> Result<(), Ended> {
+        let is_missed = self.is_heard_elsewhere();
+        let changed = self
+            .active
+            .nats_changed(is_connected, is_missed, Clock.now());
+        changed.map_err(|end| self.ended(end))
     }
 
     fn report(&self, term: &Term) {
-        let counts = self.broker.broker().counts().after(self.earlier);
+        let counts = self.active.broker().counts().after(self.earlier);
         let late = self.earlier_late + term.late_renewals();
         self.node.board.progress(term, counts, late);
         self.node.board.nats(self.node.nats.counts());
-        match self.broker.broker().unreachable_clients() {
+        match self.active.broker().unreachable_clients() {
             Some(clients) => self.node.board.raise(
                 Condition::ClientsUnreachable,
                 format!(
@@ -528,12 +417,6 @@ impl<'a> Active<'a> {
         }
         Ok(())
     }
-
-    fn log_notices(&mut self) {
-        while let Some(notice) = self.broker.poll_notice() {
-            log(&notice);
-        }
-    }
 }
 
 async fn asked_to_end(node: &Node, term: &Term) {
@@ -554,9 +437,6 @@ async fn receive(
     }
 }
 
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => sleep(time).await,
-        None => std::future::pending().await,
-    }
+async fn sleep_until(time: Instant) {
+    sleep(time.since(Clock.now().monotonic)).await;
 }

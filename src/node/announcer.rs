@@ -17,6 +17,7 @@ use super::rivals::{Rivals, accusation};
 use super::status::Role;
 use crate::config::Config;
 use crate::core::ids::Epoch;
+use crate::core::memory::Sign;
 use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::leadership;
@@ -172,8 +173,8 @@ impl Announcer {
         })
     }
 
-    /// When another active of these tables was heard last, or one of the primary that they were on before.
-    pub(super) fn last_mate(&self, here: &Place) -> Option<Instant> {
+    /// See [`Rivals::last_mate`].
+    pub(super) fn last_mate(&self, here: &Place) -> Option<Sign> {
         self.heard.borrow().rivals.last_mate(here)
     }
 

@@ -20,8 +20,6 @@ pub(super) struct Batches {
     upload: Upload,
     /// Bytes of the batch under way, when that is large.
     large: Option<usize>,
-    #[cfg(feature = "known-bad")]
-    mistaken: super::mistaken::Mistaken,
 }
 
 impl Batches {
@@ -35,8 +33,6 @@ impl Batches {
             writer: Writer::prepare(client, &config.database_url).await?,
             upload,
             large: None,
-            #[cfg(feature = "known-bad")]
-            mistaken: super::mistaken::Mistaken::prepare(config).await?,
         })
     }
 }
@@ -62,14 +58,6 @@ impl Apply for Batches {
         batch: &Batch,
         epoch: Epoch,
     ) -> Result<(), store::Error> {
-        #[cfg(feature = "known-bad")]
-        if let Some(done) = self
-            .mistaken
-            .apply(&self.writer, client, batch, epoch)
-            .await
-        {
-            return done;
-        }
         self.writer.apply(client, batch, epoch).await
     }
 
@@ -79,10 +67,6 @@ impl Apply for Batches {
         batch: &Batch,
         term: &Term,
     ) -> Result<(), store::Error> {
-        #[cfg(feature = "known-bad")]
-        if true {
-            return self.apply(client, batch, term.epoch()).await;
-        }
         let mut window = self.upload.window();
         self.large = (batch.bytes >= window.bytes() / 2).then_some(batch.bytes);
         let answered = |sent| {

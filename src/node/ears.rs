@@ -9,12 +9,10 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::shared::{Node, Setback};
 use crate::core::Event;
+use crate::core::active::EVENTS_PER_TURN;
 use crate::core::shadow::Shadow;
 use crate::core::time::Instant;
 use crate::nats::Ingress;
-
-/// Requests taken from NATS in one go.
-const EVENTS_PER_TURN: usize = 1024;
 
 /// For reading what waits when the lock is won. New requests come in meanwhile.
 const HEAR_OUT_LIMIT: Duration = Duration::from_secs(2);

@@ -9,9 +9,9 @@ use tokio_util::task::TaskTracker;
 
 pub use self::files::{Files, files};
 use self::nats::of_nats;
+use super::owner::{ensure_same_cluster, subjects_of};
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
 use super::shared::Setback;
-use super::takeover::{ensure_same_cluster, subjects_of};
 use crate::config::Config;
 use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};

@@ -22,13 +22,13 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backoff::Backoff;
 use super::board::Board;
 use super::child_configuration;
 use super::condition::Condition;
 use super::new_node::NatsReloads;
 use super::status::NatsPages;
 use crate::config::managed_nats::ManagedNats as Settings;
+use crate::core::attempts::Backoff;
 use crate::dev::guardian::Guardian;
 use crate::dev::nats::find;
 

@@ -11,8 +11,9 @@
 //! | `standby` | waits for the lock |
 //! | `announcer`, `rivals` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
-//! | `takeover` | from the lock to a restored core |
-//! | `active` | the active loop: read this first |
+//! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
+//! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
+//! | `active` | the active: feeds [`crate::core::active`] and carries out what it says; read this first |
 //! | `sweep` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
 //! | `start` | from the configuration to what the roles work with; waits for what passes |
@@ -36,6 +37,7 @@ mod batches;
 mod board;
 mod carry_over;
 mod child_configuration;
+mod claim;
 pub mod clock;
 pub mod condition;
 mod ears;
@@ -47,11 +49,10 @@ mod log_watch;
 mod login;
 mod managed_nats;
 mod marks;
-#[cfg(feature = "known-bad")]
-mod mistaken;
 mod nats_settings;
 mod neighbours;
 mod new_node;
+mod owner;
 pub mod pulse;
 mod read_watch;
 mod recollection;

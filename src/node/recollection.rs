@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use super::clock::Clock;
 use super::shared::Node;
 use crate::core::ids::{ChannelId, Sequence};
-use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::nats::{self, Inbox};
 use crate::protocol::recollection::{self, Piece, Question};
@@ -79,12 +78,10 @@ impl Node {
         Ok(inbox)
     }
 
-    /// Learns what the others remember beyond these tables. Takes as long as the one does who committed last, and a bounded
+    /// Learns what the others remember beyond tables that have these channels up to these sequences. Takes as long as the one does who committed last, and a bounded
     /// time where that one is not there.
-    pub(super) async fn ask_what_others_remember(&self, tables: &Snapshot) {
+    pub(super) async fn ask_what_others_remember(&self, has: BTreeMap<ChannelId, Sequence>) {
         let began = Clock.now().monotonic;
-        let has = tables.channels.iter();
-        let has = has.map(|(&id, row)| (id, row.last_sequence)).collect();
         match timeout(ANSWERS_LIMIT, self.ask_others(has)).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(error)) => {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::core::memory::Sign;
 use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::protocol::announcement::Announcement;
@@ -76,15 +77,23 @@ impl Rivals {
             .retain(|_, heard| now.since(heard.last) < REMEMBERED);
     }
 
-    /// When another active of these tables was heard last, or one of the primary that they were on before.
-    pub(super) fn last_mate(&self, here: &Place) -> Option<Instant> {
+    /// When another active of these tables was heard last, or one of the primary that they were on before; and in the
+    /// latest epoch in which one was.
+    pub(super) fn last_mate(&self, here: &Place) -> Option<Sign> {
         let mates = self.heard.values().filter(|heard| {
             let Announcement {
                 server_id, place, ..
             } = &heard.announcement;
             *server_id != self.own_id && place.may_be_copy_of(here)
         });
-        mates.map(|heard| heard.last).max()
+        let signs = mates.map(|heard| Sign {
+            heard_at: heard.last,
+            epoch: heard.announcement.epoch,
+        });
+        signs.reduce(|one, other| Sign {
+            heard_at: one.heard_at.max(other.heard_at),
+            epoch: one.epoch.max(other.epoch),
+        })
     }
 
     /// True when an active on these very tables has only just fallen silent: who follows it is no newcomer, whatever
@@ -273,7 +282,11 @@ mod tests {
 
         rivals.forget_silent(at(3_600_000));
 
-        assert_eq!(rivals.last_mate(&place(1, 2)), Some(at(1000)));
+        let sign = Sign {
+            heard_at: at(1000),
+            epoch: Epoch(1),
+        };
+        assert_eq!(rivals.last_mate(&place(1, 2)), Some(sign));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Ended};
-use super::backoff::{Backoff, Repeats, SameCause};
+use super::backoff::Repeats;
 use super::batches::Upload;
 use super::board::Board;
 use super::clock::Clock;
@@ -25,6 +25,7 @@ use super::takeover::Takeover;
 use super::watchdog::Watchdog;
 use super::{log_watch, login, read_watch};
 use crate::config::Config;
+use crate::core::attempts::Attempts;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::core::upload::UploadWindow;
@@ -175,49 +176,46 @@ async fn end(tasks: &TaskTracker) {
 impl Node {
     /// Fails with what only a start with other flags can mend.
     async fn play_roles(&self) -> Result<(), Setback> {
-        let mut backoff = Backoff::default();
+        let mut attempts = Attempts::new(self.leadership.lease.duration());
         let mut repeats = Repeats::default();
-        let mut same = SameCause::default();
         let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
-            let mut pause = Duration::ZERO;
             self.store.lift_fence();
-            let setback = match self.be_active(&mut ears).await {
+            let pause = match self.be_active(&mut ears).await {
                 Ok((ended, lasted)) => {
                     ended.log();
                     repeats = Repeats::default();
-                    if let Some(end) = ended.failure() {
-                        pause = same.ended(&end.to_string(), Clock.now().monotonic);
-                        if same.count() >= TERMS_FOR_ONE_CAUSE {
-                            self.board.raise(Condition::TermsEnd, format!(
-                                "the last {} terms of this server ended for one reason, which has to be mended: {}",
-                                same.count(), end.detail
-                            ));
-                        }
+                    let failure = ended.failure();
+                    let cause = failure.as_ref().map(ToString::to_string);
+                    let now = Clock.now().monotonic;
+                    let pause = attempts.term_ended(cause.as_deref(), lasted, now);
+                    let count = attempts.of_one_cause();
+                    if let Some(end) = failure
+                        && count >= TERMS_FOR_ONE_CAUSE
+                    {
+                        self.board.raise(Condition::TermsEnd, format!(
+                            "the last {count} terms of this server ended for one reason, which has to be mended: {}",
+                            end.detail
+                        ));
                     }
-                    // A term that was of use is no reason to hesitate.
-                    if lasted > self.leadership.lease.duration() {
-                        backoff.reset();
-                    }
-                    None
+                    pause
                 }
                 Err(Setback::Shutdown) => return Ok(()),
                 Err(setback) if setback.is_final() => return Err(setback),
-                Err(setback) => Some(setback),
+                Err(setback) => {
+                    let text = setback.to_string();
+                    let now = Clock.now().monotonic;
+                    let pause = attempts.failed(&text, setback.is_lasting(), now);
+                    if repeats.is_news(&text, now) {
+                        let error: &dyn std::error::Error = &setback;
+                        tracing::warn!(error, "cannot become the active; trying again");
+                    }
+                    self.board.trouble(Some(text));
+                    pause
+                }
             };
-            if let Some(setback) = setback {
-                let text = setback.to_string();
-                if setback.is_lasting() {
-                    pause = same.ended(&text, Clock.now().monotonic);
-                }
-                if repeats.is_news(&text, Clock.now().monotonic) {
-                    let error: &dyn std::error::Error = &setback;
-                    tracing::warn!(error, "cannot become the active; trying again");
-                }
-                self.board.trouble(Some(text));
-            }
-            let pause = tokio::time::sleep(backoff.next().max(pause));
+            let pause = tokio::time::sleep(pause);
             if let Some(listening) = &mut ears {
                 if listening.during(self, pause).await.is_err() {
                     ears = None;

@@ -11,8 +11,8 @@ use super::batches::Batches;
 use super::clock::Clock;
 use super::condition::Condition;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
+use super::owner::{ensure_ours, ensure_same_cluster};
 use super::shared::{Node, Setback};
-use super::takeover::{ensure_ours, ensure_same_cluster};
 use crate::leadership::Candidate;
 use crate::store;
 

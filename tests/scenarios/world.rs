@@ -2,34 +2,33 @@
 //! happen when the script says so.
 
 mod shown;
+mod takeover;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytestring::ByteString;
 use stanby::core::batch::Batch;
+use stanby::core::guarded::Guarded;
 use stanby::core::ids::{ChannelName, Epoch, ProbeId, Sequence};
 use stanby::core::limits::{ChannelPattern, Limits, Overrides, PerChannel, Settings};
 use stanby::core::load::{Load, Want};
 use stanby::core::partition::Partition;
 use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
+use stanby::core::shadow::Shadow;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply, heard};
-use stanby::store::heard::digest;
+use stanby::core::{Event, Outbound, Reply};
 
 use crate::memory_store::MemoryStore;
 use crate::requests::{answer, client_id, connect, connection_id, publish, subject, subscribe};
 use crate::script::{Line, duration};
-
-/// How long standbys remember publishes.
-const MEMORY: Duration = Duration::from_secs(5);
 
 const START: Duration = Duration::from_secs(1_600_000_000);
 
 pub(crate) struct World {
     settings: Settings,
     store: MemoryStore,
-    broker: Option<Broker>,
+    broker: Option<Guarded>,
     committing: Option<Batch>,
     epoch: Epoch,
     elapsed: Duration,
@@ -39,7 +38,7 @@ pub(crate) struct World {
     probes: BTreeMap<String, VecDeque<ProbeId>>,
     guids: u64,
     /// Requests that a standby hears, for the next takeover.
-    heard: Vec<(Instant, Event)>,
+    heard: Shadow,
     /// How far the wall clock was set back.
     set_back: Duration,
     /// Limits of single channels.
@@ -77,7 +76,7 @@ impl Default for World {
             subscriptions: BTreeMap::new(),
             probes: BTreeMap::new(),
             guids: 0,
-            heard: Vec::new(),
+            heard: takeover::shadow(),
             set_back: Duration::ZERO,
             overrides: Vec::new(),
             reads: Reads::Silent,
@@ -130,7 +129,7 @@ impl World {
                 line.words.remove(0);
                 let event = self.event(&mut line)?;
                 let at = self.now().monotonic;
-                self.heard.push((at, event));
+                self.heard.remember(std::iter::once(event), at);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             "times" => outputs.push(self.times(line.word(1)?)?),
@@ -391,17 +390,11 @@ impl World {
         }
     }
 
-    fn broker(&mut self) -> &mut Broker {
-        let now = self.now();
-        let (store, settings) = (&self.store, &self.settings);
-        self.broker
-            .get_or_insert_with(|| Broker::restore(store.snapshot(), settings.clone(), now))
-    }
-
     fn next_batch(&mut self) -> Option<Batch> {
+        let now = self.now();
         self.committing
             .take()
-            .or_else(|| self.broker().poll_batch())
+            .or_else(|| self.broker().poll_batch(now))
     }
 
     /// Sends the batch off; what comes before its `commit` gathers for the next one.
@@ -417,29 +410,6 @@ impl World {
         let now = self.now();
         self.broker().handle(Event::Committed(batch.number), now);
         Ok(())
-    }
-
-    fn take_over(&mut self) {
-        self.epoch = Epoch(self.epoch.0 + 1);
-        self.committing = None;
-        self.broker = None;
-        self.probes.clear();
-        self.held_reads.clear();
-        let heard = std::mem::take(&mut self.heard);
-        let snapshot = self.store.snapshot();
-        let places = heard::look_back(&snapshot, events(&heard), MEMORY);
-        let stored = self.store.stored(&places);
-        let closed = self
-            .store
-            .closed_connections(heard::connections(events(&heard)));
-        let done = heard::Done::new(&snapshot, stored, closed, events(&heard), digest);
-        let now = self.now();
-        let until = now.monotonic + MEMORY;
-        self.broker().remember_stored(done.stored.clone(), until);
-        for (heard_at, event) in heard::judge(heard, &done) {
-            self.broker().handle_late(event, heard_at, now);
-        }
-        self.broker();
     }
 
     /// Lets time pass from one timeout to the next.
@@ -517,8 +487,4 @@ impl World {
             }
         }
     }
-}
-
-fn events(heard: &[(Instant, Event)]) -> impl Iterator<Item = &Event> {
-    heard.iter().map(|(_, event)| event)
 }

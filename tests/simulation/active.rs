@@ -1,7 +1,9 @@
-//! The active loop: what a server does within its trust window, in the order of the real one.
+//! Goes round the active loop that ships, and is the process around it: what is read and committed, and what arrives
+//! in which order.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
+use stanby::core::active::Turn;
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
 use stanby::core::time::Instant;
@@ -9,101 +11,174 @@ use stanby::core::{Event, Notice, Outbound};
 
 use crate::database::Statement;
 use crate::plan::Sabotage;
-use crate::world::{Step, World};
-
-/// What was read is always taken: what there is no room for may be waiting for it.
-fn next_event(inbox: &mut VecDeque<(Instant, Event)>, has_room: bool) -> Option<(Instant, Event)> {
-    if has_room {
-        return inbox.pop_front();
-    }
-    let is_read = |(_, event): &(Instant, Event)| {
-        matches!(event, Event::Loaded { .. } | Event::LoadFailed(_))
-    };
-    inbox.remove(inbox.iter().position(is_read)?)
-}
+use crate::world::{Step, World, nanos};
 
 impl World {
-    /// Does what can be done now, in the order of the active loop.
+    /// Goes round as long as there is something to do.
     pub(crate) fn pump(&mut self, node: usize) {
-        self.drain(node);
-        while self.nodes[node].up && self.trusted(node) {
-            let now = self.now(node);
-            self.checks.saw_wall(now.wall);
-            let Some(term) = self.nodes[node].term.as_mut() else {
-                break;
-            };
-            let Some(broker) = term.broker.as_mut() else {
-                break;
-            };
-            if let Some(number) = term.committed.take() {
-                broker.handle(Event::Committed(number), now);
-                term.unanswered.committed(now.monotonic);
-            } else if let Some((heard_at, event)) = next_event(&mut term.inbox, broker.has_room()) {
-                term.facts.heard(&event, now);
-                let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
-                    || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks)
-                    || matches!(event, Event::Ping { .. }) && self.plan.is(Sabotage::IgnorePings);
-                let line = describe(&event);
-                if !deaf {
-                    term.unanswered.take_in(&event, heard_at);
-                    broker.handle_late(event, heard_at, now);
-                }
-                self.note(|| format!("node {node}: hears {line}"));
-            } else if broker.next_timeout().is_some_and(|at| at <= now.monotonic) {
-                broker.handle_timeout(now);
-            } else {
-                break;
-            }
-            self.drain(node);
-        }
+        while self.nodes[node].up && self.go_round(node) {}
         self.keep_session(node);
     }
 
     pub(crate) fn trusted(&self, node: usize) -> bool {
-        let term = self.nodes[node].term.as_ref();
-        term.is_some_and(|term| {
-            term.term.is_trusted(self.now(node).monotonic)
-                || self.plan.is(Sabotage::SkipTrustWindow)
-        })
+        self.now(node).monotonic < self.acts_until(node)
     }
 
-    pub(crate) fn drain(&mut self, node: usize) {
+    fn acts_until(&self, node: usize) -> Instant {
+        let Some(term) = self.nodes[node].term.as_ref() else {
+            return Instant::from_nanos(0);
+        };
+        if self.plan.is(Sabotage::SkipTrustWindow) {
+            return Instant::from_nanos(u64::MAX);
+        }
+        term.term.acts_until()
+    }
+
+    /// One turn. False when there is nothing to do before something comes or is due.
+    fn go_round(&mut self, node: usize) -> bool {
+        let now = self.now(node);
+        let until = self.acts_until(node);
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return false;
+        };
+        term.wait_until = None;
+        let Some(active) = term.active.as_mut() else {
+            return false;
+        };
+        self.checks.saw_wall(now.wall);
+        match active.begin_turn(now, until, Duration::ZERO) {
+            Ok(Turn::Serve) => {
+                let epoch = term.term.epoch();
+                let signed = &mut self.nodes[node].signed;
+                let every = nanos(self.plan.lease / 2);
+                if signed.is_none_or(|sign| sign.1 < epoch || sign.0 + every <= self.time) {
+                    *signed = Some((self.time, epoch));
+                }
+            }
+            // A renewal that comes through goes round again.
+            Ok(Turn::KeepSilent(_)) => return false,
+            Err(end) => {
+                self.end_term(node, &format!("{end:?}"));
+                return false;
+            }
+        }
+        self.send(node, until);
+        self.read_and_commit(node);
+        self.take_what_came(node)
+    }
+
+    fn send(&mut self, node: usize, until: Instant) {
+        let now = self.now(node).monotonic;
         let mut held = Vec::new();
-        while self.trusted(node) {
-            let free = self.nodes[node].statement.is_none();
+        while let Some(term) = self.nodes[node].term.as_mut()
+            && let Some(active) = term.active.as_mut()
+        {
+            let serial = term.serial;
+            let answer = active.poll_answer(now, until);
+            let Some(outbound) = answer.or_else(|| active.poll_delivery(now, until)) else {
+                break;
+            };
+            let is_reply = matches!(outbound, Outbound::Reply { .. });
+            if is_reply && self.plan.is(Sabotage::DeliverBeforeReplies) {
+                held.push((serial, outbound));
+            } else {
+                self.speak(node, serial, outbound);
+            }
+        }
+        for (serial, outbound) in held {
+            self.speak(node, serial, outbound);
+        }
+    }
+
+    fn read_and_commit(&mut self, node: usize) {
+        let now = self.now(node);
+        loop {
+            let is_free = self.nodes[node].statement.is_none();
             let Some(term) = self.nodes[node].term.as_mut() else {
                 return;
             };
             let serial = term.serial;
             let epoch = term.term.epoch();
-            let Some(broker) = term.broker.as_mut() else {
+            let Some(active) = term.active.as_mut() else {
                 return;
             };
-            if let Some(outbound) = broker.poll_outbound() {
-                let reply = matches!(outbound, Outbound::Reply { .. });
-                if reply && self.plan.is(Sabotage::DeliverBeforeReplies) {
-                    held.push(outbound);
-                } else {
-                    self.speak(node, serial, outbound);
-                }
-            } else if let Some(load) = broker.poll_load() {
+            if let Some(load) = active.poll_load() {
                 self.read(node, serial, load);
-            } else if let Some(notice) = broker.poll_notice() {
+            } else if let Some(notice) = active.poll_notice() {
                 if matches!(notice, Notice::RowDropped { .. }) {
                     self.violated(format!(
                         "every row in the tables belongs somewhere: {notice:?}"
                     ));
                 }
                 self.note(|| format!("node {node}: notice {notice:?}"));
-            } else if free && let Some(batch) = broker.poll_batch() {
+            } else if is_free && let Some(batch) = active.poll_batch(now) {
                 self.commit(node, batch, epoch);
             } else {
-                break;
+                return;
             }
         }
-        let serial = self.nodes[node].term.as_ref().map_or(0, |term| term.serial);
-        for outbound in held {
-            self.speak(node, serial, outbound);
+    }
+
+    /// Between two turns: what comes first of all that has come.
+    fn take_what_came(&mut self, node: usize) -> bool {
+        let now = self.now(node);
+        let until = self.acts_until(node);
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return false;
+        };
+        let Some(active) = term.active.as_mut() else {
+            return false;
+        };
+        let wait = match active.rest(now) {
+            Ok(Some(wait)) => wait,
+            Ok(None) => return true,
+            Err(end) => {
+                self.end_term(node, &format!("{end:?}"));
+                return false;
+            }
+        };
+        term.wait_until = Some(wait.until);
+        if let Some(number) = term.committed.take() {
+            active.committed(number, now);
+        } else if wait.has_backlog {
+            active.take_backlog(now);
+        } else if let Some(answer) = term.loaded.pop_front() {
+            active.loaded(answer, now);
+        } else if wait.takes_requests && !self.nodes[node].unread.is_empty() {
+            let count = self.rng.pick(&[1, 1, 5, 1024]);
+            self.take_requests(node, count, until);
+        } else {
+            return wait.goes_on;
+        }
+        true
+    }
+
+    /// What one read from the socket brings.
+    fn take_requests(&mut self, node: usize, count: usize, until: Instant) {
+        let now = self.now(node);
+        let unread = &mut self.nodes[node].unread;
+        let read = unread.drain(..count.min(unread.len()));
+        let mut events: Vec<Event> = read.collect();
+        let has_more = !unread.is_empty();
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return;
+        };
+        let mut lines = Vec::new();
+        for event in &events {
+            term.facts.heard(event, now);
+            lines.push(describe(event));
+        }
+        events.retain(|event| {
+            let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
+                || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks)
+                || matches!(event, Event::Ping { .. }) && self.plan.is(Sabotage::IgnorePings);
+            !deaf
+        });
+        if let Some(active) = term.active.as_mut() {
+            active.take_requests(events.into_iter(), has_more, now, until);
+        }
+        for line in lines {
+            self.note(|| format!("node {node}: hears {line}"));
         }
     }
 
@@ -111,7 +186,6 @@ impl World {
         let now = self.now(node);
         let torn = self.is_torn(node);
         if let Some(term) = self.nodes[node].term.as_mut() {
-            term.unanswered.submitted();
             term.committing = Some(batch.clone());
             let closed = term
                 .facts

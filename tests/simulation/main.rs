@@ -124,6 +124,10 @@ const FOUND: &[(u64, &str)] = &[
         179_541_098_626_246,
         "a member of a group was taken for the one that had made it",
     ),
+    (
+        93,
+        "a node that could not look at the tables since another one had taken over thought that it knew of all commits",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
@@ -188,7 +192,7 @@ fn found_seeds_hold() {
 }
 
 /// Further seeds: 20, or as many as `SIM_SEEDS` says or `SIM_MINUTES` last, from `SIM_FROM` on, on `SIM_THREADS`
-/// threads. `scripts/simulate` sets these.
+/// threads, and no more after `SIM_FAILURES`. `scripts/simulate` sets these.
 #[test]
 fn further_seeds_hold() {
     let minutes = number("SIM_MINUTES");
@@ -198,6 +202,9 @@ fn further_seeds_hold() {
         limit: minutes.map(|minutes| Duration::from_secs(minutes * 60)),
         threads: number("SIM_THREADS").map_or(1, |threads| {
             usize::try_from(threads).expect("a number of threads")
+        }),
+        failures: number("SIM_FAILURES").map_or(10, |failures| {
+            usize::try_from(failures).expect("a number of failures")
         }),
     };
 

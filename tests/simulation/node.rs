@@ -1,16 +1,18 @@
 //! A server's process: it waits for the lock, begins and ends terms, renews its session, has at most one
-//! statement under way and gives up on a failed or unknown commit. What it does while active is in `active`.
+//! statement under way and gives up on a failed or unknown commit. What it is the process around while active is in `active`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use stanby::core::active::ActiveLoop;
+use stanby::core::attempts::Attempts;
 use stanby::core::batch::Batch;
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
-use stanby::core::memory::Memory;
+use stanby::core::memory::{Memory, Sign};
 use stanby::core::shadow::Shadow;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::takeover::Takeover;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::unanswered::Unanswered;
 use stanby::core::{Broker, Event};
 use stanby::leadership;
 
@@ -77,8 +79,10 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
-    /// Attempts in a row that failed.
-    setbacks: u32,
+    /// To become the active.
+    attempts: Attempts,
+    /// When others last heard it as the active, and in which epoch.
+    pub(crate) signed: Option<(Time, Epoch)>,
     pub(crate) memory: Memory,
     /// The last epoch that its process has committed something in.
     pub(crate) served: Epoch,
@@ -89,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) froze: bool,
     /// The last requests that it heard while it was not active.
     pub(crate) shadow: Shadow,
+    /// What has come from NATS and is not read yet.
+    pub(crate) unread: VecDeque<Event>,
     /// Publishes that came since its process began or its connection broke, and when: none of them may get lost.
     pub(crate) arrived: VecDeque<(Time, Guid)>,
     terms: u64,
@@ -100,11 +106,15 @@ pub(crate) struct Term {
     pub(crate) term: leadership::Term,
     began: Time,
     last_statement: Time,
-    pub(crate) broker: Option<Broker>,
-    /// A commit that the core has not been told of.
+    /// Before it serves.
+    pub(crate) takeover: Option<Takeover>,
+    pub(crate) active: Option<ActiveLoop>,
+    /// When it is to go round again if nothing comes.
+    pub(crate) wait_until: Option<Instant>,
+    /// A commit that the loop has not been told of.
     pub(crate) committed: Option<BatchNumber>,
-    pub(crate) inbox: VecDeque<(Instant, Event)>,
-    pub(crate) unanswered: Unanswered,
+    /// Answers to reads that the loop has not been told of.
+    pub(crate) loaded: VecDeque<Event>,
     pub(crate) committing: Option<Batch>,
     pub(crate) facts: TermFacts,
 }
@@ -130,12 +140,14 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
-            setbacks: 0,
+            attempts: Attempts::new(plan.lease),
+            signed: None,
             memory: Memory::new(rng.pick(&[32 << 20, 10_000])),
             served: Epoch(0),
             started: 0,
             looked_at: 0,
             froze: false,
+            unread: VecDeque::new(),
             arrived: VecDeque::new(),
             shadow: Shadow::new(plan.shadow),
             terms: 0,
@@ -143,7 +155,7 @@ impl Node {
     }
 
     pub(crate) fn broker(&self) -> Option<&Broker> {
-        self.term.as_ref()?.broker.as_ref()
+        self.term.as_ref()?.active.as_ref().map(ActiveLoop::broker)
     }
 }
 
@@ -184,13 +196,14 @@ impl World {
         let state = &mut self.nodes[node];
         let session = state.session.take();
         state.up = false;
-        state.setbacks = 0;
+        state.attempts = Attempts::new(self.plan.lease);
         state.frozen = false;
         state.incarnation += 1;
         state.term = None;
         state.statement = None;
         state.stash.clear();
         state.shadow = Shadow::new(self.plan.shadow);
+        state.unread.clear();
         state.arrived.clear();
         state.tick = None;
         if let Some(session) = session.filter(|_| !silently) {
@@ -215,10 +228,28 @@ impl World {
         }
         self.note(|| format!("node {node}: thaws"));
         self.nodes[node].frozen = false;
-        for input in std::mem::take(&mut self.nodes[node].stash) {
-            self.node_hears(node, incarnation, input);
+        // What has come from NATS has come, whatever the session says.
+        let stash = std::mem::take(&mut self.nodes[node].stash);
+        let is_of_nats =
+            |input: &Input| matches!(input, Input::Request(_) | Input::Gap | Input::Heard { .. });
+        let (heard, told): (Vec<Input>, Vec<Input>) = stash.into_iter().partition(is_of_nats);
+        for input in heard.into_iter().chain(told) {
+            self.take_input(node, input);
         }
         self.pump(node);
+    }
+
+    /// The last that this node heard of another one as the active.
+    pub(crate) fn last_sign(&self, node: usize) -> Option<Sign> {
+        let listener = &self.nodes[node];
+        let others = self.nodes.iter().enumerate();
+        let others = others.filter(|&(other, _)| other != node);
+        let signs = others.filter_map(|(_, other)| other.signed);
+        let heard = signs.filter(|&(at, _)| at >= listener.started).max();
+        heard.map(|(at, epoch)| Sign {
+            heard_at: Instant::from_nanos(at + listener.boot_offset),
+            epoch,
+        })
     }
 
     /// Opens a session and queues for the lock.
@@ -236,35 +267,41 @@ impl World {
         self.note(|| format!("node {node}: ends its term: {why}"));
         let now = self.now(node).monotonic;
         let state = &mut self.nodes[node];
-        let lease = nanos(self.plan.lease);
-        if state
-            .term
-            .as_ref()
-            .is_some_and(|term| term.broker.is_some() && term.began + lease < self.time)
-        {
-            state.setbacks = 0;
+        let served_since = (state.term.as_ref())
+            .filter(|term| term.active.is_some())
+            .map(|term| term.began);
+        let pause = match served_since {
+            Some(began) => {
+                let lasted = Duration::from_nanos(self.time - began);
+                state.attempts.term_ended(Some(why), lasted, now)
+            }
+            None => state.attempts.failed(why, false, now),
+        };
+        match &state.term {
+            Some(term) => term.term.finish(leadership::TermLost(why.to_owned())),
+            None => state.memory.lost_primary(now),
         }
-        if let Some(term) = &state.term {
-            term.term.finish(leadership::TermLost(why.to_owned()));
-        }
-        if let Some(mut term) = state.term.take()
+        if let Some(active) = state.term.take().and_then(|term| term.active)
             && !self.plan.is(Sabotage::ForgetUnanswered)
         {
-            let left = term.unanswered.leave().chain(term.inbox);
-            state.shadow.inherit(left, now);
+            state.shadow.inherit(active.leave(now), now);
         }
+        // It reads on.
+        state.shadow.remember(state.unread.drain(..), now);
         if let Some(session) = self.nodes[node].session.take() {
             self.send_statement(node, session, Statement::Close);
         }
-        self.race_later(node);
+        self.race_after(node, pause);
     }
 
-    /// After a pause, as the server has it: 50 ms to 1 s.
     fn race_later(&mut self, node: usize) {
-        let state = &mut self.nodes[node];
-        let pause = Duration::from_millis(50 << state.setbacks.min(4)).min(Duration::from_secs(1));
-        state.setbacks += 1;
-        let incarnation = state.incarnation;
+        let now = self.now(node).monotonic;
+        let pause = (self.nodes[node].attempts).failed("the database is away", false, now);
+        self.race_after(node, pause);
+    }
+
+    fn race_after(&mut self, node: usize, pause: Duration) {
+        let incarnation = self.nodes[node].incarnation;
         self.after(pause, Step::Race { node, incarnation });
     }
 
@@ -298,7 +335,12 @@ impl World {
         if state.frozen {
             return state.stash.push_back(input);
         }
-        let current = state.session;
+        self.take_input(node, input);
+        self.pump(node);
+    }
+
+    fn take_input(&mut self, node: usize, input: Input) {
+        let current = self.nodes[node].session;
         match input {
             Input::Granted { session, epoch } if Some(session) == current => {
                 // The grant was sent at an unknown time: trust begins with the next statement.
@@ -310,18 +352,19 @@ impl World {
                     term: leadership::Term::new(epoch, lease, Instant::from_nanos(0)),
                     began: self.time,
                     last_statement: self.time,
-                    broker: None,
+                    takeover: None,
+                    active: None,
+                    wait_until: None,
                     committed: None,
-                    inbox: VecDeque::new(),
+                    loaded: VecDeque::new(),
                     committing: None,
-                    unanswered: Unanswered::new(self.plan.shadow),
                     facts: TermFacts::default(),
                 });
-                self.submit(node, Statement::Snapshot);
+                self.begin_takeover(node, epoch);
             }
             Input::Snapshot { session, snapshot } if Some(session) == current => {
                 self.renewed(node);
-                self.begin_term(node, *snapshot);
+                self.tables_are_read(node, *snapshot);
             }
             Input::Done { session, batch } if Some(session) == current => {
                 self.renewed(node);
@@ -338,14 +381,15 @@ impl World {
                 self.nodes[node].statement = Some(self.time);
             }
             Input::Failed { session } if Some(session) == current => {
-                return self.end_term(node, "a commit failed");
+                self.end_term(node, "a commit failed");
             }
             Input::SessionEnded { session } if Some(session) == current => {
-                return self.end_term(node, "its session ended");
+                self.end_term(node, "its session ended");
             }
             Input::Request(event) => self.request(node, *event),
             Input::Gap => {
                 self.nodes[node].shadow = Shadow::new(self.plan.shadow);
+                self.nodes[node].unread.clear();
                 self.nodes[node].arrived.clear();
             }
             Input::Heard {
@@ -359,7 +403,6 @@ impl World {
             | Input::Failed { .. }
             | Input::SessionEnded { .. } => {}
         }
-        self.pump(node);
     }
 
     /// Takes a request in: for the term, or into the standby's memory.
@@ -370,9 +413,10 @@ impl World {
         if let Event::Publish { request, .. } = &event {
             state.arrived.push_back((time, request.guid.clone()));
         }
-        match &mut state.term {
-            Some(term) if term.broker.is_some() => term.inbox.push_back((now, event)),
-            Some(_) | None => state.shadow.remember(std::iter::once(event), now),
+        match &state.term {
+            // Read when the loop goes round.
+            Some(_) => state.unread.push_back(event),
+            None => state.shadow.remember(std::iter::once(event), now),
         }
     }
 
@@ -390,15 +434,15 @@ impl World {
     }
 
     fn enqueue(&mut self, node: usize, serial: u64, event: Event) {
-        let now = self.now(node).monotonic;
-        let Some(term) = self.nodes[node]
-            .term
-            .as_mut()
-            .filter(|term| term.serial == serial)
-        else {
+        let state = &mut self.nodes[node];
+        let Some(term) = state.term.as_mut().filter(|term| term.serial == serial) else {
             return;
         };
-        term.inbox.push_back((now, event));
+        if matches!(event, Event::Loaded { .. } | Event::LoadFailed(_)) {
+            term.loaded.push_back(event);
+        } else {
+            state.unread.push_back(event);
+        }
     }
 
     fn renewed(&mut self, node: usize) {
@@ -446,8 +490,9 @@ impl World {
             None => renewal,
         };
         let boot_offset = self.nodes[node].boot_offset;
-        let timeout = self.nodes[node].broker().and_then(Broker::next_timeout);
-        let timeout = timeout
+        let term = self.nodes[node].term.as_ref();
+        let timeout = term
+            .and_then(|term| term.wait_until)
             .map(|at| at.as_nanos().saturating_sub(boot_offset))
             .filter(|_| self.trusted(node));
         // Later by a nanosecond at least: whatever is due now was done.

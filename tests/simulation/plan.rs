@@ -39,7 +39,7 @@ pub(crate) enum Sabotage {
     ForgetDropped,
     /// A term that ends takes the requests along that it has in its hands.
     ForgetUnanswered,
-    /// A new term knows nothing of what was stored last.
+    /// A new term knows nothing of what was stored last and its node has not heard.
     ForgetLateCopies,
     /// Nodes do not know what was committed.
     ForgetCommits,

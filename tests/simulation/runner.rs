@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::world::World;
 
-/// After so many failures more of them tell nothing.
-const FAILURES_MAX: usize = 10;
-
 #[derive(Debug)]
 pub(crate) struct Amount {
     pub(crate) first: u64,
     pub(crate) seeds: u64,
     pub(crate) limit: Option<Duration>,
     pub(crate) threads: usize,
+    /// After so many failures more of them tell nothing.
+    pub(crate) failures: usize,
 }
 
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub(crate) fn run(amount: &Amount) -> Outcome {
             if let Some(report) = report {
                 let mut failures = failures.lock().expect("nobody panics with the lock");
                 failures.push((seed, report));
-                enough.store(failures.len() >= FAILURES_MAX, Ordering::Relaxed);
+                enough.store(failures.len() >= amount.failures, Ordering::Relaxed);
             }
         }
     };

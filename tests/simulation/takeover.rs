@@ -1,18 +1,22 @@
 //! From the lock to an active: what the tables say, what the node knows better, and what it has heard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use stanby::core::Event;
+use stanby::core::active::ActiveLoop;
 use stanby::core::batch::Progress;
+use stanby::core::heard::{self, Stored};
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
-use stanby::core::memory::Marks;
+use stanby::core::memory::Memory;
 use stanby::core::ranges::Ranges;
-use stanby::core::regression::Regression;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::stored::StoredPublish;
+use stanby::core::takeover::{Answer, Granted, Known, Recovered, Restored, Step, Takeover};
 use stanby::core::time::Instant;
-use stanby::core::{Broker, Event, heard};
 use stanby::store::heard::digest;
 
 use crate::checks::speech::TermFacts;
+use crate::database::Statement;
 use crate::plan::Sabotage;
 use crate::world::{World, nanos};
 
@@ -20,10 +24,26 @@ use crate::world::{World, nanos};
 const CROWDED: usize = 1 << 20;
 
 impl World {
-    pub(crate) fn begin_term(&mut self, node: usize, mut snapshot: Snapshot) {
+    /// The lock is granted: what has come by now is heard, and the tables are read.
+    pub(crate) fn begin_takeover(&mut self, node: usize, epoch: Epoch) {
+        let (takeover, step) = Takeover::begin(Granted {
+            epoch,
+            last_epoch: self.database.found_epoch,
+            failed_over: self.database.unrepaired,
+            with_savepoints: false,
+            window: self.plan.heard_window(),
+            digester: digest,
+        });
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.takeover = Some(takeover);
+        }
+        self.take_over(node, step);
+    }
+
+    pub(crate) fn tables_are_read(&mut self, node: usize, mut tables: Snapshot) {
         if self.plan.is(Sabotage::ForgetInFlight) {
-            snapshot.pages.clear();
-            for row in snapshot.positions.values_mut() {
+            tables.pages.clear();
+            for row in tables.positions.values_mut() {
                 let last_sent = row.progress.last_sent;
                 let acked_above = Ranges::default();
                 row.progress = Progress {
@@ -33,68 +53,125 @@ impl World {
                 };
             }
         }
-        let now = self.now(node);
-        self.checks.saw_wall(now.wall);
-        let settings = self.plan.settings.clone();
-        let state = &mut self.nodes[node];
-        state.shadow.expire(now.monotonic);
-        let window = self.plan.heard_window();
-        let places = heard::look_back(&snapshot, state.shadow.heard(), window);
-        let stored = self.database.store.stored(&places);
-        let connections = heard::connections(state.shadow.heard());
-        let closed = self.database.store.closed_connections(connections);
-        let heard = self.nodes[node].shadow.heard();
-        let mut done = heard::Done::new(&snapshot, stored, closed, heard, digest);
-        let remembered = self.ask_the_others(node, &snapshot);
-        let regression = self.find_regression(node, &snapshot, &mut done);
-        let memory = &self.nodes[node].memory;
-        let believes = self.database.unrepaired && memory.is_replicated();
-        let Some(term) = self.nodes[node].term.as_mut() else {
-            return;
-        };
-        term.facts = TermFacts::new(&snapshot);
-        term.facts.know(&self.checks);
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.facts = TermFacts::new(&tables);
+        }
         if self.plan.is(Sabotage::ForgetHolders) {
-            snapshot.holders.clear();
+            tables.holders.clear();
         }
-        let mut broker = Broker::restore(snapshot, settings, now);
-        let lost = broker.repair(regression);
-        term.broker = Some(broker);
-        let epoch = term.term.epoch();
-        self.checks.begins(epoch);
-        self.note(|| format!("node {node}: is active in epoch {epoch}"));
-        self.note(|| format!("node {node}: repairs {lost:?}"));
-        self.checks
-            .what_is_remembered_is_put_back(&lost, &remembered);
-        if believes && self.database.lost_changes == 0 {
-            self.checks.nothing_was_lost(&lost);
-        }
-        self.replay_shadow(node, done);
-        self.drain(node);
+        let step = self.answer(node, Answer::Tables(Box::new(tables)));
+        self.take_over(node, step);
     }
 
-    /// What was heard before, as far as the tables do not show it as done, goes before anything new.
-    fn replay_shadow(&mut self, node: usize, mut done: heard::Done) {
-        let now = self.now(node).monotonic;
-        let window = self.plan.heard_window();
-        if self.plan.is(Sabotage::ReplayEverything) {
-            done = heard::Done::default();
+    /// Carries out what the takeover asks for: at once, but for the tables.
+    fn take_over(&mut self, node: usize, mut step: Step) {
+        let forgets = self.plan.is(Sabotage::ReplayEverything);
+        let mut remembered = Vec::new();
+        loop {
+            let answer = match step {
+                // What came while it waited is in its shadow.
+                Step::Drain => Answer::Drained,
+                Step::ReadTables => return self.submit(node, Statement::Snapshot),
+                Step::FindPublishes(_) if forgets => Answer::Publishes(Stored::default()),
+                Step::FindPublishes(wanted) => {
+                    let mut stored = self.database.store.stored(&wanted.places);
+                    if self.plan.is(Sabotage::ForgetLateCopies) {
+                        let is_wanted =
+                            |publish: &StoredPublish| wanted.guids.contains(&publish.guid);
+                        stored.kept.retain(|(_, publish)| is_wanted(publish));
+                        stored.dropped.retain(|(_, publish)| is_wanted(publish));
+                    }
+                    Answer::Publishes(stored)
+                }
+                Step::FindClosed(_) if forgets => Answer::Closed(BTreeSet::new()),
+                Step::FindClosed(inboxes) => {
+                    Answer::Closed((self.database.store).closed_connections(inboxes.iter()))
+                }
+                Step::AskServers(has) => {
+                    self.ask_the_others(node, &has, &mut remembered);
+                    Answer::ServersAsked
+                }
+                Step::Restore(recovered) => {
+                    return self.begin_term(node, *recovered, &remembered);
+                }
+            };
+            step = self.answer(node, answer);
         }
-        let judged = heard::judge(self.nodes[node].shadow.take(), &done);
+    }
+
+    fn answer(&mut self, node: usize, answer: Answer) -> Step {
+        let mut nothing = Memory::new(0);
+        let last_sign = self.last_sign(node);
+        let state = &mut self.nodes[node];
+        let takeover = (state.term.as_mut())
+            .and_then(|term| term.takeover.as_mut())
+            .expect("a takeover is under way");
+        let known = Known {
+            heard: &state.shadow,
+            memory: if self.plan.is(Sabotage::ForgetCommits) {
+                &mut nothing
+            } else {
+                &mut state.memory
+            },
+            last_sign,
+        };
+        takeover.answer(answer, known)
+    }
+
+    /// `remembered`: what others have told of what they remember.
+    fn begin_term(
+        &mut self,
+        node: usize,
+        recovered: Recovered,
+        remembered: &[(ChannelId, Sequence, Guid)],
+    ) {
+        let now = self.now(node);
+        self.checks.saw_wall(now.wall);
+        if self.database.unrepaired && !self.can_tell(node) {
+            self.checks.cannot_be_told();
+        }
+        let believes = self.database.unrepaired && self.nodes[node].memory.is_replicated();
+        let settings = self.plan.settings.clone();
+        let lease = self.plan.lease;
+        let state = &mut self.nodes[node];
+        let Some(term) = state.term.as_mut() else {
+            return;
+        };
+        let restored = recovered.restore(settings, &mut state.shadow, now);
+        let epoch = term.term.epoch();
+        term.takeover = None;
+        term.facts.know(&self.checks);
+        for (_, event) in &restored.backlog {
+            term.facts.heard(event, now);
+        }
+        let Restored {
+            broker,
+            backlog,
+            report,
+        } = restored;
+        self.checks.begins(epoch);
+        let lost = &report.lost;
+        self.note(|| format!("node {node}: is active in epoch {epoch}"));
+        self.note(|| format!("node {node}: repairs {lost:?}"));
+        self.checks.what_is_remembered_is_put_back(lost, remembered);
+        if believes && self.database.lost_changes == 0 {
+            self.checks.nothing_was_lost(lost);
+        }
         // Who was frozen on the way has read tables of long ago, and nothing that it does can be committed.
-        let is_latest = (self.nodes[node].term.as_ref())
-            .is_some_and(|term| term.term.epoch() == self.database.epoch);
-        if is_latest {
-            self.checks.on_replay(judged.iter().map(|(_, event)| event));
+        if epoch == self.database.epoch {
+            self.checks
+                .on_replay(backlog.iter().map(|(_, event)| event));
         }
-        self.no_request_is_lost(node, &judged);
+        self.no_request_is_lost(node, &backlog);
+        let shadow = self.plan.shadow;
         if let Some(term) = self.nodes[node].term.as_mut() {
-            term.inbox.extend(judged);
-            if let Some(broker) = &mut term.broker
-                && !self.plan.is(Sabotage::ForgetLateCopies)
-            {
-                broker.remember_stored(done.stored, now + window);
-            }
+            term.active = Some(ActiveLoop::new(
+                broker,
+                backlog,
+                lease,
+                shadow,
+                now.monotonic,
+            ));
         }
     }
 
@@ -102,17 +179,14 @@ impl World {
     fn ask_the_others(
         &mut self,
         node: usize,
-        tables: &Snapshot,
-    ) -> Vec<(ChannelId, Sequence, Guid)> {
-        let mut remembered = Vec::new();
-        let is_exact = self.nodes[node].memory.is_exact();
-        if !self.database.unrepaired || is_exact || self.plan.is(Sabotage::ForgetCommits) {
-            return remembered;
+        has: &BTreeMap<ChannelId, Sequence>,
+        remembered: &mut Vec<(ChannelId, Sequence, Guid)>,
+    ) {
+        if self.plan.is(Sabotage::ForgetCommits) {
+            return;
         }
-        let has = tables.channels.iter();
-        let has = has.map(|(&id, row)| (id, row.last_sequence)).collect();
         for other in self.living_beside(node) {
-            let account = self.nodes[other].memory.account(&has);
+            let account = self.nodes[other].memory.account(has);
             remembered.extend(
                 account
                     .messages
@@ -124,42 +198,12 @@ impl World {
         // Of deleted channels nobody wants them back.
         let channels = self.nodes[node].memory.channels();
         remembered.retain(|(channel, _, _)| channels.contains_key(channel));
-        remembered
     }
 
     fn living_beside(&self, node: usize) -> Vec<usize> {
         let lives =
             |&other: &usize| other != node && self.nodes[other].up && !self.nodes[other].frozen;
         (0..self.nodes.len()).filter(lives).collect()
-    }
-
-    /// What the tables lack of what this node knows to have been committed.
-    fn find_regression(
-        &mut self,
-        node: usize,
-        tables: &Snapshot,
-        done: &mut heard::Done,
-    ) -> Regression {
-        let failed_over = self.database.unrepaired;
-        self.nodes[node].memory.found(self.database.found_epoch);
-        let state = &self.nodes[node];
-        let heard = failed_over.then(|| heard::publishes(state.shadow.heard()));
-        let regression = Regression::find(tables, &state.memory, heard, done);
-        let epoch = state
-            .term
-            .as_ref()
-            .map_or(Epoch(0), |term| term.term.epoch());
-        if !self.plan.is(Sabotage::ForgetCommits) {
-            let marks = Marks::of(tables, epoch);
-            self.nodes[node].memory.saw(marks);
-        }
-        for (channel, message) in regression.restored() {
-            done.stored.add_message(channel, message);
-        }
-        if failed_over && !self.can_tell(node) {
-            self.checks.cannot_be_told();
-        }
-        regression
     }
 
     /// True when the node had every chance to know how far the channels were before the failover.
@@ -191,7 +235,7 @@ impl World {
     }
 
     /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
-    fn no_request_is_lost(&mut self, node: usize, judged: &[(Instant, Event)]) {
+    fn no_request_is_lost(&mut self, node: usize, judged: &VecDeque<(Instant, Event)>) {
         let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
             return;
         };
@@ -201,7 +245,9 @@ impl World {
         while arrived.front().is_some_and(|&(at, _)| at < oldest) {
             arrived.pop_front();
         }
-        let waiting: BTreeSet<&Guid> = heard::publishes(judged.iter().map(|(_, event)| event))
+        let judged = judged.iter().map(|(_, event)| event);
+        let waiting = judged.chain(&self.nodes[node].unread);
+        let waiting: BTreeSet<&Guid> = heard::publishes(waiting)
             .map(|publish| &publish.guid)
             .collect();
         let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);

@@ -75,7 +75,7 @@ impl World {
             subscriptions: true,
         };
         let now = self.now().monotonic;
-        let Page::Channels(found) = self.broker().report(&question, now) else {
+        let Page::Channels(found) = self.broker().broker().report(&question, now) else {
             return Vec::new();
         };
         let subscriptions = found.items.into_iter().flat_map(|it| it.subscriptions);
@@ -88,7 +88,7 @@ impl World {
     }
 
     pub(super) fn counts(&mut self) -> String {
-        let counts = self.broker().counts();
+        let counts = self.broker().broker().counts();
         format!(
             "in {} out {}; {} clients, {} channels, {} subscriptions, {} messages",
             counts.in_messages,

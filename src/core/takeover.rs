@@ -1,0 +1,270 @@
+//! From the lock to a broker that serves, as a state machine without IO. It asks for one thing after the other, and whoever
+//! drives it (the node, the simulation, the scenarios) carries that out and hands in the answer:
+//!
+//! | asks for | why |
+//! |---|---|
+//! | [`Step::Drain`] | the active before may have carried out what still waits here unread |
+//! | [`Step::ReadTables`] | a term is rebuilt from the tables alone |
+//! | [`Step::FindPublishes`] | what is stored is not stored again |
+//! | [`Step::FindClosed`] | who has closed is not connected again |
+//! | [`Step::AskServers`] | after a failover of Postgres, what the tables lack may be in another server's memory |
+//! | [`Step::Restore`] | the end: what is lacking is put back, and requests that nobody answered go first |
+//!
+//! A read that fails ends the takeover: nothing here has been changed but the memory, and that never takes back what it
+//! knows.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::Broker;
+use super::batch::LostRange;
+use super::event::Event;
+use super::guarded::Guarded;
+use super::heard::{self, Done, LookBack, Stored};
+use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
+use super::limits::Settings;
+use super::memory::{Marks, Memory, Sign};
+use super::regression::Regression;
+use super::replicas::Doubt;
+use super::shadow::Shadow;
+use super::snapshot::Snapshot;
+use super::stored::Digester;
+use super::time::{Instant, Now};
+
+/// What is known when the lock is granted and the epoch raised.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    pub epoch: Epoch,
+    /// The last term that the tables knew of.
+    pub last_epoch: Epoch,
+    /// Postgres has failed over, and no term that knew of it has committed anything.
+    pub failed_over: bool,
+    /// Postgres refused something lately: what is handed in has to be taken back when it refuses that.
+    pub with_savepoints: bool,
+    /// For how long after the end of the active before copies of what it stored may still come.
+    pub window: Duration,
+    /// The store's.
+    pub digester: Digester,
+}
+
+/// What the machine looks at, as it is when an answer is handed in.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// What this node heard while it was not active.
+    pub heard: &'a Shadow,
+    /// What it knows to have been committed.
+    pub memory: &'a mut Memory,
+    /// The active before, as it was heard last.
+    pub last_sign: Option<Sign>,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub enum Step {
+    /// Read into the shadow what has reached this node by now.
+    Drain,
+    /// Read everything but the messages.
+    ReadTables,
+    FindPublishes(FindPublishes),
+    /// Which of these connections, by heartbeat inbox, have ended?
+    FindClosed(Vec<Subject>),
+    /// The tables have these channels up to these sequences: have the memory learn what other servers know beyond them.
+    AskServers(BTreeMap<ChannelId, Sequence>),
+    /// Everything is known.
+    Restore(Box<Recovered>),
+}
+
+/// Which publishes are stored?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindPublishes {
+    pub places: BTreeMap<ChannelId, LookBack>,
+    /// Those that were heard: all of them are wanted.
+    pub guids: BTreeSet<Guid>,
+    /// So many others at most.
+    pub others_max: usize,
+}
+
+/// What was found out. Each answers the step of its kind.
+#[derive(Debug)]
+pub enum Answer {
+    Drained,
+    Tables(Box<Snapshot>),
+    Publishes(Stored),
+    Closed(BTreeSet<Subject>),
+    /// The memory has learned what there was to learn.
+    ServersAsked,
+}
+
+#[derive(Debug)]
+pub struct Takeover {
+    granted: Granted,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Draining,
+    ReadingTables,
+    FindingPublishes(Box<Snapshot>),
+    FindingClosed(Box<Snapshot>, Stored),
+    AskingServers(Box<Snapshot>, Done),
+    Over,
+}
+
+impl Takeover {
+    /// And the first step.
+    pub fn begin(granted: Granted) -> (Self, Step) {
+        let stage = Stage::Draining;
+        (Self { granted, stage }, Step::Drain)
+    }
+
+    /// What is to be done after what was asked for last is done.
+    ///
+    /// # Panics
+    /// When something else was asked for: what drives the machine would be mistaken about what it reads.
+    pub fn answer(&mut self, answer: Answer, known: Known<'_>) -> Step {
+        if let Some(sign) = known.last_sign {
+            known.memory.heard_active(sign);
+        }
+        match (std::mem::replace(&mut self.stage, Stage::Over), answer) {
+            (Stage::Draining, Answer::Drained) => {
+                self.stage = Stage::ReadingTables;
+                Step::ReadTables
+            }
+            (Stage::ReadingTables, Answer::Tables(tables)) => {
+                let heard = known.heard;
+                let publishes = heard::publishes(heard.heard());
+                let wanted = FindPublishes {
+                    places: heard::look_back(&tables, heard.heard(), self.granted.window),
+                    guids: publishes.map(|publish| publish.guid.clone()).collect(),
+                    others_max: heard::LATE_COPIES_MAX,
+                };
+                self.stage = Stage::FindingPublishes(tables);
+                Step::FindPublishes(wanted)
+            }
+            (Stage::FindingPublishes(tables), Answer::Publishes(stored)) => {
+                self.stage = Stage::FindingClosed(tables, stored);
+                Step::FindClosed(heard::connections(known.heard.heard()).cloned().collect())
+            }
+            (Stage::FindingClosed(tables, stored), Answer::Closed(closed)) => {
+                let heard = known.heard.heard();
+                let done = Done::new(&tables, stored, closed, heard, self.granted.digester);
+                let memory = &known.memory;
+                let may_lack = self.granted.failed_over
+                    || memory.is_ahead_of(&tables, self.granted.last_epoch);
+                if !may_lack || memory.is_exact() {
+                    return self.recover(*tables, done, known);
+                }
+                let has = tables.channels.iter();
+                let has = has.map(|(&id, row)| (id, row.last_sequence)).collect();
+                self.stage = Stage::AskingServers(tables, done);
+                Step::AskServers(has)
+            }
+            (Stage::AskingServers(tables, done), Answer::ServersAsked) => {
+                self.recover(*tables, done, known)
+            }
+            (stage, answer) => panic!("what is answered was asked for: {stage:?}, {answer:?}"),
+        }
+    }
+
+    fn recover(&self, tables: Snapshot, mut done: Done, known: Known<'_>) -> Step {
+        let Known {
+            heard,
+            memory,
+            last_sign,
+        } = known;
+        let granted = self.granted;
+        let ended_at = memory.last_commit_before(last_sign.map(|sign| sign.heard_at));
+        let publishes = granted
+            .failed_over
+            .then(|| heard::publishes(heard.heard_until(ended_at)));
+        memory.found(granted.last_epoch);
+        let doubt = memory.in_doubt().filter(|_| granted.failed_over);
+        let regression = Regression::find(&tables, memory, publishes, &done);
+        memory.saw(Marks::of(&tables, granted.epoch));
+        for (channel, message) in regression.restored() {
+            done.stored.add_message(channel, message);
+        }
+        Step::Restore(Box::new(Recovered {
+            granted,
+            tables,
+            done,
+            regression,
+            doubt,
+        }))
+    }
+}
+
+/// All that a term begins with, before it begins.
+#[derive(Debug)]
+pub struct Recovered {
+    granted: Granted,
+    tables: Snapshot,
+    done: Done,
+    regression: Regression,
+    doubt: Option<Doubt>,
+}
+
+/// A term that has begun.
+#[derive(Debug)]
+pub struct Restored {
+    pub broker: Guarded,
+    /// What was heard and perhaps not answered, to be handled before anything new.
+    pub backlog: VecDeque<(Instant, Event)>,
+    pub report: Report,
+}
+
+/// What operators are told of a takeover.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Why the replica that Postgres failed over to may lack messages that nobody remembers.
+    pub doubt: Option<Doubt>,
+    /// What became of the sequences that the tables lacked.
+    pub lost: Vec<LostRange>,
+    /// Channels in the tables that this group does not serve.
+    pub unlisted: Vec<ChannelName>,
+}
+
+impl Recovered {
+    /// Takes what was heard out of the shadow: from here on this node is the active.
+    pub fn restore(self, settings: Settings, heard: &mut Shadow, now: Now) -> Restored {
+        let Self {
+            granted,
+            tables,
+            mut done,
+            regression,
+            doubt,
+        } = self;
+        let unlisted = match &settings.partition {
+            Some(partition) => {
+                let names = tables.channels.values().map(|row| &row.name);
+                let unlisted = names.filter(|name| !partition.contains(name));
+                unlisted.cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        let mut broker = if granted.with_savepoints {
+            Broker::restore_with_care(tables, settings, now)
+        } else {
+            Broker::restore(tables, settings, now)
+        };
+        let lost = broker.repair(regression);
+        heard.expire(now.monotonic);
+        let backlog = VecDeque::from(heard::judge(heard.take(), &done));
+        let stored = std::mem::take(&mut done.stored);
+        broker.remember_stored(stored, now.monotonic + granted.window);
+        Restored {
+            broker: if granted.with_savepoints {
+                Guarded::with_savepoints(broker)
+            } else {
+                Guarded::new(broker)
+            },
+            backlog,
+            report: Report {
+                doubt,
+                lost,
+                unlisted,
+            },
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! From the lock to a term: nobody serves the cluster ID from other tables, the tables are ours, the epoch is raised, and
+//! from then on the lease is renewed.
+
+use std::sync::atomic::Ordering;
+
+use super::clock::Clock;
+use super::ears::Ears;
+use super::owner::{ensure_same_subjects, server_info};
+use super::rivals::Rivals;
+use super::shared::{Node, Setback};
+use super::standby::Won;
+use crate::core::batch::Batch;
+use crate::core::time::Instant;
+use crate::leadership::{self, Leader};
+use crate::store::{self, ServerInfo};
+
+/// A term that does not serve yet.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) leader: Leader<Batch>,
+    /// Postgres refused something lately.
+    pub(super) with_savepoints: bool,
+    /// When the lock was granted.
+    pub(super) began: Instant,
+    /// When the active before was heard last.
+    pub(super) last_sign: Option<Instant>,
+}
+
+impl Node {
+    pub(super) async fn claim(&self, won: Won, ears: &mut Ears) -> Result<Claimed, Setback> {
+        let began = Clock.now().monotonic;
+        let epoch_known = self.memory().epoch();
+        let Won {
+            mut candidate,
+            mut batches,
+        } = won;
+        let alone = self.announcer.ensure_no_rival(candidate.place());
+        ears.during(self, alone).await?.map_err(Setback::Rival)?;
+        let last_sign = self.announcer.last_mate(candidate.place());
+        let last_sign = last_sign.map(|sign| sign.heard_at);
+        let sign_every = Rivals::interval(self.leadership.lease.duration());
+        candidate.last_heard(last_sign, sign_every);
+        let granted = candidate.take_over(epoch_known).await?;
+        // One that gives the lock up answers until it does.
+        let was_released = granted.takeover().reason == leadership::Reason::Released;
+        let last_sign = last_sign.map(|sign| if was_released { began } else { sign });
+        let url = &self.config.database_url;
+        let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
+        let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
+        ensure_same_subjects(&stored, &wanted)?;
+        unless_refused(store::heard::forget_dropped(granted.client(), url).await)?;
+        let served = self.config.partition.as_ref();
+        unless_refused(store::served::record(granted.client(), url, served).await)?;
+        let with_savepoints = self.takes_care.swap(false, Ordering::AcqRel)
+            || store::refused::is_recent(granted.client(), url).await?;
+        if with_savepoints {
+            batches.take_care();
+        }
+        let epoch = granted.term().epoch();
+        self.store.fence(granted.client(), Some(epoch)).await?;
+        batches.seal_with(self.store.begin_term(granted.client(), epoch).await?);
+        // From here on the lease is renewed: reading the tables may take longer than that.
+        let leader = granted.start(batches);
+        log_takeover(leader.takeover());
+        Ok(Claimed {
+            leader,
+            with_savepoints,
+            began,
+            last_sign,
+        })
+    }
+}
+
+/// For what no term depends on: that Postgres refuses it for good is told, and the session goes on.
+fn unless_refused(done: Result<(), store::Error>) -> Result<(), store::Error> {
+    match done {
+        Err(
+            error @ (store::Error::Failed(_)
+            | store::Error::Refused(_)
+            | store::Error::NotStored { .. }),
+        ) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "a note of the takeover is not stored");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+fn log_takeover(takeover: &leadership::Takeover) {
+    tracing::info!(
+        epoch = takeover.epoch.0,
+        previous = takeover.previous.as_deref().unwrap_or("none"),
+        reason = takeover.reason.as_str(),
+        cause = takeover.end.cause,
+        detail = takeover.end.detail,
+        lock_wait_ms = takeover.lock_wait.as_millis(),
+        "took the lock"
+    );
+    if let Some((from, to)) = takeover.timeline_advanced {
+        tracing::error!(
+            from,
+            to,
+            "Postgres has failed over since the last term; unless its standby was synchronous, the last \
+             acked messages may be missing"
+        );
+    }
+}
