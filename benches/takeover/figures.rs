@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 
 use crate::history::Outcome;
+use crate::needs::Needs;
 use crate::proxy::Link;
 use crate::table::Table;
 use crate::world::{Shape, World};
@@ -16,7 +17,7 @@ const LEASE: Duration = Duration::from_secs(2);
 
 /// As servers are started without flags.
 const SHAPE: Shape = Shape {
-    is_durable: true,
+    needs: Needs::DURABLE,
     idle_clients: 81,
     flags: &["--lease", "2s"],
     ..Shape::PAIR

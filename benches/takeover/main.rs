@@ -9,6 +9,8 @@ mod checks;
 #[path = "../../tests/chaos/clients.rs"]
 #[expect(dead_code, reason = "shared with the tests of chaos")]
 mod clients;
+#[path = "../../tests/chaos/copies.rs"]
+mod copies;
 #[path = "../../tests/chaos/disk.rs"]
 #[expect(dead_code, reason = "shared with the tests of chaos")]
 mod disk;
@@ -18,6 +20,18 @@ mod ground;
 #[path = "../../tests/chaos/history.rs"]
 #[expect(dead_code, reason = "shared with the tests of chaos")]
 mod history;
+#[path = "../../tests/chaos/log_pipe.rs"]
+#[expect(dead_code, reason = "shared with the tests of chaos")]
+mod log_pipe;
+#[path = "../../tests/chaos/member.rs"]
+#[expect(dead_code, reason = "shared with the tests of chaos")]
+mod member;
+#[path = "../../tests/chaos/nats_cluster.rs"]
+#[expect(dead_code, reason = "shared with the tests of chaos")]
+mod nats_cluster;
+#[path = "../../tests/chaos/needs.rs"]
+#[expect(dead_code, reason = "shared with the tests of chaos")]
+mod needs;
 #[path = "../../tests/node/pair.rs"]
 #[expect(dead_code, reason = "shared with the tests of nodes")]
 mod pair;

@@ -7,6 +7,7 @@ use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::doctor::DoctorArgs;
+use super::export::ExportArgs;
 use super::health::HealthArgs;
 use super::import::ImportArgs;
 use super::migrate::MigrateArgs;
@@ -60,6 +61,8 @@ pub enum Command {
     Migrate(MigrateArgs),
     /// Take over what a nats-streaming-server kept in files or in Postgres
     Import(Box<ImportArgs>),
+    /// Go back: write what the tables hold as the file store of a nats-streaming-server, while no server runs
+    Export(Box<ExportArgs>),
     /// Print the permissions that a NATS server should give the servers and their clients
     NatsPermissions(NatsPermissionsArgs),
     /// Ask a server on this machine how it is; for container checks

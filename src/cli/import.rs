@@ -241,6 +241,7 @@ fn failure(error: &Error) -> Failure {
         Error::Former(store::Error::Unavailable(_))
         | Error::Store(store::Error::Unavailable(_))
         | Error::Leadership(leadership::Error::Unavailable(_))
+        | Error::Nats(_)
         | Error::Ended(_) => Failure::Unreachable(text),
         Error::Former(_)
         | Error::Store(_)

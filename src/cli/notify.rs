@@ -16,6 +16,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::node::clock::Clock;
 use crate::node::status::{Role, Status};
 
+/// For a start that has just told something new.
+const MORE_TIME: Duration = Duration::from_mins(15);
+
 #[derive(Debug)]
 pub(super) struct Notifier {
     socket: Option<UnixDatagram>,
@@ -67,6 +70,10 @@ impl Notifier {
             let (text, ready) = shown(&status.borrow_and_update());
             if text != told {
                 self.send(&format!("STATUS={text}\n"));
+                // A start may import a large store: as long as it gets on, it is not given up.
+                if !ready && !is_ready {
+                    self.send(&format!("EXTEND_TIMEOUT_USEC={}\n", MORE_TIME.as_micros()));
+                }
                 told = text;
             }
             if ready && !is_ready {

@@ -52,7 +52,7 @@ impl std::fmt::Debug for ManagedNats {
             .field("keys", &self.config.keys().collect::<Vec<_>>())
             .field("arguments", &self.arguments)
             .field("program", &self.program)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

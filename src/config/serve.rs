@@ -44,6 +44,8 @@ pub struct Config {
     pub import_dir: Option<PathBuf>,
     /// Of its checksums.
     pub import_crc_poly: u32,
+    /// The former server kept everything in SQL tables.
+    pub is_sql_store: bool,
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
@@ -135,6 +137,7 @@ impl Config {
             managed_nats,
             import_dir: import_dir(flags),
             import_crc_poly: flags.import_crc_poly,
+            is_sql_store: is_store(flags, "sql"),
             subjects,
             cluster_id: flags.nats.cluster_id.clone(),
             ft_group: group,
@@ -254,11 +257,12 @@ fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
 
 /// Only the file store kept anything there.
 fn import_dir(flags: &ServeFlags) -> Option<PathBuf> {
-    let is_file = flags
-        .store
-        .as_deref()
-        .is_some_and(|store| store.eq_ignore_ascii_case("file"));
-    flags.import_dir.clone().filter(|_| is_file)
+    flags.import_dir.clone().filter(|_| is_store(flags, "file"))
+}
+
+fn is_store(flags: &ServeFlags, kind: &str) -> bool {
+    let store = flags.store.as_deref();
+    store.is_some_and(|store| store.eq_ignore_ascii_case(kind))
 }
 
 fn ft_group(name: &str) -> Result<String, Error> {

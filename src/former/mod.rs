@@ -10,6 +10,7 @@
 //! | [`problems`], [`findings`] | what cannot be taken over, and what is told of the rest |
 //! | [`files`] | the form of its files |
 //! | [`raft`] | the log and the snapshots of a Raft node |
+//! | [`return_way`] | rows of ours as its records, for those who go back |
 //! | [`adopt`] | which clients, channels, subscriptions and positions all of that makes |
 //!
 //! Reading its tables is `store/former`'s, opening its files `store/files`', and when to do it `node/import`'s. `MySQL` is
@@ -24,6 +25,7 @@ pub mod pending;
 pub mod problems;
 pub mod raft;
 pub mod records;
+pub mod return_way;
 
 pub use adopt::{Adopted, Former, adopt};
 pub use encryption::Keys;

@@ -12,65 +12,74 @@ use crate::core::ids::{
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct ServerInfoRecord {
+pub(super) struct ServerInfoRecord {
     #[prost(bytes = "bytes", tag = "1")]
-    cluster_id: Bytes,
+    pub(super) cluster_id: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
-    discovery: Bytes,
+    pub(super) discovery: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
-    publish: Bytes,
+    pub(super) publish: Bytes,
     #[prost(bytes = "bytes", tag = "4")]
-    subscribe: Bytes,
+    pub(super) subscribe: Bytes,
     #[prost(bytes = "bytes", tag = "5")]
-    unsubscribe: Bytes,
+    pub(super) unsubscribe: Bytes,
     #[prost(bytes = "bytes", tag = "6")]
-    close: Bytes,
+    pub(super) close: Bytes,
     #[prost(bytes = "bytes", tag = "7")]
-    close_subscription: Bytes,
+    pub(super) close_subscription: Bytes,
     #[prost(bytes = "bytes", tag = "9")]
-    node: Bytes,
+    pub(super) node: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct ClientRecord {
+pub(super) struct ClientRecord {
     #[prost(bytes = "bytes", tag = "1")]
-    id: Bytes,
+    pub(super) id: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
-    heartbeat_inbox: Bytes,
+    pub(super) heartbeat_inbox: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
-    connection_id: Bytes,
+    pub(super) connection_id: Bytes,
     #[prost(int32, tag = "4")]
-    protocol: i32,
+    pub(super) protocol: i32,
     #[prost(int32, tag = "5")]
-    ping_interval: i32,
+    pub(super) ping_interval: i32,
     #[prost(int32, tag = "6")]
-    ping_max_out: i32,
+    pub(super) ping_max_out: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct SubscriptionRecord {
+pub(super) struct SubscriptionRecord {
     #[prost(uint64, tag = "1")]
-    id: u64,
+    pub(super) id: u64,
     #[prost(bytes = "bytes", tag = "2")]
-    client_id: Bytes,
+    pub(super) client_id: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
-    queue_group: Bytes,
+    pub(super) queue_group: Bytes,
     #[prost(bytes = "bytes", tag = "4")]
-    inbox: Bytes,
+    pub(super) inbox: Bytes,
     #[prost(bytes = "bytes", tag = "5")]
-    ack_inbox: Bytes,
+    pub(super) ack_inbox: Bytes,
     #[prost(int32, tag = "6")]
-    max_in_flight: i32,
+    pub(super) max_in_flight: i32,
     #[prost(int32, tag = "7")]
-    ack_wait_seconds: i32,
+    pub(super) ack_wait_seconds: i32,
     #[prost(bytes = "bytes", tag = "8")]
-    durable_name: Bytes,
+    pub(super) durable_name: Bytes,
     #[prost(uint64, tag = "9")]
-    last_sent: u64,
+    pub(super) last_sent: u64,
     #[prost(bool, tag = "10")]
-    is_durable: bool,
+    pub(super) is_durable: bool,
     #[prost(bool, tag = "11")]
-    is_closed: bool,
+    pub(super) is_closed: bool,
+}
+
+/// What a subscription was sent, or has acked.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct UpdateRecord {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) sequence: u64,
 }
 
 /// What clients were told when they connected.

@@ -1,8 +1,8 @@
-//! A server that is started with the line of a nats-streaming-server with a file store imports that, once: the first one that
+//! A server that is started with the line of a nats-streaming-server with a file or SQL store imports that, once: the first one that
 //! finds empty tables, before it serves. A note in the tables keeps later starts from doing it again, on every machine. What
 //! cannot be imported is not left behind: the start ends with a sentence that says how to carry it over.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::task::spawn_blocking;
 
@@ -13,7 +13,10 @@ use super::shared::Setback;
 use crate::config::Config;
 use crate::former::Keys;
 use crate::store::files::fingerprint::{fingerprint, holds_store};
-use crate::store::{self, Noted, Store};
+use crate::store::{self, FormerStore, Noted, Store};
+
+/// Where a former server makes its tables.
+const FORMER_SCHEMA: &str = "public";
 
 pub(super) struct CarryOver<'a> {
     pub(super) store: &'a Store,
@@ -37,7 +40,11 @@ impl CarryOver<'_> {
     /// another server imports, or the former one has not ended yet.
     pub(super) async fn run(&self) -> Result<(), Setback> {
         let Some(directory) = &self.config.import_dir else {
-            return Ok(());
+            return if self.config.is_sql_store {
+                self.tables().await
+            } else {
+                Ok(())
+            };
         };
         let Some(now) = look(directory.clone()).await? else {
             return Ok(());
@@ -59,48 +66,67 @@ impl CarryOver<'_> {
                 self.board.raise(Condition::FormerStoreChanged, reason);
                 Ok(())
             }
-            Finding::IsNew => self.import(directory).await,
+            Finding::IsNew => {
+                let source = Source::Files {
+                    directory: directory.clone(),
+                    polynomial: self.config.import_crc_poly,
+                    limits: Some(Box::new(self.config.limits.clone())),
+                };
+                self.import(source, &directory.display().to_string()).await
+            }
         }
     }
 
-    async fn import(&self, directory: &Path) -> Result<(), Setback> {
-        match self.attempt(directory).await {
+    /// The former server's tables stand in the same database, where its source is where the tables are.
+    async fn tables(&self) -> Result<(), Setback> {
+        let url = &self.config.database_url;
+        let is_new = match self.store.ensure_vacant().await {
+            Ok(()) => self.store.imports().await?.is_empty(),
+            Err(store::Error::Refused(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !is_new || !FormerStore::is_there(url, FORMER_SCHEMA).await? {
+            return Ok(());
+        }
+        let source = Source::Tables {
+            url: Box::new(url.clone()),
+            schema: FORMER_SCHEMA.to_owned(),
+        };
+        self.import(source, &url.to_string()).await
+    }
+
+    async fn import(&self, source: Source, from: &str) -> Result<(), Setback> {
+        match self.attempt(source, from).await {
             Ok(imported) => {
-                log(&imported, directory);
+                log(&imported, from);
                 Ok(())
             }
             // Another server, started at the same moment with the same line, may have been faster.
             Err(_) if !self.store.imports().await?.is_empty() => {
                 Err(passing("another server has imported meanwhile".to_owned()))
             }
-            Err(error) => Err(setback(error, directory)),
+            Err(error) => Err(setback(error, from)),
         }
     }
 
-    async fn attempt(&self, directory: &Path) -> Result<Imported, Error> {
+    async fn attempt(&self, source: Source, from: &str) -> Result<Imported, Error> {
         // What the tables hold says more than that somebody serves them.
         self.store.ensure_vacant().await?;
-        let shown = directory.display();
-        tracing::info!(directory = %shown, "importing the file store of the former server");
+        tracing::info!(from, "importing the store of the former server");
         let board = self.board;
         let tell = |told: Told| {
-            if let Some(text) = progress(told) {
-                board.trouble(Some(format!("it is starting: it imports {shown}: {text}")));
-            }
+            let text = progress(told);
+            board.trouble(Some(format!("it is starting: it imports {from}: {text}")));
         };
-        self.plan(directory).run(tell).await
+        self.plan(source).run(tell).await
     }
 
-    fn plan(&self, directory: &Path) -> Import {
+    fn plan(&self, from: Source) -> Import {
         let config = self.config;
         let encryption = &config.encryption;
         let keys = encryption.key.iter().chain(&encryption.other_keys);
         Import {
-            from: Source::Files {
-                directory: directory.to_owned(),
-                polynomial: config.import_crc_poly,
-                limits: Some(Box::new(config.limits.clone())),
-            },
+            from,
             from_keys: Keys::new(keys),
             not_encrypted: false,
             to: config.database_url.clone(),
@@ -147,20 +173,20 @@ fn passing(why: String) -> Setback {
     Setback::Store(store::Error::Unavailable(why))
 }
 
-fn setback(error: Error, directory: &Path) -> Setback {
-    let shown = directory.display();
+fn setback(error: Error, from: &str) -> Setback {
     let by_hand = |why: String| {
         Setback::Settings(format!(
-            "{shown} holds the data of a nats-streaming-server, which cannot be imported as it is: {why}. `stanby import \
-             --from {shown} --dry-run` lists all that keeps it from being imported, and `stanby import --from {shown}` takes \
-             what else is needed; to leave the data behind, start without the file store"
+            "{from} holds the data of a nats-streaming-server, which cannot be imported as it is: {why}. `stanby import \
+             --from {from} --dry-run` lists all that keeps it from being imported, and `stanby import --from {from}` takes \
+             what else is needed; to leave the data behind, start without the former store (-store)"
         ))
     };
     match error {
         Error::Busy(_) | Error::Ended(_) | Error::Former(store::Error::Unavailable(_)) => {
-            passing(format!("{shown} is not imported yet: {error}"))
+            passing(format!("{from} is not imported yet: {error}"))
         }
         Error::Store(store::Error::Unavailable(why)) => passing(why),
+        Error::Nats(error) => Setback::Nats(error),
         Error::Leadership(error) => Setback::Leadership(error),
         Error::Store(error) => by_hand(error.to_string()),
         Error::Former(_) | Error::Problems(_) | Error::NoRandom | Error::Reading(_) => {
@@ -170,37 +196,29 @@ fn setback(error: Error, directory: &Path) -> Setback {
 }
 
 /// For people who wait.
-fn progress(told: Told) -> Option<String> {
+fn progress(told: Told) -> String {
     match told {
-        Told::Total(total) => Some(format!("{total} messages are to be read")),
+        Told::Total(total) => format!("{total} messages are to be read"),
         Told::Read {
             messages, total, ..
-        } => Some(format!("{messages} of {total} messages are read")),
-        Told::Compares => Some("all is written; comparing the two".to_owned()),
+        } => format!("{messages} of {total} messages are read"),
+        Told::Compares => "all is written; comparing the two".to_owned(),
     }
 }
 
-fn log(imported: &Imported, directory: &Path) {
+fn log(imported: &Imported, from: &str) {
     for note in &imported.notes {
         tracing::warn!("import: {note}");
     }
-    let messages: u64 = imported
-        .channels
-        .iter()
-        .map(|channel| channel.messages)
-        .sum();
-    let durables: u64 = imported
-        .channels
-        .iter()
-        .map(|channel| channel.durables)
-        .sum();
+    let messages: u64 = imported.channels.iter().map(|it| it.messages).sum();
+    let durables: u64 = imported.channels.iter().map(|it| it.durables).sum();
     tracing::info!(
-        directory = %directory.display(),
+        from,
         channels = imported.channels.len(),
         messages,
         clients = imported.clients,
         durables,
-        "the file store is imported; the directory is as it was, and not needed any more"
+        "the former store is imported; it is as it was, and not needed any more"
     );
 }
 

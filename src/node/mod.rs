@@ -43,6 +43,7 @@ pub mod condition;
 mod ears;
 mod errands;
 pub mod examine;
+pub mod export;
 pub mod histogram;
 pub mod import;
 mod log_watch;

@@ -69,6 +69,35 @@ pub struct Extent {
 
 impl FormerStore {
     pub async fn open(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
+        let mut store = Self::connect(url, schema).await?;
+        let missing = missing_table(&mut store.connection, schema).await;
+        if let Some(table) = store.told(missing)? {
+            return Err(Error::Refused(format!(
+                "database {} has no table {schema}.{table}: these are not the tables of nats-streaming-server; name \
+                 the right database with --from and their schema with --from-schema",
+                url.database()
+            )));
+        }
+        Ok(store)
+    }
+
+    /// Whether a former server has ever run on tables there.
+    pub async fn is_there(url: &DatabaseUrl, schema: &str) -> Result<bool, Error> {
+        let mut store = Self::connect(url, schema).await?;
+        let looked = async {
+            let connection = &mut store.connection;
+            if missing_table(connection, schema).await?.is_some() {
+                return Ok(false);
+            }
+            Ok(server_info(connection).await?.is_some())
+        };
+        let looked = looked.await;
+        let is_there = store.told(looked);
+        store.close().await;
+        is_there
+    }
+
+    async fn connect(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
         drop(find::connect(url, &|_| ()).await?);
         let bridge = Bridge::open(url);
         let options = bridge.options().application_name("stanby/import");
@@ -88,14 +117,6 @@ impl FormerStore {
         );
         let set = store.connection.execute(AssertSqlSafe(settings)).await;
         store.told(set.map_err(Fault::from))?;
-        let missing = missing_table(&mut store.connection, schema).await;
-        if let Some(table) = store.told(missing)? {
-            return Err(Error::Refused(format!(
-                "database {} has no table {schema}.{table}: these are not the tables of nats-streaming-server; name \
-                 the right database with --from and their schema with --from-schema",
-                url.database()
-            )));
-        }
         Ok(store)
     }
 

@@ -1,10 +1,10 @@
-//! `deploy/docker-compose.yml`: a pair that would start.
+//! `docker-compose.yml`: a pair that would start.
 
 use crate::program::{assert_parses, assert_serves};
 use crate::tools::run;
 use crate::yaml::{documents, strings, texts};
 
-const FILE: &str = "deploy/docker-compose.yml";
+const FILE: &str = "docker-compose.yml";
 
 #[test]
 fn the_servers_of_the_compose_file_have_commands_and_variables_that_exist() {
@@ -21,7 +21,7 @@ fn the_servers_of_the_compose_file_have_commands_and_variables_that_exist() {
             server["build"]["context"].as_str(),
             server["build"]["dockerfile"].as_str(),
         );
-        assert_eq!(build, (Some(".."), Some("deploy/Dockerfile")));
+        assert_eq!(build, (Some("."), Some("deploy/Dockerfile")));
         let mut environment = texts(&server["environment"]);
         let url = environment.get_mut("STANBY_DATABASE_URL").unwrap();
         *url = url.replace("${POSTGRES_PASSWORD:-stanby}", "stanby");

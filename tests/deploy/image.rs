@@ -68,3 +68,18 @@ fn the_image_is_built_from_all_that_cargo_wants() {
         assert!(of_context.contains(&file), "{file}");
     }
 }
+
+#[test]
+fn the_image_takes_the_place_of_the_former_one_under_both_of_its_names_and_with_a_nats_server() {
+    let run = instructions("RUN").concat();
+    assert!(
+        run.contains(" nats-server"),
+        "a server runs one where none is named: {run}"
+    );
+    for name in [
+        "/nats-streaming-server",
+        "/usr/local/bin/nats-streaming-server",
+    ] {
+        assert!(run.contains(&format!(" {name}")), "{name}: {run}");
+    }
+}

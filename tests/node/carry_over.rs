@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 
+use crate::former::FormerTables;
 use crate::pair::{LIMIT, Server, wait_for_one_active};
 use crate::start_lines::Line;
 use crate::stores::{Case, Contents};
@@ -52,7 +53,7 @@ async fn the_first_server_with_the_line_of_a_file_store_has_its_data_and_the_nex
     first.wait_until_active().await;
 
     assert_has_all_of(&line, &case).await;
-    assert!(says(&first, "the file store is imported"));
+    assert!(says(&first, "the former store is imported"));
     first.signal(Signal::SIGTERM);
     first.end().await;
 
@@ -80,7 +81,7 @@ async fn the_first_server_with_the_line_of_a_file_store_has_its_data_and_the_nex
         client_at_work(&server).await;
         // The processes of one port write to one file.
         let log = server.log();
-        assert_eq!(log.matches("importing the file store").count(), 1, "{log}");
+        assert_eq!(log.matches("importing the store").count(), 1, "{log}");
         assert!(!log.contains("former-store"), "{log}");
         server.signal(Signal::SIGTERM);
         server.end().await;
@@ -105,7 +106,7 @@ async fn two_servers_started_at_once_on_one_directory_import_it_once() {
     assert_has_all_of(&line, &case).await;
     let imported = servers
         .iter()
-        .filter(|it| says(it, "the file store is imported"));
+        .filter(|it| says(it, "the former store is imported"));
     assert_eq!(imported.count(), 1);
 }
 
@@ -148,7 +149,7 @@ async fn an_import_that_was_killed_half_way_is_begun_anew_by_the_next_server() {
     let second = line.start(&text(&case));
     second.wait_until_active().await;
 
-    assert!(says(&second, "the file store is imported"));
+    assert!(says(&second, "the former store is imported"));
     assert_has_all_of(&line, &case).await;
     assert_eq!(imports(&line).await, 1);
 }
@@ -259,4 +260,41 @@ async fn what_a_start_cannot_import_ends_it_with_the_way_to_do_it() {
         &["schema stanby is not empty", "leave the data behind"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_line_with_a_sql_store_has_the_data_that_stands_in_its_database() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let mut tables = FormerTables::new(&line.database.url, "shop").await;
+    tables.channel(1, "orders", 0).await;
+    for sequence in 1..=3 {
+        tables.message(1, "orders", sequence, b"data").await;
+    }
+    let mut command = line.command();
+    // Nothing is added: the source of the former store is where the tables go.
+    command.env_remove("STANBY_DATABASE_URL");
+    command.args(["-st", "SQL", "-sql_driver", "postgres", "-cid", "shop"]);
+    command.args(["-sql_source", &line.database.url]);
+    command.args(line.fill("-p {nats} -m {http}").split_whitespace());
+    let mut first = Server::start(command, line.http_port);
+    first.wait_until_active().await;
+
+    let count = "SELECT count(*) FROM stanby.messages";
+    assert_eq!(ask(&line, count).await, 3);
+    let (_, page) = first
+        .get("/streaming/channelsz?channel=orders")
+        .await
+        .unwrap();
+    assert!(page.contains("\"last_seq\": 3"), "{page}");
+    assert_eq!(imports(&line).await, 1);
+    first.signal(Signal::SIGTERM);
+    first.end().await;
+
+    // With another name for the same database, and with tables that are used.
+    let again = "-p {nats} -m {http} -cid shop -st SQL -sql_driver postgres";
+    let second = line.start(again);
+    second.wait_until_active().await;
+    assert_eq!((imports(&line).await, ask(&line, count).await), (1, 3));
 }

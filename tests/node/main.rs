@@ -15,6 +15,7 @@ mod commands;
 mod doctor;
 mod embed;
 mod encryption;
+mod export;
 mod failover;
 mod former;
 mod frozen;

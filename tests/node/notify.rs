@@ -61,6 +61,7 @@ async fn systemd_is_told_when_a_server_is_ready_what_it_is_that_it_lives_and_tha
     let mut server = watched(&group, path.to_str().unwrap());
     manager.wait_for("READY=1");
     assert_eq!(manager.heard[0], "STATUS=it is starting");
+    assert_eq!(manager.heard[1], "EXTEND_TIMEOUT_USEC=900000000");
     manager.wait_for("STATUS=active, epoch 1");
     manager.wait_for("WATCHDOG=1");
     server.signal(Signal::SIGTERM);

@@ -4,6 +4,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use async_nats::ConnectOptions;
@@ -20,7 +21,7 @@ pub(crate) struct Line {
     pub(crate) database: Arc<TestDatabase>,
     folder: tempfile::TempDir,
     pub(crate) nats_port: u16,
-    http_port: u16,
+    pub(crate) http_port: u16,
 }
 
 impl Line {
@@ -47,6 +48,12 @@ impl Line {
 
     /// Started under the former name; `{nats}`, `{http}` and `{folder}` stand for what is this test's.
     pub(crate) fn start(&self, line: &str) -> Server {
+        let mut command = self.command();
+        command.args(self.fill(line).split_whitespace());
+        Server::start(command, self.http_port)
+    }
+
+    pub(crate) fn command(&self) -> Command {
         let mut command = Server::command();
         command.arg0("nats-streaming-server");
         command.env("STANBY_DATABASE_URL", &self.database.url);
@@ -54,8 +61,7 @@ impl Line {
         if let Some(program) = std::env::var_os("STANBY_NATS_SERVER_BIN") {
             command.env("STANBY_NATS_SERVER_BIN", program);
         }
-        command.args(self.fill(line).split_whitespace());
-        Server::start(command, self.http_port)
+        command
     }
 
     pub(crate) fn fill(&self, text: &str) -> String {

@@ -12,15 +12,7 @@ use super::records::{Flaw, HEADER_BYTES, Record, Records, VERSION_BYTES};
 use super::slice::Finding;
 use crate::core::ids::{ChannelId, SubscriptionId};
 use crate::former::pending::Pending;
-use crate::former::records::{Client, ServerInfo, Subscription};
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct SequenceOf {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(uint64, tag = "2")]
-    sequence: u64,
-}
+use crate::former::records::{Client, ServerInfo, Subscription, UpdateRecord};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Name {
@@ -95,7 +87,7 @@ pub fn subscriptions(
         if !(1..=5).contains(&record.kind) {
             return Err(unknown(record.kind));
         }
-        let about = SequenceOf::decode(&record.payload[..]);
+        let about = UpdateRecord::decode(&record.payload[..]);
         match record.kind {
             1 | 2 => {
                 // The number has the same place in both kinds of records.

@@ -7,6 +7,7 @@
 //! | [`slice`] | messages: which ones a slice holds, and where |
 //! | [`journals`] | clients and subscriptions, which are what is left after all records were read |
 //! | [`limits`] | which of the messages in the files the limits have dropped long since |
+//! | [`writing`] | the same the other way round |
 //! | [`checksum`] | of records and entries |
 //!
 //! Opening the files is `store/files`'.
@@ -17,3 +18,4 @@ pub mod journals;
 pub mod limits;
 pub mod records;
 pub mod slice;
+pub mod writing;

@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::config::database::Login;
 use crate::config::log::LogTarget;
 use crate::dev::nats::find;
 use crate::http::Certificate;
@@ -43,16 +42,7 @@ impl Files {
     }
 
     fn of_database(&mut self, config: &Config) {
-        let url = &config.database_url;
-        // The same files for each place.
-        if let Some(place) = url.places().first() {
-            let login = Login {
-                place: place.clone(),
-                password: None,
-                is_plain: false,
-            };
-            self.add(url.for_session_at(&login).map(drop));
-        }
+        self.add(config.database_url.for_session().map(drop));
     }
 
     async fn of_pages(&mut self, config: &Config) {

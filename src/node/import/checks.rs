@@ -76,9 +76,7 @@ impl Import {
                  {STILL_RUNS}",
                 self.cluster_id
             )),
-            Err(why) if self.must_ask_nats => busy.push(format!(
-                "NATS was not asked whether a former server still listens: {why}"
-            )),
+            Err(why) if self.must_ask_nats => return Err(Error::Nats(why)),
             // The former server may have had NATS inside.
             Err(why) => findings.note(format!(
                 "NATS was not asked whether a former server still listens: {why}"

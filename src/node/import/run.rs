@@ -58,6 +58,8 @@ pub enum Error {
     /// Nothing was written, and will not be until somebody changes something.
     #[error("{}; nothing was imported", .0.join("; "))]
     Problems(Vec<String>),
+    #[error("NATS was not asked whether a former server still listens: {0}; nothing was imported")]
+    Nats(crate::nats::Error),
     /// Somebody is still at it. Nothing was written; it may be tried again when they have gone.
     #[error("{}; nothing was imported", .0.join("; "))]
     Busy(Vec<String>),

@@ -1,4 +1,4 @@
-//! The directory of a file store of nats-streaming-server, opened to be read and never written. What the bytes mean is
+//! The directory of a file store of nats-streaming-server, opened to be read and never written, or made anew. What the bytes mean is
 //! [`crate::former::files`]'.
 //!
 //! | file | what |
@@ -7,10 +7,12 @@
 //! | [`channel`] | one channel: its slices of messages, its subscriptions |
 //! | [`raft`] | nodes of a Raft cluster, and which of them counts |
 //! | [`fingerprint`] | what tells a directory again |
+//! | [`export`] | a directory that is made, for those who go back |
 //! | `in_use` | whether a process has the directory open |
 
 pub mod channel;
 pub mod directory;
+pub mod export;
 pub mod fingerprint;
 mod in_use;
 pub mod raft;

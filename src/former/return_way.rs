@@ -1,0 +1,156 @@
+//! Rows of ours as records of nats-streaming-server: the way back from [`adopt`](super::adopt).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::records::{ClientRecord, ServerInfoRecord, SubscriptionRecord, UpdateRecord};
+use crate::core::batch::{ClientRow, PositionRow, SubscriptionRow};
+use crate::core::ids::{
+    ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence,
+};
+use crate::core::message::Message;
+use crate::core::snapshot::Snapshot;
+use crate::protocol::pb::MsgProto;
+
+/// What clients were told, in the order of the record.
+#[derive(Clone, Debug)]
+pub struct Told<'a> {
+    pub cluster_id: &'a str,
+    pub discover: &'a str,
+    pub publish: &'a str,
+    pub subscribe: &'a str,
+    pub unsubscribe: &'a str,
+    pub close: &'a str,
+    pub close_subscription: &'a str,
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+pub fn server(told: &Told<'_>) -> Vec<u8> {
+    ServerInfoRecord {
+        cluster_id: bytes(told.cluster_id),
+        discovery: bytes(told.discover),
+        publish: bytes(told.publish),
+        subscribe: bytes(told.subscribe),
+        unsubscribe: bytes(told.unsubscribe),
+        close: bytes(told.close),
+        close_subscription: bytes(told.close_subscription),
+        node: Bytes::new(),
+    }
+    .encode_to_vec()
+}
+
+pub fn client(id: &ClientId, row: &ClientRow) -> Vec<u8> {
+    ClientRecord {
+        id: bytes(id.as_str()),
+        heartbeat_inbox: bytes(row.heartbeat_inbox.as_str()),
+        connection_id: row.connection_id.0.clone(),
+        protocol: row.protocol,
+        ping_interval: row.ping_interval,
+        ping_max_out: row.ping_max_out,
+    }
+    .encode_to_vec()
+}
+
+pub fn message(channel: &ChannelName, message: &Message) -> Vec<u8> {
+    MsgProto {
+        sequence: message.sequence.0,
+        subject: bytes(channel.as_str()),
+        reply: bytes(&message.reply),
+        data: message.data.clone(),
+        timestamp: message.published_at.0,
+        ..MsgProto::default()
+    }
+    .encode_to_vec()
+}
+
+/// A subscription's record, and what it was sent and has not acked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    pub record: Vec<u8>,
+    pub pending: Vec<Vec<u8>>,
+}
+
+/// The subscriptions of each channel, numbered from 1 in each, as files have them.
+pub fn subscriptions(snapshot: &Snapshot) -> BTreeMap<ChannelId, Vec<Subscribed>> {
+    let mut members: BTreeMap<PositionId, Vec<&SubscriptionRow>> = BTreeMap::new();
+    for row in snapshot.subscriptions.values() {
+        members.entry(row.position).or_default().push(row);
+    }
+    let mut all: BTreeMap<ChannelId, Vec<Subscribed>> = BTreeMap::new();
+    for (id, position) in &snapshot.positions {
+        let Some(channel) = snapshot.channels.get(&position.channel) else {
+            continue;
+        };
+        let made = all.entry(position.channel).or_default();
+        let members = members.get(id).map_or(&[][..], Vec::as_slice);
+        let owners = members.iter().map(|member| Some(*member));
+        // A durable queue group without members is kept by a record without a client.
+        let is_empty = members.is_empty() && position.durable_name.is_some();
+        let owners = owners.chain(is_empty.then_some(None));
+        for (index, owner) in owners.enumerate() {
+            let number = made.len() as u64 + 1;
+            let record = subscription(number, position, owner).encode_to_vec();
+            // Members share what the group has to ack: one of them has it.
+            let pending = if index == 0 {
+                pending(number, position, channel.first_sequence)
+            } else {
+                Vec::new()
+            };
+            made.push(Subscribed { record, pending });
+        }
+    }
+    all
+}
+
+fn subscription(
+    number: u64,
+    position: &PositionRow,
+    owner: Option<&SubscriptionRow>,
+) -> SubscriptionRecord {
+    let durable = position.durable_name.as_ref().map(DurableName::as_str);
+    let queue = position.queue_group.as_ref().map(QueueName::as_str);
+    let (durable_name, queue_group) = match (durable, queue) {
+        (Some(durable), Some(queue)) => (String::new(), format!("{durable}:{queue}")),
+        (durable, queue) => (
+            durable.unwrap_or_default().to_owned(),
+            queue.unwrap_or_default().to_owned(),
+        ),
+    };
+    let of = |text: Option<&str>| bytes(text.unwrap_or_default());
+    let small = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
+    SubscriptionRecord {
+        id: number,
+        client_id: of(owner.map(|it| it.client_id.as_str())),
+        queue_group: queue_group.into(),
+        inbox: of(owner.map(|it| it.inbox.as_str())),
+        ack_inbox: of(owner.map(|it| it.ack_inbox.as_str())),
+        max_in_flight: owner.map_or(0, |it| small(it.max_in_flight.into())),
+        // It counts whole seconds.
+        ack_wait_seconds: owner.map_or(0, |it| small(it.ack_wait.as_secs().max(1))),
+        durable_name: durable_name.into(),
+        last_sent: position.progress.last_sent.0,
+        is_durable: durable.is_some(),
+        is_closed: durable.is_some() && queue.is_none() && owner.is_some_and(|it| !it.online),
+    }
+}
+
+/// Of what there still is; no more than a subscription may have in flight.
+fn pending(number: u64, position: &PositionRow, first: Sequence) -> Vec<Vec<u8>> {
+    let progress = &position.progress;
+    let from = first.0.max(progress.acked_floor.0 + 1);
+    let sent = (from..=progress.last_sent.0).map(Sequence);
+    let pending = sent.filter(|sequence| !progress.acked_above.contains(*sequence));
+    let records = pending.map(|sequence| {
+        UpdateRecord {
+            id: number,
+            sequence: sequence.0,
+        }
+        .encode_to_vec()
+    });
+    records.collect()
+}

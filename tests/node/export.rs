@@ -1,0 +1,143 @@
+//! `stanby export --to-file-store`: the way back. What is exported and imported again is what it was.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::path::Path;
+use std::process::Output;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::cli::{code, stderr, stdout};
+use crate::pair::{Group, LIMIT, Server};
+use crate::stores::{Case, Contents};
+use crate::support::{nats, postgres};
+
+async fn run(args: &[&str], environment: &[(&'static str, String)]) -> Output {
+    let mut command = Server::command();
+    command.args(args);
+    command.env_remove("NATS_STREAMING_ENCRYPTION_KEY");
+    command.envs(environment.iter().cloned());
+    let mut command = Command::from(command);
+    timeout(LIMIT, command.kill_on_drop(true).output())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+async fn import(
+    url: &str,
+    nats: &str,
+    schema: &str,
+    case: &Case,
+    from: &Path,
+    environment: &[(&'static str, String)],
+) {
+    let from = from.to_str().unwrap();
+    let output = run(
+        &[
+            "import",
+            "--from",
+            from,
+            "--database-url",
+            url,
+            "--schema",
+            schema,
+            "--nats-server",
+            nats,
+            "--cluster-id",
+            case.cluster_id(),
+        ],
+        environment,
+    )
+    .await;
+    assert_eq!(code(&output), Some(0), "{schema}: {}", stderr(&output));
+}
+
+async fn export(url: &str, schema: &str, to: &Path) -> Output {
+    let to = to.to_str().unwrap();
+    run(
+        &[
+            "export",
+            "--to-file-store",
+            to,
+            "--database-url",
+            url,
+            "--schema",
+            schema,
+        ],
+        &[],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn what_is_exported_and_imported_again_is_what_it_was() {
+    let (Some(database), Some(nats)) = (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    let (url, nats) = (database.url.as_str(), nats.url());
+    // Connected and gone clients, durables of every kind with what they have not acked, strange names, every size, encrypted.
+    for name in [
+        "plain-clean",
+        "plain-kill9",
+        "payloads",
+        "names",
+        "encrypted-aes",
+        "many-channels",
+    ] {
+        let case = Case::unpack(name);
+        let schema = case.schema();
+        import(
+            url,
+            &nats,
+            &schema,
+            &case,
+            &case.store(),
+            &case.environment(),
+        )
+        .await;
+        let to = case.root().join("exported");
+
+        let output = export(url, &schema, &to).await;
+
+        assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
+        let told = stdout(&output);
+        assert!(told.contains("-store file -dir"), "{told}");
+        assert!(!to.with_extension("part").exists());
+        let again = format!("{schema}_again");
+        import(url, &nats, &again, &case, &to, &[]).await;
+        let before = Contents::stored(url, &schema).await;
+        let after = Contents::stored(url, &again).await;
+        after.assert_is(&before, name);
+    }
+}
+
+#[tokio::test]
+async fn an_export_is_refused_while_a_server_serves_and_where_there_is_something_already() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("stan");
+    let refused = async |to: &Path, part: &str| {
+        let output = export(&group.database_url, "stanby", to).await;
+        assert_eq!(code(&output), Some(1), "{part}: {}", stdout(&output));
+        let told = stderr(&output);
+        assert!(told.contains(part), "{part}: {told}");
+    };
+    refused(&to, "schema stanby").await;
+    let mut server = group.server();
+    server.wait_until_active().await;
+    refused(&to, "a server is active there").await;
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.end().await;
+
+    std::fs::create_dir(&to).unwrap();
+    std::fs::write(to.join("server.dat"), "").unwrap();
+    refused(&to, "is not empty").await;
+    std::fs::remove_file(to.join("server.dat")).unwrap();
+    let output = export(&group.database_url, "stanby", &to).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(to.join("server.dat").is_file());
+}
