@@ -146,6 +146,13 @@ impl Plan {
         heard_window(self.shadow, self.lease)
     }
 
+    /// What clients ask for is committed as fast as it comes, even when all of them ask at once.
+    pub(crate) fn keeps_up(&self) -> bool {
+        let limits = &self.settings.limits;
+        let is_small = limits.batch_messages < 1_000 || limits.batch_bytes < 1 << 20;
+        self.commit_time.1 <= 3 || !is_small
+    }
+
     pub(crate) fn is(&self, sabotage: Sabotage) -> bool {
         self.sabotage == Some(sabotage)
     }
