@@ -177,7 +177,8 @@ impl World {
         }
         events.retain(|event| {
             let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
-                || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks);
+                || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks)
+                || matches!(event, Event::Ping { .. }) && self.plan.is(Sabotage::IgnorePings);
             !deaf
         });
         if let Some(active) = term.active.as_mut() {
