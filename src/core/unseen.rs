@@ -225,13 +225,11 @@ impl Broker {
             let Some(held) = group.held.as_ref().filter(|_| group.is_listening()) else {
                 continue;
             };
-            let index = match found.iter().position(|(id, _)| *id == group.channel) {
-                Some(index) => index,
-                None => {
-                    found.push((group.channel, Gone::default()));
-                    found.len() - 1
-                }
-            };
+            let known = found.iter().position(|(id, _)| *id == group.channel);
+            let index = known.unwrap_or_else(|| {
+                found.push((group.channel, Gone::default()));
+                found.len() - 1
+            });
             let ranges = &mut found[index].1;
             if let Some((first, last)) = held.next
                 && first > group.last_sent

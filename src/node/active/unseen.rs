@@ -33,7 +33,8 @@ fn sentence(unseen: &[UnseenRange], schema: &str) -> String {
     });
     let mut named = ranges.collect::<Vec<_>>().join("; ");
     if unseen.len() > NAMED_MAX {
-        named += &format!("; and of {} other channels", unseen.len() - NAMED_MAX);
+        let others = unseen.len() - NAMED_MAX;
+        named = format!("{named}; and of {others} other channels");
     }
     let remedy = unseen.first().map(|range| {
         let schema = quoted(schema, '"');

@@ -1,5 +1,4 @@
 //! Clients that publish without ever waiting for an answer.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::sync::Arc;
 use std::time::Duration;
