@@ -2,12 +2,14 @@
 
 use super::error::Fault;
 use super::load::int8;
+use super::reader::quoted;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Parameter, Source};
 use crate::core::gone::GoneRange;
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::ranges::Ranges;
 use crate::core::snapshot::Snapshot;
+use crate::core::unseen::UnseenRange;
 
 const ALL: &str = "SELECT channel_id, first_sequence, last_sequence, byte_count, settled_bytes
     FROM gone_ranges ORDER BY channel_id, first_sequence";
@@ -33,6 +35,14 @@ const HOLES: &str = "SELECT (int8multirange(int8range($2, $3, '[]')) - coalesce(
         ) there
         GROUP BY island
     ) islands";
+
+/// The statement by which an operator says that these messages are gone for good.
+pub fn say_gone(schema: &str, range: &UnseenRange) -> String {
+    let schema = quoted(schema);
+    let channel = range.channel.as_str().replace('\'', "''");
+    let (first, last) = (range.first, range.last);
+    format!("SELECT {schema}.messages_are_gone('{channel}', {first}, {last})")
+}
 
 /// Of these sequences of the channel.
 pub(super) async fn within(

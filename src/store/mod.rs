@@ -14,7 +14,7 @@ mod error;
 mod fence;
 pub mod files;
 pub mod former;
-mod gone;
+pub mod gone;
 pub mod heard;
 mod import;
 mod imports;

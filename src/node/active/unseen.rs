@@ -3,6 +3,7 @@
 use super::Active;
 use crate::core::unseen::UnseenRange;
 use crate::node::condition::Condition;
+use crate::store::gone::say_gone;
 
 /// Channels that are named; there may be as many as there are channels.
 const NAMED_MAX: usize = 5;
@@ -36,23 +37,13 @@ fn sentence(unseen: &[UnseenRange], schema: &str) -> String {
         let others = unseen.len() - NAMED_MAX;
         named = format!("{named}; and of {others} other channels");
     }
-    let remedy = unseen.first().map(|range| {
-        let schema = quoted(schema, '"');
-        let channel = quoted(range.channel.as_str(), '\'');
-        let (first, last) = (range.first, range.last);
-        format!("SELECT {schema}.messages_are_gone({channel}, {first}, {last})")
-    });
+    let remedy = unseen.first().map(|range| say_gone(schema, range));
     format!(
         "missing from the tables, and nothing says that they are gone: {named}; subscriptions wait there until they are \
          back. Look for what hides or moves rows of {schema}.messages (policies, rules, a restore or a tool that deletes \
          without triggers) and for a damaged index (REINDEX TABLE); where they are gone for good, say so: {}",
         remedy.unwrap_or_default()
     )
-}
-
-fn quoted(text: &str, quote: char) -> String {
-    let doubled = text.replace(quote, &format!("{quote}{quote}"));
-    format!("{quote}{doubled}{quote}")
 }
 
 #[cfg(test)]
