@@ -59,5 +59,5 @@ mod world;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    figures::measure().await
+    Box::pin(figures::measure()).await
 }

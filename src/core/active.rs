@@ -411,6 +411,11 @@ impl ActiveLoop {
         self.broker.handle(answer, now);
     }
 
+    /// Somebody has noted in the tables that messages are gone.
+    pub fn gone_noted(&mut self, now: Now) {
+        self.broker.handle(Event::GoneNoted, now);
+    }
+
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         self.broker.committed(number, now);
         self.unanswered.committed(now.monotonic);

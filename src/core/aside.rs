@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::event::Event;
-use super::ids::{ChannelId, LoadId, PositionId};
+use super::ids::{ChannelId, LoadId, PositionId, Sequence};
 use super::loads::Purpose;
 use super::outbound::{Outbound, Reply};
 use super::rejection::Rejection;
@@ -40,6 +40,7 @@ impl Aside {
             batch.heartbeats.clear();
             batch.unreadable.clear();
             batch.lost.clear();
+            batch.gone = super::gone::GoneNotes::default();
         }
     }
 }
@@ -140,6 +141,10 @@ impl Broker {
     /// The pause is over.
     pub(super) fn resume_limits(&mut self, id: ChannelId) {
         self.aside.limits.remove(&id);
+        if let Some(channel) = self.channels.get_mut(id) {
+            // They may be back.
+            channel.hidden_through = Sequence::ZERO;
+        }
         self.trimmed(id);
     }
 
@@ -162,7 +167,7 @@ impl Broker {
             Timer::Redelivery(position) => format!("a redelivery of position {position}"),
             Timer::Orphans => "the end of subscriptions whose client has gone".to_owned(),
             Timer::Progress | Timer::Withheld(_) => "progress of subscriptions".to_owned(),
-            Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) => {
+            Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Held(_) => {
                 "what was due".to_owned()
             }
         };

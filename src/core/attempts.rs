@@ -32,7 +32,7 @@ impl Backoff {
     }
 
     /// The next pause: 50 ms, then twice as long each time, up to the longest.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_pause(&mut self) -> Duration {
         let next = self.last.map_or(FIRST, |last| (last * 2).min(self.longest));
         self.last = Some(next);
         next
@@ -101,7 +101,7 @@ impl Attempts {
         if lasted > self.lease {
             self.backoff.reset();
         }
-        self.backoff.next().max(pause)
+        self.backoff.next_pause().max(pause)
     }
 
     /// An attempt has failed; `is_lasting`: somebody has to change something before it goes. The pause before the next.
@@ -111,7 +111,7 @@ impl Attempts {
         } else {
             Duration::ZERO
         };
-        self.backoff.next().max(pause)
+        self.backoff.next_pause().max(pause)
     }
 
     /// How many ends in a row had the last cause.
@@ -127,11 +127,11 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit_and_begin_anew_after_a_success() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<u128> = (0..7).map(|_| backoff.next().as_millis()).collect();
+        let pauses: Vec<u128> = (0..7).map(|_| backoff.next_pause().as_millis()).collect();
         assert_eq!(pauses, [50, 100, 200, 200, 200, 200, 200]);
 
         backoff.reset();
-        assert_eq!(backoff.next().as_millis(), 50);
+        assert_eq!(backoff.next_pause().as_millis(), 50);
     }
 
     #[test]

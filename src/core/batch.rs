@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::gone::GoneNotes;
 use super::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId,
     QueueName, Sequence, Subject, SubscriptionId,
@@ -42,6 +43,8 @@ pub struct Batch {
     pub unreadable: BTreeMap<(ChannelId, Sequence), String>,
     /// What a failover of Postgres had lost, for people; it goes with the rows of the channels.
     pub lost: Vec<LostRange>,
+    /// What is known to be gone; it goes with the rows of the channels.
+    pub gone: GoneNotes,
 }
 
 /// Sequences that the tables lacked after Postgres had failed over, and what became of them.
@@ -208,7 +211,7 @@ impl ProgressChange {
                 if *clears {
                     progress.acked_above = Ranges::default();
                 }
-                for (first, last) in changed.iter().flat_map(|page| page.ranges()) {
+                for (first, last) in changed.iter().flat_map(AckedPage::ranges) {
                     progress.acked_above.insert(first, last);
                 }
                 progress.acked_above.remove_through(self.acked_floor);

@@ -12,6 +12,7 @@
 //! | messages that were not acked | `redelivery` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
+//! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
 //! | publishes that an earlier term stored | `heard`, `stored` |
 //! | the begin of a term | `takeover`, `restore` |
@@ -70,6 +71,8 @@ pub struct Broker {
     pub(super) stored_before: StoredPublishes,
     /// Clients with a subscription that nobody listened to.
     pub(super) doubted: BTreeSet<ClientId>,
+    /// Groups that wait for messages which are missing, or did.
+    pub(super) held: BTreeSet<PositionId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
     /// What all of these have in flight.
     pub(super) holdings: Holdings,
@@ -154,6 +157,7 @@ impl Broker {
             Event::Unheard(ack_inbox) => self.unheard(&ack_inbox),
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
+            Event::GoneNoted => self.look_for_gone(),
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
@@ -191,6 +195,7 @@ impl Broker {
             Timer::Inactivity(channel) => self.check_inactivity(channel),
             Timer::Progress => self.commits.flush_progress(),
             Timer::Withheld(position) => self.write_progress(&[position]),
+            Timer::Held(position) => self.deliver(position),
             Timer::LoadRetry => self.loads.retry_failed(),
             Timer::ForgetStored => self.forget_stored(),
             Timer::Unregistered(name) => self.stop_waiting_for(name),
@@ -353,12 +358,16 @@ impl Broker {
             (
                 Purpose::Page(position),
                 Loaded::Messages {
-                    messages,
-                    unreadable,
-                    through,
+                    mut messages,
+                    mut unreadable,
+                    mut through,
+                    gone,
                 },
             ) => {
+                self.note_gone(asked.channel, &gone);
+                let unseen = self.cut_page(&asked, &mut messages, &mut unreadable, &mut through);
                 self.note_unreadable(asked.channel, unreadable);
+                self.hold(position, unseen);
                 self.page_loaded(position, messages, through);
             }
             (
@@ -367,15 +376,21 @@ impl Broker {
                     messages,
                     unreadable,
                     through,
+                    gone,
                 },
             ) => {
+                self.note_gone(asked.channel, &gone);
+                let rows = unreadable.iter().map(|row| row.sequence).collect();
                 self.note_unreadable(asked.channel, unreadable);
-                self.redelivery_loaded(position, &asked, messages, through);
+                self.redelivery_loaded(position, &asked, messages, rows, through);
             }
-            (Purpose::Start(start), Loaded::FirstSince(first)) => {
-                self.start_loaded(&asked, *start, first);
+            (Purpose::Start(start), Loaded::FirstSince { first, hole }) => {
+                self.start_loaded(&asked, *start, first, hole);
             }
-            (Purpose::Oldest, Loaded::Oldest(oldest)) => self.oldest_loaded(asked.channel, oldest),
+            (Purpose::Oldest, Loaded::Oldest { oldest, gone }) => {
+                self.oldest_loaded(asked.channel, oldest, &gone);
+            }
+            (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::batch::ChannelRow;
+use super::gone::Gone;
 use super::ids::{
     ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence, Subject,
     SubscriptionId,
@@ -25,6 +26,10 @@ pub(super) struct Channel {
     pub(super) inboxes: BTreeSet<(Subject, PositionId, SubscriptionId)>,
     /// Sizes and times of the oldest messages, as far as they were read from the store.
     pub(super) oldest: VecDeque<Oldest>,
+    /// A read for `oldest` found nothing from the first message to this one.
+    pub(super) hidden_through: Sequence,
+    /// What is gone though no limit dropped it.
+    pub(super) gone: Gone,
     /// A read for `oldest` is under way; it saw at least what was committed when it was asked for.
     pub(super) reading_oldest: Option<Sequence>,
     /// The last publish, or when the last subscription left.
@@ -60,6 +65,8 @@ impl Channel {
             inboxes: BTreeSet::new(),
             oldest: VecDeque::new(),
             reading_oldest: None,
+            hidden_through: Sequence::ZERO,
+            gone: Gone::default(),
             last_activity: now,
             limit_noticed: false,
             trimmed: 0,

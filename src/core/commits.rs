@@ -9,6 +9,7 @@ use super::batch::{
     Trim,
 };
 use super::cost;
+use super::gone::Reason;
 use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
 use super::message::Message;
 use super::outbound::Outbound;
@@ -153,6 +154,29 @@ impl Commits {
         self.gathering.lost.extend_from_slice(lost);
     }
 
+    pub(super) fn settle_gone(&mut self, channel: ChannelId, first: Sequence, bytes: u64) {
+        self.touched.insert(channel);
+        self.gathering.gone.settled.insert((channel, first), bytes);
+    }
+
+    pub(super) fn note_gone(
+        &mut self,
+        channel: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        reason: Reason,
+    ) {
+        self.touched.insert(channel);
+        let added = &mut self.gathering.gone.added;
+        added.push((channel, first, last, reason));
+    }
+
+    pub(super) fn forget_gone_after(&mut self, channel: ChannelId, last: Sequence) {
+        self.touched.insert(channel);
+        let forgotten = &mut self.gathering.gone.forgotten_after;
+        forgotten.insert(channel, last);
+    }
+
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {
         self.gathering.trims.contains_key(&channel)
     }
@@ -198,16 +222,6 @@ impl Commits {
         });
         self.moved.remove(&position);
         self.gathering.positions.insert(position, row);
-    }
-
-    /// Pages of a position that there is no more: they ride along with the next batch.
-    pub(super) fn forget_holders(
-        &mut self,
-        position: PositionId,
-        pages: impl Iterator<Item = u64>,
-    ) {
-        let gone = pages.map(|page| ((position, page), None));
-        self.gathering.holders.extend(gone);
     }
 
     pub(super) fn put_subscription(&mut self, id: SubscriptionId, row: Option<SubscriptionRow>) {

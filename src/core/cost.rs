@@ -47,6 +47,7 @@ pub(super) fn event(event: &Event) -> usize {
             | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
+            | Event::GoneNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => 0,
         }

@@ -55,6 +55,7 @@ impl Broker {
                     self.hold_back(position);
                     return self.drop_page_when_crowded(position);
                 }
+                Next::Behind(_) if self.is_held(position) => return self.drop_page(position),
                 Next::Behind(last) => {
                     // It speaks for nothing any more.
                     self.drop_page(position);
@@ -92,6 +93,10 @@ impl Broker {
         }
         if next < channel.row.first_sequence {
             return Next::Hole(channel.row.first_sequence.previous());
+        }
+        if let Some(last) = channel.gone.end_of(next) {
+            // The tail may still have it.
+            return Next::Hole(last);
         }
         let early = group.early_acks();
         let is_acked = group.take_early_ack(next);
@@ -244,7 +249,7 @@ impl Broker {
         let to = &group.members[&member];
         let inbox = to.inbox.clone();
         let unheard_at = to.answer.was_late(now).then(|| to.ack_inbox.clone());
-        let due = now + group.members[&member].ack_wait;
+        let due = now + to.ack_wait;
         let channel_name = channel.row.name.clone();
         let size = message.size(&channel_name);
         self.traffic.out_messages += 1;

@@ -162,6 +162,7 @@ impl Broker {
             | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
+            | Event::GoneNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         }

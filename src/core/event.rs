@@ -58,6 +58,8 @@ pub enum Event {
     /// NATS was out of reach for a while: what was sent and not answered meanwhile says nothing about clients.
     Reconnected,
     Committed(BatchNumber),
+    /// Somebody has noted in the tables that messages are gone.
+    GoneNoted,
     Loaded {
         load: LoadId,
         result: Loaded,
@@ -86,6 +88,7 @@ impl Event {
             | Self::Unheard(_)
             | Self::Reconnected
             | Self::Committed(_)
+            | Self::GoneNoted
             | Self::Loaded { .. }
             | Self::LoadFailed(_) => None,
         }

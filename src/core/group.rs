@@ -14,6 +14,7 @@ use super::message::Message;
 use super::progress::{Acked, Pages};
 use super::schedule::Schedule;
 use super::time::Instant;
+use super::unseen::Missing;
 
 /// More messages than an active sends between two notes of its progress.
 const EARLY_ACKS_MAX: usize = 65_536;
@@ -62,6 +63,8 @@ pub(super) struct Group {
     pub(super) fetched: BTreeMap<Sequence, Option<Arc<Message>>>,
     /// What these cost.
     pub(super) fetched_bytes: usize,
+    /// It waits for messages that are missing.
+    pub(super) held: Option<Box<Missing>>,
     /// Counts deliveries, to give members turns.
     pub(super) turn: u64,
 }
@@ -151,6 +154,7 @@ impl Group {
             fetching: false,
             fetched: BTreeMap::new(),
             fetched_bytes: 0,
+            held: None,
             turn: 0,
         }
     }
@@ -467,8 +471,8 @@ fn is_current(
 
 #[cfg(test)]
 mod tests {
-    use super::super::ranges::Ranges;
     use super::*;
+    use crate::core::ranges::Ranges;
 
     fn group(last_sent: u64) -> Group {
         Group::new(PositionRow {

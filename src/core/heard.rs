@@ -92,6 +92,7 @@ pub fn publishes<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<It
         | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
+        | Event::GoneNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
     })
@@ -121,6 +122,7 @@ fn connects<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = 
         | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
+        | Event::GoneNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
     })
@@ -237,6 +239,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
+            | Event::GoneNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         };

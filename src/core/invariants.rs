@@ -149,7 +149,12 @@ impl Broker {
         let picked = group.pick(|client| self.clients.is_responsive(client));
         let waits = Some(group.last_sent) < committed && picked.is_some();
         claim(
-            !waits || group.paging || group.replaying || group.waiting || group.held_back,
+            !waits
+                || group.paging
+                || group.replaying
+                || group.waiting
+                || group.held_back
+                || self.deadlines.is_set(&Timer::Held(position)),
             "a member with room is sent what is committed",
         );
     }
@@ -175,8 +180,12 @@ impl Broker {
         );
         let span = row.last_sequence.next().0 - row.first_sequence.0;
         claim(
-            row.message_count <= span,
-            "it has no more messages than sequences",
+            row.message_count + channel.gone.count() == span,
+            "it has a message for each sequence that is not gone",
+        );
+        claim(
+            !channel.gone.contains(row.first_sequence),
+            "its first message is not gone",
         );
         claim(
             row.message_count > 0 || row.byte_count == 0,

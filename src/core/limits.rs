@@ -90,6 +90,8 @@ pub struct Limits {
     pub progress_delay: Duration,
     /// Pause before a failed read is tried again.
     pub load_retry: Duration,
+    /// Pause before messages that are missing, and are not known to be gone, are looked for again.
+    pub unseen_retry: Duration,
     /// Longer than any standby remembers a publish, or NATS may take to bring it.
     pub remembered: Duration,
 }
@@ -121,6 +123,7 @@ impl Default for Limits {
             trim_step: 5000,
             progress_delay: Duration::from_millis(50),
             load_retry: Duration::from_millis(250),
+            unseen_retry: Duration::from_secs(2),
             remembered: Duration::from_secs(62),
         }
     }

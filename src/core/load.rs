@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
+use super::ranges::Ranges;
 use super::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl Load {
             }
             Want::Exactly { bytes, .. } => *bytes = bytes_max.min(*bytes),
             Want::Oldest { count, .. } => *count = messages.min(*count),
-            Want::FirstSince(_) => {}
+            Want::FirstSince(_) | Want::Gone => {}
         }
         load
     }
@@ -51,19 +53,40 @@ pub enum Want {
     FirstSince(Timestamp),
     /// The sizes and times of the `count` oldest messages from `first` on, in order.
     Oldest { first: Sequence, count: usize },
+    /// What is noted as gone of all channels and not settled yet.
+    Gone,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loaded {
     /// For `Range` and `Exactly`. `through` is the last sequence that the answer speaks for: one that was
-    /// asked for, is not past it and is missing here does not exist any more, or is `unreadable`.
+    /// asked for, is not past it and is missing here was not found, or is `unreadable`.
     Messages {
         messages: Vec<Arc<Message>>,
         unreadable: Vec<Unreadable>,
         through: Sequence,
+        /// Where some were not found: what is noted there as gone.
+        gone: Ranges,
     },
-    FirstSince(Option<Sequence>),
-    Oldest(Vec<Oldest>),
+    FirstSince {
+        first: Option<Sequence>,
+        /// What was not found before the first, or before the end.
+        hole: Option<Hole>,
+    },
+    Oldest {
+        oldest: Vec<Oldest>,
+        /// Where some were not found: what is noted there as gone.
+        gone: Ranges,
+    },
+    Gone(Vec<GoneRange>),
+}
+
+/// Sequences that a read did not find, and what of them is noted as gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    pub first: Sequence,
+    pub last: Sequence,
+    pub gone: Ranges,
 }
 
 /// A row that no server wrote like this, or that Postgres itself cannot read any more. Reading it again does not help.

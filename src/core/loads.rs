@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     Start(Box<PendingStart>),
     /// Limits want to know the oldest messages.
     Oldest,
+    /// Somebody noted that messages are gone.
+    Gone,
 }
 
 /// A subscribe request that waits for the read of its start.
@@ -74,6 +76,12 @@ impl Loads {
     /// Requests that wait for a read: the one purpose that clients can multiply.
     pub(super) fn starts(&self) -> usize {
         self.starts
+    }
+
+    /// One like this waits for its turn.
+    pub(super) fn waits_for(&self, like: impl Fn(&Purpose) -> bool) -> bool {
+        let mut waiting = self.waiting.iter().chain(&self.failed);
+        waiting.any(|(_, purpose)| like(purpose))
     }
 
     pub(super) fn fail(&mut self, id: LoadId) {

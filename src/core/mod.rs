@@ -9,6 +9,7 @@ pub mod attempts;
 pub mod batch;
 pub mod broker;
 pub mod event;
+pub mod gone;
 pub mod guarded;
 pub mod heard;
 pub mod ids;
@@ -35,6 +36,7 @@ pub mod stored;
 pub mod takeover;
 pub mod time;
 pub mod unanswered;
+pub mod unseen;
 pub mod upload;
 pub mod vacuum;
 

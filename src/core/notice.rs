@@ -36,6 +36,23 @@ pub enum Notice {
         sequence: Sequence,
         why: String,
     },
+    /// Somebody deleted messages by hand, or said that they are gone.
+    MessagesGone {
+        channel: ChannelName,
+        messages: u64,
+    },
+    /// The tables counted other messages than there are.
+    CountCorrected {
+        channel: ChannelName,
+        before: u64,
+        now: u64,
+    },
+    /// Messages are missing, and nothing says that they are gone; a subscription waits for them.
+    MessagesUnseen {
+        channel: ChannelName,
+        first: Sequence,
+        last: Sequence,
+    },
     /// The tables held a row that fits nothing else; it was dropped.
     RowDropped {
         table: &'static str,

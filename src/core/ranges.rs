@@ -121,6 +121,17 @@ impl IntoIterator for Ranges {
     }
 }
 
+/// Of ranges that ascend and do not overlap.
+impl FromIterator<(Sequence, Sequence)> for Ranges {
+    fn from_iter<T: IntoIterator<Item = (Sequence, Sequence)>>(from: T) -> Self {
+        let mut ranges = Self::default();
+        for (first, last) in from {
+            ranges.push(first, last);
+        }
+        ranges
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

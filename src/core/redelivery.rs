@@ -162,12 +162,14 @@ impl Broker {
         self.loads.ask(channel, want, Purpose::Redelivery(position));
     }
 
-    /// The messages for a redelivery came from the store: everything due up to `through` can go, in order.
+    /// The messages for a redelivery came from the store: everything due up to `through` can go, in order. `rows` could not
+    /// be read.
     pub(super) fn redelivery_loaded(
         &mut self,
         position: PositionId,
         asked: &Load,
         messages: Vec<Arc<Message>>,
+        mut rows: BTreeSet<Sequence>,
         through: Sequence,
     ) {
         let Some(group) = self.groups.get_mut(&position) else {
@@ -177,11 +179,19 @@ impl Broker {
         if !group.is_listening() {
             return;
         }
+        rows.extend(messages.iter().map(|message| message.sequence));
         if let Want::Exactly { sequences, .. } = &asked.want {
             // Others may have become due meanwhile: the store was not asked about those.
-            let spoken_for = sequences.iter().filter(|sequence| **sequence <= through);
-            group.fetched = spoken_for.map(|&sequence| (sequence, None)).collect();
+            let asked = &sequences[..sequences.partition_point(|&sequence| sequence <= through)];
+            let unseen = self.hold_redeliveries(position, asked, &rows);
+            let spoken_for = asked.iter().filter(|sequence| !unseen.contains(sequence));
+            if let Some(group) = self.groups.get_mut(&position) {
+                group.fetched = spoken_for.map(|&sequence| (sequence, None)).collect();
+            }
         }
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
         for message in messages {
             let bytes = cost::message(&message);
             group.fetched_bytes += bytes;
@@ -254,17 +264,20 @@ impl Broker {
         false
     }
 
-    /// Settles those of the sequences that retention dropped.
+    /// Settles those of the sequences that retention dropped, or that somebody has deleted.
     fn settle_trimmed(&mut self, position: PositionId, sequences: &[Sequence]) {
         let Some(group) = self.groups.get(&position) else {
             return;
         };
-        let first = self
-            .channels
-            .get(group.channel)
-            .map(|channel| channel.row.first_sequence);
+        let Some(channel) = self.channels.get(group.channel) else {
+            return;
+        };
+        let first = channel.row.first_sequence;
+        let dropped = sequences.iter().copied();
+        let dropped = dropped.filter(|&s| s < first || channel.gone.contains(s));
+        let dropped: Vec<Sequence> = dropped.collect();
         let mut settled = false;
-        for &sequence in sequences.iter().filter(|&&sequence| Some(sequence) < first) {
+        for sequence in dropped {
             settled |= self.settle(position, sequence);
         }
         if settled {

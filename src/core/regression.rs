@@ -218,6 +218,10 @@ impl Broker {
         for (id, lack) in regression.channels {
             let ranges = lack.ranges(id);
             self.repair_channel(id, lack);
+            let gone = ranges.iter().filter(|range| range.fate != Fate::Restored);
+            for range in gone {
+                self.pass_over_lost(id, range.first, range.last);
+            }
             told.extend(ranges);
         }
         self.commits.tell_lost(&told);

@@ -59,6 +59,7 @@ impl Broker {
             purging: BTreeMap::new(),
             stored_before: StoredPublishes::default(),
             doubted: BTreeSet::new(),
+            held: BTreeSet::new(),
             groups: BTreeMap::new(),
             holdings: super::holdings::Holdings::default(),
             orphans: BTreeSet::new(),
@@ -79,7 +80,11 @@ impl Broker {
         broker.suspend_limits(suspended, now.monotonic);
         broker.restore_clients(snapshot.clients);
         broker.restore_channels(snapshot.channels);
+        broker.restore_gone(&snapshot.gone, &snapshot.counted);
+        let with_pages = snapshot.pages.keys().chain(snapshot.holders.keys());
+        let with_pages: BTreeSet<PositionId> = with_pages.copied().collect();
         broker.restore_positions(snapshot.positions, snapshot.pages);
+        broker.drop_pages_without_position(with_pages.into_iter());
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
@@ -179,14 +184,20 @@ impl Broker {
     }
 
     fn restore_holders(&mut self, holders: &BTreeMap<PositionId, BTreeMap<u64, Held>>) {
-        for (&position, pages) in holders {
-            let Some(group) = self.groups.get_mut(&position) else {
-                // A server that does not know of holders deleted it.
-                self.commits.forget_holders(position, pages.keys().copied());
-                continue;
-            };
-            for (&page, held) in pages {
-                group.restore_holders(page, held);
+        for (position, pages) in holders {
+            if let Some(group) = self.groups.get_mut(position) {
+                for (&page, held) in pages {
+                    group.restore_holders(page, held);
+                }
+            }
+        }
+    }
+
+    /// Pages of positions that somebody else deleted: a person, or a server that does not know of them.
+    fn drop_pages_without_position(&mut self, positions: impl Iterator<Item = PositionId>) {
+        for position in positions {
+            if !self.groups.contains_key(&position) {
+                self.commits.put_position(position, None);
             }
         }
     }

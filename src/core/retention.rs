@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
+use super::ranges::Ranges;
 use super::recent;
 use super::time::Now;
 
@@ -56,7 +57,7 @@ impl Broker {
             let Some(channel) = self.channels.get(id) else {
                 return;
             };
-            let limits = channel.limits;
+            let (limits, hidden_through) = (channel.limits, channel.hidden_through);
             let row = &channel.row;
             if row.message_count == 0 {
                 return;
@@ -73,9 +74,6 @@ impl Broker {
             let Some(oldest) = self.oldest(id) else {
                 return;
             };
-            if self.skip_hole(id, oldest) {
-                continue;
-            }
             let age = now.wall.since(oldest.published_at);
             let expired = limits.age.is_some_and(|max| age >= max);
             if !crowded && !expired {
@@ -83,6 +81,11 @@ impl Broker {
                     .age
                     .map(|max| max.saturating_sub(age))
                     .unwrap_or_default();
+                let left = if oldest.sequence <= hidden_through {
+                    left.min(self.settings.limits.unseen_retry)
+                } else {
+                    left
+                };
                 return self.deadlines.set(Timer::Expiry(id), now.monotonic + left);
             }
             self.drop_oldest(id, oldest);
@@ -107,8 +110,25 @@ impl Broker {
         {
             channel.oldest.pop_front();
         }
+        let size = channel.row.byte_count / channel.row.message_count.max(1);
         if let Some(&oldest) = channel.oldest.front() {
-            return Some(oldest);
+            // One that is missing and counts is no younger than those after it.
+            return Some(if oldest.sequence > first {
+                Oldest {
+                    sequence: first,
+                    size,
+                    ..oldest
+                }
+            } else {
+                oldest
+            });
+        }
+        if first <= channel.hidden_through {
+            return Some(Oldest {
+                sequence: first,
+                published_at: self.now.wall,
+                size,
+            });
         }
         if first > channel.committed {
             return None; // Not to be read yet: its commit calls again.
@@ -124,47 +144,22 @@ impl Broker {
         None
     }
 
-    pub(super) fn oldest_loaded(&mut self, id: ChannelId, oldest: Vec<Oldest>) {
+    pub(super) fn oldest_loaded(&mut self, id: ChannelId, oldest: Vec<Oldest>, gone: &Ranges) {
+        self.note_gone(id, gone);
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };
         let Some(committed) = channel.reading_oldest.take() else {
             return;
         };
-        if oldest.is_empty() {
-            // Somebody emptied the table: what is left was committed after the read was asked for.
-            let first = channel.row.first_sequence.max(committed.next());
-            channel.row.first_sequence = first;
-            channel.row.message_count = channel.row.last_sequence.next().0 - first.0;
-            if channel.row.message_count == 0 {
-                channel.row.byte_count = 0;
-            }
-            self.commits.touch_channel(id);
-        }
-        if let Some(channel) = self.channels.get_mut(id) {
-            channel.oldest = VecDeque::from(oldest);
-        }
-        self.enforce_limits(id);
-    }
-
-    /// Messages before the oldest one that an operator deleted by hand do not count any more; false when there
-    /// are none.
-    fn skip_hole(&mut self, id: ChannelId, oldest: Oldest) -> bool {
-        let Some(channel) = self.channels.get_mut(id) else {
-            return false;
+        // What is not seen is not gone: it counts, and is dropped by limits as it would be if it were seen.
+        channel.hidden_through = if oldest.is_empty() {
+            committed
+        } else {
+            Sequence::ZERO
         };
-        let row = &mut channel.row;
-        if oldest.sequence <= row.first_sequence {
-            return false;
-        }
-        row.first_sequence = oldest.sequence;
-        let span = row.last_sequence.next().0 - oldest.sequence.0;
-        row.message_count = row.message_count.min(span);
-        if span == 1 {
-            row.byte_count = oldest.size;
-        }
-        self.commits.touch_channel(id);
-        true
+        channel.oldest = VecDeque::from(oldest);
+        self.enforce_limits(id);
     }
 
     /// True when a durable has not acked the message. Remembers what it finds: a channel may have many durables, and
@@ -208,21 +203,12 @@ impl Broker {
         let Some(channel) = self.channels.get_mut(id) else {
             return;
         };
-        let row = &mut channel.row;
-        row.first_sequence = oldest.sequence.next();
-        // Rows deleted by hand further up are still counted.
-        let span = row.last_sequence.0 - oldest.sequence.0;
-        row.message_count = (row.message_count - 1).min(span);
-        row.byte_count = if span == 0 {
-            0
-        } else {
-            row.byte_count.saturating_sub(oldest.size)
-        };
+        channel.drop_first(oldest.size);
         channel.trimmed += 1;
         if !channel.limit_noticed {
             channel.limit_noticed = true;
             self.notices
-                .push_back(Notice::LimitReached(row.name.clone()));
+                .push_back(Notice::LimitReached(channel.row.name.clone()));
         }
         let settled = channel.settled(self.now.monotonic, self.settings.limits.remembered);
         self.trim(id, oldest.sequence, settled);

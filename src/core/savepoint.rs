@@ -398,6 +398,7 @@ fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
         | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
+        | Event::GoneNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => return ("what nobody asked for".to_owned(), None),
     };

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
+use super::gone::GoneRange;
 use super::ids::{ChannelId, ClientId, PositionId, SubscriptionId};
 use super::progress::Pages;
+use super::ranges::Ranges;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -13,9 +15,13 @@ pub struct Snapshot {
     pub clients: BTreeMap<ClientId, ClientRow>,
     /// With what pages say is acked.
     pub positions: BTreeMap<PositionId, PositionRow>,
-    /// Of those positions that have some.
+    /// Of those positions that have some. Like holders, they may be of positions that there are no more.
     pub pages: BTreeMap<PositionId, Pages>,
-    /// By position and page, of queue groups. What is told of a position that is not here has to be deleted.
+    /// By position and page, of queue groups.
     pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
+    /// What is noted as gone, by channel and first sequence.
+    pub gone: Vec<GoneRange>,
+    /// Holes of channels that have as many messages as they count, and so never counted those in the holes.
+    pub counted: BTreeMap<ChannelId, Ranges>,
 }

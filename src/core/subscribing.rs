@@ -8,7 +8,7 @@ use super::channels::{Channel, GroupKey};
 use super::cost;
 use super::group::Group;
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
-use super::load::{Load, Want};
+use super::load::{Hole, Load, Want};
 use super::loads::{PendingStart, Purpose};
 use super::members::Member;
 use super::outbound::Reply;
@@ -333,6 +333,7 @@ impl Broker {
         asked: &Load,
         start: PendingStart,
         first: Option<Sequence>,
+        hole: Option<Hole>,
     ) {
         let (mut request, reply) = (start.request, start.reply);
         let client = self.clients.get(request.client_id.as_str());
@@ -342,6 +343,11 @@ impl Broker {
         }
         self.heard_at = start.heard_at;
         if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
+            let unseen = hole.and_then(|hole| {
+                self.note_gone(asked.channel, &hole.gone);
+                self.start_before_unseen(asked.channel, (hole.first, hole.last))
+            });
+            let first = unseen.or(first);
             let first = first.or_else(|| self.first_later(asked, start.committed));
             request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
         }

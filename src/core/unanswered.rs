@@ -56,6 +56,7 @@ impl Unanswered {
             | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
+            | Event::GoneNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => false,
         };
@@ -113,6 +114,7 @@ fn is_patient(event: &Event) -> bool {
         | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
+        | Event::GoneNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => false,
     }

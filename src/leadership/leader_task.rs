@@ -22,6 +22,9 @@ use crate::node::clock::Clock;
 /// All statements of an errand together may take so many times what one call may.
 const ERRAND_CALLS: u32 = 6;
 
+/// What the tables notify when somebody has noted that messages are gone (`migrations/0021_gone_ranges.sql`).
+const GONE: &str = "gone";
+
 /// Every so many renewals the lock itself is looked at, not only the session.
 const RENEWALS_PER_LOCK_CHECK: u32 = 10;
 
@@ -66,6 +69,8 @@ impl<A: Apply> Task<A> {
         // Preparing may have taken a while.
         self.renew().await?;
         let secret = self.listen().await?;
+        // What was noted since the snapshot nobody has told.
+        self.term.note_gone();
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -82,7 +87,9 @@ impl<A: Apply> Task<A> {
                 Some(errand) = self.errands.recv() => self.run_errand(errand).await?,
                 Some(payload) = self.session.notified.recv() => {
                     let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
-                    if step_down::is_request(&payload, key, epoch, &secret) {
+                    if payload == GONE {
+                        self.term.note_gone();
+                    } else if step_down::is_request(&payload, key, epoch, &secret) {
                         self.term.ask_to_end();
                     }
                     self.renew().await?;
@@ -101,9 +108,10 @@ impl<A: Apply> Task<A> {
         }
     }
 
-    /// To those who ask the active to step down; what they have to know.
+    /// To those who ask the active to step down, and to those who note that messages are gone; what the first have to know.
     async fn listen(&mut self) -> Result<Vec<u8>, String> {
         let listen = step_down::listen(self.settings.lock_key());
+        let listen = format!("{listen}; LISTEN stanby_gone");
         let client = &self.session.client;
         let heard = async {
             client.batch_execute(&listen).await?;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::TermLost;
@@ -59,6 +60,7 @@ pub struct Term {
     end: Arc<OnceLock<TermLost>>,
     ended: CancellationToken,
     asked_to_end: CancellationToken,
+    gone_noted: Arc<Notify>,
 }
 
 impl Term {
@@ -73,6 +75,7 @@ impl Term {
             end: Arc::default(),
             ended: CancellationToken::new(),
             asked_to_end: CancellationToken::new(),
+            gone_noted: Arc::default(),
         }
     }
 
@@ -149,6 +152,15 @@ impl Term {
     /// Waits until somebody wants another server to be the active. May be dropped and called again.
     pub async fn asked_to_end(&self) {
         self.asked_to_end.cancelled().await;
+    }
+
+    pub(super) fn note_gone(&self) {
+        self.gone_noted.notify_one();
+    }
+
+    /// Waits until somebody notes in the tables that messages are gone. May be dropped and called again.
+    pub async fn gone_noted(&self) {
+        self.gone_noted.notified().await;
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.

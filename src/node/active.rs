@@ -3,6 +3,7 @@
 
 mod ended;
 mod notices;
+mod unseen;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -35,6 +36,9 @@ use crate::core::refusal::Refusal;
 use crate::core::time::Instant;
 use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
 use crate::nats::{self, Egress, Ingress};
+
+/// Reads taken in one turn.
+const LOADS_PER_TURN: usize = 4;
 
 /// How old the status may get. At most a quarter of a lease: it says until when it holds.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
@@ -141,6 +145,7 @@ impl<'a> Active<'a> {
         self.report(&term);
         self.node.reports.active_ended();
         self.node.board.clear(Condition::OldSnapshot);
+        self.node.board.clear(Condition::MessagesUnseen);
         self.node.board.standby();
         Refusals::end(&self.node.board);
         drop(watched);
@@ -200,6 +205,7 @@ impl<'a> Active<'a> {
                 }
                 Err(end) => return Err(self.ended(end)),
             }
+            self.take_loaded();
             self.send(term)?;
             self.load();
             if let Some(batch) = self.active.poll_batch(Clock.now()) {
@@ -235,8 +241,8 @@ impl<'a> Active<'a> {
                     let limits = self.limits.borrow_and_update().clone();
                     self.active.set_limits(&limits, Clock.now());
                 }
+                () = term.gone_noted() => self.active.gone_noted(Clock.now()),
                 () = async {}, if has_backlog => self.active.take_backlog(Clock.now()),
-                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 // Before new work, of which there may always be some.
                 Some(asked) = self.questions.recv() => {
                     self.report(term);
@@ -248,9 +254,12 @@ impl<'a> Active<'a> {
                     let (now, until) = (Clock.now(), term.acts_until());
                     self.active.take_requests(events.drain(..), has_more, now, until);
                 }
+                // After requests: those who are behind can keep reads coming without end. Each turn begins with some.
+                Some(loaded) = self.loads.join_next() => self.loaded(loaded),
                 () = self.egress.room(), if !self.egress.has_room_for_deliveries() => {}
                 _ = status.tick() => {
                     self.report(term);
+                    self.tell_unseen();
                     self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
                 }
@@ -356,6 +365,16 @@ impl<'a> Active<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Some of the reads that are done.
+    fn take_loaded(&mut self) {
+        for _ in 0..LOADS_PER_TURN {
+            let Some(loaded) = self.loads.try_join_next() else {
+                return;
+            };
+            self.loaded(loaded);
+        }
     }
 
     fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {

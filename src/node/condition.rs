@@ -64,6 +64,8 @@ conditions! {
     PublishesRefused "publishes-refused", Warns;
     /// Log lines are dropped, because where they go to does not take them.
     LogBlocked "log-blocked", Warns;
+    /// Messages are missing from the tables and nothing says that they are gone; subscriptions wait for them.
+    MessagesUnseen "messages-unseen", Warns;
     /// The nats-server that this server runs has ended.
     NatsServerDown "nats-server-down", NotReady;
     /// A transaction, slot or replica keeps Postgres from cleaning up, and it costs.

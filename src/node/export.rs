@@ -199,10 +199,22 @@ async fn messages(
             messages,
             unreadable,
             through,
+            gone,
         } = store.load(&load).await?
         else {
             return Err(Error::Refused("a page of messages is none".to_owned()));
         };
+        let found = messages.len() + unreadable.len();
+        let asked = (through.0 + 1).saturating_sub(next.0);
+        let gone: u64 = gone.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
+        let missing = asked.saturating_sub(found as u64 + gone);
+        if missing > 0 {
+            exported.notes.push(format!(
+                "left out: channel {:?}, {missing} of the messages {} to {}: they are missing from the tables, and nothing says \
+                 that they are gone",
+                row.name, next.0, through.0
+            ));
+        }
         for unreadable in unreadable {
             exported.notes.push(format!(
                 "left out: channel {:?}, message {}: {}",

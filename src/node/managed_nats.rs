@@ -314,7 +314,7 @@ impl Runner {
             );
             running = loop {
                 tokio::select! {
-                    () = sleep(backoff.next()) => {}
+                    () = sleep(backoff.next_pause()) => {}
                     () = stop.cancelled() => return,
                 }
                 match self.run().await {

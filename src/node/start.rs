@@ -155,7 +155,7 @@ impl Start<'_> {
             self.board.trouble(Some(format!("it is starting: {text}")));
             tokio::select! {
                 () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
-                () = sleep(backoff.next()) => {}
+                () = sleep(backoff.next_pause()) => {}
             }
         }
     }

@@ -59,16 +59,23 @@ pub(super) enum Fault {
 /// The SQLSTATE of rows that Postgres finds damaged on its disk.
 const DATA_CORRUPTED: &str = "XX001";
 
+const QUERY_CANCELED: &str = "57014";
+
 impl Fault {
     /// True when Postgres itself cannot make sense of what it stored; it will not another time either.
     pub(super) fn is_damage(&self) -> bool {
+        self.is(DATA_CORRUPTED)
+    }
+
+    /// True when a statement took longer than it may.
+    pub(super) fn is_timeout(&self) -> bool {
+        self.is(QUERY_CANCELED)
+    }
+
+    fn is(&self, code: &str) -> bool {
         match self {
-            Self::Pool(sqlx::Error::Database(error)) => {
-                error.code().as_deref() == Some(DATA_CORRUPTED)
-            }
-            Self::Session(error) => error
-                .code()
-                .is_some_and(|code| code.code() == DATA_CORRUPTED),
+            Self::Pool(sqlx::Error::Database(error)) => error.code().as_deref() == Some(code),
+            Self::Session(error) => error.code().is_some_and(|it| it.code() == code),
             Self::Pool(_) | Self::Told(_) => false,
         }
     }

@@ -116,6 +116,8 @@ impl Importer {
             .apply_within(client, &rows(planned), epoch)
             .await?;
         self.compare(client, planned).await?;
+        // Holes of the former store are no riddles.
+        self.run(client, "SELECT note_missing('imported')").await?;
         let noted = imports::write(client, note, planned).await;
         noted.map_err(|error| self.told(&error))?;
         self.run(client, "COMMIT").await

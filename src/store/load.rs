@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
+use super::gone;
 use super::rows::Reading;
 use super::salvage;
 use super::source::{Line, Parameter, Source};
 use crate::core::ids::{ChannelId, ClientId, Epoch, Guid, Sequence};
-use crate::core::load::{Load, Loaded, Oldest, Unreadable, Want};
+use crate::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use crate::core::message::{self, Message};
+use crate::core::ranges::Ranges;
 use crate::core::time::Timestamp;
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -40,7 +42,13 @@ macro_rules! cut_by_bytes {
 const RANGE: &str = cut_by_bytes!("sequence BETWEEN $3 AND $4 ORDER BY sequence LIMIT $5");
 pub(super) const EXACTLY: &str = cut_by_bytes!("sequence = ANY($3) ORDER BY sequence");
 
-const FIRST_SINCE: &str = "SELECT first_sequence_since($1, $2) AS sequence";
+/// And the last message before it, or before the end.
+const FIRST_SINCE: &str = "SELECT s.sequence, c.first_sequence AS from_there,
+        coalesce(s.sequence - 1, c.last_sequence) AS to_there,
+        (SELECT m.sequence FROM messages m
+            WHERE m.channel_id = $1 AND m.sequence <= coalesce(s.sequence - 1, c.last_sequence)
+            ORDER BY m.sequence DESC LIMIT 1) AS before
+    FROM (SELECT first_sequence_since($1, $2) AS sequence) s LEFT JOIN channels c ON c.channel_id = $1";
 
 const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name) AS channel_bytes,
         octet_length(m.reply) AS reply_bytes,
@@ -71,7 +79,8 @@ pub(super) async fn load(
                 Parameter::Number(size(*count)),
             ];
             let rows = source.all(RANGE, &parameters).await?;
-            messages(load.channel, &rows, *last, *count, &mut opener)
+            let page = messages(load.channel, &rows, *last, *count, &mut opener)?;
+            with_gone(source, load, page).await
         }
         Want::Exactly { sequences, bytes } => {
             let last = sequences.iter().max().copied().unwrap_or_default();
@@ -82,15 +91,27 @@ pub(super) async fn load(
                 Parameter::Numbers(wanted),
             ];
             let rows = source.all(EXACTLY, &parameters).await?;
-            messages(load.channel, &rows, last, usize::MAX, &mut opener)
+            let page = messages(load.channel, &rows, last, usize::MAX, &mut opener)?;
+            with_gone(source, load, page).await
         }
         Want::FirstSince(since) => {
             let parameters = [channel, Parameter::Number(since.0)];
             let row = source.one(FIRST_SINCE, &parameters).await?;
-            let found: Option<i64> = row.get("sequence")?;
-            Ok(Loaded::FirstSince(
-                found.map(|sequence| Sequence(sequence.cast_unsigned())),
-            ))
+            let sequence = |column| {
+                let sequence: Option<i64> = row.get(column)?;
+                Ok::<_, Fault>(sequence.map(|sequence| Sequence(sequence.cast_unsigned())))
+            };
+            let from = sequence("from_there")?.max(sequence("before")?.map(Sequence::next));
+            let hole = match (from, sequence("to_there")?) {
+                (Some(first), Some(last)) if first <= last => Some(Hole {
+                    first,
+                    last,
+                    gone: gone::within(source, load.channel, first, last).await?,
+                }),
+                _ => None,
+            };
+            let first = sequence("sequence")?;
+            Ok(Loaded::FirstSince { first, hole })
         }
         Want::Oldest { first, count } => {
             let parameters = [
@@ -101,9 +122,51 @@ pub(super) async fn load(
             ];
             let rows = source.all(OLDEST, &parameters).await?;
             let oldest = rows.iter().map(|row| oldest(load.channel, row));
-            Ok(Loaded::Oldest(oldest.collect::<Result<_, _>>()?))
+            let oldest = oldest.collect::<Result<Vec<Oldest>, _>>()?;
+            let end = match oldest.last() {
+                Some(last) if last.sequence.next().0 == first.0 + oldest.len() as u64 => None,
+                Some(last) => Some(last.sequence),
+                None => Some(Sequence(u64::MAX)),
+            };
+            let gone = match end {
+                None => Ranges::default(),
+                Some(last) => gone::within(source, load.channel, *first, last).await?,
+            };
+            Ok(Loaded::Oldest { oldest, gone })
         }
+        Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
     }
+}
+
+/// Where some were not found, it takes another statement, of the same moment, to tell what of that is gone.
+async fn with_gone(
+    source: &mut Source<'_>,
+    load: &Load,
+    mut page: Loaded,
+) -> Result<Loaded, Fault> {
+    let Loaded::Messages {
+        messages,
+        unreadable,
+        through,
+        gone,
+    } = &mut page
+    else {
+        return Ok(page);
+    };
+    let found = messages.len() + unreadable.len();
+    let (first, asked) = match &load.want {
+        Want::Range { first, .. } => (*first, through.next().0.saturating_sub(first.0)),
+        Want::Exactly { sequences, .. } => {
+            let asked = sequences.iter().filter(|sequence| *sequence <= through);
+            let first = sequences.iter().min().copied().unwrap_or_default();
+            (first, asked.count() as u64)
+        }
+        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone => return Ok(page),
+    };
+    if found as u64 != asked {
+        *gone = gone::within(source, load.channel, first, *through).await?;
+    }
+    Ok(page)
 }
 
 /// The rows of a page one by one, in another transaction than the one that has failed.
@@ -123,9 +186,12 @@ pub(super) async fn salvaged(
             (all.take(*count).collect(), *bytes)
         }
         Want::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
-        Want::FirstSince(_) | Want::Oldest { .. } => return self::load(source, load, opener).await,
+        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone => {
+            return self::load(source, load, opener).await;
+        }
     };
-    salvage::messages(source, load.channel, &sequences, bytes, &mut opener).await
+    let page = salvage::messages(source, load.channel, &sequences, bytes, &mut opener).await?;
+    with_gone(source, load, page).await
 }
 
 fn messages(
@@ -153,6 +219,7 @@ fn messages(
         messages,
         unreadable,
         through: last_read.filter(|_| was_cut).unwrap_or(last),
+        gone: Ranges::default(),
     })
 }
 

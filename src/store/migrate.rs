@@ -91,6 +91,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0019_readers.sql"),
     ),
     (
+        21,
+        "gone ranges",
+        include_str!("../../migrations/0021_gone_ranges.sql"),
+    ),
+    (
         22,
         "progress in pages",
         include_str!("../../migrations/0022_progress_in_pages.sql"),

@@ -14,6 +14,7 @@ mod error;
 mod fence;
 pub mod files;
 pub mod former;
+pub mod gone;
 pub mod heard;
 mod import;
 mod imports;

@@ -124,6 +124,11 @@ impl Store {
         self.gate.open();
     }
 
+    /// Where the tables are.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// How reading goes.
     pub fn reads(&self) -> Reads {
         self.gate.reads()

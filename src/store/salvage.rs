@@ -9,6 +9,7 @@ use super::load::{EXACTLY, int8, message, size};
 use super::source::{Line, Parameter, Source};
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::load::{Loaded, Unreadable};
+use crate::core::ranges::Ranges;
 
 /// Of `sequences`, which ascend, those that are there, up to so many bytes.
 pub(super) async fn messages(
@@ -49,6 +50,7 @@ pub(super) async fn messages(
         messages,
         unreadable,
         through,
+        gone: Ranges::default(),
     })
 }
 

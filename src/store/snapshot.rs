@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::error::Fault;
+use super::gone;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
 use crate::core::batch::{
@@ -27,6 +28,7 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_acks(source, &mut snapshot).await?;
     read_holders(source, &mut snapshot).await?;
     read_subscriptions(source, &mut snapshot).await?;
+    gone::read_into(source, &mut snapshot).await?;
     Ok(snapshot)
 }
 
@@ -159,11 +161,12 @@ async fn read_acks(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(
                 bits: bits.map(Into::into),
             };
             check_page(&row, &page)?;
+            let pages = snapshot.pages.entry(id).or_default();
             let Some(position) = snapshot.positions.get_mut(&id) else {
-                return Err(row.corrupt(format!("there is no position {id}")));
+                pages.insert(page.page, page.pages);
+                return Ok(());
             };
             let progress = &mut position.progress;
-            let pages = snapshot.pages.entry(id).or_default();
             if pages.is_empty() && !progress.acked_above.is_empty() {
                 return Err(row.corrupt(format!(
                     "acked_above of position {id} has to be empty where there are pages"

@@ -5,6 +5,7 @@
 mod channels;
 mod clients;
 mod flight;
+mod gone;
 mod lost;
 mod messages;
 mod pages;
@@ -47,6 +48,7 @@ pub struct Writer {
     subscriptions: subscriptions::Statements,
     unreadable: unreadable::Statements,
     lost: lost::Statements,
+    gone: gone::Statements,
 }
 
 /// All statements go by primary key, from the rows of the batch to the rows of the table, whatever the planner thinks
@@ -89,6 +91,7 @@ impl Writer {
             subscriptions: subscriptions::Statements::prepare(client).await?,
             unreadable: unreadable::Statements::prepare(client).await?,
             lost: lost::Statements::prepare(client).await?,
+            gone: gone::Statements::prepare(client).await?,
         })
     }
 
@@ -235,6 +238,7 @@ impl Writer {
         let subscriptions = subscriptions::Columns::of(batch);
         let unreadable = unreadable::Columns::of(batch);
         let lost = lost::Columns::of(batch, epoch);
+        let gone = gone::Columns::of(batch);
         let counters = batch
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
@@ -267,6 +271,7 @@ impl Writer {
         subscriptions.board(&mut flight, &self.subscriptions);
         unreadable.board(&mut flight, &self.unreadable);
         lost.board(&mut flight, &self.lost);
+        gone.board(&mut flight, &self.gone);
         flight.land(transaction).await
     }
 }

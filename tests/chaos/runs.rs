@@ -27,11 +27,11 @@ async fn run(seed: u64, shape: Shape, faults: &[Fault]) -> Option<History> {
         names.join(",")
     );
     let mut rng = Rng::new(seed);
-    let mut world = World::start(shape).await?;
+    let mut world = Box::pin(World::start(shape)).await?;
     for &fault in faults {
-        strike(&mut world, fault, &mut rng).await;
+        Box::pin(strike(&mut world, fault, &mut rng)).await;
     }
-    let (history, violations) = world.finish().await;
+    let (history, violations) = Box::pin(world.finish()).await;
     eprintln!(
         "    {} publishes, {} acked, {} terms",
         history.publishes.len(),

@@ -125,6 +125,7 @@ fn check(event: Event, to: Option<&Subject>) {
         | Event::Unheard(_)
         | Event::Reconnected
         | Event::Committed(_)
+        | Event::GoneNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => panic!("no client can cause {event:?}"),
     }

@@ -74,13 +74,19 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
     let mut answered = 0;
     while let Some(load) = broker.poll_load() {
         let result = match &load.want {
-            Want::FirstSince(_) => Loaded::FirstSince(Some(Sequence(1))),
+            Want::FirstSince(_) => Loaded::FirstSince {
+                first: Some(Sequence(1)),
+                hole: None,
+            },
             Want::Range { last, .. } => Loaded::Messages {
                 messages: Vec::new(),
                 unreadable: Vec::new(),
                 through: *last,
+                gone: [(Sequence(1), *last)].into_iter().collect(),
             },
-            Want::Exactly { .. } | Want::Oldest { .. } => panic!("nobody needs {load:?}"),
+            Want::Exactly { .. } | Want::Oldest { .. } | Want::Gone => {
+                panic!("nobody needs {load:?}")
+            }
         };
         let load = load.id;
         broker.handle(Event::Loaded { load, result }, NOW);

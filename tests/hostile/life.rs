@@ -222,7 +222,10 @@ impl Life<'_> {
             3 => Event::LoadFailed(LoadId(self.input.extreme().max(1 << 40))),
             _ => Event::Loaded {
                 load: LoadId(self.input.extreme().max(1 << 40)),
-                result: Loaded::FirstSince(Some(Sequence(1))),
+                result: Loaded::FirstSince {
+                    first: Some(Sequence(1)),
+                    hole: None,
+                },
             },
         };
         self.handle(event);

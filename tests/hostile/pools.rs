@@ -153,6 +153,7 @@ pub(crate) fn settings(input: &mut Input<'_>) -> Settings {
             trim_step: input.pick(&[5000, 1, 2]),
             progress_delay: input.pick(&[50, 0, 1]) * Duration::from_millis(1),
             load_retry: input.pick(&[250, 1]) * Duration::from_millis(1),
+            unseen_retry: 2 * second,
             remembered: input.pick(&[10, 0, 1]) * second,
         },
         replace_durables: input.chance(64),

@@ -11,10 +11,11 @@ const LEASE: [&str; 2] = ["--lease", "1s"];
 const KEPT: i64 = 10;
 const LAST: i64 = 20;
 
-/// What the tables are like on a replica that had got the first ten messages.
+/// What the tables are like on a replica that had got the first ten messages. (A failover sets off no triggers.)
 fn loss() -> String {
     format!(
         "BEGIN;
+         SET LOCAL session_replication_role = replica;
          DELETE FROM stanby.messages WHERE sequence > {KEPT};
          UPDATE stanby.channels SET last_sequence = {KEPT}, message_count = {KEPT},
             byte_count = byte_count * {KEPT} / {LAST};

@@ -78,7 +78,7 @@ async fn served_from_memory(signal: Signal) -> Option<(Pair, Value, Duration)> {
         pair.active.signal(signal);
         wait_until(LIMIT, async || match pair.active.says().await {
             Says::Nothing(_) => Ok(()),
-            said => Err(format!("{said:?}")),
+            said @ (Says::Active(_) | Says::Standby | Says::Trouble(_)) => Err(format!("{said:?}")),
         })
         .await;
     }

@@ -73,6 +73,7 @@ mod tables;
 mod takeover;
 mod trust;
 mod unreadable;
+mod unseen;
 mod upgrade;
 mod vacuum;
 mod vanished_nats;

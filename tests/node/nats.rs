@@ -109,6 +109,7 @@ pub(crate) fn kind(event: &Event) -> String {
         Event::AlreadyStored { .. }
         | Event::Reconnected
         | Event::Committed(_)
+        | Event::GoneNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => {
             panic!("not from NATS: {event:?}")

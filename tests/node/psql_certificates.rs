@@ -133,6 +133,10 @@ fn make(directory: &Path, how: &str, address: &str) {
     );
 }
 
+#[expect(
+    clippy::unwrap_in_result,
+    reason = "only what psql says of the URL is a result"
+)]
 fn taken_by_psql(psql: &Path, url: &str) -> Result<(), String> {
     let mut command = Command::new(psql);
     command.args(["--no-psqlrc", "--quiet", "-c", "SELECT 1", url]);

@@ -169,6 +169,19 @@ impl StanClient {
         durable: &str,
         max_in_flight: i32,
     ) -> Result<(), String> {
+        self.hold_for(channel, queue, durable, max_in_flight, 30)
+            .await
+    }
+
+    /// The same with an ack wait, in seconds.
+    pub(crate) async fn hold_for(
+        &self,
+        channel: &str,
+        queue: &str,
+        durable: &str,
+        max_in_flight: i32,
+        ack_wait_seconds: i32,
+    ) -> Result<(), String> {
         let inbox = self.nats.new_inbox();
         let request = client::subscribe_request(&client::Subscribe {
             client_id: &self.id,
@@ -177,7 +190,7 @@ impl StanClient {
             queue_group: queue,
             durable_name: durable,
             max_in_flight,
-            ack_wait_seconds: 30,
+            ack_wait_seconds,
             start: StartPosition::First,
         });
         let answer = ask(&self.nats, &self.subjects.subscribe, request).await?;

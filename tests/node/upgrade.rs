@@ -158,7 +158,7 @@ async fn servers_of_the_last_version_are_kept_out_while_acks_are_in_pages() {
     let Upgrade {
         group,
         mut active,
-        mut standby,
+        standby,
         new,
         work,
     } = upgrade;
@@ -186,7 +186,25 @@ async fn servers_of_the_last_version_are_kept_out_while_acks_are_in_pages() {
     standby.signal(Signal::SIGCONT);
     new.kill().await;
     let mut started = group.server_of(&program);
-    for server in [&mut standby, &mut started] {
-        assert_eq!(server.end().await.code(), Some(1), "{}", server.log());
+    assert_eq!(started.end().await.code(), Some(1), "{}", started.log());
+    wait_until(LIMIT, async || {
+        let log = standby.log();
+        let is_told = log.contains("acks in pages");
+        is_told.then_some(()).ok_or(log)
+    })
+    .await;
+    let new = group.server();
+    assert_eq!(new.wait_until_active().await, 3);
+
+    // Without pages they are as good as before.
+    for sequence in (1..=300).step_by(2) {
+        taker.ack(sequence).await;
     }
+    wait_until(LIMIT, async || match tables.number(pages).await {
+        0 => Ok(()),
+        other => Err(format!("{other} pages")),
+    })
+    .await;
+    new.kill().await;
+    assert_eq!(standby.wait_until_active().await, 4);
 }

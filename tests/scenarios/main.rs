@@ -55,12 +55,14 @@ scenarios! {
     a_message_that_cannot_be_read_is_passed_over
     a_message_that_nats_does_not_deliver_is_passed_over
     a_publish_is_acked_only_after_its_commit
+    a_redelivery_of_hidden_messages_waits_for_them
     a_resumed_durable_forgets_the_failures_of_the_connection_before
     a_resumed_durable_has_the_limits_of_the_new_request
     a_second_connect_is_refused_while_the_first_client_answers
     a_second_subscription_replaces_an_active_durable_on_request
     a_silent_client_is_replaced
     a_stalled_subscription_reads_nothing
+    a_start_at_a_time_passes_over_nothing_that_is_hidden
     a_start_position_does_not_move_a_queue_group
     a_subscribe_that_races_with_the_end_of_its_client_is_accepted_or_refused
     a_subscription_far_behind_is_served_from_the_store
@@ -84,6 +86,7 @@ scenarios! {
     counters_count_what_came_and_what_went
     crashed_clients_come_back_all_at_once
     dead_clients_of_the_term_before_are_closed
+    deleted_messages_count_no_more_and_live_ones_are_kept
     dropped_messages_are_neither_delivered_nor_redelivered
     each_message_has_its_own_ack_wait
     every_start_position_begins_where_the_reference_does
@@ -98,6 +101,7 @@ scenarios! {
     members_may_have_different_ack_waits
     messages_are_stored_and_delivered_as_they_came
     messages_published_during_a_read_are_not_passed_over
+    messages_that_are_only_hidden_are_waited_for
     numbers_of_subscriptions_are_never_used_again
     only_the_connection_that_was_asked_is_replaced
     pings_answer_for_the_connection_that_is_registered

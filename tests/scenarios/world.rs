@@ -113,16 +113,26 @@ impl World {
                 self.take_over();
             }
             "pass" => self.pass(duration(line.word(1)?)?, &mut outputs),
-            does @ ("delete" | "break") => {
+            "show" => self.store.hidden.clear(),
+            "gone" => {
+                let number = |word: &str| word.parse().map_err(|_| "a sequence is a number");
+                let (first, last) = (number(line.word(2)?)?, number(line.word(3)?)?);
+                let channel = self.channel(line.word(1)?)?;
+                self.store
+                    .note_gone(channel, Sequence(first), Sequence(last), 1);
+                let now = self.now();
+                self.broker().handle(Event::GoneNoted, now);
+            }
+            does @ ("delete" | "break" | "hide") => {
                 let sequence = line
                     .word(2)?
                     .parse()
                     .map_err(|_| "a sequence is a number")?;
                 let channel = self.channel(line.word(1)?)?;
-                if does == "delete" {
-                    self.store.delete_message(channel, Sequence(sequence));
-                } else {
-                    self.store.broken.insert((channel, Sequence(sequence)));
+                match does {
+                    "delete" => self.store.delete_message(channel, Sequence(sequence)),
+                    "hide" => drop(self.store.hidden.insert((channel, Sequence(sequence)))),
+                    _ => drop(self.store.broken.insert((channel, Sequence(sequence)))),
                 }
             }
             "heard" => {
@@ -268,6 +278,7 @@ impl World {
                 }
                 Want::FirstSince(_) => "read the first since".into(),
                 Want::Oldest { first, .. } => format!("read the oldest from {first}"),
+                Want::Gone => "read what is gone".to_owned(),
             });
         }
         match self.reads {

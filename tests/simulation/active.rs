@@ -88,6 +88,13 @@ impl World {
         for (serial, outbound) in held {
             self.speak(node, serial, outbound);
         }
+        let active = self.nodes[node].term.as_mut();
+        let sent = active
+            .and_then(|term| term.active.as_mut())
+            .map(|active| active.sent(now, true, 0));
+        if let Some(Err(end)) = sent {
+            self.end_term(node, &format!("{end:?}"));
+        }
     }
 
     fn read_and_commit(&mut self, node: usize) {
@@ -170,7 +177,8 @@ impl World {
         }
         events.retain(|event| {
             let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
-                || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks);
+                || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks)
+                || matches!(event, Event::Ping { .. }) && self.plan.is(Sabotage::IgnorePings);
             !deaf
         });
         if let Some(active) = term.active.as_mut() {

@@ -77,7 +77,9 @@ pub(crate) enum Purpose {
         slot: usize,
     },
     Close,
-    Ping,
+    Ping {
+        asked: Time,
+    },
 }
 
 /// A place for one subscription of the application.
@@ -90,6 +92,8 @@ pub(crate) struct Slot {
     pub(crate) ack_wait: Duration,
     /// Of a thousand: how many messages the application forgets to ack.
     forgets: u64,
+    /// It acks every second message only.
+    is_sparse: bool,
     ack_time: (u64, u64),
     pub(crate) state: SlotState,
     /// Acked under the current inbox.
@@ -122,12 +126,19 @@ pub(crate) struct Client {
     pub(crate) awaited: BTreeMap<String, Purpose>,
     pub(crate) serial: u64,
     pub(crate) silent_until: Time,
+    /// Until then it is gone as soon as it is connected, and comes back at once.
+    pub(crate) storms_until: Time,
     publish_pause: (u64, u64),
 }
 
 impl Client {
     pub(crate) fn new(id: usize, plan: &Plan, rng: &mut Rng) -> Self {
-        let slots = (0..rng.range(0, 4)).map(|n| slot(n, plan, rng)).collect();
+        // Many have little to do each.
+        let is_crowd = plan.clients > 5;
+        let slots_max = if is_crowd { 1 } else { 4 };
+        let slots = (0..rng.range(0, slots_max))
+            .map(|n| slot(n, plan, rng))
+            .collect();
         Self {
             name: format!("client-{id}"),
             protocol: rng.pick(&[0, 1, 1]),
@@ -138,7 +149,12 @@ impl Client {
             retired: false,
             serial: 0,
             silent_until: 0,
-            publish_pause: rng.pick(&[(20, 200), (100, 800), (500, 3_000)]),
+            storms_until: 0,
+            publish_pause: if is_crowd {
+                (1_000, 6_000)
+            } else {
+                rng.pick(&[(20, 200), (100, 800), (500, 3_000)])
+            },
         }
     }
 
@@ -169,7 +185,8 @@ fn slot(number: u64, plan: &Plan, rng: &mut Rng) -> Slot {
         queue,
         max_in_flight: rng.pick(&[1, 2, 5, 1024]),
         ack_wait: Duration::from_secs(rng.range(1, 3)),
-        forgets: rng.pick(&[0, 0, 50, 500]),
+        forgets: rng.pick(&[0, 0, 0, 50, 500, 1000]),
+        is_sparse: rng.chance(100),
         ack_time: rng.pick(&[(0, 0), (0, 50), (100, 1_500)]),
         state: SlotState::Off,
         acked: BTreeSet::new(),
@@ -207,8 +224,10 @@ impl World {
     pub(crate) fn client_calms_down(&mut self, client: usize) {
         let state = &mut self.clients[client];
         state.silent_until = 0;
+        state.storms_until = 0;
         for slot in &mut state.slots {
             slot.forgets = 0;
+            slot.is_sparse = false;
             slot.ack_time = (0, 20);
         }
         let retires = self.rng.chance(150);
@@ -226,7 +245,14 @@ impl World {
         match timer {
             ClientTimer::Act => {
                 let (low, high) = self.clients[client].publish_pause;
-                let (low, high) = if self.calm { (20, 300) } else { (low, high) };
+                let storms = self.time < self.clients[client].storms_until;
+                let (low, high) = if self.calm {
+                    (20, 300)
+                } else if storms {
+                    (5, 60)
+                } else {
+                    (low, high)
+                };
                 let pause = self.rng.millis(low, high);
                 self.after(
                     pause,
@@ -263,6 +289,9 @@ impl World {
             Link::Connecting => return,
             Link::Connected => {}
         }
+        if self.time < self.clients[client].storms_until {
+            return self.client_crashes(client);
+        }
         if !self.calm {
             match self.rng.range(0, 400) {
                 0 => return self.client_crashes(client),
@@ -292,7 +321,11 @@ impl World {
         if publishing && self.clients[client].awaited.len() < 50 {
             for _ in 0..self.rng.pick(&[1, 1, 1, 4]) {
                 let channel = self.rng.index(self.plan.channels);
-                let size = self.rng.pick(&[0, 5, 80, 300]);
+                let size = if self.plan.large_messages {
+                    self.rng.pick(&[0, 5, 80, 20_000])
+                } else {
+                    self.rng.pick(&[0, 5, 80, 300])
+                };
                 self.clients[client].serial += 1;
                 let label = format!(
                     "{} says {}.",
@@ -349,6 +382,9 @@ impl World {
             return;
         };
         let (forgets, (low, high)) = (slots[slot].forgets, slots[slot].ack_time);
+        if slots[slot].is_sparse && sequence.0.is_multiple_of(2) {
+            return;
+        }
         // What was acked before is acked again: that ack must have been lost.
         if !self.clients[client].slots[slot].acked.contains(&sequence) && self.rng.chance(forgets) {
             return;
@@ -394,7 +430,7 @@ impl World {
             (Purpose::Subscribe { slot } | Purpose::Leave { slot }, _) => {
                 self.clients[client].slots[slot].state = SlotState::Off;
             }
-            (Purpose::Publish { .. } | Purpose::Ping, _) => {}
+            (Purpose::Publish { .. } | Purpose::Ping { .. }, _) => {}
         }
     }
 
@@ -414,7 +450,8 @@ impl World {
             | Purpose::Close => {
                 self.client_crashes(client);
             }
-            Purpose::Publish { .. } | Purpose::Ping => {}
+            Purpose::Ping { asked } => self.a_ping_is_not_answered(client, asked),
+            Purpose::Publish { .. } => {}
         }
     }
 }

@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use stanby::core::Event;
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
-use stanby::core::load::{Load, Loaded};
 
 use crate::memory_store::MemoryStore;
 use crate::node::Input;
 use crate::plan::Sabotage;
+use crate::reads::{Astray, Read};
 use crate::replica::{Change, Replica};
 use crate::world::{Step, Time, World, nanos};
 
@@ -41,12 +40,11 @@ pub(crate) enum DatabaseStep {
         session: SessionId,
         idle_since: Time,
     },
-    Read {
-        node: usize,
-        incarnation: u64,
-        term: u64,
-        load: Load,
+    /// A part of what the session sends has come.
+    Piece {
+        session: SessionId,
     },
+    Read(Box<Read>),
 }
 
 #[derive(Debug)]
@@ -81,6 +79,13 @@ pub(crate) struct Database {
     /// Until then nobody can connect.
     pub(crate) down_until: Time,
     pub(crate) read_only_until: Time,
+    /// Until then a policy hides rows from the servers' role, which is told so by errors.
+    pub(crate) hidden_until: Time,
+    /// Until then so many bytes a second get through.
+    pub(crate) narrow_until: Time,
+    pub(crate) narrow_rate: u64,
+    pub(crate) astray: Astray,
+    pub(crate) reads_astray: u64,
     /// Until then there is no room for messages.
     pub(crate) full_until: Time,
     /// Ended while their nodes had every reason to trust them: it takes these a moment to hear of it, and until
@@ -97,6 +102,11 @@ impl Database {
             synchronous,
             ..Self::default()
         }
+    }
+
+    /// Whose session it is, while there is one.
+    pub(crate) fn node_of(&self, id: SessionId) -> Option<usize> {
+        self.sessions.get(&id).map(|session| session.node)
     }
 }
 
@@ -120,8 +130,15 @@ impl World {
         let mut delay = self.rng.millis(0, 1);
         if !self.calm && self.rng.chance(self.plan.late_statements) {
             delay += self.rng.millis(100, 1_500);
+            self.disturbed_until(self.time + nanos(delay));
         }
-        let arrival = (self.time + nanos(delay)).max(self.nodes[node].cut_until);
+        let sent = match &statement {
+            Statement::Commit(batch, _) => self.upload(node, id, batch),
+            Statement::Lock | Statement::Snapshot | Statement::Renew | Statement::Close => {
+                self.time
+            }
+        };
+        let arrival = (sent + nanos(delay)).max(self.nodes[node].cut_until);
         let arrival = match self.database.sessions.get_mut(&id) {
             Some(session) => {
                 session.last_arrival = arrival.max(session.last_arrival + 1);
@@ -134,21 +151,6 @@ impl World {
             Step::Database(DatabaseStep::Arrives {
                 session: id,
                 statement,
-            }),
-        );
-    }
-
-    pub(crate) fn read(&mut self, node: usize, term: u64, load: Load) {
-        let (low, high) = self.plan.read_time;
-        let delay = self.rng.millis(low, high);
-        let incarnation = self.nodes[node].incarnation;
-        self.after(
-            delay,
-            Step::Database(DatabaseStep::Read {
-                node,
-                incarnation,
-                term,
-                load,
             }),
         );
     }
@@ -168,17 +170,12 @@ impl World {
                     .is_some_and(|s| s.executing.is_none() && s.idle_since == idle_since);
                 if expired && self.database.holder == Some(session) {
                     self.note(|| format!("database: lease of session {session} ends"));
+                    self.a_lease_ends_for_a_cause();
                     self.end_session(session);
                 }
             }
-            DatabaseStep::Read {
-                node,
-                incarnation,
-                term,
-                load,
-            } => {
-                self.answer_read(node, incarnation, term, &load);
-            }
+            DatabaseStep::Piece { session } => self.piece_arrives(session),
+            DatabaseStep::Read(read) => self.answer_read(read),
         }
     }
 
@@ -187,6 +184,16 @@ impl World {
             if let Statement::Commit(batch, epoch) = statement
                 && self.plan.is(Sabotage::CommitOnEndedSession)
             {
+                let mut stored = self.database.store.messages();
+                let is_stored_again = stored.any(|(channel, _, stored)| {
+                    let mut sent = batch.messages.iter();
+                    sent.any(|(c, m)| *c == channel && m.sequence == stored.sequence)
+                });
+                drop(stored);
+                if is_stored_again {
+                    let fact = format!("no commit of epoch {epoch} comes after its session's end");
+                    return self.violated(fact);
+                }
                 self.apply(&batch, epoch);
             }
             return;
@@ -221,6 +228,9 @@ impl World {
         let commits = matches!(statement, Statement::Commit(..));
         let failed = self.refuses(&statement)
             || commits && !self.calm && self.rng.chance(self.plan.commit_failures);
+        if failed {
+            self.disturbed_until(self.time);
+        }
         let input = match statement {
             _ if failed => Input::Failed { session: id },
             Statement::Commit(batch, epoch) => {
@@ -245,6 +255,7 @@ impl World {
         };
         if commits && !self.calm && self.rng.chance(self.plan.lost_replies) {
             self.note(|| format!("database: reply on session {id} is lost"));
+            self.disturbed_until(self.time + nanos(self.plan.lease * 2));
         } else {
             self.reply(id, input);
         }
@@ -252,10 +263,12 @@ impl World {
     }
 
     fn refuses(&self, statement: &Statement) -> bool {
+        let hidden = self.time < self.database.hidden_until;
         let Statement::Commit(batch, _) = statement else {
-            return false;
+            return hidden && matches!(statement, Statement::Snapshot);
         };
-        self.time < self.database.read_only_until
+        hidden
+            || self.time < self.database.read_only_until
             || self.time < self.database.full_until && !batch.messages.is_empty()
     }
 
@@ -288,7 +301,7 @@ impl World {
         }
     }
 
-    fn becomes_idle(&mut self, id: SessionId) {
+    pub(crate) fn becomes_idle(&mut self, id: SessionId) {
         let now = self.time;
         let Some(session) = self.database.sessions.get_mut(&id) else {
             return;
@@ -397,46 +410,13 @@ impl World {
         self.becomes_idle(id);
     }
 
-    fn reply(&mut self, id: SessionId, input: Input) {
+    pub(crate) fn reply(&mut self, id: SessionId, input: Input) {
         let Some(session) = self.database.sessions.get(&id) else {
             return;
         };
         let (node, incarnation) = (session.node, session.incarnation);
         let delay = self.rng.millis(0, 1);
         let time = (self.time + nanos(delay)).max(self.nodes[node].cut_until);
-        self.at(
-            time,
-            Step::Node {
-                node,
-                incarnation,
-                input,
-            },
-        );
-    }
-
-    fn answer_read(&mut self, node: usize, incarnation: u64, term: u64, load: &Load) {
-        self.database.reads += 1;
-        let cut = self.nodes[node].cut_until > self.time;
-        let down = self.time < self.database.down_until;
-        let failed = !self.calm && (cut || down || self.rng.chance(self.plan.read_failures));
-        let event = if failed {
-            Event::LoadFailed(load.id)
-        } else {
-            let mut result = self.database.store.load(load);
-            if let Loaded::Messages { messages, .. } = &mut result
-                && self.plan.is(Sabotage::HideRowsFromReads)
-                && self.rng.chance(50)
-            {
-                messages.pop();
-            }
-            Event::Loaded {
-                load: load.id,
-                result,
-            }
-        };
-        let time = self.time + nanos(Duration::from_micros(300));
-        let event = Box::new(event);
-        let input = Input::Heard { term, event };
         self.at(
             time,
             Step::Node {

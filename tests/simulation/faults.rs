@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use stanby::core::Event;
+
 use crate::nats::Party;
+use crate::node::Input;
 use crate::replica::Change;
+use crate::swarm::Kind;
 use crate::world::{Step, World, nanos};
 
 impl World {
@@ -24,38 +28,65 @@ impl World {
         if self.plan.synchronous && self.rng.chance(400) {
             return self.fault_of_replica(node);
         }
-        match self.rng.range(0, 14) {
-            0 | 1 => {
+        match self.plan.swarm.clone().draw(&mut self.rng) {
+            Kind::Kill => {
                 let silently = self.rng.chance(300);
                 self.kill_node(node, silently);
                 let rest = self.rng.millis(10, 3_000);
+                self.disturb(rest);
                 self.after(rest, Step::Start { node });
             }
-            2 | 3 => {
+            Kind::Freeze => {
                 let (low, high) = self.rng.pick(&[(50, 800), (850, 1_200), (1_200, 4_000)]);
                 let duration = self.rng.millis(low, high);
+                self.disturb(duration);
                 self.freeze_node(node, duration);
             }
-            4 => {
+            Kind::CutFromDatabase => {
                 let duration = self.rng.millis(50, 2_500);
+                self.disturb(duration);
                 self.note(|| format!("node {node}: is cut from the database for {duration:?}"));
                 self.nodes[node].cut_until = self.time + nanos(duration);
             }
-            5 | 6 => self.lose_messages(node),
-            7 => self.jump_clock(node),
-            8 => self.delete_message(),
-            9 => {
+            Kind::LoseMessages => self.lose_messages(node),
+            Kind::JumpClock => self.jump_clock(node),
+            Kind::DeleteMessages => self.delete_message(),
+            Kind::RestartDatabase => {
                 let pause = self.rng.millis(50, 3_000);
+                self.disturb(pause);
                 self.restart_database(pause);
             }
-            10 => self.refuse_writes(),
-            11 => self.cut_link(),
-            12 => self.slow_link(),
-            13 => self.fail_over(),
-            _ => {
+            Kind::RefuseWrites => self.refuse_writes(),
+            Kind::CutLink => self.cut_link(),
+            Kind::SlowLink => self.slow_link(),
+            Kind::FailOver => {
+                self.disturb(Duration::from_millis(1_500));
+                self.fail_over();
+            }
+            Kind::CrashClient => {
                 let client = self.rng.index(self.clients.len());
                 self.client_crashes(client);
             }
+            Kind::LeadReadsAstray => {
+                let duration = self.rng.millis(100, 4_000);
+                self.lead_reads_astray(duration);
+            }
+            Kind::HideRows => {
+                let duration = self.rng.millis(50, 3_000);
+                self.disturb(duration);
+                self.note(|| format!("database: a policy hides rows for {duration:?}"));
+                self.database.hidden_until = self.time + nanos(duration);
+            }
+            Kind::NarrowLink => {
+                let duration = self.rng.millis(500, 6_000);
+                let rate = self.rng.pick(&[96, 256, 1_024]) << 10;
+                self.note(|| format!("database: {rate} bytes a second for {duration:?}"));
+                self.database.narrow_until = self.time + nanos(duration);
+                self.database.narrow_rate = rate;
+            }
+            Kind::FreezeNats => self.freeze_nats(),
+            Kind::CutRoutes => self.cut_routes(),
+            Kind::ReconnectStorm => self.reconnect_storm(),
         }
     }
 
@@ -64,6 +95,7 @@ impl World {
         if self.rng.chance(300) {
             return self.change_synchronous();
         }
+        self.disturb(Duration::from_secs(2));
         if self.rng.chance(700) {
             // Who was active would know better.
             self.kill_node(node, false);
@@ -77,6 +109,7 @@ impl World {
         let party = self.rng.pick(&[Party::Node(node), Party::Client(client)]);
         let per_mille = self.rng.pick(&[30, 300, 1000]);
         let duration = self.rng.millis(50, 3_000);
+        self.disturb(duration);
         self.note(|| format!("{party:?} loses {per_mille} of 1000 messages for {duration:?}"));
         let number = self.nats.begin_loss(party, per_mille);
         self.after(duration, Step::EndLoss { number });
@@ -85,6 +118,7 @@ impl World {
     fn refuse_writes(&mut self) {
         let duration = self.rng.millis(100, 4_000);
         let until = self.time + nanos(duration);
+        self.disturb(duration);
         if self.rng.chance(500) {
             self.note(|| format!("database: is read-only for {duration:?}"));
             self.database.read_only_until = until;
@@ -104,6 +138,7 @@ impl World {
     fn cut_link(&mut self) {
         let (client, node) = self.any_link();
         let duration = self.rng.millis(50, 4_000);
+        self.disturb(duration);
         self.note(|| format!("the link of {client:?} and {node:?} is cut for {duration:?}"));
         let number = self.nats.cut(client, node);
         self.after(duration, Step::EndLoss { number });
@@ -114,9 +149,42 @@ impl World {
         let (client, node) = self.any_link();
         let duration = self.rng.millis(500, 4_000);
         let extra = self.rng.millis(20, 1_500);
+        self.disturb(duration + extra);
         self.note(|| format!("{client:?} to {node:?} takes {extra:?} longer for {duration:?}"));
         let until = self.time + nanos(duration);
         self.nats.slow(client, node, until, nanos(extra));
+    }
+
+    /// Whoever is at it notices when that lasts, and goes to the other one.
+    fn freeze_nats(&mut self) {
+        if !self.plan.two_nats {
+            return;
+        }
+        let server = self.rng.index(2);
+        let duration = self.rng.millis(50, 5_000);
+        self.disturb(duration);
+        self.nats_freezes(server, duration);
+    }
+
+    fn cut_routes(&mut self) {
+        if !self.plan.two_nats {
+            return;
+        }
+        let duration = self.rng.millis(50, 4_000);
+        self.disturb(duration);
+        self.routes_are_cut(duration);
+    }
+
+    fn reconnect_storm(&mut self) {
+        let duration = self.rng.millis(500, 3_000);
+        self.note(|| format!("clients come and go for {duration:?}"));
+        self.disturb(duration);
+        let until = self.time + nanos(duration);
+        for client in 0..self.clients.len() {
+            if self.rng.chance(700) {
+                self.clients[client].storms_until = until;
+            }
+        }
     }
 
     fn jump_clock(&mut self, node: usize) {
@@ -152,6 +220,21 @@ impl World {
             self.replicate(Change::Deleted(channel, sequence));
             self.checks.deleted_by_operator(channel, sequence);
         }
+        // The table notifies whoever holds the lock.
+        for node in 0..self.nodes.len() {
+            let state = &self.nodes[node];
+            let incarnation = state.incarnation;
+            if let Some(term) = state.term.as_ref().map(|term| term.serial) {
+                let event = Box::new(Event::GoneNoted);
+                let input = Input::Heard { term, event };
+                let step = Step::Node {
+                    node,
+                    incarnation,
+                    input,
+                };
+                self.at(self.time, step);
+            }
+        }
     }
 
     fn active(&self) -> Option<usize> {
@@ -162,10 +245,12 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.note(|| "no more faults".to_owned());
         self.calm = true;
+        self.disturb(Duration::ZERO);
         self.nats.end_losses();
         self.database.down_until = 0;
         self.database.read_only_until = 0;
         self.database.full_until = 0;
+        self.database.hidden_until = 0;
         self.plan.read_time = (1, 2);
         self.plan.commit_time = (1, 3);
         self.plan.network_time = (1, 2);

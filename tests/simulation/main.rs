@@ -14,11 +14,14 @@ mod faults;
 mod nats;
 mod node;
 mod plan;
+mod reads;
 mod replica;
 mod requests;
 mod rng;
 mod runner;
+mod swarm;
 mod takeover;
+mod upload;
 mod wire;
 mod world;
 
@@ -128,7 +131,7 @@ const FOUND: &[(u64, &str)] = &[
 ];
 
 /// Seeds within which every sabotage must be noticed.
-const SABOTAGE_SEEDS: u64 = 60;
+const SABOTAGE_SEEDS: u64 = 200;
 
 fn run(seed: u64) -> Summary {
     World::new(seed, None)
@@ -158,6 +161,7 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
         total.deliveries += summary.deliveries;
         total.redeliveries += summary.redeliveries;
         total.reads += summary.reads;
+        total.reads_astray += summary.reads_astray;
         total.duplicates += summary.duplicates;
         total.failovers += summary.failovers;
         total.restored += summary.restored;
@@ -171,6 +175,7 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
     assert!(total.deliveries > 50_000, "deliveries: {total:?}");
     assert!(total.redeliveries > 1_000, "redeliveries: {total:?}");
     assert!(total.reads > 5_000, "reads: {total:?}");
+    assert!(total.reads_astray > 100, "reads led elsewhere: {total:?}");
     assert!(total.failovers > 20, "failovers of Postgres: {total:?}");
     assert!(total.restored > 20, "messages put back: {total:?}");
     assert!(total.passed_over > 20, "messages lost: {total:?}");
@@ -275,6 +280,13 @@ sabotages! {
     storing_a_late_copy_is_noticed: ForgetLateCopies, "a publish is stored once";
     trusting_a_replica_that_was_behind_is_noticed: ForgetCommits,
         "a sequence is never used twice" | "what a failover lost is told";
+    a_read_that_proves_nothing_is_noticed: BelieveEveryRead,
+        "the tables show as acked what was acked" | "no message is below its channel's first"
+        | "everything arrives" | "everything is acked" | "at most" | "recovery";
+    a_batch_that_is_too_large_for_its_link_is_noticed: UploadAtOnce,
+        "no term is lost while nothing goes wrong" | "a ping is answered while nothing goes wrong";
+    a_ping_without_an_answer_is_noticed: IgnorePings,
+        "a ping is answered while nothing goes wrong";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"
         | "everything arrives in the end";
 }

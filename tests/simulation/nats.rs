@@ -1,7 +1,8 @@
 //! NATS as clients and nodes see it: at most once, in order per sender and receiver, nobody listening means
 //! lost. A node that is frozen gets everything when it wakes up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use stanby::core::{Event, Outbound};
 
@@ -35,6 +36,12 @@ pub(crate) struct Nats {
     /// Until when, and how much longer it takes.
     slow: BTreeMap<(Party, Party), (Time, Time)>,
     was_slow: bool,
+    /// Those that have left their own server for the other one.
+    elsewhere: BTreeSet<Party>,
+    /// Until when a server does nothing, and since when.
+    frozen: BTreeMap<usize, (Time, Time)>,
+    freezes: u64,
+    routes_cut_until: Time,
     pub(crate) losses_begun: u64,
 }
 
@@ -65,6 +72,12 @@ impl Nats {
         self.losses_begun
     }
 
+    /// Of two.
+    fn server_of(&self, party: Party) -> usize {
+        let (Party::Node(number) | Party::Client(number)) = party;
+        (number + usize::from(self.elsewhere.contains(&party))) % 2
+    }
+
     fn is_cut(&self, one: Party, other: Party) -> bool {
         let cut = |&(a, b): &(Party, Party)| (a, b) == (one, other) || (b, a) == (one, other);
         self.cuts.values().any(cut)
@@ -82,13 +95,15 @@ impl Nats {
 
     /// True when nothing was ever lost or slow.
     pub(crate) fn is_perfect(&self) -> bool {
-        self.losses_begun == 0 && !self.was_slow
+        self.losses_begun == 0 && !self.was_slow && self.freezes == 0
     }
 
     pub(crate) fn end_losses(&mut self) {
         self.losses.clear();
         self.cuts.clear();
         self.slow.clear();
+        self.frozen.clear();
+        self.routes_cut_until = 0;
     }
 }
 
@@ -102,6 +117,73 @@ impl World {
             .any(|per_mille| self.rng.chance(per_mille))
     }
 
+    /// A NATS server does nothing for so long.
+    pub(crate) fn nats_freezes(&mut self, server: usize, duration: Duration) {
+        self.note(|| format!("NATS server {server} freezes for {duration:?}"));
+        self.nats.freezes += 1;
+        let until = self.time + nanos(duration);
+        self.nats.frozen.insert(server, (self.time, until));
+        let freeze = self.nats.freezes;
+        self.after(self.plan.lease, Step::LeaveNats { server, freeze });
+    }
+
+    /// Who has heard nothing for a lease goes to the other server. An active gives the lock to those that hear.
+    pub(crate) fn leave_nats(&mut self, server: usize, freeze: u64) {
+        let frozen = self.nats.frozen.get(&server);
+        let lasts = frozen.is_some_and(|&(_, until)| self.time < until);
+        if self.nats.freezes != freeze || !lasts {
+            return;
+        }
+        let nodes = (0..self.nodes.len()).map(Party::Node);
+        let clients = (0..self.clients.len()).map(Party::Client);
+        let there = |party: &Party| self.nats.server_of(*party) == server;
+        let leavers: Vec<Party> = nodes.chain(clients).filter(there).collect();
+        for party in leavers {
+            if !self.nats.elsewhere.remove(&party) {
+                self.nats.elsewhere.insert(party);
+            }
+            if let Party::Node(node) = party
+                && self.nodes[node].up
+            {
+                let incarnation = self.nodes[node].incarnation;
+                self.node_hears(node, incarnation, Input::Gap);
+                if !self.nodes[node].frozen && self.nodes[node].term.is_some() {
+                    self.end_term(node, "NATS is silent");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn routes_are_cut(&mut self, duration: Duration) {
+        self.note(|| format!("the routes between the NATS servers are cut for {duration:?}"));
+        self.nats.freezes += 1;
+        self.nats.routes_cut_until = self.time + nanos(duration);
+    }
+
+    /// Until when a message waits that a frozen server has to pass on; `None` where it never arrives: its sender or its
+    /// receiver has left that server by then, or the servers do not hear each other.
+    fn held_by_servers(&self, from: Party, to: Party) -> Option<Time> {
+        let servers = [self.nats.server_of(from), self.nats.server_of(to)];
+        if servers[0] != servers[1] && self.time < self.nats.routes_cut_until {
+            return None;
+        }
+        let mut held = self.time;
+        for server in servers {
+            let Some(&(since, until)) = self.nats.frozen.get(&server) else {
+                continue;
+            };
+            if self.time < until && since + nanos(self.plan.lease) < until {
+                return None;
+            }
+            held = held.max(until);
+        }
+        Some(held)
+    }
+
+    fn servers_pass(&self, from: Party, to: Party) -> bool {
+        !self.plan.two_nats || self.held_by_servers(from, to).is_some()
+    }
+
     /// When a message arrives that leaves now.
     fn travel(&mut self, from: Party, to: Party) -> Time {
         let (low, high) = self.plan.network_time;
@@ -110,7 +192,11 @@ impl World {
             0,
             |&(until, extra)| if self.time < until { extra } else { 0 },
         );
-        let arrival = self.time + extra + nanos(self.rng.millis(low, high));
+        let held = self
+            .held_by_servers(from, to)
+            .filter(|_| self.plan.two_nats);
+        let now = held.unwrap_or(self.time);
+        let arrival = now + extra + nanos(self.rng.millis(low, high));
         let last = self.nats.links.entry((from, to)).or_default();
         *last = arrival.max(*last + 1);
         *last
@@ -124,6 +210,9 @@ impl World {
         let event = Wire::carry(event);
         for node in 0..self.nodes.len() {
             if !self.nodes[node].up || self.nats.is_cut(Party::Client(client), Party::Node(node)) {
+                continue;
+            }
+            if !self.servers_pass(Party::Client(client), Party::Node(node)) {
                 continue;
             }
             let input = if self.loses(Party::Node(node)) {
@@ -146,7 +235,8 @@ impl World {
 
     /// A client's answer to a probe, to the node that asked.
     pub(crate) fn send_pong(&mut self, client: usize, node: usize, incarnation: u64, input: Input) {
-        let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node));
+        let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node))
+            || !self.servers_pass(Party::Client(client), Party::Node(node));
         if is_cut || self.loses(Party::Client(client)) || self.loses(Party::Node(node)) {
             return;
         }
@@ -198,7 +288,8 @@ impl World {
             return;
         }
         if let Some((client, instance)) = self.nats.interest.get(subject.as_str()).copied() {
-            let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node));
+            let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node))
+                || !self.servers_pass(Party::Node(node), Party::Client(client));
             if !is_cut && !self.loses(Party::Client(client)) {
                 let time = self.travel(Party::Node(node), Party::Client(client));
                 self.at(

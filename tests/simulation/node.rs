@@ -20,6 +20,7 @@ use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
 use crate::plan::{Plan, Sabotage};
 use crate::rng::Rng;
+use crate::upload::Upload;
 use crate::world::{Step, Time, World, nanos};
 
 const WALL_AT_START: i64 = 1_600_000_000_000_000_000;
@@ -37,6 +38,10 @@ pub(crate) enum Input {
     Done {
         session: SessionId,
         batch: Option<BatchNumber>,
+    },
+    /// A piece of a large batch has been answered.
+    Extended {
+        session: SessionId,
     },
     Failed {
         session: SessionId,
@@ -61,6 +66,8 @@ pub(crate) struct Node {
     pub(crate) incarnation: u64,
     pub(crate) up: bool,
     pub(crate) frozen: bool,
+    /// What it has learned of its link to the database.
+    pub(crate) upload: Upload,
     /// Its connection to the database is cut until then.
     pub(crate) cut_until: Time,
     pub(crate) wall_offset: i64,
@@ -124,6 +131,7 @@ impl Node {
             incarnation: 0,
             up: false,
             frozen: false,
+            upload: Upload::new(plan.lease),
             cut_until: 0,
             wall_offset: 0,
             boot_offset: rng.range(0, 1 << 40),
@@ -367,6 +375,11 @@ impl World {
                     term.committed = Some(number);
                 }
             }
+            Input::Extended { session } if Some(session) == current => {
+                self.renewed(node);
+                // The next piece is on its way.
+                self.nodes[node].statement = Some(self.time);
+            }
             Input::Failed { session } if Some(session) == current => {
                 self.end_term(node, "a commit failed");
             }
@@ -386,6 +399,7 @@ impl World {
             Input::Granted { .. }
             | Input::Snapshot { .. }
             | Input::Done { .. }
+            | Input::Extended { .. }
             | Input::Failed { .. }
             | Input::SessionEnded { .. } => {}
         }

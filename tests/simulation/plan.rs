@@ -8,6 +8,7 @@ use stanby::core::shadow::ShadowLimits;
 use stanby::leadership::Lease;
 
 use crate::rng::Rng;
+use crate::swarm::{Kind, Swarm};
 
 /// Breaks one rule of the world, to show that a checker notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,12 @@ pub(crate) enum Sabotage {
     ForgetLateCopies,
     /// Nodes do not know what was committed.
     ForgetCommits,
+    /// The node takes what it reads for its own tables, wherever it was read.
+    BelieveEveryRead,
+    /// The node sends a batch in one piece, whatever the link carries.
+    UploadAtOnce,
+    /// The node gives no answer to pings.
+    IgnorePings,
 }
 
 #[derive(Debug)]
@@ -71,6 +78,11 @@ pub(crate) struct Plan {
     pub(crate) replica_lag: Option<Duration>,
     /// At first every commit waits for the replica.
     pub(crate) synchronous: bool,
+    pub(crate) swarm: Swarm,
+    /// Two NATS servers in a cluster; else there is one.
+    pub(crate) two_nats: bool,
+    /// Some messages are so large that a narrow link takes long for them.
+    pub(crate) large_messages: bool,
     pub(crate) sabotage: Option<Sabotage>,
 }
 
@@ -89,7 +101,7 @@ impl Plan {
         settings.limits.remembered = heard_window(shadow, lease) * 2;
         let mut plan = Self {
             nodes: rng.pick(&[2, 2, 2, 3]),
-            clients: rng.index(4) + 2,
+            clients: clients(rng),
             channels: rng.index(3) + 1,
             settings,
             chaos: rng.millis(8_000, 25_000),
@@ -107,8 +119,16 @@ impl Plan {
                 .pick(&[None, None, Some(0), Some(100), Some(1_500)])
                 .map(Duration::from_millis),
             synchronous: false,
+            swarm: Swarm::new(rng),
+            two_nats: rng.chance(300),
+            large_messages: rng.chance(150),
             sabotage,
         };
+        if sabotage == Some(Sabotage::UploadAtOnce) {
+            // Nothing else would show it.
+            plan.swarm = Swarm::of(Kind::NarrowLink);
+            plan.large_messages = true;
+        }
         plan.synchronous = plan.replica_lag.is_some() && rng.chance(400);
         if plan.synchronous {
             // A standby needs seconds to believe in it.
@@ -126,8 +146,24 @@ impl Plan {
         heard_window(self.shadow, self.lease)
     }
 
+    /// What clients ask for is committed as fast as it comes, even when all of them ask at once.
+    pub(crate) fn keeps_up(&self) -> bool {
+        let limits = &self.settings.limits;
+        let is_small = limits.batch_messages < 1_000 || limits.batch_bytes < 1 << 20;
+        self.commit_time.1 <= 3 || !is_small
+    }
+
     pub(crate) fn is(&self, sabotage: Sabotage) -> bool {
         self.sabotage == Some(sabotage)
+    }
+}
+
+/// A few, and now and then many.
+fn clients(rng: &mut Rng) -> usize {
+    if rng.chance(20) {
+        rng.index(40) + 10
+    } else {
+        rng.index(4) + 2
     }
 }
 

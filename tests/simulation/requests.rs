@@ -89,7 +89,8 @@ impl World {
         let instance = state.instance;
         if state.link == Link::Connected && self.time >= state.silent_until {
             let connection_id = state.connection();
-            let reply = self.await_reply(client, Purpose::Ping, Duration::from_secs(1));
+            let ping = Purpose::Ping { asked: self.time };
+            let reply = self.await_reply(client, ping, Duration::from_secs(1));
             self.send_to_nodes(
                 client,
                 &Event::Ping {

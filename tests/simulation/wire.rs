@@ -116,6 +116,7 @@ impl Wire {
             | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
+            | Event::GoneNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => panic!("no client sends this: {event:?}"),
         };

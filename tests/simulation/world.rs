@@ -19,6 +19,9 @@ use crate::wire::Wire;
 /// Nanoseconds since the world began.
 pub(crate) type Time = u64;
 
+/// Leases after the last fault: for a takeover, and for everything that waited for it.
+const SETTLED_AFTER: u32 = 8;
+
 const TRACE_LINES: usize = 40;
 /// A run that takes more steps than this is stuck in a loop.
 const STEPS_MAX: u64 = 400_000;
@@ -65,6 +68,11 @@ pub(crate) enum Step {
     EndLoss {
         number: u64,
     },
+    /// Whoever is still at the frozen NATS server leaves it.
+    LeaveNats {
+        server: usize,
+        freeze: u64,
+    },
 }
 
 pub(crate) struct World {
@@ -82,6 +90,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
     pub(crate) calm: bool,
+    /// When the last fault ends that may hold up an answer, as far as is known.
+    disturbed_until: Time,
     trace: VecDeque<String>,
     /// Every line of the trace goes to the terminal.
     prints: bool,
@@ -99,6 +109,8 @@ pub(crate) struct Summary {
     pub(crate) deliveries: u64,
     pub(crate) redeliveries: u64,
     pub(crate) reads: u64,
+    /// Of which some were led elsewhere, and made again.
+    pub(crate) reads_astray: u64,
     pub(crate) duplicates: u64,
     /// Of Postgres, that lost something.
     pub(crate) failovers: u64,
@@ -145,6 +157,7 @@ impl World {
             nodes,
             clients,
             calm: false,
+            disturbed_until: 0,
             trace: VecDeque::new(),
             prints: std::env::var_os("SIM_TRACE").is_some(),
             trace_hash: 0,
@@ -174,6 +187,7 @@ impl World {
             deliveries: self.checks.deliveries,
             redeliveries: self.checks.redeliveries,
             reads: self.database.reads,
+            reads_astray: self.database.reads_astray,
             duplicates: self.checks.duplicates,
             failovers: self.checks.failovers.count,
             restored: self.checks.failovers.restored,
@@ -224,6 +238,7 @@ impl World {
             Step::Database(step) => self.database_step(step),
             Step::Fault => self.fault(),
             Step::EndLoss { number } => self.nats.end_loss(number),
+            Step::LeaveNats { server, freeze } => self.leave_nats(server, freeze),
         }
     }
 
@@ -254,6 +269,35 @@ impl World {
     #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
     fn millis(&self) -> f64 {
         self.time as f64 / 1e6
+    }
+
+    /// Something goes wrong for so long that may hold up answers or end a term.
+    pub(crate) fn disturb(&mut self, duration: Duration) {
+        self.disturbed_until(self.time + nanos(duration));
+    }
+
+    pub(crate) fn disturbed_until(&mut self, until: Time) {
+        self.disturbed_until = self.disturbed_until.max(until);
+    }
+
+    /// Nothing that went wrong can have an effect any more by then.
+    fn was_quiet_at(&self, time: Time) -> bool {
+        self.disturbed_until + nanos(self.plan.lease * SETTLED_AFTER) < time
+    }
+
+    pub(crate) fn a_lease_ends_for_a_cause(&mut self) {
+        if self.was_quiet_at(self.time) {
+            self.violated("no term is lost while nothing goes wrong".to_owned());
+        }
+    }
+
+    /// Asked at that time, and not answered by now.
+    pub(crate) fn a_ping_is_not_answered(&mut self, client: usize, asked: Time) {
+        if self.plan.keeps_up() && self.was_quiet_at(asked) {
+            self.violated(format!(
+                "a ping is answered while nothing goes wrong: that of client {client} is not"
+            ));
+        }
     }
 
     /// What a client library would make of it.

@@ -113,7 +113,9 @@ impl Term {
                 let unreadable = unreadable.iter().map(|row| row.sequence.0);
                 (texts.collect(), unreadable.collect())
             }
-            other @ (Loaded::FirstSince(_) | Loaded::Oldest(_)) => panic!("{other:?}"),
+            other @ (Loaded::FirstSince { .. } | Loaded::Oldest { .. } | Loaded::Gone(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -195,8 +197,10 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
             count: 10,
         };
         match term.load(want).await {
-            Loaded::Oldest(oldest) => Some(oldest),
-            other @ (Loaded::FirstSince(_) | Loaded::Messages { .. }) => panic!("{other:?}"),
+            Loaded::Oldest { oldest, .. } => Some(oldest),
+            other @ (Loaded::FirstSince { .. } | Loaded::Messages { .. } | Loaded::Gone(_)) => {
+                panic!("{other:?}")
+            }
         }
     };
     let Some(plain) = sizes(&keys(None, &[])).await else {

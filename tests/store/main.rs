@@ -10,6 +10,7 @@ mod equivalence;
 mod failover;
 mod fixture;
 mod former_files;
+mod gone;
 mod heard;
 mod leadership;
 mod migrations;

@@ -196,7 +196,7 @@ const BEFORE_ENCRYPTION: &str =
     "DROP VIEW encryption_status, readable_messages, schema_compatibility;
     ALTER TABLE messages DROP COLUMN encrypted;
     DROP TABLE term_keys, encryption_keys;
-    DROP FUNCTION refuse_older_servers CASCADE;
+    DROP FUNCTION refuse_older_servers, note_deleted, note_truncated CASCADE;
     CREATE TABLE schema_compatibility (oldest_server bigint NOT NULL);
     DELETE FROM schema_versions WHERE version = 6";
 

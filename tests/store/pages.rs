@@ -102,7 +102,7 @@ impl Life {
             queue_group: QueueName::parse(queue.to_owned().into()),
             durable_name: None,
             max_in_flight,
-            ack_wait: Duration::from_secs(3600),
+            ack_wait: Duration::from_hours(1),
             start: StartPosition::First,
             ack_token: self.tokens,
         };
@@ -370,11 +370,6 @@ async fn pages_that_contradict_their_positions_are_named() {
             "UPDATE positions SET acked_above = '{}'",
             "has to be empty where there are pages",
         ),
-        (
-            "UPDATE position_acks SET position_id = position_id + 1000",
-            "UPDATE position_acks SET position_id = position_id - 1000",
-            "there is no position",
-        ),
     ] {
         life.client.batch_execute(breaks).await.unwrap();
         let error = life.fixture.store.snapshot().await.unwrap_err().to_string();
@@ -383,4 +378,28 @@ async fn pages_that_contradict_their_positions_are_named() {
         life.client.batch_execute(mends).await.unwrap();
         life.check().await;
     }
+}
+
+#[tokio::test]
+async fn pages_of_positions_that_were_deleted_by_hand_go_at_the_next_takeover() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let mut life = Life::begin(fixture).await;
+    life.subscribe("plain", "", 5000).await;
+    life.subscribe("member", "workers", 5000).await;
+    life.publish(400).await;
+    for sequence in (2..=400).step_by(2) {
+        life.ack("plain", Sequence(sequence));
+    }
+    life.settle().await;
+    let pages =
+        "SELECT (SELECT count(*) FROM position_acks), (SELECT count(*) FROM position_holders)";
+    assert_eq!(life.numbers::<2>(pages).await, [[1, 4]]);
+    let delete = "DELETE FROM subscriptions; DELETE FROM positions";
+    life.client.batch_execute(delete).await.unwrap();
+
+    life.take_over().await;
+
+    assert_eq!(life.numbers::<2>(pages).await, [[0, 0]]);
 }

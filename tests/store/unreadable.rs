@@ -68,6 +68,7 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
             messages,
             unreadable,
             through,
+            ..
         } => (
             messages.iter().map(|message| message.sequence.0).collect(),
             unreadable
@@ -76,7 +77,9 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
                 .collect(),
             through.0,
         ),
-        other @ (Loaded::FirstSince(_) | Loaded::Oldest(_)) => panic!("{other:?}"),
+        other @ (Loaded::FirstSince { .. } | Loaded::Oldest { .. } | Loaded::Gone(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
+use stanby::core::gone::GoneRange;
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Subject};
-use stanby::core::load::{Load, Loaded, Oldest, Unreadable, Want};
+use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
+use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
 use stanby::store::heard::digest;
@@ -23,6 +25,8 @@ pub(crate) struct MemoryStore {
     closed: BTreeSet<Subject>,
     /// Rows that are there and cannot be read.
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
+    /// Rows that are there and that no read finds.
+    pub(crate) hidden: BTreeSet<(ChannelId, Sequence)>,
 }
 
 impl MemoryStore {
@@ -77,6 +81,7 @@ impl MemoryStore {
         }
         self.rows.holders.retain(|_, pages| !pages.is_empty());
         put(&mut self.rows.subscriptions, &batch.subscriptions);
+        self.apply_gone(batch);
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
@@ -163,6 +168,7 @@ impl MemoryStore {
             let from_there = self.messages.range((load.channel, from)..);
             from_there
                 .take_while(move |&(&key, _)| key <= (load.channel, to))
+                .filter(|(key, _)| !self.hidden.contains(key))
                 .map(|(_, (_, message))| Arc::clone(message))
         };
         let max = Sequence(u64::MAX);
@@ -175,38 +181,85 @@ impl MemoryStore {
             } => {
                 let (messages, complete) = page(of_channel(*first, *last), *count, *bytes);
                 let through = if complete { *last } else { last_of(&messages) };
-                self.loaded(load.channel, messages, through)
+                let asked = through.next().0.saturating_sub(first.0);
+                self.loaded(load.channel, messages, through, (*first, asked))
             }
             Want::Exactly { sequences, bytes } => {
                 let stored = sequences
                     .iter()
+                    .filter(|&&s| !self.hidden.contains(&(load.channel, s)))
                     .filter_map(|&s| self.messages.get(&(load.channel, s)));
                 let stored = stored.map(|(_, message)| Arc::clone(message));
                 let (messages, complete) = page(stored, usize::MAX, *bytes);
                 let asked = sequences.last().copied().unwrap_or_default();
                 let through = if complete { asked } else { last_of(&messages) };
-                self.loaded(load.channel, messages, through)
+                let first = sequences.first().copied().unwrap_or_default();
+                let asked = sequences.iter().filter(|s| **s <= through).count() as u64;
+                self.loaded(load.channel, messages, through, (first, asked))
             }
             Want::FirstSince(time) => {
                 let mut messages = of_channel(Sequence::ZERO, max);
                 let first = messages.find(|message| message.published_at >= *time);
-                Loaded::FirstSince(first.map(|message| message.sequence))
+                let first = first.map(|message| message.sequence);
+                let hole = self.rows.channels.get(&load.channel).and_then(|row| {
+                    let last = first.map_or(row.last_sequence, Sequence::previous);
+                    let before = of_channel(Sequence::ZERO, last).last();
+                    let after = before.map_or(Sequence::ZERO, |message| message.sequence.next());
+                    let from = after.max(row.first_sequence);
+                    (from <= last).then(|| Hole {
+                        first: from,
+                        last,
+                        gone: self.gone(load.channel, from, last),
+                    })
+                });
+                Loaded::FirstSince { first, hole }
             }
             Want::Oldest { first, count } => {
                 let Some(ChannelRow { name, .. }) = self.rows.channels.get(&load.channel) else {
-                    return Loaded::Oldest(Vec::new());
+                    return Loaded::Oldest {
+                        oldest: Vec::new(),
+                        gone: self.gone(load.channel, *first, max),
+                    };
                 };
                 let oldest = of_channel(*first, max).take(*count).map(|message| Oldest {
                     sequence: message.sequence,
                     published_at: message.published_at,
                     size: message.size(name),
                 });
-                Loaded::Oldest(oldest.collect())
+                let oldest: Vec<Oldest> = oldest.collect();
+                let last = oldest.last().map_or(max, |last| last.sequence);
+                let is_dense = last < max && last.next().0 == first.0 + oldest.len() as u64;
+                let gone = if is_dense {
+                    Ranges::default()
+                } else {
+                    self.gone(load.channel, *first, last)
+                };
+                Loaded::Oldest { oldest, gone }
+            }
+            Want::Gone => {
+                let ranges = self.rows.gone.iter().copied();
+                Loaded::Gone(
+                    ranges
+                        .filter(|range| range.bytes != range.settled)
+                        .collect(),
+                )
             }
         }
     }
 
-    fn loaded(&self, id: ChannelId, page: Vec<Arc<Message>>, through: Sequence) -> Loaded {
+    /// `asked` is the first of those that were, and their number.
+    fn loaded(
+        &self,
+        id: ChannelId,
+        page: Vec<Arc<Message>>,
+        through: Sequence,
+        asked: (Sequence, u64),
+    ) -> Loaded {
+        let gone = if page.len() as u64 == asked.1 {
+            Ranges::default()
+        } else {
+            self.gone(id, asked.0, through)
+        };
         let is_broken = |message: &Arc<Message>| self.broken.contains(&(id, message.sequence));
         let (broken, messages) = page.into_iter().partition(is_broken);
         let unreadable = |message: Arc<Message>| Unreadable {
@@ -217,7 +270,17 @@ impl MemoryStore {
             messages,
             unreadable: Vec::into_iter(broken).map(unreadable).collect(),
             through,
+            gone,
         }
+    }
+
+    /// What is noted as gone of these.
+    fn gone(&self, channel: ChannelId, first: Sequence, last: Sequence) -> Ranges {
+        let ranges = self.rows.gone.iter();
+        let ranges = ranges.filter(|r| r.channel == channel && r.last >= first && r.first <= last);
+        ranges
+            .map(|range| (range.first.max(first), range.last.min(last)))
+            .collect()
     }
 
     /// Every stored message with the epoch that stored it, by channel and sequence.
@@ -227,9 +290,74 @@ impl MemoryStore {
             .map(|(&(channel, _), (epoch, message))| (channel, *epoch, message))
     }
 
-    /// What an operator does with `DELETE FROM messages`.
+    /// What an operator does with `DELETE FROM messages`, and what the trigger of the table notes of it.
     pub(crate) fn delete_message(&mut self, channel: ChannelId, sequence: Sequence) {
-        self.messages.remove(&(channel, sequence));
+        let deleted = self.messages.remove(&(channel, sequence));
+        let row = self.rows.channels.get(&channel);
+        if let Some((_, message)) = deleted
+            && let Some(row) = row
+            && (row.first_sequence..=row.last_sequence).contains(&sequence)
+        {
+            let bytes = message.size(&row.name);
+            self.note_gone(channel, sequence, sequence, bytes);
+        }
+    }
+
+    /// Somebody notes that these are gone, which counted as so many bytes.
+    pub(crate) fn note_gone(
+        &mut self,
+        channel: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        bytes: u64,
+    ) {
+        let before = self.rows.gone.iter_mut();
+        let mut before = before.filter(|range| range.channel == channel && range.first <= first);
+        if let Some(range) = before.next_back()
+            && range.last.next() >= first
+        {
+            range.last = range.last.max(last);
+            range.bytes += bytes;
+            return;
+        }
+        self.rows.gone.push(GoneRange {
+            channel,
+            first,
+            last,
+            bytes,
+            settled: 0,
+        });
+        self.rows
+            .gone
+            .sort_by_key(|range| (range.channel, range.first));
+    }
+
+    fn apply_gone(&mut self, batch: &Batch) {
+        if batch.gone.is_empty() {
+            return;
+        }
+        for (&channel, &after) in &batch.gone.forgotten_after {
+            self.rows
+                .gone
+                .retain(|range| range.channel != channel || range.first <= after);
+            for range in &mut self.rows.gone {
+                if range.channel == channel {
+                    range.last = range.last.min(after);
+                }
+            }
+        }
+        for range in &mut self.rows.gone {
+            let settled = batch.gone.settled.get(&(range.channel, range.first));
+            range.settled = settled.copied().unwrap_or(range.settled);
+        }
+        for &(channel, first, last, _) in &batch.gone.added {
+            self.note_gone(channel, first, last, 0);
+        }
+        let channels = &self.rows.channels;
+        self.rows.gone.retain(|range| {
+            let row = channels.get(&range.channel);
+            row.is_some_and(|row| row.first_sequence <= range.last)
+        });
     }
 }
 

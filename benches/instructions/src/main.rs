@@ -6,6 +6,7 @@
 #[path = "../../../src/core/mod.rs"]
 mod core;
 
+mod takeover;
 mod world;
 
 use std::process::ExitCode;
@@ -31,6 +32,13 @@ fn main() -> ExitCode {
             world.subscribe(1, None);
             world
         }
+        "ack-every-second" => {
+            let mut world = World::new(None);
+            world.max_in_flight = 100_000;
+            world.subscribe(1, None);
+            world.acks_odd = false;
+            world
+        }
         "fan-out-to-10" => {
             let mut world = World::new(None);
             world.subscribe(10, None);
@@ -49,6 +57,10 @@ fn main() -> ExitCode {
             world.redeliver(count);
             return ExitCode::SUCCESS;
         }
+        "take-over-ranges" => {
+            takeover::restore(count);
+            return ExitCode::SUCCESS;
+        }
         _ => return usage(),
     };
     for _ in 0..count / BATCH {
@@ -61,7 +73,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!(
         "stanby-instructions WORK COUNT, with one of: publish, publish-at-limit, deliver-and-ack, fan-out-to-10, \
-         queue-group-of-10, redeliver"
+         queue-group-of-10, redeliver, ack-every-second, take-over-ranges"
     );
     ExitCode::from(2)
 }

@@ -31,6 +31,9 @@ pub struct World {
     ack_inboxes: Vec<(String, ByteString)>,
     /// Subscribers ack what they get.
     pub acks: bool,
+    /// Those with odd sequences, too.
+    pub acks_odd: bool,
+    pub max_in_flight: u32,
 }
 
 impl World {
@@ -59,6 +62,8 @@ impl World {
             in_group: false,
             ack_inboxes: Vec::new(),
             acks: true,
+            acks_odd: true,
+            max_in_flight: 1024,
         };
         let request = Connect {
             client_id: ClientId::parse("client".into()).expect("it is an ID"),
@@ -86,7 +91,7 @@ impl World {
                 queue_group: queue_group
                     .map(|name| QueueName::parse(name.into()).expect("it is a name")),
                 durable_name: durable.filter(|_| queue_group.is_none()),
-                max_in_flight: 1024,
+                max_in_flight: self.max_in_flight,
                 ack_wait: ACK_WAIT,
                 start: StartPosition::NewOnly,
                 ack_token: u128::from(number),
@@ -172,7 +177,7 @@ impl World {
             },
             Outbound::Deliver { inbox, message, .. } => {
                 self.delivered += 1;
-                if self.acks {
+                if self.acks && (self.acks_odd || message.sequence.0.is_multiple_of(2)) {
                     acks.push(self.ack(&inbox, message.sequence));
                 }
             }

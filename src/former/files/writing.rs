@@ -25,19 +25,20 @@ pub fn version() -> [u8; 4] {
 
 /// `None` where it is too long for the frame.
 pub fn untyped(payload: &[u8], checksum: &Checksum) -> Option<Vec<u8>> {
-    frame(u32::try_from(payload.len()).ok()?, payload, checksum)
+    let length = u32::try_from(payload.len()).ok()?;
+    Some(frame(length, payload, checksum))
 }
 
 /// `None` where it is too long for the frame.
 pub fn typed(step: Step, payload: &[u8], checksum: &Checksum) -> Option<Vec<u8>> {
     let length = u32::try_from(payload.len()).ok();
     let length = length.filter(|length| *length < 1 << 24)?;
-    frame(((step as u32) << 24) | length, payload, checksum)
+    Some(frame(((step as u32) << 24) | length, payload, checksum))
 }
 
-fn frame(header: u32, payload: &[u8], checksum: &Checksum) -> Option<Vec<u8>> {
+fn frame(header: u32, payload: &[u8], checksum: &Checksum) -> Vec<u8> {
     let told = checksum.of(payload);
-    Some([&header.to_le_bytes()[..], &told.to_le_bytes()[..], payload].concat())
+    [&header.to_le_bytes()[..], &told.to_le_bytes()[..], payload].concat()
 }
 
 /// An entry of an index.

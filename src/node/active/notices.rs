@@ -53,6 +53,31 @@ pub(super) fn log(notice: &Notice) {
             why,
             "the row of a message cannot be read and was passed over by a subscription"
         ),
+        Notice::MessagesGone { channel, messages } => tracing::warn!(
+            %channel,
+            messages,
+            "messages were deleted by hand, or somebody says that they are gone; they do not count any more"
+        ),
+        Notice::CountCorrected {
+            channel,
+            before,
+            now,
+        } => tracing::warn!(
+            %channel,
+            before,
+            now,
+            "the channel's count of messages was corrected: some were deleted by hand"
+        ),
+        Notice::MessagesUnseen {
+            channel,
+            first,
+            last,
+        } => tracing::error!(
+            %channel,
+            first = first.0,
+            last = last.0,
+            "messages are missing and nothing says that they are gone; a subscription waits for them"
+        ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");
         }

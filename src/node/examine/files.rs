@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::config::database::Login;
 use crate::config::log::LogTarget;
 use crate::dev::nats::find;
 use crate::http::Certificate;
@@ -42,7 +43,16 @@ impl Files {
     }
 
     fn of_database(&mut self, config: &Config) {
-        self.add(config.database_url.for_session().map(drop));
+        let url = &config.database_url;
+        // The same files for each place.
+        if let Some(place) = url.places().first() {
+            let login = Login {
+                place: place.clone(),
+                password: None,
+                is_plain: false,
+            };
+            self.add(url.for_session_at(&login).map(drop));
+        }
     }
 
     async fn of_pages(&mut self, config: &Config) {

@@ -58,7 +58,7 @@ impl NewStore {
 
     pub fn server(&self, record: &[u8]) -> Result<(), Error> {
         let framed = writing::untyped(record, &self.checksum).ok_or_else(|| too_long(SERVER))?;
-        self.file(&self.root.join(SERVER), &[framed])
+        write_file(&self.root.join(SERVER), &[framed])
     }
 
     pub fn clients(&self, records: &[Vec<u8>]) -> Result<(), Error> {
@@ -66,7 +66,7 @@ impl NewStore {
             writing::typed(Step::Connected, record, &self.checksum).ok_or_else(|| too_long(CLIENTS))
         });
         let framed = framed.collect::<Result<Vec<_>, Error>>()?;
-        self.file(&self.root.join(CLIENTS), &framed)
+        write_file(&self.root.join(CLIENTS), &framed)
     }
 
     /// A channel with its subscriptions; messages are added to it.
@@ -85,7 +85,7 @@ impl NewStore {
         }
         let framed = framed.into_iter().collect::<Option<Vec<_>>>();
         let framed = framed.ok_or_else(|| too_long(SUBSCRIPTIONS))?;
-        self.file(&directory.join(SUBSCRIPTIONS), &framed)?;
+        write_file(&directory.join(SUBSCRIPTIONS), &framed)?;
         Ok(NewChannel {
             checksum: &self.checksum,
             directory,
@@ -106,18 +106,6 @@ impl NewStore {
     /// Nothing is left of it.
     pub fn give_up(self) {
         fs::remove_dir_all(&self.root).ok();
-    }
-
-    fn file(&self, path: &Path, records: &[Vec<u8>]) -> Result<(), Error> {
-        let write = || {
-            let mut file = BufWriter::new(File::create_new(path)?);
-            file.write_all(&writing::version())?;
-            for record in records {
-                file.write_all(record)?;
-            }
-            end(file)
-        };
-        write().map_err(|error| unwritable(path, &error))
     }
 }
 
@@ -150,13 +138,12 @@ impl NewChannel<'_> {
             {
                 self.close()?;
             }
-            let slice = match &mut self.slice {
-                Some(slice) => slice,
-                None => {
-                    self.slices += 1;
-                    let opened = Slice::create(&self.directory, self.slices)?;
-                    self.slice.insert(opened)
-                }
+            let slice = if let Some(slice) = &mut self.slice {
+                slice
+            } else {
+                self.slices += 1;
+                let opened = Slice::create(&self.directory, self.slices)?;
+                self.slice.insert(opened)
             };
             let entry = Entry {
                 sequence,
@@ -202,6 +189,19 @@ impl Slice {
             bytes: writing::version().len() as u64,
         })
     }
+}
+
+/// With the version before the records.
+fn write_file(path: &Path, records: &[Vec<u8>]) -> Result<(), Error> {
+    let write = || {
+        let mut file = BufWriter::new(File::create_new(path)?);
+        file.write_all(&writing::version())?;
+        for record in records {
+            file.write_all(record)?;
+        }
+        end(file)
+    };
+    write().map_err(|error| unwritable(path, &error))
 }
 
 /// On the disk.

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use stanby::protocol::client;
 use tokio::task::JoinSet;
-use tokio::time::interval;
 
-use super::pages;
 use super::stage::{Filling, SINK, Stage};
+use super::streams::{
+    FLOOD, FOR_ONE_INBOX, OTHER_CHANNEL, REPEATED, SMALL_FLOOD, publish, publishers,
+};
+use super::{crowds, noise, pages};
 use crate::stan::StanClient;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +42,38 @@ pub(crate) enum Kind {
     SlowPages,
     /// Publishes of a mebibyte, as fast as they go.
     Flood,
+    /// Publishes of a few bytes, as fast as they go.
+    SmallFlood,
+    /// 20,000 subscriptions of one client, and its close; over and over.
+    OpenAndClose,
+    /// 20,000 durables with names and inboxes as long as they may be.
+    LongNames,
+    /// A queue group of 1,000 members with 100,000 messages in flight, and no ack.
+    QueueCrowd,
+    /// Subscribes and unsubscribes that wait for no answer.
+    Unsubscribes,
+    /// A new client with a new durable each time.
+    NewDurables,
+    /// 1,000 clients that answer no heartbeat.
+    Silent,
+    /// 50,000 clients with names as long as they may be, as fast as they may connect.
+    Connects,
+    /// Payloads and names that mean nothing.
+    Invalid,
+    /// Pings as fast as they go.
+    Pings,
+    /// Acks for any sequence as fast as they go.
+    Acks,
+    /// Publishes and unsubscribes in turn, as fast as they go.
+    Barriers,
+    /// 500 channels a second, which are deleted when nobody uses them.
+    NewChannels,
+    /// Answers and deliveries that are wanted where servers listen.
+    Reflections,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Nobody,
         Self::MassUnacked,
         Self::SparseAcks,
@@ -57,6 +86,20 @@ impl Kind {
         Self::ReconnectStorm,
         Self::SlowPages,
         Self::Flood,
+        Self::SmallFlood,
+        Self::OpenAndClose,
+        Self::LongNames,
+        Self::QueueCrowd,
+        Self::Unsubscribes,
+        Self::NewDurables,
+        Self::Silent,
+        Self::Connects,
+        Self::Invalid,
+        Self::Pings,
+        Self::Acks,
+        Self::Barriers,
+        Self::NewChannels,
+        Self::Reflections,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -73,6 +116,20 @@ impl Kind {
             Self::ReconnectStorm => "reconnect-storm",
             Self::SlowPages => "slow-pages",
             Self::Flood => "flood",
+            Self::SmallFlood => "small-flood",
+            Self::OpenAndClose => "open-and-close",
+            Self::LongNames => "long-names",
+            Self::QueueCrowd => "queue-crowd",
+            Self::Unsubscribes => "unsubscribes",
+            Self::NewDurables => "new-durables",
+            Self::Silent => "silent",
+            Self::Connects => "connects",
+            Self::Invalid => "invalid",
+            Self::Pings => "pings",
+            Self::Acks => "acks",
+            Self::Barriers => "barriers",
+            Self::NewChannels => "new-channels",
+            Self::Reflections => "reflections",
         }
     }
 
@@ -87,7 +144,9 @@ impl Kind {
             })
         };
         match self {
-            Self::MassUnacked => filling(1, 100_000 / scale, 100, 0),
+            Self::MassUnacked | Self::QueueCrowd | Self::Acks => {
+                filling(1, 100_000 / scale, 100, 0)
+            }
             Self::SparseAcks => filling(1, 2 * 1024 * 10 / scale, 100, 0),
             Self::WideSparseAcks => filling(1, 200_000 / scale, 100, 0),
             Self::SlowLink => filling(1, 1024 / scale, 1_000_000, 0),
@@ -98,7 +157,29 @@ impl Kind {
             | Self::RepeatedGuids
             | Self::OtherChannel
             | Self::ReconnectStorm
-            | Self::Flood => None,
+            | Self::Flood
+            | Self::SmallFlood
+            | Self::OpenAndClose
+            | Self::LongNames
+            | Self::Unsubscribes
+            | Self::NewDurables
+            | Self::Silent
+            | Self::Connects
+            | Self::Invalid
+            | Self::Pings
+            | Self::Barriers
+            | Self::NewChannels
+            | Self::Reflections => None,
+        }
+    }
+
+    /// Of the servers.
+    pub(crate) fn flags(self) -> &'static [&'static str] {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "most do with the defaults")]
+        match self {
+            Self::Silent => &["--hb-interval", "2s", "--hb-timeout", "1s"],
+            Self::NewChannels => &["--max-inactivity", "1s"],
+            _ => &[],
         }
     }
 
@@ -123,6 +204,23 @@ impl Kind {
             Self::ReconnectStorm => reconnect_storm(stage, 48 / scale.min(8)),
             Self::SlowPages => pages::visitors(stage, scale).await,
             Self::Flood => publishers(stage, 8, FLOOD).await,
+            Self::SmallFlood => publishers(stage, 4, SMALL_FLOOD).await,
+            Self::OpenAndClose => crowds::open_and_close(stage, 20 / scale.min(20)),
+            Self::LongNames => crowds::long_names(stage, 20 / scale.min(20)).await,
+            Self::QueueCrowd => crowds::queue(stage, 1000 / scale).await,
+            Self::Unsubscribes => crowds::come_and_go(stage, 8 / scale.min(8)).await,
+            Self::NewDurables => crowds::new_durables(stage, 48 / scale.min(8)),
+            Self::Silent => crowds::silent(stage, 1000 / scale, 20).await,
+            Self::Connects => crowds::silent(stage, 50_000 / scale, 1000).await,
+            Self::Invalid => noise::invalid(stage, 4 / scale.min(2)).await,
+            Self::Pings => noise::pings(stage, 4 / scale.min(2)).await,
+            Self::Acks => noise::acks(stage, 20 / scale.min(10), 100_000 / scale).await,
+            Self::Barriers => noise::barriers(stage, 4 / scale.min(2)).await,
+            Self::NewChannels => {
+                let per_second = u32::try_from(500 / scale.min(10)).unwrap();
+                noise::new_channels(stage, per_second).await
+            }
+            Self::Reflections => noise::reflections(stage, 1000).await,
         }
     }
 }
@@ -222,98 +320,17 @@ async fn one_inbox(stage: &Arc<Stage>, count: u64) -> JoinSet<()> {
     let mut tasks = stage.sink().await;
     let client = stage.client("hostile").await;
     let inbox = format!("{SINK}.all");
-    for _ in 0..count {
+    for number in 0..count {
         let ack_wait = Duration::from_secs(1);
-        let subscribed = stage.subscribe(&client, "one-inbox", &inbox, 1024, ack_wait);
+        // The same one twice would be one.
+        let group = format!("group-{number}");
+        let subscribed = stage.subscribe_in(&client, "one-inbox", &inbox, &group, 1024, ack_wait);
         subscribed.await.unwrap();
     }
     keep(&mut tasks, client);
     let publisher = stage.client("hostile-publisher").await;
     tasks.spawn(publish(publisher, FOR_ONE_INBOX));
     tasks
-}
-
-/// What a client publishes, without ever waiting for an answer.
-#[derive(Clone, Copy, Debug)]
-struct Stream {
-    subject: &'static str,
-    channel: &'static str,
-    bytes: usize,
-    /// Different ones.
-    guids: u64,
-    /// `None`: as many as NATS takes.
-    per_second: Option<u32>,
-}
-
-const REPEATED: Stream = Stream {
-    subject: "guids",
-    channel: "guids",
-    bytes: 100,
-    guids: 4,
-    per_second: Some(500),
-};
-
-const OTHER_CHANNEL: Stream = Stream {
-    subject: "mine",
-    channel: "other",
-    bytes: 100,
-    guids: u64::MAX,
-    per_second: Some(500),
-};
-
-const FOR_ONE_INBOX: Stream = Stream {
-    subject: "one-inbox",
-    channel: "one-inbox",
-    bytes: 100,
-    guids: u64::MAX,
-    per_second: Some(20),
-};
-
-const FLOOD: Stream = Stream {
-    subject: "flood",
-    channel: "flood",
-    bytes: 1_000_000,
-    guids: u64::MAX,
-    per_second: None,
-};
-
-async fn publishers(stage: &Arc<Stage>, count: usize, stream: Stream) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    for number in 0..count {
-        let client = stage.client(&format!("hostile-{number}")).await;
-        tasks.spawn(publish(client, stream));
-    }
-    tasks
-}
-
-async fn publish(client: StanClient, stream: Stream) {
-    let to = format!("{}.{}", client.subjects.publish_prefix, stream.subject);
-    let data = Bytes::from(vec![b'x'; stream.bytes]);
-    let nats: Client = client.nats.clone();
-    let mut pace = stream
-        .per_second
-        .map(|rate| interval(Duration::from_secs(1) / rate));
-    for number in 0_u64.. {
-        if let Some(pace) = &mut pace {
-            pace.tick().await;
-        }
-        let request = client::publish_request(client::Publish {
-            client_id: &client.id,
-            connection_id: client.connection_id.as_bytes(),
-            guid: &format!("{}-{}", client.connection_id, number % stream.guids),
-            channel: stream.channel,
-            data: data.clone(),
-        });
-        let answer = nats.new_inbox();
-        let sent = nats.publish_with_reply(to.clone(), answer, request);
-        if sent.await.is_err() {
-            return;
-        }
-        // The library's own queue is no hostile client.
-        if number.is_multiple_of(64) && nats.flush().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Half of them leave before they connect again, the others are replaced by their next connection, which has to find

@@ -2,7 +2,10 @@
 //! notice of the others. `scripts/chaos hostile` prints it.
 
 mod bystanders;
+mod crowds;
 mod kinds;
+mod noise;
 mod pages;
 mod runs;
 mod stage;
+mod streams;

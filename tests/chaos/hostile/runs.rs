@@ -14,16 +14,20 @@ use crate::runs::ONE_AT_A_TIME;
 struct Bounds {
     latency: Duration,
     memory_mib: u64,
+    /// Of the active, when it is told to.
+    end: Duration,
 }
 
 const BOUNDS: Bounds = Bounds {
     latency: Duration::from_millis(500),
     memory_mib: 512,
+    end: Duration::from_secs(5),
 };
 
 const BOUNDS_OF_DEBUG: Bounds = Bounds {
     latency: Duration::from_secs(2),
     memory_mib: 512,
+    end: Duration::from_secs(15),
 };
 
 struct Outcome {
@@ -33,12 +37,15 @@ struct Outcome {
     failures: Vec<String>,
     memory_mib: u64,
     terms_lost: i64,
+    /// It takes so long until the active has ended that is told to, and until the other one serves.
+    ended: Duration,
+    taken_over: Duration,
     logs: String,
 }
 
 async fn run(kind: Kind, scale: u64, lasting: Duration) -> Option<Outcome> {
     let _turn = ONE_AT_A_TIME.lock().await;
-    let stage = Arc::new(Stage::start(kind.filling(scale)).await?);
+    let stage = Arc::new(Stage::start(kind.filling(scale), kind.flags()).await?);
     let before = stage.epoch().await;
     let bystanders = Bystanders::start(stage.nats_url.clone(), stage.cluster_id.clone());
     let mut hostile = kind.begin(&stage, scale).await;
@@ -50,14 +57,21 @@ async fn run(kind: Kind, scale: u64, lasting: Duration) -> Option<Outcome> {
     });
     failed.await.ok();
     let seen = bystanders.stop().await;
+    let memory_mib = stage.memory_mib().await;
+    let terms_lost = stage.epoch().await - before;
+    let logs = stage.logs().await;
+    // They are still at it.
+    let (ended, taken_over) = stage.stop_active().await;
     let outcome = Outcome {
         kind,
         acks: seen.acks,
         pings: seen.pings,
         failures: seen.failures,
-        memory_mib: stage.memory_mib(),
-        terms_lost: stage.epoch().await - before,
-        logs: stage.logs(),
+        memory_mib,
+        terms_lost,
+        ended,
+        taken_over,
+        logs,
     };
     hostile.shutdown().await;
     Some(outcome)
@@ -79,6 +93,9 @@ impl Outcome {
         if self.terms_lost > 0 {
             violations.push(format!("{} terms were lost", self.terms_lost));
         }
+        if self.ended > bounds.end {
+            violations.push(format!("it took {:?} to end the active", self.ended));
+        }
         if let Some(first) = self.failures.first() {
             let count = self.failures.len();
             violations.push(format!("{count} requests failed, the first: {first}"));
@@ -98,7 +115,7 @@ impl Outcome {
             "BROKEN"
         };
         format!(
-            "{:<17} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>7} {:>6} {:>7}  {verdict}",
+            "{:<17} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>7} {:>6} {:>7} {:>6} {:>7}  {verdict}",
             self.kind.name(),
             self.acks.len(),
             millis(&self.acks, 50),
@@ -109,11 +126,13 @@ impl Outcome {
             self.memory_mib,
             self.terms_lost,
             self.failures.len(),
+            self.ended.as_millis(),
+            self.taken_over.as_millis(),
         )
     }
 }
 
-const HEAD: &str = "kind              answers acks50  acks99 pings50 pings99  longest   MiB   terms  failed   (ms)";
+const HEAD: &str = "kind              answers acks50  acks99 pings50 pings99  longest   MiB   terms  failed  ended   taken  (ms)";
 
 /// The kinds that a debug build on a busy machine keeps up with. A twentieth of what they ask for, for a few seconds.
 async fn short(kind: Kind) {
@@ -143,6 +162,22 @@ macro_rules! short_runs {
 }
 
 short_runs! {
+    messages_that_nobody_acks_hold_nobody_up MassUnacked;
+    publishes_with_a_megabyte_of_reply_hold_nobody_up HugeReplies;
+    a_slow_link_full_of_deliveries_holds_nobody_up SlowLink;
+    a_client_that_opens_and_closes_thousands_of_subscriptions_holds_nobody_up OpenAndClose;
+    names_as_long_as_they_may_be_hold_nobody_up LongNames;
+    a_queue_group_with_many_members_holds_nobody_up QueueCrowd;
+    subscriptions_that_come_and_go_hold_nobody_up Unsubscribes;
+    ever_new_durables_hold_nobody_up NewDurables;
+    clients_that_answer_no_heartbeat_hold_nobody_up Silent;
+    connects_as_fast_as_they_may_come_hold_nobody_up Connects;
+    requests_that_mean_nothing_hold_nobody_up Invalid;
+    pings_without_end_hold_nobody_up Pings;
+    acks_without_end_hold_nobody_up Acks;
+    unsubscribes_between_publishes_hold_nobody_up Barriers;
+    ever_new_channels_hold_nobody_up NewChannels;
+    answers_that_lead_to_servers_hold_nobody_up Reflections;
     acks_of_every_second_message_hold_nobody_up SparseAcks;
     many_subscriptions_on_one_inbox_hold_nobody_up OneInbox;
     guids_that_are_used_over_and_over_hold_nobody_up RepeatedGuids;

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use async_nats::{Client, Request};
+use nix::sys::signal::Signal;
 use stanby::core::request::StartPosition;
 use stanby::protocol::client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{Instant, interval};
 
 use crate::ground::{Ground, execute};
 use crate::pair::{Group, Server};
@@ -36,8 +38,9 @@ pub(crate) struct Filling {
 
 pub(crate) struct Stage {
     // Servers end before what they stand on.
-    active: Server,
+    active: Mutex<Server>,
     standby: Server,
+    http_port: u16,
     to_nats: Proxy,
     pub(crate) nats_url: String,
     pub(crate) cluster_id: String,
@@ -46,12 +49,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// `None` where something is not installed.
-    pub(crate) async fn start(filling: Option<Filling>) -> Option<Self> {
+    pub(crate) async fn start(filling: Option<Filling>, more: &[&str]) -> Option<Self> {
         let ground = Ground::start(Shape::PAIR).await?;
         let to_nats = Proxy::start_narrow(Target::Port(ground.nats_port()));
         let link_url = format!("nats://127.0.0.1:{}", to_nats.port);
         let mut flags = FLAGS.to_vec();
         flags.extend(["--max-channels", "0", "--max-bytes", "0"]);
+        flags.extend(more);
         let group = Group::over(ground.database_url(), link_url, &flags);
         if let Some(filling) = filling {
             let first = group.server();
@@ -64,7 +68,8 @@ impl Stage {
         let standby = group.server();
         group.wait_for_standbys(1).await;
         Some(Self {
-            active,
+            http_port: active.http_port,
+            active: Mutex::new(active),
             standby,
             to_nats,
             nats_url: ground.nats_url(),
@@ -88,7 +93,18 @@ impl Stage {
     }
 
     pub(crate) fn http_port(&self) -> u16 {
-        self.active.http_port
+        self.http_port
+    }
+
+    /// Ends the active as systemd would; how long it took to end, and the other one to serve.
+    pub(crate) async fn stop_active(&self) -> (Duration, Duration) {
+        let mut active = self.active.lock().await;
+        let begin = Instant::now();
+        active.signal(Signal::SIGTERM);
+        active.end().await;
+        let ended = begin.elapsed();
+        self.standby.wait_until_active().await;
+        (ended, begin.elapsed())
     }
 
     pub(crate) async fn epoch(&self) -> i64 {
@@ -97,19 +113,21 @@ impl Stage {
     }
 
     /// What each of the two occupied at the most, in MiB.
-    pub(crate) fn memory_mib(&self) -> u64 {
-        let servers = [&self.active, &self.standby];
+    pub(crate) async fn memory_mib(&self) -> u64 {
+        let active = self.active.lock().await;
+        let servers = [&active, &self.standby];
         servers.map(peak_mib).into_iter().max().unwrap()
     }
 
     /// The end of both logs.
-    pub(crate) fn logs(&self) -> String {
+    pub(crate) async fn logs(&self) -> String {
         let end = |server: &Server| {
             let log = server.log();
             let lines: Vec<_> = log.lines().rev().take(15).collect();
             lines.into_iter().rev().collect::<Vec<_>>().join("\n")
         };
-        format!("{}\n---\n{}", end(&self.active), end(&self.standby))
+        let active = self.active.lock().await;
+        format!("{}\n---\n{}", end(&active), end(&self.standby))
     }
 
     /// From the first message on, delivered to a sink. The ack inbox.
@@ -121,11 +139,25 @@ impl Stage {
         max_in_flight: i32,
         ack_wait: Duration,
     ) -> Result<String, String> {
+        let subscribed = self.subscribe_in(client, channel, inbox, "", max_in_flight, ack_wait);
+        subscribed.await
+    }
+
+    /// The same in a queue group.
+    pub(crate) async fn subscribe_in(
+        &self,
+        client: &StanClient,
+        channel: &str,
+        inbox: &str,
+        queue_group: &str,
+        max_in_flight: i32,
+        ack_wait: Duration,
+    ) -> Result<String, String> {
         let request = client::subscribe_request(&client::Subscribe {
             client_id: &client.id,
             channel,
             inbox,
-            queue_group: "",
+            queue_group,
             durable_name: "",
             max_in_flight,
             ack_wait_seconds: i32::try_from(ack_wait.as_secs()).unwrap(),

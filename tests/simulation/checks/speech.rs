@@ -136,6 +136,7 @@ impl TermFacts {
             | Event::Unheard(_)
             | Event::Reconnected
             | Event::Committed(_)
+            | Event::GoneNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => {}
         }
