@@ -17,6 +17,8 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     pub number: BatchNumber,
+    /// What `Limits::batch_bytes` bounds.
+    pub bytes: usize,
     /// Highest numbers given out, when they changed.
     pub counters: Option<Counters>,
     pub channels: BTreeMap<ChannelId, Option<ChannelRow>>,

@@ -283,6 +283,7 @@ impl Commits {
         self.last_number = BatchNumber(self.last_number.0 + 1);
         let mut batch = std::mem::take(&mut self.gathering);
         batch.number = self.last_number;
+        batch.bytes = self.gathering_bytes;
         for (channel, trim) in &batch.trims {
             // That of a deleted channel is its last.
             if !matches!(batch.channels.get(channel), Some(None)) {
@@ -313,5 +314,37 @@ impl Commits {
         assert_eq!(release.number, number, "batches are committed in order");
         self.ready.extend(release.outbound.drain(..));
         release
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::Guid;
+    use crate::core::upload::UploadWindow;
+
+    #[test]
+    fn a_batch_of_small_messages_that_is_closed_for_its_bytes_makes_the_next_one_larger() {
+        let mut window = UploadWindow::new(std::time::Duration::from_secs(2), 8 << 20);
+        let first = window.bytes();
+        let mut commits = Commits::default();
+        for number in 1.. {
+            if commits.bytes() >= window.bytes() {
+                break;
+            }
+            let message = Message {
+                sequence: Sequence(number),
+                published_at: crate::core::time::Timestamp(0),
+                client_id: ClientId::parse("c".into()).expect("valid"),
+                guid: Guid::parse("g".into()).expect("valid"),
+                reply: "".into(),
+                data: "a".repeat(8).into(),
+            };
+            commits.append(ChannelId(1), Arc::new(message));
+        }
+        let (batch, _, _) = commits.take();
+
+        window.carried(batch.bytes, std::time::Duration::from_millis(3));
+        assert!(window.bytes() > first);
     }
 }

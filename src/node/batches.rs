@@ -84,8 +84,7 @@ impl Apply for Batches {
             return self.apply(client, batch, term.epoch()).await;
         }
         let mut window = self.upload.window();
-        let bytes: usize = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
-        self.large = (bytes >= window.bytes() / 2).then_some(bytes);
+        self.large = (batch.bytes >= window.bytes() / 2).then_some(batch.bytes);
         let answered = |sent| {
             term.extend(sent, Clock.now().monotonic);
         };

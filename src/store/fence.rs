@@ -184,7 +184,11 @@ impl Gate {
         let mut state = self.state();
         // A connection leads to one process for as long as it lives, and each read proves which one. So connections that
         // led to this process before are good, and a takeover does not wait for new ones.
-        if state.fence.started_at.is_some_and(|before| before != started_at) {
+        if state
+            .fence
+            .started_at
+            .is_some_and(|before| before != started_at)
+        {
             state.moved_at = Some(Instant::now());
         }
         state.fence = Fence {

@@ -116,11 +116,12 @@ impl Writer {
         window: &mut UploadWindow,
         answered: &(dyn Fn(Instant) + Send + Sync),
     ) -> Result<(), Error> {
-        let bytes = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
-        if bytes <= window.bytes() {
+        let data: usize = batch.messages.iter().map(|(_, it)| it.data.len()).sum();
+        if data <= window.bytes() {
             let sent = Clock.now().monotonic;
             self.apply(client, batch, epoch).await?;
-            window.carried(bytes, Clock.now().monotonic.since(sent));
+            // Counted as the core counts: a batch that is closed for its bytes is a large one, whatever its messages are.
+            window.carried(batch.bytes, Clock.now().monotonic.since(sent));
             return Ok(());
         }
         let uploaded = self.upload(client, batch, epoch, window, answered).await;
