@@ -162,22 +162,8 @@ macro_rules! short_runs {
 }
 
 short_runs! {
-    messages_that_nobody_acks_hold_nobody_up MassUnacked;
-    publishes_with_a_megabyte_of_reply_hold_nobody_up HugeReplies;
-    a_slow_link_full_of_deliveries_holds_nobody_up SlowLink;
-    a_client_that_opens_and_closes_thousands_of_subscriptions_holds_nobody_up OpenAndClose;
     names_as_long_as_they_may_be_hold_nobody_up LongNames;
     a_queue_group_with_many_members_holds_nobody_up QueueCrowd;
-    subscriptions_that_come_and_go_hold_nobody_up Unsubscribes;
-    ever_new_durables_hold_nobody_up NewDurables;
-    clients_that_answer_no_heartbeat_hold_nobody_up Silent;
-    connects_as_fast_as_they_may_come_hold_nobody_up Connects;
-    requests_that_mean_nothing_hold_nobody_up Invalid;
-    pings_without_end_hold_nobody_up Pings;
-    acks_without_end_hold_nobody_up Acks;
-    unsubscribes_between_publishes_hold_nobody_up Barriers;
-    ever_new_channels_hold_nobody_up NewChannels;
-    answers_that_lead_to_servers_hold_nobody_up Reflections;
     acks_of_every_second_message_hold_nobody_up SparseAcks;
     many_subscriptions_on_one_inbox_hold_nobody_up OneInbox;
     guids_that_are_used_over_and_over_hold_nobody_up RepeatedGuids;
