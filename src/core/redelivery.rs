@@ -74,6 +74,10 @@ impl Broker {
         self.settle_trimmed(position, &due);
         let group = &self.groups[&position];
         due.retain(|sequence| group.in_flight.contains_key(sequence));
+        if replaying {
+            // As the read is, or what is due first may never be among what it brings.
+            due.sort_unstable();
+        }
         let is_here = |sequence: &&Sequence| {
             group.fetched.contains_key(*sequence) || self.tail.get(channel, **sequence).is_some()
         };
