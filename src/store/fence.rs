@@ -135,6 +135,8 @@ pub(super) struct Gate(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     fence: Fence,
+    /// Which Postgres process the last fence was around, whether or not it was lifted since.
+    last_started_at: Option<i64>,
     /// Connections that are older than this are not used any more: they lead to a Postgres that was the right one before.
     moved_at: Option<Instant>,
     astray: Option<(String, Instant)>,
@@ -181,21 +183,21 @@ impl Gate {
         let row = client.query_one(STARTED_AT, &[]).await;
         let row = row.map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
         let started_at: i64 = row.get("started_at");
+        self.close_around(started_at, epoch);
+        Ok(())
+    }
+
+    fn close_around(&self, started_at: i64, epoch: Option<Epoch>) {
         let mut state = self.state();
         // A connection leads to one process for as long as it lives, and each read proves which one. So connections that
-        // led to this process before are good, and a takeover does not wait for new ones.
-        if state
-            .fence
-            .started_at
-            .is_some_and(|before| before != started_at)
-        {
+        // were opened for this process are good, and a takeover does not wait for new ones.
+        if state.last_started_at.replace(started_at) != Some(started_at) {
             state.moved_at = Some(Instant::now());
         }
         state.fence = Fence {
             epoch,
             started_at: Some(started_at),
         };
-        Ok(())
     }
 
     pub(super) fn open(&self) {
@@ -255,5 +257,39 @@ impl Gate {
             failing: failing.map(|it| (it.since.elapsed(), it.why.clone())),
             failed_total: state.failed_total,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether connections that are open now are still used afterwards.
+    fn keeps(gate: &Gate, then: impl FnOnce(&Gate)) -> bool {
+        gate.state().moved_at = None;
+        then(gate);
+        gate.state().moved_at.is_none()
+    }
+
+    #[test]
+    fn a_term_on_the_same_postgres_keeps_connections_and_one_on_another_does_not() {
+        let gate = Gate::default();
+        assert!(!keeps(&gate, |gate| gate.close_around(1, None)));
+        assert!(keeps(&gate, |gate| gate.close_around(1, Some(Epoch(7)))));
+        assert!(!keeps(&gate, |gate| gate.close_around(2, Some(Epoch(8)))));
+    }
+
+    #[test]
+    fn a_fence_that_was_lifted_between_forgets_no_postgres() {
+        let gate = Gate::default();
+        gate.close_around(1, Some(Epoch(7)));
+        assert!(keeps(&gate, |gate| {
+            gate.open();
+            gate.close_around(1, None);
+        }));
+        assert!(!keeps(&gate, |gate| {
+            gate.open();
+            gate.close_around(2, None);
+        }));
     }
 }
