@@ -15,7 +15,7 @@ use super::holder::{END_HOLDER, HOLDER, Holder, Watch};
 use super::leader::Granted;
 use super::place;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
-use super::takeover::take_over;
+use super::takeover::{Statements, take_over};
 use super::term::Term;
 use crate::core::ids::Epoch;
 use crate::core::place::Place;
@@ -34,6 +34,7 @@ const SLICE_LATE_MIN: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Candidate {
     session: Session,
+    statements: Statements,
     place: Place,
     settings: Settings,
     tracker: TaskTracker,
@@ -53,8 +54,10 @@ impl Candidate {
         ensure_primary(&session).await?;
         session.arm(settings).await?;
         let place = place::read(&session, settings).await?;
+        let statements = Statements::prepare(&session).await?;
         Ok(Self {
             session,
+            statements,
             place,
             settings: settings.clone(),
             tracker: tracker.clone(),
@@ -110,6 +113,7 @@ impl Candidate {
         let waited = granted.since(self.since);
         let takeover = take_over(
             &self.session,
+            &self.statements,
             &self.settings,
             self.place,
             waited,

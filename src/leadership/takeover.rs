@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Statement;
+
 use super::cause::{Cause, End, Seen};
 use super::error::Error;
 use super::session::{Session, Settings};
@@ -54,8 +56,26 @@ struct Origin {
     timeline: Option<i32>,
 }
 
+/// Prepared before the wait for the lock.
+#[derive(Debug)]
+pub(super) struct Statements {
+    last: Statement,
+    record: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(session: &Session) -> Result<Self, Error> {
+        let what = "preparing the takeover";
+        Ok(Self {
+            last: session.call(what, session.client.prepare(LAST)).await?,
+            record: session.call(what, session.client.prepare(RECORD)).await?,
+        })
+    }
+}
+
 pub(super) async fn take_over(
     session: &Session,
+    statements: &Statements,
     settings: &Settings,
     place: Place,
     lock_wait: Duration,
@@ -67,7 +87,10 @@ pub(super) async fn take_over(
         timeline: place.timeline,
     };
     let row = session
-        .call("reading the last term", session.client.query_one(LAST, &[]))
+        .call(
+            "reading the last term",
+            session.client.query_one(&statements.last, &[]),
+        )
         .await?;
     let (last_epoch, previous, was_released): (i64, Option<String>, bool) =
         (row.get(0), row.get(1), row.get(2));
@@ -104,7 +127,7 @@ pub(super) async fn take_over(
         .call(
             "recording the takeover",
             session.client.query_opt_scalar(
-                RECORD,
+                &statements.record,
                 &[
                     &last_epoch,
                     &settings.server_id,

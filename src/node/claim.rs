@@ -46,18 +46,24 @@ impl Node {
         let last_sign = if was_released { Some(began) } else { last_sign };
         let url = &self.config.database_url;
         let wanted = server_info(&self.config.cluster_id, &self.config.subjects);
-        let stored = ServerInfo::read_or_create(granted.client(), url, &wanted).await?;
-        ensure_same_subjects(&stored, &wanted)?;
-        unless_refused(store::heard::forget_dropped(granted.client(), url).await)?;
+        let (client, epoch) = (granted.client(), granted.term().epoch());
         let served = self.config.partition.as_ref();
-        unless_refused(store::served::record(granted.client(), url, served).await)?;
-        let with_savepoints = self.takes_care.swap(false, Ordering::AcqRel)
-            || store::refused::is_recent(granted.client(), url).await?;
+        // Together they wait for Postgres once: clients wait for them too.
+        let (stored, forgotten, recorded, was_refused, fenced) = tokio::join!(
+            ServerInfo::read_or_create(client, url, &wanted),
+            store::heard::forget_dropped(client, url),
+            store::served::record(client, url, served),
+            store::refused::is_recent(client, url),
+            self.store.fence(client, Some(epoch)),
+        );
+        ensure_same_subjects(&stored?, &wanted)?;
+        unless_refused(forgotten)?;
+        unless_refused(recorded)?;
+        let with_savepoints = self.takes_care.swap(false, Ordering::AcqRel) | was_refused?;
+        fenced?;
         if with_savepoints {
             batches.take_care();
         }
-        let epoch = granted.term().epoch();
-        self.store.fence(granted.client(), Some(epoch)).await?;
         batches.seal_with(self.store.begin_term(granted.client(), epoch).await?);
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);

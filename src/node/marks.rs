@@ -11,12 +11,21 @@ use super::shared::Node;
 
 const MARKS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Connections of the pool come and go.
+const REHEARSE_EVERY: Duration = Duration::from_secs(30);
+
 impl Node {
     pub(super) async fn watch_marks(&self) -> Infallible {
         let mut tick = interval(MARKS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rehearsed_at = None;
         loop {
             tick.tick().await;
+            let now = Clock.now().monotonic;
+            if rehearsed_at.is_none_or(|at| now.since(at) >= REHEARSE_EVERY) {
+                rehearsed_at = Some(now);
+                self.rehearse().await;
+            }
             match self.store.marks().await {
                 Ok(marks) => self.memory().looked(marks, Clock.now().monotonic),
                 // The wait for the lock notices it too, and tells.
@@ -25,6 +34,13 @@ impl Node {
                     tracing::debug!(error, "how far channels are cannot be read");
                 }
             }
+        }
+    }
+
+    async fn rehearse(&self) {
+        if let Err(error) = self.store.rehearse().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "what a takeover reads cannot be prepared");
         }
     }
 }

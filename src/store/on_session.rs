@@ -106,8 +106,7 @@ impl Store {
 
     /// On the leader session, which is there in any case: few rows.
     pub(super) async fn keys_and_terms(&self, client: &Client) -> Result<KeysAndTerms, Error> {
-        let mut source = Source::Session(client);
-        let read = encryption::keys_and_terms(&mut source);
+        let read = encryption::keys_and_terms(client);
         let limit = self.statement_timeout * 2 + Duration::from_secs(1);
         let what = "reading what messages are encrypted with";
         let read = timeout(limit, read).await;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row};
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ use super::lent::Lent;
 use super::oldest::{self, Oldest};
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
+use super::source::Source;
 use super::version::SchemaVersion;
 use super::{ack_secret, heard, import, imports, load, marks, migrate, snapshot, status, vacuum};
 use crate::config::database::{DatabaseUrl, Trouble};
@@ -234,6 +236,30 @@ impl Store {
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
         let done = timeout(limit, snapshot::read(&mut lent.source())).await;
         lent.end(done, "reading the snapshot").await
+    }
+
+    /// Prepares on each connection that the pool has what a takeover reads, so that the takeover waits for answers and not
+    /// also for parsing. Costs the same however much is stored.
+    pub async fn rehearse(&self) -> Result<(), Error> {
+        // One that was given back is there again a moment later: a takeover that does not wait for that needs a second.
+        let connections = self.pool.size().max(2);
+        try_join_all((0..connections).map(|_| self.rehearse_one())).await?;
+        Ok(())
+    }
+
+    async fn rehearse_one(&self) -> Result<(), Error> {
+        let mut lent = self.lend_proven().await?;
+        let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
+        let done = timeout(limit, async {
+            let mut source = Source::Rehearsal(lent.connection());
+            snapshot::read(&mut source).await?;
+            let opener = self.keyring.opener();
+            heard::stored(&mut source, &BTreeMap::new(), &BTreeSet::new(), 0, opener).await?;
+            heard::closed(&mut source, &[]).await?;
+            Ok(())
+        })
+        .await;
+        lent.end(done, "preparing what a takeover reads").await
     }
 
     /// What ack inboxes are made with, there since the tables were made.

@@ -64,6 +64,17 @@ impl ServerInfo {
     }
 
     async fn exchange(client: &Client, proposed: &Self) -> Result<Self, tokio_postgres::Error> {
+        if let Some(row) = client.query_opt(SELECT, &[]).await? {
+            let stored = Self::from_row(&row)?;
+            if stored.ack_prefix == proposed.ack_prefix || stored.cluster_id != proposed.cluster_id
+            {
+                return Ok(stored);
+            }
+        }
+        Self::write(client, proposed).await
+    }
+
+    async fn write(client: &Client, proposed: &Self) -> Result<Self, tokio_postgres::Error> {
         // Where somebody deleted the row, the numbers in use are the best guess at those given out.
         let created = client
             .query_opt(
@@ -101,6 +112,10 @@ impl ServerInfo {
             )
             .await?;
         let row = client.query_one(SELECT, &[]).await?;
+        Self::from_row(&row)
+    }
+
+    fn from_row(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             cluster_id: row.try_get(0)?,
             discover_prefix: row.try_get(1)?,

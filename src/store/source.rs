@@ -3,7 +3,9 @@
 
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Decode, Executor, PgConnection, Postgres, Row as _, Type};
+use sqlx::{
+    AssertSqlSafe, Decode, Executor, PgConnection, Postgres, Row as _, SqlSafeStr as _, Type,
+};
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Row};
 
@@ -14,6 +16,8 @@ use super::error::Fault;
 pub(super) enum Source<'c> {
     Pool(&'c mut PgConnection),
     Session(&'c Client),
+    /// A pooled connection on which statements are only prepared: there are no rows.
+    Rehearsal(&'c mut PgConnection),
 }
 
 /// What a query is given.
@@ -89,6 +93,9 @@ impl Source<'_> {
                     take(Line::Session(row))?;
                 }
             }
+            Self::Rehearsal(connection) => {
+                connection.prepare(query.into_sql_str()).await?;
+            }
         }
         Ok(())
     }
@@ -120,7 +127,7 @@ impl Source<'_> {
     /// A statement without rows.
     pub(super) async fn execute(&mut self, statement: &str) -> Result<(), Fault> {
         match self {
-            Self::Pool(connection) => {
+            Self::Pool(connection) | Self::Rehearsal(connection) => {
                 let statement = AssertSqlSafe(statement.to_owned());
                 connection.execute(statement).await?;
             }

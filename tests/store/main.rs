@@ -17,6 +17,7 @@ mod migrations;
 mod pages;
 mod pooler;
 mod random;
+mod rehearsal;
 mod takeover;
 mod unreadable;
 mod views;

@@ -65,10 +65,11 @@ pub(in crate::store) async fn keys(source: &mut Source<'_>) -> Result<Vec<KeyRow
 }
 
 pub(in crate::store) async fn keys_and_terms(
-    source: &mut Source<'_>,
+    client: &Client,
 ) -> Result<(Vec<KeyRow>, Vec<TermRow>), Fault> {
-    let keys = keys(source).await?;
-    let rows = source.all(TERMS, &[]).await?;
+    // Asked together: a takeover waits once.
+    let (mut first, mut second) = (Source::Session(client), Source::Session(client));
+    let (keys, rows) = tokio::try_join!(keys(&mut first), second.all(TERMS, &[]))?;
     let rows = rows.iter().map(|row| {
         Ok(TermRow {
             epoch: row.get("epoch")?,
