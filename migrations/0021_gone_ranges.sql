@@ -30,6 +30,14 @@ SELECT c.name AS channel, g.first_sequence, g.last_sequence, g.last_sequence - g
        g.byte_count, g.reason, g.noted_by, g.noted_at
 FROM gone_ranges g JOIN channels c USING (channel_id) ORDER BY c.name, g.first_sequence;
 COMMENT ON VIEW gone_messages IS 'Messages that are gone for good though no limit dropped them, and how that is known.';
+COMMENT ON COLUMN gone_messages.channel IS 'Name of the channel.';
+COMMENT ON COLUMN gone_messages.first_sequence IS 'The first sequence of the range.';
+COMMENT ON COLUMN gone_messages.last_sequence IS 'The last sequence of the range.';
+COMMENT ON COLUMN gone_messages.messages IS 'How many messages are gone.';
+COMMENT ON COLUMN gone_messages.byte_count IS 'Their size as channels.byte_count counted it; 0 where it did not.';
+COMMENT ON COLUMN gone_messages.reason IS 'How that is known: see gone_ranges.reason.';
+COMMENT ON COLUMN gone_messages.noted_by IS 'Who was logged in.';
+COMMENT ON COLUMN gone_messages.noted_at IS 'When it was noted; of a range that grew, when it grew last.';
 
 CREATE FUNCTION varint_size(value bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

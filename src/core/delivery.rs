@@ -3,7 +3,7 @@
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::group::{Handed, Page};
-use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
+use super::ids::{ChannelId, NAME_BYTES_MAX, PositionId, Sequence, SubscriptionId};
 use super::load::{Unreadable, Want};
 use super::loads::Purpose;
 use super::message::Message;
@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// What the flag and the count of a redelivery add to a message, at most.
 const REDELIVERY_BYTES: u64 = 8;
 
+/// More than the encoding of any message adds to its reply and its data.
+const OVERHEAD_BYTES_MAX: usize = NAME_BYTES_MAX + 128;
+
 /// The next message of a group.
 enum Next {
     Message(Arc<Message>),
@@ -25,7 +28,6 @@ enum Next {
     Hole(Sequence),
     /// It must be read from the store; everything up to this sequence is only there.
     Behind(Sequence),
-    CaughtUp,
 }
 
 impl Broker {
@@ -39,9 +41,11 @@ impl Broker {
                 return;
             }
             turn.steps += steps_of(group);
-            let picked = group.pick(|client| self.clients.is_responsive(client));
-            match self.next_message(position) {
-                Next::CaughtUp => return self.drop_page(position),
+            let Some(next) = self.next_message(position) else {
+                return self.drop_page(position);
+            };
+            let picked = self.pick(position);
+            match next {
                 Next::Acked(_) if self.is_over(turn) => return self.wait_for_turn(position),
                 Next::Acked(sequence) => self.skip(position, sequence),
                 Next::Hole(through) => self.skip(position, through),
@@ -80,39 +84,42 @@ impl Broker {
         }
     }
 
-    fn next_message(&mut self, position: PositionId) -> Next {
-        let Some(group) = self.groups.get_mut(&position) else {
-            return Next::CaughtUp;
-        };
-        let Some(channel) = self.channels.get(group.channel) else {
-            return Next::CaughtUp;
-        };
+    /// The member that gets the next new message, if one can.
+    fn pick(&self, position: PositionId) -> Option<SubscriptionId> {
+        let group = self.groups.get(&position)?;
+        group.pick(|client| self.clients.is_responsive(client))
+    }
+
+    /// `None` for a group that has caught up.
+    fn next_message(&mut self, position: PositionId) -> Option<Next> {
+        let group = self.groups.get_mut(&position)?;
+        let channel = self.channels.get(group.channel)?;
         let next = group.last_sent.next();
         if next > channel.committed {
-            return Next::CaughtUp;
+            return None;
         }
         if next < channel.row.first_sequence {
-            return Next::Hole(channel.row.first_sequence.previous());
+            return Some(Next::Hole(channel.row.first_sequence.previous()));
         }
         if let Some(last) = channel.gone.end_of(next) {
             // The tail may still have it.
-            return Next::Hole(last);
+            return Some(Next::Hole(last));
         }
         let early = group.early_acks();
         let is_acked = group.take_early_ack(next);
         self.holdings.early_acks -= early - group.early_acks();
         if is_acked {
-            return Next::Acked(next);
+            return Some(Next::Acked(next));
         }
         if let Some(message) = self.tail.get(group.channel, next) {
-            return Next::Message(Arc::clone(message));
+            return Some(Next::Message(Arc::clone(message)));
         }
         let first = group
             .page
             .messages
             .iter()
             .find(|message| message.sequence >= next);
-        match first {
+        Some(match first {
             Some(message) if message.sequence == next => Next::Message(Arc::clone(message)),
             Some(message) => Next::Hole(message.sequence.previous()),
             None if next <= group.page.through => Next::Hole(group.page.through),
@@ -123,7 +130,7 @@ impl Broker {
                     .map_or(channel.committed, Sequence::previous);
                 Next::Behind(tail.min(channel.committed))
             }
-        }
+        })
     }
 
     fn skip(&mut self, position: PositionId, through: Sequence) {
@@ -137,6 +144,11 @@ impl Broker {
     /// True when NATS would not carry the message even as a redelivery. It is reported, and passed over as if it
     /// were acked: tried again and again it would keep its place for ever.
     pub(super) fn is_too_large(&mut self, position: PositionId, message: &Message) -> bool {
+        // Nearly all are small.
+        let content = message.reply.len() + message.data.len();
+        if content + OVERHEAD_BYTES_MAX <= self.settings.limits.payload_bytes {
+            return false;
+        }
         let group = self.groups.get(&position);
         let Some(channel) = group.and_then(|group| self.channels.get(group.channel)) else {
             return false;

@@ -283,7 +283,8 @@ sabotages! {
         "a sequence is never used twice" | "what a failover lost is told";
     a_read_that_proves_nothing_is_noticed: BelieveEveryRead,
         "the tables show as acked what was acked" | "no message is below its channel's first"
-        | "everything arrives" | "everything is acked" | "at most" | "recovery";
+        | "everything arrives" | "everything is acked" | "at most" | "recovery"
+        | "a subscription begins where it asked to";
     a_batch_that_is_too_large_for_its_link_is_noticed: UploadAtOnce,
         "no term is lost while nothing goes wrong" | "a ping is answered while nothing goes wrong";
     a_ping_without_an_answer_is_noticed: IgnorePings,
