@@ -87,6 +87,13 @@ SELECT id, channel, octet_length(data) AS size_bytes, msg_id, deliver_at,
        publisher::text AS publisher, created_at, clock_timestamp() - greatest(created_at, deliver_at) AS waits
 FROM outbox;
 COMMENT ON VIEW outbox_status IS 'What was published in SQL and is not stored yet, without payloads.';
+COMMENT ON COLUMN outbox_status.id IS 'Number of the row.';
+COMMENT ON COLUMN outbox_status.channel IS 'Where it is to be published.';
+COMMENT ON COLUMN outbox_status.size_bytes IS 'Of the payload.';
+COMMENT ON COLUMN outbox_status.msg_id IS 'What duplicates are known by.';
+COMMENT ON COLUMN outbox_status.deliver_at IS 'Not before this time.';
+COMMENT ON COLUMN outbox_status.publisher IS 'Who was logged in.';
+COMMENT ON COLUMN outbox_status.created_at IS 'When publish() was called; the commit came later.';
 COMMENT ON COLUMN outbox_status.status IS 'scheduled: its time has not come. waiting: the active has not taken it.';
 COMMENT ON COLUMN outbox_status.waits IS 'Since it could have been taken; negative while it is scheduled.';
 
@@ -94,6 +101,15 @@ CREATE VIEW refused_publishes AS
 SELECT id, channel, octet_length(data) AS size_bytes, msg_id, publisher::text AS publisher, created_at, reason, refused_at
 FROM outbox_refused;
 COMMENT ON VIEW refused_publishes IS 'What was published in SQL and could not be stored, and why; without payloads.';
+
+COMMENT ON COLUMN refused_publishes.id IS 'Number of the row, for retry_refused().';
+COMMENT ON COLUMN refused_publishes.channel IS 'Where it is to be published.';
+COMMENT ON COLUMN refused_publishes.size_bytes IS 'Of the payload.';
+COMMENT ON COLUMN refused_publishes.msg_id IS 'What duplicates are known by.';
+COMMENT ON COLUMN refused_publishes.publisher IS 'Who was logged in.';
+COMMENT ON COLUMN refused_publishes.created_at IS 'When publish() was called; the commit came later.';
+COMMENT ON COLUMN refused_publishes.reason IS 'Why it could not be stored.';
+COMMENT ON COLUMN refused_publishes.refused_at IS 'When that was found.';
 
 -- Who calls them needs no right to any table: they do with the rights of the tables' owner what they are for and nothing else.
 CREATE FUNCTION publish(channel text, payload bytea, msg_id text DEFAULT NULL, deliver_at timestamptz DEFAULT NULL,

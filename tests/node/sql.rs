@@ -1,4 +1,5 @@
 //! Applications that publish in transactions of their own.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeSet;
 
@@ -407,4 +408,39 @@ async fn a_role_that_may_publish_may_do_nothing_else() {
         )))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_postgres_refuses_is_set_aside_and_those_around_it_are_published() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    group
+        .tables()
+        .execute("ALTER TABLE stanby.messages ADD CONSTRAINT no_bad_ones CHECK (data <> 'bad')")
+        .await;
+    let mut application = application(&group).await;
+    application
+        .execute(
+            "SELECT stanby.publish('orders', n::text) FROM generate_series(1, 20) n;
+             SELECT stanby.publish('orders', 'bad');
+             SELECT stanby.publish('orders', n::text) FROM generate_series(21, 40) n",
+        )
+        .await
+        .unwrap();
+    let expected: Vec<String> = (1..=40).map(|n: u32| n.to_string()).collect();
+    assert_eq!(payloads(&group, "orders", 40).await, expected);
+    let reason = "SELECT reason FROM stanby.refused_publishes";
+    let reasons = group.tables().texts(reason).await;
+    assert!(
+        matches!(&reasons[..], [reason] if reason.contains("no_bad_ones")),
+        "{reasons:?}"
+    );
+    group
+        .tables()
+        .execute("ALTER TABLE stanby.messages DROP CONSTRAINT no_bad_ones; SELECT stanby.retry_refused()")
+        .await;
+    assert_eq!(payloads(&group, "orders", 41).await[40], "bad");
 }

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Error, Statement};
 use super::flight::Flight;
 use super::int8;
 use crate::core::batch::Batch;
+use crate::core::ids::Guid;
 
 const TAKE: &str = "SELECT take_outbox($1::int8[], $2::int8[], $3::text[], $4::text[])";
 
@@ -36,7 +37,7 @@ impl<'a> Columns<'a> {
             taken: outbox.taken.iter().map(|id| int8(id.0)).collect(),
             refused: refused.iter().map(|(id, _)| int8(id.0)).collect(),
             reasons: refused.iter().map(|(_, why)| why.as_str()).collect(),
-            put_back: outbox.put_back.iter().map(|guid| guid.as_str()).collect(),
+            put_back: outbox.put_back.iter().map(Guid::as_str).collect(),
         }
     }
 
