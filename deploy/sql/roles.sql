@@ -4,6 +4,9 @@
 --   app     serves: reads, writes and (from Postgres 17 on) vacuums the tables, makes nothing
 --   reader  looks: stanby status, dashboards, people. It reads the views, and tables without secrets
 --
+-- Applications that publish in SQL get one right more, by name, after the first migration:
+--   SELECT stanby.grant_to_publisher('billing_app');
+--
 -- Run once per schema, in the database of the servers, by a role that may make roles and schemas; running it again
 -- changes nothing. The roles get no passwords here: set them with \password, or let the platform log them in.
 --

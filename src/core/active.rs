@@ -416,6 +416,11 @@ impl ActiveLoop {
         self.broker.handle(Event::GoneNoted, now);
     }
 
+    /// Somebody publishes in SQL, or may have begun to.
+    pub fn outbox_noted(&mut self, now: Now) {
+        self.broker.handle(Event::OutboxNoted, now);
+    }
+
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         self.broker.committed(number, now);
         self.unanswered.committed(now.monotonic);

@@ -157,7 +157,12 @@ impl Broker {
     }
 
     /// Puts the earliest of those that are due off. Says what it is for.
-    pub(super) fn defer_first_timer(&mut self, now: Instant, after: Duration) -> Option<String> {
+    pub(super) fn defer_first_timer(
+        &mut self,
+        now: Instant,
+        after: Duration,
+        why: &str,
+    ) -> Option<String> {
         let timer = self.deadlines.pop_due(now)?;
         let what = match &timer {
             Timer::Heartbeat(client) => format!("a heartbeat of client {client}"),
@@ -165,6 +170,7 @@ impl Broker {
             Timer::Expiry(channel) => format!("the limits of channel number {channel}"),
             Timer::Inactivity(channel) => format!("the deletion of channel number {channel}"),
             Timer::Redelivery(position) => format!("a redelivery of position {position}"),
+            Timer::Outbox => return self.refuse_outbox(why, now + after),
             Timer::Orphans => "the end of subscriptions whose client has gone".to_owned(),
             Timer::Progress | Timer::Withheld(_) => "progress of subscriptions".to_owned(),
             Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Held(_) => {

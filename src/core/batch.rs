@@ -11,6 +11,7 @@ use super::ids::{
     QueueName, Sequence, Subject, SubscriptionId,
 };
 use super::message::Message;
+use super::outbox::OutboxChange;
 use super::ranges::Ranges;
 use super::time::Timestamp;
 
@@ -45,6 +46,8 @@ pub struct Batch {
     pub lost: Vec<LostRange>,
     /// What is known to be gone; it goes with the rows of the channels.
     pub gone: GoneNotes,
+    /// Rows that this batch carries out.
+    pub outbox: OutboxChange,
 }
 
 /// Sequences that the tables lacked after Postgres had failed over, and what became of them.
@@ -267,5 +270,6 @@ impl Batch {
             && self.clients.is_empty()
             && self.positions.is_empty()
             && self.subscriptions.is_empty()
+            && self.outbox.is_empty()
     }
 }

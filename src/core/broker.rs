@@ -5,6 +5,7 @@
 //! | connect, ping, close, heartbeats | `connecting` |
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
+//! | what applications publish in SQL | `outbox` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
@@ -39,6 +40,7 @@ use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
+use super::outbox::Outbox;
 use super::registry::Registry;
 use super::request::Durables;
 use super::retention::Purge;
@@ -96,6 +98,7 @@ pub struct Broker {
     pub(super) loads: Loads,
     pub(super) aside: Aside,
     pub(super) early: Early,
+    pub(super) outbox: Outbox,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
@@ -107,6 +110,8 @@ pub(super) struct Traffic {
     pub(super) in_bytes: u64,
     pub(super) out_messages: u64,
     pub(super) out_bytes: u64,
+    pub(super) sql_published: u64,
+    pub(super) sql_refused: u64,
     pub(super) skipped_messages: u64,
     pub(super) redelivered_messages: u64,
     pub(super) acked_messages: u64,
@@ -158,6 +163,7 @@ impl Broker {
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),
+            Event::OutboxNoted => self.outbox_noted(),
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
@@ -200,6 +206,7 @@ impl Broker {
             Timer::ForgetStored => self.forget_stored(),
             Timer::Unregistered(name) => self.stop_waiting_for(name),
             Timer::Orphans => self.close_orphans(),
+            Timer::Outbox => self.turn_to_outbox(),
         }
     }
 
@@ -313,6 +320,8 @@ impl Broker {
             dropped_unacked: self.traffic.dropped_unacked,
             unreadable_messages: self.traffic.unreadable_messages,
             refused_connects: self.traffic.refused_connects,
+            sql_published: self.traffic.sql_published,
+            sql_refused: self.traffic.sql_refused,
         }
     }
 
@@ -326,6 +335,9 @@ impl Broker {
 
     fn committed(&mut self, number: super::ids::BatchNumber) {
         let release = self.commits.committed(number);
+        if release.changed_outbox {
+            self.outbox_committed();
+        }
         for (position, subscription) in release.started {
             self.started(position, subscription);
         }
@@ -391,6 +403,7 @@ impl Broker {
                 self.oldest_loaded(asked.channel, oldest, &gone);
             }
             (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
+            (Purpose::Outbox, Loaded::Outbox(page)) => self.outbox_loaded(page),
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }
@@ -413,6 +426,8 @@ impl Counts {
             dropped_unacked: self.dropped_unacked + earlier.dropped_unacked,
             unreadable_messages: self.unreadable_messages + earlier.unreadable_messages,
             refused_connects: self.refused_connects + earlier.refused_connects,
+            sql_published: self.sql_published + earlier.sql_published,
+            sql_refused: self.sql_refused + earlier.sql_refused,
             ..self
         }
     }
@@ -443,4 +458,8 @@ pub struct Counts {
     pub unreadable_messages: u64,
     /// Connects above the rate.
     pub refused_connects: u64,
+    /// Published in SQL, and stored or about to be.
+    pub sql_published: u64,
+    /// Published in SQL, and moved to `outbox_refused`.
+    pub sql_refused: u64,
 }

@@ -10,9 +10,10 @@ use super::batch::{
 };
 use super::cost;
 use super::gone::Reason;
-use super::ids::{BatchNumber, ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
+use super::ids::{BatchNumber, ChannelId, ClientId, Guid, PositionId, Sequence, SubscriptionId};
 use super::message::Message;
 use super::outbound::Outbound;
+use super::outbox::OutboxId;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
@@ -50,6 +51,8 @@ pub(super) struct Release {
     pub(super) left: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
+    /// Rows have left the outbox.
+    pub(super) changed_outbox: bool,
 }
 
 impl Commits {
@@ -175,6 +178,29 @@ impl Commits {
         self.touched.insert(channel);
         let forgotten = &mut self.gathering.gone.forgotten_after;
         forgotten.insert(channel, last);
+    }
+
+    /// With the message that was appended for it.
+    pub(super) fn take_from_outbox(&mut self, id: OutboxId) {
+        self.gathered.changed_outbox = true;
+        self.gathering.outbox.taken.push(id);
+    }
+
+    pub(super) fn refuse_from_outbox(&mut self, id: OutboxId, why: String) {
+        self.gathered.changed_outbox = true;
+        self.gathering_bytes += cost::OVERHEAD_BYTES + why.len();
+        self.gathering.outbox.refused.push((id, why));
+    }
+
+    /// The message is put back after a failover; where it was published in SQL, the row may be back, too.
+    pub(super) fn forget_outbox_row(&mut self, message: Guid) {
+        self.gathering.outbox.put_back.push(message);
+    }
+
+    /// Rows that were read are still in the tables, as far as it is known.
+    pub(super) fn changes_outbox(&self) -> bool {
+        let committing = self.committing.as_ref();
+        self.gathered.changed_outbox || committing.is_some_and(|release| release.changed_outbox)
     }
 
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {

@@ -48,6 +48,7 @@ pub(super) fn event(event: &Event) -> usize {
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted
+            | Event::OutboxNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => 0,
         }

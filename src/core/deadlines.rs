@@ -32,6 +32,8 @@ pub(super) enum Timer {
     Unregistered(Named),
     /// Subscriptions of clients that have gone are to be closed.
     Orphans,
+    /// The outbox is to be read, or what was read to be carried out.
+    Outbox,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -163,6 +163,7 @@ impl Broker {
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted
+            | Event::OutboxNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         }

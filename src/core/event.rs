@@ -60,6 +60,8 @@ pub enum Event {
     Committed(BatchNumber),
     /// Somebody has noted in the tables that messages are gone.
     GoneNoted,
+    /// Somebody publishes in SQL, or may have begun to.
+    OutboxNoted,
     Loaded {
         load: LoadId,
         result: Loaded,
@@ -89,6 +91,7 @@ impl Event {
             | Self::Reconnected
             | Self::Committed(_)
             | Self::GoneNoted
+            | Self::OutboxNoted
             | Self::Loaded { .. }
             | Self::LoadFailed(_) => None,
         }

@@ -93,6 +93,7 @@ pub fn publishes<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<It
         | Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
+        | Event::OutboxNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
     })
@@ -123,6 +124,7 @@ fn connects<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = 
         | Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
+        | Event::OutboxNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
     })
@@ -240,6 +242,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted
+            | Event::OutboxNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         };

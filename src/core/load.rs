@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
+use super::outbox::{OutboxId, OutboxPage};
 use super::ranges::Ranges;
 use super::time::Timestamp;
 
@@ -28,6 +29,10 @@ impl Load {
             }
             Want::Exactly { bytes, .. } => *bytes = bytes_max.min(*bytes),
             Want::Oldest { count, .. } => *count = messages.min(*count),
+            Want::Outbox { rows, bytes, .. } => {
+                *rows = messages.min(*rows);
+                *bytes = bytes_max.min(*bytes);
+            }
             Want::FirstSince(_) | Want::Gone => {}
         }
         load
@@ -55,6 +60,15 @@ pub enum Want {
     Oldest { first: Sequence, count: usize },
     /// What is noted as gone of all channels and not settled yet.
     Gone,
+    /// Up to `rows` of the outbox of each kind, fewer when they pass `bytes`, at least one if there is one: those without a
+    /// time after row `after`, and those that are due. Payloads up to `payload_bytes`.
+    Outbox {
+        after: OutboxId,
+        due: Timestamp,
+        rows: usize,
+        bytes: usize,
+        payload_bytes: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +93,7 @@ pub enum Loaded {
         gone: Ranges,
     },
     Gone(Vec<GoneRange>),
+    Outbox(OutboxPage),
 }
 
 /// Sequences that a read did not find, and what of them is noted as gone.

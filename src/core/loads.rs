@@ -20,6 +20,8 @@ pub(super) enum Purpose {
     Oldest,
     /// Somebody noted that messages are gone.
     Gone,
+    /// What was published in SQL.
+    Outbox,
 }
 
 /// A subscribe request that waits for the read of its start.

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod message;
 pub mod notice;
 pub mod outbound;
+pub mod outbox;
 pub mod partition;
 pub mod place;
 pub mod progress;

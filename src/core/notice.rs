@@ -1,6 +1,7 @@
 //! Decisions that an operator may want to read in the log. The core writes no log itself.
 
 use super::ids::{ChannelName, ClientId, Sequence};
+use super::outbox::OutboxId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -52,6 +53,12 @@ pub enum Notice {
         channel: ChannelName,
         first: Sequence,
         last: Sequence,
+    },
+    /// What somebody published in SQL cannot be stored.
+    SqlRefused {
+        id: OutboxId,
+        channel: String,
+        why: String,
     },
     /// The tables held a row that fits nothing else; it was dropped.
     RowDropped {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use bytestring::ByteString;
+
 use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::channels::Channel;
 use super::deadlines::Timer;
-use super::ids::{ChannelId, ChannelName, Guid, Sequence, Subject};
+use super::ids::{ChannelId, ChannelName, ClientId, Guid, Sequence, Subject};
 use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Reply;
@@ -27,23 +30,46 @@ impl Broker {
         let Some(client_id) = self.clients.publisher(&request.publisher).cloned() else {
             return self.refuse_publish(&request, Rejection::InvalidPublish, reply);
         };
-        let id = match self.find_or_create_channel(&request.channel) {
-            Ok(id) => id,
-            Err(rejection) => return self.refuse_publish(&request, rejection, reply),
-        };
+        let guid = answered_guid(&request);
+        let Publish {
+            channel,
+            guid: own,
+            reply: text,
+            data,
+            publisher: _,
+        } = request;
+        let appended = self.append_message(&channel, client_id, own, text, data);
+        match appended {
+            Ok(id) => {
+                self.answer(reply, Reply::Published(guid));
+                self.enforce_limits(id);
+            }
+            Err(rejection) => self.answer(reply, Reply::PublishRefused(Some(guid), rejection)),
+        }
+    }
+
+    /// The channel's next message; its limits are not enforced yet.
+    pub(super) fn append_message(
+        &mut self,
+        channel: &ChannelName,
+        client_id: ClientId,
+        guid: Guid,
+        reply: ByteString,
+        data: Bytes,
+    ) -> Result<ChannelId, Rejection> {
+        let id = self.find_or_create_channel(channel)?;
         let now = self.now;
         let channel = self
             .channels
             .get_mut(id)
             .expect("the channel was just found");
-        let guid = answered_guid(&request);
         let message = Arc::new(Message {
             sequence: channel.row.last_sequence.next(),
             published_at: now.wall.max(channel.row.last_published_at),
             client_id,
-            guid: request.guid,
-            reply: request.reply,
-            data: request.data,
+            guid,
+            reply,
+            data,
         });
         let size = message.size(&channel.row.name);
         let before = channel.row.last_sequence;
@@ -56,8 +82,7 @@ impl Broker {
         channel.last_activity = now.monotonic;
         self.tail.push(id, Arc::clone(&message));
         self.commits.append(id, message);
-        self.answer(reply, Reply::Published(guid));
-        self.enforce_limits(id);
+        Ok(id)
     }
 
     fn refuse_publish(&mut self, request: &Publish, rejection: Rejection, reply: Option<Subject>) {

@@ -268,6 +268,7 @@ impl Broker {
             row.message_count += 1;
             row.byte_count += message.size(&row.name);
             row.last_published_at = message.published_at;
+            self.commits.forget_outbox_row(message.guid.clone());
             // Not into the tail, which has no holes: they are read from the store.
             self.commits.append(id, message);
         }

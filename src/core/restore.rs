@@ -74,6 +74,7 @@ impl Broker {
             loads: Loads::default(),
             aside: super::aside::Aside::default(),
             early: Early::default(),
+            outbox: super::outbox::Outbox::default(),
             notices: VecDeque::new(),
             traffic: Traffic::default(),
         };

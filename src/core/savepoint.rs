@@ -295,7 +295,9 @@ impl Savepoints {
                 self.steps.push_front(vec![Input::Timers(Timers::First)]);
             }
             Input::Timers(Timers::First) => {
-                if let Some(what) = broker.defer_first_timer(now.monotonic, RETRY_AFTER) {
+                if let Some(what) =
+                    broker.defer_first_timer(now.monotonic, RETRY_AFTER, &refusal.to_string())
+                {
                     self.set_aside(what, refusal, false);
                 }
             }
@@ -399,6 +401,7 @@ fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
         | Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
+        | Event::OutboxNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => return ("what nobody asked for".to_owned(), None),
     };

@@ -57,6 +57,7 @@ impl Unanswered {
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted
+            | Event::OutboxNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => false,
         };
@@ -115,6 +116,7 @@ fn is_patient(event: &Event) -> bool {
         | Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
+        | Event::OutboxNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => false,
     }

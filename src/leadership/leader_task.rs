@@ -25,6 +25,9 @@ const ERRAND_CALLS: u32 = 6;
 /// What the tables notify when somebody has noted that messages are gone (`migrations/0021_gone_ranges.sql`).
 const GONE: &str = "gone";
 
+/// The payload of a notification of `publish` (migrations/0050).
+const OUTBOX: &str = "outbox";
+
 /// Every so many renewals the lock itself is looked at, not only the session.
 const RENEWALS_PER_LOCK_CHECK: u32 = 10;
 
@@ -71,6 +74,7 @@ impl<A: Apply> Task<A> {
         let secret = self.listen().await?;
         // What was noted since the snapshot nobody has told.
         self.term.note_gone();
+        self.term.note_outbox();
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -89,6 +93,8 @@ impl<A: Apply> Task<A> {
                     let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
                     if payload == GONE {
                         self.term.note_gone();
+                    } else if payload == OUTBOX {
+                        self.term.note_outbox();
                     } else if step_down::is_request(&payload, key, epoch, &secret) {
                         self.term.ask_to_end();
                     }
@@ -108,10 +114,10 @@ impl<A: Apply> Task<A> {
         }
     }
 
-    /// To those who ask the active to step down, and to those who note that messages are gone; what the first have to know.
+    /// To those who ask the active to step down, and to those who note that messages are gone or publish in SQL; what the first have to know.
     async fn listen(&mut self) -> Result<Vec<u8>, String> {
         let listen = step_down::listen(self.settings.lock_key());
-        let listen = format!("{listen}; LISTEN stanby_gone");
+        let listen = format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox");
         let client = &self.session.client;
         let heard = async {
             client.batch_execute(&listen).await?;

@@ -61,6 +61,7 @@ pub struct Term {
     ended: CancellationToken,
     asked_to_end: CancellationToken,
     gone_noted: Arc<Notify>,
+    outbox_noted: Arc<Notify>,
 }
 
 impl Term {
@@ -76,6 +77,7 @@ impl Term {
             ended: CancellationToken::new(),
             asked_to_end: CancellationToken::new(),
             gone_noted: Arc::default(),
+            outbox_noted: Arc::default(),
         }
     }
 
@@ -161,6 +163,16 @@ impl Term {
     /// Waits until somebody notes in the tables that messages are gone. May be dropped and called again.
     pub async fn gone_noted(&self) {
         self.gone_noted.notified().await;
+    }
+
+    pub(super) fn note_outbox(&self) {
+        self.outbox_noted.notify_one();
+    }
+
+    /// Waits until somebody publishes in SQL who wants it to be seen, or may have done so for the first time. May be dropped
+    /// and called again.
+    pub async fn outbox_noted(&self) {
+        self.outbox_noted.notified().await;
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.

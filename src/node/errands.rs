@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 use crate::core::Event;
-use crate::core::load::Load;
+use crate::core::load::{Load, Want};
 use crate::leadership::Errands;
 use crate::store::{Error, Store};
 
@@ -22,6 +22,8 @@ pub(super) async fn read_page(
     let id = load.id;
     let loaded = match store.load(&load).await {
         Ok(result) => Ok(result),
+        // It can wait, and commits and renewals would have to wait for it.
+        Err(error) if matches!(load.want, Want::Outbox { .. }) => Err(error),
         Err(error) => {
             read_on_session(&errands, error, move |client| {
                 Box::pin(async move { store.load_on(client, &load, limit).await })

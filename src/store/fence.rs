@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use super::error::{Error, Fault};
-use super::source::Source;
+use super::source::{Line, Source};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::ids::Epoch;
 
@@ -64,8 +64,17 @@ pub(super) struct Fence {
 
 impl Fence {
     /// The inner error says what the transaction sees instead.
-    pub(super) async fn prove(&self, source: &mut Source<'_>) -> Result<Result<(), Astray>, Fault> {
+    pub(super) async fn prove(self, source: &mut Source<'_>) -> Result<Result<(), Astray>, Fault> {
         let line = source.one(PROOF, &[]).await?;
+        if let Err(astray) = self.judge(&line)? {
+            return Ok(Err(astray));
+        }
+        ensure_plain_tables(source).await?;
+        Ok(Ok(()))
+    }
+
+    /// What the columns of [`PROOF`] prove.
+    pub(super) fn judge(self, line: &Line) -> Result<Result<(), Astray>, Fault> {
         let address = line.get::<&str>("address")?;
         let astray = |why| {
             Ok(Err(Astray {
@@ -82,7 +91,6 @@ impl Fence {
         }
         let epoch: i64 = line.get("epoch")?;
         let epoch = Epoch(epoch.cast_unsigned());
-        ensure_plain_tables(source).await?;
         match self.epoch {
             Some(expected) if expected != epoch => astray(Why::OtherTerm(epoch, expected)),
             _ => Ok(Ok(())),

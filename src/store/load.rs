@@ -135,6 +135,10 @@ pub(super) async fn load(
             Ok(Loaded::Oldest { oldest, gone })
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
+        Want::Outbox { .. } => {
+            let why = "the outbox is not read on the leader session";
+            Err(Error::Unavailable(why.to_owned()).into())
+        }
     }
 }
 
@@ -161,7 +165,9 @@ async fn with_gone(
             let first = sequences.iter().min().copied().unwrap_or_default();
             (first, asked.count() as u64)
         }
-        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone => return Ok(page),
+        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
+            return Ok(page);
+        }
     };
     if found as u64 != asked {
         *gone = gone::within(source, load.channel, first, *through).await?;
@@ -186,7 +192,7 @@ pub(super) async fn salvaged(
             (all.take(*count).collect(), *bytes)
         }
         Want::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
-        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone => {
+        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
             return self::load(source, load, opener).await;
         }
     };

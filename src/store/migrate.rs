@@ -105,6 +105,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "imports",
         include_str!("../../migrations/0040_imports.sql"),
     ),
+    (
+        50,
+        "outbox",
+        include_str!("../../migrations/0050_outbox.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

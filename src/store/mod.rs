@@ -25,6 +25,7 @@ pub mod measure;
 mod migrate;
 mod oldest;
 mod on_session;
+mod outbox;
 mod reader;
 pub mod refused;
 mod rights;

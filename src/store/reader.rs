@@ -19,11 +19,13 @@ use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::source::Source;
 use super::version::SchemaVersion;
-use super::{ack_secret, heard, import, imports, load, marks, migrate, snapshot, status, vacuum};
+use super::{
+    ack_secret, heard, import, imports, load, marks, migrate, outbox, snapshot, status, vacuum,
+};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
 use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
-use crate::core::load::{Load, Loaded};
+use crate::core::load::{Load, Loaded, Want};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
 use crate::core::vacuum::Dead;
@@ -312,6 +314,10 @@ impl Store {
         if let Some(why) = self.gate.rests() {
             return Err(Error::Unavailable(why));
         }
+        if matches!(load.want, Want::Outbox { .. }) {
+            let page = self.outbox(&load.want).await;
+            return page.inspect_err(|error| self.gate.failed(error));
+        }
         // Postgres cancels the statement first; this is for a network that swallows the answer.
         let limit = self.statement_timeout + Duration::from_secs(1);
         let mut lent = self.lend_proven().await?;
@@ -323,6 +329,33 @@ impl Store {
             done = timeout(limit, load::salvaged(&mut lent.source(), load, opener())).await;
         }
         lent.end(done, "loading messages").await
+    }
+
+    /// In one statement, without a transaction around it.
+    async fn outbox(&self, want: &Want) -> Result<Loaded, Error> {
+        let fence = self.gate.fence();
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        for _ in 0..ATTEMPTS_MAX {
+            let mut lent = self.lend().await?;
+            match timeout(limit, outbox::page(&mut lent.source(), want, fence)).await {
+                Ok(Ok(Err(astray))) => {
+                    self.gate.went_astray(&self.url, &astray);
+                    lent.hang_up();
+                    // Where that fails, so does the next attempt.
+                    self.find().await.ok();
+                }
+                Ok(Ok(Ok(page))) => {
+                    self.gate.succeeded();
+                    return Ok(page);
+                }
+                Ok(Err(fault)) => {
+                    lent.hang_up();
+                    return Err(fault.told(&self.url));
+                }
+                Err(elapsed) => return lent.give_back(Err(elapsed), "reading the outbox"),
+            }
+        }
+        Err(self.astray())
     }
 
     /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.

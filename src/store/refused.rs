@@ -45,7 +45,7 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 10] = [
+const OURS: [&str; 13] = [
     "messages",
     "channels",
     "clients",
@@ -56,6 +56,9 @@ const OURS: [&str; 10] = [
     "closed_connections",
     "lost_ranges",
     "unreadable_messages",
+    "outbox",
+    "outbox_refused",
+    "message_ids",
 ];
 
 /// Rows that somebody else took away, or kept a statement from writing.

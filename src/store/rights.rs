@@ -117,6 +117,9 @@ impl Whose {
 
 const MAY_NOT_READ: &str = "may not SELECT";
 
+/// Functions that applications call, and no server.
+const FOR_APPLICATIONS: [&str; 2] = ["publish", "published"];
+
 /// On what is there: the server reads all of it, and writes every table but those about versions.
 async fn on_tables(
     connection: &mut PgConnection,
@@ -134,12 +137,14 @@ async fn on_tables(
          UNION ALL
          SELECT 'EXECUTE', string_agg(f.proname, ', ' ORDER BY f.proname)
          FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
-         WHERE n.nspname = $1 AND f.proname = ANY ($3) AND NOT has_function_privilege(f.oid, 'EXECUTE')
+         WHERE n.nspname = $1 AND f.proname = ANY ($3) AND f.proname <> ALL ($4)
+            AND NOT has_function_privilege(f.oid, 'EXECUTE')
          HAVING count(*) > 0",
     )
     .bind(schema)
     .bind([VERSIONS_TABLE, COMPATIBILITY_TABLE].as_slice())
     .bind(migrate::objects())
+    .bind(FOR_APPLICATIONS.as_slice())
     .fetch_all(connection)
     .await?;
     let mut missing = Vec::new();

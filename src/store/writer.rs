@@ -8,6 +8,7 @@ mod flight;
 mod gone;
 mod lost;
 mod messages;
+mod outbox;
 mod pages;
 mod pieces;
 mod positions;
@@ -49,6 +50,7 @@ pub struct Writer {
     unreadable: unreadable::Statements,
     lost: lost::Statements,
     gone: gone::Statements,
+    outbox: outbox::Statements,
 }
 
 /// All statements go by primary key, from the rows of the batch to the rows of the table, whatever the planner thinks
@@ -92,6 +94,7 @@ impl Writer {
             unreadable: unreadable::Statements::prepare(client).await?,
             lost: lost::Statements::prepare(client).await?,
             gone: gone::Statements::prepare(client).await?,
+            outbox: outbox::Statements::prepare(client).await?,
         })
     }
 
@@ -239,6 +242,7 @@ impl Writer {
         let unreadable = unreadable::Columns::of(batch);
         let lost = lost::Columns::of(batch, epoch);
         let gone = gone::Columns::of(batch);
+        let outbox = outbox::Columns::of(batch);
         let counters = batch
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
@@ -272,6 +276,7 @@ impl Writer {
         unreadable.board(&mut flight, &self.unreadable);
         lost.board(&mut flight, &self.lost);
         gone.board(&mut flight, &self.gone);
+        outbox.board(&mut flight, &self.outbox);
         flight.land(transaction).await
     }
 }

@@ -126,6 +126,7 @@ fn check(event: Event, to: Option<&Subject>) {
         | Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
+        | Event::OutboxNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => panic!("no client can cause {event:?}"),
     }

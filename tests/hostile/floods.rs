@@ -84,7 +84,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
                 through: *last,
                 gone: [(Sequence(1), *last)].into_iter().collect(),
             },
-            Want::Exactly { .. } | Want::Oldest { .. } | Want::Gone => {
+            Want::Exactly { .. } | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
                 panic!("nobody needs {load:?}")
             }
         };

@@ -95,6 +95,8 @@ fn active_for(trust: Duration) -> Status {
             skipped_messages: 0,
             unreadable_messages: 12,
             refused_connects: 16,
+            sql_published: 18,
+            sql_refused: 19,
         },
         commits: 10,
         nats: stanby::nats::counters::Counts {

@@ -62,6 +62,7 @@ mod slow_link;
 mod slow_link_to_nats;
 mod slow_strangers;
 mod sparse_acks;
+mod sql;
 mod stan;
 mod start_lines;
 mod startup;

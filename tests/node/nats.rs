@@ -110,6 +110,7 @@ pub(crate) fn kind(event: &Event) -> String {
         | Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
+        | Event::OutboxNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => {
             panic!("not from NATS: {event:?}")

@@ -13,6 +13,7 @@ use stanby::core::guarded::Guarded;
 use stanby::core::ids::{ChannelName, Epoch, ProbeId, Sequence};
 use stanby::core::limits::{ChannelPattern, Limits, Overrides, PerChannel, Settings};
 use stanby::core::load::{Load, Want};
+use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::partition::Partition;
 use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::shadow::Shadow;
@@ -161,6 +162,29 @@ impl World {
                 };
                 self.store.apply(&batch, self.epoch);
             }
+            "sql" => {
+                let due = line.take_duration("in")?;
+                let due = due.map(|after| Timestamp(self.now().wall.0 + nanos(after)));
+                let (channel, data) = (line.word(1)?.to_owned(), line.word(2)?.to_owned());
+                self.guids += 1;
+                let row = OutboxRow {
+                    id: OutboxId::default(),
+                    guid: format!("sql-{}", self.guids).into(),
+                    channel: channel.into(),
+                    reply: "".into(),
+                    publisher: "application".into(),
+                    data: Ok(data.into()),
+                };
+                self.store.publish_in_sql(vec![(due, row)]);
+                let now = self.now();
+                self.broker().handle(Event::OutboxNoted, now);
+            }
+            "outbox" => {
+                let rows = self.store.outbox();
+                outputs.extend(rows.map(|row| format!("waits {} {}", row.channel, row.guid)));
+                let refused = self.store.outbox_refused.iter();
+                outputs.extend(refused.map(|(row, why)| format!("refused {}: {why}", row.channel)));
+            }
             "reads" => self.set_reads(line.word(1)?)?,
             _ => {
                 let event = self.event(&mut line)?;
@@ -279,6 +303,7 @@ impl World {
                 Want::FirstSince(_) => "read the first since".into(),
                 Want::Oldest { first, .. } => format!("read the oldest from {first}"),
                 Want::Gone => "read what is gone".to_owned(),
+                Want::Outbox { .. } => "read the outbox".to_owned(),
             });
         }
         match self.reads {
@@ -498,4 +523,8 @@ impl World {
             }
         }
     }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -19,6 +19,7 @@ mod replica;
 mod requests;
 mod rng;
 mod runner;
+mod sql;
 mod swarm;
 mod takeover;
 mod upload;

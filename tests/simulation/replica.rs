@@ -7,6 +7,8 @@ use std::time::Duration;
 use stanby::core::batch::Batch;
 use stanby::core::ids::{ChannelId, Epoch, Sequence};
 use stanby::core::memory::Marks;
+use stanby::core::outbox::OutboxRow;
+use stanby::core::time::Timestamp;
 
 use crate::memory_store::MemoryStore;
 use crate::world::{Step, Time, World, nanos};
@@ -19,6 +21,7 @@ pub(crate) enum Change {
     Batch(Box<Batch>, Epoch),
     Epoch(Epoch),
     Deleted(ChannelId, Sequence),
+    Sql(Vec<(Option<Timestamp>, OutboxRow)>),
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +41,7 @@ impl Replica {
                 Some((_, Change::Deleted(channel, sequence))) => {
                     self.store.delete_message(channel, sequence);
                 }
+                Some((_, Change::Sql(rows))) => self.store.publish_in_sql(rows),
                 None => {}
             }
         }

@@ -235,6 +235,6 @@ fn guid(text: String) -> Guid {
     Guid::parse(text.into()).expect("the world's guids are valid")
 }
 
-fn channel_name(channel: usize) -> ChannelName {
+pub(crate) fn channel_name(channel: usize) -> ChannelName {
     ChannelName::parse(format!("channel-{channel}").into()).expect("the world's names are valid")
 }

@@ -117,6 +117,7 @@ impl Wire {
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted
+            | Event::OutboxNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => panic!("no client sends this: {event:?}"),
         };

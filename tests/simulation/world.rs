@@ -14,6 +14,7 @@ use crate::nats::Nats;
 use crate::node::{Input, Node};
 use crate::plan::{Plan, Sabotage};
 use crate::rng::Rng;
+use crate::sql::Sql;
 use crate::wire::Wire;
 
 /// Nanoseconds since the world began.
@@ -65,6 +66,7 @@ pub(crate) enum Step {
     },
     Database(DatabaseStep),
     Fault,
+    PublishInSql,
     EndLoss {
         number: u64,
     },
@@ -89,6 +91,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
+    pub(crate) sql: Option<Sql>,
     pub(crate) calm: bool,
     /// When the last fault ends that may hold up an answer, as far as is known.
     disturbed_until: Time,
@@ -144,6 +147,7 @@ impl World {
             .collect();
         Self {
             seed,
+            sql: Sql::new(seed, sabotage.is_some()),
             time: 0,
             steps: 0,
             agenda: BTreeMap::new(),
@@ -173,6 +177,9 @@ impl World {
             self.client_begins(client);
         }
         self.after(Duration::from_millis(500), Step::Fault);
+        if self.sql.is_some() {
+            self.after(Duration::from_millis(700), Step::PublishInSql);
+        }
         let chaos = nanos(self.plan.chaos);
         self.run_until(chaos)?;
         self.calm_down();
@@ -237,6 +244,7 @@ impl World {
             Step::ClientTimer { client, timer } => self.client_timer(client, timer),
             Step::Database(step) => self.database_step(step),
             Step::Fault => self.fault(),
+            Step::PublishInSql => self.publish_in_sql(),
             Step::EndLoss { number } => self.nats.end_loss(number),
             Step::LeaveNats { server, freeze } => self.leave_nats(server, freeze),
         }

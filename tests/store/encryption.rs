@@ -113,7 +113,10 @@ impl Term {
                 let unreadable = unreadable.iter().map(|row| row.sequence.0);
                 (texts.collect(), unreadable.collect())
             }
-            other @ (Loaded::FirstSince { .. } | Loaded::Oldest { .. } | Loaded::Gone(_)) => {
+            other @ (Loaded::FirstSince { .. }
+            | Loaded::Oldest { .. }
+            | Loaded::Gone(_)
+            | Loaded::Outbox(_)) => {
                 panic!("{other:?}")
             }
         }
@@ -198,7 +201,10 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
         };
         match term.load(want).await {
             Loaded::Oldest { oldest, .. } => Some(oldest),
-            other @ (Loaded::FirstSince { .. } | Loaded::Messages { .. } | Loaded::Gone(_)) => {
+            other @ (Loaded::FirstSince { .. }
+            | Loaded::Messages { .. }
+            | Loaded::Gone(_)
+            | Loaded::Outbox(_)) => {
                 panic!("{other:?}")
             }
         }

@@ -77,7 +77,10 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
                 .collect(),
             through.0,
         ),
-        other @ (Loaded::FirstSince { .. } | Loaded::Oldest { .. } | Loaded::Gone(_)) => {
+        other @ (Loaded::FirstSince { .. }
+        | Loaded::Oldest { .. }
+        | Loaded::Gone(_)
+        | Loaded::Outbox(_)) => {
             panic!("{other:?}")
         }
     }

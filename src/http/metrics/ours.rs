@@ -277,6 +277,8 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
     let redelivered = "Messages delivered again";
     let acked = "Messages acked, once per subscription or queue group";
     let dropped = "Messages that a limit dropped before every durable had acked them";
+    let in_sql = "Messages published in SQL";
+    let refused_sql = "Messages published in SQL that could not be stored: see outbox_refused";
     let unreadable = "Messages passed over because their rows cannot be read";
     let refused = "Connects that were refused because too many clients connected at once";
     for (name, help, value) in [
@@ -293,6 +295,8 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         ),
         ("acked_messages", acked, counts.acked_messages),
         ("dropped_unacked_messages", dropped, counts.dropped_unacked),
+        ("sql_published_messages", in_sql, counts.sql_published),
+        ("sql_refused_messages", refused_sql, counts.sql_refused),
     ] {
         counter(registry, name, help, value);
     }

@@ -78,6 +78,12 @@ pub(super) fn log(notice: &Notice) {
             last = last.0,
             "messages are missing and nothing says that they are gone; a subscription waits for them"
         ),
+        Notice::SqlRefused { id, channel, why } => tracing::warn!(
+            row = id.0,
+            channel,
+            why,
+            "what was published in SQL cannot be stored; it is in outbox_refused"
+        ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");
         }

@@ -22,6 +22,7 @@ impl World {
         self.checks.check_failovers();
         self.check_clients();
         self.check_rows();
+        self.check_sql();
         self.check_positions_at_end();
         self.check_recovery(active);
     }

@@ -137,6 +137,7 @@ impl TermFacts {
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted
+            | Event::OutboxNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => {}
         }

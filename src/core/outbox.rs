@@ -1,0 +1,422 @@
+//! What applications publish in transactions of their own: rows of a table, which this term reads, carries out like
+//! requests of clients, and takes from the table in the transaction that stores their messages. So each is published
+//! once, whatever ends when.
+//!
+//! One page at a time: the next is read when the rows of the one before are gone from the table, so that no row can be
+//! read twice. While rows come the table is looked at every [`BUSY_PAUSE`], later every [`IDLE_PAUSE`], and not at all
+//! while nobody has ever used it.
+//!
+//! Nothing here is a cursor: a transaction that began early and commits late has low numbers. But index entries of
+//! rows that are gone are in the way until they are vacuumed, so each read begins where rows can still be: see [`Reach`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::broker::Broker;
+use super::deadlines::Timer;
+use super::ids::{ChannelId, ChannelName, ClientId, Guid};
+use super::load::Want;
+use super::loads::Purpose;
+use super::notice::Notice;
+use super::rejection::Rejection;
+use super::time::{Instant, Timestamp};
+
+/// Between two looks while rows come.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Between two looks when nothing has come for a while.
+pub const IDLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The table is read from its beginning at least so often.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Of one page. Rows that wait for a batch take up no more than this and one row.
+const PAGE_ROWS: usize = 4096;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// A page with so many rows was worth its read: the next one follows without a pause.
+const MANY_ROWS: usize = 256;
+
+/// Rows that are carried out in one turn.
+const ROWS_PER_TURN: usize = 512;
+
+/// Number of a row of the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutboxId(pub u64);
+
+/// A message that somebody publishes in SQL, as it stands in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    pub id: OutboxId,
+    pub guid: ByteString,
+    pub channel: ByteString,
+    pub reply: ByteString,
+    /// Who was logged in.
+    pub publisher: ByteString,
+    /// Or how many bytes there are, when those are more than the read was to bring.
+    pub data: Result<Bytes, u64>,
+}
+
+/// What a read has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxPage {
+    /// Somebody has used the outbox, ever.
+    pub is_used: bool,
+    /// In the order in which they are to be published.
+    pub rows: Vec<OutboxRow>,
+    /// The rows without a time are all that there were from the read's first on, or those up to this one.
+    pub through: Option<OutboxId>,
+    /// When the next row is due that waits for its time.
+    pub next_due: Option<Timestamp>,
+    /// Every transaction before this one had ended when the page was read, and each from `next` on began later.
+    pub ended_before: u64,
+    pub next: u64,
+}
+
+/// What a batch does about the outbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxChange {
+    /// Their messages are in the batch.
+    pub taken: Vec<OutboxId>,
+    /// They cannot be stored, and why.
+    pub refused: Vec<(OutboxId, String)>,
+    /// Messages that are put back after a failover, whose rows may be back, too.
+    pub put_back: Vec<Guid>,
+}
+
+impl OutboxChange {
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty() && self.refused.is_empty() && self.put_back.is_empty()
+    }
+}
+
+/// From where on rows can be. Whoever publishes has a transaction number before the row gets its own; so when all
+/// transactions have ended that had begun when the highest row so far was seen, no row up to that one can come any more.
+#[derive(Clone, Debug, Default)]
+struct Reach {
+    /// No row up to here can come.
+    floor: OutboxId,
+    highest: OutboxId,
+    /// The floor after all transactions before that one have ended.
+    next: Option<(u64, OutboxId)>,
+}
+
+impl Reach {
+    fn learn(&mut self, page: &OutboxPage) {
+        if let Some((before, floor)) = self.next
+            && page.ended_before >= before
+            && page.through.is_none_or(|through| through >= floor)
+        {
+            self.floor = self.floor.max(floor);
+            self.next = None;
+        }
+        let plain = page.rows.iter().map(|row| row.id).max();
+        self.highest = self.highest.max(plain.unwrap_or_default());
+        if self.next.is_none() && self.highest > self.floor {
+            self.next = Some((page.next, self.highest));
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outbox {
+    is_used: bool,
+    /// A read is asked for and not answered.
+    is_reading: bool,
+    /// It may have been used since the read under way saw it.
+    is_noted: bool,
+    waiting: VecDeque<OutboxRow>,
+    reach: Reach,
+    swept_at: Option<Instant>,
+    pause: Duration,
+    /// Rows of the last page.
+    last_page: usize,
+    /// Rows that are carried out in one turn are halved so often, for Postgres refuses to store them all.
+    halvings: u32,
+}
+
+impl Outbox {
+    fn rows_per_turn(&self) -> usize {
+        (ROWS_PER_TURN >> self.halvings).max(1)
+    }
+}
+
+impl Broker {
+    /// Somebody has published, or may have for the first time.
+    pub(super) fn outbox_noted(&mut self) {
+        self.outbox.is_noted = true;
+        self.outbox.pause = BUSY_PAUSE;
+        self.deadlines.set_by(Timer::Outbox, self.now.monotonic);
+    }
+
+    /// It may be time to read the outbox, or to carry out what was read.
+    pub(super) fn turn_to_outbox(&mut self) {
+        if self.is_draining {
+            return;
+        }
+        if self.outbox.waiting.is_empty() {
+            return self.read_outbox();
+        }
+        for _ in 0..self.outbox.rows_per_turn() {
+            if !self.has_room() {
+                break;
+            }
+            let Some(row) = self.outbox.waiting.pop_front() else {
+                break;
+            };
+            self.take_row(row);
+        }
+        if !self.outbox.waiting.is_empty() {
+            // A commit of these rows may make room earlier; others, and answers that leave, do not tell.
+            let pause = if self.has_room() {
+                Duration::ZERO
+            } else {
+                BUSY_PAUSE
+            };
+            let again = self.now.monotonic + pause;
+            self.deadlines.set_by(Timer::Outbox, again);
+        }
+    }
+
+    fn read_outbox(&mut self) {
+        if self.outbox.is_reading || self.commits.changes_outbox() {
+            return;
+        }
+        let now = self.now.monotonic;
+        let swept_at = self.outbox.swept_at;
+        if swept_at.is_none_or(|at| now.since(at) >= SWEEP_EVERY) {
+            self.outbox.swept_at = Some(now);
+            self.outbox.reach = Reach::default();
+        }
+        self.outbox.is_reading = true;
+        self.outbox.is_noted = false;
+        let want = Want::Outbox {
+            after: self.outbox.reach.floor,
+            due: self.now.wall,
+            rows: PAGE_ROWS,
+            bytes: PAGE_BYTES,
+            payload_bytes: self.settings.limits.payload_bytes,
+        };
+        self.loads.ask(ChannelId(0), want, Purpose::Outbox);
+    }
+
+    pub(super) fn outbox_loaded(&mut self, page: OutboxPage) {
+        let outbox = &mut self.outbox;
+        outbox.is_reading = false;
+        outbox.is_used |= page.is_used;
+        outbox.reach.learn(&page);
+        outbox.last_page = page.rows.len();
+        let now = self.now.monotonic;
+        if !page.rows.is_empty() {
+            outbox.pause = BUSY_PAUSE;
+            outbox.waiting.extend(page.rows);
+            return self.deadlines.set_by(Timer::Outbox, now);
+        }
+        if outbox.is_noted {
+            return self.deadlines.set_by(Timer::Outbox, now);
+        }
+        if !outbox.is_used {
+            return;
+        }
+        let due = page.next_due.map(|due| due.since(self.now.wall));
+        let pause = outbox.pause.max(BUSY_PAUSE);
+        outbox.pause = (2 * pause).min(IDLE_PAUSE);
+        let pause = due.map_or(pause, |due| due.min(pause));
+        self.deadlines.set_by(Timer::Outbox, now + pause);
+    }
+
+    /// A batch is in the tables.
+    pub(super) fn outbox_committed(&mut self) {
+        let outbox = &mut self.outbox;
+        outbox.halvings = outbox.halvings.saturating_sub(1);
+        let is_behind = outbox.last_page >= MANY_ROWS || !outbox.waiting.is_empty();
+        let pause = if is_behind || outbox.is_noted {
+            Duration::ZERO
+        } else {
+            BUSY_PAUSE
+        };
+        self.deadlines
+            .set_by(Timer::Outbox, self.now.monotonic + pause);
+    }
+
+    fn take_row(&mut self, row: OutboxRow) {
+        let (id, channel) = (row.id, row.channel.clone());
+        match self.publish_row(row) {
+            Ok(()) => {
+                self.traffic.sql_published += 1;
+                self.commits.take_from_outbox(id);
+            }
+            Err(why) => self.refuse_row(id, &channel, why),
+        }
+    }
+
+    fn publish_row(&mut self, row: OutboxRow) -> Result<(), String> {
+        let channel = ChannelName::parse(row.channel)
+            .ok_or("its channel has no valid name: 1 to 1024 bytes without / * >, no empty part")?;
+        let partition = self.settings.partition.as_ref();
+        if partition.is_some_and(|partition| !partition.contains(&channel)) {
+            return Err(
+                "another group of servers serves its channel: publish in the schema of that group"
+                    .to_owned(),
+            );
+        }
+        let guid = Guid::parse(row.guid).ok_or("its guid is empty")?;
+        let most = self.settings.limits.payload_bytes;
+        let too_large = |bytes: u64| {
+            format!("it has {bytes} bytes, and NATS delivers {most} at most (max_payload)")
+        };
+        let data = row.data.map_err(too_large)?;
+        let publisher = publisher_name(&row.publisher);
+        self.traffic.in_messages += 1;
+        self.traffic.in_bytes += (data.len() + row.reply.len()) as u64;
+        let appended = self.append_message(&channel, publisher, guid, row.reply, data);
+        let id = appended.map_err(|rejection| reason(&rejection))?;
+        self.enforce_limits(id);
+        Ok(())
+    }
+
+    fn refuse_row(&mut self, id: OutboxId, channel: &ByteString, why: String) {
+        self.traffic.sql_refused += 1;
+        let mut channel = channel.to_string();
+        channel.truncate(channel.floor_char_boundary(100));
+        self.notices.push_back(Notice::SqlRefused {
+            id,
+            channel,
+            why: why.clone(),
+        });
+        self.commits.refuse_from_outbox(id, why);
+    }
+
+    /// Postgres refuses to store what the last turn carried out: fewer rows are tried, and at last the one that it is
+    /// about is refused. Says whose it was.
+    pub(super) fn refuse_outbox(&mut self, why: &str, retry_at: Instant) -> Option<String> {
+        let now = self.now.monotonic;
+        if self.outbox.waiting.is_empty() {
+            self.deadlines.set_by(Timer::Outbox, retry_at);
+            return Some("a look into the outbox".to_owned());
+        }
+        self.deadlines.set_by(Timer::Outbox, now);
+        while self.outbox.rows_per_turn() > 1 {
+            self.outbox.halvings += 1;
+            if self.outbox.rows_per_turn() < self.outbox.waiting.len() {
+                return None;
+            }
+        }
+        let row = self.outbox.waiting.pop_front()?;
+        let what = format!("a publish in SQL to channel {}", row.channel);
+        self.refuse_row(row.id, &row.channel, why.to_owned());
+        Some(what)
+    }
+}
+
+/// The role, as far as it can be the name of a client.
+fn publisher_name(role: &str) -> ClientId {
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = role.chars().map(allowed).take(63).collect();
+    let sql = || ClientId::parse("sql".into()).expect("it is a valid name");
+    ClientId::parse(name.into()).unwrap_or_else(sql)
+}
+
+fn reason(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::CaseClash { name, existing } => {
+            format!("channel {name} differs from channel {existing} only in the case of letters")
+        }
+        Rejection::TooManyChannels => {
+            "its channel is not there, and there are as many as --max-channels allows".to_owned()
+        }
+        Rejection::NotStored(why) => why.to_string(),
+        other @ (Rejection::InvalidConnectRequest
+        | Rejection::InvalidClientId
+        | Rejection::ClientRegistered
+        | Rejection::InvalidPublish
+        | Rejection::InvalidSubscribe
+        | Rejection::ClientIdMissing
+        | Rejection::InvalidAckWait
+        | Rejection::InvalidMaxInFlight
+        | Rejection::InvalidStartPosition
+        | Rejection::InvalidChannel
+        | Rejection::UnknownClient
+        | Rejection::InvalidDurableName
+        | Rejection::DuplicateDurable
+        | Rejection::InvalidLeave
+        | Rejection::UnknownChannel
+        | Rejection::UnknownSubscription
+        | Rejection::InvalidClose
+        | Rejection::ClientReplaced
+        | Rejection::TooManyConnects
+        | Rejection::TooManyClients
+        | Rejection::TooManySubscriptions
+        | Rejection::TooMuchWaits) => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: u64) -> OutboxRow {
+        OutboxRow {
+            id: OutboxId(id),
+            guid: "g".into(),
+            channel: "orders".into(),
+            reply: "".into(),
+            publisher: "app".into(),
+            data: Ok(Bytes::new()),
+        }
+    }
+
+    fn page(ids: &[u64], ended_before: u64, next: u64) -> OutboxPage {
+        OutboxPage {
+            is_used: true,
+            rows: ids.iter().copied().map(row).collect(),
+            ended_before,
+            next,
+            ..OutboxPage::default()
+        }
+    }
+
+    #[test]
+    fn reads_begin_after_rows_that_no_open_transaction_can_have() {
+        let mut reach = Reach::default();
+        // Row 5 is of transaction 99, which is open; row 7 has committed.
+        reach.learn(&page(&[7], 99, 120));
+        reach.learn(&page(&[], 99, 130));
+        assert_eq!(reach.floor, OutboxId(0));
+        // It has committed, and others that began before the first read may be open.
+        reach.learn(&page(&[5], 110, 140));
+        assert_eq!(reach.floor, OutboxId(0));
+        reach.learn(&page(&[], 120, 150));
+        assert_eq!(reach.floor, OutboxId(7));
+    }
+
+    #[test]
+    fn a_page_that_was_cut_before_them_passes_over_no_rows() {
+        let mut reach = Reach::default();
+        reach.learn(&page(&[7], 99, 120));
+        // Rows 3 and 5 have come since, and this page has room for one.
+        let cut = OutboxPage {
+            through: Some(OutboxId(3)),
+            ..page(&[3], 120, 150)
+        };
+        reach.learn(&cut);
+        assert_eq!(reach.floor, OutboxId(0));
+        reach.learn(&page(&[5], 150, 160));
+        assert_eq!(reach.floor, OutboxId(7));
+    }
+
+    #[test]
+    fn roles_with_any_name_publish_under_one_that_clients_may_have() {
+        assert_eq!(publisher_name("billing app").as_str(), "billing_app");
+        assert_eq!(publisher_name("").as_str(), "sql");
+    }
+}

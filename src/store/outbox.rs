@@ -1,0 +1,123 @@
+//! Reads of the outbox: one statement, which proves whose tables it sees and brings a page, so that looking every few
+//! milliseconds costs little. Never on the leader session.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::error::Fault;
+use super::fence::{Astray, Fence};
+use super::load::{int8, size};
+use super::source::{Line, Parameter, Source};
+use crate::core::load::{Loaded, Want};
+use crate::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use crate::core::time::Timestamp;
+
+/// A row of nulls where there are none. Those that are due go first: they have waited longest.
+const PAGE: &str = "WITH taken AS MATERIALIZED (
+        (SELECT id, guid, channel, data, reply, publisher, deliver_at
+            FROM outbox WHERE deliver_at IS NULL AND id > $1 ORDER BY id LIMIT $3)
+        UNION ALL
+        (SELECT id, guid, channel, data, reply, publisher, deliver_at
+            FROM outbox WHERE deliver_at <= 'epoch'::timestamptz + $2 * interval '1 microsecond'
+            ORDER BY deliver_at, id LIMIT $3)
+    ), counted AS (
+        SELECT *, row_number() OVER before AS ordinal,
+               sum(200 + least(octet_length(data), $5) + octet_length(reply) + octet_length(channel)) OVER before
+                   AS bytes_through,
+               count(*) FILTER (WHERE deliver_at IS NULL) OVER () AS plain
+        FROM taken WINDOW before AS (ORDER BY deliver_at NULLS LAST, id ROWS UNBOUNDED PRECEDING)
+    )
+    SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
+           pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
+           coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address,
+           EXISTS (SELECT FROM outbox_used) AS is_used,
+           (SELECT (extract(epoch FROM deliver_at) * 1000000)::bigint FROM outbox
+               WHERE deliver_at > 'epoch'::timestamptz + $2 * interval '1 microsecond'
+               ORDER BY deliver_at LIMIT 1) AS next_due,
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS ended_before,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,
+           r.id, r.guid, r.channel, r.reply, r.publisher::text AS publisher, r.deliver_at IS NULL AS is_plain,
+           octet_length(r.data)::bigint AS bytes, CASE WHEN octet_length(r.data) <= $5 THEN r.data END AS data,
+           coalesce(r.plain, 0) AS plain
+    FROM (VALUES (true)) one
+    LEFT JOIN counted r ON r.bytes_through <= $4 OR r.ordinal = 1
+    ORDER BY r.ordinal";
+
+/// The inner error says what the statement sees instead.
+pub(super) async fn page(
+    source: &mut Source<'_>,
+    want: &Want,
+    fence: Fence,
+) -> Result<Result<Loaded, Astray>, Fault> {
+    let Want::Outbox {
+        after,
+        due,
+        rows,
+        bytes,
+        payload_bytes,
+    } = want
+    else {
+        unreachable!("the caller asks for a page of the outbox");
+    };
+    let parameters = [
+        Parameter::Number(int8(after.0)),
+        Parameter::Number(due.0.div_euclid(1000)),
+        Parameter::Number(size(*rows)),
+        Parameter::Number(size(*bytes)),
+        Parameter::Size(i32::try_from(*payload_bytes).unwrap_or(i32::MAX)),
+    ];
+    let lines = source.all(PAGE, &parameters).await?;
+    let Some(first) = lines.first() else {
+        return Err(sqlx::Error::RowNotFound.into());
+    };
+    if let Err(astray) = fence.judge(first)? {
+        return Ok(Err(astray));
+    }
+    let number = |column| first.get::<i64>(column).map(i64::cast_unsigned);
+    let next_due: Option<i64> = first.get("next_due")?;
+    let mut page = OutboxPage {
+        is_used: first.get("is_used")?,
+        // Rounded up: at that time it is due.
+        next_due: next_due.map(|at| Timestamp(at.saturating_mul(1000).saturating_add(1000))),
+        ended_before: number("ended_before")?,
+        next: number("next")?,
+        ..OutboxPage::default()
+    };
+    let plain: i64 = first.get("plain")?;
+    let mut last_plain = None;
+    let mut found = 0;
+    for line in &lines {
+        let Some(row) = row(line)? else {
+            continue;
+        };
+        if line.get("is_plain")? {
+            last_plain = Some(row.id);
+            found += 1;
+        }
+        page.rows.push(row);
+    }
+    // Without the last one it is not known that there are no more.
+    if found < plain || plain >= size(*rows) {
+        page.through = Some(last_plain.unwrap_or_default());
+    }
+    Ok(Ok(Loaded::Outbox(page)))
+}
+
+fn row(line: &Line) -> Result<Option<OutboxRow>, Fault> {
+    let Some(id) = line.get::<Option<i64>>("id")? else {
+        return Ok(None);
+    };
+    let text = |column| line.get::<&str>(column).map(ByteString::from);
+    let data: Option<&[u8]> = line.get("data")?;
+    let bytes: i64 = line.get("bytes")?;
+    Ok(Some(OutboxRow {
+        id: OutboxId(id.cast_unsigned()),
+        guid: text("guid")?,
+        channel: text("channel")?,
+        reply: text("reply")?,
+        publisher: text("publisher")?,
+        data: data
+            .map(Bytes::copy_from_slice)
+            .ok_or(bytes.cast_unsigned()),
+    }))
+}
