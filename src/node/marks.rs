@@ -18,12 +18,15 @@ impl Node {
     pub(super) async fn watch_marks(&self) -> Infallible {
         let mut tick = interval(MARKS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rehearsed_at = None;
+        let mut rehearsed = None;
         loop {
             tick.tick().await;
             let now = Clock.now().monotonic;
-            if rehearsed_at.is_none_or(|at| now.since(at) >= REHEARSE_EVERY) {
-                rehearsed_at = Some(now);
+            let (connections, _) = self.store.pool_use();
+            if rehearsed
+                .is_none_or(|(at, number)| number < connections || now.since(at) >= REHEARSE_EVERY)
+            {
+                rehearsed = Some((now, connections));
                 self.rehearse().await;
             }
             match self.store.marks().await {

@@ -25,31 +25,43 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
 const STARTED_AT: &str =
     "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at";
 
-/// The first statement of the transaction: what it sees, all later ones see.
-const PROOF: &str =
-    "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
-        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
-        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address";
-
 /// Where one of these is a view, or has children, somebody has moved rows to where they may not be seen: without an error,
 /// and so without a sign.
-const MISPLACED: &str = "SELECT relname::text AS name FROM pg_class
-    WHERE oid IN ('messages'::regclass, 'channels'::regclass, 'clients'::regclass, 'positions'::regclass,
-            'subscriptions'::regclass)
-        AND (relkind <> 'r' OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = pg_class.oid))
-    ORDER BY relname LIMIT 1";
+macro_rules! misplaced {
+    () => {
+        "SELECT relname::text AS name FROM pg_class
+            WHERE oid IN ('messages'::regclass, 'channels'::regclass, 'clients'::regclass, 'positions'::regclass,
+                    'subscriptions'::regclass)
+                AND (relkind <> 'r' OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = pg_class.oid))
+            ORDER BY relname LIMIT 1"
+    };
+}
+
+const MISPLACED: &str = misplaced!();
+
+/// The first statement of the transaction: what it sees, all later ones see. One, because every read waits for it.
+const PROOF: &str = concat!(
+    "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
+        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
+        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address, (",
+    misplaced!(),
+    ") AS misplaced"
+);
 
 /// Fails where what is read may not be all that there is.
 pub(super) async fn ensure_plain_tables(source: &mut Source<'_>) -> Result<(), Fault> {
-    let Some(row) = source.all(MISPLACED, &[]).await?.pop() else {
-        return Ok(());
-    };
-    let name: &str = row.get("name")?;
+    match source.all(MISPLACED, &[]).await?.pop() {
+        Some(row) => Err(misplaced(row.get("name")?)),
+        None => Ok(()),
+    }
+}
+
+fn misplaced(name: &str) -> Fault {
     let why = format!(
         "{name} is a view, is partitioned or has children: rows may be where they are not seen, and nothing is taken for \
          gone; make it one plain table again"
     );
-    Err(Error::Unavailable(why).into())
+    Error::Unavailable(why).into()
 }
 
 /// What a read has to prove.
@@ -69,8 +81,10 @@ impl Fence {
         if let Err(astray) = self.judge(&line)? {
             return Ok(Err(astray));
         }
-        ensure_plain_tables(source).await?;
-        Ok(Ok(()))
+        match line.get("misplaced")? {
+            Some(name) => Err(misplaced(name)),
+            None => Ok(Ok(())),
+        }
     }
 
     /// What the columns of [`PROOF`] prove.
