@@ -26,6 +26,10 @@ pub struct JetstreamArgs {
     #[arg(long)]
     once: bool,
 
+    /// Make a consumer for each durable that begins where the durable stands, and follows it until somebody uses it
+    #[arg(long)]
+    consumers: bool,
+
     /// Most messages of a new stream; the oldest go first [default: unlimited]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..))]
     stream_max_msgs: Option<i64>,
@@ -81,7 +85,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn mirror(&self, limits: Limits, once: bool) -> Result<Mirror, Failure> {
+    fn mirror(&self, limits: Limits) -> Result<Mirror, Failure> {
         let (from, schema) = self.tables.read()?;
         let rules = Rules::new(&self.subject, &self.stream, &self.stream_of);
         Ok(Mirror {
@@ -92,7 +96,8 @@ impl Shared {
             rules: rules.map_err(|error| Failure::Usage(anyhow!(error)))?,
             channels: self.channel.clone(),
             limits,
-            once,
+            consumers: false,
+            once: true,
         })
     }
 }
@@ -107,13 +112,17 @@ pub async fn run(command: &MirrorCommand) -> Result<ExitCode, Failure> {
                     .stream_max_age
                     .map(|seconds| std::time::Duration::from_secs(seconds.into())),
             };
-            let mirror = args.shared.mirror(limits, args.once)?;
+            let mirror = Mirror {
+                consumers: args.consumers,
+                once: args.once,
+                ..args.shared.mirror(limits)?
+            };
             let tell = |trouble: &str| output::note(&format!("mirror: {trouble}; trying again"));
             let standings = Box::pin(mirror.run(tell)).await;
             show(&standings.map_err(|error| failure(&error))?)?;
         }
         MirrorCommand::Status(args) => {
-            let mirror = args.shared.mirror(Limits::default(), true)?;
+            let mirror = args.shared.mirror(Limits::default())?;
             let standings = Box::pin(mirror.status()).await;
             let standings = standings.map_err(|error| failure(&error))?;
             if args.json {
@@ -129,9 +138,7 @@ pub async fn run(command: &MirrorCommand) -> Result<ExitCode, Failure> {
 fn show(standings: &[Standing]) -> Result<(), Failure> {
     for it in standings {
         let who = it.subscribers.iter();
-        let who: Vec<String> = who
-            .map(|id| output::name_from_outside(id).to_string())
-            .collect();
+        let who: Vec<String> = who.map(|id| output::name_from_outside(id)).collect();
         let old_side = match who.as_slice() {
             [] => "nobody is subscribed on the old side".to_owned(),
             some => format!("subscribed on the old side: {}", some.join(", ")),

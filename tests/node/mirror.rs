@@ -9,6 +9,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use async_nats::jetstream;
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer};
+use futures_util::StreamExt as _;
 use stanby::dev::nats::NatsServer;
 
 use crate::cli::{code, stderr, stdout};
@@ -89,6 +91,21 @@ impl Ground {
         let stream = self.stream(name).await?;
         let told = stream.get_info().await.map_err(|error| error.to_string())?;
         Ok(told.state.messages)
+    }
+
+    /// Where a consumer of the stream of channel "ch" does.
+    async fn begins(&self, consumer: &str) -> u64 {
+        let stream = self.stream("ch").await.unwrap();
+        match stream
+            .consumer_info(consumer)
+            .await
+            .unwrap()
+            .config
+            .deliver_policy
+        {
+            DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Of the channel, in the order of the stream.
@@ -249,4 +266,53 @@ async fn what_cannot_be_a_stream_or_is_not_ours_is_refused_by_name() {
         "{}",
         stderr(&refused)
     );
+}
+
+#[tokio::test]
+async fn a_consumer_begins_where_its_durable_stands_and_follows_it_until_it_is_used() {
+    let Some(ground) = Ground::new().await else {
+        return;
+    };
+    let server = ground.group.server();
+    server.wait_until_active().await;
+    ground.publish("ch", 10).await;
+    let client = ground.group.client("worker").await;
+    let mut old = client.take("ch", ("", "durable"), 64).await;
+    old.wait_for(10).await;
+    for sequence in [1, 2, 3, 6] {
+        old.ack(sequence).await;
+    }
+    let tables = ground.group.tables();
+    let floor = async |expected: i64| {
+        wait_until(LIMIT, async || {
+            let all = tables.number("SELECT acked_floor FROM positions").await;
+            if all == expected {
+                Ok(())
+            } else {
+                Err(format!("{all}"))
+            }
+        })
+        .await;
+    };
+    floor(3).await;
+
+    ground.once(&["--consumers"]).await;
+    assert_eq!(ground.begins("worker-durable").await, 4);
+    for sequence in [4, 5] {
+        old.ack(sequence).await;
+    }
+    floor(6).await;
+    ground.once(&["--consumers"]).await;
+    assert_eq!(ground.begins("worker-durable").await, 7);
+
+    let stream = ground.stream("ch").await.unwrap();
+    let consumer: PullConsumer = stream.get_consumer("worker-durable").await.unwrap();
+    let mut messages = consumer.fetch().max_messages(1).messages().await.unwrap();
+    let message = messages.next().await.unwrap().unwrap();
+    let headers = message.headers.as_ref().unwrap();
+    assert_eq!(headers.get("Stan-Sequence").unwrap().as_str(), "7");
+    old.ack(7).await;
+    floor(7).await;
+    ground.once(&["--consumers"]).await;
+    assert_eq!(ground.begins("worker-durable").await, 7);
 }

@@ -4,6 +4,7 @@
 //! expects the stream to be as long as it was then, so that a publish that is late, sent twice, or of another mirror is
 //! refused by the stream itself, however long ago the first one was.
 
+mod durables;
 pub mod names;
 mod stream;
 
@@ -19,6 +20,7 @@ use crate::core::load::{Load, Loaded, Want};
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
 use crate::store::{self, Keyring, Store};
+use durables::Done;
 use names::Rules;
 pub use stream::Limits;
 use stream::Target;
@@ -42,6 +44,8 @@ pub struct Mirror {
     /// These alone; all when there are none.
     pub channels: Vec<String>,
     pub limits: Limits,
+    /// Durables become consumers.
+    pub consumers: bool,
     /// It ends when everything is copied that there was.
     pub once: bool,
 }
@@ -84,9 +88,9 @@ impl Mirror {
     pub async fn run(&self, trouble: impl Fn(&str)) -> Result<Vec<Standing>, Error> {
         let store = self.store().await?;
         let context = self.jetstream().await?;
-        let mut last_told = None;
+        let (mut last_told, mut done) = (None, Done::default());
         loop {
-            match self.round(&store, &context).await {
+            match self.round(&store, &context, &mut done).await {
                 Ok(standings) if self.once => {
                     store.close().await;
                     return Ok(standings);
@@ -110,6 +114,7 @@ impl Mirror {
         &self,
         store: &Store,
         context: &async_nats::jetstream::Context,
+        done: &mut Done,
     ) -> Result<Vec<Standing>, Error> {
         let snapshot = store.snapshot().await?;
         let mut standings = Vec::new();
@@ -122,6 +127,9 @@ impl Mirror {
                     // All that was left is gone by its limits.
                     None => break,
                 }
+            }
+            if self.consumers {
+                durables::follow(&snapshot, id, &target, done).await?;
             }
             standings.push(standing(&snapshot, id, row, &target));
         }

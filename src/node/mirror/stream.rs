@@ -13,7 +13,7 @@ use super::names::Names;
 use crate::core::message::Message;
 
 const CHANNEL: &str = "Stan-Channel";
-const SEQUENCE: &str = "Stan-Sequence";
+pub(super) const SEQUENCE: &str = "Stan-Sequence";
 const TIME: &str = "Stan-Time";
 const PUBLISHER: &str = "Stan-Client-Id";
 
@@ -81,6 +81,12 @@ impl Target {
             target.read(&stream).await?;
         }
         Ok(target)
+    }
+
+    pub(super) async fn stream(&self) -> Result<Stream, Error> {
+        let name = &self.names.stream;
+        let found = stream(&self.context, name).await?;
+        found.ok_or_else(|| unanswered(name, &"it was deleted"))
     }
 
     async fn read(&mut self, stream: &Stream) -> Result<(), Error> {
@@ -205,7 +211,7 @@ async fn stream(context: &Context, name: &str) -> Result<Option<Stream>, Error> 
     }
 }
 
-fn unanswered(name: &str, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn unanswered(name: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Unreachable(format!(
         "JetStream does not answer for stream {name:?}: {error}; is it on there, and may this login use it?"
     ))
