@@ -96,16 +96,11 @@ impl Ground {
     /// Where a consumer of the stream of channel "ch" does.
     async fn begins(&self, consumer: &str) -> u64 {
         let stream = self.stream("ch").await.unwrap();
-        match stream
-            .consumer_info(consumer)
-            .await
-            .unwrap()
-            .config
-            .deliver_policy
-        {
-            DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
-            other => panic!("{other:?}"),
-        }
+        let config = stream.consumer_info(consumer).await.unwrap().config;
+        let DeliverPolicy::ByStartSequence { start_sequence } = config.deliver_policy else {
+            panic!("{:?}", config.deliver_policy);
+        };
+        start_sequence
     }
 
     /// Of the channel, in the order of the stream.
@@ -189,7 +184,7 @@ async fn a_mirror_goes_on_after_a_restart_of_nats_and_when_the_duplicate_window_
     let stream = ground.stream("ch").await.unwrap();
     let mut config = stream.get_info().await.unwrap().config;
     assert_eq!((config.max_messages, config.max_bytes), (30, 1_000_000));
-    assert_eq!(config.max_age, Duration::from_secs(3600));
+    assert_eq!(config.max_age, Duration::from_hours(1));
     // Nothing is known by its ID any more.
     config.duplicate_window = Duration::from_millis(100);
     let client = async_nats::connect(ground.nats.url()).await.unwrap();
@@ -315,4 +310,27 @@ async fn a_consumer_begins_where_its_durable_stands_and_follows_it_until_it_is_u
     floor(7).await;
     ground.once(&["--consumers"]).await;
     assert_eq!(ground.begins("worker-durable").await, 7);
+}
+
+#[tokio::test]
+async fn a_mirror_goes_on_where_all_copies_have_grown_too_old() {
+    let Some(ground) = Ground::new().await else {
+        return;
+    };
+    let server = ground.group.server();
+    server.wait_until_active().await;
+    ground.publish("ch", 5).await;
+    ground.once(&["--stream-max-age", "1"]).await;
+    wait_until(LIMIT, async || match ground.length("ch").await {
+        Ok(0) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    ground.publish("ch", 2).await;
+
+    let told = ground.once(&[]).await;
+
+    assert!(told.contains("message 7 of 7 is copied"), "{told}");
+    let stream = ground.stream("ch").await.unwrap();
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 7);
 }

@@ -128,6 +128,7 @@ impl Mirror {
                     None => break,
                 }
             }
+            target.note().await?;
             if self.consumers {
                 durables::follow(&snapshot, id, &target, done).await?;
             }

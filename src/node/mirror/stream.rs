@@ -48,7 +48,7 @@ impl Target {
             let made = context.create_stream(Config {
                 name: names.stream.clone(),
                 subjects: vec![names.subject.clone()],
-                description: Some(format!("Copy of the NATS Streaming channel {channel:?}")),
+                description: Some(described(channel, 0, 0)),
                 max_messages: limits.messages.unwrap_or(-1),
                 max_bytes: limits.bytes.unwrap_or(-1),
                 max_age: limits.age.unwrap_or_default(),
@@ -105,7 +105,14 @@ impl Target {
             self.copied = 0;
             return Ok(());
         }
+        let description = told.config.description.unwrap_or_default();
         if told.state.messages == 0 {
+            // All of it grew too old. A note of another length is older than the last copy.
+            let noted = noted(&description).filter(|(length, _)| *length == self.length);
+            if let Some((_, copied)) = noted {
+                self.copied = copied;
+                return Ok(());
+            }
             return Err(Error::Refused(format!(
                 "stream {name:?} has had messages and holds none any more, so that nothing tells which was copied last; delete \
                  the stream to copy anew what channel {:?} holds, or name another one with --stream-of CHANNEL=STREAM",
@@ -124,6 +131,20 @@ impl Target {
                 self.length, self.channel, self.names.subject
             ))
         })?;
+        Ok(())
+    }
+
+    /// Notes in the description how far it is, for when all of its messages have grown too old to tell.
+    pub(super) async fn note(&self) -> Result<(), Error> {
+        let stream = self.stream().await?;
+        let mut config = stream.cached_info().config.clone();
+        let described = Some(described(&self.channel, self.length, self.copied));
+        if config.max_age.is_zero() || self.length == 0 || config.description == described {
+            return Ok(());
+        }
+        config.description = described;
+        let updated = self.context.update_stream(config).await;
+        updated.map_err(|error| unanswered(&self.names.stream, &error))?;
         Ok(())
     }
 
@@ -187,6 +208,17 @@ impl Target {
             .header(TIME, message.published_at.0.to_string().as_str())
             .header(PUBLISHER, escaped(message.client_id.as_str()).as_str())
     }
+}
+
+/// Of a stream, with its length and the sequence in the channel of its last message.
+fn described(channel: &str, length: u64, copied: u64) -> String {
+    format!("Copy of the NATS Streaming channel {channel:?}; through {length}:{copied}")
+}
+
+fn noted(description: &str) -> Option<(u64, u64)> {
+    let (_, numbers) = description.rsplit_once("; through ")?;
+    let (length, copied) = numbers.split_once(':')?;
+    Some((length.parse().ok()?, copied.parse().ok()?))
 }
 
 /// A header is one line.
