@@ -11,6 +11,7 @@ use super::export::ExportArgs;
 use super::health::HealthArgs;
 use super::import::ImportArgs;
 use super::migrate::MigrateArgs;
+use super::mirror::MirrorCommand;
 use super::nats_permissions::NatsPermissionsArgs;
 use super::publish::PublishArgs;
 use super::signal::SignalArgs;
@@ -63,6 +64,9 @@ pub enum Command {
     Import(Box<ImportArgs>),
     /// Go back: write what the tables hold as the file store of a nats-streaming-server, while no server runs
     Export(Box<ExportArgs>),
+    /// Go on to JetStream: copy channels into streams, live
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
     /// Print the permissions that a NATS server should give the servers and their clients
     NatsPermissions(NatsPermissionsArgs),
     /// Ask a server on this machine how it is; for container checks

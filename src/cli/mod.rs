@@ -19,6 +19,7 @@ mod log_file;
 mod logging;
 mod messages;
 pub mod migrate;
+pub mod mirror;
 pub mod nats_permissions;
 mod notify;
 pub mod output;

@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::{
-    bench, completions, config, dev, doctor, export, health, import, migrate, nats_permissions,
-    output, publish, serve, signal, status, step_down, subscribe, version,
+    bench, completions, config, dev, doctor, export, health, import, migrate, mirror,
+    nats_permissions, output, publish, serve, signal, status, step_down, subscribe, version,
 };
 use crate::config::arguments::{self, Arguments};
 
@@ -63,6 +63,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], notes).await,
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Export(args) => export::run(&args).await,
+        Command::Mirror(command) => mirror::run(&command).await,
         Command::Import(_) => import::run(&args[2..]).await,
         Command::NatsPermissions(args) => nats_permissions::run(&args),
         Command::Health(args) => health::run(&args).await,

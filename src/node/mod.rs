@@ -52,6 +52,7 @@ mod log_watch;
 mod login;
 mod managed_nats;
 mod marks;
+pub mod mirror;
 mod nats_settings;
 mod neighbours;
 mod new_node;

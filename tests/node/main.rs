@@ -33,6 +33,7 @@ mod import_files;
 mod import_refusals;
 mod inherited;
 mod lame_duck;
+mod mirror;
 mod monitoring;
 mod nats;
 mod nats_flow;

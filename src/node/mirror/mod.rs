@@ -1,0 +1,353 @@
+//! On to JetStream: copies channels into streams, each message exactly once, until it is stopped.
+//!
+//! The stream is its own checkpoint: its last message says in a header which sequence of the channel it is. Each publish
+//! expects the stream to be as long as it was then, so that a publish that is late, sent twice, or of another mirror is
+//! refused by the stream itself, however long ago the first one was.
+
+mod durables;
+pub mod names;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{DatabaseUrl, Encryption, NatsConfig, Secret};
+use crate::core::batch::ChannelRow;
+use crate::core::ids::{ChannelId, LoadId, Sequence};
+use crate::core::load::{Load, Loaded, Want};
+use crate::core::message::Message;
+use crate::core::snapshot::Snapshot;
+use crate::store::{self, Keyring, Store};
+use durables::Done;
+use names::Rules;
+pub use stream::Limits;
+use stream::Target;
+
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Between two looks at the tables.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Messages and bytes of them that are in memory, and on their way to the stream, at once.
+const PAGE_MESSAGES: usize = 1024;
+const PAGE_BYTES: usize = 8 << 20;
+
+#[derive(Debug)]
+pub struct Mirror {
+    pub from: DatabaseUrl,
+    pub schema: String,
+    pub encryption: Encryption,
+    pub nats: NatsConfig,
+    pub rules: Rules,
+    /// These alone; all when there are none.
+    pub channels: Vec<String>,
+    pub limits: Limits,
+    /// Durables become consumers.
+    pub consumers: bool,
+    /// It ends when everything is copied that there was.
+    pub once: bool,
+}
+
+/// How far a channel is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    pub channel: String,
+    pub stream: String,
+    /// Of the last message that the stream has; 0 before the first.
+    pub copied: u64,
+    pub last: u64,
+    /// Clients that are subscribed on the old side, in order.
+    pub subscribers: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// It may work later.
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(store::Error::Unavailable(_)) | Self::Unreachable(_) => true,
+            Self::Store(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl Mirror {
+    /// Copies until it is stopped or, with `once`, until everything is copied. It may be killed at any moment. What may
+    /// work later is tried again, and told to `trouble`.
+    pub async fn run(&self, trouble: impl Fn(&str)) -> Result<Vec<Standing>, Error> {
+        let store = self.store().await?;
+        let context = self.jetstream().await?;
+        let (mut last_told, mut done) = (None, Done::default());
+        loop {
+            match self.round(&store, &context, &mut done).await {
+                Ok(standings) if self.once => {
+                    store.close().await;
+                    return Ok(standings);
+                }
+                Ok(_) => last_told = None,
+                Err(error) if !self.once && error.may_pass() => {
+                    let told = error.to_string();
+                    if last_told.as_ref() != Some(&told) {
+                        trouble(&told);
+                        last_told = Some(told);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Everything that is there at its start.
+    async fn round(
+        &self,
+        store: &Store,
+        context: &async_nats::jetstream::Context,
+        done: &mut Done,
+    ) -> Result<Vec<Standing>, Error> {
+        let snapshot = store.snapshot().await?;
+        let mut standings = Vec::new();
+        for (id, row, names) in self.chosen(&snapshot)? {
+            let mut target = Target::open(context, row.name.as_str(), names, self.limits).await?;
+            ensure_ahead(row, &target)?;
+            while target.copied < row.last_sequence.0 {
+                match next_page(store, id, row, &target).await? {
+                    Some(messages) => target.append(&messages).await?,
+                    // All that was left is gone by its limits.
+                    None => break,
+                }
+            }
+            target.note().await?;
+            if self.consumers {
+                durables::follow(&snapshot, id, &target, done).await?;
+            }
+            standings.push(standing(&snapshot, id, row, &target));
+        }
+        Ok(standings)
+    }
+
+    /// Changes nothing.
+    pub async fn status(&self) -> Result<Vec<Standing>, Error> {
+        let store = self.store().await?;
+        let context = self.jetstream().await?;
+        let snapshot = store.snapshot().await?;
+        let mut standings = Vec::new();
+        for (id, row, names) in self.chosen(&snapshot)? {
+            let target = Target::find(&context, row.name.as_str(), names).await?;
+            standings.push(standing(&snapshot, id, row, &target));
+        }
+        store.close().await;
+        Ok(standings)
+    }
+
+    async fn store(&self) -> Result<Store, Error> {
+        let store = Store::open(&self.from, &self.schema, "stanby/mirror", STATEMENT_TIMEOUT);
+        let version = store.version().await?;
+        if !version.is_usable() {
+            return Err(Error::Refused(format!("schema {} {version}", self.schema)));
+        }
+        let told = store.server_info().await?.ok_or_else(|| {
+            let schema = &self.schema;
+            Error::Refused(format!(
+                "no server has ever served from schema {schema}: there is nothing to mirror"
+            ))
+        })?;
+        let store = store.with_keys(Keyring::new(&self.encryption, &told.cluster_id));
+        store.check_keys().await?;
+        Ok(store)
+    }
+
+    async fn jetstream(&self) -> Result<async_nats::jetstream::Context, Error> {
+        let nats = &self.nats;
+        if !nats.logins.is_empty() || nats.tls.server_name.is_some() {
+            return Err(Error::Refused(
+                "a mirror takes one login for all NATS servers, and no --nats-tls-server-name; give --nats-user or \
+                 --nats-token, and URLs with the names in the certificates"
+                    .to_owned(),
+            ));
+        }
+        let password = nats.password.as_ref().map_or("", Secret::expose).to_owned();
+        let mut options = async_nats::ConnectOptions::new().name("stanby/mirror");
+        if let Some(user) = &nats.user {
+            options = options.user_and_password(user.clone(), password);
+        }
+        if let Some(token) = &nats.token {
+            options = options.token(token.expose().to_owned());
+        }
+        if let Some(path) = &nats.credentials {
+            let read = options.credentials_file(path).await;
+            options = read.map_err(|error| unreadable(path, &error))?;
+        }
+        if let Some(path) = &nats.nkey {
+            let seed = tokio::fs::read_to_string(path).await;
+            let seed = seed.map_err(|error| unreadable(path, &error))?;
+            options = options.nkey(seed.trim().to_owned());
+        }
+        if let Some(path) = &nats.tls.ca {
+            options = options.add_root_certificates(path.clone());
+        }
+        if let Some((certificate, key)) = &nats.tls.client {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        if nats.tls.required {
+            options = options.require_tls(true);
+        }
+        if nats.tls.first {
+            options = options.tls_first();
+        }
+        let client = options.connect(nats.servers.join(",")).await;
+        let client = client
+            .map_err(|error| Error::Unreachable(format!("NATS cannot be connected to: {error}")))?;
+        Ok(async_nats::jetstream::new(client))
+    }
+
+    fn chosen<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+    ) -> Result<Vec<(ChannelId, &'a ChannelRow, names::Names)>, Error> {
+        let wanted = |row: &ChannelRow| {
+            let name = row.name.as_str();
+            !row.deleting && (self.channels.is_empty() || self.channels.iter().any(|it| it == name))
+        };
+        let rows = snapshot.channels.iter().filter(|(_, row)| wanted(row));
+        let rows: Vec<_> = rows.map(|(id, row)| (*id, row)).collect();
+        let found: Vec<&str> = rows.iter().map(|(_, row)| row.name.as_str()).collect();
+        if let Some(missing) = self
+            .channels
+            .iter()
+            .find(|it| !found.contains(&it.as_str()))
+        {
+            return Err(Error::Refused(format!(
+                "channel {missing:?} of --channel does not exist; `stanby status` shows the channels"
+            )));
+        }
+        let names = self.rules.names(&found).map_err(Error::Refused)?;
+        let both = rows.into_iter().zip(names);
+        Ok(both.map(|((id, row), names)| (id, row, names)).collect())
+    }
+}
+
+fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Error {
+    Error::Refused(format!("{} cannot be read: {error}", path.display()))
+}
+
+fn standing(snapshot: &Snapshot, id: ChannelId, row: &ChannelRow, target: &Target) -> Standing {
+    let online = snapshot.subscriptions.values().filter(|it| {
+        let position = snapshot.positions.get(&it.position);
+        it.online && position.is_some_and(|position| position.channel == id)
+    });
+    let mut subscribers: Vec<String> = online.map(|it| it.client_id.as_str().to_owned()).collect();
+    subscribers.sort();
+    subscribers.dedup();
+    Standing {
+        channel: row.name.as_str().to_owned(),
+        stream: target.names.stream.clone(),
+        copied: target.copied,
+        last: row.last_sequence.0,
+        subscribers,
+    }
+}
+
+/// A stream that is further than the channel is another channel's: of other tables, or of one that was deleted.
+fn ensure_ahead(row: &ChannelRow, target: &Target) -> Result<(), Error> {
+    if target.copied <= row.last_sequence.0 {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "stream {:?} has message {} of channel {:?}, which has only {}: the tables are older ones or others, or the channel was \
+         deleted and made anew; name another stream with --stream-of CHANNEL=STREAM, or delete this one",
+        target.names.stream, target.copied, row.name, row.last_sequence.0
+    )))
+}
+
+/// `None` when nothing is left. A message that is not there must be known to be gone.
+async fn next_page(
+    store: &Store,
+    id: ChannelId,
+    row: &ChannelRow,
+    target: &Target,
+) -> Result<Option<Vec<Arc<Message>>>, Error> {
+    let mut next = Sequence(target.copied + 1).max(row.first_sequence);
+    while next <= row.last_sequence {
+        let load = Load {
+            id: LoadId::default(),
+            channel: id,
+            want: Want::Range {
+                first: next,
+                last: row.last_sequence,
+                count: PAGE_MESSAGES,
+                bytes: PAGE_BYTES,
+            },
+        };
+        let Loaded::Messages {
+            messages,
+            unreadable,
+            through,
+            gone,
+        } = store.load(&load).await?
+        else {
+            return Err(Error::Refused("a page of messages is none".to_owned()));
+        };
+        if let Some(it) = unreadable.first() {
+            return Err(Error::Refused(format!(
+                "channel {:?}, message {}: {}; nothing after it is copied",
+                row.name, it.sequence.0, it.why
+            )));
+        }
+        let through = through.max(next);
+        if ensure_complete(store, id, row, (next, through), &messages, &gone).await?
+            && !messages.is_empty()
+        {
+            return Ok(Some(messages));
+        }
+        next = through.next();
+    }
+    Ok(None)
+}
+
+/// Fails where one is neither there, nor noted as gone, nor dropped by its limits meanwhile.
+async fn ensure_complete(
+    store: &Store,
+    id: ChannelId,
+    row: &ChannelRow,
+    (first, last): (Sequence, Sequence),
+    messages: &[Arc<Message>],
+    gone: &crate::core::ranges::Ranges,
+) -> Result<bool, Error> {
+    let mut expected = first.0;
+    let mut missing = None;
+    let mut found = messages.iter().map(|it| it.sequence.0).peekable();
+    while expected <= last.0 {
+        if found.next_if_eq(&expected).is_none() && !gone.contains(Sequence(expected)) {
+            missing = Some(expected);
+        }
+        expected += 1;
+    }
+    let Some(missing) = missing else {
+        return Ok(true);
+    };
+    let now = store.snapshot().await?;
+    let dropped = now
+        .channels
+        .get(&id)
+        .is_none_or(|it| it.first_sequence.0 > missing);
+    if dropped {
+        return Ok(true);
+    }
+    Err(Error::Refused(format!(
+        "channel {:?}, message {missing}: it is missing from the tables, and nothing says that it is gone; nothing after it is \
+         copied",
+        row.name
+    )))
+}
