@@ -15,7 +15,7 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 
 /// Postgres answers such a commit as if it had waited.
 #[tokio::test]
 async fn a_commit_whose_wait_for_a_replica_is_cancelled_is_not_acked_before_the_replica_has_it() {
-    is_not_acked("SELECT", "SELECT").await;
+    is_not_acked("waits-for-a-replica", "SELECT", "SELECT").await;
 }
 
 /// It tells of that by a warning.
@@ -24,11 +24,11 @@ async fn no_setting_about_messages_lets_a_commit_be_acked_whose_wait_for_a_repli
     let set = "ALTER ROLE postgres SET client_min_messages = 'error';
         ALTER ROLE postgres SET synchronous_commit = 'local'";
     let meanwhile = "ALTER SYSTEM SET client_min_messages = 'error'";
-    is_not_acked(set, meanwhile).await;
+    is_not_acked("waits-in-silence", set, meanwhile).await;
 }
 
-/// `before` the server starts, and while it serves.
-async fn is_not_acked(before: &'static str, meanwhile: &'static str) {
+/// `before` the server starts, and while it serves. Both tests speak on one NATS server.
+async fn is_not_acked(cluster_id: &str, before: &'static str, meanwhile: &'static str) {
     let Some(postgres) = postgres::own_server().await else {
         return;
     };
@@ -38,7 +38,7 @@ async fn is_not_acked(before: &'static str, meanwhile: &'static str) {
     // What is published is still known when the replica is given up.
     let flags = ["--lease", "1s", "--shadow-age", "1m"];
     let mut group = Group::over(postgres.url(), nats_url, &flags);
-    group.cluster_id = String::from("waits-for-a-replica");
+    group.cluster_id = cluster_id.to_owned();
     group.tables().execute(before).await;
     let server = group.server();
     server.wait_until_active().await;
