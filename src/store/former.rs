@@ -2,6 +2,7 @@
 //! the rows mean is [`crate::former`]'s; `import.rs` writes what becomes of them.
 
 mod connection;
+mod export;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use futures_util::{Stream, TryStreamExt as _};
 
 use self::connection::Connection;
 pub use self::connection::FormerTables;
+pub use self::export::NewTables;
 use super::error::Error;
 use super::load::int8;
 use crate::core::ids::{ChannelId, ChannelName, SubscriptionId};

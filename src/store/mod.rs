@@ -43,7 +43,7 @@ pub use encryption::Keyring;
 pub use error::Error;
 pub use fence::Reads;
 pub use files::FileStore;
-pub use former::{FormerStore, FormerTables};
+pub use former::{FormerStore, FormerTables, NewTables};
 pub use import::Importer;
 pub use imports::{ImportNote, Noted};
 pub use oldest::Oldest;

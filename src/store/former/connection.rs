@@ -218,6 +218,14 @@ impl Connection {
         Ok(names)
     }
 
+    /// `None` on `MySQL`.
+    pub(super) fn postgres(&mut self) -> Option<&mut PgConnection> {
+        match &mut self.session {
+            Session::Postgres { connection, .. } => Some(connection),
+            Session::MySql(_) => None,
+        }
+    }
+
     pub(super) fn place(&self) -> &FormerTables {
         &self.place
     }
