@@ -20,7 +20,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIRECTORY", required_unless_present = "to_sql")]
     to_file_store: Option<PathBuf>,
 
-    /// Database for nats-streaming-server's -sql_source, as postgres://user:password@host:port/database. Its tables are made
+    /// Database for nats-streaming-server, as postgres://user:password@host:port/database. Its tables are made
     /// where they are missing, and have to be empty
     #[arg(
         long,

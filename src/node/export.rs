@@ -47,7 +47,7 @@ pub enum Target {
 }
 
 enum New {
-    Files(NewStore),
+    Files(Box<NewStore>),
     Tables(Box<NewTables>),
 }
 
@@ -90,7 +90,7 @@ impl Export {
         store.check_keys().await?;
         let snapshot = store.snapshot().await?;
         let mut new = match &self.to {
-            Target::Directory(directory) => New::Files(NewStore::begin(directory)?),
+            Target::Directory(directory) => New::Files(Box::new(NewStore::begin(directory)?)),
             Target::Tables(tables) => New::Tables(Box::new(NewTables::begin(tables).await?)),
         };
         let exported = self.write(&store, &told, &snapshot, &mut new).await;

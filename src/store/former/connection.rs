@@ -45,9 +45,9 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Session {
     Postgres {
-        connection: PgConnection,
+        connection: Box<PgConnection>,
         /// Carries the connection.
-        _bridge: Bridge,
+        _bridge: Box<Bridge>,
     },
     MySql(Box<MySqlConnection>),
 }
@@ -110,8 +110,8 @@ impl Connection {
                 let connected = timeout(url.connect_timeout(), options.connect()).await;
                 let connected = connected.map_err(|_| Trouble::of_timeout(url, "connecting"))?;
                 let session = Session::Postgres {
-                    connection: connected.map_err(|error| place.told(&error))?,
-                    _bridge: bridge,
+                    connection: Box::new(connected.map_err(|error| place.told(&error))?),
+                    _bridge: Box::new(bridge),
                 };
                 // Between two reads it may be silent for as long as writing takes.
                 let settings = format!(
@@ -145,7 +145,9 @@ impl Connection {
     pub(super) async fn execute(&mut self, statements: &str) -> Result<(), Error> {
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
         let done = match &mut self.session {
-            Session::Postgres { connection, .. } => statements.execute(connection).await.map(drop),
+            Session::Postgres { connection, .. } => {
+                statements.execute(&mut **connection).await.map(drop)
+            }
             Session::MySql(connection) => statements.execute(&mut **connection).await.map(drop),
         };
         done.map_err(|error| self.place.told(&error))
@@ -175,7 +177,7 @@ impl Connection {
                 if let Some(argument) = argument {
                     query = query.bind(argument);
                 }
-                let rows = query.fetch(connection).map_ok(Cells::Postgres);
+                let rows = query.fetch(&mut **connection).map_ok(Cells::Postgres);
                 rows.map_err(|error| place.told(&error)).boxed()
             }
             Session::MySql(connection) => {
@@ -206,7 +208,11 @@ impl Connection {
                 "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                  WHERE n.nspname = $1 AND c.relname = ANY ($2)",
             );
-            let found = query.bind(schema).bind(tables).fetch_all(connection).await;
+            let found = query
+                .bind(schema)
+                .bind(tables)
+                .fetch_all(&mut **connection)
+                .await;
             return found.map_err(|error| self.place.told(&error));
         }
         let all = "SELECT lower(table_name) FROM information_schema.tables WHERE table_schema = database()";
