@@ -1,4 +1,5 @@
 //! `stanby import --from mysql://…`: a store in `MySQL` comes out as the same store in Postgres does.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::process::Output;
 use std::time::Duration;
