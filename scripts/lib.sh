@@ -47,7 +47,7 @@ if [[ " $* " == *" postgresql "* ]] && [ ! -e "$clusters" ]; then
 fi
 install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@"; }
 install "$@" </dev/null || { apt-get update -qq && install "$@" </dev/null; }
-for service in nats-server prometheus; do
+for service in nats-server prometheus mariadb; do
     if [[ " $* " == *" $service "* ]] && [ -d /run/systemd/system ]; then
         systemctl disable --quiet "$service.service"
     fi

@@ -33,6 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "former",
             "config::database",
             "config::encryption",
+            "config::mysql",
             "config::secret",
             "node::clock",
             "postgres",

@@ -1,4 +1,4 @@
-//! `stanby export`: writes what the tables hold as the file store of a nats-streaming-server.
+//! `stanby export`: writes what the tables hold as the store of a nats-streaming-server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,17 +8,32 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::output;
-use crate::config::TablesFlags;
 use crate::config::encryption::EncryptionFlags;
+use crate::config::{self, DatabaseUrl, Secret, TablesFlags};
 use crate::leadership;
-use crate::node::export::{Error, Export, Exported};
-use crate::store;
+use crate::node::export::{Error, Export, Exported, Target};
+use crate::store::{self, FormerTables};
 
 #[derive(Args, Debug)]
 pub struct ExportArgs {
     /// Directory to make, for nats-streaming-server's -dir
-    #[arg(long, value_name = "DIRECTORY")]
-    to_file_store: PathBuf,
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "to_sql")]
+    to_file_store: Option<PathBuf>,
+
+    /// Database for nats-streaming-server, as postgres://user:password@host:port/database. Its tables are made
+    /// where they are missing, and have to be empty
+    #[arg(
+        long,
+        env = "STANBY_TO_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "to_file_store"
+    )]
+    to_sql: Option<Secret>,
+
+    /// Schema of these tables
+    #[arg(long, value_name = "NAME", default_value = "public")]
+    to_schema: String,
 
     /// Print JSON
     #[arg(long)]
@@ -37,14 +52,14 @@ pub async fn run(args: &ExportArgs) -> Result<ExitCode, Failure> {
         from,
         schema,
         encryption: args.encryption.encryption()?,
-        to: args.to_file_store.clone(),
+        to: target(args)?,
     };
     let exported = Box::pin(export.run()).await;
     let exported = exported.map_err(|error| failure(&error))?;
     if args.json {
         output::json(&exported)?;
     } else {
-        output::line(&text(&exported, &export.to.display().to_string()))?;
+        output::line(&text(&exported, &export.to))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -60,12 +75,31 @@ fn failure(error: &Error) -> Failure {
     }
 }
 
-fn text(exported: &Exported, to: &str) -> String {
+fn target(args: &ExportArgs) -> Result<Target, config::Error> {
+    if let Some(directory) = &args.to_file_store {
+        return Ok(Target::Directory(directory.clone()));
+    }
+    let url = args.to_sql.as_ref().map_or("", Secret::expose);
+    let url = DatabaseUrl::parse(url);
+    let url = url.map_err(|error| config::Error::new(format!("--to-sql: {error}")))?;
+    Ok(Target::Tables(FormerTables::Postgres {
+        url: Box::new(url),
+        schema: args.to_schema.clone(),
+    }))
+}
+
+fn text(exported: &Exported, to: &Target) -> String {
+    let line = match to {
+        Target::Directory(directory) => format!("-store file -dir {}", directory.display()),
+        Target::Tables(tables) => {
+            format!("-store sql -sql_driver postgres and -sql_source for {tables},")
+        }
+    };
     let notes = exported.notes.iter();
     let notes = notes.map(|note| format!("note     {}\n", output::name_from_outside(note)));
     format!(
         "{}exported channels: {}, messages: {}, clients: {}; the tables are as they were. Start nats-streaming-server with \
-         -store file -dir {to} -cid {}",
+         {line} -cid {}",
         notes.collect::<String>(),
         exported.channels,
         exported.messages,

@@ -1,6 +1,7 @@
-//! `stanby import`: takes over what a nats-streaming-server kept in Postgres or in files.
+//! `stanby import`: takes over what a nats-streaming-server kept in Postgres, in `MySQL` or in files.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,15 +16,15 @@ use super::status::table;
 use crate::config::duration::GoDuration;
 use crate::config::encryption::EncryptionFlags;
 use crate::config::size::Size;
-use crate::config::{self, DatabaseFlags, DatabaseUrl, FormerLimits, NatsFlags, Secret};
+use crate::config::{self, DatabaseFlags, DatabaseUrl, FormerLimits, MySqlUrl, NatsFlags, Secret};
 use crate::former::Keys;
 use crate::former::files::checksum;
 use crate::leadership;
 use crate::node::import::{Error, Import, Imported, ImportedChannel, Source};
 use crate::protocol::subjects::Prefixes;
-use crate::store;
 use crate::store::files::NodePlace;
 use crate::store::status::ROWS_MAX;
+use crate::store::{self, FormerTables};
 
 const LIMITS: &str = "Limits of the former server (0 is unlimited)";
 
@@ -34,8 +35,8 @@ const LIMITS: &str = "Limits of the former server (0 is unlimited)";
 )]
 pub struct ImportArgs {
     /// Where the former server kept everything: the directory of a file store, raft:DIRECTORY,DIRECTORY,DIRECTORY with those
-    /// of the nodes of a Raft cluster (each with store and log in it, or as STORE:LOG), or the URL of its Postgres, as
-    /// postgres://user:password@host:port/database
+    /// of the nodes of a Raft cluster (each with store and log in it, or as STORE:LOG), or the URL of its database, as
+    /// postgres://user:password@host:port/database or mysql://user:password@host:port/database
     #[arg(
         long,
         env = "STANBY_FROM_URL",
@@ -124,8 +125,9 @@ impl ImportArgs {
         let from = self.from.as_ref().filter(|from| !from.is_empty());
         let from = from.ok_or_else(|| {
             config::Error::new(
-                "the former store is missing; give --from DIRECTORY (of a file store) or --from \
-                 postgres://user:password@host:5432/database, or either in STANBY_FROM_URL",
+                "the former store is missing; give --from DIRECTORY (of a file store), --from \
+                 postgres://user:password@host:5432/database or --from mysql://user:password@host:3306/database, or one of them \
+                 in STANBY_FROM_URL",
             )
         })?;
         let from = from.expose();
@@ -152,18 +154,20 @@ impl ImportArgs {
         // The longer one first.
         let path = from.strip_prefix("file://").or(from.strip_prefix("file:"));
         let Some(directory) = path.or_else(|| (!from.contains("://")).then_some(from)) else {
-            let url = DatabaseUrl::parse(from)
-                .map_err(|error| config::Error::new(format!("--from: {error}")))?;
             if of_files.contains(&true) {
                 return Err(config::Error::new(
                     "--from is a database, and --max-msgs, --max-bytes, --max-age, --from-crc-poly and \
                      --skip-damaged are about file stores; remove them",
                 ));
             }
-            return Ok(Source::Tables {
-                url: Box::new(url),
+            if MySqlUrl::is_one(from) {
+                let url = MySqlUrl::parse(from).map_err(|error| wrong(&error))?;
+                return Ok(Source::Tables(FormerTables::MySql(Box::new(url))));
+            }
+            return Ok(Source::Tables(FormerTables::Postgres {
+                url: Box::new(DatabaseUrl::parse(from).map_err(|error| wrong(&error))?),
                 schema: self.from_schema.clone(),
-            });
+            }));
         };
         Ok(Source::Files {
             directory: directory.into(),
@@ -195,6 +199,10 @@ impl ImportArgs {
             encryption,
         })
     }
+}
+
+fn wrong(error: &dyn Display) -> config::Error {
+    config::Error::new(format!("--from: {error}"))
 }
 
 /// The directory of a node, or its two as STORE:LOG.

@@ -77,10 +77,14 @@ fn store(settings: &[Setting], file: &std::path::Path) -> Result<String, Error> 
     let kind = of("store").unwrap_or_default().to_ascii_lowercase();
     match kind.as_str() {
         "file" => named(of("import-dir"), "directory of its file store (dir)"),
-        "sql" if of("sql-driver").as_deref() == Some("mysql") => Err(Error::new(format!(
-            "{file} names a store in MySQL, which stanby does not read: docs/migrate.md says under \"Without an import\" how \
-             to carry it over"
-        ))),
+        // Its driver took no scheme.
+        "sql" if of("sql-driver").as_deref() == Some("mysql") => {
+            let source = named(
+                of("database-url"),
+                "source of its SQL store (sql_options, source)",
+            )?;
+            Ok(format!("mysql://{}", source.trim_start_matches("mysql://")))
+        }
         "sql" => named(
             of("database-url"),
             "source of its SQL store (sql_options, source)",

@@ -229,7 +229,7 @@ fn subjects(
     }
 }
 
-/// Everything is in Postgres, whatever the former server kept it in. What it kept in `MySQL` would be left behind.
+/// Everything is in Postgres, whatever the former server kept it in. What it kept in `MySQL` is imported by hand.
 fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
     let store = flags.store.as_deref().unwrap_or("SQL");
     if ["MEMORY", "FILE"]
@@ -246,8 +246,8 @@ fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
     match flags.sql_driver.as_deref() {
         None | Some("postgres") => Ok(()),
         Some("mysql") => Err(Error::new(
-            "the store is in MySQL, which stanby does not read: let its durables be drained, or publish its messages \
-             again, as docs/migrate.md says under \"Without an import\"; then leave the SQL driver and its source out",
+            "the store is in MySQL, and stanby serves from Postgres: carry it over once by `stanby import --from \
+             mysql://user:password@host:3306/database` (docs/migrate.md), then leave the SQL driver and its source out",
         )),
         Some(other) => Err(Error::new(format!(
             "unknown sql driver {other:?}; use the driver postgres (-sql_driver postgres)"

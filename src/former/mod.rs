@@ -13,8 +13,7 @@
 //! | [`return_way`] | rows of ours as its records, for those who go back |
 //! | [`adopt`] | which clients, channels, subscriptions and positions all of that makes |
 //!
-//! Reading its tables is `store/former`'s, opening its files `store/files`', and when to do it `node/import`'s. `MySQL` is
-//! not known.
+//! Reading its tables is `store/former`'s, opening its files `store/files`', and when to do it `node/import`'s.
 
 pub mod adopt;
 pub mod encryption;

@@ -44,39 +44,91 @@ pub fn server(told: &Told<'_>) -> Vec<u8> {
     .encode_to_vec()
 }
 
-pub fn client(id: &ClientId, row: &ClientRow) -> Vec<u8> {
-    ClientRecord {
+/// A client's record, and what a table has of it beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    pub id: String,
+    pub heartbeat_inbox: String,
+    pub record: Vec<u8>,
+}
+
+pub fn client(id: &ClientId, row: &ClientRow) -> Connected {
+    let record = ClientRecord {
         id: bytes(id.as_str()),
         heartbeat_inbox: bytes(row.heartbeat_inbox.as_str()),
         connection_id: row.connection_id.0.clone(),
         protocol: row.protocol,
         ping_interval: row.ping_interval,
         ping_max_out: row.ping_max_out,
+    };
+    Connected {
+        id: id.as_str().to_owned(),
+        heartbeat_inbox: row.heartbeat_inbox.as_str().to_owned(),
+        record: record.encode_to_vec(),
     }
-    .encode_to_vec()
 }
 
-pub fn message(channel: &ChannelName, message: &Message) -> Vec<u8> {
-    MsgProto {
+/// A message's record, and what an index or a table has of it beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub sequence: u64,
+    pub timestamp: i64,
+    /// Of the payload.
+    pub size: usize,
+    pub record: Vec<u8>,
+}
+
+pub fn message(channel: &ChannelName, message: &Message) -> Stored {
+    let record = MsgProto {
         sequence: message.sequence.0,
         subject: bytes(channel.as_str()),
         reply: bytes(&message.reply),
         data: message.data.clone(),
         timestamp: message.published_at.0,
         ..MsgProto::default()
+    };
+    Stored {
+        sequence: message.sequence.0,
+        timestamp: message.published_at.0,
+        size: message.data.len(),
+        record: record.encode_to_vec(),
     }
-    .encode_to_vec()
 }
 
 /// A subscription's record, and what it was sent and has not acked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {
+    pub number: u64,
+    pub last_sent: u64,
     pub record: Vec<u8>,
-    pub pending: Vec<Vec<u8>>,
+    pub pending: Vec<u64>,
 }
 
-/// The subscriptions of each channel, numbered from 1 in each, as files have them.
-pub fn subscriptions(snapshot: &Snapshot) -> BTreeMap<ChannelId, Vec<Subscribed>> {
+impl Subscribed {
+    /// As a journal has it, a record each.
+    pub fn pending_records(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.pending.iter().map(|&sequence| {
+            let id = self.number;
+            UpdateRecord { id, sequence }.encode_to_vec()
+        })
+    }
+}
+
+/// How subscriptions are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// From 1 in each channel, as files have them.
+    Channel,
+    /// Over all channels, as tables have them.
+    All,
+}
+
+/// The subscriptions of each channel.
+pub fn subscriptions(
+    snapshot: &Snapshot,
+    numbering: Numbering,
+) -> BTreeMap<ChannelId, Vec<Subscribed>> {
+    let mut count = 0;
     let mut members: BTreeMap<PositionId, Vec<&SubscriptionRow>> = BTreeMap::new();
     for row in snapshot.subscriptions.values() {
         members.entry(row.position).or_default().push(row);
@@ -93,15 +145,24 @@ pub fn subscriptions(snapshot: &Snapshot) -> BTreeMap<ChannelId, Vec<Subscribed>
         let is_empty = members.is_empty() && position.durable_name.is_some();
         let owners = owners.chain(is_empty.then_some(None));
         for (index, owner) in owners.enumerate() {
-            let number = made.len() as u64 + 1;
+            count += 1;
+            let number = match numbering {
+                Numbering::Channel => made.len() as u64 + 1,
+                Numbering::All => count,
+            };
             let record = subscription(number, position, owner).encode_to_vec();
             // Members share what the group has to ack: one of them has it.
             let pending = if index == 0 {
-                pending(number, position, channel.first_sequence)
+                pending(position, channel.first_sequence)
             } else {
                 Vec::new()
             };
-            made.push(Subscribed { record, pending });
+            made.push(Subscribed {
+                number,
+                last_sent: position.progress.last_sent.0,
+                record,
+                pending,
+            });
         }
     }
     all
@@ -140,17 +201,10 @@ fn subscription(
 }
 
 /// Of what there still is; no more than a subscription may have in flight.
-fn pending(number: u64, position: &PositionRow, first: Sequence) -> Vec<Vec<u8>> {
+fn pending(position: &PositionRow, first: Sequence) -> Vec<u64> {
     let progress = &position.progress;
     let from = first.0.max(progress.acked_floor.0 + 1);
     let sent = (from..=progress.last_sent.0).map(Sequence);
     let pending = sent.filter(|sequence| !progress.acked_above.contains(*sequence));
-    let records = pending.map(|sequence| {
-        UpdateRecord {
-            id: number,
-            sequence: sequence.0,
-        }
-        .encode_to_vec()
-    });
-    records.collect()
+    pending.map(|sequence| sequence.0).collect()
 }

@@ -13,7 +13,7 @@ use super::shared::Setback;
 use crate::config::Config;
 use crate::former::Keys;
 use crate::store::files::fingerprint::{fingerprint, holds_store};
-use crate::store::{self, FormerStore, Noted, Store};
+use crate::store::{self, FormerStore, FormerTables, Noted, Store};
 
 /// Where a former server makes its tables.
 const FORMER_SCHEMA: &str = "public";
@@ -85,14 +85,14 @@ impl CarryOver<'_> {
             Err(store::Error::Refused(_)) => false,
             Err(error) => return Err(error.into()),
         };
-        if !is_new || !FormerStore::is_there(url, FORMER_SCHEMA).await? {
-            return Ok(());
-        }
-        let source = Source::Tables {
+        let tables = FormerTables::Postgres {
             url: Box::new(url.clone()),
             schema: FORMER_SCHEMA.to_owned(),
         };
-        self.import(source, &url.to_string()).await
+        if !is_new || !FormerStore::is_there(&tables).await? {
+            return Ok(());
+        }
+        self.import(Source::Tables(tables), &url.to_string()).await
     }
 
     async fn import(&self, source: Source, from: &str) -> Result<(), Setback> {

@@ -1,4 +1,4 @@
-//! The way back: writes everything that the tables hold as the file store of a nats-streaming-server, while no server of ours
+//! The way back: writes everything that the tables hold as the store of a nats-streaming-server, files or tables, while no server of ours
 //! serves. Nothing is changed in the tables.
 
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::core::ids::{ChannelId, ClientId, Guid, LoadId, Sequence};
 use crate::core::load::{Load, Loaded, Want};
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
-use crate::former::return_way::{self, Told};
+use crate::former::return_way::{self, Connected, Numbering, Stored, Told};
 use crate::leadership::{self, Lease};
 use crate::node::run::new_server_id;
 use crate::store::files::export::{NewChannel, NewStore};
-use crate::store::{self, Keyring, ServerInfo, Store};
+use crate::store::{self, FormerTables, Keyring, NewTables, ServerInfo, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -35,7 +35,26 @@ pub struct Export {
     pub schema: String,
     /// What payloads are decrypted with; they are written as they were published.
     pub encryption: Encryption,
-    pub to: PathBuf,
+    pub to: Target,
+}
+
+#[derive(Debug)]
+pub enum Target {
+    /// Of a file store.
+    Directory(PathBuf),
+    /// Of a SQL store.
+    Tables(FormerTables),
+}
+
+enum New {
+    Files(Box<NewStore>),
+    Tables(Box<NewTables>),
+}
+
+/// A channel that is being written.
+enum Channel<'a> {
+    Files(NewChannel<'a>),
+    Tables(&'a mut NewTables, ChannelId),
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -70,8 +89,11 @@ impl Export {
         let store = store.with_keys(Keyring::new(&self.encryption, &told.cluster_id));
         store.check_keys().await?;
         let snapshot = store.snapshot().await?;
-        let new = NewStore::begin(&self.to)?;
-        let exported = self.write(&store, &told, &snapshot, &new).await;
+        let mut new = match &self.to {
+            Target::Directory(directory) => New::Files(Box::new(NewStore::begin(directory)?)),
+            Target::Tables(tables) => New::Tables(Box::new(NewTables::begin(tables).await?)),
+        };
+        let exported = self.write(&store, &told, &snapshot, &mut new).await;
         // A server that has started meanwhile has changed something.
         let unchanged = async {
             self.ensure_nobody_serves(&told.cluster_id, &tasks).await?;
@@ -89,11 +111,11 @@ impl Export {
         store.close().await;
         match done {
             Ok(exported) => {
-                new.finish()?;
+                new.finish().await?;
                 Ok(exported)
             }
             Err(error) => {
-                new.give_up();
+                new.give_up().await;
                 Err(error)
             }
         }
@@ -143,9 +165,9 @@ impl Export {
         store: &Store,
         told: &ServerInfo,
         snapshot: &Snapshot,
-        new: &NewStore,
+        new: &mut New,
     ) -> Result<Exported, Error> {
-        new.server(&return_way::server(&Told {
+        let server = return_way::server(&Told {
             cluster_id: &told.cluster_id,
             discover: &told.discover_prefix,
             publish: &told.publish_prefix,
@@ -153,26 +175,77 @@ impl Export {
             unsubscribe: &told.unsubscribe_subject,
             close: &told.close_subject,
             close_subscription: &told.close_subscription_subject,
-        }))?;
+        });
         let clients = snapshot.clients.iter();
-        let clients: Vec<Vec<u8>> = clients
+        let clients: Vec<Connected> = clients
             .map(|(id, row)| return_way::client(id, row))
             .collect();
-        new.clients(&clients)?;
+        let numbering = match new {
+            New::Files(files) => {
+                files.server(&server)?;
+                files.clients(&clients)?;
+                Numbering::Channel
+            }
+            New::Tables(tables) => {
+                tables.server(&told.cluster_id, &server).await?;
+                tables.clients(&clients).await?;
+                Numbering::All
+            }
+        };
         let mut exported = Exported {
             cluster_id: told.cluster_id.clone(),
             clients: clients.len(),
             ..Exported::default()
         };
-        let subscriptions = return_way::subscriptions(snapshot);
+        let subscriptions = return_way::subscriptions(snapshot, numbering);
         for (id, row) in snapshot.channels.iter().filter(|(_, row)| !row.deleting) {
             let subscriptions = subscriptions.get(id).map_or(&[][..], Vec::as_slice);
-            let mut channel = new.channel(&row.name, subscriptions)?;
+            let mut channel = match &mut *new {
+                New::Files(files) => Channel::Files(files.channel(&row.name, subscriptions)?),
+                New::Tables(tables) => {
+                    tables.channel(*id, &row.name, subscriptions).await?;
+                    Channel::Tables(tables, *id)
+                }
+            };
             messages(store, *id, row, &mut channel, &mut exported).await?;
-            channel.finish()?;
+            if let Channel::Files(files) = channel {
+                files.finish()?;
+            }
             exported.channels += 1;
         }
         Ok(exported)
+    }
+}
+
+impl Channel<'_> {
+    /// In their order.
+    async fn add(&mut self, page: &[Stored]) -> Result<(), store::Error> {
+        match self {
+            Self::Files(files) => {
+                for message in page {
+                    files.add(message.sequence, message.timestamp, &message.record)?;
+                }
+                Ok(())
+            }
+            Self::Tables(tables, id) => tables.messages(*id, page).await,
+        }
+    }
+}
+
+impl New {
+    async fn finish(self) -> Result<(), store::Error> {
+        match self {
+            Self::Files(files) => files.finish(),
+            Self::Tables(tables) => tables.finish().await,
+        }
+    }
+
+    /// Nothing is left of it.
+    async fn give_up(self) {
+        match self {
+            Self::Files(files) => files.give_up(),
+            Self::Tables(tables) => tables.give_up().await,
+        }
     }
 }
 
@@ -180,7 +253,7 @@ async fn messages(
     store: &Store,
     id: ChannelId,
     row: &ChannelRow,
-    channel: &mut NewChannel<'_>,
+    channel: &mut Channel<'_>,
     exported: &mut Exported,
 ) -> Result<(), Error> {
     let (mut next, mut written) = (row.first_sequence, Sequence(0));
@@ -221,13 +294,18 @@ async fn messages(
                 row.name, unreadable.sequence.0, unreadable.why
             ));
         }
-        for message in messages {
-            let record = return_way::message(&row.name, &message);
-            channel.add(message.sequence.0, message.published_at.0, &record)?;
-            written = message.sequence;
-            exported.messages += 1;
-        }
+        let page = messages.iter();
+        let page = page.map(|message| return_way::message(&row.name, message));
+        channel.add(&page.collect::<Vec<_>>()).await?;
+        written = messages.last().map_or(written, |last| last.sequence);
+        exported.messages += messages.len() as u64;
         next = Sequence(through.0.max(next.0) + 1);
+    }
+    if let Channel::Tables(tables, _) = channel
+        && written == Sequence(0)
+    {
+        tables.goes_on_after(id, row.last_sequence.0).await?;
+        return Ok(());
     }
     // Only a message tells the former server how far its channel was.
     let names = (ClientId::parse(NOBODY.into()), Guid::parse(NOBODY.into()));
@@ -242,8 +320,9 @@ async fn messages(
             reply: "".into(),
             data: bytes::Bytes::new(),
         };
-        let record = return_way::message(&row.name, &last);
-        channel.add(last.sequence.0, last.published_at.0, &record)?;
+        channel
+            .add(&[return_way::message(&row.name, &last)])
+            .await?;
         exported.notes.push(format!(
             "channel {:?}: its last messages are gone; an empty message with sequence {} keeps their numbers from being given \
              out again",

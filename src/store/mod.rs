@@ -44,7 +44,7 @@ pub use encryption::Keyring;
 pub use error::Error;
 pub use fence::Reads;
 pub use files::FileStore;
-pub use former::FormerStore;
+pub use former::{FormerStore, FormerTables, NewTables};
 pub use import::Importer;
 pub use imports::{ImportNote, Noted};
 pub use oldest::Oldest;

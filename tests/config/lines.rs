@@ -206,7 +206,7 @@ fn the_directory_of_a_file_store_is_known() {
 fn lines_whose_data_would_be_left_behind_are_refused() {
     for (line, text) in [
         (&["-store", "x"][..], "unknown store type: x"),
-        (&["-sql_driver", "mysql"], "let its durables be drained"),
+        (&["-sql_driver", "mysql"], "stanby import --from mysql://"),
         (
             &["-sql_source", DATABASE, "-encrypt"],
             "encryption key required",

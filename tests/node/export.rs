@@ -113,6 +113,78 @@ async fn what_is_exported_and_imported_again_is_what_it_was() {
     }
 }
 
+async fn export_to_sql(url: &str, schema: &str, to: &str) -> Output {
+    let from = ["--database-url", url, "--schema", schema];
+    run(
+        &[&["export", "--to-sql", url, "--to-schema", to], &from[..]].concat(),
+        &[],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn what_is_exported_to_tables_and_imported_again_is_what_it_was() {
+    let (Some(database), Some(nats)) = (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    let (url, nats) = (database.url.as_str(), nats.url());
+    for name in [
+        "plain-clean",
+        "plain-kill9",
+        "payloads",
+        "expired",
+        "encrypted-aes",
+        "many-channels",
+    ] {
+        let case = Case::unpack(name);
+        let schema = case.schema();
+        let (from, environment) = (case.store(), case.environment());
+        import(url, &nats, &schema, &case, &from, &environment).await;
+        let to = format!("{schema}_former");
+        let admin = crate::tables::Tables::new(url);
+        admin.execute(format!("CREATE SCHEMA \"{to}\"")).await;
+
+        let output = export_to_sql(url, &schema, &to).await;
+
+        assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
+        let told = stdout(&output);
+        assert!(told.contains("-sql_driver postgres"), "{told}");
+        let again = format!("{schema}_again");
+        let output = run(
+            &[
+                "import",
+                "--from",
+                url,
+                "--from-schema",
+                &to,
+                "--database-url",
+                url,
+                "--schema",
+                &again,
+                "--nats-server",
+                &nats,
+                "--cluster-id",
+                case.cluster_id(),
+            ],
+            &[],
+        )
+        .await;
+        assert_eq!(code(&output), Some(0), "{name}: {}", stderr(&output));
+        let before = Contents::stored(url, &schema).await;
+        let after = Contents::stored(url, &again).await;
+        after.assert_is(&before, name);
+
+        // What is there already is left alone.
+        let output = export_to_sql(url, &schema, &to).await;
+        let told = stderr(&output);
+        assert_eq!(code(&output), Some(1), "{told}");
+        assert!(told.contains("and they are not empty"), "{told}");
+        let output = export_to_sql(url, &schema, &schema).await;
+        assert!(stderr(&output).contains("holds the tables of stanby"));
+    }
+}
+
 #[tokio::test]
 async fn an_export_is_refused_while_a_server_serves_and_where_there_is_something_already() {
     let Some(group) = Group::new(&[]).await else {

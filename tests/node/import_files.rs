@@ -383,7 +383,7 @@ async fn a_former_configuration_file_says_all_that_an_import_needs() {
         ("store: file", "names no directory"),
         (
             "store: sql, sql_options { driver: mysql, source: 'x' }",
-            "in MySQL",
+            "--from: the URL of MySQL: it names no database",
         ),
     ] {
         let output = import(&plain, streaming, &[]).await;

@@ -56,7 +56,7 @@ impl Import {
             Source::Files { limits, .. } | Source::Raft { limits, .. } => {
                 limits.as_deref().cloned()
             }
-            Source::Tables { .. } => None,
+            Source::Tables(_) => None,
         };
         let walk = Walk {
             directory,

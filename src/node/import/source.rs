@@ -7,20 +7,16 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::run::{Error, Import};
-use crate::config::DatabaseUrl;
 use crate::core::limits::Limits;
 use crate::former::Findings;
 use crate::former::records::ServerInfo;
 use crate::store::files::{Cluster, NodePlace};
-use crate::store::{self, FileStore, FormerStore};
+use crate::store::{self, FileStore, FormerStore, FormerTables};
 
 #[derive(Debug)]
 pub enum Source {
-    /// Of a SQL store on Postgres.
-    Tables {
-        url: Box<DatabaseUrl>,
-        schema: String,
-    },
+    /// Of a SQL store.
+    Tables(FormerTables),
     /// Of a file store.
     Files {
         directory: PathBuf,
@@ -46,8 +42,8 @@ pub(super) enum Opened {
 impl Import {
     pub(super) async fn open_former(&self, findings: &mut Findings) -> Result<Opened, Error> {
         match &self.from {
-            Source::Tables { url, schema } => {
-                let opened = FormerStore::open(url, schema).await;
+            Source::Tables(tables) => {
+                let opened = FormerStore::open(tables).await;
                 let opened = opened.map_err(Error::Former)?;
                 Ok(Opened::Tables(Box::new(opened)))
             }
@@ -144,7 +140,7 @@ impl Import {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tables { url, schema } => write!(f, "{url}, schema {schema}"),
+            Self::Tables(tables) => write!(f, "{tables}"),
             Self::Files { directory, .. } => write!(f, "{}", directory.display()),
             Self::Raft { nodes, .. } => {
                 let stores = nodes.iter().map(|node| node.store.display().to_string());

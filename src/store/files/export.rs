@@ -9,7 +9,7 @@ use crate::core::ids::ChannelName;
 use crate::former::files::checksum::{Checksum, IEEE};
 use crate::former::files::index::Entry;
 use crate::former::files::writing::{self, Step};
-use crate::former::return_way::Subscribed;
+use crate::former::return_way::{Connected, Subscribed};
 use crate::store::Error;
 
 /// As the former server begins a new slice.
@@ -61,9 +61,10 @@ impl NewStore {
         write_file(&self.root.join(SERVER), &[framed])
     }
 
-    pub fn clients(&self, records: &[Vec<u8>]) -> Result<(), Error> {
-        let framed = records.iter().map(|record| {
-            writing::typed(Step::Connected, record, &self.checksum).ok_or_else(|| too_long(CLIENTS))
+    pub fn clients(&self, clients: &[Connected]) -> Result<(), Error> {
+        let framed = clients.iter().map(|client| {
+            writing::typed(Step::Connected, &client.record, &self.checksum)
+                .ok_or_else(|| too_long(CLIENTS))
         });
         let framed = framed.collect::<Result<Vec<_>, Error>>()?;
         write_file(&self.root.join(CLIENTS), &framed)
@@ -78,10 +79,11 @@ impl NewStore {
         let directory = self.root.join(name.as_str());
         fs::create_dir(&directory).map_err(|error| unwritable(&directory, &error))?;
         let mut framed = Vec::new();
-        for Subscribed { record, pending } in subscriptions {
+        for subscribed in subscriptions {
+            let record = &subscribed.record;
             framed.push(writing::typed(Step::SUBSCRIBED, record, &self.checksum));
-            let sent = pending.iter();
-            framed.extend(sent.map(|it| writing::typed(Step::Sent, it, &self.checksum)));
+            let sent = subscribed.pending_records();
+            framed.extend(sent.map(|it| writing::typed(Step::Sent, &it, &self.checksum)));
         }
         let framed = framed.into_iter().collect::<Option<Vec<_>>>();
         let framed = framed.ok_or_else(|| too_long(SUBSCRIPTIONS))?;
