@@ -88,7 +88,12 @@ async fn the_deployment_starts_a_pair_whose_probes_are_answered() {
 #[test]
 fn the_schema_of_kubernetes_takes_the_manifests() {
     let validator = root().join("target/deploy-python/bin/kubernetes-validate");
-    run(validator, &["--strict", "--quiet", FILE]);
+    let files = [
+        FILE,
+        "deploy/kubernetes/from-memory.yaml",
+        "deploy/kubernetes/from-file-store.yaml",
+    ];
+    run(validator, &[&["--strict", "--quiet"], &files[..]].concat());
 }
 
 #[test]
