@@ -143,12 +143,14 @@ fn show(standings: &[Standing]) -> Result<(), Failure> {
             [] => "nobody is subscribed on the old side".to_owned(),
             some => format!("subscribed on the old side: {}", some.join(", ")),
         };
+        let how_far = match &it.refused {
+            Some(why) => format!("nothing is copied: {why}"),
+            None => format!("message {} of {} is copied", it.copied, it.last),
+        };
         output::line(&format!(
-            "{} to stream {}: message {} of {} is copied; {old_side}",
+            "{} to stream {}: {how_far}; {old_side}",
             output::name_from_outside(&it.channel),
             output::name_from_outside(&it.stream),
-            it.copied,
-            it.last
         ))?;
     }
     Ok(())

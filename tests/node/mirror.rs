@@ -253,6 +253,21 @@ async fn what_cannot_be_a_stream_or_is_not_ours_is_refused_by_name() {
     assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
     let told = stderr(&refused);
     assert!(told.contains("somebody else publishes"), "{told}");
+
+    // It ends that of this channel alone.
+    ground.publish("a.b", 1).await;
+    let both = ["--stream-of", "a.b=AB"];
+    let _mirror = ground.command("jetstream", &both).spawn().unwrap();
+    wait_until(LIMIT, async || match ground.sequences("AB").await {
+        copied if copied == [1, 2, 3] => Ok(()),
+        copied => Err(format!("{copied:?}")),
+    })
+    .await;
+    let status = ground.run("status", &both).await;
+    let told = stdout(&status);
+    assert!(told.contains("nothing is copied"), "{told}");
+    assert!(told.contains("message 3 of 3 is copied"), "{told}");
+
     let refused = ground
         .run("jetstream", &["--once", "--channel", "none"])
         .await;

@@ -60,6 +60,8 @@ pub struct Standing {
     pub last: u64,
     /// Clients that are subscribed on the old side, in order.
     pub subscribers: Vec<String>,
+    /// Why nothing of it is copied; the others are.
+    pub refused: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,23 +90,30 @@ impl Mirror {
     pub async fn run(&self, trouble: impl Fn(&str)) -> Result<Vec<Standing>, Error> {
         let store = self.store().await?;
         let context = self.jetstream().await?;
-        let (mut last_told, mut done) = (None, Done::default());
+        let (mut last_told, mut done) = (String::new(), Done::default());
         loop {
-            match self.round(&store, &context, &mut done).await {
-                Ok(standings) if self.once => {
-                    store.close().await;
-                    return Ok(standings);
-                }
-                Ok(_) => last_told = None,
-                Err(error) if !self.once && error.may_pass() => {
-                    let told = error.to_string();
-                    if last_told.as_ref() != Some(&told) {
-                        trouble(&told);
-                        last_told = Some(told);
+            let told = match self.round(&store, &context, &mut done).await {
+                Ok(standings) => {
+                    let refused = standings.iter().filter_map(|it| it.refused.as_deref());
+                    let refused: Vec<&str> = refused.collect();
+                    let all = refused.join("; ");
+                    let is_in_vain = !refused.is_empty() && refused.len() == standings.len();
+                    if is_in_vain || (self.once && !refused.is_empty()) {
+                        return Err(Error::Refused(all));
                     }
+                    if self.once {
+                        store.close().await;
+                        return Ok(standings);
+                    }
+                    all
                 }
+                Err(error) if !self.once && error.may_pass() => error.to_string(),
                 Err(error) => return Err(error),
+            };
+            if !told.is_empty() && last_told != told {
+                trouble(&told);
             }
+            last_told = told;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -119,20 +128,25 @@ impl Mirror {
         let snapshot = store.snapshot().await?;
         let mut standings = Vec::new();
         for (id, row, names) in self.chosen(&snapshot)? {
-            let mut target = Target::open(context, row.name.as_str(), names, self.limits).await?;
-            ensure_ahead(row, &target)?;
-            while target.copied < row.last_sequence.0 {
-                match next_page(store, id, row, &target).await? {
-                    Some(messages) => target.append(&messages).await?,
-                    // All that was left is gone by its limits.
-                    None => break,
+            let stream = names.stream.clone();
+            let copied = async {
+                let mut target =
+                    Target::open(context, row.name.as_str(), names, self.limits).await?;
+                ensure_ahead(row, &target)?;
+                while target.copied < row.last_sequence.0 {
+                    match next_page(store, id, row, &target).await? {
+                        Some(messages) => target.append(&messages).await?,
+                        // All that was left is gone by its limits.
+                        None => break,
+                    }
                 }
-            }
-            target.note().await?;
-            if self.consumers {
-                durables::follow(&snapshot, id, &target, done).await?;
-            }
-            standings.push(standing(&snapshot, id, row, &target));
+                target.note().await?;
+                if self.consumers {
+                    durables::follow(&snapshot, id, &target, done).await?;
+                }
+                Ok(target.copied)
+            };
+            standings.push(standing(&snapshot, (id, row), stream, copied.await)?);
         }
         Ok(standings)
     }
@@ -144,8 +158,10 @@ impl Mirror {
         let snapshot = store.snapshot().await?;
         let mut standings = Vec::new();
         for (id, row, names) in self.chosen(&snapshot)? {
-            let target = Target::find(&context, row.name.as_str(), names).await?;
-            standings.push(standing(&snapshot, id, row, &target));
+            let stream = names.stream.clone();
+            let found = Target::find(&context, row.name.as_str(), names).await;
+            let copied = found.map(|target| target.copied);
+            standings.push(standing(&snapshot, (id, row), stream, copied)?);
         }
         store.close().await;
         Ok(standings)
@@ -242,7 +258,18 @@ fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Error {
     Error::Refused(format!("{} cannot be read: {error}", path.display()))
 }
 
-fn standing(snapshot: &Snapshot, id: ChannelId, row: &ChannelRow, target: &Target) -> Standing {
+/// What is wrong with one channel or its stream keeps no other from being copied.
+fn standing(
+    snapshot: &Snapshot,
+    (id, row): (ChannelId, &ChannelRow),
+    stream: String,
+    copied: Result<u64, Error>,
+) -> Result<Standing, Error> {
+    let (copied, refused) = match copied {
+        Ok(copied) => (copied, None),
+        Err(Error::Refused(why)) => (0, Some(why)),
+        Err(error) => return Err(error),
+    };
     let online = snapshot.subscriptions.values().filter(|it| {
         let position = snapshot.positions.get(&it.position);
         it.online && position.is_some_and(|position| position.channel == id)
@@ -250,13 +277,14 @@ fn standing(snapshot: &Snapshot, id: ChannelId, row: &ChannelRow, target: &Targe
     let mut subscribers: Vec<String> = online.map(|it| it.client_id.as_str().to_owned()).collect();
     subscribers.sort();
     subscribers.dedup();
-    Standing {
+    Ok(Standing {
         channel: row.name.as_str().to_owned(),
-        stream: target.names.stream.clone(),
-        copied: target.copied,
+        stream,
+        copied,
         last: row.last_sequence.0,
         subscribers,
-    }
+        refused,
+    })
 }
 
 /// A stream that is further than the channel is another channel's: of other tables, or of one that was deleted.
