@@ -39,11 +39,21 @@ macro_rules! misplaced {
 
 const MISPLACED: &str = misplaced!();
 
+/// The columns that [`Fence::judge`] looks at.
+macro_rules! proof_columns {
+    () => {
+        "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
+        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
+        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address"
+    };
+}
+pub(super) use proof_columns;
+
 /// The first statement of the transaction: what it sees, all later ones see. One, because every read waits for it.
 const PROOF: &str = concat!(
-    "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
-        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
-        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address, (",
+    "SELECT ",
+    proof_columns!(),
+    ", (",
     misplaced!(),
     ") AS misplaced"
 );
@@ -87,7 +97,7 @@ impl Fence {
         }
     }
 
-    /// What the columns of [`PROOF`] prove.
+    /// What these columns prove.
     pub(super) fn judge(self, line: &Line) -> Result<Result<(), Astray>, Fault> {
         let address = line.get::<&str>("address")?;
         let astray = |why| {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::error::Fault;
-use super::fence::{Astray, Fence};
+use super::fence::{Astray, Fence, proof_columns};
 use super::load::{int8, size};
 use super::source::{Line, Parameter, Source};
 use crate::core::load::{Loaded, Want};
@@ -13,7 +13,8 @@ use crate::core::outbox::{OutboxId, OutboxPage, OutboxRow};
 use crate::core::time::Timestamp;
 
 /// A row of nulls where there are none. Those that are due go first: they have waited longest.
-const PAGE: &str = "WITH taken AS MATERIALIZED (
+const PAGE: &str = concat!(
+    "WITH taken AS MATERIALIZED (
         (SELECT id, guid, channel, data, reply, publisher, deliver_at
             FROM outbox WHERE deliver_at IS NULL AND id > $1 ORDER BY id LIMIT $3)
         UNION ALL
@@ -27,10 +28,9 @@ const PAGE: &str = "WITH taken AS MATERIALIZED (
                count(*) FILTER (WHERE deliver_at IS NULL) OVER () AS plain
         FROM taken WINDOW before AS (ORDER BY deliver_at NULLS LAST, id ROWS UNBOUNDED PRECEDING)
     )
-    SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
-           pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
-           coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address,
-           EXISTS (SELECT FROM outbox_used) AS is_used,
+    SELECT ",
+    proof_columns!(),
+    ", EXISTS (SELECT FROM outbox_used) AS is_used,
            (SELECT (extract(epoch FROM deliver_at) * 1000000)::bigint FROM outbox
                WHERE deliver_at > 'epoch'::timestamptz + $2 * interval '1 microsecond'
                ORDER BY deliver_at LIMIT 1) AS next_due,
@@ -41,7 +41,8 @@ const PAGE: &str = "WITH taken AS MATERIALIZED (
            coalesce(r.plain, 0) AS plain
     FROM (VALUES (true)) one
     LEFT JOIN counted r ON r.bytes_through <= $4 OR r.ordinal = 1
-    ORDER BY r.ordinal";
+    ORDER BY r.ordinal"
+);
 
 /// The inner error says what the statement sees instead.
 pub(super) async fn page(
