@@ -6,6 +6,7 @@
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
 //! | what applications publish in SQL | `outbox` |
+//! | what operators ask for | `admin` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
@@ -24,8 +25,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 
+use super::admin::Admin;
 use super::aside::Aside;
 use super::batch::{Batch, Counters};
+use super::channel_limits::Overrides;
 use super::channels::Channels;
 use super::commits::Commits;
 use super::connect_rate::ConnectRate;
@@ -34,7 +37,7 @@ use super::early::Early;
 use super::event::Event;
 use super::group::Group;
 use super::holdings::Holdings;
-use super::ids::{ChannelId, ClientId, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -99,6 +102,9 @@ pub struct Broker {
     pub(super) aside: Aside,
     pub(super) early: Early,
     pub(super) outbox: Outbox,
+    pub(super) admin: Admin,
+    /// Limits that operators have set for single channels.
+    pub(super) set_limits: BTreeMap<ChannelName, Overrides>,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
@@ -163,7 +169,10 @@ impl Broker {
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),
-            Event::OutboxNoted => self.outbox_noted(),
+            Event::OutboxNoted => {
+                self.outbox_noted();
+                self.requests_noted();
+            }
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
@@ -207,6 +216,7 @@ impl Broker {
             Timer::Unregistered(name) => self.stop_waiting_for(name),
             Timer::Orphans => self.close_orphans(),
             Timer::Outbox => self.turn_to_outbox(),
+            Timer::Requests => self.turn_to_requests(),
         }
     }
 
@@ -338,6 +348,9 @@ impl Broker {
         if release.changed_outbox {
             self.outbox_committed();
         }
+        if release.changed_requests {
+            self.requests_committed();
+        }
         for (position, subscription) in release.started {
             self.started(position, subscription);
         }
@@ -377,6 +390,9 @@ impl Broker {
                 },
             ) => {
                 self.note_gone(asked.channel, &gone);
+                if self.is_overtaken(position, &asked) {
+                    return self.page_overtaken(position);
+                }
                 let unseen = self.cut_page(&asked, &mut messages, &mut unreadable, &mut through);
                 self.note_unreadable(asked.channel, unreadable);
                 self.hold(position, unseen);
@@ -404,6 +420,8 @@ impl Broker {
             }
             (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
             (Purpose::Outbox, Loaded::Outbox(page)) => self.outbox_loaded(page),
+            (Purpose::Requests, Loaded::Requests(page)) => self.requests_loaded(page),
+            (Purpose::Request, loaded) => self.request_answered(asked, loaded),
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }

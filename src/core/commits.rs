@@ -4,13 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::admin::{RequestChange, RequestId};
 use super::batch::{
-    Batch, ChannelRow, ClientRow, Counters, Heartbeat, LostRange, PositionRow, SubscriptionRow,
-    Trim,
+    Batch, ChannelRow, ClientRow, Counters, Deleted, Heartbeat, LostRange, PositionRow,
+    SubscriptionRow, Trim,
 };
+use super::channel_limits::Overrides;
 use super::cost;
 use super::gone::Reason;
-use super::ids::{BatchNumber, ChannelId, ClientId, Guid, PositionId, Sequence, SubscriptionId};
+use super::ids::{
+    BatchNumber, ChannelId, ChannelName, ClientId, Guid, PositionId, Sequence, SubscriptionId,
+};
 use super::message::Message;
 use super::outbound::Outbound;
 use super::outbox::OutboxId;
@@ -53,6 +57,8 @@ pub(super) struct Release {
     pub(super) trimmed: Vec<ChannelId>,
     /// Rows have left the outbox.
     pub(super) changed_outbox: bool,
+    /// Requests of operators were taken or answered.
+    pub(super) changed_requests: bool,
 }
 
 impl Commits {
@@ -201,6 +207,43 @@ impl Commits {
     pub(super) fn changes_outbox(&self) -> bool {
         let committing = self.committing.as_ref();
         self.gathered.changed_outbox || committing.is_some_and(|release| release.changed_outbox)
+    }
+
+    /// With what was changed for the request.
+    pub(super) fn answer_request(&mut self, id: RequestId, change: RequestChange) {
+        self.gathered.changed_requests = true;
+        self.gathering.requests.insert(id, change);
+    }
+
+    /// Requests that were read are still in the tables as they were, as far as it is known.
+    pub(super) fn changes_requests(&self) -> bool {
+        let committing = self.committing.as_ref();
+        self.gathered.changed_requests || committing.is_some_and(|release| release.changed_requests)
+    }
+
+    pub(super) fn put_limits(&mut self, channel: ChannelName, own: Option<Overrides>) {
+        self.gathering.limits.insert(channel, own);
+    }
+
+    pub(super) fn put_paused(&mut self, position: PositionId, paused: bool) {
+        self.gathering.paused.insert(position, paused);
+    }
+
+    /// Of those after `settled` a standby may remember the publishes.
+    pub(super) fn delete_messages(
+        &mut self,
+        channel: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        settled: Sequence,
+    ) {
+        let deleted = Deleted {
+            channel,
+            first,
+            last,
+            settled,
+        };
+        self.gathering.deleted.push(deleted);
     }
 
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {

@@ -192,6 +192,9 @@ impl<'a> Active<'a> {
             let batch_bytes = self.node.upload.window().batch_bytes();
             self.active.set_batch_bytes(batch_bytes);
             let lag = self.egress.lag();
+            if self.active.broker().steps_down() && self.ingress.is_some() {
+                self.drain();
+            }
             match self.active.begin_turn(now, term.acts_until(), lag) {
                 Ok(Turn::Serve) => {}
                 Ok(Turn::KeepSilent(until)) => {

@@ -110,6 +110,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "outbox",
         include_str!("../../migrations/0050_outbox.sql"),
     ),
+    (
+        55,
+        "administration",
+        include_str!("../../migrations/0055_administration.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -28,6 +28,7 @@ mod on_session;
 mod outbox;
 mod reader;
 pub mod refused;
+pub mod requests;
 mod rights;
 mod rows;
 mod salvage;

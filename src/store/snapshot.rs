@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::Fault;
 use super::gone;
+use super::requests;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
 use crate::core::batch::{
@@ -29,6 +30,7 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_holders(source, &mut snapshot).await?;
     read_subscriptions(source, &mut snapshot).await?;
     gone::read_into(source, &mut snapshot).await?;
+    requests::read_set(source, &mut snapshot).await?;
     Ok(snapshot)
 }
 

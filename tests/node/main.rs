@@ -1,6 +1,7 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
 mod ack_inboxes;
+mod admin;
 mod asked_again;
 mod backup;
 mod behaviour;

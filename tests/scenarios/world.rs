@@ -1,6 +1,7 @@
 //! One server's core with its store, moved by script lines. Reads are answered at once from the store; commits
 //! happen when the script says so.
 
+mod admin;
 mod shown;
 mod takeover;
 
@@ -179,6 +180,8 @@ impl World {
                 let now = self.now();
                 self.broker().handle(Event::OutboxNoted, now);
             }
+            "ask" => self.ask(&mut line)?,
+            "requests" => outputs.extend(self.requests()),
             "outbox" => {
                 let rows = self.store.outbox();
                 outputs.extend(rows.map(|row| format!("waits {} {}", row.channel, row.guid)));
@@ -304,6 +307,7 @@ impl World {
                 Want::Oldest { first, .. } => format!("read the oldest from {first}"),
                 Want::Gone => "read what is gone".to_owned(),
                 Want::Outbox { .. } => "read the outbox".to_owned(),
+                Want::Requests { .. } => "read requests".to_owned(),
             });
         }
         match self.reads {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use stanby::core::admin::{RequestChange, RequestId, RequestPage, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::gone::GoneRange;
 use stanby::core::heard::{LookBack, Stored};
@@ -29,6 +30,8 @@ pub(crate) struct MemoryStore {
     outbox: BTreeMap<OutboxId, (Option<Timestamp>, OutboxRow)>,
     outbox_rows: u64,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
+    /// What operators have asked for, and the answers.
+    requests: BTreeMap<RequestId, (RequestRow, Option<RequestChange>)>,
     /// Rows that are there and cannot be read.
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
     /// Rows that are there and that no read finds.
@@ -87,8 +90,24 @@ impl MemoryStore {
         }
         self.rows.holders.retain(|_, pages| !pages.is_empty());
         put(&mut self.rows.subscriptions, &batch.subscriptions);
+        for deleted in &batch.deleted {
+            let trim = Trim {
+                after: deleted.first.previous(),
+                through: deleted.last,
+            };
+            self.trim(deleted.channel, trim, Some(deleted.settled));
+        }
+        put(&mut self.rows.limits, &batch.limits);
+        for (&position, paused) in &batch.paused {
+            if *paused {
+                self.rows.paused.insert(position);
+            } else {
+                self.rows.paused.remove(&position);
+            }
+        }
         self.apply_gone(batch);
         self.apply_outbox(batch);
+        self.apply_requests(batch);
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
@@ -126,6 +145,46 @@ impl MemoryStore {
             if let Some((_, row)) = self.outbox.remove(id) {
                 self.outbox_refused.push((row, why.clone()));
             }
+        }
+    }
+
+    /// An operator asks for something.
+    pub(crate) fn ask(&mut self, mut row: RequestRow) -> RequestId {
+        row.id = RequestId(self.requests.len() as u64 + 1);
+        let id = row.id;
+        self.requests.insert(id, (row, None));
+        id
+    }
+
+    /// What was asked for, and what became of it; `None`: nothing yet.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &(RequestRow, Option<RequestChange>)> {
+        self.requests.values()
+    }
+
+    fn apply_requests(&mut self, batch: &Batch) {
+        for (id, change) in &batch.requests {
+            // One that a failover has lost.
+            let Some((row, answer)) = self.requests.get_mut(id) else {
+                continue;
+            };
+            match change {
+                RequestChange::Taken => row.taken = Some(row.taken.unwrap_or_default()),
+                RequestChange::Underway(underway) => row.taken = Some(*underway),
+                RequestChange::Done(_) | RequestChange::Refused(_) => {
+                    assert!(answer.is_none(), "{row:?} is answered twice");
+                    assert!(row.taken.is_some(), "{row:?} was taken before");
+                    *answer = Some(change.clone());
+                }
+            }
+        }
+    }
+
+    fn request_page(&self, rows: usize) -> RequestPage {
+        let open = self.requests.values();
+        let open = open.filter(|(_, answer)| answer.is_none());
+        RequestPage {
+            is_used: !self.requests.is_empty(),
+            rows: open.map(|(row, _)| row.clone()).take(rows).collect(),
         }
     }
 
@@ -328,6 +387,7 @@ impl MemoryStore {
                 bytes: _,
                 payload_bytes,
             } => Loaded::Outbox(self.outbox_page(*after, *due, *rows, *payload_bytes)),
+            Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();
                 Loaded::Gone(
