@@ -110,6 +110,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "outbox",
         include_str!("../../migrations/0050_outbox.sql"),
     ),
+    (
+        51,
+        "acks in SQL",
+        include_str!("../../migrations/0051_acks_in_sql.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
