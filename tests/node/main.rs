@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod admin;
+mod applications;
 mod asked_again;
 mod backup;
 mod behaviour;
@@ -68,6 +69,7 @@ mod slow_link_to_nats;
 mod slow_strangers;
 mod sparse_acks;
 mod sql;
+mod sql_acks;
 mod stan;
 mod start_lines;
 mod startup;

@@ -14,6 +14,7 @@ use stanby::core::message::Message;
 use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::sql_acks::{AckId, AckRow, Verdict};
 use stanby::core::stored::StoredPublish;
 use stanby::core::time::Timestamp;
 use stanby::store::heard::digest;
@@ -29,6 +30,7 @@ pub(crate) struct MemoryStore {
     /// What was published in SQL, by number, and when it is due.
     outbox: BTreeMap<OutboxId, (Option<Timestamp>, OutboxRow)>,
     outbox_rows: u64,
+    ack_rows: u64,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
     /// What operators have asked for, and the answers.
     requests: BTreeMap<RequestId, (RequestRow, Option<RequestChange>)>,
@@ -124,12 +126,64 @@ impl MemoryStore {
         }
     }
 
+    /// A transaction of an application that has called `ack` or `nack` commits.
+    pub(crate) fn ack_in_sql(
+        &mut self,
+        position: PositionId,
+        sequence: Sequence,
+        verdict: Verdict,
+    ) {
+        self.ack_rows += 1;
+        self.rows.sql_acks.push(AckRow {
+            id: AckId(self.ack_rows),
+            position,
+            sequence,
+            verdict,
+        });
+    }
+
+    /// What `ack` returns: the message is not acked, in SQL or otherwise.
+    pub(crate) fn may_ack(&self, position: PositionId, sequence: Sequence) -> bool {
+        let mut pending = self.rows.sql_acks.iter();
+        let is_pending = pending.any(|row| {
+            (row.position, row.sequence, &row.verdict) == (position, sequence, &Verdict::Acked)
+        });
+        let exists = self.rows.positions.contains_key(&position);
+        exists && !is_pending && !self.is_acked(position, sequence)
+    }
+
+    /// As the position tells.
+    fn is_acked(&self, position: PositionId, sequence: Sequence) -> bool {
+        self.rows.positions.get(&position).is_some_and(|row| {
+            let progress = &row.progress;
+            sequence <= progress.acked_floor || progress.acked_above.contains(sequence)
+        })
+    }
+
+    fn apply_sql_acks(&mut self, batch: &Batch) {
+        let change = &batch.outbox;
+        for &(position, id) in &change.acked {
+            let row = self.rows.sql_acks.iter().find(|row| row.id == id);
+            let row = row.unwrap_or_else(|| panic!("ack {id:?} was carried out before"));
+            let is_gone = !self.rows.positions.contains_key(&position);
+            assert!(
+                is_gone || self.is_acked(position, row.sequence),
+                "an ack leaves with the position that covers it: {row:?} does not"
+            );
+        }
+        self.rows.sql_acks.retain(|row| {
+            let mut acked = change.acked.iter();
+            !acked.any(|(_, id)| *id == row.id) && !change.acks_dropped.contains(&row.id)
+        });
+    }
+
     /// What the outbox holds.
     pub(crate) fn outbox(&self) -> impl Iterator<Item = &OutboxRow> {
         self.outbox.values().map(|(_, row)| row)
     }
 
     fn apply_outbox(&mut self, batch: &Batch) {
+        self.apply_sql_acks(batch);
         let change = &batch.outbox;
         self.outbox.retain(|_, (_, row)| {
             !change
@@ -192,6 +246,7 @@ impl MemoryStore {
     fn outbox_page(
         &self,
         after: OutboxId,
+        acks_after: AckId,
         due: Timestamp,
         count: usize,
         payload_bytes: usize,
@@ -223,13 +278,21 @@ impl MemoryStore {
             }
             row
         };
+        let acks = self.rows.sql_acks.iter().filter(|row| row.id > acks_after);
+        let acks: Vec<AckRow> = acks.take(count).cloned().collect();
+        let inserted = self.outbox_rows + self.ack_rows;
         OutboxPage {
-            is_used: self.outbox_rows > 0,
+            is_used: inserted > 0,
             rows: rows.map(fits).collect(),
             through,
+            acks_through: acks
+                .last()
+                .filter(|_| acks.len() == count)
+                .map(|row| row.id),
+            acks,
             next_due,
-            ended_before: self.outbox_rows + 1,
-            next: self.outbox_rows + 1,
+            ended_before: inserted + 1,
+            next: inserted + 1,
         }
     }
 
@@ -382,11 +445,12 @@ impl MemoryStore {
             }
             Want::Outbox {
                 after,
+                acks_after,
                 due,
                 rows,
                 bytes: _,
                 payload_bytes,
-            } => Loaded::Outbox(self.outbox_page(*after, *due, *rows, *payload_bytes)),
+            } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
             Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();
