@@ -4,6 +4,7 @@
 //! looks for new ones.
 
 #[path = "../support/memory_store.rs"]
+#[expect(dead_code, reason = "shared with the scenarios")]
 mod memory_store;
 
 mod active;
