@@ -162,8 +162,9 @@ impl Broker {
             } => self.ping(&connection_id, reply),
             Event::Ack(ack) => self.ack(&ack),
             Event::Refused { answer, reply } => self.answer(Some(reply), answer),
-            Event::AlreadyStored { guid, reply } => {
-                self.answer(Some(reply), Reply::Published(guid));
+            Event::AlreadyStored { guid, reply: to } => {
+                let reply = Reply::Published(guid);
+                self.commits.send_now(Outbound::Reply { to, reply });
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),

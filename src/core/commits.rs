@@ -99,6 +99,12 @@ impl Commits {
         }
     }
 
+    /// Sends an answer that rests on what a term before has committed.
+    pub(super) fn send_now(&mut self, outbound: Outbound) {
+        self.answers_bytes += cost::outbound(&outbound);
+        self.ready.push_back(outbound);
+    }
+
     pub(super) fn has_outbound(&self) -> bool {
         !self.ready.is_empty()
     }
