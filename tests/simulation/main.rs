@@ -135,6 +135,10 @@ const FOUND: &[(u64, &str)] = &[
         93,
         "a node that could not look at the tables since another one had taken over thought that it knew of all commits",
     ),
+    (
+        778_304,
+        "a node took what it had committed for all of an epoch that another node had served too",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
