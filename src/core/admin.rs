@@ -159,7 +159,7 @@ enum Step {
 }
 
 /// What a request is about to do next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Stage {
     /// A read is to tell where a time begins.
     Since(Committed),

@@ -123,6 +123,13 @@ pub(super) async fn read_set(
         .await
 }
 
+/// For this transaction, as the audit has it.
+macro_rules! named {
+    () => {
+        "set_config('application_name', coalesce($4, current_setting('application_name')), true) IS NOT NULL"
+    };
+}
+
 /// What became of a request so far.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
@@ -132,6 +139,8 @@ pub enum Progress {
     Done(Value),
     Refused(Complaint),
     Withdrawn,
+    /// There is no such request.
+    Unknown,
 }
 
 /// What the tables' own functions complain of.
@@ -144,12 +153,16 @@ impl Store {
         verb: &str,
         arguments: &Value,
         dry_run: bool,
+        asked_by: Option<&str>,
     ) -> Result<Result<i64, Complaint>, Error> {
         // The standby that is to take over is known in the tables only.
         let ask = if verb == "step-down" {
-            "SELECT request_step_down(($2::jsonb ->> 'force')::boolean, $3) WHERE $1 <> ''"
+            concat!(
+                "SELECT request_step_down(($2::jsonb ->> 'force')::boolean, $3) WHERE $1 <> '' AND ",
+                named!()
+            )
         } else {
-            "SELECT admin_request($1, $2::jsonb, $3)"
+            concat!("SELECT admin_request($1, $2::jsonb, $3) WHERE ", named!())
         };
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
@@ -157,7 +170,8 @@ impl Store {
             let query = sqlx::query_scalar::<_, i64>(ask)
                 .bind(verb)
                 .bind(arguments.to_string())
-                .bind(dry_run);
+                .bind(dry_run)
+                .bind(asked_by);
             match query.fetch_one(lent.connection()).await {
                 Ok(id) => Ok(Ok(id)),
                 Err(error) => complaint(error).map(Err),
@@ -178,7 +192,7 @@ impl Store {
                 .fetch_optional(lent.connection());
             match row.await? {
                 Some(row) => Ok(progress(&row)?),
-                None => Ok(Progress::Withdrawn),
+                None => Ok(Progress::Unknown),
             }
         };
         let done = timeout(limit, asked).await;

@@ -1,12 +1,16 @@
 //! What operators change while servers run: in SQL, on the command line, over HTTP; and what connected clients see of it.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::fmt::Write as _;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, LIMIT, Pair};
+use crate::pair::{Group, LIMIT, Pair, wait_for_one_active};
 use crate::stan::StanClient;
 use crate::support::wait::wait_until;
 
@@ -315,17 +319,14 @@ async fn what_is_asked_for_is_done_once_whichever_server_is_killed() {
         return;
     };
     let mut servers = vec![group.server(), group.server()];
-    servers[0].wait_until_active().await;
+    wait_for_one_active(&servers.iter().collect::<Vec<_>>()).await;
     let mut operator = Operator::of(&group).await;
-    let publish = format!(
-        "SELECT stanby.publish('orders', n::text) FROM generate_series(1, {MESSAGES}) n"
-    );
+    let publish =
+        format!("SELECT stanby.publish('orders', n::text) FROM generate_series(1, {MESSAGES}) n");
     operator.run(&publish).await;
-    wait_until(LIMIT, async || {
-        match group.tables().number(STORED).await {
-            MESSAGES => Ok(()),
-            stored => Err(format!("{stored} are stored")),
-        }
+    wait_until(LIMIT, async || match group.tables().number(STORED).await {
+        MESSAGES => Ok(()),
+        stored => Err(format!("{stored} are stored")),
     })
     .await;
     let purge = format!("SELECT stanby.request_purge('orders', keep => {KEPT})");
@@ -397,4 +398,330 @@ async fn without_a_server_nothing_is_done_later_by_surprise() {
     again.wait_until_active().await;
     waiting.call("limit_channel('orders')").await;
     assert_eq!(sequences(&group, "orders").await, [1, 2, 3]);
+}
+
+const TOKEN: &str = "a-token-that-nobody-guesses";
+
+/// Status and body.
+async fn post(port: u16, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
+    let mut head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    if let Some(token) = token {
+        write!(head, "Authorization: Bearer {token}\r\n").unwrap();
+    }
+    if !body.is_empty() {
+        head += "Content-Type: application/json\r\n";
+    }
+    write!(head, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let lower = head.to_ascii_lowercase();
+    assert!(!lower.contains("access-control"), "{head}");
+    let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let is_problem = lower.contains("application/problem+json");
+    assert_eq!(is_problem, status >= 400, "{answer}");
+    (status, serde_json::from_str(body).unwrap())
+}
+
+#[tokio::test]
+async fn the_api_does_what_the_commands_do_for_who_has_the_token_at_any_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let Some(pair) = Pair::new(&["--api-token-file", file.to_str().unwrap()]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let client = group.client("worker").await;
+    publish(&client, "orders", 5).await;
+    let subscription = client.subscribe("orders", "", "d").await.unwrap();
+    let (active, standby) = (pair.active.http_port, pair.standby.http_port);
+    let told = Some(TOKEN);
+    let purge = "/api/v1/channels/orders/purge";
+    let (status, answer) = post(standby, purge, told, "{\"before\": 3, \"dry_run\": true}").await;
+    assert_eq!(
+        (status, &answer["result"]["messages"]),
+        (200, &json!(2)),
+        "{answer}"
+    );
+    let (status, answer) = post(standby, purge, told, "{\"before\": 3}").await;
+    assert_eq!(
+        (status, &answer["result"]["messages"]),
+        (200, &json!(2)),
+        "{answer}"
+    );
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
+    let before = subscription.received().len();
+    let (status, answer) = post(
+        active,
+        "/api/v1/channels/orders/durables/seek",
+        told,
+        "{\"durable\": \"d\", \"to\": \"first\"}",
+    )
+    .await;
+    assert_eq!(
+        (status, &answer["result"]["messages"]),
+        (200, &json!(3)),
+        "{answer}"
+    );
+    wait_until(LIMIT, async || {
+        let more = subscription.received().len() - before;
+        if more >= 3 {
+            Ok(())
+        } else {
+            Err(format!("{more} of 3"))
+        }
+    })
+    .await;
+    let (status, _) = post(active, "/api/v1/clients/worker/kick", told, "").await;
+    assert_eq!(status, 200);
+    assert!(client.ping().await.is_err());
+    let asked = "SELECT application FROM stanby.admin_log WHERE verb = 'client kick'";
+    assert_eq!(group.tables().texts(asked).await, ["HTTP from 127.0.0.1"]);
+
+    for (path, body, status, detail, hint) in [
+        (
+            purge,
+            "{\"before\": 99}",
+            422,
+            "99 is not in",
+            "It holds 3 to 5.",
+        ),
+        (
+            purge,
+            "{\"befor\": 1, \"all\": true}",
+            422,
+            "befor",
+            "before",
+        ),
+        (purge, "[1]", 400, "no object", "by name"),
+        (purge, "{", 400, "no JSON", "by name"),
+        (
+            purge,
+            "{\"channel\": \"x\"}",
+            400,
+            "path and in the body",
+            "Leave it out",
+        ),
+        (
+            "/api/v1/clients/workr/kick",
+            "",
+            422,
+            "no client",
+            "no client at all",
+        ),
+        ("/api/v1/nothing", "", 404, "no such path", "openapi"),
+    ] {
+        let (found, answer) = post(active, path, told, body).await;
+        assert_eq!(found, status, "{path} {body}: {answer}");
+        for (text, wanted) in [("detail", detail), ("hint", hint)] {
+            let text = answer[text].as_str().unwrap();
+            assert!(text.contains(wanted), "{path} {body}: {answer}");
+        }
+    }
+    let (status, _) = post(active, purge, None, "{\"all\": true}").await;
+    assert_eq!(status, 401);
+    for _ in 0..10 {
+        let (status, _) = post(active, purge, Some("guess"), "{\"all\": true}").await;
+        assert_eq!(status, 401);
+    }
+    let (status, _) = post(active, purge, Some("guess"), "{\"all\": true}").await;
+    assert_eq!(status, 429);
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
+
+    // Each path of the document is one that the router knows, and they are all there are.
+    let (status, document) = pair.standby.get("/api/openapi.json").await.unwrap();
+    assert_eq!(status, 200);
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let mut verbs = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        if methods["post"].is_null() {
+            continue;
+        }
+        verbs += 1;
+        let path = path
+            .replace("{channel}", "none")
+            .replace("{client_id}", "none");
+        let (status, answer) = post(standby, &path, None, "").await;
+        assert_eq!(status, 401, "{path}: {answer}");
+    }
+    assert_eq!(verbs, 14);
+    let (status, answer) = post(standby, "/api/v1/step-down", told, "").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(pair.standby.wait_until_active().await, 2);
+}
+
+#[tokio::test]
+async fn without_a_token_there_is_no_api() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let (status, answer) = post(
+        server.http_port,
+        "/api/v1/channels/orders/purge",
+        Some(TOKEN),
+        "{\"all\": true}",
+    )
+    .await;
+    assert_eq!(status, 404);
+    assert!(
+        answer["hint"]
+            .as_str()
+            .unwrap()
+            .contains("--api-token-file")
+    );
+}
+
+/// Each verb that the tests above do not use, in SQL and by command.
+#[tokio::test]
+async fn channels_messages_and_durables_are_changed_by_their_verbs() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let mut operator = Operator::of(group).await;
+    let made = operator
+        .call("create_channel('orders', max_msgs => 4, max_age => '1 day')")
+        .await;
+    assert_eq!(
+        (&made["created"], &made["max_msgs"]),
+        (&json!(true), &json!(4))
+    );
+    assert_eq!(
+        (&made["max_age"], &made["max_bytes_from"]),
+        (&json!("86400s"), &json!("configuration"))
+    );
+    let client = group.client("me").await;
+    publish(&client, "orders", 6).await;
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5, 6]);
+    let limits = ["channel", "limits", "orders"];
+    let args = [&limits, &["--max-msgs", "3"][..]].concat();
+    assert_eq!(operator.command(&args).await["max_msgs_from"], "table");
+    assert_eq!(sequences(group, "orders").await, [4, 5, 6]);
+    let args = [&limits, &["--reset"][..]].concat();
+    assert_eq!(operator.command(&args).await["max_msgs"], 1_000_000);
+
+    let subscription = client.subscribe("orders", "", "d").await.unwrap();
+    wait_until(LIMIT, async || match subscription.sequences().len() {
+        3 => Ok(()),
+        found => Err(format!("{found} of 3")),
+    })
+    .await;
+    operator.call("pause('orders', 'd')").await;
+    publish(&client, "orders", 4).await;
+    let paused = "SELECT durable_name FROM stanby.paused_durables";
+    assert_eq!(group.tables().texts(paused).await, ["d"]);
+    // 7 to 10 wait: 7 is skipped, 9 is deleted, 8 is published again as 11.
+    operator.call("skip('orders', 'd', sequence => 7)").await;
+    operator
+        .call("delete_message('orders', sequence => 9)")
+        .await;
+    let again = operator
+        .command(&["message", "republish", "orders", "--sequence", "8"])
+        .await;
+    assert_eq!(again["first_sequence"], 11);
+    assert_eq!(subscription.sequences().len(), 3);
+    pair.active.signal(Signal::SIGKILL);
+    pair.standby.wait_until_active().await;
+    assert_eq!(group.tables().texts(paused).await, ["d"]);
+    let resumed = operator
+        .command(&["durable", "resume", "orders", "d"])
+        .await;
+    assert_eq!(resumed["was_paused"], true);
+    wait_until(LIMIT, async || {
+        let found: Vec<u64> = subscription.sequences().into_iter().collect();
+        if found == [4, 5, 6, 8, 10, 11] {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
+    let acked = operator
+        .call("ack_message('orders', 'd', sequence => 4)")
+        .await;
+    assert_eq!(acked["was_acked"], true);
+    let args = ["message", "delete", "orders", "--first", "4", "--last", "6"];
+    assert_eq!(operator.command(&args).await["messages"], 3);
+    assert_eq!(sequences(group, "orders").await, [7, 8, 10, 11]);
+
+    let [message, _, _] = operator.refused("remove_durable('orders', 'd')").await;
+    assert!(message.contains("are connected"), "{message}");
+    operator
+        .command(&["durable", "remove", "orders", "d", "--force"])
+        .await;
+    let positions = "SELECT count(*) FROM stanby.positions";
+    assert_eq!(group.tables().number(positions).await, 0);
+    client.subscribe("orders", "", "").await.unwrap();
+    let [message, _, _] = operator.refused("delete_channel('orders')").await;
+    assert!(message.contains("a subscription"), "{message}");
+    operator
+        .command(&["channel", "delete", "orders", "--force"])
+        .await;
+    wait_until(LIMIT, async || {
+        match group
+            .tables()
+            .number("SELECT count(*) FROM stanby.messages")
+            .await
+        {
+            0 => Ok(()),
+            left => Err(format!("{left} messages are left")),
+        }
+    })
+    .await;
+    let [message, _, hint] = operator.refused("step_down()").await;
+    assert!(message.contains("no standby waits"), "{message} {hint}");
+    operator.call("step_down(force => true)").await;
+    assert_eq!(pair.standby.wait_until_active().await, 3);
+}
+
+#[tokio::test]
+async fn a_role_may_ask_for_what_it_was_given_and_for_nothing_else() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    publish(&client, "orders", 2).await;
+    let mut operator = Operator::of(&group).await;
+    let role = format!("operator_{}", group.cluster_id);
+    operator
+        .run(&format!(
+            "CREATE ROLE {role}; SELECT stanby.grant_to_operator('{role}'); CREATE ROLE {role}_not;
+             GRANT USAGE ON SCHEMA stanby TO {role}_not"
+        ))
+        .await;
+    operator.run(&format!("SET ROLE {role}_not")).await;
+    for call in ["purge('orders', keep => 1)", "kick('me')"] {
+        let [message, code, _] = operator.refused(call).await;
+        assert_eq!(code, "42501", "{message}");
+    }
+    operator.run(&format!("RESET ROLE; SET ROLE {role}")).await;
+    assert_eq!(
+        operator.call("purge('orders', keep => 1)").await["messages"],
+        1
+    );
+    for forbidden in [
+        "DELETE FROM stanby.admin_requests",
+        "UPDATE stanby.admin_requests SET state = 'done'",
+        "INSERT INTO stanby.admin_requests (verb, role) VALUES ('channel purge', 'somebody')",
+        "SELECT * FROM stanby.messages",
+    ] {
+        let refused = operator
+            .session
+            .execute(AssertSqlSafe(forbidden.to_owned()))
+            .await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{forbidden}: {error}");
+    }
+    operator
+        .run(&format!(
+            "RESET ROLE; DROP OWNED BY {role}, {role}_not; DROP ROLE {role}, {role}_not"
+        ))
+        .await;
 }
