@@ -235,9 +235,10 @@ async fn a_purge_drops_what_it_should_and_nothing_else() {
     assert_eq!(operator.command(&args).await["messages"], 3);
     assert_eq!(sequences(group, "orders").await, [0; 0]);
     publish(&client, "orders", 1).await;
-    wait_until(LIMIT, async || match late.sequences().contains(&11) {
-        true => Ok(()),
-        false => Err("the next message did not come".to_owned()),
+    wait_until(LIMIT, async || {
+        let came = late.sequences().contains(&11);
+        came.then_some(())
+            .ok_or("the next message did not come".to_owned())
     })
     .await;
 

@@ -7,6 +7,7 @@
 mod memory_store;
 
 mod active;
+mod admin;
 mod checks;
 mod client;
 mod database;

@@ -83,11 +83,11 @@ impl World {
         self.note(|| format!("an application publishes {count} messages in SQL"));
         self.database.store.publish_in_sql(rows.clone());
         self.replicate(Change::Sql(rows));
-        self.tell_of_outbox();
+        self.tell_of_sql();
     }
 
     /// Whoever is the active is notified of the first one; the others it looks for itself.
-    fn tell_of_outbox(&mut self) {
+    pub(crate) fn tell_of_sql(&mut self) {
         for node in 0..self.nodes.len() {
             let state = &self.nodes[node];
             let incarnation = state.incarnation;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use stanby::core::Outbound;
 
+use crate::admin::Operators;
 use crate::checks::Checks;
 use crate::client::{Client, ClientTimer, ToClient};
 use crate::database::{Database, DatabaseStep};
@@ -67,6 +68,7 @@ pub(crate) enum Step {
     Database(DatabaseStep),
     Fault,
     PublishInSql,
+    Ask,
     EndLoss {
         number: u64,
     },
@@ -92,6 +94,7 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
     pub(crate) sql: Option<Sql>,
+    pub(crate) operators: Option<Operators>,
     pub(crate) calm: bool,
     /// When the last fault ends that may hold up an answer, as far as is known.
     disturbed_until: Time,
@@ -148,6 +151,7 @@ impl World {
         Self {
             seed,
             sql: Sql::new(seed, sabotage.is_some()),
+            operators: Operators::new(seed, sabotage.is_none() && plan.replica_lag.is_none()),
             time: 0,
             steps: 0,
             agenda: BTreeMap::new(),
@@ -179,6 +183,9 @@ impl World {
         self.after(Duration::from_millis(500), Step::Fault);
         if self.sql.is_some() {
             self.after(Duration::from_millis(700), Step::PublishInSql);
+        }
+        if self.operators.is_some() {
+            self.after(Duration::from_millis(900), Step::Ask);
         }
         let chaos = nanos(self.plan.chaos);
         self.run_until(chaos)?;
@@ -245,6 +252,7 @@ impl World {
             Step::Database(step) => self.database_step(step),
             Step::Fault => self.fault(),
             Step::PublishInSql => self.publish_in_sql(),
+            Step::Ask => self.ask_as_operator(),
             Step::EndLoss { number } => self.nats.end_loss(number),
             Step::LeaveNats { server, freeze } => self.leave_nats(server, freeze),
         }

@@ -1,4 +1,4 @@
-//! The document that describes the paths (OpenAPI 3.1), made of what the router is made of.
+//! The document that describes the paths (`OpenAPI` 3.1), made of what the router is made of.
 
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ fn operation(route: &Route) -> Value {
         json!({ "type": "boolean", "description": "Only say what it would do, in counts." });
     properties.insert("dry_run".to_owned(), dry_run);
     json!({
-        "operationId": route.verb.replace(' ', "_").replace('-', "_"),
+        "operationId": route.verb.replace([' ', '-'], "_"),
         "summary": route.summary,
         "parameters": names.map(in_path).collect::<Vec<_>>(),
         "requestBody": { "required": false, "content": { "application/json": { "schema": {

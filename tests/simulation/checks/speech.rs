@@ -33,6 +33,8 @@ pub(crate) struct TermFacts {
     /// Heard, by ack inbox. Whose it is may be known later only, or better than before: when the subscribe is committed.
     acks: BTreeMap<String, BTreeSet<Sequence>>,
     last_first: BTreeMap<PositionId, Sequence>,
+    /// How often operators had moved it when it last got something.
+    moves: BTreeMap<PositionId, u64>,
     /// The heartbeat inbox under which a client is registered.
     registered: BTreeMap<String, String>,
     closes: BTreeSet<String>,
@@ -313,6 +315,12 @@ impl Checks {
         let same = committed.is_some_and(|committed| **committed == *message);
         let settled = is_settled(&position.progress, sequence);
         let queue = position.queue;
+        let moves = self.moves.get(&row.position).copied();
+        if term.moves.get(&row.position).copied() != moves {
+            term.moves.extend(moves.map(|moves| (row.position, moves)));
+            term.last_first.remove(&row.position);
+            term.in_flight.remove(&row.position);
+        }
         let held = term.in_flight.entry(row.position).or_default();
         held.insert(sequence, Some(inbox.to_owned()));
         let exists = |s: &Sequence| facts.is_some_and(|facts| facts.live.contains(s));
