@@ -36,6 +36,7 @@ pub mod served;
 mod server_info;
 mod snapshot;
 mod source;
+mod sql_acks;
 pub mod status;
 mod vacuum;
 mod version;

@@ -88,6 +88,8 @@ pub(crate) struct Checks {
     /// Clients whose row is in the last commit: of several connects, only the last one's is.
     pub(super) last_clients: BTreeSet<ClientId>,
     pub(super) excesses: Vec<Excess>,
+    /// When a transaction committed that was told that its ack counts.
+    pub(crate) acked_in_sql: BTreeMap<(PositionId, Sequence), Time>,
     /// The latest that any node's wall clock has shown.
     pub(super) latest_wall: Timestamp,
 }
@@ -118,6 +120,7 @@ impl Checks {
             excesses: Vec::new(),
             allowed: BTreeMap::new(),
             moves: BTreeMap::new(),
+            acked_in_sql: BTreeMap::new(),
             latest_wall: Timestamp(0),
         }
     }

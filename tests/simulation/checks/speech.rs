@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stanby::core::admin::{Fact, RequestChange};
 use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
@@ -10,6 +11,7 @@ use stanby::core::load::{Load, Loaded, Want};
 use stanby::core::message::Message;
 use stanby::core::request::AckToken;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::sql_acks::Verdict;
 use stanby::core::time::{Instant, Now};
 use stanby::core::{Event, Outbound, Reply};
 
@@ -35,6 +37,8 @@ pub(crate) struct TermFacts {
     last_first: BTreeMap<PositionId, Sequence>,
     /// How often operators had moved it when it last got something.
     moves: BTreeMap<PositionId, u64>,
+    /// In the tables when it began, of what was sent by then.
+    acked_in_sql: BTreeSet<(PositionId, Sequence)>,
     /// The heartbeat inbox under which a client is registered.
     registered: BTreeMap<String, String>,
     closes: BTreeSet<String>,
@@ -62,9 +66,31 @@ fn held_by(
     snapshot.subscriptions.get(holder)
 }
 
+/// The answer to an operator who has the client closed.
+fn kicks(change: &RequestChange, id: &str) -> bool {
+    let RequestChange::Done(facts) = change else {
+        return false;
+    };
+    let is_it = |(name, fact): &(&str, Fact)| {
+        *name == "client_id" && matches!(fact, Fact::Text(text) if text == id)
+    };
+    let closes = |(name, _): &(&str, Fact)| *name == "durables_that_stay";
+    facts.iter().any(is_it) && facts.iter().any(closes)
+}
+
 impl TermFacts {
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let mut facts = Self::default();
+        for row in &snapshot.sql_acks {
+            let position = snapshot.positions.get(&row.position);
+            let channel = position.and_then(|it| snapshot.channels.get(&it.channel));
+            if let (Some(position), Some(channel)) = (position, channel)
+                && row.verdict == Verdict::Acked
+                && row.sequence <= position.progress.last_sent.min(channel.last_sequence)
+            {
+                facts.acked_in_sql.insert((row.position, row.sequence));
+            }
+        }
         for row in snapshot.subscriptions.values() {
             facts.open.insert(row.inbox.to_string());
             facts.found.insert(row.ack_inbox.to_string());
@@ -172,7 +198,8 @@ impl TermFacts {
             let asked = probes.iter().rev().take(2);
             let replaced = self.connects.contains(id) && asked.clone().any(|p| missed(&p));
             let silent = in_a_row > usize::try_from(heartbeats.fail_count).unwrap_or(usize::MAX);
-            if !self.closes.contains(id) && !replaced && !silent {
+            let kicked = batch.requests.values().any(|change| kicks(change, id));
+            if !self.closes.contains(id) && !replaced && !silent && !kicked {
                 return Err(format!(
                     "no client that answers is closed: {inbox} is at {:?}, after {probes:?}",
                     now.monotonic
@@ -326,11 +353,13 @@ impl Checks {
         let exists = |s: &Sequence| facts.is_some_and(|facts| facts.live.contains(s));
         let counted = held
             .iter()
-            .filter(|(s, holder)| exists(s) && (!queue || holder.as_deref() == Some(inbox)));
+            .filter(|(s, holder)| exists(s) && (!queue || holder.as_deref() == Some(inbox)))
+            .filter(|(s, _)| !self.acked_in_sql.contains_key(&(row.position, **s)));
         let in_flight: Vec<Sequence> = counted.map(|(&s, _)| s).collect();
         let channel = position.channel;
         self.failovers.spoken.insert((channel, sequence));
         let open = term.open.contains(inbox);
+        let was_acked = term.acked_in_sql.contains(&(row.position, sequence));
         term.position_of_ack_inbox
             .insert(row.ack_inbox.to_string(), row.position);
         let last = term
@@ -346,6 +375,9 @@ impl Checks {
         });
         self.require(open, || {
             format!("a subscription's answer precedes its messages: {inbox}")
+        });
+        self.require(!was_acked, || {
+            format!("a term begins with what is acked in SQL: #{sequence} goes to {inbox}")
         });
         self.require(!settled, || {
             format!("what is committed as acked is not delivered again: #{sequence} to {inbox}")
