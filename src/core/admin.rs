@@ -279,6 +279,11 @@ impl Broker {
         self.admin.steps_down == Some(true)
     }
 
+    /// Some are under way.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.admin.taken.is_empty()
+    }
+
     /// A read that the request under way waits for.
     pub(super) fn request_answered(&mut self, asked: Load, loaded: Loaded) {
         self.admin.answer = Some((asked, loaded));

@@ -13,7 +13,6 @@ pub(crate) struct Operators {
     rng: Rng,
     /// Arguments of durables that are paused, or about to be.
     paused: Vec<Arguments>,
-    pub(crate) asked: u64,
 }
 
 type Arguments = Vec<(&'static str, String)>;
@@ -32,7 +31,6 @@ impl Operators {
         (seed % 5 == 2 && !seed.is_multiple_of(3) && is_plain).then(|| Self {
             rng: Rng::new(seed ^ 0x0ad0_1155),
             paused: Vec::new(),
-            asked: 0,
         })
     }
 }
@@ -123,9 +121,6 @@ impl World {
                 taken: None,
             };
             self.database.store.ask(row);
-            if let Some(operators) = &mut self.operators {
-                operators.asked += 1;
-            }
         }
         if is_asked {
             self.tell_of_outbox();

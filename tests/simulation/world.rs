@@ -136,6 +136,9 @@ pub(crate) struct Summary {
     pub(crate) passed_over: u64,
     /// Of which a node knew that they had lost nothing.
     pub(crate) believed: u64,
+    /// By operators: positions moved, and batches that empty channels.
+    pub(crate) moved: u64,
+    pub(crate) emptied: u64,
     pub(crate) acked_in_sql: usize,
 }
 
@@ -220,6 +223,8 @@ impl World {
             restored: self.checks.failovers.restored,
             passed_over: self.checks.failovers.passed_over,
             believed: self.checks.failovers.believed,
+            moved: self.checks.moves.values().sum(),
+            emptied: self.checks.emptied,
             acked_in_sql: self.checks.acked_in_sql.len(),
         })
     }

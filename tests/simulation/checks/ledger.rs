@@ -82,7 +82,8 @@ pub(crate) struct Checks {
     /// What operators have emptied in the commit under way.
     allowed: BTreeMap<ChannelId, Allowed>,
     /// How often operators have moved a position.
-    pub(super) moves: BTreeMap<PositionId, u64>,
+    pub(crate) moves: BTreeMap<PositionId, u64>,
+    pub(crate) emptied: u64,
     /// Of every connection that was ever registered.
     pub(super) heartbeat_inboxes: BTreeSet<String>,
     /// Clients whose row is in the last commit: of several connects, only the last one's is.
@@ -120,6 +121,7 @@ impl Checks {
             excesses: Vec::new(),
             allowed: BTreeMap::new(),
             moves: BTreeMap::new(),
+            emptied: 0,
             acked_in_sql: BTreeMap::new(),
             latest_wall: Timestamp(0),
         }
@@ -380,6 +382,7 @@ impl Checks {
 
     /// An operator has the channel emptied by the commit that comes now.
     pub(crate) fn allow_purge(&mut self, channel: ChannelId, allowed: Allowed) {
+        self.emptied += 1;
         self.allowed.insert(channel, allowed);
     }
 
