@@ -370,6 +370,12 @@ impl Broker {
             }
             self.enforce_limits(id);
         }
+        for position in release.moved {
+            if let Some(group) = self.groups.get_mut(&position) {
+                group.moving = false;
+            }
+            self.deliver(position);
+        }
         for position in release.left {
             self.arm_redelivery(position, self.now.monotonic);
             self.deliver(position);

@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod admin;
+mod admin_api;
 mod applications;
 mod asked_again;
 mod backup;
