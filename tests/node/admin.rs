@@ -317,15 +317,12 @@ async fn what_is_asked_for_is_done_once_whichever_server_is_killed() {
     let mut servers = vec![group.server(), group.server()];
     servers[0].wait_until_active().await;
     let mut operator = Operator::of(&group).await;
-    let publish = format!(
-        "SELECT stanby.publish('orders', n::text) FROM generate_series(1, {MESSAGES}) n"
-    );
+    let publish =
+        format!("SELECT stanby.publish('orders', n::text) FROM generate_series(1, {MESSAGES}) n");
     operator.run(&publish).await;
-    wait_until(LIMIT, async || {
-        match group.tables().number(STORED).await {
-            MESSAGES => Ok(()),
-            stored => Err(format!("{stored} are stored")),
-        }
+    wait_until(LIMIT, async || match group.tables().number(STORED).await {
+        MESSAGES => Ok(()),
+        stored => Err(format!("{stored} are stored")),
     })
     .await;
     let purge = format!("SELECT stanby.request_purge('orders', keep => {KEPT})");
