@@ -40,6 +40,11 @@ impl Aside {
     }
 
     pub(super) fn strip(&self, batch: &mut Batch) {
+        if !self.progress.is_empty() {
+            // They are what tells that the messages are acked, as long as the positions do not.
+            let acked = &mut batch.outbox.acked;
+            acked.retain(|(position, _)| !self.progress.contains(position));
+        }
         if self.notes {
             batch.heartbeats.clear();
             batch.unreadable.clear();

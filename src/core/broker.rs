@@ -5,7 +5,7 @@
 //! | connect, ping, close, heartbeats | `connecting` |
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
-//! | what applications publish in SQL | `outbox` |
+//! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `reach` |
 //! | what operators ask for | `admin` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
@@ -118,6 +118,8 @@ pub(super) struct Traffic {
     pub(super) out_bytes: u64,
     pub(super) sql_published: u64,
     pub(super) sql_refused: u64,
+    pub(super) sql_acked: u64,
+    pub(super) sql_nacked: u64,
     pub(super) skipped_messages: u64,
     pub(super) redelivered_messages: u64,
     pub(super) acked_messages: u64,
@@ -332,6 +334,8 @@ impl Broker {
             refused_connects: self.traffic.refused_connects,
             sql_published: self.traffic.sql_published,
             sql_refused: self.traffic.sql_refused,
+            sql_acked: self.traffic.sql_acked,
+            sql_nacked: self.traffic.sql_nacked,
         }
     }
 
@@ -446,6 +450,8 @@ impl Counts {
             refused_connects: self.refused_connects + earlier.refused_connects,
             sql_published: self.sql_published + earlier.sql_published,
             sql_refused: self.sql_refused + earlier.sql_refused,
+            sql_acked: self.sql_acked + earlier.sql_acked,
+            sql_nacked: self.sql_nacked + earlier.sql_nacked,
             ..self
         }
     }
@@ -480,4 +486,8 @@ pub struct Counts {
     pub sql_published: u64,
     /// Published in SQL, and moved to `outbox_refused`.
     pub sql_refused: u64,
+    /// Acks in SQL that are carried out.
+    pub sql_acked: u64,
+    /// Negative ones.
+    pub sql_nacked: u64,
 }

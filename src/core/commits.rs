@@ -18,6 +18,7 @@ use super::ids::{
 use super::message::Message;
 use super::outbound::Outbound;
 use super::outbox::OutboxId;
+use super::sql_acks::AckId;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
@@ -200,7 +201,20 @@ impl Commits {
 
     /// The message is put back after a failover; where it was published in SQL, the row may be back, too.
     pub(super) fn forget_outbox_row(&mut self, message: Guid) {
+        // It is not to be read before it is gone.
+        self.gathered.changed_outbox = true;
         self.gathering.outbox.put_back.push(message);
+    }
+
+    /// With the progress of the position, which covers it.
+    pub(super) fn take_sql_ack(&mut self, position: PositionId, id: AckId) {
+        self.gathered.changed_outbox = true;
+        self.gathering.outbox.acked.push((position, id));
+    }
+
+    pub(super) fn drop_sql_ack(&mut self, id: AckId) {
+        self.gathered.changed_outbox = true;
+        self.gathering.outbox.acks_dropped.push(id);
     }
 
     /// Rows that were read are still in the tables, as far as it is known.

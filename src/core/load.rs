@@ -9,6 +9,7 @@ use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
 use super::outbox::{OutboxId, OutboxPage};
 use super::ranges::Ranges;
+use super::sql_acks::AckId;
 use super::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +65,11 @@ pub enum Want {
     /// Up to `rows` requests of operators that are not answered, in order.
     Requests { rows: usize },
     /// Up to `rows` of the outbox of each kind, fewer when they pass `bytes`, at least one if there is one: those without a
-    /// time after row `after`, and those that are due. Payloads up to `payload_bytes`.
+    /// time after row `after`, and those that are due. Payloads up to `payload_bytes`. And up to `rows` of what is acked
+    /// in SQL, after `acks_after`.
     Outbox {
         after: OutboxId,
+        acks_after: AckId,
         due: Timestamp,
         rows: usize,
         bytes: usize,

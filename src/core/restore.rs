@@ -92,6 +92,7 @@ impl Broker {
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
+        broker.restore_sql_acks(snapshot.sql_acks);
         let groups = broker.groups.values();
         broker.holdings.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
         broker.wake_up();

@@ -8,6 +8,7 @@ use super::gone::GoneRange;
 use super::ids::{ChannelId, ChannelName, ClientId, PositionId, SubscriptionId};
 use super::progress::Pages;
 use super::ranges::Ranges;
+use super::sql_acks::AckRow;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -29,4 +30,6 @@ pub struct Snapshot {
     pub gone: Vec<GoneRange>,
     /// Holes of channels that have as many messages as they count, and so never counted those in the holes.
     pub counted: BTreeMap<ChannelId, Ranges>,
+    /// What is acked in SQL and not carried out, in the order of their numbers.
+    pub sql_acks: Vec<AckRow>,
 }

@@ -38,6 +38,7 @@ pub mod served;
 mod server_info;
 mod snapshot;
 mod source;
+mod sql_acks;
 pub mod status;
 mod vacuum;
 mod version;

@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod admin;
+mod applications;
 mod asked_again;
 mod backup;
 mod behaviour;
@@ -31,9 +32,11 @@ mod hosts;
 mod http;
 mod https;
 mod import;
+mod import_ahead;
 mod import_files;
 mod import_mysql;
 mod import_refusals;
+mod import_running;
 mod inherited;
 mod lame_duck;
 mod look;
@@ -70,6 +73,7 @@ mod slow_link_to_nats;
 mod slow_strangers;
 mod sparse_acks;
 mod sql;
+mod sql_acks;
 mod stan;
 mod start_lines;
 mod startup;

@@ -128,6 +128,7 @@ scenarios! {
     unresponsive_queue_members_get_nothing_new
     what_a_limit_dropped_does_not_come_back_at_a_takeover
     what_a_member_held_that_is_gone_is_with_others_after_a_takeover
+    what_is_acked_in_sql_leaves_with_the_progress_that_covers_it
     what_is_published_in_sql_leaves_the_outbox_with_its_commit
     what_waits_for_a_connect_in_vain_is_refused_after_a_second_and_then_at_once
 }

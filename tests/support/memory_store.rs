@@ -1,17 +1,20 @@
 //! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
 //! the store tests keep it honest by applying the same batches to both.
 
+#[path = "memory_store/in_sql.rs"]
+mod in_sql;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stanby::core::admin::{RequestChange, RequestId, RequestPage, RequestRow};
+use stanby::core::admin::{RequestChange, RequestId, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::gone::GoneRange;
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Subject};
 use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
-use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
@@ -29,6 +32,7 @@ pub(crate) struct MemoryStore {
     /// What was published in SQL, by number, and when it is due.
     outbox: BTreeMap<OutboxId, (Option<Timestamp>, OutboxRow)>,
     outbox_rows: u64,
+    ack_rows: u64,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
     /// What operators have asked for, and the answers.
     requests: BTreeMap<RequestId, (RequestRow, Option<RequestChange>)>,
@@ -112,124 +116,6 @@ impl MemoryStore {
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
             assert!(other.is_none(), "channels {other:?} and {id} have one name");
-        }
-    }
-
-    /// A transaction of an application commits, in which it has published this.
-    pub(crate) fn publish_in_sql(&mut self, rows: Vec<(Option<Timestamp>, OutboxRow)>) {
-        for (due, mut row) in rows {
-            self.outbox_rows += 1;
-            row.id = OutboxId(self.outbox_rows);
-            self.outbox.insert(row.id, (due, row));
-        }
-    }
-
-    /// What the outbox holds.
-    pub(crate) fn outbox(&self) -> impl Iterator<Item = &OutboxRow> {
-        self.outbox.values().map(|(_, row)| row)
-    }
-
-    fn apply_outbox(&mut self, batch: &Batch) {
-        let change = &batch.outbox;
-        self.outbox.retain(|_, (_, row)| {
-            !change
-                .put_back
-                .iter()
-                .any(|guid| *guid.as_str() == *row.guid)
-        });
-        for id in &change.taken {
-            let taken = self.outbox.remove(id);
-            assert!(taken.is_some(), "row {id:?} of the outbox is gone");
-        }
-        for (id, why) in &change.refused {
-            if let Some((_, row)) = self.outbox.remove(id) {
-                self.outbox_refused.push((row, why.clone()));
-            }
-        }
-    }
-
-    /// An operator asks for something.
-    pub(crate) fn ask(&mut self, mut row: RequestRow) -> RequestId {
-        row.id = RequestId(self.requests.len() as u64 + 1);
-        let id = row.id;
-        self.requests.insert(id, (row, None));
-        id
-    }
-
-    /// What was asked for, and what became of it; `None`: nothing yet.
-    pub(crate) fn requests(&self) -> impl Iterator<Item = &(RequestRow, Option<RequestChange>)> {
-        self.requests.values()
-    }
-
-    fn apply_requests(&mut self, batch: &Batch) {
-        for (id, change) in &batch.requests {
-            // One that a failover has lost.
-            let Some((row, answer)) = self.requests.get_mut(id) else {
-                continue;
-            };
-            match change {
-                RequestChange::Taken => row.taken = Some(row.taken.unwrap_or_default()),
-                RequestChange::Underway(underway) => row.taken = Some(*underway),
-                RequestChange::Done(_) | RequestChange::Refused(_) => {
-                    assert!(answer.is_none(), "{row:?} is answered twice");
-                    assert!(row.taken.is_some(), "{row:?} was taken before");
-                    *answer = Some(change.clone());
-                }
-            }
-        }
-    }
-
-    fn request_page(&self, rows: usize) -> RequestPage {
-        let open = self.requests.values();
-        let open = open.filter(|(_, answer)| answer.is_none());
-        RequestPage {
-            is_used: !self.requests.is_empty(),
-            rows: open.map(|(row, _)| row.clone()).take(rows).collect(),
-        }
-    }
-
-    /// Transactions end at once here, so their numbers are those of the rows.
-    fn outbox_page(
-        &self,
-        after: OutboxId,
-        due: Timestamp,
-        count: usize,
-        payload_bytes: usize,
-    ) -> OutboxPage {
-        let plain = self.outbox.values().filter(|(at, _)| at.is_none());
-        let plain = plain.filter(|(_, row)| row.id > after).take(count);
-        let plain: Vec<&OutboxRow> = plain.map(|(_, row)| row).collect();
-        let is_cut = plain.len() == count;
-        let through = plain.last().filter(|_| is_cut).map(|row| row.id);
-        let scheduled = || {
-            self.outbox
-                .values()
-                .filter_map(|(at, row)| Some(((*at)?, row)))
-        };
-        let mut ripe: Vec<_> = scheduled().filter(|(at, _)| *at <= due).collect();
-        ripe.sort_by_key(|(at, row)| (*at, row.id));
-        let next_due = scheduled().map(|(at, _)| at).filter(|at| *at > due).min();
-        let rows = ripe
-            .into_iter()
-            .take(count)
-            .map(|(_, row)| row)
-            .chain(plain);
-        let fits = |row: &OutboxRow| {
-            let mut row = row.clone();
-            if let Ok(data) = &row.data
-                && data.len() > payload_bytes
-            {
-                row.data = Err(data.len() as u64);
-            }
-            row
-        };
-        OutboxPage {
-            is_used: self.outbox_rows > 0,
-            rows: rows.map(fits).collect(),
-            through,
-            next_due,
-            ended_before: self.outbox_rows + 1,
-            next: self.outbox_rows + 1,
         }
     }
 
@@ -382,11 +268,12 @@ impl MemoryStore {
             }
             Want::Outbox {
                 after,
+                acks_after,
                 due,
                 rows,
                 bytes: _,
                 payload_bytes,
-            } => Loaded::Outbox(self.outbox_page(*after, *due, *rows, *payload_bytes)),
+            } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
             Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();

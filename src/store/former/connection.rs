@@ -164,26 +164,26 @@ impl Connection {
         self.execute(begin).await
     }
 
-    /// `$1`, where there is one, stands for the argument.
+    /// `$1` and `$2`, where they are, stand for the arguments, in this order.
     pub(super) fn rows(
         &mut self,
         statement: &'static str,
-        argument: Option<i64>,
+        arguments: &[i64],
     ) -> BoxStream<'_, Result<Cells, Error>> {
         let Self { session, place } = self;
         match session {
             Session::Postgres { connection, .. } => {
                 let mut query = sqlx::query(statement);
-                if let Some(argument) = argument {
-                    query = query.bind(argument);
+                for argument in arguments {
+                    query = query.bind(*argument);
                 }
                 let rows = query.fetch(&mut **connection).map_ok(Cells::Postgres);
                 rows.map_err(|error| place.told(&error)).boxed()
             }
             Session::MySql(connection) => {
                 let mut query = sqlx::query(AssertSqlSafe(for_mysql(statement)));
-                if let Some(argument) = argument {
-                    query = query.bind(argument);
+                for argument in arguments {
+                    query = query.bind(*argument);
                 }
                 let rows = query.fetch(&mut **connection).map_ok(Cells::MySql);
                 rows.map_err(|error| place.told(&error)).boxed()
@@ -192,7 +192,7 @@ impl Connection {
     }
 
     pub(super) async fn first(&mut self, statement: &'static str) -> Result<Option<Cells>, Error> {
-        let mut rows = self.rows(statement, None);
+        let mut rows = self.rows(statement, &[]);
         let first = rows.try_next().await?;
         // What is left would come before the next answer.
         while rows.try_next().await?.is_some() {}
@@ -216,7 +216,7 @@ impl Connection {
             return found.map_err(|error| self.place.told(&error));
         }
         let all = "SELECT lower(table_name) FROM information_schema.tables WHERE table_schema = database()";
-        let mut rows = self.rows(all, None);
+        let mut rows = self.rows(all, &[]);
         let mut names = Vec::new();
         while let Some(row) = rows.try_next().await? {
             names.push(row.text(0)?.to_owned());
@@ -323,6 +323,7 @@ fn for_mysql(statement: &str) -> String {
         .replace(" AS BIGINT)", " AS SIGNED)")
         .replace("\"row\"", "`row`")
         .replace("$1", "?")
+        .replace("$2", "?")
 }
 
 fn of_mysql(url: &MySqlUrl, error: &sqlx::Error) -> Error {
