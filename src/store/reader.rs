@@ -464,7 +464,7 @@ impl Store {
         Ok(())
     }
 
-    async fn lend(&self) -> Result<Lent<'_>, Error> {
+    pub(super) async fn lend(&self) -> Result<Lent<'_>, Error> {
         if self.pool.size() == 0 {
             // The pool tries again in silence, and when its time is up it does not know why any more.
             self.find().await?;

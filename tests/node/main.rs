@@ -39,6 +39,7 @@ mod lame_duck;
 mod manifests;
 mod mariadb;
 mod mirror;
+mod mirror_back;
 mod monitoring;
 mod nats;
 mod nats_flow;
