@@ -3,13 +3,17 @@
 use clap::{Parser, Subcommand};
 
 use super::bench::BenchArgs;
+use super::channel::ChannelCommand;
+use super::client::ClientCommand;
 use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::doctor::DoctorArgs;
+use super::durable::DurableCommand;
 use super::export::ExportArgs;
 use super::health::HealthArgs;
 use super::import::ImportArgs;
+use super::message::MessageCommand;
 use super::migrate::MigrateArgs;
 use super::mirror::MirrorCommand;
 use super::nats_permissions::NatsPermissionsArgs;
@@ -51,6 +55,18 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Make, limit, empty and delete channels
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Publish messages again, and delete them
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// Set durables to another place, pause and remove them, settle their messages
+    #[command(subcommand)]
+    Durable(DurableCommand),
+    /// Close clients
+    #[command(subcommand)]
+    Client(ClientCommand),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
     /// Measure servers under load

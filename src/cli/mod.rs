@@ -4,11 +4,14 @@
 //! [`failure`], whatever is printed goes through [`output`].
 
 pub mod bench;
+pub mod channel;
+pub mod client;
 pub mod command;
 pub mod completions;
 pub mod config;
 pub mod dev;
 pub mod doctor;
+pub mod durable;
 pub mod export;
 mod failure;
 pub mod health;
@@ -17,6 +20,7 @@ mod import_file;
 mod import_screen;
 mod log_file;
 mod logging;
+pub mod message;
 mod messages;
 pub mod migrate;
 pub mod mirror;
@@ -26,6 +30,7 @@ pub mod output;
 mod pid_file;
 pub mod publish;
 mod reload;
+mod request;
 mod run;
 mod safe_lines;
 pub mod serve;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admin::{RequestChange, RequestId};
+use super::channel_limits::Overrides;
 use super::gone::GoneNotes;
 use super::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId,
@@ -48,6 +50,24 @@ pub struct Batch {
     pub gone: GoneNotes,
     /// Rows that this batch carries out.
     pub outbox: OutboxChange,
+    /// Messages that operators delete.
+    pub deleted: Vec<Deleted>,
+    /// Limits that operators have set for a channel.
+    pub limits: BTreeMap<ChannelName, Option<Overrides>>,
+    /// Whether positions are paused, of those for which that changes.
+    pub paused: BTreeMap<PositionId, bool>,
+    /// Requests of operators that this batch carries out, and those that it takes.
+    pub requests: BTreeMap<RequestId, RequestChange>,
+}
+
+/// Messages of a channel that an operator deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    pub channel: ChannelId,
+    pub first: Sequence,
+    pub last: Sequence,
+    /// Of those after this one the GUIDs are kept.
+    pub settled: Sequence,
 }
 
 /// Sequences that the tables lacked after Postgres had failed over, and what became of them.
@@ -271,5 +291,7 @@ impl Batch {
             && self.positions.is_empty()
             && self.subscriptions.is_empty()
             && self.outbox.is_empty()
+            && self.requests.is_empty()
+            && self.paused.is_empty()
     }
 }

@@ -5,7 +5,8 @@
 //! | connect, ping, close, heartbeats | `connecting` |
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
-//! | what applications publish in SQL | `outbox` |
+//! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `reach` |
+//! | what operators ask for | `admin` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
@@ -24,8 +25,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 
+use super::admin::Admin;
 use super::aside::Aside;
 use super::batch::{Batch, Counters};
+use super::channel_limits::Overrides;
 use super::channels::Channels;
 use super::commits::Commits;
 use super::connect_rate::ConnectRate;
@@ -34,7 +37,7 @@ use super::early::Early;
 use super::event::Event;
 use super::group::Group;
 use super::holdings::Holdings;
-use super::ids::{ChannelId, ClientId, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -99,6 +102,9 @@ pub struct Broker {
     pub(super) aside: Aside,
     pub(super) early: Early,
     pub(super) outbox: Outbox,
+    pub(super) admin: Admin,
+    /// Limits that operators have set for single channels.
+    pub(super) set_limits: BTreeMap<ChannelName, Overrides>,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
@@ -112,6 +118,8 @@ pub(super) struct Traffic {
     pub(super) out_bytes: u64,
     pub(super) sql_published: u64,
     pub(super) sql_refused: u64,
+    pub(super) sql_acked: u64,
+    pub(super) sql_nacked: u64,
     pub(super) skipped_messages: u64,
     pub(super) redelivered_messages: u64,
     pub(super) acked_messages: u64,
@@ -163,7 +171,10 @@ impl Broker {
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),
-            Event::OutboxNoted => self.outbox_noted(),
+            Event::OutboxNoted => {
+                self.outbox_noted();
+                self.requests_noted();
+            }
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
@@ -207,6 +218,7 @@ impl Broker {
             Timer::Unregistered(name) => self.stop_waiting_for(name),
             Timer::Orphans => self.close_orphans(),
             Timer::Outbox => self.turn_to_outbox(),
+            Timer::Requests => self.turn_to_requests(),
         }
     }
 
@@ -322,6 +334,8 @@ impl Broker {
             refused_connects: self.traffic.refused_connects,
             sql_published: self.traffic.sql_published,
             sql_refused: self.traffic.sql_refused,
+            sql_acked: self.traffic.sql_acked,
+            sql_nacked: self.traffic.sql_nacked,
         }
     }
 
@@ -337,6 +351,9 @@ impl Broker {
         let release = self.commits.committed(number);
         if release.changed_outbox {
             self.outbox_committed();
+        }
+        if release.changed_requests {
+            self.requests_committed();
         }
         for (position, subscription) in release.started {
             self.started(position, subscription);
@@ -377,6 +394,9 @@ impl Broker {
                 },
             ) => {
                 self.note_gone(asked.channel, &gone);
+                if self.is_overtaken(position, &asked) {
+                    return self.page_overtaken(position);
+                }
                 let unseen = self.cut_page(&asked, &mut messages, &mut unreadable, &mut through);
                 self.note_unreadable(asked.channel, unreadable);
                 self.hold(position, unseen);
@@ -404,6 +424,8 @@ impl Broker {
             }
             (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
             (Purpose::Outbox, Loaded::Outbox(page)) => self.outbox_loaded(page),
+            (Purpose::Requests, Loaded::Requests(page)) => self.requests_loaded(page),
+            (Purpose::Request, loaded) => self.request_answered(asked, loaded),
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }
@@ -428,6 +450,8 @@ impl Counts {
             refused_connects: self.refused_connects + earlier.refused_connects,
             sql_published: self.sql_published + earlier.sql_published,
             sql_refused: self.sql_refused + earlier.sql_refused,
+            sql_acked: self.sql_acked + earlier.sql_acked,
+            sql_nacked: self.sql_nacked + earlier.sql_nacked,
             ..self
         }
     }
@@ -462,4 +486,8 @@ pub struct Counts {
     pub sql_published: u64,
     /// Published in SQL, and moved to `outbox_refused`.
     pub sql_refused: u64,
+    /// Acks in SQL that are carried out.
+    pub sql_acked: u64,
+    /// Negative ones.
+    pub sql_nacked: u64,
 }

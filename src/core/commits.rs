@@ -4,16 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::admin::{RequestChange, RequestId};
 use super::batch::{
-    Batch, ChannelRow, ClientRow, Counters, Heartbeat, LostRange, PositionRow, SubscriptionRow,
-    Trim,
+    Batch, ChannelRow, ClientRow, Counters, Deleted, Heartbeat, LostRange, PositionRow,
+    SubscriptionRow, Trim,
 };
+use super::channel_limits::Overrides;
 use super::cost;
 use super::gone::Reason;
-use super::ids::{BatchNumber, ChannelId, ClientId, Guid, PositionId, Sequence, SubscriptionId};
+use super::ids::{
+    BatchNumber, ChannelId, ChannelName, ClientId, Guid, PositionId, Sequence, SubscriptionId,
+};
 use super::message::Message;
 use super::outbound::Outbound;
 use super::outbox::OutboxId;
+use super::sql_acks::AckId;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
@@ -53,6 +58,8 @@ pub(super) struct Release {
     pub(super) trimmed: Vec<ChannelId>,
     /// Rows have left the outbox.
     pub(super) changed_outbox: bool,
+    /// Requests of operators were taken or answered.
+    pub(super) changed_requests: bool,
 }
 
 impl Commits {
@@ -194,13 +201,63 @@ impl Commits {
 
     /// The message is put back after a failover; where it was published in SQL, the row may be back, too.
     pub(super) fn forget_outbox_row(&mut self, message: Guid) {
+        // It is not to be read before it is gone.
+        self.gathered.changed_outbox = true;
         self.gathering.outbox.put_back.push(message);
+    }
+
+    /// With the progress of the position, which covers it.
+    pub(super) fn take_sql_ack(&mut self, position: PositionId, id: AckId) {
+        self.gathered.changed_outbox = true;
+        self.gathering.outbox.acked.push((position, id));
+    }
+
+    pub(super) fn drop_sql_ack(&mut self, id: AckId) {
+        self.gathered.changed_outbox = true;
+        self.gathering.outbox.acks_dropped.push(id);
     }
 
     /// Rows that were read are still in the tables, as far as it is known.
     pub(super) fn changes_outbox(&self) -> bool {
         let committing = self.committing.as_ref();
         self.gathered.changed_outbox || committing.is_some_and(|release| release.changed_outbox)
+    }
+
+    /// With what was changed for the request.
+    pub(super) fn answer_request(&mut self, id: RequestId, change: RequestChange) {
+        self.gathered.changed_requests = true;
+        self.gathering.requests.insert(id, change);
+    }
+
+    /// Requests that were read are still in the tables as they were, as far as it is known.
+    pub(super) fn changes_requests(&self) -> bool {
+        let committing = self.committing.as_ref();
+        self.gathered.changed_requests || committing.is_some_and(|release| release.changed_requests)
+    }
+
+    pub(super) fn put_limits(&mut self, channel: ChannelName, own: Option<Overrides>) {
+        self.gathering.limits.insert(channel, own);
+    }
+
+    pub(super) fn put_paused(&mut self, position: PositionId, paused: bool) {
+        self.gathering.paused.insert(position, paused);
+    }
+
+    /// Of those after `settled` a standby may remember the publishes.
+    pub(super) fn delete_messages(
+        &mut self,
+        channel: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        settled: Sequence,
+    ) {
+        let deleted = Deleted {
+            channel,
+            first,
+            last,
+            settled,
+        };
+        self.gathering.deleted.push(deleted);
     }
 
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use super::admin::RequestPage;
 use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
 use super::outbox::{OutboxId, OutboxPage};
 use super::ranges::Ranges;
+use super::sql_acks::AckId;
 use super::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ impl Load {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::FirstSince(_) | Want::Gone => {}
+            Want::FirstSince(_) | Want::Gone | Want::Requests { .. } => {}
         }
         load
     }
@@ -60,10 +62,14 @@ pub enum Want {
     Oldest { first: Sequence, count: usize },
     /// What is noted as gone of all channels and not settled yet.
     Gone,
+    /// Up to `rows` requests of operators that are not answered, in order.
+    Requests { rows: usize },
     /// Up to `rows` of the outbox of each kind, fewer when they pass `bytes`, at least one if there is one: those without a
-    /// time after row `after`, and those that are due. Payloads up to `payload_bytes`.
+    /// time after row `after`, and those that are due. Payloads up to `payload_bytes`. And up to `rows` of what is acked
+    /// in SQL, after `acks_after`.
     Outbox {
         after: OutboxId,
+        acks_after: AckId,
         due: Timestamp,
         rows: usize,
         bytes: usize,
@@ -94,6 +100,7 @@ pub enum Loaded {
     },
     Gone(Vec<GoneRange>),
     Outbox(OutboxPage),
+    Requests(RequestPage),
 }
 
 /// Sequences that a read did not find, and what of them is noted as gone.

@@ -22,6 +22,10 @@ pub(super) enum Purpose {
     Gone,
     /// What was published in SQL.
     Outbox,
+    /// What operators ask for.
+    Requests,
+    /// What the request of an operator that is under way has to know.
+    Request,
 }
 
 /// A subscribe request that waits for the read of its start.

@@ -5,6 +5,7 @@
 //! outputs, so a whole server's life can be replayed in a test. Start at [`broker::Broker`].
 
 pub mod active;
+pub mod admin;
 pub mod attempts;
 pub mod batch;
 pub mod broker;
@@ -17,6 +18,7 @@ pub mod limits;
 pub mod load;
 pub mod memory;
 pub mod message;
+pub mod nearest;
 pub mod notice;
 pub mod outbound;
 pub mod outbox;
@@ -33,6 +35,7 @@ pub mod request;
 pub mod savepoint;
 pub mod shadow;
 pub mod snapshot;
+pub mod sql_acks;
 pub mod stored;
 pub mod takeover;
 pub mod time;
@@ -59,6 +62,7 @@ mod loads;
 mod members;
 mod orphans;
 mod publishing;
+mod reach;
 mod recent;
 mod redelivery;
 mod registry;

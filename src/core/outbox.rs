@@ -6,8 +6,10 @@
 //! read twice. While rows come the table is looked at every [`BUSY_PAUSE`], later every [`IDLE_PAUSE`], and not at all
 //! while nobody has ever used it.
 //!
-//! Nothing here is a cursor: a transaction that began early and commits late has low numbers. But index entries of
-//! rows that are gone are in the way until they are vacuumed, so each read begins where rows can still be: see [`Reach`].
+//! Nothing here is a cursor: a transaction that began early and commits late has low numbers. Where each read begins is
+//! proven: see `reach`.
+//!
+//! What is acked in SQL (`sql_acks`) is read by the same statement, and rows of either table are gone before the next one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,11 +19,13 @@ use bytestring::ByteString;
 
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::ids::{ChannelId, ChannelName, ClientId, Guid};
+use super::ids::{ChannelId, ChannelName, ClientId, Guid, PositionId};
 use super::load::Want;
 use super::loads::Purpose;
 use super::notice::Notice;
+use super::reach::{Reach, Seen};
 use super::rejection::Rejection;
+use super::sql_acks::{AckId, AckRow, SqlAcks};
 use super::time::{Instant, Timestamp};
 
 /// Between two looks while rows come.
@@ -69,6 +73,10 @@ pub struct OutboxPage {
     pub rows: Vec<OutboxRow>,
     /// The rows without a time are all that there were from the read's first on, or those up to this one.
     pub through: Option<OutboxId>,
+    /// Of what is acked in SQL, in the order of their numbers.
+    pub acks: Vec<AckRow>,
+    /// These are all that there were from the read's first on, or those up to this one.
+    pub acks_through: Option<AckId>,
     /// When the next row is due that waits for its time.
     pub next_due: Option<Timestamp>,
     /// Every transaction before this one had ended when the page was read, and each from `next` on began later.
@@ -85,39 +93,19 @@ pub struct OutboxChange {
     pub refused: Vec<(OutboxId, String)>,
     /// Messages that are put back after a failover, whose rows may be back, too.
     pub put_back: Vec<Guid>,
+    /// Acks that the position covers as the batch leaves it.
+    pub acked: Vec<(PositionId, AckId)>,
+    /// Negative acks, and those of positions that there are no more.
+    pub acks_dropped: Vec<AckId>,
 }
 
 impl OutboxChange {
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty() && self.refused.is_empty() && self.put_back.is_empty()
-    }
-}
-
-/// From where on rows can be. Whoever publishes has a transaction number before the row gets its own; so when all
-/// transactions have ended that had begun when the highest row so far was seen, no row up to that one can come any more.
-#[derive(Clone, Debug, Default)]
-struct Reach {
-    /// No row up to here can come.
-    floor: OutboxId,
-    highest: OutboxId,
-    /// The floor after all transactions before that one have ended.
-    next: Option<(u64, OutboxId)>,
-}
-
-impl Reach {
-    fn learn(&mut self, page: &OutboxPage) {
-        if let Some((before, floor)) = self.next
-            && page.ended_before >= before
-            && page.through.is_none_or(|through| through >= floor)
-        {
-            self.floor = self.floor.max(floor);
-            self.next = None;
-        }
-        let plain = page.rows.iter().map(|row| row.id).max();
-        self.highest = self.highest.max(plain.unwrap_or_default());
-        if self.next.is_none() && self.highest > self.floor {
-            self.next = Some((page.next, self.highest));
-        }
+        self.taken.is_empty()
+            && self.refused.is_empty()
+            && self.put_back.is_empty()
+            && self.acked.is_empty()
+            && self.acks_dropped.is_empty()
     }
 }
 
@@ -129,6 +117,7 @@ pub(super) struct Outbox {
     /// It may have been used since the read under way saw it.
     is_noted: bool,
     waiting: VecDeque<OutboxRow>,
+    pub(super) acks: SqlAcks,
     reach: Reach,
     swept_at: Option<Instant>,
     pause: Duration,
@@ -139,6 +128,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.acks.waiting.is_empty()
+    }
+
     fn rows_per_turn(&self) -> usize {
         (ROWS_PER_TURN >> self.halvings).max(1)
     }
@@ -157,9 +150,10 @@ impl Broker {
         if self.is_draining {
             return;
         }
-        if self.outbox.waiting.is_empty() {
+        if !self.outbox.has_waiting() {
             return self.read_outbox();
         }
+        self.carry_out_sql_acks();
         for _ in 0..self.outbox.rows_per_turn() {
             if !self.has_room() {
                 break;
@@ -169,7 +163,7 @@ impl Broker {
             };
             self.take_row(row);
         }
-        if !self.outbox.waiting.is_empty() {
+        if self.outbox.has_waiting() {
             // A commit of these rows may make room earlier; others, and answers that leave, do not tell.
             let pause = if self.has_room() {
                 Duration::ZERO
@@ -178,6 +172,9 @@ impl Broker {
             };
             let again = self.now.monotonic + pause;
             self.deadlines.set_by(Timer::Outbox, again);
+        } else if !self.commits.changes_outbox() {
+            // None of the rows led to anything: no commit tells when to look again.
+            self.look_again_later(None);
         }
     }
 
@@ -194,7 +191,8 @@ impl Broker {
         self.outbox.is_reading = true;
         self.outbox.is_noted = false;
         let want = Want::Outbox {
-            after: self.outbox.reach.floor,
+            after: OutboxId(self.outbox.reach.floor()),
+            acks_after: self.outbox.acks.read_after(now),
             due: self.now.wall,
             rows: PAGE_ROWS,
             bytes: PAGE_BYTES,
@@ -207,32 +205,51 @@ impl Broker {
         let outbox = &mut self.outbox;
         outbox.is_reading = false;
         outbox.is_used |= page.is_used;
-        outbox.reach.learn(&page);
-        outbox.last_page = page.rows.len();
+        outbox.reach.learn(Seen {
+            highest: page.rows.iter().map(|row| row.id.0).max().unwrap_or(0),
+            through: page.through.map(|through| through.0),
+            ended_before: page.ended_before,
+            next: page.next,
+        });
+        outbox.acks.reach.learn(Seen {
+            highest: page.acks.last().map_or(0, |row| row.id.0),
+            through: page.acks_through.map(|through| through.0),
+            ended_before: page.ended_before,
+            next: page.next,
+        });
+        outbox.last_page = page.rows.len() + page.acks.len();
         let now = self.now.monotonic;
-        if !page.rows.is_empty() {
+        if outbox.last_page > 0 {
             outbox.pause = BUSY_PAUSE;
             outbox.waiting.extend(page.rows);
+            outbox.acks.waiting.extend(page.acks);
             return self.deadlines.set_by(Timer::Outbox, now);
         }
         if outbox.is_noted {
             return self.deadlines.set_by(Timer::Outbox, now);
         }
-        if !outbox.is_used {
-            return;
+        if outbox.is_used {
+            self.look_again_later(page.next_due);
         }
-        let due = page.next_due.map(|due| due.since(self.now.wall));
-        let pause = outbox.pause.max(BUSY_PAUSE);
-        outbox.pause = (2 * pause).min(IDLE_PAUSE);
+    }
+
+    fn look_again_later(&mut self, due: Option<Timestamp>) {
+        let now = self.now;
+        let due = due.map(|due| due.since(now.wall));
+        let pause = self.outbox.pause.max(BUSY_PAUSE);
+        self.outbox.pause = (2 * pause).min(IDLE_PAUSE);
         let pause = due.map_or(pause, |due| due.min(pause));
-        self.deadlines.set_by(Timer::Outbox, now + pause);
+        self.deadlines.set_by(Timer::Outbox, now.monotonic + pause);
     }
 
     /// A batch is in the tables.
     pub(super) fn outbox_committed(&mut self) {
         let outbox = &mut self.outbox;
         outbox.halvings = outbox.halvings.saturating_sub(1);
-        let is_behind = outbox.last_page >= MANY_ROWS || !outbox.waiting.is_empty();
+        if !outbox.is_used && !outbox.is_noted && !outbox.has_waiting() {
+            return;
+        }
+        let is_behind = outbox.last_page >= MANY_ROWS || outbox.has_waiting();
         let pause = if is_behind || outbox.is_noted {
             Duration::ZERO
         } else {
@@ -363,56 +380,6 @@ fn reason(rejection: &Rejection) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(id: u64) -> OutboxRow {
-        OutboxRow {
-            id: OutboxId(id),
-            guid: "g".into(),
-            channel: "orders".into(),
-            reply: "".into(),
-            publisher: "app".into(),
-            data: Ok(Bytes::new()),
-        }
-    }
-
-    fn page(ids: &[u64], ended_before: u64, next: u64) -> OutboxPage {
-        OutboxPage {
-            is_used: true,
-            rows: ids.iter().copied().map(row).collect(),
-            ended_before,
-            next,
-            ..OutboxPage::default()
-        }
-    }
-
-    #[test]
-    fn reads_begin_after_rows_that_no_open_transaction_can_have() {
-        let mut reach = Reach::default();
-        // Row 5 is of transaction 99, which is open; row 7 has committed.
-        reach.learn(&page(&[7], 99, 120));
-        reach.learn(&page(&[], 99, 130));
-        assert_eq!(reach.floor, OutboxId(0));
-        // It has committed, and others that began before the first read may be open.
-        reach.learn(&page(&[5], 110, 140));
-        assert_eq!(reach.floor, OutboxId(0));
-        reach.learn(&page(&[], 120, 150));
-        assert_eq!(reach.floor, OutboxId(7));
-    }
-
-    #[test]
-    fn a_page_that_was_cut_before_them_passes_over_no_rows() {
-        let mut reach = Reach::default();
-        reach.learn(&page(&[7], 99, 120));
-        // Rows 3 and 5 have come since, and this page has room for one.
-        let cut = OutboxPage {
-            through: Some(OutboxId(3)),
-            ..page(&[3], 120, 150)
-        };
-        reach.learn(&cut);
-        assert_eq!(reach.floor, OutboxId(0));
-        reach.learn(&page(&[5], 150, 160));
-        assert_eq!(reach.floor, OutboxId(7));
-    }
 
     #[test]
     fn roles_with_any_name_publish_under_one_that_clients_may_have() {

@@ -132,7 +132,7 @@ impl Broker {
 
     pub(super) fn insert_channel(&mut self, id: ChannelId, row: ChannelRow) {
         let now = self.now.monotonic;
-        let limits = self.settings.limits.of(&row.name);
+        let limits = self.limits_of(&row.name);
         self.channels.insert(id, Channel::new(row, limits, now));
         self.commits.touch_channel(id);
         if let Some(inactivity) = limits.inactivity {

@@ -31,7 +31,7 @@ pub enum Rejection {
     TooManySubscriptions,
     /// Postgres refuses to store it, for this reason.
     NotStored(ByteString),
-    /// More of this client waits to be stored than its share.
+    /// More requests of this client wait than may.
     TooMuchWaits,
     /// Another channel has this name in other letters.
     CaseClash {

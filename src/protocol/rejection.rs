@@ -35,7 +35,7 @@ pub fn text(rejection: &Rejection) -> Bytes {
         Rejection::TooManyChannels => "too many channels",
         Rejection::TooManySubscriptions => "too many subscriptions per channel",
         Rejection::TooMuchWaits => {
-            "stan: not stored: too much of this client waits already, publish it again"
+            "stan: not carried out: too much of this client waits already, send it again"
         }
         Rejection::NotStored(why) => return Bytes::from(format!("stan: not stored: {why}")),
         Rejection::CaseClash { name, existing } => {

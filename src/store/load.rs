@@ -135,8 +135,8 @@ pub(super) async fn load(
             Ok(Loaded::Oldest { oldest, gone })
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
-        Want::Outbox { .. } => {
-            let why = "the outbox is not read on the leader session";
+        Want::Outbox { .. } | Want::Requests { .. } => {
+            let why = "what is asked for in SQL is not read on the leader session";
             Err(Error::Unavailable(why.to_owned()).into())
         }
     }
@@ -165,7 +165,11 @@ async fn with_gone(
             let first = sequences.iter().min().copied().unwrap_or_default();
             (first, asked.count() as u64)
         }
-        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
+        Want::FirstSince(_)
+        | Want::Oldest { .. }
+        | Want::Gone
+        | Want::Outbox { .. }
+        | Want::Requests { .. } => {
             return Ok(page);
         }
     };
@@ -192,7 +196,11 @@ pub(super) async fn salvaged(
             (all.take(*count).collect(), *bytes)
         }
         Want::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
-        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
+        Want::FirstSince(_)
+        | Want::Oldest { .. }
+        | Want::Gone
+        | Want::Outbox { .. }
+        | Want::Requests { .. } => {
             return self::load(source, load, opener).await;
         }
     };

@@ -115,6 +115,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "outbox",
         include_str!("../../migrations/0050_outbox.sql"),
     ),
+    (
+        51,
+        "acks in SQL",
+        include_str!("../../migrations/0051_acks_in_sql.sql"),
+    ),
+    (
+        55,
+        "administration",
+        include_str!("../../migrations/0055_administration.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

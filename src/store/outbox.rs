@@ -8,8 +8,10 @@ use super::error::Fault;
 use super::fence::{Astray, Fence, proof_columns};
 use super::load::{int8, size};
 use super::source::{Line, Parameter, Source};
+use super::sql_acks::{self, ack_columns};
 use crate::core::load::{Loaded, Want};
 use crate::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use crate::core::sql_acks::AckId;
 use crate::core::time::Timestamp;
 
 /// A row of nulls where there are none. Those that are due go first: they have waited longest.
@@ -27,6 +29,13 @@ const PAGE: &str = concat!(
                    AS bytes_through,
                count(*) FILTER (WHERE deliver_at IS NULL) OVER () AS plain
         FROM taken WINDOW before AS (ORDER BY deliver_at NULLS LAST, id ROWS UNBOUNDED PRECEDING)
+    ), acks AS (
+        SELECT array_agg(id ORDER BY id) AS ack_ids, array_agg(position_id ORDER BY id) AS ack_positions,
+               array_agg(sequence ORDER BY id) AS ack_sequences, array_agg(redeliver_after ORDER BY id) AS ack_after,
+               array_agg(reason ORDER BY id) AS ack_reasons
+        FROM (SELECT ",
+    ack_columns!(),
+    " FROM pending_acks WHERE id > $6 ORDER BY id LIMIT $3) AS a
     )
     SELECT ",
     proof_columns!(),
@@ -38,9 +47,10 @@ const PAGE: &str = concat!(
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,
            r.id, r.guid, r.channel, r.reply, r.publisher::text AS publisher, r.deliver_at IS NULL AS is_plain,
            octet_length(r.data)::bigint AS bytes, CASE WHEN octet_length(r.data) <= $5 THEN r.data END AS data,
-           coalesce(r.plain, 0) AS plain
+           coalesce(r.plain, 0) AS plain, acks.*
     FROM (VALUES (true)) one
     LEFT JOIN counted r ON r.bytes_through <= $4 OR r.ordinal = 1
+    LEFT JOIN acks ON coalesce(r.ordinal, 1) = 1
     ORDER BY r.ordinal"
 );
 
@@ -52,6 +62,7 @@ pub(super) async fn page(
 ) -> Result<Result<Loaded, Astray>, Fault> {
     let Want::Outbox {
         after,
+        acks_after,
         due,
         rows,
         bytes,
@@ -66,6 +77,7 @@ pub(super) async fn page(
         Parameter::Number(size(*rows)),
         Parameter::Number(size(*bytes)),
         Parameter::Size(i32::try_from(*payload_bytes).unwrap_or(i32::MAX)),
+        Parameter::Number(int8(acks_after.0)),
     ];
     let lines = source.all(PAGE, &parameters).await?;
     let Some(first) = lines.first() else {
@@ -82,6 +94,7 @@ pub(super) async fn page(
         next_due: next_due.map(|at| Timestamp(at.saturating_mul(1000).saturating_add(1000))),
         ended_before: number("ended_before")?,
         next: number("next")?,
+        acks: sql_acks::of_arrays(first)?,
         ..OutboxPage::default()
     };
     let plain: i64 = first.get("plain")?;
@@ -101,6 +114,8 @@ pub(super) async fn page(
     if found < plain || plain >= size(*rows) {
         page.through = Some(last_plain.unwrap_or_default());
     }
+    page.acks_through = (page.acks.len() >= *rows)
+        .then(|| page.acks.last().map_or_else(AckId::default, |row| row.id));
     Ok(Ok(Loaded::Outbox(page)))
 }
 

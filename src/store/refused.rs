@@ -45,7 +45,7 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     "messages",
     "channels",
     "clients",
@@ -59,6 +59,7 @@ const OURS: [&str; 13] = [
     "outbox",
     "outbox_refused",
     "message_ids",
+    "pending_acks",
 ];
 
 /// Rows that somebody else took away, or kept a statement from writing.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::error::Fault;
 use super::gone;
+use super::requests;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
+use super::sql_acks;
 use crate::core::batch::{
     ACKS_PAGE, ACKS_PAGE_BYTES, AckedPage, ChannelRow, ClientRow, Counters, HOLDERS_PAGE,
     Heartbeat, Held, PositionRow, Progress, SubscriptionRow,
@@ -29,6 +31,8 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_holders(source, &mut snapshot).await?;
     read_subscriptions(source, &mut snapshot).await?;
     gone::read_into(source, &mut snapshot).await?;
+    requests::read_set(source, &mut snapshot).await?;
+    snapshot.sql_acks = sql_acks::all(source).await?;
     Ok(snapshot)
 }
 

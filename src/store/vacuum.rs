@@ -18,7 +18,7 @@ const PACE: &str =
     "SET statement_timeout = 0; SET vacuum_cost_delay = 2; SET vacuum_cost_limit = 2000";
 
 /// What somebody else vacuums is passed over. Giving pages back would lock out the writer.
-const VACUUM: &str = "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) messages, dropped_guids, channels, positions, outbox, message_ids";
+const VACUUM: &str = "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) messages, dropped_guids, channels, positions, outbox, message_ids, pending_acks";
 
 /// Of `messages`.
 pub(super) async fn dead(connection: &mut PgConnection) -> Result<Dead, Fault> {

@@ -1,6 +1,8 @@
 //! Chaos on real processes: a group of servers with clients at work, faults of every kind, and a checker that judges
 //! what was recorded against the tables. `scripts/chaos` runs single faults, given seeds, and for as long as one likes.
 
+#[path = "../node/applications.rs"]
+mod applications;
 mod checks;
 mod checks_notice;
 mod clients;
@@ -33,6 +35,7 @@ mod runs;
 #[path = "../clients/script.rs"]
 #[expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 mod script;
+mod sql;
 #[path = "../node/stan.rs"]
 #[expect(dead_code, reason = "shared with the tests of nodes")]
 mod stan;

@@ -295,7 +295,7 @@ fn all_names() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     u64::try_from(stanby::node::clock::Clock.now().wall.0).expect("after 1970")
 }
 

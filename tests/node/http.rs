@@ -97,6 +97,8 @@ fn active_for(trust: Duration) -> Status {
             refused_connects: 16,
             sql_published: 18,
             sql_refused: 19,
+            sql_acked: 20,
+            sql_nacked: 21,
         },
         commits: 10,
         nats: stanby::nats::counters::Counts {

@@ -1,6 +1,8 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
 mod ack_inboxes;
+mod admin;
+mod applications;
 mod asked_again;
 mod backup;
 mod behaviour;
@@ -70,6 +72,7 @@ mod slow_link_to_nats;
 mod slow_strangers;
 mod sparse_acks;
 mod sql;
+mod sql_acks;
 mod stan;
 mod start_lines;
 mod startup;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pair::{Group, LIMIT, Pair, wait_for_one_active};
 use crate::support::wait::wait_until;
 
-async fn application(group: &Group) -> PgConnection {
+pub(crate) async fn application(group: &Group) -> PgConnection {
     PgConnection::connect(&group.database_url).await.unwrap()
 }
 
@@ -20,7 +20,7 @@ async fn text(connection: &mut PgConnection, query: &str) -> String {
 }
 
 /// SQLSTATE and hint.
-async fn refused(connection: &mut PgConnection, query: &str) -> (String, String) {
+pub(crate) async fn refused(connection: &mut PgConnection, query: &str) -> (String, String) {
     let error = connection
         .execute(AssertSqlSafe(query.to_owned()))
         .await

@@ -207,6 +207,18 @@ impl StanClient {
         (queue, durable): (&str, &str),
         max_in_flight: i32,
     ) -> Taker {
+        self.take_for(channel, (queue, durable), max_in_flight, 300)
+            .await
+    }
+
+    /// The same with an ack wait, in seconds.
+    pub(crate) async fn take_for(
+        &self,
+        channel: &str,
+        (queue, durable): (&str, &str),
+        max_in_flight: i32,
+        ack_wait_seconds: i32,
+    ) -> Taker {
         let inbox = self.nats.new_inbox();
         let messages = self.nats.subscribe(inbox.clone()).await.unwrap();
         let request = client::subscribe_request(&client::Subscribe {
@@ -216,7 +228,7 @@ impl StanClient {
             queue_group: queue,
             durable_name: durable,
             max_in_flight,
-            ack_wait_seconds: 300,
+            ack_wait_seconds,
             start: StartPosition::First,
         });
         let answer = ask(&self.nats, &self.subjects.subscribe, request).await;
@@ -253,6 +265,20 @@ impl Taker {
             *self.received.entry(delivery.sequence).or_default() += 1;
         }
         self.received.keys().copied().collect()
+    }
+
+    /// The next one that comes within this time: its sequence and its payload.
+    pub(crate) async fn next(&mut self, limit: Duration) -> Option<(u64, String)> {
+        let next = timeout(limit, self.messages.next()).await.ok()??;
+        let delivery = client::delivery(next.payload).unwrap();
+        *self.received.entry(delivery.sequence).or_default() += 1;
+        let payload = String::from_utf8_lossy(&delivery.data).into_owned();
+        Some((delivery.sequence, payload))
+    }
+
+    /// How often it came.
+    pub(crate) fn times(&self, sequence: u64) -> usize {
+        self.received.get(&sequence).copied().unwrap_or_default()
     }
 
     /// What came more than once.

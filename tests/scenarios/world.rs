@@ -1,6 +1,7 @@
 //! One server's core with its store, moved by script lines. Reads are answered at once from the store; commits
 //! happen when the script says so.
 
+mod admin;
 mod shown;
 mod takeover;
 
@@ -17,6 +18,7 @@ use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::partition::Partition;
 use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::shadow::Shadow;
+use stanby::core::sql_acks::Verdict;
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Event, Outbound, Reply};
 
@@ -179,7 +181,27 @@ impl World {
                 let now = self.now();
                 self.broker().handle(Event::OutboxNoted, now);
             }
+            "ask" => self.ask(&mut line)?,
+            "requests" => outputs.extend(self.requests()),
+            "sql-ack" => {
+                let after = line.take_duration("nack")?;
+                let name = line.word(1)?.to_owned();
+                let sequence = line.word(2)?.parse();
+                let sequence = sequence.map_err(|_| "a sequence is a number")?;
+                let verdict = after.map_or(Verdict::Acked, |after| Verdict::Refused {
+                    after,
+                    reason: "".into(),
+                });
+                outputs.push(self.ack_in_sql(&name, Sequence(sequence), verdict)?);
+                let now = self.now();
+                self.broker().handle(Event::OutboxNoted, now);
+            }
             "outbox" => {
+                let rows = self.store.snapshot().sql_acks;
+                let acks = rows
+                    .iter()
+                    .map(|row| format!("waits ack of #{}", row.sequence));
+                outputs.extend(acks);
                 let rows = self.store.outbox();
                 outputs.extend(rows.map(|row| format!("waits {} {}", row.channel, row.guid)));
                 let refused = self.store.outbox_refused.iter();
@@ -196,6 +218,26 @@ impl World {
         self.drain(&mut outputs);
         self.pass(Duration::ZERO, &mut outputs);
         Ok(outputs)
+    }
+
+    /// A consumer calls `ack` or `nack` in a transaction that commits.
+    fn ack_in_sql(
+        &mut self,
+        name: &str,
+        sequence: Sequence,
+        verdict: Verdict,
+    ) -> Result<String, String> {
+        let rows = self.store.snapshot().subscriptions;
+        let (ack_inbox, ..) = self.subscriptions.get(name).ok_or("nobody has that name")?;
+        let row = rows
+            .values()
+            .find(|row| row.ack_inbox.as_str() == &**ack_inbox);
+        let position = row.ok_or("nobody has subscribed there")?.position;
+        let counts = self.store.may_ack(position, sequence);
+        if counts {
+            self.store.ack_in_sql(position, sequence, verdict);
+        }
+        Ok(counts.to_string())
     }
 
     fn set_limits(&mut self, line: &mut Line) -> Result<(), String> {
@@ -304,6 +346,7 @@ impl World {
                 Want::Oldest { first, .. } => format!("read the oldest from {first}"),
                 Want::Gone => "read what is gone".to_owned(),
                 Want::Outbox { .. } => "read the outbox".to_owned(),
+                Want::Requests { .. } => "read requests".to_owned(),
             });
         }
         match self.reads {

@@ -4,6 +4,7 @@
 //! looks for new ones.
 
 #[path = "../support/memory_store.rs"]
+#[expect(dead_code, reason = "shared with the scenarios")]
 mod memory_store;
 
 mod active;
@@ -20,6 +21,7 @@ mod requests;
 mod rng;
 mod runner;
 mod sql;
+mod sql_acks;
 mod swarm;
 mod takeover;
 mod upload;
@@ -126,6 +128,10 @@ const FOUND: &[(u64, &str)] = &[
         "a member of a group was taken for the one that had made it",
     ),
     (
+        87,
+        "what was put back after a failover was read from the outbox, too, before it was gone there",
+    ),
+    (
         93,
         "a node that could not look at the tables since another one had taken over thought that it knew of all commits",
     ),
@@ -168,6 +174,7 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
         total.restored += summary.restored;
         total.passed_over += summary.passed_over;
         total.believed += summary.believed;
+        total.acked_in_sql += summary.acked_in_sql;
     }
     eprintln!("{total:?}");
 
@@ -181,6 +188,7 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
     assert!(total.restored > 20, "messages put back: {total:?}");
     assert!(total.passed_over > 20, "messages lost: {total:?}");
     assert!(total.believed > 3, "synchronous replicas: {total:?}");
+    assert!(total.acked_in_sql > 1_000, "acks in SQL: {total:?}");
 }
 
 #[test]
@@ -266,6 +274,7 @@ sabotages! {
     forgetting_what_was_in_flight_is_noticed: ForgetInFlight,
         "the tables show as acked what was acked" | "everything arrives" | "everything is acked";
     forgetting_who_holds_what_is_noticed: ForgetHolders, "at most";
+    forgetting_what_is_acked_in_sql_is_noticed: ForgetSqlAcks, "a term begins with what is acked in SQL";
     a_read_that_hides_a_row_is_noticed: HideRowsFromReads,
         "the tables show as acked what was acked" | "no message is below its channel's first"
         | "at most";

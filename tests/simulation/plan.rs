@@ -25,6 +25,8 @@ pub(crate) enum Sabotage {
     ForgetInFlight,
     /// A new term does not know which members of a queue group hold what is in flight.
     ForgetHolders,
+    /// A new term does not know what is acked in SQL and not carried out.
+    ForgetSqlAcks,
     /// Reads leave out a message that exists.
     HideRowsFromReads,
     /// The node drops the answers to its heartbeats.

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::batch::Batch;
-use stanby::core::ids::{ChannelId, Epoch, Sequence};
+use stanby::core::ids::{ChannelId, Epoch, PositionId, Sequence};
 use stanby::core::memory::Marks;
 use stanby::core::outbox::OutboxRow;
+use stanby::core::sql_acks::Verdict;
 use stanby::core::time::Timestamp;
 
 use crate::memory_store::MemoryStore;
@@ -22,6 +23,7 @@ pub(crate) enum Change {
     Epoch(Epoch),
     Deleted(ChannelId, Sequence),
     Sql(Vec<(Option<Timestamp>, OutboxRow)>),
+    SqlAck(PositionId, Sequence, Verdict),
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,9 @@ impl Replica {
                     self.store.delete_message(channel, sequence);
                 }
                 Some((_, Change::Sql(rows))) => self.store.publish_in_sql(rows),
+                Some((_, Change::SqlAck(position, sequence, verdict))) => {
+                    self.store.ack_in_sql(position, sequence, verdict);
+                }
                 None => {}
             }
         }
@@ -88,6 +93,7 @@ impl World {
         self.database.epoch = replica.epoch;
         self.database.unrepaired = true;
         self.database.lost_changes += lost;
+        self.fail_over_sql_acks();
         self.checks.fails_over(&self.database.store, lost);
         self.note(|| format!("database: fails over in {pause:?} and loses {lost} changes"));
     }

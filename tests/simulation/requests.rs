@@ -212,12 +212,17 @@ impl World {
         if current != inbox {
             return;
         }
+        let ack_inbox = ack_inbox.clone();
+        let channel = wanted.channel;
+        wanted.acked.insert(sequence);
+        if self.acks_in_sql(inbox, sequence) {
+            return;
+        }
         let ack = Ack {
-            ack_inbox: ack_inbox.clone(),
-            channel: channel_name(wanted.channel).to_text(),
+            ack_inbox,
+            channel: channel_name(channel).to_text(),
             sequence,
         };
-        wanted.acked.insert(sequence);
         self.checks.acks(inbox, sequence);
         self.send_to_nodes(client, &Event::Ack(ack));
     }

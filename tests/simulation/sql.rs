@@ -10,26 +10,31 @@ use stanby::core::ids::Guid;
 use stanby::core::outbox::{OutboxId, OutboxRow};
 
 use crate::node::Input;
+use crate::plan::Sabotage;
 use crate::replica::Change;
 use crate::requests::channel_name;
 use crate::rng::Rng;
+use crate::sql_acks::OpenAcks;
 use crate::world::{Step, World};
 
 #[derive(Debug)]
 pub(crate) struct Sql {
-    rng: Rng,
+    pub(crate) rng: Rng,
     /// Of the rows that have committed, but those that no server can store.
     pub(crate) committed: BTreeSet<Guid>,
     rows: u64,
+    pub(crate) open_acks: OpenAcks,
 }
 
 impl Sql {
     /// In some worlds, and in none where a checker is to notice something else.
-    pub(crate) fn new(seed: u64, is_sabotaged: bool) -> Option<Self> {
-        (seed.is_multiple_of(3) && !is_sabotaged).then(|| Self {
+    pub(crate) fn new(seed: u64, sabotage: Option<Sabotage>) -> Option<Self> {
+        let is_wanted = sabotage.is_none_or(|sabotage| sabotage == Sabotage::ForgetSqlAcks);
+        (seed.is_multiple_of(3) && is_wanted).then(|| Self {
             rng: Rng::new(seed ^ 0x5157_1c0d),
             committed: BTreeSet::new(),
             rows: 0,
+            open_acks: OpenAcks::default(),
         })
     }
 }
@@ -87,7 +92,7 @@ impl World {
     }
 
     /// Whoever is the active is notified of the first one; the others it looks for itself.
-    fn tell_of_outbox(&mut self) {
+    pub(crate) fn tell_of_outbox(&mut self) {
         for node in 0..self.nodes.len() {
             let state = &self.nodes[node];
             let incarnation = state.incarnation;
@@ -118,5 +123,6 @@ impl World {
         self.checks.require(lost.is_none(), || {
             format!("what a transaction has published is stored: {lost:?} is not")
         });
+        self.check_sql_acks();
     }
 }

@@ -56,6 +56,9 @@ impl World {
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.facts = TermFacts::new(&tables);
         }
+        if self.plan.is(Sabotage::ForgetSqlAcks) {
+            tables.sql_acks.clear();
+        }
         if self.plan.is(Sabotage::ForgetHolders) {
             tables.holders.clear();
         }

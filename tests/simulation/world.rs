@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use stanby::core::Outbound;
+use stanby::core::ids::{PositionId, Sequence};
 
 use crate::checks::Checks;
 use crate::client::{Client, ClientTimer, ToClient};
@@ -67,6 +68,17 @@ pub(crate) enum Step {
     Database(DatabaseStep),
     Fault,
     PublishInSql,
+    AckInSql {
+        inbox: String,
+        sequence: Sequence,
+    },
+    EndAckInSql {
+        inbox: String,
+        position: PositionId,
+        sequence: Sequence,
+        is_nack: bool,
+        is_rolled_back: bool,
+    },
     EndLoss {
         number: u64,
     },
@@ -121,6 +133,7 @@ pub(crate) struct Summary {
     pub(crate) passed_over: u64,
     /// Of which a node knew that they had lost nothing.
     pub(crate) believed: u64,
+    pub(crate) acked_in_sql: usize,
 }
 
 #[derive(Debug)]
@@ -147,7 +160,7 @@ impl World {
             .collect();
         Self {
             seed,
-            sql: Sql::new(seed, sabotage.is_some()),
+            sql: Sql::new(seed, sabotage),
             time: 0,
             steps: 0,
             agenda: BTreeMap::new(),
@@ -200,6 +213,7 @@ impl World {
             restored: self.checks.failovers.restored,
             passed_over: self.checks.failovers.passed_over,
             believed: self.checks.failovers.believed,
+            acked_in_sql: self.checks.acked_in_sql.len(),
         })
     }
 
@@ -245,6 +259,14 @@ impl World {
             Step::Database(step) => self.database_step(step),
             Step::Fault => self.fault(),
             Step::PublishInSql => self.publish_in_sql(),
+            Step::AckInSql { inbox, sequence } => self.ack_in_sql(inbox, sequence),
+            Step::EndAckInSql {
+                inbox,
+                position,
+                sequence,
+                is_nack,
+                is_rolled_back,
+            } => self.end_ack_in_sql(&inbox, position, sequence, is_nack, is_rolled_back),
             Step::EndLoss { number } => self.nats.end_loss(number),
             Step::LeaveNats { server, freeze } => self.leave_nats(server, freeze),
         }

@@ -1,16 +1,20 @@
 //! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
 //! the store tests keep it honest by applying the same batches to both.
 
+#[path = "memory_store/in_sql.rs"]
+mod in_sql;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use stanby::core::admin::{RequestChange, RequestId, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::gone::GoneRange;
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Subject};
 use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
-use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
@@ -28,7 +32,10 @@ pub(crate) struct MemoryStore {
     /// What was published in SQL, by number, and when it is due.
     outbox: BTreeMap<OutboxId, (Option<Timestamp>, OutboxRow)>,
     outbox_rows: u64,
+    ack_rows: u64,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
+    /// What operators have asked for, and the answers.
+    requests: BTreeMap<RequestId, (RequestRow, Option<RequestChange>)>,
     /// Rows that are there and cannot be read.
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
     /// Rows that are there and that no read finds.
@@ -87,90 +94,28 @@ impl MemoryStore {
         }
         self.rows.holders.retain(|_, pages| !pages.is_empty());
         put(&mut self.rows.subscriptions, &batch.subscriptions);
+        for deleted in &batch.deleted {
+            let trim = Trim {
+                after: deleted.first.previous(),
+                through: deleted.last,
+            };
+            self.trim(deleted.channel, trim, Some(deleted.settled));
+        }
+        put(&mut self.rows.limits, &batch.limits);
+        for (&position, paused) in &batch.paused {
+            if *paused {
+                self.rows.paused.insert(position);
+            } else {
+                self.rows.paused.remove(&position);
+            }
+        }
         self.apply_gone(batch);
         self.apply_outbox(batch);
+        self.apply_requests(batch);
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
             assert!(other.is_none(), "channels {other:?} and {id} have one name");
-        }
-    }
-
-    /// A transaction of an application commits, in which it has published this.
-    pub(crate) fn publish_in_sql(&mut self, rows: Vec<(Option<Timestamp>, OutboxRow)>) {
-        for (due, mut row) in rows {
-            self.outbox_rows += 1;
-            row.id = OutboxId(self.outbox_rows);
-            self.outbox.insert(row.id, (due, row));
-        }
-    }
-
-    /// What the outbox holds.
-    pub(crate) fn outbox(&self) -> impl Iterator<Item = &OutboxRow> {
-        self.outbox.values().map(|(_, row)| row)
-    }
-
-    fn apply_outbox(&mut self, batch: &Batch) {
-        let change = &batch.outbox;
-        self.outbox.retain(|_, (_, row)| {
-            !change
-                .put_back
-                .iter()
-                .any(|guid| *guid.as_str() == *row.guid)
-        });
-        for id in &change.taken {
-            let taken = self.outbox.remove(id);
-            assert!(taken.is_some(), "row {id:?} of the outbox is gone");
-        }
-        for (id, why) in &change.refused {
-            if let Some((_, row)) = self.outbox.remove(id) {
-                self.outbox_refused.push((row, why.clone()));
-            }
-        }
-    }
-
-    /// Transactions end at once here, so their numbers are those of the rows.
-    fn outbox_page(
-        &self,
-        after: OutboxId,
-        due: Timestamp,
-        count: usize,
-        payload_bytes: usize,
-    ) -> OutboxPage {
-        let plain = self.outbox.values().filter(|(at, _)| at.is_none());
-        let plain = plain.filter(|(_, row)| row.id > after).take(count);
-        let plain: Vec<&OutboxRow> = plain.map(|(_, row)| row).collect();
-        let is_cut = plain.len() == count;
-        let through = plain.last().filter(|_| is_cut).map(|row| row.id);
-        let scheduled = || {
-            self.outbox
-                .values()
-                .filter_map(|(at, row)| Some(((*at)?, row)))
-        };
-        let mut ripe: Vec<_> = scheduled().filter(|(at, _)| *at <= due).collect();
-        ripe.sort_by_key(|(at, row)| (*at, row.id));
-        let next_due = scheduled().map(|(at, _)| at).filter(|at| *at > due).min();
-        let rows = ripe
-            .into_iter()
-            .take(count)
-            .map(|(_, row)| row)
-            .chain(plain);
-        let fits = |row: &OutboxRow| {
-            let mut row = row.clone();
-            if let Ok(data) = &row.data
-                && data.len() > payload_bytes
-            {
-                row.data = Err(data.len() as u64);
-            }
-            row
-        };
-        OutboxPage {
-            is_used: self.outbox_rows > 0,
-            rows: rows.map(fits).collect(),
-            through,
-            next_due,
-            ended_before: self.outbox_rows + 1,
-            next: self.outbox_rows + 1,
         }
     }
 
@@ -323,11 +268,13 @@ impl MemoryStore {
             }
             Want::Outbox {
                 after,
+                acks_after,
                 due,
                 rows,
                 bytes: _,
                 payload_bytes,
-            } => Loaded::Outbox(self.outbox_page(*after, *due, *rows, *payload_bytes)),
+            } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
+            Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();
                 Loaded::Gone(

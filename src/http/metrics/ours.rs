@@ -279,6 +279,8 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
     let dropped = "Messages that a limit dropped before every durable had acked them";
     let in_sql = "Messages published in SQL";
     let refused_sql = "Messages published in SQL that could not be stored: see outbox_refused";
+    let acked_in_sql = "Acks in SQL that were carried out";
+    let nacked_in_sql = "Negative acks in SQL that were carried out";
     let unreadable = "Messages passed over because their rows cannot be read";
     let refused = "Connects that were refused because too many clients connected at once";
     for (name, help, value) in [
@@ -297,6 +299,8 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         ("dropped_unacked_messages", dropped, counts.dropped_unacked),
         ("sql_published_messages", in_sql, counts.sql_published),
         ("sql_refused_messages", refused_sql, counts.sql_refused),
+        ("sql_acked_messages", acked_in_sql, counts.sql_acked),
+        ("sql_nacked_messages", nacked_in_sql, counts.sql_nacked),
     ] {
         counter(registry, name, help, value);
     }

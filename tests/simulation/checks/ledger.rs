@@ -83,6 +83,8 @@ pub(crate) struct Checks {
     /// Clients whose row is in the last commit: of several connects, only the last one's is.
     pub(super) last_clients: BTreeSet<ClientId>,
     pub(super) excesses: Vec<Excess>,
+    /// When a transaction committed that was told that its ack counts.
+    pub(crate) acked_in_sql: BTreeMap<(PositionId, Sequence), Time>,
     /// The latest that any node's wall clock has shown.
     pub(super) latest_wall: Timestamp,
 }
@@ -111,6 +113,7 @@ impl Checks {
             heartbeat_inboxes: BTreeSet::new(),
             last_clients: BTreeSet::new(),
             excesses: Vec::new(),
+            acked_in_sql: BTreeMap::new(),
             latest_wall: Timestamp(0),
         }
     }

@@ -150,6 +150,12 @@ pub(super) fn is_settled(progress: &Progress, sequence: Sequence) -> bool {
 }
 
 impl Checks {
+    /// Of a subscription that was committed.
+    pub(crate) fn position_of(&self, inbox: &str) -> Option<PositionId> {
+        let row = self.positions.subscriptions.get(inbox)?;
+        Some(row.position)
+    }
+
     /// A client acks a message.
     pub(crate) fn acks(&mut self, inbox: &str, sequence: Sequence) {
         self.positions.handles(inbox, |handled| {

@@ -10,6 +10,7 @@ use stanby::core::load::{Load, Loaded, Want};
 use stanby::core::message::Message;
 use stanby::core::request::AckToken;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::sql_acks::Verdict;
 use stanby::core::time::{Instant, Now};
 use stanby::core::{Event, Outbound, Reply};
 
@@ -33,6 +34,8 @@ pub(crate) struct TermFacts {
     /// Heard, by ack inbox. Whose it is may be known later only, or better than before: when the subscribe is committed.
     acks: BTreeMap<String, BTreeSet<Sequence>>,
     last_first: BTreeMap<PositionId, Sequence>,
+    /// In the tables when it began, of what was sent by then.
+    acked_in_sql: BTreeSet<(PositionId, Sequence)>,
     /// The heartbeat inbox under which a client is registered.
     registered: BTreeMap<String, String>,
     closes: BTreeSet<String>,
@@ -63,6 +66,16 @@ fn held_by(
 impl TermFacts {
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let mut facts = Self::default();
+        for row in &snapshot.sql_acks {
+            let position = snapshot.positions.get(&row.position);
+            let channel = position.and_then(|it| snapshot.channels.get(&it.channel));
+            if let (Some(position), Some(channel)) = (position, channel)
+                && row.verdict == Verdict::Acked
+                && row.sequence <= position.progress.last_sent.min(channel.last_sequence)
+            {
+                facts.acked_in_sql.insert((row.position, row.sequence));
+            }
+        }
         for row in snapshot.subscriptions.values() {
             facts.open.insert(row.inbox.to_string());
             facts.found.insert(row.ack_inbox.to_string());
@@ -318,11 +331,13 @@ impl Checks {
         let exists = |s: &Sequence| facts.is_some_and(|facts| facts.live.contains(s));
         let counted = held
             .iter()
-            .filter(|(s, holder)| exists(s) && (!queue || holder.as_deref() == Some(inbox)));
+            .filter(|(s, holder)| exists(s) && (!queue || holder.as_deref() == Some(inbox)))
+            .filter(|(s, _)| !self.acked_in_sql.contains_key(&(row.position, **s)));
         let in_flight: Vec<Sequence> = counted.map(|(&s, _)| s).collect();
         let channel = position.channel;
         self.failovers.spoken.insert((channel, sequence));
         let open = term.open.contains(inbox);
+        let was_acked = term.acked_in_sql.contains(&(row.position, sequence));
         term.position_of_ack_inbox
             .insert(row.ack_inbox.to_string(), row.position);
         let last = term
@@ -338,6 +353,9 @@ impl Checks {
         });
         self.require(open, || {
             format!("a subscription's answer precedes its messages: {inbox}")
+        });
+        self.require(!was_acked, || {
+            format!("a term begins with what is acked in SQL: #{sequence} goes to {inbox}")
         });
         self.require(!settled, || {
             format!("what is committed as acked is not delivered again: #{sequence} to {inbox}")

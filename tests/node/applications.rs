@@ -1,0 +1,217 @@
+//! Applications that publish and consume in transactions of their own, with a table that tells what came of it: whatever
+//! is killed, each message that was published by a transaction that committed has had its effect once.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::{Executor, PgPool};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::pair::{Group, LIMIT};
+use crate::support::wait::wait_until;
+
+const CHANNEL: &str = "orders";
+const QUEUE: &str = "workers";
+
+/// Every so many messages are handled by two transactions at once, and so many are rolled back.
+const TWICE: u64 = 5;
+const ROLLED_BACK: u64 = 7;
+
+/// No message is in here twice, though nothing keeps it from being.
+const TABLES: &str = "CREATE TABLE sent (payload text PRIMARY KEY);
+    CREATE TABLE effects (sequence bigint NOT NULL, payload text NOT NULL)";
+
+pub(crate) struct Applications {
+    pool: PgPool,
+    stop_publishing: CancellationToken,
+    publishers: JoinSet<()>,
+    stop_consuming: CancellationToken,
+    consumers: JoinSet<()>,
+    false_acks: Arc<AtomicU64>,
+}
+
+impl Applications {
+    /// A server is active.
+    pub(crate) async fn start(group: &Group, publishers: usize, consumers: usize) -> Self {
+        let pool = PgPool::connect(&group.database_url).await.unwrap();
+        pool.execute(TABLES).await.unwrap();
+        let mut applications = Self {
+            pool,
+            stop_publishing: CancellationToken::new(),
+            publishers: JoinSet::new(),
+            stop_consuming: CancellationToken::new(),
+            consumers: JoinSet::new(),
+            false_acks: Arc::default(),
+        };
+        for number in 0..consumers {
+            let client = group.client(&format!("consumer-{number}")).await;
+            let mut taker = client.take_for(CHANNEL, (QUEUE, "jobs"), 8, 1).await;
+            let (pool, stop) = (
+                applications.pool.clone(),
+                applications.stop_consuming.clone(),
+            );
+            let false_acks = Arc::clone(&applications.false_acks);
+            applications.consumers.spawn(async move {
+                let mut turn = 0;
+                while !stop.is_cancelled() {
+                    let Some((sequence, payload)) = taker.next(Duration::from_millis(100)).await
+                    else {
+                        continue;
+                    };
+                    turn += 1;
+                    let rolls_back = turn % ROLLED_BACK == 0;
+                    let one = consume(&pool, sequence, &payload, rolls_back);
+                    let counts = if turn % TWICE == 0 {
+                        let other = consume(&pool, sequence, &payload, false);
+                        let (one, other) = tokio::join!(one, other);
+                        [one, other].into_iter().flatten().collect()
+                    } else {
+                        Vec::from_iter(one.await)
+                    };
+                    let told_false = counts.iter().filter(|counts| !**counts).count();
+                    false_acks.fetch_add(told_false as u64, Ordering::Relaxed);
+                }
+                drop(client);
+            });
+        }
+        for publisher in 0..publishers {
+            let (pool, stop) = (
+                applications.pool.clone(),
+                applications.stop_publishing.clone(),
+            );
+            applications.publishers.spawn(async move {
+                for number in 0.. {
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    let rolls_back = number % ROLLED_BACK == 0;
+                    publish(&pool, publisher, number, rolls_back).await.ok();
+                }
+            });
+        }
+        applications
+    }
+
+    pub(crate) async fn effects(&self) -> i64 {
+        let query = sqlx::query_scalar("SELECT count(*) FROM effects");
+        query.fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Their transactions end in the middle.
+    pub(crate) async fn end_sessions(&self) {
+        let query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%stanby.ack(%'";
+        self.pool.execute(query).await.ok();
+    }
+
+    /// Waits until all is consumed, and says what is wrong with it.
+    pub(crate) async fn finish(mut self) -> Outcome {
+        self.stop_publishing.cancel();
+        while let Some(publisher) = self.publishers.join_next().await {
+            publisher.unwrap();
+        }
+        let sent: i64 = sqlx::query_scalar("SELECT count(*) FROM sent")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        wait_until(4 * LIMIT, async || match self.effects().await {
+            there if there >= sent => Ok(()),
+            there => Err(format!("{there} of {sent} messages have had their effect")),
+        })
+        .await;
+        let unacked = "SELECT count(*) FROM stanby.pending_acks";
+        wait_until(LIMIT, async || {
+            let left: i64 = sqlx::query_scalar(unacked)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            if left == 0 {
+                Ok(())
+            } else {
+                Err(format!("{left} acks are not carried out"))
+            }
+        })
+        .await;
+        self.stop_consuming.cancel();
+        while let Some(consumer) = self.consumers.join_next().await {
+            consumer.unwrap();
+        }
+        let wrong = "SELECT format('%s: sent %s times, stored %s times, %s effects', payload, sent, stored, effects)
+            FROM (SELECT payload, count(*) FILTER (WHERE kind = 's') AS sent, count(*) FILTER (WHERE kind = 'm') AS stored,
+                         count(*) FILTER (WHERE kind = 'e') AS effects
+                  FROM (SELECT 's' AS kind, payload FROM sent UNION ALL SELECT 'e', payload FROM effects
+                        UNION ALL SELECT 'm', convert_from(m.data, 'UTF8') FROM stanby.messages m) AS kinds
+                  GROUP BY payload) AS counted
+            WHERE (sent, stored, effects) <> (1, 1, 1) LIMIT 10";
+        let wrong = sqlx::query_scalar(wrong)
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
+        Outcome {
+            sent,
+            false_acks: self.false_acks.load(Ordering::Relaxed),
+            wrong,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) sent: i64,
+    pub(crate) false_acks: u64,
+    /// Of the messages that did not have their effect once, some.
+    pub(crate) wrong: Vec<String>,
+}
+
+async fn publish(
+    pool: &PgPool,
+    publisher: usize,
+    number: u64,
+    rolls_back: bool,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    for part in 0..3 {
+        sqlx::query("INSERT INTO sent SELECT $1::text FROM stanby.publish($2, $1::text)")
+            .bind(format!("{publisher}-{number}-{part}"))
+            .bind(CHANNEL)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    if rolls_back {
+        transaction.rollback().await
+    } else {
+        transaction.commit().await
+    }
+}
+
+/// Whether its ack was the one that counts; nobody knows when the transaction fails.
+async fn consume(
+    pool: &PgPool,
+    sequence: u64,
+    payload: &str,
+    rolls_back: bool,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let counts: bool = sqlx::query_scalar("SELECT stanby.ack($1, $2, queue_group => $3)")
+        .bind(CHANNEL)
+        .bind(sequence.cast_signed())
+        .bind(QUEUE)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if counts {
+        sqlx::query("INSERT INTO effects VALUES ($1, $2)")
+            .bind(sequence.cast_signed())
+            .bind(payload)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    if rolls_back {
+        transaction.rollback().await?;
+    } else {
+        transaction.commit().await?;
+    }
+    Ok(counts)
+}
