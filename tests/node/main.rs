@@ -44,6 +44,7 @@ mod look;
 mod manifests;
 mod mariadb;
 mod mirror;
+mod mirror_back;
 mod monitoring;
 mod nats;
 mod nats_flow;
