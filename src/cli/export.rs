@@ -1,5 +1,6 @@
 //! `stanby export`: writes what the tables hold as the store of a nats-streaming-server.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use super::failure::Failure;
 use super::ndjson;
 use super::output;
 use crate::config::encryption::EncryptionFlags;
-use crate::config::{self, DatabaseUrl, Secret, TablesFlags};
+use crate::config::{self, DatabaseUrl, MySqlUrl, Secret, TablesFlags};
 use crate::leadership;
 use crate::node::export::{Error, Export, Exported, Target};
 use crate::store::{self, FormerTables};
@@ -26,8 +27,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["to_file_store", "to_sql", "json"])]
     channel: Vec<String>,
 
-    /// Database for nats-streaming-server, as postgres://user:password@host:port/database. Its tables are made
-    /// where they are missing, and have to be empty
+    /// Database for nats-streaming-server, as postgres://user:password@host:port/database or
+    /// mysql://user:password@host:port/database. Its tables are made where they are missing, and have to be empty
     #[arg(
         long,
         env = "STANBY_TO_URL",
@@ -37,7 +38,7 @@ pub struct ExportArgs {
     )]
     to_sql: Option<Secret>,
 
-    /// Schema of these tables
+    /// Schema of these tables, in Postgres
     #[arg(long, value_name = "NAME", default_value = "public")]
     to_schema: String,
 
@@ -89,8 +90,12 @@ fn target(args: &ExportArgs) -> Result<Target, config::Error> {
         return Ok(Target::Directory(directory.clone()));
     }
     let url = args.to_sql.as_ref().map_or("", Secret::expose);
-    let url = DatabaseUrl::parse(url);
-    let url = url.map_err(|error| config::Error::new(format!("--to-sql: {error}")))?;
+    let wrong = |error: &dyn Display| config::Error::new(format!("--to-sql: {error}"));
+    if MySqlUrl::is_one(url) {
+        let url = MySqlUrl::parse(url).map_err(|error| wrong(&error))?;
+        return Ok(Target::Tables(FormerTables::MySql(Box::new(url))));
+    }
+    let url = DatabaseUrl::parse(url).map_err(|error| wrong(&error))?;
     Ok(Target::Tables(FormerTables::Postgres {
         url: Box::new(url),
         schema: args.to_schema.clone(),
@@ -101,7 +106,11 @@ fn text(exported: &Exported, to: &Target) -> String {
     let line = match to {
         Target::Directory(directory) => format!("-store file -dir {}", directory.display()),
         Target::Tables(tables) => {
-            format!("-store sql -sql_driver postgres and -sql_source for {tables},")
+            let driver = match tables {
+                FormerTables::Postgres { .. } => "postgres",
+                FormerTables::MySql(_) => "mysql",
+            };
+            format!("-store sql -sql_driver {driver} and -sql_source for {tables},")
         }
     };
     let notes = exported.notes.iter();

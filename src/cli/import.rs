@@ -195,6 +195,12 @@ impl ImportArgs {
                      --from-stan reads a cluster while it runs",
                 ));
             }
+            if nodes.split(',').any(str::is_empty) {
+                return Err(config::Error::new(
+                    "--from raft: names no directory before or behind one of its commas; write it like \
+                     raft:DIRECTORY,DIRECTORY,DIRECTORY",
+                ));
+            }
             return Ok(Source::Raft {
                 nodes: nodes.split(',').map(node).collect(),
                 polynomial: self.from_crc_poly,

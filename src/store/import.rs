@@ -146,8 +146,10 @@ impl Importer {
 
     /// What the tables hold of each channel. What was compared already is not read again.
     async fn stored(&self, client: &Client) -> Result<BTreeMap<ChannelId, (Extent, i64)>, Error> {
-        // The counting reads everything.
-        self.run(client, "SET LOCAL enable_seqscan = on").await?;
+        // The counting reads everything, and nothing else is to be done meanwhile.
+        let settings =
+            "SET LOCAL enable_seqscan = on; SET LOCAL max_parallel_workers_per_gather = 4";
+        self.run(client, settings).await?;
         let rows = if self.compared.is_empty() {
             let extents = format!(
                 "SELECT channel_id, count(*), min(sequence), max(sequence), {CHECKSUM} FROM messages GROUP BY 1"

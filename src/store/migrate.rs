@@ -106,6 +106,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0040_imports.sql"),
     ),
     (
+        41,
+        "fed channels",
+        include_str!("../../migrations/0041_fed_channels.sql"),
+    ),
+    (
         50,
         "outbox",
         include_str!("../../migrations/0050_outbox.sql"),

@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod admin;
+mod admin_api;
 mod applications;
 mod asked_again;
 mod backup;
@@ -43,6 +44,7 @@ mod look;
 mod manifests;
 mod mariadb;
 mod mirror;
+mod mirror_back;
 mod monitoring;
 mod nats;
 mod nats_flow;

@@ -117,10 +117,11 @@ impl FileStore {
     /// `None` where it is not there and that is known.
     pub fn server_info(&self, findings: &mut Findings) -> Result<Option<ServerInfo>, Error> {
         let path = self.root.join(SERVER);
-        let Some((file, length)) = opened(&path)? else {
+        // A server that ended in its first moment leaves an empty one.
+        let Some((file, length)) = opened(&path)?.filter(|(_, length)| *length > 0) else {
             findings.damage(
                 SERVER,
-                "it is missing: is the copy complete? The subjects that clients were told are lost, and those of the \
+                "it is missing or empty: is the copy complete? The subjects that clients were told are lost, and those of the \
                  cluster ID take their place",
             );
             return Ok(None);
@@ -191,8 +192,13 @@ fn ensure_directory(root: &Path) -> Result<(), Error> {
     if root.is_dir() {
         return Ok(());
     }
+    let what = if root.exists() {
+        "it is a file and no directory"
+    } else {
+        "there is no such directory"
+    };
     Err(Error::Refused(format!(
-        "{}: there is no such directory; {HINT}",
+        "{}: {what}; {HINT}",
         root.display()
     )))
 }
