@@ -156,7 +156,8 @@ async fn what_is_exported_to_mysql_and_imported_again_is_what_it_was() {
     mysql
         .execute("CREATE DATABASE back; GRANT ALL ON back.* TO 'stan'@'%'")
         .await;
-    let back = mysql.url().replace("/stan", "/back");
+    let url = mysql.url();
+    let back = format!("{}/back", url.strip_suffix("/stan").unwrap());
     let export = async || {
         let mut command = Server::command();
         command
