@@ -1,4 +1,4 @@
-//! `stanby channel …`: channels are made, limited, emptied and deleted.
+//! `stanby channel …`: channels are looked at, made, limited, emptied and deleted.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,14 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::request::{self, Harm, RequestFlags};
+use super::show;
 
 #[derive(Debug, Subcommand)]
 pub enum ChannelCommand {
+    /// List channels, what they hold, and how far their subscriptions are behind
+    List(show::channels::ListArgs),
+    /// Show a channel: what it holds, its rates, who publishes to it, and its durables
+    Show(show::channels::ShowArgs),
     /// Make a channel, with limits of its own if any are given
     Create(CreateArgs),
     /// Set limits of a channel, or say which hold and where each comes from
@@ -119,6 +124,8 @@ pub struct DeleteArgs {
 
 pub async fn run(command: &ChannelCommand) -> Result<ExitCode, Failure> {
     match command {
+        ChannelCommand::List(args) => show::channels::list(args).await,
+        ChannelCommand::Show(args) => show::channels::show(args).await,
         ChannelCommand::Create(args) => {
             let arguments = args.limits.arguments(&args.channel, false);
             request::run("channel create", arguments, Harm::Little, &args.flags).await

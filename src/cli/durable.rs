@@ -8,9 +8,14 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::request::{self, Harm, RequestFlags, WhichDurable, WhichMessages};
+use super::show;
 
 #[derive(Debug, Subcommand)]
 pub enum DurableCommand {
+    /// List durables: how far behind each is, and why
+    List(show::durables::ListArgs),
+    /// Show a durable: how far behind it is, why, and what it has in flight
+    Show(show::durables::ShowArgs),
     /// Set it to another place: connected members go on from there at once
     Seek(SeekArgs),
     /// Deliver nothing to it until it is resumed
@@ -102,6 +107,8 @@ pub struct RemoveArgs {
 
 pub async fn run(command: &DurableCommand) -> Result<ExitCode, Failure> {
     match command {
+        DurableCommand::List(args) => show::durables::list(args).await,
+        DurableCommand::Show(args) => show::durables::show(args).await,
         DurableCommand::Seek(args) => {
             let Place { to, sequence, time } = &args.to;
             let more = json!({ "to": to, "sequence": sequence, "time": time });

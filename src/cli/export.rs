@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::failure::Failure;
+use super::ndjson;
 use super::output;
 use crate::config::encryption::EncryptionFlags;
 use crate::config::{self, DatabaseUrl, MySqlUrl, Secret, TablesFlags};
@@ -18,8 +19,13 @@ use crate::store::{self, FormerTables};
 #[derive(Args, Debug)]
 pub struct ExportArgs {
     /// Directory to make, for nats-streaming-server's -dir
-    #[arg(long, value_name = "DIRECTORY", required_unless_present = "to_sql")]
+    #[arg(long, value_name = "DIRECTORY", required_unless_present_any = ["to_sql", "channel"])]
     to_file_store: Option<PathBuf>,
+
+    /// Print this channel as lines of JSON, with payloads in base64, while servers run or not; may be given several times.
+    /// import --ndjson and pub --json take the lines back
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to_file_store", "to_sql", "json"])]
+    channel: Vec<String>,
 
     /// Database for nats-streaming-server, as postgres://user:password@host:port/database or
     /// mysql://user:password@host:port/database. Its tables are made where they are missing, and have to be empty
@@ -48,6 +54,9 @@ pub struct ExportArgs {
 }
 
 pub async fn run(args: &ExportArgs) -> Result<ExitCode, Failure> {
+    if !args.channel.is_empty() {
+        return ndjson::export(&args.channel, &args.tables, &args.encryption).await;
+    }
     let (from, schema) = args.tables.read()?;
     let export = Export {
         from,

@@ -11,8 +11,9 @@ use clap::Args;
 use super::failure::Failure;
 use super::import_file;
 use super::import_screen::Screen;
+use super::ndjson;
 use super::output;
-use super::status::table;
+use super::show::{Column, Grid, width};
 use crate::config::duration::GoDuration;
 use crate::config::encryption::EncryptionFlags;
 use crate::config::size::Size;
@@ -44,6 +45,15 @@ pub struct ImportArgs {
         value_name = "DIRECTORY|raft:NODES|URL"
     )]
     from: Option<Secret>,
+
+    /// Lines of JSON as export --channel prints them; - is standard input. Sequences and times are restored, into channels
+    /// that hold nothing, while no server runs: all of the file, or nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    ndjson: Option<PathBuf>,
+
+    /// Publish the messages of --ndjson again, as a client: with new sequences and times, while servers run
+    #[arg(long, requires = "ndjson")]
+    republish: bool,
 
     /// NATS of a former server that runs, like `nats://host:4222`, for a store of whatever kind: everything is read as its
     /// clients could, and followed until it has gone. Needs --monitor. Logins and TLS are those of the flags for NATS, unless
@@ -288,6 +298,13 @@ fn node(text: &str) -> NodePlace {
 /// `given` is the command line after `import`.
 pub async fn run(given: &[OsString]) -> Result<ExitCode, Failure> {
     let args = import_file::completed(given)?;
+    if let Some(file) = &args.ndjson {
+        if args.republish {
+            return ndjson::republish(file, &args.nats).await;
+        }
+        let (url, schema) = (args.database.url()?, args.database.schema()?);
+        return ndjson::import(file, &url, &schema, args.json).await;
+    }
     let import = args.import()?;
     let screen = Screen::new();
     let done = if args.dry_run {
@@ -367,11 +384,17 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
 
 fn channels(channels: &[ImportedChannel]) -> String {
     let columns = [
-        "CHANNEL", "MESSAGES", "FIRST", "LAST", "DURABLES", "OTHERS", "PENDING",
+        Column::text("CHANNEL"),
+        Column::number("MESSAGES"),
+        Column::number("FIRST"),
+        Column::number("LAST"),
+        Column::number("DURABLES"),
+        Column::number("OTHERS"),
+        Column::number("PENDING"),
     ];
     // As many as `stanby status` shows; the JSON has all.
-    let shown = usize::try_from(ROWS_MAX).unwrap_or(usize::MAX);
-    let rows = channels.iter().take(shown).map(|channel| {
+    let listed = usize::try_from(ROWS_MAX).unwrap_or(usize::MAX);
+    let rows = channels.iter().take(listed).map(|channel| {
         [
             output::name_from_outside(&channel.name),
             channel.messages.to_string(),
@@ -382,5 +405,10 @@ fn channels(channels: &[ImportedChannel]) -> String {
             channel.pending.to_string(),
         ]
     });
-    table(columns, rows, 1..=6)
+    let more = if channels.len() > listed {
+        format!("\n(only the first {ROWS_MAX} are shown)")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", Grid::new(columns, rows).text(width()))
 }

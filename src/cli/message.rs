@@ -1,4 +1,4 @@
-//! `stanby message …`: single messages are published again, and deleted.
+//! `stanby message …`: single messages are looked at, published again, and deleted.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,14 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::request::{self, Harm, RequestFlags, WhichMessages};
+use super::show;
 
 #[derive(Debug, Subcommand)]
 pub enum MessageCommand {
+    /// Print a message by its sequence; nothing is consumed
+    Get(show::messages::GetArgs),
+    /// Find messages by sequence, time, publisher, text or JSON; nothing is consumed
+    Find(show::messages::FindArgs),
     /// Publish messages again: as the newest ones of their channel, or on another channel
     Republish(RepublishArgs),
     /// Delete messages
@@ -46,6 +51,8 @@ pub struct DeleteArgs {
 
 pub async fn run(command: &MessageCommand) -> Result<ExitCode, Failure> {
     match command {
+        MessageCommand::Get(args) => show::messages::get(args).await,
+        MessageCommand::Find(args) => show::messages::find(args).await,
         MessageCommand::Republish(args) => {
             let which = &args.which;
             let arguments = json!({

@@ -127,6 +127,7 @@ async fn ask(
         verb: verb.to_owned(),
         arguments,
         dry_run: true,
+        asked_by: None,
     };
     if asks {
         let would = carry_out(store, &request, patience).await;
@@ -165,6 +166,9 @@ fn failure(trouble: Trouble, flags: &RequestFlags) -> Failure {
         Trouble::Running(id) => Failure::Failed(anyhow!(
             "request {id} takes long; it goes on, and view admin_log tells when it is done"
         )),
+        Trouble::Starting | Trouble::Busy => {
+            Failure::Unreachable(anyhow!("too much is under way; ask again"))
+        }
         Trouble::Tables(error) => read_failure(error),
     }
 }
@@ -186,9 +190,10 @@ fn shown(result: &Value) -> String {
     };
     let facts = facts.iter().map(|(name, value)| {
         let name = name.replace('_', " ");
-        match value {
-            Value::String(text) => format!("{name} {}", output::name_from_outside(text)),
-            other => format!("{name} {other}"),
+        if let Value::String(text) = value {
+            format!("{name} {}", output::name_from_outside(text))
+        } else {
+            format!("{name} {value}")
         }
     });
     facts.collect::<Vec<_>>().join(", ")

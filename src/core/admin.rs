@@ -159,7 +159,7 @@ enum Step {
 }
 
 /// What a request is about to do next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Stage {
     /// A read is to tell where a time begins.
     Since(Committed),
@@ -277,6 +277,11 @@ impl Broker {
     /// True once an operator has asked for the end of this term, and has the answer.
     pub fn steps_down(&self) -> bool {
         self.admin.steps_down == Some(true)
+    }
+
+    /// Some are under way.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.admin.taken.is_empty()
     }
 
     /// A read that the request under way waits for.

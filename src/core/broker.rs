@@ -162,8 +162,9 @@ impl Broker {
             } => self.ping(&connection_id, reply),
             Event::Ack(ack) => self.ack(&ack),
             Event::Refused { answer, reply } => self.answer(Some(reply), answer),
-            Event::AlreadyStored { guid, reply } => {
-                self.answer(Some(reply), Reply::Published(guid));
+            Event::AlreadyStored { guid, reply: to } => {
+                let reply = Reply::Published(guid);
+                self.commits.send_now(Outbound::Reply { to, reply });
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
@@ -368,6 +369,12 @@ impl Broker {
                 self.deliver(position);
             }
             self.enforce_limits(id);
+        }
+        for position in release.moved {
+            if let Some(group) = self.groups.get_mut(&position) {
+                group.moving = false;
+            }
+            self.deliver(position);
         }
         for position in release.left {
             self.arm_redelivery(position, self.now.monotonic);

@@ -54,6 +54,8 @@ pub(super) struct Release {
     pub(super) started: Vec<(PositionId, SubscriptionId)>,
     /// Groups that a member left: what it held goes to the others.
     pub(super) left: Vec<PositionId>,
+    /// Groups that an operator has moved.
+    pub(super) moved: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
     /// Rows have left the outbox.
@@ -97,6 +99,12 @@ impl Commits {
         } else {
             self.ready.push_back(outbound);
         }
+    }
+
+    /// Sends an answer that rests on what a term before has committed.
+    pub(super) fn send_now(&mut self, outbound: Outbound) {
+        self.answers_bytes += cost::outbound(&outbound);
+        self.ready.push_back(outbound);
     }
 
     pub(super) fn has_outbound(&self) -> bool {
@@ -337,6 +345,11 @@ impl Commits {
     /// The remaining members get what a leaving one held once its leaving is committed.
     pub(super) fn wake_after_commit(&mut self, position: PositionId) {
         self.gathered.left.push(position);
+    }
+
+    /// The group is delivered to from its new place once its progress is committed.
+    pub(super) fn move_after_commit(&mut self, position: PositionId) {
+        self.gathered.moved.push(position);
     }
 
     /// Returns true when this is the first progress that waits for a batch.

@@ -37,7 +37,7 @@ impl Broker {
             let Some(group) = self.groups.get(&position) else {
                 return;
             };
-            if group.replaying || group.paging || group.paused {
+            if group.replaying || group.paging || group.is_halted() {
                 return;
             }
             turn.steps += steps_of(group);

@@ -45,6 +45,8 @@ pub(super) struct Group {
     acked_early: BTreeSet<Sequence>,
     /// Nothing is delivered until an operator lets it.
     pub(super) paused: bool,
+    /// An operator has moved it, and nothing of that is delivered before it is committed.
+    pub(super) moving: bool,
     /// Acks of what is yet to be sent may be of what an earlier term sent: not once an operator has moved the position.
     was_moved: bool,
     /// New messages wait until what was in flight before a resume or a takeover has been redelivered.
@@ -149,6 +151,7 @@ impl Group {
             holders: Holders::default(),
             acked_early: BTreeSet::new(),
             paused: false,
+            moving: false,
             was_moved: false,
             replaying: false,
             armed: None,
@@ -203,6 +206,7 @@ impl Group {
         self.acked_early.clear();
         self.last_sent = after;
         self.was_moved = true;
+        self.moving = true;
         self.replaying = false;
         self.redelivering = false;
         self.held = None;
@@ -281,8 +285,13 @@ impl Group {
         self.members.values().any(|member| member.online)
     }
 
+    /// Nothing is to be delivered to it for now.
+    pub(super) fn is_halted(&self) -> bool {
+        self.paused || self.moving
+    }
+
     pub(super) fn is_listening(&self) -> bool {
-        !self.paused && self.members.values().any(Member::is_listening)
+        !self.is_halted() && self.members.values().any(Member::is_listening)
     }
 
     /// What it takes up with names and inboxes, in bytes.

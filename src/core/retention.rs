@@ -59,7 +59,9 @@ impl Broker {
     /// except for age.
     pub(super) fn enforce_limits(&mut self, id: ChannelId) {
         self.drop_what_is_too_much(id);
-        self.note_emptying(id);
+        if self.has_requests() {
+            self.note_emptying(id);
+        }
     }
 
     fn drop_what_is_too_much(&mut self, id: ChannelId) {
@@ -220,8 +222,11 @@ impl Broker {
     }
 
     fn drop_oldest(&mut self, id: ChannelId, oldest: Oldest) {
-        let emptying = self.channels.get(id).and_then(|channel| channel.emptying);
-        let empties = emptying.is_some_and(|emptying| oldest.sequence <= emptying.through);
+        let empties = self.has_requests()
+            && self.channels.get(id).is_some_and(|channel| {
+                let emptying = channel.emptying;
+                emptying.is_some_and(|emptying| oldest.sequence <= emptying.through)
+            });
         if !empties && self.is_wanted(id, oldest.sequence) {
             self.traffic.dropped_unacked += 1;
         }

@@ -125,6 +125,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "administration",
         include_str!("../../migrations/0055_administration.sql"),
     ),
+    (
+        58,
+        "views that answer",
+        include_str!("../../migrations/0058_views_that_answer.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -339,11 +339,10 @@ impl Store {
         for _ in 0..ATTEMPTS_MAX {
             let mut lent = self.lend().await?;
             let page = async {
-                match want {
-                    Want::Requests { rows } => {
-                        requests::page(&mut lent.source(), *rows, fence).await
-                    }
-                    _ => outbox::page(&mut lent.source(), want, fence).await,
+                if let Want::Requests { rows } = want {
+                    requests::page(&mut lent.source(), *rows, fence).await
+                } else {
+                    outbox::page(&mut lent.source(), want, fence).await
                 }
             };
             match timeout(limit, page).await {

@@ -31,13 +31,19 @@ const PAGE: &str = concat!(
     ORDER BY r.id"
 );
 
-/// What operators have set for positions and channels; one statement, for a takeover waits for it.
-const SET: &str = "SELECT position_id, NULL::text AS channel, NULL::bigint AS max_subscriptions,
-        NULL::bigint AS max_msgs, NULL::bigint AS max_bytes, NULL::bigint AS max_age_ns,
-        NULL::bigint AS max_inactivity_ns
-    FROM paused_positions
-    UNION ALL
-    SELECT NULL, channel, max_subscriptions, max_msgs, max_bytes, max_age_ns, max_inactivity_ns FROM set_limits";
+/// What operators have set for positions and channels, as columns of another query: a takeover waits for each statement.
+macro_rules! set_columns {
+    () => {
+        "ARRAY(SELECT position_id FROM paused_positions) AS paused,
+            ARRAY(SELECT channel FROM set_limits ORDER BY channel) AS limited,
+            ARRAY(SELECT max_subscriptions FROM set_limits ORDER BY channel) AS max_subscriptions,
+            ARRAY(SELECT max_msgs FROM set_limits ORDER BY channel) AS max_msgs,
+            ARRAY(SELECT max_bytes FROM set_limits ORDER BY channel) AS max_bytes,
+            ARRAY(SELECT max_age_ns FROM set_limits ORDER BY channel) AS max_age_ns,
+            ARRAY(SELECT max_inactivity_ns FROM set_limits ORDER BY channel) AS max_inactivity_ns"
+    };
+}
+pub(super) use set_columns;
 
 /// The inner error says what the statement sees instead.
 pub(super) async fn page(
@@ -85,42 +91,48 @@ fn row(line: &Line) -> Result<Option<RequestRow>, Fault> {
     }))
 }
 
-pub(super) async fn read_set(
-    source: &mut Source<'_>,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    source
-        .each(SET, &[], |line| {
-            if let Some(position) = line.get::<Option<i64>>("position_id")? {
-                snapshot.paused.insert(PositionId(position.cast_unsigned()));
-                return Ok(());
-            }
-            let row = Reading::new("set_limits", &line, line.get::<&str>("channel")?);
-            let limit = |column| -> Result<Option<Option<u64>>, Fault> {
-                let limit: Option<i64> = row.get(column)?;
-                let number = limit.map(|limit| {
-                    u64::try_from(limit).map_err(|_| row.corrupt(format!("{column} is negative")))
-                });
-                let number = number.transpose()?;
-                Ok(number.map(|limit| (limit > 0).then_some(limit)))
-            };
-            let time = |column| -> Result<Option<Option<Duration>>, Fault> {
-                Ok(limit(column)?.map(|limit| limit.map(Duration::from_nanos)))
-            };
-            let subscriptions = limit("max_subscriptions")?;
-            let own = Overrides {
-                subscriptions: subscriptions
-                    .map(|limit| limit.map(|it| usize::try_from(it).unwrap_or(usize::MAX))),
-                messages: limit("max_msgs")?,
-                bytes: limit("max_bytes")?,
-                age: time("max_age_ns")?,
-                inactivity: time("max_inactivity_ns")?,
-            };
-            let name = row.text("channel", ChannelName::parse)?;
-            snapshot.limits.insert(name, own);
-            Ok(())
-        })
-        .await
+/// From these columns.
+pub(super) fn read_set(line: &Line, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let paused: Vec<i64> = line.get("paused")?;
+    let paused = paused.into_iter().map(|id| PositionId(id.cast_unsigned()));
+    snapshot.paused.extend(paused);
+    let names: Vec<String> = line.get("limited")?;
+    let column = |column| line.get::<Vec<Option<i64>>>(column);
+    let subscriptions = column("max_subscriptions")?;
+    let (messages, bytes) = (column("max_msgs")?, column("max_bytes")?);
+    let (ages, inactivities) = (column("max_age_ns")?, column("max_inactivity_ns")?);
+    for (index, name) in names.into_iter().enumerate() {
+        let row = Reading::new("set_limits", line, &name);
+        let limit = |column: &[Option<i64>]| {
+            let limit = column.get(index).copied().flatten();
+            let limit = limit.map(u64::try_from).transpose();
+            let limit = limit.map_err(|_| row.corrupt("a limit is negative"))?;
+            Ok::<_, Fault>(limit.map(|limit| (limit > 0).then_some(limit)))
+        };
+        let time = |column| {
+            let limit: Option<Option<u64>> = limit(column)?;
+            Ok::<_, Fault>(limit.map(|limit| limit.map(Duration::from_nanos)))
+        };
+        let size = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        let own = Overrides {
+            subscriptions: limit(&subscriptions)?.map(|limit| limit.map(size)),
+            messages: limit(&messages)?,
+            bytes: limit(&bytes)?,
+            age: time(&ages)?,
+            inactivity: time(&inactivities)?,
+        };
+        let channel = ChannelName::parse(name.clone().into());
+        let channel = channel.ok_or_else(|| row.corrupt("that is no name of a channel"))?;
+        snapshot.limits.insert(channel, own);
+    }
+    Ok(())
+}
+
+/// For this transaction, as the audit has it.
+macro_rules! named {
+    () => {
+        "set_config('application_name', coalesce($4, current_setting('application_name')), true) IS NOT NULL"
+    };
 }
 
 /// What became of a request so far.
@@ -132,6 +144,8 @@ pub enum Progress {
     Done(Value),
     Refused(Complaint),
     Withdrawn,
+    /// There is no such request.
+    Unknown,
 }
 
 /// What the tables' own functions complain of.
@@ -144,12 +158,16 @@ impl Store {
         verb: &str,
         arguments: &Value,
         dry_run: bool,
+        asked_by: Option<&str>,
     ) -> Result<Result<i64, Complaint>, Error> {
         // The standby that is to take over is known in the tables only.
         let ask = if verb == "step-down" {
-            "SELECT request_step_down(($2::jsonb ->> 'force')::boolean, $3) WHERE $1 <> ''"
+            concat!(
+                "SELECT request_step_down(($2::jsonb ->> 'force')::boolean, $3) WHERE $1 <> '' AND ",
+                named!()
+            )
         } else {
-            "SELECT admin_request($1, $2::jsonb, $3)"
+            concat!("SELECT admin_request($1, $2::jsonb, $3) WHERE ", named!())
         };
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
@@ -157,7 +175,8 @@ impl Store {
             let query = sqlx::query_scalar::<_, i64>(ask)
                 .bind(verb)
                 .bind(arguments.to_string())
-                .bind(dry_run);
+                .bind(dry_run)
+                .bind(asked_by);
             match query.fetch_one(lent.connection()).await {
                 Ok(id) => Ok(Ok(id)),
                 Err(error) => complaint(error).map(Err),
@@ -178,7 +197,7 @@ impl Store {
                 .fetch_optional(lent.connection());
             match row.await? {
                 Some(row) => Ok(progress(&row)?),
-                None => Ok(Progress::Withdrawn),
+                None => Ok(Progress::Unknown),
             }
         };
         let done = timeout(limit, asked).await;

@@ -118,7 +118,7 @@ impl Whose {
 const MAY_NOT_READ: &str = "may not SELECT";
 
 /// Functions that applications call, and no server.
-const FOR_APPLICATIONS: [&str; 2] = ["publish", "published"];
+const FOR_APPLICATIONS: [&str; 4] = ["publish", "published", "ack", "nack"];
 
 /// On what is there: the server reads all of it, and writes every table but those about versions.
 async fn on_tables(

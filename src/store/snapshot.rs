@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::Fault;
 use super::gone;
-use super::requests;
+use super::requests::{read_set, set_columns};
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
 use super::sql_acks;
@@ -31,14 +31,18 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_holders(source, &mut snapshot).await?;
     read_subscriptions(source, &mut snapshot).await?;
     gone::read_into(source, &mut snapshot).await?;
-    requests::read_set(source, &mut snapshot).await?;
     snapshot.sql_acks = sql_acks::all(source).await?;
     Ok(snapshot)
 }
 
 async fn read_counters(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    let query = "SELECT last_channel_id, last_subscription_id FROM server_info";
+    let query = concat!(
+        "SELECT last_channel_id, last_subscription_id, ",
+        set_columns!(),
+        " FROM server_info"
+    );
     if let Some(row) = source.all(query, &[]).await?.pop() {
+        read_set(&row, snapshot)?;
         let row = Reading::new("server_info", &row, "1");
         snapshot.counters = Counters {
             channel: row.number("last_channel_id")?,

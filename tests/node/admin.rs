@@ -1,4 +1,4 @@
-//! What operators change while servers run: in SQL, on the command line, over HTTP; and what connected clients see of it.
+//! What operators change while servers run: in SQL, on the command line, over HTTP (`admin_api`); and what connected clients see of it.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use nix::sys::signal::Signal;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 
 use crate::cli::{code, stanby, stderr, stdout};
-use crate::pair::{Group, LIMIT, Pair};
+use crate::pair::{Group, LIMIT, Pair, wait_for_one_active};
 use crate::stan::StanClient;
 use crate::support::wait::wait_until;
 
@@ -64,7 +64,7 @@ impl<'a> Operator<'a> {
     }
 }
 
-async fn publish(client: &StanClient, channel: &str, count: usize) {
+pub(crate) async fn publish(client: &StanClient, channel: &str, count: usize) {
     let mut publisher = client.publisher(channel).await;
     for _ in 0..count {
         // Each has a time of its own.
@@ -73,7 +73,7 @@ async fn publish(client: &StanClient, channel: &str, count: usize) {
     }
 }
 
-async fn sequences(group: &Group, channel: &str) -> Vec<i64> {
+pub(crate) async fn sequences(group: &Group, channel: &str) -> Vec<i64> {
     let rows = group.tables().messages(channel).await;
     rows.into_iter().map(|row| row.sequence).collect()
 }
@@ -231,9 +231,10 @@ async fn a_purge_drops_what_it_should_and_nothing_else() {
     assert_eq!(operator.command(&args).await["messages"], 3);
     assert_eq!(sequences(group, "orders").await, [0; 0]);
     publish(&client, "orders", 1).await;
-    wait_until(LIMIT, async || match late.sequences().contains(&11) {
-        true => Ok(()),
-        false => Err("the next message did not come".to_owned()),
+    wait_until(LIMIT, async || {
+        let came = late.sequences().contains(&11);
+        came.then_some(())
+            .ok_or("the next message did not come".to_owned())
     })
     .await;
 
@@ -315,7 +316,7 @@ async fn what_is_asked_for_is_done_once_whichever_server_is_killed() {
         return;
     };
     let mut servers = vec![group.server(), group.server()];
-    servers[0].wait_until_active().await;
+    wait_for_one_active(&servers.iter().collect::<Vec<_>>()).await;
     let mut operator = Operator::of(&group).await;
     let publish =
         format!("SELECT stanby.publish('orders', n::text) FROM generate_series(1, {MESSAGES}) n");
@@ -394,4 +395,154 @@ async fn without_a_server_nothing_is_done_later_by_surprise() {
     again.wait_until_active().await;
     waiting.call("limit_channel('orders')").await;
     assert_eq!(sequences(&group, "orders").await, [1, 2, 3]);
+}
+
+/// Each verb that the tests above do not use, in SQL and by command.
+#[tokio::test]
+async fn channels_messages_and_durables_are_changed_by_their_verbs() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let mut operator = Operator::of(group).await;
+    let made = operator
+        .call("create_channel('orders', max_msgs => 4, max_age => '1 day')")
+        .await;
+    assert_eq!(
+        (&made["created"], &made["max_msgs"]),
+        (&json!(true), &json!(4))
+    );
+    assert_eq!(
+        (&made["max_age"], &made["max_bytes_from"]),
+        (&json!("86400s"), &json!("configuration"))
+    );
+    let client = group.client("me").await;
+    publish(&client, "orders", 6).await;
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5, 6]);
+    let limits = ["channel", "limits", "orders"];
+    let args = [&limits, &["--max-msgs", "3"][..]].concat();
+    assert_eq!(operator.command(&args).await["max_msgs_from"], "table");
+    assert_eq!(sequences(group, "orders").await, [4, 5, 6]);
+    let args = [&limits, &["--reset"][..]].concat();
+    assert_eq!(operator.command(&args).await["max_msgs"], 1_000_000);
+
+    let subscription = client.subscribe("orders", "", "d").await.unwrap();
+    wait_until(LIMIT, async || match subscription.sequences().len() {
+        3 => Ok(()),
+        found => Err(format!("{found} of 3")),
+    })
+    .await;
+    operator.call("pause('orders', 'd')").await;
+    publish(&client, "orders", 4).await;
+    let paused = "SELECT durable_name FROM stanby.paused_durables";
+    assert_eq!(group.tables().texts(paused).await, ["d"]);
+    // 7 to 10 wait: 7 is skipped, 9 is deleted, 8 is published again as 11.
+    operator.call("skip('orders', 'd', sequence => 7)").await;
+    operator
+        .call("delete_message('orders', sequence => 9)")
+        .await;
+    let again = operator
+        .command(&["message", "republish", "orders", "--sequence", "8"])
+        .await;
+    assert_eq!(again["first_sequence"], 11);
+    assert_eq!(subscription.sequences().len(), 3);
+    pair.active.signal(Signal::SIGKILL);
+    pair.standby.wait_until_active().await;
+    assert_eq!(group.tables().texts(paused).await, ["d"]);
+    let resumed = operator
+        .command(&["durable", "resume", "orders", "d"])
+        .await;
+    assert_eq!(resumed["was_paused"], true);
+    wait_until(LIMIT, async || {
+        let found: Vec<u64> = subscription.sequences().into_iter().collect();
+        if found == [4, 5, 6, 8, 10, 11] {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
+    let acked = operator
+        .call("ack_message('orders', 'd', sequence => 4)")
+        .await;
+    assert_eq!(acked["was_acked"], true);
+    let args = ["message", "delete", "orders", "--first", "4", "--last", "6"];
+    assert_eq!(operator.command(&args).await["messages"], 3);
+    assert_eq!(sequences(group, "orders").await, [7, 8, 10, 11]);
+
+    let [message, _, _] = operator.refused("remove_durable('orders', 'd')").await;
+    assert!(message.contains("are connected"), "{message}");
+    operator
+        .command(&["durable", "remove", "orders", "d", "--force"])
+        .await;
+    let positions = "SELECT count(*) FROM stanby.positions";
+    assert_eq!(group.tables().number(positions).await, 0);
+    client.subscribe("orders", "", "").await.unwrap();
+    let [message, _, _] = operator.refused("delete_channel('orders')").await;
+    assert!(message.contains("a subscription"), "{message}");
+    operator
+        .command(&["channel", "delete", "orders", "--force"])
+        .await;
+    wait_until(LIMIT, async || {
+        match group
+            .tables()
+            .number("SELECT count(*) FROM stanby.messages")
+            .await
+        {
+            0 => Ok(()),
+            left => Err(format!("{left} messages are left")),
+        }
+    })
+    .await;
+    let [message, _, hint] = operator.refused("step_down()").await;
+    assert!(message.contains("no standby waits"), "{message} {hint}");
+    operator.call("step_down(force => true)").await;
+    assert_eq!(pair.standby.wait_until_active().await, 3);
+}
+
+#[tokio::test]
+async fn a_role_may_ask_for_what_it_was_given_and_for_nothing_else() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    publish(&client, "orders", 2).await;
+    let mut operator = Operator::of(&group).await;
+    let role = format!("operator_{}", group.cluster_id);
+    operator
+        .run(&format!(
+            "CREATE ROLE {role}; SELECT stanby.grant_to_operator('{role}'); CREATE ROLE {role}_not;
+             GRANT USAGE ON SCHEMA stanby TO {role}_not"
+        ))
+        .await;
+    operator.run(&format!("SET ROLE {role}_not")).await;
+    for call in ["purge('orders', keep => 1)", "kick('me')"] {
+        let [message, code, _] = operator.refused(call).await;
+        assert_eq!(code, "42501", "{message}");
+    }
+    operator.run(&format!("RESET ROLE; SET ROLE {role}")).await;
+    assert_eq!(
+        operator.call("purge('orders', keep => 1)").await["messages"],
+        1
+    );
+    for forbidden in [
+        "DELETE FROM stanby.admin_requests",
+        "UPDATE stanby.admin_requests SET state = 'done'",
+        "INSERT INTO stanby.admin_requests (verb, role) VALUES ('channel purge', 'somebody')",
+        "SELECT * FROM stanby.messages",
+    ] {
+        let refused = operator
+            .session
+            .execute(AssertSqlSafe(forbidden.to_owned()))
+            .await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{forbidden}: {error}");
+    }
+    operator
+        .run(&format!(
+            "RESET ROLE; DROP OWNED BY {role}, {role}_not; DROP ROLE {role}, {role}_not"
+        ))
+        .await;
 }

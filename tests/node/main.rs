@@ -2,6 +2,7 @@
 
 mod ack_inboxes;
 mod admin;
+mod admin_api;
 mod applications;
 mod asked_again;
 mod backup;
@@ -14,6 +15,7 @@ mod certificates;
 mod cli;
 mod clocks;
 mod commands;
+mod cookbook;
 mod doctor;
 mod embed;
 mod encryption;
@@ -38,6 +40,7 @@ mod import_refusals;
 mod import_running;
 mod inherited;
 mod lame_duck;
+mod look;
 mod manifests;
 mod mariadb;
 mod mirror;

@@ -252,8 +252,13 @@ impl Broker {
             return Ok(Step::Done(facts));
         }
         if subscriptions > 0 && !force {
+            let some = if subscriptions == 1 {
+                "a subscription"
+            } else {
+                "subscriptions"
+            };
             return Err(Complaint::new(
-                format!("channel {name} has {subscriptions} subscriptions"),
+                format!("channel {name} has {some} ({subscriptions})"),
                 "Close and remove them first, or force it: they end then, durables included.",
             ));
         }

@@ -3,6 +3,7 @@
 use super::arguments::{Arguments, unknown};
 use super::{Complaint, RequestRow, Step, shortened};
 use crate::core::broker::Broker;
+use crate::core::group::Group;
 use crate::core::ids::ClientId;
 use crate::core::notice::Notice;
 
@@ -19,7 +20,7 @@ impl Broker {
             let others = self.clients.all().keys().map(ClientId::as_str);
             return Err(unknown("client", name, others));
         };
-        let is_durable = |position| self.groups.get(position).is_some_and(|it| it.is_durable());
+        let is_durable = |position| self.groups.get(position).is_some_and(Group::is_durable);
         let subscriptions = client.subscriptions.len();
         let durables = client.subscriptions.iter();
         let durables = durables.filter(|(position, _)| is_durable(position));

@@ -174,7 +174,7 @@ impl Broker {
         }
         self.pass_room_on();
         self.note_progress(position);
-        self.commits.wake_after_commit(position);
+        self.commits.move_after_commit(position);
     }
 
     /// Fails where Postgres refuses the progress of the position: what is changed of it would not be stored.
