@@ -307,6 +307,9 @@ async fn every_table_and_view_says_what_it_is_for_and_every_column_of_a_view_wha
     assert_eq!(silent, Vec::<&str>::new());
 }
 
+/// Name, lag, unsent, in flight, oldest unacked, and whether it is behind by a year.
+type DurableRow<'a> = (&'a str, i64, i64, i64, Option<i64>, bool);
+
 #[tokio::test]
 async fn a_lag_is_what_is_unsent_and_in_flight_and_its_age_is_that_of_the_oldest_message() {
     let Some(fixture) = migrated().await else {
@@ -323,7 +326,7 @@ async fn a_lag_is_what_is_unsent_and_in_flight_and_its_age_is_that_of_the_oldest
         )
         .await
         .unwrap();
-    let durables: Vec<(&str, i64, i64, i64, Option<i64>, bool)> = rows
+    let durables: Vec<DurableRow<'_>> = rows
         .iter()
         .map(|row| {
             (
