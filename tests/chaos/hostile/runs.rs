@@ -169,6 +169,7 @@ short_runs! {
     guids_that_are_used_over_and_over_hold_nobody_up RepeatedGuids;
     payloads_that_disagree_with_their_subject_hold_nobody_up OtherChannel;
     clients_that_come_and_go_hold_nobody_up ReconnectStorm;
+    requests_without_end_keep_no_active_from_ending Unsubscribes;
     visitors_who_take_their_time_hold_nobody_up SlowPages;
 }
 
