@@ -189,6 +189,9 @@ impl<'a> Active<'a> {
             tokio::task::coop::consume_budget().await;
             let now = Clock.now();
             term.turned(now.monotonic);
+            if let Some(ingress) = &self.ingress {
+                ingress.refuses_until(term.acts_until());
+            }
             let batch_bytes = self.node.upload.window().batch_bytes();
             self.active.set_batch_bytes(batch_bytes);
             let lag = self.egress.lag();
