@@ -524,6 +524,17 @@ impl Following<'_, '_> {
         for problem in problems {
             findings.problems.add(problem);
         }
+        for channel in self
+            .channels
+            .iter()
+            .filter(|it| it.is_news && it.totals.count == 0)
+        {
+            findings.note(format!(
+                "somebody published to channel {:?} when the former server ended, and nothing of it has come: what was acked there \
+                 is in the former store only; start the former server again, and import again, to have it",
+                channel.name
+            ));
+        }
         let channels = self.channels.iter().enumerate();
         let channels = channels.map(|(index, channel)| {
             let read = FormerChannel {
