@@ -49,7 +49,7 @@ impl Node {
         let mut settings = self.config.settings();
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
-        let restored = recovered.restore(settings, &mut ears.shadow, Clock.now());
+        let restored = recovered.restore(settings, ears.standby.shadow_mut(), Clock.now());
         self.tell(&restored.report);
 
         let load_time = Clock.now().monotonic.since(began);
@@ -103,7 +103,7 @@ impl Node {
                 Step::ReadTables => {
                     let tables = self.read_tables(&errands).await?;
                     let others = other_ack_inboxes(&tables, &self.config.subjects);
-                    ears.ingress.hear_acks_on(others)?;
+                    ears.hear_acks_on(others)?;
                     Answer::Tables(Box::new(tables))
                 }
                 Step::FindPublishes(wanted) => {
@@ -121,9 +121,9 @@ impl Node {
                 Step::Restore(recovered) => return Ok(recovered),
             };
             let took = Clock.now().monotonic.since(claimed.began);
-            log_answer(&answer, ears.shadow.heard().count(), took);
+            log_answer(&answer, ears.standby.shadow().heard().count(), took);
             let known = Known {
-                heard: &ears.shadow,
+                heard: ears.standby.shadow(),
                 memory: &mut self.memory(),
                 last_sign: self.announcer.last_mate(&begun.place),
             };

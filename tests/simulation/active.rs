@@ -1,8 +1,6 @@
 //! Goes round the active loop that ships, and is the process around it: what is read and committed, and what arrives
 //! in which order.
 
-use std::time::Duration;
-
 use stanby::core::active::Turn;
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
@@ -42,11 +40,16 @@ impl World {
             return false;
         };
         term.wait_until = None;
+        self.checks.saw_wall(now.wall);
+        self.check_broker(node);
+        let lag = self.nodes[node].outgoing.lag(self.time);
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return false;
+        };
         let Some(active) = term.active.as_mut() else {
             return false;
         };
-        self.checks.saw_wall(now.wall);
-        match active.begin_turn(now, until, Duration::ZERO) {
+        match active.begin_turn(now, until, lag) {
             Ok(Turn::Serve) => {
                 let epoch = term.term.epoch();
                 let signed = &mut self.nodes[node].signed;
@@ -58,7 +61,7 @@ impl World {
             // A renewal that comes through goes round again.
             Ok(Turn::KeepSilent(_)) => return false,
             Err(end) => {
-                self.end_term(node, &format!("{end:?}"));
+                self.gives_up(node, &end);
                 return false;
             }
         }
@@ -70,12 +73,24 @@ impl World {
     fn send(&mut self, node: usize, until: Instant) {
         let now = self.now(node).monotonic;
         let mut held = Vec::new();
-        while let Some(term) = self.nodes[node].term.as_mut()
-            && let Some(active) = term.active.as_mut()
-        {
+        self.look_at_link(node);
+        loop {
+            let link = &self.nodes[node].outgoing;
+            let (answers, deliveries) = (link.has_room(), link.has_room_for_deliveries());
+            let Some(term) = self.nodes[node].term.as_mut() else {
+                break;
+            };
+            let Some(active) = term.active.as_mut() else {
+                break;
+            };
             let serial = term.serial;
-            let answer = active.poll_answer(now, until);
-            let Some(outbound) = answer.or_else(|| active.poll_delivery(now, until)) else {
+            let answer = answers.then(|| active.poll_answer(now, until)).flatten();
+            let delivery = || {
+                deliveries
+                    .then(|| active.poll_delivery(now, until))
+                    .flatten()
+            };
+            let Some(outbound) = answer.or_else(delivery) else {
                 break;
             };
             let is_reply = matches!(outbound, Outbound::Reply { .. });
@@ -88,12 +103,14 @@ impl World {
         for (serial, outbound) in held {
             self.speak(node, serial, outbound);
         }
+        let link = &self.nodes[node].outgoing;
+        let (has_room, moved) = (link.has_room_for_deliveries(), link.moved());
         let active = self.nodes[node].term.as_mut();
         let sent = active
             .and_then(|term| term.active.as_mut())
-            .map(|active| active.sent(now, true, 0));
+            .map(|active| active.sent(now, has_room, moved));
         if let Some(Err(end)) = sent {
-            self.end_term(node, &format!("{end:?}"));
+            self.gives_up(node, &end);
         }
     }
 
@@ -140,7 +157,7 @@ impl World {
             Ok(Some(wait)) => wait,
             Ok(None) => return true,
             Err(end) => {
-                self.end_term(node, &format!("{end:?}"));
+                self.gives_up(node, &end);
                 return false;
             }
         };
@@ -228,7 +245,7 @@ impl World {
         let now = self.now(node);
         let session = self.nodes[node].session;
         let torn = self.is_torn(node);
-        let holds = session == self.database.holder;
+        let holds = session == self.database.locks.holder();
         if let Some(term) = self.nodes[node].term.as_mut()
             // What it says was true a moment ago; somebody else may have gone on since.
             && !torn
