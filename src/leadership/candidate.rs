@@ -94,8 +94,6 @@ impl Candidate {
         loop {
             let sent = Clock.now().monotonic;
             if self.wait_slice(slice).await? {
-                self.set_statement_timeout(self.settings.statement_timeout)
-                    .await?;
                 self.granted = Some(sent);
                 return Ok(());
             }
@@ -111,7 +109,14 @@ impl Candidate {
         };
         let sent = Clock.now().monotonic;
         let waited = granted.since(self.since);
+        // Together: clients wait for each message to Postgres.
+        let (limited, last) = tokio::join!(
+            self.set_statement_timeout(self.settings.statement_timeout),
+            self.statements.read_last(&self.session),
+        );
+        limited?;
         let takeover = take_over(
+            &last?,
             &self.session,
             &self.statements,
             &self.settings,
