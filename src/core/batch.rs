@@ -12,6 +12,7 @@ use super::ids::{
 };
 use super::message::Message;
 use super::outbox::OutboxChange;
+use super::policy::{Count, DeadLetter};
 use super::ranges::Ranges;
 use super::time::Timestamp;
 
@@ -48,6 +49,21 @@ pub struct Batch {
     pub gone: GoneNotes,
     /// Rows that this batch carries out.
     pub outbox: OutboxChange,
+    /// How often messages in flight were delivered, where a policy counts. They ride along with progress.
+    pub counts: BTreeMap<(PositionId, Sequence), Option<Count>>,
+    /// By channel and sequence of the dead letter.
+    pub dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
+    /// What limits drop with this batch though a durable has not acked it: it goes with the rows of the channels.
+    pub dropped_unacked: BTreeMap<ChannelId, DroppedUnacked>,
+}
+
+/// Messages of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedUnacked {
+    pub name: ChannelName,
+    pub messages: u64,
+    pub first: Sequence,
+    pub last: Sequence,
 }
 
 /// Sequences that the tables lacked after Postgres had failed over, and what became of them.

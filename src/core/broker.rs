@@ -11,6 +11,7 @@
 //! | whose messages go next | `turns` |
 //! | who may have more in flight | `holdings` |
 //! | messages that were not acked | `redelivery` |
+//! | how often they are delivered, and what becomes of them then | `policy`, `poison` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
@@ -41,6 +42,7 @@ use super::loads::{Loads, Purpose};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::outbox::Outbox;
+use super::policy::Policies;
 use super::registry::Registry;
 use super::request::Durables;
 use super::retention::Purge;
@@ -99,6 +101,7 @@ pub struct Broker {
     pub(super) aside: Aside,
     pub(super) early: Early,
     pub(super) outbox: Outbox,
+    pub(super) policies: Policies,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
@@ -114,6 +117,8 @@ pub(super) struct Traffic {
     pub(super) sql_refused: u64,
     pub(super) sql_acked: u64,
     pub(super) sql_nacked: u64,
+    pub(super) poison_messages: u64,
+    pub(super) dead_letters: u64,
     pub(super) skipped_messages: u64,
     pub(super) redelivered_messages: u64,
     pub(super) acked_messages: u64,
@@ -166,6 +171,7 @@ impl Broker {
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),
             Event::OutboxNoted => self.outbox_noted(),
+            Event::PoliciesNoted => self.look_for_policies(),
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
@@ -266,6 +272,11 @@ impl Broker {
                         batch.progress.insert(position, group.take_change());
                     }
                 }
+                if let Some(tries) = &mut group.tries {
+                    let counts = tries.take_changes(&group.in_flight).into_iter();
+                    let counts = counts.map(|(sequence, count)| ((position, sequence), count));
+                    batch.counts.extend(counts);
+                }
                 let held = group.take_holders().into_iter();
                 let held = held.map(|(page, held)| ((position, page), held));
                 batch.holders.extend(held);
@@ -326,6 +337,8 @@ impl Broker {
             sql_refused: self.traffic.sql_refused,
             sql_acked: self.traffic.sql_acked,
             sql_nacked: self.traffic.sql_nacked,
+            poison_messages: self.traffic.poison_messages,
+            dead_letters: self.traffic.dead_letters,
         }
     }
 
@@ -408,6 +421,7 @@ impl Broker {
             }
             (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
             (Purpose::Outbox, Loaded::Outbox(page)) => self.outbox_loaded(page),
+            (Purpose::Policies, Loaded::Policies(policies)) => self.policies_loaded(policies),
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }
@@ -434,6 +448,8 @@ impl Counts {
             sql_refused: self.sql_refused + earlier.sql_refused,
             sql_acked: self.sql_acked + earlier.sql_acked,
             sql_nacked: self.sql_nacked + earlier.sql_nacked,
+            poison_messages: self.poison_messages + earlier.poison_messages,
+            dead_letters: self.dead_letters + earlier.dead_letters,
             ..self
         }
     }
@@ -472,4 +488,7 @@ pub struct Counts {
     pub sql_acked: u64,
     /// Negative ones.
     pub sql_nacked: u64,
+    /// Passed over because a policy allows no further delivery, dead letters included.
+    pub poison_messages: u64,
+    pub dead_letters: u64,
 }

@@ -7,6 +7,7 @@ use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
 use super::outbox::{OutboxId, OutboxPage};
+use super::policy::Policy;
 use super::ranges::Ranges;
 use super::sql_acks::AckId;
 use super::time::Timestamp;
@@ -34,7 +35,7 @@ impl Load {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::FirstSince(_) | Want::Gone => {}
+            Want::FirstSince(_) | Want::Gone | Want::Policies => {}
         }
         load
     }
@@ -72,6 +73,8 @@ pub enum Want {
         bytes: usize,
         payload_bytes: usize,
     },
+    /// All policies.
+    Policies,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +100,7 @@ pub enum Loaded {
     },
     Gone(Vec<GoneRange>),
     Outbox(OutboxPage),
+    Policies(Vec<Policy>),
 }
 
 /// Sequences that a read did not find, and what of them is noted as gone.

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Gone,
     /// What was published in SQL.
     Outbox,
+    /// What operators have set.
+    Policies,
 }
 
 /// A subscribe request that waits for the read of its start.

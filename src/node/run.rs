@@ -187,7 +187,7 @@ impl Node {
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             self.store.lift_fence();
-            let pause = match self.be_active(&mut ears).await {
+            let pause = match Box::pin(self.be_active(&mut ears)).await {
                 Ok((ended, lasted)) => {
                     ended.log();
                     repeats = Repeats::default();

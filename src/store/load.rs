@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
 use super::gone;
+use super::policies;
 use super::rows::Reading;
 use super::salvage;
 use super::source::{Line, Parameter, Source};
@@ -135,6 +136,7 @@ pub(super) async fn load(
             Ok(Loaded::Oldest { oldest, gone })
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
+        Want::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
         Want::Outbox { .. } => {
             let why = "the outbox is not read on the leader session";
             Err(Error::Unavailable(why.to_owned()).into())
@@ -165,7 +167,11 @@ async fn with_gone(
             let first = sequences.iter().min().copied().unwrap_or_default();
             (first, asked.count() as u64)
         }
-        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
+        Want::FirstSince(_)
+        | Want::Oldest { .. }
+        | Want::Gone
+        | Want::Policies
+        | Want::Outbox { .. } => {
             return Ok(page);
         }
     };
@@ -192,7 +198,11 @@ pub(super) async fn salvaged(
             (all.take(*count).collect(), *bytes)
         }
         Want::Exactly { sequences, bytes } => (sequences.clone(), *bytes),
-        Want::FirstSince(_) | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
+        Want::FirstSince(_)
+        | Want::Oldest { .. }
+        | Want::Gone
+        | Want::Policies
+        | Want::Outbox { .. } => {
             return self::load(source, load, opener).await;
         }
     };

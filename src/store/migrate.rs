@@ -115,6 +115,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "acks in SQL",
         include_str!("../../migrations/0051_acks_in_sql.sql"),
     ),
+    (
+        52,
+        "policies",
+        include_str!("../../migrations/0052_policies.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

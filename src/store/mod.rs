@@ -26,6 +26,7 @@ mod migrate;
 mod oldest;
 mod on_session;
 mod outbox;
+mod policies;
 mod reader;
 pub mod refused;
 mod rights;

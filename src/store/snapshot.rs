@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::Fault;
 use super::gone;
+use super::policies;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
 use super::sql_acks;
@@ -31,6 +32,8 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_subscriptions(source, &mut snapshot).await?;
     gone::read_into(source, &mut snapshot).await?;
     snapshot.sql_acks = sql_acks::all(source).await?;
+    snapshot.policies = policies::all(source).await?;
+    snapshot.counts = policies::counts(source).await?;
     Ok(snapshot)
 }
 

@@ -11,6 +11,7 @@ mod messages;
 mod outbox;
 mod pages;
 mod pieces;
+mod policies;
 mod positions;
 mod subscriptions;
 mod unreadable;
@@ -51,6 +52,7 @@ pub struct Writer {
     lost: lost::Statements,
     gone: gone::Statements,
     outbox: outbox::Statements,
+    policies: policies::Statements,
 }
 
 /// All statements go by primary key, from the rows of the batch to the rows of the table, whatever the planner thinks
@@ -95,6 +97,7 @@ impl Writer {
             lost: lost::Statements::prepare(client).await?,
             gone: gone::Statements::prepare(client).await?,
             outbox: outbox::Statements::prepare(client).await?,
+            policies: policies::Statements::prepare(client).await?,
         })
     }
 
@@ -243,6 +246,7 @@ impl Writer {
         let lost = lost::Columns::of(batch, epoch);
         let gone = gone::Columns::of(batch);
         let outbox = outbox::Columns::of(batch);
+        let policies = policies::Columns::of(batch);
         let counters = batch
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
@@ -277,6 +281,7 @@ impl Writer {
         lost.board(&mut flight, &self.lost);
         gone.board(&mut flight, &self.gone);
         outbox.board(&mut flight, &self.outbox);
+        policies.board(&mut flight, &self.policies);
         flight.land(transaction).await
     }
 }

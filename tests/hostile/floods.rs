@@ -84,7 +84,11 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
                 through: *last,
                 gone: [(Sequence(1), *last)].into_iter().collect(),
             },
-            Want::Exactly { .. } | Want::Oldest { .. } | Want::Gone | Want::Outbox { .. } => {
+            Want::Exactly { .. }
+            | Want::Oldest { .. }
+            | Want::Gone
+            | Want::Policies
+            | Want::Outbox { .. } => {
                 panic!("nobody needs {load:?}")
             }
         };

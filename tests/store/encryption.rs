@@ -116,7 +116,8 @@ impl Term {
             other @ (Loaded::FirstSince { .. }
             | Loaded::Oldest { .. }
             | Loaded::Gone(_)
-            | Loaded::Outbox(_)) => {
+            | Loaded::Outbox(_)
+        | Loaded::Policies(_)) => {
                 panic!("{other:?}")
             }
         }
@@ -204,7 +205,8 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
             other @ (Loaded::FirstSince { .. }
             | Loaded::Messages { .. }
             | Loaded::Gone(_)
-            | Loaded::Outbox(_)) => {
+            | Loaded::Outbox(_)
+        | Loaded::Policies(_)) => {
                 panic!("{other:?}")
             }
         }

@@ -80,7 +80,8 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
         other @ (Loaded::FirstSince { .. }
         | Loaded::Oldest { .. }
         | Loaded::Gone(_)
-        | Loaded::Outbox(_)) => {
+        | Loaded::Outbox(_)
+        | Loaded::Policies(_)) => {
             panic!("{other:?}")
         }
     }

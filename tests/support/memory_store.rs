@@ -11,6 +11,7 @@ use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Sub
 use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use stanby::core::policy::{DeadLetter, Policy};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::sql_acks::{AckId, AckRow, Verdict};
@@ -30,6 +31,10 @@ pub(crate) struct MemoryStore {
     outbox: BTreeMap<OutboxId, (Option<Timestamp>, OutboxRow)>,
     outbox_rows: u64,
     ack_rows: u64,
+    /// What operators have set.
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
+    pub(crate) dropped_unacked: BTreeMap<ChannelId, u64>,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
     /// Rows that are there and cannot be read.
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
@@ -91,6 +96,15 @@ impl MemoryStore {
         put(&mut self.rows.subscriptions, &batch.subscriptions);
         self.apply_gone(batch);
         self.apply_outbox(batch);
+        put(&mut self.rows.counts, &batch.counts);
+        let positions = &self.rows.positions;
+        self.rows
+            .counts
+            .retain(|(position, _), _| positions.contains_key(position));
+        self.dead_letters.extend(batch.dead_letters.iter().cloned());
+        for (id, dropped) in &batch.dropped_unacked {
+            *self.dropped_unacked.entry(*id).or_default() += dropped.messages;
+        }
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
@@ -308,7 +322,10 @@ impl MemoryStore {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.rows.clone()
+        Snapshot {
+            policies: self.policies.clone(),
+            ..self.rows.clone()
+        }
     }
 
     pub(crate) fn load(&self, load: &Load) -> Loaded {
@@ -392,6 +409,7 @@ impl MemoryStore {
                 bytes: _,
                 payload_bytes,
             } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
+            Want::Policies => Loaded::Policies(self.policies.clone()),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();
                 Loaded::Gone(
