@@ -209,7 +209,9 @@ async fn a_read_tells_what_of_its_holes_is_noted_and_nothing_of_the_others() {
     };
     let gone = async |want: Want| match load(&fixture, want).await {
         Loaded::Messages { gone, .. } | Loaded::Oldest { gone, .. } => gone,
-        other @ (Loaded::FirstSince { .. } | Loaded::Gone(_) | Loaded::Outbox(_)
+        other @ (Loaded::FirstSince { .. }
+        | Loaded::Gone(_)
+        | Loaded::Outbox(_)
         | Loaded::Policies(_)) => {
             panic!("{other:?}")
         }
