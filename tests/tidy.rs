@@ -57,6 +57,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "core",
             "node::status",
             "node::reports",
+            "node::requests",
             "node::histogram",
             "node::condition",
             "node::clock",

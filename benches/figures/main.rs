@@ -1,5 +1,5 @@
 //! Figures that anyone can reproduce: how much goes through, how that changes when things grow, what the tables take,
-//! and what much state costs. How long takeovers take is measured in `benches/takeover`.
+//! what much state costs, and how fast a file store of nats-streaming-server comes over. How long takeovers take is measured in `benches/takeover`.
 //! `scripts/figures` builds and runs it. It judges nothing; tests do.
 
 #[path = "../../tests/support/mod.rs"]
@@ -15,6 +15,8 @@ mod pair;
 
 mod ground;
 mod growth;
+mod import;
+mod mirror;
 mod plot;
 mod runs;
 mod scale;
@@ -28,7 +30,14 @@ use ground::Ground;
 use runs::Effort;
 use table::Table;
 
-const ALL: [&str; 4] = ["throughput", "growth", "storage", "scale"];
+const ALL: [&str; 6] = [
+    "throughput",
+    "growth",
+    "storage",
+    "scale",
+    "import",
+    "mirror",
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -59,6 +68,12 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     if wants("scale") {
         scale::measure(&ground, &mut table).await?;
+    }
+    if wants("import") {
+        import::measure(&ground, effort, &mut table).await?;
+    }
+    if wants("mirror") {
+        mirror::measure(&ground, effort, &mut table).await?;
     }
     table.line(&machine("after"));
     let mut output = std::io::stdout();

@@ -3,6 +3,8 @@
 --   owner   makes and changes the tables: stanby migrate
 --   app     serves: reads, writes and (from Postgres 17 on) vacuums the tables, makes nothing
 --   reader  looks: stanby status, dashboards, people. It reads the views, and tables without secrets
+--   operator  looks, and asks the active for changes: stanby channel purge, stanby durable seek. It gets that right when
+--           the tables are there: run this again after the first migration
 --
 -- Applications that publish in SQL get one right more, by name, after the first migration:
 --   SELECT stanby.grant_to_publisher('billing_app');
@@ -18,9 +20,10 @@
 \if :{?owner} \else \set owner stanby_owner \endif
 \if :{?app} \else \set app stanby_app \endif
 \if :{?reader} \else \set reader stanby_reader \endif
+\if :{?operator} \else \set operator stanby_operator \endif
 
 SELECT format('CREATE ROLE %I LOGIN', role)
-FROM unnest(ARRAY[:'owner', :'app', :'reader']) AS role
+FROM unnest(ARRAY[:'owner', :'app', :'reader', :'operator']) AS role
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role)
 \gexec
 
@@ -32,7 +35,7 @@ WHERE current_user <> :'owner' AND NOT pg_has_role(current_user, :'owner', 'MEMB
 -- Whoever may connect can take the lock's key and keep servers from becoming active: the reader, too. While it does,
 -- /readyz of the standbys, stanby status and stanby doctor name its session.
 REVOKE CONNECT, TEMPORARY ON DATABASE :"DBNAME" FROM PUBLIC;
-GRANT CONNECT ON DATABASE :"DBNAME" TO :"owner", :"app", :"reader";
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"owner", :"app", :"reader", :"operator";
 
 SELECT format('CREATE SCHEMA %I AUTHORIZATION %I', :'schema', :'owner')
 WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = :'schema')
@@ -53,6 +56,14 @@ SELECT format('SELECT %I.grant_to_readers()', :'schema')
 WHERE EXISTS (
     SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
     WHERE n.nspname = :'schema' AND f.proname = 'grant_to_readers'
+)
+\gexec
+
+GRANT :"reader" TO :"operator";
+SELECT format('SELECT %I.grant_to_operator(%L)', :'schema', :'operator')
+WHERE EXISTS (
+    SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
+    WHERE n.nspname = :'schema' AND f.proname = 'grant_to_operator'
 )
 \gexec
 

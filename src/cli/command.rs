@@ -3,21 +3,27 @@
 use clap::{Parser, Subcommand};
 
 use super::bench::BenchArgs;
+use super::channel::ChannelCommand;
+use super::client::ClientCommand;
 use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
 use super::doctor::DoctorArgs;
+use super::durable::DurableCommand;
 use super::export::ExportArgs;
 use super::health::HealthArgs;
 use super::import::ImportArgs;
+use super::message::MessageCommand;
 use super::migrate::MigrateArgs;
 use super::mirror::MirrorCommand;
 use super::nats_permissions::NatsPermissionsArgs;
 use super::publish::PublishArgs;
+use super::show::takeover::ExplainCommand;
 use super::signal::SignalArgs;
 use super::status::StatusArgs;
 use super::step_down::StepDownArgs;
 use super::subscribe::SubscribeArgs;
+use super::top::TopArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
 
@@ -51,6 +57,23 @@ pub enum Command {
     Sub(SubscribeArgs),
     /// Say who is active and how far everybody is
     Status(StatusArgs),
+    /// Watch channels and durables live: rates, lags, who is active
+    Top(TopArgs),
+    /// List, show, make, limit, empty and delete channels
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Get and find messages, publish them again, and delete them
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// List and show durables, set them to another place, pause and remove them, settle their messages
+    #[command(subcommand)]
+    Durable(DurableCommand),
+    /// List, show and close clients
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Say why something happened
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
     /// Measure servers under load
@@ -60,9 +83,9 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Bring the tables to this version, as a role that may
     Migrate(MigrateArgs),
-    /// Take over what a nats-streaming-server kept in files or in Postgres
+    /// Take over what a nats-streaming-server kept in files or in Postgres, or channels from lines of JSON
     Import(Box<ImportArgs>),
-    /// Go back: write what the tables hold as the file store of a nats-streaming-server, while no server runs
+    /// Go back: write what the tables hold as the store of a nats-streaming-server; or print channels as lines of JSON
     Export(Box<ExportArgs>),
     /// Go on to JetStream: copy channels into streams, live
     #[command(subcommand)]

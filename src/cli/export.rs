@@ -1,5 +1,6 @@
 //! `stanby export`: writes what the tables hold as the store of a nats-streaming-server.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,9 +8,10 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::failure::Failure;
+use super::ndjson;
 use super::output;
 use crate::config::encryption::EncryptionFlags;
-use crate::config::{self, DatabaseUrl, Secret, TablesFlags};
+use crate::config::{self, DatabaseUrl, MySqlUrl, Secret, TablesFlags};
 use crate::leadership;
 use crate::node::export::{Error, Export, Exported, Target};
 use crate::store::{self, FormerTables};
@@ -17,11 +19,16 @@ use crate::store::{self, FormerTables};
 #[derive(Args, Debug)]
 pub struct ExportArgs {
     /// Directory to make, for nats-streaming-server's -dir
-    #[arg(long, value_name = "DIRECTORY", required_unless_present = "to_sql")]
+    #[arg(long, value_name = "DIRECTORY", required_unless_present_any = ["to_sql", "channel"])]
     to_file_store: Option<PathBuf>,
 
-    /// Database for nats-streaming-server, as postgres://user:password@host:port/database. Its tables are made
-    /// where they are missing, and have to be empty
+    /// Print this channel as lines of JSON, with payloads in base64, while servers run or not; may be given several times.
+    /// import --ndjson and pub --json take the lines back
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to_file_store", "to_sql", "json"])]
+    channel: Vec<String>,
+
+    /// Database for nats-streaming-server, as postgres://user:password@host:port/database or
+    /// mysql://user:password@host:port/database. Its tables are made where they are missing, and have to be empty
     #[arg(
         long,
         env = "STANBY_TO_URL",
@@ -31,7 +38,7 @@ pub struct ExportArgs {
     )]
     to_sql: Option<Secret>,
 
-    /// Schema of these tables
+    /// Schema of these tables, in Postgres
     #[arg(long, value_name = "NAME", default_value = "public")]
     to_schema: String,
 
@@ -47,6 +54,9 @@ pub struct ExportArgs {
 }
 
 pub async fn run(args: &ExportArgs) -> Result<ExitCode, Failure> {
+    if !args.channel.is_empty() {
+        return ndjson::export(&args.channel, &args.tables, &args.encryption).await;
+    }
     let (from, schema) = args.tables.read()?;
     let export = Export {
         from,
@@ -80,8 +90,12 @@ fn target(args: &ExportArgs) -> Result<Target, config::Error> {
         return Ok(Target::Directory(directory.clone()));
     }
     let url = args.to_sql.as_ref().map_or("", Secret::expose);
-    let url = DatabaseUrl::parse(url);
-    let url = url.map_err(|error| config::Error::new(format!("--to-sql: {error}")))?;
+    let wrong = |error: &dyn Display| config::Error::new(format!("--to-sql: {error}"));
+    if MySqlUrl::is_one(url) {
+        let url = MySqlUrl::parse(url).map_err(|error| wrong(&error))?;
+        return Ok(Target::Tables(FormerTables::MySql(Box::new(url))));
+    }
+    let url = DatabaseUrl::parse(url).map_err(|error| wrong(&error))?;
     Ok(Target::Tables(FormerTables::Postgres {
         url: Box::new(url),
         schema: args.to_schema.clone(),
@@ -92,7 +106,11 @@ fn text(exported: &Exported, to: &Target) -> String {
     let line = match to {
         Target::Directory(directory) => format!("-store file -dir {}", directory.display()),
         Target::Tables(tables) => {
-            format!("-store sql -sql_driver postgres and -sql_source for {tables},")
+            let driver = match tables {
+                FormerTables::Postgres { .. } => "postgres",
+                FormerTables::MySql(_) => "mysql",
+            };
+            format!("-store sql -sql_driver {driver} and -sql_source for {tables},")
         }
     };
     let notes = exported.notes.iter();

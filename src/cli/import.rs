@@ -11,8 +11,9 @@ use clap::Args;
 use super::failure::Failure;
 use super::import_file;
 use super::import_screen::Screen;
+use super::ndjson;
 use super::output;
-use super::status::table;
+use super::show::{Column, Grid, width};
 use crate::config::duration::GoDuration;
 use crate::config::encryption::EncryptionFlags;
 use crate::config::size::Size;
@@ -20,7 +21,7 @@ use crate::config::{self, DatabaseFlags, DatabaseUrl, FormerLimits, MySqlUrl, Na
 use crate::former::Keys;
 use crate::former::files::checksum;
 use crate::leadership;
-use crate::node::import::{Error, Import, Imported, ImportedChannel, Source};
+use crate::node::import::{Error, Import, Imported, ImportedChannel, Monitor, Source};
 use crate::protocol::subjects::Prefixes;
 use crate::store::files::NodePlace;
 use crate::store::status::ROWS_MAX;
@@ -44,6 +45,31 @@ pub struct ImportArgs {
         value_name = "DIRECTORY|raft:NODES|URL"
     )]
     from: Option<Secret>,
+
+    /// Lines of JSON as export --channel prints them; - is standard input. Sequences and times are restored, into channels
+    /// that hold nothing, while no server runs: all of the file, or nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    ndjson: Option<PathBuf>,
+
+    /// Publish the messages of --ndjson again, as a client: with new sequences and times, while servers run
+    #[arg(long, requires = "ndjson")]
+    republish: bool,
+
+    /// NATS of a former server that runs, like `nats://host:4222`, for a store of whatever kind: everything is read as its
+    /// clients could, and followed until it has gone. Needs --monitor. Logins and TLS are those of the flags for NATS, unless
+    /// the URL names a login
+    #[arg(
+        long,
+        env = "STANBY_FROM_STAN",
+        hide_env_values = true,
+        value_name = "URLS",
+        conflicts_with_all = ["from", "from_config"]
+    )]
+    from_stan: Option<Secret>,
+
+    /// Monitoring pages of the former server of --from-stan, like `http://host:8222`
+    #[arg(long, env = "STANBY_FROM_MONITOR", value_name = "URL")]
+    monitor: Option<String>,
 
     /// Configuration file of the former server: where its store is, cluster ID, NATS, encryption and checksums are as it
     /// says, unless flags say otherwise. Its limits hold for the messages of a file store: those that it had dropped and not
@@ -93,6 +119,11 @@ pub struct ImportArgs {
     #[arg(long)]
     from_not_encrypted: bool,
 
+    /// Copy while the former server still runs on its file store or SQL store, and follow it; when it has gone, only what is
+    /// new is left to be read
+    #[arg(long, conflicts_with = "dry_run")]
+    ahead: bool,
+
     /// Write nothing; say what would be imported, and all that keeps it from being
     #[arg(long)]
     dry_run: bool,
@@ -122,6 +153,19 @@ pub struct ImportArgs {
 
 impl ImportArgs {
     fn source(&self) -> Result<Source, config::Error> {
+        if let Some(servers) = self.from_stan.as_ref().filter(|it| !it.is_empty()) {
+            if self.ahead {
+                return Err(config::Error::new(
+                    "--from-stan always reads ahead; leave --ahead out",
+                ));
+            }
+            return self.running(servers);
+        }
+        if self.monitor.is_some() {
+            return Err(config::Error::new(
+                "--monitor is about a former server that runs; give its NATS beside it: --from-stan nats://host:4222",
+            ));
+        }
         let from = self.from.as_ref().filter(|from| !from.is_empty());
         let from = from.ok_or_else(|| {
             config::Error::new(
@@ -145,6 +189,18 @@ impl ImportArgs {
             age: self.max_age,
         };
         if let Some(nodes) = from.strip_prefix("raft:") {
+            if self.ahead {
+                return Err(config::Error::new(
+                    "--ahead reads a file store or a SQL store; the log of a Raft node is locked while it runs. \
+                     --from-stan reads a cluster while it runs",
+                ));
+            }
+            if nodes.split(',').any(str::is_empty) {
+                return Err(config::Error::new(
+                    "--from raft: names no directory before or behind one of its commas; write it like \
+                     raft:DIRECTORY,DIRECTORY,DIRECTORY",
+                ));
+            }
             return Ok(Source::Raft {
                 nodes: nodes.split(',').map(node).collect(),
                 polynomial: self.from_crc_poly,
@@ -176,6 +232,25 @@ impl ImportArgs {
         })
     }
 
+    fn running(&self, servers: &Secret) -> Result<Source, config::Error> {
+        let monitor = self.monitor.as_ref().ok_or_else(|| {
+            config::Error::new(
+                "--from-stan needs the monitoring pages of the former server beside it: --monitor http://host:8222 (its flag -m); \
+                 without them nothing tells channels and durables",
+            )
+        })?;
+        let monitor = Monitor::parse(monitor)
+            .map_err(|why| config::Error::new(format!("--monitor: {why}")))?;
+        let nats = NatsFlags {
+            nats_server: Some(servers.clone()),
+            ..self.nats.clone()
+        };
+        Ok(Source::Running {
+            nats: Box::new(nats.nats()?),
+            monitor,
+        })
+    }
+
     fn import(&self) -> Result<Import, config::Error> {
         let encryption = self.encryption.encryption()?;
         let keys = (self.from_encryption_key.iter())
@@ -188,6 +263,7 @@ impl ImportArgs {
         Ok(Import {
             from: self.source()?,
             skip_damaged: self.skip_damaged,
+            ahead: self.ahead,
             must_ask_nats: false,
             from_keys: Keys::new(keys),
             not_encrypted: self.from_not_encrypted,
@@ -222,6 +298,13 @@ fn node(text: &str) -> NodePlace {
 /// `given` is the command line after `import`.
 pub async fn run(given: &[OsString]) -> Result<ExitCode, Failure> {
     let args = import_file::completed(given)?;
+    if let Some(file) = &args.ndjson {
+        if args.republish {
+            return ndjson::republish(file, &args.nats).await;
+        }
+        let (url, schema) = (args.database.url()?, args.database.schema()?);
+        return ndjson::import(file, &url, &schema, args.json).await;
+    }
     let import = args.import()?;
     let screen = Screen::new();
     let done = if args.dry_run {
@@ -301,11 +384,17 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
 
 fn channels(channels: &[ImportedChannel]) -> String {
     let columns = [
-        "CHANNEL", "MESSAGES", "FIRST", "LAST", "DURABLES", "OTHERS", "PENDING",
+        Column::text("CHANNEL"),
+        Column::number("MESSAGES"),
+        Column::number("FIRST"),
+        Column::number("LAST"),
+        Column::number("DURABLES"),
+        Column::number("OTHERS"),
+        Column::number("PENDING"),
     ];
     // As many as `stanby status` shows; the JSON has all.
-    let shown = usize::try_from(ROWS_MAX).unwrap_or(usize::MAX);
-    let rows = channels.iter().take(shown).map(|channel| {
+    let listed = usize::try_from(ROWS_MAX).unwrap_or(usize::MAX);
+    let rows = channels.iter().take(listed).map(|channel| {
         [
             output::name_from_outside(&channel.name),
             channel.messages.to_string(),
@@ -316,5 +405,10 @@ fn channels(channels: &[ImportedChannel]) -> String {
             channel.pending.to_string(),
         ]
     });
-    table(columns, rows, 1..=6)
+    let more = if channels.len() > listed {
+        format!("\n(only the first {ROWS_MAX} are shown)")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", Grid::new(columns, rows).text(width()))
 }

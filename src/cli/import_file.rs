@@ -91,7 +91,8 @@ fn store(settings: &[Setting], file: &std::path::Path) -> Result<String, Error> 
         ),
         _ => Err(Error::new(format!(
             "{file} names no store that outlives the former server (store: FILE or SQL), so that there is nothing to \
-             import; if it had one, give it with --from"
+             import; if it had one, give it with --from. What it has in memory is read while it runs: --from-stan nats://host:4222 \
+             --monitor http://host:8222"
         ))),
     }
 }

@@ -31,6 +31,8 @@ impl Screen {
 
     pub(super) fn tell(&self, told: Told) {
         match (&self.bar, told) {
+            (bar, Told::Follows) => beside(bar.as_ref(), FOLLOWS),
+            (bar, Told::Hindered(why)) => beside(bar.as_ref(), &why),
             (Some(bar), Told::Total(total)) => {
                 bar.set_length(total);
                 // A template that is wrong would show another bar.
@@ -75,5 +77,16 @@ impl Screen {
         }
     }
 }
+
+/// A line above the bar, if there is one.
+fn beside(bar: Option<&ProgressBar>, line: &str) {
+    match bar {
+        Some(bar) => bar.suspend(|| output::note(line)),
+        None => output::note(line),
+    }
+}
+
+const FOLLOWS: &str = "all that was there is read, and what comes is followed: stop the publishers, then all former servers; nothing is \
+                       committed before they have gone";
 
 const COMPARES: &str = "all is read and written; comparing the two";

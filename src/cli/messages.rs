@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use serde::Deserialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Take};
 
 use super::failure::Failure;
 use super::output;
+use super::payload::Payload;
 
 /// More than NATS can be told to take.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
@@ -51,8 +53,13 @@ impl Origin {
 
 /// Messages in their order.
 pub(super) enum Messages {
-    Same { data: Bytes, left: u64 },
+    Same {
+        data: Bytes,
+        left: u64,
+    },
     Lines(Lines),
+    /// Each line is an object with a payload. Where a channel is named, lines of others are passed over.
+    Json(Lines, Option<String>),
 }
 
 impl Messages {
@@ -71,11 +78,13 @@ impl Messages {
     }
 
     pub(super) async fn lines(origin: &Origin) -> Result<Self, Failure> {
-        if *origin == Origin::StandardInput && io::stdin().is_terminal() {
-            output::note("publishing each line of standard input; end with Ctrl-D");
-        }
-        let input = BufReader::new(origin.open().await?);
-        Ok(Self::Lines(Lines::new(Box::new(input), origin.name())))
+        Lines::open(origin).await.map(Self::Lines)
+    }
+
+    /// Lines as `sub --json` prints them. Empty ones are passed over.
+    pub(super) async fn json(origin: &Origin, only: Option<String>) -> Result<Self, Failure> {
+        let lines = Lines::open(origin).await?;
+        Ok(Self::Json(lines, only))
     }
 
     /// `None` after the last one. Cancel-safe.
@@ -87,6 +96,17 @@ impl Messages {
                 Ok(Some(data.clone()))
             }
             Self::Lines(lines) => lines.next().await,
+            Self::Json(lines, only) => loop {
+                let Some(line) = lines.next().await? else {
+                    return Ok(None);
+                };
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                if only.is_none() || lines.channel(&line)? == *only {
+                    return lines.payload(&line).map(Some);
+                }
+            },
         }
     }
 
@@ -94,9 +114,15 @@ impl Messages {
     pub(super) fn place(&self) -> Option<String> {
         match self {
             Self::Same { .. } => None,
-            Self::Lines(lines) => Some(format!("line {} of {}", lines.number, lines.name)),
+            Self::Lines(lines) | Self::Json(lines, _) => Some(lines.place()),
         }
     }
+}
+
+/// Beside the payload. (Not in one structure: what keeps JSON as it stands cannot be a part of another one.)
+#[derive(Deserialize)]
+struct Named {
+    channel: Option<String>,
 }
 
 /// Every line is a message, an empty one too; its end (`\n` or `\r\n`) is not part of it, and what follows the last end
@@ -118,6 +144,34 @@ impl Lines {
             number: 0,
             begun: Vec::new(),
         }
+    }
+
+    async fn open(origin: &Origin) -> Result<Self, Failure> {
+        if *origin == Origin::StandardInput && io::stdin().is_terminal() {
+            output::note("publishing each line of standard input; end with Ctrl-D");
+        }
+        let input = BufReader::new(origin.open().await?);
+        Ok(Self::new(Box::new(input), origin.name()))
+    }
+
+    /// Of the line that was given out last.
+    fn place(&self) -> String {
+        format!("line {} of {}", self.number, self.name)
+    }
+
+    fn channel(&self, line: &[u8]) -> Result<Option<String>, Failure> {
+        let named: Result<Named, _> = serde_json::from_slice(line);
+        Ok(named.map_err(|error| self.wrong(&error))?.channel)
+    }
+
+    fn payload(&self, line: &[u8]) -> Result<Bytes, Failure> {
+        let payload: Result<Payload, _> = serde_json::from_slice(line);
+        let payload = payload.map_err(|error| self.wrong(&error))?;
+        Ok(payload.into_bytes().map_err(|why| self.wrong(&why))?.into())
+    }
+
+    fn wrong(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure::Usage(anyhow!("{}: {why}", self.place()))
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {

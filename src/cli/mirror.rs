@@ -1,5 +1,6 @@
 //! `stanby mirror`: on to JetStream, one service at a time.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -8,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::failure::Failure;
 use super::output;
 use crate::config::encryption::EncryptionFlags;
-use crate::config::{NatsFlags, TablesFlags};
+use crate::config::{FormerLimits, NatsFlags, TablesFlags};
 use crate::node::mirror::names::Rules;
 use crate::node::mirror::{Error, Limits, Mirror, Standing};
 
@@ -29,6 +30,15 @@ pub struct JetstreamArgs {
     /// Make a consumer for each durable that begins where the durable stands, and follows it until somebody uses it
     #[arg(long)]
     consumers: bool,
+
+    /// The other way: what somebody else publishes to a stream is published to its channel, each message exactly once, for the
+    /// consumers that have not moved yet
+    #[arg(long, conflicts_with_all = ["consumers", "stream_max_msgs", "stream_max_bytes", "stream_max_age", "limits_of"])]
+    reverse: bool,
+
+    /// Configuration file of the servers: a new stream gets the limits that its channel has there
+    #[arg(long, value_name = "FILE")]
+    limits_of: Option<PathBuf>,
 
     /// Most messages of a new stream; the oldest go first [default: unlimited]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..))]
@@ -96,6 +106,8 @@ impl Shared {
             rules: rules.map_err(|error| Failure::Usage(anyhow!(error)))?,
             channels: self.channel.clone(),
             limits,
+            channel_limits: None,
+            reverse: false,
             consumers: false,
             once: true,
         })
@@ -112,7 +124,15 @@ pub async fn run(command: &MirrorCommand) -> Result<ExitCode, Failure> {
                     .stream_max_age
                     .map(|seconds| std::time::Duration::from_secs(seconds.into())),
             };
+            let channel_limits = FormerLimits {
+                file: args.limits_of.as_deref(),
+                messages: None,
+                bytes: None,
+                age: None,
+            };
             let mirror = Mirror {
+                channel_limits: channel_limits.read()?,
+                reverse: args.reverse,
                 consumers: args.consumers,
                 once: args.once,
                 ..args.shared.mirror(limits)?
@@ -143,14 +163,32 @@ fn show(standings: &[Standing]) -> Result<(), Failure> {
             [] => "nobody is subscribed on the old side".to_owned(),
             some => format!("subscribed on the old side: {}", some.join(", ")),
         };
-        let how_far = match &it.refused {
-            Some(why) => format!("nothing is copied: {why}"),
-            None => format!("message {} of {} is copied", it.copied, it.last),
+        let offline = it.durables.iter().filter(|durable| !durable.online);
+        let offline: Vec<String> = offline
+            .map(|durable| {
+                let name = output::name_from_outside(&durable.name);
+                format!("{name} ({} left)", durable.left)
+            })
+            .collect();
+        let offline = (!offline.is_empty()).then(|| {
+            let names = offline.join(", ");
+            format!("durables without a client on the old side: {names}")
+        });
+        let how_far = match (&it.refused, it.fed) {
+            (Some(why), _) => Some(format!("nothing is copied: {why}")),
+            (None, Some(_)) if it.copied == 0 => None,
+            (None, _) => Some(format!("message {} of {} is copied", it.copied, it.last)),
         };
+        let fed = it.fed.zip(it.to_feed).map(|(fed, left)| {
+            format!("message {fed} of the stream is published to the channel, {left} are left")
+        });
+        let parts = [how_far, fed, Some(old_side), offline];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
         output::line(&format!(
-            "{} to stream {}: {how_far}; {old_side}",
+            "{} to stream {}: {}",
             output::name_from_outside(&it.channel),
             output::name_from_outside(&it.stream),
+            parts.join("; ")
         ))?;
     }
     Ok(())

@@ -4,11 +4,14 @@
 //! [`failure`], whatever is printed goes through [`output`].
 
 pub mod bench;
+pub mod channel;
+pub mod client;
 pub mod command;
 pub mod completions;
 pub mod config;
 pub mod dev;
 pub mod doctor;
+pub mod durable;
 pub mod export;
 mod failure;
 pub mod health;
@@ -17,18 +20,24 @@ mod import_file;
 mod import_screen;
 mod log_file;
 mod logging;
+pub mod message;
 mod messages;
 pub mod migrate;
 pub mod mirror;
+mod moment;
 pub mod nats_permissions;
+mod ndjson;
 mod notify;
 pub mod output;
+mod payload;
 mod pid_file;
 pub mod publish;
 mod reload;
+mod request;
 mod run;
 mod safe_lines;
 pub mod serve;
+mod show;
 pub mod signal;
 pub mod signals;
 mod stan_client;
@@ -36,6 +45,7 @@ pub mod status;
 pub mod step_down;
 pub mod subscribe;
 mod syslog;
+pub mod top;
 pub mod version;
 
 pub use run::main;

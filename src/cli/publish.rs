@@ -1,19 +1,20 @@
 //! `stanby pub`
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use bytestring::ByteString;
 use clap::Args;
 use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::messages::{Messages, Origin};
 use super::output;
-use super::signals::Signals;
+use super::signals::{Signals, Stop};
 use super::stan_client::StanClient;
 use crate::config::NatsFlags;
 use crate::config::duration::GoDuration;
@@ -25,6 +26,10 @@ use crate::protocol::client;
 const WAITING_MAX: usize = 16_384;
 
 #[derive(Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub struct PublishArgs {
     /// Channel to publish to
     channel: String,
@@ -40,6 +45,15 @@ pub struct PublishArgs {
     /// Publish each line of the file, or of standard input, as a message
     #[arg(long, conflicts_with = "count")]
     lines: bool,
+
+    /// Publish the payload of each line of JSON, as sub --json, message and export print them: data is text, data_json a
+    /// value as it stands, data_base64 any bytes
+    #[arg(long, conflicts_with_all = ["count", "lines"])]
+    json: bool,
+
+    /// Pass over lines of JSON that name another channel
+    #[arg(skip)]
+    only_its_own: bool,
 
     /// Publish it so many times
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
@@ -74,8 +88,16 @@ pub async fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     })?;
     let timeout = args.timeout.to_std();
     let mut signals = Signals::listen()?;
-    let messages = messages(args).await?;
-    let mut client = StanClient::connect(&args.nats, args.client_id.as_deref(), timeout).await?;
+    // What is read may be a terminal, and who is connected to may not answer for long.
+    let ready = async {
+        let messages = messages(args).await?;
+        let client = StanClient::connect(&args.nats, args.client_id.as_deref(), timeout).await?;
+        Ok::<_, Failure>((messages, client))
+    };
+    let (messages, mut client) = match signals.unless_stopped(ready).await {
+        Ok(ready) => ready?,
+        Err(stop) => return Ok(stop.code()),
+    };
 
     let mut publisher = match Publisher::new(&client, &channel, timeout) {
         Ok(publisher) => publisher,
@@ -87,14 +109,41 @@ pub async fn run(args: &PublishArgs) -> Result<ExitCode, Failure> {
     let outcome = tokio::select! {
         result = publisher.publish(args, messages) => result.map(|()| None),
         failure = client.lost() => Err(failure),
+        failure = output::reader_gone(), if !args.quiet => Err(failure),
         stop = signals.stop() => Ok(Some(stop)),
     };
-    // A client that was lost cannot take leave, and the first failure is the one to report.
-    let closed = client.close().await;
-    match outcome? {
-        Some(stop) => Ok(stop.code()),
-        None => closed.map(|()| ExitCode::SUCCESS),
+    if matches!(&outcome, Ok(None)) {
+        return match signals.unless_stopped(client.close()).await {
+            Ok(closed) => closed.map(|()| ExitCode::SUCCESS),
+            Err(stop) => Ok(stop.code()),
+        };
     }
+    // A client that was lost cannot take leave, and the first failure is the one to report.
+    signals.leave(client.close()).await;
+    Ok(outcome?.map_or(ExitCode::SUCCESS, Stop::code))
+}
+
+/// Publishes the lines of a file that are of this channel, to it.
+pub(super) async fn republish(
+    file: &Path,
+    channel: &str,
+    nats: &NatsFlags,
+) -> Result<ExitCode, Failure> {
+    let args = PublishArgs {
+        channel: channel.to_owned(),
+        message: "-".to_owned(),
+        file: Some(file.to_owned()),
+        lines: false,
+        json: true,
+        only_its_own: true,
+        count: 1,
+        asynchronous: true,
+        quiet: true,
+        client_id: None,
+        timeout: Duration::from_secs(30).into(),
+        nats: nats.clone(),
+    };
+    run(&args).await
 }
 
 async fn messages(args: &PublishArgs) -> Result<Messages, Failure> {
@@ -106,13 +155,21 @@ async fn messages(args: &PublishArgs) -> Result<Messages, Failure> {
                 "--lines publishes what stands in a file or comes from standard input; leave out the message"
             )));
         }
+        None if args.json => {
+            return Err(Failure::Usage(anyhow!(
+                "--json publishes lines of a file or of standard input; leave out the message"
+            )));
+        }
         None => {
             let data = args.message.clone().into();
             let left = args.count;
             return Ok(Messages::Same { data, left });
         }
     };
-    if args.lines {
+    if args.json {
+        let only = args.only_its_own.then(|| args.channel.clone());
+        Messages::json(&origin, only).await
+    } else if args.lines {
         Messages::lines(&origin).await
     } else {
         Messages::read(&origin, args.count).await
@@ -171,7 +228,7 @@ impl Publisher {
 
     async fn publish(&mut self, args: &PublishArgs, mut messages: Messages) -> Result<(), Failure> {
         let started = Instant::now();
-        self.numbered = args.count > 1 || args.lines;
+        self.numbered = args.count > 1 || args.lines || args.json;
         let waiting_max = if args.asynchronous { WAITING_MAX } else { 1 };
         let mut sent = 0;
         let published = loop {
@@ -182,20 +239,21 @@ impl Publisher {
                     Ok(Some(data)) => {
                         sent += 1;
                         let done = self.send(sent, data).await;
-                        done.map_err(|failure| at(&messages, failure))
+                        done.map(|()| None).map_err(|failure| at(&messages, failure))
                     }
                     Ok(None) => break Ok(()),
                     Err(failure) => Err(failure),
                 },
-                acked = self.take_ack(args.quiet), if !self.waiting.is_empty() => acked,
+                acked = self.take_ack(), if !self.waiting.is_empty() => acked,
             };
-            if result.is_err() {
-                break result;
+            if let Err(failure) = self.tell(result, args.quiet).await {
+                break Err(failure);
             }
         };
         let mut published = published;
         while published.is_ok() && !self.waiting.is_empty() {
-            published = self.take_ack(args.quiet).await;
+            let acked = self.take_ack().await;
+            published = self.tell(acked, args.quiet).await;
         }
         if self.numbered {
             let seconds = started.elapsed().as_secs_f64();
@@ -223,7 +281,21 @@ impl Publisher {
         Ok(())
     }
 
-    async fn take_ack(&mut self, quiet: bool) -> Result<(), Failure> {
+    async fn tell(
+        &self,
+        acked: Result<Option<ByteString>, Failure>,
+        quiet: bool,
+    ) -> Result<(), Failure> {
+        match acked? {
+            Some(guid) if !quiet => {
+                output::line_when_taken(format!("acked {} {guid}", self.channel)).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The GUID of what was acked. Cancel-safe.
+    async fn take_ack(&mut self) -> Result<Option<ByteString>, Failure> {
         let next = tokio::time::timeout(self.timeout, self.acks.next()).await;
         let ack = next.map_err(|_| self.unacked("no ack came in time"))?;
         let ack = ack.map_err(|_| self.unacked("the connection to NATS has ended"))?;
@@ -243,13 +315,10 @@ impl Publisher {
         }
         // Not one of ours: an ack that came twice.
         if !self.waiting.remove::<str>(&ack.guid) {
-            return Ok(());
+            return Ok(None);
         }
         self.acked += 1;
-        if quiet {
-            return Ok(());
-        }
-        output::line(&format!("acked {} {}", self.channel, ack.guid))
+        Ok(Some(ack.guid))
     }
 
     fn unacked(&self, why: &str) -> Failure {

@@ -10,8 +10,9 @@ use clap::{CommandFactory, Parser};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::{
-    bench, completions, config, dev, doctor, export, health, import, migrate, mirror,
-    nats_permissions, output, publish, serve, signal, status, step_down, subscribe, version,
+    bench, channel, client, completions, config, dev, doctor, durable, export, health, import,
+    message, migrate, mirror, nats_permissions, output, publish, serve, show, signal, status,
+    step_down, subscribe, top, version,
 };
 use crate::config::arguments::{self, Arguments};
 
@@ -58,6 +59,12 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Pub(args) => publish::run(&args).await,
         Command::Sub(args) => subscribe::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::Top(args) => top::run(&args).await,
+        Command::Channel(command) => channel::run(&command).await,
+        Command::Message(command) => message::run(&command).await,
+        Command::Durable(command) => durable::run(&command).await,
+        Command::Client(command) => client::run(&command).await,
+        Command::Explain(command) => show::takeover::explain(&command).await,
         Command::StepDown(args) => step_down::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], notes).await,

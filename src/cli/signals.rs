@@ -1,9 +1,15 @@
 //! The two signals that end a process, and the exit code of each.
 
+use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+
+/// How long a command that was told to end may take leave of the server.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -43,6 +49,25 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Stop::Interrupt,
             _ = self.terminate.recv() => Stop::Terminate,
+        }
+    }
+
+    /// What `work` comes to, unless a signal is there first.
+    pub async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            stop = self.stop() => Err(stop),
+            done = work => Ok(done),
+        }
+    }
+
+    /// The last thing that a command does, after a signal. Does not wait for a server that does not answer, nor against
+    /// a second signal.
+    pub async fn leave(&mut self, farewell: impl Future) {
+        tokio::select! {
+            biased;
+            _ = self.stop() => {}
+            _ = timeout(LEAVE_LIMIT, farewell) => {}
         }
     }
 }

@@ -1,20 +1,30 @@
 //! `stanby status`: reads the tables, so that it answers with or without a server.
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
+use jiff::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::failure::Failure;
 use super::output;
+use super::show::{Column, Grid, bytes, duration, or_dash, shown, width, wrapped};
+use super::signals::Signals;
 use crate::config::TablesFlags;
+use crate::config::duration::GoDuration;
 use crate::store::status::{
     Channel, Client, Durable, EncryptionReport, LastTakeover, ROWS_MAX, Report, Standby, Unreadable,
 };
 use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const WATCH_MIN: Duration = Duration::from_millis(200);
+
+/// What stands before each line of the summary.
+const LABEL: usize = "encrypted ".len();
 
 /// Channels that are named in one line.
 const SERVED_MAX: usize = 20;
@@ -25,22 +35,83 @@ pub struct StatusArgs {
     #[arg(long)]
     json: bool,
 
+    /// Again and again, until Ctrl-C
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
+    watch: Option<GoDuration>,
+
+    /// Only channels, durables and clients in whose names this is
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+
+    /// Only what is behind or does not answer
+    #[arg(long)]
+    problems: bool,
+
     #[command(flatten)]
     tables: TablesFlags,
 }
 
 pub async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let (url, schema) = args.tables.read()?;
+    let mut signals = Signals::listen()?;
     let store = Store::open(&url, &schema, "stanby/status", STATEMENT_TIMEOUT);
-    let report = store.report().await;
+    let work = async {
+        let Some(every) = &args.watch else {
+            return args.print(store.report().await.map_err(read_failure)?);
+        };
+        let mut ticks = interval(every.to_std().max(WATCH_MIN));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if !args.json && io::stdout().is_terminal() {
+                // To the top, and nothing below.
+                output::line("\u{1b}[H\u{1b}[2J\u{1b}[3J")?;
+            }
+            // A database that is away comes back.
+            match store.report().await {
+                Ok(report) => args.print(report)?,
+                Err(error) => output::line(&shown(&error.to_string()))?,
+            }
+        }
+    };
+    let done = tokio::select! {
+        done = signals.unless_stopped(work) => done,
+        gone = output::reader_gone() => return Err(gone),
+    };
     store.close().await;
-    let report = report.map_err(read_failure)?;
-    if args.json {
-        output::json(&report)?;
-    } else {
-        output::line(&text(&report))?;
+    match done {
+        Ok(done) => done.map(|()| ExitCode::SUCCESS),
+        Err(stop) => Ok(stop.code()),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+impl StatusArgs {
+    fn print(&self, mut report: Report) -> Result<(), Failure> {
+        let has = |names: &[Option<&String>]| {
+            let filter = self.filter.as_str();
+            filter.is_empty() || names.iter().flatten().any(|name| name.contains(filter))
+        };
+        report
+            .channels
+            .retain(|it| has(&[Some(&it.name)]) && (!self.problems || it.furthest_behind > 0));
+        report.durables.retain(|it| {
+            has(&[
+                Some(&it.durable_name),
+                Some(&it.channel),
+                it.queue_group.as_ref(),
+                it.clients.as_ref(),
+            ]) && (!self.problems || it.lag > 0)
+        });
+        report.clients.retain(|it| {
+            has(&[Some(&it.client_id)]) && (!self.problems || it.missed_heartbeats > 0)
+        });
+        report.unreadable.retain(|it| has(&[Some(&it.channel)]));
+        if self.json {
+            output::json(&report)
+        } else {
+            output::line(&text(&report))
+        }
+    }
 }
 
 /// What it means for a command that the tables cannot be read.
@@ -116,7 +187,8 @@ fn summary(report: &Report) -> String {
         "encrypted {}",
         encrypted(report.encryption.as_ref())
     ));
-    lines.join("\n")
+    let lines = lines.iter().map(|line| wrapped(line, LABEL));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// By its server ID, as the active is told, and as logs and takeovers name it.
@@ -224,36 +296,60 @@ fn active(report: &Report) -> String {
 
 fn channels(channels: &[Channel]) -> String {
     let columns = [
-        "CHANNEL",
-        "STATUS",
-        "FIRST",
-        "LAST",
-        "MESSAGES",
-        "BYTES",
-        "SUBSCRIPTIONS",
-        "BEHIND",
-        "LAST PUBLISHED",
+        Column::text("CHANNEL"),
+        Column::word("STATUS"),
+        Column::number("FIRST"),
+        Column::number("LAST"),
+        Column::number("MESSAGES"),
+        Column::number("BYTES"),
+        Column::number("SUBS"),
+        Column::number("LAG"),
+        Column::number("PUBLISHED"),
     ];
+    let now = Timestamp::now();
     let rows = channels.iter().map(|channel| {
         [
             shown(&channel.name),
             shown(&channel.status),
-            channel.first_sequence.to_string(),
-            channel.last_sequence.to_string(),
-            channel.messages.to_string(),
-            channel.bytes.to_string(),
+            count(channel.first_sequence),
+            count(channel.last_sequence),
+            count(channel.messages),
+            count(channel.bytes),
             channel.subscriptions.to_string(),
-            channel.furthest_behind.to_string(),
-            or_dash(channel.last_published_at.as_deref()),
+            count(channel.furthest_behind),
+            ago(channel.last_published_at.as_deref(), now),
         ]
     });
-    table(columns, rows, 2..=7)
+    table(columns, rows)
+}
+
+/// Large ones in few digits; JSON has all of them.
+fn count(number: i64) -> String {
+    match u64::try_from(number) {
+        Ok(number @ 100_000..) => bytes(number),
+        Ok(_) | Err(_) => number.to_string(),
+    }
+}
+
+fn ago(time: Option<&str>, now: Timestamp) -> String {
+    let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+    time.map_or_else(
+        || "never".to_owned(),
+        |time| format!("{} ago", duration(now.duration_since(time).as_secs_f64())),
+    )
 }
 
 fn durables(durables: &[Durable]) -> String {
     let columns = [
-        "DURABLE", "CHANNEL", "QUEUE", "CLIENTS", "STATUS", "SENT", "ACKED", "UNACKED", "LAG",
-        "WHY",
+        Column::text("DURABLE"),
+        Column::text("CHANNEL"),
+        Column::text("QUEUE"),
+        Column::text("CLIENTS"),
+        Column::word("STATUS"),
+        Column::number("LAG"),
+        Column::number("UNACKED"),
+        Column::number("BEHIND"),
+        Column::text("WHY"),
     ];
     let rows = durables.iter().map(|durable| {
         [
@@ -262,86 +358,67 @@ fn durables(durables: &[Durable]) -> String {
             or_dash(durable.queue_group.as_deref()),
             or_dash(durable.clients.as_deref()),
             shown(&durable.status),
-            durable.last_sent.to_string(),
-            durable.acked_floor.to_string(),
-            durable.unacked.to_string(),
-            durable.lag.to_string(),
+            count(durable.lag),
+            count(durable.unacked),
+            duration(durable.behind_seconds),
             shown(&durable.why),
         ]
     });
-    table(columns, rows, 5..=8)
+    table(columns, rows)
 }
 
 fn clients(clients: &[Client]) -> String {
     let columns = [
-        "CLIENT",
-        "STATUS",
-        "CONNECTED",
-        "LAST HEARTBEAT",
-        "MISSED",
-        "SUBSCRIPTIONS",
+        Column::text("CLIENT"),
+        Column::word("STATUS"),
+        Column::number("CONNECTED"),
+        Column::number("LAST HEARTBEAT"),
+        Column::number("MISSED"),
+        Column::number("SUBS"),
     ];
+    let now = Timestamp::now();
     let rows = clients.iter().map(|client| {
         [
             shown(&client.client_id),
             shown(&client.status),
-            or_dash(client.connected_at.as_deref()),
-            or_dash(client.last_heartbeat_at.as_deref()),
+            ago(client.connected_at.as_deref(), now),
+            ago(client.last_heartbeat_at.as_deref(), now),
             client.missed_heartbeats.to_string(),
             client.subscriptions.to_string(),
         ]
     });
-    table(columns, rows, 4..=5)
+    table(columns, rows)
 }
 
 fn unreadable(unreadable: &[Unreadable]) -> String {
-    let columns = ["UNREADABLE MESSAGE OF", "SEQUENCE", "NOTICED", "WHY"];
+    let columns = [
+        Column::text("UNREADABLE MESSAGE OF"),
+        Column::number("SEQUENCE"),
+        Column::number("NOTICED"),
+        Column::text("WHY"),
+    ];
+    let now = Timestamp::now();
     let rows = unreadable.iter().map(|row| {
         [
             shown(&row.channel),
             row.sequence.to_string(),
-            or_dash(row.noticed_at.as_deref()),
+            // In one word.
+            ago(row.noticed_at.as_deref(), now).replace(' ', "-"),
             shown(&row.why),
         ]
     });
-    table(columns, rows, 1..=1)
+    table(columns, rows)
 }
 
-/// `numbers` are the columns that stand to the right.
-pub(super) fn table<const N: usize>(
-    columns: [&str; N],
+fn table<const N: usize>(
+    columns: [Column; N],
     rows: impl ExactSizeIterator<Item = [String; N]>,
-    numbers: std::ops::RangeInclusive<usize>,
 ) -> String {
     let cut = i64::try_from(rows.len()).is_ok_and(|count| count >= ROWS_MAX);
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(columns)
-        .add_rows(rows);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if numbers.contains(&index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect();
     let more = if cut {
         format!("\n(only the first {ROWS_MAX} are shown)")
     } else {
         String::new()
     };
-    format!("{}{more}", lines.join("\n"))
-}
-
-fn or_dash(text: Option<&str>) -> String {
-    text.map_or_else(|| "-".to_owned(), shown)
-}
-
-/// Names were chosen by clients.
-fn shown(text: &str) -> String {
-    output::name_from_outside(text)
+    format!("{}{more}", Grid::new(columns, rows).text(width()))
 }

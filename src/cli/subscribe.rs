@@ -6,19 +6,31 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{ArgGroup, Args};
 use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use super::failure::Failure;
+use super::moment::Moment;
 use super::output;
+use super::payload::{self, Encoding, Payload};
+use super::show::look;
 use super::signals::Signals;
 use super::stan_client::{StanClient, refused};
-use crate::config::NatsFlags;
 use crate::config::duration::GoDuration;
+use crate::config::{NatsFlags, TablesFlags};
 use crate::core::ids::Sequence;
 use crate::core::request::StartPosition;
 use crate::nats::{Connection, Inbox};
 use crate::protocol::client::{self, Delivery};
+use crate::store::Store;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Nothing that is there is delivered later than this after the last message.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// A takeover may be under way.
+const END_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 #[expect(
@@ -51,14 +63,14 @@ pub struct SubscribeArgs {
     )]
     seq: Option<u64>,
 
-    /// From messages so old, like 5m
+    /// From messages published since then: 5m, 1d, 14:00, 2026-11-29T14:00:00Z
     #[arg(
         long,
         group = "start",
-        value_name = "DURATION",
+        value_name = "TIME",
         help_heading = "Where to begin"
     )]
-    since: Option<GoDuration>,
+    since: Option<Moment>,
 
     /// Name under which the server remembers the position
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -76,6 +88,14 @@ pub struct SubscribeArgs {
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
 
+    /// End after what is there already; from the first message kept, unless said otherwise
+    #[arg(long)]
+    until_end: bool,
+
+    /// Subscribe to a channel that does not exist, which makes it. Without a database nobody asks whether it does
+    #[arg(long)]
+    create: bool,
+
     /// Unacked messages that the server may have under way
     #[arg(long, value_name = "COUNT", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
@@ -89,9 +109,19 @@ pub struct SubscribeArgs {
     #[arg(long)]
     unsubscribe: bool,
 
-    /// Print each message as a line of JSON
+    /// Print each message as a line of JSON, which pub --json takes back
     #[arg(long)]
     json: bool,
+
+    /// How payloads stand in JSON
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        requires = "json",
+        value_name = "ENCODING"
+    )]
+    payload: Encoding,
 
     /// Client ID; made up unless given. A durable belongs to its client ID
     #[arg(long, value_name = "ID")]
@@ -99,17 +129,19 @@ pub struct SubscribeArgs {
 
     #[command(flatten)]
     nats: NatsFlags,
+
+    #[command(flatten)]
+    tables: TablesFlags,
 }
 
 impl SubscribeArgs {
     fn start(&self) -> StartPosition {
         match (self.seq, self.since) {
             (Some(sequence), _) => StartPosition::Sequence(Sequence(sequence)),
-            (None, Some(since)) => {
-                let nanos = i64::try_from(since.to_std().as_nanos()).unwrap_or(i64::MAX);
-                StartPosition::TimeDelta(nanos)
+            (None, Some(since)) => StartPosition::TimeDelta(since.ago()),
+            (None, None) if self.all || (self.until_end && !self.last && !self.new_only) => {
+                StartPosition::First
             }
-            (None, None) if self.all => StartPosition::First,
             (None, None) if self.last => StartPosition::LastReceived,
             (None, None) => StartPosition::NewOnly,
         }
@@ -135,26 +167,75 @@ impl SubscribeArgs {
 pub async fn run(args: &SubscribeArgs) -> Result<ExitCode, Failure> {
     let ack_wait_seconds = args.ensure_sensible()?;
     let mut signals = Signals::listen()?;
-    let mut client =
-        StanClient::connect(&args.nats, args.client_id.as_deref(), REQUEST_TIMEOUT).await?;
-    let mut subscription = match Subscription::start(&client, args, ack_wait_seconds).await {
-        Ok(subscription) => subscription,
-        Err(failure) => {
-            client.close().await.ok();
+    let ready = async {
+        ensure_exists(args).await?;
+        StanClient::connect(&args.nats, args.client_id.as_deref(), REQUEST_TIMEOUT).await
+    };
+    let mut client = match signals.unless_stopped(ready).await {
+        Ok(client) => client?,
+        Err(stop) => return Ok(stop.code()),
+    };
+    let started = Subscription::start(&client, args, ack_wait_seconds);
+    let mut subscription = match signals.unless_stopped(started).await {
+        Ok(Ok(subscription)) => subscription,
+        Ok(Err(failure)) => {
+            signals.leave(client.close()).await;
             return Err(failure);
+        }
+        Err(stop) => {
+            signals.leave(client.close()).await;
+            return Ok(stop.code());
         }
     };
 
+    let mut keep_alive = client.take_keep_alive();
     let read = tokio::select! {
-        result = subscription.read(args) => result.map(|()| None),
-        failure = client.lost() => return Err(failure),
+        result = subscription.read(&client, args) => result.map(|()| None),
+        failure = lost(&mut keep_alive) => return Err(failure),
+        failure = output::reader_gone() => Err(failure),
         stop = signals.stop() => Ok(Some(stop)),
     };
-    let ended = subscription.end(client, args.unsubscribe).await;
-    match read? {
-        Some(stop) => ended.map(|()| stop.code()),
-        None => ended.map(|()| ExitCode::SUCCESS),
+    let ended = subscription.end(client, args.unsubscribe);
+    match read {
+        Ok(None) => match signals.unless_stopped(ended).await {
+            Ok(ended) => ended.map(|()| ExitCode::SUCCESS),
+            Err(stop) => Ok(stop.code()),
+        },
+        Ok(Some(stop)) => {
+            signals.leave(ended).await;
+            Ok(stop.code())
+        }
+        Err(failure) => {
+            signals.leave(ended).await;
+            Err(failure)
+        }
     }
+}
+
+/// Does not return while the server knows the client.
+async fn lost(keep_alive: &mut JoinSet<Failure>) -> Failure {
+    match keep_alive.join_next().await {
+        Some(Ok(failure)) => failure,
+        Some(Err(_)) | None => Failure::Failed(anyhow!("the connection to the server has ended")),
+    }
+}
+
+/// A subscription makes its channel, and nothing would ever delete one that was mistyped. Only the tables tell whether
+/// there is one.
+async fn ensure_exists(args: &SubscribeArgs) -> Result<(), Failure> {
+    if args.create || !args.tables.is_given() {
+        return Ok(());
+    }
+    let (url, schema) = args.tables.read()?;
+    let store = Store::open(&url, &schema, "stanby/sub", REQUEST_TIMEOUT);
+    let found = look::find_channel(&store, &args.channel).await;
+    store.close().await;
+    found.map(drop).map_err(|failure| match failure {
+        Failure::Usage(error) => Failure::Usage(
+            error.context("--create subscribes nevertheless, which makes the channel"),
+        ),
+        failure => failure,
+    })
 }
 
 struct Subscription {
@@ -170,45 +251,138 @@ impl Subscription {
         args: &SubscribeArgs,
         ack_wait_seconds: i32,
     ) -> Result<Self, Failure> {
-        let inbox = client.nats.new_subject();
-        let messages = client.subscribe(&inbox)?;
-        let request = client::subscribe_request(&client::Subscribe {
-            client_id: &client.client_id,
-            channel: &args.channel,
-            inbox: &inbox,
-            queue_group: &args.queue,
-            durable_name: &args.durable,
-            max_in_flight: args.max_in_flight,
-            ack_wait_seconds,
-            start: args.start(),
-        });
-        let answer = client.ask(&client.subjects.subscribe, request).await?;
+        Self::with(
+            client,
+            &client::Subscribe {
+                client_id: &client.client_id,
+                channel: &args.channel,
+                inbox: &client.nats.new_subject(),
+                queue_group: &args.queue,
+                durable_name: &args.durable,
+                max_in_flight: args.max_in_flight,
+                ack_wait_seconds,
+                start: args.start(),
+            },
+        )
+        .await
+    }
+
+    /// Of the last message alone, to see which one it is.
+    async fn of_the_last(client: &StanClient, channel: &str) -> Result<Self, Failure> {
+        Self::with(
+            client,
+            &client::Subscribe {
+                client_id: &client.client_id,
+                channel,
+                inbox: &client.nats.new_subject(),
+                queue_group: "",
+                durable_name: "",
+                max_in_flight: 1,
+                ack_wait_seconds: 3600,
+                start: StartPosition::LastReceived,
+            },
+        )
+        .await
+    }
+
+    async fn with(client: &StanClient, request: &client::Subscribe<'_>) -> Result<Self, Failure> {
+        let messages = client.subscribe(request.inbox)?;
+        let answer = client
+            .ask(
+                &client.subjects.subscribe,
+                client::subscribe_request(request),
+            )
+            .await?;
         let ack_inbox = client::subscribe_response(answer)
             .map_err(refused)?
             .to_string();
         Ok(Self {
             nats: client.nats.clone(),
             messages,
-            channel: args.channel.clone(),
+            channel: request.channel.to_owned(),
             ack_inbox,
         })
     }
 
-    /// Prints until `--count` is reached. A message is acked once it has been printed.
-    async fn read(&mut self, args: &SubscribeArgs) -> Result<(), Failure> {
+    async fn next(&mut self) -> Result<Delivery, Failure> {
+        let message = self.messages.next().await;
+        let message = message
+            .map_err(|_| Failure::Unreachable(anyhow!("the connection to NATS has ended")))?;
+        client::delivery(message.detached().1).map_err(refused)
+    }
+
+    /// Prints until `--count` or the end is reached. A message is acked once it has been printed.
+    async fn read(&mut self, client: &StanClient, args: &SubscribeArgs) -> Result<(), Failure> {
+        let asks_for_end = args.until_end || args.seq.is_some();
+        let mut end = if asks_for_end {
+            End::Asked(Self::of_the_last(client, &args.channel).await?)
+        } else {
+            End::NotAsked
+        };
         let mut left = args.count;
+        let mut printed = None;
+        let mut quiet_since = Instant::now();
         while left != Some(0) {
-            let message = self.messages.next().await;
-            let message = message
-                .map_err(|_| Failure::Unreachable(anyhow!("the connection to NATS has ended")))?;
-            let delivery = client::delivery(message.detached().1).map_err(refused)?;
-            print(&delivery, args.json)?;
+            let patience = quiet_since + end.patience(args);
+            let delivery = tokio::select! {
+                biased;
+                delivery = self.next() => delivery?,
+                last = end.next() => {
+                    self.found_end(&mut end, client, last?.sequence, args).await?;
+                    if args.until_end && end.is_reached(printed, args.seq) {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                () = sleep_until(patience), if args.until_end => {
+                    end.tell_gap(printed);
+                    return Ok(());
+                }
+            };
+            print(&delivery, args).await?;
             if !args.no_ack {
                 let ack = client::ack(&delivery.channel, delivery.sequence);
                 let sent = self.nats.publish(&self.ack_inbox, None, &ack).await;
                 sent.context("NATS does not take the ack")?;
             }
             left = left.map(|count| count - 1);
+            printed = printed.max(Some(delivery.sequence));
+            quiet_since = Instant::now();
+            if args.until_end && end.is_reached(printed, args.seq) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody needs the subscription of the last message any more.
+    async fn found_end(
+        &self,
+        end: &mut End,
+        client: &StanClient,
+        last: u64,
+        args: &SubscribeArgs,
+    ) -> Result<(), Failure> {
+        if let End::Asked(asked) = std::mem::replace(end, End::At(last)) {
+            let request =
+                client::leave_request(&client.client_id, &asked.channel, &asked.ack_inbox);
+            let answer = client
+                .ask(&client.subjects.close_subscription, request)
+                .await?;
+            client::leave_response(answer).map_err(refused)?;
+        }
+        if let Some(sequence) = args.seq
+            && sequence > last
+        {
+            let then = if args.until_end {
+                "nothing to read"
+            } else {
+                "waiting for new ones"
+            };
+            output::note(&format!(
+                "sequence {sequence} is beyond the end of {}, whose last message is {last}; {then}",
+                output::name_from_outside(&self.channel)
+            ));
         }
         Ok(())
     }
@@ -224,45 +398,85 @@ impl Subscription {
     }
 }
 
+/// Where the channel ended when the command began.
+enum End {
+    NotAsked,
+    /// The last message is to come.
+    Asked(Subscription),
+    At(u64),
+}
+
+impl End {
+    async fn next(&mut self) -> Result<Delivery, Failure> {
+        match self {
+            Self::Asked(subscription) => subscription.next().await,
+            Self::NotAsked | Self::At(_) => std::future::pending().await,
+        }
+    }
+
+    fn is_reached(&self, printed: Option<u64>, from: Option<u64>) -> bool {
+        match self {
+            Self::At(end) => {
+                printed.is_some_and(|printed| printed >= *end)
+                    || from.is_some_and(|from| from > *end)
+            }
+            Self::NotAsked | Self::Asked(_) => false,
+        }
+    }
+
+    /// How long nothing has to come until it is taken that nothing will: an empty channel has no last message, and of what a
+    /// durable or a queue group has acked nothing comes. Else the end does come, unless a limit drops it.
+    fn patience(&self, args: &SubscribeArgs) -> Duration {
+        let is_shared = !args.durable.is_empty() || !args.queue.is_empty();
+        match self {
+            Self::At(_) if !is_shared && args.since.is_none() && !args.new_only => END_PATIENCE,
+            Self::NotAsked | Self::Asked(_) | Self::At(_) => QUIET,
+        }
+    }
+
+    fn tell_gap(&self, printed: Option<u64>) {
+        if let (Self::At(end), Some(printed)) = (self, printed) {
+            output::note(&format!(
+                "nothing came after message {printed}, though {end} was the last one: others have it, or it was dropped"
+            ));
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     sequence: u64,
     channel: &'a str,
     /// Nanoseconds since the Unix epoch.
     timestamp: i64,
+    /// The same in ISO 8601.
+    time: String,
     redelivered: bool,
     redelivery_count: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a str>,
-    /// Instead of `data`, where that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_hex: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reply: &'a str,
+    #[serde(flatten)]
+    payload: Payload,
 }
 
-fn print(delivery: &Delivery, json: bool) -> Result<(), Failure> {
-    if !json {
+async fn print(delivery: &Delivery, args: &SubscribeArgs) -> Result<(), Failure> {
+    let line = if args.json {
+        output::json_text(&Line {
+            sequence: delivery.sequence,
+            channel: &delivery.channel,
+            timestamp: delivery.published_at,
+            time: payload::iso(delivery.published_at),
+            redelivered: delivery.redelivered,
+            redelivery_count: delivery.redelivery_count,
+            reply: &delivery.reply,
+            payload: Payload::new(&delivery.data, args.payload),
+        })?
+    } else {
         let again = if delivery.redelivered { " again" } else { "" };
         let text = output::data(&delivery.data);
-        return output::line(&format!("[#{}{again}] {text}", delivery.sequence));
-    }
-    let data = std::str::from_utf8(&delivery.data).ok();
-    output::json(&Line {
-        sequence: delivery.sequence,
-        channel: &delivery.channel,
-        timestamp: delivery.published_at,
-        redelivered: delivery.redelivered,
-        redelivery_count: delivery.redelivery_count,
-        data,
-        data_hex: data.is_none().then(|| hex(&delivery.data)),
-    })
-}
-
-fn hex(data: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    data.iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+        format!("[#{}{again}] {text}", delivery.sequence)
+    };
+    output::line_when_taken(line).await
 }
 
 fn usage(sentence: &str) -> Failure {

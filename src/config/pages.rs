@@ -48,6 +48,10 @@ pub struct PagesFlags {
     /// Its key
     #[arg(long, env = "STANBY_HTTPS_KEY", value_name = "FILE")]
     pub https_key: Option<PathBuf>,
+
+    /// Let operators change things over HTTP (/api/v1) who send the token in this file, read for every request
+    #[arg(long, env = "STANBY_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
 }
 
 /// Pages over HTTPS.
@@ -61,6 +65,16 @@ pub struct SecurePages {
 impl PagesFlags {
     pub(super) fn plain(&self) -> Option<SocketAddr> {
         (self.http_port != 0).then(|| SocketAddr::new(self.http_host, self.http_port))
+    }
+
+    /// Fails where there are no pages to ask on.
+    pub(super) fn token_file(&self) -> Result<Option<PathBuf>, Error> {
+        if self.api_token_file.is_some() && self.http_port == 0 && self.https_port == 0 {
+            return Err(Error::new(
+                "--api-token-file is for the pages; give --http-port or --https-port too, or leave it out",
+            ));
+        }
+        Ok(self.api_token_file.clone())
     }
 
     pub(super) fn secure_host(&self) -> IpAddr {

@@ -56,6 +56,8 @@ pub struct Config {
     /// Where the health and monitoring pages listen.
     pub http: Option<SocketAddr>,
     pub https: Option<SecurePages>,
+    /// The token of who may change something there.
+    pub api_token_file: Option<PathBuf>,
     pub heartbeats: Heartbeats,
     pub replace_durables: bool,
     pub limits: Limits,
@@ -98,6 +100,7 @@ impl Config {
             .map(|nats| ManagedNats::from_flags(flags, nats));
         let managed_nats = managed.and_then(|managed| errors.take(managed));
         let https = errors.take(flags.pages.secure());
+        let api_token_file = errors.take(flags.pages.token_file()).flatten();
         let heartbeats = errors.take(heartbeats(flags));
         let limits = errors.take(limits(flags));
         let log = errors.take(log::log(flags));
@@ -146,6 +149,7 @@ impl Config {
             promoted: flags.database_failover.into(),
             http: flags.pages.plain(),
             https,
+            api_token_file,
             heartbeats,
             replace_durables: flags.replace_durable,
             limits: Limits {

@@ -23,6 +23,11 @@ pub struct TablesFlags {
 }
 
 impl TablesFlags {
+    /// Whether anything says where the tables are.
+    pub fn is_given(&self) -> bool {
+        !self.database.is_missing() || self.config.is_some()
+    }
+
     /// The database and the schema. Reads the file, and nothing of it but these two, so that what else a server is
     /// told (its keys, say) may be missing here.
     pub fn read(&self) -> Result<(DatabaseUrl, String), Error> {

@@ -35,6 +35,10 @@ impl Aside {
         keeps
     }
 
+    pub(super) fn withholds(&self, position: PositionId) -> bool {
+        self.progress.contains(&position)
+    }
+
     pub(super) fn strip(&self, batch: &mut Batch) {
         if !self.progress.is_empty() {
             // They are what tells that the messages are acked, as long as the positions do not.
@@ -129,6 +133,7 @@ impl Broker {
         for &id in channels {
             self.aside.limits.insert(id);
             self.deadlines.set(Timer::Expiry(id), until);
+            self.request_may_go_on();
             let channel = self.channels.get(id).map(|channel| &channel.row.name);
             let name = channel.or(self.purging.get(&id).map(|purge| &purge.row.name));
             names.push(name.map_or_else(|| id.to_string(), ToString::to_string));
@@ -176,6 +181,7 @@ impl Broker {
             Timer::Inactivity(channel) => format!("the deletion of channel number {channel}"),
             Timer::Redelivery(position) => format!("a redelivery of position {position}"),
             Timer::Outbox => return self.refuse_outbox(why, now + after),
+            Timer::Requests => return Some(self.refuse_request(why, now + after)),
             Timer::Orphans => "the end of subscriptions whose client has gone".to_owned(),
             Timer::Progress | Timer::Withheld(_) => "progress of subscriptions".to_owned(),
             Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Held(_) => {

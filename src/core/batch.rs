@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admin::{RequestChange, RequestId};
+use super::channel_limits::Overrides;
 use super::gone::GoneNotes;
 use super::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, DurableName, PositionId,
@@ -55,15 +57,33 @@ pub struct Batch {
     pub dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
     /// What limits drop with this batch though a durable has not acked it: it goes with the rows of the channels.
     pub dropped_unacked: BTreeMap<ChannelId, DroppedUnacked>,
+    /// Messages that operators delete.
+    pub deleted: Vec<Deleted>,
+    /// Limits that operators have set for a channel.
+    pub limits: BTreeMap<ChannelName, Option<Overrides>>,
+    /// Whether positions are paused, of those for which that changes.
+    pub paused: BTreeMap<PositionId, bool>,
+    /// Requests of operators that this batch carries out, and those that it takes.
+    pub requests: BTreeMap<RequestId, RequestChange>,
 }
 
-/// Messages of a channel.
+/// Messages of a channel that limits have dropped though a durable had not acked them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DroppedUnacked {
     pub name: ChannelName,
     pub messages: u64,
     pub first: Sequence,
     pub last: Sequence,
+}
+
+/// Messages of a channel that an operator deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    pub channel: ChannelId,
+    pub first: Sequence,
+    pub last: Sequence,
+    /// Of those after this one the GUIDs are kept.
+    pub settled: Sequence,
 }
 
 /// Sequences that the tables lacked after Postgres had failed over, and what became of them.
@@ -287,5 +307,7 @@ impl Batch {
             && self.positions.is_empty()
             && self.subscriptions.is_empty()
             && self.outbox.is_empty()
+            && self.requests.is_empty()
+            && self.paused.is_empty()
     }
 }

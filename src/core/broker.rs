@@ -6,6 +6,7 @@
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
 //! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `reach` |
+//! | what operators ask for | `admin` |
 //! | subscribe, unsubscribe, close of a subscription | `subscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
@@ -25,8 +26,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytestring::ByteString;
 
+use super::admin::Admin;
 use super::aside::Aside;
 use super::batch::{Batch, Counters};
+use super::channel_limits::Overrides;
 use super::channels::Channels;
 use super::commits::Commits;
 use super::connect_rate::ConnectRate;
@@ -35,7 +38,7 @@ use super::early::Early;
 use super::event::Event;
 use super::group::Group;
 use super::holdings::Holdings;
-use super::ids::{ChannelId, ClientId, LoadId, PositionId, Subject, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, ClientId, LoadId, PositionId, Subject, SubscriptionId};
 use super::limits::Settings;
 use super::load::{Load, Loaded};
 use super::loads::{Loads, Purpose};
@@ -102,6 +105,9 @@ pub struct Broker {
     pub(super) early: Early,
     pub(super) outbox: Outbox,
     pub(super) policies: Policies,
+    pub(super) admin: Admin,
+    /// Limits that operators have set for single channels.
+    pub(super) set_limits: BTreeMap<ChannelName, Overrides>,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
 }
@@ -161,8 +167,9 @@ impl Broker {
             } => self.ping(&connection_id, reply),
             Event::Ack(ack) => self.ack(&ack),
             Event::Refused { answer, reply } => self.answer(Some(reply), answer),
-            Event::AlreadyStored { guid, reply } => {
-                self.answer(Some(reply), Reply::Published(guid));
+            Event::AlreadyStored { guid, reply: to } => {
+                let reply = Reply::Published(guid);
+                self.commits.send_now(Outbound::Reply { to, reply });
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
@@ -170,7 +177,10 @@ impl Broker {
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),
-            Event::OutboxNoted => self.outbox_noted(),
+            Event::OutboxNoted => {
+                self.outbox_noted();
+                self.requests_noted();
+            }
             Event::PoliciesNoted => self.look_for_policies(),
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
@@ -215,6 +225,7 @@ impl Broker {
             Timer::Unregistered(name) => self.stop_waiting_for(name),
             Timer::Orphans => self.close_orphans(),
             Timer::Outbox => self.turn_to_outbox(),
+            Timer::Requests => self.turn_to_requests(),
         }
     }
 
@@ -355,6 +366,9 @@ impl Broker {
         if release.changed_outbox {
             self.outbox_committed();
         }
+        if release.changed_requests {
+            self.requests_committed();
+        }
         for (position, subscription) in release.started {
             self.started(position, subscription);
         }
@@ -368,6 +382,12 @@ impl Broker {
                 self.deliver(position);
             }
             self.enforce_limits(id);
+        }
+        for position in release.moved {
+            if let Some(group) = self.groups.get_mut(&position) {
+                group.moving = false;
+            }
+            self.deliver(position);
         }
         for position in release.left {
             self.arm_redelivery(position, self.now.monotonic);
@@ -394,6 +414,9 @@ impl Broker {
                 },
             ) => {
                 self.note_gone(asked.channel, &gone);
+                if self.is_overtaken(position, &asked) {
+                    return self.page_overtaken(position);
+                }
                 let unseen = self.cut_page(&asked, &mut messages, &mut unreadable, &mut through);
                 self.note_unreadable(asked.channel, unreadable);
                 self.hold(position, unseen);
@@ -422,6 +445,8 @@ impl Broker {
             (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
             (Purpose::Outbox, Loaded::Outbox(page)) => self.outbox_loaded(page),
             (Purpose::Policies, Loaded::Policies(policies)) => self.policies_loaded(policies),
+            (Purpose::Requests, Loaded::Requests(page)) => self.requests_loaded(page),
+            (Purpose::Request, loaded) => self.request_answered(asked, loaded),
             (purpose, result) => {
                 panic!("the store answers what it is asked: {purpose:?} {result:?}")
             }

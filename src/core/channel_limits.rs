@@ -40,7 +40,18 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    fn over(self, wider: ChannelLimits) -> ChannelLimits {
+    /// These, and the others where they say nothing.
+    pub(super) fn or(self, others: Self) -> Self {
+        Self {
+            subscriptions: self.subscriptions.or(others.subscriptions),
+            messages: self.messages.or(others.messages),
+            bytes: self.bytes.or(others.bytes),
+            age: self.age.or(others.age),
+            inactivity: self.inactivity.or(others.inactivity),
+        }
+    }
+
+    pub(super) fn over(self, wider: ChannelLimits) -> ChannelLimits {
         ChannelLimits {
             subscriptions: self.subscriptions.unwrap_or(wider.subscriptions),
             messages: self.messages.unwrap_or(wider.messages),

@@ -29,6 +29,8 @@ pub(super) struct Channel {
     pub(super) oldest: VecDeque<Oldest>,
     /// A read for `oldest` found nothing from the first message to this one.
     pub(super) hidden_through: Sequence,
+    /// An operator has it emptied.
+    pub(super) emptying: Option<Emptying>,
     /// What is gone though no limit dropped it.
     pub(super) gone: Gone,
     /// A read for `oldest` is under way; it saw at least what was committed when it was asked for.
@@ -48,6 +50,21 @@ pub(super) struct Channel {
     pub(super) drop_noticed: bool,
     /// A durable that had not when this was last looked at.
     pub(super) slowest: Option<PositionId>,
+}
+
+/// The oldest messages of a channel go, whatever its limits allow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Emptying {
+    pub(super) through: Sequence,
+    /// What has gone so far.
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Emptying {
+    pub(super) fn is_done(&self, channel: &Channel) -> bool {
+        channel.row.message_count == 0 || channel.row.first_sequence > self.through
+    }
 }
 
 /// What makes two subscriptions share a position. A tuple per kind, because joined texts can be ambiguous.
@@ -71,6 +88,7 @@ impl Channel {
             oldest: VecDeque::new(),
             reading_oldest: None,
             hidden_through: Sequence::ZERO,
+            emptying: None,
             gone: Gone::default(),
             last_activity: now,
             limit_noticed: false,
@@ -86,6 +104,14 @@ impl Channel {
     pub(super) fn settled(&mut self, now: Instant, window: Duration) -> Sequence {
         let last = self.row.last_sequence;
         self.recent.settled(last, self.last_activity, now, window)
+    }
+
+    /// Messages that it holds of these.
+    pub(super) fn count(&self, first: Sequence, last: Sequence) -> u64 {
+        let first = first.max(self.row.first_sequence);
+        let last = last.min(self.row.last_sequence);
+        let all = (last.0 + 1).saturating_sub(first.0);
+        all.saturating_sub(self.gone.count_within(first, last))
     }
 
     /// Online members that are delivered to this inbox.

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::admin::{RequestChange, RequestId};
 use super::batch::{
-    Batch, ChannelRow, ClientRow, Counters, DroppedUnacked, Heartbeat, LostRange, PositionRow,
-    SubscriptionRow, Trim,
+    Batch, ChannelRow, ClientRow, Counters, Deleted, DroppedUnacked, Heartbeat, LostRange,
+    PositionRow, SubscriptionRow, Trim,
 };
+use super::channel_limits::Overrides;
 use super::cost;
 use super::gone::Reason;
 use super::ids::{
@@ -53,10 +55,14 @@ pub(super) struct Release {
     pub(super) started: Vec<(PositionId, SubscriptionId)>,
     /// Groups that a member left: what it held goes to the others.
     pub(super) left: Vec<PositionId>,
+    /// Groups that an operator has moved.
+    pub(super) moved: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
     /// Rows have left the outbox.
     pub(super) changed_outbox: bool,
+    /// Requests of operators were taken or answered.
+    pub(super) changed_requests: bool,
 }
 
 impl Commits {
@@ -94,6 +100,12 @@ impl Commits {
         } else {
             self.ready.push_back(outbound);
         }
+    }
+
+    /// Sends an answer that rests on what a term before has committed.
+    pub(super) fn send_now(&mut self, outbound: Outbound) {
+        self.answers_bytes += cost::outbound(&outbound);
+        self.ready.push_back(outbound);
     }
 
     pub(super) fn has_outbound(&self) -> bool {
@@ -238,6 +250,43 @@ impl Commits {
         self.gathered.changed_outbox || committing.is_some_and(|release| release.changed_outbox)
     }
 
+    /// With what was changed for the request.
+    pub(super) fn answer_request(&mut self, id: RequestId, change: RequestChange) {
+        self.gathered.changed_requests = true;
+        self.gathering.requests.insert(id, change);
+    }
+
+    /// Requests that were read are still in the tables as they were, as far as it is known.
+    pub(super) fn changes_requests(&self) -> bool {
+        let committing = self.committing.as_ref();
+        self.gathered.changed_requests || committing.is_some_and(|release| release.changed_requests)
+    }
+
+    pub(super) fn put_limits(&mut self, channel: ChannelName, own: Option<Overrides>) {
+        self.gathering.limits.insert(channel, own);
+    }
+
+    pub(super) fn put_paused(&mut self, position: PositionId, paused: bool) {
+        self.gathering.paused.insert(position, paused);
+    }
+
+    /// Of those after `settled` a standby may remember the publishes.
+    pub(super) fn delete_messages(
+        &mut self,
+        channel: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        settled: Sequence,
+    ) {
+        let deleted = Deleted {
+            channel,
+            first,
+            last,
+            settled,
+        };
+        self.gathering.deleted.push(deleted);
+    }
+
     pub(super) fn is_trimming(&self, channel: ChannelId) -> bool {
         self.gathering.trims.contains_key(&channel)
     }
@@ -315,6 +364,11 @@ impl Commits {
     /// The remaining members get what a leaving one held once its leaving is committed.
     pub(super) fn wake_after_commit(&mut self, position: PositionId) {
         self.gathered.left.push(position);
+    }
+
+    /// The group is delivered to from its new place once its progress is committed.
+    pub(super) fn move_after_commit(&mut self, position: PositionId) {
+        self.gathered.moved.push(position);
     }
 
     /// Returns true when this is the first progress that waits for a batch.

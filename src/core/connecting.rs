@@ -130,7 +130,7 @@ impl Broker {
     }
 
     /// Removes the client and closes its subscriptions; durables stay. False when it is not registered.
-    fn close_client(&mut self, id: &str) -> bool {
+    pub(super) fn close_client(&mut self, id: &str) -> bool {
         let Some((id, client)) = self.clients.remove(id) else {
             return false;
         };

@@ -34,6 +34,8 @@ pub(super) enum Timer {
     Orphans,
     /// The outbox is to be read, or what was read to be carried out.
     Outbox,
+    /// Requests of operators are to be read, or to be carried out.
+    Requests,
 }
 
 #[derive(Clone, Debug, Default)]

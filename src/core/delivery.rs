@@ -4,7 +4,7 @@ use super::broker::Broker;
 use super::deadlines::Timer;
 use super::group::{Handed, Page};
 use super::ids::{ChannelId, NAME_BYTES_MAX, PositionId, Sequence, SubscriptionId};
-use super::load::{Unreadable, Want};
+use super::load::{Load, Unreadable, Want};
 use super::loads::Purpose;
 use super::message::Message;
 use super::notice::Notice;
@@ -37,7 +37,7 @@ impl Broker {
             let Some(group) = self.groups.get(&position) else {
                 return;
             };
-            if group.replaying || group.paging || group.is_paused() {
+            if group.replaying || group.paging || group.is_halted() || group.is_paused() {
                 return;
             }
             turn.steps += steps_of(group);
@@ -196,6 +196,21 @@ impl Broker {
             bytes: limits.page_bytes,
         };
         self.loads.ask(group.channel, want, Purpose::Page(position));
+    }
+
+    /// The position was moved back while the page was read: it does not tell what comes next.
+    pub(super) fn is_overtaken(&self, position: PositionId, asked: &Load) -> bool {
+        let group = self.groups.get(&position);
+        group.is_some_and(|group| {
+            matches!(asked.want, Want::Range { first, .. } if first > group.last_sent.next())
+        })
+    }
+
+    pub(super) fn page_overtaken(&mut self, position: PositionId) {
+        if let Some(group) = self.groups.get_mut(&position) {
+            group.paging = false;
+            self.deliver(position);
+        }
     }
 
     pub(super) fn page_loaded(

@@ -60,7 +60,7 @@ pub enum Event {
     Committed(BatchNumber),
     /// Somebody has noted in the tables that messages are gone.
     GoneNoted,
-    /// Somebody publishes in SQL, or may have begun to.
+    /// Somebody publishes in SQL, or asks for something there, or may have begun to.
     OutboxNoted,
     /// Somebody has set a policy, or removed one.
     PoliciesNoted,

@@ -33,6 +33,8 @@ pub enum Reason {
     Failover,
     /// The channel never counted them, and has as many others as it counts.
     Counted,
+    /// An operator had them deleted.
+    Deleted,
 }
 
 /// What a batch changes of the notes, in this order.
@@ -80,6 +82,35 @@ impl Gone {
     pub(super) fn next_after(&self, sequence: Sequence) -> Option<Sequence> {
         let mut after = self.ranges.range(sequence.next()..);
         after.next().map(|(&first, _)| first)
+    }
+
+    /// How many of these are gone.
+    pub(super) fn count_within(&self, first: Sequence, last: Sequence) -> u64 {
+        let begin = self.ranges.range(..=first).next_back();
+        let begin = begin.map_or(first, |(&begin, _)| begin);
+        let ranges = self
+            .ranges
+            .range(begin..)
+            .take_while(|(from, _)| **from <= last);
+        let within = ranges.map(|(&from, &to)| {
+            let (from, to) = (from.max(first), to.min(last));
+            (to.0 + 1).saturating_sub(from.0)
+        });
+        within.sum()
+    }
+
+    /// The sequence after which so many messages come that are not gone, up to the last.
+    pub(super) fn before_last(&self, last: Sequence, messages: u64) -> Sequence {
+        let (mut end, mut left) = (last, messages);
+        for (&first, &its_last) in self.ranges.range(..=last).rev() {
+            let kept = end.0.saturating_sub(its_last.0);
+            if kept >= left {
+                break;
+            }
+            left -= kept;
+            end = first.previous();
+        }
+        Sequence(end.0.saturating_sub(left))
     }
 
     /// True when it was not all known.
@@ -282,6 +313,23 @@ impl Broker {
         }
     }
 
+    /// An operator deletes these; `bytes` is their size.
+    pub(super) fn delete_range(
+        &mut self,
+        id: ChannelId,
+        first: Sequence,
+        last: Sequence,
+        bytes: u64,
+    ) {
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.row.byte_count = channel.row.byte_count.saturating_sub(bytes);
+            channel.insert_gone(first, last);
+            channel.recount();
+            self.commits.note_gone(id, first, last, Reason::Deleted);
+            self.look_again(id);
+        }
+    }
+
     /// A failover of Postgres lost these, and they cannot be had back.
     pub(super) fn pass_over_lost(&mut self, id: ChannelId, first: Sequence, last: Sequence) {
         if let Some(channel) = self.channels.get_mut(id) {
@@ -320,6 +368,14 @@ mod tests {
         assert_eq!(gone.end_of(Sequence(9)), Some(Sequence(14)));
         assert_eq!(gone.end_of(Sequence(6)), None);
         assert_eq!(gone.next_after(Sequence(4)), Some(Sequence(7)));
+
+        assert_eq!(gone.count_within(Sequence(4), Sequence(8)), 4);
+        assert_eq!(gone.count_within(Sequence(9), Sequence(9)), 1);
+        assert_eq!(gone.count_within(Sequence(15), Sequence(99)), 0);
+        for (messages, before) in [(0, 20), (6, 14), (7, 5), (8, 1), (10, 0), (99, 0)] {
+            let found = gone.before_last(Sequence(20), messages);
+            assert_eq!(found, Sequence(before), "{messages}");
+        }
 
         gone.insert(Sequence(6), Sequence(6));
         assert_eq!((ranges(&gone), gone.count()), (vec![(3, 14)], 12));

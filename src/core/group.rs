@@ -44,6 +44,12 @@ pub(super) struct Group {
     /// Acked though not sent in this term: an earlier active sent them and could not note it any more. All
     /// above `last_sent`.
     acked_early: BTreeSet<Sequence>,
+    /// Nothing is delivered until an operator lets it.
+    pub(super) paused: bool,
+    /// An operator has moved it, and nothing of that is delivered before it is committed.
+    pub(super) moving: bool,
+    /// Acks of what is yet to be sent may be of what an earlier term sent: not once an operator has moved the position.
+    was_moved: bool,
     /// New messages wait until what was in flight before a resume or a takeover has been redelivered.
     pub(super) replaying: bool,
     /// When the redelivery timer is set to go off.
@@ -148,6 +154,9 @@ impl Group {
             acked: Acked::new(row.progress.last_sent),
             holders: Holders::default(),
             acked_early: BTreeSet::new(),
+            paused: false,
+            moving: false,
+            was_moved: false,
             replaying: false,
             armed: None,
             redelivering: false,
@@ -187,6 +196,38 @@ impl Group {
     pub(super) fn skip(&mut self, through: Sequence) {
         self.acked.add(self.last_sent.next(), through);
         self.last_sent = through;
+    }
+
+    /// Begins anew after this sequence: nothing is in flight, and what was acked does not count.
+    pub(super) fn begin_after(&mut self, after: Sequence) {
+        for sequence in std::mem::take(&mut self.in_flight).into_keys() {
+            self.holders.settled(sequence);
+        }
+        for member in self.members.values_mut() {
+            member.in_flight = 0;
+        }
+        self.schedule.clear();
+        self.acked.begin_after(after);
+        self.acked_early.clear();
+        self.last_sent = after;
+        self.was_moved = true;
+        self.moving = true;
+        self.replaying = false;
+        self.redelivering = false;
+        self.held = None;
+    }
+
+    /// The next message is put in flight with nobody, to be sent like one that was not acked.
+    pub(super) fn send_later(&mut self, next: Sequence, now: Instant) {
+        let parked = InFlight {
+            holder: None,
+            due: Due::At(now),
+            deliveries: 1,
+            since: None,
+        };
+        self.in_flight.insert(next, parked);
+        self.schedule.add(now, next);
+        self.last_sent = next;
     }
 
     /// Puts in flight what the tables show as delivered and not acked, of messages that still exist.
@@ -249,8 +290,13 @@ impl Group {
         self.members.values().any(|member| member.online)
     }
 
+    /// Nothing is to be delivered to it for now.
+    pub(super) fn is_halted(&self) -> bool {
+        self.paused || self.moving
+    }
+
     pub(super) fn is_listening(&self) -> bool {
-        self.members.values().any(Member::is_listening)
+        !self.is_halted() && self.members.values().any(Member::is_listening)
     }
 
     /// What it takes up with names and inboxes, in bytes.
@@ -390,6 +436,7 @@ impl Group {
             .map(|member| member.max_in_flight as usize)
             .sum();
         sequence > self.last_sent
+            && !self.was_moved
             && self.acked_early.len() < max.min(EARLY_ACKS_MAX)
             && self.acked_early.insert(sequence)
     }

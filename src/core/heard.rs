@@ -181,13 +181,16 @@ impl Done {
     }
 }
 
-/// The requests that a new term begins with, in the order and with the times they were heard.
+/// The requests that a new term begins with, with the times they were heard: first what is to be carried out, in the order it
+/// was heard, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
+/// for the answer to the last; those to all others have most likely come before.
 pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)> {
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
     let (mut unsubscribed_later, mut closed_later) = (BTreeSet::new(), BTreeSet::new());
     let mut judged = Vec::with_capacity(heard.len());
+    let mut answers = Vec::new();
     for (at, event) in heard.into_iter().rev() {
         let event = match event {
             Event::Connect { request, reply } => {
@@ -198,13 +201,12 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             }
             Event::Publish { request, reply } => {
                 if done.stored.contains(&request) {
-                    reply.map(|reply| Event::AlreadyStored {
-                        guid: request.guid,
-                        reply,
-                    })
-                } else {
-                    Some(Event::Publish { request, reply })
+                    let guid = request.guid;
+                    let answer = reply.map(|reply| Event::AlreadyStored { guid, reply });
+                    answers.extend(answer.map(|answer| (at, answer)));
+                    continue;
                 }
+                Some(Event::Publish { request, reply })
             }
             // Done for a client that is gone, or that has left the subscription: it would stay for ever.
             Event::Subscribe { request, .. }
@@ -252,6 +254,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
         judged.extend(event.map(|event| (at, event)));
     }
     judged.reverse();
+    judged.append(&mut answers);
     judged
 }
 

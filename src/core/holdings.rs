@@ -79,7 +79,7 @@ impl Broker {
             self.pass_room_on();
         }
         if goes_on {
-            self.go_on(position);
+            self.resume_after_poison(position);
         }
         is_settled
     }

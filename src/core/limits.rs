@@ -119,7 +119,7 @@ impl Default for Limits {
             paged_bytes: 64 << 20,
             page_messages: 1024,
             page_bytes: 1 << 20,
-            loads: 16,
+            loads: 3,
             trim_step: 5000,
             progress_delay: Duration::from_millis(50),
             load_retry: Duration::from_millis(250),

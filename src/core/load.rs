@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::admin::RequestPage;
 use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
@@ -35,7 +36,7 @@ impl Load {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::FirstSince(_) | Want::Gone | Want::Policies => {}
+            Want::FirstSince(_) | Want::Gone | Want::Policies | Want::Requests { .. } => {}
         }
         load
     }
@@ -62,6 +63,8 @@ pub enum Want {
     Oldest { first: Sequence, count: usize },
     /// What is noted as gone of all channels and not settled yet.
     Gone,
+    /// Up to `rows` requests of operators that are not answered, in order.
+    Requests { rows: usize },
     /// Up to `rows` of the outbox of each kind, fewer when they pass `bytes`, at least one if there is one: those without a
     /// time after row `after`, and those that are due. Payloads up to `payload_bytes`. And up to `rows` of what is acked
     /// in SQL, after `acks_after`.
@@ -101,6 +104,7 @@ pub enum Loaded {
     Gone(Vec<GoneRange>),
     Outbox(OutboxPage),
     Policies(Vec<Policy>),
+    Requests(RequestPage),
 }
 
 /// Sequences that a read did not find, and what of them is noted as gone.

@@ -24,6 +24,10 @@ pub(super) enum Purpose {
     Outbox,
     /// What operators have set.
     Policies,
+    /// What operators ask for.
+    Requests,
+    /// What the request of an operator that is under way has to know.
+    Request,
 }
 
 /// A subscribe request that waits for the read of its start.

@@ -281,6 +281,11 @@ impl Memory {
 
     /// The active of these tables was heard, which the tables may not show: not yet, or not any more.
     pub fn heard_active(&mut self, sign: Sign) {
+        if sign.epoch == self.served {
+            // A failover lost that this node had begun the epoch, and another one was given the same number: what this one
+            // committed in it says nothing about the other's.
+            self.served = Epoch::default();
+        }
         self.heard = self.heard.max(sign.epoch);
         self.replicas.heard_active(sign.heard_at);
     }
@@ -389,6 +394,19 @@ mod tests {
             messages: Vec::new(),
         });
         assert!(memory.is_exact());
+    }
+
+    #[test]
+    fn an_epoch_that_another_node_was_heard_to_serve_too_is_not_known_to_its_end() {
+        let mut memory = Memory::new(0);
+        memory.committed(Epoch(3), &Batch::default());
+        assert!(memory.is_exact());
+
+        memory.heard_active(Sign {
+            heard_at: Instant::from_nanos(0),
+            epoch: Epoch(3),
+        });
+        assert!(!memory.is_exact());
     }
 
     #[test]

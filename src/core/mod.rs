@@ -5,6 +5,7 @@
 //! outputs, so a whole server's life can be replayed in a test. Start at [`broker::Broker`].
 
 pub mod active;
+pub mod admin;
 pub mod attempts;
 pub mod batch;
 pub mod broker;
@@ -17,6 +18,7 @@ pub mod limits;
 pub mod load;
 pub mod memory;
 pub mod message;
+pub mod nearest;
 pub mod notice;
 pub mod outbound;
 pub mod outbox;

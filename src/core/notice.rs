@@ -1,5 +1,6 @@
 //! Decisions that an operator may want to read in the log. The core writes no log itself.
 
+use super::admin::RequestId;
 use super::ids::{ChannelName, ClientId, Sequence};
 use super::outbox::OutboxId;
 use super::policy::DeadLetter;
@@ -25,6 +26,17 @@ pub enum Notice {
     ChannelCreated(ChannelName),
     /// A channel without subscriptions and publishes reached its maximum inactivity.
     ChannelInactive(ChannelName),
+    /// An operator has deleted the channel.
+    ChannelDeleted(ChannelName),
+    /// An operator has closed the client.
+    ClientKicked(String),
+    /// What an operator asked for was done, or (`refused`) was not.
+    RequestAnswered {
+        id: RequestId,
+        verb: String,
+        dry_run: bool,
+        refused: Option<String>,
+    },
     /// A limit dropped messages of the channel for the first time in this term.
     LimitReached(ChannelName),
     /// A message is larger than NATS delivers; a subscription passed over it.

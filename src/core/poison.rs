@@ -163,7 +163,7 @@ impl Broker {
         let queue_group = group.queue_group.as_ref().map(QueueName::as_str);
         let policy = self.policies.of(&channel.row.name, durable, queue_group);
         if group.set_policy(policy) {
-            self.go_on(position);
+            self.resume_after_poison(position);
         }
     }
 
@@ -197,7 +197,7 @@ impl Broker {
     }
 
     /// The group was paused, and is not any more.
-    pub(super) fn go_on(&mut self, position: PositionId) {
+    pub(super) fn resume_after_poison(&mut self, position: PositionId) {
         self.arm_redelivery(position, self.now.monotonic);
         self.deliver(position);
     }
@@ -230,7 +230,7 @@ impl Broker {
         self.arm_redelivery(position, at);
         self.note_progress(position);
         if goes_on {
-            self.go_on(position);
+            self.resume_after_poison(position);
         }
     }
 

@@ -114,6 +114,14 @@ impl Acked {
         }
     }
 
+    /// From here on exactly what lies up to there is acked.
+    pub(super) fn begin_after(&mut self, floor: Sequence) {
+        self.floor = floor;
+        self.above = Ranges::default();
+        self.changed.clear();
+        self.is_stale = !self.pages.is_empty();
+    }
+
     /// What is to be written. To be called once per batch, which takes it.
     pub(super) fn take_change(&mut self, last_sent: Sequence) -> ProgressChange {
         let is_paged = !self.pages.is_empty();

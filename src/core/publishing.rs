@@ -135,7 +135,7 @@ impl Broker {
 
     pub(super) fn insert_channel(&mut self, id: ChannelId, row: ChannelRow) {
         let now = self.now.monotonic;
-        let limits = self.settings.limits.of(&row.name);
+        let limits = self.limits_of(&row.name);
         let full = self.policies.of_channel(&row.name);
         let mut channel = Channel::new(row, limits, now);
         channel.full = full;

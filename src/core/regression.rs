@@ -11,6 +11,7 @@ use super::heard::Done;
 use super::ids::{ChannelId, ChannelName, Sequence};
 use super::memory::Memory;
 use super::message::Message;
+use super::notice::Notice;
 use super::request::Publish;
 use super::snapshot::Snapshot;
 use super::time::Timestamp;
@@ -232,7 +233,7 @@ impl Broker {
         if self.channels.get(id).is_none() {
             // The name may belong to a channel whose deletion got lost too.
             if let Some(older) = self.channels.find(lack.name.as_str()) {
-                self.delete_channel(older);
+                self.delete_channel(older, Notice::ChannelInactive(lack.name.clone()));
             }
             self.counters.channel = self.counters.channel.max(id.0);
             self.commits.put_counters(self.counters);

@@ -31,7 +31,7 @@ pub enum Rejection {
     TooManySubscriptions,
     /// Postgres refuses to store it, for this reason.
     NotStored(ByteString),
-    /// More of this client waits to be stored than its share.
+    /// More requests of this client wait than may.
     TooMuchWaits,
     /// A policy keeps what is in the channel, and it is full.
     ChannelFull,

@@ -77,6 +77,8 @@ impl Broker {
             early: Early::default(),
             outbox: super::outbox::Outbox::default(),
             policies: Policies::new(snapshot.policies),
+            admin: super::admin::Admin::default(),
+            set_limits: snapshot.limits,
             notices: VecDeque::new(),
             traffic: Traffic::default(),
         };
@@ -88,6 +90,7 @@ impl Broker {
         let with_pages: BTreeSet<PositionId> = with_pages.copied().collect();
         broker.restore_positions(snapshot.positions, snapshot.pages);
         broker.drop_pages_without_position(with_pages.into_iter());
+        broker.restore_paused(&snapshot.paused);
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
@@ -116,7 +119,7 @@ impl Broker {
             if row.deleting {
                 self.start_purge(id, Purge::new(row, Sequence::ZERO));
             } else {
-                let limits = self.settings.limits.of(&row.name);
+                let limits = self.limits_of(&row.name);
                 let full = self.policies.of_channel(&row.name);
                 let mut channel = Channel::new(row, limits, now);
                 channel.full = full;
@@ -145,6 +148,16 @@ impl Broker {
             group.restore_in_flight(progress, pages, first, last);
             self.holdings.in_flight += group.in_flight.len();
             self.groups.insert(id, group);
+        }
+    }
+
+    fn restore_paused(&mut self, paused: &BTreeSet<PositionId>) {
+        for &position in paused {
+            match self.groups.get_mut(&position) {
+                Some(group) => group.paused = true,
+                // Of one that a server deleted that does not know of them.
+                None => self.commits.put_paused(position, false),
+            }
         }
     }
 

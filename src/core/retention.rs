@@ -16,6 +16,9 @@ use super::ranges::Ranges;
 use super::recent;
 use super::time::Now;
 
+/// Messages that one batch drops of a channel that an operator has emptied: others wait for that batch, too.
+const EMPTIED_PER_BATCH: u64 = 1000;
+
 /// A deleted channel whose messages are being dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Purge {
@@ -39,8 +42,13 @@ impl Broker {
         self.settings.limits.adopt(told);
         let ids: Vec<ChannelId> = self.channels.iter().map(|(id, _)| id).collect();
         for id in ids {
+            let name = self
+                .channels
+                .get(id)
+                .map(|channel| channel.row.name.clone());
+            let limits = name.map(|name| self.limits_of(&name));
             if let Some(channel) = self.channels.get_mut(id) {
-                channel.limits = self.settings.limits.of(&channel.row.name);
+                channel.limits = limits.unwrap_or(channel.limits);
             }
             self.enforce_limits(id);
             // At once if it has been inactive for long enough.
@@ -48,8 +56,16 @@ impl Broker {
         }
     }
 
-    /// Drops the oldest messages while the channel is over a limit. The newest one stays, except for age.
+    /// Drops the oldest messages while the channel is over a limit, or an operator has it emptied. The newest one stays,
+    /// except for age.
     pub(super) fn enforce_limits(&mut self, id: ChannelId) {
+        self.drop_what_is_too_much(id);
+        if self.has_requests() {
+            self.note_emptying(id);
+        }
+    }
+
+    fn drop_what_is_too_much(&mut self, id: ChannelId) {
         let now = self.now;
         if self.aside.limits.contains(&id) {
             return;
@@ -64,14 +80,23 @@ impl Broker {
             if row.message_count == 0 {
                 return;
             }
+            let empties = channel
+                .emptying
+                .is_some_and(|emptying| row.first_sequence <= emptying.through);
             let crowded = row.message_count > 1
                 && (full.keeps_unacked || !full.rejects)
                 && (limits.messages.is_some_and(|max| row.message_count > max)
                     || limits.bytes.is_some_and(|max| row.byte_count > max));
-            if !crowded && limits.age.is_none() {
+            if !crowded && !empties && limits.age.is_none() {
                 return;
             }
-            if channel.trimmed >= self.settings.limits.trim_step {
+            let step = self.settings.limits.trim_step;
+            let step = if empties {
+                step.min(EMPTIED_PER_BATCH)
+            } else {
+                step
+            };
+            if channel.trimmed >= step {
                 return; // The commit of this batch calls again.
             }
             let Some(oldest) = self.oldest(id) else {
@@ -79,7 +104,7 @@ impl Broker {
             };
             let age = now.wall.since(oldest.published_at);
             let expired = limits.age.is_some_and(|max| age >= max);
-            if !crowded && !expired {
+            if !crowded && !empties && !expired {
                 let left = limits
                     .age
                     .map(|max| max.saturating_sub(age))
@@ -219,7 +244,12 @@ impl Broker {
     }
 
     fn drop_oldest(&mut self, id: ChannelId, oldest: Oldest) {
-        if self.is_wanted(id, oldest.sequence) {
+        let empties = self.has_requests()
+            && self.channels.get(id).is_some_and(|channel| {
+                let emptying = channel.emptying;
+                emptying.is_some_and(|emptying| oldest.sequence <= emptying.through)
+            });
+        if !empties && self.is_wanted(id, oldest.sequence) {
             self.traffic.dropped_unacked += 1;
             self.note_dropped_unacked(id, oldest.sequence);
         }
@@ -228,7 +258,10 @@ impl Broker {
         };
         channel.drop_first(oldest.size);
         channel.trimmed += 1;
-        if !channel.limit_noticed {
+        if let Some(emptying) = channel.emptying.as_mut().filter(|_| empties) {
+            emptying.messages += 1;
+            emptying.bytes += oldest.size;
+        } else if !channel.limit_noticed {
             channel.limit_noticed = true;
             self.notices
                 .push_back(Notice::LimitReached(channel.row.name.clone()));
@@ -301,18 +334,19 @@ impl Broker {
         if at > now {
             self.deadlines.set(Timer::Inactivity(id), at);
         } else {
-            self.delete_channel(id);
+            let name = channel.row.name.clone();
+            self.delete_channel(id, Notice::ChannelInactive(name));
         }
     }
 
     /// Deletes the channel with its durables. For clients it is gone at once, and its name free; its rows go in
     /// steps.
-    pub(super) fn delete_channel(&mut self, id: ChannelId) {
+    pub(super) fn delete_channel(&mut self, id: ChannelId, why: Notice) {
         let Some(mut channel) = self.channels.remove(id) else {
             return;
         };
-        self.notices
-            .push_back(Notice::ChannelInactive(channel.row.name.clone()));
+        self.notices.push_back(why);
+        self.request_may_go_on();
         self.deadlines.clear(&Timer::Expiry(id));
         self.aside.limits.remove(&id);
         self.tail.forget(id);
@@ -320,6 +354,9 @@ impl Broker {
             self.drop_page(position);
             self.deadlines.clear(&Timer::Redelivery(position));
             if let Some(group) = self.groups.remove(&position) {
+                if group.paused {
+                    self.commits.put_paused(position, false);
+                }
                 for &subscription in group.members.keys() {
                     self.commits.put_subscription(subscription, None);
                 }

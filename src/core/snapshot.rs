@@ -1,10 +1,11 @@
 //! Everything that a new term starts from: the tables' rows, without the messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
+use super::channel_limits::Overrides;
 use super::gone::GoneRange;
-use super::ids::{ChannelId, ClientId, PositionId, Sequence, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, ClientId, PositionId, Sequence, SubscriptionId};
 use super::policy::{Count, Policy};
 use super::progress::Pages;
 use super::ranges::Ranges;
@@ -22,6 +23,10 @@ pub struct Snapshot {
     /// By position and page, of queue groups.
     pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
+    /// Positions that operators have paused. They may be of positions that there are no more, too.
+    pub paused: BTreeSet<PositionId>,
+    /// Limits that operators have set for channels, which may not be there.
+    pub limits: BTreeMap<ChannelName, Overrides>,
     /// What is noted as gone, by channel and first sequence.
     pub gone: Vec<GoneRange>,
     /// Holes of channels that have as many messages as they count, and so never counted those in the holes.

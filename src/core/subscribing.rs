@@ -346,15 +346,26 @@ impl Broker {
         }
         self.heard_at = start.heard_at;
         if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
-            let unseen = hole.and_then(|hole| {
-                self.note_gone(asked.channel, &hole.gone);
-                self.start_before_unseen(asked.channel, (hole.first, hole.last))
-            });
-            let first = unseen.or(first);
-            let first = first.or_else(|| self.first_later(asked, start.committed));
+            let first = self.first_found(asked, first, hole, start.committed);
             request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
         }
         self.subscribe(request, reply);
+    }
+
+    /// The first message at or after the time of a read, or before that one that may be and is not seen.
+    pub(super) fn first_found(
+        &mut self,
+        asked: &Load,
+        first: Option<Sequence>,
+        hole: Option<Hole>,
+        committed: Sequence,
+    ) -> Option<Sequence> {
+        let unseen = hole.and_then(|hole| {
+            self.note_gone(asked.channel, &hole.gone);
+            self.start_before_unseen(asked.channel, (hole.first, hole.last))
+        });
+        let first = unseen.or(first);
+        first.or_else(|| self.first_later(asked, committed))
     }
 
     /// The first message of the wanted time among those that a read for it may not have seen: it is in the
@@ -423,7 +434,7 @@ impl Broker {
         self.remove_subscription(position, id, Durables::Keep);
     }
 
-    fn remove_subscription(
+    pub(super) fn remove_subscription(
         &mut self,
         position: PositionId,
         id: SubscriptionId,
@@ -483,7 +494,7 @@ impl Broker {
         }
     }
 
-    fn remove_group(&mut self, position: PositionId) {
+    pub(super) fn remove_group(&mut self, position: PositionId) {
         self.drop_page(position);
         self.drop_fetched(position);
         self.deadlines
@@ -491,6 +502,9 @@ impl Broker {
         let Some(group) = self.groups.remove(&position) else {
             return;
         };
+        if group.paused {
+            self.commits.put_paused(position, false);
+        }
         self.group_is_gone(&group);
         self.commits.put_position(position, None);
         if let Some(channel) = self.channels.get_mut(group.channel) {

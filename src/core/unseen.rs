@@ -41,7 +41,7 @@ pub struct UnseenRange {
 
 impl Channel {
     /// The first range in `first..=last` that is neither found (they ascend), nor gone, nor dropped by a limit.
-    fn unseen(
+    pub(super) fn unseen(
         &self,
         first: Sequence,
         last: Sequence,

@@ -18,6 +18,12 @@ const SAMPLES: usize = 8;
 /// However fast the last statement was, the next one is not larger than so many of it.
 const GROWTH_MAX: usize = 4;
 
+/// Everybody's answers wait for the batch under way and for the next one: each should take so long at most.
+const PATIENCE: Duration = Duration::from_millis(40);
+
+/// Unless it has less than this: where each commit takes long however small it is, smaller ones only store less.
+const BATCH_FLOOR_BYTES: usize = 1 << 20;
+
 /// Of one term; the next one begins with half of what the last one ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadWindow {
@@ -30,6 +36,8 @@ pub struct UploadWindow {
     next: usize,
     /// The last large statement took longer than `limit`.
     was_slow: bool,
+    /// Bytes that are carried within [`PATIENCE`], on average; `None` before the first large statement.
+    prompt: Option<usize>,
 }
 
 impl UploadWindow {
@@ -42,21 +50,40 @@ impl UploadWindow {
             carried: [0; SAMPLES],
             next: 0,
             was_slow: false,
+            prompt: None,
         }
     }
 
+    /// Of one statement.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Of a batch, which is never more than a statement: what is committed while nobody loses patience.
+    pub fn batch_bytes(&self) -> usize {
+        let prompt = self.prompt.unwrap_or(self.bytes);
+        self.bytes.min(prompt.max(BATCH_FLOOR_BYTES))
+    }
+
+    /// True of a batch whose time says something about the link.
+    pub fn is_large(&self, bytes: usize) -> bool {
+        bytes >= self.batch_bytes() / 2
     }
 
     /// A statement with so many bytes was answered after `took`, in which Postgres did all of its work too. One that was
     /// not large says nothing about the link.
     pub fn carried(&mut self, bytes: usize, took: Duration) {
-        if bytes < self.bytes / 2 {
+        if !self.is_large(bytes) {
             return;
         }
-        let within_limit = bytes as u128 * self.limit.as_micros() / took.as_micros().max(1);
-        let within_limit = usize::try_from(within_limit).unwrap_or(usize::MAX);
+        let within = |time: Duration| {
+            let carried = bytes as u128 * time.as_micros() / took.as_micros().max(1);
+            usize::try_from(carried).unwrap_or(usize::MAX)
+        };
+        let prompt = within(PATIENCE);
+        let before = self.prompt.unwrap_or(prompt);
+        self.prompt = Some(before - before / 8 + prompt / 8);
+        let within_limit = within(self.limit);
         let is_slow = took > self.limit;
         if is_slow && self.was_slow {
             // Twice in a row: the link is slower than it was.

@@ -77,6 +77,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Goes on behind what was read before.
+    pub fn going_on(channel: &'a ChannelName, keys: &'a ChannelKeys, totals: Totals) -> Self {
+        Self {
+            totals,
+            ..Self::new(channel, keys)
+        }
+    }
+
     /// The error says what is wrong with the row.
     pub fn read(&mut self, sequence: i64, stored: Bytes) -> Result<Message, Unreadable> {
         self.take(sequence, stored, Some(self.keys))

@@ -11,6 +11,7 @@
 //! | [`files`] | the form of its files |
 //! | [`raft`] | the log and the snapshots of a Raft node |
 //! | [`return_way`] | rows of ours as its records, for those who go back |
+//! | [`monitored`] | what the monitoring pages of a running server tell of its durables |
 //! | [`adopt`] | which clients, channels, subscriptions and positions all of that makes |
 //!
 //! Reading its tables is `store/former`'s, opening its files `store/files`', and when to do it `node/import`'s.
@@ -20,6 +21,7 @@ pub mod encryption;
 pub mod files;
 pub mod findings;
 pub mod messages;
+pub mod monitored;
 pub mod pending;
 pub mod problems;
 pub mod raft;

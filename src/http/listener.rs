@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Place};
+use super::api::Guest;
 use super::connection::Connection;
 use super::nats_pages;
 use super::tls::{Stream, Tls};
@@ -51,7 +52,7 @@ impl Listener {
             let place = self.admission.admit(from.ip());
             let (tls, service, shutdown) = (self.tls.clone(), service.clone(), shutdown.clone());
             connections.spawn(async move {
-                let served = serve(stream, tls, service, &place, &shutdown);
+                let served = serve(stream, tls, service, (&place, Guest(from.ip())), &shutdown);
                 tokio::select! {
                     result = served => if result.is_err_and(|error| is_overdue(&error)) {
                         place.was_slow();
@@ -70,7 +71,7 @@ async fn serve(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
     service: TowerToHyperService<Router>,
-    place: &Place,
+    (place, guest): (&Place, Guest),
     shutdown: &CancellationToken,
 ) -> Result<(), hyper::Error> {
     let stream = match &tls {
@@ -79,6 +80,7 @@ async fn serve(
     };
     let answer = service_fn(|mut request: Request<Incoming>| {
         place.asks();
+        request.extensions_mut().insert(guest);
         if let Some(plain) = nats_pages::plain_path(request.uri()) {
             *request.uri_mut() = plain;
         }

@@ -1,4 +1,5 @@
-//! Health, role and monitoring over HTTP and HTTPS; read-only, without authentication, and nothing in it is secret.
+//! Health, role and monitoring over HTTP and HTTPS; read-only, without authentication, and nothing in it is secret. What
+//! operators change ([`api`]) takes a token.
 //!
 //! Fed by a watch on [`Status`](crate::node::status::Status) and by the clock: it neither asks the database nor NATS,
 //! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
@@ -6,6 +7,7 @@
 //! lists the paths.
 
 mod admission;
+mod api;
 mod channelsz;
 mod clientsz;
 mod connection;
@@ -26,6 +28,7 @@ mod subscription;
 mod tls;
 mod view;
 
+pub use api::Api;
 pub use error::Error;
 pub use server::Server;
 pub use tls::Certificate;

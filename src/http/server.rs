@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::api::{self, Api};
 use super::error::Error;
 use super::listener::Listener;
 use super::tls::{Certificate, Tls};
@@ -30,6 +31,7 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<Arc<Tls>>,
     shared: Shared,
+    api: Api,
 }
 
 impl Server {
@@ -49,6 +51,7 @@ impl Server {
             address,
             tls: None,
             shared: Shared::default(),
+            api: Api::default(),
         })
     }
 
@@ -58,6 +61,12 @@ impl Server {
             tls: Some(Arc::new(Tls::new(certificate).await?)),
             ..self
         })
+    }
+
+    /// Also what operators change.
+    #[must_use]
+    pub fn with_api(self, api: Api) -> Self {
+        Self { api, ..self }
     }
 
     /// Its connections and answers count with those of `other`.
@@ -87,7 +96,7 @@ impl Server {
             tls: self.tls,
             admission: self.shared.admission.clone(),
         };
-        let source = Source::new(status, reports, clock, self.shared);
+        let source = Source::new(status, reports, clock, self.shared, self.api);
         let served = listener.serve(router(source), shutdown.clone());
         let overdue = async {
             shutdown.cancelled().await;
@@ -115,6 +124,7 @@ fn router(source: Source) -> Router {
         .route("/streaming/clientsz", any(clientsz::clientsz))
         .route("/streaming/channelsz", any(channelsz::channelsz))
         .route("/streaming/isFTActive", any(health::is_ft_active))
+        .merge(api::router())
         .fallback(nats_pages::pass_on)
         .layer(from_fn_with_state(room, room::bounded))
         .with_state(source)

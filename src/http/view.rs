@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use super::admission::Admission;
+use super::api::Api;
 use super::room::Room;
 use crate::core::ids::Epoch;
 use crate::core::time::Now;
@@ -26,6 +27,7 @@ pub(super) struct Source {
     pub(super) reports: Reports,
     clock: Clock,
     pub(super) shared: Shared,
+    pub(super) api: Api,
 }
 
 impl Source {
@@ -34,12 +36,14 @@ impl Source {
         reports: Reports,
         clock: Clock,
         shared: Shared,
+        api: Api,
     ) -> Self {
         Self {
             status,
             reports,
             clock,
             shared,
+            api,
         }
     }
 

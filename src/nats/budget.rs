@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use tokio::sync::Notify;
 
+use super::gate::Refusing;
+
 /// Of one connection.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -14,6 +16,7 @@ pub(super) struct Budget {
     bytes: AtomicUsize,
     /// Twice as much may wait: who has most of it is refused before.
     is_doubled: AtomicBool,
+    refuses: AtomicBool,
     freed: Notify,
 }
 
@@ -26,6 +29,7 @@ impl Budget {
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             is_doubled: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             freed: Notify::new(),
         }
     }
@@ -50,17 +54,23 @@ impl Budget {
         messages / times < self.messages_max && bytes / times < self.bytes_max
     }
 
-    pub(super) fn double(&self, doubled: bool) {
-        self.is_doubled.store(doubled, SeqCst);
+    /// Whether anybody is refused, and whether so that twice as much may wait.
+    pub(super) fn refuse(&self, refuses: bool, doubled: bool) {
+        self.refuses.store(refuses, SeqCst);
+        self.is_doubled.store(refuses && doubled, SeqCst);
         if self.has_room() {
             self.freed.notify_one();
         }
     }
 
-    /// What may wait before anybody is refused; `None` where nobody is.
-    pub(super) fn refuses_beyond(&self) -> Option<(usize, usize)> {
-        let doubled = self.is_doubled.load(SeqCst);
-        doubled.then_some((self.messages_max, self.bytes_max))
+    /// `None` where nobody is refused.
+    pub(super) fn refusing(&self) -> Option<Refusing> {
+        let refusing = if self.is_doubled.load(SeqCst) {
+            Refusing::BeyondShare((self.messages_max, self.bytes_max))
+        } else {
+            Refusing::Floods
+        };
+        self.refuses.load(SeqCst).then_some(refusing)
     }
 
     /// For one that waits at a time.

@@ -198,6 +198,13 @@ impl Inbox {
         }
     }
 
+    /// The same of requests of another kind.
+    pub(super) fn release_others(&self, gone: &[Sender]) {
+        if let Some(gate) = self.queue.gate() {
+            gate.release_others(gone);
+        }
+    }
+
     /// The subscription's number, which its messages carry. NATS knows of it after the next
     /// [`Connection::flush`]; over reconnects it lasts.
     pub fn subscribe(&mut self, subject: &str) -> Result<u64, Error> {
@@ -216,6 +223,11 @@ impl Inbox {
             self.ready().await?;
             self.taken = self.take().unwrap_or_default().into_iter();
         }
+    }
+
+    /// So many times there is something to take now.
+    pub(super) fn waiting(&self) -> usize {
+        self.taker.waiting()
     }
 
     /// Messages that are there already: as many as one read brought. They count as waiting until they are given

@@ -66,7 +66,6 @@ impl Ingress {
             let sid = ingress.inbox.subscribe(&subject)?;
             ingress.publishes.push(sid);
         }
-        ingress.inbox.guard(gate(&ingress));
         let probes = ingress.probes.wildcard();
         // The most frequent first: messages are looked up in this order.
         for (kind, subject) in [
@@ -82,14 +81,16 @@ impl Ingress {
             let sid = ingress.inbox.subscribe(subject)?;
             ingress.kinds.push((sid, kind));
         }
+        ingress.inbox.guard(gate(&ingress));
         // Nothing is so much within the first round trip that it could fill the queue for good: who reads it comes
         // after this.
         connection.flush(SUBSCRIBE_TIMEOUT).await?;
         Ok(ingress)
     }
 
-    /// While it is on, publishes of clients of whom more than their share waits are refused, where the NATS server would
-    /// rather cut this side off than hold them. For who answers: others leave what they cannot take to NATS.
+    /// While it is on, requests of clients are refused of whom more waits than of any that waits for answers, and, where the
+    /// NATS server would rather cut this side off than hold them, publishes of whom more than their share waits. For who
+    /// answers: others leave what they cannot take to NATS.
     pub fn refuse_floods(&self, on: bool) {
         self.connection.link().may_refuse(on);
     }
@@ -131,8 +132,9 @@ impl Ingress {
 
     /// Appends up to `limit` events (at least one) that are there already. False when nothing is left.
     pub fn recv_waiting(&mut self, into: &mut Vec<Event>, limit: usize) -> bool {
-        while let Some(messages) = self.inbox.take() {
-            for message in messages {
+        // Those that are there now: while they are taken more may come, without end.
+        for _ in 0..self.inbox.waiting() {
+            for message in self.inbox.take().into_iter().flatten() {
                 let kind = self.kind(message.sid());
                 let sender = match kind {
                     Kind::Ack => Sender::of(message.subject()),
@@ -150,7 +152,7 @@ impl Ingress {
             }
         }
         let (mut taken, mut bytes) = (0, 0);
-        let mut gone = Vec::new();
+        let (mut gone, mut others) = (Vec::new(), Vec::new());
         while taken < limit.max(1)
             && bytes < TURN_BYTES
             && let Some((kind, (sender, message))) = self.lanes.pop()
@@ -159,11 +161,14 @@ impl Ingress {
             bytes += message.weight();
             if kind == Kind::Publish {
                 gone.push((sender, message.weight()));
+            } else if kind.names_its_sender() {
+                others.push(sender);
             }
             into.extend(self.decode(kind, &message));
         }
         if taken > 0 {
             self.inbox.release(&gone);
+            self.inbox.release_others(&others);
             self.inbox.give_back(taken, bytes);
         }
         !self.lanes.is_empty()
@@ -269,42 +274,64 @@ impl Ingress {
     }
 }
 
-/// Refuses a publish in the moment in which it is read.
+/// Refuses a request in the moment in which it is read.
 fn gate(ingress: &Ingress) -> Gate {
     let (publishes, subjects) = (ingress.publishes.clone(), ingress.subjects.clone());
+    let kinds = ingress.kinds.clone();
+    let others = kinds.iter().filter(|(_, kind)| kind.names_its_sender());
+    let others = others.map(|(sid, _)| *sid).collect();
     let link = Arc::downgrade(&ingress.connection.shared_link());
     let known = publishes.clone();
     let refuse = move |message: &Message| {
         let Some(link) = link.upgrade() else {
             return;
         };
-        let index = known.binary_search(&message.sid());
-        if !index.is_ok_and(|index| subjects.is_first(index, message.subject())) {
-            return;
-        }
+        let kind = match known.binary_search(&message.sid()) {
+            Ok(index) if subjects.is_first(index, message.subject()) => Kind::Publish,
+            Ok(_) => return,
+            Err(_) => match kinds.iter().find(|(sid, _)| *sid == message.sid()) {
+                Some((_, kind)) => *kind,
+                None => return,
+            },
+        };
         let refused = link.counters.add_refused();
         if refused.is_power_of_two() {
             tracing::warn!(
                 refused,
-                "publishes are refused: their clients send more than is stored, and NATS would cut this server off"
+                "requests are refused: their clients send more than is carried out, and do not wait for answers"
             );
         }
         let (reply, payload) = message.detached();
         let reply = reply.and_then(|reply| ByteString::try_from(reply).ok());
-        let reply = reply.filter(|reply| !subjects.is_of_servers(reply));
-        let Some(Event::Publish {
-            request,
-            reply: Some(reply),
-        }) = decode::publish(payload, reply)
-        else {
+        let Some(reply) = reply.filter(|reply| !subjects.is_of_servers(reply)) else {
             return;
         };
-        let refusal = Reply::PublishRefused(Some(request.guid), Rejection::TooMuchWaits);
+        let Some(refusal) = refusal(kind, payload) else {
+            return;
+        };
         let (mut out, mut buffer) = (BytesMut::new(), BytesMut::new());
         let answer = encode::reply(&refusal, &subjects, &mut buffer);
-        wire::publish(reply.as_str().as_bytes(), None, &answer, &mut out);
+        wire::publish(reply.as_bytes(), None, &answer, &mut out);
         // What is refused is not stored: nothing has to be committed for it.
         link.send(Class::Urgent, &mut out, 1);
     };
-    Gate::new(publishes, Box::new(refuse))
+    Gate::new(publishes, others, Box::new(refuse))
+}
+
+/// `None`: it gets no answer. A ping's would tell a client that it is not known, and end its connection.
+fn refusal(kind: Kind, payload: Bytes) -> Option<Reply> {
+    let why = Rejection::TooMuchWaits;
+    match kind {
+        Kind::Publish => {
+            let Some(Event::Publish { request, .. }) = decode::publish(payload, None) else {
+                return None;
+            };
+            Some(Reply::PublishRefused(Some(request.guid), why))
+        }
+        Kind::Connect => Some(Reply::ConnectRefused(why)),
+        Kind::Subscribe => Some(Reply::SubscribeRefused(why)),
+        Kind::Unsubscribe | Kind::CloseSubscription => Some(Reply::LeaveRefused(why)),
+        Kind::CloseClient => Some(Reply::CloseRefused(why)),
+        Kind::Ping | Kind::Ack | Kind::Probe => None,
+    }
 }

@@ -47,6 +47,21 @@ pub(super) enum Kind {
     Probe,
 }
 
+impl Kind {
+    /// Of requests other than publishes.
+    pub(super) fn names_its_sender(self) -> bool {
+        match self {
+            Self::Connect
+            | Self::Subscribe
+            | Self::Unsubscribe
+            | Self::CloseSubscription
+            | Self::CloseClient
+            | Self::Ping => true,
+            Self::Publish | Self::Ack | Self::Probe => false,
+        }
+    }
+}
+
 /// Not limited: what is in here counts in the connection's budget.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {

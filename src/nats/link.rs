@@ -144,8 +144,8 @@ impl Link {
     }
 
     fn settle(&self) {
-        let refuses = self.cuts_off.load(SeqCst) && self.may_refuse.load(SeqCst);
-        self.budget.double(refuses);
+        let (refuses, doubled) = (self.may_refuse.load(SeqCst), self.cuts_off.load(SeqCst));
+        self.budget.refuse(refuses, doubled);
     }
 
     pub(super) fn note_silence(&self) {

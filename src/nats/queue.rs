@@ -55,7 +55,7 @@ impl Queue {
     /// Takes over all of `messages`, which is empty afterwards.
     pub(super) fn put(&self, messages: &mut Vec<Message>) {
         if let Some(gate) = self.gate.get() {
-            gate.admit(messages, self.budget.used(), self.budget.refuses_beyond());
+            gate.admit(messages, self.budget.used(), self.budget.refusing());
         }
         if messages.is_empty() {
             return;
@@ -99,6 +99,11 @@ impl Taker {
             queue,
             held: (0, 0),
         }
+    }
+
+    /// How many reads are there whose messages can be taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().batches.len()
     }
 
     /// What the oldest read brought of those that are there.

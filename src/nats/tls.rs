@@ -46,6 +46,24 @@ where
     stream.map_err(DialError::Handshake)
 }
 
+/// For the monitoring pages of a server whose NATS clients know by the same certificates. The error is a sentence.
+pub(crate) async fn tls_to<S>(
+    settings: &Settings,
+    name: &str,
+    stream: S,
+) -> Result<TlsStream<S>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let connector = connector(settings)
+        .await
+        .map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("{name:?} is no name of a host"))?;
+    let stream = connector.connect(name, stream).await;
+    stream.map_err(|error| format!("the TLS handshake failed: {error}"))
+}
+
 fn config(
     ca_file: Option<&Path>,
     client: Option<&ClientCertificate>,

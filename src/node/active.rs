@@ -185,11 +185,16 @@ impl<'a> Active<'a> {
         let mut events = Vec::new();
 
         loop {
+            // Requests may come without end, and so would this turn: signals are for others on this thread to hear.
+            tokio::task::coop::consume_budget().await;
             let now = Clock.now();
             term.turned(now.monotonic);
-            let batch_bytes = self.node.upload.window().bytes();
+            let batch_bytes = self.node.upload.window().batch_bytes();
             self.active.set_batch_bytes(batch_bytes);
             let lag = self.egress.lag();
+            if self.active.broker().steps_down() && self.ingress.is_some() {
+                self.drain();
+            }
             match self.active.begin_turn(now, term.acts_until(), lag) {
                 Ok(Turn::Serve) => {}
                 Ok(Turn::KeepSilent(until)) => {

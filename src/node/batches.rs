@@ -68,7 +68,7 @@ impl Apply for Batches {
         term: &Term,
     ) -> Result<(), store::Error> {
         let mut window = self.upload.window();
-        self.large = (batch.bytes >= window.bytes() / 2).then_some(batch.bytes);
+        self.large = window.is_large(batch.bytes).then_some(batch.bytes);
         let answered = |sent| {
             term.extend(sent, Clock.now().monotonic);
         };

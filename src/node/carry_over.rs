@@ -136,6 +136,7 @@ impl CarryOver<'_> {
             encryption: encryption.clone(),
             nats: config.nats.clone(),
             skip_damaged: false,
+            ahead: false,
             must_ask_nats: true,
         }
     }
@@ -202,6 +203,8 @@ fn progress(told: Told) -> String {
         Told::Read {
             messages, total, ..
         } => format!("{messages} of {total} messages are read"),
+        Told::Follows => "all that was there is read".to_owned(),
+        Told::Hindered(why) => why,
         Told::Compares => "all is written; comparing the two".to_owned(),
     }
 }

@@ -60,7 +60,7 @@ conditions! {
     LockHeldByStranger "lock-held-by-stranger", NotReady;
     /// The database does not accept this server's login any more; its sessions go on.
     LoginRefused "login-refused", NotReady;
-    /// Clients publish more than is stored, and some of it is refused.
+    /// Clients send more than is carried out, and some of it is refused.
     PublishesRefused "publishes-refused", Warns;
     /// Log lines are dropped, because where they go to does not take them.
     LogBlocked "log-blocked", Warns;

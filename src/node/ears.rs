@@ -86,6 +86,7 @@ impl Ears {
     ) -> Result<T, Setback> {
         tokio::pin!(work);
         loop {
+            tokio::task::coop::consume_budget().await;
             tokio::select! {
                 biased;
                 () = node.shutdown.cancelled() => return Err(Setback::Shutdown),

@@ -23,7 +23,9 @@ pub(super) async fn read_page(
     let loaded = match store.load(&load).await {
         Ok(result) => Ok(result),
         // It can wait, and commits and renewals would have to wait for it.
-        Err(error) if matches!(load.want, Want::Outbox { .. }) => Err(error),
+        Err(error) if matches!(load.want, Want::Outbox { .. } | Want::Requests { .. }) => {
+            Err(error)
+        }
         Err(error) => {
             read_on_session(&errands, error, move |client| {
                 Box::pin(async move { store.load_on(client, &load, limit).await })

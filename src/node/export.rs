@@ -9,21 +9,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{DatabaseUrl, Encryption};
 use crate::core::batch::ChannelRow;
-use crate::core::ids::{ChannelId, ClientId, Guid, LoadId, Sequence};
-use crate::core::load::{Load, Loaded, Want};
+use crate::core::ids::{ChannelId, ClientId, Guid, Sequence};
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
 use crate::former::return_way::{self, Connected, Numbering, Stored, Told};
 use crate::leadership::{self, Lease};
 use crate::node::run::new_server_id;
 use crate::store::files::export::{NewChannel, NewStore};
-use crate::store::{self, FormerTables, Keyring, NewTables, ServerInfo, Store};
+use crate::store::{self, FormerTables, Keyring, NewTables, Page, PageSize, ServerInfo, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Messages and bytes of them that are in memory at once.
-const PAGE_MESSAGES: usize = 4096;
-const PAGE_BYTES: usize = 8 << 20;
+const PAGE: PageSize = PageSize {
+    messages: 4096,
+    bytes: 8 << 20,
+};
 
 /// In place of a publisher. The format does not have it.
 const NOBODY: &str = "exported";
@@ -258,30 +258,15 @@ async fn messages(
 ) -> Result<(), Error> {
     let (mut next, mut written) = (row.first_sequence, Sequence(0));
     while next <= row.last_sequence {
-        let load = Load {
-            id: LoadId::default(),
-            channel: id,
-            want: Want::Range {
-                first: next,
-                last: row.last_sequence,
-                count: PAGE_MESSAGES,
-                bytes: PAGE_BYTES,
-            },
-        };
-        let Loaded::Messages {
+        let span = (next, row.last_sequence);
+        let Page {
             messages,
             unreadable,
             through,
-            gone,
-        } = store.load(&load).await?
-        else {
-            return Err(Error::Refused("a page of messages is none".to_owned()));
-        };
-        let found = messages.len() + unreadable.len();
-        let asked = (through.0 + 1).saturating_sub(next.0);
-        let gone: u64 = gone.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
-        let missing = asked.saturating_sub(found as u64 + gone);
-        if missing > 0 {
+            gone: _,
+            missing,
+        } = store.page(id, span, PAGE).await?;
+        if let Some((_, missing)) = missing {
             exported.notes.push(format!(
                 "left out: channel {:?}, {missing} of the messages {} to {}: they are missing from the tables, and nothing says \
                  that they are gone",
@@ -299,7 +284,7 @@ async fn messages(
         channel.add(&page.collect::<Vec<_>>()).await?;
         written = messages.last().map_or(written, |last| last.sequence);
         exported.messages += messages.len() as u64;
-        next = Sequence(through.0.max(next.0) + 1);
+        next = through.next();
     }
     if let Channel::Tables(tables, _) = channel
         && written == Sequence(0)

@@ -1,4 +1,4 @@
-//! Tells that publishes are refused because their clients send more than is stored.
+//! Tells that requests are refused because their clients send more than is carried out.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ pub(super) async fn watch(nats: Connection, board: Board, shutdown: Cancellation
             last = Some(now);
             board.raise(
                 Condition::PublishesRefused,
-                "some clients publish more than is stored, and the rest of it is refused \
-                 (stanby_nats_refused_total counts it), for NATS would cut this server off; let them wait for answers \
+                "some clients send more than is carried out, and the rest of it is refused \
+                 (stanby_nats_refused_total counts it), so that others need not wait for it; let them wait for answers \
                  (max pub acks in flight), and look at how long commits take",
             );
         } else if last.is_some_and(|last| now.since(last) >= PASSED_AFTER) {

@@ -26,6 +26,7 @@
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
+//! | [`requests`] | asks the active for what an operator wants, through the tables, and waits for the answer |
 //! | `refusals` | what is said about what Postgres refuses |
 //! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock, or does not go round |
@@ -62,6 +63,7 @@ mod read_watch;
 mod recollection;
 mod refusals;
 pub mod reports;
+pub mod requests;
 mod rivals;
 mod run;
 mod shared;

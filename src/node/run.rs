@@ -19,6 +19,7 @@ use super::ears::Ears;
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
 use super::reports::Reports;
+use super::requests::Desk;
 use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::takeover::Takeover;
@@ -29,7 +30,7 @@ use crate::core::attempts::Attempts;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::core::upload::UploadWindow;
-use crate::http;
+use crate::http::{self, Api};
 use crate::leadership::{self, Lease};
 use crate::nats::AckTokens;
 use crate::protocol::recollection::Signer;
@@ -60,7 +61,9 @@ pub(super) async fn run(
     } = new;
     let tasks = TaskTracker::new();
     let reports = Reports::default();
-    let pages = listen(&config, &board, &reports, &tasks, &shutdown).await?;
+    let desk = Desk::default();
+    let api = Api::new(desk.clone(), config.api_token_file.clone());
+    let pages = listen(&config, (&board, &reports, api), &tasks, &shutdown).await?;
 
     let managed_nats = match &config.managed_nats {
         Some(settings) => {
@@ -97,6 +100,7 @@ pub(super) async fn run(
             return Ok(());
         }
     };
+    desk.open(store.clone());
     let conflict = Arc::new(OnceLock::new());
     if let Some(neighbours) = neighbours {
         let conflict = Arc::clone(&conflict);
@@ -286,8 +290,7 @@ type Pages = tokio::task::JoinHandle<()>;
 
 async fn listen(
     config: &Config,
-    board: &Board,
-    reports: &Reports,
+    (board, reports, api): (&Board, &Reports, Api),
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<Pages>> {
@@ -308,6 +311,7 @@ async fn listen(
     }
     let run = |server: http::Server| {
         tracing::info!(address = %server.local_addr(), "monitoring pages are open");
+        let server = server.with_api(api.clone());
         tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
     };
     Ok(servers.into_iter().map(run).collect())

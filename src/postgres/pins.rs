@@ -48,6 +48,12 @@ const SELECTIVE: [(&str, &[&str]); 6] = [
     ("transaction_timeout", &["0"]),
 ];
 
+/// Set where Postgres has them. What a session says means the same without them.
+const PREFERRED: [(&str, &str); 1] = [
+    // A message of a mebibyte is compressed in a tenth of the time that Postgres' own method takes.
+    ("default_toast_compression", "lz4"),
+];
+
 /// Statements that set them all, and one query that reads them back as names and values: for [`ensure`]. Names are
 /// looked up in `schema` and in Postgres' own, and nowhere before.
 pub fn statements(schema: &str) -> String {
@@ -68,15 +74,25 @@ pub fn statements(schema: &str) -> String {
             EXCEPTION WHEN insufficient_privilege THEN NULL; END; "
         )
     });
+    let preferred = PREFERRED.iter().map(|(name, value)| {
+        format!(
+            "BEGIN
+                IF pg_catalog.current_setting('{name}', true) <> '{value}' THEN
+                    PERFORM pg_catalog.set_config('{name}', '{value}', false);
+                END IF;
+            EXCEPTION WHEN invalid_parameter_value THEN NULL; END; "
+        )
+    });
     let names = PLAIN.iter().map(|(name, _)| *name);
     let names: Vec<&str> = names
         .chain(SELECTIVE.iter().map(|(name, _)| *name))
         .collect();
     format!(
-        "{}{path}DO $$ BEGIN {}END $$;
+        "{}{path}DO $$ BEGIN {}{}END $$;
         SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ('{}')",
         plain.collect::<String>(),
         selective.collect::<String>(),
+        preferred.collect::<String>(),
         names.join("', '")
     )
 }

@@ -38,7 +38,7 @@ pub fn text(rejection: &Rejection) -> Bytes {
             "stan: not stored: the channel is full, and a policy keeps what is in it"
         }
         Rejection::TooMuchWaits => {
-            "stan: not stored: too much of this client waits already, publish it again"
+            "stan: not carried out: too much of this client waits already, send it again"
         }
         Rejection::NotStored(why) => return Bytes::from(format!("stan: not stored: {why}")),
         Rejection::CaseClash { name, existing } => {

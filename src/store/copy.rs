@@ -36,6 +36,10 @@ impl Checksums {
         self.0.get(&channel).copied().unwrap_or_default()
     }
 
+    pub(super) fn channels(&self) -> impl Iterator<Item = ChannelId> {
+        self.0.keys().copied()
+    }
+
     fn add(&mut self, channel: ChannelId, message: &Message, data: &[u8]) {
         let mut digest = Context::new(&SHA256);
         digest.update(&int8(message.sequence.0).to_be_bytes());

@@ -135,7 +135,7 @@ impl FormerStore {
 
     pub async fn clients(&mut self, problems: &mut Problems) -> Result<Vec<Client>, Error> {
         let rows = "SELECT id, hbinbox, proto FROM Clients ORDER BY id";
-        let mut rows = self.connection.rows(rows, None);
+        let mut rows = self.connection.rows(rows, &[]);
         let mut clients = Vec::new();
         while let Some(row) = rows.try_next().await? {
             let id = row.text(0)?;
@@ -152,7 +152,7 @@ impl FormerStore {
         &mut self,
         problems: &mut Problems,
     ) -> Result<BTreeMap<ChannelId, FormerChannel>, Error> {
-        let mut rows = self.connection.rows(CHANNELS, None);
+        let mut rows = self.connection.rows(CHANNELS, &[]);
         let mut channels = BTreeMap::new();
         let mut names: BTreeMap<ChannelName, u64> = BTreeMap::new();
         while let Some(row) = rows.try_next().await? {
@@ -189,7 +189,7 @@ impl FormerStore {
     ) -> Result<Vec<Subscription>, Error> {
         let mut subscriptions = BTreeMap::new();
         {
-            let mut rows = self.connection.rows(SUBSCRIPTIONS, None);
+            let mut rows = self.connection.rows(SUBSCRIPTIONS, &[]);
             while let Some(row) = rows.try_next().await? {
                 let (channel, id) = (ChannelId(row.unsigned(0)?), row.unsigned(1)?);
                 let (last_sent, record) = (row.unsigned(2)?, row.bytes(3)?);
@@ -203,7 +203,7 @@ impl FormerStore {
                 }
             }
         }
-        let mut rows = self.connection.rows(PENDING, None);
+        let mut rows = self.connection.rows(PENDING, &[]);
         while let Some(row) = rows.try_next().await? {
             let (id, number) = (row.number(0)?, row.number(1)?);
             let subscription = u64::try_from(id).ok();
@@ -233,18 +233,21 @@ impl FormerStore {
         Ok((row.unsigned(0)?, row.unsigned(1)?))
     }
 
-    /// Sequences and records of a channel's messages, in order.
+    /// Sequences and records of a channel's messages behind a sequence, in order.
     pub fn messages(
         &mut self,
         channel: ChannelId,
+        after: u64,
     ) -> impl Stream<Item = Result<(i64, Vec<u8>), Error>> + use<'_> {
-        let rows = self.connection.rows(MESSAGES, Some(int8(channel.0)));
+        let rows = self
+            .connection
+            .rows(MESSAGES, &[int8(channel.0), int8(after)]);
         rows.and_then(async |row| Ok((row.number(0)?, row.bytes(1)?.to_vec())))
     }
 
     /// The last sequence of each channel at this moment, deleted ones included.
     pub async fn last_sequences(&mut self) -> Result<BTreeMap<ChannelId, u64>, Error> {
-        let mut rows = self.connection.rows(LAST_SEQUENCES, None);
+        let mut rows = self.connection.rows(LAST_SEQUENCES, &[]);
         let mut last = BTreeMap::new();
         while let Some(row) = rows.try_next().await? {
             last.insert(ChannelId(row.unsigned(0)?), row.unsigned(1)?);
@@ -257,7 +260,8 @@ impl FormerStore {
     }
 }
 
-const MESSAGES: &str = "SELECT CAST(seq AS BIGINT), data FROM Messages WHERE id = $1 ORDER BY seq";
+const MESSAGES: &str =
+    "SELECT CAST(seq AS BIGINT), data FROM Messages WHERE id = $1 AND seq > $2 ORDER BY seq";
 
 const CHANNELS: &str = "SELECT CAST(c.id AS BIGINT), c.name, CAST(coalesce(c.maxseq, 0) AS BIGINT),
         CAST(coalesce(m.count, 0) AS BIGINT), CAST(coalesce(m.first, 0) AS BIGINT),

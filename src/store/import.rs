@@ -20,7 +20,7 @@ use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
 use super::writer::Writer;
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::core::batch::{Batch, Progress};
+use crate::core::batch::{Batch, ChannelRow, Progress};
 use crate::core::ids::{ChannelId, Epoch, PositionId, Sequence};
 use crate::core::snapshot::Snapshot;
 
@@ -35,6 +35,8 @@ pub struct Importer {
     /// Encrypts payloads, where the term has one.
     sealer: Option<Sealer>,
     checksums: Checksums,
+    /// What was compared already: all up to the last sequence of each channel.
+    compared: BTreeMap<ChannelId, (Extent, i64)>,
 }
 
 impl Importer {
@@ -55,6 +57,7 @@ impl Importer {
                 .map_err(|error| Error::from(Trouble::of_session(url, &error)))?,
             sealer: None,
             checksums: Checksums::default(),
+            compared: BTreeMap::new(),
         })
     }
 
@@ -116,11 +119,74 @@ impl Importer {
             .apply_within(client, &rows(planned), epoch)
             .await?;
         self.compare(client, planned).await?;
-        // Holes of the former store are no riddles.
-        self.run(client, "SELECT note_missing('imported')").await?;
+        // Holes of the former store are no riddles. Looking for them reads all messages.
+        if !planned.channels.values().all(is_dense) {
+            self.run(client, "SELECT note_missing('imported')").await?;
+        }
         let noted = imports::write(client, note, planned).await;
         noted.map_err(|error| self.told(&error))?;
         self.run(client, "COMMIT").await
+    }
+
+    /// Compares the messages that are there so far with what was written, so that only what comes later is left for the end.
+    pub async fn compare_so_far(&mut self, client: &Client) -> Result<(), Error> {
+        let stored = self.stored(client).await?;
+        for (id, (_, checksum)) in &stored {
+            if *checksum != self.checksums.of(*id) {
+                return Err(Error::Failed(format!(
+                    "messages of channel {id} are not what was written: their checksum is another one. Does somebody else write \
+                     to schema {}?",
+                    self.schema
+                )));
+            }
+        }
+        self.compared = stored;
+        Ok(())
+    }
+
+    /// What the tables hold of each channel. What was compared already is not read again.
+    async fn stored(&self, client: &Client) -> Result<BTreeMap<ChannelId, (Extent, i64)>, Error> {
+        // The counting reads everything, and nothing else is to be done meanwhile.
+        let settings =
+            "SET LOCAL enable_seqscan = on; SET LOCAL max_parallel_workers_per_gather = 4";
+        self.run(client, settings).await?;
+        let rows = if self.compared.is_empty() {
+            let extents = format!(
+                "SELECT channel_id, count(*), min(sequence), max(sequence), {CHECKSUM} FROM messages GROUP BY 1"
+            );
+            client.query(&extents, &[]).await
+        } else {
+            let after = |id: &ChannelId| self.compared.get(id).map_or(0, |(extent, _)| extent.last);
+            let ids: Vec<ChannelId> = self.checksums.channels().collect();
+            let after: Vec<i64> = ids.iter().map(|id| after(id).cast_signed()).collect();
+            let ids: Vec<i64> = ids.iter().map(|id| id.0.cast_signed()).collect();
+            let extents = format!(
+                "SELECT v.channel_id, s.* FROM unnest($1::bigint[], $2::bigint[]) AS v (channel_id, after)
+                    CROSS JOIN LATERAL (
+                        SELECT count(*), coalesce(min(sequence), 0), coalesce(max(sequence), 0), coalesce({CHECKSUM}, 0)
+                        FROM messages m WHERE m.channel_id = v.channel_id AND m.sequence > v.after
+                    ) s"
+            );
+            // A table without statistics would be read from one end to the other for each channel.
+            self.run(client, "SET LOCAL enable_seqscan = off").await?;
+            client.query(&extents, &[&ids, &after]).await
+        };
+        let rows = rows.map_err(|error| self.told(&error))?;
+        let mut stored = self.compared.clone();
+        for (id, (extent, checksum)) in rows.iter().map(extent) {
+            let (all, sum) = stored.entry(id).or_default();
+            if extent.count > 0 {
+                all.first = if all.count == 0 {
+                    extent.first
+                } else {
+                    all.first
+                };
+                all.last = extent.last;
+                all.count += extent.count;
+            }
+            *sum ^= checksum;
+        }
+        Ok(stored)
     }
 
     async fn compare(&self, client: &Client, planned: &Snapshot) -> Result<(), Error> {
@@ -130,14 +196,7 @@ impl Importer {
                 self.schema
             ))
         };
-        // The counting reads everything.
-        self.run(client, "SET LOCAL enable_seqscan = on").await?;
-        let extents = format!(
-            "SELECT channel_id, count(*), min(sequence), max(sequence), {CHECKSUM} FROM messages GROUP BY 1"
-        );
-        let rows = client.query(&extents, &[]).await;
-        let rows = rows.map_err(|error| self.told(&error))?;
-        let stored: BTreeMap<ChannelId, (Extent, i64)> = rows.iter().map(extent).collect();
+        let stored = self.stored(client).await?;
         for (id, row) in &planned.channels {
             let expected = Extent {
                 count: row.message_count,
@@ -221,6 +280,11 @@ fn occupied(schema: &str) -> Error {
         "schema {schema} is not empty: it holds channels or clients, and an import would mix with them; name another \
          one with --schema, or, if nobody needs what it holds, drop it (DROP SCHEMA \"{schema}\" CASCADE)"
     ))
+}
+
+/// Nothing between its first and its last sequence is missing.
+fn is_dense(channel: &ChannelRow) -> bool {
+    channel.last_sequence.0 + 1 - channel.first_sequence.0 == channel.message_count
 }
 
 fn rows(planned: &Snapshot) -> Batch {

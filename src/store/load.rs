@@ -137,8 +137,8 @@ pub(super) async fn load(
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
         Want::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
-        Want::Outbox { .. } => {
-            let why = "the outbox is not read on the leader session";
+        Want::Outbox { .. } | Want::Requests { .. } => {
+            let why = "what is asked for in SQL is not read on the leader session";
             Err(Error::Unavailable(why.to_owned()).into())
         }
     }
@@ -171,7 +171,8 @@ async fn with_gone(
         | Want::Oldest { .. }
         | Want::Gone
         | Want::Policies
-        | Want::Outbox { .. } => {
+        | Want::Outbox { .. }
+        | Want::Requests { .. } => {
             return Ok(page);
         }
     };
@@ -202,7 +203,8 @@ pub(super) async fn salvaged(
         | Want::Oldest { .. }
         | Want::Gone
         | Want::Policies
-        | Want::Outbox { .. } => {
+        | Want::Outbox { .. }
+        | Want::Requests { .. } => {
             return self::load(source, load, opener).await;
         }
     };

@@ -106,6 +106,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0040_imports.sql"),
     ),
     (
+        41,
+        "fed channels",
+        include_str!("../../migrations/0041_fed_channels.sql"),
+    ),
+    (
         50,
         "outbox",
         include_str!("../../migrations/0050_outbox.sql"),
@@ -119,6 +124,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         52,
         "policies",
         include_str!("../../migrations/0052_policies.sql"),
+    ),
+    (
+        55,
+        "administration",
+        include_str!("../../migrations/0055_administration.sql"),
+    ),
+    (
+        58,
+        "views that answer",
+        include_str!("../../migrations/0058_views_that_answer.sql"),
     ),
 ];
 

@@ -20,7 +20,8 @@ use super::server_info::ServerInfo;
 use super::source::Source;
 use super::version::SchemaVersion;
 use super::{
-    ack_secret, heard, import, imports, load, marks, migrate, outbox, snapshot, status, vacuum,
+    ack_secret, heard, import, imports, load, marks, migrate, outbox, requests, snapshot, status,
+    vacuum,
 };
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
@@ -314,8 +315,8 @@ impl Store {
         if let Some(why) = self.gate.rests() {
             return Err(Error::Unavailable(why));
         }
-        if matches!(load.want, Want::Outbox { .. }) {
-            let page = self.outbox(&load.want).await;
+        if matches!(load.want, Want::Outbox { .. } | Want::Requests { .. }) {
+            let page = self.asked(&load.want).await;
             return page.inspect_err(|error| self.gate.failed(error));
         }
         // Postgres cancels the statement first; this is for a network that swallows the answer.
@@ -331,13 +332,20 @@ impl Store {
         lent.end(done, "loading messages").await
     }
 
-    /// In one statement, without a transaction around it.
-    async fn outbox(&self, want: &Want) -> Result<Loaded, Error> {
+    /// What is asked for in SQL, in one statement, without a transaction around it.
+    async fn asked(&self, want: &Want) -> Result<Loaded, Error> {
         let fence = self.gate.fence();
         let limit = self.statement_timeout + Duration::from_secs(1);
         for _ in 0..ATTEMPTS_MAX {
             let mut lent = self.lend().await?;
-            match timeout(limit, outbox::page(&mut lent.source(), want, fence)).await {
+            let page = async {
+                if let Want::Requests { rows } = want {
+                    requests::page(&mut lent.source(), *rows, fence).await
+                } else {
+                    outbox::page(&mut lent.source(), want, fence).await
+                }
+            };
+            match timeout(limit, page).await {
                 Ok(Ok(Err(astray))) => {
                     self.gate.went_astray(&self.url, &astray);
                     lent.hang_up();
@@ -352,7 +360,7 @@ impl Store {
                     lent.hang_up();
                     return Err(fault.told(&self.url));
                 }
-                Err(elapsed) => return lent.give_back(Err(elapsed), "reading the outbox"),
+                Err(elapsed) => return lent.give_back(Err(elapsed), "reading what is asked for"),
             }
         }
         Err(self.astray())
@@ -464,7 +472,7 @@ impl Store {
         Ok(())
     }
 
-    async fn lend(&self) -> Result<Lent<'_>, Error> {
+    pub(super) async fn lend(&self) -> Result<Lent<'_>, Error> {
         if self.pool.size() == 0 {
             // The pool tries again in silence, and when its time is up it does not know why any more.
             self.find().await?;

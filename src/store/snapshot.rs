@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::Fault;
 use super::gone;
 use super::policies;
+use super::requests::{read_set, set_columns};
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Source};
 use super::sql_acks;
@@ -23,7 +24,7 @@ use crate::core::time::Timestamp;
 /// Within one transaction that sees one moment.
 pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     let mut snapshot = Snapshot::default();
-    read_counters(source, &mut snapshot).await?;
+    let used = read_counters(source, &mut snapshot).await?;
     read_channels(source, &mut snapshot).await?;
     read_clients(source, &mut snapshot).await?;
     read_positions(source, &mut snapshot).await?;
@@ -31,22 +32,46 @@ pub(super) async fn read(source: &mut Source<'_>) -> Result<Snapshot, Fault> {
     read_holders(source, &mut snapshot).await?;
     read_subscriptions(source, &mut snapshot).await?;
     gone::read_into(source, &mut snapshot).await?;
-    snapshot.sql_acks = sql_acks::all(source).await?;
-    snapshot.policies = policies::all(source).await?;
-    snapshot.counts = policies::counts(source).await?;
+    if used.has_acks {
+        snapshot.sql_acks = sql_acks::all(source).await?;
+    }
+    if used.has_policies {
+        snapshot.policies = policies::all(source).await?;
+        snapshot.counts = policies::counts(source).await?;
+    }
     Ok(snapshot)
 }
 
-async fn read_counters(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
-    let query = "SELECT last_channel_id, last_subscription_id FROM server_info";
+/// What has to be read only where it was ever used: each read is a message to Postgres more that clients wait for.
+struct Used {
+    has_acks: bool,
+    has_policies: bool,
+}
+
+async fn read_counters(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<Used, Fault> {
+    // A rehearsal prepares all reads.
+    let mut used = Used {
+        has_acks: true,
+        has_policies: true,
+    };
+    let query = concat!(
+        "SELECT last_channel_id, last_subscription_id, ",
+        set_columns!(),
+        ", EXISTS (SELECT FROM pending_acks) AS has_acks,
+            EXISTS (SELECT FROM policies) OR EXISTS (SELECT FROM delivery_counts) AS has_policies
+        FROM server_info"
+    );
     if let Some(row) = source.all(query, &[]).await?.pop() {
+        read_set(&row, snapshot)?;
+        used.has_acks = row.get("has_acks")?;
+        used.has_policies = row.get("has_policies")?;
         let row = Reading::new("server_info", &row, "1");
         snapshot.counters = Counters {
             channel: row.number("last_channel_id")?,
             subscription: row.number("last_subscription_id")?,
         };
     }
-    Ok(())
+    Ok(used)
 }
 
 async fn read_channels(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {

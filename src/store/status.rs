@@ -113,7 +113,7 @@ pub struct Channel {
     pub messages: i64,
     pub bytes: i64,
     pub subscriptions: i64,
-    /// Messages that the slowest subscription has yet to be sent.
+    /// Largest lag of its subscriptions.
     pub furthest_behind: i64,
     pub last_published_at: Option<String>,
 }
@@ -130,7 +130,11 @@ pub struct Durable {
     pub last_sent: i64,
     pub acked_floor: i64,
     pub unacked: i64,
+    /// Messages that are not acked: unsent and unacked ones together.
     pub lag: i64,
+    pub unsent: i64,
+    /// Age of the oldest message that is not acked.
+    pub behind_seconds: f64,
     pub why: String,
 }
 
@@ -205,7 +209,10 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
     Ok(report)
 }
 
-async fn ensure_tables(connection: &mut PgConnection, schema: &str) -> Result<(), Fault> {
+pub(super) async fn ensure_tables(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<(), Fault> {
     let table = format!("{}.server_info", quoted(schema));
     let (known, is_replica): (bool, bool) =
         sqlx::query_as("SELECT to_regclass($1) IS NOT NULL, pg_is_in_recovery()")
@@ -389,7 +396,7 @@ const CLIENTS: &str = concat!(
     iso!("connected_at"),
     ", ",
     iso!("last_heartbeat_at"),
-    ", missed_heartbeats, subscriptions FROM client_status ORDER BY client_id"
+    ", missed_heartbeats, subscriptions FROM client_status ORDER BY missed_heartbeats DESC, client_id"
 );
 
 fn client(row: &PgRow) -> Result<Client, sqlx::Error> {
@@ -407,7 +414,7 @@ const CHANNELS: &str = concat!(
     "SELECT name, status, first_sequence, last_sequence, message_count, byte_count, subscriptions,
         furthest_behind, ",
     iso!("last_published_at"),
-    " FROM channel_status ORDER BY name, channel_id"
+    " FROM channel_status ORDER BY furthest_behind DESC, name, channel_id"
 );
 
 fn channel(row: &PgRow) -> Result<Channel, sqlx::Error> {
@@ -426,8 +433,8 @@ fn channel(row: &PgRow) -> Result<Channel, sqlx::Error> {
 
 const DURABLES: &str =
     "SELECT channel, durable_name, queue_group, clients, members, status, last_sent,
-        acked_floor, unacked, lag, why
-    FROM durables ORDER BY lag DESC, channel, durable_name";
+        acked_floor, unacked, lag, unsent, round(extract(epoch FROM behind), 3)::float8, why
+    FROM durables ORDER BY status = 'stalled' DESC, lag DESC, channel, durable_name";
 
 fn durable(row: &PgRow) -> Result<Durable, sqlx::Error> {
     Ok(Durable {
@@ -441,7 +448,9 @@ fn durable(row: &PgRow) -> Result<Durable, sqlx::Error> {
         acked_floor: row.try_get(7)?,
         unacked: row.try_get(8)?,
         lag: row.try_get(9)?,
-        why: row.try_get(10)?,
+        unsent: row.try_get(10)?,
+        behind_seconds: row.try_get(11)?,
+        why: row.try_get(12)?,
     })
 }
 

@@ -13,6 +13,7 @@ mod pages;
 mod pieces;
 mod policies;
 mod positions;
+mod requests;
 mod subscriptions;
 mod unreadable;
 
@@ -53,6 +54,7 @@ pub struct Writer {
     gone: gone::Statements,
     outbox: outbox::Statements,
     policies: policies::Statements,
+    requests: requests::Statements,
 }
 
 /// All statements go by primary key, from the rows of the batch to the rows of the table, whatever the planner thinks
@@ -98,6 +100,7 @@ impl Writer {
             gone: gone::Statements::prepare(client).await?,
             outbox: outbox::Statements::prepare(client).await?,
             policies: policies::Statements::prepare(client).await?,
+            requests: requests::Statements::prepare(client).await?,
         })
     }
 
@@ -247,6 +250,7 @@ impl Writer {
         let gone = gone::Columns::of(batch);
         let outbox = outbox::Columns::of(batch);
         let policies = policies::Columns::of(batch);
+        let requests = requests::Columns::of(batch);
         let counters = batch
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
@@ -282,6 +286,7 @@ impl Writer {
         gone.board(&mut flight, &self.gone);
         outbox.board(&mut flight, &self.outbox);
         policies.board(&mut flight, &self.policies);
+        requests.board(&mut flight, &self.requests);
         flight.land(transaction).await
     }
 }

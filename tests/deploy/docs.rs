@@ -41,6 +41,7 @@ fn words<'a>(text: &'a str, prefix: &str, is_part: fn(char) -> bool) -> BTreeSet
 const OTHERS: &[&str] = &[
     "no-install-recommends",
     "from-literal",
+    "set",
     "build",
     "bin",
     "debug",

@@ -92,6 +92,10 @@ fn the_schema_of_kubernetes_takes_the_manifests() {
         FILE,
         "deploy/kubernetes/from-memory.yaml",
         "deploy/kubernetes/from-file-store.yaml",
+        "deploy/kubernetes/from-raft.yaml",
+        "deploy/kubernetes/from-fault-tolerance.yaml",
+        "deploy/kubernetes/from-argo-events.yaml",
+        "deploy/kubernetes/from-openfaas.yaml",
     ];
     run(validator, &[&["--strict", "--quiet"], &files[..]].concat());
 }

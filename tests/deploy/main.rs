@@ -4,6 +4,7 @@
 mod compose;
 mod debian;
 mod docs;
+mod helm;
 mod image;
 mod kubernetes;
 mod program;

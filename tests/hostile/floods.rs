@@ -88,7 +88,8 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             | Want::Oldest { .. }
             | Want::Gone
             | Want::Policies
-            | Want::Outbox { .. } => {
+            | Want::Outbox { .. }
+            | Want::Requests { .. } => {
                 panic!("nobody needs {load:?}")
             }
         };

@@ -212,7 +212,7 @@ async fn status_shows_channels_durables_and_clients() {
     );
     assert_eq!(
         words("orders")[2..8],
-        ["1", "12", "12", "3456", "1", "3"],
+        ["1", "12", "12", "3456", "1", "5"],
         "{text}"
     );
     assert_eq!(

@@ -302,8 +302,12 @@ async fn status_tells_who_is_active_who_waits_and_how_far_a_durable_is_behind() 
     let durable = &status["durables"][0];
     assert_eq!(durable["status"], "stalled");
     assert_eq!(
-        (&durable["unacked"], &durable["lag"]),
-        (&64.into(), &6.into())
+        (&durable["unacked"], &durable["unsent"], &durable["lag"]),
+        (&64.into(), &6.into(), &70.into())
+    );
+    assert!(
+        durable["behind_seconds"].as_f64().unwrap() >= 0.0,
+        "{durable}"
     );
     assert_eq!(status["counts"]["messages"], 70);
     assert_eq!(status["clients"][0]["client_id"], "reader");
@@ -408,4 +412,183 @@ async fn what_cannot_be_published_from_a_file_is_named() {
         assert_eq!(code(&output), Some(expected), "{flags:?}");
         assert!(stderr(&output).contains(text), "{}", stderr(&output));
     }
+}
+
+/// What a command prints until it ends by itself or is told to.
+async fn ended(mut child: Child, signal: Option<Signal>) -> (Option<i32>, String) {
+    if let Some(signal) = signal {
+        kill(Pid::from_raw(child.id().unwrap().cast_signed()), signal).unwrap();
+    }
+    let code = timeout(LIMIT, child.wait()).await.unwrap().unwrap().code();
+    let output = child.wait_with_output().await.unwrap();
+    (code, format!("{}{}", stdout(&output), stderr(&output)))
+}
+
+#[tokio::test]
+async fn sub_until_end_ends_after_what_is_there_and_says_when_a_sequence_is_beyond_it() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a", "b", "c"]).await;
+
+    let all = group.lines(&["sub", "orders", "--until-end"]).await;
+    assert_eq!(all, ["[#1] a", "[#2] b", "[#3] c"]);
+    let last = group
+        .lines(&["sub", "orders", "--until-end", "--seq", "3"])
+        .await;
+    assert_eq!(last, ["[#3] c"]);
+    let durable = [
+        "sub",
+        "orders",
+        "--until-end",
+        "--durable",
+        "books",
+        "--client-id",
+        "me",
+    ];
+    assert_eq!(group.lines(&durable).await.len(), 3);
+    assert_eq!(group.lines(&durable).await, [""; 0], "everything is acked");
+    assert_eq!(group.lines(&["sub", "empty", "--until-end"]).await, [""; 0]);
+
+    let output = group
+        .run(&["sub", "orders", "--until-end", "--seq", "9"])
+        .await;
+    assert_eq!(code(&output), Some(0));
+    let told = "sequence 9 is beyond the end of orders, whose last message is 3";
+    assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+}
+
+#[tokio::test]
+async fn what_sub_prints_as_json_pub_takes_back_byte_for_byte() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    let payloads: [&[u8]; 5] = [
+        b"plain",
+        b"\xff\x00",
+        br#"{"b": 1.0, "a":[1e400]}"#,
+        b"two\nlines",
+        b"",
+    ];
+    for payload in payloads {
+        let (_directory, path) = file(payload);
+        group.lines(&["pub", "orders", "-f", &path]).await;
+    }
+    for encoding in ["text", "json", "base64"] {
+        let read = [
+            "sub",
+            "orders",
+            "--until-end",
+            "--json",
+            "--payload",
+            encoding,
+        ];
+        let lines = group.lines(&read).await;
+        let first: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert!(first["time"].as_str().unwrap().ends_with('Z'), "{first}");
+        let (_directory, path) = file(lines.join("\n").as_bytes());
+        let copy = format!("copy-{encoding}");
+        let acks = group.lines(&["pub", &copy, "--json", "-f", &path]).await;
+        assert_eq!(acks.len(), payloads.len());
+        let copied: Vec<Vec<u8>> = group
+            .tables()
+            .messages(&copy)
+            .await
+            .into_iter()
+            .map(|row| row.data)
+            .collect();
+        assert_eq!(copied, payloads, "{encoding}");
+    }
+    let (_directory, path) = file(b"{\"data\": \"fits\"}\n\n{\"data\": 1}\n");
+    let output = group.run(&["pub", "bad", "--json", "-f", &path]).await;
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&format!("line 3 of {path}: ")),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_pub_and_sub_whatever_they_wait_for() {
+    let Some((group, server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a"]).await;
+    let reading = group.spawn(&["sub", "orders"]);
+    group.wait_for_subscriptions(1).await;
+    // The server does not answer any more, not even to the farewell.
+    server.signal(Signal::SIGSTOP);
+    assert_eq!(ended(reading, Some(Signal::SIGINT)).await.0, Some(0));
+    for args in [["sub", "orders"], ["pub", "orders"]] {
+        let mut command = Server::command();
+        command.args(args).args(group.flags()).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let waiting = Command::from(command).kill_on_drop(true).spawn().unwrap();
+        // Once it heeds signals it is past its start.
+        let pid = waiting.id().unwrap();
+        wait_until(LIMIT, async || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let caught = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigCgt:"))
+                .unwrap();
+            let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+            if caught & 2 == 2 { Ok(()) } else { Err(status) }
+        })
+        .await;
+        assert_eq!(
+            ended(waiting, Some(Signal::SIGINT)).await.0,
+            Some(0),
+            "{args:?}"
+        );
+    }
+    server.signal(Signal::SIGCONT);
+}
+
+#[tokio::test]
+async fn sub_ends_at_once_when_nobody_reads_what_it_prints() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a"]).await;
+    let mut reading = group.spawn(&["sub", "orders", "--all"]);
+    let mut lines = BufReader::new(reading.stdout.take().unwrap()).lines();
+    let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap();
+    assert_eq!(line.as_deref(), Some("[#1] a"));
+
+    // As `head -1` does. Nothing is published any more.
+    drop(lines);
+    assert_eq!(ended(reading, None).await, (Some(0), String::new()));
+    assert_eq!(group.tables().clients().await, [], "it has taken leave");
+}
+
+#[tokio::test]
+async fn sub_makes_no_channel_by_mistake_where_the_tables_can_be_asked() {
+    let Some((group, _server)) = one_server().await else {
+        return;
+    };
+    publish(&group, "orders", &["a"]).await;
+    let tables = ["--database-url", &group.database_url];
+
+    let output = group
+        .run(&[&["sub", "ordres", "--all"][..], &tables].concat())
+        .await;
+    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("did you mean \"orders\""),
+        "{}",
+        stderr(&output)
+    );
+    let count = "SELECT count(*) FROM stanby.channels";
+    assert_eq!(group.tables().number(count).await, 1);
+    let read = ["sub", "orders", "--since", "1d", "--count", "1"];
+    assert_eq!(
+        group.lines(&[&read[..], &tables].concat()).await,
+        ["[#1] a"]
+    );
+    let made = ["sub", "new", "--create", "--until-end"];
+    assert_eq!(group.lines(&[&made[..], &tables].concat()).await, [""; 0]);
+    assert_eq!(group.tables().number(count).await, 2);
 }

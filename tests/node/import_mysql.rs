@@ -140,6 +140,49 @@ async fn a_store_in_mysql_comes_out_as_the_same_store_in_postgres() {
 }
 
 #[tokio::test]
+async fn what_is_exported_to_mysql_and_imported_again_is_what_it_was() {
+    let Some((group, mut tables)) = group().await else {
+        return;
+    };
+    let Some(mysql) = own_server(None).await else {
+        return;
+    };
+    fill_all_kinds(&mut tables).await;
+    // More than MySQL's own type for it holds, and nothing left of another.
+    tables.message(1, "orders", 900, &vec![b'x'; 100_000]).await;
+    tables.channel(8, "empty", 40).await;
+    ensure_imported(&import(&group).await);
+    let before = contents(&group, "stanby").await;
+    mysql
+        .execute("CREATE DATABASE back; GRANT ALL ON back.* TO 'stan'@'%'")
+        .await;
+    let back = mysql.url().replace("/stan", "/back");
+    let export = async || {
+        let mut command = Server::command();
+        command
+            .args(["export", "--to-sql", &back])
+            .args(["--database-url", &group.database_url]);
+        let output = Command::from(command).kill_on_drop(true).output();
+        timeout(LIMIT, output).await.unwrap().unwrap()
+    };
+
+    let exported = export().await;
+    assert_eq!(code(&exported), Some(0), "{}", stderr(&exported));
+    let told = stdout(&exported);
+    assert!(told.contains("-sql_driver mysql"), "{told}");
+
+    ensure_imported(&import_from(&group, &back, &["--schema", "again"]).await);
+    assert_eq!(contents(&group, "again").await, before);
+    let refused = export().await;
+    assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
+    assert!(
+        stderr(&refused).contains("are not empty"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
+#[tokio::test]
 async fn durables_of_a_store_in_mysql_go_on_where_they_were() {
     let Some(database) = postgres::database().await else {
         return;

@@ -1,6 +1,8 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
 mod ack_inboxes;
+mod admin;
+mod admin_api;
 mod applications;
 mod asked_again;
 mod backup;
@@ -13,6 +15,7 @@ mod certificates;
 mod cli;
 mod clocks;
 mod commands;
+mod cookbook;
 mod doctor;
 mod embed;
 mod encryption;
@@ -30,14 +33,18 @@ mod hosts;
 mod http;
 mod https;
 mod import;
+mod import_ahead;
 mod import_files;
 mod import_mysql;
 mod import_refusals;
+mod import_running;
 mod inherited;
 mod lame_duck;
+mod look;
 mod manifests;
 mod mariadb;
 mod mirror;
+mod mirror_back;
 mod monitoring;
 mod nats;
 mod nats_flow;

@@ -59,6 +59,8 @@ pub(crate) async fn own_server(tls: Option<&Signed>) -> Option<Own<MariaDb>> {
         ])
         .arg(format!("--datadir={}", data.display()))
         .arg(format!("--user={user}"))
+        // Two in processes of the same number would share their temporary tables.
+        .env("TMPDIR", directory.root())
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");

@@ -21,15 +21,18 @@ use crate::support::postgres::{self, TestDatabase};
 use crate::support::process::Own;
 use crate::support::wait::wait_until;
 
-struct Ground {
-    group: Group,
+/// How often mirrors are killed; `scripts/chaos mirror` asks for more.
+pub(crate) const KILLS: &str = "STANBY_TEST_KILLS";
+
+pub(crate) struct Ground {
+    pub(crate) group: Group,
     nats: Own<NatsServer>,
     folder: tempfile::TempDir,
     _database: TestDatabase,
 }
 
 impl Ground {
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let nats = nats::own_server(&["-js", "-sd", folder.path().to_str().unwrap()]).await?;
         let database = postgres::database().await?;
@@ -42,7 +45,7 @@ impl Ground {
         })
     }
 
-    fn command(&self, what: &str, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, what: &str, more: &[&str]) -> Command {
         let mut command = Server::command();
         command.args(["mirror", what]);
         command.args(["--database-url", &self.group.database_url]);
@@ -53,19 +56,19 @@ impl Ground {
         command
     }
 
-    async fn run(&self, what: &str, more: &[&str]) -> Output {
+    pub(crate) async fn run(&self, what: &str, more: &[&str]) -> Output {
         let run = timeout(LIMIT, self.command(what, more).output());
         run.await.unwrap().unwrap()
     }
 
-    async fn once(&self, more: &[&str]) -> String {
+    pub(crate) async fn once(&self, more: &[&str]) -> String {
         let args: Vec<&str> = ["--once"].iter().chain(more).copied().collect();
         let output = self.run("jetstream", &args).await;
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
         stdout(&output)
     }
 
-    async fn publish(&self, channel: &str, count: usize) {
+    pub(crate) async fn publish(&self, channel: &str, count: usize) {
         let client = self
             .group
             .client(&format!("publisher-of-{channel}").replace('.', "-"))
@@ -78,7 +81,7 @@ impl Ground {
         client.close().await.unwrap();
     }
 
-    async fn stream(&self, name: &str) -> Result<jetstream::stream::Stream, String> {
+    pub(crate) async fn stream(&self, name: &str) -> Result<jetstream::stream::Stream, String> {
         let client = async_nats::connect(self.nats.url()).await;
         let context = jetstream::new(client.map_err(|error| error.to_string())?);
         context
@@ -124,14 +127,16 @@ async fn a_mirror_that_is_killed_again_and_again_copies_each_message_once() {
     };
     let server = ground.group.server();
     server.wait_until_active().await;
-    ground.publish("orders.eu", 1500).await;
+    let kills = std::env::var(KILLS).map_or(8, |text| text.parse().unwrap());
+    let first = kills * 180 + 60;
+    ground.publish("orders.eu", first).await;
 
     // Killed as soon as the stream has grown, wherever it is then: in the middle of pages, and of their acks.
-    for round in 0..8_u64 {
+    for round in 0..kills {
         let mut mirror = ground.command("jetstream", &[]).spawn().unwrap();
         let least = round * 180 + 1;
         wait_until(LIMIT, async || match ground.length("orders_eu").await {
-            Ok(length) if length >= least.min(1500) => Ok(()),
+            Ok(length) if length >= least as u64 => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;
@@ -147,8 +152,9 @@ async fn a_mirror_that_is_killed_again_and_again_copies_each_message_once() {
     server.signal(Signal::SIGKILL);
     standby.wait_until_active().await;
     ground.publish("orders.eu", 500).await;
+    let all = first as u64 + 500;
     wait_until(LIMIT, async || match ground.length("orders_eu").await {
-        Ok(2000) => Ok(()),
+        Ok(length) if length == all => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
@@ -158,8 +164,9 @@ async fn a_mirror_that_is_killed_again_and_again_copies_each_message_once() {
     }
 
     let told = ground.once(&[]).await;
-    assert!(told.contains("message 2000 of 2000 is copied"), "{told}");
-    let expected: Vec<u64> = (1..=2000).collect();
+    let copied = format!("message {all} of {all} is copied");
+    assert!(told.contains(&copied), "{told}");
+    let expected: Vec<u64> = (1..=all).collect();
     assert_eq!(ground.sequences("orders_eu").await, expected);
 }
 

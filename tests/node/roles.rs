@@ -39,7 +39,7 @@ impl Roles {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sql/roles.sql");
         let mut command = Command::new(psql);
         command.args(["--no-psqlrc", "--quiet", "-f"]).arg(script);
-        for role in ["owner", "app", "reader"] {
+        for role in ["owner", "app", "reader", "operator"] {
             command.args(["-v", &format!("{role}={}", self.name(role))]);
         }
         command.args(["-d", &self.database.url]);
@@ -104,6 +104,16 @@ async fn a_pair_serves_takes_over_and_hands_over_as_a_role_that_may_make_nothing
             stdout(&status)
         );
     }
+    // Now that the tables are there.
+    let psql = tools::of_postgres("psql").unwrap();
+    let output = roles.script(&psql).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    for (role, expected) in [("operator", Some(0)), ("reader", Some(1))] {
+        let url = roles.url(role);
+        let purge = ["channel", "purge", "orders", "--keep", "1", "--yes"];
+        let purged = stanby(&[&purge, &["--database-url", &url][..]].concat()).await;
+        assert_eq!(code(&purged), expected, "{role}: {}", stderr(&purged));
+    }
     let mut app = PgConnection::connect(&url).await.unwrap();
     for forbidden in [
         "CREATE TABLE stanby.mine ()",
@@ -166,7 +176,7 @@ async fn a_server_whose_role_may_only_read_does_not_start() {
     assert_eq!(code(&refused), Some(1));
     let reader = roles.name("reader");
     for part in [
-        "may not DELETE channels, clients,",
+        "may not DELETE admin_requests, channels, clients,",
         &format!("GRANT DELETE ON ALL TABLES IN SCHEMA \"stanby\" TO \"{reader}\""),
         "stanby doctor",
     ] {

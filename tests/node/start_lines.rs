@@ -268,6 +268,49 @@ async fn a_nats_server_that_listens_there_already_is_used() {
 }
 
 #[tokio::test]
+async fn clients_of_a_nats_server_under_a_unit_of_its_own_notice_no_restart_of_the_server() {
+    let Some(mut line) = Line::new().await else {
+        return;
+    };
+    line.file("stan.conf", "max_payload: 2MB\nstreaming { id: shop }\n");
+    let file = line.path("stan.conf").display().to_string();
+    let printed = crate::cli::stanby(&["config", "nats-server", &file]).await;
+    assert!(printed.status.success(), "{printed:?}");
+    let config = line.path("nats-server.conf");
+    std::fs::write(&config, printed.stdout).unwrap();
+    let nats = crate::support::nats::own_server(&["--config", config.to_str().unwrap()]).await;
+    let nats = nats.unwrap();
+    let port = nats.url().rsplit_once(':').unwrap().1.parse().unwrap();
+    line.nats_port = port;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let connection = client.server_info().client_id;
+    assert_eq!(client.server_info().max_payload, 2 << 20);
+
+    for round in 0..2 {
+        let mut server = line.start(&format!("-sc {file} -p {{nats}} -m {{http}}"));
+        server.wait_until_active().await;
+        assert!(server.log().contains("it is used, and none is started"));
+        let stan = StanClient::connect(client.clone(), "shop", &format!("app-{round}")).await;
+        let mut publisher = stan.unwrap().publisher("orders").await;
+        publisher.send_until_acked(LIMIT).await;
+        server.signal(Signal::SIGTERM);
+        server.end().await;
+    }
+    assert_eq!(
+        client.server_info().client_id,
+        connection,
+        "it was connected anew"
+    );
+    assert_eq!(
+        client
+            .statistics()
+            .connects
+            .load(std::sync::atomic::Ordering::Relaxed),
+        1
+    );
+}
+
+#[tokio::test]
 async fn a_file_store_with_data_is_not_left_behind() {
     let Some(line) = Line::new().await else {
         return;

@@ -32,6 +32,7 @@ scenarios! {
     a_client_that_answers_a_later_question_is_not_replaced
     a_client_that_answers_again_gets_what_was_held_back
     a_client_that_answers_is_never_closed
+    a_client_that_is_closed_by_an_operator_takes_its_subscriptions_along_but_not_its_durables
     a_client_that_misses_too_many_heartbeats_is_closed_and_its_durables_stay
     a_client_that_one_group_knew_and_another_did_not_keeps_its_new_subscription
     a_client_that_was_closed_is_not_brought_back_by_a_takeover
@@ -43,6 +44,7 @@ scenarios! {
     a_durable_queue_group_keeps_its_position_when_it_is_empty
     a_durable_resumed_before_its_answer_gets_nothing_before_the_new_answer
     a_durable_that_is_asked_for_again_replaces_what_its_client_gave_up
+    a_durable_that_is_moved_goes_on_from_there
     a_failed_read_is_made_again
     a_full_channel_refuses_publishes_where_a_policy_keeps_what_is_in_it
     a_full_member_does_not_stall_its_group
@@ -53,10 +55,13 @@ scenarios! {
     a_late_ack_counts_whoever_has_the_message_now
     a_lost_commit_reply_ends_the_term_and_the_next_one_reads_the_truth
     a_member_that_nobody_listens_to_leaves_its_group
+    a_message_that_an_operator_deletes_is_gone_and_one_that_is_published_again_is_new
     a_message_that_cannot_be_read_is_passed_over
     a_message_that_is_delivered_as_often_as_allowed_is_a_dead_letter_over_takeovers_too
     a_message_that_nats_does_not_deliver_is_passed_over
+    a_paused_durable_gets_nothing_until_it_is_resumed
     a_publish_is_acked_only_after_its_commit
+    a_purge_drops_the_oldest_messages_and_keeps_the_others
     a_redelivery_of_hidden_messages_waits_for_them
     a_resumed_durable_forgets_the_failures_of_the_connection_before
     a_resumed_durable_has_the_limits_of_the_new_request
@@ -80,6 +85,7 @@ scenarios! {
     an_unacked_message_is_redelivered_after_its_ack_wait
     an_unsubscribe_that_is_asked_for_again_is_answered_once
     an_unsubscribed_durable_is_forgotten
+    channels_are_made_limited_and_deleted_by_operators
     channels_of_other_groups_are_not_answered_for
     channels_that_differ_only_in_case_are_refused
     clients_above_the_connect_rate_are_refused
@@ -103,6 +109,7 @@ scenarios! {
     max_in_flight_holds_new_messages_back_until_an_ack
     max_messages_keeps_the_newest
     members_may_have_different_ack_waits
+    messages_are_settled_for_a_durable_as_if_they_were_acked
     messages_are_stored_and_delivered_as_they_came
     messages_published_during_a_read_are_not_passed_over
     messages_that_are_only_hidden_are_waited_for

@@ -1,6 +1,7 @@
 //! One server's core with its store, moved by script lines. Reads are answered at once from the store; commits
 //! happen when the script says so.
 
+mod admin;
 mod policies;
 mod shown;
 mod takeover;
@@ -187,6 +188,8 @@ impl World {
                 self.policies_noted();
             }
             "tries" => outputs.extend(self.tries()),
+            "ask" => self.ask(&mut line)?,
+            "requests" => outputs.extend(self.requests()),
             "sql-ack" => {
                 let after = line.take_duration("nack")?;
                 let reason = line.take("reason").unwrap_or_default();
@@ -352,6 +355,7 @@ impl World {
                 Want::Gone => "read what is gone".to_owned(),
                 Want::Policies => "read the policies".to_owned(),
                 Want::Outbox { .. } => "read the outbox".to_owned(),
+                Want::Requests { .. } => "read requests".to_owned(),
             });
         }
         match self.reads {

@@ -336,6 +336,7 @@ impl World {
                 batch.progress,
             )
         });
+        self.expect_of_operators(batch);
         if !self.checks.before_commit(batch, epoch) {
             return;
         }

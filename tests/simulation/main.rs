@@ -7,6 +7,7 @@
 mod memory_store;
 
 mod active;
+mod admin;
 mod checks;
 mod client;
 mod database;
@@ -134,6 +135,10 @@ const FOUND: &[(u64, &str)] = &[
         93,
         "a node that could not look at the tables since another one had taken over thought that it knew of all commits",
     ),
+    (
+        778_304,
+        "a node took what it had committed for all of an epoch that another node had served too",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
@@ -174,6 +179,8 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
         total.passed_over += summary.passed_over;
         total.believed += summary.believed;
         total.acked_in_sql += summary.acked_in_sql;
+        total.moved += summary.moved;
+        total.emptied += summary.emptied;
     }
     eprintln!("{total:?}");
 
@@ -188,6 +195,11 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
     assert!(total.passed_over > 20, "messages lost: {total:?}");
     assert!(total.believed > 3, "synchronous replicas: {total:?}");
     assert!(total.acked_in_sql > 1_000, "acks in SQL: {total:?}");
+    assert!(total.moved > 10, "positions moved by operators: {total:?}");
+    assert!(
+        total.emptied > 10,
+        "channels emptied by operators: {total:?}"
+    );
 }
 
 #[test]

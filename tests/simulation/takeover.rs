@@ -175,7 +175,11 @@ impl World {
                 shadow,
                 now.monotonic,
             ));
-            if let Some(active) = term.active.as_mut().filter(|_| self.sql.is_some()) {
+            if let Some(active) = term
+                .active
+                .as_mut()
+                .filter(|_| self.sql.is_some() || self.operators.is_some())
+            {
                 // Which a term does when it listens for notifications.
                 active.outbox_noted(now);
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use stanby::core::Outbound;
 use stanby::core::ids::{PositionId, Sequence};
 
+use crate::admin::Operators;
 use crate::checks::Checks;
 use crate::client::{Client, ClientTimer, ToClient};
 use crate::database::{Database, DatabaseStep};
@@ -68,6 +69,7 @@ pub(crate) enum Step {
     Database(DatabaseStep),
     Fault,
     PublishInSql,
+    Ask,
     AckInSql {
         inbox: String,
         sequence: Sequence,
@@ -104,6 +106,7 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) checks: Checks,
     pub(crate) sql: Option<Sql>,
+    pub(crate) operators: Option<Operators>,
     pub(crate) calm: bool,
     /// When the last fault ends that may hold up an answer, as far as is known.
     disturbed_until: Time,
@@ -133,6 +136,9 @@ pub(crate) struct Summary {
     pub(crate) passed_over: u64,
     /// Of which a node knew that they had lost nothing.
     pub(crate) believed: u64,
+    /// By operators: positions moved, and batches that empty channels.
+    pub(crate) moved: u64,
+    pub(crate) emptied: u64,
     pub(crate) acked_in_sql: usize,
 }
 
@@ -160,6 +166,7 @@ impl World {
             .collect();
         Self {
             seed,
+            operators: Operators::new(seed, sabotage.is_none() && plan.replica_lag.is_none()),
             sql: Sql::new(seed, sabotage),
             time: 0,
             steps: 0,
@@ -193,6 +200,9 @@ impl World {
         if self.sql.is_some() {
             self.after(Duration::from_millis(700), Step::PublishInSql);
         }
+        if self.operators.is_some() {
+            self.after(Duration::from_millis(900), Step::Ask);
+        }
         let chaos = nanos(self.plan.chaos);
         self.run_until(chaos)?;
         self.calm_down();
@@ -213,6 +223,8 @@ impl World {
             restored: self.checks.failovers.restored,
             passed_over: self.checks.failovers.passed_over,
             believed: self.checks.failovers.believed,
+            moved: self.checks.moves.values().sum(),
+            emptied: self.checks.emptied,
             acked_in_sql: self.checks.acked_in_sql.len(),
         })
     }
@@ -259,6 +271,7 @@ impl World {
             Step::Database(step) => self.database_step(step),
             Step::Fault => self.fault(),
             Step::PublishInSql => self.publish_in_sql(),
+            Step::Ask => self.ask_as_operator(),
             Step::AckInSql { inbox, sequence } => self.ack_in_sql(inbox, sequence),
             Step::EndAckInSql {
                 inbox,

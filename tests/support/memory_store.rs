@@ -1,20 +1,23 @@
 //! The store as data: applies the same batches as Postgres does, in memory. Simulation and scenarios run on it;
 //! the store tests keep it honest by applying the same batches to both.
 
+#[path = "memory_store/in_sql.rs"]
+mod in_sql;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use stanby::core::admin::{RequestChange, RequestId, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::gone::GoneRange;
 use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Subject};
 use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
-use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::policy::{DeadLetter, Policy};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
-use stanby::core::sql_acks::{AckId, AckRow, Verdict};
 use stanby::core::stored::StoredPublish;
 use stanby::core::time::Timestamp;
 use stanby::store::heard::digest;
@@ -36,6 +39,8 @@ pub(crate) struct MemoryStore {
     pub(crate) dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
     pub(crate) dropped_unacked: BTreeMap<ChannelId, u64>,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
+    /// What operators have asked for, and the answers.
+    requests: BTreeMap<RequestId, (RequestRow, Option<RequestChange>)>,
     /// Rows that are there and cannot be read.
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
     /// Rows that are there and that no read finds.
@@ -94,6 +99,21 @@ impl MemoryStore {
         }
         self.rows.holders.retain(|_, pages| !pages.is_empty());
         put(&mut self.rows.subscriptions, &batch.subscriptions);
+        for deleted in &batch.deleted {
+            let trim = Trim {
+                after: deleted.first.previous(),
+                through: deleted.last,
+            };
+            self.trim(deleted.channel, trim, Some(deleted.settled));
+        }
+        put(&mut self.rows.limits, &batch.limits);
+        for (&position, paused) in &batch.paused {
+            if *paused {
+                self.rows.paused.insert(position);
+            } else {
+                self.rows.paused.remove(&position);
+            }
+        }
         self.apply_gone(batch);
         self.apply_outbox(batch);
         put(&mut self.rows.counts, &batch.counts);
@@ -105,149 +125,11 @@ impl MemoryStore {
         for (id, dropped) in &batch.dropped_unacked {
             *self.dropped_unacked.entry(*id).or_default() += dropped.messages;
         }
+        self.apply_requests(batch);
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
             let other = names.insert(channel.name.clone(), id);
             assert!(other.is_none(), "channels {other:?} and {id} have one name");
-        }
-    }
-
-    /// A transaction of an application commits, in which it has published this.
-    pub(crate) fn publish_in_sql(&mut self, rows: Vec<(Option<Timestamp>, OutboxRow)>) {
-        for (due, mut row) in rows {
-            self.outbox_rows += 1;
-            row.id = OutboxId(self.outbox_rows);
-            self.outbox.insert(row.id, (due, row));
-        }
-    }
-
-    /// A transaction of an application that has called `ack` or `nack` commits.
-    pub(crate) fn ack_in_sql(
-        &mut self,
-        position: PositionId,
-        sequence: Sequence,
-        verdict: Verdict,
-    ) {
-        self.ack_rows += 1;
-        self.rows.sql_acks.push(AckRow {
-            id: AckId(self.ack_rows),
-            position,
-            sequence,
-            verdict,
-        });
-    }
-
-    /// What `ack` returns: the message is not acked, in SQL or otherwise.
-    pub(crate) fn may_ack(&self, position: PositionId, sequence: Sequence) -> bool {
-        let mut pending = self.rows.sql_acks.iter();
-        let is_pending = pending.any(|row| {
-            (row.position, row.sequence, &row.verdict) == (position, sequence, &Verdict::Acked)
-        });
-        let exists = self.rows.positions.contains_key(&position);
-        exists && !is_pending && !self.is_acked(position, sequence)
-    }
-
-    /// As the position tells.
-    fn is_acked(&self, position: PositionId, sequence: Sequence) -> bool {
-        self.rows.positions.get(&position).is_some_and(|row| {
-            let progress = &row.progress;
-            sequence <= progress.acked_floor || progress.acked_above.contains(sequence)
-        })
-    }
-
-    fn apply_sql_acks(&mut self, batch: &Batch) {
-        let change = &batch.outbox;
-        for &(position, id) in &change.acked {
-            let row = self.rows.sql_acks.iter().find(|row| row.id == id);
-            let row = row.unwrap_or_else(|| panic!("ack {id:?} was carried out before"));
-            let is_gone = !self.rows.positions.contains_key(&position);
-            assert!(
-                is_gone || self.is_acked(position, row.sequence),
-                "an ack leaves with the position that covers it: {row:?} does not"
-            );
-        }
-        self.rows.sql_acks.retain(|row| {
-            let mut acked = change.acked.iter();
-            !acked.any(|(_, id)| *id == row.id) && !change.acks_dropped.contains(&row.id)
-        });
-    }
-
-    /// What the outbox holds.
-    pub(crate) fn outbox(&self) -> impl Iterator<Item = &OutboxRow> {
-        self.outbox.values().map(|(_, row)| row)
-    }
-
-    fn apply_outbox(&mut self, batch: &Batch) {
-        self.apply_sql_acks(batch);
-        let change = &batch.outbox;
-        self.outbox.retain(|_, (_, row)| {
-            !change
-                .put_back
-                .iter()
-                .any(|guid| *guid.as_str() == *row.guid)
-        });
-        for id in &change.taken {
-            let taken = self.outbox.remove(id);
-            assert!(taken.is_some(), "row {id:?} of the outbox is gone");
-        }
-        for (id, why) in &change.refused {
-            if let Some((_, row)) = self.outbox.remove(id) {
-                self.outbox_refused.push((row, why.clone()));
-            }
-        }
-    }
-
-    /// Transactions end at once here, so their numbers are those of the rows.
-    fn outbox_page(
-        &self,
-        after: OutboxId,
-        acks_after: AckId,
-        due: Timestamp,
-        count: usize,
-        payload_bytes: usize,
-    ) -> OutboxPage {
-        let plain = self.outbox.values().filter(|(at, _)| at.is_none());
-        let plain = plain.filter(|(_, row)| row.id > after).take(count);
-        let plain: Vec<&OutboxRow> = plain.map(|(_, row)| row).collect();
-        let is_cut = plain.len() == count;
-        let through = plain.last().filter(|_| is_cut).map(|row| row.id);
-        let scheduled = || {
-            self.outbox
-                .values()
-                .filter_map(|(at, row)| Some(((*at)?, row)))
-        };
-        let mut ripe: Vec<_> = scheduled().filter(|(at, _)| *at <= due).collect();
-        ripe.sort_by_key(|(at, row)| (*at, row.id));
-        let next_due = scheduled().map(|(at, _)| at).filter(|at| *at > due).min();
-        let rows = ripe
-            .into_iter()
-            .take(count)
-            .map(|(_, row)| row)
-            .chain(plain);
-        let fits = |row: &OutboxRow| {
-            let mut row = row.clone();
-            if let Ok(data) = &row.data
-                && data.len() > payload_bytes
-            {
-                row.data = Err(data.len() as u64);
-            }
-            row
-        };
-        let acks = self.rows.sql_acks.iter().filter(|row| row.id > acks_after);
-        let acks: Vec<AckRow> = acks.take(count).cloned().collect();
-        let inserted = self.outbox_rows + self.ack_rows;
-        OutboxPage {
-            is_used: inserted > 0,
-            rows: rows.map(fits).collect(),
-            through,
-            acks_through: acks
-                .last()
-                .filter(|_| acks.len() == count)
-                .map(|row| row.id),
-            acks,
-            next_due,
-            ended_before: inserted + 1,
-            next: inserted + 1,
         }
     }
 
@@ -410,6 +292,7 @@ impl MemoryStore {
                 payload_bytes,
             } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
             Want::Policies => Loaded::Policies(self.policies.clone()),
+            Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();
                 Loaded::Gone(

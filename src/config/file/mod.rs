@@ -9,12 +9,10 @@
 //! | `native` | our own format |
 //! | [`settings`] | what a file says, in the end |
 //! | `reader` | the file system and the environment |
-//! | `nearest` | what an unknown key may have been meant to be |
 
 mod cursor;
 mod limits;
 mod native;
-mod nearest;
 pub mod parser;
 mod reader;
 mod scalar;

@@ -9,11 +9,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::cursor::at;
 use super::limits::{self, Strictness, wrong_type};
-use super::nearest::nearest;
 use super::settings::{Found, Setting, Shape};
 use super::streaming::{OF_NATS_ALONE, is_of_nats};
 use super::value::{Entry, Kind, Place, Table, Value};
 use crate::config::{Error, ServeFlags};
+use crate::core::nearest::nearest;
 
 /// Flags that say where settings come from, and those that `channels` stands for.
 const NOT_IN_FILES: &[&str] = &["config", "stan-config", "channel-limits"];

@@ -3,11 +3,11 @@
 
 use super::cursor::at;
 use super::limits::{self, Strictness, duration, wrong_type};
-use super::nearest::nearest;
 use super::settings::{Found, Setting, Shape};
 use super::value::{Entry, Kind, Place, Table};
 use crate::config::Error;
 use crate::config::spellings::INSTEAD_OF_RAFT;
+use crate::core::nearest::nearest;
 
 struct Key {
     /// In lower case.

@@ -139,6 +139,11 @@ impl<F: SliceFiles> Slice<F> {
         self.extent
     }
 
+    /// The index alone says what there is.
+    pub fn is_indexed(&self) -> bool {
+        self.by == By::Index
+    }
+
     pub fn files(&self) -> &F {
         &self.files
     }

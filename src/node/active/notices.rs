@@ -30,6 +30,35 @@ pub(super) fn log(notice: &Notice) {
         Notice::ChannelInactive(channel) => {
             tracing::info!(%channel, "channel deleted after its maximum inactivity");
         }
+        Notice::ChannelDeleted(channel) => {
+            tracing::warn!(%channel, "an operator has deleted the channel");
+        }
+        Notice::ClientKicked(client) => {
+            tracing::warn!(client.id = client, "an operator has closed the client");
+        }
+        Notice::RequestAnswered {
+            id,
+            verb,
+            dry_run,
+            refused: None,
+        } => tracing::info!(
+            request = id.0,
+            verb,
+            dry_run,
+            "what an operator asked for is done"
+        ),
+        Notice::RequestAnswered {
+            id,
+            verb,
+            dry_run,
+            refused: Some(why),
+        } => tracing::warn!(
+            request = id.0,
+            verb,
+            dry_run,
+            why,
+            "what an operator asked for is refused"
+        ),
         Notice::LimitReached(channel) => {
             tracing::warn!(%channel, "a limit drops the oldest messages of the channel");
         }

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reading::Read;
 use super::run::{Error, Import};
-use super::source::Opened;
+use super::source::{Opened, Source};
 use crate::former::Findings;
 use crate::nats::Connection;
 use crate::node::clock::Clock;
@@ -62,6 +62,14 @@ impl Import {
         let (lock, runs) = match former {
             Opened::Tables(former) => look_at_lock(former).await?,
             Opened::Files(_) | Opened::Raft(_) => (StoreLock::default(), false),
+            // It is what is read from.
+            Opened::Running(_) => {
+                return Ok(Ground {
+                    info: self.server_info(&told),
+                    lock: StoreLock::default(),
+                    busy,
+                });
+            }
         };
         if runs {
             busy.push(format!(
@@ -89,7 +97,7 @@ impl Import {
         })
     }
 
-    async fn is_heard(&self, tasks: &TaskTracker) -> Result<bool, crate::nats::Error> {
+    pub(super) async fn is_heard(&self, tasks: &TaskTracker) -> Result<bool, crate::nats::Error> {
         let name = format!("stanby-import-{}", self.cluster_id);
         let connection = Connection::open(&nats_settings(&self.nats, name), tasks).await?;
         // Not a valid connect: whoever gets it refuses it.
@@ -114,6 +122,19 @@ impl Import {
                     .files
                     .ensure_unchanged()
                     .map_err(Error::of_files);
+            }
+            Opened::Running(running) => {
+                let is_elsewhere = !matches!(&self.from,
+                    Source::Running { nats, .. } if nats.servers == self.nats.servers);
+                let is_heard = running.is_answered().await
+                    || is_elsewhere && self.is_heard(&TaskTracker::new()).await.unwrap_or(false);
+                if !is_heard {
+                    return Ok(());
+                }
+                return Err(Error::Busy(vec![format!(
+                    "somebody listens for clients of cluster ID {:?} again, after the former server had gone: {STILL_RUNS}",
+                    self.cluster_id
+                )]));
             }
         };
         former.end().await.map_err(Error::Former)?;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
 use super::reading::{BATCH_BYTES, BATCH_MESSAGES, Read, Telling, lacks_key};
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
@@ -19,11 +20,12 @@ use crate::core::message::Message;
 use crate::core::time::Timestamp;
 use crate::former::adopt::{Adopted, Channel};
 use crate::former::files::journals::latest_shadows;
-use crate::former::messages::{Reader, Unreadable};
+use crate::former::messages::{Reader, Totals, Unreadable};
 use crate::former::raft::state::{State, Stored};
 use crate::former::records::Subscription;
 use crate::former::{Findings, Former, Keys, adopt};
 use crate::node::clock::Clock;
+use crate::protocol::client::delivery;
 use crate::store::files::{ChannelFiles, Cluster, RaftNode};
 use crate::store::{self, FileStore};
 
@@ -47,19 +49,41 @@ impl Import {
     pub(super) async fn read_files(
         &self,
         directory: Directory,
+        copied: &Copied,
+        findings: &mut Findings,
+        sink: Option<&mut Sink>,
+        telling: &mut Telling<'_>,
+    ) -> Result<Read, Error> {
+        let walked = self.walk(directory, (copied, false), findings, sink, telling);
+        let former = walked.await?;
+        let Adopted { snapshot, notes } = adopt(former, Clock.now().wall);
+        Ok(Read {
+            snapshot,
+            notes,
+            last_sequences: BTreeMap::new(),
+        })
+    }
+
+    /// Behind what was copied; with `is_ahead` only messages, and of each channel as many as are whole.
+    pub(super) async fn walk(
+        &self,
+        directory: Directory,
+        (copied, is_ahead): (&Copied, bool),
         findings: &mut Findings,
         mut sink: Option<&mut Sink>,
         telling: &mut Telling<'_>,
-    ) -> Result<Read, Error> {
+    ) -> Result<Former, Error> {
         let (parts, mut arrived) = mpsc::channel(WAITING);
         let limits = match &self.from {
             Source::Files { limits, .. } | Source::Raft { limits, .. } => {
                 limits.as_deref().cloned()
             }
-            Source::Tables(_) => None,
+            Source::Tables(_) | Source::Running { .. } => None,
         };
         let walk = Walk {
             directory,
+            copied: copied.clone(),
+            is_ahead,
             keys: self.from_keys.clone(),
             not_encrypted: self.not_encrypted,
             limits,
@@ -71,7 +95,7 @@ impl Import {
         let reading = spawn_blocking(move || walk.all());
         while let Some(part) = arrived.recv().await {
             match part {
-                Part::Expect(total) => telling.expect(total),
+                Part::Expect(total) => telling.expect_more(total),
                 Part::Messages(batch) => {
                     telling.count(batch.messages.len() as u64);
                     if let Some(sink) = sink.as_deref_mut() {
@@ -82,12 +106,7 @@ impl Import {
         }
         let (former, found) = reading.await.map_err(|why| Error::reading(&why))??;
         *findings = found;
-        let Adopted { snapshot, notes } = adopt(former, Clock.now().wall);
-        Ok(Read {
-            snapshot,
-            notes,
-            last_sequences: BTreeMap::new(),
-        })
+        Ok(former)
     }
 }
 
@@ -112,6 +131,9 @@ impl Error {
 
 struct Walk {
     directory: Directory,
+    copied: Copied,
+    /// A server may run on it: what is wrong with a channel is for later.
+    is_ahead: bool,
     keys: Keys,
     not_encrypted: bool,
     limits: Option<Limits>,
@@ -126,6 +148,8 @@ struct Walk {
 struct Planned<'a> {
     id: ChannelId,
     name: ChannelName,
+    /// What was copied of it.
+    before: Totals,
     /// `None` of one that only a log has.
     files: Option<ChannelFiles<'a>>,
     first: u64,
@@ -145,13 +169,23 @@ impl Walk {
             Directory::Node(cluster) => self.node(&cluster.node, &mut former)?,
         };
         self.stop_at_problems()?;
-        former.last_channel = planned.last().map_or(0, |channel| channel.id.0);
+        let ids = planned.iter().map(|channel| channel.id);
+        former.last_channel = ids
+            .chain(last_id(&self.copied))
+            .map(|id| id.0)
+            .max()
+            .unwrap_or(0);
         let of_log = |channel: &Planned<'_>| channel.added.len() as u64;
         let counts = planned.iter().map(|it| it.count + of_log(it));
         self.send(Part::Expect(counts.sum()))?;
+        let mut left = self.copied.clone();
         for channel in &planned {
+            left.remove(&channel.name);
             let read = self.messages(channel)?;
             former.channels.insert(channel.id, read);
+        }
+        if !self.is_ahead {
+            keep_deleted(left, &mut former.channels, &mut self.findings);
         }
         Ok((former, self.findings))
     }
@@ -161,6 +195,9 @@ impl Walk {
         files: &'a FileStore,
         former: &mut Former,
     ) -> Result<Vec<Planned<'a>>, Error> {
+        if self.is_ahead {
+            return self.stored(files);
+        }
         let clients = files.clients(&mut self.findings);
         former.clients = clients.map_err(Error::Former)?;
         let planned = self.stored(files)?;
@@ -176,24 +213,68 @@ impl Walk {
     /// The channels of a file store.
     fn stored<'a>(&mut self, files: &'a FileStore) -> Result<Vec<Planned<'a>>, Error> {
         let mut planned = Vec::new();
-        for (id, name) in files.channels() {
-            let channel = files.channel(id, &mut self.findings);
-            let channel = channel.map_err(Error::Former)?;
-            let limits = self.limits.as_ref().map(|limits| limits.of(name));
-            let kept = channel.first_kept(limits.as_ref(), self.now);
-            let (first, count) = kept.map_err(Error::Former)?;
-            planned.push(Planned {
-                id,
-                name: name.clone(),
-                first,
-                count,
-                last: channel.extent.last,
-                files: Some(channel),
-                added: Vec::new(),
+        let mut last = last_id(&self.copied).unwrap_or_default();
+        for (number, name) in files.channels() {
+            let before = self.copied.get(name).copied();
+            let before = before.unwrap_or_else(|| {
+                last = ChannelId(last.0 + 1);
+                Ahead::of(last)
             });
+            match self.plan(files, number, before) {
+                Ok(channel) => planned.push(channel),
+                Err(why) if self.is_ahead => self.findings.note(why.to_string()),
+                Err(error) => return Err(error),
+            }
             self.stop_at_problems()?;
         }
         Ok(planned)
+    }
+
+    fn plan<'a>(
+        &mut self,
+        files: &'a FileStore,
+        number: ChannelId,
+        before: Ahead,
+    ) -> Result<Planned<'a>, Error> {
+        let mut found = Findings::default();
+        let findings = if self.is_ahead {
+            &mut found
+        } else {
+            &mut self.findings
+        };
+        let mut channel = files.channel(number, findings).map_err(Error::Former)?;
+        let name = channel.name;
+        if self.is_ahead && !(found.problems.is_empty() && channel.is_indexed()) {
+            let what = format!(
+                "channel {name:?} is not copied ahead: its files are not whole at the moment"
+            );
+            return Err(Error::Problems(
+                [vec![what], found.problems.sentences()].concat(),
+            ));
+        }
+        channel.id = before.id;
+        let limits = self.limits.as_ref().map(|limits| limits.of(name));
+        let kept = channel.first_kept(limits.as_ref(), self.now);
+        let (mut first, mut count) = kept.map_err(Error::Former)?;
+        let (extent, copied) = (channel.extent, before.totals.last.0);
+        if before.totals.count > 0 {
+            if extent.count > 0 && extent.last < copied {
+                return Err(Error::Problems(vec![made_anew(name)]));
+            }
+            // With the last one, to see that it is the same.
+            first = first.max(copied);
+            count = count.min(extent.last.saturating_sub(copied));
+        }
+        Ok(Planned {
+            id: before.id,
+            name: name.clone(),
+            before: before.totals,
+            first,
+            count,
+            last: extent.last,
+            files: Some(channel),
+            added: Vec::new(),
+        })
     }
 
     /// Messages are in its store, everything else in snapshot and log.
@@ -253,6 +334,7 @@ impl Walk {
                 None => Planned {
                     id,
                     name,
+                    before: Totals::default(),
                     files: None,
                     first: channel.first,
                     count: 0,
@@ -267,9 +349,11 @@ impl Walk {
     fn messages(&mut self, channel: &Planned<'_>) -> Result<Channel, Error> {
         let name = &channel.name;
         let keys = self.keys.of_channel(name);
-        let mut reader = Reader::new(name, &keys);
+        let before = channel.before;
+        let mut reader = Reader::going_on(name, &keys, before);
         let mut gathered = Gathered::new(channel.id);
         let mut findings = std::mem::take(&mut self.findings);
+        let is_whole = |findings: &Findings| !self.is_ahead || findings.problems.is_empty();
         let mut take = |sequence: u64,
                         bytes: usize,
                         read: Result<Message, Unreadable>,
@@ -279,11 +363,15 @@ impl Walk {
                 Err(Unreadable::Record(why)) => {
                     findings.damage(&format!("channel {name:?}, message {sequence}"), &why);
                 }
-                Err(Unreadable::Payload(why)) => findings
-                    .problems
-                    .add(format!("channel {name:?}, message {sequence}: {why}")),
+                Err(Unreadable::Payload(why)) => {
+                    let problem = format!("channel {name:?}, message {sequence}: {why}");
+                    if self.is_ahead {
+                        return Err(Error::Problems(vec![problem]));
+                    }
+                    findings.problems.add(problem);
+                }
             }
-            if self.writes && !findings.problems.is_empty() {
+            if self.writes && !self.is_ahead && !findings.problems.is_empty() {
                 return Err(Error::Problems(findings.problems.sentences()));
             }
             match gathered.full() {
@@ -297,6 +385,12 @@ impl Walk {
                 channel.first,
                 &mut findings,
                 &mut |sequence, record, found| {
+                    if !is_whole(found) {
+                        return Err(Error::Reading(String::new()));
+                    }
+                    if before.count > 0 && sequence <= before.last.0 {
+                        return ensure_same(name, &before, &record);
+                    }
                     let bytes = record.len();
                     let message = reader.read(sequence.cast_signed(), record);
                     take(sequence, bytes, message, found)
@@ -307,6 +401,14 @@ impl Walk {
             if read.is_ok() {
                 let message = reader.read_plain(sequence.cast_signed(), record.clone());
                 read = take(*sequence, record.len(), message, &mut findings);
+            }
+        }
+        if !is_whole(&findings) {
+            // It may be whole the next time, and is told if it is not at the end.
+            read = Ok(());
+            let problems = std::mem::take(&mut findings.problems).sentences();
+            for problem in problems {
+                findings.note(problem);
             }
         }
         self.findings = findings;
@@ -337,6 +439,24 @@ impl Walk {
     fn send(&self, part: Part) -> Result<(), Error> {
         let sent = self.parts.blocking_send(part);
         sent.map_err(|_| Error::Reading("nothing is written any more".to_owned()))
+    }
+}
+
+fn last_id(copied: &Copied) -> Option<ChannelId> {
+    copied.values().map(|channel| channel.id).max()
+}
+
+/// The last message that was copied must be the one that is there now.
+fn ensure_same(name: &ChannelName, before: &Totals, record: &Bytes) -> Result<(), Error> {
+    let stored = delivery(record.clone());
+    let is_same = stored.is_ok_and(|stored| {
+        let at = Timestamp(stored.published_at);
+        at == before.last_published_at || before.raised_times > 0 && at < before.last_published_at
+    });
+    if is_same {
+        Ok(())
+    } else {
+        Err(Error::Problems(vec![made_anew(name)]))
     }
 }
 

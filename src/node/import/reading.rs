@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 
+use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
 use super::files::Directory;
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
@@ -42,22 +43,26 @@ impl Import {
     pub(super) async fn read(
         &self,
         former: &mut Opened,
+        copied: &Copied,
         findings: &mut Findings,
         sink: Option<&mut Sink>,
         telling: &mut Telling<'_>,
     ) -> Result<Read, Error> {
         match former {
             Opened::Tables(former) => {
-                self.read_tables(former, &mut findings.problems, sink, telling)
+                self.read_tables(former, copied, findings, sink, telling)
                     .await
             }
             Opened::Files(files) => {
                 let files = Directory::Store(Arc::clone(files));
-                self.read_files(files, findings, sink, telling).await
+                self.read_files(files, copied, findings, sink, telling)
+                    .await
             }
+            Opened::Running(running) => running.read(findings, sink, telling).await,
             Opened::Raft(cluster) => {
                 let nodes = Directory::Node(Arc::clone(cluster));
-                self.read_files(nodes, findings, sink, telling).await
+                self.read_files(nodes, copied, findings, sink, telling)
+                    .await
             }
         }
     }
@@ -65,10 +70,12 @@ impl Import {
     async fn read_tables(
         &self,
         former: &mut FormerStore,
-        problems: &mut Problems,
+        copied: &Copied,
+        findings: &mut Findings,
         mut sink: Option<&mut Sink>,
         telling: &mut Telling<'_>,
     ) -> Result<Read, Error> {
+        let problems = &mut findings.problems;
         former.begin().await.map_err(Error::Former)?;
         let clients = former.clients(problems).await.map_err(Error::Former)?;
         let found = former.channels(problems).await.map_err(Error::Former)?;
@@ -77,15 +84,17 @@ impl Import {
         let (last_channel, last_subscription) =
             former.last_numbers().await.map_err(Error::Former)?;
         let last_sequences = former.last_sequences().await.map_err(Error::Former)?;
-        telling.expect(found.values().map(|channel| channel.extent.count).sum());
+        telling.expect_more(expected(&found, copied));
         let mut channels = BTreeMap::new();
+        let mut left = copied.clone();
         for (id, found) in found {
+            let before = left.remove(&found.name);
             if sink.is_some() && !problems.is_empty() {
                 return Err(Error::Problems(problems.sentences()));
             }
             let sink = sink.as_deref_mut();
             let totals = self
-                .read_messages(former, id, &found, problems, sink, telling)
+                .read_messages(former, (id, before), &found, problems, sink, telling)
                 .await?;
             let channel = Channel {
                 name: found.name,
@@ -94,6 +103,7 @@ impl Import {
             };
             channels.insert(id, channel);
         }
+        keep_deleted(left, &mut channels, findings);
         let former = Former {
             clients,
             channels,
@@ -110,22 +120,27 @@ impl Import {
         })
     }
 
-    async fn read_messages(
+    /// Behind what was copied before, if anything was.
+    pub(super) async fn read_messages(
         &self,
         former: &mut FormerStore,
-        id: ChannelId,
+        (id, before): (ChannelId, Option<Ahead>),
         channel: &FormerChannel,
         problems: &mut Problems,
         mut sink: Option<&mut Sink>,
         telling: &mut Telling<'_>,
     ) -> Result<Totals, Error> {
         let keys = self.from_keys.of_channel(&channel.name);
-        let mut reader = Reader::new(&channel.name, &keys);
+        let before = before.unwrap_or(Ahead::of(id));
+        if before.id != id || behind(&channel.extent, &before) {
+            return Err(Error::Problems(vec![made_anew(&channel.name)]));
+        }
+        let mut reader = Reader::going_on(&channel.name, &keys, before.totals);
         let mut batch = Batch::default();
         let mut bytes = 0;
         let mut has_problems = false;
         {
-            let mut rows = pin!(former.messages(id));
+            let mut rows = pin!(former.messages(id, before.totals.last.0));
             while let Some((sequence, record)) = rows.try_next().await.map_err(Error::Former)? {
                 telling.count(1);
                 bytes += record.len();
@@ -169,7 +184,13 @@ impl Import {
             first: totals.first.0,
             last: totals.last.0,
         };
-        if !has_problems && read != channel.extent {
+        // What was copied before may be gone there since.
+        let is_as_counted = if before.totals.count == 0 {
+            read == channel.extent
+        } else {
+            channel.extent.count == 0 || read.last == channel.extent.last
+        };
+        if !has_problems && !is_as_counted {
             problems.add(format!(
                 "channel {:?}: {read:?} was read and {:?} is there; is an index of the former tables damaged \
                  (REINDEX)?",
@@ -180,6 +201,23 @@ impl Import {
     }
 }
 
+/// Messages that are to be read.
+pub(super) fn expected(channels: &BTreeMap<ChannelId, FormerChannel>, copied: &Copied) -> u64 {
+    let new = channels.values().map(|channel| {
+        let last = copied.get(&channel.name).map_or(0, |it| it.totals.last.0);
+        channel
+            .extent
+            .count
+            .min(channel.extent.last.saturating_sub(last))
+    });
+    new.sum()
+}
+
+/// It ends before what was copied of it.
+fn behind(extent: &Extent, before: &Ahead) -> bool {
+    extent.count > 0 && extent.last < before.totals.last.0
+}
+
 pub(super) fn lacks_key(channel: &ChannelName) -> String {
     format!(
         "the messages of channel {channel:?} look encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as for \
@@ -188,7 +226,7 @@ pub(super) fn lacks_key(channel: &ChannelName) -> String {
 }
 
 /// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// So many messages are to be read.
     Total(u64),
@@ -197,6 +235,10 @@ pub enum Told {
         total: u64,
         after: Duration,
     },
+    /// All that was there is read, and what comes is followed until the former server has gone.
+    Follows,
+    /// Something is in the way, and may pass.
+    Hindered(String),
     /// All is read and written; the two are compared.
     Compares,
 }
@@ -208,6 +250,7 @@ pub(super) struct Telling<'a> {
     last: Instant,
     read: u64,
     total: u64,
+    hindered: String,
 }
 
 impl<'a> Telling<'a> {
@@ -219,12 +262,32 @@ impl<'a> Telling<'a> {
             last: now,
             read: 0,
             total: 0,
+            hindered: String::new(),
         }
     }
 
+    pub(super) fn follows(&self) {
+        (self.tell)(Told::Follows);
+    }
+
+    /// Once, however often it is so.
+    pub(super) fn hindered(&mut self, why: &str) {
+        if self.hindered != why {
+            why.clone_into(&mut self.hindered);
+            (self.tell)(Told::Hindered(why.to_owned()));
+        }
+    }
+
+    /// Beside what was read.
+    pub(super) fn expect_more(&mut self, more: u64) {
+        self.expect(self.read + more);
+    }
+
     pub(super) fn expect(&mut self, total: u64) {
-        self.total = total;
-        (self.tell)(Told::Total(total));
+        if self.total != total || total == 0 {
+            self.total = total;
+            (self.tell)(Told::Total(total));
+        }
     }
 
     pub(super) fn count(&mut self, more: u64) {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use super::checks::is_active;
+use super::ahead::Copied;
+use super::checks::{Ground, is_active};
 use super::reading::{Read, Telling, Told};
 use super::report::Imported;
 use super::sink::{Sink, Step};
-use super::source::Source;
+use super::source::{Opened, Source};
 use crate::config::{DatabaseUrl, Encryption, NatsConfig};
 use crate::former::{Findings, Keys, Problems};
 use crate::leadership::checks::IMPORT_GROUP;
@@ -27,6 +28,10 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// What is to be imported, and where to.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own on the command line"
+)]
 pub struct Import {
     pub from: Source,
     /// What payloads there are decrypted with.
@@ -43,6 +48,8 @@ pub struct Import {
     pub nats: NatsConfig,
     /// What is damaged is left out and noted, and the rest imported.
     pub skip_damaged: bool,
+    /// It copies while the former server runs, and follows it until it has gone.
+    pub ahead: bool,
     /// Nothing is imported before NATS has told that nobody serves the clients.
     pub must_ask_nats: bool,
 }
@@ -77,7 +84,7 @@ impl Import {
     pub async fn rehearse(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
-        let mut former = self.open_former(&mut findings).await?;
+        let mut former = self.open_former(&mut findings, &tasks).await?;
         let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
         for who in ground.busy {
             findings.problems.add(who);
@@ -96,7 +103,13 @@ impl Import {
         let mut telling = Telling::new(&tell);
         let began = Clock.now().monotonic;
         let read = self
-            .read(&mut former, &mut findings, None, &mut telling)
+            .read(
+                &mut former,
+                &Copied::default(),
+                &mut findings,
+                None,
+                &mut telling,
+            )
             .await?;
         let took = Clock.now().monotonic.since(began);
         former.close().await;
@@ -111,11 +124,11 @@ impl Import {
     pub async fn run(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
-        let mut former = self.open_former(&mut findings).await?;
-        let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
-        refuse(&findings.problems)?;
-        if !ground.busy.is_empty() {
-            return Err(Error::Busy(ground.busy));
+        let mut former = None;
+        if self.ahead {
+            self.ensure_former_ahead(&tasks).await?;
+        } else {
+            former = Some(self.ready(&mut findings, &tasks).await?);
         }
         let store = self.store();
         store.ensure_vacant().await?;
@@ -126,17 +139,26 @@ impl Import {
         store.check_keys().await?;
 
         let settings = self.leadership()?;
+        let mut sink = Sink::open(&settings, &store, &tasks).await?;
+        sink.write(Step::Begin).await?;
+        sink.settle().await?;
+        let mut telling = Telling::new(&tell);
+        let mut copied = Copied::default();
+        let (mut former, ground) = match former {
+            Some(ready) => ready,
+            None => {
+                self.copy_ahead(&mut copied, &mut findings, &mut sink, &mut telling, &tasks)
+                    .await?
+            }
+        };
         let note = Box::new(ImportNote {
             source: self.from.to_string(),
             fingerprints: former.fingerprints(),
             server_id: settings.server_id.clone(),
         });
-        let mut sink = Sink::open(&settings, &store, &tasks).await?;
-        sink.write(Step::Begin).await?;
-        sink.settle().await?;
-        let mut telling = Telling::new(&tell);
+        let sinks = Some(&mut sink);
         let read = self
-            .read(&mut former, &mut findings, Some(&mut sink), &mut telling)
+            .read(&mut former, &copied, &mut findings, sinks, &mut telling)
             .await?;
         refuse(&findings.problems)?;
         self.ensure_nothing_came(&mut former, &ground.lock, &read)
@@ -157,6 +179,22 @@ impl Import {
         store.close().await;
         let notes = [findings.notes(), notes].concat();
         Ok(Imported::new(&snapshot, notes, Vec::new()))
+    }
+
+    /// The former store, of which everybody has let go.
+    pub(super) async fn ready(
+        &self,
+        findings: &mut Findings,
+        tasks: &TaskTracker,
+    ) -> Result<(Opened, Ground), Error> {
+        let mut former = self.open_former(findings, tasks).await?;
+        let ground = self.look_around(&mut former, tasks, findings).await?;
+        refuse(&findings.problems)?;
+        if ground.busy.is_empty() {
+            return Ok((former, ground));
+        }
+        former.close().await;
+        Err(Error::Busy(ground.busy))
     }
 
     fn store(&self) -> Store {

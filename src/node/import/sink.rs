@@ -22,6 +22,8 @@ pub(super) enum Step {
     Begin,
     /// Messages.
     Put(Box<Batch>),
+    /// What is there so far is compared with what was written.
+    Compare,
     /// The rest, and the commit.
     Finish(Box<ServerInfo>, Arc<Snapshot>, Box<ImportNote>),
 }
@@ -111,6 +113,7 @@ impl Apply for Steps {
         let done = match step {
             Step::Begin => importer.begin(client, epoch).await,
             Step::Put(batch) => importer.put(client, batch, epoch).await,
+            Step::Compare => importer.compare_so_far(client).await,
             Step::Finish(info, planned, note) => {
                 importer.finish(client, info, planned, note, epoch).await
             }

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
 
 use super::run::{Error, Import};
+use super::stan::{Monitor, Running};
+use crate::config::NatsConfig;
 use crate::core::limits::Limits;
 use crate::former::Findings;
 use crate::former::records::ServerInfo;
@@ -31,17 +34,32 @@ pub enum Source {
         polynomial: u32,
         limits: Option<Box<Limits>>,
     },
+    /// A server that runs, by what its clients can have and its monitoring pages show.
+    Running {
+        nats: Box<NatsConfig>,
+        monitor: Monitor,
+    },
 }
 
 pub(super) enum Opened {
     Tables(Box<FormerStore>),
     Files(Arc<FileStore>),
     Raft(Arc<Cluster>),
+    Running(Box<Running>),
 }
 
 impl Import {
-    pub(super) async fn open_former(&self, findings: &mut Findings) -> Result<Opened, Error> {
+    pub(super) async fn open_former(
+        &self,
+        findings: &mut Findings,
+        tasks: &TaskTracker,
+    ) -> Result<Opened, Error> {
         match &self.from {
+            Source::Running { nats, monitor } => {
+                let discover = self.subjects.discover();
+                let opened = Running::open(nats, monitor, &self.cluster_id, discover, tasks).await;
+                Ok(Opened::Running(Box::new(opened?)))
+            }
             Source::Tables(tables) => {
                 let opened = FormerStore::open(tables).await;
                 let opened = opened.map_err(Error::Former)?;
@@ -98,6 +116,10 @@ impl Import {
                 (told.unwrap_or_else(|| self.usual_info()), &**files)
             }
             Opened::Raft(cluster) => (cluster.node.info.clone(), &cluster.node.files),
+            Opened::Running(running) => {
+                running.ensure_cluster().await?;
+                return Ok(self.usual_info());
+            }
         };
         let refused = |why: String| {
             let root = files.root().display();
@@ -146,6 +168,9 @@ impl fmt::Display for Source {
                 let stores = nodes.iter().map(|node| node.store.display().to_string());
                 write!(f, "raft:{}", stores.collect::<Vec<_>>().join(","))
             }
+            Self::Running { nats, monitor } => {
+                write!(f, "the server at {} ({monitor})", nats.servers.join(","))
+            }
         }
     }
 }
@@ -154,7 +179,7 @@ impl Opened {
     /// Of directories alone.
     pub(super) fn fingerprints(&self) -> Vec<String> {
         match self {
-            Self::Tables(_) => Vec::new(),
+            Self::Tables(_) | Self::Running(_) => Vec::new(),
             Self::Files(files) => vec![files.fingerprint().to_owned()],
             Self::Raft(cluster) => cluster.fingerprints.clone(),
         }
@@ -163,7 +188,7 @@ impl Opened {
     pub(super) async fn close(self) {
         match self {
             Self::Tables(former) => former.close().await,
-            Self::Files(_) | Self::Raft(_) => {}
+            Self::Files(_) | Self::Raft(_) | Self::Running(_) => {}
         }
     }
 }

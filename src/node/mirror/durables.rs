@@ -7,10 +7,10 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::Stream;
 
-use super::Error;
 use super::names::is_name;
 use super::stream::{SEQUENCE, Target, unanswered};
-use crate::core::ids::ChannelId;
+use super::{Durable, Error};
+use crate::core::ids::{ChannelId, Sequence};
 use crate::core::snapshot::Snapshot;
 
 /// Begins the description of consumers that the mirror has made, and so may make anew.
@@ -49,6 +49,32 @@ fn wanted(snapshot: &Snapshot, channel: ChannelId) -> Result<BTreeMap<String, u6
         }
     }
     Ok(all)
+}
+
+/// In order.
+pub(super) fn standing(snapshot: &Snapshot, channel: ChannelId, last: Sequence) -> Vec<Durable> {
+    let positions = snapshot.positions.iter();
+    let positions = positions.filter(|(_, it)| it.channel == channel);
+    let durables = positions.filter_map(|(id, position)| {
+        let durable = position.durable_name.as_ref()?;
+        let subscriptions = snapshot.subscriptions.values();
+        let members: Vec<_> = subscriptions.filter(|it| it.position == *id).collect();
+        let owner = match &position.queue_group {
+            Some(group) => group.as_str(),
+            None => members.first()?.client_id.as_str(),
+        };
+        let progress = &position.progress;
+        let above = progress.acked_above.iter();
+        let above: u64 = above.map(|(first, last)| last.0 - first.0 + 1).sum();
+        Some(Durable {
+            name: format!("{owner}/{}", durable.as_str()),
+            online: members.iter().any(|it| it.online),
+            left: last.0.saturating_sub(progress.acked_floor.0 + above),
+        })
+    });
+    let mut durables: Vec<Durable> = durables.collect();
+    durables.sort();
+    durables
 }
 
 /// Brings the consumers of the stream to where the durables are.

@@ -6,6 +6,7 @@
 
 mod durables;
 pub mod names;
+mod reverse;
 mod stream;
 
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use serde::Serialize;
 
 use crate::config::{DatabaseUrl, Encryption, NatsConfig, Secret};
 use crate::core::batch::ChannelRow;
-use crate::core::ids::{ChannelId, LoadId, Sequence};
-use crate::core::load::{Load, Loaded, Want};
+use crate::core::ids::{ChannelId, ChannelName, Sequence};
+use crate::core::limits::Limits as ChannelLimits;
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
-use crate::store::{self, Keyring, Store};
+use crate::store::{self, Keyring, PageSize, Store};
 use durables::Done;
 use names::Rules;
+use reverse::Fed;
 pub use stream::Limits;
 use stream::Target;
 
@@ -30,9 +32,11 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two looks at the tables.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Messages and bytes of them that are in memory, and on their way to the stream, at once.
-const PAGE_MESSAGES: usize = 1024;
-const PAGE_BYTES: usize = 8 << 20;
+/// In memory, and on its way to the stream, at once.
+const PAGE: PageSize = PageSize {
+    messages: 1024,
+    bytes: 8 << 20,
+};
 
 #[derive(Debug)]
 pub struct Mirror {
@@ -44,6 +48,10 @@ pub struct Mirror {
     /// These alone; all when there are none.
     pub channels: Vec<String>,
     pub limits: Limits,
+    /// Of the channels: a new stream gets what [`Mirror::limits`] leaves open.
+    pub channel_limits: Option<ChannelLimits>,
+    /// Streams feed channels, instead of the other way.
+    pub reverse: bool,
     /// Durables become consumers.
     pub consumers: bool,
     /// It ends when everything is copied that there was.
@@ -60,8 +68,24 @@ pub struct Standing {
     pub last: u64,
     /// Clients that are subscribed on the old side, in order.
     pub subscribers: Vec<String>,
+    /// Durables on the old side, with and without a client.
+    pub durables: Vec<Durable>,
+    /// Of a stream that feeds the channel: all up to this message of it is published to the channel.
+    pub fed: Option<u64>,
+    /// Messages of the stream that are to be published to the channel.
+    pub to_feed: Option<u64>,
     /// Why nothing of it is copied; the others are.
     pub refused: Option<String>,
+}
+
+/// Somebody who will come back for the channel's messages, or is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Durable {
+    /// Client or queue group, and durable.
+    pub name: String,
+    pub online: bool,
+    /// Messages of the channel that it has not acked.
+    pub left: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -130,8 +154,13 @@ impl Mirror {
         for (id, row, names) in self.chosen(&snapshot)? {
             let stream = names.stream.clone();
             let copied = async {
-                let mut target =
-                    Target::open(context, row.name.as_str(), names, self.limits).await?;
+                if self.reverse {
+                    let target = Target::unread(context, row.name.as_str(), names);
+                    let fed = reverse::feed(store, &target, row.name.as_str()).await?;
+                    return Ok((0, Some(fed)));
+                }
+                let limits = self.limits_of(&row.name);
+                let mut target = Target::open(context, row.name.as_str(), names, limits).await?;
                 ensure_ahead(row, &target)?;
                 while target.copied < row.last_sequence.0 {
                     match next_page(store, id, row, &target).await? {
@@ -144,9 +173,9 @@ impl Mirror {
                 if self.consumers {
                     durables::follow(&snapshot, id, &target, done).await?;
                 }
-                Ok(target.copied)
+                Ok((target.copied, None))
             };
-            standings.push(standing(&snapshot, (id, row), stream, copied.await)?);
+            standings.push(standing(&snapshot, (id, row), stream, copied.await, None)?);
         }
         Ok(standings)
     }
@@ -159,12 +188,33 @@ impl Mirror {
         let mut standings = Vec::new();
         for (id, row, names) in self.chosen(&snapshot)? {
             let stream = names.stream.clone();
-            let found = Target::find(&context, row.name.as_str(), names).await;
-            let copied = found.map(|target| target.copied);
-            standings.push(standing(&snapshot, (id, row), stream, copied)?);
+            let name = row.name.as_str();
+            let unread = Target::unread(&context, name, names.clone());
+            let fed = reverse::standing(&store, &unread, name).await?;
+            let found = Target::find(&context, name, names).await;
+            let copied = found.map(|target| (target.copied, fed));
+            standings.push(standing(&snapshot, (id, row), stream, copied, fed)?);
         }
         store.close().await;
         Ok(standings)
+    }
+
+    /// What somebody has said for all streams goes before the channel's own.
+    fn limits_of(&self, channel: &ChannelName) -> Limits {
+        let own = self
+            .channel_limits
+            .as_ref()
+            .map(|limits| limits.of(channel));
+        let own = own.map_or_else(Limits::default, |own| Limits {
+            messages: own.messages.and_then(|it| i64::try_from(it).ok()),
+            bytes: own.bytes.and_then(|it| i64::try_from(it).ok()),
+            age: own.age,
+        });
+        Limits {
+            messages: self.limits.messages.or(own.messages),
+            bytes: self.limits.bytes.or(own.bytes),
+            age: self.limits.age.or(own.age),
+        }
     }
 
     async fn store(&self) -> Result<Store, Error> {
@@ -263,11 +313,12 @@ fn standing(
     snapshot: &Snapshot,
     (id, row): (ChannelId, &ChannelRow),
     stream: String,
-    copied: Result<u64, Error>,
+    copied: Result<(u64, Option<Fed>), Error>,
+    fed: Option<Fed>,
 ) -> Result<Standing, Error> {
-    let (copied, refused) = match copied {
-        Ok(copied) => (copied, None),
-        Err(Error::Refused(why)) => (0, Some(why)),
+    let (copied, fed, refused) = match copied {
+        Ok((copied, fed)) => (copied, fed, None),
+        Err(Error::Refused(why)) => (0, fed, Some(why)),
         Err(error) => return Err(error),
     };
     let online = snapshot.subscriptions.values().filter(|it| {
@@ -283,6 +334,9 @@ fn standing(
         copied,
         last: row.last_sequence.0,
         subscribers,
+        durables: durables::standing(snapshot, id, row.last_sequence),
+        fed: fed.map(|fed| fed.through),
+        to_feed: fed.map(|fed| fed.last - fed.through),
         refused,
     })
 }
@@ -308,70 +362,35 @@ async fn next_page(
 ) -> Result<Option<Vec<Arc<Message>>>, Error> {
     let mut next = Sequence(target.copied + 1).max(row.first_sequence);
     while next <= row.last_sequence {
-        let load = Load {
-            id: LoadId::default(),
-            channel: id,
-            want: Want::Range {
-                first: next,
-                last: row.last_sequence,
-                count: PAGE_MESSAGES,
-                bytes: PAGE_BYTES,
-            },
-        };
-        let Loaded::Messages {
-            messages,
-            unreadable,
-            through,
-            gone,
-        } = store.load(&load).await?
-        else {
-            return Err(Error::Refused("a page of messages is none".to_owned()));
-        };
-        if let Some(it) = unreadable.first() {
+        let page = store.page(id, (next, row.last_sequence), PAGE).await?;
+        if let Some(it) = page.unreadable.first() {
             return Err(Error::Refused(format!(
                 "channel {:?}, message {}: {}; nothing after it is copied",
                 row.name, it.sequence.0, it.why
             )));
         }
-        let through = through.max(next);
-        if ensure_complete(store, id, row, (next, through), &messages, &gone).await?
-            && !messages.is_empty()
-        {
-            return Ok(Some(messages));
+        if let Some((missing, _)) = page.missing {
+            ensure_dropped(store, id, row, missing).await?;
         }
-        next = through.next();
+        if !page.messages.is_empty() {
+            return Ok(Some(page.messages));
+        }
+        next = page.through.next();
     }
     Ok(None)
 }
 
-/// Fails where one is neither there, nor noted as gone, nor dropped by its limits meanwhile.
-async fn ensure_complete(
+/// Fails where a message is missing that its limits have not dropped meanwhile.
+async fn ensure_dropped(
     store: &Store,
     id: ChannelId,
     row: &ChannelRow,
-    (first, last): (Sequence, Sequence),
-    messages: &[Arc<Message>],
-    gone: &crate::core::ranges::Ranges,
-) -> Result<bool, Error> {
-    let mut expected = first.0;
-    let mut missing = None;
-    let mut found = messages.iter().map(|it| it.sequence.0).peekable();
-    while expected <= last.0 {
-        if found.next_if_eq(&expected).is_none() && !gone.contains(Sequence(expected)) {
-            missing = Some(expected);
-        }
-        expected += 1;
-    }
-    let Some(missing) = missing else {
-        return Ok(true);
-    };
+    missing: Sequence,
+) -> Result<(), Error> {
     let now = store.snapshot().await?;
-    let dropped = now
-        .channels
-        .get(&id)
-        .is_none_or(|it| it.first_sequence.0 > missing);
-    if dropped {
-        return Ok(true);
+    let now = now.channels.get(&id);
+    if now.is_none_or(|it| it.first_sequence > missing) {
+        return Ok(());
     }
     Err(Error::Refused(format!(
         "channel {:?}, message {missing}: it is missing from the tables, and nothing says that it is gone; nothing after it is \

@@ -12,7 +12,7 @@ use super::Error;
 use super::names::Names;
 use crate::core::message::Message;
 
-const CHANNEL: &str = "Stan-Channel";
+pub(super) const CHANNEL: &str = "Stan-Channel";
 pub(super) const SEQUENCE: &str = "Stan-Sequence";
 const TIME: &str = "Stan-Time";
 const PUBLISHER: &str = "Stan-Client-Id";
@@ -64,28 +64,37 @@ impl Target {
         Self::find(context, channel, names).await
     }
 
+    /// Not looked at yet.
+    pub(super) fn unread(context: &Context, channel: &str, names: Names) -> Self {
+        Self {
+            context: context.clone(),
+            channel: channel.to_owned(),
+            names,
+            copied: 0,
+            length: 0,
+        }
+    }
+
     /// Where it is now, which nobody but the stream knows.
     pub(super) async fn find(
         context: &Context,
         channel: &str,
         names: Names,
     ) -> Result<Self, Error> {
-        let mut target = Self {
-            context: context.clone(),
-            channel: channel.to_owned(),
-            names,
-            copied: 0,
-            length: 0,
-        };
+        let mut target = Self::unread(context, channel, names);
         if let Some(stream) = stream(context, &target.names.stream).await? {
             target.read(&stream).await?;
         }
         Ok(target)
     }
 
+    pub(super) async fn stream_if_there(&self) -> Result<Option<Stream>, Error> {
+        stream(&self.context, &self.names.stream).await
+    }
+
     pub(super) async fn stream(&self) -> Result<Stream, Error> {
         let name = &self.names.stream;
-        let found = stream(&self.context, name).await?;
+        let found = self.stream_if_there().await?;
         found.ok_or_else(|| unanswered(name, &"it was deleted"))
     }
 
@@ -222,7 +231,7 @@ fn noted(description: &str) -> Option<(u64, u64)> {
 }
 
 /// A header is one line.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.escape_default().to_string()
 }
 

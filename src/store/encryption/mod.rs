@@ -16,6 +16,6 @@ pub use keyring::Keyring;
 pub(super) use operator_key::KeyRow;
 pub(super) use report::report;
 pub use report::{EncryptionReport, KeyInUse};
-pub(super) use tables::{TermRow, keys, keys_and_terms};
+pub(super) use tables::{TermRow, keys, keys_and_terms, terms};
 pub use term_key::Sealer;
 pub(super) use term_key::{OVERHEAD, Opener, Sealed};

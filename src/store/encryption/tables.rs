@@ -69,7 +69,11 @@ pub(in crate::store) async fn keys_and_terms(
 ) -> Result<(Vec<KeyRow>, Vec<TermRow>), Fault> {
     // Asked together: a takeover waits once.
     let (mut first, mut second) = (Source::Session(client), Source::Session(client));
-    let (keys, rows) = tokio::try_join!(keys(&mut first), second.all(TERMS, &[]))?;
+    tokio::try_join!(keys(&mut first), terms(&mut second))
+}
+
+pub(in crate::store) async fn terms(source: &mut Source<'_>) -> Result<Vec<TermRow>, Fault> {
+    let rows = source.all(TERMS, &[]).await?;
     let rows = rows.iter().map(|row| {
         Ok(TermRow {
             epoch: row.get("epoch")?,
@@ -78,7 +82,7 @@ pub(in crate::store) async fn keys_and_terms(
             wrapped_key: row.get("wrapped_key")?,
         })
     });
-    Ok((keys, rows.collect::<Result<_, Fault>>()?))
+    rows.collect()
 }
 
 /// Stores the key of a new term, and its operator's key where it is new; `wrapped_anew` are keys of terms that stood

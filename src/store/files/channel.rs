@@ -110,6 +110,11 @@ impl<'a> ChannelFiles<'a> {
         })
     }
 
+    /// Whether an index says what each of its files holds, as it does where a server has written all of it.
+    pub fn is_indexed(&self) -> bool {
+        self.slices.iter().all(Slice::is_indexed)
+    }
+
     pub fn subscriptions(&self, findings: &mut Findings) -> Result<Vec<Subscription>, Error> {
         let path = self.directory.join(SUBSCRIPTIONS);
         let Some((file, _)) = opened(&path)? else {

@@ -27,7 +27,7 @@ const HINT: &str = "name the directory that the former server had as -dir";
 pub struct FileStore {
     root: PathBuf,
     checksum: Checksum,
-    _lock: Lock,
+    _lock: Option<Lock>,
     /// By name.
     channels: Vec<(ChannelName, PathBuf)>,
     /// What all files were like when they were opened.
@@ -38,10 +38,7 @@ pub struct FileStore {
 impl FileStore {
     /// Fails unless there is a store that nobody has open: [`Error::Unavailable`] where somebody has.
     pub fn open(root: &Path, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
-        let refused = |why: String| Error::Refused(format!("{}: {why}", root.display()));
-        if !root.is_dir() {
-            return Err(refused(format!("there is no such directory; {HINT}")));
-        }
+        ensure_directory(root)?;
         let lock = in_use::lock(root).map_err(|error| unreadable(root, &error))?;
         let in_use = |who: &str| {
             let text = in_use_text(who);
@@ -51,6 +48,33 @@ impl FileStore {
         if let Some(who) = in_use::writer(root) {
             return Err(in_use(&format!("{who} has files of it open")));
         }
+        Self::of(root, polynomial, Some(lock), findings)
+    }
+
+    /// While a server may run on it: only what it has written down in full can be had, and what is wrong with the rest may
+    /// be right a moment later.
+    pub fn open_in_use(
+        root: &Path,
+        polynomial: u32,
+        findings: &mut Findings,
+    ) -> Result<Self, Error> {
+        ensure_directory(root)?;
+        Self::of(root, polynomial, None, findings)
+    }
+
+    /// Whether a process of this machine runs on it, as far as that shows.
+    pub fn is_in_use(root: &Path) -> bool {
+        let is_locked = in_use::lock(root).is_ok_and(|lock| lock.is_err());
+        is_locked || in_use::writer(root).is_some()
+    }
+
+    fn of(
+        root: &Path,
+        polynomial: u32,
+        lock: Option<Lock>,
+        findings: &mut Findings,
+    ) -> Result<Self, Error> {
+        let refused = |why: String| Error::Refused(format!("{}: {why}", root.display()));
         let channels = channels(root, findings)?;
         let has_files = [SERVER, CLIENTS]
             .iter()
@@ -93,10 +117,11 @@ impl FileStore {
     /// `None` where it is not there and that is known.
     pub fn server_info(&self, findings: &mut Findings) -> Result<Option<ServerInfo>, Error> {
         let path = self.root.join(SERVER);
-        let Some((file, length)) = opened(&path)? else {
+        // A server that ended in its first moment leaves an empty one.
+        let Some((file, length)) = opened(&path)?.filter(|(_, length)| *length > 0) else {
             findings.damage(
                 SERVER,
-                "it is missing: is the copy complete? The subjects that clients were told are lost, and those of the \
+                "it is missing or empty: is the copy complete? The subjects that clients were told are lost, and those of the \
                  cluster ID take their place",
             );
             return Ok(None);
@@ -161,6 +186,21 @@ impl FileStore {
             Err(error) => Err(unreadable(&self.root, &error)),
         }
     }
+}
+
+fn ensure_directory(root: &Path) -> Result<(), Error> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let what = if root.exists() {
+        "it is a file and no directory"
+    } else {
+        "there is no such directory"
+    };
+    Err(Error::Refused(format!(
+        "{}: {what}; {HINT}",
+        root.display()
+    )))
 }
 
 fn in_use_text(who: &str) -> String {

@@ -310,7 +310,7 @@ fn one(root: &Path, file: &str) -> Result<Option<PathBuf>, String> {
         [] => Ok(None),
         [only] => Ok(Some(only.clone())),
         [one, other, ..] => Err(format!(
-            "there is more than one {file} below {}: in {} and in {}",
+            "there is more than one {file} below {}: in {} and in {}; name the directory of each node, with commas between",
             root.display(),
             one.display(),
             other.display()

@@ -52,6 +52,18 @@ enum Session {
     MySql(Box<MySqlConnection>),
 }
 
+/// What a column of a new row gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cell<'a> {
+    Number(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+/// Parameters of one statement, and bytes of them: `MySQL` takes 65,535, and by default no packet above 16 MiB.
+const PARAMETERS_MAX: usize = 5000;
+const PACKET_BYTES: usize = 4 << 20;
+
 /// A row of either.
 pub(super) enum Cells {
     Postgres(PgRow),
@@ -164,26 +176,26 @@ impl Connection {
         self.execute(begin).await
     }
 
-    /// `$1`, where there is one, stands for the argument.
+    /// `$1` and `$2`, where they are, stand for the arguments, in this order.
     pub(super) fn rows(
         &mut self,
         statement: &'static str,
-        argument: Option<i64>,
+        arguments: &[i64],
     ) -> BoxStream<'_, Result<Cells, Error>> {
         let Self { session, place } = self;
         match session {
             Session::Postgres { connection, .. } => {
                 let mut query = sqlx::query(statement);
-                if let Some(argument) = argument {
-                    query = query.bind(argument);
+                for argument in arguments {
+                    query = query.bind(*argument);
                 }
                 let rows = query.fetch(&mut **connection).map_ok(Cells::Postgres);
                 rows.map_err(|error| place.told(&error)).boxed()
             }
             Session::MySql(connection) => {
                 let mut query = sqlx::query(AssertSqlSafe(for_mysql(statement)));
-                if let Some(argument) = argument {
-                    query = query.bind(argument);
+                for argument in arguments {
+                    query = query.bind(*argument);
                 }
                 let rows = query.fetch(&mut **connection).map_ok(Cells::MySql);
                 rows.map_err(|error| place.told(&error)).boxed()
@@ -191,8 +203,76 @@ impl Connection {
         }
     }
 
+    /// Rows for a table; `columns` is its name and theirs, as in `Clients (id, proto)`.
+    pub(super) async fn insert(
+        &mut self,
+        columns: &'static str,
+        rows: &[Vec<Cell<'_>>],
+    ) -> Result<(), Error> {
+        let mut rest = rows;
+        while let Some(first) = rest.first() {
+            let (mut taken, mut bytes) = (1, size(first));
+            while let Some(next) = rest.get(taken) {
+                bytes += size(next);
+                if bytes > PACKET_BYTES || (taken + 1) * next.len() > PARAMETERS_MAX {
+                    break;
+                }
+                taken += 1;
+            }
+            let (some, left) = rest.split_at(taken);
+            self.insert_at_once(columns, some).await?;
+            rest = left;
+        }
+        Ok(())
+    }
+
+    async fn insert_at_once(
+        &mut self,
+        columns: &'static str,
+        rows: &[Vec<Cell<'_>>],
+    ) -> Result<(), Error> {
+        let Self { session, place } = self;
+        let cells = rows.iter().flatten();
+        let width = rows.first().map_or(0, Vec::len);
+        let done = match session {
+            Session::Postgres { connection, .. } => {
+                let values = (0..rows.len()).map(|row| {
+                    let cells = (1..=width).map(|column| format!("${}", row * width + column));
+                    format!("({})", cells.collect::<Vec<_>>().join(", "))
+                });
+                let values = values.collect::<Vec<_>>().join(", ");
+                let mut query = sqlx::query(AssertSqlSafe(format!(
+                    "INSERT INTO {columns} VALUES {values}"
+                )));
+                for cell in cells {
+                    query = match *cell {
+                        Cell::Number(number) => query.bind(number),
+                        Cell::Text(text) => query.bind(text),
+                        Cell::Bytes(bytes) => query.bind(bytes),
+                    };
+                }
+                query.execute(&mut **connection).await.map(drop)
+            }
+            Session::MySql(connection) => {
+                let row = format!("({})", vec!["?"; width].join(", "));
+                let values = vec![row; rows.len()].join(", ");
+                let text = format!("INSERT INTO {columns} VALUES {values}");
+                let mut query = sqlx::query(AssertSqlSafe(for_mysql(&text)));
+                for cell in cells {
+                    query = match *cell {
+                        Cell::Number(number) => query.bind(number),
+                        Cell::Text(text) => query.bind(text),
+                        Cell::Bytes(bytes) => query.bind(bytes),
+                    };
+                }
+                query.execute(&mut **connection).await.map(drop)
+            }
+        };
+        done.map_err(|error| place.told(&error))
+    }
+
     pub(super) async fn first(&mut self, statement: &'static str) -> Result<Option<Cells>, Error> {
-        let mut rows = self.rows(statement, None);
+        let mut rows = self.rows(statement, &[]);
         let first = rows.try_next().await?;
         // What is left would come before the next answer.
         while rows.try_next().await?.is_some() {}
@@ -216,20 +296,15 @@ impl Connection {
             return found.map_err(|error| self.place.told(&error));
         }
         let all = "SELECT lower(table_name) FROM information_schema.tables WHERE table_schema = database()";
-        let mut rows = self.rows(all, None);
+        let mut rows = self.rows(all, &[]);
         let mut names = Vec::new();
         while let Some(row) = rows.try_next().await? {
-            names.push(row.text(0)?.to_owned());
+            let name = row.text(0)?;
+            if tables.contains(&name) {
+                names.push(name.to_owned());
+            }
         }
         Ok(names)
-    }
-
-    /// `None` on `MySQL`.
-    pub(super) fn postgres(&mut self) -> Option<&mut PgConnection> {
-        match &mut self.session {
-            Session::Postgres { connection, .. } => Some(connection),
-            Session::MySql(_) => None,
-        }
     }
 
     pub(super) fn place(&self) -> &FormerTables {
@@ -318,11 +393,22 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
     options
 }
 
+/// Bytes of a row on its way.
+fn size(row: &[Cell<'_>]) -> usize {
+    let cells = row.iter().map(|cell| match cell {
+        Cell::Number(_) => 8,
+        Cell::Text(text) => text.len(),
+        Cell::Bytes(bytes) => bytes.len(),
+    });
+    cells.sum()
+}
+
 fn for_mysql(statement: &str) -> String {
     statement
         .replace(" AS BIGINT)", " AS SIGNED)")
         .replace("\"row\"", "`row`")
         .replace("$1", "?")
+        .replace("$2", "?")
 }
 
 fn of_mysql(url: &MySqlUrl, error: &sqlx::Error) -> Error {

@@ -1,10 +1,8 @@
-//! Fills the tables of a nats-streaming-server on Postgres, in one transaction: all of it, or nothing.
+//! Fills the tables of a nats-streaming-server, on Postgres or on `MySQL`, in one transaction: all of it, or nothing. `MySQL` keeps
+//! the empty tables where it fails.
 
-use sqlx::{PgConnection, QueryBuilder};
-
-use super::TABLES;
-use super::connection::{Connection, FormerTables};
-use crate::config::database::Trouble;
+use super::connection::{Cell, Connection, FormerTables};
+use super::{TABLES, VERSION};
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::former::return_way::{Connected, Stored, Subscribed};
 use crate::store::error::Error;
@@ -27,8 +25,17 @@ impl NewTables {
                 "{holder} holds the tables of stanby: name another one for those of nats-streaming-server (--to-schema)"
             )));
         }
-        connection.execute("BEGIN").await?;
-        connection.execute(CREATE).await?;
+        match tables {
+            FormerTables::Postgres { .. } => {
+                connection.execute("BEGIN").await?;
+                connection.execute(CREATE).await?;
+            }
+            // It commits whatever makes a table.
+            FormerTables::MySql(_) => {
+                connection.execute(CREATE_IN_MYSQL).await?;
+                connection.execute("START TRANSACTION").await?;
+            }
+        }
         let filled = connection.first(FILLED).await?;
         let filled = filled.map_or(Ok(0), |row| row.number(0))?;
         if filled != 0 {
@@ -42,24 +49,27 @@ impl NewTables {
     }
 
     pub async fn server(&mut self, cluster_id: &str, record: &[u8]) -> Result<(), Error> {
-        let insert = sqlx::query(
-            "INSERT INTO ServerInfo (uniquerow, id, proto, version) VALUES (1, $1, $2, 1)",
-        );
-        let insert = insert.bind(cluster_id).bind(record);
-        let done = insert.execute(self.session()?).await;
-        self.told(done.map(drop))
+        let row = vec![
+            Cell::Number(1),
+            Cell::Text(cluster_id),
+            Cell::Bytes(record),
+            Cell::Number(VERSION),
+        ];
+        let columns = "ServerInfo (uniquerow, id, proto, version)";
+        self.connection.insert(columns, &[row]).await
     }
 
     pub async fn clients(&mut self, clients: &[Connected]) -> Result<(), Error> {
-        for client in clients {
-            let insert =
-                sqlx::query("INSERT INTO Clients (id, hbinbox, proto) VALUES ($1, $2, $3)");
-            let insert = insert.bind(&client.id).bind(&client.heartbeat_inbox);
-            let insert = insert.bind(&client.record);
-            let done = insert.execute(self.session()?).await;
-            self.told(done.map(drop))?;
-        }
-        Ok(())
+        let rows = clients.iter().map(|client| {
+            vec![
+                Cell::Text(&client.id),
+                Cell::Text(&client.heartbeat_inbox),
+                Cell::Bytes(&client.record),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        let columns = "Clients (id, hbinbox, proto)";
+        self.connection.insert(columns, &rows).await
     }
 
     /// A channel with its subscriptions, whose numbers are unique over all channels.
@@ -69,62 +79,59 @@ impl NewTables {
         name: &ChannelName,
         subscriptions: &[Subscribed],
     ) -> Result<(), Error> {
-        let channel = int4(id)?;
-        let insert = sqlx::query("INSERT INTO Channels (id, name) VALUES ($1, $2)");
-        let insert = insert.bind(channel).bind(name.as_str());
-        let done = insert.execute(self.session()?).await;
-        self.told(done.map(drop))?;
-        for subscribed in subscriptions {
-            let (number, last_sent) = (int8(subscribed.number), int8(subscribed.last_sent));
-            let insert = sqlx::query(
-                "INSERT INTO Subscriptions (id, subid, lastsent, proto) VALUES ($1, $2, $3, $4)",
-            );
-            let insert = insert.bind(channel).bind(number).bind(last_sent);
-            let insert = insert.bind(&subscribed.record);
-            let done = insert.execute(self.session()?).await;
-            self.told(done.map(drop))?;
-            if subscribed.pending.is_empty() {
-                continue;
-            }
+        let channel = number(id)?;
+        let row = vec![Cell::Number(channel), Cell::Text(name.as_str())];
+        self.connection
+            .insert("Channels (id, name)", &[row])
+            .await?;
+        let rows = subscriptions.iter().map(|subscribed| {
+            vec![
+                Cell::Number(channel),
+                Cell::Number(int8(subscribed.number)),
+                Cell::Number(int8(subscribed.last_sent)),
+                Cell::Bytes(&subscribed.record),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        let columns = "Subscriptions (id, subid, lastsent, proto)";
+        self.connection.insert(columns, &rows).await?;
+        for subscribed in subscriptions.iter().filter(|it| !it.pending.is_empty()) {
             self.row += 1;
             let pending = subscribed.pending.iter().map(u64::to_string);
             let pending = format!("[{}]", pending.collect::<Vec<_>>().join(","));
-            let insert = sqlx::query(
-                "INSERT INTO SubsPending (subid, \"row\", lastsent, pending) VALUES ($1, $2, $3, $4)",
-            );
-            let insert = insert.bind(number).bind(self.row).bind(last_sent);
-            let insert = insert.bind(pending.into_bytes());
-            let done = insert.execute(self.session()?).await;
-            self.told(done.map(drop))?;
+            let row = vec![
+                Cell::Number(int8(subscribed.number)),
+                Cell::Number(self.row),
+                Cell::Number(int8(subscribed.last_sent)),
+                Cell::Bytes(pending.as_bytes()),
+            ];
+            let columns = "SubsPending (subid, \"row\", lastsent, pending)";
+            self.connection.insert(columns, &[row]).await?;
         }
         Ok(())
     }
 
     /// Where the channel goes on, when none of its messages is left.
     pub async fn goes_on_after(&mut self, id: ChannelId, sequence: u64) -> Result<(), Error> {
-        let update = sqlx::query("UPDATE Channels SET maxseq = $2 WHERE id = $1");
-        let update = update.bind(int4(id)?).bind(int8(sequence));
-        let done = update.execute(self.session()?).await;
-        self.told(done.map(drop))
+        let (channel, sequence) = (number(id)?, int8(sequence));
+        let update = format!("UPDATE Channels SET maxseq = {sequence} WHERE id = {channel}");
+        self.connection.execute(&update).await
     }
 
     pub async fn messages(&mut self, id: ChannelId, page: &[Stored]) -> Result<(), Error> {
-        let channel = int4(id)?;
-        // No more parameters than a statement may have.
-        for some in page.chunks(1000) {
-            let mut insert =
-                QueryBuilder::new("INSERT INTO Messages (id, seq, timestamp, size, data) ");
-            insert.push_values(some, |mut row, message| {
-                row.push_bind(channel)
-                    .push_bind(int8(message.sequence))
-                    .push_bind(message.timestamp)
-                    .push_bind(i32::try_from(message.size).unwrap_or(i32::MAX))
-                    .push_bind(&message.record);
-            });
-            let done = insert.build().execute(self.session()?).await;
-            self.told(done.map(drop))?;
-        }
-        Ok(())
+        let channel = number(id)?;
+        let rows = page.iter().map(|message| {
+            vec![
+                Cell::Number(channel),
+                Cell::Number(int8(message.sequence)),
+                Cell::Number(message.timestamp),
+                Cell::Number(i64::try_from(message.size).unwrap_or(i64::MAX)),
+                Cell::Bytes(&message.record),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        let columns = "Messages (id, seq, timestamp, size, data)";
+        self.connection.insert(columns, &rows).await
     }
 
     pub async fn finish(mut self) -> Result<(), Error> {
@@ -137,23 +144,11 @@ impl NewTables {
     pub async fn give_up(self) {
         self.connection.close().await;
     }
-
-    fn session(&mut self) -> Result<&mut PgConnection, Error> {
-        let session = self.connection.postgres();
-        session.ok_or_else(|| Error::Refused("only Postgres is exported to".to_owned()))
-    }
-
-    fn told<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, Error> {
-        done.map_err(|error| match self.connection.place() {
-            FormerTables::Postgres { url, .. } => Trouble::of_pool(url, &error).into(),
-            FormerTables::MySql(_) => Error::Failed(error.to_string()),
-        })
-    }
 }
 
 /// The former server's numbers of channels are small.
-fn int4(id: ChannelId) -> Result<i32, Error> {
-    i32::try_from(id.0).map_err(|_| {
+fn number(id: ChannelId) -> Result<i64, Error> {
+    i32::try_from(id.0).map(i64::from).map_err(|_| {
         Error::Refused(format!(
             "channel number {id} is too large for the tables of nats-streaming-server"
         ))
@@ -177,6 +172,23 @@ const CREATE: &str = "
     CREATE INDEX IF NOT EXISTS Idx_SubsPendingSeq ON SubsPending (seq);
     CREATE TABLE IF NOT EXISTS StoreLock (id VARCHAR(30), tick BIGINT DEFAULT 0);
     LOCK TABLE ServerInfo, Clients, Channels, Messages, Subscriptions, SubsPending, StoreLock";
+
+/// With room for payloads above 64 KiB.
+const CREATE_IN_MYSQL: &str = "
+    CREATE TABLE IF NOT EXISTS ServerInfo (uniquerow INTEGER DEFAULT 1, id VARCHAR(1024), proto BLOB, version INTEGER,
+        PRIMARY KEY (uniquerow)) ENGINE=InnoDB;
+    CREATE TABLE IF NOT EXISTS Clients (id VARCHAR(1024), hbinbox TEXT, proto BLOB, PRIMARY KEY (id(256))) ENGINE=InnoDB;
+    CREATE TABLE IF NOT EXISTS Channels (id INTEGER, name VARCHAR(1024) NOT NULL, maxseq BIGINT UNSIGNED DEFAULT 0,
+        maxmsgs INTEGER DEFAULT 0, maxbytes BIGINT DEFAULT 0, maxage BIGINT DEFAULT 0, deleted BOOL DEFAULT FALSE,
+        PRIMARY KEY (id), INDEX Idx_ChannelsName (name(256))) ENGINE=InnoDB;
+    CREATE TABLE IF NOT EXISTS Messages (id INTEGER, seq BIGINT UNSIGNED, timestamp BIGINT, size INTEGER, data LONGBLOB,
+        CONSTRAINT PK_MsgKey PRIMARY KEY (id, seq), INDEX Idx_MsgsTimestamp (timestamp)) ENGINE=InnoDB;
+    CREATE TABLE IF NOT EXISTS Subscriptions (id INTEGER, subid BIGINT UNSIGNED, lastsent BIGINT UNSIGNED DEFAULT 0,
+        proto BLOB, deleted BOOL DEFAULT FALSE, CONSTRAINT PK_SubKey PRIMARY KEY (id, subid)) ENGINE=InnoDB;
+    CREATE TABLE IF NOT EXISTS SubsPending (subid BIGINT UNSIGNED, `row` BIGINT UNSIGNED, seq BIGINT UNSIGNED DEFAULT 0,
+        lastsent BIGINT UNSIGNED DEFAULT 0, pending LONGBLOB, acks LONGBLOB,
+        CONSTRAINT PK_MsgPendingKey PRIMARY KEY (subid, `row`), INDEX Idx_SubsPendingSeq (seq)) ENGINE=InnoDB;
+    CREATE TABLE IF NOT EXISTS StoreLock (id VARCHAR(30), tick BIGINT UNSIGNED DEFAULT 0) ENGINE=InnoDB";
 
 /// A lock that nobody holds is nothing.
 const FILLED: &str = "SELECT CAST(count(*) AS BIGINT) FROM (

@@ -72,6 +72,7 @@ impl Columns {
             columns.reason.push(match reason {
                 Reason::Failover => "failover",
                 Reason::Counted => "counted",
+                Reason::Deleted => "deleted",
             });
         }
         columns

@@ -227,6 +227,15 @@ impl Trims {
                 }
             }
         }
+        // What operators delete goes the same way.
+        for deleted in &batch.deleted {
+            let trim = Trim {
+                after: deleted.first.previous(),
+                through: deleted.last,
+            };
+            trims.young.push(deleted.channel, trim);
+            trims.settled.push(int8(deleted.settled.0));
+        }
         trims
     }
 

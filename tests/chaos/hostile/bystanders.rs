@@ -1,12 +1,14 @@
 //! Clients that behave well, with a thread of their own: what they see is the server's doing, not that of the tests.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Request, StatusCode};
 use bytes::Bytes;
 use stanby::protocol::client;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const CHANNEL: &str = "bystanders";
 
-/// How long answers took, from when a request was due: one that waits for the one before it waits, too.
+/// How long answers took, from when a request was due.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) acks: Vec<Duration>,
@@ -39,16 +41,19 @@ pub(crate) struct Bystanders {
 }
 
 impl Bystanders {
-    pub(crate) fn start(nats_url: String, cluster_id: String) -> Self {
+    /// They are connected when it returns.
+    pub(crate) async fn start(nats_url: String, cluster_id: String) -> Self {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let (connected, are_connected) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(watch(&nats_url, &cluster_id, &stopped))
+            runtime.block_on(watch(&nats_url, &cluster_id, connected, &stopped))
         });
+        are_connected.await.unwrap();
         Self { thread, stop }
     }
 
@@ -59,7 +64,12 @@ impl Bystanders {
     }
 }
 
-async fn watch(nats_url: &str, cluster_id: &str, stop: &CancellationToken) -> Seen {
+async fn watch(
+    nats_url: &str,
+    cluster_id: &str,
+    connected: oneshot::Sender<()>,
+    stop: &CancellationToken,
+) -> Seen {
     let mut tasks = JoinSet::new();
     for number in 0..PUBLISHERS + PINGERS {
         let options = ConnectOptions::new().request_timeout(Some(PATIENCE));
@@ -74,6 +84,7 @@ async fn watch(nats_url: &str, cluster_id: &str, stop: &CancellationToken) -> Se
             tasks.spawn(ping(client, stop));
         }
     }
+    connected.send(()).unwrap();
     let mut all = Seen::default();
     for seen in tasks.join_all().await {
         all.acks.extend(seen.acks);
@@ -83,11 +94,13 @@ async fn watch(nats_url: &str, cluster_id: &str, stop: &CancellationToken) -> Se
     all
 }
 
+/// Asks when a request is due, whether or not those before are answered: a server that takes longer than the pace is no
+/// slower for it, and one that stands still is seen by all that were due meanwhile.
 async fn publish(client: StanClient, stop: CancellationToken) -> Seen {
-    let mut seen = Seen::default();
     let subject = format!("{}.{CHANNEL}", client.subjects.publish_prefix);
-    let mut pace = interval(PUBLISH_EVERY);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut pace = pace(PUBLISH_EVERY);
+    let mut asked = JoinSet::new();
+    let client = Arc::new(client);
     for number in 0_u64.. {
         let Some(due) = next(&mut pace, &stop).await else {
             break;
@@ -100,36 +113,59 @@ async fn publish(client: StanClient, stop: CancellationToken) -> Seen {
             channel: CHANNEL,
             data: Bytes::from_static(b"of a bystander"),
         });
-        match ask(&client, &subject, request).await {
-            Ok(answer) => {
-                let ack = client::publish_ack(answer).unwrap();
-                seen.failures.extend(ack.refusal);
-            }
-            Err(why) => seen.failures.push(format!("publish: {why}")),
-        }
-        seen.acks.push(due.elapsed());
+        let (client, subject) = (Arc::clone(&client), subject.clone());
+        asked.spawn(async move {
+            let failure = match ask(&client, &subject, request).await {
+                Ok(answer) => client::publish_ack(answer).unwrap().refusal,
+                Err(why) => Some(format!("publish: {why}")),
+            };
+            (due.elapsed(), failure)
+        });
     }
-    seen
+    let (acks, failures) = answers(asked).await;
+    Seen {
+        acks,
+        failures,
+        ..Seen::default()
+    }
 }
 
 async fn ping(client: StanClient, stop: CancellationToken) -> Seen {
-    let mut seen = Seen::default();
     let subject = client.subjects.pings.to_string();
-    let mut pace = interval(PING_EVERY);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut pace = pace(PING_EVERY);
+    let mut asked = JoinSet::new();
+    let client = Arc::new(client);
     while let Some(due) = next(&mut pace, &stop).await {
         let request = client::ping_request(client.connection_id.as_bytes());
-        match ask(&client, &subject, request).await {
-            Ok(answer) => {
-                if let Err(why) = client::ping_response(answer) {
-                    seen.failures.push(format!("ping: {why}"));
-                }
-            }
-            Err(why) => seen.failures.push(format!("ping: {why}")),
-        }
-        seen.pings.push(due.elapsed());
+        let (client, subject) = (Arc::clone(&client), subject.clone());
+        asked.spawn(async move {
+            let failure = match ask(&client, &subject, request).await {
+                Ok(answer) => client::ping_response(answer)
+                    .err()
+                    .map(|why| why.to_string()),
+                Err(why) => Some(why),
+            };
+            (due.elapsed(), failure.map(|why| format!("ping: {why}")))
+        });
     }
-    seen
+    let (pings, failures) = answers(asked).await;
+    Seen {
+        pings,
+        failures,
+        ..Seen::default()
+    }
+}
+
+fn pace(every: Duration) -> tokio::time::Interval {
+    let mut pace = interval(every);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    pace
+}
+
+/// How long each took, and what went wrong.
+async fn answers(asked: JoinSet<(Duration, Option<String>)>) -> (Vec<Duration>, Vec<String>) {
+    let (took, failures): (Vec<_>, Vec<_>) = asked.join_all().await.into_iter().unzip();
+    (took, failures.into_iter().flatten().collect())
 }
 
 /// When the next request is due.

@@ -47,7 +47,7 @@ async fn run(kind: Kind, scale: u64, lasting: Duration) -> Option<Outcome> {
     let _turn = ONE_AT_A_TIME.lock().await;
     let stage = Arc::new(Stage::start(kind.filling(scale), kind.flags()).await?);
     let before = stage.epoch().await;
-    let bystanders = Bystanders::start(stage.nats_url.clone(), stage.cluster_id.clone());
+    let bystanders = Bystanders::start(stage.nats_url.clone(), stage.cluster_id.clone()).await;
     let mut hostile = kind.begin(&stage, scale).await;
     let failed = timeout(lasting, async {
         while let Some(ended) = hostile.join_next().await {

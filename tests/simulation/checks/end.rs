@@ -23,6 +23,7 @@ impl World {
         self.check_clients();
         self.check_rows();
         self.check_sql();
+        self.check_operators();
         self.check_positions_at_end();
         self.check_recovery(active);
     }

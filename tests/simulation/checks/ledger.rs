@@ -15,6 +15,7 @@ use stanby::core::time::Timestamp;
 
 use super::failovers::Failovers;
 use super::progress::Positions;
+use crate::admin::Allowed;
 use crate::world::Time;
 
 #[derive(Debug, Default)]
@@ -78,6 +79,11 @@ pub(crate) struct Checks {
     pub(crate) duplicates: u64,
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
     pub(super) positions: Positions,
+    /// What operators have emptied in the commit under way.
+    allowed: BTreeMap<ChannelId, Allowed>,
+    /// How often operators have moved a position.
+    pub(crate) moves: BTreeMap<PositionId, u64>,
+    pub(crate) emptied: u64,
     /// Of every connection that was ever registered.
     pub(super) heartbeat_inboxes: BTreeSet<String>,
     /// Clients whose row is in the last commit: of several connects, only the last one's is.
@@ -113,6 +119,9 @@ impl Checks {
             heartbeat_inboxes: BTreeSet::new(),
             last_clients: BTreeSet::new(),
             excesses: Vec::new(),
+            allowed: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            emptied: 0,
             acked_in_sql: BTreeMap::new(),
             latest_wall: Timestamp(0),
         }
@@ -259,6 +268,7 @@ impl Checks {
                 .insert(row.heartbeat_inbox.to_string());
         }
         self.check_positions(batch);
+        self.allowed.clear();
         self.violation.is_none()
     }
 
@@ -353,15 +363,27 @@ impl Checks {
             facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
         let crowded = limits.messages.is_some_and(|max| count > max)
             || limits.bytes.is_some_and(|max| bytes > max);
+        let after = facts.live.len() as u64;
+        let purged = self.allowed.get(&id).is_some_and(|allowed| {
+            allowed.before.is_none_or(|before| through < before)
+                && allowed.keep.is_none_or(|keep| after >= keep)
+        });
         // However large it is, the newest stays, except for its age.
         let justified = crowded && last.sequence < facts.last
             || limits
                 .age
                 .is_some_and(|max| latest_wall.since(last.published_at) >= max)
+            || purged
             || row.is_some_and(|row| row.deleting && limits.inactivity.is_some());
         self.require(justified, || {
             format!("a message is dropped only by a limit: {id}#{through} needed not go")
         });
+    }
+
+    /// An operator has the channel emptied by the commit that comes now.
+    pub(crate) fn allow_purge(&mut self, channel: ChannelId, allowed: Allowed) {
+        self.emptied += 1;
+        self.allowed.insert(channel, allowed);
     }
 
     fn settle_excesses(&mut self, epoch: Epoch) {

@@ -105,6 +105,29 @@ impl Positions {
         }
     }
 
+    fn moves(&mut self, id: PositionId, to: Sequence) {
+        let Some(facts) = self.positions.get_mut(&id) else {
+            return;
+        };
+        let after = to.previous();
+        facts.start = after;
+        facts.progress = Progress {
+            last_sent: after,
+            acked_floor: after,
+            ..Progress::default()
+        };
+        facts.handled.received.retain(|sequence| *sequence < to);
+        for (inbox, handled) in &mut self.handled {
+            if self
+                .subscriptions
+                .get(inbox)
+                .is_some_and(|row| row.position == id)
+            {
+                handled.received.retain(|sequence| *sequence < to);
+            }
+        }
+    }
+
     fn handles(&mut self, inbox: &str, handle: impl Fn(&mut Handled)) {
         handle(self.handled.entry(inbox.to_owned()).or_default());
         if let Some(facts) = self.of_inbox(inbox) {
@@ -176,6 +199,12 @@ impl Checks {
         self.require(same, || {
             format!("a message names its channel: {inbox} gets one of {name}")
         });
+    }
+
+    /// An operator moves the position by the commit that comes now: everything from there on is to arrive again.
+    pub(crate) fn moves(&mut self, id: PositionId, to: Sequence) {
+        *self.moves.entry(id).or_default() += 1;
+        self.positions.moves(id, to);
     }
 
     pub(super) fn check_positions(&mut self, batch: &Batch) {

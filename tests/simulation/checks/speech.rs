@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stanby::core::admin::{Fact, RequestChange};
 use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
@@ -34,6 +35,8 @@ pub(crate) struct TermFacts {
     /// Heard, by ack inbox. Whose it is may be known later only, or better than before: when the subscribe is committed.
     acks: BTreeMap<String, BTreeSet<Sequence>>,
     last_first: BTreeMap<PositionId, Sequence>,
+    /// How often operators had moved it when it last got something.
+    moves: BTreeMap<PositionId, u64>,
     /// In the tables when it began, of what was sent by then.
     acked_in_sql: BTreeSet<(PositionId, Sequence)>,
     /// The heartbeat inbox under which a client is registered.
@@ -61,6 +64,18 @@ fn held_by(
     let page = page.get(&(sequence.0 / HOLDERS_PAGE))?;
     let (_, holder) = page.iter().find(|(held, _)| *held == sequence)?;
     snapshot.subscriptions.get(holder)
+}
+
+/// The answer to an operator who has the client closed.
+fn kicks(change: &RequestChange, id: &str) -> bool {
+    let RequestChange::Done(facts) = change else {
+        return false;
+    };
+    let is_it = |(name, fact): &(&str, Fact)| {
+        *name == "client_id" && matches!(fact, Fact::Text(text) if text == id)
+    };
+    let closes = |(name, _): &(&str, Fact)| *name == "durables_that_stay";
+    facts.iter().any(is_it) && facts.iter().any(closes)
 }
 
 impl TermFacts {
@@ -184,7 +199,8 @@ impl TermFacts {
             let asked = probes.iter().rev().take(2);
             let replaced = self.connects.contains(id) && asked.clone().any(|p| missed(&p));
             let silent = in_a_row > usize::try_from(heartbeats.fail_count).unwrap_or(usize::MAX);
-            if !self.closes.contains(id) && !replaced && !silent {
+            let kicked = batch.requests.values().any(|change| kicks(change, id));
+            if !self.closes.contains(id) && !replaced && !silent && !kicked {
                 return Err(format!(
                     "no client that answers is closed: {inbox} is at {:?}, after {probes:?}",
                     now.monotonic
@@ -327,6 +343,12 @@ impl Checks {
         let same = committed.is_some_and(|committed| **committed == *message);
         let settled = is_settled(&position.progress, sequence);
         let queue = position.queue;
+        let moves = self.moves.get(&row.position).copied();
+        if term.moves.get(&row.position).copied() != moves {
+            term.moves.extend(moves.map(|moves| (row.position, moves)));
+            term.last_first.remove(&row.position);
+            term.in_flight.remove(&row.position);
+        }
         let held = term.in_flight.entry(row.position).or_default();
         held.insert(sequence, Some(inbox.to_owned()));
         let exists = |s: &Sequence| facts.is_some_and(|facts| facts.live.contains(s));

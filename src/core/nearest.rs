@@ -4,10 +4,7 @@
 const NAME_CHARS_MAX: usize = 64;
 
 /// The candidate that differs the least, if it differs little.
-pub(super) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_lowercase();
     if name.chars().count() > NAME_CHARS_MAX {
         return None;

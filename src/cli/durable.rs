@@ -1,0 +1,158 @@
+//! `stanby durable …`: durables and queue groups are set to another place, paused and removed, and messages settled for
+//! them.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::request::{self, Harm, RequestFlags, WhichDurable, WhichMessages};
+use super::show;
+
+#[derive(Debug, Subcommand)]
+pub enum DurableCommand {
+    /// List durables: how far behind each is, and why
+    List(show::durables::ListArgs),
+    /// Show a durable: how far behind it is, why, and what it has in flight
+    Show(show::durables::ShowArgs),
+    /// Set it to another place: connected members go on from there at once
+    Seek(SeekArgs),
+    /// Deliver nothing to it until it is resumed
+    Pause(PlainArgs),
+    /// Deliver to it again
+    Resume(PlainArgs),
+    /// Settle a message that was delivered, as if a client had acked it
+    Ack(AckArgs),
+    /// Settle messages, delivered or not: one, or all from the first to the last
+    Skip(SkipArgs),
+    /// Forget it
+    Remove(RemoveArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct SeekArgs {
+    #[command(flatten)]
+    which: WhichDurable,
+
+    #[command(flatten)]
+    to: Place,
+
+    #[command(flatten)]
+    flags: RequestFlags,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// first: the oldest message. last: the newest. new: only what is published from now on. Or a sequence
+    #[arg(long, value_name = "PLACE")]
+    to: Option<String>,
+
+    /// This message is delivered next
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+
+    /// The first message of this time is: 2026-11-29T14:00:00Z, or how long ago: 90 min, 2h
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct PlainArgs {
+    #[command(flatten)]
+    which: WhichDurable,
+
+    #[command(flatten)]
+    flags: RequestFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct AckArgs {
+    #[command(flatten)]
+    which: WhichDurable,
+
+    /// Sequence of the message
+    #[arg(long, value_name = "N")]
+    sequence: u64,
+
+    #[command(flatten)]
+    flags: RequestFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct SkipArgs {
+    #[command(flatten)]
+    which: WhichDurable,
+
+    #[command(flatten)]
+    messages: WhichMessages,
+
+    #[command(flatten)]
+    flags: RequestFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct RemoveArgs {
+    #[command(flatten)]
+    which: WhichDurable,
+
+    /// Although members of it are connected: their subscriptions end
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    flags: RequestFlags,
+}
+
+pub async fn run(command: &DurableCommand) -> Result<ExitCode, Failure> {
+    match command {
+        DurableCommand::List(args) => show::durables::list(args).await,
+        DurableCommand::Show(args) => show::durables::show(args).await,
+        DurableCommand::Seek(args) => {
+            let Place { to, sequence, time } = &args.to;
+            let more = json!({ "to": to, "sequence": sequence, "time": time });
+            ask("seek", &args.which, more, Harm::Destroys, &args.flags).await
+        }
+        DurableCommand::Pause(args) => {
+            ask("pause", &args.which, json!({}), Harm::Little, &args.flags).await
+        }
+        DurableCommand::Resume(args) => {
+            ask("resume", &args.which, json!({}), Harm::Little, &args.flags).await
+        }
+        DurableCommand::Ack(args) => {
+            let more = json!({ "sequence": args.sequence });
+            ask("ack", &args.which, more, Harm::Destroys, &args.flags).await
+        }
+        DurableCommand::Skip(args) => {
+            let WhichMessages {
+                sequence,
+                first,
+                last,
+            } = &args.messages;
+            let more = json!({ "sequence": sequence, "first": first, "last": last });
+            ask("skip", &args.which, more, Harm::Destroys, &args.flags).await
+        }
+        DurableCommand::Remove(args) => {
+            let more = json!({ "force": args.force });
+            ask("remove", &args.which, more, Harm::Destroys, &args.flags).await
+        }
+    }
+}
+
+async fn ask(
+    does: &str,
+    which: &WhichDurable,
+    more: Value,
+    harm: Harm,
+    flags: &RequestFlags,
+) -> Result<ExitCode, Failure> {
+    let mut arguments = json!({
+        "channel": which.channel, "durable": which.durable, "client_id": which.client_id,
+        "queue_group": which.queue_group,
+    });
+    if let (Value::Object(arguments), Value::Object(more)) = (&mut arguments, more) {
+        arguments.extend(more);
+    }
+    request::run(&format!("durable {does}"), arguments, harm, flags).await
+}

@@ -1,0 +1,136 @@
+//! Moments as people name them: `90s`, `1d`, `14:00`, `2026-11-29`, `2026-11-29T14:00:00Z`.
+
+use std::str::FromStr;
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
+
+use crate::config::duration::GoDuration;
+
+/// A point in time, to the nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(Timestamp);
+
+impl Moment {
+    /// Nanoseconds since 1970.
+    pub(super) fn nanoseconds(self) -> i64 {
+        i64::try_from(self.0.as_nanosecond()).unwrap_or(i64::MAX)
+    }
+
+    /// How long ago it is, in nanoseconds; 0 for one to come.
+    pub(super) fn ago(self) -> i64 {
+        let ago = Timestamp::now().as_nanosecond() - self.0.as_nanosecond();
+        i64::try_from(ago.max(0)).unwrap_or(i64::MAX)
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text.trim(), &Zoned::now()).map(Self).ok_or_else(|| {
+            format!(
+                "{text:?} is no time; write how long ago it was (90s, 2h30m, 1d, 2w), a time of this day (14:00), or a date \
+                 and time (2026-11-29T14:00:00Z; without a zone it is local)"
+            )
+        })
+    }
+}
+
+fn parse(text: &str, now: &Zoned) -> Option<Timestamp> {
+    if let Some(ago) = ago(text) {
+        return now.timestamp().checked_sub(ago).ok();
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    // The parsers of jiff take parts of a longer text.
+    let zone = || now.time_zone().clone();
+    if text.contains('-') {
+        if text.len() > "2026-11-29".len() {
+            return local(text.parse::<DateTime>().ok()?, zone());
+        }
+        return local(text.parse::<Date>().ok()?.at(0, 0, 0, 0), zone());
+    }
+    let today = now.date().to_datetime(text.parse::<Time>().ok()?);
+    let time = local(today, zone())?;
+    if time > now.timestamp() {
+        let yesterday = today.checked_sub(1.day()).ok()?;
+        return local(yesterday, zone());
+    }
+    Some(time)
+}
+
+fn local(time: DateTime, zone: TimeZone) -> Option<Timestamp> {
+    Some(time.to_zoned(zone).ok()?.timestamp())
+}
+
+/// As durations of Go, and whole days and weeks.
+fn ago(text: &str) -> Option<SignedDuration> {
+    let text = text.strip_suffix("ago").map_or(text, str::trim_end);
+    let units = [('d', 24), ('w', 7 * 24)];
+    for (unit, hours) in units {
+        if let Some(count) = text.strip_suffix(unit) {
+            let count: i64 = count.trim_end().parse().ok().filter(|count| *count >= 0)?;
+            return SignedDuration::from_hours(1)
+                .checked_mul(i32::try_from(count.checked_mul(hours)?).ok()?);
+        }
+    }
+    let duration: GoDuration = text.parse().ok()?;
+    if duration.is_negative() {
+        return None;
+    }
+    SignedDuration::try_from(duration.to_std()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_named_as_people_do() {
+        let now: Zoned = "2026-11-29T12:00:00+01:00[Europe/Berlin]".parse().unwrap();
+        for (text, expected) in [
+            ("90s", "2026-11-29T10:58:30Z"),
+            ("2h30m", "2026-11-29T08:30:00Z"),
+            ("1d", "2026-11-28T11:00:00Z"),
+            ("2w ago", "2026-11-15T11:00:00Z"),
+            ("0", "2026-11-29T11:00:00Z"),
+            ("11:00", "2026-11-29T10:00:00Z"),
+            // It has not been yet: yesterday's.
+            ("14:00", "2026-11-28T13:00:00Z"),
+            ("11:59:59.5", "2026-11-29T10:59:59.5Z"),
+            ("2026-11-29", "2026-11-28T23:00:00Z"),
+            ("2026-11-29 10:30", "2026-11-29T09:30:00Z"),
+            ("2026-11-29T10:30:00", "2026-11-29T09:30:00Z"),
+            ("2026-11-29T10:30:00Z", "2026-11-29T10:30:00Z"),
+            (
+                "2026-11-29T10:30:00.123456789+02:00",
+                "2026-11-29T08:30:00.123456789Z",
+            ),
+            ("2026-07-01", "2026-06-30T22:00:00Z"),
+        ] {
+            let found = parse(text, &now).map(|time| time.to_string());
+            assert_eq!(found.as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused_with_what_would_be() {
+        for text in [
+            "",
+            "soon",
+            "-1h",
+            "-1d",
+            "25:00",
+            "1.5d",
+            "2026-13-01",
+            "99999999999999d",
+            "d",
+        ] {
+            let refusal = text.parse::<Moment>().unwrap_err();
+            assert!(refusal.contains("14:00"), "{text}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `stanby channel list` and `show`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::look::{LookFlags, find_channel};
+use super::{Column, Grid, bytes, duration, or_dash, shown, width};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::status::read_failure;
+use crate::store::look::{Channel, ChannelDetails, Durable, Publisher};
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only channels whose name has this in it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+
+    #[command(flatten)]
+    look: LookFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Name of the channel
+    channel: String,
+
+    #[command(flatten)]
+    look: LookFlags,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    channel: Channel,
+    #[serde(flatten)]
+    details: Option<ChannelDetails>,
+    publishers: Vec<Publisher>,
+    durables: Vec<Durable>,
+}
+
+pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
+    let store = args.look.store()?;
+    let channels = store.channels("").await;
+    store.close().await;
+    let mut channels = channels.map_err(read_failure)?;
+    channels.retain(|channel| channel.channel.contains(&args.filter));
+    if args.look.json {
+        output::json(&channels)?;
+    } else if channels.is_empty() {
+        output::line("no channels")?;
+    } else {
+        output::line(&table(&channels))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
+    let store = args.look.store()?;
+    let read = async {
+        let channel = find_channel(&store, &args.channel).await?;
+        let details = store
+            .channel_details(&args.channel)
+            .await
+            .map_err(read_failure)?;
+        let publishers = store
+            .publishers(&args.channel)
+            .await
+            .map_err(read_failure)?;
+        let durables = store
+            .durables(&args.channel, "")
+            .await
+            .map_err(read_failure)?;
+        Ok::<_, Failure>(Shown {
+            channel,
+            details,
+            publishers,
+            durables,
+        })
+    };
+    let read = read.await;
+    store.close().await;
+    let read = read?;
+    if args.look.json {
+        output::json(&read)?;
+    } else {
+        output::line(&text(&read))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(channels: &[Channel]) -> String {
+    let columns = [
+        Column::text("CHANNEL"),
+        Column::number("MESSAGES"),
+        Column::number("BYTES"),
+        Column::number("LAST"),
+        Column::number("SUBS"),
+        Column::number("LAG"),
+        Column::number("BEHIND"),
+        Column::word("PUBLISHED"),
+    ];
+    let rows = channels.iter().map(|channel| {
+        let deleting = if channel.status == "open" {
+            ""
+        } else {
+            " (deleting)"
+        };
+        [
+            format!("{}{deleting}", shown(&channel.channel)),
+            channel.messages.to_string(),
+            bytes(channel.bytes),
+            channel.last_sequence.to_string(),
+            channel.subscriptions.to_string(),
+            channel.lag.to_string(),
+            duration(channel.behind_seconds),
+            // Without the fraction of a second.
+            channel.last_published_at.as_deref().map_or_else(
+                || "-".to_owned(),
+                |at| at.get(..19).unwrap_or(at).to_owned(),
+            ),
+        ]
+    });
+    Grid::new(columns, rows).text(width())
+}
+
+fn text(shown_channel: &Shown) -> String {
+    let Shown {
+        channel,
+        details,
+        publishers,
+        durables,
+    } = shown_channel;
+    let mut lines = vec![
+        format!("channel    {}", shown(&channel.channel)),
+        format!(
+            "messages   {} (sequences {} to {}), {} bytes",
+            channel.messages, channel.first_sequence, channel.last_sequence, channel.bytes
+        ),
+        format!("created    {}", or_dash(channel.created_at.as_deref())),
+        format!(
+            "published  {}",
+            or_dash(channel.last_published_at.as_deref())
+        ),
+        format!(
+            "subscribed {} subscriptions; the furthest behind has {} messages unacked, the oldest of {}",
+            channel.subscriptions,
+            channel.lag,
+            duration(channel.behind_seconds)
+        ),
+    ];
+    if let Some(details) = details {
+        lines.push(format!(
+            "oldest     {}",
+            or_dash(details.oldest_at.as_deref())
+        ));
+        lines.push(format!(
+            "rate       {}/s in the last minute, {}/s in the last hour, {} messages in 24 hours",
+            details.per_second_1m, details.per_second_1h, details.last_24h
+        ));
+        lines.push(format!(
+            "disk       about {} ({} % of all channels)",
+            bytes(details.disk_bytes),
+            details.share_percent
+        ));
+    }
+    let mut parts = vec![lines.join("\n")];
+    if !publishers.is_empty() {
+        let columns = [
+            Column::text("PUBLISHER"),
+            Column::number("MESSAGES"),
+            Column::number("BYTES"),
+            Column::number("LAST"),
+            Column::word("PUBLISHED"),
+        ];
+        let rows = publishers.iter().map(|publisher| {
+            [
+                shown(&publisher.publisher),
+                publisher.messages.to_string(),
+                bytes(publisher.bytes),
+                publisher.last_sequence.to_string(),
+                or_dash(publisher.last_published_at.as_deref()),
+            ]
+        });
+        parts.push(Grid::new(columns, rows).text(width()));
+    }
+    if !durables.is_empty() {
+        parts.push(super::durables::table(durables));
+    }
+    parts.join("\n\n")
+}

@@ -1,0 +1,253 @@
+//! `stanby durable list` and `show`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::look::{LookFlags, find_channel, unknown};
+use super::{Column, Grid, duration, or_dash, shown, width};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::status::read_failure;
+use crate::store::Store;
+use crate::store::look::{Durable, InFlight};
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only those of this channel
+    #[arg(value_name = "CHANNEL", default_value = "", hide_default_value = true)]
+    channel: String,
+
+    /// Only those whose name, channel, queue group or client has this in it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+
+    /// Only those that are behind by so many messages
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    lag: i64,
+
+    #[command(flatten)]
+    look: LookFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Name of the channel
+    channel: String,
+
+    /// Name of the durable
+    durable: String,
+
+    /// Of this queue group, where several have one of this name
+    #[arg(long, value_name = "GROUP")]
+    queue_group: Option<String>,
+
+    /// Of this client, where several have one of this name
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+
+    /// Messages in flight that are listed, the oldest first
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    in_flight: u32,
+
+    #[command(flatten)]
+    look: LookFlags,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    durable: Durable,
+    /// The oldest of them.
+    in_flight_messages: Vec<InFlight>,
+}
+
+pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
+    let store = args.look.store()?;
+    let read = async {
+        if !args.channel.is_empty() {
+            find_channel(&store, &args.channel).await?;
+        }
+        store
+            .durables(&args.channel, "")
+            .await
+            .map_err(read_failure)
+    };
+    let durables = read.await;
+    store.close().await;
+    let mut durables = durables?;
+    durables.retain(|durable| durable.lag >= args.lag && has(durable, &args.filter));
+    if args.look.json {
+        output::json(&durables)?;
+    } else if durables.is_empty() {
+        output::line("no durables")?;
+    } else {
+        output::line(&table(&durables))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether one of its names has the text in it.
+pub(in crate::cli) fn has(durable: &Durable, text: &str) -> bool {
+    let names = [
+        Some(&durable.channel),
+        Some(&durable.durable),
+        durable.queue_group.as_ref(),
+        durable.clients.as_ref(),
+    ];
+    names.into_iter().flatten().any(|name| name.contains(text))
+}
+
+pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
+    let store = args.look.store()?;
+    let read = read(&store, args).await;
+    store.close().await;
+    let durables = read?;
+    if args.look.json {
+        output::json(&durables)?;
+    } else {
+        let texts: Vec<String> = durables.iter().map(text).collect();
+        output::line(&texts.join("\n\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {
+    find_channel(store, &args.channel).await?;
+    let mut all = store
+        .durables(&args.channel, "")
+        .await
+        .map_err(read_failure)?;
+    let names: Vec<String> = all.iter().map(|it| it.durable.clone()).collect();
+    all.retain(|it| it.durable == args.durable);
+    if all.is_empty() {
+        return Err(unknown(
+            &format!("durable on channel {:?}", shown(&args.channel)),
+            &args.durable,
+            &names,
+        ));
+    }
+    if let Some(group) = &args.queue_group {
+        let names: Vec<String> = all.iter().filter_map(|it| it.queue_group.clone()).collect();
+        all.retain(|it| it.queue_group.as_ref() == Some(group));
+        if all.is_empty() {
+            return Err(unknown("queue group with this durable", group, &names));
+        }
+    }
+    if let Some(client) = &args.client_id {
+        let is_one = |it: &Durable| {
+            it.clients
+                .as_ref()
+                .is_some_and(|clients| clients.split(", ").any(|one| one == client))
+        };
+        let clients = all.iter().filter_map(|it| it.clients.as_deref());
+        let names: Vec<String> = clients
+            .flat_map(|it| it.split(", "))
+            .map(str::to_owned)
+            .collect();
+        all.retain(is_one);
+        if all.is_empty() {
+            return Err(unknown("client with this durable", client, &names));
+        }
+    }
+    let mut found = Vec::new();
+    for durable in all {
+        let in_flight_messages = store
+            .in_flight(&durable, args.in_flight)
+            .await
+            .map_err(read_failure)?;
+        found.push(Shown {
+            durable,
+            in_flight_messages,
+        });
+    }
+    Ok(found)
+}
+
+pub(super) fn table(durables: &[Durable]) -> String {
+    let columns = [
+        Column::text("DURABLE"),
+        Column::text("CHANNEL"),
+        Column::word("STATUS"),
+        Column::number("LAG"),
+        Column::number("FLIGHT"),
+        Column::number("BEHIND"),
+        Column::text("WHY"),
+    ];
+    let rows = durables.iter().map(|durable| {
+        [
+            name(durable),
+            shown(&durable.channel),
+            durable.status.clone(),
+            durable.lag.to_string(),
+            durable.in_flight.to_string(),
+            duration(durable.behind_seconds),
+            shown(&durable.why),
+        ]
+    });
+    Grid::new(columns, rows).text(width())
+}
+
+/// With its queue group.
+pub(in crate::cli) fn name(durable: &Durable) -> String {
+    match &durable.queue_group {
+        Some(group) => format!("{}/{}", shown(&durable.durable), shown(group)),
+        None => shown(&durable.durable),
+    }
+}
+
+fn text(it: &Shown) -> String {
+    let durable = &it.durable;
+    let mut lines = vec![
+        format!(
+            "durable    {} on {}",
+            name(durable),
+            shown(&durable.channel)
+        ),
+        format!(
+            "clients    {} ({} attached)",
+            or_dash(durable.clients.as_deref()),
+            durable.members
+        ),
+        format!("status     {}: {}", durable.status, shown(&durable.why)),
+        format!(
+            "lag        {} messages: {} in flight (of {} allowed), {} unsent",
+            durable.lag, durable.in_flight, durable.max_in_flight, durable.unsent
+        ),
+        format!("behind     {}", duration(durable.behind_seconds)),
+        format!(
+            "sequences  acked up to {}, sent up to {}",
+            durable.acked_floor, durable.last_sent
+        ),
+    ];
+    if let (Some(sequence), Some(at)) = (durable.oldest_unacked, &durable.oldest_unacked_at) {
+        lines.push(format!("oldest     message {sequence}, published {at}"));
+    }
+    let mut parts = vec![lines.join("\n")];
+    if !it.in_flight_messages.is_empty() {
+        let columns = [
+            Column::number("IN FLIGHT"),
+            Column::text("WITH"),
+            Column::number("AGE"),
+            Column::word("PUBLISHED"),
+            Column::text("BY"),
+        ];
+        let rows = it.in_flight_messages.iter().map(|message| {
+            [
+                message.sequence.to_string(),
+                or_dash(message.client_id.as_deref()),
+                duration(message.age_seconds),
+                or_dash(message.published_at.as_deref()),
+                shown(&message.publisher),
+            ]
+        });
+        parts.push(Grid::new(columns, rows).text(width()));
+    }
+    parts.join("\n\n")
+}

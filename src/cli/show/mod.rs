@@ -1,0 +1,14 @@
+//! What commands show that only look: they read the tables, so that they answer with or without a server.
+
+pub(super) mod channels;
+pub(super) mod clients;
+pub(super) mod durables;
+mod grid;
+pub(super) mod look;
+pub(super) mod messages;
+pub(super) mod pages;
+pub(super) mod takeover;
+mod words;
+
+pub(super) use grid::{Column, Grid, cut, width, wrapped};
+pub(super) use words::{bytes, duration, or_dash, shown};

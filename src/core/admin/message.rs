@@ -1,0 +1,181 @@
+//! Single messages: published again, or deleted.
+
+use std::sync::Arc;
+
+use super::arguments::{Arguments, channel_name};
+use super::channel::{deleted_meanwhile, out_of_range};
+use super::settle::range;
+use super::{Complaint, Fact, RequestRow, Stage, Step};
+use crate::core::broker::Broker;
+use crate::core::ids::{ChannelId, Guid, Sequence};
+use crate::core::load::{Loaded, Want};
+use crate::core::loads::Purpose;
+use crate::core::message::Message;
+
+/// Of one request: they are read at once.
+const MESSAGES_MAX: u64 = 1000;
+
+/// And so many bytes of them, but for the first.
+const BYTES_MAX: usize = 4 << 20;
+
+impl Broker {
+    /// Both need to know what is there.
+    pub(super) fn read_messages(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+    ) -> Result<Step, Complaint> {
+        let name = given.channel()?;
+        let (first, last) = range(given)?;
+        if &*row.verb == "message republish" {
+            let to = given.text("to_channel");
+            to.map(channel_name).transpose()?;
+        }
+        given.finish()?;
+        let id = self.find_channel(&name)?;
+        let channel = self.channels.get(id).expect("the channel was just found");
+        for sequence in [first, last] {
+            if sequence < channel.row.first_sequence || sequence > channel.committed {
+                return Err(out_of_range(channel, sequence));
+            }
+        }
+        if last.0 - first.0 >= MESSAGES_MAX {
+            return Err(Complaint::new(
+                format!("these are more than {MESSAGES_MAX} messages"),
+                "Ask for them in parts; `channel purge` drops all before a sequence.",
+            ));
+        }
+        let want = Want::Range {
+            first,
+            last,
+            count: usize::try_from(MESSAGES_MAX).unwrap_or(usize::MAX),
+            bytes: BYTES_MAX,
+        };
+        self.loads.ask(id, want, Purpose::Request);
+        Ok(Step::Wait(Stage::Read(id)))
+    }
+
+    pub(super) fn messages_read(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+        id: ChannelId,
+        loaded: Loaded,
+    ) -> Result<Step, Complaint> {
+        let (first, last) = range(given)?;
+        let Loaded::Messages {
+            mut messages,
+            unreadable,
+            through,
+            ..
+        } = loaded
+        else {
+            return Ok(Step::Wait(Stage::Read(id)));
+        };
+        if let Some(row) = unreadable.first() {
+            return Err(Complaint::new(
+                format!("message {} cannot be read: {}", row.sequence, row.why),
+                "Leave it out.",
+            ));
+        }
+        if through < last {
+            return Err(Complaint::new(
+                format!("these are more than {BYTES_MAX} bytes"),
+                format!("Ask for them in parts: {first} to {through} fit."),
+            ));
+        }
+        let channel = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
+        // Limits, or somebody else, may have dropped some since.
+        messages.retain(|message| {
+            let sequence = message.sequence;
+            sequence >= channel.row.first_sequence && !channel.gone.contains(sequence)
+        });
+        if messages.is_empty() {
+            return Err(Complaint::new(
+                format!("channel {} does not hold them any more", channel.row.name),
+                "They were dropped or deleted.",
+            ));
+        }
+        if &*row.verb == "message republish" {
+            self.republish(row, given, id, &messages)
+        } else {
+            self.delete_messages(row, id, (first, last), &messages)
+        }
+    }
+
+    fn republish(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+        id: ChannelId,
+        messages: &[Arc<Message>],
+    ) -> Result<Step, Complaint> {
+        let from = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
+        let from = from.row.name.clone();
+        let to = match given.text("to_channel") {
+            Some(to) => channel_name(to)?,
+            None => from.clone(),
+        };
+        // A mistyped name would make a channel.
+        let target = self.find_channel(&to)?;
+        let mut first = Fact::Nothing;
+        let mut last = Fact::Nothing;
+        for message in messages.iter().filter(|_| !row.dry_run) {
+            let guid = format!("republished-{}-{}", row.id.0, message.sequence);
+            let guid = Guid::parse(guid.into()).expect("it is not empty");
+            let Message {
+                client_id,
+                reply,
+                data,
+                ..
+            } = Message::clone(message);
+            let appended = self.append_message(&to, client_id, guid, reply, data);
+            appended.map_err(|_| deleted_meanwhile())?;
+            let channel = self.channels.get(target).ok_or_else(deleted_meanwhile)?;
+            last = channel.row.last_sequence.into();
+            if first == Fact::Nothing {
+                first = last.clone();
+            }
+        }
+        self.enforce_limits(target);
+        Ok(Step::Done(vec![
+            ("channel", from.as_str().into()),
+            ("to_channel", to.as_str().into()),
+            ("messages", messages.len().into()),
+            ("first_sequence", first),
+            ("last_sequence", last),
+        ]))
+    }
+
+    fn delete_messages(
+        &mut self,
+        row: &RequestRow,
+        id: ChannelId,
+        (first, last): (Sequence, Sequence),
+        messages: &[Arc<Message>],
+    ) -> Result<Step, Complaint> {
+        let channel = self.channels.get_mut(id).ok_or_else(deleted_meanwhile)?;
+        let found = messages.iter().map(|message| message.sequence);
+        if let Some((hidden, _)) = channel.unseen(first, last, found) {
+            return Err(Complaint::new(
+                format!("message {hidden} is not seen, and nothing says that it is gone"),
+                "Find out where it is (docs/troubleshooting.md), or leave it out.",
+            ));
+        }
+        let name = &channel.row.name;
+        let bytes: u64 = messages.iter().map(|message| message.size(name)).sum();
+        let facts = vec![
+            ("channel", name.as_str().into()),
+            ("messages", messages.len().into()),
+            ("bytes", bytes.into()),
+        ];
+        if row.dry_run {
+            return Ok(Step::Done(facts));
+        }
+        let window = self.settings.limits.remembered;
+        let settled = channel.settled(self.now.monotonic, window);
+        self.delete_range(id, first, last, bytes);
+        self.commits.delete_messages(id, first, last, settled);
+        Ok(Step::Done(facts))
+    }
+}

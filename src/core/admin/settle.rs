@@ -1,0 +1,179 @@
+//! Messages settled for a durable or a queue group: as if a client had acked them, or passed over before they are sent.
+
+use super::arguments::Arguments;
+use super::channel::{deleted_meanwhile, out_of_range};
+use super::durable::{Found, describe, ended_meanwhile};
+use super::{Complaint, RequestRow, Stage, Step, Underway};
+use crate::core::broker::Broker;
+use crate::core::ids::Sequence;
+
+/// Messages that are settled in one step.
+const SETTLED_PER_STEP: usize = 4096;
+
+/// Messages before those to be passed over that are yet to be sent, at most: they go out of turn.
+const BEFORE_MAX: u64 = 1000;
+
+impl Broker {
+    pub(super) fn ack_for(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+    ) -> Result<Step, Complaint> {
+        let found = self.find_position(given)?;
+        given.need("sequence")?;
+        let sequence = given.sequence("sequence")?.unwrap_or_default();
+        given.finish()?;
+        let Found { channel, position } = found;
+        self.ensure_written(position)?;
+        let channel = self.channels.get(channel).ok_or_else(deleted_meanwhile)?;
+        let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
+        if sequence == Sequence::ZERO || sequence > channel.committed {
+            return Err(out_of_range(channel, sequence));
+        }
+        if sequence > group.last_sent {
+            return Err(Complaint::new(
+                format!("message {sequence} has not been delivered to it yet"),
+                "Messages that are yet to be delivered are skipped, not acked: skip it.",
+            ));
+        }
+        let mut facts = describe(group);
+        let is_in_flight = group.in_flight.contains_key(&sequence);
+        facts.extend([
+            ("sequence", sequence.into()),
+            ("acked", is_in_flight.into()),
+            ("was_acked", (!is_in_flight).into()),
+        ]);
+        if !row.dry_run && self.settle(position, sequence) {
+            self.traffic.acked_messages += 1;
+            self.note_progress(position);
+            self.commits.wake_after_commit(position);
+        }
+        Ok(Step::Done(facts))
+    }
+
+    pub(super) fn begin_skip(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+    ) -> Result<Step, Complaint> {
+        let found = self.find_position(given)?;
+        let (first, last) = range(given)?;
+        given.finish()?;
+        let Found { channel, position } = found;
+        self.ensure_written(position)?;
+        let channel = self.channels.get(channel).ok_or_else(deleted_meanwhile)?;
+        let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
+        for sequence in [first, last] {
+            if sequence == Sequence::ZERO || sequence > channel.committed {
+                return Err(out_of_range(channel, sequence));
+            }
+        }
+        let next = group.last_sent.next();
+        if last >= next && first.0 > next.0 + BEFORE_MAX {
+            return Err(Complaint::new(
+                format!(
+                    "message {next} is the next one, and more than {BEFORE_MAX} would be delivered before {first}"
+                ),
+                format!("Skip from {next} on, or wait until it has come nearer."),
+            ));
+        }
+        if row.dry_run {
+            let in_flight = group.in_flight.range(first..=last).count() as u64;
+            let unsent = channel.count(first.max(next), last);
+            let mut facts = describe(group);
+            facts.extend([("messages", (in_flight + unsent).into())]);
+            return Ok(Step::Done(facts));
+        }
+        self.go_on_settling(given, &found, first)
+    }
+
+    /// `from`: those of the range before it are settled.
+    pub(super) fn go_on_settling(
+        &mut self,
+        given: &mut Arguments<'_>,
+        found: &Found,
+        from: Sequence,
+    ) -> Result<Step, Complaint> {
+        let (first, last) = range(given)?;
+        let position = found.position;
+        let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
+        let in_flight = group.in_flight.range(from..=last.max(from));
+        let step: Vec<Sequence> = in_flight
+            .map(|(&sequence, _)| sequence)
+            .take(SETTLED_PER_STEP)
+            .collect();
+        for &sequence in &step {
+            self.settle(position, sequence);
+        }
+        let mut settled = step.len() as u64;
+        let is_over = step.len() < SETTLED_PER_STEP;
+        if is_over {
+            settled += self.pass_over(*found, first, last)?;
+        }
+        let before = self.admin.taken.front().and_then(|row| row.taken);
+        let messages = before.unwrap_or_default().messages + settled;
+        self.note_progress(position);
+        self.note_underway(Underway {
+            messages,
+            ..Underway::default()
+        });
+        if !is_over {
+            let next = step.last().copied().unwrap_or(from).next();
+            return Ok(Step::GoOn(Stage::Settle(*found, next)));
+        }
+        self.commits.wake_after_commit(position);
+        let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
+        let mut facts = describe(group);
+        facts.extend([("messages", messages.into())]);
+        Ok(Step::Done(facts))
+    }
+
+    /// Those of the range that are yet to be sent. What lies before them goes out of turn.
+    fn pass_over(
+        &mut self,
+        found: Found,
+        first: Sequence,
+        last: Sequence,
+    ) -> Result<u64, Complaint> {
+        let Found { channel, position } = found;
+        let channel = self.channels.get(channel).ok_or_else(deleted_meanwhile)?;
+        let group = self.groups.get_mut(&position).ok_or_else(ended_meanwhile)?;
+        let next = group.last_sent.next();
+        if last < next {
+            return Ok(0);
+        }
+        let mut before = next;
+        while before < first {
+            let is_there = before >= channel.row.first_sequence && !channel.gone.contains(before);
+            if is_there {
+                group.send_later(before, self.now.monotonic);
+                self.holdings.in_flight += 1;
+            } else {
+                group.skip(before);
+            }
+            before = before.next();
+        }
+        let passed = channel.count(first.max(next), last);
+        group.skip(last);
+        self.paged_bytes -= group.page.skip_to(last.next());
+        Ok(passed)
+    }
+}
+
+/// A message, or all from the first to the last.
+pub(super) fn range(given: &mut Arguments<'_>) -> Result<(Sequence, Sequence), Complaint> {
+    let sequence = given.sequence("sequence")?;
+    let (first, last) = (given.sequence("first")?, given.sequence("last")?);
+    match (sequence, first, last) {
+        (Some(sequence), None, None) => Ok((sequence, sequence)),
+        (None, Some(first), Some(last)) if first <= last => Ok((first, last)),
+        (None, Some(first), Some(last)) => Err(Complaint::new(
+            format!("the first message ({first}) comes after the last one ({last})"),
+            "Give the lower one as first.",
+        )),
+        _ => Err(Complaint::new(
+            "it is not said which messages",
+            "Give sequence, or first and last.",
+        )),
+    }
+}

@@ -1,0 +1,221 @@
+//! What operators change, over HTTP: `/api/v1/…`. Each path is a verb of the command line; what is asked for goes through the
+//! tables ([`Desk`]), so that any server of the pair answers. There is nothing here until a token is configured.
+
+mod openapi;
+mod problem;
+mod routes;
+mod token;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use self::problem::{Problem, problem};
+use self::routes::{ROUTES, Route};
+use self::token::Guard;
+use super::view::Source;
+use crate::node::requests::{Desk, Request, Trouble};
+
+/// Of what is sent with a request.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Cheap to clone; all listeners of a node share it.
+#[derive(Clone, Debug, Default)]
+pub struct Api {
+    desk: Desk,
+    /// `None`: it is off.
+    guard: Option<Arc<Guard>>,
+}
+
+impl Api {
+    /// The token is what the file holds; it is read for each request, so that it can be changed while the server runs.
+    pub fn new(desk: Desk, token_file: Option<PathBuf>) -> Self {
+        Self {
+            desk,
+            guard: token_file.map(|file| Arc::new(Guard::new(file))),
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guest(pub(super) IpAddr);
+
+pub(super) fn router() -> Router<Source> {
+    let mut router = Router::new()
+        .route("/api/openapi.json", get(document))
+        .route("/api/v1/requests/{id}", get(progress))
+        .route("/api", any(unknown))
+        .route("/api/{*path}", any(unknown));
+    for route in ROUTES {
+        let answer = move |State(source): State<Source>,
+                           Extension(guest): Extension<Guest>,
+                           Path(in_path): Path<BTreeMap<String, String>>,
+                           headers: HeaderMap,
+                           body: Result<Bytes, BytesRejection>| async move {
+            let asked = ask(&source, guest, route, in_path, &headers, body);
+            asked.await.unwrap_or_else(Problem::into_response)
+        };
+        router = router.route(route.path, post(answer).fallback(wrong_method));
+    }
+    router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+async fn ask(
+    source: &Source,
+    guest: Guest,
+    route: &Route,
+    in_path: BTreeMap<String, String>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    admit(source, guest, headers).await?;
+    let mut arguments = body_of(headers, body)?;
+    let dry_run = match arguments.remove("dry_run") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(dry_run)) => dry_run,
+        Some(_) => {
+            return Err(
+                problem(StatusCode::BAD_REQUEST, "dry_run is neither true nor false")
+                    .hint("Leave it out, or give true or false."),
+            );
+        }
+    };
+    for (name, text) in in_path {
+        if arguments
+            .insert(name.clone(), Value::String(text))
+            .is_some()
+        {
+            return Err(problem(
+                StatusCode::BAD_REQUEST,
+                format!("{name} stands in the path and in the body"),
+            )
+            .hint("Leave it out of the body."));
+        }
+    }
+    let request = Request {
+        verb: route.verb.to_owned(),
+        arguments: Value::Object(arguments),
+        dry_run,
+        asked_by: Some(format!("HTTP from {}", guest.0)),
+    };
+    match source.api.desk.carry_out(&request).await {
+        Ok(answer) => Ok(json(StatusCode::OK, &answer)),
+        Err(Trouble::Running(id)) => {
+            let location = [(header::LOCATION, format!("/api/v1/requests/{id}"))];
+            let under_way = serde_json::json!({ "request": id, "state": "running" });
+            Ok((location, json(StatusCode::ACCEPTED, &under_way)).into_response())
+        }
+        Err(trouble) => Err(Problem::from(trouble)),
+    }
+}
+
+fn body_of(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Map<String, Value>, Problem> {
+    let body = body.map_err(|rejection| problem(rejection.status(), rejection.body_text()))?;
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let is_json = content_type.is_some_and(|value| value.starts_with("application/json"));
+    if !is_json {
+        let why = "the body is not said to be JSON";
+        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, why)
+            .hint("Send Content-Type: application/json."));
+    }
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(_) => Err(problem(StatusCode::BAD_REQUEST, "the body is no object")
+            .hint("Send the arguments by name: {\"before\": 4711}.")),
+        Err(error) => Err(problem(
+            StatusCode::BAD_REQUEST,
+            format!("the body is no JSON: {error}"),
+        )
+        .hint("Send the arguments by name: {\"before\": 4711}.")),
+    }
+}
+
+async fn progress(
+    State(source): State<Source>,
+    Extension(guest): Extension<Guest>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let asked = async {
+        admit(&source, guest, &headers).await?;
+        let no_such = || {
+            problem(StatusCode::NOT_FOUND, format!("there is no request {id:?}"))
+                .hint("Its number is in the answer to it, and in view admin_log.")
+        };
+        let id: i64 = id.parse().map_err(|_| no_such())?;
+        let progress = source.api.desk.progress(id).await?;
+        progress
+            .map(|progress| json(StatusCode::OK, &progress))
+            .ok_or_else(no_such)
+    };
+    asked.await.unwrap_or_else(Problem::into_response)
+}
+
+async fn document(State(source): State<Source>) -> Response {
+    if source.api.guard.is_none() {
+        return off().into_response();
+    }
+    json(StatusCode::OK, &openapi::document())
+}
+
+async fn unknown(State(source): State<Source>) -> Response {
+    if source.api.guard.is_none() {
+        return off().into_response();
+    }
+    problem(StatusCode::NOT_FOUND, "there is no such path")
+        .hint("/api/openapi.json lists them.")
+        .into_response()
+}
+
+async fn wrong_method() -> Response {
+    problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "what changes something takes POST",
+    )
+    .hint("/api/openapi.json lists the paths and their methods.")
+    .into_response()
+}
+
+async fn admit(source: &Source, guest: Guest, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(guard) = &source.api.guard else {
+        return Err(off());
+    };
+    guard.admit(guest.0, headers).await
+}
+
+fn off() -> Problem {
+    problem(StatusCode::NOT_FOUND, "the API is off")
+        .hint("Start the server with --api-token-file FILE.")
+}
+
+/// For scripts and the console, from this origin alone.
+fn json(code: StatusCode, value: &impl Serialize) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    match serde_json::to_string(value) {
+        Ok(text) => (code, headers, text + "\n").into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,184 @@
+//! The paths, and what each takes: the router and the document are both made of this.
+
+use self::Kind::{Flag, Number, Text, Time};
+
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    /// Of the command line.
+    pub(super) verb: &'static str,
+    pub(super) summary: &'static str,
+    /// In the body; what the path names is not among them.
+    pub(super) takes: &'static [Parameter],
+}
+
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) description: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Number,
+    Text,
+    Flag,
+    /// Text, too.
+    Time,
+}
+
+const fn takes(name: &'static str, kind: Kind, description: &'static str) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        description,
+    }
+}
+
+const DURABLE: Parameter = takes("durable", Text, "Name of the durable.");
+const CLIENT_ID: Parameter = takes(
+    "client_id",
+    Text,
+    "Of the durable's owner, where several clients have one of this name.",
+);
+const QUEUE_GROUP: Parameter = takes("queue_group", Text, "Name of the queue group.");
+const SEQUENCE: Parameter = takes("sequence", Number, "Of the message.");
+const FIRST: Parameter = takes("first", Number, "The first of several messages, with last.");
+const LAST: Parameter = takes("last", Number, "The last of several messages, with first.");
+
+const SUBSCRIPTIONS: Parameter = takes("max_subscriptions", Number, "0 is unlimited.");
+const MSGS: Parameter = takes("max_msgs", Number, "0 is unlimited.");
+const BYTES: Parameter = takes("max_bytes", Number, "0 is unlimited.");
+const AGE: Parameter = takes(
+    "max_age",
+    Time,
+    "A length of time: 24h, 7 days. 0 is unlimited.",
+);
+const INACTIVITY: Parameter = takes("max_inactivity", Time, "A length of time. 0 is unlimited.");
+
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        path: "/api/v1/channels/{channel}/create",
+        verb: "channel create",
+        summary: "Makes a channel, with limits of its own if any are given",
+        takes: &[SUBSCRIPTIONS, MSGS, BYTES, AGE, INACTIVITY],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/limits",
+        verb: "channel limits",
+        summary: "Sets limits of a channel, and says which hold and where each comes from",
+        takes: &[
+            SUBSCRIPTIONS,
+            MSGS,
+            BYTES,
+            AGE,
+            INACTIVITY,
+            takes("reset", Flag, "As configured, but for what is given."),
+        ],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/purge",
+        verb: "channel purge",
+        summary: "Drops the oldest messages of a channel; exactly one of these is wanted",
+        takes: &[
+            takes("before", Number, "Those before this sequence."),
+            takes(
+                "before_time",
+                Time,
+                "Those published before this time, or longer ago: 2h.",
+            ),
+            takes("keep", Number, "All but the last so many."),
+            takes("all", Flag, "All."),
+        ],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/delete",
+        verb: "channel delete",
+        summary: "Deletes a channel with its messages",
+        takes: &[takes(
+            "force",
+            Flag,
+            "Although it has subscriptions: they end.",
+        )],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/messages/republish",
+        verb: "message republish",
+        summary: "Publishes messages again: as the newest of their channel, or on another one",
+        takes: &[
+            SEQUENCE,
+            FIRST,
+            LAST,
+            takes("to_channel", Text, "Publish them there."),
+        ],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/messages/delete",
+        verb: "message delete",
+        summary: "Deletes messages",
+        takes: &[SEQUENCE, FIRST, LAST],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/durables/seek",
+        verb: "durable seek",
+        summary: "Sets a durable or a queue group to another place; members go on from there at once",
+        takes: &[
+            DURABLE,
+            CLIENT_ID,
+            QUEUE_GROUP,
+            takes("to", Text, "first, last, new, or a sequence."),
+            takes("sequence", Number, "This message is delivered next."),
+            takes(
+                "time",
+                Time,
+                "The first message of this time is, or how long ago: 2h.",
+            ),
+        ],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/durables/pause",
+        verb: "durable pause",
+        summary: "Delivers nothing to a durable until it is resumed",
+        takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/durables/resume",
+        verb: "durable resume",
+        summary: "Delivers to a paused durable again",
+        takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/durables/ack",
+        verb: "durable ack",
+        summary: "Settles a message that was delivered, as if a client had acked it",
+        takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP, SEQUENCE],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/durables/skip",
+        verb: "durable skip",
+        summary: "Settles messages for a durable, delivered or not",
+        takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP, SEQUENCE, FIRST, LAST],
+    },
+    Route {
+        path: "/api/v1/channels/{channel}/durables/remove",
+        verb: "durable remove",
+        summary: "Forgets a durable",
+        takes: &[
+            DURABLE,
+            CLIENT_ID,
+            QUEUE_GROUP,
+            takes("force", Flag, "Although members of it are connected."),
+        ],
+    },
+    Route {
+        path: "/api/v1/clients/{client_id}/kick",
+        verb: "client kick",
+        summary: "Closes a client as missed heartbeats would",
+        takes: &[],
+    },
+    Route {
+        path: "/api/v1/step-down",
+        verb: "step-down",
+        summary: "Makes the active hand over to a standby",
+        takes: &[takes("force", Flag, "Although no standby waits.")],
+    },
+];

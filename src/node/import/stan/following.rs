@@ -1,0 +1,590 @@
+//! Reads every channel from its first message on, and follows all of them until the former server has gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::client::{Came, Client};
+use super::order::{Order, Verdict};
+use super::pages::{Look, Monitor};
+use crate::config::NatsConfig;
+use crate::core::batch::Batch;
+use crate::core::ids::{ChannelId, ChannelName};
+use crate::core::time::Instant;
+use crate::former::adopt::{Adopted, Channel as FormerChannel};
+use crate::former::encryption::ChannelKeys;
+use crate::former::messages::{Reader, Totals};
+use crate::former::monitored::Durables;
+use crate::former::{Findings, Former, Keys, adopt};
+use crate::nats::{Connection, Settings};
+use crate::node::clock::Clock;
+use crate::node::import::reading::{BATCH_BYTES, BATCH_MESSAGES, Read, Telling};
+use crate::node::import::run::Error;
+use crate::node::import::sink::{Sink, Step};
+use crate::node::nats_settings;
+use crate::protocol::client;
+use crate::store;
+
+/// Between two looks at the pages, and at least so many times as long as a look takes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_SHARE: u32 = 4;
+
+/// What has come is written at least so often.
+const WRITE_EVERY: Duration = Duration::from_millis(200);
+
+/// Whoever listens answers sooner.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// Of silence on pages and NATS, before the former server counts as gone: another one of its group may take over.
+const GONE_AFTER: Duration = Duration::from_secs(2);
+
+/// What is still on its way from NATS comes within that.
+const REST_LIMIT: Duration = Duration::from_millis(300);
+
+/// An answer that has not come until then is lost.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Channels that are read at once, and how much of each may be on its way.
+const BEHIND_MAX: usize = 8;
+const IN_FLIGHT_BYTES: u64 = 2 << 20;
+const IN_FLIGHT_MAX: u64 = 2048;
+
+/// A former server that runs.
+#[derive(Clone, Debug)]
+pub(in crate::node::import) struct Running {
+    nats: Connection,
+    settings: Settings,
+    monitor: Monitor,
+    cluster_id: String,
+    discover: String,
+}
+
+enum Looked {
+    Shown(Look),
+    /// It is there, and its pages are no help.
+    Hindered(String),
+    Silent,
+}
+
+impl Running {
+    pub(in crate::node::import) async fn open(
+        nats: &NatsConfig,
+        monitor: &Monitor,
+        cluster_id: &str,
+        discover: &str,
+        tasks: &TaskTracker,
+    ) -> Result<Self, Error> {
+        let settings = nats_settings(nats, format!("stanby-import-{cluster_id}"));
+        let opened = Connection::open(&settings, tasks).await;
+        Ok(Self {
+            nats: opened.map_err(|error| unavailable(error.to_string()))?,
+            settings,
+            monitor: monitor.clone(),
+            cluster_id: cluster_id.to_owned(),
+            discover: discover.to_owned(),
+        })
+    }
+
+    /// Fails where the pages are those of another cluster.
+    pub(in crate::node::import) async fn ensure_cluster(&self) -> Result<(), Error> {
+        let server = self.monitor.server(&self.settings).await;
+        let server = server.map_err(unavailable)?;
+        if server.cluster_id == self.cluster_id {
+            return Ok(());
+        }
+        Err(Error::Former(store::Error::Refused(format!(
+            "{} are the pages of cluster ID {:?}, and {:?} was asked for; give the former with --cluster-id",
+            self.monitor, server.cluster_id, self.cluster_id
+        ))))
+    }
+
+    /// Whether somebody serves clients. A NATS that has gone with its server has nobody.
+    pub(in crate::node::import) async fn is_answered(&self) -> bool {
+        if !self.nats.is_connected() {
+            return false;
+        }
+        let mut answers = self.nats.inbox();
+        let reply = self.nats.new_subject();
+        if answers.subscribe(&reply).is_err() {
+            return false;
+        }
+        // Not a valid connect: whoever gets it refuses it.
+        let asked = self.nats.publish(&self.discover, Some(&reply), b"").await;
+        if asked.is_err() {
+            return false;
+        }
+        match timeout(ANSWER_LIMIT, answers.next()).await {
+            Ok(Ok(answer)) => !answer.is_no_responders(),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    async fn look(self, pause: Duration) -> (Looked, Duration) {
+        sleep(pause).await;
+        let began = Clock.now().monotonic;
+        let looked = match self.monitor.look(&self.settings).await {
+            Ok(look) => Looked::Shown(look),
+            Err(why) if self.is_answered().await => Looked::Hindered(why),
+            Err(_) => Looked::Silent,
+        };
+        (looked, Clock.now().monotonic.since(began))
+    }
+
+    /// Without a sink it reads what is there; with one it goes on until the former server has gone.
+    pub(in crate::node::import) async fn read(
+        &self,
+        findings: &mut Findings,
+        sink: Option<&mut Sink>,
+        telling: &mut Telling<'_>,
+    ) -> Result<Read, Error> {
+        let limits = self.monitor.limits(&self.settings).await;
+        for note in limits.map_err(unavailable)? {
+            findings.note(note);
+        }
+        let client = Client::connect(&self.nats, &self.discover, &self.cluster_id).await;
+        let mut following = Following {
+            client: client.map_err(unavailable)?,
+            channels: Vec::new(),
+            names: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            batch: Box::default(),
+            bytes: 0,
+            durables: Durables::default(),
+            expected: 0,
+            has_looked: false,
+            has_all: false,
+            sink,
+            telling,
+        };
+        let done = following.run(self).await;
+        let read = done.map(|()| following.finish(findings));
+        following.client.close().await;
+        read
+    }
+}
+
+struct Following<'a, 't> {
+    client: Client,
+    channels: Vec<Channel>,
+    names: BTreeMap<ChannelName, usize>,
+    /// By the numbers of subscriptions.
+    routes: BTreeMap<u64, usize>,
+    batch: Box<Batch>,
+    bytes: usize,
+    durables: Durables,
+    /// Messages that the pages have told of.
+    expected: u64,
+    has_looked: bool,
+    /// There was a moment when everything that the pages showed had come.
+    has_all: bool,
+    sink: Option<&'a mut Sink>,
+    telling: &'a mut Telling<'t>,
+}
+
+struct Channel {
+    name: ChannelName,
+    keys: ChannelKeys,
+    order: Order,
+    totals: Totals,
+    /// As the last look has shown it.
+    shown_last: u64,
+    /// Somebody has published to it, and no page has shown it yet.
+    is_news: bool,
+    max_in_flight: i32,
+    subscribed: Option<Subscribed>,
+}
+
+struct Subscribed {
+    number: u64,
+    at: Instant,
+    /// `None` before the answer.
+    ack_inbox: Option<String>,
+    /// What has overtaken the answer.
+    owed: Vec<u64>,
+}
+
+impl Following<'_, '_> {
+    async fn run(&mut self, running: &Running) -> Result<(), Error> {
+        let mut looks = JoinSet::new();
+        looks.spawn(running.clone().look(Duration::ZERO));
+        let mut ticks = tokio::time::interval(WRITE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silent_since: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                message = self.client.next() => {
+                    let message = message.map_err(|error| unavailable(error.to_string()))?;
+                    let came = self.client.understand(message).await.map_err(unavailable)?;
+                    self.take(came).await?;
+                }
+                Some(looked) = looks.join_next() => {
+                    let (looked, took) = looked.map_err(|why| Error::reading(&why))?;
+                    let now = Clock.now().monotonic;
+                    match looked {
+                        Looked::Shown(look) => {
+                            silent_since = None;
+                            self.looked(look).await?;
+                        }
+                        Looked::Hindered(why) => {
+                            silent_since = None;
+                            self.telling.hindered(&why);
+                        }
+                        Looked::Silent => {
+                            let since = *silent_since.get_or_insert(now);
+                            if now.since(since) >= GONE_AFTER {
+                                return self.gone().await;
+                            }
+                        }
+                    }
+                    let pause = LOOK_EVERY.max(took * LOOK_SHARE);
+                    looks.spawn(running.clone().look(pause));
+                }
+                _ = ticks.tick() => {
+                    self.write().await?;
+                    if !self.has_all && self.is_level() {
+                        self.has_all = true;
+                        if self.sink.is_none() {
+                            return Ok(());
+                        }
+                        self.telling.follows();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing new comes: what is on its way is taken.
+    async fn gone(&mut self) -> Result<(), Error> {
+        while let Ok(Ok(message)) = timeout(REST_LIMIT, self.client.next()).await {
+            let came = self.client.understand(message).await.map_err(unavailable)?;
+            self.take(came).await?;
+        }
+        self.write().await?;
+        if !self.has_looked {
+            return Err(unavailable(
+                "the former server has ended before its channels were read; start it again, and import again".to_owned(),
+            ));
+        }
+        let missing = self.channels.iter().filter(|it| !it.is_level());
+        let missing: Vec<String> = missing
+            .map(|it| {
+                format!(
+                    "messages {} to {} of channel {:?} had not come when the former server ended; start it again, and import \
+                     again",
+                    it.order.due(),
+                    it.shown_last,
+                    it.name
+                )
+            })
+            .collect();
+        let unknown = self.channels.iter().filter(|it| it.is_unknown());
+        let unknown = unknown.map(|it| {
+            format!(
+                "somebody published to channel {:?} when the former server ended, and whether it has stored that is not known; \
+                 start it again, stop the publishers first, and import again",
+                it.name
+            )
+        });
+        let wrong: Vec<String> = missing.into_iter().chain(unknown).collect();
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Problems(wrong))
+        }
+    }
+
+    fn is_level(&self) -> bool {
+        self.has_looked && self.channels.iter().all(Channel::is_level)
+    }
+
+    async fn looked(&mut self, look: Look) -> Result<(), Error> {
+        let shown = look.channels.iter();
+        self.durables
+            .look(shown.map(|it| (&it.name, &it.subscriptions[..])));
+        self.has_looked = true;
+        let mut more = 0;
+        for shown in look.channels {
+            let index = match self.names.get(&shown.name) {
+                Some(&index) => index,
+                None => self.add(shown.name.clone(), shown.bytes, shown.messages),
+            };
+            let channel = &mut self.channels[index];
+            if shown.last < channel.shown_last {
+                return Err(Error::Problems(vec![format!(
+                    "channel {:?} ends with message {}, and has ended with {} before: the former server has begun anew; import \
+                     again",
+                    shown.name, shown.last, channel.shown_last
+                )]));
+            }
+            let before = channel.order.due().max(channel.shown_last + 1);
+            channel.shown_last = shown.last;
+            channel.is_news = false;
+            channel.order.begins_at(match shown.messages {
+                0 => shown.last + 1,
+                _ => shown.first,
+            });
+            more += (shown.last + 1).saturating_sub(before.max(channel.order.due()));
+        }
+        self.expected += more;
+        self.telling.expect(self.expected);
+        let now = Clock.now().monotonic;
+        for index in 0..self.channels.len() {
+            let unanswered = self.channels[index].subscribed.as_ref();
+            let is_lost = unanswered
+                .is_some_and(|it| it.ack_inbox.is_none() && now.since(it.at) > SUBSCRIBED_WITHIN);
+            if is_lost {
+                self.subscribe(index).await?;
+            }
+        }
+        self.subscribe_more().await
+    }
+
+    fn add(&mut self, name: ChannelName, bytes: u64, messages: u64) -> usize {
+        let index = self.channels.len();
+        self.names.insert(name.clone(), index);
+        self.channels.push(Channel {
+            keys: Keys::default().of_channel(&name),
+            name,
+            order: Order::default(),
+            totals: Totals::default(),
+            shown_last: 0,
+            is_news: false,
+            max_in_flight: in_flight(bytes, messages),
+            subscribed: None,
+        });
+        index
+    }
+
+    /// Not all at once: what is on its way has to have room.
+    async fn subscribe_more(&mut self) -> Result<(), Error> {
+        let behind = |it: &&Channel| it.subscribed.is_some() && !it.is_level();
+        let mut behind = self.channels.iter().filter(behind).count();
+        for index in 0..self.channels.len() {
+            if behind >= BEHIND_MAX {
+                break;
+            }
+            if self.channels[index].subscribed.is_none() {
+                behind += usize::from(!self.channels[index].is_level());
+                self.subscribe(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the message that is due.
+    async fn subscribe(&mut self, index: usize) -> Result<(), Error> {
+        let channel = &mut self.channels[index];
+        let lost = |error: crate::nats::Error| unavailable(error.to_string());
+        if let Some(before) = channel.subscribed.take() {
+            self.routes.remove(&before.number);
+            if let Some(ack_inbox) = before.ack_inbox {
+                let left = self.client.leave(channel.name.as_str(), &ack_inbox).await;
+                left.map_err(lost)?;
+            }
+        }
+        channel.order.subscribed();
+        let (from, at_once) = (channel.order.due(), channel.max_in_flight);
+        let name = channel.name.as_str();
+        let number = self
+            .client
+            .subscribe(name, from, at_once)
+            .await
+            .map_err(lost)?;
+        self.routes.insert(number, index);
+        channel.subscribed = Some(Subscribed {
+            number,
+            at: Clock.now().monotonic,
+            ack_inbox: None,
+            owed: Vec::new(),
+        });
+        Ok(())
+    }
+
+    async fn take(&mut self, came: Came) -> Result<(), Error> {
+        match came {
+            Came::Nothing => Ok(()),
+            Came::Answer(number, answer) => self.answered(number, answer).await,
+            Came::Published(channel) => self.published(&channel).await,
+            Came::Message(number, record) => match self.routes.get(&number) {
+                Some(&index) => self.message(index, record).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// A channel that has just begun is on no page yet.
+    async fn published(&mut self, channel: &str) -> Result<(), Error> {
+        if !self.has_looked || self.names.contains_key(channel) {
+            return Ok(());
+        }
+        let Some(name) = ChannelName::parse(channel.into()) else {
+            return Ok(());
+        };
+        let index = self.add(name, 0, 0);
+        self.channels[index].is_news = true;
+        self.subscribe(index).await
+    }
+
+    async fn answered(&mut self, number: u64, answer: Option<Bytes>) -> Result<(), Error> {
+        let Some(&index) = self.routes.get(&number) else {
+            return Ok(());
+        };
+        let channel = &mut self.channels[index];
+        // Nobody listened: it is asked again when the answer is overdue.
+        let (Some(answer), Some(subscribed)) = (answer, &mut channel.subscribed) else {
+            return Ok(());
+        };
+        let ack_inbox = client::subscribe_response(answer).map_err(|error| {
+            Error::Problems(vec![format!(
+                "channel {:?} cannot be read from the former server: {error}",
+                channel.name
+            )])
+        })?;
+        subscribed.ack_inbox = Some(ack_inbox.to_string());
+        for sequence in std::mem::take(&mut subscribed.owed) {
+            let acked = self.client.ack(&ack_inbox, channel.name.as_str(), sequence);
+            acked
+                .await
+                .map_err(|error| unavailable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn message(&mut self, index: usize, record: Bytes) -> Result<(), Error> {
+        let channel = &mut self.channels[index];
+        let wrong = |why: &dyn std::fmt::Display| {
+            Error::Problems(vec![format!("channel {:?}: {why}", channel.name)])
+        };
+        let sequence = client::delivery(record.clone()).map_err(|why| wrong(&why))?;
+        let sequence = sequence.sequence;
+        let verdict = channel.order.came(sequence);
+        if let Some(subscribed) = &mut channel.subscribed {
+            match &subscribed.ack_inbox {
+                Some(inbox) => {
+                    let acked = self.client.ack(inbox, channel.name.as_str(), sequence);
+                    acked
+                        .await
+                        .map_err(|error| unavailable(error.to_string()))?;
+                }
+                None => subscribed.owed.push(sequence),
+            }
+        }
+        match verdict {
+            Verdict::Repeated => return Ok(()),
+            Verdict::AskAgain => return self.subscribe(index).await,
+            Verdict::Take => {}
+        }
+        let bytes = record.len();
+        let mut reader = Reader::going_on(&channel.name, &channel.keys, channel.totals);
+        let message = reader.read_plain(sequence.cast_signed(), record);
+        let message = message.map_err(|why| {
+            let name = &channel.name;
+            Error::Problems(vec![format!("channel {name:?}, message {sequence}: {why}")])
+        })?;
+        channel.totals = reader.totals();
+        let is_level = channel.is_level();
+        self.telling.count(1);
+        if self.sink.is_some() {
+            let id = ChannelId(index as u64 + 1);
+            self.batch.messages.push((id, Arc::new(message)));
+            self.bytes += bytes;
+            if self.batch.messages.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES {
+                self.write().await?;
+            }
+        }
+        if is_level && self.channels.iter().any(|it| it.subscribed.is_none()) {
+            self.subscribe_more().await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), Error> {
+        let Some(sink) = self.sink.as_deref_mut() else {
+            return Ok(());
+        };
+        if self.batch.messages.is_empty() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        sink.write(Step::Put(std::mem::take(&mut self.batch))).await
+    }
+
+    fn finish(&self, findings: &mut Findings) -> Read {
+        let ids = self.names.iter();
+        let ids = ids.map(|(name, index)| (name.clone(), ChannelId(*index as u64 + 1)));
+        let (subscriptions, notes, problems) = self.durables.subscriptions(&ids.collect());
+        for note in notes {
+            findings.note(note);
+        }
+        for problem in problems {
+            findings.problems.add(problem);
+        }
+        let channels = self.channels.iter().enumerate();
+        let channels = channels.map(|(index, channel)| {
+            let read = FormerChannel {
+                name: channel.name.clone(),
+                max_sequence: channel.shown_last,
+                totals: channel.totals,
+            };
+            (ChannelId(index as u64 + 1), read)
+        });
+        let former = Former {
+            clients: Vec::new(),
+            channels: channels.collect(),
+            last_channel: self.channels.len() as u64,
+            last_subscription: subscriptions.len() as u64,
+            subscriptions,
+            sent_counts: false,
+        };
+        let Adopted { snapshot, notes } = adopt(former, Clock.now().wall);
+        Read {
+            snapshot,
+            notes,
+            last_sequences: BTreeMap::new(),
+        }
+    }
+}
+
+impl Channel {
+    /// All that the last look has shown is here.
+    fn is_level(&self) -> bool {
+        self.order.due() > self.shown_last
+    }
+
+    /// The server has not even answered to the subscription.
+    fn is_unknown(&self) -> bool {
+        let is_answered = self
+            .subscribed
+            .as_ref()
+            .is_some_and(|it| it.ack_inbox.is_some());
+        self.is_news && self.totals.count == 0 && !is_answered
+    }
+}
+
+fn in_flight(bytes: u64, messages: u64) -> i32 {
+    let size = (bytes / messages.max(1)).max(1);
+    let fits = (IN_FLIGHT_BYTES / size).clamp(1, IN_FLIGHT_MAX);
+    i32::try_from(fits).unwrap_or(1)
+}
+
+fn unavailable(why: String) -> Error {
+    Error::Former(store::Error::Unavailable(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_messages_are_few_on_their_way() {
+        assert_eq!(in_flight(0, 0), 2048);
+        assert_eq!(in_flight(256 * 1000, 1000), 2048);
+        assert_eq!(in_flight(10 << 20, 10), 2);
+        assert_eq!(in_flight(80 << 20, 10), 1);
+    }
+}

@@ -1,0 +1,17 @@
+//! A running server of NATS Streaming as a source, of whatever kind its store is: what its clients could have, and what its
+//! monitoring pages show.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `pages` | the monitoring pages |
+//! | `client` | a client of the former server, which gets the messages |
+//! | `order` | which message of a channel has to come next |
+//! | `following` | reads all channels, follows them until the former server has gone, and says what there was |
+
+mod client;
+mod following;
+mod order;
+mod pages;
+
+pub(super) use following::Running;
+pub use pages::Monitor;

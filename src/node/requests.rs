@@ -1,0 +1,180 @@
+//! Asks the active for what an operator wants, through the tables: whoever reaches the database can, a standby too. The
+//! command line and the pages are the same to it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use crate::core::admin::Complaint;
+use crate::store::requests::Progress;
+use crate::store::{Error, Store};
+
+/// Between two looks whether it is answered.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Requests of the pages that are under way at once: they share the connections for reading.
+const PLACES: usize = 8;
+
+/// How long a server has to take it: longer than a takeover.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What an operator wants, in the words of the command line.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub verb: String,
+    /// An object; what is null is not given.
+    pub arguments: Value,
+    pub dry_run: bool,
+    /// For the audit, where it is not the session's own application.
+    pub asked_by: Option<String>,
+}
+
+/// What was done, or would be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    pub request: i64,
+    pub dry_run: bool,
+    pub result: Value,
+}
+
+#[derive(Debug)]
+pub enum Trouble {
+    /// The request itself is wrong, or cannot be carried out.
+    Refused(Complaint),
+    /// No server took it in time, and none will.
+    NotTaken,
+    /// A server has taken it, and it is not done yet: it goes on.
+    Running(i64),
+    /// This server does not know its tables yet.
+    Starting,
+    /// So many are under way at this server that no other is taken.
+    Busy,
+    /// The tables cannot be asked.
+    Tables(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Tables(error)
+    }
+}
+
+/// How far a request has come, for who waits no longer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    request: i64,
+    state: &'static str,
+    result: Option<Value>,
+    error: Option<String>,
+    hint: Option<String>,
+}
+
+/// Takes the requests of the pages, once the node knows its tables. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    store: Arc<OnceLock<Store>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            store: Arc::default(),
+            places: Arc::new(Semaphore::new(PLACES)),
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn open(&self, store: Store) {
+        // It is opened once.
+        self.store.set(store).ok();
+    }
+
+    pub async fn carry_out(&self, request: &Request) -> Result<Answer, Trouble> {
+        let store = self.store.get().ok_or(Trouble::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+        carry_out(store, request, PATIENCE).await
+    }
+
+    /// `None`: there is no such request.
+    pub async fn progress(&self, id: i64) -> Result<Option<Standing>, Trouble> {
+        let store = self.store.get().ok_or(Trouble::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+        let mut standing = Standing {
+            request: id,
+            state: "withdrawn",
+            result: None,
+            error: None,
+            hint: None,
+        };
+        match store.request_progress(id).await? {
+            Progress::Unknown => return Ok(None),
+            Progress::Withdrawn => {}
+            Progress::Waiting => standing.state = "waiting",
+            Progress::Running => standing.state = "running",
+            Progress::Done(result) => {
+                standing.state = "done";
+                standing.result = Some(result);
+            }
+            Progress::Refused(Complaint { error, hint }) => {
+                standing.state = "refused";
+                standing.error = Some(error);
+                standing.hint = Some(hint);
+            }
+        }
+        Ok(Some(standing))
+    }
+}
+
+/// Waits `patience` for a server to take it, and again as long for the answer.
+pub async fn carry_out(
+    store: &Store,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer, Trouble> {
+    let Request {
+        verb,
+        arguments,
+        dry_run,
+        asked_by,
+    } = request;
+    let asked = store.request(verb, arguments, *dry_run, asked_by.as_deref());
+    let asked = asked.await?;
+    let id = asked.map_err(Trouble::Refused)?;
+    let began = Instant::now();
+    let mut taken = false;
+    loop {
+        match store.request_progress(id).await {
+            Ok(Progress::Done(result)) => {
+                return Ok(Answer {
+                    request: id,
+                    dry_run: *dry_run,
+                    result,
+                });
+            }
+            Ok(Progress::Refused(complaint)) => return Err(Trouble::Refused(complaint)),
+            Ok(Progress::Withdrawn | Progress::Unknown) => return Err(Trouble::NotTaken),
+            Ok(Progress::Waiting) if began.elapsed() > patience => {
+                if store.withdraw_request(id).await? {
+                    return Err(Trouble::NotTaken);
+                }
+            }
+            Ok(Progress::Running) => taken = true,
+            // Postgres fails over: the answer is there afterwards.
+            Err(Error::Unavailable(why)) if began.elapsed() > 2 * patience => {
+                return Err(Error::Unavailable(why).into());
+            }
+            Ok(Progress::Waiting) | Err(Error::Unavailable(_)) => {}
+            Err(other) => return Err(other.into()),
+        }
+        if taken && began.elapsed() > 2 * patience {
+            return Err(Trouble::Running(id));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}

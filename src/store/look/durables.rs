@@ -1,0 +1,84 @@
+//! Durables and durable queue groups, and what they have in flight.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Given, iso, seconds};
+use crate::store::{Error, Store};
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Durable {
+    pub channel: String,
+    pub durable: String,
+    pub queue_group: Option<String>,
+    /// Client IDs of the members, those that are offline included.
+    pub clients: Option<String>,
+    pub members: u64,
+    pub status: String,
+    /// Messages that are not acked: unsent and in flight together.
+    pub lag: i64,
+    pub unsent: i64,
+    pub in_flight: i64,
+    pub max_in_flight: i64,
+    /// Age of the oldest message that is not acked.
+    pub behind_seconds: f64,
+    pub oldest_unacked: Option<u64>,
+    pub oldest_unacked_at: Option<String>,
+    pub last_sent: u64,
+    pub acked_floor: u64,
+    pub why: String,
+}
+
+/// A message that was sent and is not acked.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct InFlight {
+    pub sequence: u64,
+    pub client_id: Option<String>,
+    pub published_at: Option<String>,
+    pub age_seconds: f64,
+    pub publisher: String,
+}
+
+const DURABLES: &str = concat!(
+    "SELECT channel, durable_name AS durable, queue_group, clients, members, status, lag, unsent, in_flight, max_in_flight, ",
+    seconds!("behind"),
+    " AS behind_seconds, oldest_unacked, ",
+    iso!("oldest_unacked_at"),
+    " AS oldest_unacked_at, last_sent, acked_floor, why
+    FROM durables WHERE $1 IN ('', channel) AND $2 IN ('', durable_name)
+    ORDER BY status = 'stalled' DESC, lag DESC, channel, durable_name, queue_group"
+);
+
+const IN_FLIGHT: &str = concat!(
+    "SELECT sequence, client_id, ",
+    iso!("published_at"),
+    " AS published_at, ",
+    seconds!("age"),
+    " AS age_seconds, publisher FROM in_flight
+    WHERE channel = $1 AND durable_name = $2 AND coalesce(queue_group, '') = $3
+        AND ($4 = '' OR queue_group IS NOT NULL OR client_id = $4)
+    ORDER BY sequence LIMIT $5"
+);
+
+impl Store {
+    /// Of all channels where that is empty, and of all names.
+    pub async fn durables(&self, channel: &str, durable: &str) -> Result<Vec<Durable>, Error> {
+        let given = [Given::Text(channel), Given::Text(durable)];
+        self.look(DURABLES, &given).await
+    }
+
+    /// The oldest first, up to `count`.
+    pub async fn in_flight(&self, durable: &Durable, count: u32) -> Result<Vec<InFlight>, Error> {
+        let owner = match (&durable.queue_group, &durable.clients) {
+            (None, Some(client)) => client,
+            _ => "",
+        };
+        let given = [
+            Given::Text(&durable.channel),
+            Given::Text(&durable.durable),
+            Given::Text(durable.queue_group.as_deref().unwrap_or_default()),
+            Given::Text(owner),
+            Given::Number(count.into()),
+        ];
+        self.look(IN_FLIGHT, &given).await
+    }
+}

@@ -1,0 +1,96 @@
+//! What operators ask of single things: channels, durables, messages, clients, takeovers. Everything is read from the views
+//! that people read, so that a command and a query say the same.
+
+mod channels;
+mod clients;
+mod durables;
+mod takeovers;
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use sqlx::AssertSqlSafe;
+use tokio::time::timeout;
+
+use super::error::{Error, Fault};
+use super::reader::Store;
+use super::{encryption, status};
+
+pub use channels::{Channel, ChannelDetails, Publisher};
+pub use clients::{Client, Subscription};
+pub use durables::{Durable, InFlight};
+pub use takeovers::{LostRange, Takeover};
+
+/// A time as ISO 8601 text in UTC, to the millisecond.
+macro_rules! iso {
+    ($column:literal) => {
+        concat!(
+            "to_char(",
+            $column,
+            " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+        )
+    };
+}
+
+/// A length of time in seconds.
+macro_rules! seconds {
+    ($column:literal) => {
+        concat!("round(extract(epoch FROM ", $column, "), 3)::float8")
+    };
+}
+
+use {iso, seconds};
+
+/// Lists longer than this are cut.
+pub const ROWS_MAX: i64 = 10_000;
+
+/// What a query is given.
+#[derive(Clone, Copy, Debug)]
+enum Given<'a> {
+    Text(&'a str),
+    Number(i64),
+}
+
+impl Store {
+    /// The rows of a query, by the names of its columns.
+    async fn look<T: DeserializeOwned>(
+        &self,
+        query: &'static str,
+        given: &[Given<'_>],
+    ) -> Result<Vec<T>, Error> {
+        let mut lent = self.lend().await?;
+        let work = async {
+            status::ensure_tables(lent.connection(), self.schema()).await?;
+            let query = format!("SELECT to_jsonb(q)::text FROM ({query}) q LIMIT {ROWS_MAX}");
+            let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(query));
+            for given in given {
+                query = match given {
+                    Given::Text(text) => query.bind(*text),
+                    Given::Number(number) => query.bind(*number),
+                };
+            }
+            let rows = query.fetch_all(lent.connection()).await?;
+            let rows = rows.iter().map(|row| serde_json::from_str(row));
+            let rows: Result<Vec<T>, _> = rows.collect();
+            rows.map_err(|error| {
+                Fault::from(Error::Failed(format!("a view has other columns: {error}")))
+            })
+        };
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, work).await;
+        lent.give_back(done, "reading the views")
+    }
+
+    /// Makes ready to read messages that are encrypted, where the process has keys.
+    pub async fn open_keys(&self) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * 2 + Duration::from_secs(1);
+        let done = timeout(limit, async {
+            let keys = encryption::keys(&mut lent.source()).await?;
+            Ok::<_, Fault>((keys, encryption::terms(&mut lent.source()).await?))
+        })
+        .await;
+        let (keys, terms) = lent.give_back(done, "reading what messages are encrypted with")?;
+        self.keyring.open(keys, terms).await.map(drop)
+    }
+}

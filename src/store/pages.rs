@@ -1,0 +1,80 @@
+//! The messages of a channel page by page, for commands that read all of them: whoever asks goes on behind `through`.
+
+use std::sync::Arc;
+
+use super::error::Error;
+use super::reader::Store;
+use crate::core::ids::{ChannelId, LoadId, Sequence};
+use crate::core::load::{Load, Loaded, Unreadable, Want};
+use crate::core::message::Message;
+use crate::core::ranges::Ranges;
+
+/// As many messages, and bytes of them, as are in memory at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+pub struct Page {
+    /// In order.
+    pub messages: Vec<Arc<Message>>,
+    pub unreadable: Vec<Unreadable>,
+    /// The last sequence that the page speaks for; at least the first that was asked for.
+    pub through: Sequence,
+    /// What was not found and is noted as gone.
+    pub gone: Ranges,
+    /// The first that is neither there nor noted as gone, and how many of that kind there are.
+    pub missing: Option<(Sequence, u64)>,
+}
+
+impl Store {
+    /// The next messages from `first` on, none past `last`.
+    pub async fn page(
+        &self,
+        channel: ChannelId,
+        (first, last): (Sequence, Sequence),
+        size: PageSize,
+    ) -> Result<Page, Error> {
+        let load = Load {
+            id: LoadId::default(),
+            channel,
+            want: Want::Range {
+                first,
+                last,
+                count: size.messages,
+                bytes: size.bytes,
+            },
+        };
+        let Loaded::Messages {
+            messages,
+            unreadable,
+            through,
+            gone,
+        } = self.load(&load).await?
+        else {
+            return Err(Error::Failed("a page of messages is none".to_owned()));
+        };
+        let through = through.max(first);
+        let mut missing = None;
+        let mut found = messages.iter().map(|it| it.sequence).peekable();
+        let mut broken = unreadable.iter().map(|it| it.sequence).peekable();
+        let mut due = first;
+        while due <= through {
+            let is_there = found.next_if_eq(&due).is_some() || broken.next_if_eq(&due).is_some();
+            if !is_there && !gone.contains(due) {
+                let (_, count) = missing.get_or_insert((due, 0));
+                *count += 1;
+            }
+            due = due.next();
+        }
+        Ok(Page {
+            messages,
+            unreadable,
+            through,
+            gone,
+            missing,
+        })
+    }
+}

@@ -1,0 +1,548 @@
+//! What operators change while servers run: in SQL, on the command line, over HTTP (`admin_api`); and what connected clients see of it.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use crate::cli::{code, stanby, stderr, stdout};
+use crate::pair::{Group, LIMIT, Pair, wait_for_one_active};
+use crate::stan::StanClient;
+use crate::support::wait::wait_until;
+
+pub(crate) struct Operator<'a> {
+    group: &'a Group,
+    session: PgConnection,
+}
+
+impl<'a> Operator<'a> {
+    pub(crate) async fn of(group: &'a Group) -> Self {
+        let session = PgConnection::connect(&group.database_url).await.unwrap();
+        Self { group, session }
+    }
+
+    /// Calls a procedure; its result.
+    pub(crate) async fn call(&mut self, call: &str) -> Value {
+        let row = self
+            .session
+            .fetch_one(AssertSqlSafe(format!("CALL stanby.{call}")));
+        let result: String = row.await.unwrap().try_get_unchecked(0).unwrap();
+        serde_json::from_str(&result).unwrap()
+    }
+
+    /// Message, SQLSTATE and hint.
+    pub(crate) async fn refused(&mut self, call: &str) -> [String; 3] {
+        let called = self
+            .session
+            .execute(AssertSqlSafe(format!("CALL stanby.{call}")));
+        let error = called.await.unwrap_err().into_database_error().unwrap();
+        let error = error.downcast::<sqlx::postgres::PgDatabaseError>();
+        let hint = error.hint().unwrap_or_default();
+        [error.message(), error.code(), hint].map(str::to_owned)
+    }
+
+    pub(crate) async fn run(&mut self, statement: &str) {
+        let statement = AssertSqlSafe(statement.to_owned());
+        self.session.execute(statement).await.unwrap();
+    }
+
+    /// The answer of a command.
+    pub(crate) async fn command(&self, args: &[&str]) -> Value {
+        let url = &self.group.database_url;
+        let more = ["--json", "--yes", "--database-url", url];
+        let output = stanby(&[args, &more].concat()).await;
+        assert_eq!(code(&output), Some(0), "{args:?}: {}", stderr(&output));
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        answer["result"].clone()
+    }
+
+    /// What a command says that has no answer, and its exit code.
+    async fn command_fails(&self, args: &[&str]) -> (Option<i32>, String) {
+        let more = ["--database-url", &self.group.database_url];
+        let output = stanby(&[args, &more].concat()).await;
+        (code(&output), stderr(&output))
+    }
+}
+
+pub(crate) async fn publish(client: &StanClient, channel: &str, count: usize) {
+    let mut publisher = client.publisher(channel).await;
+    for _ in 0..count {
+        // Each has a time of its own.
+        publisher.send().await;
+        publisher.take_all_acks().await;
+    }
+}
+
+pub(crate) async fn sequences(group: &Group, channel: &str) -> Vec<i64> {
+    let rows = group.tables().messages(channel).await;
+    rows.into_iter().map(|row| row.sequence).collect()
+}
+
+#[tokio::test]
+async fn a_durable_is_moved_in_sql_and_by_command_and_its_client_goes_on_from_there() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let mut operator = Operator::of(group).await;
+    let client = group.client("billing").await;
+    let subscription = client.subscribe("orders", "", "d").await.unwrap();
+    let queue = client.subscribe("orders", "workers", "q").await.unwrap();
+    publish(&client, "orders", 6).await;
+    let received = async |count: usize| {
+        wait_until(LIMIT, async || {
+            let found = subscription.received().len();
+            let all_acked = group
+                .tables()
+                .number("SELECT count(*) FROM stanby.position_status WHERE lag > 0 OR unacked > 0")
+                .await;
+            if found == count && all_acked == 0 {
+                Ok(())
+            } else {
+                Err(format!("{found} of {count}, {all_acked} behind"))
+            }
+        })
+        .await;
+    };
+    received(6).await;
+    let moved = operator.call("seek('orders', 'd', 'first')").await;
+    assert_eq!(
+        moved,
+        json!({"durable": "d", "client_id": "billing", "from_sequence": 7, "to_sequence": 1,
+               "messages": 6, "in_flight_before": 0, "members": 1})
+    );
+    received(12).await;
+    assert_eq!(
+        operator.call("seek('orders', 'd', sequence => 5)").await["messages"],
+        2
+    );
+    received(14).await;
+    let time =
+        "SELECT stanby.wall_time(published_at_ns)::text FROM stanby.messages WHERE sequence = 4";
+    let time = group.tables().texts(time).await.remove(0);
+    let moved = operator
+        .call(&format!("seek('orders', 'd', \"time\" => '{time}')"))
+        .await;
+    assert_eq!(moved["to_sequence"], 4);
+    received(17).await;
+    let seek = ["durable", "seek", "orders"];
+    let args = [&seek, &["d", "--to", "last"][..]].concat();
+    assert_eq!(operator.command(&args).await["to_sequence"], 6);
+    received(18).await;
+    let args = [&seek, &["d", "--to", "new", "--dry-run"][..]].concat();
+    assert_eq!(operator.command(&args).await["messages"], 0);
+    let args = [&seek, &["d", "--time", "1 hour"][..]].concat();
+    assert_eq!(operator.command(&args).await["to_sequence"], 1);
+    received(24).await;
+    let queued = queue.received().len();
+    let args = [&seek, &["--queue-group", "workers", "--to", "2"][..]].concat();
+    assert_eq!(operator.command(&args).await["messages"], 5);
+    wait_until(LIMIT, async || match queue.received().len() - queued {
+        5 => Ok(()),
+        found => Err(format!("{found} of 5")),
+    })
+    .await;
+
+    for (call, error, hint) in [
+        (
+            "seek('orders', 'xyz', 'first')",
+            "no durable \"xyz\"",
+            "There are: d, q.",
+        ),
+        (
+            "seek('oders', 'd', 'first')",
+            "no channel \"oders\"",
+            "\"orders\"",
+        ),
+        (
+            "seek('orders', 'd', sequence => 99)",
+            "99 is not in channel orders",
+            "It holds 1 to 6.",
+        ),
+        ("seek('orders', 'd')", "exactly one of", "Give one of"),
+        (
+            "seek('orders', 'd', 'middle')",
+            "\"middle\" is no place",
+            "first, last, new",
+        ),
+        (
+            "seek('orders', 'd', 'first', client_id => 'x')",
+            "has all of these names",
+            "durable d of client billing",
+        ),
+    ] {
+        let [message, code, told] = operator.refused(call).await;
+        assert!(message.contains(error), "{call}: {message}");
+        assert_eq!(code, "STB05");
+        assert!(told.contains(hint), "{call}: {told}");
+    }
+    let (code, told) = operator
+        .command_fails(&[
+            "durable",
+            "seek",
+            "orders",
+            "d",
+            "--sequence",
+            "99",
+            "--yes",
+        ])
+        .await;
+    assert_eq!(code, Some(2));
+    assert!(told.contains("It holds 1 to 6."), "{told}");
+    received(24).await;
+}
+
+#[tokio::test]
+async fn a_purge_drops_what_it_should_and_nothing_else() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let mut operator = Operator::of(group).await;
+    let client = group.client("me").await;
+    publish(&client, "orders", 10).await;
+    let would = operator
+        .call("purge('orders', before => 4, dry_run => true)")
+        .await;
+    assert_eq!(would["messages"], 3);
+    assert_eq!(sequences(group, "orders").await.len(), 10);
+    let done = operator.call("purge('orders', before => 4)").await;
+    assert_eq!(
+        (&done["messages"], &done["first_sequence"]),
+        (&json!(3), &json!(4))
+    );
+    assert_eq!(
+        sequences(group, "orders").await,
+        (4..=10).collect::<Vec<_>>()
+    );
+    let purge = ["channel", "purge", "orders"];
+    let args = [&purge, &["--keep", "5"][..]].concat();
+    assert_eq!(operator.command(&args).await["messages"], 2);
+    assert_eq!(sequences(group, "orders").await, [6, 7, 8, 9, 10]);
+    let time =
+        "SELECT stanby.wall_time(published_at_ns)::text FROM stanby.messages WHERE sequence = 8";
+    let time = group.tables().texts(time).await.remove(0);
+    operator
+        .call(&format!("purge('orders', before_time => '{time}')"))
+        .await;
+    assert_eq!(sequences(group, "orders").await, [8, 9, 10]);
+    let late = client.subscribe("orders", "", "").await.unwrap();
+    let args = [&purge, &["--all"][..]].concat();
+    assert_eq!(operator.command(&args).await["messages"], 3);
+    assert_eq!(sequences(group, "orders").await, [0; 0]);
+    publish(&client, "orders", 1).await;
+    wait_until(LIMIT, async || {
+        let came = late.sequences().contains(&11);
+        came.then_some(())
+            .ok_or("the next message did not come".to_owned())
+    })
+    .await;
+
+    // In a transaction of one's own: when it commits, and not when it is rolled back.
+    operator
+        .run("BEGIN; SELECT stanby.request_purge('orders', \"all\" => true); ROLLBACK")
+        .await;
+    operator
+        .run("BEGIN; SELECT stanby.request_kick('nobody'); SELECT stanby.request_purge('orders', keep => 1); COMMIT")
+        .await;
+    wait_until(LIMIT, async || {
+        let log = "SELECT verb || ' ' || state FROM stanby.admin_log LIMIT 2";
+        let log = group.tables().texts(log).await;
+        if log == ["channel purge done", "client kick refused"] {
+            Ok(())
+        } else {
+            Err(format!("{log:?}"))
+        }
+    })
+    .await;
+    assert_eq!(sequences(group, "orders").await, [11]);
+
+    let (code, told) = operator
+        .command_fails(&[&purge, &["--all"][..]].concat())
+        .await;
+    assert_eq!(code, Some(2));
+    assert!(told.contains("--yes"), "{told}");
+    let args = [&purge, &["--before-time", "yesterday noon", "--yes"][..]].concat();
+    let (code, told) = operator.command_fails(&args).await;
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("how long ago"), "{told}");
+    let [message, code, _] = operator.refused("purge('orders', before => 99)").await;
+    assert!(message.contains("99 is not in"), "{message}");
+    assert_eq!(code, "STB05");
+}
+
+#[tokio::test]
+async fn a_client_that_is_kicked_has_ended_and_its_durable_waits_for_it() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let mut operator = Operator::of(group).await;
+    for does in ["sql", "command"] {
+        let client = group.client("worker").await;
+        client.subscribe("orders", "", "d").await.unwrap();
+        client.subscribe("orders", "", "").await.unwrap();
+        client.ping().await.unwrap();
+        let done = if does == "sql" {
+            operator.call("kick('worker')").await
+        } else {
+            operator.command(&["client", "kick", "worker"]).await
+        };
+        assert_eq!(
+            done,
+            json!({"client_id": "worker", "subscriptions": 2, "durables_that_stay": 1})
+        );
+        let refused = client.ping().await.unwrap_err();
+        assert!(refused.contains("replaced"), "{refused}");
+        let durables = "SELECT durable_name || ' ' || status FROM stanby.position_status";
+        assert_eq!(group.tables().texts(durables).await, ["d offline"]);
+    }
+    let [message, _, hint] = operator.refused("kick('worker')").await;
+    assert!(message.contains("no client \"worker\""), "{message} {hint}");
+}
+
+/// A large purge goes in pieces; its count is exact whoever carries out which of them.
+#[tokio::test]
+async fn what_is_asked_for_is_done_once_whichever_server_is_killed() {
+    const MESSAGES: i64 = 12_000;
+    const KEPT: i64 = 1_234;
+    const STORED: &str = "SELECT count(*) FROM stanby.messages";
+    /// The backend of the active, as soon as it has begun.
+    const ACTIVE: &str = "SELECT pid::text FROM stanby.leadership
+        WHERE EXISTS (SELECT FROM stanby.admin_requests WHERE state = 'running' AND messages > 0)";
+    const OPEN: &str = "SELECT count(*) FROM stanby.admin_requests WHERE finished_at IS NULL";
+
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let mut servers = vec![group.server(), group.server()];
+    wait_for_one_active(&servers.iter().collect::<Vec<_>>()).await;
+    let mut operator = Operator::of(&group).await;
+    let publish =
+        format!("SELECT stanby.publish('orders', n::text) FROM generate_series(1, {MESSAGES}) n");
+    operator.run(&publish).await;
+    wait_until(LIMIT, async || match group.tables().number(STORED).await {
+        MESSAGES => Ok(()),
+        stored => Err(format!("{stored} are stored")),
+    })
+    .await;
+    let purge = format!("SELECT stanby.request_purge('orders', keep => {KEPT})");
+    operator.run(&purge).await;
+    let mut kills = 0;
+    loop {
+        let active = wait_until(LIMIT, async || {
+            if group.tables().number(OPEN).await == 0 {
+                return Ok(None);
+            }
+            let active = group.tables().texts(ACTIVE).await.pop();
+            active.map(Some).ok_or("it has not begun".to_owned())
+        })
+        .await;
+        let Some(pid) = active else {
+            break;
+        };
+        if kills < 2 {
+            // Whoever has ended by itself on a machine that is busy is replaced, too.
+            for server in &mut servers {
+                if server.pid().to_string() == pid {
+                    server.signal(Signal::SIGKILL);
+                    server.end().await;
+                    kills += 1;
+                }
+            }
+        }
+        for server in &mut servers {
+            if !server.is_running() {
+                *server = group.server();
+            }
+        }
+    }
+    assert!(kills > 0, "it was over before anybody could be killed");
+    let done = "SELECT result ->> 'messages' FROM stanby.admin_log";
+    let dropped = (MESSAGES - KEPT).to_string();
+    assert_eq!(group.tables().texts(done).await, [dropped]);
+    assert_eq!(group.tables().number(STORED).await, KEPT);
+}
+
+#[tokio::test]
+async fn without_a_server_nothing_is_done_later_by_surprise() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let mut server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    publish(&client, "orders", 3).await;
+    server.signal(Signal::SIGTERM);
+    server.end().await;
+
+    let operator = Operator::of(&group).await;
+    let purge = ["channel", "purge", "orders", "--all", "--yes"];
+    let (code, told) = operator.command_fails(&purge).await;
+    assert_eq!(code, Some(3));
+    assert!(told.contains("no server is active"), "{told}");
+    let asked = "SELECT count(*) FROM stanby.admin_requests";
+    assert_eq!(group.tables().number(asked).await, 0);
+
+    let mut waiting = Operator::of(&group).await;
+    let [message, code, hint] = waiting.refused("purge('orders', \"all\" => true)").await;
+    assert_eq!(code, "STB06", "{message}");
+    assert!(
+        message.contains("withdrawn") && hint.contains("request_"),
+        "{message} {hint}"
+    );
+    let again = group.server();
+    again.wait_until_active().await;
+    waiting.call("limit_channel('orders')").await;
+    assert_eq!(sequences(&group, "orders").await, [1, 2, 3]);
+}
+
+/// Each verb that the tests above do not use, in SQL and by command.
+#[tokio::test]
+async fn channels_messages_and_durables_are_changed_by_their_verbs() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let mut operator = Operator::of(group).await;
+    let made = operator
+        .call("create_channel('orders', max_msgs => 4, max_age => '1 day')")
+        .await;
+    assert_eq!(
+        (&made["created"], &made["max_msgs"]),
+        (&json!(true), &json!(4))
+    );
+    assert_eq!(
+        (&made["max_age"], &made["max_bytes_from"]),
+        (&json!("86400s"), &json!("configuration"))
+    );
+    let client = group.client("me").await;
+    publish(&client, "orders", 6).await;
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5, 6]);
+    let limits = ["channel", "limits", "orders"];
+    let args = [&limits, &["--max-msgs", "3"][..]].concat();
+    assert_eq!(operator.command(&args).await["max_msgs_from"], "table");
+    assert_eq!(sequences(group, "orders").await, [4, 5, 6]);
+    let args = [&limits, &["--reset"][..]].concat();
+    assert_eq!(operator.command(&args).await["max_msgs"], 1_000_000);
+
+    let subscription = client.subscribe("orders", "", "d").await.unwrap();
+    wait_until(LIMIT, async || match subscription.sequences().len() {
+        3 => Ok(()),
+        found => Err(format!("{found} of 3")),
+    })
+    .await;
+    operator.call("pause('orders', 'd')").await;
+    publish(&client, "orders", 4).await;
+    let paused = "SELECT durable_name FROM stanby.paused_durables";
+    assert_eq!(group.tables().texts(paused).await, ["d"]);
+    // 7 to 10 wait: 7 is skipped, 9 is deleted, 8 is published again as 11.
+    operator.call("skip('orders', 'd', sequence => 7)").await;
+    operator
+        .call("delete_message('orders', sequence => 9)")
+        .await;
+    let again = operator
+        .command(&["message", "republish", "orders", "--sequence", "8"])
+        .await;
+    assert_eq!(again["first_sequence"], 11);
+    assert_eq!(subscription.sequences().len(), 3);
+    pair.active.signal(Signal::SIGKILL);
+    pair.standby.wait_until_active().await;
+    assert_eq!(group.tables().texts(paused).await, ["d"]);
+    let resumed = operator
+        .command(&["durable", "resume", "orders", "d"])
+        .await;
+    assert_eq!(resumed["was_paused"], true);
+    wait_until(LIMIT, async || {
+        let found: Vec<u64> = subscription.sequences().into_iter().collect();
+        if found == [4, 5, 6, 8, 10, 11] {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
+    let acked = operator
+        .call("ack_message('orders', 'd', sequence => 4)")
+        .await;
+    assert_eq!(acked["was_acked"], true);
+    let args = ["message", "delete", "orders", "--first", "4", "--last", "6"];
+    assert_eq!(operator.command(&args).await["messages"], 3);
+    assert_eq!(sequences(group, "orders").await, [7, 8, 10, 11]);
+
+    let [message, _, _] = operator.refused("remove_durable('orders', 'd')").await;
+    assert!(message.contains("are connected"), "{message}");
+    operator
+        .command(&["durable", "remove", "orders", "d", "--force"])
+        .await;
+    let positions = "SELECT count(*) FROM stanby.positions";
+    assert_eq!(group.tables().number(positions).await, 0);
+    client.subscribe("orders", "", "").await.unwrap();
+    let [message, _, _] = operator.refused("delete_channel('orders')").await;
+    assert!(message.contains("a subscription"), "{message}");
+    operator
+        .command(&["channel", "delete", "orders", "--force"])
+        .await;
+    wait_until(LIMIT, async || {
+        match group
+            .tables()
+            .number("SELECT count(*) FROM stanby.messages")
+            .await
+        {
+            0 => Ok(()),
+            left => Err(format!("{left} messages are left")),
+        }
+    })
+    .await;
+    let [message, _, hint] = operator.refused("step_down()").await;
+    assert!(message.contains("no standby waits"), "{message} {hint}");
+    operator.call("step_down(force => true)").await;
+    assert_eq!(pair.standby.wait_until_active().await, 3);
+}
+
+#[tokio::test]
+async fn a_role_may_ask_for_what_it_was_given_and_for_nothing_else() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    publish(&client, "orders", 2).await;
+    let mut operator = Operator::of(&group).await;
+    let role = format!("operator_{}", group.cluster_id);
+    operator
+        .run(&format!(
+            "CREATE ROLE {role}; SELECT stanby.grant_to_operator('{role}'); CREATE ROLE {role}_not;
+             GRANT USAGE ON SCHEMA stanby TO {role}_not"
+        ))
+        .await;
+    operator.run(&format!("SET ROLE {role}_not")).await;
+    for call in ["purge('orders', keep => 1)", "kick('me')"] {
+        let [message, code, _] = operator.refused(call).await;
+        assert_eq!(code, "42501", "{message}");
+    }
+    operator.run(&format!("RESET ROLE; SET ROLE {role}")).await;
+    assert_eq!(
+        operator.call("purge('orders', keep => 1)").await["messages"],
+        1
+    );
+    for forbidden in [
+        "DELETE FROM stanby.admin_requests",
+        "UPDATE stanby.admin_requests SET state = 'done'",
+        "INSERT INTO stanby.admin_requests (verb, role) VALUES ('channel purge', 'somebody')",
+        "SELECT * FROM stanby.messages",
+    ] {
+        let refused = operator
+            .session
+            .execute(AssertSqlSafe(forbidden.to_owned()))
+            .await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{forbidden}: {error}");
+    }
+    operator
+        .run(&format!(
+            "RESET ROLE; DROP OWNED BY {role}, {role}_not; DROP ROLE {role}, {role}_not"
+        ))
+        .await;
+}

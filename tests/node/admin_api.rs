@@ -1,0 +1,188 @@
+//! What operators change over HTTP.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::admin::{publish, sequences};
+use crate::pair::{Group, LIMIT, Pair};
+use crate::support::wait::wait_until;
+
+const TOKEN: &str = "a-token-that-nobody-guesses";
+
+/// Status and body.
+async fn post(port: u16, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
+    let mut head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    if let Some(token) = token {
+        write!(head, "Authorization: Bearer {token}\r\n").unwrap();
+    }
+    if !body.is_empty() {
+        head += "Content-Type: application/json\r\n";
+    }
+    write!(head, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let lower = head.to_ascii_lowercase();
+    assert!(!lower.contains("access-control"), "{head}");
+    let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let is_problem = lower.contains("application/problem+json");
+    assert_eq!(is_problem, status >= 400, "{answer}");
+    (status, serde_json::from_str(body).unwrap())
+}
+
+#[tokio::test]
+async fn the_api_does_what_the_commands_do_for_who_has_the_token_at_any_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let Some(pair) = Pair::new(&["--api-token-file", file.to_str().unwrap()]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let client = group.client("worker").await;
+    publish(&client, "orders", 5).await;
+    let subscription = client.subscribe("orders", "", "d").await.unwrap();
+    let (active, standby) = (pair.active.http_port, pair.standby.http_port);
+    let told = Some(TOKEN);
+    let purge = "/api/v1/channels/orders/purge";
+    let (status, answer) = post(standby, purge, told, "{\"before\": 3, \"dry_run\": true}").await;
+    assert_eq!(
+        (status, &answer["result"]["messages"]),
+        (200, &json!(2)),
+        "{answer}"
+    );
+    let (status, answer) = post(standby, purge, told, "{\"before\": 3}").await;
+    assert_eq!(
+        (status, &answer["result"]["messages"]),
+        (200, &json!(2)),
+        "{answer}"
+    );
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
+    let before = subscription.received().len();
+    let (status, answer) = post(
+        active,
+        "/api/v1/channels/orders/durables/seek",
+        told,
+        "{\"durable\": \"d\", \"to\": \"first\"}",
+    )
+    .await;
+    assert_eq!(
+        (status, &answer["result"]["messages"]),
+        (200, &json!(3)),
+        "{answer}"
+    );
+    wait_until(LIMIT, async || {
+        let more = subscription.received().len() - before;
+        if more >= 3 {
+            Ok(())
+        } else {
+            Err(format!("{more} of 3"))
+        }
+    })
+    .await;
+    let (status, _) = post(active, "/api/v1/clients/worker/kick", told, "").await;
+    assert_eq!(status, 200);
+    assert!(client.ping().await.is_err());
+    let asked = "SELECT application FROM stanby.admin_log WHERE verb = 'client kick'";
+    assert_eq!(group.tables().texts(asked).await, ["HTTP from 127.0.0.1"]);
+
+    for (path, body, status, detail, hint) in [
+        (
+            purge,
+            "{\"before\": 99}",
+            422,
+            "99 is not in",
+            "It holds 3 to 5.",
+        ),
+        (
+            purge,
+            "{\"befor\": 1, \"all\": true}",
+            422,
+            "befor",
+            "before",
+        ),
+        (purge, "[1]", 400, "no object", "by name"),
+        (purge, "{", 400, "no JSON", "by name"),
+        (
+            purge,
+            "{\"channel\": \"x\"}",
+            400,
+            "path and in the body",
+            "Leave it out",
+        ),
+        (
+            "/api/v1/clients/workr/kick",
+            "",
+            422,
+            "no client",
+            "no client at all",
+        ),
+        ("/api/v1/nothing", "", 404, "no such path", "openapi"),
+    ] {
+        let (found, answer) = post(active, path, told, body).await;
+        assert_eq!(found, status, "{path} {body}: {answer}");
+        for (text, wanted) in [("detail", detail), ("hint", hint)] {
+            let text = answer[text].as_str().unwrap();
+            assert!(text.contains(wanted), "{path} {body}: {answer}");
+        }
+    }
+    let (status, _) = post(active, purge, None, "{\"all\": true}").await;
+    assert_eq!(status, 401);
+    for _ in 0..10 {
+        let (status, _) = post(active, purge, Some("guess"), "{\"all\": true}").await;
+        assert_eq!(status, 401);
+    }
+    let (status, _) = post(active, purge, Some("guess"), "{\"all\": true}").await;
+    assert_eq!(status, 429);
+    assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
+
+    // Each path of the document is one that the router knows, and they are all there are.
+    let (status, document) = pair.standby.get("/api/openapi.json").await.unwrap();
+    assert_eq!(status, 200);
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let mut verbs = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        if methods["post"].is_null() {
+            continue;
+        }
+        verbs += 1;
+        let path = path
+            .replace("{channel}", "none")
+            .replace("{client_id}", "none");
+        let (status, answer) = post(standby, &path, None, "").await;
+        assert_eq!(status, 401, "{path}: {answer}");
+    }
+    assert_eq!(verbs, 14);
+    let (status, answer) = post(standby, "/api/v1/step-down", told, "").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(pair.standby.wait_until_active().await, 2);
+}
+
+#[tokio::test]
+async fn without_a_token_there_is_no_api() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let (status, answer) = post(
+        server.http_port,
+        "/api/v1/channels/orders/purge",
+        Some(TOKEN),
+        "{\"all\": true}",
+    )
+    .await;
+    assert_eq!(status, 404);
+    assert!(
+        answer["hint"]
+            .as_str()
+            .unwrap()
+            .contains("--api-token-file")
+    );
+}
