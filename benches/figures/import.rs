@@ -22,6 +22,7 @@ use stanby::protocol::subjects::Prefixes;
 use stanby::store::files::export::NewStore;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::ground::Ground;
@@ -71,7 +72,7 @@ pub(crate) async fn measure(
     let open = OpenOptions::new()
         .append(true)
         .open(store.join("server.dat"))?;
-    until_it_follows(&mut import).await?;
+    let _listening = until_it_follows(&mut import).await?;
     append(&store, count, LAST_MOMENT.min(count))?;
     drop(open);
     let stopped = Clock.now().monotonic;
@@ -144,7 +145,7 @@ fn append(store: &Path, before: u64, more: u64) -> anyhow::Result<()> {
     for number in 0..CHANNELS {
         let name = channel(number)?;
         let directory = store.join(name.as_str());
-        let last = (1..)
+        let last = (1..100_000_u32)
             .map(|slice| directory.join(format!("msgs.{slice}.dat")))
             .take_while(|path| path.exists())
             .last()
@@ -198,7 +199,7 @@ fn serve(ground: &Ground, database: &str) -> anyhow::Result<(Child, u16)> {
     Ok((command.stderr(Stdio::null()).spawn()?, port))
 }
 
-async fn until_it_follows(import: &mut Child) -> anyhow::Result<()> {
+async fn until_it_follows(import: &mut Child) -> anyhow::Result<JoinSet<()>> {
     let stderr = import.stderr.take().context("its words")?;
     let mut lines = BufReader::new(stderr).lines();
     let follows = async {
@@ -213,15 +214,17 @@ async fn until_it_follows(import: &mut Child) -> anyhow::Result<()> {
     };
     timeout(LIMIT, follows).await??;
     // It goes on talking, to nobody.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok(())
+    let mut listening = JoinSet::new();
+    listening.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok(listening)
 }
 
 /// Waits until it ends. The highest that it had, in KiB.
 async fn peak_memory(import: &mut Child) -> anyhow::Result<f64> {
+    let mut listening = JoinSet::new();
     if let Some(stderr) = import.stderr.take() {
         let mut lines = BufReader::new(stderr).lines();
-        tokio::spawn(async move {
+        listening.spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 eprintln!("{line}");
             }
@@ -248,7 +251,8 @@ async fn peak_memory(import: &mut Child) -> anyhow::Result<f64> {
 /// Seconds that the same rows take from a file into a table of the same form.
 async fn copy_alone(database: &str) -> anyhow::Result<f64> {
     let (client, connection) = tokio_postgres::connect(database, tokio_postgres::NoTls).await?;
-    let running = tokio::spawn(connection);
+    let mut running = JoinSet::new();
+    running.spawn(connection);
     client
         .batch_execute(
             "SET search_path = stanby; CREATE TABLE copied (LIKE messages INCLUDING ALL);
@@ -266,7 +270,9 @@ async fn copy_alone(database: &str) -> anyhow::Result<f64> {
     std::fs::remove_file(Path::new(place.get::<_, &str>(0)).join("rows"))?;
     client.batch_execute("DROP TABLE copied").await?;
     drop(client);
-    running.await??;
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
     Ok(took)
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use async_nats::jetstream;
 use stanby::node::clock::Clock;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::ground::Ground;
 use crate::runs::{Effort, Target, flags, forget};
@@ -81,7 +82,8 @@ pub(crate) async fn measure(
 async fn channel(ground: &Ground) -> anyhow::Result<String> {
     let url = ground.database_url(CLUSTER_ID);
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
-    let running = tokio::spawn(connection);
+    let mut running = JoinSet::new();
+    running.spawn(connection);
     let row = client
         .query_one(
             "SELECT name FROM stanby.channels ORDER BY message_count DESC LIMIT 1",
@@ -89,7 +91,9 @@ async fn channel(ground: &Ground) -> anyhow::Result<String> {
         )
         .await?;
     drop(client);
-    running.await??;
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
     Ok(row.get(0))
 }
 

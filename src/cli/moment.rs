@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn moments_are_named_as_people_do() {
-        let now: Zoned = "2026-11-29T12:00:00+01:00[Europe/Berlin]".parse().unwrap();
+        let now: Zoned = "2026-11-29T12:00:00+01:00[+01:00]".parse().unwrap();
         for (text, expected) in [
             ("90s", "2026-11-29T10:58:30Z"),
             ("2h30m", "2026-11-29T08:30:00Z"),
@@ -109,7 +109,7 @@ mod tests {
                 "2026-11-29T10:30:00.123456789+02:00",
                 "2026-11-29T08:30:00.123456789Z",
             ),
-            ("2026-07-01", "2026-06-30T22:00:00Z"),
+            ("2026-07-01", "2026-06-30T23:00:00Z"),
         ] {
             let found = parse(text, &now).map(|time| time.to_string());
             assert_eq!(found.as_deref(), Some(expected), "{text}");

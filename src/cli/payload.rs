@@ -76,7 +76,8 @@ impl Payload {
 /// nothing that is printed as an escape.
 fn as_value(text: &str) -> Option<Box<RawValue>> {
     let value: Box<RawValue> = serde_json::from_str(text).ok()?;
-    let is_one_line = value.get() == text && !text.contains(['\n', '\r']);
+    // A null would be read back as no payload.
+    let is_one_line = value.get() == text && text != "null" && !text.contains(['\n', '\r']);
     (is_one_line && printable::json(text) == text).then_some(value)
 }
 

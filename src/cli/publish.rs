@@ -46,8 +46,8 @@ pub struct PublishArgs {
     #[arg(long, conflicts_with = "count")]
     lines: bool,
 
-    /// Publish the payload of each line of JSON, as sub --json, message and export print them: data is text, data_json a
-    /// value as it stands, data_base64 any bytes
+    /// Publish the payload of each line of JSON, as sub --json, message and export print them: `data` is text, `data_json` a
+    /// value as it stands, `data_base64` any bytes
     #[arg(long, conflicts_with_all = ["count", "lines"])]
     json: bool,
 

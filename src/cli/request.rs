@@ -18,6 +18,10 @@ use crate::store::Store;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For a server, before there is none: four seconds.
+const LOOKS: u32 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 #[derive(Args, Debug)]
 pub(super) struct RequestFlags {
     /// Only say what it would do, in counts
@@ -141,12 +145,15 @@ async fn ask(
     Ok(Some(answer.map_err(|trouble| failure(trouble, flags))?))
 }
 
-/// Where no server runs at all, nobody waits for one.
+/// Where no server runs at all, nobody waits for one. In the middle of a takeover it may look like that for a moment.
 async fn ensure_anybody_serves(store: &Store) -> Result<(), Failure> {
-    let roles = store.roles().await.map_err(read_failure)?;
-    let is_active = roles.active.is_some_and(|active| active.holds_lock);
-    if is_active || !roles.standbys.is_empty() {
-        return Ok(());
+    for _ in 0..LOOKS {
+        let roles = store.roles().await.map_err(read_failure)?;
+        let is_active = roles.active.is_some_and(|active| active.holds_lock);
+        if is_active || !roles.standbys.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     Err(Failure::Unreachable(anyhow!(
         "no server is active, and only the active changes anything; start one (`stanby status` says how they are)"

@@ -234,7 +234,7 @@ async fn ensure_exists(args: &SubscribeArgs) -> Result<(), Failure> {
         Failure::Usage(error) => Failure::Usage(
             error.context("--create subscribes nevertheless, which makes the channel"),
         ),
-        failure => failure,
+        failure @ (Failure::Failed(_) | Failure::Unreachable(_) | Failure::OutputClosed) => failure,
     })
 }
 
@@ -315,7 +315,7 @@ impl Subscription {
     async fn read(&mut self, client: &StanClient, args: &SubscribeArgs) -> Result<(), Failure> {
         let asks_for_end = args.until_end || args.seq.is_some();
         let mut end = if asks_for_end {
-            End::Asked(Self::of_the_last(client, &args.channel).await?)
+            End::Asked(Box::new(Self::of_the_last(client, &args.channel).await?))
         } else {
             End::NotAsked
         };
@@ -402,7 +402,7 @@ impl Subscription {
 enum End {
     NotAsked,
     /// The last message is to come.
-    Asked(Subscription),
+    Asked(Box<Subscription>),
     At(u64),
 }
 

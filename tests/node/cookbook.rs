@@ -3,6 +3,7 @@
 //! `STANBY_COOKBOOK_MESSAGES` says how many messages it holds; `scripts/cookbook` takes a million and prints the times.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -101,11 +102,8 @@ async fn every_question_of_the_cookbook_is_answered_by_its_command_and_by_its_qu
         let by_query = asked.elapsed();
         let rows = rows.unwrap_or_else(|error| panic!("{question} {query}: {error}"));
         answered += usize::from(!rows.is_empty());
-        times.push_str(&format!(
-            "{}\t{}\t{question}\n",
-            by_command.as_millis(),
-            by_query.as_millis()
-        ));
+        let (by_command, by_query) = (by_command.as_millis(), by_query.as_millis());
+        writeln!(times, "{by_command}\t{by_query}\t{question}").unwrap();
     }
     // Nobody waits for the lock, nothing is wrong with an active, and nothing was lost here.
     assert_eq!(answered, recipes.len() - 3, "{times}");

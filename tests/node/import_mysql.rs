@@ -13,6 +13,7 @@ use crate::former::{FormerTables, SubState, server_info};
 use crate::import::{CHANNEL, ensure_imported, ensure_nothing_written, fill, group, import};
 use crate::mariadb::own_server;
 use crate::pair::{Group, LIMIT, Server};
+use crate::stores::Contents;
 use crate::support::nats;
 use crate::support::postgres;
 use crate::support::wait::wait_until;
@@ -152,11 +153,12 @@ async fn what_is_exported_to_mysql_and_imported_again_is_what_it_was() {
     tables.message(1, "orders", 900, &vec![b'x'; 100_000]).await;
     tables.channel(8, "empty", 40).await;
     ensure_imported(&import(&group).await);
-    let before = contents(&group, "stanby").await;
+    let before = Contents::stored(&group.database_url, "stanby").await;
     mysql
         .execute("CREATE DATABASE back; GRANT ALL ON back.* TO 'stan'@'%'")
         .await;
-    let back = mysql.url().replace("/stan", "/back");
+    let url = mysql.url();
+    let back = format!("{}/back", url.strip_suffix("/stan").unwrap());
     let export = async || {
         let mut command = Server::command();
         command
@@ -172,7 +174,8 @@ async fn what_is_exported_to_mysql_and_imported_again_is_what_it_was() {
     assert!(told.contains("-sql_driver mysql"), "{told}");
 
     ensure_imported(&import_from(&group, &back, &["--schema", "again"]).await);
-    assert_eq!(contents(&group, "again").await, before);
+    let after = Contents::stored(&group.database_url, "again").await;
+    after.assert_is(&before, "back in MySQL");
     let refused = export().await;
     assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
     assert!(

@@ -411,7 +411,7 @@ async fn top_shows_channels_and_durables_on_a_terminal_over_a_takeover_and_ends_
     let typescript = folder.path().join("typescript");
     let program = env!("CARGO_BIN_EXE_stanby");
     let line = format!(
-        "stty rows 24 cols 80; {program} top --interval 100ms --database-url {}",
+        "stty rows 24 cols 80; {program} top --interval 100ms --database-url '{}'",
         group.database_url
     );
     let mut command = Server::command();

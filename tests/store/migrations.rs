@@ -193,7 +193,7 @@ async fn the_status_of_a_schema_without_tables_is_refused() {
 
 /// What migration 6 has made is taken away, so that it is pending.
 const BEFORE_ENCRYPTION: &str =
-    "DROP VIEW encryption_status, readable_messages, schema_compatibility;
+    "DROP VIEW encryption_status, readable_messages, schema_compatibility CASCADE;
     ALTER TABLE messages DROP COLUMN encrypted;
     DROP TABLE term_keys, encryption_keys;
     DROP FUNCTION refuse_older_servers, note_deleted, note_truncated CASCADE;

@@ -306,3 +306,106 @@ async fn every_table_and_view_says_what_it_is_for_and_every_column_of_a_view_wha
     let silent: Vec<&str> = silent.iter().map(|row| row.get(0)).collect();
     assert_eq!(silent, Vec::<&str>::new());
 }
+
+/// Name, lag, unsent, in flight, oldest unacked, and whether it is behind by a year.
+type DurableRow<'a> = (&'a str, i64, i64, i64, Option<i64>, bool);
+
+#[tokio::test]
+async fn a_lag_is_what_is_unsent_and_in_flight_and_its_age_is_that_of_the_oldest_message() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    populate(&fixture).await;
+    let client = fixture.client().await;
+
+    let rows = client
+        .query(
+            "SELECT durable_name, lag, unsent, in_flight, oldest_unacked, behind > interval '1 year' AS old
+             FROM durables ORDER BY durable_name",
+            &[],
+        )
+        .await
+        .unwrap();
+    let durables: Vec<DurableRow<'_>> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.get(0),
+                row.get(1),
+                row.get(2),
+                row.get(3),
+                row.get(4),
+                row.get(5),
+            )
+        })
+        .collect();
+    assert_eq!(
+        durables,
+        [
+            ("behind", 4, 2, 2, Some(7), true),
+            ("done", 0, 0, 0, None, false),
+            ("offline", 6, 3, 3, Some(3), true),
+            ("stalled", 8, 5, 3, Some(3), true),
+        ]
+    );
+
+    let rows = client
+        .query(
+            "SELECT sequence, client_id FROM in_flight WHERE durable_name = 'offline' ORDER BY sequence",
+            &[],
+        )
+        .await
+        .unwrap();
+    let in_flight: Vec<(i64, Option<&str>)> =
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(
+        in_flight,
+        [(3, Some("bob")), (6, Some("bob")), (7, Some("bob"))]
+    );
+}
+
+#[tokio::test]
+async fn messages_are_found_by_time_and_none_is_too_strange_for_the_view_of_json() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    populate(&fixture).await;
+    let client = fixture.client().await;
+    client
+        .batch_execute(
+            "UPDATE messages SET data = convert_to('{\"a\": {\"b\": 1}}', 'UTF8') WHERE sequence = 3;
+             UPDATE messages SET data = convert_to('{\"a\": \"\\u0000\"}', 'UTF8') WHERE sequence = 4;
+             UPDATE messages SET data = convert_to(repeat('[', 100000), 'UTF8') WHERE sequence = 5",
+        )
+        .await
+        .unwrap();
+    let number = async |query: &str| -> i64 { client.query_one(query, &[]).await.unwrap().get(0) };
+
+    assert_eq!(
+        number("SELECT count(*) FROM messages_since('orders', '2024-11-22')").await,
+        10
+    );
+    assert_eq!(
+        number("SELECT count(*) FROM messages_since('orders', '2024-11-23')").await,
+        0
+    );
+    let unknown = client
+        .query("SELECT messages_since('ordres', now())", &[])
+        .await
+        .unwrap_err();
+    assert_eq!(unknown.code().unwrap().code(), "STB04");
+    assert_eq!(
+        number("SELECT count(*) FROM message_json WHERE json IS NOT NULL").await,
+        1
+    );
+    let found = "SELECT sequence FROM message_json WHERE json #>> '{a,b}' = '1'";
+    assert_eq!(number(found).await, 3);
+    assert_eq!(
+        number("SELECT messages FROM publishers WHERE publisher = 'alice'").await,
+        10
+    );
+    assert_eq!(
+        number("SELECT messages FROM channel_usage WHERE channel = 'orders'").await,
+        10
+    );
+}

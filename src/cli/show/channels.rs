@@ -145,7 +145,7 @@ fn text(shown_channel: &Shown) -> String {
             or_dash(channel.last_published_at.as_deref())
         ),
         format!(
-            "subscribed {} subscriptions; the furthest behind has {} messages unacked, the oldest of {}",
+            "subscribed {} subscriptions, lag {} messages, behind {}",
             channel.subscriptions,
             channel.lag,
             duration(channel.behind_seconds)
@@ -157,7 +157,7 @@ fn text(shown_channel: &Shown) -> String {
             or_dash(details.oldest_at.as_deref())
         ));
         lines.push(format!(
-            "rate       {}/s in the last minute, {}/s in the last hour, {} messages in 24 hours",
+            "rate       {}/s in a minute, {}/s in an hour, {} messages in 24 hours",
             details.per_second_1m, details.per_second_1h, details.last_24h
         ));
         lines.push(format!(

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::look::LookFlags;
-use super::{duration, or_dash, shown};
+use super::{duration, or_dash, shown, wrapped};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::status::read_failure;
@@ -148,5 +148,6 @@ fn text(it: &Explained) -> String {
         ),
         None => "lost       nothing: the tables were those of the active before".to_owned(),
     });
-    lines.join("\n")
+    let lines = lines.iter().map(|line| wrapped(line, "timeline   ".len()));
+    lines.collect::<Vec<_>>().join("\n")
 }
