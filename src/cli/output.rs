@@ -50,12 +50,12 @@ pub fn note(text: &str) {
 }
 
 /// A value as JSON, on one line.
-pub fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<(), Failure> {
     line(&json_text(value)?)
 }
 
 /// The same, not printed yet.
-pub fn json_text(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub fn json_text(value: &(impl serde::Serialize + ?Sized)) -> Result<String, Failure> {
     let text = serde_json::to_string(value).context("the answer does not fit into JSON")?;
     Ok(printable::json(&text).into_owned())
 }

@@ -174,6 +174,31 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_what_is_committed_while_nobody_loses_patience_and_a_mebibyte_at_least() {
+        let after = |rate: u64, fixed: u64| {
+            let mut window = UploadWindow::new(LEASE, CEILING);
+            for _ in 0..60 {
+                let bytes = window.batch_bytes();
+                let micros = fixed + bytes as u64 * 1_000_000 / rate;
+                window.carried(bytes, Duration::from_micros(micros));
+            }
+            window.batch_bytes()
+        };
+        let fast = after(100 << 20, 1000);
+        assert!(
+            (3 << 20..=4 << 20).contains(&fast),
+            "40 ms of 100 MiB/s: {fast}"
+        );
+        assert_eq!(after(1 << 30, 1000), CEILING);
+        assert_eq!(
+            after(100 << 20, 200_000),
+            BATCH_FLOOR_BYTES,
+            "commits are slow, not the link"
+        );
+        assert!(after(1 << 20, 1000) < 512 << 10, "the lease comes first");
+    }
+
+    #[test]
     fn a_link_that_becomes_slow_and_a_term_that_is_lost_make_statements_smaller() {
         let mut window = UploadWindow::new(LEASE, CEILING);
         over(1 << 30, &mut window, 7);

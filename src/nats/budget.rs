@@ -1,11 +1,12 @@
 //! How much may wait between the socket and those who take it. Over the limit nothing more is read, so that the
 //! memory stays bounded and the NATS server learns that this side is slow.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use tokio::sync::Notify;
 
 use super::gate::Refusing;
+use crate::core::time::Instant;
 
 /// Of one connection.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Budget {
     /// Twice as much may wait: who has most of it is refused before.
     is_doubled: AtomicBool,
     refuses: AtomicBool,
+    /// Nanoseconds. Who refuses speaks as the active, and may for so long.
+    refuses_until: AtomicU64,
     freed: Notify,
 }
 
@@ -30,6 +33,7 @@ impl Budget {
             bytes: AtomicUsize::new(0),
             is_doubled: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
+            refuses_until: AtomicU64::new(0),
             freed: Notify::new(),
         }
     }
@@ -63,14 +67,19 @@ impl Budget {
         }
     }
 
+    pub(super) fn refuse_until(&self, until: Instant) {
+        self.refuses_until.store(until.as_nanos(), SeqCst);
+    }
+
     /// `None` where nobody is refused.
-    pub(super) fn refusing(&self) -> Option<Refusing> {
+    pub(super) fn refusing(&self, now: Instant) -> Option<Refusing> {
         let refusing = if self.is_doubled.load(SeqCst) {
             Refusing::BeyondShare((self.messages_max, self.bytes_max))
         } else {
             Refusing::Floods
         };
-        self.refuses.load(SeqCst).then_some(refusing)
+        let may_speak = now.as_nanos() < self.refuses_until.load(SeqCst);
+        (self.refuses.load(SeqCst) && may_speak).then_some(refusing)
     }
 
     /// For one that waits at a time.
@@ -83,5 +92,26 @@ impl Budget {
     /// Messages and bytes.
     pub(super) fn used(&self) -> (usize, usize) {
         (self.messages.load(SeqCst), self.bytes.load(SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_refused_by_who_may_not_speak_as_the_active() {
+        let budget = Budget::new(10, 1000);
+        let at = Instant::from_nanos;
+        budget.refuse_until(at(5));
+        assert_eq!(budget.refusing(at(4)), None, "a standby");
+
+        budget.refuse(true, false);
+        assert_eq!(budget.refusing(at(4)), Some(Refusing::Floods));
+        assert_eq!(budget.refusing(at(5)), None, "frozen, and back");
+
+        budget.refuse(true, true);
+        let beyond = Some(Refusing::BeyondShare((10, 1000)));
+        assert_eq!(budget.refusing(at(4)), beyond);
     }
 }

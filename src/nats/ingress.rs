@@ -20,6 +20,7 @@ use super::wire::{Message, encode as wire};
 use crate::core::Event;
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
+use crate::core::time::Instant;
 use crate::protocol::{Subjects, decode, encode};
 
 /// Time that NATS has to confirm the subscriptions.
@@ -93,6 +94,11 @@ impl Ingress {
     /// answers: others leave what they cannot take to NATS.
     pub fn refuse_floods(&self, on: bool) {
         self.connection.link().may_refuse(on);
+    }
+
+    /// A refusal is an answer: none leaves from `until` on, before this is called again.
+    pub fn refuses_until(&self, until: Instant) {
+        self.connection.link().budget.refuse_until(until);
     }
 
     /// Hears acks on these inboxes too: they are not under the prefix of this server, because another one gave them
@@ -306,6 +312,10 @@ fn gate(ingress: &Ingress) -> Gate {
         let Some(reply) = reply.filter(|reply| !subjects.is_of_servers(reply)) else {
             return;
         };
+        // Where answers wait, this one would wait without a bound: the client sees a timeout.
+        if !link.has_room(Class::Urgent) {
+            return;
+        }
         let Some(refusal) = refusal(kind, payload) else {
             return;
         };

@@ -10,6 +10,7 @@ use super::budget::Budget;
 use super::error::Error;
 use super::gate::Gate;
 use super::wire::Message;
+use crate::node::clock::Clock;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -55,7 +56,8 @@ impl Queue {
     /// Takes over all of `messages`, which is empty afterwards.
     pub(super) fn put(&self, messages: &mut Vec<Message>) {
         if let Some(gate) = self.gate.get() {
-            gate.admit(messages, self.budget.used(), self.budget.refusing());
+            let refusing = self.budget.refusing(Clock.now().monotonic);
+            gate.admit(messages, self.budget.used(), refusing);
         }
         if messages.is_empty() {
             return;

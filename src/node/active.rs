@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::condition::{Condition, Conditions};
 use super::ears::Ears;
 use super::errands::read_page;
+use super::pace::Pace;
 use super::refusals::Refusals;
 use super::reports::Asked;
 use super::shared::Node;
@@ -183,12 +184,15 @@ impl<'a> Active<'a> {
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lost = pin!(term.lost());
         let mut events = Vec::new();
+        let mut pace = Pace::default();
 
         loop {
-            // Requests may come without end, and so would this turn: signals are for others on this thread to hear.
-            tokio::task::coop::consume_budget().await;
+            pace.give_way().await;
             let now = Clock.now();
             term.turned(now.monotonic);
+            if let Some(ingress) = &self.ingress {
+                ingress.refuses_until(term.acts_until());
+            }
             let batch_bytes = self.node.upload.window().batch_bytes();
             self.active.set_batch_bytes(batch_bytes);
             let lag = self.egress.lag();

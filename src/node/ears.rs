@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::clock::Clock;
+use super::pace::Pace;
 use super::shared::{Node, Setback};
 use crate::core::Event;
 use crate::core::active::EVENTS_PER_TURN;
@@ -85,8 +86,9 @@ impl Ears {
         work: impl Future<Output = T>,
     ) -> Result<T, Setback> {
         tokio::pin!(work);
+        let mut pace = Pace::default();
         loop {
-            tokio::task::coop::consume_budget().await;
+            pace.give_way().await;
             tokio::select! {
                 biased;
                 () = node.shutdown.cancelled() => return Err(Setback::Shutdown),

@@ -87,7 +87,7 @@ impl Export {
         let told = self.told(&store).await?;
         self.ensure_nobody_serves(&told.cluster_id, &tasks).await?;
         let store = store.with_keys(Keyring::new(&self.encryption, &told.cluster_id));
-        store.check_keys().await?;
+        store.open_keys().await?;
         let snapshot = store.snapshot().await?;
         let mut new = match &self.to {
             Target::Directory(directory) => New::Files(Box::new(NewStore::begin(directory)?)),

@@ -58,6 +58,7 @@ mod nats_settings;
 mod neighbours;
 mod new_node;
 mod owner;
+mod pace;
 pub mod pulse;
 mod read_watch;
 mod recollection;

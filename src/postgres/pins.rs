@@ -50,7 +50,7 @@ const SELECTIVE: [(&str, &[&str]); 6] = [
 
 /// Set where Postgres has them. What a session says means the same without them.
 const PREFERRED: [(&str, &str); 1] = [
-    // A message of a mebibyte is compressed in a tenth of the time that Postgres' own method takes.
+    // Twenty messages of a mebibyte of JSON are stored in a sixth of the time that pglz takes, and in 17 % more room.
     ("default_toast_compression", "lz4"),
 ];
 

@@ -1,8 +1,12 @@
 //! The messages of a channel page by page, for commands that read all of them: whoever asks goes on behind `through`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::error::Error;
+use tokio::time::timeout;
+
+use super::encryption;
+use super::error::{Error, Fault};
 use super::reader::Store;
 use crate::core::ids::{ChannelId, LoadId, Sequence};
 use crate::core::load::{Load, Loaded, Unreadable, Want};
@@ -30,6 +34,19 @@ pub struct Page {
 }
 
 impl Store {
+    /// Makes ready to read messages that are encrypted, of all terms so far. Fails when this process has not their keys.
+    pub async fn open_keys(&self) -> Result<(), Error> {
+        let mut lent = self.lend().await?;
+        let limit = self.statement_timeout * 2 + Duration::from_secs(1);
+        let done = timeout(limit, async {
+            let keys = encryption::keys(&mut lent.source()).await?;
+            Ok::<_, Fault>((keys, encryption::terms(&mut lent.source()).await?))
+        })
+        .await;
+        let (keys, terms) = lent.give_back(done, "reading what messages are encrypted with")?;
+        self.keyring.open(keys, terms).await.map(drop)
+    }
+
     /// The next messages from `first` on, none past `last`.
     pub async fn page(
         &self,

@@ -213,3 +213,34 @@ async fn an_export_is_refused_while_a_server_serves_and_where_there_is_something
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(to.join("server.dat").is_file());
 }
+
+#[tokio::test]
+async fn encrypted_messages_are_exported_as_they_were_published() {
+    const KEY: [&str; 2] = ["--encryption-key", "a key that nobody guesses"];
+    let Some(group) = Group::new(&["--encrypt"]).await else {
+        return;
+    };
+    let server = group.server_with(&KEY);
+    server.wait_until_active().await;
+    let client = group.client("app").await;
+    let mut publisher = client.publisher("orders").await;
+    for _ in 0..3 {
+        publisher.send().await;
+    }
+    publisher.take_all_acks().await;
+    client.close().await.unwrap();
+    server.kill().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("store");
+    let (url, to) = (group.database_url.as_str(), to.to_str().unwrap());
+    let back = ["export", "--to-file-store", to, "--database-url", url];
+    let back = [&back[..], &KEY].concat();
+    let exported = run(&back, &[]).await;
+    assert_eq!(code(&exported), Some(0), "{}", stderr(&exported));
+    let told = stdout(&exported);
+    assert!(
+        told.contains("messages: 3") && !told.contains("left out"),
+        "{told}"
+    );
+}

@@ -143,6 +143,16 @@ async fn a_running_server_is_followed_until_it_has_gone_and_nothing_of_it_is_los
     let import = Following::start(&mut command(&group, &source, &[])).await;
     publish(&app, CHANNEL, 10).await;
     publish(&app, "began.later", 2).await;
+    // What a server that has gone had not sent, nobody can read any more.
+    wait_until(LIMIT, async || {
+        let query = "SELECT count(*) FROM stanby.positions JOIN stanby.channels USING (channel_id)
+            WHERE name = 'began.later' AND last_sent = 2";
+        match tables.number(query).await {
+            0 => Err("nobody reads the channel that began later".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
     drop((consumed, workers, plain, app));
     source.signal(Signal::SIGTERM);
     source.end().await;

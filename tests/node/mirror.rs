@@ -356,3 +356,46 @@ async fn a_mirror_goes_on_where_all_copies_have_grown_too_old() {
     let stream = ground.stream("ch").await.unwrap();
     assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 7);
 }
+
+#[tokio::test]
+async fn encrypted_messages_of_every_term_are_mirrored_as_they_were_published() {
+    const KEYS: [&str; 3] = ["--encrypt", "--encryption-key", "a key that nobody guesses"];
+    let Some(ground) = Ground::new().await else {
+        return;
+    };
+    let first = ground.group.server_with(&KEYS);
+    first.wait_until_active().await;
+    ground.publish("ch", 3).await;
+    let mut mirror = ground
+        .command("jetstream", &KEYS[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let grown_to = async |length| {
+        wait_until(LIMIT, async || match ground.length("ch").await {
+            Ok(found) if found >= length => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    };
+    grown_to(3).await;
+
+    // The next term encrypts with a key that the mirror has not seen when it began.
+    first.kill().await;
+    let second = ground.group.server_with(&KEYS);
+    second.wait_until_active().await;
+    ground.publish("ch", 3).await;
+    grown_to(6).await;
+
+    let stream = ground.stream("ch").await.unwrap();
+    for at in 1..=6 {
+        let message = stream.get_raw_message(at).await.unwrap();
+        let text = String::from_utf8(message.payload.to_vec());
+        assert!(
+            text.is_ok_and(|text| text.starts_with("message ")),
+            "{message:?}"
+        );
+    }
+    mirror.kill().await.unwrap();
+}

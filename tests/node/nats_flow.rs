@@ -233,6 +233,7 @@ async fn who_has_more_than_its_share_waiting_is_refused_and_the_others_are_heard
     settings.cuts_off = Some(true);
     let (connection, mut ingress) = open(&settings).await;
     ingress.refuse_floods(true);
+    ingress.refuses_until(stanby::core::time::Instant::from_nanos(u64::MAX));
     let sender = Sender(client_of(&nats).await);
     let mut refusals = sender.0.subscribe("_INBOX.flood").await.unwrap();
     let modest = Sender(client_of(&nats).await);

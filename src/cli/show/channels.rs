@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::look::{LookFlags, find_channel};
 use super::{Column, Grid, bytes, duration, or_dash, shown, width};
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::status::read_failure;
 use crate::store::look::{Channel, ChannelDetails, Durable, Publisher};
 
@@ -47,14 +46,7 @@ pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     store.close().await;
     let mut channels = channels.map_err(read_failure)?;
     channels.retain(|channel| channel.channel.contains(&args.filter));
-    if args.look.json {
-        output::json(&channels)?;
-    } else if channels.is_empty() {
-        output::line("no channels")?;
-    } else {
-        output::line(&table(&channels))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    args.look.print_rows(&channels, "no channels", table)
 }
 
 pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
@@ -82,13 +74,7 @@ pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     };
     let read = read.await;
     store.close().await;
-    let read = read?;
-    if args.look.json {
-        output::json(&read)?;
-    } else {
-        output::line(&text(&read))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    args.look.print(&read?, text)
 }
 
 fn table(channels: &[Channel]) -> String {

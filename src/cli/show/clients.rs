@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::look::{LookFlags, unknown};
 use super::{Column, Grid, duration, or_dash, shown, width};
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::status::read_failure;
 use crate::store::Store;
 use crate::store::look::{Client, Subscription};
@@ -46,27 +45,14 @@ pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     store.close().await;
     let mut clients = clients.map_err(read_failure)?;
     clients.retain(|client| client.client_id.contains(&args.filter));
-    if args.look.json {
-        output::json(&clients)?;
-    } else if clients.is_empty() {
-        output::line("no clients")?;
-    } else {
-        output::line(&table(&clients))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    args.look.print_rows(&clients, "no clients", table)
 }
 
 pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let store = args.look.store()?;
     let read = read(&store, &args.client_id).await;
     store.close().await;
-    let read = read?;
-    if args.look.json {
-        output::json(&read)?;
-    } else {
-        output::line(&text(&read))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    args.look.print(&read?, text)
 }
 
 async fn read(store: &Store, client_id: &str) -> Result<Shown, Failure> {

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::look::{LookFlags, find_channel, unknown};
 use super::{Column, Grid, duration, or_dash, shown, width};
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::status::read_failure;
 use crate::store::Store;
 use crate::store::look::{Durable, InFlight};
@@ -83,14 +82,7 @@ pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     store.close().await;
     let mut durables = durables?;
     durables.retain(|durable| durable.lag >= args.lag && has(durable, &args.filter));
-    if args.look.json {
-        output::json(&durables)?;
-    } else if durables.is_empty() {
-        output::line("no durables")?;
-    } else {
-        output::line(&table(&durables))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    args.look.print_rows(&durables, "no durables", table)
 }
 
 /// Whether one of its names has the text in it.
@@ -108,14 +100,10 @@ pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let store = args.look.store()?;
     let read = read(&store, args).await;
     store.close().await;
-    let durables = read?;
-    if args.look.json {
-        output::json(&durables)?;
-    } else {
+    args.look.print(&read?, |durables| {
         let texts: Vec<String> = durables.iter().map(text).collect();
-        output::line(&texts.join("\n\n"))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        texts.join("\n\n")
+    })
 }
 
 async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {

@@ -1,12 +1,15 @@
 //! What the commands that look have in common: where the tables are, and what they say of a name that nobody knows.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
+use serde::Serialize;
 
 use super::shown;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::status::read_failure;
 use crate::config::TablesFlags;
 use crate::core::nearest::nearest;
@@ -31,6 +34,33 @@ pub(in crate::cli) struct LookFlags {
 impl LookFlags {
     pub(super) fn store(&self) -> Result<Store, Failure> {
         open(&self.tables)
+    }
+
+    /// As JSON where that was asked for.
+    pub(super) fn print<T: Serialize + ?Sized>(
+        &self,
+        found: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<ExitCode, Failure> {
+        if self.json {
+            output::json(found)?;
+        } else {
+            output::line(&text(found))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// `no_rows`: what stands in place of a table that has none.
+    pub(super) fn print_rows<T: Serialize>(
+        &self,
+        rows: &[T],
+        no_rows: &str,
+        table: impl FnOnce(&[T]) -> String,
+    ) -> Result<ExitCode, Failure> {
+        self.print(rows, |rows| match rows {
+            [] => no_rows.to_owned(),
+            rows => table(rows),
+        })
     }
 }
 

@@ -20,16 +20,10 @@ use crate::config::encryption::EncryptionFlags;
 use crate::core::message::Message;
 use crate::store::{Keyring, Store};
 
+/// Where messages are, and how they are printed.
 #[derive(Args, Debug)]
-pub struct GetArgs {
-    /// Name of the channel
-    channel: String,
-
-    /// Sequence of the message
-    #[arg(value_name = "SEQUENCE")]
-    sequence: u64,
-
-    /// How the payload stands in JSON
+struct ReadFlags {
+    /// How payloads stand in JSON
     #[arg(
         long,
         value_enum,
@@ -44,6 +38,19 @@ pub struct GetArgs {
 
     #[command(flatten)]
     encryption: EncryptionFlags,
+}
+
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    /// Name of the channel
+    channel: String,
+
+    /// Sequence of the message
+    #[arg(value_name = "SEQUENCE")]
+    sequence: u64,
+
+    #[command(flatten)]
+    read: ReadFlags,
 }
 
 #[derive(Args, Debug)]
@@ -88,21 +95,8 @@ pub struct FindArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     limit: usize,
 
-    /// How payloads stand in JSON
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        requires = "json",
-        value_name = "ENCODING"
-    )]
-    payload: Encoding,
-
     #[command(flatten)]
-    look: LookFlags,
-
-    #[command(flatten)]
-    encryption: EncryptionFlags,
+    read: ReadFlags,
 }
 
 /// Names of fields and numbers of elements with dots between, and what is to be found there.
@@ -188,7 +182,7 @@ impl<'a> Line<'a> {
 pub(in crate::cli) async fn get(args: &GetArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let work = async {
-        let store = open(&args.look.tables, &args.encryption).await?;
+        let store = open(&args.read.look.tables, &args.read.encryption).await?;
         let found = get_from(&store, args).await;
         store.close().await;
         found
@@ -232,8 +226,8 @@ async fn get_from(store: &Store, args: &GetArgs) -> Result<(), Failure> {
             args.sequence
         )));
     };
-    if args.look.json {
-        return output::json(&Line::new(&args.channel, message, args.payload));
+    if args.read.look.json {
+        return output::json(&Line::new(&args.channel, message, args.read.payload));
     }
     let mut lines = vec![
         format!("channel    {}", shown(&args.channel)),
@@ -257,7 +251,7 @@ async fn get_from(store: &Store, args: &GetArgs) -> Result<(), Failure> {
 pub(in crate::cli) async fn find(args: &FindArgs) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let work = async {
-        let store = open(&args.look.tables, &args.encryption).await?;
+        let store = open(&args.read.look.tables, &args.read.encryption).await?;
         let found = find_in(&store, args).await;
         store.close().await;
         found
@@ -337,8 +331,8 @@ impl FindArgs {
     }
 
     fn line(&self, message: &Message) -> Result<String, Failure> {
-        if self.look.json {
-            return output::json_text(&Line::new(&self.channel, message, self.payload));
+        if self.read.look.json {
+            return output::json_text(&Line::new(&self.channel, message, self.read.payload));
         }
         Ok(format!(
             "[#{}] {} {} {}",

@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::look::LookFlags;
 use super::{duration, or_dash, shown, wrapped};
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::status::read_failure;
 use crate::store::Store;
 use crate::store::look::{LostRange, Takeover};
@@ -43,13 +42,7 @@ pub(in crate::cli) async fn explain(command: &ExplainCommand) -> Result<ExitCode
     let store = args.look.store()?;
     let read = read(&store, args.epoch).await;
     store.close().await;
-    let explained = read?;
-    if args.look.json {
-        output::json(&explained)?;
-    } else {
-        output::line(&text(&explained))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    args.look.print(&read?, text)
 }
 
 async fn read(store: &Store, epoch: Option<u64>) -> Result<Explained, Failure> {

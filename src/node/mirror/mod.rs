@@ -150,6 +150,8 @@ impl Mirror {
         done: &mut Done,
     ) -> Result<Vec<Standing>, Error> {
         let snapshot = store.snapshot().await?;
+        // A term that has begun since encrypts with a key of its own.
+        store.open_keys().await?;
         let mut standings = Vec::new();
         for (id, row, names) in self.chosen(&snapshot)? {
             let stream = names.stream.clone();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::error::{Error, Fault};
 use super::reader::Store;
-use super::{encryption, status};
+use super::status;
 
 pub use channels::{Channel, ChannelDetails, Publisher};
 pub use clients::{Client, Subscription};
@@ -79,18 +79,5 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, work).await;
         lent.give_back(done, "reading the views")
-    }
-
-    /// Makes ready to read messages that are encrypted, where the process has keys.
-    pub async fn open_keys(&self) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
-        let limit = self.statement_timeout * 2 + Duration::from_secs(1);
-        let done = timeout(limit, async {
-            let keys = encryption::keys(&mut lent.source()).await?;
-            Ok::<_, Fault>((keys, encryption::terms(&mut lent.source()).await?))
-        })
-        .await;
-        let (keys, terms) = lent.give_back(done, "reading what messages are encrypted with")?;
-        self.keyring.open(keys, terms).await.map(drop)
     }
 }

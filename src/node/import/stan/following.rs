@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::channel::{Channel, Subscribed, in_flight};
 use super::client::{Came, Client};
 use super::order::{Order, Verdict};
 use super::pages::{Look, Monitor};
@@ -17,7 +18,6 @@ use crate::core::batch::Batch;
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::core::time::Instant;
 use crate::former::adopt::{Adopted, Channel as FormerChannel};
-use crate::former::encryption::ChannelKeys;
 use crate::former::messages::{Reader, Totals};
 use crate::former::monitored::Durables;
 use crate::former::{Findings, Former, Keys, adopt};
@@ -49,10 +49,8 @@ const REST_LIMIT: Duration = Duration::from_millis(300);
 /// An answer that has not come until then is lost.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Channels that are read at once, and how much of each may be on its way.
+/// Channels that are read at once.
 const BEHIND_MAX: usize = 8;
-const IN_FLIGHT_BYTES: u64 = 2 << 20;
-const IN_FLIGHT_MAX: u64 = 2048;
 
 /// A former server that runs.
 #[derive(Clone, Debug)]
@@ -184,28 +182,6 @@ struct Following<'a, 't> {
     has_all: bool,
     sink: Option<&'a mut Sink>,
     telling: &'a mut Telling<'t>,
-}
-
-struct Channel {
-    name: ChannelName,
-    keys: ChannelKeys,
-    order: Order,
-    totals: Totals,
-    /// As the last look has shown it.
-    shown_last: u64,
-    /// Somebody has published to it, and no page has shown it yet.
-    is_news: bool,
-    max_in_flight: i32,
-    subscribed: Option<Subscribed>,
-}
-
-struct Subscribed {
-    number: u64,
-    at: Instant,
-    /// `None` before the answer.
-    ack_inbox: Option<String>,
-    /// What has overtaken the answer.
-    owed: Vec<u64>,
 }
 
 impl Following<'_, '_> {
@@ -524,6 +500,17 @@ impl Following<'_, '_> {
         for problem in problems {
             findings.problems.add(problem);
         }
+        for channel in self
+            .channels
+            .iter()
+            .filter(|it| it.is_news && it.totals.count == 0)
+        {
+            findings.note(format!(
+                "somebody published to channel {:?} when the former server ended, and nothing of it has come: what was acked there \
+                 is in the former store only; start the former server again, and import again, to have it",
+                channel.name
+            ));
+        }
         let channels = self.channels.iter().enumerate();
         let channels = channels.map(|(index, channel)| {
             let read = FormerChannel {
@@ -550,41 +537,6 @@ impl Following<'_, '_> {
     }
 }
 
-impl Channel {
-    /// All that the last look has shown is here.
-    fn is_level(&self) -> bool {
-        self.order.due() > self.shown_last
-    }
-
-    /// The server has not even answered to the subscription.
-    fn is_unknown(&self) -> bool {
-        let is_answered = self
-            .subscribed
-            .as_ref()
-            .is_some_and(|it| it.ack_inbox.is_some());
-        self.is_news && self.totals.count == 0 && !is_answered
-    }
-}
-
-fn in_flight(bytes: u64, messages: u64) -> i32 {
-    let size = (bytes / messages.max(1)).max(1);
-    let fits = (IN_FLIGHT_BYTES / size).clamp(1, IN_FLIGHT_MAX);
-    i32::try_from(fits).unwrap_or(1)
-}
-
 fn unavailable(why: String) -> Error {
     Error::Former(store::Error::Unavailable(why))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_messages_are_few_on_their_way() {
-        assert_eq!(in_flight(0, 0), 2048);
-        assert_eq!(in_flight(256 * 1000, 1000), 2048);
-        assert_eq!(in_flight(10 << 20, 10), 2);
-        assert_eq!(in_flight(80 << 20, 10), 1);
-    }
 }
