@@ -27,6 +27,7 @@ const GONE: &str = "gone";
 
 /// The payload of a notification of `publish` (migrations/0050).
 const OUTBOX: &str = "outbox";
+const POLICIES: &str = "policies";
 
 /// Every so many renewals the lock itself is looked at, not only the session.
 const RENEWALS_PER_LOCK_CHECK: u32 = 10;
@@ -75,6 +76,7 @@ impl<A: Apply> Task<A> {
         // What was noted since the snapshot nobody has told.
         self.term.note_gone();
         self.term.note_outbox();
+        self.term.note_policies();
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -95,6 +97,8 @@ impl<A: Apply> Task<A> {
                         self.term.note_gone();
                     } else if payload == OUTBOX {
                         self.term.note_outbox();
+                    } else if payload == POLICIES {
+                        self.term.note_policies();
                     } else if step_down::is_request(&payload, key, epoch, &secret) {
                         self.term.ask_to_end();
                     }
@@ -117,7 +121,8 @@ impl<A: Apply> Task<A> {
     /// To those who ask the active to step down, and to those who note that messages are gone or publish in SQL; what the first have to know.
     async fn listen(&mut self) -> Result<Vec<u8>, String> {
         let listen = step_down::listen(self.settings.lock_key());
-        let listen = format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox");
+        let listen =
+            format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies");
         let client = &self.session.client;
         let heard = async {
             // Together: the first batch waits for this.

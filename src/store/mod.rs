@@ -29,6 +29,7 @@ mod oldest;
 mod on_session;
 mod outbox;
 mod pages;
+mod policies;
 mod proven;
 mod reader;
 pub mod refill;

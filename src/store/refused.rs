@@ -45,7 +45,7 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 14] = [
+const OURS: [&str; 17] = [
     "messages",
     "channels",
     "clients",
@@ -60,6 +60,9 @@ const OURS: [&str; 14] = [
     "outbox_refused",
     "message_ids",
     "pending_acks",
+    "delivery_counts",
+    "dead_letters",
+    "dropped_messages",
 ];
 
 /// Rows that somebody else took away, or kept a statement from writing.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::Fault;
 use super::fence::{self, Astray, Fence};
 use super::gone;
+use super::policies;
 use super::proven::ProvenRead;
 use super::requests::{read_set, set_columns};
 use super::rows::{Reading, parse_multirange};
@@ -26,7 +27,7 @@ use crate::core::time::Timestamp;
 type Part = (&'static str, fn(&Line, &mut Snapshot) -> Result<(), Fault>);
 
 /// In this order: rows are checked against those that came before.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     (COUNTERS, counters),
     (CHANNELS, channel),
     (CLIENTS, client),
@@ -36,6 +37,8 @@ const PARTS: [Part; 9] = [
     (SUBSCRIPTIONS, subscription),
     (gone::ALL, gone::take),
     (sql_acks::ALL, sql_acks::take),
+    (policies::POLICIES, policies::take),
+    (policies::COUNTS, policies::take_count),
 ];
 
 /// Within one transaction that sees one moment.

@@ -120,6 +120,7 @@ impl Term {
             | Loaded::Oldest { .. }
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
+            | Loaded::Policies(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
@@ -209,6 +210,7 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
             | Loaded::Messages { .. }
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
+            | Loaded::Policies(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
