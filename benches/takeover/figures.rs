@@ -130,7 +130,7 @@ pub(crate) async fn measure(arguments: &[String]) -> anyhow::Result<()> {
         let mut figures: Vec<_> = programs.iter().map(|_| Figures::default()).collect();
         for _ in 0..WORLDS {
             for (figures, &program) in figures.iter_mut().zip(&programs) {
-                figures.add(event, program).await?;
+                Box::pin(figures.add(event, program)).await?;
             }
         }
         for (figures, program) in figures.iter().zip(&programs) {

@@ -90,7 +90,7 @@ impl Candidate {
     /// no use any more: the lock may be granted to a request that nobody waits for.
     pub async fn wait(&mut self) -> Result<(), Error> {
         let slice = self.settings.lease.duration().min(SLICE_MAX);
-        self.set_statement_timeout(Duration::ZERO).await?;
+        self.session.set_statement_timeout(Duration::ZERO).await?;
         loop {
             let sent = Clock.now().monotonic;
             if self.wait_slice(slice).await? {
@@ -109,14 +109,7 @@ impl Candidate {
         };
         let sent = Clock.now().monotonic;
         let waited = granted.since(self.since);
-        // Together: clients wait for each message to Postgres.
-        let (limited, last) = tokio::join!(
-            self.set_statement_timeout(self.settings.statement_timeout),
-            self.statements.read_last(&self.session),
-        );
-        limited?;
         let takeover = take_over(
-            &last?,
             &self.session,
             &self.statements,
             &self.settings,
@@ -148,13 +141,6 @@ impl Candidate {
         };
         self.session
             .call_within(limit, "waiting for the lock", wait)
-            .await
-    }
-
-    async fn set_statement_timeout(&self, timeout: Duration) -> Result<(), Error> {
-        let set = format!("SET statement_timeout = {}", timeout.as_millis());
-        self.session
-            .call("setting timeouts", self.session.client.batch_execute(&set))
             .await
     }
 

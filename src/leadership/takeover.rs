@@ -72,15 +72,13 @@ impl Statements {
         })
     }
 
-    pub(super) async fn read_last(&self, session: &Session) -> Result<Row, Error> {
+    async fn read_last(&self, session: &Session) -> Result<Row, Error> {
         let read = session.client.query_one(&self.last, &[]);
         session.call("reading the last term", read).await
     }
 }
 
-/// `last`: what [`Statements::read_last`] found.
 pub(super) async fn take_over(
-    last: &Row,
     session: &Session,
     statements: &Statements,
     settings: &Settings,
@@ -93,6 +91,13 @@ pub(super) async fn take_over(
         system_identifier: place.system_identifier,
         timeline: place.timeline,
     };
+    // Together: clients wait for each message to Postgres. While it waited for the lock, statements had no limit.
+    let (limited, last) = tokio::join!(
+        session.set_statement_timeout(settings.statement_timeout),
+        statements.read_last(session),
+    );
+    limited?;
+    let last = last?;
     let (last_epoch, previous, was_released): (i64, Option<String>, bool) =
         (last.get(0), last.get(1), last.get(2));
     let then = Origin {

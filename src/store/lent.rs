@@ -85,6 +85,10 @@ impl Lent<'_> {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "closing the pool waits for its connections"
+        )]
         tokio::spawn(async move {
             let ended = timeout(END_LIMIT, connection.execute("COMMIT")).await;
             if !matches!(ended, Ok(Ok(_))) {
