@@ -169,6 +169,7 @@ impl TermFacts {
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => {}
         }
