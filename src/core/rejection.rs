@@ -54,6 +54,8 @@ pub enum Rejection {
     NotStored(ByteString),
     /// Too many requests of this client wait to be carried out: wait for answers before sending more.
     TooMuchWaits,
+    /// The channel is full, and its policy refuses new messages instead of dropping old ones.
+    ChannelFull,
     /// Another channel has the same name with other capitals.
     CaseClash {
         name: ChannelName,
