@@ -8,12 +8,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::announcer::Announcer;
 use super::batches::Batches;
-use super::clock::Clock;
-use super::condition::Condition;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::owner::{ensure_ours, ensure_same_cluster};
 use super::shared::{Node, Setback};
+use crate::clock::Clock;
 use crate::leadership::Candidate;
+use crate::monitoring::condition::Condition;
 use crate::store;
 
 /// How often a standby looks whose the tables are, until it knows.
