@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::output;
 use super::status::read_failure;
+use crate::administration::{Answer, Request, Trouble, carry_out};
 use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
-use crate::node::requests::{Answer, Request, Trouble, carry_out};
 use crate::store::Store;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
