@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 use stanby::cli::command::Cli;
 use stanby::config::spellings::ALIASES;
-use stanby::node::condition::{Condition, Effect};
+use stanby::monitoring::condition::{Condition, Effect};
 
 use crate::page::{cell, is_what_the_program_says};
 use crate::program::read;

@@ -39,7 +39,8 @@ impl World {
         let Some(term) = self.nodes[node].term.as_mut() else {
             return false;
         };
-        term.wait_until = None;
+        let waited = term.wait_until.take();
+        let is_over = waited.is_some_and(|until| until <= now.monotonic);
         self.checks.saw_wall(now.wall);
         self.check_broker(node);
         let lag = self.nodes[node].outgoing.lag(self.time);
@@ -49,6 +50,10 @@ impl World {
         let Some(active) = term.active.as_mut() else {
             return false;
         };
+        if is_over && let Err(end) = active.timeout(now.monotonic) {
+            self.gives_up(node, &end);
+            return false;
+        }
         match active.begin_turn(now, until, lag) {
             Ok(Turn::Serve) => {
                 let epoch = term.term.epoch();
@@ -58,8 +63,11 @@ impl World {
                     *signed = Some((self.time, epoch));
                 }
             }
-            // A renewal that comes through goes round again.
-            Ok(Turn::KeepSilent(_)) => return false,
+            // A renewal that comes through goes round again, too.
+            Ok(Turn::KeepSilent(until)) => {
+                term.wait_until = Some(until);
+                return false;
+            }
             Err(end) => {
                 self.gives_up(node, &end);
                 return false;
