@@ -42,6 +42,7 @@ mod child_configuration;
 mod claim;
 pub mod clock;
 pub mod condition;
+mod dead_letters;
 mod ears;
 mod errands;
 pub mod examine;

@@ -20,6 +20,7 @@ pub mod heard;
 mod import;
 mod imports;
 mod lent;
+mod letters;
 mod load;
 pub mod look;
 mod marks;

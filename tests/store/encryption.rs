@@ -118,6 +118,7 @@ impl Term {
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
             | Loaded::Policies(_)
+            | Loaded::Letters(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
@@ -208,6 +209,7 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
             | Loaded::Policies(_)
+            | Loaded::Letters(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
