@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::cause::{Cause, End};
 use super::errand::Errand;
@@ -130,8 +130,11 @@ impl<A: Apply> Task<A> {
             format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies");
         let client = &self.session.client;
         let heard = async {
-            client.batch_execute(&listen).await?;
-            client.query_one_scalar(step_down::SECRET, &[]).await
+            // Together: the first batch waits for this.
+            let listen = client.batch_execute(&listen);
+            let secret = client.query_typed_one(step_down::SECRET, &[]);
+            let ((), row) = tokio::try_join!(listen, secret)?;
+            row.try_get(0)
         };
         let what = "listening for requests to step down";
         let heard = self.session.call(what, heard).await;
@@ -229,15 +232,16 @@ impl<A: Apply> Task<A> {
         let client = &self.session.client;
         let limit = self.settings.lease.duration();
         let renewal = async {
-            if looks_at_lock {
+            // In one message: what is prepared first is a second one.
+            let pid: (&(dyn ToSql + Sync), _) = (&self.session.backend_pid, Type::INT4);
+            let row = if looks_at_lock {
                 client
-                    .query_one_scalar(HOLDS_LOCK, &[&key, &self.session.backend_pid])
-                    .await
+                    .query_typed_one(HOLDS_LOCK, &[(&key, Type::INT8), pid])
+                    .await?
             } else {
-                client
-                    .query_one_scalar(IS_SAME, &[&self.session.backend_pid])
-                    .await
-            }
+                client.query_typed_one(IS_SAME, &[pid]).await?
+            };
+            row.try_get(0)
         };
         let renewed = self
             .session

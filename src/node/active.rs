@@ -370,6 +370,7 @@ impl<'a> Active<'a> {
         }
         let answered_from_memory = Some(from_memory);
         let record = Record {
+            load_time: Some(self.takeover_time),
             first_ack,
             silence,
             answered_from_memory,

@@ -31,6 +31,7 @@ mod on_session;
 mod outbox;
 mod pages;
 mod policies;
+mod proven;
 mod reader;
 pub mod refill;
 pub mod refused;

@@ -55,7 +55,10 @@ impl Term {
         let advance = "UPDATE leadership SET epoch = $1";
         let number = epoch.0.cast_signed();
         client.execute(advance, &[&number]).await.unwrap();
-        writer.seal_with(store.begin_term(&client, epoch).await?);
+        writer.seal_with({
+            let keys = store.keys_and_terms(&client).await?;
+            store.begin_term(&client, epoch, keys).await?
+        });
         Ok(Self {
             store,
             client,
@@ -370,7 +373,8 @@ async fn a_key_that_was_used_in_one_cluster_is_of_no_use_in_another() {
 
     let other = Store::open(&fixture.url, SCHEMA, "stanby/test", TIMEOUT)
         .with_keys(Keyring::with_iterations(&keys, "other-cluster", FEW));
-    let begun = other.begin_term(&term.client, Epoch(2)).await;
+    let keys = other.keys_and_terms(&term.client).await.unwrap();
+    let begun = other.begin_term(&term.client, Epoch(2), keys).await;
     begun.unwrap();
     let load = Load {
         id: LoadId(1),
