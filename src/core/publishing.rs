@@ -13,6 +13,7 @@ use super::ids::{ChannelId, ChannelName, ClientId, Guid, Sequence, Subject};
 use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Reply;
+use super::policy::Full;
 use super::rejection::Rejection;
 use super::request::Publish;
 use super::time::Timestamp;
@@ -58,14 +59,18 @@ impl Broker {
         data: Bytes,
     ) -> Result<ChannelId, Rejection> {
         let id = self.find_or_create_channel(channel)?;
-        if self.is_full(id) {
-            return Err(Rejection::ChannelFull);
-        }
         let now = self.now;
-        let channel = self
+        let mut channel = self
             .channels
             .get_mut(id)
             .expect("the channel was just found");
+        if channel.full != Full::default() {
+            if self.is_full(id) {
+                return Err(Rejection::ChannelFull);
+            }
+            let again = self.channels.get_mut(id);
+            channel = again.expect("nothing has removed it");
+        }
         let message = Arc::new(Message {
             sequence: channel.row.last_sequence.next(),
             published_at: now.wall.max(channel.row.last_published_at),

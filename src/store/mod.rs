@@ -21,6 +21,7 @@ mod identifier;
 mod import;
 mod imports;
 mod lent;
+mod letters;
 mod load;
 pub mod look;
 mod marks;

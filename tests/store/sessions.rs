@@ -86,8 +86,8 @@ impl Pair {
         let client = Arc::clone(&self.real[&id].client);
         self.fixture.tracker.spawn(async move {
             // It may be ended while it waits.
-            let lock = client.execute("SELECT pg_advisory_lock($1)", &[&lock_key(SCHEMA)]);
-            drop(lock.await);
+            let key = lock_key(SCHEMA);
+            drop(client.execute("SELECT pg_advisory_lock($1)", &[&key]).await);
         });
     }
 
