@@ -20,6 +20,8 @@ use super::time::Timestamp;
 /// A publish that is no larger may live on with its answer.
 const PINNED_BYTES: usize = 1024;
 
+const NO_SEQUENCE_LEFT: &str = "the channel has used its last sequence: publish to another channel, or delete this one and begin anew";
+
 impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
         self.traffic.in_messages += 1;
@@ -63,6 +65,9 @@ impl Broker {
             .channels
             .get_mut(id)
             .expect("the channel was just found");
+        if channel.row.last_sequence >= Sequence::LAST {
+            return Err(Rejection::NotStored(NO_SEQUENCE_LEFT.into()));
+        }
         let message = Arc::new(Message {
             sequence: channel.row.last_sequence.next(),
             published_at: now.wall.max(channel.row.last_published_at),
