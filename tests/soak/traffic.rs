@@ -61,13 +61,11 @@ impl Traffic {
         };
         for channel in CHANNELS {
             let stays = format!("stays-{channel}");
-            traffic.receive(group, &stays, channel, Ways::STAYS).await;
+            traffic.receive(group, &stays, channel, Ways::STAYS);
             let visits = format!("visits-{channel}");
-            traffic.receive(group, &visits, channel, Ways::VISITS).await;
+            traffic.receive(group, &visits, channel, Ways::VISITS);
             let workers = format!("workers-{channel}");
-            traffic
-                .receive(group, &workers, channel, Ways::SHARES)
-                .await;
+            traffic.receive(group, &workers, channel, Ways::SHARES);
             for number in 1..=PUBLISHERS {
                 let name = format!("publisher-{channel}-{number}");
                 let client = group.client(&name).await;
@@ -79,9 +77,7 @@ impl Traffic {
             }
         }
         let channel = CHANNELS[0];
-        traffic
-            .receive(group, "in-sql", channel, Ways::IN_SQL)
-            .await;
+        traffic.receive(group, "in-sql", channel, Ways::IN_SQL);
         traffic.names.push((channel, "sql".to_owned()));
         let (url, facts) = (group.database_url.clone(), facts.clone());
         let stop = traffic.stop_publishing.clone();
@@ -91,7 +87,7 @@ impl Traffic {
         traffic
     }
 
-    async fn receive(&mut self, group: &Arc<Group>, name: &str, channel: &'static str, ways: Ways) {
+    fn receive(&mut self, group: &Arc<Group>, name: &str, channel: &'static str, ways: Ways) {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         for member in 1..=ways.members {
             let guest = Guest {
@@ -282,7 +278,11 @@ impl Guest {
         while !stop.is_cancelled() {
             visits += 1;
             let client = self.group.client(&self.id).await;
-            let queue = if self.ways.is_queue { &self.name } else { "" };
+            let queue = if self.ways.is_queue {
+                self.name.as_str()
+            } else {
+                ""
+            };
             let names = (queue, self.name.as_str());
             let mut taker = client.take_for(self.channel, names, 64, 5).await;
             let came = Instant::now();
@@ -291,9 +291,7 @@ impl Guest {
                 let Some((sequence, payload)) = next else {
                     continue;
                 };
-                let mut seen = self.seen.lock().unwrap();
-                self.facts.took(&self.name, &mut seen, sequence, &payload);
-                drop(seen);
+                self.note(sequence, &payload);
                 if self.ways.acks_in_sql {
                     self.ack_in_sql(&mut sql, sequence).await;
                 } else {
@@ -308,6 +306,11 @@ impl Guest {
                 self.facts.wrong(format!("{} cannot close: {why}", self.id));
             }
         }
+    }
+
+    fn note(&self, sequence: u64, payload: &str) {
+        let mut seen = self.seen.lock().unwrap();
+        self.facts.took(&self.name, &mut seen, sequence, payload);
     }
 
     async fn ack_in_sql(&self, sql: &mut PgConnection, sequence: u64) {

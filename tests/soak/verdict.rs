@@ -1,6 +1,8 @@
 //! Whether anything grew: the middle of what was measured in the second quarter of a run against that of the last one. The
 //! first quarter is for what fills up: caches, tables up to their limits.
 
+use std::fmt::Write as _;
+
 use crate::samples::Sample;
 
 /// By how much the last quarter may be above the second one: a share of it, and so many units besides.
@@ -76,9 +78,11 @@ impl Verdict {
             let [then, now] = [second, last].map(|part| middle(part, bound.value));
             let limit = then + then * bound.share + bound.units;
             let name = bound.name;
-            verdict
-                .table
-                .push_str(&format!("| {name} | {then:.1} | {now:.1} | {limit:.1} |\n"));
+            writeln!(
+                verdict.table,
+                "| {name} | {then:.1} | {now:.1} | {limit:.1} |"
+            )
+            .expect("a string takes everything");
             if now > limit {
                 let sentence = format!("{name}: {then:.1} became {now:.1}, more than {limit:.1}");
                 verdict.wrong.push(sentence);
