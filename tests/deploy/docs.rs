@@ -57,6 +57,7 @@ const OTHERS: &[&str] = &[
     "nocapture",
     "force",
     "format",
+    "check",
 ];
 
 #[test]
@@ -69,8 +70,12 @@ fn flags_and_variables_in_the_documents_exist() {
             assert!(is_known || name.is_empty(), "{path}: {flag}");
         }
         for name in words(&text, "STANBY_", |c| c.is_ascii_uppercase() || c == '_') {
-            // Of nats-server's configuration, and of the tests.
-            let elsewhere = ["STANBY_SERVER_PASSWORD", "STANBY_CLIENT_PASSWORD"];
+            // Of nats-server's configuration, of builds, and of the tests.
+            let elsewhere = [
+                "STANBY_SERVER_PASSWORD",
+                "STANBY_CLIENT_PASSWORD",
+                "STANBY_BUILD_COMMIT",
+            ];
             let is_known = known.variables.contains(name)
                 || elsewhere.contains(&name)
                 || name.starts_with("STANBY_TEST_");
