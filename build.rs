@@ -30,8 +30,9 @@ fn describe_the_build() {
     let rustc = env::var("RUSTC")
         .ok()
         .and_then(|rustc| said(&rustc, &["--version"]));
-    let mut features: Vec<String> = env::vars()
-        .filter_map(|(name, _)| name.strip_prefix("CARGO_FEATURE_").map(str::to_lowercase))
+    let mut features: Vec<String> = env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter_map(|name| name.strip_prefix("CARGO_FEATURE_").map(str::to_lowercase))
         .collect();
     features.sort();
     for (name, value) in [

@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use serde_json::Value;
-use tempfile::TempDir;
-
 use crate::program::root;
 use crate::tools::{is_installed, run};
+use serde_json::Value;
 
 pub(crate) struct Packages {
-    pub(crate) directory: TempDir,
+    directory: PathBuf,
     /// By their names.
     sums: BTreeMap<String, String>,
 }
@@ -23,9 +21,11 @@ pub(crate) static PACKAGES: LazyLock<Option<Packages>> = LazyLock::new(|| {
     if !is_installed("dpkg-shlibdeps") {
         return None;
     }
-    let directory = tempfile::tempdir().unwrap();
-    make(directory.path());
-    let sums = std::fs::read_to_string(directory.path().join("SHA256SUMS")).unwrap();
+    // Removed by the next run: nothing is dropped when a test process ends.
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+    std::fs::remove_dir_all(&directory).ok();
+    make(&directory);
+    let sums = std::fs::read_to_string(directory.join("SHA256SUMS")).unwrap();
     let sums = sums
         .lines()
         .filter_map(|line| line.split_once("  "))
@@ -50,7 +50,7 @@ impl Packages {
     /// The one whose name ends so.
     pub(crate) fn file(&self, end: &str) -> PathBuf {
         let name = self.sums.keys().find(|name| name.ends_with(end)).unwrap();
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 }
 
@@ -61,7 +61,7 @@ fn packages_come_with_checksums_that_hold() {
     assert_eq!(names.len(), 3, "{names:?}");
     let checked = Command::new("sha256sum")
         .args(["--check", "--strict", "SHA256SUMS"])
-        .current_dir(packages.directory.path())
+        .current_dir(&packages.directory)
         .output()
         .unwrap();
     assert!(checked.status.success(), "{checked:?}");
@@ -73,7 +73,7 @@ fn the_same_program_is_packed_into_the_same_bytes() {
     let again = tempfile::tempdir().unwrap();
     make(again.path());
     let of = |directory: &Path| std::fs::read_to_string(directory.join("SHA256SUMS")).unwrap();
-    assert_eq!(of(again.path()), of(packages.directory.path()));
+    assert_eq!(of(again.path()), of(&packages.directory));
 }
 
 #[test]
