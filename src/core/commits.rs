@@ -59,6 +59,8 @@ pub(super) struct Release {
     pub(super) moved: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
+    /// Messages are put back that a failover of Postgres had lost.
+    puts_back: bool,
     /// Rows have left the outbox.
     pub(super) changed_outbox: bool,
     /// Requests of operators were taken or answered.
@@ -102,8 +104,13 @@ impl Commits {
         }
     }
 
-    /// Sends an answer that rests on what a term before has committed.
+    /// Sends an answer that rests on what a term before has committed; after the commit that puts back what a failover of
+    /// Postgres had lost of it.
     pub(super) fn send_now(&mut self, outbound: Outbound) {
+        let committing = self.committing.as_ref();
+        if self.gathered.puts_back || committing.is_some_and(|release| release.puts_back) {
+            return self.send_after_commit(outbound);
+        }
         self.answers_bytes += cost::outbound(&outbound);
         self.ready.push_back(outbound);
     }
@@ -230,6 +237,7 @@ impl Commits {
     pub(super) fn forget_outbox_row(&mut self, message: Guid) {
         // It is not to be read before it is gone.
         self.gathered.changed_outbox = true;
+        self.gathered.puts_back = true;
         self.gathering.outbox.put_back.push(message);
     }
 

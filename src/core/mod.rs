@@ -37,6 +37,7 @@ pub mod savepoint;
 pub mod shadow;
 pub mod snapshot;
 pub mod sql_acks;
+pub mod standby;
 pub mod stored;
 pub mod takeover;
 pub mod time;

@@ -268,3 +268,6 @@ impl Recovered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,17 +17,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::ended::Ended;
 use self::notices::log;
-use super::clock::Clock;
-use super::condition::{Condition, Conditions};
-use super::ears::Ears;
 use super::errands::read_page;
 use super::pace::Pace;
 use super::refusals::Refusals;
-use super::reports::Asked;
 use super::shared::Node;
 use super::sweep::sweep;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
+use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
 use crate::core::batch::Batch;
@@ -36,6 +33,8 @@ use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::Instant;
 use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
+use crate::monitoring::condition::{Condition, Conditions};
+use crate::monitoring::reports::Asked;
 use crate::nats::{self, Egress, Ingress};
 
 /// Reads taken in one turn.
@@ -81,6 +80,16 @@ pub(super) struct Active<'a> {
     refusals: Refusals,
 }
 
+/// What is left of a term.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) ended: Ended,
+    /// Where it is still listened to.
+    pub(super) ingress: Option<Ingress>,
+    /// What was heard and may not have been answered.
+    pub(super) left: Vec<(Instant, Event)>,
+}
+
 impl<'a> Active<'a> {
     pub(super) fn new(node: &'a Node, takeover: Takeover, ingress: Ingress) -> Self {
         let subjects = node.config.subjects.clone();
@@ -117,9 +126,8 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// Serves until the term ends, and gives the lock up when it was not lost. What was not answered by then is in the
-    /// ears, where there is a NATS to listen to.
-    pub(super) async fn serve(mut self) -> (Ended, Option<Ears>) {
+    /// Serves until the term ends, and gives the lock up when it was not lost.
+    pub(super) async fn serve(mut self) -> Over {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term, self.takeover_time);
@@ -150,7 +158,7 @@ impl<'a> Active<'a> {
         self.node.board.standby();
         Refusals::end(&self.node.board);
         drop(watched);
-        let ears = match ended {
+        let (ingress, left) = match ended {
             Ended::TermLost(_) | Ended::Refused(_) => {
                 if let Ended::Refused(refusal) = &ended {
                     self.node.takes_care.store(true, Ordering::Release);
@@ -158,8 +166,7 @@ impl<'a> Active<'a> {
                     self.leader.release_because(ended.end()).await;
                 }
                 let left = self.active.leave(Clock.now().monotonic);
-                let ingress = self.ingress;
-                ingress.and_then(|ingress| self.node.listen_on(ingress, left))
+                (self.ingress, left.collect())
             }
             Ended::NatsLost
             | Ended::NatsSilent
@@ -171,10 +178,14 @@ impl<'a> Active<'a> {
                 let answered = self.node.nats.flush(DRAIN_LIMIT);
                 let release = self.leader.release_because(ended.end());
                 let ((), _) = tokio::join!(release, answered);
-                None
+                (None, Vec::new())
             }
         };
-        (ended, ears)
+        Over {
+            ended,
+            ingress,
+            left,
+        }
     }
 
     async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Infallible, Ended> {

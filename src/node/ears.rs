@@ -1,19 +1,17 @@
-//! What a node hears from NATS while it is not active. Kept across candidacies that fail and terms that end: a
-//! database that comes back after a few seconds finds the requests of that time still known. A broken connection to
-//! NATS ends it, because of what was missed nobody knows.
+//! What a node hears from NATS while it is not active. Carries out what [`Standby`] asks for as far as it is about NATS, and
+//! hands it what comes.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::clock::Clock;
 use super::pace::Pace;
 use super::shared::{Node, Setback};
+use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::EVENTS_PER_TURN;
-use crate::core::shadow::Shadow;
-use crate::core::time::Instant;
-use crate::nats::Ingress;
+use crate::core::standby::Standby;
+use crate::nats::{self, Ingress};
 
 /// For reading what waits when the lock is won. New requests come in meanwhile.
 const HEAR_OUT_LIMIT: Duration = Duration::from_secs(2);
@@ -23,62 +21,71 @@ pub(super) const NATS_HEALTH_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Ears {
-    pub(super) ingress: Ingress,
-    pub(super) shadow: Shadow,
+    pub(super) standby: Standby,
+    /// `None` while it does not listen.
+    ingress: Option<Ingress>,
     connected: watch::Receiver<bool>,
     events: Vec<Event>,
 }
 
-impl Node {
+impl Ears {
+    pub(super) fn new(node: &Node) -> Self {
+        let lease = node.leadership.lease.duration();
+        Self {
+            standby: Standby::new(lease, node.config.shadow),
+            ingress: None,
+            connected: node.nats.connected(),
+            events: Vec::new(),
+        }
+    }
+
     /// Listens as soon as there is a NATS to listen to.
-    pub(super) async fn listen(&self) -> Result<Ears, Setback> {
-        let mut connected = self.nats.connected();
-        self.wait_for_nats(&mut connected).await?;
-        let ingress =
-            Ingress::subscribe(&self.nats, &self.config.subjects, &self.ack_tokens).await?;
-        Ok(Ears {
-            ingress,
-            shadow: Shadow::new(self.config.shadow),
-            connected,
-            events: Vec::new(),
-        })
+    pub(super) async fn listen(&mut self, node: &Node) -> Result<(), Setback> {
+        self.ingress = None;
+        self.events.clear();
+        self.wait_for_nats(node).await?;
+        let subjects = &node.config.subjects;
+        let ingress = Ingress::subscribe(&node.nats, subjects, &node.ack_tokens).await?;
+        self.ingress = Some(ingress);
+        Ok(())
     }
 
-    /// Listens on after a term, with what it left behind; `None` when NATS is out of reach.
-    pub(super) fn listen_on(
-        &self,
-        ingress: Ingress,
-        left: impl Iterator<Item = (Instant, Event)>,
-    ) -> Option<Ears> {
-        let mut connected = self.nats.connected();
-        let now = Clock.now().monotonic;
-        let mut shadow = Shadow::new(self.config.shadow);
-        shadow.inherit(left, now);
-        let is_connected = *connected.borrow_and_update();
-        is_connected.then_some(Ears {
-            ingress,
-            shadow,
-            connected,
-            events: Vec::new(),
-        })
-    }
-
-    async fn wait_for_nats(&self, connected: &mut watch::Receiver<bool>) -> Result<(), Setback> {
-        if !*connected.borrow_and_update() {
-            self.board.trouble(Some(Setback::NatsLost.to_string()));
+    async fn wait_for_nats(&mut self, node: &Node) -> Result<(), Setback> {
+        if !*self.connected.borrow_and_update() {
+            node.board.trouble(Some(Setback::NatsLost.to_string()));
             tracing::warn!("standby: waiting for NATS before queueing for the lock");
         }
         tokio::select! {
-            () = self.shutdown.cancelled() => Err(Setback::Shutdown),
-            connected = connected.wait_for(|&connected| connected) => match connected {
+            () = node.shutdown.cancelled() => Err(Setback::Shutdown),
+            connected = self.connected.wait_for(|&connected| connected) => match connected {
                 Ok(_) => Ok(()),
                 Err(_) => Err(Setback::NatsLost),
             },
         }
     }
-}
 
-impl Ears {
+    /// What the active reads from; it is given back where it is still listened to when the term ends.
+    pub(super) fn take_ingress(&mut self) -> Result<Ingress, Setback> {
+        self.ingress.take().ok_or(Setback::NatsLost)
+    }
+
+    /// A term has ended. True where everything is heard that clients ask for, from the term on.
+    pub(super) fn listen_on(&mut self, ingress: Option<Ingress>) -> bool {
+        let is_connected = *self.connected.borrow_and_update();
+        self.ingress = ingress.filter(|_| is_connected);
+        self.ingress.is_some()
+    }
+
+    pub(super) fn hear_acks_on<'a>(
+        &mut self,
+        inboxes: impl Iterator<Item = &'a str>,
+    ) -> Result<(), nats::Error> {
+        match &mut self.ingress {
+            Some(ingress) => ingress.hear_acks_on(inboxes),
+            None => Ok(()),
+        }
+    }
+
     /// Remembers what comes until the work is done.
     pub(super) async fn during<T>(
         &mut self,
@@ -93,9 +100,9 @@ impl Ears {
                 biased;
                 () = node.shutdown.cancelled() => return Err(Setback::Shutdown),
                 // Out of the queue before the lock comes: an active without NATS serves nobody.
-                _ = self.connected.changed() => return Err(Setback::NatsLost),
+                _ = self.connected.changed(), if self.ingress.is_some() => return Err(Setback::NatsLost),
                 done = &mut work => return Ok(done),
-                received = self.ingress.recv(&mut self.events, EVENTS_PER_TURN) => {
+                received = receive(self.ingress.as_mut(), &mut self.events) => {
                     received?;
                     self.remember(node);
                 }
@@ -111,7 +118,8 @@ impl Ears {
             .await??;
         let until = Clock.now().monotonic + HEAR_OUT_LIMIT;
         loop {
-            let more = self.ingress.recv_waiting(&mut self.events, EVENTS_PER_TURN);
+            let ingress = self.ingress.as_mut();
+            let more = ingress.is_some_and(|it| it.recv_waiting(&mut self.events, EVENTS_PER_TURN));
             self.remember(node);
             if !more {
                 return Ok(());
@@ -128,9 +136,21 @@ impl Ears {
 
     fn remember(&mut self, node: &Node) {
         let now = Clock.now().monotonic;
-        self.shadow.remember(self.events.drain(..), now);
-        node.board
-            .shadow(self.shadow.bytes(), self.shadow.take_crowded_out());
+        self.standby.heard(self.events.drain(..), now);
+        let shadow = self.standby.shadow_mut();
+        let crowded_out = shadow.take_crowded_out();
+        node.board.shadow(shadow.bytes(), crowded_out);
         node.board.nats(node.nats.counts());
+    }
+}
+
+/// Up to a turn's events; waits for ever where nothing is listened to.
+async fn receive(
+    ingress: Option<&mut Ingress>,
+    events: &mut Vec<Event>,
+) -> Result<(), nats::Error> {
+    match ingress {
+        Some(ingress) => ingress.recv(events, EVENTS_PER_TURN).await,
+        None => std::future::pending().await,
     }
 }

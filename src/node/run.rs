@@ -9,29 +9,28 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::active::{Active, Ended};
+use super::active::{Active, Over};
 use super::backoff::Repeats;
 use super::batches::Upload;
 use super::board::Board;
-use super::clock::Clock;
-use super::condition::Condition;
 use super::ears::Ears;
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
-use super::reports::Reports;
-use super::requests::Desk;
 use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
-use super::takeover::Takeover;
 use super::watchdog::Watchdog;
 use super::{flood_watch, log_watch, login, read_watch};
+use crate::administration::Desk;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::core::attempts::Attempts;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
+use crate::core::standby::{Failure, Step, TermEnd};
 use crate::core::upload::UploadWindow;
 use crate::http::{self, Api};
 use crate::leadership::{self, Lease};
+use crate::monitoring::condition::Condition;
+use crate::monitoring::reports::Reports;
 use crate::nats::AckTokens;
 use crate::protocol::recollection::Signer;
 
@@ -40,9 +39,6 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the last messages that the node committed, in case a failover of Postgres loses them.
 const MEMORY_BYTES: usize = 32 << 20;
-
-/// After so many in a row the server says that it is not ready.
-const TERMS_FOR_ONE_CAUSE: u32 = 3;
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -185,86 +181,89 @@ async fn end(tasks: &TaskTracker) {
 impl Node {
     /// Fails with what only a start with other flags can mend.
     async fn play_roles(&self) -> Result<(), Setback> {
-        let mut attempts = Attempts::new(self.leadership.lease.duration());
+        let mut ears = Ears::new(self);
         let mut repeats = Repeats::default();
-        let mut ears = None;
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             self.store.lift_fence();
-            let pause = match Box::pin(self.be_active(&mut ears)).await {
-                Ok((ended, lasted)) => {
-                    ended.log();
-                    repeats = Repeats::default();
-                    let failure = ended.failure();
-                    let cause = failure.as_ref().map(ToString::to_string);
-                    let now = Clock.now().monotonic;
-                    let pause = attempts.term_ended(cause.as_deref(), lasted, now);
-                    let count = attempts.of_one_cause();
-                    if let Some(end) = failure
-                        && count >= TERMS_FOR_ONE_CAUSE
-                    {
-                        self.board.raise(Condition::TermsEnd, format!(
-                            "the last {count} terms of this server ended for one reason, which has to be mended: {}",
-                            end.detail
-                        ));
-                    }
-                    pause
-                }
+            match Box::pin(self.be_active(&mut ears)).await {
+                Ok(()) => repeats = Repeats::default(),
                 Err(Setback::Shutdown) => return Ok(()),
                 Err(setback) if setback.is_final() => return Err(setback),
                 Err(setback) => {
                     let text = setback.to_string();
                     let now = Clock.now().monotonic;
-                    let pause = attempts.failed(&text, setback.is_lasting(), now);
+                    let failure = Failure {
+                        cause: &text,
+                        is_of_nats: setback.is_of_nats(),
+                        is_lasting: setback.is_lasting(),
+                    };
+                    ears.standby.failed(failure, now);
                     if repeats.is_news(&text, now) {
                         let error: &dyn std::error::Error = &setback;
                         tracing::warn!(error, "cannot become the active; trying again");
                     }
                     self.board.trouble(Some(text));
-                    pause
-                }
-            };
-            let pause = tokio::time::sleep(pause);
-            if let Some(listening) = &mut ears {
-                if listening.during(self, pause).await.is_err() {
-                    ears = None;
-                }
-            } else {
-                tokio::select! {
-                    () = pause => {}
-                    () = self.shutdown.cancelled() => return Ok(()),
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits for the lock, takes over and serves until the term ends; says how and after how long.
-    async fn be_active(&self, ears: &mut Option<Ears>) -> Result<(Ended, Duration), Setback> {
-        let mut listening = match ears.take() {
-            Some(listening) => listening,
-            None => self.listen().await?,
-        };
-        let takeover = match self.win(&mut listening).await {
-            Ok(takeover) => takeover,
-            Err(setback) => {
-                *ears = Some(listening).filter(|_| !setback.is_of_nats());
-                return Err(setback);
+    /// Carries out one step of a standby after the other, until the lock is there; takes over and serves until the term ends.
+    async fn be_active(&self, ears: &mut Ears) -> Result<(), Setback> {
+        let mut won = None;
+        loop {
+            match ears.standby.step() {
+                Step::Listen => ears.listen(self).await?,
+                Step::CheckNats => self.check_nats(ears).await?,
+                Step::Queue => {
+                    let lock = Box::pin(self.wait_for_lock());
+                    won = Some(ears.during(self, lock).await??);
+                }
+                Step::TakeOver => break,
+                Step::Pause(pause) => ears.during(self, tokio::time::sleep(pause)).await?,
             }
+            ears.standby.done();
+        }
+        let Some(won) = won else {
+            return Ok(());
+        };
+        let takeover = tokio::select! {
+            // Reading the tables may take longer than who stops a server has patience.
+            () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
+            taken = Box::pin(self.take_over(won, ears)) => taken?,
         };
         let since = Clock.now().monotonic;
-        let active = Active::new(self, takeover, listening.ingress);
-        let (ended, left) = active.serve().await;
-        *ears = left;
-        Ok((ended, Clock.now().monotonic.since(since)))
+        let active = Active::new(self, takeover, ears.take_ingress()?);
+        let over = active.serve().await;
+        self.term_ended(over, Clock.now().monotonic.since(since), ears);
+        Ok(())
     }
 
-    async fn win(&self, ears: &mut Ears) -> Result<Takeover, Setback> {
-        let won = self.stand_by(ears).await?;
-        tokio::select! {
-            // Reading the tables may take longer than who stops a server has patience.
-            () = self.shutdown.cancelled() => Err(Setback::Shutdown),
-            taken = Box::pin(self.take_over(won, ears)) => taken,
+    fn term_ended(&self, over: Over, lasted: Duration, ears: &mut Ears) {
+        let Over {
+            ended,
+            ingress,
+            left,
+        } = over;
+        ended.log();
+        let failure = ended.failure();
+        let cause = failure.as_ref().map(ToString::to_string);
+        let end = TermEnd {
+            cause: cause.as_deref(),
+            is_listening: ears.listen_on(ingress),
+        };
+        let now = Clock.now().monotonic;
+        ears.standby.term_ended(end, lasted, left.into_iter(), now);
+        if let (Some(end), Some(count)) = (failure, ears.standby.terms_of_one_cause()) {
+            self.board.raise(
+                Condition::TermsEnd,
+                format!(
+                    "the last {count} terms of this server ended for one reason, which has to be mended: {}",
+                    end.detail
+                ),
+            );
         }
     }
 }

@@ -8,12 +8,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::announcer::Announcer;
 use super::batches::Batches;
-use super::clock::Clock;
-use super::condition::Condition;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::owner::{ensure_ours, ensure_same_cluster};
 use super::shared::{Node, Setback};
+use crate::clock::Clock;
+use crate::core::standby::ANOTHER_SERVES_AFTER;
 use crate::leadership::Candidate;
+use crate::monitoring::condition::Condition;
 use crate::store;
 
 /// How often a standby looks whose the tables are, until it knows.
@@ -21,9 +22,6 @@ const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often a standby looks whether it has the keys of what is stored meanwhile.
 const KEYS_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Who waits for the lock for so long, waits for a server that serves.
-const ANOTHER_SERVES_AFTER: Duration = Duration::from_secs(5);
 
 /// The lock, and what will commit on its session.
 pub(super) struct Won {
@@ -48,16 +46,15 @@ impl Drop for Queued<'_> {
 }
 
 impl Node {
-    /// Returns when the lock is won.
-    pub(super) async fn stand_by(&self, ears: &mut Ears) -> Result<Won, Setback> {
+    pub(super) async fn check_nats(&self, ears: &mut Ears) -> Result<(), Setback> {
         ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
-        ears.during(self, self.announcer.wait_for_rivals_to_end())
-            .await?;
-        ears.during(self, Box::pin(self.wait_for_lock())).await?
+        let no_rivals = self.announcer.wait_for_rivals_to_end();
+        ears.during(self, no_rivals).await
     }
 
-    async fn wait_for_lock(&self) -> Result<Won, Setback> {
+    /// Returns when the lock is won.
+    pub(super) async fn wait_for_lock(&self) -> Result<Won, Setback> {
         let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
         // What a standby reads is of the Postgres on which it waits.
         self.store.fence(candidate.client(), None).await?;

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::claim::Claimed;
-use super::clock::Clock;
 use super::ears::Ears;
 use super::errands::read_on_session;
 use super::shared::{Node, Setback};
 use super::standby::Won;
+use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::guarded::Guarded;
@@ -49,7 +49,7 @@ impl Node {
         let mut settings = self.config.settings();
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
-        let restored = recovered.restore(settings, &mut ears.shadow, Clock.now());
+        let restored = recovered.restore(settings, ears.standby.shadow_mut(), Clock.now());
         self.tell(&restored.report);
 
         let load_time = Clock.now().monotonic.since(began);
@@ -99,7 +99,7 @@ impl Node {
                 Step::ReadTables => {
                     let tables = self.read_tables(&errands).await?;
                     let others = other_ack_inboxes(&tables, &self.config.subjects);
-                    ears.ingress.hear_acks_on(others)?;
+                    ears.hear_acks_on(others)?;
                     Answer::Tables(Box::new(tables))
                 }
                 Step::FindPublishes(wanted) => {
@@ -117,9 +117,9 @@ impl Node {
                 Step::Restore(recovered) => return Ok(recovered),
             };
             let took = Clock.now().monotonic.since(claimed.began);
-            log_answer(&answer, ears.shadow.heard().count(), took);
+            log_answer(&answer, ears.standby.shadow().heard().count(), took);
             let known = Known {
-                heard: &ears.shadow,
+                heard: ears.standby.shadow(),
                 memory: &mut self.memory(),
                 last_sign: self.announcer.last_mate(&begun.place),
             };

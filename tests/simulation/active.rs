@@ -1,8 +1,6 @@
 //! Goes round the active loop that ships, and is the process around it: what is read and committed, and what arrives
 //! in which order.
 
-use std::time::Duration;
-
 use stanby::core::active::Turn;
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
@@ -41,12 +39,22 @@ impl World {
         let Some(term) = self.nodes[node].term.as_mut() else {
             return false;
         };
-        term.wait_until = None;
+        let waited = term.wait_until.take();
+        let is_over = waited.is_some_and(|until| until <= now.monotonic);
+        self.checks.saw_wall(now.wall);
+        self.check_broker(node);
+        let lag = self.nodes[node].outgoing.lag(self.time);
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return false;
+        };
         let Some(active) = term.active.as_mut() else {
             return false;
         };
-        self.checks.saw_wall(now.wall);
-        match active.begin_turn(now, until, Duration::ZERO) {
+        if is_over && let Err(end) = active.timeout(now.monotonic) {
+            self.gives_up(node, &end);
+            return false;
+        }
+        match active.begin_turn(now, until, lag) {
             Ok(Turn::Serve) => {
                 let epoch = term.term.epoch();
                 let signed = &mut self.nodes[node].signed;
@@ -55,10 +63,13 @@ impl World {
                     *signed = Some((self.time, epoch));
                 }
             }
-            // A renewal that comes through goes round again.
-            Ok(Turn::KeepSilent(_)) => return false,
+            // A renewal that comes through goes round again, too.
+            Ok(Turn::KeepSilent(until)) => {
+                term.wait_until = Some(until);
+                return false;
+            }
             Err(end) => {
-                self.end_term(node, &format!("{end:?}"));
+                self.gives_up(node, &end);
                 return false;
             }
         }
@@ -70,12 +81,24 @@ impl World {
     fn send(&mut self, node: usize, until: Instant) {
         let now = self.now(node).monotonic;
         let mut held = Vec::new();
-        while let Some(term) = self.nodes[node].term.as_mut()
-            && let Some(active) = term.active.as_mut()
-        {
+        self.look_at_link(node);
+        loop {
+            let link = &self.nodes[node].outgoing;
+            let (answers, deliveries) = (link.has_room(), link.has_room_for_deliveries());
+            let Some(term) = self.nodes[node].term.as_mut() else {
+                break;
+            };
+            let Some(active) = term.active.as_mut() else {
+                break;
+            };
             let serial = term.serial;
-            let answer = active.poll_answer(now, until);
-            let Some(outbound) = answer.or_else(|| active.poll_delivery(now, until)) else {
+            let answer = answers.then(|| active.poll_answer(now, until)).flatten();
+            let delivery = || {
+                deliveries
+                    .then(|| active.poll_delivery(now, until))
+                    .flatten()
+            };
+            let Some(outbound) = answer.or_else(delivery) else {
                 break;
             };
             let is_reply = matches!(outbound, Outbound::Reply { .. });
@@ -88,12 +111,14 @@ impl World {
         for (serial, outbound) in held {
             self.speak(node, serial, outbound);
         }
+        let link = &self.nodes[node].outgoing;
+        let (has_room, moved) = (link.has_room_for_deliveries(), link.moved());
         let active = self.nodes[node].term.as_mut();
         let sent = active
             .and_then(|term| term.active.as_mut())
-            .map(|active| active.sent(now, true, 0));
+            .map(|active| active.sent(now, has_room, moved));
         if let Some(Err(end)) = sent {
-            self.end_term(node, &format!("{end:?}"));
+            self.gives_up(node, &end);
         }
     }
 
@@ -140,7 +165,7 @@ impl World {
             Ok(Some(wait)) => wait,
             Ok(None) => return true,
             Err(end) => {
-                self.end_term(node, &format!("{end:?}"));
+                self.gives_up(node, &end);
                 return false;
             }
         };
@@ -228,7 +253,7 @@ impl World {
         let now = self.now(node);
         let session = self.nodes[node].session;
         let torn = self.is_torn(node);
-        let holds = session == self.database.holder;
+        let holds = session == self.database.locks.holder();
         if let Some(term) = self.nodes[node].term.as_mut()
             // What it says was true a moment ago; somebody else may have gone on since.
             && !torn

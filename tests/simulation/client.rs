@@ -12,10 +12,17 @@ use stanby::core::message::Message;
 use stanby::core::rejection::Rejection;
 use stanby::core::{Event, Reply};
 
+use crate::links::Incoming;
 use crate::node::Input;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use crate::world::{Step, Time, World, nanos};
+
+/// For so long answers are waited for.
+pub(crate) const PUBLISH_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const PING_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) enum ToClient {
@@ -77,9 +84,7 @@ pub(crate) enum Purpose {
         slot: usize,
     },
     Close,
-    Ping {
-        asked: Time,
-    },
+    Ping,
 }
 
 /// A place for one subscription of the application.
@@ -129,6 +134,10 @@ pub(crate) struct Client {
     /// Until then it is gone as soon as it is connected, and comes back at once.
     pub(crate) storms_until: Time,
     publish_pause: (u64, u64),
+    /// From NATS.
+    pub(crate) incoming: Incoming,
+    /// It has more subscriptions than its slots.
+    pub(crate) has_crowd: bool,
 }
 
 impl Client {
@@ -150,6 +159,8 @@ impl Client {
             serial: 0,
             silent_until: 0,
             storms_until: 0,
+            incoming: Incoming::default(),
+            has_crowd: false,
             publish_pause: if is_crowd {
                 (1_000, 6_000)
             } else {
@@ -235,7 +246,7 @@ impl World {
         let forgotten = self.checks.failovers.count > 0;
         let state = &mut self.clients[client];
         state.retired = retires;
-        if forgotten || state.protocol == 0 || retires || self.rng.chance(300) {
+        if forgotten || state.has_crowd || state.protocol == 0 || retires || self.rng.chance(300) {
             self.client_crashes(client);
         }
     }
@@ -317,7 +328,10 @@ impl World {
                 | SlotState::Leaving => {}
             }
         }
-        let publishing = self.time < nanos(self.plan.chaos) + 3_000_000_000;
+        self.is_greedy(client);
+        let since_chaos = self.time.saturating_sub(nanos(self.plan.chaos));
+        let publishing = since_chaos < 3_000_000_000
+            || since_chaos < 20_000_000_000 && self.hardships.chance(100);
         if publishing && self.clients[client].awaited.len() < 50 {
             for _ in 0..self.rng.pick(&[1, 1, 1, 4]) {
                 let channel = self.rng.index(self.plan.channels);
@@ -408,7 +422,9 @@ impl World {
             (Purpose::Connect | Purpose::Close, _) => {
                 self.client_crashes(client);
             }
-            (Purpose::Publish { .. }, Reply::Published(guid)) => self.checks.acked(&guid),
+            (Purpose::Publish { data, .. }, Reply::Published(guid)) => {
+                self.checks.acked(&guid, &data);
+            }
             // Its connection is not registered any more.
             (
                 _,
@@ -430,11 +446,20 @@ impl World {
             (Purpose::Subscribe { slot } | Purpose::Leave { slot }, _) => {
                 self.clients[client].slots[slot].state = SlotState::Off;
             }
-            (Purpose::Publish { .. } | Purpose::Ping { .. }, _) => {}
+            (Purpose::Publish { .. } | Purpose::Ping, _) => {}
         }
     }
 
     fn timed_out(&mut self, client: usize, purpose: Purpose) {
+        let (what, limit) = match &purpose {
+            Purpose::Publish { .. } => ("publish", PUBLISH_LIMIT),
+            Purpose::Connect => ("connect", CONNECT_LIMIT),
+            Purpose::Subscribe { .. } => ("subscribe", SUBSCRIBE_LIMIT),
+            Purpose::Leave { .. } => ("leave", SUBSCRIBE_LIMIT),
+            Purpose::Close => ("close", SUBSCRIBE_LIMIT),
+            Purpose::Ping => ("ping", PING_LIMIT),
+        };
+        self.a_request_is_not_answered(what, client, self.time - nanos(limit));
         match purpose {
             Purpose::Publish {
                 channel,
@@ -450,8 +475,7 @@ impl World {
             | Purpose::Close => {
                 self.client_crashes(client);
             }
-            Purpose::Ping { asked } => self.a_ping_is_not_answered(client, asked),
-            Purpose::Publish { .. } => {}
+            Purpose::Ping | Purpose::Publish { .. } => {}
         }
     }
 }

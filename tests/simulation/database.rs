@@ -1,7 +1,7 @@
 //! Postgres as the nodes see it: one lock with a queue, sessions that end when their holder is idle for too
 //! long, statements that take time and whose outcome may stay unknown. The rows are the memory store's.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use stanby::core::batch::Batch;
@@ -12,9 +12,9 @@ use crate::node::Input;
 use crate::plan::Sabotage;
 use crate::reads::{Astray, Read};
 use crate::replica::{Change, Replica};
+pub(crate) use crate::sessions::SessionId;
+use crate::sessions::Sessions;
 use crate::world::{Step, Time, World, nanos};
-
-pub(crate) type SessionId = u64;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Statement {
@@ -52,10 +52,8 @@ struct Session {
     node: usize,
     incarnation: u64,
     idle_since: Time,
-    /// The statement under way.
-    executing: Option<Statement>,
-    /// Its client has gone; it ends with the statement under way.
-    abandoned: bool,
+    /// Postgres ends the statement under way by its timeout.
+    is_cancelled: bool,
     last_arrival: Time,
 }
 
@@ -63,7 +61,6 @@ struct Session {
 pub(crate) struct Database {
     pub(crate) store: MemoryStore,
     pub(crate) epoch: Epoch,
-    pub(crate) holder: Option<SessionId>,
     pub(crate) reads: u64,
     pub(crate) replica: Replica,
     /// Every commit waits for the replica.
@@ -86,14 +83,17 @@ pub(crate) struct Database {
     pub(crate) narrow_rate: u64,
     pub(crate) astray: Astray,
     pub(crate) reads_astray: u64,
+    /// Batches that it would never store, and whether a server has noted that.
+    pub(crate) refused: u64,
+    pub(crate) refusal_noted: bool,
     /// Until then there is no room for messages.
     pub(crate) full_until: Time,
     /// Ended while their nodes had every reason to trust them: it takes these a moment to hear of it, and until
     /// then they may still say what was committed.
     pub(crate) torn: BTreeSet<SessionId>,
+    pub(crate) locks: Sessions<Statement>,
+    /// Those that are open.
     sessions: BTreeMap<SessionId, Session>,
-    queue: VecDeque<SessionId>,
-    opened: SessionId,
 }
 
 impl Database {
@@ -112,17 +112,16 @@ impl Database {
 
 impl World {
     pub(crate) fn open_session(&mut self, node: usize) -> SessionId {
-        self.database.opened += 1;
+        let id = self.database.locks.open();
         let session = Session {
             node,
             incarnation: self.nodes[node].incarnation,
             idle_since: self.time,
-            executing: None,
-            abandoned: false,
+            is_cancelled: false,
             last_arrival: self.time,
         };
-        self.database.sessions.insert(self.database.opened, session);
-        self.database.opened
+        self.database.sessions.insert(id, session);
+        id
     }
 
     /// Sends a statement; it arrives after everything sent before it on the session.
@@ -167,8 +166,9 @@ impl World {
                     .database
                     .sessions
                     .get(&session)
-                    .is_some_and(|s| s.executing.is_none() && s.idle_since == idle_since);
-                if expired && self.database.holder == Some(session) {
+                    .is_some_and(|s| s.idle_since == idle_since)
+                    && self.database.locks.executing(session).is_none();
+                if expired && self.database.locks.holder() == Some(session) {
                     self.note(|| format!("database: lease of session {session} ends"));
                     self.a_lease_ends_for_a_cause();
                     self.end_session(session);
@@ -180,7 +180,7 @@ impl World {
     }
 
     fn arrives(&mut self, id: SessionId, statement: Statement) {
-        let Some(session) = self.database.sessions.get_mut(&id) else {
+        if !self.database.locks.is_open(id) {
             if let Statement::Commit(batch, epoch) = statement
                 && self.plan.is(Sabotage::CommitOnEndedSession)
             {
@@ -197,21 +197,27 @@ impl World {
                 self.apply(&batch, epoch);
             }
             return;
-        };
+        }
         match statement {
-            Statement::Close if session.executing.is_some() => session.abandoned = true,
-            Statement::Close => self.end_session(id),
+            Statement::Close => self.abandon_session(id),
             Statement::Lock => {
-                session.executing = Some(Statement::Lock);
-                self.database.queue.push_back(id);
+                self.database.locks.ask_for_lock(id, Statement::Lock);
                 self.grant();
             }
             Statement::Snapshot | Statement::Renew | Statement::Commit(..) => {
-                session.executing = Some(statement.clone());
+                self.database.locks.begin(id, statement.clone());
                 let (low, high) = self.plan.commit_time;
                 let time = self.rng.millis(low, high);
+                let (extra, is_cancelled) = if matches!(statement, Statement::Commit(..)) {
+                    self.slowness_of_commit()
+                } else {
+                    (Duration::ZERO, false)
+                };
+                if let Some(session) = self.database.sessions.get_mut(&id) {
+                    session.is_cancelled = is_cancelled;
+                }
                 self.after(
-                    time,
+                    time + extra,
                     Step::Database(DatabaseStep::Finishes {
                         session: id,
                         statement,
@@ -222,17 +228,31 @@ impl World {
     }
 
     fn finishes(&mut self, id: SessionId, statement: Statement) {
-        if !self.database.sessions.contains_key(&id) {
+        if !self.database.locks.is_open(id) {
             return;
         }
         let commits = matches!(statement, Statement::Commit(..));
-        let failed = self.refuses(&statement)
+        let session = self.database.sessions.get_mut(&id);
+        let is_cancelled = session.is_some_and(|it| std::mem::take(&mut it.is_cancelled));
+        let failed = is_cancelled
+            || self.refuses(&statement)
             || commits && !self.calm && self.rng.chance(self.plan.commit_failures);
         if failed {
             self.disturbed_until(self.time);
         }
         let input = match statement {
             _ if failed => Input::Failed { session: id },
+            Statement::Commit(batch, _) if let Some(refusal) = self.refusal(&batch) => {
+                self.note(|| format!("database: never stores batch {}: {refusal}", batch.number));
+                self.database.refused += 1;
+                // A whole batch is tried in halves.
+                self.disturb(self.plan.lease);
+                let refusal = Box::new(refusal);
+                Input::Refused {
+                    session: id,
+                    refusal,
+                }
+            }
             Statement::Commit(batch, epoch) => {
                 self.apply(&batch, epoch);
                 Input::Done {
@@ -281,15 +301,10 @@ impl World {
     /// `survives`: in so many of a thousand cases what is being committed is there afterwards.
     pub(crate) fn end_sessions(&mut self, pause: Duration, survives: u64) {
         self.database.down_until = self.time + nanos(pause);
-        self.database.torn.extend(self.database.holder);
-        let sessions: Vec<SessionId> = self.database.sessions.keys().copied().collect();
-        self.database.queue.clear();
-        for id in sessions {
-            let executing = self
-                .database
-                .sessions
-                .get(&id)
-                .and_then(|s| s.executing.clone());
+        self.database.torn.extend(self.database.locks.holder());
+        self.database.locks.clear_queue();
+        for id in self.database.locks.ids() {
+            let executing = self.database.locks.executing(id).cloned();
             if let Some(statement) = executing
                 && !self.refuses(&statement)
                 && let Statement::Commit(batch, epoch) = statement
@@ -306,9 +321,8 @@ impl World {
         let Some(session) = self.database.sessions.get_mut(&id) else {
             return;
         };
-        session.executing = None;
         session.idle_since = now;
-        if session.abandoned {
+        if self.database.locks.finish(id) {
             self.end_session(id);
         } else {
             self.after(
@@ -337,6 +351,7 @@ impl World {
             )
         });
         self.expect_of_operators(batch);
+        self.expect_of_sql(batch);
         if !self.checks.before_commit(batch, epoch) {
             return;
         }
@@ -364,49 +379,37 @@ impl World {
 
     /// Ends a session as the lease, an operator or the loss of its client does.
     pub(crate) fn end_session(&mut self, id: SessionId) {
-        if self.database.sessions.contains_key(&id) {
-            self.reply(id, Input::SessionEnded { session: id });
-        }
+        self.reply(id, Input::SessionEnded { session: id });
         self.database.sessions.remove(&id);
-        self.database.queue.retain(|&waiting| waiting != id);
-        if self.database.holder == Some(id) {
-            self.database.holder = None;
-            self.grant();
-        }
+        self.database.locks.end(id);
+        self.grant();
     }
 
     /// The client's side of the connection was closed by its operating system.
     pub(crate) fn abandon_session(&mut self, id: SessionId) {
-        if let Some(session) = self.database.sessions.get_mut(&id) {
-            if session.executing.is_some() && self.database.holder == Some(id) {
-                session.abandoned = true;
-            } else {
-                self.end_session(id);
-            }
+        if !self.database.locks.abandon(id) {
+            self.end_session(id);
         }
     }
 
     fn grant(&mut self) {
-        if self.database.holder.is_some() {
-            return;
-        }
-        let Some(id) = self.database.queue.pop_front() else {
+        let Some(id) = self.database.locks.grant() else {
             return;
         };
         if self.time < self.database.read_only_until {
             // The lock is worth nothing: the epoch cannot be written.
-            self.reply(id, Input::SessionEnded { session: id });
-            self.database.sessions.remove(&id);
-            return self.grant();
+            return self.end_session(id);
         }
-        self.database.holder = Some(id);
         let known = self.database.sessions.get(&id).map(|session| session.node);
         let known = known.map_or(Epoch(0), |node| self.nodes[node].memory.epoch());
         self.database.found_epoch = self.database.epoch;
         self.database.epoch = Epoch(self.database.epoch.max(known).0 + 1);
         let epoch = self.database.epoch;
         self.replicate(Change::Epoch(epoch));
-        self.note(|| format!("database: session {id} gets the lock, epoch {epoch}"));
+        let waiting = self.database.locks.queue().count();
+        self.note(|| {
+            format!("database: session {id} gets the lock, epoch {epoch}, {waiting} wait")
+        });
         self.reply(id, Input::Granted { session: id, epoch });
         self.becomes_idle(id);
     }

@@ -247,6 +247,7 @@ impl World {
         self.calm = true;
         self.disturb(Duration::ZERO);
         self.nats.end_losses();
+        self.hardships.end();
         self.database.down_until = 0;
         self.database.read_only_until = 0;
         self.database.full_until = 0;

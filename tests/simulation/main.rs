@@ -5,6 +5,8 @@
 
 #[path = "../support/memory_store.rs"]
 mod memory_store;
+#[path = "../support/sessions.rs"]
+mod sessions;
 
 mod active;
 mod admin;
@@ -12,9 +14,13 @@ mod checks;
 mod client;
 mod database;
 mod faults;
+mod greedy;
+mod hardships;
+mod links;
 mod nats;
 mod node;
 mod plan;
+mod poison;
 mod reads;
 mod replica;
 mod requests;
@@ -22,6 +28,7 @@ mod rng;
 mod runner;
 mod sql;
 mod sql_acks;
+mod standby;
 mod swarm;
 mod takeover;
 mod upload;
@@ -181,6 +188,8 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
         total.acked_in_sql += summary.acked_in_sql;
         total.moved += summary.moved;
         total.emptied += summary.emptied;
+        total.refused += summary.refused;
+        total.greedy += summary.greedy;
     }
     eprintln!("{total:?}");
 
@@ -195,6 +204,8 @@ fn fixed_seeds_hold_and_reach_what_they_are_for() {
     assert!(total.passed_over > 20, "messages lost: {total:?}");
     assert!(total.believed > 3, "synchronous replicas: {total:?}");
     assert!(total.acked_in_sql > 1_000, "acks in SQL: {total:?}");
+    assert!(total.refused > 100, "refused by Postgres: {total:?}");
+    assert!(total.greedy > 100, "greedy clients: {total:?}");
     assert!(total.moved > 0, "positions moved by operators: {total:?}");
     assert!(
         total.emptied > 0,
@@ -309,6 +320,7 @@ sabotages! {
         "no term is lost while nothing goes wrong" | "a ping is answered while nothing goes wrong";
     a_ping_without_an_answer_is_noticed: IgnorePings,
         "a ping is answered while nothing goes wrong";
+    a_term_that_takes_no_care_is_noticed: TakeNoCare, "no term is lost twice for one cause";
     acks_that_count_for_nothing_are_noticed: IgnoreAcks, "everything is acked in the end"
         | "everything arrives in the end";
 }

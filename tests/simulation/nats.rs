@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use stanby::core::active::End;
 use stanby::core::{Event, Outbound};
 
 use crate::client::ToClient;
+use crate::links::bytes_of;
 use crate::node::Input;
 use crate::wire::Wire;
 use crate::world::{Step, Time, World, nanos};
@@ -83,6 +85,11 @@ impl Nats {
         self.cuts.values().any(cut)
     }
 
+    /// From now on something may come late.
+    pub(crate) fn slows(&mut self) {
+        self.was_slow = true;
+    }
+
     pub(crate) fn slow(&mut self, from: Party, to: Party, until: Time, extra: Time) {
         self.slow.insert((from, to), (until, extra));
         self.was_slow = true;
@@ -148,7 +155,7 @@ impl World {
                 let incarnation = self.nodes[node].incarnation;
                 self.node_hears(node, incarnation, Input::Gap);
                 if !self.nodes[node].frozen && self.nodes[node].term.is_some() {
-                    self.end_term(node, "NATS is silent");
+                    self.gives_up(node, &End::NatsSilent);
                 }
             }
         }
@@ -184,8 +191,8 @@ impl World {
         !self.plan.two_nats || self.held_by_servers(from, to).is_some()
     }
 
-    /// When a message arrives that leaves now.
-    fn travel(&mut self, from: Party, to: Party) -> Time {
+    /// When a message arrives that leaves then.
+    fn travel(&mut self, from: Party, to: Party, leaves: Time) -> Time {
         let (low, high) = self.plan.network_time;
         let slow = self.nats.slow.get(&(from, to));
         let extra = slow.map_or(
@@ -195,8 +202,8 @@ impl World {
         let held = self
             .held_by_servers(from, to)
             .filter(|_| self.plan.two_nats);
-        let now = held.unwrap_or(self.time);
-        let arrival = now + extra + nanos(self.rng.millis(low, high));
+        let leaves = leaves.max(held.unwrap_or(self.time));
+        let arrival = leaves + extra + nanos(self.rng.millis(low, high));
         let last = self.nats.links.entry((from, to)).or_default();
         *last = arrival.max(*last + 1);
         *last
@@ -221,7 +228,7 @@ impl World {
                 Input::Request(Box::new(event.clone()))
             };
             let incarnation = self.nodes[node].incarnation;
-            let time = self.travel(Party::Client(client), Party::Node(node));
+            let time = self.travel(Party::Client(client), Party::Node(node), self.time);
             self.at(
                 time,
                 Step::Node {
@@ -240,7 +247,7 @@ impl World {
         if is_cut || self.loses(Party::Client(client)) || self.loses(Party::Node(node)) {
             return;
         }
-        let time = self.travel(Party::Client(client), Party::Node(node));
+        let time = self.travel(Party::Client(client), Party::Node(node), self.time);
         self.at(
             time,
             Step::Node {
@@ -253,6 +260,8 @@ impl World {
 
     pub(crate) fn send_to_client(&mut self, node: usize, term: u64, outbound: Outbound) {
         self.reads(&outbound);
+        let leaves = self.leaves_at(node, &outbound);
+        let bytes = bytes_of(&outbound);
         let incarnation = self.nodes[node].incarnation;
         let (subject, message) = match outbound {
             Outbound::Reply { to, reply } => (to.clone(), ToClient::Reply { to, reply }),
@@ -291,7 +300,10 @@ impl World {
             let is_cut = self.nats.is_cut(Party::Client(client), Party::Node(node))
                 || !self.servers_pass(Party::Node(node), Party::Client(client));
             if !is_cut && !self.loses(Party::Client(client)) {
-                let time = self.travel(Party::Node(node), Party::Client(client));
+                let arrives = self.travel(Party::Node(node), Party::Client(client), leaves);
+                let Some(time) = self.taken_at(client, bytes, arrives) else {
+                    return;
+                };
                 self.at(
                     time,
                     Step::Client {
@@ -304,7 +316,7 @@ impl World {
             return;
         }
         // NATS itself answers that nobody is there.
-        let back = self.travel(Party::Node(node), Party::Node(node));
+        let back = self.travel(Party::Node(node), Party::Node(node), leaves);
         if let Some(probe) = probe {
             let event = Box::new(Event::Unreachable(probe));
             let input = Input::Heard { term, event };

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::active::ActiveLoop;
-use stanby::core::attempts::Attempts;
 use stanby::core::batch::Batch;
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
 use stanby::core::memory::{Memory, Sign};
-use stanby::core::shadow::Shadow;
+use stanby::core::refusal::Refusal;
 use stanby::core::snapshot::Snapshot;
+use stanby::core::standby::Standby;
 use stanby::core::takeover::Takeover;
 use stanby::core::time::{Instant, Now, Timestamp};
 use stanby::core::{Broker, Event};
@@ -18,6 +18,7 @@ use stanby::leadership;
 
 use crate::checks::speech::TermFacts;
 use crate::database::{SessionId, Statement};
+use crate::links::Outgoing;
 use crate::plan::{Plan, Sabotage};
 use crate::rng::Rng;
 use crate::upload::Upload;
@@ -46,6 +47,11 @@ pub(crate) enum Input {
     Failed {
         session: SessionId,
     },
+    /// Postgres will never store the batch.
+    Refused {
+        session: SessionId,
+        refusal: Box<Refusal>,
+    },
     SessionEnded {
         session: SessionId,
     },
@@ -68,6 +74,10 @@ pub(crate) struct Node {
     pub(crate) frozen: bool,
     /// What it has learned of its link to the database.
     pub(crate) upload: Upload,
+    /// To NATS.
+    pub(crate) outgoing: Outgoing,
+    /// Postgres refused something in a term of this process: the next one takes care.
+    pub(crate) takes_care: bool,
     /// Its connection to the database is cut until then.
     pub(crate) cut_until: Time,
     pub(crate) wall_offset: i64,
@@ -79,8 +89,8 @@ pub(crate) struct Node {
     stash: VecDeque<Input>,
     pub(crate) tick: Option<Time>,
     pub(crate) term: Option<Term>,
-    /// To become the active.
-    attempts: Attempts,
+    /// What it does to become the active, and what it hears until then.
+    pub(crate) standby: Standby,
     /// When others last heard it as the active, and in which epoch.
     pub(crate) signed: Option<(Time, Epoch)>,
     pub(crate) memory: Memory,
@@ -91,8 +101,6 @@ pub(crate) struct Node {
     pub(crate) looked_at: Time,
     /// It has been frozen since it started.
     pub(crate) froze: bool,
-    /// The last requests that it heard while it was not active.
-    pub(crate) shadow: Shadow,
     /// What has come from NATS and is not read yet.
     pub(crate) unread: VecDeque<Event>,
     /// Publishes that came since its process began or its connection broke, and when: none of them may get lost.
@@ -104,7 +112,7 @@ pub(crate) struct Term {
     pub(crate) serial: u64,
     /// The server's own idea of its term.
     pub(crate) term: leadership::Term,
-    began: Time,
+    pub(crate) began: Time,
     last_statement: Time,
     /// Before it serves.
     pub(crate) takeover: Option<Takeover>,
@@ -116,6 +124,8 @@ pub(crate) struct Term {
     /// Answers to reads that the loop has not been told of.
     pub(crate) loaded: VecDeque<Event>,
     pub(crate) committing: Option<Batch>,
+    /// What is handed in can be taken back.
+    pub(crate) with_savepoints: bool,
     pub(crate) facts: TermFacts,
 }
 
@@ -132,6 +142,8 @@ impl Node {
             up: false,
             frozen: false,
             upload: Upload::new(plan.lease),
+            outgoing: Outgoing::default(),
+            takes_care: false,
             cut_until: 0,
             wall_offset: 0,
             boot_offset: rng.range(0, 1 << 40),
@@ -140,7 +152,7 @@ impl Node {
             stash: VecDeque::new(),
             tick: None,
             term: None,
-            attempts: Attempts::new(plan.lease),
+            standby: Standby::new(plan.lease, plan.shadow),
             signed: None,
             memory: Memory::new(rng.pick(&[32 << 20, 10_000])),
             served: Epoch(0),
@@ -149,7 +161,6 @@ impl Node {
             froze: false,
             unread: VecDeque::new(),
             arrived: VecDeque::new(),
-            shadow: Shadow::new(plan.shadow),
             terms: 0,
         }
     }
@@ -179,6 +190,8 @@ impl World {
         let bytes = self.rng.pick(&[32 << 20, 10_000]);
         self.nodes[node].memory = Memory::new(bytes);
         self.nodes[node].served = Epoch(0);
+        self.nodes[node].takes_care = false;
+        self.connects_to_nats(node);
         let incarnation = self.nodes[node].incarnation;
         if self.plan.replica_lag.is_some() && !self.plan.is(Sabotage::ForgetCommits) {
             self.after(Duration::ZERO, Step::Marks { node, incarnation });
@@ -196,13 +209,12 @@ impl World {
         let state = &mut self.nodes[node];
         let session = state.session.take();
         state.up = false;
-        state.attempts = Attempts::new(self.plan.lease);
+        state.standby = Standby::new(self.plan.lease, self.plan.shadow);
         state.frozen = false;
         state.incarnation += 1;
         state.term = None;
         state.statement = None;
         state.stash.clear();
-        state.shadow = Shadow::new(self.plan.shadow);
         state.unread.clear();
         state.arrived.clear();
         state.tick = None;
@@ -252,70 +264,6 @@ impl World {
         })
     }
 
-    /// Opens a session and queues for the lock.
-    fn race(&mut self, node: usize) {
-        if self.time < self.database.down_until {
-            return self.race_later(node);
-        }
-        let session = self.open_session(node);
-        self.nodes[node].session = Some(session);
-        self.nodes[node].statement = None;
-        self.send_statement(node, session, Statement::Lock);
-    }
-
-    pub(crate) fn end_term(&mut self, node: usize, why: &str) {
-        self.note(|| format!("node {node}: ends its term: {why}"));
-        let now = self.now(node).monotonic;
-        let state = &mut self.nodes[node];
-        let served_since = (state.term.as_ref())
-            .filter(|term| term.active.is_some())
-            .map(|term| term.began);
-        let pause = match served_since {
-            Some(began) => {
-                let lasted = Duration::from_nanos(self.time - began);
-                state.attempts.term_ended(Some(why), lasted, now)
-            }
-            None => state.attempts.failed(why, false, now),
-        };
-        match &state.term {
-            Some(term) => term.term.finish(leadership::TermLost(why.to_owned())),
-            None => state.memory.lost_primary(now),
-        }
-        if let Some(active) = state.term.take().and_then(|term| term.active)
-            && !self.plan.is(Sabotage::ForgetUnanswered)
-        {
-            state.shadow.inherit(active.leave(now), now);
-        }
-        // It reads on.
-        state.shadow.remember(state.unread.drain(..), now);
-        if let Some(session) = self.nodes[node].session.take() {
-            self.send_statement(node, session, Statement::Close);
-        }
-        self.race_after(node, pause);
-    }
-
-    fn race_later(&mut self, node: usize) {
-        let now = self.now(node).monotonic;
-        let pause = (self.nodes[node].attempts).failed("the database is away", false, now);
-        self.race_after(node, pause);
-    }
-
-    fn race_after(&mut self, node: usize, pause: Duration) {
-        let incarnation = self.nodes[node].incarnation;
-        self.after(pause, Step::Race { node, incarnation });
-    }
-
-    pub(crate) fn race_again(&mut self, node: usize, incarnation: u64) {
-        let state = &self.nodes[node];
-        if state.incarnation != incarnation || !state.up || state.session.is_some() {
-            return;
-        }
-        if state.frozen {
-            return self.race_later(node);
-        }
-        self.race(node);
-    }
-
     pub(crate) fn node_ticks(&mut self, node: usize, incarnation: u64) {
         let state = &mut self.nodes[node];
         if state.incarnation != incarnation || state.tick != Some(self.time) {
@@ -339,10 +287,11 @@ impl World {
         self.pump(node);
     }
 
-    fn take_input(&mut self, node: usize, input: Input) {
+    pub(crate) fn take_input(&mut self, node: usize, input: Input) {
         let current = self.nodes[node].session;
         match input {
             Input::Granted { session, epoch } if Some(session) == current => {
+                self.nodes[node].standby.done();
                 // The grant was sent at an unknown time: trust begins with the next statement.
                 self.nodes[node].terms += 1;
                 let lease = self.plan.server_lease();
@@ -358,6 +307,7 @@ impl World {
                     committed: None,
                     loaded: VecDeque::new(),
                     committing: None,
+                    with_savepoints: false,
                     facts: TermFacts::default(),
                 });
                 self.begin_takeover(node, epoch);
@@ -383,12 +333,16 @@ impl World {
             Input::Failed { session } if Some(session) == current => {
                 self.end_term(node, "a commit failed");
             }
+            Input::Refused { session, refusal } if Some(session) == current => {
+                self.renewed(node);
+                self.refused(node, *refusal);
+            }
             Input::SessionEnded { session } if Some(session) == current => {
                 self.end_term(node, "its session ended");
             }
             Input::Request(event) => self.request(node, *event),
             Input::Gap => {
-                self.nodes[node].shadow = Shadow::new(self.plan.shadow);
+                self.nodes[node].standby.missed();
                 self.nodes[node].unread.clear();
                 self.nodes[node].arrived.clear();
             }
@@ -401,6 +355,7 @@ impl World {
             | Input::Done { .. }
             | Input::Extended { .. }
             | Input::Failed { .. }
+            | Input::Refused { .. }
             | Input::SessionEnded { .. } => {}
         }
     }
@@ -416,7 +371,7 @@ impl World {
         match &state.term {
             // Read when the loop goes round.
             Some(_) => state.unread.push_back(event),
-            None => state.shadow.remember(std::iter::once(event), now),
+            None => state.standby.heard(std::iter::once(event), now),
         }
     }
 
@@ -468,6 +423,7 @@ impl World {
 
     /// Renews in time, gives up on a statement that takes too long, and arranges to be called again.
     pub(crate) fn keep_session(&mut self, node: usize) {
+        self.look_at_link(node);
         let lease = nanos(self.plan.lease);
         let renew_every = nanos(self.plan.server_lease().renew_every());
         let Some(term) = self.nodes[node]
@@ -496,7 +452,11 @@ impl World {
             .map(|at| at.as_nanos().saturating_sub(boot_offset))
             .filter(|_| self.trusted(node));
         // Later by a nanosecond at least: whatever is due now was done.
-        let at = timeout.map_or(due, |at| at.min(due)).max(self.time + 1);
+        let at = timeout.map_or(due, |at| at.min(due));
+        let moves_at = self.nodes[node].outgoing.moves_at();
+        let at = moves_at
+            .map_or(at, |moves| moves.min(at))
+            .max(self.time + 1);
         if self.nodes[node].tick.is_none_or(|tick| at < tick) {
             self.nodes[node].tick = Some(at);
             let incarnation = self.nodes[node].incarnation;

@@ -51,6 +51,8 @@ pub(crate) enum Sabotage {
     UploadAtOnce,
     /// The node gives no answer to pings.
     IgnorePings,
+    /// A term that follows one which Postgres refused something takes as little care.
+    TakeNoCare,
 }
 
 #[derive(Debug)]

@@ -83,7 +83,7 @@ impl World {
             return;
         };
         let pause = self.rng.millis(200, 1_500);
-        self.database.torn.extend(self.database.holder);
+        self.database.torn.extend(self.database.locks.holder());
         self.end_sessions(pause, 0);
         let replica = &mut self.database.replica;
         replica.catch_up(self.time.saturating_sub(nanos(lag)));
@@ -92,6 +92,7 @@ impl World {
         self.database.store = replica.store.clone();
         self.database.epoch = replica.epoch;
         self.database.unrepaired = true;
+        self.database.refusal_noted = false;
         self.database.lost_changes += lost;
         self.fail_over_sql_acks();
         self.checks.fails_over(&self.database.store, lost);

@@ -10,12 +10,20 @@ use stanby::core::ids::{
 };
 use stanby::core::request::{Ack, Connect, Leave, Publish, Publisher, StartPosition, Subscribe};
 
-use crate::client::{ClientTimer, Link, Purpose, SlotState};
+use crate::client::{
+    CONNECT_LIMIT, ClientTimer, Link, PING_LIMIT, PUBLISH_LIMIT, Purpose, SUBSCRIBE_LIMIT,
+    SlotState,
+};
 use crate::world::{Step, World};
 
 impl World {
     /// A subject for one reply, awaited for so long.
-    fn await_reply(&mut self, client: usize, purpose: Purpose, limit: Duration) -> Subject {
+    pub(crate) fn await_reply(
+        &mut self,
+        client: usize,
+        purpose: Purpose,
+        limit: Duration,
+    ) -> Subject {
         let state = &mut self.clients[client];
         state.serial += 1;
         let instance = state.instance;
@@ -45,7 +53,7 @@ impl World {
             ping_max_out: 88,
         };
         self.nats.listen(heartbeats, client, instance);
-        let reply = Some(self.await_reply(client, Purpose::Connect, Duration::from_secs(2)));
+        let reply = Some(self.await_reply(client, Purpose::Connect, CONNECT_LIMIT));
         let event = Event::Connect { request, reply };
         self.send_to_nodes(client, &event);
         if self.rng.chance(100) {
@@ -89,8 +97,7 @@ impl World {
         let instance = state.instance;
         if state.link == Link::Connected && self.time >= state.silent_until {
             let connection_id = state.connection();
-            let ping = Purpose::Ping { asked: self.time };
-            let reply = self.await_reply(client, ping, Duration::from_secs(1));
+            let reply = self.await_reply(client, Purpose::Ping, PING_LIMIT);
             self.send_to_nodes(
                 client,
                 &Event::Ping {
@@ -128,7 +135,7 @@ impl World {
             data,
             tries,
         };
-        let reply = Some(self.await_reply(client, purpose, Duration::from_secs(3)));
+        let reply = Some(self.await_reply(client, purpose, PUBLISH_LIMIT));
         self.send_to_nodes(client, &Event::Publish { request, reply });
     }
 
@@ -169,7 +176,7 @@ impl World {
         self.nats.listen(inbox.clone(), client, state.instance);
         self.checks.subscribes(inbox, start);
         let purpose = Purpose::Subscribe { slot };
-        let reply = Some(self.await_reply(client, purpose, Duration::from_secs(2)));
+        let reply = Some(self.await_reply(client, purpose, SUBSCRIBE_LIMIT));
         self.send_to_nodes(client, &Event::Subscribe { request, reply });
     }
 
@@ -191,7 +198,7 @@ impl World {
         };
         self.nats.unlisten(&inbox);
         let purpose = Purpose::Leave { slot };
-        let reply = Some(self.await_reply(client, purpose, Duration::from_secs(2)));
+        let reply = Some(self.await_reply(client, purpose, SUBSCRIBE_LIMIT));
         let event = if self.rng.chance(400) {
             Event::Unsubscribe { request, reply }
         } else {
@@ -228,15 +235,15 @@ impl World {
     }
 }
 
-fn subject(text: String) -> Subject {
+pub(crate) fn subject(text: String) -> Subject {
     Subject::parse(text.into()).expect("the world's subjects are valid")
 }
 
-fn client_id(name: &str) -> ClientId {
+pub(crate) fn client_id(name: &str) -> ClientId {
     ClientId::parse(name.to_owned().into()).expect("the world's client IDs are valid")
 }
 
-fn guid(text: String) -> Guid {
+pub(crate) fn guid(text: String) -> Guid {
     Guid::parse(text.into()).expect("the world's guids are valid")
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stanby::core::Event;
+use stanby::core::batch::Batch;
 use stanby::core::ids::Guid;
 use stanby::core::outbox::{OutboxId, OutboxRow};
 
@@ -105,6 +106,21 @@ impl World {
                     input,
                 };
                 self.after(Duration::ZERO, step);
+            }
+        }
+    }
+
+    /// What a batch that is about to be committed refuses to publish: Postgres would never store it.
+    pub(crate) fn expect_of_sql(&mut self, batch: &Batch) {
+        let Some(sql) = &mut self.sql else {
+            return;
+        };
+        for (id, _) in &batch.outbox.refused {
+            let mut rows = self.database.store.outbox();
+            if let Some(row) = rows.find(|row| row.id == *id)
+                && let Some(guid) = Guid::parse(row.guid.clone())
+            {
+                sql.committed.remove(&guid);
             }
         }
     }

@@ -26,11 +26,18 @@ const CROWDED: usize = 1 << 20;
 impl World {
     /// The lock is granted: what has come by now is heard, and the tables are read.
     pub(crate) fn begin_takeover(&mut self, node: usize, epoch: Epoch) {
+        let state = &mut self.nodes[node];
+        let takes_care = std::mem::take(&mut state.takes_care);
+        let with_savepoints =
+            (takes_care || self.database.refusal_noted) && !self.plan.is(Sabotage::TakeNoCare);
+        if let Some(term) = self.nodes[node].term.as_mut() {
+            term.with_savepoints = with_savepoints;
+        }
         let (takeover, step) = Takeover::begin(Granted {
             epoch,
             last_epoch: self.database.found_epoch,
             failed_over: self.database.unrepaired,
-            with_savepoints: false,
+            with_savepoints,
             window: self.plan.heard_window(),
             digester: digest,
         });
@@ -110,7 +117,7 @@ impl World {
             .and_then(|term| term.takeover.as_mut())
             .expect("a takeover is under way");
         let known = Known {
-            heard: &state.shadow,
+            heard: state.standby.shadow(),
             memory: if self.plan.is(Sabotage::ForgetCommits) {
                 &mut nothing
             } else {
@@ -140,7 +147,7 @@ impl World {
         let Some(term) = state.term.as_mut() else {
             return;
         };
-        let restored = recovered.restore(settings, &mut state.shadow, now);
+        let restored = recovered.restore(settings, state.standby.shadow_mut(), now);
         let epoch = term.term.epoch();
         term.takeover = None;
         term.facts.know(&self.checks);

@@ -1,7 +1,7 @@
 //! What travels is bytes, made and read by the real protocol: requests as a client library makes them and a server
 //! reads them, answers and messages the other way.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use stanby::core::ids::{ChannelName, QueueName, Subject};
 use stanby::core::message::Message;
 use stanby::core::request::Publisher;
@@ -9,6 +9,24 @@ use stanby::core::{Event, Reply};
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::subjects::Subjects;
 use stanby::protocol::{client, decode, encode};
+
+/// No client library sets the field, which anybody may.
+fn with_reply(request: Bytes, reply: &[u8]) -> Bytes {
+    const FIELD_4_OF_BYTES: u8 = 0x22;
+    if reply.is_empty() {
+        return request;
+    }
+    let mut changed = BytesMut::from(&request[..]);
+    changed.put_u8(FIELD_4_OF_BYTES);
+    let mut rest = reply.len();
+    while rest >= 0x80 {
+        changed.put_u8(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
+        rest >>= 7;
+    }
+    changed.put_u8(u8::try_from(rest).expect("seven bits"));
+    changed.extend_from_slice(reply);
+    changed.freeze()
+}
 
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -58,6 +76,7 @@ impl Wire {
                     channel: request.channel.as_str(),
                     data: request.data.clone(),
                 });
+                let payload = with_reply(payload, request.reply.as_bytes());
                 decode::publish(payload, reply.as_ref().map(Subject::to_text))
             }
             Event::Subscribe { request, reply } => {

@@ -12,6 +12,7 @@ use crate::admin::Operators;
 use crate::checks::Checks;
 use crate::client::{Client, ClientTimer, ToClient};
 use crate::database::{Database, DatabaseStep};
+use crate::hardships::Hardships;
 use crate::nats::Nats;
 use crate::node::{Input, Node};
 use crate::plan::{Plan, Sabotage};
@@ -68,6 +69,8 @@ pub(crate) enum Step {
     },
     Database(DatabaseStep),
     Fault,
+    Hardship,
+    EndPoison,
     PublishInSql,
     Ask,
     AckInSql {
@@ -107,6 +110,7 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) sql: Option<Sql>,
     pub(crate) operators: Option<Operators>,
+    pub(crate) hardships: Hardships,
     pub(crate) calm: bool,
     /// When the last fault ends that may hold up an answer, as far as is known.
     disturbed_until: Time,
@@ -140,6 +144,10 @@ pub(crate) struct Summary {
     pub(crate) moved: u64,
     pub(crate) emptied: u64,
     pub(crate) acked_in_sql: usize,
+    /// By Postgres for ever, a batch each.
+    pub(crate) refused: u64,
+    /// What clients have asked for beyond what others do.
+    pub(crate) greedy: u64,
 }
 
 #[derive(Debug)]
@@ -168,6 +176,7 @@ impl World {
             seed,
             operators: Operators::new(seed, sabotage.is_none() && plan.replica_lag.is_none()),
             sql: Sql::new(seed, sabotage),
+            hardships: Hardships::new(seed, sabotage),
             time: 0,
             steps: 0,
             agenda: BTreeMap::new(),
@@ -203,6 +212,9 @@ impl World {
         if self.operators.is_some() {
             self.after(Duration::from_millis(900), Step::Ask);
         }
+        if self.hardships.are_there() {
+            self.after(Duration::from_millis(800), Step::Hardship);
+        }
         let chaos = nanos(self.plan.chaos);
         self.run_until(chaos)?;
         self.calm_down();
@@ -226,6 +238,8 @@ impl World {
             moved: self.checks.moves.values().sum(),
             emptied: self.checks.emptied,
             acked_in_sql: self.checks.acked_in_sql.len(),
+            refused: self.database.refused,
+            greedy: self.checks.greedy,
         })
     }
 
@@ -270,6 +284,8 @@ impl World {
             Step::ClientTimer { client, timer } => self.client_timer(client, timer),
             Step::Database(step) => self.database_step(step),
             Step::Fault => self.fault(),
+            Step::Hardship => self.hardship(),
+            Step::EndPoison => self.end_poison(),
             Step::PublishInSql => self.publish_in_sql(),
             Step::Ask => self.ask_as_operator(),
             Step::AckInSql { inbox, sequence } => self.ack_in_sql(inbox, sequence),
@@ -335,11 +351,23 @@ impl World {
     }
 
     /// Asked at that time, and not answered by now.
-    pub(crate) fn a_ping_is_not_answered(&mut self, client: usize, asked: Time) {
+    pub(crate) fn a_request_is_not_answered(&mut self, what: &str, client: usize, asked: Time) {
         if self.plan.keeps_up() && self.was_quiet_at(asked) {
             self.violated(format!(
-                "a ping is answered while nothing goes wrong: that of client {client} is not"
+                "a {what} is answered while nothing goes wrong: that of client {client} is not"
             ));
+        }
+    }
+
+    /// What is true of a broker between two calls. Looks at all of it, so it is asked now and then.
+    pub(crate) fn check_broker(&mut self, node: usize) {
+        if !self.steps.is_multiple_of(64) {
+            return;
+        }
+        let broker = self.nodes[node].broker();
+        let found = broker.and_then(|broker| broker.contradictions().into_iter().next());
+        if let Some(found) = found {
+            self.violated(format!("a broker does not contradict itself: {found}"));
         }
     }
 

@@ -18,6 +18,7 @@ mod pages;
 mod pooler;
 mod random;
 mod rehearsal;
+mod sessions;
 mod takeover;
 mod unreadable;
 mod views;

@@ -18,6 +18,7 @@ pub(crate) mod memory_store;
 pub(crate) mod nats;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod sessions;
 pub(crate) mod tools;
 pub(crate) mod wait;
 pub(crate) mod way;

@@ -68,6 +68,11 @@ pub(crate) struct Checks {
     pub(super) begun: Epoch,
     pub(super) channels: BTreeMap<ChannelId, ChannelFacts>,
     published: BTreeMap<Guid, Published>,
+    /// Further publishes under a GUID that was used before.
+    repeated: BTreeMap<Guid, Vec<(ChannelName, Bytes)>>,
+    /// All that was ever stored.
+    contents: BTreeSet<(Guid, Bytes)>,
+    pub(crate) greedy: u64,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
     /// Refused by the server.
     refused: BTreeSet<Guid>,
@@ -108,6 +113,9 @@ impl Checks {
             begun: Epoch(0),
             channels: BTreeMap::new(),
             published: BTreeMap::new(),
+            repeated: BTreeMap::new(),
+            contents: BTreeSet::new(),
+            greedy: 0,
             stored: BTreeMap::new(),
             refused: BTreeSet::new(),
             clock_jumped: false,
@@ -150,6 +158,9 @@ impl Checks {
             let Some((id, sequence)) = self.stored.get(&request.guid) else {
                 continue;
             };
+            if self.repeated.contains_key(&request.guid) {
+                continue;
+            }
             // What an operator deletes within a standby's memory looks as if it had never been stored.
             let deleted = self
                 .channels
@@ -195,12 +206,29 @@ impl Checks {
         );
     }
 
+    /// A publish under the GUID of another one, which is another message all the same.
+    pub(crate) fn repeats(&mut self, guid: Guid, channel: &ChannelName, data: Bytes) {
+        let others = self.repeated.entry(guid).or_default();
+        others.push((channel.clone(), data));
+    }
+
+    pub(crate) fn was_published(&self, guid: &Guid) -> bool {
+        self.published.contains_key(guid)
+    }
+
     pub(crate) fn was_stored(&self, guid: &Guid) -> bool {
         self.stored.contains_key(guid)
     }
 
     /// A publisher got its ack.
-    pub(crate) fn acked(&mut self, guid: &Guid) {
+    pub(crate) fn acked(&mut self, guid: &Guid, data: &Bytes) {
+        let is_stored = self.contents.contains(&(guid.clone(), data.clone()));
+        self.require(is_stored, || {
+            format!("an acked publish is stored with what it says: {guid} is not")
+        });
+        if self.repeated.contains_key(guid) {
+            return;
+        }
         let Some(&(channel, sequence)) = self.stored.get(guid) else {
             let lost = self.failovers.lost_publishes.contains(guid);
             return self.require(lost, || {
@@ -299,10 +327,25 @@ impl Checks {
                 return;
             }
         }
+        let content = (message.guid.clone(), message.data.clone());
+        self.contents.insert(content);
         self.require(message.published_at >= last_at, || {
             format!("timestamps never decrease: that of {id}#{sequence} does")
         });
         let guid = &message.guid;
+        if let Some(others) = self.repeated.get(guid) {
+            let mut others = others.iter();
+            let is_one = others
+                .any(|(channel, data)| *data == message.data && name.as_ref() == Some(channel));
+            if is_one || self.stored.contains_key(guid) {
+                self.stored.entry(guid.clone()).or_insert((id, sequence));
+                let original = self.published.get(guid);
+                let is_original = original.is_some_and(|it| it.data == message.data);
+                return self.require(is_one || is_original, || {
+                    format!("a message is stored as it was published: {guid} is not")
+                });
+            }
+        }
         let Some(published) = self.published.get(guid) else {
             return self.violated(format!("a stored message was published: {guid} was not"));
         };

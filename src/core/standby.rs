@@ -1,0 +1,260 @@
+//! What a server does while it is not the active, as a state machine without IO: when it may queue for the lock, what it keeps
+//! of what it heard, when it tries again. Whoever drives it (the node, the simulation) carries out one step after the other:
+//!
+//! | asks for | why |
+//! |---|---|
+//! | [`Step::Listen`] | an active that hears nothing serves nobody |
+//! | [`Step::CheckNats`] | nor does one whose NATS answers late |
+//! | [`Step::Queue`] | Postgres gives the lock to who waits longest |
+//! | [`Step::TakeOver`] | the lock is there |
+//! | [`Step::Pause`] | something failed, and the next attempt is a while away |
+//!
+//! `done` says that it was done, `failed` and `term_ended` that it is over. What is heard meanwhile is remembered, over attempts
+//! that fail and terms that end, but not over a broken connection to NATS: of what was missed nobody knows.
+
+use std::time::Duration;
+
+use super::attempts::Attempts;
+use super::event::Event;
+use super::shadow::{Shadow, ShadowLimits};
+use super::time::Instant;
+
+/// After so many terms in a row that ended for one cause, somebody has to mend that.
+const TERMS_FOR_ONE_CAUSE: u32 = 3;
+
+/// Who waits for the lock for so long, waits for a server that serves.
+pub const ANOTHER_SERVES_AFTER: Duration = Duration::from_secs(5);
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Subscribe to what clients ask for, as soon as there is a NATS.
+    Listen,
+    /// Make sure that NATS answers in time, and that no server serves from other tables.
+    CheckNats,
+    /// Wait for the lock on a session of its own.
+    Queue,
+    /// The lock is this server's: see [`super::takeover`].
+    TakeOver,
+    /// Wait for so long.
+    Pause(Duration),
+}
+
+/// Why an attempt to become the active is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    pub cause: &'a str,
+    /// What was heard so far may miss something.
+    pub is_of_nats: bool,
+    /// Somebody has to change something before it goes.
+    pub is_lasting: bool,
+}
+
+/// How a term of this server ended.
+#[derive(Clone, Copy, Debug)]
+pub struct TermEnd<'a> {
+    /// When nobody wanted it.
+    pub cause: Option<&'a str>,
+    /// It still hears everything that clients ask for.
+    pub is_listening: bool,
+}
+
+#[derive(Debug)]
+pub struct Standby {
+    step: Step,
+    is_listening: bool,
+    shadow: Shadow,
+    remembered: Option<ShadowLimits>,
+    attempts: Attempts,
+}
+
+impl Standby {
+    /// `remembered`: how much it remembers of what clients ask the active.
+    pub fn new(lease: Duration, remembered: Option<ShadowLimits>) -> Self {
+        Self {
+            step: Step::Listen,
+            is_listening: false,
+            shadow: Shadow::new(remembered),
+            remembered,
+            attempts: Attempts::new(lease),
+        }
+    }
+
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// What was asked for is done.
+    pub fn done(&mut self) {
+        self.step = match self.step {
+            Step::Listen => {
+                self.is_listening = true;
+                Step::CheckNats
+            }
+            Step::CheckNats => Step::Queue,
+            Step::Queue | Step::TakeOver => Step::TakeOver,
+            Step::Pause(_) if self.is_listening => Step::CheckNats,
+            Step::Pause(_) => Step::Listen,
+        };
+    }
+
+    /// Requests, in their order.
+    pub fn heard(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
+        self.shadow.remember(events, now);
+    }
+
+    /// Its connection to NATS was broken: what it heard is not the last of what clients asked for.
+    pub fn missed(&mut self) {
+        self.is_listening = false;
+        self.shadow = Shadow::new(self.remembered);
+    }
+
+    /// What it was about to do did not go. The pause is asked for next.
+    pub fn failed(&mut self, failure: Failure<'_>, now: Instant) -> Duration {
+        if failure.is_of_nats {
+            self.missed();
+        }
+        let Failure {
+            cause, is_lasting, ..
+        } = failure;
+        self.pause(|attempts| attempts.failed(cause, is_lasting, now))
+    }
+
+    /// A term has ended that had lasted so long; `left` is what it had in its hands, in its order, and when it was heard.
+    /// The pause is asked for next.
+    pub fn term_ended(
+        &mut self,
+        end: TermEnd<'_>,
+        lasted: Duration,
+        left: impl Iterator<Item = (Instant, Event)>,
+        now: Instant,
+    ) -> Duration {
+        if end.is_listening {
+            self.shadow.inherit(left, now);
+        } else {
+            // What came since it stopped to listen, nobody here has heard.
+            self.missed();
+        }
+        self.pause(|attempts| attempts.term_ended(end.cause, lasted, now))
+    }
+
+    fn pause(&mut self, of: impl FnOnce(&mut Attempts) -> Duration) -> Duration {
+        let pause = of(&mut self.attempts);
+        self.step = Step::Pause(pause);
+        pause
+    }
+
+    /// How many terms in a row have ended for the last cause, where somebody has to mend that.
+    pub fn terms_of_one_cause(&self) -> Option<u32> {
+        Some(self.attempts.of_one_cause()).filter(|&count| count >= TERMS_FOR_ONE_CAUSE)
+    }
+
+    pub fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    pub fn shadow_mut(&mut self) -> &mut Shadow {
+        &mut self.shadow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::ProbeId;
+
+    const LEASE: Duration = Duration::from_secs(2);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn event(number: u64) -> Event {
+        Event::Pong(ProbeId(number))
+    }
+
+    fn remembered(standby: &Standby) -> Vec<Event> {
+        standby.shadow().heard().cloned().collect()
+    }
+
+    /// One that has heard this and waits for the lock.
+    fn queued(number: u64) -> Standby {
+        let age = Duration::from_mins(1);
+        let limits = ShadowLimits {
+            age,
+            needed: age,
+            bytes: 1 << 20,
+        };
+        let mut standby = Standby::new(LEASE, Some(limits));
+        standby.done();
+        standby.heard(std::iter::once(event(number)), at(1));
+        standby.done();
+        assert_eq!(standby.step(), Step::Queue);
+        standby
+    }
+
+    fn failure(is_of_nats: bool) -> Failure<'static> {
+        Failure {
+            cause: "it is away",
+            is_of_nats,
+            is_lasting: false,
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_away_takes_nothing_of_what_was_heard() {
+        let mut standby = queued(1);
+
+        let pause = standby.failed(failure(false), at(2));
+
+        assert_eq!(standby.step(), Step::Pause(pause));
+        assert_eq!(remembered(&standby), [event(1)]);
+        standby.done();
+        assert_eq!(standby.step(), Step::CheckNats, "it listens already");
+    }
+
+    #[test]
+    fn what_was_heard_before_nats_was_away_is_forgotten_and_it_listens_anew() {
+        let mut standby = queued(1);
+
+        standby.failed(failure(true), at(2));
+
+        assert_eq!(remembered(&standby), []);
+        standby.done();
+        assert_eq!(standby.step(), Step::Listen);
+    }
+
+    #[test]
+    fn what_a_term_leaves_is_kept_where_everything_since_is_heard_and_only_there() {
+        for is_listening in [true, false] {
+            let mut standby = queued(1);
+            standby.done();
+            assert_eq!(standby.step(), Step::TakeOver);
+            standby.shadow_mut().take();
+
+            let end = TermEnd {
+                cause: Some("its session ended"),
+                is_listening,
+            };
+            let left = [(at(3), event(3))].into_iter();
+            standby.term_ended(end, LEASE, left, at(4));
+
+            let expected = if is_listening { vec![event(3)] } else { vec![] };
+            assert_eq!(remembered(&standby), expected);
+        }
+    }
+
+    #[test]
+    fn three_terms_that_end_for_one_cause_are_somebodys_business() {
+        let mut standby = queued(1);
+        let counts = [1, 2, 3].map(|second| {
+            let end = TermEnd {
+                cause: Some("refused"),
+                is_listening: true,
+            };
+            standby.term_ended(end, Duration::ZERO, std::iter::empty(), at(second));
+            standby.terms_of_one_cause()
+        });
+        assert_eq!(counts, [None, None, Some(3)]);
+    }
+}

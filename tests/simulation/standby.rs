@@ -1,0 +1,161 @@
+//! Drives the standby that ships: from the start of a process, or the end of a term, to the wait for the lock.
+
+use std::time::Duration;
+
+use stanby::core::active::End;
+use stanby::core::refusal::Refusal;
+use stanby::core::standby::{self, Failure, TermEnd};
+use stanby::leadership;
+
+use crate::database::Statement;
+use crate::node::Input;
+use crate::plan::Sabotage;
+use crate::world::{Step, World};
+
+impl World {
+    /// Carries out one step of a standby after the other, until it waits for the lock.
+    pub(crate) fn race(&mut self, node: usize) {
+        loop {
+            match self.nodes[node].standby.step() {
+                standby::Step::CheckNats if self.is_nats_late(node) => {
+                    let now = self.now(node).monotonic;
+                    let failure = Failure {
+                        cause: "NATS answers late",
+                        is_of_nats: true,
+                        is_lasting: false,
+                    };
+                    let pause = self.nodes[node].standby.failed(failure, now);
+                    self.take_input(node, Input::Gap);
+                    return self.race_after(node, pause);
+                }
+                standby::Step::Queue => break,
+                standby::Step::TakeOver => return,
+                standby::Step::Listen | standby::Step::CheckNats | standby::Step::Pause(_) => {
+                    self.nodes[node].standby.done();
+                }
+            }
+        }
+        if self.time < self.database.down_until {
+            return self.race_later(node);
+        }
+        let session = self.open_session(node);
+        self.nodes[node].session = Some(session);
+        self.nodes[node].statement = None;
+        self.send_statement(node, session, Statement::Lock);
+    }
+
+    /// The active gives its term up.
+    pub(crate) fn gives_up(&mut self, node: usize, end: &End) {
+        let is_careful = self.nodes[node]
+            .term
+            .as_ref()
+            .is_some_and(|term| term.with_savepoints);
+        if let End::Refused(_) = end {
+            let was_noted = std::mem::replace(&mut self.database.refusal_noted, true);
+            self.nodes[node].takes_care = true;
+            // What a failover lost is put back with the first batch, which cannot be taken back.
+            let excused = self.checks.failovers.count > 0;
+            self.checks
+                .require(excused || !is_careful && !was_noted, || {
+                    format!("no term is lost twice for one cause: node {node} gives up for {end:?}")
+                });
+        }
+        let listens_anew = matches!(end, End::Drained | End::NatsLost | End::NatsSilent);
+        self.end_term_heard(node, &format!("{end:?}"), !listens_anew);
+    }
+
+    /// What led to the batch is taken back, or the term ends.
+    pub(crate) fn refused(&mut self, node: usize, refusal: Refusal) {
+        let now = self.now(node);
+        let Some(term) = self.nodes[node].term.as_mut() else {
+            return;
+        };
+        term.committing = None;
+        term.facts.take_back();
+        let Some(active) = term.active.as_mut() else {
+            return;
+        };
+        match active.refused(refusal, now) {
+            Ok(aside) => {
+                self.database.refusal_noted |= !aside.is_empty();
+                for aside in aside {
+                    self.note(|| format!("node {node}: sets aside {}", aside.what));
+                }
+            }
+            Err(end) => self.gives_up(node, &end),
+        }
+    }
+
+    /// What it had in its hands, and what it reads on, is kept.
+    pub(crate) fn end_term(&mut self, node: usize, why: &str) {
+        self.end_term_heard(node, why, true);
+    }
+
+    fn end_term_heard(&mut self, node: usize, why: &str, is_listening: bool) {
+        self.note(|| format!("node {node}: ends its term: {why}"));
+        let now = self.now(node).monotonic;
+        let forgets = self.plan.is(Sabotage::ForgetUnanswered);
+        let state = &mut self.nodes[node];
+        match &state.term {
+            Some(term) => term.term.finish(leadership::TermLost(why.to_owned())),
+            None => state.memory.lost_primary(now),
+        }
+        let term = state.term.take();
+        let began = term.as_ref().map(|term| term.began);
+        let pause = match term.and_then(|term| term.active) {
+            Some(active) => {
+                let lasted = Duration::from_nanos(self.time - began.unwrap_or_default());
+                let left = active.leave(now).filter(|_| !forgets);
+                let end = TermEnd {
+                    cause: Some(why),
+                    is_listening,
+                };
+                state.standby.term_ended(end, lasted, left, now)
+            }
+            None => {
+                let failure = Failure {
+                    cause: why,
+                    is_of_nats: !is_listening,
+                    is_lasting: false,
+                };
+                state.standby.failed(failure, now)
+            }
+        };
+        if is_listening {
+            state.standby.heard(state.unread.drain(..), now);
+        } else {
+            self.take_input(node, Input::Gap);
+        }
+        if let Some(session) = self.nodes[node].session.take() {
+            self.send_statement(node, session, Statement::Close);
+        }
+        self.race_after(node, pause);
+    }
+
+    fn race_later(&mut self, node: usize) {
+        let now = self.now(node).monotonic;
+        let failure = Failure {
+            cause: "the database is away",
+            is_of_nats: false,
+            is_lasting: false,
+        };
+        let pause = self.nodes[node].standby.failed(failure, now);
+        self.race_after(node, pause);
+    }
+
+    fn race_after(&mut self, node: usize, pause: Duration) {
+        let incarnation = self.nodes[node].incarnation;
+        self.after(pause, Step::Race { node, incarnation });
+    }
+
+    pub(crate) fn race_again(&mut self, node: usize, incarnation: u64) {
+        let state = &self.nodes[node];
+        if state.incarnation != incarnation || !state.up || state.session.is_some() {
+            return;
+        }
+        if state.frozen {
+            return self.race_later(node);
+        }
+        self.race(node);
+    }
+}
