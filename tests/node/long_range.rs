@@ -1,4 +1,4 @@
-//! What hours do not reach: the end of a channel's sequences.
+//! The end of a channel's sequences, which no run of a test reaches by itself.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::time::Duration;
