@@ -21,6 +21,8 @@ use super::time::Timestamp;
 /// A publish that is no larger may live on with its answer.
 const PINNED_BYTES: usize = 1024;
 
+const NO_SEQUENCE_LEFT: &str = "the channel has used its last sequence: publish to another channel, or delete this one and begin anew";
+
 impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
         self.traffic.in_messages += 1;
@@ -64,6 +66,9 @@ impl Broker {
             .channels
             .get_mut(id)
             .expect("the channel was just found");
+        if channel.row.last_sequence >= Sequence::LAST {
+            return Err(Rejection::NotStored(NO_SEQUENCE_LEFT.into()));
+        }
         if channel.full != Full::default() {
             if self.is_full(id) {
                 return Err(Rejection::ChannelFull);

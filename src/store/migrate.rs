@@ -153,7 +153,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 ];
 
 /// What a server of this version works on.
-pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+pub const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 pub(super) const VERSIONS_TABLE: &str = "schema_versions";
 pub(super) const COMPATIBILITY_TABLE: &str = "schema_compatibility";

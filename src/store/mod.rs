@@ -58,6 +58,7 @@ pub use files::FileStore;
 pub use former::{FormerStore, FormerTables, NewTables};
 pub use import::Importer;
 pub use imports::{ImportNote, Noted};
+pub use migrate::NEWEST as SCHEMA_VERSION;
 pub use oldest::Oldest;
 pub use pages::{Page, PageSize};
 pub use reader::Store;

@@ -18,7 +18,13 @@ pub(crate) async fn post(port: u16, path: &str, token: Option<&str>, body: &str)
     ask("POST", port, path, token, body).await
 }
 
-async fn ask(method: &str, port: u16, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
+pub(crate) async fn ask(
+    method: &str,
+    port: u16,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (u16, Value) {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     if let Some(token) = token {
         write!(head, "Authorization: Bearer {token}\r\n").unwrap();

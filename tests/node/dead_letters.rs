@@ -1,7 +1,5 @@
 //! What somebody tries against delivery policies: servers are killed while letters move, their channel is full, the policy
 //! changes. And where it all shows.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
-
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

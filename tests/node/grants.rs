@@ -1,6 +1,4 @@
 //! Roles that may publish and ack in SQL, each on channels of its own.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
-
 use sqlx::Executor;
 
 use crate::pair::{Group, LIMIT};

@@ -42,6 +42,7 @@ mod import_refusals;
 mod import_running;
 mod inherited;
 mod lame_duck;
+mod long_range;
 mod look;
 mod manifests;
 mod mariadb;

@@ -87,10 +87,9 @@ impl House<'_> {
                 continue;
             }
             words.push(format!("--{}", name.replace('_', "-")));
-            match value {
-                Value::Bool(true) => {}
-                Value::String(text) => words.push(text.clone()),
-                other => words.push(other.to_string()),
+            if *value != Value::Bool(true) {
+                let text = value.as_str().map(str::to_owned);
+                words.push(text.unwrap_or_else(|| value.to_string()));
             }
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -120,10 +119,8 @@ impl House<'_> {
 }
 
 fn in_sql((name, value): (&String, &Value)) -> String {
-    let value = match value {
-        Value::String(text) => format!("'{text}'"),
-        other => other.to_string(),
-    };
+    let text = value.as_str().map(|text| format!("'{text}'"));
+    let value = text.unwrap_or_else(|| value.to_string());
     format!("\"{name}\" => {value}")
 }
 
