@@ -254,7 +254,7 @@ impl Node {
         };
         let since = Clock.now().monotonic;
         let active = Active::new(self, takeover, listening.ingress);
-        let (ended, left) = active.serve().await;
+        let (ended, left) = Box::pin(active.serve()).await;
         *ears = left;
         Ok((ended, Clock.now().monotonic.since(since)))
     }

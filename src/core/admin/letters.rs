@@ -216,16 +216,13 @@ impl Broker {
         let guid = format!("redriven-{}-{}", row.id.0, letter.sequence);
         let guid = Guid::parse(guid.into()).expect("it is not empty");
         let (client, data) = (message.client_id.clone(), message.data.clone());
-        match self.append_message(&to, client, guid, letter.reply.clone(), data) {
-            Ok(_) => {
-                self.enforce_limits(target);
-                true
-            }
-            Err(_) => {
-                self.admin.redrive.leave(channel_full(&to).error);
-                false
-            }
+        let appended = self.append_message(&to, client, guid, letter.reply.clone(), data);
+        if appended.is_err() {
+            self.admin.redrive.leave(channel_full(&to).error);
+            return false;
         }
+        self.enforce_limits(target);
+        true
     }
 
     /// As it stands before anything is published.
