@@ -8,10 +8,13 @@
 //! | [`store`] | the SQL: apply a batch, load messages and the snapshot, migrations |
 //! | [`nats`] | NATS subscriptions to events, outbound messages to publishes |
 //! | [`node`] | the role loop (standby, active) and the active loop, where the others meet |
-//! | [`http`] | health, role and monitoring; read-only |
+//! | [`monitoring`] | a node's status and conditions, and lists of its clients and channels |
+//! | [`administration`] | asks the active for what an operator wants, through the tables |
+//! | [`http`] | health, role and monitoring pages, `/api/` |
 //! | [`server`] | a server inside another program, in a few lines |
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
 //! | [`printable`] | pure: names that strangers chose, fit for a line |
+//! | [`clock`] | the only place that reads a clock |
 //! | [`certificates`] | pure: whether a server's certificate is believed, as libpq and Go do it |
 //! | [`config`] | flags and environment to one validated `Config` |
 //! | [`cli`] | one file per subcommand |
@@ -20,8 +23,10 @@
 //!
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
 
+pub mod administration;
 pub mod certificates;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod core;
 pub mod dev;
@@ -29,6 +34,7 @@ pub mod former;
 pub mod http;
 pub mod leadership;
 pub mod log_queue;
+pub mod monitoring;
 pub mod nats;
 pub mod node;
 pub mod postgres;

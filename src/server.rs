@@ -27,12 +27,12 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::clock::Clock;
 use crate::config::nats::DEFAULT_SERVER;
 use crate::config::{self, Config, Secret, ServeFlags};
 use crate::core::limits::Limits;
+use crate::monitoring::status::{Role, Status};
 use crate::node::NewNode;
-use crate::node::clock::Clock;
-use crate::node::status::{Role, Status};
 
 /// Beside the one that decides: for the connections.
 const WORKERS: usize = 2;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
+use stanby::clock::Clock;
 use stanby::core::ids::{ChannelName, ClientId, Guid, Sequence};
 use stanby::core::message::Message;
 use stanby::core::time::Timestamp;
@@ -16,7 +17,6 @@ use stanby::former::files::checksum::{Checksum, IEEE};
 use stanby::former::files::index::Entry;
 use stanby::former::files::writing;
 use stanby::former::return_way::{self, Stored, Told};
-use stanby::node::clock::Clock;
 use stanby::protocol::Subjects;
 use stanby::protocol::subjects::Prefixes;
 use stanby::store::files::export::NewStore;

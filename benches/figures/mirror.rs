@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use async_nats::jetstream;
-use stanby::node::clock::Clock;
+use stanby::clock::Clock;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 

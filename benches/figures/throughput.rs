@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use stanby::node::clock::Clock;
+use stanby::clock::Clock;
 
 use crate::ground::Ground;
 use crate::pair::Pair;

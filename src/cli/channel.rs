@@ -15,9 +15,9 @@ pub enum ChannelCommand {
     List(show::channels::ListArgs),
     /// Show a channel: what it holds, its rates, who publishes to it, and its durables
     Show(show::channels::ShowArgs),
-    /// Make a channel, with limits of its own if any are given
+    /// Create a channel, with limits of its own if any are given
     Create(CreateArgs),
-    /// Set limits of a channel, or say which hold and where each comes from
+    /// Set limits of a channel, or show which apply and where each comes from
     Limits(LimitsArgs),
     /// Drop the oldest messages of a channel
     Purge(PurgeArgs),
@@ -45,7 +45,7 @@ pub struct LimitsArgs {
     #[command(flatten)]
     limits: Limits,
 
-    /// Forget what was set before: as configured, but for what is given
+    /// Return to the configured limits, except for those given
     #[arg(long)]
     reset: bool,
 
@@ -92,19 +92,19 @@ pub struct PurgeArgs {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Purged {
-    /// Drop what lies before this sequence
+    /// Drop messages before this sequence
     #[arg(long, value_name = "SEQUENCE")]
     before: Option<u64>,
 
-    /// Drop what was published before this time: 2026-11-29T14:00:00Z, or how long ago: 2h, 7 days
+    /// Drop messages published before this time: 2026-11-29T14:00:00Z, or how long ago: 2h, 7 days
     #[arg(long, value_name = "TIME")]
     before_time: Option<String>,
 
-    /// Drop all but the last so many
+    /// Drop all but the last N messages
     #[arg(long, value_name = "N")]
     keep: Option<u64>,
 
-    /// Drop all
+    /// Drop all messages
     #[arg(long)]
     all: bool,
 }
@@ -114,7 +114,7 @@ pub struct DeleteArgs {
     /// Name of the channel
     channel: String,
 
-    /// Although it has subscriptions: they end, durables included
+    /// Delete it although it has subscriptions: they end, durables included
     #[arg(long)]
     force: bool,
 

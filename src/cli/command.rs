@@ -27,7 +27,7 @@ use super::top::TopArgs;
 use super::version::VersionArgs;
 use crate::config::ServeFlags;
 
-/// Serves NATS Streaming clients from an active/standby pair over Postgres
+/// Serve NATS Streaming clients from an active and a standby over Postgres
 #[derive(Debug, Parser)]
 #[command(
     name = "stanby",
@@ -53,58 +53,58 @@ pub enum Command {
     Serve(Box<ServeFlags>),
     /// Publish a message and wait for its ack
     Pub(PublishArgs),
-    /// Print a channel's messages as they come
+    /// Print the messages of a channel as they arrive
     Sub(SubscribeArgs),
-    /// Say who is active and how far everybody is
+    /// Show which server is active, and how far each durable is
     Status(StatusArgs),
-    /// Watch channels and durables live: rates, lags, who is active
+    /// Watch channels and durables live: rates, lags, the active
     Top(TopArgs),
-    /// List, show, make, limit, empty and delete channels
+    /// List, show, create, limit, purge and delete channels
     #[command(subcommand)]
     Channel(ChannelCommand),
-    /// Get and find messages, publish them again, and delete them
+    /// Get, find, republish and delete messages
     #[command(subcommand)]
     Message(MessageCommand),
-    /// List and show durables, set them to another place, pause and remove them, settle their messages
+    /// List, show, seek, pause and remove durables, and ack or skip their messages
     #[command(subcommand)]
     Durable(DurableCommand),
     /// List, show and close clients
     #[command(subcommand)]
     Client(ClientCommand),
-    /// Say why something happened
+    /// Explain why something happened
     #[command(subcommand)]
     Explain(ExplainCommand),
     /// Make the active hand over to a standby
     StepDown(StepDownArgs),
     /// Measure servers under load
     Bench(Box<BenchArgs>),
-    /// Find out what keeps a server from working: database, rights, NATS, settings
+    /// Check everything that a server needs: database, rights, NATS, settings
     #[command(args_override_self = true)]
     Doctor(Box<DoctorArgs>),
-    /// Bring the tables to this version, as a role that may
+    /// Create or upgrade the tables, as a role that may change them
     Migrate(MigrateArgs),
-    /// Take over what a nats-streaming-server kept in files or in Postgres, or channels from lines of JSON
+    /// Import the store of a nats-streaming-server, or channels from lines of JSON
     Import(Box<ImportArgs>),
-    /// Go back: write what the tables hold as the store of a nats-streaming-server; or print channels as lines of JSON
+    /// Export the tables as the store of a nats-streaming-server, or channels as lines of JSON
     Export(Box<ExportArgs>),
-    /// Go on to JetStream: copy channels into streams, live
+    /// Copy channels into JetStream streams, live
     #[command(subcommand)]
     Mirror(MirrorCommand),
-    /// Print the permissions that a NATS server should give the servers and their clients
+    /// Print the permissions for the servers and their clients on NATS
     NatsPermissions(NatsPermissionsArgs),
-    /// Ask a server on this machine how it is; for container checks
+    /// Check the health of a server on this machine; for container checks
     Health(HealthArgs),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Check, show or convert a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Stop a server on this machine, or have it open its log or read its configuration anew
+    /// Stop a server on this machine, reopen its log, or reload its configuration
     Signal(SignalArgs),
-    /// Print a script for the shell that completes commands and flags
+    /// Print a shell script that completes commands and flags
     Completions(CompletionsArgs),
     /// Print the manual page
     Man(ManArgs),
-    /// Say which version this is
+    /// Print the version
     Version(VersionArgs),
 }

@@ -14,15 +14,15 @@ use crate::node::examine::{self, Files};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Find mistakes: reads what serve would read, certificates and keys too, and connects to nothing
+    /// Find mistakes: read what serve would read, certificates and keys included, and connect to nothing
     #[command(args_override_self = true)]
     Check(Box<CheckArgs>),
-    /// Print the value of every setting and where it comes from; secrets are hidden
+    /// Print every setting and where it comes from; secrets are hidden
     #[command(args_override_self = true)]
     Show(Box<ShowArgs>),
-    /// Print what of a file is for the nats-server that a server with it runs; passwords stand in it as they are
+    /// Print the part of a file for the nats-server that the server runs, passwords included
     NatsServer(ConvertArgs),
-    /// Print a file of NATS Streaming in the native format; passwords stand in it as they are
+    /// Print a file of NATS Streaming as TOML, passwords included
     Convert(ConvertArgs),
 }
 

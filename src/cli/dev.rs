@@ -22,7 +22,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "DIR", env = "STANBY_DEV_DATA")]
     data: Option<PathBuf>,
 
-    /// Keep nothing: use a temporary directory and remove it at the end
+    /// Use a temporary directory, and remove it at the end
     #[arg(long, conflicts_with = "data")]
     ephemeral: bool,
 
@@ -40,11 +40,11 @@ pub struct DevArgs {
     #[arg(long, value_name = "NAME", default_value = DEFAULT_CLUSTER_ID)]
     cluster_id: String,
 
-    /// Directory of the Postgres programs initdb and postgres [default: found by itself]
+    /// Directory of the Postgres programs initdb and postgres [default: searched for]
     #[arg(long, value_name = "DIR", env = "STANBY_PG_BIN")]
     pg_bin: Option<PathBuf>,
 
-    /// The nats-server program [default: found by itself]
+    /// The nats-server program [default: searched for]
     #[arg(long, value_name = "FILE", env = "STANBY_NATS_SERVER_BIN")]
     nats_server_bin: Option<PathBuf>,
 

@@ -18,15 +18,15 @@ pub enum DurableCommand {
     Show(show::durables::ShowArgs),
     /// Set it to another place: connected members go on from there at once
     Seek(SeekArgs),
-    /// Deliver nothing to it until it is resumed
+    /// Deliver nothing to a durable until it is resumed
     Pause(PlainArgs),
-    /// Deliver to it again
+    /// Deliver to a paused durable again
     Resume(PlainArgs),
     /// Settle a message that was delivered, as if a client had acked it
     Ack(AckArgs),
     /// Settle messages, delivered or not: one, or all from the first to the last
     Skip(SkipArgs),
-    /// Forget it
+    /// Remove a durable and its position
     Remove(RemoveArgs),
 }
 
@@ -97,7 +97,7 @@ pub struct RemoveArgs {
     #[command(flatten)]
     which: WhichDurable,
 
-    /// Although members of it are connected: their subscriptions end
+    /// Remove it although members are connected: their subscriptions end
     #[arg(long)]
     force: bool,
 

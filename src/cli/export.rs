@@ -22,7 +22,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIRECTORY", required_unless_present_any = ["to_sql", "channel"])]
     to_file_store: Option<PathBuf>,
 
-    /// Print this channel as lines of JSON, with payloads in base64, while servers run or not; may be given several times.
+    /// Print this channel as lines of JSON, with payloads in base64, while servers run or not; may be repeated.
     /// import --ndjson and pub --json take the lines back
     #[arg(long, value_name = "NAME", conflicts_with_all = ["to_file_store", "to_sql", "json"])]
     channel: Vec<String>,

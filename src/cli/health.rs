@@ -19,11 +19,11 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Args, Debug)]
 pub struct HealthArgs {
-    /// Healthy is who is active; without this, also a standby that can take over
+    /// Healthy means active; without this flag, a standby that can take over is healthy, too
     #[arg(long)]
     active: bool,
 
-    /// Healthy is a process that answers at all, whatever it says
+    /// Healthy means that the process answers at all
     #[arg(long, conflicts_with = "active")]
     alive: bool,
 

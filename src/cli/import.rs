@@ -93,7 +93,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = checksum::IEEE)]
     from_crc_poly: u32,
 
-    /// Leave out what is damaged in the files, and say what it was; without it nothing is imported then
+    /// Leave out damaged parts of the files and report them; without this flag, damage stops the import
     #[arg(long)]
     skip_damaged: bool,
 
@@ -132,7 +132,7 @@ pub struct ImportArgs {
     #[arg(long)]
     json: bool,
 
-    /// Clients look for the server under this subject [default: that of NATS Streaming]
+    /// Prefix of the subject of connects [default: that of NATS Streaming]
     #[arg(
         long,
         env = "STANBY_DISCOVER_PREFIX",

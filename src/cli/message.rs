@@ -29,7 +29,7 @@ pub struct RepublishArgs {
     #[command(flatten)]
     which: WhichMessages,
 
-    /// Publish them there, in place of their own channel
+    /// Publish to this channel instead of their own
     #[arg(long, value_name = "CHANNEL")]
     to_channel: Option<String>,
 

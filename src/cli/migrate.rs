@@ -15,7 +15,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
 pub struct MigrateArgs {
-    /// Change nothing; exit with 1 when the tables are not of this version
+    /// Change nothing; exit with 1 if the tables are not of this version
     #[arg(long)]
     check: bool,
 

@@ -15,15 +15,15 @@ use crate::node::mirror::{Error, Limits, Mirror, Standing};
 
 #[derive(Debug, Subcommand)]
 pub enum MirrorCommand {
-    /// Copy channels into JetStream streams until stopped, each message exactly once; may be killed at any moment
+    /// Copy channels into JetStream streams until stopped, each message exactly once, even if killed
     Jetstream(Box<JetstreamArgs>),
-    /// Say how far each channel is copied, and who is subscribed on the old side
+    /// Show how far each channel is copied, and which clients still use the old side
     Status(Box<StatusArgs>),
 }
 
 #[derive(Args, Debug)]
 pub struct JetstreamArgs {
-    /// End when everything is copied that there was at the start
+    /// End when everything that existed at the start is copied
     #[arg(long)]
     once: bool,
 
@@ -68,7 +68,7 @@ pub struct StatusArgs {
 
 #[derive(Args, Debug)]
 struct Shared {
-    /// Only this channel; may be given several times [default: all]
+    /// Only this channel; may be repeated [default: all]
     #[arg(long, value_name = "NAME")]
     channel: Vec<String>,
 
@@ -80,7 +80,7 @@ struct Shared {
     #[arg(long, value_name = "RULE", default_value = "{channel}")]
     stream: String,
 
-    /// Stream of this one channel; may be given several times
+    /// Stream of this one channel; may be repeated
     #[arg(long, value_name = "CHANNEL=STREAM")]
     stream_of: Vec<String>,
 

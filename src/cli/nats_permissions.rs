@@ -15,7 +15,7 @@ use crate::protocol::subjects::{Prefixes, Subjects};
 
 #[derive(Args, Debug)]
 pub struct NatsPermissionsArgs {
-    /// Name of the streaming server that clients ask for
+    /// Cluster ID that clients connect to
     #[arg(
         long,
         env = "STANBY_CLUSTER_ID",

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::node::clock::Clock;
-use crate::node::status::{Role, Status};
+use crate::clock::Clock;
+use crate::monitoring::status::{Role, Status};
 
 /// For a start that has just told something new.
 const MORE_TIME: Duration = Duration::from_mins(15);

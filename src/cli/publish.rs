@@ -55,7 +55,7 @@ pub struct PublishArgs {
     #[arg(skip)]
     only_its_own: bool,
 
-    /// Publish it so many times
+    /// Publish it this many times
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     count: u64,
 
@@ -67,7 +67,7 @@ pub struct PublishArgs {
     #[arg(long, short)]
     quiet: bool,
 
-    /// Client ID; made up unless given
+    /// Client ID [default: a random one]
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
 

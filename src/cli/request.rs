@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::output;
 use super::status::read_failure;
+use crate::administration::{Answer, Request, Trouble, carry_out};
 use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
-use crate::node::requests::{Answer, Request, Trouble, carry_out};
 use crate::store::Store;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,11 +24,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Args, Debug)]
 pub(super) struct RequestFlags {
-    /// Only say what it would do, in counts
+    /// Report what would be done, in counts, and do nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Do not ask; to be given where nobody can answer
+    /// Do not ask for confirmation
     #[arg(long, short = 'y')]
     yes: bool,
 
@@ -36,7 +36,7 @@ pub(super) struct RequestFlags {
     #[arg(long)]
     json: bool,
 
-    /// How long to wait until a server takes it
+    /// How long to wait for a server to accept the request
     #[arg(long, value_name = "DURATION", default_value = "15s")]
     timeout: GoDuration,
 
@@ -55,7 +55,7 @@ pub(super) struct WhichDurable {
     #[arg(value_name = "DURABLE")]
     pub(super) durable: Option<String>,
 
-    /// Client ID of the durable's owner, where several clients have one of this name
+    /// Client ID of the durable's owner, if several clients have a durable of this name
     #[arg(long, value_name = "ID")]
     pub(super) client_id: Option<String>,
 

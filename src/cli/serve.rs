@@ -16,12 +16,12 @@ use super::notify::Notifier;
 use super::pid_file::PidFile;
 use super::reload::Reload;
 use super::signals::{Signals, Stop};
+use crate::clock::Clock;
 use crate::config::duration::GoDuration;
 use crate::config::{Config, Notes, Sources};
 use crate::core::limits::Limits;
 use crate::core::time::Instant;
 use crate::node::NewNode;
-use crate::node::clock::Clock;
 
 /// A service manager, `timeout` and a terminal may each deliver one wish to stop more than once.
 const ONE_WISH: Duration = Duration::from_secs(1);

@@ -27,7 +27,7 @@ pub struct StepDownArgs {
     #[arg(long, value_name = "DURATION", default_value = "15s")]
     timeout: GoDuration,
 
-    /// Step down although no standby waits: the same server will become active again
+    /// Step down although no standby waits; the same server becomes active again
     #[arg(long)]
     force: bool,
 

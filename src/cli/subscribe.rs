@@ -84,7 +84,7 @@ pub struct SubscribeArgs {
     #[arg(long)]
     no_ack: bool,
 
-    /// End after so many messages
+    /// End after this many messages
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
 
@@ -96,7 +96,7 @@ pub struct SubscribeArgs {
     #[arg(long)]
     create: bool,
 
-    /// Unacked messages that the server may have under way
+    /// Unacked messages that the server may have in flight
     #[arg(long, value_name = "COUNT", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     max_in_flight: i32,
@@ -123,7 +123,7 @@ pub struct SubscribeArgs {
     )]
     payload: Encoding,
 
-    /// Client ID; made up unless given. A durable belongs to its client ID
+    /// Client ID [default: a random one]. A durable belongs to its client ID
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
 

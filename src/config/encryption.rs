@@ -52,7 +52,7 @@ pub struct EncryptionFlags {
     )]
     pub encryption_key: Option<Secret>,
 
-    /// Further keys to read with, with commas between: former ones, and those to come
+    /// More keys to decrypt with, comma separated: former ones, and those to come
     #[arg(
         long,
         env = OTHER_KEYS_VARIABLE,

@@ -33,7 +33,7 @@ const IEEE: u32 = 0xEDB8_8320;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Postgres")]
 pub struct DatabaseFlags {
-    /// Postgres that keeps everything: postgres://user:password@host:port/database
+    /// Database: postgres://user:password@host:port/database
     #[arg(
         long,
         env = "STANBY_DATABASE_URL",
@@ -42,7 +42,7 @@ pub struct DatabaseFlags {
     )]
     pub database_url: Option<Secret>,
 
-    /// Schema that holds the tables; one per group of servers [default: stanby]
+    /// Schema of the tables; one per group of servers [default: stanby]
     #[arg(long, env = "STANBY_SCHEMA", value_name = "NAME")]
     pub schema: Option<String>,
 }
@@ -88,8 +88,8 @@ impl DatabaseFlags {
     reason = "each is a switch of its own on the command line"
 )]
 pub struct ServeFlags {
-    /// Configuration file: TOML if its name ends in .toml, else as NATS and NATS Streaming have it. Flags and
-    /// environment go before it
+    /// Configuration file: TOML if its name ends in .toml, otherwise in the format of NATS. Flags and the environment
+    /// override it
     #[arg(
         long,
         env = "STANBY_CONFIG",
@@ -98,7 +98,7 @@ pub struct ServeFlags {
     )]
     pub config: Option<PathBuf>,
 
-    /// File with the streaming part, where --config is nats-server's
+    /// File with the streaming part, if --config is the file of nats-server
     #[arg(
         long,
         env = "STANBY_STAN_CONFIG",
@@ -107,7 +107,7 @@ pub struct ServeFlags {
     )]
     pub stan_config: Option<PathBuf>,
 
-    /// File that holds the process' number while it runs
+    /// File that holds the process ID while the server runs
     #[arg(long, env = "STANBY_PID", value_name = "FILE", help_heading = "Files")]
     pub pid: Option<PathBuf>,
 
@@ -152,7 +152,7 @@ pub struct ServeFlags {
     #[arg(action = ArgAction::Append, allow_hyphen_values = true)]
     pub nats_server_arg: Vec<String>,
 
-    /// The program nats-server [default: the one in PATH]
+    /// Program of nats-server [default: the one in PATH]
     #[arg(
         long,
         env = "STANBY_NATS_SERVER_BIN",
@@ -161,7 +161,7 @@ pub struct ServeFlags {
     )]
     pub nats_server_bin: Option<PathBuf>,
 
-    /// Ack inboxes begin with this subject; for sites whose permissions allow only some
+    /// Prefix of ack inboxes, for sites whose permissions allow only some subjects
     #[arg(
         long,
         env = "STANBY_ACK_PREFIX",
@@ -170,7 +170,7 @@ pub struct ServeFlags {
     )]
     pub ack_prefix: Option<String>,
 
-    /// Clients look for the server under this subject and must be told the same [default: that of NATS Streaming]
+    /// Prefix of the subject of connects; clients must use the same [default: that of NATS Streaming]
     #[arg(
         long,
         env = "STANBY_DISCOVER_PREFIX",
@@ -179,7 +179,7 @@ pub struct ServeFlags {
     )]
     pub discover_prefix: Option<String>,
 
-    /// Name of the group of servers of which one is active
+    /// Name of the group of servers, of which one is active
     #[arg(
         long,
         env = "STANBY_FT_GROUP",
@@ -204,7 +204,7 @@ pub struct ServeFlags {
     )]
     pub partitioning: bool,
 
-    /// Postgres ends an active that has not been heard of for so long; 500ms to 1m
+    /// Postgres ends an active that has been silent for this long; 500ms to 1m
     #[arg(
         long,
         env = "STANBY_LEASE",
@@ -217,8 +217,8 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub shadow: ShadowFlags,
 
-    /// Which replicas Postgres fails over to: only those that commits waited for, as Patroni does in its synchronous mode,
-    /// any, or not said
+    /// Replicas that may be promoted: synchronous (only those that commits waited for, as Patroni does in its
+    /// synchronous mode), asynchronous (any), or auto (find out)
     #[arg(
         long,
         env = "STANBY_DATABASE_FAILOVER",
@@ -232,7 +232,7 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub pages: PagesFlags,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(
         long,
         env = "STANBY_LOG_FORMAT",
@@ -242,11 +242,11 @@ pub struct ServeFlags {
     #[arg(help_heading = "Log")]
     pub log_format: LogFormat,
 
-    /// Log to this file instead of standard error; SIGUSR1 opens it anew
+    /// Log to this file instead of standard error; SIGUSR1 reopens it
     #[arg(long, env = "STANBY_LOG", value_name = "FILE", help_heading = "Log")]
     pub log: Option<PathBuf>,
 
-    /// Begin a new log file at this size and keep the last one as FILE.1; 0 is unlimited
+    /// Start a new log file at this size, and keep the last one as FILE.1; 0 is unlimited
     #[arg(long, env = "STANBY_LOG_SIZE_LIMIT", value_name = "SIZE")]
     #[arg(default_value = "0", help_heading = "Log")]
     pub log_size_limit: Size,
@@ -299,7 +299,7 @@ pub struct ServeFlags {
     )]
     pub hb_interval: Option<GoDuration>,
 
-    /// Time that a client has to answer a heartbeat [default: 10s]
+    /// Time for a client to answer a heartbeat [default: 10s]
     #[arg(
         long,
         env = "STANBY_HB_TIMEOUT",
@@ -317,7 +317,7 @@ pub struct ServeFlags {
     )]
     pub hb_fail_count: Option<i64>,
 
-    /// Clients that may connect per second, and ten times as many at once; 0 is unlimited [default: 1000]
+    /// Connects per second, and ten times as many at once; 0 is unlimited [default: 1000]
     #[arg(
         long,
         env = "STANBY_CONNECT_RATE",
@@ -326,7 +326,7 @@ pub struct ServeFlags {
     )]
     pub connect_rate: Option<i64>,
 
-    /// A second subscription to a durable in use takes its place instead of being refused
+    /// Let a second subscription to a durable in use replace the first, instead of refusing it
     #[arg(
         long,
         env = "STANBY_REPLACE_DURABLE",
@@ -376,13 +376,13 @@ pub struct ServeFlags {
     #[arg(help_heading = "Limits (0 is unlimited)")]
     pub max_age: Option<GoDuration>,
 
-    /// A channel unused for so long is deleted [default: 0]
+    /// Time without use after which a channel is deleted [default: 0]
     #[arg(long, env = "STANBY_MAX_INACTIVITY", value_name = "DURATION")]
     #[arg(help_heading = "Limits (0 is unlimited)")]
     pub max_inactivity: Option<GoDuration>,
 
     /// Limits of single channels, wildcards allowed, like 'orders.>: max-msgs=10, max-bytes=20MB, max-age=1h,
-    /// max-subs=5, max-inactivity=10m'; may be repeated, or ';' put between
+    /// max-subs=5, max-inactivity=10m'; may be repeated, or separated by ';'
     #[arg(long, env = "STANBY_CHANNEL_LIMITS", value_name = "LIMITS")]
     #[arg(action = ArgAction::Append, value_delimiter = SEPARATOR)]
     #[arg(help_heading = "Limits (0 is unlimited)")]

@@ -29,7 +29,7 @@ pub mod serve;
 pub mod shadow;
 pub mod size;
 pub mod sources;
-mod spellings;
+pub mod spellings;
 mod tables;
 
 pub use database::DatabaseUrl;

@@ -29,11 +29,11 @@ pub struct NatsFlags {
     )]
     pub nats_server: Option<Secret>,
 
-    /// User for NATS; goes before one in the URL
+    /// User for NATS; overrides the one in the URL
     #[arg(long, env = "STANBY_NATS_USER", value_name = "NAME")]
     pub nats_user: Option<String>,
 
-    /// Password for NATS; better given in the environment
+    /// Password for NATS; give it in the environment
     #[arg(
         long,
         env = "STANBY_NATS_PASSWORD",
@@ -42,7 +42,7 @@ pub struct NatsFlags {
     )]
     pub nats_password: Option<Secret>,
 
-    /// Token for NATS; better given in the environment
+    /// Token for NATS; give it in the environment
     #[arg(
         long,
         env = "STANBY_NATS_TOKEN",
@@ -69,11 +69,11 @@ pub struct NatsFlags {
     )]
     pub nats_tls: bool,
 
-    /// Certificates of the authorities that NATS servers are trusted by, instead of the system's; means TLS
+    /// Certificates of the authorities that NATS servers are trusted by, instead of the system's; implies TLS
     #[arg(long, env = "STANBY_NATS_TLS_CA", value_name = "FILE")]
     pub nats_tls_ca: Option<PathBuf>,
 
-    /// Certificate to show to NATS; means TLS
+    /// Client certificate for NATS; implies TLS
     #[arg(long, env = "STANBY_NATS_TLS_CERT", value_name = "FILE")]
     pub nats_tls_cert: Option<PathBuf>,
 
@@ -81,11 +81,11 @@ pub struct NatsFlags {
     #[arg(long, env = "STANBY_NATS_TLS_KEY", value_name = "FILE")]
     pub nats_tls_key: Option<PathBuf>,
 
-    /// Name that the certificates of NATS servers must be for, instead of the host in the URL; means TLS
+    /// Name that the certificates of NATS servers must be for, instead of the host in the URL; implies TLS
     #[arg(long, env = "STANBY_NATS_TLS_SERVER_NAME", value_name = "NAME")]
     pub nats_tls_server_name: Option<String>,
 
-    /// Begin with TLS at once, for NATS servers that want it so; means TLS
+    /// Start with the TLS handshake, for NATS servers that require it; implies TLS
     #[arg(long, env = "STANBY_NATS_TLS_FIRST", value_name = "BOOL")]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(
@@ -95,7 +95,7 @@ pub struct NatsFlags {
     )]
     pub nats_tls_first: bool,
 
-    /// Name of the streaming server that clients ask for
+    /// Cluster ID that clients connect to
     #[arg(
         long,
         env = "STANBY_CLUSTER_ID",

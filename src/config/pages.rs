@@ -28,7 +28,7 @@ pub struct PagesFlags {
     )]
     pub http_host: IpAddr,
 
-    /// Port of the same pages over HTTPS; 0 for none. Takes a certificate
+    /// Port of the same pages over HTTPS; 0 for none. Needs a certificate
     #[arg(
         long,
         env = "STANBY_HTTPS_PORT",
@@ -45,11 +45,11 @@ pub struct PagesFlags {
     #[arg(long, env = "STANBY_HTTPS_CERT", value_name = "FILE")]
     pub https_cert: Option<PathBuf>,
 
-    /// Its key
+    /// Key of the certificate
     #[arg(long, env = "STANBY_HTTPS_KEY", value_name = "FILE")]
     pub https_key: Option<PathBuf>,
 
-    /// Let operators change things over HTTP (/api/v1) who send the token in this file, read for every request
+    /// Serve the API (/api/v1) to operators who send the token in this file, which is read for every request
     #[arg(long, env = "STANBY_API_TOKEN_FILE", value_name = "FILE")]
     pub api_token_file: Option<PathBuf>,
 }

@@ -64,11 +64,11 @@ pub struct ShadowFlags {
     )]
     pub shadow: bool,
 
-    /// How long it remembers them: two leases to 5m [default: as long as clients wait, 30s, or two leases and 1s if that is more]
+    /// How long a standby remembers requests: two leases to 5m [default: as long as clients wait, 30s, or two leases and 1s if that is more]
     #[arg(long, env = "STANBY_SHADOW_AGE", value_name = "DURATION")]
     pub shadow_age: Option<GoDuration>,
 
-    /// Memory for them; the oldest are forgotten first
+    /// Memory for these requests; the oldest are forgotten first
     #[arg(
         long,
         env = "STANBY_SHADOW_BYTES",

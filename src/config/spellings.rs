@@ -1,8 +1,8 @@
 //! The flags of `nats-streaming-server`: which are ours under another name, which have no effect here, which are those
 //! of the nats-server that it had inside, and which are of Raft mode. Those that are ours with `_` for `-` need no entry.
 
-/// Spellings of the reference that are not ours with `_` for `-`.
-pub(super) const ALIASES: &[(&str, &str)] = &[
+/// Spellings of nats-streaming-server that are not ours with `_` for `-`, and which flag each one is.
+pub const ALIASES: &[(&str, &str)] = &[
     ("cid", "cluster-id"),
     ("ns", "nats-server"),
     ("m", "http-port"),

@@ -179,7 +179,7 @@ mod tests {
 
     /// One that has heard this and waits for the lock.
     fn queued(number: u64) -> Standby {
-        let age = Duration::from_secs(60);
+        let age = Duration::from_mins(1);
         let limits = ShadowLimits {
             age,
             needed: age,

@@ -25,7 +25,7 @@ use self::problem::{Problem, problem};
 use self::routes::{ROUTES, Route};
 use self::token::Guard;
 use super::view::Source;
-use crate::node::requests::{Desk, Request, Trouble};
+use crate::administration::{Desk, Request, Trouble};
 
 /// Of what is sent with a request.
 const BODY_BYTES_MAX: usize = 64 << 10;

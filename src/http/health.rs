@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::format::{Callback, json, time};
 use super::view::{Source, View};
-use crate::node::condition::{Condition, Raised};
+use crate::monitoring::condition::{Condition, Raised};
 
 #[derive(Serialize)]
 struct Health<'a> {

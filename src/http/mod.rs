@@ -1,9 +1,9 @@
 //! Health, role and monitoring over HTTP and HTTPS; read-only, without authentication, and nothing in it is secret. What
 //! operators change ([`api`]) takes a token.
 //!
-//! Fed by a watch on [`Status`](crate::node::status::Status) and by the clock: it neither asks the database nor NATS,
+//! Fed by a watch on [`Status`](crate::monitoring::status::Status) and by the clock: it neither asks the database nor NATS,
 //! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
-//! [`Reports`](crate::node::reports::Reports), and NATS' own pages, from the nats-server that this server runs. [`server`]
+//! [`Reports`](crate::monitoring::reports::Reports), and NATS' own pages, from the nats-server that this server runs. [`server`]
 //! lists the paths.
 
 mod admission;

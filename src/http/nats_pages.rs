@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::format::{Callback, json, not_found, plain, time, uptime};
 use super::room;
 use super::view::{Source, View};
-use crate::node::status::NatsPages;
+use crate::monitoring::status::NatsPages;
 
 /// For a whole answer of the nats-server.
 const LIMIT: Duration = Duration::from_secs(5);

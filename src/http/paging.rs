@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::core::report::{Channel, Client, ITEMS_MAX, Items, Page, Question, Start};
-use crate::node::reports::{Reports, Unanswered};
+use crate::monitoring::reports::{Reports, Unanswered};
 
 const LIMIT_DEFAULT: usize = 1024;
 

@@ -18,9 +18,9 @@ use super::listener::Listener;
 use super::tls::{Certificate, Tls};
 use super::view::{Shared, Source};
 use super::{channelsz, clientsz, health, index, metrics, nats_pages, room, serverz, storez};
-use crate::node::clock::Clock;
-use crate::node::reports::Reports;
-use crate::node::status::Status;
+use crate::clock::Clock;
+use crate::monitoring::reports::Reports;
+use crate::monitoring::status::Status;
 
 /// How long a client that is slow to read its answer can hold up the end of the process.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);

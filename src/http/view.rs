@@ -5,11 +5,11 @@ use tokio::sync::watch;
 use super::admission::Admission;
 use super::api::Api;
 use super::room::Room;
+use crate::clock::Clock;
 use crate::core::ids::Epoch;
 use crate::core::time::Now;
-use crate::node::clock::Clock;
-use crate::node::reports::Reports;
-use crate::node::status::{Role, Status};
+use crate::monitoring::reports::Reports;
+use crate::monitoring::status::{Role, Status};
 
 /// Such a node serves nobody and does not wait for the lock either, which it may well hold still.
 const SILENT: &str = "this server was the active, and Postgres has not answered it for a lease";

@@ -17,10 +17,10 @@ use super::place;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
 use super::takeover::{Statements, take_over};
 use super::term::Term;
+use crate::clock::Clock;
 use crate::core::ids::Epoch;
 use crate::core::place::Place;
 use crate::core::time::Instant;
-use crate::node::clock::Clock;
 
 /// A slice is at most this long, and never longer than the lease.
 const SLICE_MAX: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::checks::{self, Contender, Facts};
 use super::error::Error;
 use super::session::{Session, Settings};
-use crate::node::clock::Clock;
+use crate::clock::Clock;
 
 /// The answers, each of which may be missing for itself.
 #[derive(Debug)]

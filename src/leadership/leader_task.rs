@@ -15,9 +15,9 @@ use super::session::{Session, Settings};
 use super::statements::{COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS};
 use super::step_down;
 use super::term::Term;
+use crate::clock::Clock;
 use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Timestamp};
-use crate::node::clock::Clock;
 
 /// All statements of an errand together may take so many times what one call may.
 const ERRAND_CALLS: u32 = 6;

@@ -17,8 +17,8 @@ use super::outgoing::{Class, Outgoing};
 use super::queue::Queue;
 use super::window::Question;
 use super::wire::encode;
+use crate::clock::Clock;
 use crate::core::time::Instant;
-use crate::node::clock::Clock;
 
 /// Bytes that may wait to be written before senders are told to wait. As much again may be on its way.
 const SEND_BYTES: usize = 4 << 20;

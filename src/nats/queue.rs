@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::error::Error;
 use super::gate::Gate;
 use super::wire::Message;
-use crate::node::clock::Clock;
+use crate::clock::Clock;
 
 #[derive(Debug)]
 pub(super) struct Queue {

@@ -17,8 +17,8 @@ use super::dial::Line;
 use super::link::{Link, Routes};
 use super::overlap::Overlap;
 use super::wire::{Frame, Info, Message, Parser, Violation};
+use crate::clock::Clock;
 use crate::core::time::Instant;
-use crate::node::clock::Clock;
 
 /// NATS is asked for a sign of life so often within the time that it may be silent.
 const PINGS_PER_SILENCE: u32 = 4;

@@ -17,16 +17,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::ended::Ended;
 use self::notices::log;
-use super::clock::Clock;
-use super::condition::{Condition, Conditions};
 use super::errands::read_page;
 use super::pace::Pace;
 use super::refusals::Refusals;
-use super::reports::Asked;
 use super::shared::Node;
 use super::sweep::sweep;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
+use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
 use crate::core::batch::Batch;
@@ -35,6 +33,8 @@ use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::Instant;
 use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
+use crate::monitoring::condition::{Condition, Conditions};
+use crate::monitoring::reports::Asked;
 use crate::nats::{self, Egress, Ingress};
 
 /// Reads taken in one turn.

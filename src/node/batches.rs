@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::Client;
 
-use super::clock::Clock;
 use super::shared::Setback;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::clock::Clock;
-use super::condition::{Condition, Conditions, Effect};
-use super::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
-use super::pulse::Pulse;
-use super::status::{Failovers, NatsPages, Role, Status};
+use crate::clock::Clock;
 use crate::core::batch::{Fate, LostRange};
 use crate::core::broker::Counts;
 use crate::core::limits::Limits;
 use crate::leadership::Term;
+use crate::monitoring::condition::{Condition, Conditions, Effect};
+use crate::monitoring::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
+use crate::monitoring::pulse::Pulse;
+use crate::monitoring::status::{Failovers, NatsPages, Role, Status};
 use crate::nats;
 use crate::printable;
 

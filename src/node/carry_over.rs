@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use tokio::task::spawn_blocking;
 
 use super::board::Board;
-use super::condition::Condition;
 use super::import::{Error, Import, Imported, Source, Told};
 use super::shared::Setback;
 use crate::config::Config;
 use crate::former::Keys;
+use crate::monitoring::condition::Condition;
 use crate::store::files::fingerprint::{fingerprint, holds_store};
 use crate::store::{self, FormerStore, FormerTables, Noted, Store};
 

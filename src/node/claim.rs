@@ -3,12 +3,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::clock::Clock;
 use super::ears::Ears;
 use super::owner::{ensure_same_subjects, server_info};
 use super::rivals::Rivals;
 use super::shared::{Node, Setback};
 use super::standby::Won;
+use crate::clock::Clock;
 use crate::core::batch::Batch;
 use crate::core::time::Instant;
 use crate::leadership::{self, Leader};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::clock::Clock;
 use super::pace::Pace;
 use super::shared::{Node, Setback};
+use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::EVENTS_PER_TURN;
 use crate::core::standby::Standby;

@@ -6,9 +6,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::clock::Clock;
-use super::condition::Condition;
+use crate::clock::Clock;
 use crate::core::time::Instant;
+use crate::monitoring::condition::Condition;
 use crate::nats::Connection;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -6,10 +6,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::clock::Clock;
-use super::condition::Condition;
+use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::log_queue;
+use crate::monitoring::condition::Condition;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -7,9 +7,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::condition::Condition;
 use crate::config::DatabaseUrl;
 use crate::config::database::TroubleKind;
+use crate::monitoring::condition::Condition;
 use crate::postgres::find;
 
 const EVERY: Duration = Duration::from_secs(10);

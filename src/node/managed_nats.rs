@@ -24,13 +24,13 @@ use tokio_util::task::TaskTracker;
 
 use super::board::Board;
 use super::child_configuration;
-use super::condition::Condition;
 use super::new_node::NatsReloads;
-use super::status::NatsPages;
 use crate::config::managed_nats::ManagedNats as Settings;
 use crate::core::attempts::Backoff;
 use crate::dev::guardian::Guardian;
 use crate::dev::nats::find;
+use crate::monitoring::condition::Condition;
+use crate::monitoring::status::NatsPages;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::clock::Clock;
 use super::shared::Node;
+use crate::clock::Clock;
 
 const MARKS_INTERVAL: Duration = Duration::from_secs(1);
 

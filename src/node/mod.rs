@@ -18,19 +18,16 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `start` | from the configuration to what the roles work with; waits for what passes |
 //! | `shared` | what the roles share |
-//! | `board`, [`status`], [`condition`], [`histogram`] | what the node says about itself |
-//! | [`pulse`] | whether the task of the role goes round |
+//! | `board` | publishes the status that [`crate::monitoring`] reads |
 //! | `login` | whether the database would let this server in again |
 //! | `flood_watch` | whether publishes are refused because too much waits |
 //! | `log_watch` | whether log lines are dropped |
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
-//! | [`requests`] | asks the active for what an operator wants, through the tables, and waits for the answer |
 //! | `refusals` | what is said about what Postgres refuses |
-//! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock, or does not go round |
-//! | [`clock`], `backoff` | time |
+//! | `backoff` | how often a failure that repeats is logged |
 
 mod active;
 mod announcer;
@@ -40,14 +37,11 @@ mod board;
 mod carry_over;
 mod child_configuration;
 mod claim;
-pub mod clock;
-pub mod condition;
 mod ears;
 mod errands;
 pub mod examine;
 pub mod export;
 mod flood_watch;
-pub mod histogram;
 pub mod import;
 mod log_watch;
 mod login;
@@ -59,18 +53,14 @@ mod neighbours;
 mod new_node;
 mod owner;
 mod pace;
-pub mod pulse;
 mod read_watch;
 mod recollection;
 mod refusals;
-pub mod reports;
-pub mod requests;
 mod rivals;
 mod run;
 mod shared;
 mod standby;
 mod start;
-pub mod status;
 mod strangers;
 mod sweep;
 mod takeover;

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::status::Status;
 use crate::core::partition::Partition;
+use crate::monitoring::status::Status;
 use crate::nats::wire::Message;
 use crate::nats::{self, Connection, Inbox};
 use crate::protocol::neighbours::{self, Sender, TooSmall};

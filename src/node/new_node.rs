@@ -5,10 +5,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::run::{new_server_id, run};
-use super::status::Status;
 use crate::config::Config;
 use crate::config::managed_nats::ManagedNats;
 use crate::core::limits::Limits;
+use crate::monitoring::status::Status;
 
 #[derive(Debug)]
 pub struct NewNode {

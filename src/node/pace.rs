@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::core::time::Instant;
 
 /// The others wait no longer than this and a turn.

@@ -6,7 +6,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::condition::Condition;
+use crate::monitoring::condition::Condition;
 use crate::store::{Reads, Store};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::clock::Clock;
 use super::shared::Node;
+use crate::clock::Clock;
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::time::Instant;
 use crate::nats::{self, Inbox};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::backoff::Repeats;
 use super::board::Board;
-use super::condition::Condition;
 use crate::core::batch::Batch;
 use crate::core::savepoint::SetAside;
 use crate::core::time::Instant;
+use crate::monitoring::condition::Condition;
 
 /// Without another refusal for so long nobody has to look any more.
 const PASSED_AFTER: Duration = Duration::from_mins(10);

@@ -8,13 +8,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::announcer::Announcer;
 use super::batches::Batches;
-use super::clock::Clock;
-use super::condition::Condition;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::owner::{ensure_ours, ensure_same_cluster};
 use super::shared::{Node, Setback};
+use crate::clock::Clock;
 use crate::core::standby::ANOTHER_SERVES_AFTER;
 use crate::leadership::Candidate;
+use crate::monitoring::condition::Condition;
 use crate::store;
 
 /// How often a standby looks whose the tables are, until it knows.

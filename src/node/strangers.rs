@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::condition::Condition;
 use super::shared::Node;
+use crate::monitoring::condition::Condition;
 
 const STRANGERS_INTERVAL: Duration = Duration::from_secs(2);
 

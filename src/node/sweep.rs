@@ -7,9 +7,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::backoff::Repeats;
 use super::board::Board;
-use super::clock::Clock;
-use super::condition::Condition;
+use crate::clock::Clock;
 use crate::core::vacuum::{Advice, Dead};
+use crate::monitoring::condition::Condition;
 use crate::store::{Error, Oldest, Store};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::claim::Claimed;
-use super::clock::Clock;
 use super::ears::Ears;
 use super::errands::read_on_session;
 use super::shared::{Node, Setback};
 use super::standby::Won;
+use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::guarded::Guarded;

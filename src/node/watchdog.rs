@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use super::clock::Clock;
-use super::pulse::Pulse;
+use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::leadership::Term;
 use crate::log_queue;
+use crate::monitoring::pulse::Pulse;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

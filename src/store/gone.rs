@@ -1,8 +1,8 @@
 //! What is noted as gone (`gone_ranges`), and holes that a channel never counted.
 
 use super::error::Fault;
+use super::identifier::quoted;
 use super::load::int8;
-use super::reader::quoted;
 use super::rows::{Reading, parse_multirange};
 use super::source::{Line, Parameter, Source};
 use crate::core::gone::GoneRange;

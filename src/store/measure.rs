@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 
 use super::error::{Error, Fault};
-use super::reader::quoted;
+use super::identifier::quoted;
 use super::writer::insert_messages_into;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::postgres::bridge::Bridge;

@@ -9,7 +9,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, SqlSafeStr};
 
 use super::error::{Error, Fault};
-use super::reader::quoted;
+use super::identifier::quoted;
 use super::rights::{self, Lack};
 use super::version::SchemaVersion;
 

@@ -17,6 +17,7 @@ pub mod files;
 pub mod former;
 pub mod gone;
 pub mod heard;
+mod identifier;
 mod import;
 mod imports;
 mod lent;

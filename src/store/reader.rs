@@ -513,8 +513,3 @@ impl Pinned {
         Ok(())
     }
 }
-
-/// A name as an SQL identifier.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}

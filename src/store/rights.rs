@@ -4,8 +4,8 @@
 use sqlx::{PgConnection, Row};
 
 use super::error::Fault;
+use super::identifier::quoted;
 use super::migrate::{self, COMPATIBILITY_TABLE, VERSIONS_TABLE};
-use super::reader::quoted;
 use super::version::SchemaVersion;
 
 /// A right that is missing.

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use super::encryption;
 use super::error::{Error, Fault};
-use super::reader::quoted;
+use super::identifier::quoted;
 
 pub use super::encryption::{EncryptionReport, KeyInUse};
 

@@ -5,8 +5,8 @@ use std::fmt;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::error::Fault;
+use super::identifier::quoted;
 use super::migrate::{COMPATIBILITY_TABLE, NEWEST, VERSIONS_TABLE, is_known};
-use super::reader::quoted;
 
 /// Of a schema's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,12 +23,12 @@ use super::encryption::Sealer;
 use super::error::Error;
 use super::migrate::NEWEST;
 use super::refused;
+use crate::clock::Clock;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
 use crate::core::upload::UploadWindow;
-use crate::node::clock::Clock;
 use flight::{Flight, Transaction};
 
 pub(super) use messages::insert_into as insert_messages_into;

@@ -1,7 +1,7 @@
 //! Servers that are killed, stopped, frozen, or told a wrong time.
 
 use nix::sys::signal::Signal;
-use stanby::node::clock::Clock;
+use stanby::clock::Clock;
 
 use crate::faults::{a_standby, of_lease};
 use crate::log_pipe::LogPipe;

@@ -296,7 +296,7 @@ fn all_names() -> String {
 }
 
 pub(crate) fn fresh_seed() -> u64 {
-    u64::try_from(stanby::node::clock::Clock.now().wall.0).expect("after 1970")
+    u64::try_from(stanby::clock::Clock.now().wall.0).expect("after 1970")
 }
 
 /// Some faults in any order, those that cannot be repeated last.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use sqlx::{Connection, PgConnection, Row};
-use stanby::node::clock::Clock;
+use stanby::clock::Clock;
 
 use crate::pair::{self, Role};
 use crate::script::Script;

@@ -1,4 +1,4 @@
-//! The documents for operators name only what there is: commands, flags, variables, metrics, files, pages.
+//! The documents for operators name only what there is: flags, variables, metrics, files, pages.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
@@ -6,18 +6,51 @@ use std::fs;
 
 use crate::program::{Known, read, root};
 
-fn pages() -> Vec<(String, String)> {
+pub(crate) fn pages() -> Vec<(String, String)> {
     let mut paths = vec!["README.md".to_owned()];
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         // About the tests, and about the server that is replaced.
-        let is_for_operators = !["acceptance.md", "flakes.md"].contains(&name.as_str());
+        let is_for_operators =
+            !["acceptance.md", "flakes.md", "SUMMARY.md"].contains(&name.as_str());
         if is_for_operators && name.ends_with("md") {
             paths.push(format!("docs/{name}"));
         }
     }
     let pages = paths.into_iter().map(|path| (read(&path), path));
     pages.map(|(text, path)| (path, text)).collect()
+}
+
+/// Language and text of the fenced blocks, without the indentation of a list that they stand in.
+pub(crate) fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String, String)> = None;
+    for line in text.lines() {
+        let code = line.trim_start();
+        match (code.strip_prefix("```"), open.take()) {
+            (Some(language), None) => {
+                let indent = line.len() - code.len();
+                open = Some((indent, language.to_owned(), String::new()));
+            }
+            (Some(_), Some((_, language, block))) => blocks.push((language, block)),
+            (None, Some((indent, language, block))) => {
+                let line = line.get(indent..).unwrap_or_default();
+                open = Some((indent, language, block + line + "\n"));
+            }
+            (None, None) => {}
+        }
+    }
+    assert_eq!(open, None, "a block is not closed");
+    blocks
+}
+
+pub(crate) fn outside_of_blocks(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_inside = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_inside ^= is_fence;
+        !is_inside && !is_fence
+    })
 }
 
 /// What follows each occurrence of `prefix` that begins a word, as far as `is_part` goes.
@@ -80,29 +113,18 @@ fn flags_and_variables_in_the_documents_exist() {
 }
 
 #[test]
-fn commands_in_the_documents_exist() {
-    let known = Known::new();
-    let mut count = 0;
+fn blocks_of_code_say_their_language() {
     for (path, text) in pages() {
-        for line in text.lines() {
-            let code = line.trim_start();
-            let shown = line.starts_with("    ").then_some(code).into_iter();
-            let inline = line.split('`').skip(1).step_by(2);
-            for code in shown.chain(inline) {
-                let Some(rest) = code
-                    .trim_start_matches("target/release/")
-                    .strip_prefix("stanby ")
-                else {
-                    continue;
-                };
-                let word = rest.split(' ').next().unwrap();
-                let is_command = known.commands.contains(word) || word.starts_with('-');
-                assert!(is_command, "{path}: {code}");
-                count += 1;
-            }
+        for (language, block) in blocks(&text) {
+            let known = ["sh", "sql", "text", "toml", "json", "rust", "yaml"];
+            assert!(
+                known.contains(&language.as_str()),
+                "{path}: ```{language}\n{block}"
+            );
         }
+        let is_indented = |line: &&str| line.starts_with("    stanby ");
+        assert_eq!(outside_of_blocks(&text).find(is_indented), None, "{path}");
     }
-    assert!(count > 30, "{count} commands are named");
 }
 
 fn source(directory: &str) -> String {
@@ -167,39 +189,82 @@ fn metrics_in_the_documents_exist() {
     }
 }
 
+/// As GitHub and mdBook make them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = outside_of_blocks(page).filter(|line| line.starts_with('#'));
+    let anchors = headings.map(|line| {
+        let text = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        text.chars()
+            .filter(kept)
+            .collect::<String>()
+            .replace(' ', "-")
+    });
+    anchors.collect()
+}
+
+/// Every page of the repository that is for people, those about the tests and the decisions included.
+fn all_pages() -> Vec<String> {
+    let mut paths: Vec<String> = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ]
+    .map(str::to_owned)
+    .into();
+    for folder in ["docs", "docs/decisions", "docs/reference"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                paths.push(format!("{folder}/{name}"));
+            }
+        }
+    }
+    paths
+}
+
 #[test]
 fn links_between_the_documents_lead_somewhere() {
     let mut count = 0;
-    for (path, text) in pages() {
+    for path in all_pages() {
+        let text = read(&path);
         let folder = root().join(&path);
         let folder = folder.parent().unwrap();
-        for (at, _) in text.match_indices("](") {
-            let target = text[at + 2..].split(')').next().unwrap();
-            if target.starts_with("http") {
-                continue;
+        for line in outside_of_blocks(&text) {
+            for (at, _) in line.match_indices("](") {
+                let target = line[at + 2..].split(')').next().unwrap();
+                if target.starts_with("http") {
+                    continue;
+                }
+                let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+                let file = if file.is_empty() {
+                    root().join(&path)
+                } else {
+                    folder.join(file)
+                };
+                assert!(file.exists(), "{path}: {target}");
+                if !anchor.is_empty() {
+                    let page = fs::read_to_string(&file).unwrap();
+                    assert!(anchors(&page).contains(anchor), "{path}: {target}");
+                }
+                count += 1;
             }
-            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let file = if file.is_empty() {
-                root().join(&path)
-            } else {
-                folder.join(file)
-            };
-            assert!(file.exists(), "{path}: {target}");
-            if !anchor.is_empty() {
-                let page = fs::read_to_string(&file).unwrap();
-                let headings = page.lines().filter(|line| line.starts_with('#'));
-                let mut anchors = headings.map(|line| {
-                    let text = line.trim_start_matches('#').trim().to_lowercase();
-                    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-');
-                    text.chars()
-                        .filter(kept)
-                        .collect::<String>()
-                        .replace(' ', "-")
-                });
-                assert!(anchors.any(|it| it == anchor), "{path}: {target}");
-            }
-            count += 1;
         }
     }
-    assert!(count > 5, "{count} links");
+    assert!(count > 100, "{count} links");
+}
+
+#[test]
+fn each_page_has_its_place_in_the_contents() {
+    let contents = read("docs/SUMMARY.md");
+    for path in all_pages() {
+        let from_docs = path.strip_prefix("docs/").map(str::to_owned);
+        let link = from_docs.unwrap_or_else(|| format!("../{path}"));
+        let is_listed = contents.contains(&format!("]({link})")) || path == "docs/SUMMARY.md";
+        assert!(
+            is_listed,
+            "{path} is not in docs/SUMMARY.md: give it a place in the reader's order"
+        );
+    }
 }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use stanby::clock::Clock;
 use stanby::http::Server;
+use stanby::monitoring::reports::Reports;
 use stanby::node::NewNode;
-use stanby::node::clock::Clock;
-use stanby::node::reports::Reports;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;

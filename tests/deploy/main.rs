@@ -1,14 +1,18 @@
 //! What is under `deploy/` and in the documents, held against the program: every command line parses, every variable,
 //! flag, path and metric exists.
 
+mod commands;
 mod compose;
 mod debian;
 mod docs;
 mod helm;
 mod image;
 mod kubernetes;
+#[path = "../support/page.rs"]
+mod page;
 mod program;
 mod prometheus;
+mod reference;
 mod systemd;
 mod tools;
 mod yaml;

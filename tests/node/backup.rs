@@ -1,4 +1,4 @@
-//! A dump of the tables, restored elsewhere: `docs/operations.md` says how.
+//! A dump of the tables, restored elsewhere: `docs/backup.md` says how.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::path::Path;
@@ -15,9 +15,12 @@ fn run(program: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}: {said}", program.display());
 }
 
-/// So that no number that was given out after the dump is given out again.
-const PASS_OVER: &str = "UPDATE stanby.channels SET last_sequence = last_sequence + 1000000, \
-     first_sequence = CASE message_count WHEN 0 THEN last_sequence + 1000001 ELSE first_sequence END";
+/// So that no number that was given out after the dump is given out again: the statement of the page.
+fn pass_over() -> &'static str {
+    let page = include_str!("../../docs/backup.md");
+    let (_, statement) = page.split_once("```sql\n").unwrap();
+    statement.split_once("```").unwrap().0
+}
 
 #[tokio::test]
 async fn a_dump_restored_on_another_postgres_serves_its_clients_once_an_operator_says_so() {
@@ -67,7 +70,7 @@ async fn a_dump_restored_on_another_postgres_serves_its_clients_once_an_operator
         panic!("{:?}", second.says().await);
     };
     let (_, statement) = reason.split_once("say so with: ").unwrap();
-    restored.tables().execute(PASS_OVER).await;
+    restored.tables().execute(pass_over()).await;
     restored.tables().execute(statement).await;
     second.wait_until_active().await;
 

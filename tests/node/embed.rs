@@ -1,6 +1,6 @@
 //! A server inside another program: `examples/embed.rs` itself, and what its builder refuses.
 
-use stanby::node::status::Role;
+use stanby::monitoring::status::Role;
 use stanby::server::Error;
 use tokio::sync::oneshot;
 use tokio::time::timeout;

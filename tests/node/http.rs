@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stanby::clock::Clock;
 use stanby::core::broker::Counts;
 use stanby::core::ids::Epoch;
 use stanby::core::limits::Limits;
 use stanby::core::time::Timestamp;
 use stanby::http::Server;
-use stanby::node::clock::Clock;
-use stanby::node::condition::{Condition, Conditions};
-use stanby::node::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
-use stanby::node::reports::Reports;
-use stanby::node::status::{NatsPages, Role, Status};
+use stanby::monitoring::condition::{Condition, Conditions};
+use stanby::monitoring::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
+use stanby::monitoring::reports::Reports;
+use stanby::monitoring::status::{NatsPages, Role, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -54,7 +54,7 @@ pub(crate) fn standby() -> Status {
         limits: Arc::new(Limits::default()),
         nats: stanby::nats::counters::Counts::default(),
         late_renewals: 0,
-        failovers: stanby::node::status::Failovers::default(),
+        failovers: stanby::monitoring::status::Failovers::default(),
         nats_pages: NatsPages::Elsewhere,
         nats_server_starts: 0,
         nats_server_ends: 0,
@@ -68,7 +68,7 @@ pub(crate) fn standby() -> Status {
         reads_astray: 18,
         reads_failed: 19,
         oldest_snapshot_seconds: 20,
-        pulse: stanby::node::pulse::Pulse::default(),
+        pulse: stanby::monitoring::pulse::Pulse::default(),
     }
 }
 

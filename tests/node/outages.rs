@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
-use stanby::node::clock::Clock;
+use stanby::clock::Clock;
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::{Subjects, client as wire};
 use tokio::task::JoinSet;

@@ -279,7 +279,7 @@ async fn what_a_holder_that_is_gone_has_under_way_ends_before_the_lock_is_somebo
     let pid = pair.real[&1].pid;
     let off = "SET client_connection_check_interval = 0";
     client.batch_execute(off).await.unwrap();
-    let slow = "INSERT INTO written SELECT 1 FROM pg_sleep(1)";
+    let slow = "INSERT INTO written SELECT 1 FROM pg_sleep_for('1 s')";
     let write = tokio::spawn(async move { client.batch_execute(slow).await });
     let at_work = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
     wait_until(PATIENCE, || async {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use stanby::clock::Clock;
 use stanby::core::batch::{Batch, ChannelRow, Counters};
 use stanby::core::ids::{ChannelId, ChannelName, Epoch, Sequence};
 use stanby::core::time::Timestamp;
 use stanby::leadership::takeover::Reason;
 use stanby::leadership::{Apply, Candidate, Error, Granted, Leader, Record};
-use stanby::node::clock::Clock;
 use stanby::store::{self, ServerInfo, Writer};
 use tokio::time::timeout;
 use tokio_postgres::Client;

@@ -26,7 +26,7 @@ pub struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
-    /// Draw what runs found, kept with --json, as one HTML page
+    /// Draw runs that were kept with --json, as one HTML page
     Report(ReportArgs),
 }
 
@@ -112,7 +112,7 @@ pub(super) struct LoadArgs {
     #[arg(long, help_heading = "Measurement")]
     pub(super) local: bool,
 
-    /// Measure too what this Postgres and this NATS can do without a server in between; needs the database
+    /// Also measure what this Postgres and this NATS can do without a server in between; needs the database
     #[arg(long, help_heading = "Measurement")]
     pub(super) ceiling: bool,
 

@@ -15,9 +15,9 @@ use super::publisher::GUID_BYTES;
 use super::result::{Ceiling, Latency, float, ratio, rounded};
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
+use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::nats::wire::encode;
-use crate::node::clock::Clock;
 use crate::store::measure::{Measure, Rows};
 
 /// Longest time for each of the three.

@@ -14,8 +14,8 @@ use super::line::Line;
 use super::publisher::{Publisher, overdue};
 use super::subscriber::Subscriber;
 use crate::cli::failure::Failure;
+use crate::clock::Clock;
 use crate::core::time::Instant;
-use crate::node::clock::Clock;
 
 /// How often a connection without traffic looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);

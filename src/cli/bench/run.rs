@@ -20,9 +20,9 @@ use super::timeline::{STEP, Timeline};
 use crate::cli::failure::Failure;
 use crate::cli::signals::{Signals, Stop};
 use crate::cli::status::read_failure;
+use crate::clock::Clock;
 use crate::core::request::StartPosition;
 use crate::core::time::Instant;
-use crate::node::clock::Clock;
 use crate::store::measure::{Measure, Stored};
 
 const MIB: f64 = 1024.0 * 1024.0;

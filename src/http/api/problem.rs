@@ -4,7 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::node::requests::Trouble;
+use crate::administration::Trouble;
 
 #[derive(Debug)]
 pub(super) struct Problem {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::node::histogram::Histogram;
+use crate::monitoring::histogram::Histogram;
 use crate::printable;
 
 pub(super) type Labels = Vec<(&'static str, String)>;

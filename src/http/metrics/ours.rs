@@ -7,8 +7,8 @@ use super::kinds::{Labels, counter, gauge, gauges, histogram, seconds, set};
 use crate::core::broker::Counts;
 use crate::http::process;
 use crate::http::view::View;
-use crate::node::condition::Condition;
-use crate::node::reports::PoolUse;
+use crate::monitoring::condition::Condition;
+use crate::monitoring::reports::PoolUse;
 
 pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let status = &view.status;

@@ -2,7 +2,7 @@
 
 use super::Active;
 use crate::core::unseen::UnseenRange;
-use crate::node::condition::Condition;
+use crate::monitoring::condition::Condition;
 use crate::store::gone::say_gone;
 
 /// Channels that are named; there may be as many as there are channels.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::{Finding, Verdict, fail, ok, warn};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::limits::ChannelPattern;
 use crate::core::partition::Partition;
 use crate::leadership::Settings;
 use crate::nats::{Connection, cuts_off_without_holding};
-use crate::node::clock::Clock;
 use crate::node::managed_nats::{self, Outlook};
 use crate::node::nats_settings::nats_settings;
 use crate::node::neighbours;

@@ -13,6 +13,7 @@ use super::files::Directory;
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
 use super::source::Opened;
+use crate::clock::Clock;
 use crate::core::batch::Batch;
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::core::snapshot::Snapshot;
@@ -20,7 +21,6 @@ use crate::core::time::Instant;
 use crate::former::adopt::{Adopted, Channel};
 use crate::former::messages::{Reader, Totals};
 use crate::former::{Findings, Former, Problems, adopt};
-use crate::node::clock::Clock;
 use crate::store::FormerStore;
 use crate::store::former::{Extent, FormerChannel};
 

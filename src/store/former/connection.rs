@@ -21,7 +21,7 @@ use crate::config::secret::Secret;
 use crate::postgres::bridge::Bridge;
 use crate::postgres::find;
 use crate::store::error::Error;
-use crate::store::reader::quoted;
+use crate::store::identifier::quoted;
 
 /// To `MySQL`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

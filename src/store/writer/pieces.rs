@@ -6,9 +6,9 @@ use tokio_postgres::{Client, Error, Statement};
 use super::flight::{Flight, Parameters};
 use super::messages::Columns;
 use super::{Failure, Transaction};
+use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::core::upload::UploadWindow;
-use crate::node::clock::Clock;
 
 const STAGE: &str = "INSERT INTO uploads (message, piece, data)
     SELECT * FROM unnest($1::int4[], $2::int4[], $3::bytea[])";

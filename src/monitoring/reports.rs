@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::core::Broker;
 use crate::core::limits::Settings;
 use crate::core::report::{Page, Question};
@@ -41,7 +41,7 @@ pub enum Unanswered {
 
 /// A question on its way to the active loop, which publishes its status before it answers.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     Page {
         question: Question,
         answer: oneshot::Sender<Page>,
@@ -51,7 +51,7 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    pub(super) fn answer(self, broker: &Broker) {
+    pub(crate) fn answer(self, broker: &Broker) {
         // Whoever asked may have gone.
         match self {
             Self::Page { question, answer } => {
@@ -112,7 +112,7 @@ impl Default for Reports {
 
 impl Reports {
     /// From here on the tables can be read.
-    pub(super) fn read_from(
+    pub(crate) fn read_from(
         &self,
         store: Store,
         settings: Settings,
@@ -129,13 +129,13 @@ impl Reports {
     }
 
     /// From here on the active loop is asked, until what is returned is dropped.
-    pub(super) fn ask_active(&self) -> mpsc::Receiver<Asked> {
+    pub(crate) fn ask_active(&self) -> mpsc::Receiver<Asked> {
         let (sender, receiver) = mpsc::channel(QUESTIONS_MAX);
         self.active.send_replace(Some(sender));
         receiver
     }
 
-    pub(super) fn active_ended(&self) {
+    pub(crate) fn active_ended(&self) {
         self.active.send_replace(None);
     }
 

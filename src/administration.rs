@@ -90,7 +90,7 @@ impl Default for Desk {
 }
 
 impl Desk {
-    pub(super) fn open(&self, store: Store) {
+    pub(crate) fn open(&self, store: Store) {
         // It is opened once.
         self.store.set(store).ok();
     }

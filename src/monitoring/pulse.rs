@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::clock::Clock;
+use crate::clock::Clock;
 use crate::core::time::Instant;
 
 const BEAT_EVERY: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ pub struct Pulse {
 
 impl Pulse {
     /// Runs the roles; beats whenever they could go on.
-    pub(super) async fn during<T>(&self, roles: impl Future<Output = T>) -> T {
+    pub(crate) async fn during<T>(&self, roles: impl Future<Output = T>) -> T {
         let mut roles = pin!(roles);
         let mut tick = interval(BEAT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -51,7 +51,7 @@ impl Pulse {
     }
 
     /// Of the last beat; `None` while nothing has to beat.
-    pub(super) fn beat_at(&self) -> Option<Instant> {
+    pub(crate) fn beat_at(&self) -> Option<Instant> {
         match self.beat_at.load(Ordering::Acquire) {
             0 => None,
             nanos => Some(Instant::from_nanos(nanos)),

@@ -11,7 +11,7 @@ use crate::core::broker::Counts;
 use crate::core::ids::Epoch;
 use crate::core::limits::Limits;
 use crate::core::time::{Instant, Timestamp};
-use crate::nats;
+use crate::nats::counters;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -63,7 +63,7 @@ pub struct Status {
     /// As configured.
     pub limits: Arc<Limits>,
     /// What went wrong between the node and NATS, since the process started.
-    pub nats: nats::counters::Counts,
+    pub nats: counters::Counts,
     pub nats_pages: NatsPages,
     /// How often it was started, since the process started.
     pub nats_server_starts: u64,

@@ -1,0 +1,16 @@
+//! What a node reports about itself: data that the role loop publishes and that pages, metrics and commands read. Nothing
+//! here decides anything, and nothing here knows the roles.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`status`] | the one record that is published on a watch |
+//! | [`condition`] | what is wrong right now, each with a sentence for operators |
+//! | [`histogram`] | durations and sizes of commits |
+//! | [`pulse`] | whether the task of the role still runs |
+//! | [`reports`] | pages of clients, channels and subscriptions, from the broker or from the tables |
+
+pub mod condition;
+pub mod histogram;
+pub mod pulse;
+pub mod reports;
+pub mod status;
