@@ -127,7 +127,7 @@ fn blocks_of_code_say_their_language() {
     }
 }
 
-fn source(directory: &str) -> String {
+pub(crate) fn source(directory: &str) -> String {
     let mut source = String::new();
     let mut folders = vec![root().join(directory)];
     while let Some(folder) = folders.pop() {

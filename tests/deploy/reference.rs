@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory as _};
 use stanby::cli::command::Cli;
 use stanby::config::spellings::ALIASES;
-use stanby::monitoring::condition::{Condition, Effect};
 
+use crate::docs::source;
 use crate::page::{cell, is_what_the_program_says};
 use crate::program::read;
 
@@ -173,7 +173,7 @@ fn refusals() -> String {
     }
     let texts = read("src/protocol/rejection.rs");
     let mut rows = String::new();
-    for arm in texts.split("Rejection::").skip(2) {
+    for arm in texts.split("Rejection::").skip(1) {
         let name = arm.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         let arm = arm.split_once("=>").unwrap().1;
         let text = arm.split_once('"').unwrap().1;
@@ -194,32 +194,28 @@ fn refusals() -> String {
     rows
 }
 
-/// Names and effects of the program, and the sentences beside them.
+/// Of the one table that names, effects and sentences stand in.
 fn conditions() -> String {
-    let source = read("src/node/condition.rs");
-    let table = source.split("\nconditions! {").nth(1).unwrap();
-    let mut rows = String::new();
-    for condition in Condition::ALL {
-        let (before, _) = table
-            .split_once(&format!("\"{}\"", condition.name()))
-            .unwrap();
-        let before = before.rsplit_once(';').map_or(before, |(_, last)| last);
-        let sentences = before
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("/// "));
-        let meaning = sentences.collect::<Vec<_>>().join(" ");
-        let ready = match condition.effect() {
-            Effect::NotReady => "503",
-            Effect::Warns => "200",
+    let source = source("src");
+    let table = source.split("\nconditions! {\n").nth(1).unwrap();
+    let table = table.split("\n}\n").next().unwrap();
+    let (mut meaning, mut rows) = (String::new(), String::new());
+    for line in table.lines().map(str::trim) {
+        if let Some(sentence) = line.strip_prefix("/// ") {
+            meaning = format!("{meaning} {sentence}");
+            continue;
+        }
+        let (_, rest) = line.split_once('"').unwrap();
+        let (name, effect) = rest.split_once("\", ").unwrap();
+        let ready = match effect {
+            "NotReady;" => "503",
+            "Warns;" => "200",
+            other => panic!("{name}: {other}"),
         };
-        writeln!(
-            rows,
-            "| `{}` | {} | {ready} |",
-            condition.name(),
-            cell(&meaning)
-        )
-        .unwrap();
+        let meaning = std::mem::take(&mut meaning);
+        writeln!(rows, "| `{name}` | {} | {ready} |", cell(&meaning)).unwrap();
     }
+    assert!(rows.lines().count() > 10, "{rows}");
     rows
 }
 

@@ -1,10 +1,10 @@
 //! Goes round the active loop that ships, and is the process around it: what is read and committed, and what arrives
 //! in which order.
 
-use stanby::core::active::Turn;
+use stanby::core::active::{ActiveLoop, End, Turn, Wait};
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
-use stanby::core::time::Instant;
+use stanby::core::time::{Instant, Now};
 use stanby::core::{Event, Notice, Outbound};
 
 use crate::database::Statement;
@@ -39,8 +39,7 @@ impl World {
         let Some(term) = self.nodes[node].term.as_mut() else {
             return false;
         };
-        let waited = term.wait_until.take();
-        let is_over = waited.is_some_and(|until| until <= now.monotonic);
+        term.wait_until = None;
         self.checks.saw_wall(now.wall);
         self.check_broker(node);
         let lag = self.nodes[node].outgoing.lag(self.time);
@@ -50,10 +49,6 @@ impl World {
         let Some(active) = term.active.as_mut() else {
             return false;
         };
-        if is_over && let Err(end) = active.timeout(now.monotonic) {
-            self.gives_up(node, &end);
-            return false;
-        }
         match active.begin_turn(now, until, lag) {
             Ok(Turn::Serve) => {
                 let epoch = term.term.epoch();
@@ -63,9 +58,11 @@ impl World {
                     *signed = Some((self.time, epoch));
                 }
             }
-            // A renewal that comes through goes round again, too.
-            Ok(Turn::KeepSilent(until)) => {
-                term.wait_until = Some(until);
+            // A renewal that comes through goes round again.
+            Ok(Turn::KeepSilent(_)) => {
+                if let Err(end) = active.timeout(now.monotonic) {
+                    self.gives_up(node, &end);
+                }
                 return false;
             }
             Err(end) => {
@@ -172,6 +169,9 @@ impl World {
         term.wait_until = Some(wait.until);
         if let Some(number) = term.committed.take() {
             active.committed(number, now);
+        } else if let Some(end) = due(active, wait, now) {
+            self.gives_up(node, &end);
+            return false;
         } else if wait.has_backlog {
             active.take_backlog(now);
         } else if let Some(answer) = term.loaded.pop_front() {
@@ -263,6 +263,14 @@ impl World {
         }
         self.send_to_client(node, serial, outbound);
     }
+}
+
+/// What was waited for has not come in time.
+fn due(active: &mut ActiveLoop, wait: Wait, now: Now) -> Option<End> {
+    if now.monotonic < wait.until {
+        return None;
+    }
+    active.timeout(now.monotonic).err()
 }
 
 fn describe(event: &Event) -> String {
