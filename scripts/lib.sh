@@ -59,3 +59,24 @@ need_cargo() {
     have cargo || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
     have cc || install_packages gcc libc6-dev
 }
+
+cargo_version() { sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
+
+# Of the source, in seconds since 1970: the day of a build says nothing about what was built.
+source_date() {
+    [ -z "${SOURCE_DATE_EPOCH-}" ] || {
+        printf '%s\n' "$SOURCE_DATE_EPOCH"
+        return
+    }
+    git log -1 --format=%ct 2>/dev/null || fail "outside of a clone, give SOURCE_DATE_EPOCH: seconds since 1970 of the source"
+}
+
+# Builds the program with this profile. Where the source, the crates and the target directory lie leaves no trace in it.
+build_release() {
+    need_cargo
+    local crates=${CARGO_HOME-$HOME/.cargo}
+    STANBY_BUILD_COMMIT=${STANBY_BUILD_COMMIT-$(git rev-parse HEAD 2>/dev/null || true)} \
+        SOURCE_DATE_EPOCH=$(source_date) CARGO_INCREMENTAL=0 \
+        RUSTFLAGS="${RUSTFLAGS-} --remap-path-prefix=${CARGO_TARGET_DIR-$PWD/target}=/target --remap-path-prefix=$PWD=/source --remap-path-prefix=$crates=/cargo" \
+        cargo build --locked --bin stanby --profile "$1"
+}

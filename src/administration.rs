@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::core::admin::Complaint;
+pub use crate::store::look::{DeadLetter, Letters, Policy};
 use crate::store::requests::Progress;
 use crate::store::{Error, Store};
 
@@ -99,6 +100,20 @@ impl Desk {
         let store = self.store.get().ok_or(Trouble::Starting)?;
         let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
         carry_out(store, request, PATIENCE).await
+    }
+
+    /// Rows of view `dead_letter_status`, by channel and sequence.
+    pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, Trouble> {
+        let store = self.store.get().ok_or(Trouble::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+        Ok(store.dead_letters(which).await?)
+    }
+
+    /// Rows of view `effective_policies`, of all channels where that is empty.
+    pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, Trouble> {
+        let store = self.store.get().ok_or(Trouble::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+        Ok(store.policies(channel).await?)
     }
 
     /// `None`: there is no such request.

@@ -8,6 +8,7 @@ use super::client::ClientCommand;
 use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
 use super::dev::DevArgs;
+use super::dlq::DlqCommand;
 use super::doctor::DoctorArgs;
 use super::durable::DurableCommand;
 use super::export::ExportArgs;
@@ -68,6 +69,9 @@ pub enum Command {
     /// List, show, seek, pause and remove durables, and ack or skip their messages
     #[command(subcommand)]
     Durable(DurableCommand),
+    /// List dead letters, and publish them again where they come from
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// List, show and close clients
     #[command(subcommand)]
     Client(ClientCommand),

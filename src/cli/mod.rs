@@ -10,6 +10,7 @@ pub mod command;
 pub mod completions;
 pub mod config;
 pub mod dev;
+pub mod dlq;
 pub mod doctor;
 pub mod durable;
 pub mod export;

@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::{
-    bench, channel, client, completions, config, dev, doctor, durable, export, health, import,
+    bench, channel, client, completions, config, dev, dlq, doctor, durable, export, health, import,
     message, migrate, mirror, nats_permissions, output, publish, serve, show, signal, status,
     step_down, subscribe, top, version,
 };
@@ -63,6 +63,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Channel(command) => channel::run(&command).await,
         Command::Message(command) => message::run(&command).await,
         Command::Durable(command) => durable::run(&command).await,
+        Command::Dlq(command) => dlq::run(&command).await,
         Command::Client(command) => client::run(&command).await,
         Command::Explain(command) => show::takeover::explain(&command).await,
         Command::StepDown(args) => step_down::run(&args).await,

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `channel create`, `channel limits`, `channel purge`, `channel delete` | `channel` |
 //! | `message republish`, `message delete` | `message` |
+//! | `dlq redrive` | `letters` |
 //! | `durable seek`, `pause`, `resume`, `ack`, `skip`, `remove` | `durable`, `settle` |
 //! | `client kick`, `step-down` | `client` |
 
@@ -17,6 +18,7 @@ mod arguments;
 mod channel;
 mod client;
 mod durable;
+mod letters;
 mod message;
 mod settle;
 
@@ -27,6 +29,7 @@ use bytestring::ByteString;
 
 use self::arguments::Arguments;
 use self::durable::Found;
+use self::letters::Redrive;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::ids::{ChannelId, PositionId, Sequence};
@@ -169,6 +172,9 @@ enum Stage {
     Delete(ChannelId),
     /// The messages are being read.
     Read(ChannelId),
+    /// Rows of dead letters of the channel are being read, and then their messages.
+    Letters(ChannelId),
+    LettersMessages(ChannelId),
     /// Messages are being settled, from this sequence on.
     Settle(Found, Sequence),
     /// Members of the group are being closed.
@@ -191,6 +197,8 @@ pub(super) struct Admin {
     taken: VecDeque<RequestRow>,
     stage: Option<Stage>,
     answer: Option<(Load, Loaded)>,
+    /// How far this term has come with the dead letters of the request under way.
+    redrive: Redrive,
     pause: Duration,
     /// The term is to end as soon as what was answered is stored, and then that it is.
     steps_down: Option<bool>,
@@ -322,6 +330,7 @@ impl Broker {
         };
         self.admin.stage = None;
         self.admin.answer = None;
+        self.admin.redrive = Redrive::default();
         let refused = match &change {
             RequestChange::Refused(complaint) => Some(complaint.error.clone()),
             RequestChange::Taken | RequestChange::Underway(_) | RequestChange::Done(_) => None,
@@ -347,6 +356,7 @@ impl Broker {
             "channel purge" => self.begin_purge(row, given),
             "channel delete" => self.begin_delete(row, given),
             "message republish" | "message delete" => self.read_messages(row, given),
+            "dlq redrive" => self.begin_redrive(row, given),
             "durable seek" => self.begin_seek(row, given),
             "durable pause" => self.pause(row, given, true),
             "durable resume" => self.pause(row, given, false),
@@ -382,6 +392,16 @@ impl Broker {
             Stage::Read(channel) => match self.admin.answer.take() {
                 Some((_, loaded)) => self.messages_read(row, &mut arguments, channel, loaded),
                 None => Ok(Step::Wait(Stage::Read(channel))),
+            },
+            Stage::Letters(channel) => match self.admin.answer.take() {
+                Some((_, loaded)) => self.letters_read(row, &mut arguments, channel, loaded),
+                None => Ok(Step::Wait(Stage::Letters(channel))),
+            },
+            Stage::LettersMessages(channel) => match self.admin.answer.take() {
+                Some((_, loaded)) => {
+                    self.letters_messages_read(row, &mut arguments, channel, loaded)
+                }
+                None => Ok(Step::Wait(Stage::LettersMessages(channel))),
             },
             Stage::Settle(found, from) => self.go_on_settling(&mut arguments, &found, from),
             Stage::Remove(position) => Ok(self.go_on_removing(position)),

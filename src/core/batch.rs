@@ -55,6 +55,8 @@ pub struct Batch {
     pub counts: BTreeMap<(PositionId, Sequence), Option<Count>>,
     /// By channel and sequence of the dead letter.
     pub dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
+    /// Dead letters that a request publishes again with this batch.
+    pub redriven: BTreeMap<(ChannelId, Sequence), RequestId>,
     /// What limits drop with this batch though a durable has not acked it: it goes with the rows of the channels.
     pub dropped_unacked: BTreeMap<ChannelId, DroppedUnacked>,
     /// Messages that operators delete.

@@ -220,6 +220,11 @@ impl Commits {
         self.gathering.dead_letters.push((id, under, letter));
     }
 
+    /// The request under way has published the dead letter again.
+    pub(super) fn note_redriven(&mut self, id: ChannelId, letter: Sequence, request: RequestId) {
+        self.gathering.redriven.insert((id, letter), request);
+    }
+
     /// A durable has not acked it.
     pub(super) fn note_dropped(&mut self, id: ChannelId, name: &ChannelName, sequence: Sequence) {
         let dropped = self.gathering.dropped_unacked.entry(id);

@@ -196,6 +196,9 @@ number_type! {
 impl Sequence {
     pub const ZERO: Self = Self(0);
 
+    /// No message gets a higher one: the tables count in `bigint`, and name the end of a range by what comes behind it.
+    pub const LAST: Self = Self(i64::MAX.unsigned_abs() - 1);
+
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)

@@ -140,6 +140,15 @@ impl Limits {
         self.per_channel = told.per_channel.clone();
     }
 
+    /// Of all channels, then of those that entries name, from the widest to the narrowest.
+    pub fn configured(&self) -> Vec<(String, ChannelLimits)> {
+        let entries = self.per_channel.entries();
+        let entries = entries.map(|(channels, limits)| (channels.as_str().to_owned(), limits));
+        std::iter::once((">".to_owned(), self.channel))
+            .chain(entries)
+            .collect()
+    }
+
     /// The limits that hold for one channel.
     pub fn of(&self, channel: &ChannelName) -> ChannelLimits {
         self.per_channel.of(channel).unwrap_or(self.channel)

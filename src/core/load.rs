@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::admin::RequestPage;
+use super::admin::{RequestId, RequestPage};
 use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
 use super::outbox::{OutboxId, OutboxPage};
-use super::policy::Policy;
+use super::policy::{Letter, Policy};
 use super::ranges::Ranges;
 use super::sql_acks::AckId;
 use super::time::Timestamp;
@@ -36,6 +36,7 @@ impl Load {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
+            Want::Letters { rows, .. } => *rows = messages.min(*rows),
             Want::FirstSince(_) | Want::Gone | Want::Policies | Want::Requests { .. } => {}
         }
         load
@@ -78,6 +79,14 @@ pub enum Want {
     },
     /// All policies.
     Policies,
+    /// Up to `rows` dead letters in `first..=last` that are there, in order: those that were never redriven, or with
+    /// `again` all but those that this request has redriven.
+    Letters {
+        first: Sequence,
+        last: Sequence,
+        again: Option<RequestId>,
+        rows: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +113,7 @@ pub enum Loaded {
     Gone(Vec<GoneRange>),
     Outbox(OutboxPage),
     Policies(Vec<Policy>),
+    Letters(Vec<Letter>),
     Requests(RequestPage),
 }
 

@@ -17,8 +17,14 @@ use super::notice::Notice;
 use super::policy::{Count, DeadLetter, Delivery, Poison, Policies, Policy};
 use super::rejection::Rejection;
 
-/// A dead letter that could not be written is tried again after this.
+/// A dead letter that could not be written is tried again after this, and what a subscription waits for is looked for.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Dead-letter channels that one message goes through, one after the other.
+const HOPS_MAX: u32 = 8;
+
+/// GUIDs of dead letters begin with it. Then comes through how many such channels they went, this one included.
+const GUID_PREFIX: &str = "dead-letter.";
 
 /// Of a group with a policy.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +107,16 @@ impl Group {
     pub(super) fn is_paused(&self) -> bool {
         let tries = self.tries.as_ref();
         tries.is_some_and(|tries| tries.paused_by.is_some())
+    }
+
+    /// An operator has moved the position: nothing counts as delivered, and there is nothing to wait for.
+    pub(super) fn count_anew(&mut self) {
+        if let Some(tries) = &mut self.tries {
+            tries.paused_by = None;
+            tries.reasons.clear();
+            let stored = tries.stored.iter().copied();
+            tries.changed.extend(stored);
+        }
     }
 
     /// From here on, or never again.
@@ -234,6 +250,26 @@ impl Broker {
         }
     }
 
+    /// The group is paused. What it waits for may be gone: dropped by a limit, or deleted.
+    pub(super) fn look_for_poison(&mut self, position: PositionId) {
+        let Some(group) = self.groups.get(&position) else {
+            return;
+        };
+        let Some(sequence) = group.tries.as_ref().and_then(|tries| tries.paused_by) else {
+            return;
+        };
+        let channel = self.channels.get(group.channel);
+        let is_gone = channel.is_none_or(|channel| {
+            sequence < channel.row.first_sequence || channel.gone.contains(sequence)
+        });
+        if is_gone {
+            self.settle(position, sequence);
+            self.note_progress(position);
+        } else {
+            self.arm_redelivery(position, self.now.monotonic + RETRY_AFTER);
+        }
+    }
+
     /// True when it may not be delivered again: what the policy wants has happened.
     pub(super) fn is_poison(&mut self, position: PositionId, message: &Message) -> bool {
         let sequence = message.sequence;
@@ -258,16 +294,32 @@ impl Broker {
             queue_group: group.queue_group.as_ref().map(|name| name.as_str().into()),
             deliveries: entry.deliveries,
             reason: tries.reasons.get(&sequence).cloned().unwrap_or_default(),
+            reply: message.reply.clone(),
         };
+        if self.aside.withholds(position) {
+            // What passes over it would not be stored.
+            let at = self.now.monotonic + RETRY_AFTER;
+            group.set_due(sequence, Due::At(at));
+            self.arm_redelivery(position, at);
+            return true;
+        }
         let fate = match tries.policy.poison.clone() {
-            // Dead letters of a channel for them would go round for ever.
-            Poison::DeadLetter { channel, .. } if channel == letter.origin => Poison::Pause,
+            // It would go round for ever.
+            Poison::DeadLetter { channel, .. }
+                if channel == letter.origin || hops_of(&message.guid) >= HOPS_MAX =>
+            {
+                Poison::Pause
+            }
             fate @ (Poison::PassOver | Poison::Pause | Poison::DeadLetter { .. }) => fate,
         };
         match fate {
             Poison::Pause => {
                 tries.paused_by = Some(sequence);
+                // For who asks what it waits for.
+                tries.changed.insert(sequence);
                 self.put_back(position, vec![sequence]);
+                self.note_progress(position);
+                self.arm_redelivery(position, self.now.monotonic + RETRY_AFTER);
                 self.notices
                     .push_back(Notice::Poison(letter, "the subscription waits"));
             }
@@ -317,7 +369,11 @@ impl Broker {
         if partition.is_some_and(|partition| !partition.contains(channel)) {
             return Err(Rejection::InvalidChannel);
         }
-        let guid = format!("{}.dead-letter.{}", message.guid, letter.position);
+        let hops = hops_of(&message.guid) + 1;
+        let guid = format!(
+            "{GUID_PREFIX}{hops}.{}.{}",
+            letter.position, letter.sequence
+        );
         let guid = Guid::parse(guid.into()).ok_or(Rejection::InvalidPublish)?;
         let reply = if header {
             let DeadLetter {
@@ -343,4 +399,11 @@ impl Broker {
         self.enforce_limits(id);
         Ok(())
     }
+}
+
+/// Through how many dead-letter channels the message went.
+fn hops_of(guid: &Guid) -> u32 {
+    let rest = guid.as_str().strip_prefix(GUID_PREFIX);
+    let hops = rest.and_then(|rest| rest.split('.').next());
+    hops.and_then(|hops| hops.parse().ok()).unwrap_or_default()
 }

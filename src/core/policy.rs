@@ -68,6 +68,19 @@ pub struct DeadLetter {
     pub deliveries: u32,
     /// What the consumer that refused it last has said.
     pub reason: ByteString,
+    /// The reply text that it was published with.
+    pub reply: ByteString,
+}
+
+/// A dead letter that is there, as a redrive finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    pub sequence: Sequence,
+    /// Where it was published; a name that is none where somebody has changed it by hand.
+    pub origin: ByteString,
+    pub reply: ByteString,
+    /// Of its payload.
+    pub bytes: u64,
 }
 
 /// How often a message was delivered, as the tables keep it: only of those that were delivered again, and where a policy

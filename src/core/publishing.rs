@@ -13,12 +13,15 @@ use super::ids::{ChannelId, ChannelName, ClientId, Guid, Sequence, Subject};
 use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Reply;
+use super::policy::Full;
 use super::rejection::Rejection;
 use super::request::Publish;
 use super::time::Timestamp;
 
 /// A publish that is no larger may live on with its answer.
 const PINNED_BYTES: usize = 1024;
+
+const NO_SEQUENCE_LEFT: &str = "the channel has used its last sequence: publish to another channel, or delete this one and begin anew";
 
 impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {
@@ -58,14 +61,21 @@ impl Broker {
         data: Bytes,
     ) -> Result<ChannelId, Rejection> {
         let id = self.find_or_create_channel(channel)?;
-        if self.is_full(id) {
-            return Err(Rejection::ChannelFull);
-        }
         let now = self.now;
-        let channel = self
+        let mut channel = self
             .channels
             .get_mut(id)
             .expect("the channel was just found");
+        if channel.row.last_sequence >= Sequence::LAST {
+            return Err(Rejection::NotStored(NO_SEQUENCE_LEFT.into()));
+        }
+        if channel.full != Full::default() {
+            if self.is_full(id) {
+                return Err(Rejection::ChannelFull);
+            }
+            let again = self.channels.get_mut(id);
+            channel = again.expect("nothing has removed it");
+        }
         let message = Arc::new(Message {
             sequence: channel.row.last_sequence.next(),
             published_at: now.wall.max(channel.row.last_published_at),

@@ -50,8 +50,11 @@ impl Broker {
             return;
         };
         group.redelivering = false;
-        if group.fetching || !group.is_listening() || group.is_paused() {
+        if group.fetching || !group.is_listening() {
             return;
+        }
+        if group.is_paused() {
+            return self.look_for_poison(position);
         }
         if group.in_flight.is_empty() {
             group.replaying = false;
@@ -69,6 +72,7 @@ impl Broker {
             return;
         };
         let (channel, replaying) = (group.channel, group.replaying);
+        let has_policy = group.tries.is_some();
         let steps = steps_of(group);
         let mut due = group.take_due(now + SLACK, page);
         let is_cut = due.len() == page;
@@ -108,7 +112,7 @@ impl Broker {
         }
         let mut gone = BTreeSet::new();
         for sequence in ready {
-            if self.is_over(turn) || self.groups[&position].is_paused() {
+            if self.is_over(turn) || has_policy && self.groups[&position].is_paused() {
                 break;
             }
             turn.steps += steps;
@@ -212,6 +216,7 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return 0;
         };
+        let has_policy = group.tries.is_some();
         let fetched = group.fetched.remove(&sequence).flatten();
         if let Some(message) = &fetched {
             let bytes = cost::message(message);
@@ -232,7 +237,7 @@ impl Broker {
         if self.is_early(position, &message) {
             return 0;
         }
-        if self.is_poison(position, &message) {
+        if has_policy && self.is_poison(position, &message) {
             return message.bytes();
         }
         if let Some(member) = self.pick_for_redelivery(position, sequence) {

@@ -108,6 +108,8 @@ pub struct Subscription {
     /// The same of all members, and what nobody holds: who held it has left.
     pub group_in_flight: usize,
     pub stalled: bool,
+    /// An operator has paused it, or a policy has it wait for one message.
+    pub paused: bool,
     /// Messages of the channel that the subscription, or its group, has yet to ack or to be sent.
     pub lag: u64,
     /// How long the oldest message in flight of the subscription or its group has been so, as far as this term
@@ -274,6 +276,7 @@ impl Broker {
             in_flight,
             group_in_flight: group.in_flight.len(),
             stalled: online && (group.held_back || in_flight >= max_in_flight as usize),
+            paused: group.paused || group.is_paused(),
             lag: unsent + group.in_flight.len() as u64,
             oldest_unacked: since.map(|since| now.since(since)),
         }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::deadlines::Timer;
+use super::group::Group;
 use super::ids::{ChannelId, PositionId, Sequence};
 use super::limits::Limits;
 use super::load::{Oldest, Want};
@@ -116,7 +117,7 @@ impl Broker {
                 };
                 return self.deadlines.set(Timer::Expiry(id), now.monotonic + left);
             }
-            if full.keeps_unacked && self.is_wanted(id, oldest.sequence) {
+            if full.keeps_unacked && !empties && self.is_wanted(id, oldest.sequence) {
                 let again = now.monotonic + self.settings.limits.unseen_retry;
                 return self.deadlines.set(Timer::Expiry(id), again);
             }
@@ -322,17 +323,23 @@ impl Broker {
         let Some(inactivity) = channel.limits.inactivity else {
             return;
         };
-        let used = |position| {
-            self.groups
-                .get(position)
-                .is_some_and(super::group::Group::is_online)
-        };
+        let used = |position| self.groups.get(position).is_some_and(Group::is_online);
         if channel.groups.iter().any(used) {
             return; // Its leaving sets the timer.
         }
         let at = channel.last_activity + inactivity;
+        let row = &channel.row;
+        let waits_for_some = |group: &Group| {
+            group.is_durable()
+                && (!group.in_flight.is_empty() || group.last_sent < row.last_sequence)
+        };
+        let groups = channel.groups.iter();
+        let mut groups = groups.filter_map(|position| self.groups.get(position));
         if at > now {
             self.deadlines.set(Timer::Inactivity(id), at);
+        } else if channel.full.keeps_unacked && row.message_count > 0 && groups.any(waits_for_some)
+        {
+            self.deadlines.set(Timer::Inactivity(id), now + inactivity);
         } else {
             let name = channel.row.name.clone();
             self.delete_channel(id, Notice::ChannelInactive(name));

@@ -12,23 +12,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::problem::{Problem, problem};
 use self::routes::{ROUTES, Route};
 use self::token::Guard;
 use super::view::Source;
-use crate::administration::{Desk, Request, Trouble};
+use crate::administration::{Desk, Letters, Request, Trouble};
 
 /// Of what is sent with a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Dead letters of one answer.
+const LISTED_MAX: u32 = 1000;
 
 /// Cheap to clone; all listeners of a node share it.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +60,8 @@ pub(super) fn router() -> Router<Source> {
     let mut router = Router::new()
         .route("/api/openapi.json", get(document))
         .route("/api/v1/requests/{id}", get(progress))
+        .route("/api/v1/dead-letters", get(dead_letters))
+        .route("/api/v1/policies", get(policies))
         .route("/api", any(unknown))
         .route("/api/{*path}", any(unknown));
     for route in ROUTES {
@@ -166,6 +172,73 @@ async fn progress(
         progress
             .map(|progress| json(StatusCode::OK, &progress))
             .ok_or_else(no_such)
+    };
+    asked.await.unwrap_or_else(Problem::into_response)
+}
+
+/// Which dead letters are listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    waiting: bool,
+    #[serde(default)]
+    after: u64,
+    #[serde(default = "listed_by_default")]
+    limit: u32,
+}
+
+fn listed_by_default() -> u32 {
+    100
+}
+
+async fn dead_letters(
+    State(source): State<Source>,
+    Extension(guest): Extension<Guest>,
+    headers: HeaderMap,
+    listed: Result<Query<Listed>, QueryRejection>,
+) -> Response {
+    let asked = async {
+        admit(&source, guest, &headers).await?;
+        let Query(listed) = listed.map_err(|rejection| {
+            problem(StatusCode::BAD_REQUEST, rejection.body_text())
+                .hint("It takes channel, waiting (true or false), after (a sequence) and limit.")
+        })?;
+        let which = Letters {
+            channel: &listed.channel,
+            waiting: listed.waiting,
+            after: listed.after,
+            count: listed.limit.min(LISTED_MAX),
+        };
+        let letters = source.api.desk.dead_letters(which).await?;
+        Ok(json(StatusCode::OK, &letters))
+    };
+    asked.await.unwrap_or_else(Problem::into_response)
+}
+
+/// Of which channel policies are told.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfChannel {
+    #[serde(default)]
+    channel: String,
+}
+
+async fn policies(
+    State(source): State<Source>,
+    Extension(guest): Extension<Guest>,
+    headers: HeaderMap,
+    asked: Result<Query<OfChannel>, QueryRejection>,
+) -> Response {
+    let asked = async {
+        admit(&source, guest, &headers).await?;
+        let Query(OfChannel { channel }) = asked.map_err(|rejection| {
+            problem(StatusCode::BAD_REQUEST, rejection.body_text()).hint("It takes channel.")
+        })?;
+        let policies = source.api.desk.policies(&channel).await?;
+        Ok(json(StatusCode::OK, &policies))
     };
     asked.await.unwrap_or_else(Problem::into_response)
 }

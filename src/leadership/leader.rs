@@ -143,6 +143,7 @@ pub(super) enum Command<B> {
     Record(Record),
     Refused(Refusal),
     Conditions(Vec<ConditionRow>),
+    Limits(Vec<LimitRow>),
     Release(End),
 }
 
@@ -152,6 +153,19 @@ pub struct ConditionRow {
     pub kind: &'static str,
     pub reason: String,
     pub since: Timestamp,
+}
+
+/// Limits of channels that the configuration says, for who looks at the tables; `None` is unlimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRow {
+    /// A name, or a pattern.
+    pub channels: String,
+    pub subscriptions: Option<i64>,
+    pub messages: Option<i64>,
+    pub bytes: Option<i64>,
+    /// In nanoseconds.
+    pub age: Option<i64>,
+    pub inactivity: Option<i64>,
 }
 
 /// What is known of a takeover only later: what is `None` stays as it was.
@@ -239,6 +253,15 @@ impl<B> Leader<B> {
             return Ok(false);
         }
         self.command(Command::Conditions(conditions))?;
+        Ok(true)
+    }
+
+    /// Replaces what the tables say of configured limits, from the widest to the narrowest. False as above.
+    pub fn show_limits(&self, limits: Vec<LimitRow>) -> Result<bool, TermLost> {
+        if self.commands.capacity() < COMMANDS_MAX {
+            return Ok(false);
+        }
+        self.command(Command::Limits(limits))?;
         Ok(true)
     }
 

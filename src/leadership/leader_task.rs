@@ -10,9 +10,13 @@ use tokio_postgres::types::{ToSql, Type};
 use super::cause::{Cause, End};
 use super::errand::Errand;
 use super::error::{Error, TermLost};
-use super::leader::{Apply, Command, Committed, ConditionRow, Done, RELEASE_LIMIT, Record};
+use super::leader::{
+    Apply, Command, Committed, ConditionRow, Done, LimitRow, RELEASE_LIMIT, Record,
+};
 use super::session::{Session, Settings};
-use super::statements::{COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS};
+use super::statements::{
+    COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS, SHOW_LIMITS,
+};
 use super::step_down;
 use super::term::Term;
 use crate::clock::Clock;
@@ -87,6 +91,7 @@ impl<A: Apply> Task<A> {
                     Some(Command::Record(record)) => self.record(&record).await?,
                     Some(Command::Refused(refusal)) => self.note_refusal(&refusal).await?,
                     Some(Command::Conditions(rows)) => self.show_conditions(&rows).await?,
+                    Some(Command::Limits(rows)) => self.show_limits(&rows).await?,
                     Some(Command::Release(end)) => return Ok(end),
                     None => return Err("the server gave it up".to_owned()),
                 },
@@ -316,27 +321,58 @@ impl<A: Apply> Task<A> {
     }
 
     async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), String> {
-        let sent = Clock.now().monotonic;
         let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
         let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
         let since: Vec<SystemTime> = rows.iter().map(|row| system_time(row.since)).collect();
+        let server_id = self.settings.server_id.clone();
+        self.show(
+            "conditions",
+            SHOW_CONDITIONS,
+            &[&kinds, &reasons, &since, &server_id],
+        )
+        .await
+    }
+
+    async fn show_limits(&mut self, rows: &[LimitRow]) -> Result<(), String> {
+        let column = |limit: fn(&LimitRow) -> Option<i64>| rows.iter().map(limit).collect();
+        let channels: Vec<&str> = rows.iter().map(|row| row.channels.as_str()).collect();
+        let limits: [Vec<Option<i64>>; 5] = [
+            column(|row| row.subscriptions),
+            column(|row| row.messages),
+            column(|row| row.bytes),
+            column(|row| row.age),
+            column(|row| row.inactivity),
+        ];
+        let [subscriptions, messages, bytes, age, inactivity] = &limits;
+        self.show(
+            "limits",
+            SHOW_LIMITS,
+            &[&channels, subscriptions, messages, bytes, age, inactivity],
+        )
+        .await
+    }
+
+    /// For who looks at the tables.
+    async fn show(
+        &mut self,
+        what: &str,
+        statement: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), String> {
+        let sent = Clock.now().monotonic;
         let client = &self.session.client;
-        let server_id = &self.settings.server_id;
         let shown = async {
-            let shown = client
-                .execute(SHOW_CONDITIONS, &[&kinds, &reasons, &since, server_id])
-                .await;
-            match shown {
+            match client.execute(statement, parameters).await {
                 // Refused: nothing was written, and the session goes on. It is no reason to end a term.
                 Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
                     let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "conditions cannot be noted in the tables");
+                    tracing::warn!(error, "{what} cannot be noted in the tables");
                     Ok(())
                 }
                 shown => shown.map(drop),
             }
         };
-        let shown = self.session.call("noting conditions", shown).await;
+        let shown = self.session.call("noting for the tables", shown).await;
         shown.map_err(|error| error.to_string())?;
         self.proved(sent);
         Ok(())

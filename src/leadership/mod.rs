@@ -45,7 +45,7 @@ pub use candidate::Candidate;
 pub use cause::{Cause, End};
 pub use errand::{Errand, Errands};
 pub use error::{Error, TermLost};
-pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, Record};
+pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, LimitRow, Record};
 pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::{Reason, Takeover};

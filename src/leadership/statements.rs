@@ -33,5 +33,8 @@ pub(super) const SHOW_CONDITIONS: &str = "WITH passed AS (
     ON CONFLICT (kind) DO UPDATE SET
         reason = EXCLUDED.reason, since = EXCLUDED.since, server_id = EXCLUDED.server_id";
 
+pub(super) const SHOW_LIMITS: &str =
+    "SELECT note_limits($1::text[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])";
+
 pub(super) const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp(), end_epoch = $1, end_cause = $2, end_detail = $3
     WHERE epoch = $1";

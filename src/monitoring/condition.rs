@@ -48,6 +48,8 @@ conditions! {
     ClientsUnreachable "clients-unreachable", Warns;
     /// Another server is active for the same cluster ID on other tables.
     ConflictingActives "conflicting-actives", NotReady;
+    /// A dead-letter channel does not take the dead letters of a policy.
+    DeadLettersRefused "dead-letters-refused", Warns;
     /// The file store that the line names is not what was imported, and stays where it is.
     FormerStoreChanged "former-store-changed", Warns;
     /// Postgres refuses everything that clients ask for lately, for reasons that do not pass.

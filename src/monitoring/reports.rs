@@ -15,6 +15,7 @@ use crate::core::limits::Settings;
 use crate::core::report::{Page, Question};
 use crate::core::time::Instant;
 use crate::store::Store;
+pub use crate::store::look::Behind;
 
 /// Questions that may wait for the active loop. Further ones wait in line for room.
 const QUESTIONS_MAX: usize = 16;
@@ -144,6 +145,17 @@ impl Reports {
             let (connections, idle) = tables.store.pool_use();
             PoolUse { connections, idle }
         })
+    }
+
+    /// How far each durable is behind, in seconds; empty where the tables do not tell. The time is that of messages, which
+    /// only the tables know of all.
+    pub async fn behind(&self) -> Vec<Behind> {
+        let Some(tables) = self.tables.get() else {
+            return Vec::new();
+        };
+        // While Postgres is away the page is needed most.
+        let read = timeout(REFRESH_LIMIT, tables.store.behind()).await;
+        read.map(Result::unwrap_or_default).unwrap_or_default()
     }
 
     /// Returns when the status is that of this moment, or when the active is too busy to tell.

@@ -1,6 +1,7 @@
 //! The active: feeds [`ActiveLoop`] with requests, commits and reads, and carries out what it says. Everything that is
 //! decided is decided there; here is what only a process has: sessions, sockets, clocks and pages.
 
+mod configured;
 mod ended;
 mod notices;
 mod unseen;
@@ -17,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::ended::Ended;
 use self::notices::log;
+use super::dead_letters::DeadLetters;
 use super::errands::read_page;
 use super::pace::Pace;
 use super::refusals::Refusals;
@@ -71,6 +73,8 @@ pub(super) struct Active<'a> {
     earlier_late: u64,
     /// What the tables say is wrong with this server; `None` before the first look.
     conditions: Option<Conditions>,
+    /// The tables say which limits are configured.
+    limits_are_shown: bool,
     /// When this term began to serve.
     began: Instant,
     /// The NATS server, and how often one had fallen silent.
@@ -78,6 +82,8 @@ pub(super) struct Active<'a> {
     silences: u64,
     /// What Postgres refuses.
     refusals: Refusals,
+    /// And dead-letter channels.
+    dead_letters: DeadLetters,
 }
 
 /// What is left of a term.
@@ -119,10 +125,12 @@ impl<'a> Active<'a> {
             earlier: node.board.counts(),
             earlier_late: node.board.late_renewals(),
             conditions: None,
+            limits_are_shown: false,
             began: now,
             nats_server: node.nats.server_id(),
             silences: node.nats.silences(),
             refusals: Refusals::default(),
+            dead_letters: DeadLetters::default(),
         }
     }
 
@@ -157,6 +165,7 @@ impl<'a> Active<'a> {
         self.node.board.clear(Condition::MessagesUnseen);
         self.node.board.standby();
         Refusals::end(&self.node.board);
+        DeadLetters::end(&self.node.board);
         drop(watched);
         let (ingress, left) = match ended {
             Ended::TermLost(_) | Ended::Refused(_) => {
@@ -233,6 +242,8 @@ impl<'a> Active<'a> {
             }
             while let Some(notice) = self.active.poll_notice() {
                 log(&notice);
+                let now = Clock.now().monotonic;
+                self.dead_letters.look_at(&notice, &self.node.board, now);
             }
             let Wait {
                 until,
@@ -260,6 +271,7 @@ impl<'a> Active<'a> {
                 Ok(()) = self.limits.changed() => {
                     let limits = self.limits.borrow_and_update().clone();
                     self.active.set_limits(&limits, Clock.now());
+                    self.limits_are_shown = false;
                 }
                 () = term.gone_noted() => self.active.gone_noted(Clock.now()),
                 () = term.policies_noted() => self.active.policies_noted(Clock.now()),
@@ -284,6 +296,7 @@ impl<'a> Active<'a> {
                     self.tell_unseen();
                     self.look_at_conditions();
                     self.show_conditions().map_err(Ended::TermLost)?;
+                    self.show_limits().map_err(Ended::TermLost)?;
                 }
                 () = tokio::task::yield_now(), if goes_on => {}
             }
@@ -444,6 +457,7 @@ impl<'a> Active<'a> {
     fn look_at_conditions(&mut self) {
         let now = Clock.now().monotonic;
         self.refusals.look(&self.node.board, now);
+        self.dead_letters.look(&self.node.board, now);
         if now.since(self.began) > TERM_IS_WELL {
             self.node.board.clear(Condition::TermsEnd);
         }

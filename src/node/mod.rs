@@ -37,6 +37,7 @@ mod board;
 mod carry_over;
 mod child_configuration;
 mod claim;
+mod dead_letters;
 mod ears;
 mod errands;
 pub mod examine;

@@ -236,7 +236,7 @@ impl Node {
         };
         let since = Clock.now().monotonic;
         let active = Active::new(self, takeover, ears.take_ingress()?);
-        let over = active.serve().await;
+        let over = Box::pin(active.serve()).await;
         self.term_ended(over, Clock.now().monotonic.since(since), ears);
         Ok(())
     }

@@ -4,13 +4,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::subjects::Subjects;
-use super::{pb, rejection};
+use super::{VERSION, pb, rejection};
 use crate::core::ids::ChannelName;
 use crate::core::message::Message;
 use crate::core::outbound::Reply;
-
-/// The server's protocol level: connection IDs and client pings.
-const PROTOCOL: i32 = 1;
 
 /// Payloads are cut from `buffer`, so that a burst of them shares a few allocations.
 pub fn reply(reply: &Reply, subjects: &Subjects, buffer: &mut BytesMut) -> Bytes {
@@ -99,7 +96,7 @@ fn connected(
         unsub_requests: subjects.unsubscribe().as_bytes().clone(),
         close_requests: subjects.close_client().as_bytes().clone(),
         sub_close_requests: subjects.close_subscription().as_bytes().clone(),
-        protocol: PROTOCOL,
+        protocol: VERSION,
         ..Default::default()
     };
     if protocol >= 1 {

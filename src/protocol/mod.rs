@@ -27,3 +27,6 @@ pub mod rejection;
 pub mod subjects;
 
 pub use subjects::Subjects;
+
+/// The server's level of the protocol of NATS Streaming: connection IDs and client pings.
+pub const VERSION: i32 = 1;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
 use super::gone;
+use super::letters;
 use super::policies;
 use super::rows::Reading;
 use super::salvage;
@@ -137,6 +138,10 @@ pub(super) async fn load(
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
         Want::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
+        Want::Letters { .. } => {
+            let page = letters::page(source, load.channel, &load.want).await?;
+            Ok(Loaded::Letters(page))
+        }
         Want::Outbox { .. } | Want::Requests { .. } => {
             let why = "what is asked for in SQL is not read on the leader session";
             Err(Error::Unavailable(why.to_owned()).into())
@@ -171,6 +176,7 @@ async fn with_gone(
         | Want::Oldest { .. }
         | Want::Gone
         | Want::Policies
+        | Want::Letters { .. }
         | Want::Outbox { .. }
         | Want::Requests { .. } => {
             return Ok(page);
@@ -203,6 +209,7 @@ pub(super) async fn salvaged(
         | Want::Oldest { .. }
         | Want::Gone
         | Want::Policies
+        | Want::Letters { .. }
         | Want::Outbox { .. }
         | Want::Requests { .. } => {
             return self::load(source, load, opener).await;

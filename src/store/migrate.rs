@@ -135,10 +135,25 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "views that answer",
         include_str!("../../migrations/0058_views_that_answer.sql"),
     ),
+    (
+        59,
+        "dead letter verbs",
+        include_str!("../../migrations/0059_dead_letter_verbs.sql"),
+    ),
+    (
+        60,
+        "policies shown",
+        include_str!("../../migrations/0060_policies_shown.sql"),
+    ),
+    (
+        61,
+        "channel grants",
+        include_str!("../../migrations/0061_channel_grants.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
-pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+pub const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 pub(super) const VERSIONS_TABLE: &str = "schema_versions";
 pub(super) const COMPATIBILITY_TABLE: &str = "schema_compatibility";

@@ -1,5 +1,5 @@
 //! Applications that publish and ack in transactions of their own, while servers and sessions of theirs are killed at any
-//! moment. Their own table is the judge. `scripts/chaos sql` runs as many kills as one likes.
+//! moment, with delivery policies. Their own tables are the judge. `scripts/chaos sql` runs as many kills as one likes.
 
 use crate::applications::Applications;
 use crate::pair::{Group, LIMIT, wait_for_one_active};
@@ -51,13 +51,15 @@ async fn run(seed: u64, kills: u64) {
     }
     let outcome = applications.finish().await;
     eprintln!(
-        "    {kills} kills: {} messages, {} acks that did not count, {} wrong",
+        "    {kills} kills: {} messages, {} acks that did not count, {} dead letters, {} wrong",
         outcome.sent,
         outcome.false_acks,
+        outcome.dead_letters,
         outcome.wrong.len()
     );
     assert!(outcome.wrong.is_empty(), "{outcome:?}");
     assert!(outcome.sent > 0 && outcome.false_acks > 0, "{outcome:?}");
+    assert!(outcome.dead_letters > 0, "{outcome:?}");
 }
 
 #[tokio::test]

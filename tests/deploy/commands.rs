@@ -56,6 +56,8 @@ const OTHERS: &[(&str, &str)] = &[
         "scripts/figures",
         "measures; FIGURES_QUICK=1 tries whether it works",
     ),
+    ("scripts/package", "tests/deploy/package.rs runs it"),
+    ("sha256sum", "tests/deploy/package.rs checks the sums"),
     ("git", "a developer's"),
     ("cargo", "a developer's"),
     ("python3", "serves the built site"),
@@ -123,7 +125,9 @@ fn trouble(line: &str, is_whole: bool) -> Option<String> {
         *word = word.replace('…', "x");
     }
     let program = Cli::command();
-    let serve = program.find_subcommand("serve").unwrap();
+    let Some(serve) = program.find_subcommand("serve") else {
+        return Some("the program does not serve".to_owned());
+    };
     let args = words.into_iter().map(OsString::from);
     let arguments = match arguments::normalise(args, serve) {
         Ok(arguments) => arguments,

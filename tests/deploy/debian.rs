@@ -1,48 +1,118 @@
-//! The Debian package: what it packs is there or made, and what it configures is understood.
+//! The Debian package: built, installed into a root of its own, judged by lintian, and removed; and what it configures is
+//! understood.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use stanby::config::Sources;
 
+use crate::package::PACKAGES;
 use crate::program::{Known, read, root};
+use crate::tools::output;
 
-fn metadata() -> toml::Table {
-    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
-    let package = manifest["package"]["metadata"]["deb"].as_table();
-    package.unwrap().clone()
+/// With what is in `at` as the system. Dependencies are those of another system, which the test does not install.
+fn dpkg(at: &Path, arguments: &[&str]) -> Output {
+    let output = Command::new("dpkg")
+        .arg(format!("--root={}", at.display()))
+        .args([
+            "--force-depends",
+            "--force-script-chrootless",
+            "--force-not-root",
+        ])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+fn empty_system() -> tempfile::TempDir {
+    let at = tempfile::tempdir().unwrap();
+    for directory in ["info", "updates", "triggers"] {
+        std::fs::create_dir_all(at.path().join("var/lib/dpkg").join(directory)).unwrap();
+    }
+    for file in ["status", "available"] {
+        std::fs::write(at.path().join("var/lib/dpkg").join(file), "").unwrap();
+    }
+    at
 }
 
 #[test]
-fn the_package_packs_what_there_is() {
-    let metadata = metadata();
-    let script = read("deploy/debian/build");
-    let mut installed = Vec::new();
-    for asset in metadata["assets"].as_array().unwrap() {
-        let [from, to] = [0, 1].map(|at| asset[at].as_str().unwrap());
-        if let Some(made) = from.strip_prefix("target/packaging/") {
-            let (_, end) = made.rsplit_once('.').unwrap_or(("", made));
-            let made_by = match end {
-                "bash" | "zsh" | "fish" => "completions",
-                "gz" => "gzip",
-                _ => "cp",
-            };
-            assert!(script.contains(made_by), "{from}");
-        } else if let Some(directory) = from.strip_suffix("/*.md") {
-            assert!(root().join(directory).is_dir(), "{from}");
-        } else {
-            assert!(root().join(from).is_file(), "{from}");
-        }
-        let name = from.rsplit('/').next().unwrap();
-        let name = if to.ends_with('/') { name } else { "" };
-        installed.push(format!("/{to}{name}"));
+fn the_package_installs_runs_keeps_what_was_changed_and_leaves_nothing_when_it_is_purged() {
+    let Some(packages) = &*PACKAGES else { return };
+    let package = packages.file(".deb");
+    let package = package.to_str().unwrap();
+    let system = empty_system();
+    let at = system.path();
+
+    dpkg(at, &["--install", package]);
+    let version = Command::new(at.join("usr/bin/stanby"))
+        .arg("version")
+        .output()
+        .unwrap();
+    let expected = format!("stanby {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
+    for file in [
+        "usr/lib/systemd/system/stanby.service",
+        "usr/share/man/man1/stanby-serve.1.gz",
+        "usr/share/bash-completion/completions/stanby",
+        "usr/share/stanby/roles.sql",
+        "usr/share/doc/stanby/docs/install.md",
+        "usr/share/doc/stanby/docs/decisions/tables.md",
+        "usr/share/doc/stanby/changelog.gz",
+    ] {
+        assert!(at.join(file).is_file(), "{file}");
     }
-    for file in metadata["conf-files"].as_array().unwrap() {
-        let file = file.as_str().unwrap();
-        assert!(
-            installed.iter().any(|it| it == file),
-            "{file} is not packed"
-        );
+    let unit = std::fs::read_to_string(at.join("usr/lib/systemd/system/stanby.service")).unwrap();
+    assert_eq!(unit, read("deploy/systemd/stanby.service"));
+    let secrets = at.join("etc/stanby/secrets.env");
+    let mode = secrets.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "others may not read the secrets");
+
+    let changed = "cluster_id = \"shop\"\n";
+    std::fs::write(at.join("etc/stanby/stanby.toml"), changed).unwrap();
+    dpkg(at, &["--force-confold", "--install", package]);
+    let kept = std::fs::read_to_string(at.join("etc/stanby/stanby.toml")).unwrap();
+    assert_eq!(kept, changed, "an upgrade keeps what was changed");
+
+    dpkg(at, &["--remove", "stanby"]);
+    assert!(!at.join("usr/bin/stanby").exists() && secrets.exists());
+    dpkg(at, &["--purge", "stanby"]);
+    for directory in ["etc/stanby", "usr/share/stanby", "usr/share/doc/stanby"] {
+        assert!(!at.join(directory).exists(), "{directory} is left");
+    }
+}
+
+#[test]
+fn the_files_of_the_package_are_whole() {
+    let Some(packages) = &*PACKAGES else { return };
+    let system = empty_system();
+    dpkg(
+        system.path(),
+        &["--install", packages.file(".deb").to_str().unwrap()],
+    );
+    let verified = dpkg(system.path(), &["--verify", "stanby"]);
+    assert_eq!(String::from_utf8(verified.stdout).unwrap(), "");
+}
+
+#[test]
+fn lintian_has_nothing_to_say() {
+    let Some(packages) = &*PACKAGES else { return };
+    let package = packages.file(".deb");
+    let arguments = [
+        "--allow-root",
+        "--fail-on",
+        "error,warning",
+        "--tag-display-limit",
+        "0",
+    ];
+    let arguments = [&arguments[..], &[package.to_str().unwrap()]].concat();
+    if let Some(said) = output("lintian", &arguments) {
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert!(said.status.success(), "{text}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use crate::program::{Known, read, root};
 
@@ -90,6 +91,7 @@ const OTHERS: &[&str] = &[
     "nocapture",
     "force",
     "format",
+    "check",
 ];
 
 #[test]
@@ -102,8 +104,12 @@ fn flags_and_variables_in_the_documents_exist() {
             assert!(is_known || name.is_empty(), "{path}: {flag}");
         }
         for name in words(&text, "STANBY_", |c| c.is_ascii_uppercase() || c == '_') {
-            // Of nats-server's configuration, and of the tests.
-            let elsewhere = ["STANBY_SERVER_PASSWORD", "STANBY_CLIENT_PASSWORD"];
+            // Of nats-server's configuration, of builds, and of the tests.
+            let elsewhere = [
+                "STANBY_SERVER_PASSWORD",
+                "STANBY_CLIENT_PASSWORD",
+                "STANBY_BUILD_COMMIT",
+            ];
             let is_known = known.variables.contains(name)
                 || elsewhere.contains(&name)
                 || name.starts_with("STANBY_TEST_");
@@ -216,7 +222,7 @@ fn all_pages() -> Vec<String> {
     for folder in ["docs", "docs/decisions", "docs/reference"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".md") {
+            if Path::new(&name).extension().is_some_and(|it| it == "md") {
                 paths.push(format!("{folder}/{name}"));
             }
         }

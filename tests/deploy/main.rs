@@ -8,6 +8,7 @@ mod docs;
 mod helm;
 mod image;
 mod kubernetes;
+mod package;
 #[path = "../support/page.rs"]
 mod page;
 mod program;
@@ -15,4 +16,5 @@ mod prometheus;
 mod reference;
 mod systemd;
 mod tools;
+mod versions;
 mod yaml;

@@ -46,7 +46,7 @@ fn default(arg: &Arg) -> String {
 fn spelling(arg: &Arg) -> String {
     let names = arg.get_value_names().unwrap_or_default().iter();
     let value = names
-        .map(|name| name.as_str())
+        .map(clap::builder::Str::as_str)
         .collect::<Vec<_>>()
         .join(" ");
     let Some(long) = arg.get_long() else {

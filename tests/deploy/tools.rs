@@ -14,6 +14,11 @@ pub(crate) fn run(program: impl AsRef<Path>, arguments: &[&str]) {
     }
 }
 
+/// Whether there is such a program, which says so to `--version`.
+pub(crate) fn is_installed(program: &str) -> bool {
+    output(program, &["--version"]).is_some()
+}
+
 /// What it said; `None` where it is not installed.
 pub(crate) fn output(program: impl AsRef<Path>, arguments: &[&str]) -> Option<Output> {
     let program = program.as_ref();

@@ -88,6 +88,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             | Want::Oldest { .. }
             | Want::Gone
             | Want::Policies
+            | Want::Letters { .. }
             | Want::Outbox { .. }
             | Want::Requests { .. } => {
                 panic!("nobody needs {load:?}")

@@ -46,14 +46,18 @@ impl<'a> Operator<'a> {
         self.session.execute(statement).await.unwrap();
     }
 
-    /// The answer of a command.
+    /// The answer of a command that changes something.
     pub(crate) async fn command(&self, args: &[&str]) -> Value {
-        let url = &self.group.database_url;
-        let more = ["--json", "--yes", "--database-url", url];
+        let answer = self.rows(&[args, &["--yes"]].concat()).await;
+        answer["result"].clone()
+    }
+
+    /// What a command prints as JSON.
+    pub(crate) async fn rows(&self, args: &[&str]) -> Value {
+        let more = ["--json", "--database-url", &self.group.database_url];
         let output = stanby(&[args, &more].concat()).await;
         assert_eq!(code(&output), Some(0), "{args:?}: {}", stderr(&output));
-        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
-        answer["result"].clone()
+        serde_json::from_str(&stdout(&output)).unwrap()
     }
 
     /// What a command says that has no answer, and its exit code.

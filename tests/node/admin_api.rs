@@ -11,11 +11,21 @@ use crate::admin::{publish, sequences};
 use crate::pair::{Group, LIMIT, Pair};
 use crate::support::wait::wait_until;
 
-const TOKEN: &str = "a-token-that-nobody-guesses";
+pub(crate) const TOKEN: &str = "a-token-that-nobody-guesses";
 
 /// Status and body.
-async fn post(port: u16, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
-    let mut head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+pub(crate) async fn post(port: u16, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
+    ask("POST", port, path, token, body).await
+}
+
+pub(crate) async fn ask(
+    method: &str,
+    port: u16,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (u16, Value) {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     if let Some(token) = token {
         write!(head, "Authorization: Bearer {token}\r\n").unwrap();
     }
@@ -142,6 +152,17 @@ async fn the_api_does_what_the_commands_do_for_who_has_the_token_at_any_server()
     assert_eq!(status, 429);
     assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
 
+    for (query, status) in [
+        ("", 200),
+        ("?channel=dead&waiting=true&after=4&limit=7", 200),
+        ("?chanel=dead", 400),
+    ] {
+        let path = format!("/api/v1/dead-letters{query}");
+        let (found, answer) = ask("GET", active, &path, told, "").await;
+        assert_eq!(found, status, "{path}: {answer}");
+        assert!(status != 200 || answer == json!([]), "{answer}");
+    }
+
     // Each path of the document is one that the router knows, and they are all there are.
     let (status, document) = pair.standby.get("/api/openapi.json").await.unwrap();
     assert_eq!(status, 200);
@@ -158,7 +179,7 @@ async fn the_api_does_what_the_commands_do_for_who_has_the_token_at_any_server()
         let (status, answer) = post(standby, &path, None, "").await;
         assert_eq!(status, 401, "{path}: {answer}");
     }
-    assert_eq!(verbs, 14);
+    assert_eq!(verbs, 15);
     let (status, answer) = post(standby, "/api/v1/step-down", told, "").await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(pair.standby.wait_until_active().await, 2);

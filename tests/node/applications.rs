@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::pair::{Group, LIMIT};
+use crate::stan::StanClient;
 use crate::support::wait::wait_until;
 
 const CHANNEL: &str = "orders";
@@ -20,12 +21,28 @@ const QUEUE: &str = "workers";
 const TWICE: u64 = 5;
 const ROLLED_BACK: u64 = 7;
 
+/// So many are refused before they are handled.
+const REFUSED: u64 = 6;
+
+/// What is published here nobody acks.
+const POISON: &str = "poison";
+
 /// No message is in here twice, though nothing keeps it from being.
 const TABLES: &str = "CREATE TABLE sent (payload text PRIMARY KEY);
+    CREATE TABLE hopeless (payload text PRIMARY KEY);
     CREATE TABLE effects (sequence bigint NOT NULL, payload text NOT NULL)";
+
+/// Deliveries are counted, and what nobody acks becomes a dead letter.
+const POLICIES: &str =
+    "SELECT stanby.set_policy('orders', max_deliveries => 10000, dead_letter => 'dead',
+        backoff => ARRAY['500 ms', '1 s']::interval[]);
+    SELECT stanby.set_policy('poison', max_deliveries => 2, dead_letter => 'dead',
+        backoff => ARRAY['200 ms']::interval[])";
 
 pub(crate) struct Applications {
     pool: PgPool,
+    /// Receives what is poison.
+    _hopeless: StanClient,
     stop_publishing: CancellationToken,
     publishers: JoinSet<()>,
     stop_consuming: CancellationToken,
@@ -38,8 +55,15 @@ impl Applications {
     pub(crate) async fn start(group: &Group, publishers: usize, consumers: usize) -> Self {
         let pool = PgPool::connect(&group.database_url).await.unwrap();
         pool.execute(TABLES).await.unwrap();
+        pool.execute(POLICIES).await.unwrap();
+        let hopeless = group.client("hopeless").await;
+        hopeless
+            .hold_for(POISON, QUEUE, "jobs", 100, 30)
+            .await
+            .unwrap();
         let mut applications = Self {
             pool,
+            _hopeless: hopeless,
             stop_publishing: CancellationToken::new(),
             publishers: JoinSet::new(),
             stop_consuming: CancellationToken::new(),
@@ -62,6 +86,10 @@ impl Applications {
                         continue;
                     };
                     turn += 1;
+                    if turn % REFUSED == 0 {
+                        refuse(&pool, sequence).await.ok();
+                        continue;
+                    }
                     let rolls_back = turn % ROLLED_BACK == 0;
                     let one = consume(&pool, sequence, &payload, rolls_back);
                     let counts = if turn % TWICE == 0 {
@@ -135,6 +163,21 @@ impl Applications {
             }
         })
         .await;
+        let alive = "SELECT count(*) FROM hopeless h WHERE NOT EXISTS (
+            SELECT FROM stanby.dead_letters d JOIN stanby.messages m USING (channel_id, sequence)
+            WHERE convert_from(m.data, 'UTF8') = h.payload)";
+        wait_until(4 * LIMIT, async || {
+            let alive: i64 = sqlx::query_scalar(alive)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            if alive == 0 {
+                Ok(())
+            } else {
+                Err(format!("{alive} are no dead letters yet"))
+            }
+        })
+        .await;
         self.stop_consuming.cancel();
         while let Some(consumer) = self.consumers.join_next().await {
             consumer.unwrap();
@@ -143,16 +186,35 @@ impl Applications {
             FROM (SELECT payload, count(*) FILTER (WHERE kind = 's') AS sent, count(*) FILTER (WHERE kind = 'm') AS stored,
                          count(*) FILTER (WHERE kind = 'e') AS effects
                   FROM (SELECT 's' AS kind, payload FROM sent UNION ALL SELECT 'e', payload FROM effects
-                        UNION ALL SELECT 'm', convert_from(m.data, 'UTF8') FROM stanby.messages m) AS kinds
+                        UNION ALL SELECT 'm', convert_from(m.data, 'UTF8') FROM stanby.messages m
+                        JOIN stanby.channels c USING (channel_id) WHERE c.name = 'orders') AS kinds
                   GROUP BY payload) AS counted
             WHERE (sent, stored, effects) <> (1, 1, 1) LIMIT 10";
-        let wrong = sqlx::query_scalar(wrong)
+        let mut wrong: Vec<String> = sqlx::query_scalar(wrong)
             .fetch_all(&self.pool)
+            .await
+            .unwrap();
+        let letters = "SELECT format('%s: hopeless %s times, stored %s times, %s dead letters', payload, sent, stored, dead)
+            FROM (SELECT payload, count(*) FILTER (WHERE kind = 's') AS sent, count(*) FILTER (WHERE kind = 'poison') AS stored,
+                         count(*) FILTER (WHERE kind = 'dead') AS dead
+                  FROM (SELECT 's' AS kind, payload FROM hopeless
+                        UNION ALL SELECT c.name, convert_from(m.data, 'UTF8') FROM stanby.messages m
+                        JOIN stanby.channels c USING (channel_id) WHERE c.name IN ('poison', 'dead')) AS kinds
+                  GROUP BY payload) AS counted
+            WHERE (sent, stored, dead) <> (1, 1, 1) LIMIT 10";
+        let letters: Vec<String> = sqlx::query_scalar(letters)
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
+        wrong.extend(letters);
+        let dead_letters: i64 = sqlx::query_scalar("SELECT count(*) FROM stanby.dead_letters")
+            .fetch_one(&self.pool)
             .await
             .unwrap();
         Outcome {
             sent,
             false_acks: self.false_acks.load(Ordering::Relaxed),
+            dead_letters,
             wrong,
         }
     }
@@ -162,7 +224,8 @@ impl Applications {
 pub(crate) struct Outcome {
     pub(crate) sent: i64,
     pub(crate) false_acks: u64,
-    /// Of the messages that did not have their effect once, some.
+    pub(crate) dead_letters: i64,
+    /// Of the messages that did not have their effect once, or became no dead letter once, some.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -173,6 +236,11 @@ async fn publish(
     rolls_back: bool,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    sqlx::query("INSERT INTO hopeless SELECT $1::text FROM stanby.publish($2, $1::text)")
+        .bind(format!("{publisher}-{number}"))
+        .bind(POISON)
+        .execute(&mut *transaction)
+        .await?;
     for part in 0..3 {
         sqlx::query("INSERT INTO sent SELECT $1::text FROM stanby.publish($2, $1::text)")
             .bind(format!("{publisher}-{number}-{part}"))
@@ -185,6 +253,18 @@ async fn publish(
     } else {
         transaction.commit().await
     }
+}
+
+async fn refuse(pool: &PgPool, sequence: u64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT stanby.nack($1, $2, queue_group => $3, delay => '20 ms', reason => 'later')",
+    )
+    .bind(CHANNEL)
+    .bind(sequence.cast_signed())
+    .bind(QUEUE)
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Whether its ack was the one that counts; nobody knows when the transaction fails.

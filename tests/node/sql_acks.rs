@@ -325,5 +325,6 @@ async fn what_follows_from_a_message_follows_once_whichever_server_is_killed() {
         outcome.false_acks > 0,
         "nobody was told that an ack does not count: {outcome:?}"
     );
+    assert!(outcome.dead_letters > 0, "nothing was poison: {outcome:?}");
     assert!(outcome.wrong.is_empty(), "{outcome:?}");
 }

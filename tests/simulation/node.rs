@@ -67,6 +67,10 @@ pub(crate) enum Input {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and all combinations occur"
+)]
 pub(crate) struct Node {
     /// Counts its processes.
     pub(crate) incarnation: u64,

@@ -102,24 +102,21 @@ impl World {
         }
         let term = state.term.take();
         let began = term.as_ref().map(|term| term.began);
-        let pause = match term.and_then(|term| term.active) {
-            Some(active) => {
-                let lasted = Duration::from_nanos(self.time - began.unwrap_or_default());
-                let left = active.leave(now).filter(|_| !forgets);
-                let end = TermEnd {
-                    cause: Some(why),
-                    is_listening,
-                };
-                state.standby.term_ended(end, lasted, left, now)
-            }
-            None => {
-                let failure = Failure {
-                    cause: why,
-                    is_of_nats: !is_listening,
-                    is_lasting: false,
-                };
-                state.standby.failed(failure, now)
-            }
+        let pause = if let Some(active) = term.and_then(|term| term.active) {
+            let lasted = Duration::from_nanos(self.time - began.unwrap_or_default());
+            let left = active.leave(now).filter(|_| !forgets);
+            let end = TermEnd {
+                cause: Some(why),
+                is_listening,
+            };
+            state.standby.term_ended(end, lasted, left, now)
+        } else {
+            let failure = Failure {
+                cause: why,
+                is_of_nats: !is_listening,
+                is_lasting: false,
+            };
+            state.standby.failed(failure, now)
         };
         if is_listening {
             state.standby.heard(state.unread.drain(..), now);

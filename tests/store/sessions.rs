@@ -61,7 +61,7 @@ impl Pair {
         let (config, tls) = self.fixture.url.for_session().unwrap();
         let (client, connection) = config.connect(tls).await.unwrap();
         // How it ends is what the test is about.
-        let driver = tokio::spawn(async { drop(connection.await) });
+        let driver = self.fixture.tracker.spawn(async { drop(connection.await) });
         let schema = SCHEMA.replace('"', "\"\"");
         // As a server has it: Postgres notices that its client has gone while a statement is under way.
         let checks =
@@ -86,8 +86,8 @@ impl Pair {
         let client = Arc::clone(&self.real[&id].client);
         self.fixture.tracker.spawn(async move {
             // It may be ended while it waits.
-            let lock = client.execute("SELECT pg_advisory_lock($1)", &[&lock_key(SCHEMA)]);
-            drop(lock.await);
+            let key = lock_key(SCHEMA);
+            drop(client.execute("SELECT pg_advisory_lock($1)", &[&key]).await);
         });
     }
 
@@ -280,7 +280,7 @@ async fn what_a_holder_that_is_gone_has_under_way_ends_before_the_lock_is_somebo
     let off = "SET client_connection_check_interval = 0";
     client.batch_execute(off).await.unwrap();
     let slow = "INSERT INTO written SELECT 1 FROM pg_sleep_for('1 s')";
-    let write = tokio::spawn(async move { client.batch_execute(slow).await });
+    let write = (pair.fixture.tracker).spawn(async move { client.batch_execute(slow).await });
     let at_work = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
     wait_until(PATIENCE, || async {
         let count: i64 = pair

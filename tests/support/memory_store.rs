@@ -37,6 +37,8 @@ pub(crate) struct MemoryStore {
     /// What operators have set.
     pub(crate) policies: Vec<Policy>,
     pub(crate) dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
+    /// By the last request that did.
+    pub(crate) redriven: BTreeMap<(ChannelId, Sequence), RequestId>,
     pub(crate) dropped_unacked: BTreeMap<ChannelId, u64>,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
     /// What operators have asked for, and the answers.
@@ -122,6 +124,7 @@ impl MemoryStore {
             .counts
             .retain(|(position, _), _| positions.contains_key(position));
         self.dead_letters.extend(batch.dead_letters.iter().cloned());
+        self.redriven.extend(&batch.redriven);
         for (id, dropped) in &batch.dropped_unacked {
             *self.dropped_unacked.entry(*id).or_default() += dropped.messages;
         }
@@ -292,6 +295,12 @@ impl MemoryStore {
                 payload_bytes,
             } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
             Want::Policies => Loaded::Policies(self.policies.clone()),
+            Want::Letters {
+                first,
+                last,
+                again,
+                rows,
+            } => Loaded::Letters(self.letters(load.channel, (*first, *last), *again, *rows)),
             Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();

@@ -151,6 +151,17 @@ fn text(shown_channel: &Shown) -> String {
             bytes(details.disk_bytes),
             details.share_percent
         ));
+        lines.push(format!("limits     {}", limits(details)));
+        let keeps = if details.keep_until_acked {
+            ", and keeps what a durable has not acked"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "when full  {}{keeps} ({})",
+            details.when_full,
+            shown(&details.policy)
+        ));
     }
     let mut parts = vec![lines.join("\n")];
     if !publishers.is_empty() {
@@ -176,4 +187,47 @@ fn text(shown_channel: &Shown) -> String {
         parts.push(super::durables::table(durables));
     }
     parts.join("\n\n")
+}
+
+/// `messages 12 % of 1000, …; full in 3h`
+fn limits(details: &ChannelDetails) -> String {
+    let share = |name: &str, limit: Option<String>, percent: Option<f64>| {
+        let (limit, percent) = (limit?, percent.unwrap_or_default());
+        Some(format!("{name} {percent} % of {limit}"))
+    };
+    let shares = [
+        share(
+            "messages",
+            details.max_msgs.map(|limit| limit.to_string()),
+            details.max_msgs_percent,
+        ),
+        share(
+            "bytes",
+            details.max_bytes.map(bytes),
+            details.max_bytes_percent,
+        ),
+        share(
+            "age",
+            details.max_age_seconds.map(duration),
+            details.max_age_percent,
+        ),
+        share(
+            "subscriptions",
+            details.max_subscriptions.map(|limit| limit.to_string()),
+            details.max_subscriptions_percent,
+        ),
+    ];
+    let shares: Vec<String> = shares.into_iter().flatten().collect();
+    let shares = if shares.is_empty() {
+        "none".to_owned()
+    } else {
+        shares.join(", ")
+    };
+    match details.seconds_to_full {
+        Some(seconds) => format!(
+            "{shares}; full in {} at the rate of the last hour",
+            duration(seconds)
+        ),
+        None => shares,
+    }
 }

@@ -10,7 +10,7 @@ use super::{Column, Grid, duration, or_dash, shown, width};
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::store::Store;
-use crate::store::look::{Durable, InFlight};
+use crate::store::look::{Durable, InFlight, Policy};
 
 #[derive(Args, Debug)]
 pub struct ListArgs {
@@ -63,6 +63,8 @@ pub struct ShowArgs {
 struct Shown {
     #[serde(flatten)]
     durable: Durable,
+    /// How often messages are delivered, and what says so.
+    policy: Option<Policy>,
     /// The oldest of them.
     in_flight_messages: Vec<InFlight>,
 }
@@ -144,14 +146,22 @@ async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {
             return Err(unknown("client with this durable", client, &names));
         }
     }
+    let policies = store.policies(&args.channel).await.map_err(read_failure)?;
     let mut found = Vec::new();
     for durable in all {
+        let is_its = |policy: &&Policy| {
+            policy.durable.as_ref() == Some(&durable.durable)
+                && policy.queue_group == durable.queue_group
+                && policy.clients == durable.clients
+        };
+        let policy = policies.iter().find(is_its).cloned();
         let in_flight_messages = store
             .in_flight(&durable, args.in_flight)
             .await
             .map_err(read_failure)?;
         found.push(Shown {
             durable,
+            policy,
             in_flight_messages,
         });
     }
@@ -217,11 +227,15 @@ fn text(it: &Shown) -> String {
     if let (Some(sequence), Some(at)) = (durable.oldest_unacked, &durable.oldest_unacked_at) {
         lines.push(format!("oldest     message {sequence}, published {at}"));
     }
+    if let Some(policy) = &it.policy {
+        lines.push(format!("policy     {}", in_words(policy)));
+    }
     let mut parts = vec![lines.join("\n")];
     if !it.in_flight_messages.is_empty() {
         let columns = [
             Column::number("IN FLIGHT"),
             Column::text("WITH"),
+            Column::number("TRIES"),
             Column::number("AGE"),
             Column::word("PUBLISHED"),
             Column::text("BY"),
@@ -230,6 +244,9 @@ fn text(it: &Shown) -> String {
             [
                 message.sequence.to_string(),
                 or_dash(message.client_id.as_deref()),
+                message
+                    .deliveries
+                    .map_or_else(|| "-".to_owned(), |count| count.to_string()),
                 duration(message.age_seconds),
                 or_dash(message.published_at.as_deref()),
                 shown(&message.publisher),
@@ -238,4 +255,29 @@ fn text(it: &Shown) -> String {
         parts.push(Grid::new(columns, rows).text(width()));
     }
     parts.join("\n\n")
+}
+
+/// `at most 5 deliveries, 1 s, 5 s apart, then to channel dead (policy 7 for orders, durable billing)`
+fn in_words(policy: &Policy) -> String {
+    let mut words = Vec::new();
+    match policy.max_deliveries {
+        Some(max) => words.push(format!("at most {max} deliveries")),
+        None => words.push("delivered until it is acked".to_owned()),
+    }
+    let pauses = policy.backoff_seconds.iter().flatten().copied();
+    let pauses: Vec<String> = pauses.map(duration).collect();
+    if !pauses.is_empty() {
+        words.push(format!("acks are waited for {}", pauses.join(", ")));
+    }
+    if policy.max_deliveries.is_some() {
+        words.push(match (policy.poison.as_deref(), &policy.dead_letter) {
+            (_, Some(channel)) => format!("then it goes to channel {}", shown(channel)),
+            (Some("pause"), None) => "then the subscription waits".to_owned(),
+            (_, None) => "then it is passed over".to_owned(),
+        });
+    }
+    if let Some(sequence) = policy.waits_for {
+        words.push(format!("message {sequence} was delivered so often"));
+    }
+    format!("{} ({})", words.join("; "), shown(&policy.source))
 }

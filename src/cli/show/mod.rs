@@ -4,6 +4,7 @@ pub(super) mod channels;
 pub(super) mod clients;
 pub(super) mod durables;
 mod grid;
+pub(super) mod letters;
 pub(super) mod look;
 pub(super) mod messages;
 pub(super) mod pages;

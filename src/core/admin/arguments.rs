@@ -7,13 +7,14 @@ use crate::core::ids::{ChannelName, Sequence};
 use crate::core::nearest::nearest;
 
 /// In the words of the command line.
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "channel create",
     "channel limits",
     "channel purge",
     "channel delete",
     "message republish",
     "message delete",
+    "dlq redrive",
     "durable seek",
     "durable pause",
     "durable resume",

@@ -7,7 +7,7 @@ use super::channel::{deleted_meanwhile, out_of_range};
 use super::settle::range;
 use super::{Complaint, Fact, RequestRow, Stage, Step};
 use crate::core::broker::Broker;
-use crate::core::ids::{ChannelId, Guid, Sequence};
+use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
 use crate::core::load::{Loaded, Want};
 use crate::core::loads::Purpose;
 use crate::core::message::Message;
@@ -120,7 +120,18 @@ impl Broker {
         let target = self.find_channel(&to)?;
         let mut first = Fact::Nothing;
         let mut last = Fact::Nothing;
-        for message in messages.iter().filter(|_| !row.dry_run) {
+        let mut published = 0;
+        for message in messages {
+            if self.is_full(target) {
+                if published == 0 {
+                    return Err(channel_full(&to));
+                }
+                break;
+            }
+            published += 1;
+            if row.dry_run {
+                continue;
+            }
             let guid = format!("republished-{}-{}", row.id.0, message.sequence);
             let guid = Guid::parse(guid.into()).expect("it is not empty");
             let Message {
@@ -141,7 +152,8 @@ impl Broker {
         Ok(Step::Done(vec![
             ("channel", from.as_str().into()),
             ("to_channel", to.as_str().into()),
-            ("messages", messages.len().into()),
+            ("messages", Fact::Number(published)),
+            ("left", (messages.len() as u64 - published).into()),
             ("first_sequence", first),
             ("last_sequence", last),
         ]))
@@ -178,4 +190,12 @@ impl Broker {
         self.commits.delete_messages(id, first, last, settled);
         Ok(Step::Done(facts))
     }
+}
+
+/// A policy keeps what is in it, and there is no room beside that.
+pub(super) fn channel_full(name: &ChannelName) -> Complaint {
+    Complaint::new(
+        format!("channel {name} is full, and its policy refuses publishes then"),
+        "Make room: acks, `channel purge`, `channel limits`, or another policy.",
+    )
 }

@@ -17,6 +17,31 @@ pub(super) fn document() -> Value {
             "responses": responses("What became of it so far"),
         }}),
     );
+    let mut listed = responses("The dead letters");
+    listed["200"]["content"]["application/json"]["schema"] =
+        json!({ "type": "array", "items": { "type": "object" } });
+    paths.insert(
+        "/api/v1/dead-letters".to_owned(),
+        json!({ "get": {
+            "operationId": "dlq_list", "summary": "Lists dead letters by channel and sequence, as view dead_letter_status does",
+            "parameters": [
+                in_query("channel", "string", "Only those of this dead-letter channel."),
+                in_query("waiting", "boolean", "Only those that were not redriven yet."),
+                in_query("after", "integer", "Only those after this sequence."),
+                in_query("limit", "integer", "So many at most: 100, and 1,000 where more is asked for."),
+            ],
+            "responses": listed.clone(),
+        }}),
+    );
+    paths.insert(
+        "/api/v1/policies".to_owned(),
+        json!({ "get": {
+            "operationId": "policies",
+            "summary": "Says which policy holds for each subscription and what it says, as view effective_policies does",
+            "parameters": [in_query("channel", "string", "Only those of this channel.")],
+            "responses": listed,
+        }}),
+    );
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -68,6 +93,11 @@ fn property(parameter: &Parameter) -> (String, Value) {
 
 fn in_path(name: &str) -> Value {
     json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+}
+
+fn in_query(name: &str, kind: &str, description: &str) -> Value {
+    let schema = json!({ "type": kind });
+    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
 }
 
 fn responses(done: &str) -> Value {

@@ -118,6 +118,21 @@ pub(super) const ROUTES: &[Route] = &[
         takes: &[SEQUENCE, FIRST, LAST],
     },
     Route {
+        path: "/api/v1/channels/{channel}/dead-letters/redrive",
+        verb: "dlq redrive",
+        summary: "Publishes dead letters again where they come from: all that were not yet, or those named",
+        takes: &[
+            SEQUENCE,
+            FIRST,
+            LAST,
+            takes(
+                "to_channel",
+                Text,
+                "Publish them there, in place of the channels that they come from.",
+            ),
+        ],
+    },
+    Route {
         path: "/api/v1/channels/{channel}/durables/seek",
         verb: "durable seek",
         summary: "Sets a durable or a queue group to another place; members go on from there at once",

@@ -14,6 +14,7 @@ use crate::core::report::Channel;
 use crate::http::paging::{self, Paging};
 use crate::http::room::in_turn;
 use crate::http::view::Source;
+use crate::monitoring::reports::Behind;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,6 +24,7 @@ const ENTRIES_MAX: usize = 20_000;
 pub(in crate::http) async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
     let turn = source.shared.room.metrics().await;
     let mut channels = Vec::new();
+    let mut behind = Vec::new();
     let mut left_out = 0;
     // A standby has none, so that sums over a pair count nothing twice.
     if source.fresh_view().await.is_active() {
@@ -41,6 +43,7 @@ pub(in crate::http) async fn metrics(State(source): State<Source>, headers: Head
             Some((listed, total)) => {
                 left_out = total.saturating_sub(listed.len());
                 channels = listed;
+                behind = source.reports.behind().await;
             }
             None => left_out = source.view().status.counts.channels,
         }
@@ -49,8 +52,9 @@ pub(in crate::http) async fn metrics(State(source): State<Source>, headers: Head
     let made = tokio::task::spawn_blocking(move || {
         if !source.view().is_active() {
             channels.clear();
+            behind.clear();
         }
-        let text = render(&source, &channels, left_out)?;
+        let text = render(&source, &channels, &behind, left_out)?;
         Ok::<_, fmt::Error>(if is_open {
             (OPEN_METRICS, text)
         } else {
@@ -77,7 +81,12 @@ fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
         .any(|value| value.contains("application/openmetrics-text"))
 }
 
-fn render(source: &Source, channels: &[Channel], left_out: usize) -> Result<String, fmt::Error> {
+fn render(
+    source: &Source,
+    channels: &[Channel],
+    behind: &[Behind],
+    left_out: usize,
+) -> Result<String, fmt::Error> {
     let view = &source.view();
     let mut registry = Registry::default();
     let stanby = registry.sub_registry_with_prefix("stanby");
@@ -86,6 +95,7 @@ fn render(source: &Source, channels: &[Channel], left_out: usize) -> Result<Stri
     let help = "Channels that this page has no series for";
     gauge(stanby, "channels_left_out", help, left_out as u64);
     series::register(stanby, channels);
+    series::behind(stanby, behind);
     let server_id = ("server_id".into(), view.status.server_id.clone().into());
     let theirs = registry.sub_registry_with_label(server_id);
     exporter::register(theirs.sub_registry_with_prefix("nss_server"), view);

@@ -5,6 +5,7 @@ use prometheus_client::registry::Registry;
 
 use super::kinds::{Labels, Seconds, gauges, label, set};
 use crate::core::report::{Channel, Subscription};
+use crate::monitoring::reports::Behind;
 
 pub(super) fn register(registry: &mut Registry, channels: &[Channel]) {
     let last = "Last sequence of the channel: its growth is the rate of publishes";
@@ -25,6 +26,8 @@ pub(super) fn register(registry: &mut Registry, channels: &[Channel]) {
     let online = gauges(registry, "durable_members", online);
     let stalled = "Members of the durable that take no more before they have acked";
     let stalled = gauges(registry, "durable_stalled_members", stalled);
+    let paused = "1: an operator has paused the durable, or a policy has it wait for one message";
+    let paused = gauges(registry, "durable_paused", paused);
     let oldest = Seconds::default();
     registry.register(
         "durable_oldest_unacked_seconds",
@@ -44,8 +47,30 @@ pub(super) fn register(registry: &mut Registry, channels: &[Channel]) {
             set(&unacked, &labels, durable.unacked);
             set(&online, &labels, durable.online);
             set(&stalled, &labels, durable.stalled);
+            set(&paused, &labels, durable.paused);
             oldest.get_or_create(&labels).set(durable.oldest);
         }
+    }
+}
+
+/// As the tables tell.
+pub(super) fn behind(registry: &mut Registry, durables: &[Behind]) {
+    let behind = Seconds::default();
+    registry.register(
+        "durable_behind_seconds",
+        "Age of the oldest message that the durable has not acked, sent or not; no takeover makes it younger",
+        behind.clone(),
+    );
+    for durable in durables {
+        let group = durable.queue_group.as_deref().unwrap_or_default();
+        let client = durable.clients.as_deref().filter(|_| group.is_empty());
+        let labels: Labels = vec![
+            ("channel", label(&durable.channel)),
+            ("durable", label(&durable.durable)),
+            ("queue", label(group)),
+            ("client_id", label(client.unwrap_or_default())),
+        ];
+        behind.get_or_create(&labels).set(durable.seconds);
     }
 }
 
@@ -56,6 +81,7 @@ struct Durable {
     unacked: u64,
     online: u64,
     stalled: u64,
+    paused: u64,
     oldest: f64,
 }
 
@@ -88,6 +114,7 @@ fn durables(subscriptions: &[Subscription]) -> Vec<Durable> {
             unacked: member.group_in_flight as u64,
             online: u64::from(member.online),
             stalled: u64::from(member.stalled),
+            paused: u64::from(member.paused),
             oldest: member.oldest_unacked.map_or(0.0, |age| age.as_secs_f64()),
         });
     }

@@ -127,11 +127,8 @@ pub(super) fn log(notice: &Notice) {
             reason = &*letter.reason,
             "a message was delivered as often as its policy allows, and not acked: {fate}"
         ),
-        Notice::DeadLetterRefused(channel, why) => tracing::error!(
-            %channel,
-            ?why,
-            "a dead letter cannot be written to its channel; it is tried again"
-        ),
+        // A condition tells it.
+        Notice::DeadLetterRefused(..) => {}
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");
         }

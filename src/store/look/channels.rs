@@ -41,6 +41,21 @@ pub struct ChannelDetails {
     pub per_second_1h: f64,
     pub last_24h: i64,
     pub oldest_at: Option<String>,
+    /// Limits, and how much of each is taken; `None`: unlimited.
+    pub max_msgs: Option<u64>,
+    pub max_msgs_percent: Option<f64>,
+    pub max_bytes: Option<u64>,
+    pub max_bytes_percent: Option<f64>,
+    pub max_age_seconds: Option<f64>,
+    pub max_age_percent: Option<f64>,
+    pub max_subscriptions: Option<u64>,
+    pub max_subscriptions_percent: Option<f64>,
+    /// Until the limit of messages or bytes, at the rate of the last hour.
+    pub seconds_to_full: Option<f64>,
+    /// What it does when it is full, and which policy says so.
+    pub when_full: String,
+    pub keep_until_acked: bool,
+    pub policy: String,
 }
 
 /// Who publishes, of the newest 10,000 sequences.
@@ -67,7 +82,12 @@ const CHANNELS: &str = concat!(
 const DETAILS: &str = concat!(
     "SELECT disk_bytes, share_percent, bytes_per_message, per_second_1m, per_second_1h, last_24h, ",
     iso!("oldest_at"),
-    " AS oldest_at FROM channel_usage WHERE channel = $1"
+    " AS oldest_at, max_msgs, max_msgs_percent, max_bytes, max_bytes_percent, ",
+    seconds!("max_age"),
+    " AS max_age_seconds, max_age_percent, max_subscriptions, max_subscriptions_percent, ",
+    seconds!("time_to_full"),
+    " AS seconds_to_full, p.when_full, p.keep_until_acked, p.source AS policy
+    FROM channel_usage JOIN channel_policies p USING (channel) WHERE channel = $1"
 );
 
 const PUBLISHERS: &str = concat!(

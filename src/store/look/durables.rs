@@ -28,6 +28,17 @@ pub struct Durable {
     pub why: String,
 }
 
+/// Age of the oldest message that a durable has not acked.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Behind {
+    pub channel: String,
+    pub durable: String,
+    pub queue_group: Option<String>,
+    /// Whose it is; with a queue group that of all members.
+    pub clients: Option<String>,
+    pub seconds: f64,
+}
+
 /// A message that was sent and is not acked.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct InFlight {
@@ -36,6 +47,29 @@ pub struct InFlight {
     pub published_at: Option<String>,
     pub age_seconds: f64,
     pub publisher: String,
+    /// `None`: once, or nobody counts.
+    pub deliveries: Option<u64>,
+    /// When the last of these was noted.
+    pub since: Option<String>,
+}
+
+/// Which policy holds for a subscription, and what it says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Policy {
+    pub channel: String,
+    pub durable: Option<String>,
+    pub queue_group: Option<String>,
+    pub clients: Option<String>,
+    /// `default`: none holds.
+    pub source: String,
+    pub max_deliveries: Option<u64>,
+    pub backoff_seconds: Option<Vec<f64>>,
+    pub poison: Option<String>,
+    pub dead_letter: Option<String>,
+    pub when_full: String,
+    pub keep_until_acked: bool,
+    /// A message that was delivered as often as allowed and is in flight.
+    pub waits_for: Option<u64>,
 }
 
 const DURABLES: &str = concat!(
@@ -53,13 +87,36 @@ const IN_FLIGHT: &str = concat!(
     iso!("published_at"),
     " AS published_at, ",
     seconds!("age"),
-    " AS age_seconds, publisher FROM in_flight
+    " AS age_seconds, publisher, deliveries, ",
+    iso!("since"),
+    " AS since FROM in_flight
     WHERE channel = $1 AND durable_name = $2 AND coalesce(queue_group, '') = $3
         AND ($4 = '' OR queue_group IS NOT NULL OR client_id = $4)
     ORDER BY sequence LIMIT $5"
 );
 
+const POLICIES: &str = "SELECT channel, durable_name AS durable, queue_group, clients, source, max_deliveries,
+        (SELECT array_agg(extract(epoch FROM pause)::float8 ORDER BY n) FROM unnest(backoff) WITH ORDINALITY AS b (pause, n))
+            AS backoff_seconds,
+        poison, dead_letter, when_full, keep_until_acked, waits_for
+    FROM effective_policies WHERE $1 IN ('', channel) ORDER BY channel, durable_name, queue_group, clients";
+
+const BEHIND: &str = concat!(
+    "SELECT channel, durable_name AS durable, queue_group, clients, ",
+    seconds!("behind"),
+    " AS seconds FROM position_status WHERE durable_name IS NOT NULL"
+);
+
 impl Store {
+    pub async fn behind(&self) -> Result<Vec<Behind>, Error> {
+        self.look(BEHIND, &[]).await
+    }
+
+    /// Of all subscriptions, or of those of a channel.
+    pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, Error> {
+        self.look(POLICIES, &[Given::Text(channel)]).await
+    }
+
     /// Of all channels where that is empty, and of all names.
     pub async fn durables(&self, channel: &str, durable: &str) -> Result<Vec<Durable>, Error> {
         let given = [Given::Text(channel), Given::Text(durable)];

@@ -4,6 +4,7 @@
 mod channels;
 mod clients;
 mod durables;
+mod letters;
 mod takeovers;
 
 use std::time::Duration;
@@ -18,7 +19,8 @@ use super::status;
 
 pub use channels::{Channel, ChannelDetails, Publisher};
 pub use clients::{Client, Subscription};
-pub use durables::{Durable, InFlight};
+pub use durables::{Behind, Durable, InFlight, Policy};
+pub use letters::{DeadLetter, Letters};
 pub use takeovers::{LostRange, Takeover};
 
 /// A time as ISO 8601 text in UTC, to the millisecond.

@@ -14,15 +14,23 @@ const CLEAR: &str = "DELETE FROM delivery_counts WHERE position_id = ANY($1)";
 
 const COUNT: &str = "INSERT INTO delivery_counts (position_id, sequence, deliveries, reason)
     SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
-    ON CONFLICT (position_id, sequence) DO UPDATE SET deliveries = excluded.deliveries, reason = excluded.reason";
+    ON CONFLICT (position_id, sequence) DO UPDATE SET
+        deliveries = excluded.deliveries, reason = excluded.reason, last_at = excluded.last_at";
 
 const BURY: &str = "INSERT INTO dead_letters
-        (channel_id, sequence, origin_channel, origin_sequence, durable_name, queue_group, deliveries, reason)
-    SELECT * FROM unnest($1::int8[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[])
+        (channel_id, sequence, origin_channel, origin_sequence, durable_name, queue_group, deliveries, reason, reply)
+    SELECT * FROM unnest($1::int8[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[],
+                         $9::text[])
     ON CONFLICT (channel_id, sequence) DO UPDATE SET
         origin_channel = excluded.origin_channel, origin_sequence = excluded.origin_sequence,
         durable_name = excluded.durable_name, queue_group = excluded.queue_group, deliveries = excluded.deliveries,
-        reason = excluded.reason, dead_since = excluded.dead_since, redriven_at = NULL";
+        reason = excluded.reason, reply = excluded.reply, dead_since = excluded.dead_since, redriven_at = NULL,
+        redriven_by = NULL";
+
+const REDRIVE: &str =
+    "UPDATE dead_letters d SET redriven_at = clock_timestamp(), redriven_by = t.request
+    FROM unnest($1::int8[], $2::int8[], $3::int8[]) AS t (channel_id, sequence, request)
+    WHERE d.channel_id = t.channel_id AND d.sequence = t.sequence";
 
 const DROPPED: &str = "INSERT INTO dropped_messages AS d (channel, messages, first_sequence, last_sequence)
     SELECT * FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[])
@@ -35,6 +43,7 @@ pub(super) struct Statements {
     clear: Statement,
     count: Statement,
     bury: Statement,
+    redrive: Statement,
     dropped: Statement,
 }
 
@@ -45,6 +54,7 @@ impl Statements {
             clear: client.prepare(CLEAR).await?,
             count: client.prepare(COUNT).await?,
             bury: client.prepare(BURY).await?,
+            redrive: client.prepare(REDRIVE).await?,
             dropped: client.prepare(DROPPED).await?,
         })
     }
@@ -70,6 +80,9 @@ pub(super) struct Columns<'a> {
     groups: Vec<Option<&'a str>>,
     letter_deliveries: Vec<i64>,
     letter_reasons: Vec<&'a str>,
+    letter_replies: Vec<&'a str>,
+    redriven: Keys,
+    redriven_by: Vec<i64>,
     dropped: Vec<&'a str>,
     dropped_messages: Vec<i64>,
     dropped_first: Vec<i64>,
@@ -102,6 +115,12 @@ impl<'a> Columns<'a> {
             columns.groups.push(letter.queue_group.as_deref());
             columns.letter_deliveries.push(letter.deliveries.into());
             columns.letter_reasons.push(&letter.reason);
+            columns.letter_replies.push(&letter.reply);
+        }
+        for (&(channel, sequence), request) in &batch.redriven {
+            columns.redriven.number.push(int8(channel.0));
+            columns.redriven.sequence.push(int8(sequence.0));
+            columns.redriven_by.push(int8(request.0));
         }
         for dropped in batch.dropped_unacked.values() {
             columns.dropped.push(dropped.name.as_str());
@@ -137,8 +156,14 @@ impl<'a> Columns<'a> {
                 &self.groups,
                 &self.letter_deliveries,
                 &self.letter_reasons,
+                &self.letter_replies,
             ];
             flight.add(&statements.bury, parameters, "dead letters", None);
+        }
+        if !self.redriven.number.is_empty() {
+            let Keys { number, sequence } = &self.redriven;
+            let parameters: Parameters<'_> = vec![number, sequence, &self.redriven_by];
+            flight.add(&statements.redrive, parameters, "dead letters", None);
         }
         if !self.dropped.is_empty() {
             let parameters: Parameters<'_> = vec![

@@ -2,8 +2,9 @@
 
 use stanby::core::admin::{RequestChange, RequestId, RequestPage, RequestRow};
 use stanby::core::batch::Batch;
-use stanby::core::ids::{PositionId, Sequence};
+use stanby::core::ids::{ChannelId, PositionId, Sequence};
 use stanby::core::outbox::{OutboxId, OutboxPage, OutboxRow};
+use stanby::core::policy::Letter;
 use stanby::core::sql_acks::{AckId, AckRow, Verdict};
 use stanby::core::time::Timestamp;
 
@@ -187,5 +188,31 @@ impl MemoryStore {
             ended_before: inserted + 1,
             next: inserted + 1,
         }
+    }
+
+    /// Dead letters that are there: those that were never redriven, or those that this request has not redriven.
+    pub(super) fn letters(
+        &self,
+        channel: ChannelId,
+        (first, last): (Sequence, Sequence),
+        again: Option<RequestId>,
+        rows: usize,
+    ) -> Vec<Letter> {
+        let letters = self.dead_letters.iter().filter(|(id, sequence, _)| {
+            let by = self.redriven.get(&(*id, *sequence));
+            *id == channel
+                && (first..=last).contains(sequence)
+                && again.map_or(by.is_none(), |request| by != Some(&request))
+        });
+        let letters = letters.filter_map(|(id, sequence, letter)| {
+            let (_, message) = self.messages.get(&(*id, *sequence))?;
+            Some(Letter {
+                sequence: *sequence,
+                origin: letter.origin.as_str().into(),
+                reply: letter.reply.clone(),
+                bytes: message.data.len() as u64,
+            })
+        });
+        letters.take(rows).collect()
     }
 }

@@ -1,0 +1,48 @@
+//! `stanby dlq …`: dead letters are listed, and published again where they come from.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::request::{self, Harm, RequestFlags, WhichMessages};
+use super::show;
+
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// List dead letters: where each comes from, how often it was delivered, and why it was refused
+    List(show::letters::ListArgs),
+    /// Publish dead letters again where they come from: all that were not yet, or those named
+    Redrive(RedriveArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct RedriveArgs {
+    /// Name of the dead-letter channel
+    channel: String,
+
+    #[command(flatten)]
+    which: WhichMessages,
+
+    /// Publish them there, in place of the channels that they come from
+    #[arg(long, value_name = "CHANNEL")]
+    to_channel: Option<String>,
+
+    #[command(flatten)]
+    flags: RequestFlags,
+}
+
+pub async fn run(command: &DlqCommand) -> Result<ExitCode, Failure> {
+    match command {
+        DlqCommand::List(args) => show::letters::list(args).await,
+        DlqCommand::Redrive(args) => {
+            let which = &args.which;
+            let arguments = json!({
+                "channel": args.channel, "sequence": which.sequence, "first": which.first,
+                "last": which.last, "to_channel": args.to_channel,
+            });
+            request::run("dlq redrive", arguments, Harm::Little, &args.flags).await
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `stanby dlq list`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::look::{LookFlags, find_channel};
+use super::{Column, Grid, or_dash, shown, width};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::status::read_failure;
+use crate::store::look::{DeadLetter, Letters};
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Only those of this dead-letter channel
+    #[arg(value_name = "CHANNEL", default_value = "", hide_default_value = true)]
+    channel: String,
+
+    /// Only those that were not redriven yet
+    #[arg(long)]
+    waiting: bool,
+
+    /// Only those after this sequence
+    #[arg(
+        long,
+        value_name = "SEQUENCE",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    after: u64,
+
+    /// Dead letters that are shown
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    limit: u32,
+
+    #[command(flatten)]
+    look: LookFlags,
+}
+
+pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
+    let store = args.look.store()?;
+    let read = async {
+        if !args.channel.is_empty() {
+            find_channel(&store, &args.channel).await?;
+        }
+        let which = Letters {
+            channel: &args.channel,
+            waiting: args.waiting,
+            after: args.after,
+            count: args.limit.saturating_add(1),
+        };
+        store.dead_letters(which).await.map_err(read_failure)
+    };
+    let letters = read.await;
+    store.close().await;
+    let mut letters = letters?;
+    if letters.len() > args.limit as usize {
+        letters.truncate(args.limit as usize);
+        output::note(&format!(
+            "there are more; --limit shows more than {}",
+            args.limit
+        ));
+    }
+    args.look.print_rows(&letters, "no dead letters", table)
+}
+
+fn table(letters: &[DeadLetter]) -> String {
+    let columns = [
+        Column::text("CHANNEL"),
+        Column::number("SEQ"),
+        Column::text("FROM"),
+        Column::number("TRIES"),
+        Column::word("SINCE"),
+        Column::word("REDRIVEN"),
+        Column::text("OF"),
+        Column::text("REASON"),
+    ];
+    let rows = letters.iter().map(|letter| {
+        let of = [&letter.durable, &letter.queue_group];
+        let of: Vec<&str> = of.into_iter().flatten().map(String::as_str).collect();
+        [
+            shown(&letter.channel),
+            letter.sequence.to_string(),
+            format!(
+                "{} #{}",
+                shown(&letter.origin_channel),
+                letter.origin_sequence
+            ),
+            letter.deliveries.to_string(),
+            letter.dead_since.clone(),
+            or_dash(letter.redriven_at.as_deref()),
+            shown(&of.join("/")),
+            shown(&letter.reason),
+        ]
+    });
+    Grid::new(columns, rows).text(width())
+}

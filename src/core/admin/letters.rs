@@ -1,0 +1,326 @@
+//! Dead letters are published again where they come from. In steps: a page of rows, their messages, one batch that holds
+//! what is published and that these letters were redriven by this request. A next term skips those and goes on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::arguments::{Arguments, channel_name};
+use super::channel::{deleted_meanwhile, out_of_range};
+use super::message::channel_full;
+use super::settle::range;
+use super::{Complaint, Fact, RequestRow, Stage, Step, Underway};
+use crate::core::broker::Broker;
+use crate::core::ids::{ChannelId, ChannelName, Guid, Sequence};
+use crate::core::load::{Loaded, Want};
+use crate::core::loads::Purpose;
+use crate::core::message::Message;
+use crate::core::policy::Letter;
+
+/// Letters of one step.
+const LETTERS_PER_STEP: usize = 256;
+
+/// And bytes of their messages, but for the first.
+const BYTES_PER_STEP: usize = 1 << 20;
+
+/// Rows of one page where nothing but counts is wanted.
+const ROWS_PER_COUNT: usize = 4096;
+
+/// Channels that are named in the answer.
+const NAMED_MAX: usize = 5;
+
+/// How far this term has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Redrive {
+    /// All up to here were looked at.
+    after: Sequence,
+    /// A page of rows whose messages are being read.
+    letters: VecDeque<Letter>,
+    /// What would be published.
+    messages: u64,
+    bytes: u64,
+    /// Where to, and how many.
+    to: BTreeMap<ByteString, u64>,
+    /// What cannot be published now, and the first reason why.
+    left: u64,
+    why_left: Option<String>,
+}
+
+impl Redrive {
+    fn leave(&mut self, why: impl Into<String>) {
+        self.left += 1;
+        self.why_left.get_or_insert_with(|| why.into());
+    }
+}
+
+/// Which letters, from where to where.
+type Bounds = Option<(Sequence, Sequence)>;
+
+impl Broker {
+    pub(super) fn begin_redrive(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+    ) -> Result<Step, Complaint> {
+        let name = given.channel()?;
+        let bounds = bounds(given)?;
+        given.text("to_channel").map(channel_name).transpose()?;
+        given.finish()?;
+        let id = self.find_channel(&name)?;
+        let channel = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
+        let begun = row.taken.and_then(|taken| taken.through);
+        let last = begun.unwrap_or(channel.committed);
+        if let Some((_, through)) = bounds
+            && through > last
+        {
+            return Err(out_of_range(channel, through));
+        }
+        if begun.is_none() && !row.dry_run {
+            // What becomes a dead letter from here on is not asked for.
+            self.note_underway(Underway {
+                through: Some(last),
+                ..Underway::default()
+            });
+        }
+        Ok(self.read_letters(row, id, bounds, last))
+    }
+
+    fn read_letters(
+        &mut self,
+        row: &RequestRow,
+        id: ChannelId,
+        bounds: Bounds,
+        last: Sequence,
+    ) -> Step {
+        let (first, through) = bounds.unwrap_or((Sequence(1), last));
+        let rows = if row.dry_run {
+            ROWS_PER_COUNT
+        } else {
+            LETTERS_PER_STEP
+        };
+        let want = Want::Letters {
+            first: first.max(self.admin.redrive.after.next()),
+            last: through,
+            again: bounds.map(|_| row.id),
+            rows,
+        };
+        self.loads.ask(id, want, Purpose::Request);
+        Step::Wait(Stage::Letters(id))
+    }
+
+    pub(super) fn letters_read(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+        id: ChannelId,
+        loaded: Loaded,
+    ) -> Result<Step, Complaint> {
+        let Loaded::Letters(letters) = loaded else {
+            return Ok(Step::Wait(Stage::Letters(id)));
+        };
+        let Some(last) = letters.last().map(|letter| letter.sequence) else {
+            return self.end_redrive(row, given, id);
+        };
+        if row.dry_run {
+            let to = given.text("to_channel");
+            for letter in &letters {
+                self.count_letter(letter, to);
+            }
+            self.admin.redrive.after = last;
+            return self.next_letters(row, given, id);
+        }
+        let sequences = letters.iter().map(|letter| letter.sequence).collect();
+        self.admin.redrive.letters = letters.into();
+        let want = Want::Exactly {
+            sequences,
+            bytes: BYTES_PER_STEP,
+        };
+        self.loads.ask(id, want, Purpose::Request);
+        Ok(Step::Wait(Stage::LettersMessages(id)))
+    }
+
+    pub(super) fn letters_messages_read(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+        id: ChannelId,
+        loaded: Loaded,
+    ) -> Result<Step, Complaint> {
+        let Loaded::Messages {
+            messages, through, ..
+        } = loaded
+        else {
+            return Ok(Step::Wait(Stage::LettersMessages(id)));
+        };
+        self.channels.get(id).ok_or_else(deleted_meanwhile)?;
+        let to = given.text("to_channel");
+        let before = self.admin.taken.front().and_then(|row| row.taken);
+        let mut underway = before.unwrap_or_default();
+        let mut messages = messages.into_iter().peekable();
+        while let Some(letter) = self.admin.redrive.letters.pop_front() {
+            if letter.sequence > through {
+                // It did not fit, and neither did those behind it.
+                break;
+            }
+            self.admin.redrive.after = letter.sequence;
+            while messages
+                .next_if(|it| it.sequence < letter.sequence)
+                .is_some()
+            {}
+            let Some(message) = messages.next_if(|it| it.sequence == letter.sequence) else {
+                let why = format!("message {} cannot be read", letter.sequence);
+                self.admin.redrive.leave(why);
+                continue;
+            };
+            if self.redrive_letter(row, &letter, &message, to) {
+                self.commits.note_redriven(id, letter.sequence, row.id);
+                underway.messages += 1;
+                underway.bytes += letter.bytes;
+            }
+        }
+        self.admin.redrive.letters.clear();
+        self.note_underway(underway);
+        self.next_letters(row, given, id)
+    }
+
+    fn next_letters(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+        id: ChannelId,
+    ) -> Result<Step, Complaint> {
+        let bounds = bounds(given)?;
+        let taken = self.admin.taken.front().and_then(|row| row.taken);
+        let through = taken.and_then(|taken| taken.through);
+        let last = self.channels.get(id).map(|channel| channel.committed);
+        let last = through.or(last).ok_or_else(deleted_meanwhile)?;
+        Ok(self.read_letters(row, id, bounds, last))
+    }
+
+    /// True when it is published.
+    fn redrive_letter(
+        &mut self,
+        row: &RequestRow,
+        letter: &Letter,
+        message: &Arc<Message>,
+        to: Option<&str>,
+    ) -> bool {
+        let (to, target) = match self.target_of(letter, to) {
+            Ok(target) => target,
+            Err(why) => {
+                self.admin.redrive.leave(why);
+                return false;
+            }
+        };
+        let guid = format!("redriven-{}-{}", row.id.0, letter.sequence);
+        let guid = Guid::parse(guid.into()).expect("it is not empty");
+        let (client, data) = (message.client_id.clone(), message.data.clone());
+        let reply = letter.reply.clone();
+        if self.append_message(&to, client, guid, reply, data).is_err() {
+            self.admin.redrive.leave(channel_full(&to).error);
+            return false;
+        }
+        self.enforce_limits(target);
+        true
+    }
+
+    /// As it stands before anything is published.
+    fn count_letter(&mut self, letter: &Letter, to: Option<&str>) {
+        let target = self.target_of(letter, to);
+        let redrive = &mut self.admin.redrive;
+        match target {
+            Ok((to, _)) => {
+                redrive.messages += 1;
+                redrive.bytes += letter.bytes;
+                *redrive.to.entry(to.as_str().into()).or_default() += 1;
+            }
+            Err(why) => redrive.leave(why),
+        }
+    }
+
+    /// The channel that the letter goes to, or why it goes nowhere. One that is gone is not made anew: that may be what
+    /// its messages died of.
+    fn target_of(
+        &mut self,
+        letter: &Letter,
+        to: Option<&str>,
+    ) -> Result<(ChannelName, ChannelId), String> {
+        let name = to.unwrap_or(&letter.origin);
+        let name = channel_name(name).map_err(|complaint| complaint.error)?;
+        let id = self.find_channel(&name);
+        let id = id.map_err(|complaint| complaint.error)?;
+        if self.is_full(id) {
+            return Err(channel_full(&name).error);
+        }
+        Ok((name, id))
+    }
+
+    fn end_redrive(
+        &mut self,
+        row: &RequestRow,
+        given: &mut Arguments<'_>,
+        id: ChannelId,
+    ) -> Result<Step, Complaint> {
+        let channel = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
+        let name = channel.row.name.clone();
+        let taken = self.admin.taken.front().and_then(|row| row.taken);
+        let redrive = std::mem::take(&mut self.admin.redrive);
+        let (messages, bytes) = if row.dry_run {
+            (redrive.messages, redrive.bytes)
+        } else {
+            let taken = taken.unwrap_or_default();
+            (taken.messages, taken.bytes)
+        };
+        if messages == 0
+            && redrive.left == 0
+            && let Some((first, last)) = bounds(given)?
+        {
+            let which = if first == last {
+                format!("message {first} of channel {name} is no dead letter")
+            } else {
+                format!("of messages {first} to {last} of channel {name} none is a dead letter")
+            };
+            return Err(Complaint::new(
+                which,
+                "`dlq list` and view dead_letter_status list those that are.",
+            ));
+        }
+        let mut facts = vec![
+            ("channel", name.as_str().into()),
+            ("messages", messages.into()),
+            ("bytes", bytes.into()),
+            ("left", redrive.left.into()),
+            (
+                "why_left",
+                redrive.why_left.map_or(Fact::Nothing, Fact::Text),
+            ),
+        ];
+        if row.dry_run {
+            facts.push(("to_channels", named(&redrive.to)));
+        }
+        Ok(Step::Done(facts))
+    }
+}
+
+/// Those that are named, or (`None`) all that were never redriven.
+fn bounds(given: &mut Arguments<'_>) -> Result<Bounds, Complaint> {
+    let names = ["sequence", "first", "last"];
+    let is_given = names.into_iter().any(|name| given.text(name).is_some());
+    if is_given {
+        range(given).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// `orders (3), billing (2)`
+fn named(to: &BTreeMap<ByteString, u64>) -> Fact {
+    let named = to.iter().take(NAMED_MAX);
+    let named = named.map(|(name, count)| format!("{name} ({count})"));
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    if to.len() > NAMED_MAX {
+        named = format!("{named} and {} more", to.len() - NAMED_MAX);
+    }
+    Fact::Text(named)
+}
