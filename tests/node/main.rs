@@ -58,6 +58,8 @@ mod nats_refusals;
 mod nats_tls;
 mod notify;
 mod outages;
+#[path = "../support/page.rs"]
+mod page;
 mod pair;
 mod partition;
 mod permissions;
@@ -70,6 +72,7 @@ mod proxy;
 mod psql_certificates;
 mod races;
 mod reads;
+mod reference;
 mod refused;
 mod rivals;
 mod roles;
