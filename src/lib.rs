@@ -8,9 +8,10 @@
 //! | [`store`] | the SQL: apply a batch, load messages and the snapshot, migrations |
 //! | [`nats`] | NATS subscriptions to events, outbound messages to publishes |
 //! | [`node`] | the role loop (standby, active) and the active loop, where the others meet |
-//! | [`http`] | health, role and monitoring; read-only |
+//! | [`http`] | health, role and monitoring; the API and the console of operators |
 //! | [`server`] | a server inside another program, in a few lines |
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
+//! | [`amounts`] | pure: amounts and lengths of time in few letters |
 //! | [`printable`] | pure: names that strangers chose, fit for a line |
 //! | [`certificates`] | pure: whether a server's certificate is believed, as libpq and Go do it |
 //! | [`config`] | flags and environment to one validated `Config` |
@@ -20,6 +21,7 @@
 //!
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
 
+pub mod amounts;
 pub mod certificates;
 pub mod cli;
 pub mod config;

@@ -61,9 +61,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "node::histogram",
             "node::condition",
             "node::clock",
+            "store::look",
+            "amounts",
             "printable",
         ],
     ),
+    ("amounts", &[]),
     ("printable", &[]),
     ("dev", &[]),
 ];

@@ -28,6 +28,8 @@
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
 //! | [`requests`] | asks the active for what an operator wants, through the tables, and waits for the answer |
 //! | `refusals` | what is said about what Postgres refuses |
+//! | [`find`] | looks for messages in a channel |
+//! | [`looks`] | what the console reads from the tables, a few reads at a time |
 //! | [`reports`] | what it answers about clients and channels |
 //! | `watchdog` | ends a process that would act without the lock, or does not go round |
 //! | [`clock`], `backoff` | time |
@@ -46,11 +48,13 @@ mod ears;
 mod errands;
 pub mod examine;
 pub mod export;
+pub mod find;
 mod flood_watch;
 pub mod histogram;
 pub mod import;
 mod log_watch;
 mod login;
+pub mod looks;
 mod managed_nats;
 mod marks;
 pub mod mirror;
@@ -74,6 +78,7 @@ pub mod status;
 mod strangers;
 mod sweep;
 mod takeover;
+mod tell;
 mod watchdog;
 
 pub(crate) use nats_settings::nats_settings;

@@ -16,6 +16,7 @@ use super::board::Board;
 use super::clock::Clock;
 use super::condition::Condition;
 use super::ears::Ears;
+use super::looks::{self, Looks};
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
 use super::reports::Reports;
@@ -24,13 +25,13 @@ use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::takeover::Takeover;
 use super::watchdog::Watchdog;
-use super::{flood_watch, log_watch, login, read_watch};
+use super::{flood_watch, log_watch, login, read_watch, tell};
 use crate::config::Config;
 use crate::core::attempts::Attempts;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::core::upload::UploadWindow;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Console};
 use crate::leadership::{self, Lease};
 use crate::nats::AckTokens;
 use crate::protocol::recollection::Signer;
@@ -62,8 +63,27 @@ pub(super) async fn run(
     let tasks = TaskTracker::new();
     let reports = Reports::default();
     let desk = Desk::default();
+    let looks = Looks::default();
     let api = Api::new(desk.clone(), config.api_token_file.clone());
-    let pages = listen(&config, (&board, &reports, api), &tasks, &shutdown).await?;
+    let console = Console::new(
+        looks.clone(),
+        config.console_users.clone(),
+        config.api_token_file.clone(),
+    );
+    tasks.spawn(
+        console
+            .clone()
+            .take_samples(board.watch(), reports.clone(), shutdown.clone()),
+    );
+    let for_operators = (api, console);
+    let pages = listen(
+        &config,
+        (&board, &reports),
+        for_operators,
+        &tasks,
+        &shutdown,
+    )
+    .await?;
 
     let managed_nats = match &config.managed_nats {
         Some(settings) => {
@@ -101,6 +121,9 @@ pub(super) async fn run(
         }
     };
     desk.open(store.clone());
+    looks.open(looks::store(&config), &ack_secret, config.clone());
+    let told = tell::settings(&config, &leadership.server_id);
+    tasks.spawn(tell::tell(store.clone(), told, shutdown.clone()));
     let conflict = Arc::new(OnceLock::new());
     if let Some(neighbours) = neighbours {
         let conflict = Arc::clone(&conflict);
@@ -290,7 +313,8 @@ type Pages = tokio::task::JoinHandle<()>;
 
 async fn listen(
     config: &Config,
-    (board, reports, api): (&Board, &Reports, Api),
+    (board, reports): (&Board, &Reports),
+    (api, console): (Api, Console),
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<Pages>> {
@@ -311,7 +335,7 @@ async fn listen(
     }
     let run = |server: http::Server| {
         tracing::info!(address = %server.local_addr(), "monitoring pages are open");
-        let server = server.with_api(api.clone());
+        let server = server.with_api(api.clone()).with_console(console.clone());
         tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
     };
     Ok(servers.into_iter().map(run).collect())

@@ -130,6 +130,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "views that answer",
         include_str!("../../migrations/0058_views_that_answer.sql"),
     ),
+    (
+        67,
+        "server settings",
+        include_str!("../../migrations/0067_server_settings.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

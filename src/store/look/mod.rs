@@ -1,9 +1,15 @@
 //! What operators ask of single things: channels, durables, messages, clients, takeovers. Everything is read from the views
 //! that people read, so that a command and a query say the same.
 
+mod acked;
+mod audit;
 mod channels;
 mod clients;
 mod durables;
+mod hours;
+mod lists;
+mod servers;
+mod statements;
 mod takeovers;
 
 use std::time::Duration;
@@ -16,10 +22,18 @@ use super::error::{Error, Fault};
 use super::reader::Store;
 use super::status;
 
+pub use acked::Taker;
+pub use audit::{Asked, RefusedGroup, UnreadableGroup};
 pub use channels::{Channel, ChannelDetails, Publisher};
 pub use clients::{Client, Subscription};
 pub use durables::{Durable, InFlight};
+pub use hours::Hour;
+pub use lists::{Condition, Overview, Part};
+pub use servers::ServerSettings;
+pub use statements::{STATEMENTS, Statement};
 pub use takeovers::{LostRange, Takeover};
+
+pub use super::status::{Active, Roles, Standby};
 
 /// A time as ISO 8601 text in UTC, to the millisecond.
 macro_rules! iso {
