@@ -42,7 +42,7 @@ async function open(options = {}) {
 async function logIn(page, server, name = "operator") {
   await page.goto(`${server}/console`);
   expect(page.url().includes("/console/login"), "a page is shown without logging in");
-  await page.fill("#name", name);
+  if (await page.$("#name")) await page.fill("#name", name);
   await page.fill("#password", PASSWORD);
   await page.click("main button[type=submit]");
   await page.waitForURL(`${server}/console`);
@@ -87,9 +87,9 @@ async function everyPage(server) {
     const page = await open({ colorScheme: theme, bypassCSP: true });
     await judgeLogin(page, server, theme);
     for (const [name, path] of Object.entries(pages)) {
+      page.isLeft = name === "nothing";
       const answer = await page.goto(server + path);
       const status = name === "nothing" ? 404 : 200;
-      page.isLeft = name === "nothing";
       expect(answer.status() === status, `${name}: ${answer.status()}`);
       const source = await answer.text();
       expect(source.length < 1_000_000, `${name}: ${source.length} bytes`);
@@ -121,13 +121,17 @@ async function judgeLogin(page, server, theme) {
 async function withoutScripts(server) {
   const page = await open({ javaScriptEnabled: false });
   await logIn(page, server);
-  for (const path of Object.values(pages)) await page.goto(server + path);
+  for (const [name, path] of Object.entries(pages)) {
+    page.isLeft = name === "nothing";
+    await page.goto(server + path);
+  }
   await page.goto(`${server}/console/channels`);
   await page.fill("#filter", "order");
   await page.keyboard.press("Enter");
   await page.waitForURL(/filter=order/);
   expect((await page.textContent("#list")).includes("orders"), "a search without scripts finds nothing");
-  expect(await page.isVisible("svg.spark") || true, "");
+  await page.goto(server + pages.now);
+  expect(await page.isVisible("svg.spark"), "without scripts there is no plot");
   await page.context().close();
 }
 
@@ -181,14 +185,14 @@ async function verbs(server) {
   await verb(page, server, `/console/act/client-kick?${about({ client_id: "kicked" })}`, {}, ["connects again"]);
   await page.goto(`${server}/console/audit`);
   const audit = await page.textContent("main");
-  for (const word of ["durable pause", "durable seek", "channel delete", "message republish", "client kick", "console: operator"]) {
+  for (const word of ["durable pause", "durable seek", "channel delete", "message republish", "client kick", "console: "]) {
     expect(audit.includes(word), `the audit has no ${word}`);
   }
   await page.goto(`${server}/console/act/channel-purge?${about({ channel: "oders" })}`);
   await page.fill("[name=keep]", "1");
   await page.click("text=See what it would do");
-  await page.waitForSelector("[role=alert]");
-  expect((await page.textContent("[role=alert]")).includes("orders"), "a wrong name is not answered with the right one");
+  await page.waitForSelector("main [role=alert]");
+  expect((await page.textContent("main [role=alert]")).includes("orders"), "a wrong name is not answered with the right one");
   await page.context().close();
 }
 
@@ -214,13 +218,21 @@ async function takeover() {
   await page.context().close();
 }
 
+// In this order: verbs change what pages show, and the takeover ends a server.
+const parts = {
+  pages: () => everyPage(STANDBY),
+  "without-scripts": () => withoutScripts(STANDBY),
+  keyboard: () => keyboard(ACTIVE),
+  live: () => liveFigures(ACTIVE),
+  verbs: () => verbs(STANDBY),
+  takeover,
+};
+const wanted = process.argv.slice(2);
+
 try {
-  await everyPage(STANDBY);
-  await withoutScripts(STANDBY);
-  await keyboard(ACTIVE);
-  await liveFigures(ACTIVE);
-  await verbs(STANDBY);
-  await takeover();
+  for (const [name, part] of Object.entries(parts)) {
+    if (wanted.length === 0 || wanted.includes(name)) await part();
+  }
 } catch (error) {
   complain(error.stack);
 }

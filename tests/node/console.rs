@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use stanby::store::look::STATEMENTS;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::form_urlencoded::Serializer;
@@ -436,5 +437,23 @@ async fn names_and_payloads_are_shown_as_what_they_are_and_never_as_markup() {
                     shown + rest
                 });
         assert!(!shown.contains('\u{202e}'), "{path}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn every_query_that_a_page_shows_is_one_that_postgres_answers() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let client = pair.group.client("worker").await;
+    publish(&client, "orders", 2).await;
+    for statement in STATEMENTS {
+        let text = statement.text(|name| match name {
+            "channel" => "orders".to_owned(),
+            "sequence" => "2".to_owned(),
+            _ => "it's \\ <nobody>".to_owned(),
+        });
+        let query = format!("SET search_path = stanby; {text}");
+        pair.group.tables().execute(query).await;
     }
 }

@@ -1,12 +1,14 @@
 //! What could not be stored or delivered, by reason.
 
 use axum::response::Response;
-use maud::html;
+use maud::{Markup, html};
 
 use super::layout;
 use super::parts::{channel_link, empty, sql};
+use super::query::link;
 use super::visitor::Visitor;
 use super::words::{grouped, or_dash, shown, time};
+use crate::store::look::DeadGroup;
 
 pub(super) async fn page(visitor: Visitor) -> Response {
     let console = match visitor.console() {
@@ -15,16 +17,19 @@ pub(super) async fn page(visitor: Visitor) -> Response {
     };
     let read = console.looks.read(async |store| {
         Ok((
+            store.dead_groups().await?,
             store.refused_groups().await?,
             store.unreadable_groups().await?,
         ))
     });
-    let (refused, unreadable) = match read.await {
+    let (dead, refused, unreadable) = match read.await {
         Ok(read) => read,
         Err(why) => return layout::unread(&why),
     };
     let body = html! {
         h1 { "Dead letters" }
+        h2 { "Given up after so many deliveries " (sql("dead", &[])) }
+        (given_up(&dead))
         h2 { "Published in SQL, and not stored " (sql("refused", &[])) }
         @if refused.is_empty() {
             (empty("None: everything that was published in SQL is stored, or waits for its time."))
@@ -93,4 +98,51 @@ pub(super) async fn page(visitor: Visitor) -> Response {
         }
     };
     layout::page(&visitor, "Dead letters", "/dead-letters", &body)
+}
+
+fn given_up(dead: &[DeadGroup]) -> Markup {
+    html! {
+        @if dead.is_empty() {
+            (empty("None, or all were redriven."))
+        } @else {
+            p {
+                "Mend the reason, then publish them again where they came from: " code { "SELECT stanby.redrive('CHANNEL');" }
+                " with the name of the dead-letter channel."
+            }
+            div.scroll tabindex="0" role="region" aria-label="Dead letters" {
+                table {
+                    thead {
+                        tr {
+                            th scope="col" { "Reason" }
+                            th scope="col" { "From" }
+                            th scope="col" { "Durable" }
+                            th scope="col" { "Publisher" }
+                            th.n scope="col" { "Messages" }
+                            th scope="col" { "Kept in" }
+                            th scope="col" { "Last" }
+                        }
+                    }
+                    tbody {
+                        @for it in dead {
+                            @let last = it.last_sequence.to_string();
+                            tr {
+                                th scope="row" { (or_dash(Some(&it.reason))) }
+                                td { (channel_link(&it.origin_channel)) }
+                                td {
+                                    (or_dash(it.durable.as_deref()))
+                                    @if let Some(group) = &it.queue_group { "/" (shown(group)) }
+                                }
+                                td { (or_dash(Some(&it.publisher))) }
+                                td.n {
+                                    a href=(link("/messages", &[("channel", &it.channel), ("at", &last)])) { (grouped(it.messages)) }
+                                }
+                                td { (channel_link(&it.channel)) }
+                                td { (time(it.last_at.as_deref())) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

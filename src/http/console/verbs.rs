@@ -174,6 +174,10 @@ pub(super) async fn act(
         asked_by: Some(visitor.asks()),
     };
     let carried_out = visitor.source.api.desk().carry_out(&request).await;
+    // Who goes to the first page next sees what they have done.
+    if let Some(console) = visitor.source.console.inner() {
+        *console.now.lock().await = None;
+    }
     let body = match carried_out {
         Ok(answer) if is_preview => preview(&visitor, route, &sent, &answer),
         Ok(answer) => done(route, &request.arguments, &answer),

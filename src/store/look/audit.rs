@@ -36,6 +36,22 @@ pub struct RefusedGroup {
     pub last_at: Option<String>,
 }
 
+/// Messages that were given up after so many deliveries, of one kind.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct DeadGroup {
+    /// The dead-letter channel.
+    pub channel: String,
+    pub origin_channel: String,
+    pub durable: Option<String>,
+    pub queue_group: Option<String>,
+    pub reason: String,
+    pub publisher: String,
+    pub messages: u64,
+    pub first_sequence: u64,
+    pub last_sequence: u64,
+    pub last_at: Option<String>,
+}
+
 /// Messages that cannot be read, of one channel.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct UnreadableGroup {
@@ -67,6 +83,18 @@ const REFUSED: &str = concat!(
     GROUP BY 1, 2, 3 ORDER BY messages DESC, 1, 2, 3 LIMIT 200"
 );
 
+const DEAD: &str = concat!(
+    "SELECT channel, origin_channel, durable_name AS durable, queue_group, reason, publisher, count(*) AS messages,
+        min(sequence) AS first_sequence, max(sequence) AS last_sequence, ",
+    iso!("max(dead_since)"),
+    " AS last_at
+    FROM (
+        SELECT channel, origin_channel, durable_name, queue_group, reason, publisher, sequence, dead_since
+        FROM dead_letter_status WHERE redriven_at IS NULL LIMIT 10000
+    ) d
+    GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY messages DESC, 1, 2, 3, 4, 5, 6 LIMIT 200"
+);
+
 const UNREADABLE: &str = concat!(
     "SELECT c.name AS channel, u.why, count(*) AS messages, min(u.sequence) AS first_sequence,
         max(u.sequence) AS last_sequence, ",
@@ -86,6 +114,11 @@ impl Store {
     /// Of the newest 10,000.
     pub async fn refused_groups(&self) -> Result<Vec<RefusedGroup>, Error> {
         self.look(REFUSED, &[]).await
+    }
+
+    /// Of 10,000 that are not redriven yet.
+    pub async fn dead_groups(&self) -> Result<Vec<DeadGroup>, Error> {
+        self.look(DEAD, &[]).await
     }
 
     /// Of 10,000.

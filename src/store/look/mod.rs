@@ -23,7 +23,7 @@ use super::reader::Store;
 use super::status;
 
 pub use acked::Taker;
-pub use audit::{Asked, RefusedGroup, UnreadableGroup};
+pub use audit::{Asked, DeadGroup, RefusedGroup, UnreadableGroup};
 pub use channels::{Channel, ChannelDetails, Publisher};
 pub use clients::{Client, Subscription};
 pub use durables::{Durable, InFlight};

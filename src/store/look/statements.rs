@@ -154,6 +154,12 @@ pub const STATEMENTS: &[Statement] = &[
          FROM admin_log LIMIT 50;",
     ),
     statement(
+        "dead",
+        "Which messages were given up, and why?",
+        "SELECT channel, origin_channel, durable_name, queue_group, reason, publisher, count(*) FROM dead_letter_status\n\
+         WHERE redriven_at IS NULL GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC;",
+    ),
+    statement(
         "refused",
         "What was published in SQL and could not be stored?",
         "SELECT reason, channel, publisher, count(*) FROM refused_publishes GROUP BY 1, 2, 3 ORDER BY 4 DESC;",

@@ -58,7 +58,7 @@ if (lost && window.EventSource) {
       const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
       place.replaceChildren();
       plot = new uPlot({
-        width: place.clientWidth, height: 180, legend: { live: true },
+        width: place.clientWidth, height: 180, legend: { show: false },
         scales: { y: { range: (_, __, max) => [0, Math.max(max, 1)] } },
         axes: [axis, { ...axis, size: 60 }],
         series: [{}, { label: "published /s", stroke: color("--one"), width: 2 },
