@@ -35,8 +35,7 @@ pub(super) async fn page(visitor: Visitor) -> Response {
             (empty("None: everything that was published in SQL is stored, or waits for its time."))
         } @else {
             p {
-                "Mend the reason, then put them back: " code { "SELECT stanby.retry_refused();" }
-                " with numbers of rows, or with none for all."
+                "Mend the reason, then put them back with " (sql("retry-refused", &[])) "."
             }
             div.scroll tabindex="0" role="region" aria-label="Publishes that were refused" {
                 table {
@@ -106,8 +105,7 @@ fn given_up(dead: &[DeadGroup]) -> Markup {
             (empty("None, or all were redriven."))
         } @else {
             p {
-                "Mend the reason, then publish them again where they came from: " code { "SELECT stanby.redrive('CHANNEL');" }
-                " with the name of the dead-letter channel."
+                "Mend the reason, then publish them again where they came from, with the query beside the channel that keeps them."
             }
             div.scroll tabindex="0" role="region" aria-label="Dead letters" {
                 table {
@@ -136,7 +134,7 @@ fn given_up(dead: &[DeadGroup]) -> Markup {
                                 td.n {
                                     a href=(link("/messages", &[("channel", &it.channel), ("at", &last)])) { (grouped(it.messages)) }
                                 }
-                                td { (channel_link(&it.channel)) }
+                                td { (channel_link(&it.channel)) " " (sql("redrive", &[("channel", &it.channel)])) }
                                 td { (time(it.last_at.as_deref())) }
                             }
                         }

@@ -134,7 +134,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
             let found = find::since(store, channel.id(), since).await?;
             first = found.unwrap_or(Sequence(channel.last_sequence).next());
         }
-        let at = asked.at.trim().parse().map_or(u64::MAX, |at: u64| at);
+        let at: u64 = asked.at.trim().parse().unwrap_or(u64::MAX);
         let last = Sequence(at.min(channel.last_sequence));
         if wrong.is_some() || channel.messages == 0 {
             return Ok(Some((channel, Found::default())));

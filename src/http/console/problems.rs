@@ -213,8 +213,8 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
             at_most(refused, "message published", "messages published")
         ),
         "Each has its reason in the view refused_publishes.",
-        "Mend the reason, and put them back: SELECT retry_refused().",
-        None,
+        "Mend the reason, and put them back.",
+        Some((link("/dead-letters", &[]), "Look at them")),
     );
     let unreadable = overview.unreadable;
     add(

@@ -29,7 +29,7 @@ pub(super) async fn page(
     let text = statement.text(|name| given.get(name).cloned().unwrap_or_default());
     let body = html! {
         h1 { (statement.question) }
-        p { "This query answers it, for any role that may read the views:" }
+        p { "This query says it, or does it, for a role that may:" }
         pre #sql tabindex="0" { (printable::lines(&text)) }
         button type="button" data-copy="sql" hidden { "Copy" }
         p.note {

@@ -160,6 +160,16 @@ pub const STATEMENTS: &[Statement] = &[
          WHERE redriven_at IS NULL GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC;",
     ),
     statement(
+        "redrive",
+        "How are dead letters published again where they came from?",
+        "SELECT redrive(:channel);",
+    ),
+    statement(
+        "retry-refused",
+        "How is what could not be stored put back?",
+        "SELECT retry_refused();",
+    ),
+    statement(
         "refused",
         "What was published in SQL and could not be stored?",
         "SELECT reason, channel, publisher, count(*) FROM refused_publishes GROUP BY 1, 2, 3 ORDER BY 4 DESC;",
