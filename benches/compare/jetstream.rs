@@ -1,7 +1,7 @@
 //! The same loads on JetStream: a stream on disk without replicas, publishers that wait for its acks, consumers that ack each
 //! message. Through the official client, below its JetStream layer, which waits for each publish in a task of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
@@ -10,6 +10,8 @@ use async_nats::{Client, ConnectOptions, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
+use stanby::core::time::Instant;
+use stanby::node::clock::Clock;
 use tokio::task::LocalSet;
 
 use crate::loads::{Load, MAX_IN_FLIGHT};
@@ -76,7 +78,7 @@ async fn measure(url: &str, pid: u32, load: &Load, count: u64) -> anyhow::Result
     }
     let pids = [("nats-server", pid), ("load", std::process::id())];
     let before = pids.map(|(_, pid)| cpu(pid));
-    let started = Instant::now();
+    let started = now();
     let (_, published, delivered) = phase(publishers, consumers, count).await?;
     let after = pids.map(|(_, pid)| cpu(pid));
     context.delete_stream(name).await?;
@@ -107,6 +109,10 @@ async fn measure(url: &str, pid: u32, load: &Load, count: u64) -> anyhow::Result
         })),
         "processes": processes,
     }))
+}
+
+fn now() -> Instant {
+    Clock.now().monotonic
 }
 
 async fn connect(url: &str) -> anyhow::Result<Client> {
@@ -172,11 +178,11 @@ impl Publisher {
     async fn publish(mut self, count: u64) -> anyhow::Result<(Self, Found)> {
         let mut found = Found::default();
         let mut sent = 0;
-        let mut sent_at = Instant::now();
+        let mut sent_at = now();
         while found.messages < count {
             while sent < count && sent - found.messages < self.window {
                 if self.window == 1 {
-                    sent_at = Instant::now();
+                    sent_at = now();
                 }
                 let (subject, inbox) = (self.subject.clone(), self.inbox.clone());
                 let payload = self.payload.clone();
@@ -195,11 +201,11 @@ impl Publisher {
                 found.messages += 1;
                 ack = self.acks.next().now_or_never().flatten();
             }
-            let now = Instant::now();
+            let at = now();
             if self.window == 1 {
-                found.latencies.push(now - sent_at);
+                found.latencies.push(at.since(sent_at));
             }
-            found.last = Some(now);
+            found.last = Some(at);
         }
         Ok((self, found))
     }
@@ -234,7 +240,7 @@ impl Consumer {
                 found.messages += 1;
                 message = self.messages.next().now_or_never().flatten();
             }
-            found.last = Some(Instant::now());
+            found.last = Some(now());
         }
         self.client.flush().await?;
         Ok((self, found))
@@ -249,7 +255,7 @@ impl Found {
     }
 
     fn per_second(&self, started: Instant) -> f64 {
-        let took = self.last.map_or(Duration::ZERO, |last| last - started);
+        let took = self.last.map_or(Duration::ZERO, |last| last.since(started));
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let rate = self.messages as f64 / took.as_secs_f64();
         rate.round()
