@@ -1,4 +1,4 @@
-//! The figures: one world, each event so many times.
+//! The figures: each event so many times, in worlds of a few each. With several programs, they take turns world by world.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::proxy::Link;
 use crate::table::Table;
 use crate::world::{Shape, World};
 
-const RUNS: usize = 20;
+const WORLDS: usize = 4;
+const RUNS_PER_WORLD: usize = 5;
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -43,6 +44,16 @@ impl Event {
         Self::CutFromPostgres,
         Self::RestartPostgres,
     ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Terminate => "terminate",
+            Self::Freeze => "freeze",
+            Self::CutFromPostgres => "cut",
+            Self::RestartPostgres => "restart-postgres",
+        }
+    }
 
     fn title(self) -> &'static str {
         match self {
@@ -95,41 +106,82 @@ impl Event {
     }
 }
 
-pub(crate) async fn measure() -> anyhow::Result<()> {
+/// `arguments`: programs to measure beside each other, and names of events; without any, this program and all events.
+pub(crate) async fn measure(arguments: &[String]) -> anyhow::Result<()> {
+    let mut events = Vec::new();
+    let mut programs: Vec<Option<&'static str>> = Vec::new();
+    for argument in arguments.iter().filter(|argument| *argument != "--bench") {
+        match Event::ALL.iter().find(|event| event.name() == argument) {
+            Some(&event) => events.push(event),
+            None => programs.push(Some(argument.clone().leak())),
+        }
+    }
+    if events.is_empty() {
+        events.extend(Event::ALL);
+    }
+    if programs.is_empty() {
+        programs.push(None);
+    }
     let mut table = Table::default();
     table.line(&machine("before"));
     table.line("100 clients, 6 of them publishing all the time");
     table.head();
-    for event in Event::ALL {
-        let mut world = World::start(SHAPE).await.context("a program is missing")?;
-        let mut values = Vec::new();
-        for _ in 0..RUNS {
-            values.push(event.measure(&mut world).await?);
+    for event in events {
+        let mut figures: Vec<_> = programs.iter().map(|_| Figures::default()).collect();
+        for _ in 0..WORLDS {
+            for (figures, &program) in figures.iter_mut().zip(&programs) {
+                Box::pin(figures.add(event, program)).await?;
+            }
+        }
+        for (figures, program) in figures.iter().zip(&programs) {
+            if let Some(program) = program {
+                table.line(program);
+            }
+            table.row(event.title(), "ms", &figures.values);
+            let [acked, silent, refused, unheard] = figures.publishes;
+            table.line(&format!(
+                "    {acked} publishes acked; without an answer {silent}, refused {refused}, not heard {unheard}"
+            ));
+        }
+    }
+    table.line(&machine("after"));
+    std::io::Write::write_all(&mut std::io::stdout(), table.text().as_bytes())?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct Figures {
+    values: Vec<f64>,
+    /// Acked, without an answer, refused, heard by nobody.
+    publishes: [usize; 4],
+}
+
+impl Figures {
+    /// What one world gives.
+    async fn add(&mut self, event: Event, program: Option<&'static str>) -> anyhow::Result<()> {
+        let shape = Shape { program, ..SHAPE };
+        let mut world = World::start(shape).await.context("a program is missing")?;
+        for _ in 0..RUNS_PER_WORLD {
+            self.values.push(event.measure(&mut world).await?);
+        }
+        if std::env::var_os("TAKEOVER_LOGS").is_some() {
+            for member in &world.members {
+                eprintln!("{}", member.log());
+            }
         }
         let (history, violations) = world.finish().await;
         ensure!(violations.is_empty(), "{}", violations.join("\n"));
-        table.row(event.title(), "ms", &values);
-        let waited_for = history
-            .publishes
-            .iter()
-            .filter(|publish| !publish.is_abandoned);
-        let mut counts = [0; 4];
-        for publish in waited_for {
-            counts[match publish.outcome {
+        let publishes = history.publishes.iter();
+        for publish in publishes.filter(|publish| !publish.is_abandoned) {
+            self.publishes[match publish.outcome {
                 Outcome::Acked(_) => 0,
                 Outcome::Silence => 1,
                 Outcome::Refused(_) => 2,
                 Outcome::NobodyListens => 3,
             }] += 1;
         }
-        let [acked, silent, refused, unheard] = counts;
-        table.line(&format!(
-            "    {acked} publishes acked; without an answer {silent}, refused {refused}, not heard {unheard}"
-        ));
+        Ok(())
     }
-    table.line(&machine("after"));
-    std::io::Write::write_all(&mut std::io::stdout(), table.text().as_bytes())?;
-    Ok(())
 }
 
 /// Waits for the first ack after `since`, and gives its time.

@@ -59,5 +59,8 @@ mod world;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    Box::pin(figures::measure()).await
+    Box::pin(figures::measure(
+        &std::env::args().skip(1).collect::<Vec<_>>(),
+    ))
+    .await
 }

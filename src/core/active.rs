@@ -421,6 +421,11 @@ impl ActiveLoop {
         self.broker.handle(Event::OutboxNoted, now);
     }
 
+    /// Somebody has set a policy, or removed one.
+    pub fn policies_noted(&mut self, now: Now) {
+        self.broker.handle(Event::PoliciesNoted, now);
+    }
+
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         self.broker.committed(number, now);
         self.unanswered.committed(now.monotonic);

@@ -14,6 +14,7 @@ use super::ids::{
 };
 use super::message::Message;
 use super::outbox::OutboxChange;
+use super::policy::{Count, DeadLetter};
 use super::ranges::Ranges;
 use super::time::Timestamp;
 
@@ -50,6 +51,12 @@ pub struct Batch {
     pub gone: GoneNotes,
     /// Rows that this batch carries out.
     pub outbox: OutboxChange,
+    /// How often messages in flight were delivered, where a policy counts. They ride along with progress.
+    pub counts: BTreeMap<(PositionId, Sequence), Option<Count>>,
+    /// By channel and sequence of the dead letter.
+    pub dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
+    /// What limits drop with this batch though a durable has not acked it: it goes with the rows of the channels.
+    pub dropped_unacked: BTreeMap<ChannelId, DroppedUnacked>,
     /// Messages that operators delete.
     pub deleted: Vec<Deleted>,
     /// Limits that operators have set for a channel.
@@ -58,6 +65,15 @@ pub struct Batch {
     pub paused: BTreeMap<PositionId, bool>,
     /// Requests of operators that this batch carries out, and those that it takes.
     pub requests: BTreeMap<RequestId, RequestChange>,
+}
+
+/// Messages of a channel that limits have dropped though a durable had not acked them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedUnacked {
+    pub name: ChannelName,
+    pub messages: u64,
+    pub first: Sequence,
+    pub last: Sequence,
 }
 
 /// Messages of a channel that an operator deletes.

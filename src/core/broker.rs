@@ -12,6 +12,7 @@
 //! | whose messages go next | `turns` |
 //! | who may have more in flight | `holdings` |
 //! | messages that were not acked | `redelivery` |
+//! | how often they are delivered, and what becomes of them then | `policy`, `poison` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
@@ -44,6 +45,7 @@ use super::loads::{Loads, Purpose};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::outbox::Outbox;
+use super::policy::Policies;
 use super::registry::Registry;
 use super::request::Durables;
 use super::retention::Purge;
@@ -102,6 +104,7 @@ pub struct Broker {
     pub(super) aside: Aside,
     pub(super) early: Early,
     pub(super) outbox: Outbox,
+    pub(super) policies: Policies,
     pub(super) admin: Admin,
     /// Limits that operators have set for single channels.
     pub(super) set_limits: BTreeMap<ChannelName, Overrides>,
@@ -120,6 +123,8 @@ pub(super) struct Traffic {
     pub(super) sql_refused: u64,
     pub(super) sql_acked: u64,
     pub(super) sql_nacked: u64,
+    pub(super) poison_messages: u64,
+    pub(super) dead_letters: u64,
     pub(super) skipped_messages: u64,
     pub(super) redelivered_messages: u64,
     pub(super) acked_messages: u64,
@@ -176,6 +181,7 @@ impl Broker {
                 self.outbox_noted();
                 self.requests_noted();
             }
+            Event::PoliciesNoted => self.look_for_policies(),
             Event::Loaded { load, result } => self.loaded(load, result),
             Event::LoadFailed(load) => {
                 self.loads.fail(load);
@@ -277,6 +283,11 @@ impl Broker {
                         batch.progress.insert(position, group.take_change());
                     }
                 }
+                if let Some(tries) = &mut group.tries {
+                    let counts = tries.take_changes(&group.in_flight).into_iter();
+                    let counts = counts.map(|(sequence, count)| ((position, sequence), count));
+                    batch.counts.extend(counts);
+                }
                 let held = group.take_holders().into_iter();
                 let held = held.map(|(page, held)| ((position, page), held));
                 batch.holders.extend(held);
@@ -337,6 +348,8 @@ impl Broker {
             sql_refused: self.traffic.sql_refused,
             sql_acked: self.traffic.sql_acked,
             sql_nacked: self.traffic.sql_nacked,
+            poison_messages: self.traffic.poison_messages,
+            dead_letters: self.traffic.dead_letters,
         }
     }
 
@@ -431,6 +444,7 @@ impl Broker {
             }
             (Purpose::Gone, Loaded::Gone(ranges)) => self.gone_loaded(&ranges),
             (Purpose::Outbox, Loaded::Outbox(page)) => self.outbox_loaded(page),
+            (Purpose::Policies, Loaded::Policies(policies)) => self.policies_loaded(policies),
             (Purpose::Requests, Loaded::Requests(page)) => self.requests_loaded(page),
             (Purpose::Request, loaded) => self.request_answered(asked, loaded),
             (purpose, result) => {
@@ -459,6 +473,8 @@ impl Counts {
             sql_refused: self.sql_refused + earlier.sql_refused,
             sql_acked: self.sql_acked + earlier.sql_acked,
             sql_nacked: self.sql_nacked + earlier.sql_nacked,
+            poison_messages: self.poison_messages + earlier.poison_messages,
+            dead_letters: self.dead_letters + earlier.dead_letters,
             ..self
         }
     }
@@ -497,4 +513,7 @@ pub struct Counts {
     pub sql_acked: u64,
     /// Negative ones.
     pub sql_nacked: u64,
+    /// Passed over because a policy allows no further delivery, dead letters included.
+    pub poison_messages: u64,
+    pub dead_letters: u64,
 }

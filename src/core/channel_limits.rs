@@ -102,7 +102,7 @@ impl ChannelPattern {
     }
 
     /// Sorts wide before narrow: at each token `>` before `*` before a name.
-    fn width(&self) -> Vec<(u8, &str)> {
+    pub(super) fn width(&self) -> Vec<(u8, &str)> {
         let rank = |token| match token {
             ">" => (0, ""),
             "*" => (1, ""),

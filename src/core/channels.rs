@@ -11,6 +11,7 @@ use super::ids::{
 };
 use super::limits::ChannelLimits;
 use super::load::Oldest;
+use super::policy::Full;
 use super::recent::Recent;
 use super::time::Instant;
 
@@ -43,6 +44,10 @@ pub(super) struct Channel {
     pub(super) recent: Recent,
     /// Every durable has acked what lies up to here; some may have acked more.
     pub(super) acked_by_all: Sequence,
+    /// What becomes of publishes when it is full.
+    pub(super) full: Full,
+    /// An operator has been told in this term that a limit drops what a durable has not acked.
+    pub(super) drop_noticed: bool,
     /// A durable that had not when this was last looked at.
     pub(super) slowest: Option<PositionId>,
 }
@@ -90,6 +95,8 @@ impl Channel {
             trimmed: 0,
             acked_by_all: Sequence::ZERO,
             slowest: None,
+            full: Full::default(),
+            drop_noticed: false,
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::admin::{RequestChange, RequestId};
 use super::batch::{
-    Batch, ChannelRow, ClientRow, Counters, Deleted, Heartbeat, LostRange, PositionRow,
-    SubscriptionRow, Trim,
+    Batch, ChannelRow, ClientRow, Counters, Deleted, DroppedUnacked, Heartbeat, LostRange,
+    PositionRow, SubscriptionRow, Trim,
 };
 use super::channel_limits::Overrides;
 use super::cost;
@@ -18,6 +18,7 @@ use super::ids::{
 use super::message::Message;
 use super::outbound::Outbound;
 use super::outbox::OutboxId;
+use super::policy::DeadLetter;
 use super::sql_acks::AckId;
 
 #[derive(Clone, Debug, Default)]
@@ -205,6 +206,24 @@ impl Commits {
         self.gathered.changed_outbox = true;
         self.gathering_bytes += cost::OVERHEAD_BYTES + why.len();
         self.gathering.outbox.refused.push((id, why));
+    }
+
+    pub(super) fn add_dead_letter(&mut self, id: ChannelId, under: Sequence, letter: DeadLetter) {
+        self.gathering_bytes += cost::OVERHEAD_BYTES + letter.reason.len();
+        self.gathering.dead_letters.push((id, under, letter));
+    }
+
+    /// A durable has not acked it.
+    pub(super) fn note_dropped(&mut self, id: ChannelId, name: &ChannelName, sequence: Sequence) {
+        let dropped = self.gathering.dropped_unacked.entry(id);
+        let dropped = dropped.or_insert_with(|| DroppedUnacked {
+            name: name.clone(),
+            messages: 0,
+            first: sequence,
+            last: sequence,
+        });
+        dropped.messages += 1;
+        dropped.last = sequence;
     }
 
     /// The message is put back after a failover; where it was published in SQL, the row may be back, too.

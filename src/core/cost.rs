@@ -49,6 +49,7 @@ pub(super) fn event(event: &Event) -> usize {
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => 0,
         }

@@ -37,7 +37,7 @@ impl Broker {
             let Some(group) = self.groups.get(&position) else {
                 return;
             };
-            if group.replaying || group.paging || group.is_halted() {
+            if group.replaying || group.paging || group.is_halted() || group.is_paused() {
                 return;
             }
             turn.steps += steps_of(group);
@@ -270,13 +270,13 @@ impl Broker {
         let Handed {
             redelivery_count,
             is_news,
+            due,
         } = group.hand_to(member, message.sequence, now);
         self.holdings.in_flight += usize::from(redelivery_count == 0);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let to = &group.members[&member];
         let inbox = to.inbox.clone();
         let unheard_at = to.answer.was_late(now).then(|| to.ack_inbox.clone());
-        let due = now + to.ack_wait;
         let channel_name = channel.row.name.clone();
         let size = message.size(&channel_name);
         self.traffic.out_messages += 1;

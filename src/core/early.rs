@@ -164,6 +164,7 @@ impl Broker {
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         }

@@ -62,6 +62,8 @@ pub enum Event {
     GoneNoted,
     /// Somebody publishes in SQL, or asks for something there, or may have begun to.
     OutboxNoted,
+    /// Somebody has set a policy, or removed one.
+    PoliciesNoted,
     Loaded {
         load: LoadId,
         result: Loaded,
@@ -92,6 +94,7 @@ impl Event {
             | Self::Committed(_)
             | Self::GoneNoted
             | Self::OutboxNoted
+            | Self::PoliciesNoted
             | Self::Loaded { .. }
             | Self::LoadFailed(_) => None,
         }

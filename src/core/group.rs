@@ -11,6 +11,7 @@ use super::holders::Holders;
 use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
 use super::members::Member;
 use super::message::Message;
+use super::poison::Tries;
 use super::progress::{Acked, Pages};
 use super::schedule::Schedule;
 use super::time::Instant;
@@ -71,6 +72,8 @@ pub(super) struct Group {
     pub(super) fetched_bytes: usize,
     /// It waits for messages that are missing.
     pub(super) held: Option<Box<Missing>>,
+    /// Where a policy says how often messages are delivered.
+    pub(super) tries: Option<Box<Tries>>,
     /// Counts deliveries, to give members turns.
     pub(super) turn: u64,
 }
@@ -92,6 +95,7 @@ pub(super) struct Handed {
     pub(super) redelivery_count: u32,
     /// The tables do not know it.
     pub(super) is_news: bool,
+    pub(super) due: Instant,
 }
 
 /// When a message in flight is to be redelivered.
@@ -164,6 +168,7 @@ impl Group {
             fetched: BTreeMap::new(),
             fetched_bytes: 0,
             held: None,
+            tries: None,
             turn: 0,
         }
     }
@@ -324,11 +329,21 @@ impl Group {
         member.last_turn = turn;
         member.last_sent = member.last_sent.max(sequence);
         let deliveries = before.map_or(0, |entry| entry.deliveries);
+        // The count wraps to 1: 0 means a first delivery.
+        let delivery = deliveries.checked_add(1).unwrap_or(1);
+        let mut due = now + member.ack_wait;
+        let mut is_counted = false;
+        if let Some(tries) = &mut self.tries {
+            due = now + tries.policy.wait(delivery, member.ack_wait);
+            if before.is_some() {
+                tries.delivered_again(sequence);
+                is_counted = true;
+            }
+        }
         let entry = InFlight {
             holder: Some(id),
-            due: Due::At(now + member.ack_wait),
-            // The count wraps to 1: 0 means a first delivery.
-            deliveries: deliveries.checked_add(1).unwrap_or(1),
+            due: Due::At(due),
+            deliveries: delivery,
             since: before.map_or(Some(now), |entry| entry.since),
         };
         self.in_flight.insert(sequence, entry);
@@ -339,8 +354,10 @@ impl Group {
             self.holders.delivered(sequence);
         }
         Handed {
-            redelivery_count: deliveries,
-            is_news: has_moved || before.is_none(),
+            // Of one that is tried anew, too.
+            redelivery_count: before.map_or(0, |_| deliveries.max(1)),
+            is_news: has_moved || is_counted || before.is_none(),
+            due,
         }
     }
 
@@ -352,6 +369,9 @@ impl Group {
         self.release(entry.holder);
         self.acked.add(sequence, sequence);
         self.holders.settled(sequence);
+        if let Some(tries) = &mut self.tries {
+            tries.settled(sequence);
+        }
         let in_flight = &self.in_flight;
         self.schedule
             .compact(in_flight.len(), |entry| is_current(in_flight, entry));

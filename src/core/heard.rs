@@ -94,6 +94,7 @@ pub fn publishes<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<It
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
+        | Event::PoliciesNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
     })
@@ -125,6 +126,7 @@ fn connects<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = 
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
+        | Event::PoliciesNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => None,
     })
@@ -245,6 +247,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => None,
         };

@@ -68,11 +68,18 @@ impl Broker {
 
     /// Ends a message's being in flight; false when it is not.
     pub(super) fn settle(&mut self, position: PositionId, sequence: Sequence) -> bool {
-        let group = self.groups.get_mut(&position);
-        let is_settled = group.is_some_and(|group| group.settle(sequence));
+        let Some(group) = self.groups.get_mut(&position) else {
+            return false;
+        };
+        let was_paused = group.is_paused();
+        let is_settled = group.settle(sequence);
+        let goes_on = was_paused && !group.is_paused();
         if is_settled {
             self.holdings.in_flight -= 1;
             self.pass_room_on();
+        }
+        if goes_on {
+            self.resume_after_poison(position);
         }
         is_settled
     }

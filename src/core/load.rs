@@ -8,6 +8,7 @@ use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
 use super::outbox::{OutboxId, OutboxPage};
+use super::policy::Policy;
 use super::ranges::Ranges;
 use super::sql_acks::AckId;
 use super::time::Timestamp;
@@ -35,7 +36,7 @@ impl Load {
                 *rows = messages.min(*rows);
                 *bytes = bytes_max.min(*bytes);
             }
-            Want::FirstSince(_) | Want::Gone | Want::Requests { .. } => {}
+            Want::FirstSince(_) | Want::Gone | Want::Policies | Want::Requests { .. } => {}
         }
         load
     }
@@ -75,6 +76,8 @@ pub enum Want {
         bytes: usize,
         payload_bytes: usize,
     },
+    /// All policies.
+    Policies,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +103,7 @@ pub enum Loaded {
     },
     Gone(Vec<GoneRange>),
     Outbox(OutboxPage),
+    Policies(Vec<Policy>),
     Requests(RequestPage),
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Gone,
     /// What was published in SQL.
     Outbox,
+    /// What operators have set.
+    Policies,
     /// What operators ask for.
     Requests,
     /// What the request of an operator that is under way has to know.

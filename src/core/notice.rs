@@ -3,6 +3,8 @@
 use super::admin::RequestId;
 use super::ids::{ChannelName, ClientId, Sequence};
 use super::outbox::OutboxId;
+use super::policy::DeadLetter;
+use super::rejection::Rejection;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -72,6 +74,15 @@ pub enum Notice {
         channel: String,
         why: String,
     },
+    /// A limit has dropped what a durable has not acked, for the first time in this term.
+    DroppedUnacked {
+        channel: ChannelName,
+        sequence: Sequence,
+    },
+    /// A message was delivered as often as a policy allows, and what becomes of it.
+    Poison(DeadLetter, &'static str),
+    /// A dead letter cannot be written to this channel; it is tried again.
+    DeadLetterRefused(ChannelName, Rejection),
     /// The tables held a row that fits nothing else; it was dropped.
     RowDropped {
         table: &'static str,

@@ -352,6 +352,9 @@ fn reason(rejection: &Rejection) -> String {
             "its channel is not there, and there are as many as --max-channels allows".to_owned()
         }
         Rejection::NotStored(why) => why.to_string(),
+        Rejection::ChannelFull => {
+            "its channel is full, and a policy keeps what is in it".to_owned()
+        }
         other @ (Rejection::InvalidConnectRequest
         | Rejection::InvalidClientId
         | Rejection::ClientRegistered

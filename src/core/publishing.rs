@@ -58,6 +58,9 @@ impl Broker {
         data: Bytes,
     ) -> Result<ChannelId, Rejection> {
         let id = self.find_or_create_channel(channel)?;
+        if self.is_full(id) {
+            return Err(Rejection::ChannelFull);
+        }
         let now = self.now;
         let channel = self
             .channels
@@ -133,7 +136,10 @@ impl Broker {
     pub(super) fn insert_channel(&mut self, id: ChannelId, row: ChannelRow) {
         let now = self.now.monotonic;
         let limits = self.limits_of(&row.name);
-        self.channels.insert(id, Channel::new(row, limits, now));
+        let full = self.policies.of_channel(&row.name);
+        let mut channel = Channel::new(row, limits, now);
+        channel.full = full;
+        self.channels.insert(id, channel);
         self.commits.touch_channel(id);
         if let Some(inactivity) = limits.inactivity {
             self.deadlines.set(Timer::Inactivity(id), now + inactivity);

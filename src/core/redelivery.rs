@@ -50,7 +50,7 @@ impl Broker {
             return;
         };
         group.redelivering = false;
-        if group.fetching || !group.is_listening() {
+        if group.fetching || !group.is_listening() || group.is_paused() {
             return;
         }
         if group.in_flight.is_empty() {
@@ -108,7 +108,7 @@ impl Broker {
         }
         let mut gone = BTreeSet::new();
         for sequence in ready {
-            if self.is_over(turn) {
+            if self.is_over(turn) || self.groups[&position].is_paused() {
                 break;
             }
             turn.steps += steps;
@@ -125,7 +125,7 @@ impl Broker {
         }
     }
 
-    fn put_back(&mut self, position: PositionId, sequences: Vec<Sequence>) {
+    pub(super) fn put_back(&mut self, position: PositionId, sequences: Vec<Sequence>) {
         if let Some(group) = self.groups.get_mut(&position) {
             group.put_back(sequences);
         }
@@ -231,6 +231,9 @@ impl Broker {
         }
         if self.is_early(position, &message) {
             return 0;
+        }
+        if self.is_poison(position, &message) {
+            return message.bytes();
         }
         if let Some(member) = self.pick_for_redelivery(position, sequence) {
             self.send_to(position, member, &message)

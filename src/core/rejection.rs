@@ -33,6 +33,8 @@ pub enum Rejection {
     NotStored(ByteString),
     /// More requests of this client wait than may.
     TooMuchWaits,
+    /// A policy keeps what is in the channel, and it is full.
+    ChannelFull,
     /// Another channel has this name in other letters.
     CaseClash {
         name: ChannelName,

@@ -17,6 +17,7 @@ use super::limits::Settings;
 use super::loads::Loads;
 use super::members::Member;
 use super::notice::Notice;
+use super::policy::Policies;
 use super::progress::Pages;
 use super::registry::{Client, Registry};
 use super::retention::Purge;
@@ -75,6 +76,7 @@ impl Broker {
             aside: super::aside::Aside::default(),
             early: Early::default(),
             outbox: super::outbox::Outbox::default(),
+            policies: Policies::new(snapshot.policies),
             admin: super::admin::Admin::default(),
             set_limits: snapshot.limits,
             notices: VecDeque::new(),
@@ -92,6 +94,7 @@ impl Broker {
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
+        broker.restore_policies(snapshot.counts);
         broker.restore_sql_acks(snapshot.sql_acks);
         let groups = broker.groups.values();
         broker.holdings.subscriptions_bytes += groups.map(Group::registered_bytes).sum::<usize>();
@@ -117,7 +120,10 @@ impl Broker {
                 self.start_purge(id, Purge::new(row, Sequence::ZERO));
             } else {
                 let limits = self.limits_of(&row.name);
-                self.channels.insert(id, Channel::new(row, limits, now));
+                let full = self.policies.of_channel(&row.name);
+                let mut channel = Channel::new(row, limits, now);
+                channel.full = full;
+                self.channels.insert(id, channel);
             }
         }
     }

@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::load::{Oldest, Want};
 use super::loads::Purpose;
 use super::notice::Notice;
+use super::policy::Full;
 use super::ranges::Ranges;
 use super::recent;
 use super::time::Now;
@@ -74,6 +75,7 @@ impl Broker {
                 return;
             };
             let (limits, hidden_through) = (channel.limits, channel.hidden_through);
+            let full = channel.full;
             let row = &channel.row;
             if row.message_count == 0 {
                 return;
@@ -82,6 +84,7 @@ impl Broker {
                 .emptying
                 .is_some_and(|emptying| row.first_sequence <= emptying.through);
             let crowded = row.message_count > 1
+                && (full.keeps_unacked || !full.rejects)
                 && (limits.messages.is_some_and(|max| row.message_count > max)
                     || limits.bytes.is_some_and(|max| row.byte_count > max));
             if !crowded && !empties && limits.age.is_none() {
@@ -113,8 +116,27 @@ impl Broker {
                 };
                 return self.deadlines.set(Timer::Expiry(id), now.monotonic + left);
             }
+            if full.keeps_unacked && self.is_wanted(id, oldest.sequence) {
+                let again = now.monotonic + self.settings.limits.unseen_retry;
+                return self.deadlines.set(Timer::Expiry(id), again);
+            }
             self.drop_oldest(id, oldest);
         }
+    }
+
+    /// True where a policy keeps what is there, and there is no room beside it.
+    pub(super) fn is_full(&mut self, id: ChannelId) -> bool {
+        let Some(channel) = self.channels.get(id) else {
+            return false;
+        };
+        let (full, limits, row) = (channel.full, channel.limits, &channel.row);
+        if full == Full::default() || row.message_count == 0 {
+            return false;
+        }
+        let is_at_limit = limits.messages.is_some_and(|max| row.message_count >= max)
+            || limits.bytes.is_some_and(|max| row.byte_count >= max);
+        let first = row.first_sequence;
+        is_at_limit && (!full.keeps_unacked || self.is_wanted(id, first))
     }
 
     /// The channel's oldest message, from the tail or from what was read; asks for a read if it is in neither.
@@ -229,6 +251,7 @@ impl Broker {
             });
         if !empties && self.is_wanted(id, oldest.sequence) {
             self.traffic.dropped_unacked += 1;
+            self.note_dropped_unacked(id, oldest.sequence);
         }
         let Some(channel) = self.channels.get_mut(id) else {
             return;
@@ -246,6 +269,20 @@ impl Broker {
         let settled = channel.settled(self.now.monotonic, self.settings.limits.remembered);
         self.trim(id, oldest.sequence, settled);
         self.commits.touch_channel(id);
+    }
+
+    fn note_dropped_unacked(&mut self, id: ChannelId, sequence: Sequence) {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        let name = channel.row.name.clone();
+        self.commits.note_dropped(id, &name, sequence);
+        if !std::mem::replace(&mut channel.drop_noticed, true) {
+            self.notices.push_back(Notice::DroppedUnacked {
+                channel: name,
+                sequence,
+            });
+        }
     }
 
     /// Drops messages, and keeps the GUIDs of those after `settled`.

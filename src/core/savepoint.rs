@@ -402,6 +402,7 @@ fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
+        | Event::PoliciesNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => return ("what nobody asked for".to_owned(), None),
     };

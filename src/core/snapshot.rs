@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
 use super::channel_limits::Overrides;
 use super::gone::GoneRange;
-use super::ids::{ChannelId, ChannelName, ClientId, PositionId, SubscriptionId};
+use super::ids::{ChannelId, ChannelName, ClientId, PositionId, Sequence, SubscriptionId};
+use super::policy::{Count, Policy};
 use super::progress::Pages;
 use super::ranges::Ranges;
 use super::sql_acks::AckRow;
@@ -32,4 +33,7 @@ pub struct Snapshot {
     pub counted: BTreeMap<ChannelId, Ranges>,
     /// What is acked in SQL and not carried out, in the order of their numbers.
     pub sql_acks: Vec<AckRow>,
+    pub policies: Vec<Policy>,
+    /// How often messages were delivered, where a policy counts.
+    pub counts: BTreeMap<(PositionId, Sequence), Count>,
 }

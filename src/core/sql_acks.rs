@@ -12,7 +12,6 @@ use bytestring::ByteString;
 
 use super::broker::Broker;
 use super::deadlines::Timer;
-use super::group::Due;
 use super::ids::{PositionId, Sequence};
 use super::reach::Reach;
 use super::time::Instant;
@@ -132,23 +131,11 @@ impl Broker {
                     self.deliver(position);
                 }
             }
-            Verdict::Refused { after, .. } => {
-                self.redeliver_after(position, sequence, after);
+            Verdict::Refused { after, ref reason } => {
+                self.redeliver_after(position, sequence, after, reason);
                 self.traffic.sql_nacked += 1;
                 self.commits.drop_sql_ack(row.id);
             }
-        }
-    }
-
-    /// Somebody does not want the message now. Nothing follows where it is not in flight.
-    fn redeliver_after(&mut self, position: PositionId, sequence: Sequence, after: Duration) {
-        let at = self.now.monotonic + after;
-        let Some(group) = self.groups.get_mut(&position) else {
-            return;
-        };
-        if group.in_flight.contains_key(&sequence) {
-            group.set_due(sequence, Due::At(at));
-            self.arm_redelivery(position, at);
         }
     }
 }

@@ -185,6 +185,9 @@ impl Broker {
             channel.acked_by_all = Sequence::ZERO;
             channel.keyed.extend(key.map(|key| (key, position)));
         }
+        if !self.policies.is_empty() {
+            self.apply_policy(position);
+        }
         self.attach(position, id, &request, reply);
         Ok(())
     }

@@ -58,6 +58,7 @@ impl Unanswered {
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => false,
         };
@@ -117,6 +118,7 @@ fn is_patient(event: &Event) -> bool {
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
+        | Event::PoliciesNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => false,
     }

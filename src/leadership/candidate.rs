@@ -90,12 +90,10 @@ impl Candidate {
     /// no use any more: the lock may be granted to a request that nobody waits for.
     pub async fn wait(&mut self) -> Result<(), Error> {
         let slice = self.settings.lease.duration().min(SLICE_MAX);
-        self.set_statement_timeout(Duration::ZERO).await?;
+        self.session.set_statement_timeout(Duration::ZERO).await?;
         loop {
             let sent = Clock.now().monotonic;
             if self.wait_slice(slice).await? {
-                self.set_statement_timeout(self.settings.statement_timeout)
-                    .await?;
                 self.granted = Some(sent);
                 return Ok(());
             }
@@ -143,13 +141,6 @@ impl Candidate {
         };
         self.session
             .call_within(limit, "waiting for the lock", wait)
-            .await
-    }
-
-    async fn set_statement_timeout(&self, timeout: Duration) -> Result<(), Error> {
-        let set = format!("SET statement_timeout = {}", timeout.as_millis());
-        self.session
-            .call("setting timeouts", self.session.client.batch_execute(&set))
             .await
     }
 

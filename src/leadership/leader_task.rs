@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::cause::{Cause, End};
 use super::errand::Errand;
@@ -27,6 +27,7 @@ const GONE: &str = "gone";
 
 /// The payload of a notification of `publish` (migrations/0050).
 const OUTBOX: &str = "outbox";
+const POLICIES: &str = "policies";
 
 /// Every so many renewals the lock itself is looked at, not only the session.
 const RENEWALS_PER_LOCK_CHECK: u32 = 10;
@@ -75,6 +76,7 @@ impl<A: Apply> Task<A> {
         // What was noted since the snapshot nobody has told.
         self.term.note_gone();
         self.term.note_outbox();
+        self.term.note_policies();
         loop {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
@@ -95,6 +97,8 @@ impl<A: Apply> Task<A> {
                         self.term.note_gone();
                     } else if payload == OUTBOX {
                         self.term.note_outbox();
+                    } else if payload == POLICIES {
+                        self.term.note_policies();
                     } else if step_down::is_request(&payload, key, epoch, &secret) {
                         self.term.ask_to_end();
                     }
@@ -117,11 +121,15 @@ impl<A: Apply> Task<A> {
     /// To those who ask the active to step down, and to those who note that messages are gone or publish in SQL; what the first have to know.
     async fn listen(&mut self) -> Result<Vec<u8>, String> {
         let listen = step_down::listen(self.settings.lock_key());
-        let listen = format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox");
+        let listen =
+            format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies");
         let client = &self.session.client;
         let heard = async {
-            client.batch_execute(&listen).await?;
-            client.query_one_scalar(step_down::SECRET, &[]).await
+            // Together: the first batch waits for this.
+            let listen = client.batch_execute(&listen);
+            let secret = client.query_typed_one(step_down::SECRET, &[]);
+            let ((), row) = tokio::try_join!(listen, secret)?;
+            row.try_get(0)
         };
         let what = "listening for requests to step down";
         let heard = self.session.call(what, heard).await;
@@ -219,15 +227,16 @@ impl<A: Apply> Task<A> {
         let client = &self.session.client;
         let limit = self.settings.lease.duration();
         let renewal = async {
-            if looks_at_lock {
+            // In one message: what is prepared first is a second one.
+            let pid: (&(dyn ToSql + Sync), _) = (&self.session.backend_pid, Type::INT4);
+            let row = if looks_at_lock {
                 client
-                    .query_one_scalar(HOLDS_LOCK, &[&key, &self.session.backend_pid])
-                    .await
+                    .query_typed_one(HOLDS_LOCK, &[(&key, Type::INT8), pid])
+                    .await?
             } else {
-                client
-                    .query_one_scalar(IS_SAME, &[&self.session.backend_pid])
-                    .await
-            }
+                client.query_typed_one(IS_SAME, &[pid]).await?
+            };
+            row.try_get(0)
         };
         let renewed = self
             .session

@@ -170,6 +170,13 @@ impl Session {
         pins::ensure(&self.url, rows).map_err(Error::Refused)
     }
 
+    /// Zero for none.
+    pub(super) async fn set_statement_timeout(&self, timeout: Duration) -> Result<(), Error> {
+        let set = format!("SET statement_timeout = {}", timeout.as_millis());
+        self.call("setting timeouts", self.client.batch_execute(&set))
+            .await
+    }
+
     /// Sets the timeouts by which Postgres itself ends a session whose server is frozen, dead or unreachable, and
     /// makes sure that they stuck. Of a session that is pinned.
     pub(super) async fn arm(&self, settings: &Settings) -> Result<(), Error> {

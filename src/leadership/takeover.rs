@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Statement;
+use tokio_postgres::{Row, Statement};
 
 use super::cause::{Cause, End, Seen};
 use super::error::Error;
@@ -71,6 +71,11 @@ impl Statements {
             record: session.call(what, session.client.prepare(RECORD)).await?,
         })
     }
+
+    async fn read_last(&self, session: &Session) -> Result<Row, Error> {
+        let read = session.client.query_one(&self.last, &[]);
+        session.call("reading the last term", read).await
+    }
 }
 
 pub(super) async fn take_over(
@@ -86,17 +91,18 @@ pub(super) async fn take_over(
         system_identifier: place.system_identifier,
         timeline: place.timeline,
     };
-    let row = session
-        .call(
-            "reading the last term",
-            session.client.query_one(&statements.last, &[]),
-        )
-        .await?;
+    // Together: clients wait for each message to Postgres. While it waited for the lock, statements had no limit.
+    let (limited, last) = tokio::join!(
+        session.set_statement_timeout(settings.statement_timeout),
+        statements.read_last(session),
+    );
+    limited?;
+    let last = last?;
     let (last_epoch, previous, was_released): (i64, Option<String>, bool) =
-        (row.get(0), row.get(1), row.get(2));
+        (last.get(0), last.get(1), last.get(2));
     let then = Origin {
-        system_identifier: row.get(3),
-        timeline: row.get(4),
+        system_identifier: last.get(3),
+        timeline: last.get(4),
     };
     let timeline_advanced = compare(then, here).map_err(|why| {
         Error::Refused(format!(
@@ -106,7 +112,7 @@ pub(super) async fn take_over(
             settings.schema
         ))
     })?;
-    let told = row.get::<_, Option<String>>(6).zip(row.get(7));
+    let told = last.get::<_, Option<String>>(6).zip(last.get(7));
     let end = match (&previous, was_released, told) {
         (None, _, _) => End::new(Cause::FirstStart, "no server had served from these tables"),
         (Some(_), true, Some((cause, detail))) => End { cause, detail },
@@ -163,7 +169,7 @@ pub(super) async fn take_over(
         end,
         lock_wait,
         timeline_advanced,
-        failed_over: timeline_advanced.is_some() || row.get::<_, bool>(5),
+        failed_over: timeline_advanced.is_some() || last.get::<_, bool>(5),
     })
 }
 

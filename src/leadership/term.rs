@@ -62,6 +62,7 @@ pub struct Term {
     asked_to_end: CancellationToken,
     gone_noted: Arc<Notify>,
     outbox_noted: Arc<Notify>,
+    policies_noted: Arc<Notify>,
 }
 
 impl Term {
@@ -78,6 +79,7 @@ impl Term {
             asked_to_end: CancellationToken::new(),
             gone_noted: Arc::default(),
             outbox_noted: Arc::default(),
+            policies_noted: Arc::default(),
         }
     }
 
@@ -173,6 +175,15 @@ impl Term {
     /// and called again.
     pub async fn outbox_noted(&self) {
         self.outbox_noted.notified().await;
+    }
+
+    pub(super) fn note_policies(&self) {
+        self.policies_noted.notify_one();
+    }
+
+    /// Waits until somebody sets a policy or removes one. May be dropped and called again.
+    pub async fn policies_noted(&self) {
+        self.policies_noted.notified().await;
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.

@@ -251,6 +251,7 @@ impl<'a> Active<'a> {
                     self.active.set_limits(&limits, Clock.now());
                 }
                 () = term.gone_noted() => self.active.gone_noted(Clock.now()),
+                () = term.policies_noted() => self.active.policies_noted(Clock.now()),
                 () = term.outbox_noted() => self.active.outbox_noted(Clock.now()),
                 () = async {}, if has_backlog => self.active.take_backlog(Clock.now()),
                 // Before new work, of which there may always be some.
@@ -356,6 +357,7 @@ impl<'a> Active<'a> {
         }
         let answered_from_memory = Some(from_memory);
         let record = Record {
+            load_time: Some(self.takeover_time),
             first_ack,
             silence,
             answered_from_memory,

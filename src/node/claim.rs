@@ -49,12 +49,13 @@ impl Node {
         let (client, epoch) = (granted.client(), granted.term().epoch());
         let served = self.config.partition.as_ref();
         // Together they wait for Postgres once: clients wait for them too.
-        let (stored, forgotten, recorded, was_refused, fenced) = tokio::join!(
+        let (stored, forgotten, recorded, was_refused, fenced, keys) = tokio::join!(
             ServerInfo::read_or_create(client, url, &wanted),
             store::heard::forget_dropped(client, url),
             store::served::record(client, url, served),
             store::refused::is_recent(client, url),
             self.store.fence(client, Some(epoch)),
+            self.store.keys_and_terms(client),
         );
         ensure_same_subjects(&stored?, &wanted)?;
         unless_refused(forgotten)?;
@@ -64,7 +65,7 @@ impl Node {
         if with_savepoints {
             batches.take_care();
         }
-        batches.seal_with(self.store.begin_term(granted.client(), epoch).await?);
+        batches.seal_with(self.store.begin_term(client, epoch, keys?).await?);
         // From here on the lease is renewed: reading the tables may take longer than that.
         let leader = granted.start(batches);
         log_takeover(leader.takeover());

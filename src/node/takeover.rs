@@ -18,7 +18,7 @@ use crate::core::ids::{ChannelName, Subject};
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::{self, Answer, FindPublishes, Granted, Known, Recovered, Step};
 use crate::core::time::Instant;
-use crate::leadership::{Errands, Leader, Record};
+use crate::leadership::{Errands, Leader};
 use crate::protocol::Subjects;
 use crate::store::{self, Error};
 
@@ -53,10 +53,6 @@ impl Node {
         self.tell(&restored.report);
 
         let load_time = Clock.now().monotonic.since(began);
-        leader.record(Record {
-            load_time: Some(load_time),
-            ..Record::default()
-        })?;
         let counts = restored.broker.broker().counts();
         tracing::info!(
             epoch = leader.term().epoch().0,

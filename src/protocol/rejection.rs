@@ -34,6 +34,9 @@ pub fn text(rejection: &Rejection) -> Bytes {
         Rejection::TooManyClients => "stan: too many clients",
         Rejection::TooManyChannels => "too many channels",
         Rejection::TooManySubscriptions => "too many subscriptions per channel",
+        Rejection::ChannelFull => {
+            "stan: not stored: the channel is full, and a policy keeps what is in it"
+        }
         Rejection::TooMuchWaits => {
             "stan: not carried out: too much of this client waits already, send it again"
         }

@@ -25,6 +25,16 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
 const STARTED_AT: &str =
     "SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at";
 
+/// The columns that [`Fence::judge`] looks at.
+macro_rules! proof_columns {
+    () => {
+        "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
+        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
+        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address"
+    };
+}
+pub(super) use proof_columns;
+
 /// Where one of these is a view, or has children, somebody has moved rows to where they may not be seen: without an error,
 /// and so without a sign.
 macro_rules! misplaced {
@@ -36,37 +46,36 @@ macro_rules! misplaced {
             ORDER BY relname LIMIT 1"
     };
 }
+pub(super) use misplaced;
 
 const MISPLACED: &str = misplaced!();
 
-/// The columns that [`Fence::judge`] looks at.
-macro_rules! proof_columns {
+/// A statement of one row: whose tables these are, and whether all rows are in them.
+macro_rules! proof {
     () => {
-        "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started_at,
-        pg_is_in_recovery() AS is_replica, (SELECT epoch FROM leadership) AS epoch,
-        coalesce(host(inet_server_addr()) || ':' || inet_server_port(), '') AS address"
+        concat!(
+            "SELECT ",
+            $crate::store::fence::proof_columns!(),
+            ", (",
+            $crate::store::fence::misplaced!(),
+            ") AS misplaced"
+        )
     };
 }
-pub(super) use proof_columns;
+pub(super) use proof;
 
 /// The first statement of the transaction: what it sees, all later ones see. One, because every read waits for it.
-const PROOF: &str = concat!(
-    "SELECT ",
-    proof_columns!(),
-    ", (",
-    misplaced!(),
-    ") AS misplaced"
-);
+pub(super) const PROOF: &str = proof!();
 
 /// Fails where what is read may not be all that there is.
 pub(super) async fn ensure_plain_tables(source: &mut Source<'_>) -> Result<(), Fault> {
     match source.all(MISPLACED, &[]).await?.pop() {
-        Some(row) => Err(misplaced(row.get("name")?)),
+        Some(row) => Err(rows_elsewhere(row.get("name")?)),
         None => Ok(()),
     }
 }
 
-fn misplaced(name: &str) -> Fault {
+fn rows_elsewhere(name: &str) -> Fault {
     let why = format!(
         "{name} is a view, is partitioned or has children: rows may be where they are not seen, and nothing is taken for \
          gone; make it one plain table again"
@@ -88,11 +97,16 @@ impl Fence {
     /// The inner error says what the transaction sees instead.
     pub(super) async fn prove(self, source: &mut Source<'_>) -> Result<Result<(), Astray>, Fault> {
         let line = source.one(PROOF, &[]).await?;
-        if let Err(astray) = self.judge(&line)? {
+        self.judge_whole(&line)
+    }
+
+    /// What [`PROOF`] shows: whose tables these are, and that all rows are in them.
+    pub(super) fn judge_whole(self, line: &Line) -> Result<Result<(), Astray>, Fault> {
+        if let Err(astray) = self.judge(line)? {
             return Ok(Err(astray));
         }
         match line.get("misplaced")? {
-            Some(name) => Err(misplaced(name)),
+            Some(name) => Err(rows_elsewhere(name)),
             None => Ok(Ok(())),
         }
     }
@@ -212,7 +226,7 @@ impl Gate {
         url: &DatabaseUrl,
         epoch: Option<Epoch>,
     ) -> Result<(), Error> {
-        let row = client.query_one(STARTED_AT, &[]).await;
+        let row = client.query_typed_one(STARTED_AT, &[]).await;
         let row = row.map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
         let started_at: i64 = row.get("started_at");
         self.close_around(started_at, epoch);

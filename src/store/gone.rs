@@ -11,7 +11,8 @@ use crate::core::ranges::Ranges;
 use crate::core::snapshot::Snapshot;
 use crate::core::unseen::UnseenRange;
 
-const ALL: &str = "SELECT channel_id, first_sequence, last_sequence, byte_count, settled_bytes
+pub(super) const ALL: &str =
+    "SELECT channel_id, first_sequence, last_sequence, byte_count, settled_bytes
     FROM gone_ranges ORDER BY channel_id, first_sequence";
 
 const UNSETTLED: &str =
@@ -64,17 +65,13 @@ pub(super) async fn unsettled(source: &mut Source<'_>) -> Result<Vec<GoneRange>,
     lines.iter().map(range).collect()
 }
 
-pub(super) async fn read_into(
-    source: &mut Source<'_>,
-    snapshot: &mut Snapshot,
-) -> Result<(), Fault> {
-    let gone = &mut snapshot.gone;
-    source
-        .each(ALL, &[], |line| {
-            gone.push(range(&line)?);
-            Ok(())
-        })
-        .await?;
+pub(super) fn take(line: &Line, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    snapshot.gone.push(range(line)?);
+    Ok(())
+}
+
+/// Finds the holes of channels that count fewer messages than they should have.
+pub(super) async fn count(source: &mut Source<'_>, snapshot: &mut Snapshot) -> Result<(), Fault> {
     for (id, first, last, count) in uncounted(snapshot) {
         if let Some(holes) = proven_holes(source, id, first, last, count).await? {
             snapshot.counted.insert(id, holes);

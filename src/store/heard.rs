@@ -7,7 +7,9 @@ use tokio_postgres::Client;
 
 use super::encryption::Opener;
 use super::error::{Error, Fault};
+use super::fence::{Astray, Fence, proof};
 use super::load;
+use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::heard::{LookBack, Stored};
@@ -19,12 +21,18 @@ use crate::core::stored::{Digest, StoredPublish};
 /// it. OFFSET leaves it no other than an index scan per channel.
 ///
 /// Digests of what is short are made on the way: they cost less than the rows do.
-const RECENT: &str = "WITH recent AS MATERIALIZED (
+///
+/// What limits have dropped lately comes with it, and the proof of whose tables these are: clients wait for each message
+/// to Postgres.
+const STORED: &str = concat!(
+    "WITH recent AS MATERIALIZED (
         SELECT channel_id, greatest(least(after, first_sequence_since(channel_id, since) - 1), floor) AS after
         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
             AS places (channel_id, after, since, floor)
     )
-    SELECT recent.channel_id, m.*
+    SELECT recent.channel_id, NULL::text AS channel, m.*,
+           NULL::bigint AS started_at, NULL::boolean AS is_replica, NULL::bigint AS epoch, NULL::text AS address,
+           NULL::text AS misplaced
     FROM recent
     CROSS JOIN LATERAL (
         SELECT sequence, guid, client_id, octet_length(data) AS bytes, CASE
@@ -34,7 +42,16 @@ const RECENT: &str = "WITH recent AS MATERIALIZED (
         FROM messages
         WHERE channel_id = recent.channel_id AND sequence > recent.after
         OFFSET 0
-    ) m";
+    ) m
+    UNION ALL
+    SELECT NULL, d.channel, NULL, p.guid, p.client_id, NULL, p.content, NULL, NULL, NULL, NULL, NULL
+    FROM dropped_guids d, unnest(guids, client_ids, contents) AS p (guid, client_id, content)
+    UNION ALL
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, proof.*
+    FROM (",
+    proof!(),
+    ") proof"
+);
 
 /// What was encrypted comes as it is: only this process can tell what it says.
 const CONTENTS: &str = "SELECT places.place, m.*
@@ -50,9 +67,6 @@ const CONTENTS: &str = "SELECT places.place, m.*
         OFFSET 0
     ) m";
 
-const DROPPED: &str = "SELECT d.channel, p.guid, p.client_id, p.content
-    FROM dropped_guids d, unnest(guids, client_ids, contents) AS p (guid, client_id, content)";
-
 /// Publishes up to so many bytes are told apart from all others there, longer ones from those that are wanted.
 const SHORT_BYTES: i32 = 1024;
 
@@ -60,21 +74,66 @@ const SHORT_BYTES: i32 = 1024;
 /// recognised by client and GUID alone.
 const CONTENT_BYTES_MAX: usize = 128 << 20;
 
-const CLOSED: &str =
-    "SELECT DISTINCT heartbeat_inbox FROM closed_connections WHERE heartbeat_inbox = ANY($1)";
+const CLOSED: &str = concat!(
+    "SELECT closed.heartbeat_inbox, proof.*
+    FROM (",
+    proof!(),
+    ") proof
+    LEFT JOIN (SELECT DISTINCT heartbeat_inbox FROM closed_connections WHERE heartbeat_inbox = ANY($1)) closed ON true"
+);
 
 /// Whatever a limit has left over: the channel is gone or has become quiet.
 const FORGET: &str =
     "DELETE FROM dropped_guids WHERE dropped_at < clock_timestamp() - interval '1 hour'";
 
-/// The publishes there, and those dropped lately: all that are `wanted`, and up to `others` more of each kind.
-pub(super) async fn stored(
+/// What was found of publishes, and where those stand that only what they say tells apart.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) stored: Stored,
+    /// Places in `stored.kept`, channels and sequences.
+    long: Vec<(usize, i64, i64)>,
+}
+
+impl Found {
+    pub(super) fn is_told_apart(&self) -> bool {
+        self.long.is_empty()
+    }
+}
+
+/// The publishes there, and those dropped lately: all that are wanted, and up to `others` more of each kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookFor<'a> {
+    pub(super) places: &'a BTreeMap<ChannelId, LookBack>,
+    pub(super) wanted: &'a BTreeSet<Guid>,
+    pub(super) others: usize,
+}
+
+impl ProvenRead for LookFor<'_> {
+    type Found = Found;
+
+    const WHAT: &'static str = "looking for publishes";
+    const BEGINS: bool = false;
+
+    async fn read(
+        &self,
+        source: &mut Source<'_>,
+        fence: Fence,
+    ) -> Result<Result<Found, Astray>, Fault> {
+        let (found, line) = look_for(*self, source).await?;
+        Ok(fence.judge_whole(&line)?.map(|()| found))
+    }
+}
+
+/// With the line of the proof.
+pub(super) async fn look_for(
+    look: LookFor<'_>,
     source: &mut Source<'_>,
-    places: &BTreeMap<ChannelId, LookBack>,
-    wanted: &BTreeSet<Guid>,
-    others: usize,
-    opener: Opener,
-) -> Result<Stored, Fault> {
+) -> Result<(Found, Line), Fault> {
+    let LookFor {
+        places,
+        wanted,
+        others,
+    } = look;
     let parameters = [
         Parameter::Numbers(places.keys().map(|channel| int8(channel.0)).collect()),
         Parameter::Numbers(places.values().map(|place| int8(place.after.0)).collect()),
@@ -82,54 +141,57 @@ pub(super) async fn stored(
         Parameter::Numbers(places.values().map(|place| int8(place.floor.0)).collect()),
         Parameter::Size(SHORT_BYTES),
     ];
-    let mut stored = Stored::default();
-    let mut room = others;
-    let mut long = Vec::new();
+    let mut found = Found::default();
+    let mut proof = None;
     let mut long_bytes = 0;
+    let (mut kept_room, mut dropped_room) = (others, others);
     source
-        .each(RECENT, &parameters, |row| {
-            let channel: i64 = row.get("channel_id")?;
-            let guid: &str = row.get("guid")?;
+        .each(STORED, &parameters, |row| {
+            let Some(guid) = row.get::<Option<&str>>("guid")? else {
+                proof = Some(row);
+                return Ok(());
+            };
+            let channel: Option<i64> = row.get("channel_id")?;
+            let room = if channel.is_some() {
+                &mut kept_room
+            } else {
+                &mut dropped_room
+            };
             let is_wanted = wanted.contains(guid);
-            if !is_wanted && room == 0 {
+            if !is_wanted && *room == 0 {
                 return Ok(());
             }
-            room -= usize::from(!is_wanted);
-            if let Some(publish) = publish(&row, guid)? {
-                let bytes = usize::try_from(row.get::<i32>("bytes")?).unwrap_or(0);
-                let fits = long_bytes + bytes <= CONTENT_BYTES_MAX;
-                if is_wanted && publish.content.is_none() && fits {
-                    long_bytes += bytes;
-                    let sequence: i64 = row.get("sequence")?;
-                    long.push((stored.kept.len(), channel, sequence));
-                }
-                let channel = ChannelId(channel.cast_unsigned());
-                stored.kept.push((channel, publish));
+            *room -= usize::from(!is_wanted);
+            let Some(publish) = publish(&row, guid)? else {
+                return Ok(());
+            };
+            let Found { stored, long } = &mut found;
+            let Some(channel) = channel else {
+                let name = ChannelName::parse(ByteString::from(row.get::<&str>("channel")?));
+                stored.dropped.extend(name.map(|name| (name, publish)));
+                return Ok(());
+            };
+            let bytes = usize::try_from(row.get::<i32>("bytes")?).unwrap_or(0);
+            let fits = long_bytes + bytes <= CONTENT_BYTES_MAX;
+            if is_wanted && publish.content.is_none() && fits {
+                long_bytes += bytes;
+                long.push((stored.kept.len(), channel, row.get("sequence")?));
             }
+            let channel = ChannelId(channel.cast_unsigned());
+            stored.kept.push((channel, publish));
             Ok(())
         })
         .await?;
-    room = others;
-    source
-        .each(DROPPED, &[], |row| {
-            let guid: &str = row.get("guid")?;
-            let is_wanted = wanted.contains(guid);
-            if !is_wanted && room == 0 {
-                return Ok(());
-            }
-            room -= usize::from(!is_wanted);
-            let name = ChannelName::parse(ByteString::from(row.get::<&str>("channel")?));
-            stored.dropped.extend(name.zip(publish(&row, guid)?));
-            Ok(())
-        })
-        .await?;
-    // Last, because a damaged row ends the transaction.
-    match tell_apart(source, &mut stored, &long, opener).await {
-        // Whoever reads the message will tell.
-        Err(fault) if fault.is_damage() => {}
-        told => told?,
+    let proof = proof.ok_or(sqlx::Error::RowNotFound)?;
+    Ok((found, proof))
+}
+
+/// Prepares what the others here read.
+pub(super) async fn rehearse(source: &mut Source<'_>) -> Result<(), Fault> {
+    for statement in [STORED, CONTENTS, CLOSED] {
+        source.all(statement, &[]).await?;
     }
-    Ok(stored)
+    Ok(())
 }
 
 fn publish(row: &Line, guid: &str) -> Result<Option<StoredPublish>, Fault> {
@@ -149,21 +211,19 @@ fn content(row: &Line) -> Result<Option<Digest>, Fault> {
     Ok(content.map(Digest::from_be_bytes))
 }
 
-/// Reads what the publishes say that stand at these places in `stored`, channels and sequences.
-async fn tell_apart(
+/// Reads what the publishes say that only this tells apart, in a transaction of its own: a damaged row ends it, and then
+/// whoever reads the message will tell.
+pub(super) async fn tell_apart(
     source: &mut Source<'_>,
-    stored: &mut Stored,
-    long: &[(usize, i64, i64)],
+    found: &mut Found,
     mut opener: Opener,
 ) -> Result<(), Fault> {
-    if long.is_empty() {
-        return Ok(());
-    }
+    let Found { stored, long } = found;
     let parameters = [
         Parameter::Numbers(long.iter().map(|&(_, channel, _)| channel).collect()),
         Parameter::Numbers(long.iter().map(|&(_, _, sequence)| sequence).collect()),
     ];
-    source
+    let read = source
         .each(CONTENTS, &parameters, |row| {
             let place: i64 = row.get("place")?;
             let place = usize::try_from(place - 1).ok().and_then(|at| long.get(at));
@@ -183,7 +243,11 @@ async fn tell_apart(
             }
             Ok(())
         })
-        .await
+        .await;
+    match read {
+        Err(fault) if fault.is_damage() => Ok(()),
+        read => read,
+    }
 }
 
 /// As the statements make it of what is stored.
@@ -200,24 +264,44 @@ pub fn digest(reply: &str, data: &[u8]) -> Digest {
 }
 
 /// Those of the connections, by heartbeat inbox, that have ended lately.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closed<'a>(pub(super) &'a [String]);
+
+impl ProvenRead for Closed<'_> {
+    type Found = BTreeSet<Subject>;
+
+    const WHAT: &'static str = "looking for closed connections";
+    const BEGINS: bool = false;
+
+    async fn read(
+        &self,
+        source: &mut Source<'_>,
+        fence: Fence,
+    ) -> Result<Result<Self::Found, Astray>, Fault> {
+        let (closed, line) = closed(self.0, source).await?;
+        Ok(fence.judge_whole(&line)?.map(|()| closed))
+    }
+}
+
+/// With the line of the proof.
 pub(super) async fn closed(
-    source: &mut Source<'_>,
     inboxes: &[String],
-) -> Result<BTreeSet<Subject>, Fault> {
-    let rows = source
-        .all(CLOSED, &[Parameter::Texts(inboxes.to_vec())])
-        .await?;
+    source: &mut Source<'_>,
+) -> Result<(BTreeSet<Subject>, Line), Fault> {
+    let inboxes = Parameter::Texts(inboxes.to_vec());
+    let mut rows = source.all(CLOSED, &[inboxes]).await?;
     let mut closed = BTreeSet::new();
     for row in &rows {
-        let inbox: &str = row.get("heartbeat_inbox")?;
-        closed.extend(Subject::parse(inbox.into()));
+        let inbox: Option<&str> = row.get("heartbeat_inbox")?;
+        closed.extend(inbox.and_then(|inbox| Subject::parse(inbox.into())));
     }
-    Ok(closed)
+    let proof = rows.pop().ok_or(sqlx::Error::RowNotFound)?;
+    Ok((closed, proof))
 }
 
 /// Forgets what no standby remembers any more. On the leader session, once per term.
 pub async fn forget_dropped(client: &Client, url: &DatabaseUrl) -> Result<(), Error> {
-    let forgotten = client.execute(FORGET, &[]).await;
+    let forgotten = client.execute_typed(FORGET, &[]).await;
     forgotten
         .map(drop)
         .map_err(|error| Trouble::of_session(url, &error).into())

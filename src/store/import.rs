@@ -69,7 +69,8 @@ impl Importer {
         if !vacant {
             return Err(occupied(&self.schema));
         }
-        self.sealer = self.store.begin_term(client, epoch).await?;
+        let keys = self.store.keys_and_terms(client).await?;
+        self.sealer = self.store.begin_term(client, epoch, keys).await?;
         Ok(())
     }
 

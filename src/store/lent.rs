@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Executor, PgConnection, Postgres};
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
@@ -55,29 +55,46 @@ impl Lent<'_> {
         Err(Trouble::of_timeout(self.url, what).into())
     }
 
-    /// Ends the transaction of a read that has proved whose tables it saw.
-    pub(super) async fn end<T>(
+    /// After a read that has proved whose tables it saw.
+    pub(super) fn end<T>(
         mut self,
         done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
         what: &str,
     ) -> Result<T, Error> {
         let failed = match done {
-            Ok(Ok(value)) => match timeout(END_LIMIT, self.source().execute("COMMIT")).await {
-                Ok(Ok(())) => {
-                    self.in_transaction = false;
-                    self.gate.succeeded();
-                    return Ok(value);
+            Ok(Ok(value)) => {
+                self.gate.succeeded();
+                if self.in_transaction {
+                    self.commit();
                 }
-                // What was read is right all the same.
-                Ok(Err(_)) | Err(_) => return Ok(value),
-            },
+                return Ok(value);
+            }
             Ok(Err(fault)) => fault.told(self.url),
             Err(_) => Trouble::of_timeout(self.url, what).into(),
         };
+        self.hang_up();
         if !matches!(failed, Error::Corrupt { .. }) {
             self.gate.failed(&failed);
         }
         Err(failed)
+    }
+
+    /// Ends the transaction, which has only read: nobody has to wait for that.
+    fn commit(&mut self) {
+        self.in_transaction = false;
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "closing the pool waits for its connections"
+        )]
+        tokio::spawn(async move {
+            let ended = timeout(END_LIMIT, connection.execute("COMMIT")).await;
+            if !matches!(ended, Ok(Ok(_))) {
+                drop(connection.detach());
+            }
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::encryption::{OVERHEAD, Opener};
 use super::error::{Error, Fault};
 use super::gone;
+use super::policies;
 use super::rows::Reading;
 use super::salvage;
 use super::source::{Line, Parameter, Source};
@@ -135,6 +136,7 @@ pub(super) async fn load(
             Ok(Loaded::Oldest { oldest, gone })
         }
         Want::Gone => Ok(Loaded::Gone(gone::unsettled(source).await?)),
+        Want::Policies => Ok(Loaded::Policies(policies::all(source).await?)),
         Want::Outbox { .. } | Want::Requests { .. } => {
             let why = "what is asked for in SQL is not read on the leader session";
             Err(Error::Unavailable(why.to_owned()).into())
@@ -168,6 +170,7 @@ async fn with_gone(
         Want::FirstSince(_)
         | Want::Oldest { .. }
         | Want::Gone
+        | Want::Policies
         | Want::Outbox { .. }
         | Want::Requests { .. } => {
             return Ok(page);
@@ -199,6 +202,7 @@ pub(super) async fn salvaged(
         Want::FirstSince(_)
         | Want::Oldest { .. }
         | Want::Gone
+        | Want::Policies
         | Want::Outbox { .. }
         | Want::Requests { .. } => {
             return self::load(source, load, opener).await;

@@ -1,6 +1,8 @@
 //! How far the channels are: what a standby looks at every second, to know what a failover of Postgres has lost.
 
 use super::error::Fault;
+use super::fence::{self, Astray, Fence};
+use super::proven::ProvenRead;
 use super::rows::Reading;
 use super::source::Source;
 use crate::core::ids::{ChannelId, ChannelName, Epoch};
@@ -22,9 +24,34 @@ const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS n
     WHERE t.first_ack IS NOT NULL
         AND l.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
 
+/// Of all channels.
+pub(super) struct All;
+
+impl ProvenRead for All {
+    type Found = Marks;
+
+    const WHAT: &'static str = "reading how far channels are";
+    const BEGINS: bool = true;
+
+    async fn read(
+        &self,
+        source: &mut Source<'_>,
+        fence: Fence,
+    ) -> Result<Result<Marks, Astray>, Fault> {
+        let all_waited_for = all_waited_for(source).await?;
+        source.execute(fence::BEGIN).await?;
+        if let Err(astray) = fence.prove(source).await? {
+            return Ok(Err(astray));
+        }
+        let mut marks = read(source).await?;
+        marks.all_waited_for = all_waited_for;
+        Ok(Ok(marks))
+    }
+}
+
 /// Whether every commit waits for each replica that there is; `None` where that cannot be told. To be read before the
 /// channels are: what is committed after this is after the setting was read, or in the marks.
-pub(super) async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> {
+async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> {
     match source.all(REPLICAS, &[]).await {
         Ok(rows) => rows
             .first()
@@ -36,7 +63,7 @@ pub(super) async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<boo
     }
 }
 
-pub(super) async fn read(source: &mut Source<'_>) -> Result<Marks, Fault> {
+async fn read(source: &mut Source<'_>) -> Result<Marks, Fault> {
     let mut marks = Marks::default();
     source
         .each(MARKS, &[], |row| {

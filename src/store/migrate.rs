@@ -121,6 +121,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0051_acks_in_sql.sql"),
     ),
     (
+        52,
+        "policies",
+        include_str!("../../migrations/0052_policies.sql"),
+    ),
+    (
         55,
         "administration",
         include_str!("../../migrations/0055_administration.sql"),

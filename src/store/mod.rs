@@ -29,6 +29,8 @@ mod oldest;
 mod on_session;
 mod outbox;
 mod pages;
+mod policies;
+mod proven;
 mod reader;
 pub mod refill;
 pub mod refused;

@@ -22,7 +22,12 @@ use crate::core::snapshot::Snapshot;
 const ON_SESSION_MESSAGES: usize = 256;
 const ON_SESSION_BYTES: usize = 256 << 10;
 
-type KeysAndTerms = (Vec<encryption::KeyRow>, Vec<encryption::TermRow>);
+/// What messages are encrypted with, as it is stored.
+#[derive(Debug)]
+pub struct KeysAndTerms {
+    pub(super) keys: Vec<encryption::KeyRow>,
+    pub(super) terms: Vec<encryption::TermRow>,
+}
 
 impl Store {
     /// As [`Self::server_info`], on a session that waits for the lock or holds it.
@@ -68,9 +73,20 @@ impl Store {
         others: usize,
     ) -> Result<Stored, Error> {
         self.begin_on(client, self.statement_timeout).await?;
-        let opener = self.keyring.opener();
         let mut source = Source::Session(client);
-        let read = heard::stored(&mut source, places, wanted, others, opener).await;
+        let read = async {
+            let look = heard::LookFor {
+                places,
+                wanted,
+                others,
+            };
+            let (mut found, _) = heard::look_for(look, &mut source).await?;
+            if !found.is_told_apart() {
+                heard::tell_apart(&mut source, &mut found, self.keyring.opener()).await?;
+            }
+            Ok(found.stored)
+        };
+        let read = read.await;
         self.end_on(client, read).await
     }
 
@@ -81,8 +97,8 @@ impl Store {
         inboxes: &[String],
     ) -> Result<BTreeSet<Subject>, Error> {
         self.begin_on(client, self.statement_timeout).await?;
-        let read = heard::closed(&mut Source::Session(client), inboxes).await;
-        self.end_on(client, read).await
+        let read = heard::closed(inboxes, &mut Source::Session(client)).await;
+        self.end_on(client, read.map(|(closed, _)| closed)).await
     }
 
     async fn begin_on(&self, client: &Client, limit: Duration) -> Result<(), Error> {
@@ -104,13 +120,14 @@ impl Store {
         Ok(read)
     }
 
-    /// On the leader session, which is there in any case: few rows.
-    pub(super) async fn keys_and_terms(&self, client: &Client) -> Result<KeysAndTerms, Error> {
+    /// What [`Self::begin_term`] starts from. On the leader session, which is there in any case: few rows.
+    pub async fn keys_and_terms(&self, client: &Client) -> Result<KeysAndTerms, Error> {
         let read = encryption::keys_and_terms(client);
         let limit = self.statement_timeout * 2 + Duration::from_secs(1);
         let what = "reading what messages are encrypted with";
         let read = timeout(limit, read).await;
         let read = read.map_err(|_| Trouble::of_timeout(&self.url, what))?;
-        read.map_err(|fault| fault.told(&self.url))
+        let (keys, terms) = read.map_err(|fault| fault.told(&self.url))?;
+        Ok(KeysAndTerms { keys, terms })
     }
 }

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use super::error::Fault;
 use super::fence::{Astray, Fence, proof_columns};
 use super::load::{int8, size};
+use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use super::sql_acks::{self, ack_columns};
 use crate::core::load::{Loaded, Want};
@@ -54,8 +55,26 @@ const PAGE: &str = concat!(
     ORDER BY r.ordinal"
 );
 
-/// The inner error says what the statement sees instead.
-pub(super) async fn page(
+/// What is wanted of it.
+#[derive(Debug)]
+pub(super) struct Page<'a>(pub(super) &'a Want);
+
+impl ProvenRead for Page<'_> {
+    type Found = Loaded;
+
+    const WHAT: &'static str = "reading the outbox";
+    const BEGINS: bool = false;
+
+    async fn read(
+        &self,
+        source: &mut Source<'_>,
+        fence: Fence,
+    ) -> Result<Result<Loaded, Astray>, Fault> {
+        page(source, self.0, fence).await
+    }
+}
+
+async fn page(
     source: &mut Source<'_>,
     want: &Want,
     fence: Fence,

@@ -10,11 +10,13 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::encryption::{self, Keyring, Sealer};
-use super::error::{Error, Fault};
+use super::error::Error;
 use super::fence::{self, Gate, Reads};
 use super::imports::Noted;
 use super::lent::Lent;
 use super::oldest::{self, Oldest};
+use super::on_session::KeysAndTerms;
+use super::proven::ATTEMPTS_MAX;
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::source::Source;
@@ -35,9 +37,6 @@ use crate::postgres::{find, pins};
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
 const CONNECTIONS_MAX: u32 = 4;
-
-/// Connections that one call tries when they lead elsewhere than to the primary: twice as many as the pool may hold.
-const ATTEMPTS_MAX: u32 = 8;
 
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
 const SNAPSHOT_STATEMENTS: u32 = 6;
@@ -62,7 +61,7 @@ pub struct Store {
     application_name: String,
     pub(super) statement_timeout: Duration,
     pub(super) keyring: Keyring,
-    gate: Gate,
+    pub(super) gate: Gate,
 }
 
 impl Store {
@@ -202,7 +201,7 @@ impl Store {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, imports::read(&mut lent.source())).await;
-        lent.end(done, "reading what was imported").await
+        lent.end(done, "reading what was imported")
     }
 
     /// What clients were told, if any server was ever active here.
@@ -210,7 +209,7 @@ impl Store {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, ServerInfo::read(&mut lent.source())).await;
-        lent.end(done, "reading whose tables these are").await
+        lent.end(done, "reading whose tables these are")
     }
 
     /// Fails when the tables hold messages that this process' keys do not decrypt. Says how many keys they are encrypted
@@ -225,9 +224,13 @@ impl Store {
 
     /// Makes ready for a term to read messages, and to encrypt them where it is to. `client` is the leader session:
     /// nobody else may have written when the key of the term is in the tables.
-    pub async fn begin_term(&self, client: &Client, epoch: Epoch) -> Result<Option<Sealer>, Error> {
-        let (keys, terms) = self.keys_and_terms(client).await?;
-        let found = self.keyring.open(keys, terms).await?;
+    pub async fn begin_term(
+        &self,
+        client: &Client,
+        epoch: Epoch,
+        stored: KeysAndTerms,
+    ) -> Result<Option<Sealer>, Error> {
+        let found = self.keyring.open(stored.keys, stored.terms).await?;
         self.keyring
             .begin_term(client, &self.url, epoch, found)
             .await
@@ -235,10 +238,8 @@ impl Store {
 
     /// Reads everything that a new term starts from, as of one moment.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
-        let done = timeout(limit, snapshot::read(&mut lent.source())).await;
-        lent.end(done, "reading the snapshot").await
+        self.proven(snapshot::Whole, limit).await
     }
 
     /// Prepares on each connection that the pool has what a takeover reads, so that the takeover waits for answers and not
@@ -256,13 +257,10 @@ impl Store {
         let done = timeout(limit, async {
             let mut source = Source::Rehearsal(lent.connection());
             snapshot::read(&mut source).await?;
-            let opener = self.keyring.opener();
-            heard::stored(&mut source, &BTreeMap::new(), &BTreeSet::new(), 0, opener).await?;
-            heard::closed(&mut source, &[]).await?;
-            Ok(())
+            heard::rehearse(&mut source).await
         })
         .await;
-        lent.end(done, "preparing what a takeover reads").await
+        lent.end(done, "preparing what a takeover reads")
     }
 
     /// What ack inboxes are made with, there since the tables were made.
@@ -270,45 +268,13 @@ impl Store {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, ack_secret::read(&mut lent.source())).await;
-        lent.end(done, "reading the secret of ack inboxes").await
+        lent.end(done, "reading the secret of ack inboxes")
     }
 
     /// How far the channels are.
     pub async fn marks(&self) -> Result<Marks, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
-        for _ in 0..ATTEMPTS_MAX {
-            let mut lent = self.lend().await?;
-            let done = timeout(limit, async {
-                let mut source = lent.source();
-                let all_waited_for = marks::all_waited_for(&mut source).await?;
-                source.execute(fence::BEGIN).await?;
-                if let Err(astray) = self.gate.fence().prove(&mut source).await? {
-                    return Ok::<_, Fault>(Err(astray));
-                }
-                let mut marks = marks::read(&mut source).await?;
-                marks.all_waited_for = all_waited_for;
-                source.execute("COMMIT").await?;
-                Ok(Ok(marks))
-            })
-            .await;
-            match done {
-                Ok(Ok(Err(astray))) => {
-                    self.gate.went_astray(&self.url, &astray);
-                    lent.hang_up();
-                    // Where that fails, so does the next attempt.
-                    self.find().await.ok();
-                }
-                Ok(Ok(Ok(marks))) => return lent.give_back(Ok(Ok(marks)), ""),
-                Ok(Err(fault)) => {
-                    lent.hang_up();
-                    return Err(fault.told(&self.url));
-                }
-                Err(elapsed) => {
-                    return lent.give_back(Err(elapsed), "reading how far channels are");
-                }
-            }
-        }
-        Err(self.astray())
+        self.proven(marks::All, limit).await
     }
 
     pub async fn load(&self, load: &Load) -> Result<Loaded, Error> {
@@ -329,41 +295,17 @@ impl Store {
             lent = self.lend_proven().await?;
             done = timeout(limit, load::salvaged(&mut lent.source(), load, opener())).await;
         }
-        lent.end(done, "loading messages").await
+        lent.end(done, "loading messages")
     }
 
     /// What is asked for in SQL, in one statement, without a transaction around it.
     async fn asked(&self, want: &Want) -> Result<Loaded, Error> {
-        let fence = self.gate.fence();
         let limit = self.statement_timeout + Duration::from_secs(1);
-        for _ in 0..ATTEMPTS_MAX {
-            let mut lent = self.lend().await?;
-            let page = async {
-                if let Want::Requests { rows } = want {
-                    requests::page(&mut lent.source(), *rows, fence).await
-                } else {
-                    outbox::page(&mut lent.source(), want, fence).await
-                }
-            };
-            match timeout(limit, page).await {
-                Ok(Ok(Err(astray))) => {
-                    self.gate.went_astray(&self.url, &astray);
-                    lent.hang_up();
-                    // Where that fails, so does the next attempt.
-                    self.find().await.ok();
-                }
-                Ok(Ok(Ok(page))) => {
-                    self.gate.succeeded();
-                    return Ok(page);
-                }
-                Ok(Err(fault)) => {
-                    lent.hang_up();
-                    return Err(fault.told(&self.url));
-                }
-                Err(elapsed) => return lent.give_back(Err(elapsed), "reading what is asked for"),
-            }
+        if let &Want::Requests { rows } = want {
+            self.proven(requests::Page(rows), limit).await
+        } else {
+            self.proven(outbox::Page(want), limit).await
         }
-        Err(self.astray())
     }
 
     /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.
@@ -373,13 +315,21 @@ impl Store {
         wanted: &BTreeSet<Guid>,
         others: usize,
     ) -> Result<Stored, Error> {
-        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let mut source = lent.source();
-        let opener = self.keyring.opener();
-        let stored = heard::stored(&mut source, places, wanted, others, opener);
-        let done = timeout(limit, stored).await;
-        lent.end(done, "looking for publishes").await
+        let look = heard::LookFor {
+            places,
+            wanted,
+            others,
+        };
+        let mut found = self.proven(look, limit).await?;
+        if !found.is_told_apart() {
+            let mut lent = self.lend_proven().await?;
+            let (mut source, opener) = (lent.source(), self.keyring.opener());
+            let told_apart = heard::tell_apart(&mut source, &mut found, opener);
+            let done = timeout(limit, told_apart).await;
+            lent.end(done, "reading what publishes say")?;
+        }
+        Ok(found.stored)
     }
 
     /// Those of the connections, by heartbeat inbox, whose clients were closed or replaced within the last minutes.
@@ -387,10 +337,8 @@ impl Store {
         if inboxes.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, heard::closed(&mut lent.source(), inboxes)).await;
-        lent.end(done, "looking for closed connections").await
+        self.proven(heard::Closed(inboxes), limit).await
     }
 
     /// The oldest snapshot of the database, if anybody else holds one.
@@ -398,7 +346,7 @@ impl Store {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, oldest::read(&mut lent.source())).await;
-        lent.end(done, "looking for the oldest snapshot").await
+        lent.end(done, "looking for the oldest snapshot")
     }
 
     /// How many rows of `messages` are dead.
@@ -464,7 +412,7 @@ impl Store {
     }
 
     /// Leads new connections to where a login succeeds now.
-    async fn find(&self) -> Result<(), Error> {
+    pub(super) async fn find(&self) -> Result<(), Error> {
         drop(find::connect(&self.url, &|_| ()).await?);
         let options = self.bridge.options();
         let options = options.application_name(&self.application_name);
@@ -515,12 +463,7 @@ impl Store {
             });
             match proved.await {
                 Ok(Ok(Ok(()))) => return Ok(lent),
-                Ok(Ok(Err(astray))) => {
-                    self.gate.went_astray(&self.url, &astray);
-                    lent.hang_up();
-                    // Where that fails, so does the next attempt.
-                    self.find().await.ok();
-                }
+                Ok(Ok(Err(astray))) => self.leave(lent, &astray).await,
                 Ok(Err(fault)) => return Err(fault.told(&self.url)),
                 Err(_) => {
                     let what = "asking which server this is";
@@ -537,11 +480,11 @@ impl Store {
             && let Ok(lent) = self.lend_proven().await
         {
             // How it went is known to the gate.
-            lent.end(Ok(Ok(())), "").await.ok();
+            lent.end(Ok(Ok(())), "").ok();
         }
     }
 
-    fn astray(&self) -> Error {
+    pub(super) fn astray(&self) -> Error {
         let astray = self.gate.reads().astray;
         Error::Unavailable(astray.unwrap_or_else(|| "connections lead elsewhere".to_owned()))
     }

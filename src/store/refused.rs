@@ -45,7 +45,7 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 14] = [
+const OURS: [&str; 17] = [
     "messages",
     "channels",
     "clients",
@@ -60,6 +60,9 @@ const OURS: [&str; 14] = [
     "outbox_refused",
     "message_ids",
     "pending_acks",
+    "delivery_counts",
+    "dead_letters",
+    "dropped_messages",
 ];
 
 /// Rows that somebody else took away, or kept a statement from writing.
@@ -106,8 +109,8 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
 
 /// True when something was refused within the last hour: the term is to take care.
 pub async fn is_recent(client: &Client, url: &DatabaseUrl) -> Result<bool, Error> {
-    let found = client.query_one_scalar(RECENT, &[]).await;
-    match found {
+    let found = client.query_typed_one(RECENT, &[]).await;
+    match found.and_then(|row| row.try_get(0)) {
         Ok(found) => Ok(found),
         Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
             let error: &dyn std::error::Error = &error;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::error::{Error, Fault};
 use super::fence::{Astray, Fence, proof_columns};
 use super::load::size;
+use super::proven::ProvenRead;
 use super::reader::Store;
 use super::rows::Reading;
 use super::source::{Line, Parameter, Source};
@@ -45,8 +46,26 @@ macro_rules! set_columns {
 }
 pub(super) use set_columns;
 
-/// The inner error says what the statement sees instead.
-pub(super) async fn page(
+/// So many rows of it.
+#[derive(Debug)]
+pub(super) struct Page(pub(super) usize);
+
+impl ProvenRead for Page {
+    type Found = Loaded;
+
+    const WHAT: &'static str = "reading what operators ask for";
+    const BEGINS: bool = false;
+
+    async fn read(
+        &self,
+        source: &mut Source<'_>,
+        fence: Fence,
+    ) -> Result<Result<Loaded, Astray>, Fault> {
+        page(source, self.0, fence).await
+    }
+}
+
+async fn page(
     source: &mut Source<'_>,
     rows: usize,
     fence: Fence,

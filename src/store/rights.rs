@@ -117,8 +117,16 @@ impl Whose {
 
 const MAY_NOT_READ: &str = "may not SELECT";
 
-/// Functions that applications call, and no server.
-const FOR_APPLICATIONS: [&str; 4] = ["publish", "published", "ack", "nack"];
+/// Functions that applications and operators call, and no server.
+const FOR_APPLICATIONS: [&str; 7] = [
+    "publish",
+    "published",
+    "ack",
+    "nack",
+    "set_policy",
+    "drop_policy",
+    "redrive",
+];
 
 /// On what is there: the server reads all of it, and writes every table but those about versions.
 async fn on_tables(

@@ -1,6 +1,7 @@
 //! Which channels the active serves, where several groups share a cluster ID: for those who look at the tables.
 
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::error::Error;
 use crate::config::database::{DatabaseUrl, Trouble};
@@ -18,9 +19,9 @@ pub async fn record(
         entries.map(ChannelPattern::as_str).collect()
     });
     let recorded = client
-        .execute(
+        .execute_typed(
             "UPDATE leadership SET serves = $1 WHERE serves IS DISTINCT FROM $1",
-            &[&served],
+            &[(&served, Type::TEXT_ARRAY)],
         )
         .await;
     recorded

@@ -64,7 +64,7 @@ impl ServerInfo {
     }
 
     async fn exchange(client: &Client, proposed: &Self) -> Result<Self, tokio_postgres::Error> {
-        if let Some(row) = client.query_opt(SELECT, &[]).await? {
+        if let Some(row) = client.query_typed_opt(SELECT, &[]).await? {
             let stored = Self::from_row(&row)?;
             if stored.ack_prefix == proposed.ack_prefix || stored.cluster_id != proposed.cluster_id
             {

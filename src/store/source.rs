@@ -4,9 +4,10 @@
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{
-    AssertSqlSafe, Decode, Executor, PgConnection, Postgres, Row as _, SqlSafeStr as _, Type,
+    AssertSqlSafe, Decode, Either, Executor, PgConnection, Postgres, Row as _, SqlSafeStr as _,
+    Type,
 };
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::{FromSql, ToSql, Type as TypeOfParameter};
 use tokio_postgres::{Client, Row};
 
 use super::error::Fault;
@@ -86,8 +87,14 @@ impl Source<'_> {
                 }
             }
             Self::Session(client) => {
-                let parameters = parameters.iter().map(Parameter::as_sql);
-                let rows = client.query_raw(query, parameters).await?;
+                let rows = if parameters.is_empty() {
+                    // In one message.
+                    let none: [(&(dyn ToSql + Sync), TypeOfParameter); 0] = [];
+                    client.query_typed_raw(query, none).await?
+                } else {
+                    let parameters = parameters.iter().map(Parameter::as_sql);
+                    client.query_raw(query, parameters).await?
+                };
                 let mut rows = std::pin::pin!(rows);
                 while let Some(row) = rows.try_next().await? {
                     take(Line::Session(row))?;
@@ -95,6 +102,44 @@ impl Source<'_> {
             }
             Self::Rehearsal(connection) => {
                 connection.prepare(query.into_sql_str()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over each row of these statements, which take no parameters, with the statement's index. On a pooled
+    /// connection they go in one message: however far Postgres is, they cost one round trip together.
+    pub(super) async fn each_of(
+        &mut self,
+        statements: &[&'static str],
+        mut take: impl FnMut(usize, Line) -> Result<(), Fault> + Send,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Pool(connection) => {
+                let script = AssertSqlSafe(statements.join(";\n"));
+                let mut answers = sqlx::raw_sql(script).fetch_many(&mut **connection);
+                let mut index = 0;
+                while let Some(answer) = answers.try_next().await? {
+                    match answer {
+                        Either::Left(_) => index += 1,
+                        Either::Right(row) => take(index, Line::Pool(row))?,
+                    }
+                }
+            }
+            Self::Session(_) => {
+                for (index, &statement) in statements.iter().enumerate() {
+                    self.each(statement, &[], |line| take(index, line)).await?;
+                }
+            }
+            // Planned anew each time: what Postgres looks up for that is in its caches afterwards.
+            Self::Rehearsal(connection) => {
+                let script: Vec<_> = statements
+                    .iter()
+                    .map(|it| format!("EXPLAIN {it}"))
+                    .collect();
+                connection
+                    .execute(AssertSqlSafe(script.join(";\n")))
+                    .await?;
             }
         }
         Ok(())

@@ -6,8 +6,9 @@ use bytestring::ByteString;
 
 use super::error::Fault;
 use super::rows::Reading;
-use super::source::{Line, Source};
+use super::source::Line;
 use crate::core::ids::{PositionId, Sequence};
+use crate::core::snapshot::Snapshot;
 use crate::core::sql_acks::{AckId, AckRow, Verdict};
 
 /// What is no ack is to be delivered again after so many microseconds.
@@ -20,7 +21,7 @@ macro_rules! ack_columns {
 }
 pub(super) use ack_columns;
 
-const ALL: &str = concat!("SELECT ", ack_columns!(), " FROM pending_acks ORDER BY id");
+pub(super) const ALL: &str = concat!("SELECT ", ack_columns!(), " FROM pending_acks ORDER BY id");
 
 /// Where they are arrays.
 pub(super) fn of_arrays(line: &Line) -> Result<Vec<AckRow>, Fault> {
@@ -42,22 +43,16 @@ pub(super) fn of_arrays(line: &Line) -> Result<Vec<AckRow>, Fault> {
     Ok(rows.collect())
 }
 
-pub(super) async fn all(source: &mut Source<'_>) -> Result<Vec<AckRow>, Fault> {
-    let mut rows = Vec::new();
-    source
-        .each(ALL, &[], |line| {
-            let id: i64 = line.get("id")?;
-            let row = Reading::new("pending_acks", &line, id);
-            rows.push(AckRow {
-                id: AckId(row.number("id")?),
-                position: PositionId(row.number("position_id")?),
-                sequence: row.sequence("sequence")?,
-                verdict: verdict(row.get("redeliver_after")?, row.get("reason")?),
-            });
-            Ok(())
-        })
-        .await?;
-    Ok(rows)
+pub(super) fn take(line: &Line, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let id: i64 = line.get("id")?;
+    let row = Reading::new("pending_acks", line, id);
+    snapshot.sql_acks.push(AckRow {
+        id: AckId(row.number("id")?),
+        position: PositionId(row.number("position_id")?),
+        sequence: row.sequence("sequence")?,
+        verdict: verdict(row.get("redeliver_after")?, row.get("reason")?),
+    });
+    Ok(())
 }
 
 fn verdict(after: i64, reason: &str) -> Verdict {

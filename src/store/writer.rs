@@ -11,6 +11,7 @@ mod messages;
 mod outbox;
 mod pages;
 mod pieces;
+mod policies;
 mod positions;
 mod requests;
 mod subscriptions;
@@ -52,6 +53,7 @@ pub struct Writer {
     lost: lost::Statements,
     gone: gone::Statements,
     outbox: outbox::Statements,
+    policies: policies::Statements,
     requests: requests::Statements,
 }
 
@@ -97,6 +99,7 @@ impl Writer {
             lost: lost::Statements::prepare(client).await?,
             gone: gone::Statements::prepare(client).await?,
             outbox: outbox::Statements::prepare(client).await?,
+            policies: policies::Statements::prepare(client).await?,
             requests: requests::Statements::prepare(client).await?,
         })
     }
@@ -246,6 +249,7 @@ impl Writer {
         let lost = lost::Columns::of(batch, epoch);
         let gone = gone::Columns::of(batch);
         let outbox = outbox::Columns::of(batch);
+        let policies = policies::Columns::of(batch);
         let requests = requests::Columns::of(batch);
         let counters = batch
             .counters
@@ -281,6 +285,7 @@ impl Writer {
         lost.board(&mut flight, &self.lost);
         gone.board(&mut flight, &self.gone);
         outbox.board(&mut flight, &self.outbox);
+        policies.board(&mut flight, &self.policies);
         requests.board(&mut flight, &self.requests);
         flight.land(transaction).await
     }

@@ -53,8 +53,10 @@ impl Member {
             .iter()
             .map(|proxy| format!("nats://127.0.0.1:{}", proxy.port));
         let nats_urls: Vec<_> = nats_urls.collect();
+        let mut group = Group::over(database_url, nats_urls.join(","), shape.flags);
+        group.program = shape.program.unwrap_or(group.program);
         Some(Self {
-            group: Group::over(database_url, nats_urls.join(","), shape.flags),
+            group,
             to_postgres,
             to_nats,
             clock,

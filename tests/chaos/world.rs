@@ -55,6 +55,8 @@ pub(crate) struct Shape {
     /// Clients beside those that do something.
     pub(crate) idle_clients: usize,
     pub(crate) flags: &'static [&'static str],
+    /// What its servers run; `None` for the program under test.
+    pub(crate) program: Option<&'static str>,
 }
 
 impl Shape {
@@ -64,6 +66,7 @@ impl Shape {
         patroni: None,
         idle_clients: 1,
         flags: &FLAGS,
+        program: None,
     };
 }
 

@@ -127,6 +127,7 @@ fn check(event: Event, to: Option<&Subject>) {
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
+        | Event::PoliciesNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => panic!("no client can cause {event:?}"),
     }

@@ -87,6 +87,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             Want::Exactly { .. }
             | Want::Oldest { .. }
             | Want::Gone
+            | Want::Policies
             | Want::Outbox { .. }
             | Want::Requests { .. } => {
                 panic!("nobody needs {load:?}")

@@ -99,6 +99,8 @@ fn active_for(trust: Duration) -> Status {
             sql_refused: 19,
             sql_acked: 20,
             sql_nacked: 21,
+            poison_messages: 22,
+            dead_letters: 23,
         },
         commits: 10,
         nats: stanby::nats::counters::Counts {

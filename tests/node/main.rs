@@ -58,6 +58,7 @@ mod outages;
 mod pair;
 mod partition;
 mod permissions;
+mod policies;
 mod postgres_tls;
 mod process;
 #[expect(dead_code, reason = "the chaos suite uses the rest")]

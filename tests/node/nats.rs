@@ -111,6 +111,7 @@ pub(crate) fn kind(event: &Event) -> String {
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
+        | Event::PoliciesNoted
         | Event::Loaded { .. }
         | Event::LoadFailed(_) => {
             panic!("not from NATS: {event:?}")

@@ -27,6 +27,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// Unless a test says otherwise.
 const SCHEMA: &str = "stanby";
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stanby");
+
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// What the servers of a group share.
@@ -36,6 +38,8 @@ pub(crate) struct Group {
     pub(crate) cluster_id: String,
     schema: &'static str,
     flags: Vec<String>,
+    /// What its servers run.
+    pub(crate) program: &'static str,
     _database: Option<TestDatabase>,
 }
 
@@ -52,6 +56,7 @@ impl Group {
             cluster_id: database.name.clone(),
             schema: SCHEMA,
             flags: owned(flags),
+            program: PROGRAM,
             _database: Some(database),
         })
     }
@@ -64,6 +69,7 @@ impl Group {
             cluster_id: "own-cluster".to_owned(),
             schema: SCHEMA,
             flags: owned(flags),
+            program: PROGRAM,
             _database: None,
         }
     }
@@ -76,6 +82,7 @@ impl Group {
             cluster_id: self.cluster_id.clone(),
             schema,
             flags: owned(flags),
+            program: PROGRAM,
             _database: None,
         }
     }
@@ -93,7 +100,7 @@ impl Group {
 
     /// A server whose command is changed before it starts.
     pub(crate) fn server_changed(&self, change: impl FnOnce(&mut Command)) -> Server {
-        self.start(Server::command(), change)
+        self.start(Server::command_of(self.program), change)
     }
 
     /// Of the program in that file.
@@ -203,7 +210,7 @@ struct Ready {
 impl Server {
     /// The program, without any setting from the environment of the tests.
     pub(crate) fn command() -> Command {
-        Self::command_of(env!("CARGO_BIN_EXE_stanby"))
+        Self::command_of(PROGRAM)
     }
 
     fn command_of(program: &str) -> Command {

@@ -46,6 +46,7 @@ scenarios! {
     a_durable_that_is_asked_for_again_replaces_what_its_client_gave_up
     a_durable_that_is_moved_goes_on_from_there
     a_failed_read_is_made_again
+    a_full_channel_refuses_publishes_where_a_policy_keeps_what_is_in_it
     a_full_member_does_not_stall_its_group
     a_full_member_gets_nothing_more_after_a_takeover
     a_group_keeps_its_place_when_the_member_with_the_newest_message_leaves
@@ -56,6 +57,7 @@ scenarios! {
     a_member_that_nobody_listens_to_leaves_its_group
     a_message_that_an_operator_deletes_is_gone_and_one_that_is_published_again_is_new
     a_message_that_cannot_be_read_is_passed_over
+    a_message_that_is_delivered_as_often_as_allowed_is_a_dead_letter_over_takeovers_too
     a_message_that_nats_does_not_deliver_is_passed_over
     a_paused_durable_gets_nothing_until_it_is_resumed
     a_publish_is_acked_only_after_its_commit
@@ -73,6 +75,7 @@ scenarios! {
     a_subscription_far_behind_is_served_from_the_store
     a_subscription_has_no_more_in_flight_than_the_server_allows
     a_subscription_over_the_limit_changes_nothing
+    a_subscription_pauses_at_its_poison_until_somebody_acks_or_refuses_it
     a_subscription_that_was_closed_gets_nothing_more
     a_subscription_whose_answer_came_in_time_stays_when_nobody_listens
     ages_may_differ_per_channel
@@ -94,6 +97,7 @@ scenarios! {
     dead_clients_of_the_term_before_are_closed
     deleted_messages_count_no_more_and_live_ones_are_kept
     dropped_messages_are_neither_delivered_nor_redelivered
+    each_delivery_waits_for_its_ack_as_long_as_its_policy_says
     each_message_has_its_own_ack_wait
     every_start_position_begins_where_the_reference_does
     expired_messages_go_and_sequences_continue

@@ -2,6 +2,7 @@
 //! happen when the script says so.
 
 mod admin;
+mod policies;
 mod shown;
 mod takeover;
 
@@ -181,16 +182,23 @@ impl World {
                 let now = self.now();
                 self.broker().handle(Event::OutboxNoted, now);
             }
+            "policy" => self.set_policy(&mut line)?,
+            "no-policies" => {
+                self.store.policies.clear();
+                self.policies_noted();
+            }
+            "tries" => outputs.extend(self.tries()),
             "ask" => self.ask(&mut line)?,
             "requests" => outputs.extend(self.requests()),
             "sql-ack" => {
                 let after = line.take_duration("nack")?;
+                let reason = line.take("reason").unwrap_or_default();
                 let name = line.word(1)?.to_owned();
                 let sequence = line.word(2)?.parse();
                 let sequence = sequence.map_err(|_| "a sequence is a number")?;
                 let verdict = after.map_or(Verdict::Acked, |after| Verdict::Refused {
                     after,
-                    reason: "".into(),
+                    reason: reason.clone().into(),
                 });
                 outputs.push(self.ack_in_sql(&name, Sequence(sequence), verdict)?);
                 let now = self.now();
@@ -345,6 +353,7 @@ impl World {
                 Want::FirstSince(_) => "read the first since".into(),
                 Want::Oldest { first, .. } => format!("read the oldest from {first}"),
                 Want::Gone => "read what is gone".to_owned(),
+                Want::Policies => "read the policies".to_owned(),
                 Want::Outbox { .. } => "read the outbox".to_owned(),
                 Want::Requests { .. } => "read requests".to_owned(),
             });

@@ -118,6 +118,7 @@ impl Wire {
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => panic!("no client sends this: {event:?}"),
         };

@@ -55,7 +55,10 @@ impl Term {
         let advance = "UPDATE leadership SET epoch = $1";
         let number = epoch.0.cast_signed();
         client.execute(advance, &[&number]).await.unwrap();
-        writer.seal_with(store.begin_term(&client, epoch).await?);
+        writer.seal_with({
+            let keys = store.keys_and_terms(&client).await?;
+            store.begin_term(&client, epoch, keys).await?
+        });
         Ok(Self {
             store,
             client,
@@ -117,6 +120,7 @@ impl Term {
             | Loaded::Oldest { .. }
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
+            | Loaded::Policies(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
@@ -206,6 +210,7 @@ async fn limits_count_what_was_published_and_not_what_encryption_adds() {
             | Loaded::Messages { .. }
             | Loaded::Gone(_)
             | Loaded::Outbox(_)
+            | Loaded::Policies(_)
             | Loaded::Requests(_)) => {
                 panic!("{other:?}")
             }
@@ -366,7 +371,8 @@ async fn a_key_that_was_used_in_one_cluster_is_of_no_use_in_another() {
 
     let other = Store::open(&fixture.url, SCHEMA, "stanby/test", TIMEOUT)
         .with_keys(Keyring::with_iterations(&keys, "other-cluster", FEW));
-    let begun = other.begin_term(&term.client, Epoch(2)).await;
+    let keys = other.keys_and_terms(&term.client).await.unwrap();
+    let begun = other.begin_term(&term.client, Epoch(2), keys).await;
     begun.unwrap();
     let load = Load {
         id: LoadId(1),

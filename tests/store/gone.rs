@@ -212,6 +212,7 @@ async fn a_read_tells_what_of_its_holes_is_noted_and_nothing_of_the_others() {
         other @ (Loaded::FirstSince { .. }
         | Loaded::Gone(_)
         | Loaded::Outbox(_)
+        | Loaded::Policies(_)
         | Loaded::Requests(_)) => {
             panic!("{other:?}")
         }

@@ -189,7 +189,9 @@ async fn what_is_stored_tells_who_sent_it_and_what_it_says() {
         let (client, mut writer) = fixture.writer().await;
         let advance = "UPDATE leadership SET epoch = 1";
         client.execute(advance, &[]).await.unwrap();
-        writer.seal_with(fixture.store.begin_term(&client, Epoch(1)).await.unwrap());
+        let keys = fixture.store.keys_and_terms(&client).await.unwrap();
+        let sealer = fixture.store.begin_term(&client, Epoch(1), keys).await;
+        writer.seal_with(sealer.unwrap());
         let data = |sequence: u64| "x".repeat(if sequence == 2 { 5000 } else { 3 });
         let message = |sequence: u64| {
             let message = Message {

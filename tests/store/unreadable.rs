@@ -81,6 +81,7 @@ async fn load(fixture: &Fixture, want: Want) -> (Vec<u64>, Vec<(u64, String)>, u
         | Loaded::Oldest { .. }
         | Loaded::Gone(_)
         | Loaded::Outbox(_)
+        | Loaded::Policies(_)
         | Loaded::Requests(_)) => {
             panic!("{other:?}")
         }

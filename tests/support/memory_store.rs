@@ -15,6 +15,7 @@ use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Sub
 use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::outbox::{OutboxId, OutboxRow};
+use stanby::core::policy::{DeadLetter, Policy};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
@@ -33,6 +34,10 @@ pub(crate) struct MemoryStore {
     outbox: BTreeMap<OutboxId, (Option<Timestamp>, OutboxRow)>,
     outbox_rows: u64,
     ack_rows: u64,
+    /// What operators have set.
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) dead_letters: Vec<(ChannelId, Sequence, DeadLetter)>,
+    pub(crate) dropped_unacked: BTreeMap<ChannelId, u64>,
     pub(crate) outbox_refused: Vec<(OutboxRow, String)>,
     /// What operators have asked for, and the answers.
     requests: BTreeMap<RequestId, (RequestRow, Option<RequestChange>)>,
@@ -111,6 +116,15 @@ impl MemoryStore {
         }
         self.apply_gone(batch);
         self.apply_outbox(batch);
+        put(&mut self.rows.counts, &batch.counts);
+        let positions = &self.rows.positions;
+        self.rows
+            .counts
+            .retain(|(position, _), _| positions.contains_key(position));
+        self.dead_letters.extend(batch.dead_letters.iter().cloned());
+        for (id, dropped) in &batch.dropped_unacked {
+            *self.dropped_unacked.entry(*id).or_default() += dropped.messages;
+        }
         self.apply_requests(batch);
         let mut names = BTreeMap::new();
         for (id, channel) in self.rows.channels.iter().filter(|(_, row)| !row.deleting) {
@@ -190,7 +204,10 @@ impl MemoryStore {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.rows.clone()
+        Snapshot {
+            policies: self.policies.clone(),
+            ..self.rows.clone()
+        }
     }
 
     pub(crate) fn load(&self, load: &Load) -> Loaded {
@@ -274,6 +291,7 @@ impl MemoryStore {
                 bytes: _,
                 payload_bytes,
             } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
+            Want::Policies => Loaded::Policies(self.policies.clone()),
             Want::Requests { rows } => Loaded::Requests(self.request_page(*rows)),
             Want::Gone => {
                 let ranges = self.rows.gone.iter().copied();

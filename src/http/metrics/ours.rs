@@ -281,6 +281,8 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
     let refused_sql = "Messages published in SQL that could not be stored: see outbox_refused";
     let acked_in_sql = "Acks in SQL that were carried out";
     let nacked_in_sql = "Negative acks in SQL that were carried out";
+    let poison = "Messages delivered as often as a policy allows, and passed over";
+    let letters = "Messages that became dead letters";
     let unreadable = "Messages passed over because their rows cannot be read";
     let refused = "Connects that were refused because too many clients connected at once";
     for (name, help, value) in [
@@ -301,6 +303,8 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         ("sql_refused_messages", refused_sql, counts.sql_refused),
         ("sql_acked_messages", acked_in_sql, counts.sql_acked),
         ("sql_nacked_messages", nacked_in_sql, counts.sql_nacked),
+        ("poison_messages", poison, counts.poison_messages),
+        ("dead_letters", letters, counts.dead_letters),
     ] {
         counter(registry, name, help, value);
     }

@@ -113,6 +113,25 @@ pub(super) fn log(notice: &Notice) {
             why,
             "what was published in SQL cannot be stored; it is in outbox_refused"
         ),
+        Notice::DroppedUnacked { channel, sequence } => tracing::warn!(
+            %channel,
+            sequence = sequence.0,
+            "a limit drops messages that a durable has not acked; view dropped_unacked tells how many"
+        ),
+        Notice::Poison(letter, fate) => tracing::warn!(
+            channel = %letter.origin,
+            sequence = letter.sequence.0,
+            durable = letter.durable.as_deref(),
+            queue_group = letter.queue_group.as_deref(),
+            deliveries = letter.deliveries,
+            reason = &*letter.reason,
+            "a message was delivered as often as its policy allows, and not acked: {fate}"
+        ),
+        Notice::DeadLetterRefused(channel, why) => tracing::error!(
+            %channel,
+            ?why,
+            "a dead letter cannot be written to its channel; it is tried again"
+        ),
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");
         }

@@ -166,6 +166,7 @@ impl TermFacts {
             | Event::Committed(_)
             | Event::GoneNoted
             | Event::OutboxNoted
+            | Event::PoliciesNoted
             | Event::Loaded { .. }
             | Event::LoadFailed(_) => {}
         }

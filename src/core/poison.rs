@@ -1,0 +1,346 @@
+//! Messages that are delivered again and again: how often, over takeovers, too, and what becomes of those that were
+//! delivered as often as a policy allows. Groups without a policy have nothing of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytestring::ByteString;
+
+use super::broker::Broker;
+use super::group::{Due, Group, InFlight};
+use super::ids::{ChannelName, DurableName, Guid, PositionId, QueueName, Sequence};
+use super::load::Want;
+use super::loads::Purpose;
+use super::message::Message;
+use super::notice::Notice;
+use super::policy::{Count, DeadLetter, Delivery, Poison, Policies, Policy};
+use super::rejection::Rejection;
+
+/// A dead letter that could not be written is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Of a group with a policy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tries {
+    pub(super) policy: Arc<Delivery>,
+    /// In the tables.
+    stored: BTreeSet<Sequence>,
+    /// Delivered again, or refused, since the last batch.
+    changed: BTreeSet<Sequence>,
+    /// What consumers have said who refused them.
+    reasons: BTreeMap<Sequence, ByteString>,
+    /// The message that the group waits for.
+    pub(super) paused_by: Option<Sequence>,
+}
+
+impl Tries {
+    pub(super) fn new(policy: Arc<Delivery>) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn delivered_again(&mut self, sequence: Sequence) {
+        if self.policy.max.is_some() {
+            self.changed.insert(sequence);
+        }
+    }
+
+    /// True when the group was waiting for it.
+    pub(super) fn settled(&mut self, sequence: Sequence) -> bool {
+        self.reasons.remove(&sequence);
+        if self.stored.contains(&sequence) || self.changed.contains(&sequence) {
+            self.changed.insert(sequence);
+        }
+        let was_paused = self.paused_by == Some(sequence);
+        if was_paused {
+            self.paused_by = None;
+        }
+        was_paused
+    }
+
+    pub(super) fn refused(&mut self, sequence: Sequence, reason: ByteString) {
+        if self.policy.max.is_some() {
+            self.reasons.insert(sequence, reason);
+            self.changed.insert(sequence);
+        }
+        if self.paused_by == Some(sequence) {
+            self.paused_by = None;
+        }
+    }
+
+    /// What is to be written. To be called once per batch, which takes it.
+    pub(super) fn take_changes(
+        &mut self,
+        in_flight: &BTreeMap<Sequence, InFlight>,
+    ) -> Vec<(Sequence, Option<Count>)> {
+        let mut changes = Vec::new();
+        for sequence in std::mem::take(&mut self.changed) {
+            let reason = self.reasons.get(&sequence);
+            let entry = in_flight
+                .get(&sequence)
+                .filter(|_| self.policy.max.is_some());
+            if let Some(entry) = entry {
+                self.stored.insert(sequence);
+                let count = Count {
+                    deliveries: entry.deliveries,
+                    reason: reason.cloned().unwrap_or_default(),
+                };
+                changes.push((sequence, Some(count)));
+            } else if self.stored.remove(&sequence) {
+                changes.push((sequence, None));
+            }
+        }
+        changes
+    }
+}
+
+impl Group {
+    pub(super) fn is_paused(&self) -> bool {
+        let tries = self.tries.as_ref();
+        tries.is_some_and(|tries| tries.paused_by.is_some())
+    }
+
+    /// From here on, or never again.
+    fn set_policy(&mut self, policy: Option<Arc<Delivery>>) -> bool {
+        match (&mut self.tries, policy) {
+            (None, None) => false,
+            (None, Some(policy)) => {
+                self.tries = Some(Box::new(Tries::new(policy)));
+                false
+            }
+            (Some(tries), policy) => {
+                tries.policy = policy.unwrap_or_default();
+                if tries.policy.max.is_none() {
+                    let stored = tries.stored.iter().copied();
+                    tries.changed.extend(stored);
+                }
+                tries.paused_by.take().is_some()
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Somebody has set a policy, or may have.
+    pub(super) fn look_for_policies(&mut self) {
+        let is_asked = |purpose: &Purpose| matches!(purpose, Purpose::Policies);
+        if !self.loads.waits_for(is_asked) {
+            let channel = super::ids::ChannelId(0);
+            self.loads.ask(channel, Want::Policies, Purpose::Policies);
+        }
+    }
+
+    pub(super) fn policies_loaded(&mut self, policies: Vec<Policy>) {
+        if policies.is_empty() && self.policies.is_empty() {
+            return;
+        }
+        self.policies = Policies::new(policies);
+        let positions: Vec<PositionId> = self.groups.keys().copied().collect();
+        for position in positions {
+            self.apply_policy(position);
+        }
+        let channels: Vec<_> = self.channels.iter().map(|(id, _)| id).collect();
+        for id in channels {
+            if let Some(channel) = self.channels.get_mut(id) {
+                channel.full = self.policies.of_channel(&channel.row.name);
+            }
+            self.enforce_limits(id);
+        }
+    }
+
+    /// To a group that is new, or whose policy may be another one.
+    pub(super) fn apply_policy(&mut self, position: PositionId) {
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let Some(channel) = self.channels.get(group.channel) else {
+            return;
+        };
+        let durable = group.durable_name.as_ref().map(DurableName::as_str);
+        let queue_group = group.queue_group.as_ref().map(QueueName::as_str);
+        let policy = self.policies.of(&channel.row.name, durable, queue_group);
+        if group.set_policy(policy) {
+            self.resume_after_poison(position);
+        }
+    }
+
+    /// As the tables tell.
+    pub(super) fn restore_policies(&mut self, counts: BTreeMap<(PositionId, Sequence), Count>) {
+        if !self.policies.is_empty() {
+            let positions: Vec<PositionId> = self.groups.keys().copied().collect();
+            for position in positions {
+                self.apply_policy(position);
+            }
+        }
+        for ((position, sequence), count) in counts {
+            let Some(group) = self.groups.get_mut(&position) else {
+                continue;
+            };
+            // Without a policy nothing counts any more, and the row goes.
+            let tries = group.tries.get_or_insert_default();
+            tries.stored.insert(sequence);
+            match group.in_flight.get_mut(&sequence) {
+                Some(entry) if tries.policy.max.is_some() => {
+                    entry.deliveries = count.deliveries;
+                    if !count.reason.is_empty() {
+                        tries.reasons.insert(sequence, count.reason);
+                    }
+                }
+                Some(_) | None => {
+                    tries.changed.insert(sequence);
+                }
+            }
+        }
+    }
+
+    /// The group was paused, and is not any more.
+    pub(super) fn resume_after_poison(&mut self, position: PositionId) {
+        self.arm_redelivery(position, self.now.monotonic);
+        self.deliver(position);
+    }
+
+    /// A consumer does not want the message now. Nothing follows where it is not in flight. One that its group waits for
+    /// is tried as if it had never been delivered.
+    pub(super) fn redeliver_after(
+        &mut self,
+        position: PositionId,
+        sequence: Sequence,
+        after: Duration,
+        reason: &ByteString,
+    ) {
+        let at = self.now.monotonic + after;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return;
+        };
+        let was_paused = group.is_paused();
+        let Some(entry) = group.in_flight.get_mut(&sequence) else {
+            return;
+        };
+        if let Some(tries) = &mut group.tries {
+            if tries.paused_by == Some(sequence) {
+                entry.deliveries = 0;
+            }
+            tries.refused(sequence, reason.clone());
+        }
+        let goes_on = was_paused && !group.is_paused();
+        group.set_due(sequence, Due::At(at));
+        self.arm_redelivery(position, at);
+        self.note_progress(position);
+        if goes_on {
+            self.resume_after_poison(position);
+        }
+    }
+
+    /// True when it may not be delivered again: what the policy wants has happened.
+    pub(super) fn is_poison(&mut self, position: PositionId, message: &Message) -> bool {
+        let sequence = message.sequence;
+        let Some(group) = self.groups.get_mut(&position) else {
+            return false;
+        };
+        let (Some(tries), Some(entry)) = (&mut group.tries, group.in_flight.get(&sequence)) else {
+            return false;
+        };
+        if !tries.policy.is_over(entry.deliveries) {
+            return false;
+        }
+        let Some(channel) = self.channels.get(group.channel) else {
+            return false;
+        };
+        let origin = channel.row.name.clone();
+        let letter = DeadLetter {
+            origin,
+            position,
+            sequence,
+            durable: group.durable_name.as_ref().map(|name| name.as_str().into()),
+            queue_group: group.queue_group.as_ref().map(|name| name.as_str().into()),
+            deliveries: entry.deliveries,
+            reason: tries.reasons.get(&sequence).cloned().unwrap_or_default(),
+        };
+        let fate = match tries.policy.poison.clone() {
+            // Dead letters of a channel for them would go round for ever.
+            Poison::DeadLetter { channel, .. } if channel == letter.origin => Poison::Pause,
+            fate @ (Poison::PassOver | Poison::Pause | Poison::DeadLetter { .. }) => fate,
+        };
+        match fate {
+            Poison::Pause => {
+                tries.paused_by = Some(sequence);
+                self.put_back(position, vec![sequence]);
+                self.notices
+                    .push_back(Notice::Poison(letter, "the subscription waits"));
+            }
+            Poison::PassOver => {
+                self.pass_over_poison(position, sequence);
+                self.notices
+                    .push_back(Notice::Poison(letter, "it is passed over"));
+            }
+            Poison::DeadLetter { channel, header } => {
+                match self.write_dead_letter(&letter, message, &channel, header) {
+                    Ok(()) => {
+                        self.pass_over_poison(position, sequence);
+                        self.traffic.dead_letters += 1;
+                        self.notices
+                            .push_back(Notice::Poison(letter, "it is a dead letter now"));
+                    }
+                    Err(rejection) => {
+                        let at = self.now.monotonic + RETRY_AFTER;
+                        if let Some(group) = self.groups.get_mut(&position) {
+                            group.set_due(sequence, Due::At(at));
+                        }
+                        self.arm_redelivery(position, at);
+                        self.notices
+                            .push_back(Notice::DeadLetterRefused(channel, rejection));
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn pass_over_poison(&mut self, position: PositionId, sequence: Sequence) {
+        self.settle(position, sequence);
+        self.note_progress(position);
+        self.traffic.poison_messages += 1;
+    }
+
+    /// In the batch that also passes over the message.
+    fn write_dead_letter(
+        &mut self,
+        letter: &DeadLetter,
+        message: &Message,
+        channel: &ChannelName,
+        header: bool,
+    ) -> Result<(), Rejection> {
+        let partition = self.settings.partition.as_ref();
+        if partition.is_some_and(|partition| !partition.contains(channel)) {
+            return Err(Rejection::InvalidChannel);
+        }
+        let guid = format!("{}.dead-letter.{}", message.guid, letter.position);
+        let guid = Guid::parse(guid.into()).ok_or(Rejection::InvalidPublish)?;
+        let reply = if header {
+            let DeadLetter {
+                origin,
+                sequence,
+                deliveries,
+                reason,
+                ..
+            } = letter;
+            let reason = reason.replace(['\r', '\n'], " ");
+            format!("dead-letter channel={origin} sequence={sequence} deliveries={deliveries} reason={reason}").into()
+        } else {
+            message.reply.clone()
+        };
+        let (client, data) = (message.client_id.clone(), message.data.clone());
+        let id = self.append_message(channel, client, guid, reply, data)?;
+        let written = self
+            .channels
+            .get(id)
+            .map(|channel| channel.row.last_sequence);
+        let written = written.unwrap_or_default();
+        self.commits.add_dead_letter(id, written, letter.clone());
+        self.enforce_limits(id);
+        Ok(())
+    }
+}

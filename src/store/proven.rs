@@ -1,0 +1,67 @@
+//! Reads that prove by themselves whose tables they see: in one message to Postgres where they can.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::error::{Error, Fault};
+use super::fence::{Astray, Fence};
+use super::lent::Lent;
+use super::reader::Store;
+use super::source::Source;
+
+/// Connections that one call tries when they lead elsewhere than to the primary: twice as many as the pool may hold.
+pub(super) const ATTEMPTS_MAX: u32 = 8;
+
+/// A read and its proof.
+pub(super) trait ProvenRead: Sync {
+    type Found: Send;
+
+    /// What it is doing, for the error of one that takes too long.
+    const WHAT: &'static str;
+
+    /// Whether it begins a transaction. That it is ended is not its business.
+    const BEGINS: bool;
+
+    /// The inner error says what it sees instead.
+    fn read(
+        &self,
+        source: &mut Source<'_>,
+        fence: Fence,
+    ) -> impl Future<Output = Result<Result<Self::Found, Astray>, Fault>> + Send;
+}
+
+impl Store {
+    /// Tries one connection after the other until one leads to the right Postgres.
+    pub(super) async fn proven<R: ProvenRead>(
+        &self,
+        read: R,
+        limit: Duration,
+    ) -> Result<R::Found, Error> {
+        let fence = self.gate.fence();
+        for _ in 0..ATTEMPTS_MAX {
+            let lent = self.lend().await;
+            let mut lent = lent.inspect_err(|error| self.gate.failed(error))?;
+            lent.in_transaction = R::BEGINS;
+            let done = match timeout(limit, read.read(&mut lent.source(), fence)).await {
+                Ok(Ok(Err(astray))) => {
+                    self.leave(lent, &astray).await;
+                    continue;
+                }
+                Ok(Ok(Ok(value))) => Ok(Ok(value)),
+                Ok(Err(fault)) => Ok(Err(fault)),
+                Err(elapsed) => Err(elapsed),
+            };
+            return lent.end(done, R::WHAT);
+        }
+        Err(self.astray()).inspect_err(|error| self.gate.failed(error))
+    }
+
+    /// A connection that leads elsewhere is closed, and where new ones lead is looked up again.
+    pub(super) async fn leave(&self, mut lent: Lent<'_>, astray: &Astray) {
+        self.gate.went_astray(&self.url, astray);
+        lent.hang_up();
+        // Where that fails, so does the next attempt.
+        self.find().await.ok();
+    }
+}

@@ -1,0 +1,153 @@
+//! How often messages were delivered, where dead letters come from, and what limits dropped that was not acked.
+
+use tokio_postgres::{Client, Error, Statement};
+
+use super::flight::{Flight, Parameters};
+use super::int8;
+use crate::core::batch::Batch;
+
+const FORGET: &str = "DELETE FROM delivery_counts d
+    USING unnest($1::int8[], $2::int8[]) AS t (position_id, sequence)
+    WHERE d.position_id = t.position_id AND d.sequence = t.sequence";
+
+const CLEAR: &str = "DELETE FROM delivery_counts WHERE position_id = ANY($1)";
+
+const COUNT: &str = "INSERT INTO delivery_counts (position_id, sequence, deliveries, reason)
+    SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
+    ON CONFLICT (position_id, sequence) DO UPDATE SET deliveries = excluded.deliveries, reason = excluded.reason";
+
+const BURY: &str = "INSERT INTO dead_letters
+        (channel_id, sequence, origin_channel, origin_sequence, durable_name, queue_group, deliveries, reason)
+    SELECT * FROM unnest($1::int8[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::text[], $7::int8[], $8::text[])
+    ON CONFLICT (channel_id, sequence) DO UPDATE SET
+        origin_channel = excluded.origin_channel, origin_sequence = excluded.origin_sequence,
+        durable_name = excluded.durable_name, queue_group = excluded.queue_group, deliveries = excluded.deliveries,
+        reason = excluded.reason, dead_since = excluded.dead_since, redriven_at = NULL";
+
+const DROPPED: &str = "INSERT INTO dropped_messages AS d (channel, messages, first_sequence, last_sequence)
+    SELECT * FROM unnest($1::text[], $2::int8[], $3::int8[], $4::int8[])
+    ON CONFLICT (channel) DO UPDATE SET
+        messages = d.messages + excluded.messages, last_sequence = excluded.last_sequence, last_at = excluded.last_at";
+
+#[derive(Debug)]
+pub(super) struct Statements {
+    forget: Statement,
+    clear: Statement,
+    count: Statement,
+    bury: Statement,
+    dropped: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            forget: client.prepare(FORGET).await?,
+            clear: client.prepare(CLEAR).await?,
+            count: client.prepare(COUNT).await?,
+            bury: client.prepare(BURY).await?,
+            dropped: client.prepare(DROPPED).await?,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Keys {
+    number: Vec<i64>,
+    sequence: Vec<i64>,
+}
+
+#[derive(Default)]
+pub(super) struct Columns<'a> {
+    cleared: Vec<i64>,
+    forgotten: Keys,
+    counted: Keys,
+    deliveries: Vec<i64>,
+    reasons: Vec<&'a str>,
+    letters: Keys,
+    origins: Vec<&'a str>,
+    origin_sequences: Vec<i64>,
+    durables: Vec<Option<&'a str>>,
+    groups: Vec<Option<&'a str>>,
+    letter_deliveries: Vec<i64>,
+    letter_reasons: Vec<&'a str>,
+    dropped: Vec<&'a str>,
+    dropped_messages: Vec<i64>,
+    dropped_first: Vec<i64>,
+    dropped_last: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(batch: &'a Batch) -> Self {
+        let mut columns = Self::default();
+        let gone = batch.positions.iter().filter(|(_, row)| row.is_none());
+        columns.cleared = gone.map(|(id, _)| int8(id.0)).collect();
+        for (&(position, sequence), count) in &batch.counts {
+            let keys = match count {
+                Some(count) => {
+                    columns.deliveries.push(count.deliveries.into());
+                    columns.reasons.push(&count.reason);
+                    &mut columns.counted
+                }
+                None => &mut columns.forgotten,
+            };
+            keys.number.push(int8(position.0));
+            keys.sequence.push(int8(sequence.0));
+        }
+        for (channel, sequence, letter) in &batch.dead_letters {
+            columns.letters.number.push(int8(channel.0));
+            columns.letters.sequence.push(int8(sequence.0));
+            columns.origins.push(letter.origin.as_str());
+            columns.origin_sequences.push(int8(letter.sequence.0));
+            columns.durables.push(letter.durable.as_deref());
+            columns.groups.push(letter.queue_group.as_deref());
+            columns.letter_deliveries.push(letter.deliveries.into());
+            columns.letter_reasons.push(&letter.reason);
+        }
+        for dropped in batch.dropped_unacked.values() {
+            columns.dropped.push(dropped.name.as_str());
+            columns.dropped_messages.push(int8(dropped.messages));
+            columns.dropped_first.push(int8(dropped.first.0));
+            columns.dropped_last.push(int8(dropped.last.0));
+        }
+        columns
+    }
+
+    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+        const PART: &str = "delivery counts";
+        if !self.cleared.is_empty() {
+            flight.add(&statements.clear, vec![&self.cleared], PART, None);
+        }
+        if !self.forgotten.number.is_empty() {
+            let parameters: Parameters<'_> = vec![&self.forgotten.number, &self.forgotten.sequence];
+            flight.add(&statements.forget, parameters, PART, None);
+        }
+        if !self.counted.number.is_empty() {
+            let Keys { number, sequence } = &self.counted;
+            let parameters: Parameters<'_> =
+                vec![number, sequence, &self.deliveries, &self.reasons];
+            flight.add(&statements.count, parameters, PART, None);
+        }
+        if !self.letters.number.is_empty() {
+            let parameters: Parameters<'_> = vec![
+                &self.letters.number,
+                &self.letters.sequence,
+                &self.origins,
+                &self.origin_sequences,
+                &self.durables,
+                &self.groups,
+                &self.letter_deliveries,
+                &self.letter_reasons,
+            ];
+            flight.add(&statements.bury, parameters, "dead letters", None);
+        }
+        if !self.dropped.is_empty() {
+            let parameters: Parameters<'_> = vec![
+                &self.dropped,
+                &self.dropped_messages,
+                &self.dropped_first,
+                &self.dropped_last,
+            ];
+            flight.add(&statements.dropped, parameters, "dropped messages", None);
+        }
+    }
+}
