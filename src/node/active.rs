@@ -331,7 +331,7 @@ impl<'a> Active<'a> {
     /// As long as NATS has room: answers first, then deliveries as far as they can leave soon.
     fn send(&mut self, term: &Term) -> Result<(), Ended> {
         let Self { active, egress, .. } = self;
-        let now = || Clock.now().monotonic;
+        let now = || Clock.monotonic();
         while egress.has_room()
             && let Some(answer) = active.poll_answer(now(), term.acts_until())
         {
