@@ -15,6 +15,8 @@ mod certificates;
 mod cli;
 mod clocks;
 mod commands;
+mod console;
+mod console_browser;
 mod cookbook;
 mod dead_letters;
 mod doctor;

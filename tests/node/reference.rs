@@ -26,10 +26,12 @@ fn metrics(page: &str) -> BTreeMap<String, Metric> {
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').unwrap();
-            metrics.entry(name.to_owned()).or_default().help = help.to_owned();
+            let metric = metrics.entry(name.to_owned()).or_default();
+            help.clone_into(&mut metric.help);
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            metrics.entry(name.to_owned()).or_default().kind = kind.to_owned();
+            let metric = metrics.entry(name.to_owned()).or_default();
+            kind.clone_into(&mut metric.kind);
         } else if let Some((name, rest)) = line.split_once('{') {
             let of = ["", "_bucket", "_sum", "_count"];
             let name = of.iter().find_map(|end| {
