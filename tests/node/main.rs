@@ -17,6 +17,7 @@ mod clocks;
 mod commands;
 mod cookbook;
 mod doctor;
+mod documents;
 mod embed;
 mod encryption;
 mod export;
