@@ -48,7 +48,7 @@ struct Found {
 /// As `stanby bench --json` tells it.
 pub(crate) async fn run(url: &str, pid: u32, load: &Load, count: u64) -> anyhow::Result<Value> {
     LocalSet::new()
-        .run_until(measure(url, pid, load, count))
+        .run_until(Box::pin(measure(url, pid, load, count)))
         .await
 }
 
@@ -91,7 +91,7 @@ async fn measure(url: &str, pid: u32, load: &Load, count: u64) -> anyhow::Result
     };
     let processes: Vec<Value> = (pids.iter().zip(before).zip(after))
         .map(|(((name, pid), before), after)| {
-            let micros = (after - before).as_secs_f64() * 1e6;
+            let micros = after.saturating_sub(before).as_secs_f64() * 1e6;
             #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
             let per_message = micros / published.messages as f64;
             json!({ "name": name, "pid": pid, "cpu_per_message": per_message })

@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     for load in LOADS.iter().filter(|load| options.wants(load)) {
         for round in 1..=options.rounds {
             for contestant in &contestants {
-                let found = contestant.run(load, options.count(load)).await;
+                let found = Box::pin(contestant.run(load, options.count(load))).await;
                 let found = found
                     .with_context(|| format!("{}: {}", contestant.name, ground.logs(contestant)))?;
                 let run = Run::of(contestant, load, &found);

@@ -280,7 +280,7 @@ impl Contestant {
             Protocol::JetStream => {
                 let pid = self.processes.first().map_or(0, |&(_, pid)| pid);
                 let run = jetstream::run(&self.nats_url, pid, load, count);
-                timeout(RUN_LIMIT, run).await.context("no end")?
+                timeout(RUN_LIMIT, Box::pin(run)).await.context("no end")?
             }
         }
     }

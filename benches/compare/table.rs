@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::loads::Load;
 use crate::servers::Contestant;
 
+type Rate = fn(&Row<'_>) -> Option<f64>;
+
 /// The contestant that the ratios are about.
 pub(crate) const THIS: &str = "this stanby, with standby";
 
@@ -156,8 +158,7 @@ impl Table {
             let this = rows
                 .iter()
                 .find(|other| other.load == row.load && other.server == THIS);
-            let rates: [(&str, fn(&Row<'_>) -> Option<f64>); 2] =
-                [("published", published), ("delivered", delivered)];
+            let rates: [(&str, Rate); 2] = [("published", published), ("delivered", delivered)];
             for (what, of) in rates {
                 let ratio = this.and_then(of).zip(of(row)).map(|(this, it)| this / it);
                 if let Some(ratio) = ratio.filter(|&ratio| ratio < least) {
