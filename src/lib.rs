@@ -10,9 +10,10 @@
 //! | [`node`] | the role loop (standby, active) and the active loop, where the others meet |
 //! | [`monitoring`] | a node's status and conditions, and lists of its clients and channels |
 //! | [`administration`] | asks the active for what an operator wants, through the tables |
-//! | [`http`] | health, role and monitoring pages, `/api/` |
+//! | [`http`] | health, role and monitoring; the API and the console of operators |
 //! | [`server`] | a server inside another program, in a few lines |
 //! | [`former`] | pure: what nats-streaming-server keeps in SQL, as rows of ours |
+//! | [`amounts`] | pure: amounts and lengths of time in few letters |
 //! | [`printable`] | pure: names that strangers chose, fit for a line |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`certificates`] | pure: whether a server's certificate is believed, as libpq and Go do it |
@@ -24,6 +25,7 @@
 //! ARCHITECTURE.md tells how they work together and which invariants hold.
 
 pub mod administration;
+pub mod amounts;
 pub mod certificates;
 pub mod cli;
 pub mod clock;

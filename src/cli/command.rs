@@ -7,6 +7,8 @@ use super::channel::ChannelCommand;
 use super::client::ClientCommand;
 use super::completions::{CompletionsArgs, ManArgs};
 use super::config::ConfigCommand;
+use super::console_user::ConsoleUserArgs;
+use super::demo::DemoArgs;
 use super::dev::DevArgs;
 use super::dlq::DlqCommand;
 use super::doctor::DoctorArgs;
@@ -98,11 +100,16 @@ pub enum Command {
     NatsPermissions(NatsPermissionsArgs),
     /// Check the health of a server on this machine; for container checks
     Health(HealthArgs),
+    /// Play a small shop on servers that run, to have something to look at
+    #[command(hide = true)]
+    Demo(Box<DemoArgs>),
     /// Run Postgres, nats-server, an active and a standby on this machine
     Dev(DevArgs),
     /// Check, show or convert a configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print a line for the file of those who may log in to the console; the password comes from standard input
+    ConsoleUser(ConsoleUserArgs),
     /// Stop a server on this machine, reopen its log, or reload its configuration
     Signal(SignalArgs),
     /// Print a shell script that completes commands and flags

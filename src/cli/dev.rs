@@ -48,6 +48,11 @@ pub struct DevArgs {
     #[arg(long, value_name = "FILE", env = "STANBY_NATS_SERVER_BIN")]
     nats_server_bin: Option<PathBuf>,
 
+    /// Play a small shop, to have something to look at: publishers, a slow durable, a message that nobody digests, and a
+    /// takeover every two minutes
+    #[arg(long)]
+    demo: bool,
+
     /// Show the servers' logs
     #[arg(long, short)]
     verbose: bool,
@@ -66,6 +71,7 @@ pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
         port: args.port,
         http_port: args.http_port,
         cluster_id: args.cluster_id,
+        demo: args.demo,
         verbose: args.verbose,
         pg_bin: args.pg_bin,
         nats_server_bin: args.nats_server_bin,

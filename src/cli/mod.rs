@@ -9,6 +9,8 @@ pub mod client;
 pub mod command;
 pub mod completions;
 pub mod config;
+pub mod console_user;
+pub mod demo;
 pub mod dev;
 pub mod dlq;
 pub mod doctor;

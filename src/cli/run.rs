@@ -10,9 +10,9 @@ use clap::{CommandFactory, Parser};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::{
-    bench, channel, client, completions, config, dev, dlq, doctor, durable, export, health, import,
-    message, migrate, mirror, nats_permissions, output, publish, serve, show, signal, status,
-    step_down, subscribe, top, version,
+    bench, channel, client, completions, config, console_user, demo, dev, dlq, doctor, durable,
+    export, health, import, message, migrate, mirror, nats_permissions, output, publish, serve,
+    show, signal, status, step_down, subscribe, top, version,
 };
 use crate::config::arguments::{self, Arguments};
 
@@ -75,10 +75,12 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::Import(_) => import::run(&args[2..]).await,
         Command::NatsPermissions(args) => nats_permissions::run(&args),
         Command::Health(args) => health::run(&args).await,
+        Command::Demo(args) => demo::run(&args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Signal(args) => signal::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::man(&args),
+        Command::ConsoleUser(args) => console_user::run(&args),
         Command::Version(args) => version::run(&args),
     }
 }

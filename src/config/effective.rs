@@ -125,6 +125,7 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("https-cert", path(flags.pages.https_cert.as_ref())),
         ("https-key", path(flags.pages.https_key.as_ref())),
         ("api-token-file", path(flags.pages.api_token_file.as_ref())),
+        ("console-users", path(flags.pages.console_users.as_ref())),
         ("log", path(flags.log.as_ref())),
         ("log-size-limit", flags.log_size_limit.0.to_string()),
         (

@@ -52,6 +52,11 @@ pub struct PagesFlags {
     /// Serve the API (/api/v1) to operators who send the token in this file, which is read for every request
     #[arg(long, env = "STANBY_API_TOKEN_FILE", value_name = "FILE")]
     pub api_token_file: Option<PathBuf>,
+
+    /// Who may log in to the console (/console): a file with a line each that `stanby console-user` prints, read for every
+    /// request [default: whoever has the token of --api-token-file]
+    #[arg(long, env = "STANBY_CONSOLE_USERS", value_name = "FILE")]
+    pub console_users: Option<PathBuf>,
 }
 
 /// Pages over HTTPS.
@@ -75,6 +80,16 @@ impl PagesFlags {
             ));
         }
         Ok(self.api_token_file.clone())
+    }
+
+    /// Fails where there are no pages to look at.
+    pub(super) fn console_users(&self) -> Result<Option<PathBuf>, Error> {
+        if self.console_users.is_some() && self.http_port == 0 && self.https_port == 0 {
+            return Err(Error::new(
+                "--console-users is for the pages; give --http-port or --https-port too, or leave it out",
+            ));
+        }
+        Ok(self.console_users.clone())
     }
 
     pub(super) fn secure_host(&self) -> IpAddr {

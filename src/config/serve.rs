@@ -58,6 +58,8 @@ pub struct Config {
     pub https: Option<SecurePages>,
     /// The token of who may change something there.
     pub api_token_file: Option<PathBuf>,
+    /// Who may log in to the console.
+    pub console_users: Option<PathBuf>,
     pub heartbeats: Heartbeats,
     pub replace_durables: bool,
     pub limits: Limits,
@@ -101,6 +103,7 @@ impl Config {
         let managed_nats = managed.and_then(|managed| errors.take(managed));
         let https = errors.take(flags.pages.secure());
         let api_token_file = errors.take(flags.pages.token_file()).flatten();
+        let console_users = errors.take(flags.pages.console_users()).flatten();
         let heartbeats = errors.take(heartbeats(flags));
         let limits = errors.take(limits(flags));
         let log = errors.take(log::log(flags));
@@ -150,6 +153,7 @@ impl Config {
             http: flags.pages.plain(),
             https,
             api_token_file,
+            console_users,
             heartbeats,
             replace_durables: flags.replace_durable,
             limits: Limits {

@@ -6,6 +6,7 @@
 //! | `supervisor.rs` | starts everything, tells what happens, stops everything |
 //! | `screen.rs` | the texts of the terminal |
 //! | `servers.rs`, `server.rs` | the two `stanby serve` children; one of them, and what its health page says |
+//! | `console.rs` | the token that people log in to the consoles with |
 //! | `follow.rs` | shows what is added to a log |
 //! | `postgres.rs`, `initdb.rs` | the managed Postgres; its data directory |
 //! | `nats.rs` | the managed nats-server |
@@ -17,6 +18,7 @@
 //! real Postgres and nats-server.
 
 mod account;
+mod console;
 pub mod directory;
 mod error;
 mod follow;

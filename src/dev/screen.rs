@@ -26,6 +26,8 @@ pub(super) struct Welcome<'a> {
     pub(super) cluster_id: &'a str,
     pub(super) cluster_id_is_default: bool,
     pub(super) servers: &'a [ServerLine],
+    /// To log in to the consoles with.
+    pub(super) token: &'a str,
     pub(super) psql: &'a str,
     pub(super) database_url: &'a str,
     pub(super) data: &'a Path,
@@ -117,6 +119,15 @@ impl Welcome<'_> {
                 &format!("server-{number}, pid {pid}, http://127.0.0.1:{http_port}/"),
             );
         }
+        if let Some(server) = self.servers.iter().find(|server| server.active) {
+            row(
+                "console",
+                &format!(
+                    "http://127.0.0.1:{}/console, token {}",
+                    server.http_port, self.token
+                ),
+            );
+        }
         row("database", self.psql);
         let kept = if self.ephemeral {
             "removed at the end"
@@ -185,6 +196,7 @@ mod tests {
             cluster_id: "mine",
             cluster_id_is_default: default,
             servers: &servers,
+            token: "abc",
             psql: "psql -h /d/socket -U postgres postgres",
             database_url: "postgres:///postgres?host=/d/socket&user=postgres",
             data: Path::new("/d"),
@@ -203,6 +215,7 @@ mod tests {
             "  '/a b/stanby' status --database-url 'postgres:///postgres?host=/d/socket&user=postgres'\n",
             "  kill -9 42\n",
             "  active    server-2, pid 42, http://127.0.0.1:8223/\n",
+            "  console   http://127.0.0.1:8223/console, token abc\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
         }

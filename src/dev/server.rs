@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Error;
+use super::console::Token;
 use super::directory::Directory;
 use super::guardian::Guardian;
 use super::process::{Process, StopSignals};
@@ -35,6 +36,7 @@ pub(super) struct Group {
     pub(super) database_url: String,
     pub(super) nats_url: String,
     pub(super) cluster_id: String,
+    pub(super) token: Token,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,9 @@ impl Server {
             .args(["--nats-server", &group.nats_url])
             .args(["--cluster-id", &group.cluster_id])
             .args(["--http-host", "127.0.0.1"])
-            .args(["--http-port", &http_port.to_string()]);
+            .args(["--http-port", &http_port.to_string()])
+            .arg("--api-token-file")
+            .arg(&group.token.file);
         let process = Process::spawn(
             &format!("server-{number}"),
             command,

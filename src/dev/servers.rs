@@ -249,6 +249,7 @@ impl Servers {
             cluster_id: &self.group.cluster_id,
             cluster_id_is_default: self.started.cluster_id_is_default,
             servers: &lines,
+            token: &self.group.token.text,
             psql: &self.started.psql,
             database_url: &self.group.database_url,
             data: directory.root(),

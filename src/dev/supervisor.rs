@@ -3,17 +3,20 @@
 //! The active server owns neither Postgres nor nats-server: killing it shows a takeover, and nothing else.
 
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Error;
+use super::console::Token;
 use super::directory::Directory;
 use super::guardian::Guardian;
 use super::nats::{self, NatsServer};
 use super::postgres::{self, Postgres};
+use super::process::{Process, StopSignals};
 use super::screen::Screen;
 use super::servers::{Servers, Started};
 use super::{orphan, server};
@@ -45,6 +48,8 @@ pub struct DevOptions {
     /// Of the first server; the second uses the next.
     pub http_port: u16,
     pub cluster_id: String,
+    /// Plays a small shop.
+    pub demo: bool,
     /// Shows the servers' logs.
     pub verbose: bool,
     pub pg_bin: Option<PathBuf>,
@@ -75,6 +80,7 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
 struct Supervisor {
     // Dropped in this order: the guardian ends what is left, then a temporary directory goes.
     servers: Option<Servers>,
+    demo: Option<Process>,
     nats: Option<NatsServer>,
     postgres: Option<Postgres>,
     guardian: Guardian,
@@ -94,6 +100,7 @@ impl Supervisor {
         let screen = Screen::new();
         Ok(Self {
             servers: None,
+            demo: None,
             nats: None,
             postgres: None,
             guardian,
@@ -135,6 +142,7 @@ impl Supervisor {
             database_url: postgres.url(),
             nats_url,
             cluster_id: self.options.cluster_id.clone(),
+            token: Token::of(&self.directory)?,
         };
         let started = Started {
             nats_url_is_default: self.options.port == DEFAULT_PORT,
@@ -143,6 +151,9 @@ impl Supervisor {
             verbose: self.options.verbose,
         };
         self.postgres = Some(postgres);
+        if self.options.demo {
+            self.demo = Some(self.start_demo(&group)?);
+        }
         let servers = Servers::start(
             group,
             http_ports,
@@ -153,6 +164,21 @@ impl Supervisor {
         )?;
         self.servers = Some(servers);
         Ok(())
+    }
+
+    /// It waits for the servers by itself.
+    fn start_demo(&self, group: &server::Group) -> Result<Process, Error> {
+        let mut command = Command::new(&group.program);
+        command
+            .arg("demo")
+            .args(["--database-url", &group.database_url])
+            .args(["--nats-server", &group.nats_url])
+            .args(["--cluster-id", &group.cluster_id]);
+        let signals = StopSignals {
+            first: Signal::SIGTERM,
+            second: Signal::SIGKILL,
+        };
+        Process::spawn("demo", command, &self.directory, signals, &self.guardian)
     }
 
     fn http_ports(&self) -> Result<[u16; 2], Error> {
@@ -209,6 +235,9 @@ impl Supervisor {
     /// The servers first, so that they can finish their batches.
     async fn stop(mut self) -> Result<(), Error> {
         let mut first_error = Ok(());
+        if let Some(demo) = &mut self.demo {
+            first_error = first_error.and(demo.stop(STOP_PATIENCE).await);
+        }
         if let Some(servers) = &mut self.servers {
             first_error = first_error.and(servers.stop(STOP_PATIENCE).await);
         }

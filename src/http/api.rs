@@ -3,8 +3,8 @@
 
 mod openapi;
 mod problem;
-mod routes;
-mod token;
+pub(super) mod routes;
+pub(super) mod token;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -50,11 +50,20 @@ impl Api {
             guard: token_file.map(|file| Arc::new(Guard::new(file))),
         }
     }
+
+    /// What is asked for here goes the same way.
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
+    }
 }
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Guest(pub(super) IpAddr);
+pub(super) struct Guest {
+    pub(super) address: IpAddr,
+    /// Nobody on the way can read along.
+    pub(super) is_secure: bool,
+}
 
 pub(super) fn router() -> Router<Source> {
     let mut router = Router::new()
@@ -114,7 +123,7 @@ async fn ask(
         verb: route.verb.to_owned(),
         arguments: Value::Object(arguments),
         dry_run,
-        asked_by: Some(format!("HTTP from {}", guest.0)),
+        asked_by: Some(format!("HTTP from {}", guest.address)),
     };
     match source.api.desk.carry_out(&request).await {
         Ok(answer) => Ok(json(StatusCode::OK, &answer)),
@@ -272,7 +281,7 @@ async fn admit(source: &Source, guest: Guest, headers: &HeaderMap) -> Result<(),
     let Some(guard) = &source.api.guard else {
         return Err(off());
     };
-    guard.admit(guest.0, headers).await
+    guard.admit(guest.address, headers).await
 }
 
 fn off() -> Problem {

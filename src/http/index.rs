@@ -5,6 +5,7 @@ use axum::response::Html;
 pub(super) async fn root() -> Html<&'static str> {
     Html(
         "<!DOCTYPE html>\n<html><head><title>stanby</title></head><body>\n<h1>stanby</h1>\n\
+         <p><a href=\"/console\">console</a></p>\n\
          <p><a href=\"/readyz\">readyz</a></p>\n\
          <p><a href=\"/healthz\">healthz</a></p>\n\
          <p><a href=\"/healthz/active\">healthz/active</a></p>\n\

@@ -50,9 +50,13 @@ impl Listener {
                 accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
             };
             let place = self.admission.admit(from.ip());
+            let guest = Guest {
+                address: from.ip(),
+                is_secure: self.tls.is_some(),
+            };
             let (tls, service, shutdown) = (self.tls.clone(), service.clone(), shutdown.clone());
             connections.spawn(async move {
-                let served = serve(stream, tls, service, (&place, Guest(from.ip())), &shutdown);
+                let served = serve(stream, tls, service, (&place, guest), &shutdown);
                 tokio::select! {
                     result = served => if result.is_err_and(|error| is_overdue(&error)) {
                         place.was_slow();

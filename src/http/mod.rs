@@ -1,5 +1,5 @@
 //! Health, role and monitoring over HTTP and HTTPS; read-only, without authentication, and nothing in it is secret. What
-//! operators change ([`api`]) takes a token.
+//! operators change ([`api`]) takes a token, and so does what people look at ([`console`]).
 //!
 //! Fed by a watch on [`Status`](crate::monitoring::status::Status) and by the clock: it neither asks the database nor NATS,
 //! so that it answers while both are away. Only lists of clients and channels are asked for, from the node's
@@ -11,7 +11,9 @@ mod api;
 mod channelsz;
 mod clientsz;
 mod connection;
+pub mod console;
 pub mod error;
+mod failures;
 mod format;
 mod health;
 mod index;
@@ -29,6 +31,7 @@ mod tls;
 mod view;
 
 pub use api::Api;
+pub use console::Console;
 pub use error::Error;
 pub use server::Server;
 pub use tls::Certificate;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{self, Api};
+use super::console::{self, Console};
 use super::error::Error;
 use super::listener::Listener;
 use super::tls::{Certificate, Tls};
@@ -32,6 +33,7 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     shared: Shared,
     api: Api,
+    console: Console,
 }
 
 impl Server {
@@ -52,6 +54,7 @@ impl Server {
             tls: None,
             shared: Shared::default(),
             api: Api::default(),
+            console: Console::default(),
         })
     }
 
@@ -67,6 +70,12 @@ impl Server {
     #[must_use]
     pub fn with_api(self, api: Api) -> Self {
         Self { api, ..self }
+    }
+
+    /// Also what people look at.
+    #[must_use]
+    pub fn with_console(self, console: Console) -> Self {
+        Self { console, ..self }
     }
 
     /// Its connections and answers count with those of `other`.
@@ -96,7 +105,13 @@ impl Server {
             tls: self.tls,
             admission: self.shared.admission.clone(),
         };
-        let source = Source::new(status, reports, clock, self.shared, self.api);
+        let source = Source::new(
+            status,
+            reports,
+            clock,
+            self.shared,
+            (self.api, self.console),
+        );
         let served = listener.serve(router(source), shutdown.clone());
         let overdue = async {
             shutdown.cancelled().await;
@@ -125,7 +140,9 @@ fn router(source: Source) -> Router {
         .route("/streaming/channelsz", any(channelsz::channelsz))
         .route("/streaming/isFTActive", any(health::is_ft_active))
         .merge(api::router())
+        .merge(console::router())
         .fallback(nats_pages::pass_on)
         .layer(from_fn_with_state(room, room::bounded))
+        .merge(console::streams())
         .with_state(source)
 }

@@ -4,6 +4,7 @@ use tokio::sync::watch;
 
 use super::admission::Admission;
 use super::api::Api;
+use super::console::Console;
 use super::room::Room;
 use crate::clock::Clock;
 use crate::core::ids::Epoch;
@@ -28,6 +29,7 @@ pub(super) struct Source {
     clock: Clock,
     pub(super) shared: Shared,
     pub(super) api: Api,
+    pub(super) console: Console,
 }
 
 impl Source {
@@ -36,7 +38,7 @@ impl Source {
         reports: Reports,
         clock: Clock,
         shared: Shared,
-        api: Api,
+        (api, console): (Api, Console),
     ) -> Self {
         Self {
             status,
@@ -44,6 +46,7 @@ impl Source {
             clock,
             shared,
             api,
+            console,
         }
     }
 

@@ -4,7 +4,6 @@
 mod files;
 mod nats;
 
-use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
 pub use self::files::{Files, files};
@@ -17,28 +16,8 @@ use crate::config::Config;
 use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
+pub use crate::monitoring::finding::{Finding, Verdict};
 use crate::store::{Keyring, Oldest, SchemaVersion, Store};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    Ok,
-    /// A server works, but not as one would wish.
-    Warn,
-    /// A server does not start, or cannot become active.
-    Fail,
-}
-
-/// The answer to one question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// One word, for scripts.
-    pub about: &'static str,
-    pub verdict: Verdict,
-    pub text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-}
 
 /// More than that between two clocks is noticed by people who read times of messages.
 const CLOCK_DIFFERENCE_MAX_MS: i64 = 2000;

@@ -37,6 +37,7 @@ mod board;
 mod carry_over;
 mod child_configuration;
 mod claim;
+mod console;
 mod dead_letters;
 mod ears;
 mod errands;
@@ -65,6 +66,7 @@ mod start;
 mod strangers;
 mod sweep;
 mod takeover;
+mod tell;
 mod watchdog;
 
 pub(crate) use nats_settings::nats_settings;

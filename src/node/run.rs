@@ -19,7 +19,7 @@ use super::new_node::NewNode;
 use super::shared::{Node, Setback};
 use super::start::{Ground, Start};
 use super::watchdog::Watchdog;
-use super::{flood_watch, log_watch, login, read_watch};
+use super::{console, flood_watch, log_watch, login, read_watch, tell};
 use crate::administration::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -27,9 +27,10 @@ use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::core::standby::{Failure, Step, TermEnd};
 use crate::core::upload::UploadWindow;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Console};
 use crate::leadership::{self, Lease};
 use crate::monitoring::condition::Condition;
+use crate::monitoring::looks::Looks;
 use crate::monitoring::reports::Reports;
 use crate::nats::AckTokens;
 use crate::protocol::recollection::Signer;
@@ -58,8 +59,27 @@ pub(super) async fn run(
     let tasks = TaskTracker::new();
     let reports = Reports::default();
     let desk = Desk::default();
+    let looks = Looks::default();
     let api = Api::new(desk.clone(), config.api_token_file.clone());
-    let pages = listen(&config, (&board, &reports, api), &tasks, &shutdown).await?;
+    let console = Console::new(
+        looks.clone(),
+        config.console_users.clone(),
+        config.api_token_file.clone(),
+    );
+    tasks.spawn(
+        console
+            .clone()
+            .take_samples(board.watch(), reports.clone(), shutdown.clone()),
+    );
+    let for_operators = (api, console);
+    let pages = listen(
+        &config,
+        (&board, &reports),
+        for_operators,
+        &tasks,
+        &shutdown,
+    )
+    .await?;
 
     let managed_nats = match &config.managed_nats {
         Some(settings) => {
@@ -97,6 +117,9 @@ pub(super) async fn run(
         }
     };
     desk.open(store.clone());
+    console::open(&looks, &config, &ack_secret);
+    let told = tell::settings(&config, &leadership.server_id);
+    tasks.spawn(tell::tell(store.clone(), told, shutdown.clone()));
     let conflict = Arc::new(OnceLock::new());
     if let Some(neighbours) = neighbours {
         let conflict = Arc::clone(&conflict);
@@ -289,7 +312,8 @@ type Pages = tokio::task::JoinHandle<()>;
 
 async fn listen(
     config: &Config,
-    (board, reports, api): (&Board, &Reports, Api),
+    (board, reports): (&Board, &Reports),
+    (api, console): (Api, Console),
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<Pages>> {
@@ -310,7 +334,7 @@ async fn listen(
     }
     let run = |server: http::Server| {
         tracing::info!(address = %server.local_addr(), "monitoring pages are open");
-        let server = server.with_api(api.clone());
+        let server = server.with_api(api.clone()).with_console(console.clone());
         tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
     };
     Ok(servers.into_iter().map(run).collect())

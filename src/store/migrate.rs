@@ -150,6 +150,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "channel grants",
         include_str!("../../migrations/0061_channel_grants.sql"),
     ),
+    (
+        67,
+        "server settings",
+        include_str!("../../migrations/0067_server_settings.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -17,6 +17,19 @@ pub(crate) fn node() -> Option<PathBuf> {
     )
 }
 
+/// Chromium, and the directory of the scripts that drive it, if both are installed.
+pub(crate) fn browser() -> Option<(PathBuf, PathBuf)> {
+    let directory = Path::new(ROOT).join("tests/console");
+    let driver = directory.join("node_modules/playwright-core/package.json");
+    let chromium = program("chromium");
+    let needs = [program("node"), chromium.clone(), Some(driver)];
+    installed(
+        (chromium.unwrap_or_default(), directory),
+        &needs,
+        "Chromium or its driver",
+    )
+}
+
 /// The interpreter of `target/<environment>`, which has a Python client, if it is installed.
 pub(crate) fn python(environment: &str) -> Option<PathBuf> {
     let environment = Path::new(ROOT).join("target").join(environment);
@@ -63,7 +76,7 @@ fn program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-fn installed(value: PathBuf, needs: &[Option<PathBuf>], what: &str) -> Option<PathBuf> {
+fn installed<T>(value: T, needs: &[Option<PathBuf>], what: &str) -> Option<T> {
     let complete = needs
         .iter()
         .all(|need| need.as_deref().is_some_and(Path::exists));

@@ -18,6 +18,7 @@ use crate::cli::status::read_failure;
 use crate::config::TablesFlags;
 use crate::config::encryption::EncryptionFlags;
 use crate::core::message::Message;
+use crate::monitoring::find::{JsonPath, Wanted};
 use crate::store::{Keyring, Store};
 
 /// Where messages are, and how they are printed.
@@ -97,55 +98,6 @@ pub struct FindArgs {
 
     #[command(flatten)]
     read: ReadFlags,
-}
-
-/// Names of fields and numbers of elements with dots between, and what is to be found there.
-#[derive(Clone, Debug, PartialEq)]
-struct JsonPath {
-    steps: Vec<String>,
-    value: Option<String>,
-}
-
-impl std::str::FromStr for JsonPath {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (path, value) = match text.split_once('=') {
-            Some((path, value)) => (path, Some(value.to_owned())),
-            None => (text, None),
-        };
-        // As Postgres and jq begin one.
-        let path = path.strip_prefix('$').unwrap_or(path);
-        let path = path.strip_prefix('.').unwrap_or(path);
-        let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
-        if steps.iter().any(String::is_empty) {
-            return Err("it has names with dots between, like customer.name=Smith".to_owned());
-        }
-        Ok(Self { steps, value })
-    }
-}
-
-impl JsonPath {
-    fn holds(&self, root: &serde_json::Value) -> bool {
-        let mut at = Some(root);
-        for step in &self.steps {
-            at = match at {
-                Some(serde_json::Value::Object(fields)) => fields.get(step),
-                Some(serde_json::Value::Array(items)) => {
-                    step.parse().ok().and_then(|index: usize| items.get(index))
-                }
-                Some(_) | None => None,
-            };
-        }
-        match (at, &self.value) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(serde_json::Value::String(found)), Some(wanted)) => found == wanted,
-            (Some(found), Some(wanted)) => {
-                serde_json::from_str(wanted).is_ok_and(|wanted: serde_json::Value| wanted == *found)
-            }
-        }
-    }
 }
 
 /// A message as JSON: what `pub --json` and `import --ndjson` take back.
@@ -283,6 +235,7 @@ async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
         pages.skip_to(since.nanoseconds()).await?;
     }
     let until = args.until.map(Moment::nanoseconds);
+    let wanted = args.wanted();
     let mut found = 0;
     while let Some((messages, unreadable)) = pages.next().await? {
         for it in unreadable {
@@ -295,7 +248,7 @@ async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
             if until.is_some_and(|until| message.published_at.0 >= until) {
                 return Ok(());
             }
-            if !args.matches(&message) {
+            if !wanted.matches(&message) {
                 continue;
             }
             if found == args.limit {
@@ -313,21 +266,12 @@ async fn find_in(store: &Store, args: &FindArgs) -> Result<(), Failure> {
 }
 
 impl FindArgs {
-    fn matches(&self, message: &Message) -> bool {
-        let publisher = self.publisher.as_deref();
-        if publisher.is_some_and(|publisher| publisher != message.client_id.as_str()) {
-            return false;
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            publisher: self.publisher.clone(),
+            text: self.text.clone(),
+            json: self.json_path.clone(),
         }
-        if let Some(text) = &self.text
-            && memchr::memmem::find(&message.data, text.as_bytes()).is_none()
-        {
-            return false;
-        }
-        if self.json_path.is_empty() {
-            return true;
-        }
-        let value: Result<serde_json::Value, _> = serde_json::from_slice(&message.data);
-        value.is_ok_and(|value| self.json_path.iter().all(|path| path.holds(&value)))
     }
 
     fn line(&self, message: &Message) -> Result<String, Failure> {
@@ -359,33 +303,4 @@ pub(in crate::cli) async fn open(
     let store = store.with_keys(Keyring::new(&encryption, &cluster_id));
     store.open_keys().await.map_err(read_failure)?;
     Ok(store)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_finds_what_stands_in_json() {
-        let value: serde_json::Value = serde_json::from_str(
-            r#"{"customer": {"name": "Smith"}, "lines": [{"amount": 12}], "paid": true}"#,
-        )
-        .unwrap();
-        for (path, expected) in [
-            ("customer.name=Smith", true),
-            ("$.customer.name=Smith", true),
-            ("customer.name=Smit", false),
-            ("lines.0.amount=12", true),
-            ("lines.1.amount=12", false),
-            ("lines.0.amount=12.5", false),
-            ("paid=true", true),
-            ("paid", true),
-            ("due", false),
-        ] {
-            let path: JsonPath = path.parse().unwrap();
-            assert_eq!(path.holds(&value), expected, "{path:?}");
-        }
-        assert!("a..b".parse::<JsonPath>().is_err());
-        assert!("=1".parse::<JsonPath>().is_err());
-    }
 }

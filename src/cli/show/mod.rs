@@ -11,5 +11,6 @@ pub(super) mod pages;
 pub(super) mod takeover;
 mod words;
 
+pub(super) use crate::amounts::{bytes, duration};
 pub(super) use grid::{Column, Grid, cut, width, wrapped};
-pub(super) use words::{bytes, duration, or_dash, shown};
+pub(super) use words::{or_dash, shown};

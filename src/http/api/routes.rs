@@ -2,23 +2,23 @@
 
 use self::Kind::{Flag, Number, Text, Time};
 
-pub(super) struct Route {
-    pub(super) path: &'static str,
+pub(in crate::http) struct Route {
+    pub(in crate::http) path: &'static str,
     /// Of the command line.
-    pub(super) verb: &'static str,
-    pub(super) summary: &'static str,
+    pub(in crate::http) verb: &'static str,
+    pub(in crate::http) summary: &'static str,
     /// In the body; what the path names is not among them.
-    pub(super) takes: &'static [Parameter],
+    pub(in crate::http) takes: &'static [Parameter],
 }
 
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) description: &'static str,
+pub(in crate::http) struct Parameter {
+    pub(in crate::http) name: &'static str,
+    pub(in crate::http) kind: Kind,
+    pub(in crate::http) description: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::http) enum Kind {
     Number,
     Text,
     Flag,
@@ -55,7 +55,7 @@ const AGE: Parameter = takes(
 );
 const INACTIVITY: Parameter = takes("max_inactivity", Time, "A length of time. 0 is unlimited.");
 
-pub(super) const ROUTES: &[Route] = &[
+pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/create",
         verb: "channel create",

@@ -1,10 +1,16 @@
 //! What operators ask of single things: channels, durables, messages, clients, takeovers. Everything is read from the views
 //! that people read, so that a command and a query say the same.
 
+mod acked;
+mod audit;
 mod channels;
 mod clients;
 mod durables;
+mod hours;
 mod letters;
+mod lists;
+mod servers;
+mod statements;
 mod takeovers;
 
 use std::time::Duration;
@@ -17,11 +23,19 @@ use super::error::{Error, Fault};
 use super::reader::Store;
 use super::status;
 
+pub use acked::Taker;
+pub use audit::{Asked, DeadGroup, RefusedGroup, UnreadableGroup};
 pub use channels::{Channel, ChannelDetails, Publisher};
 pub use clients::{Client, Subscription};
 pub use durables::{Behind, Durable, InFlight, Policy};
+pub use hours::Hour;
 pub use letters::{DeadLetter, Letters};
+pub use lists::{Condition, Overview, Part};
+pub use servers::ServerSettings;
+pub use statements::{STATEMENTS, Statement};
 pub use takeovers::{LostRange, Takeover};
+
+pub use super::status::{Active, Roles, Standby};
 
 /// A time as ISO 8601 text in UTC, to the millisecond.
 macro_rules! iso {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Given, iso, seconds};
+use super::{Given, Part, iso, seconds};
 use crate::store::{Error, Store};
 
 /// A row of the history. What an older server has not noted is `None`.
@@ -36,19 +36,37 @@ pub struct LostRange {
     pub ranges: Option<String>,
 }
 
-const TAKEOVERS: &str = concat!(
-    "SELECT epoch, ",
-    iso!("at"),
-    " AS at, from_holder AS \"from\", to_holder AS \"to\", reason, cause, detail, ",
-    seconds!("lock_wait"),
-    " AS lock_wait_seconds, ",
-    seconds!("load_time"),
-    " AS load_seconds, ",
-    seconds!("first_ack"),
-    " AS first_ack_seconds, ",
-    seconds!("silence"),
-    " AS silence_seconds, answered_from_memory FROM takeovers ORDER BY epoch DESC"
-);
+macro_rules! takeovers {
+    () => {
+        concat!(
+            "SELECT epoch, ",
+            iso!("at"),
+            " AS at, from_holder AS \"from\", to_holder AS \"to\", reason, cause, detail, ",
+            seconds!("lock_wait"),
+            " AS lock_wait_seconds, ",
+            seconds!("load_time"),
+            " AS load_seconds, ",
+            seconds!("first_ack"),
+            " AS first_ack_seconds, ",
+            seconds!("silence"),
+            " AS silence_seconds, answered_from_memory FROM takeovers ORDER BY epoch DESC"
+        )
+    };
+}
+
+const TAKEOVERS: &str = takeovers!();
+
+/// A part of the same.
+const TAKEOVER_PAGE: &str = concat!(takeovers!(), " LIMIT $1 OFFSET $2");
+
+#[derive(Deserialize)]
+struct OfEpoch {
+    epoch: u64,
+    #[serde(flatten)]
+    lost: LostRange,
+}
+
+const FAILOVERS: &str = "SELECT epoch, restored, lost, unknown, ranges FROM database_failovers ORDER BY epoch DESC LIMIT 100";
 
 const LOST: &str =
     "SELECT restored, lost, unknown, ranges FROM database_failovers WHERE epoch = $1";
@@ -57,6 +75,18 @@ impl Store {
     /// The last one first.
     pub async fn takeovers(&self) -> Result<Vec<Takeover>, Error> {
         self.look(TAKEOVERS, &[]).await
+    }
+
+    /// The last one first.
+    pub async fn takeover_page(&self, part: Part<'_>) -> Result<Vec<Takeover>, Error> {
+        let given = [Given::Number(part.limit), Given::Number(part.offset)];
+        self.look(TAKEOVER_PAGE, &given).await
+    }
+
+    /// What failovers of Postgres cost, by the terms that they came before; the last 100.
+    pub async fn failovers(&self) -> Result<Vec<(u64, LostRange)>, Error> {
+        let all: Vec<OfEpoch> = self.look(FAILOVERS, &[]).await?;
+        Ok(all.into_iter().map(|it| (it.epoch, it.lost)).collect())
     }
 
     /// What the failover of Postgres before a term cost; `None` where there was none.

@@ -1,0 +1,119 @@
+//! Who has changed what, and how to take it back.
+
+use axum::extract::Query;
+use axum::response::Response;
+use maud::{Markup, html};
+
+use super::layout;
+use super::parts::{ListQuery, ROWS, badge, empty, sql};
+use super::undo::undo;
+use super::users::Role;
+use super::verbs::facts;
+use super::visitor::Visitor;
+use super::words::{duration, or_dash, shown, time};
+use crate::store::look::Asked;
+
+const SORTS: [&str; 2] = ["changes", "everything"];
+
+pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+    let console = match visitor.console() {
+        Ok(console) => console,
+        Err(answer) => return answer,
+    };
+    let part = query.part(&SORTS);
+    let read = console.looks.read(async |store| store.audit(part).await);
+    let all = match read.await {
+        Ok(all) => all,
+        Err(why) => return layout::unread(&why),
+    };
+    let found = all.len();
+    let rows = all.get(..found.min(ROWS)).unwrap_or_default();
+    let body = html! {
+        h1 { "Audit " (sql("audit", &[])) }
+        p.note {
+            "What was asked for in SQL, on the command line, over HTTP and here; the last 10,000 requests are kept. "
+            "“changes” leaves out those that only looked what they would do."
+        }
+        (query.search("/audit", &SORTS, "With this in verb, arguments or asker"))
+        div #list {
+            @if rows.is_empty() {
+                (empty("Nothing like that was asked for."))
+            } @else {
+                (table(&visitor, rows))
+            }
+            (query.pager("/audit", found))
+        }
+    };
+    layout::page(&visitor, "Audit", "/audit", &body)
+}
+
+fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Requests of operators" {
+            table {
+                thead {
+                    tr {
+                        th.n scope="col" { "Request" }
+                        th scope="col" { "When" }
+                        th scope="col" { "Verb" }
+                        th scope="col" { "Who" }
+                        th scope="col" { "State" }
+                        th scope="col" { "What became of it" }
+                    }
+                }
+                tbody {
+                    @for it in rows {
+                        tr {
+                            th.n scope="row" { (it.id) }
+                            td { (time(it.created_at.as_deref())) }
+                            td {
+                                strong { (shown(&it.verb)) }
+                                @if it.dry_run { " " (badge("only looked")) }
+                                div.mono { (shown(&arguments(it))) }
+                            }
+                            td {
+                                (shown(&it.application))
+                                div.note { "as " (shown(&it.role)) " from " (or_dash(it.client_address.as_deref())) }
+                            }
+                            td { (badge(&it.state)) @if let Some(took) = it.duration_seconds { " " (duration(took)) } }
+                            td { (became(visitor, it)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// By name, without those that say nothing.
+fn arguments(it: &Asked) -> String {
+    let all = it.arguments.as_object().into_iter().flatten();
+    let all = all.map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{name}={text}"),
+        None => format!("{name}={value}"),
+    });
+    all.collect::<Vec<_>>().join(" ")
+}
+
+fn became(visitor: &Visitor, it: &Asked) -> Markup {
+    let way_back = (it.state == "done" && !it.dry_run)
+        .then(|| undo(&it.verb, &it.arguments, it.result.as_ref()))
+        .flatten();
+    html! {
+        @if let Some(error) = &it.error {
+            p { (shown(error)) ". " (or_dash(it.hint.as_deref())) }
+        }
+        @if let Some(result) = &it.result {
+            details { summary { "Result" } (facts(result)) }
+        }
+        @if let Some((text, link)) = way_back {
+            p.note {
+                "To undo it: "
+                @match link.filter(|_| visitor.may(Role::Operator)) {
+                    Some(link) => a href=(link) { (text) },
+                    None => (text),
+                }
+            }
+        }
+    }
+}

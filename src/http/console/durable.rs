@@ -1,0 +1,179 @@
+//! One durable: how far it is, why no further, and what is in flight.
+
+use axum::extract::Query;
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::layout;
+use super::parts::{
+    badge, bar, channel_link, client_link, durable_key, empty, figure, members, sql,
+};
+use super::query::link;
+use super::verbs::action;
+use super::visitor::Visitor;
+use super::words::{duration, grouped, shown, time, unsigned};
+use crate::store::look::{Channel, Durable, InFlight};
+
+const IN_FLIGHT_MAX: u32 = 100;
+
+/// Of one name on one channel, to be told apart by queue group or client.
+const NAMESAKES_MAX: i64 = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    durable: String,
+    #[serde(default)]
+    queue_group: String,
+    #[serde(default)]
+    client_id: String,
+}
+
+impl Asked {
+    fn is(&self, durable: &Durable) -> bool {
+        let group = durable.queue_group.as_deref().unwrap_or_default();
+        let clients = durable.clients.as_deref().unwrap_or_default();
+        group == self.queue_group
+            && (self.client_id.is_empty() || clients.split(", ").any(|it| it == self.client_id))
+    }
+}
+
+pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
+    let console = match visitor.console() {
+        Ok(console) => console,
+        Err(answer) => return answer,
+    };
+    let read = console.looks.read(async |store| {
+        let (channel, name) = (&asked.channel, &asked.durable);
+        let all = store.durables_of(channel, name, NAMESAKES_MAX).await?;
+        let Some(durable) = all.into_iter().find(|it| asked.is(it)) else {
+            return Ok(None);
+        };
+        let in_flight = store.in_flight(&durable, IN_FLIGHT_MAX).await?;
+        let channel = store.channel_named(channel).await?;
+        Ok(channel.map(|channel| (durable, in_flight, channel)))
+    });
+    let (durable, in_flight, channel) = match read.await {
+        Ok(Some(found)) if !asked.durable.is_empty() => found,
+        Ok(_) => {
+            return layout::plain(
+                StatusCode::NOT_FOUND,
+                "There is no such durable",
+                &format!(
+                    "Channel {:?} has no durable {:?} of this queue group and client.",
+                    asked.channel, asked.durable
+                ),
+                "Look for it among the durables: it may have been removed.",
+            );
+        }
+        Err(why) => return layout::unread(&why),
+    };
+    let body = body(&visitor, &durable, &in_flight, &channel);
+    let title = format!("Durable {}", durable.durable);
+    layout::page(&visitor, &title, "/durables", &body)
+}
+
+fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &Channel) -> Markup {
+    let given = [
+        ("channel", durable.channel.as_str()),
+        ("durable", durable.durable.as_str()),
+    ];
+    let about = sql("durable", &given);
+    let oldest = in_flight.first().map(|it| it.sequence.to_string());
+    let oldest = oldest.unwrap_or_default();
+    html! {
+        h1 {
+            "Durable " (shown(&durable.durable))
+            @if let Some(group) = &durable.queue_group { "/" (shown(group)) }
+            " on " (channel_link(&durable.channel))
+        }
+        p.why { (badge(&durable.status)) " " (shown(&durable.why)) ". " (advice(durable)) }
+        @let key = durable_key(durable);
+        ul.verbs {
+            (action(visitor, "durable seek", "Set to another place…", &key))
+            (action(visitor, "durable skip", "Skip messages…", &with_oldest(key, &oldest)))
+            (action(visitor, "durable pause", "Pause…", &key))
+            (action(visitor, "durable resume", "Resume…", &key))
+            (action(visitor, "durable remove", "Remove…", &key))
+        }
+        (bar(channel.first_sequence, channel.last_sequence, &[
+            ("acked", durable.acked_floor),
+            ("sent", durable.last_sent),
+        ]))
+        dl.figures {
+            (figure("Lag", grouped(unsigned(durable.lag)), &about))
+            (figure("Behind", duration(durable.behind_seconds), &about))
+            (figure("In flight", format!("{} of {}", durable.in_flight, durable.max_in_flight), &about))
+            (figure("Yet to be sent", grouped(unsigned(durable.unsent)), &about))
+            (figure("Oldest not acked", time(durable.oldest_unacked_at.as_deref()), &about))
+            (figure("Members", members(durable), &about))
+        }
+        @if let Some(clients) = &durable.clients {
+            p {
+                @if durable.members == 0 { "Left by " } @else { "Clients: " }
+                @for (index, client) in clients.split(", ").take(50).enumerate() {
+                    @if index > 0 { ", " }
+                    (client_link(client))
+                }
+            }
+        }
+        h2 { "In flight " (sql("in-flight", &given)) }
+        @if in_flight.is_empty() {
+            (empty("Nothing: what was sent is acked."))
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label="Messages in flight" {
+                table {
+                    thead {
+                        tr {
+                            th.n scope="col" { "Sequence" }
+                            th scope="col" { "With" }
+                            th.n scope="col" { "Age" }
+                            th scope="col" { "Published" }
+                            th scope="col" { "By" }
+                        }
+                    }
+                    tbody {
+                        @for it in in_flight {
+                            tr {
+                                @let sequence = it.sequence.to_string();
+                                th.n scope="row" {
+                                    a href=(link("/message", &[("channel", &durable.channel), ("sequence", &sequence)])) { (sequence) }
+                                }
+                                td { @match &it.client_id { Some(id) => (client_link(id)), None => "–" } }
+                                td.n { (duration(it.age_seconds)) }
+                                td { (time(it.published_at.as_deref())) }
+                                td { (client_link(&it.publisher)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The message that is most likely not digested.
+fn with_oldest<'a>(key: [(&'a str, &'a str); 4], oldest: &'a str) -> [(&'a str, &'a str); 5] {
+    let [channel, durable, group, client] = key;
+    [channel, durable, group, client, ("sequence", oldest)]
+}
+
+/// What to do about what `why` says.
+fn advice(durable: &Durable) -> &'static str {
+    match durable.status.as_str() {
+        "stalled" => {
+            "Its members have as many messages as they may and ack none: look at the application, or skip the message \
+             that it cannot digest."
+        }
+        "offline" if durable.lag > 0 => {
+            "Messages are kept for it until it comes back. Start the application, or remove the durable if nobody \
+             needs it."
+        }
+        "behind" => "Messages come faster than they are acked, or it is catching up.",
+        _ => "Nothing has to be done.",
+    }
+}

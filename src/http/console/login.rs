@@ -1,0 +1,197 @@
+//! Logging in and out.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, body::Bytes};
+use maud::{Markup, html};
+use tokio::task::spawn_blocking;
+
+use super::form::Form;
+use super::layout;
+use super::password::Hashed;
+use super::session::{Session, no_cookie};
+use super::state::Inner;
+use super::users::User;
+use super::visitor::{Visitor, is_cross_site, key};
+use crate::clock::Clock;
+use crate::http::api::Guest;
+use crate::http::view::Source;
+
+/// Longer ones are not looked at.
+const PASSWORD_BYTES_MAX: usize = 1024;
+
+pub(super) async fn form(
+    State(source): State<Source>,
+    Extension(guest): Extension<Guest>,
+    Query(asked): Query<BTreeMap<String, String>>,
+) -> Response {
+    let Some(console) = source.console.inner() else {
+        return layout::off();
+    };
+    if let Err(answer) = key(console) {
+        return answer;
+    }
+    let next = asked.get("next").map_or("", String::as_str);
+    let body = page(console, guest, next, "", None);
+    layout::outside(StatusCode::OK, "Log in", &body)
+}
+
+fn page(console: &Inner, guest: Guest, next: &str, name: &str, wrong: Option<&str>) -> Markup {
+    html! {
+        h1 { "Log in" }
+        @if let Some(wrong) = wrong {
+            p.bad role="alert" { (wrong) }
+        }
+        form.card method="post" action="/console/login" {
+            input type="hidden" name="next" value=(next);
+            @if console.users.has_names() {
+                label for="name" { "Name" }
+                input #name name="name" value=(name) autocomplete="username" required autofocus[name.is_empty()];
+                label for="password" { "Password" }
+                input #password name="password" type="password" autocomplete="current-password" required autofocus[!name.is_empty()];
+            } @else {
+                label for="password" { "Token of the API" }
+                input #password name="password" type="password" autocomplete="current-password" required autofocus;
+                p.note { "It is what stands in the file of " code { "--api-token-file" } "." }
+            }
+            button type="submit" { "Log in" }
+        }
+        @if !guest.is_secure && !guest.address.is_loopback() {
+            p.warn {
+                "This page is not encrypted: whoever is on the way can read what you type. Open it over HTTPS ("
+                code { "--https-port" } "), or through a tunnel."
+            }
+        }
+    }
+}
+
+pub(super) async fn log_in(
+    State(source): State<Source>,
+    Extension(guest): Extension<Guest>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some(console) = source.console.inner() else {
+        return layout::off();
+    };
+    let key = match key(console) {
+        Ok(key) => key,
+        Err(answer) => return answer,
+    };
+    let form = Form::of(&body);
+    let (given, next) = (form.get("name").trim(), form.get("next"));
+    let refused = |code, why: &str| {
+        let body = page(console, guest, next, given, Some(why));
+        layout::outside(code, "Log in", &body)
+    };
+    if is_cross_site(&headers) {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "The form stood on another site. Log in here.",
+        );
+    }
+    if let Some(left) = console.failures.banned(guest.address) {
+        let seconds = left.as_secs() + 1;
+        let why = format!(
+            "Too many wrong passwords came from your address. Wait {seconds} seconds, and try again."
+        );
+        let mut answer = refused(StatusCode::TOO_MANY_REQUESTS, &why);
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
+        return answer;
+    }
+    // Before it is looked at: whoever tries many at once gains nothing.
+    console.failures.count(guest.address);
+    let Ok(_turn) = console.verifying.acquire().await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let name = console.users.only().unwrap_or(given);
+    let user = match console.users.find(name).await {
+        Ok(user) => user,
+        Err(why) => return layout::nobody_can_log_in(&why),
+    };
+    let Some(user) = verified(user, form.get("password").to_owned()).await else {
+        tracing::warn!(from = %guest.address, "somebody could not log in to the console");
+        return refused(
+            StatusCode::UNAUTHORIZED,
+            "Name or password is wrong. Try again; after ten wrong ones you have to wait a minute.",
+        );
+    };
+    console.failures.forgive(guest.address);
+    let session = Session::new(key, &user, Clock.now().wall);
+    let cookie = session.and_then(|session| session.cookie(key, guest.is_secure));
+    let Some(cookie) = cookie else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    tracing::info!(user = user.name, from = %guest.address, "logged in to the console");
+    ([(header::SET_COOKIE, cookie)], Redirect::to(inside(next))).into_response()
+}
+
+/// Whether a name is known must not show in how long this takes.
+async fn verified(user: Option<User>, password: String) -> Option<User> {
+    if password.len() > PASSWORD_BYTES_MAX {
+        return None;
+    }
+    let looked = spawn_blocking(move || match user {
+        Some(user) => user.is(&password).then_some(user),
+        None => Hashed::new(&password).and(None),
+    });
+    looked.await.ok().flatten()
+}
+
+/// Only pages of the console are gone to.
+fn inside(next: &str) -> &str {
+    let is_ours =
+        next == "/console" || next.starts_with("/console/") || next.starts_with("/console?");
+    let is_clean = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    if is_ours && is_clean && !next.starts_with("/console/login") {
+        next
+    } else {
+        "/console"
+    }
+}
+
+pub(super) async fn log_out(visitor: Visitor, headers: HeaderMap, body: Bytes) -> Response {
+    let form = Form::of(&body);
+    if let Err(answer) = visitor.ensure_own_form(&headers, form.get("csrf")) {
+        return answer;
+    }
+    let console = match visitor.console() {
+        Ok(console) => console,
+        Err(answer) => return answer,
+    };
+    console.ended.add(&visitor.session, Clock.now().wall);
+    let gone = console.looks.key();
+    let gone = gone.and_then(|key| no_cookie(key, visitor.guest.is_secure));
+    let gone = gone.unwrap_or(HeaderValue::from_static(""));
+    let headers = [(header::SET_COOKIE, gone)];
+    (headers, Redirect::to("/console/login")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_logging_in_one_is_led_to_pages_of_the_console_and_nowhere_else() {
+        for next in ["/console", "/console/channels?filter=a%20b", "/console?x"] {
+            assert_eq!(inside(next), next);
+        }
+        for next in [
+            "",
+            "//evil.example",
+            "https://evil.example/console",
+            "/consoleevil",
+            "/console/\\evil",
+            "/console/a\r\nb",
+            "/console/login",
+            "/metrics",
+        ] {
+            assert_eq!(inside(next), "/console", "{next}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What stands in messages: as JSON with lines, as text, or as bytes.
+
+use maud::{Markup, html};
+
+use super::words::grouped;
+use crate::printable;
+
+/// More of a payload is not put into a page.
+const SHOWN_BYTES: usize = 64 << 10;
+
+/// Letters of a line in a list.
+const LINE_LETTERS: usize = 160;
+
+/// How it is shown; the best that fits unless somebody wants another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Text,
+    Hex,
+}
+
+impl Form {
+    pub(super) const ALL: [(Self, &'static str); 3] = [
+        (Self::Json, "json"),
+        (Self::Text, "text"),
+        (Self::Hex, "hex"),
+    ];
+
+    pub(super) fn of(data: &[u8], asked: &str) -> Self {
+        let wanted = Self::ALL.iter().find(|(_, name)| *name == asked);
+        if let Some((wanted, _)) = wanted {
+            return *wanted;
+        }
+        if data.len() <= SHOWN_BYTES && serde_json::from_slice::<serde_json::Value>(data).is_ok() {
+            Self::Json
+        } else if std::str::from_utf8(data).is_ok() {
+            Self::Text
+        } else {
+            Self::Hex
+        }
+    }
+}
+
+pub(super) fn whole(data: &[u8], form: Form) -> Markup {
+    let part = data.get(..data.len().min(SHOWN_BYTES)).unwrap_or(data);
+    let text = match form {
+        Form::Json => match serde_json::from_slice::<serde_json::Value>(data) {
+            Ok(value) => {
+                let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+                printable::json(&text).into_owned()
+            }
+            Err(error) => format!("It is no JSON: {error}"),
+        },
+        Form::Text => printable::lines(&String::from_utf8_lossy(part)).into_owned(),
+        Form::Hex => hex(part),
+    };
+    html! {
+        pre #payload tabindex="0" { (text) }
+        @if part.len() < data.len() && form != Form::Json {
+            p.note { "The first " (grouped(part.len() as u64)) " of " (grouped(data.len() as u64)) " bytes." }
+        }
+    }
+}
+
+/// In a list.
+pub(super) fn line(data: &[u8]) -> String {
+    let part = data.get(..data.len().min(4 * LINE_LETTERS)).unwrap_or(data);
+    let text = match std::str::from_utf8(part) {
+        Ok(text) => text.to_owned(),
+        // It may be cut within a letter.
+        Err(error) if error.error_len().is_none() => String::from_utf8_lossy(part).into_owned(),
+        Err(_) => {
+            return format!("{} bytes that are no text", grouped(data.len() as u64));
+        }
+    };
+    let mut line: String = text.chars().take(LINE_LETTERS).collect();
+    if text.chars().count() > LINE_LETTERS || part.len() < data.len() {
+        line.push('…');
+    }
+    printable::line(&line).into_owned()
+}
+
+/// Sixteen bytes in a line, and what of them are letters.
+fn hex(data: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for (index, bytes) in data.chunks(16).enumerate() {
+        write!(text, "{:08x} ", index * 16).expect("a String takes everything");
+        for byte in bytes {
+            write!(text, " {byte:02x}").expect("a String takes everything");
+        }
+        let letters = bytes.iter().map(|byte| {
+            let letter = char::from(*byte);
+            if byte.is_ascii_graphic() || letter == ' ' {
+                letter
+            } else {
+                '.'
+            }
+        });
+        let letters: String = letters.collect();
+        let missing = 16 - bytes.len();
+        writeln!(text, "{:width$}  {letters}", "", width = missing * 3)
+            .expect("a String takes everything");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_shown_as_what_it_is_and_steers_nothing() {
+        assert_eq!(Form::of(br#"{"a":1}"#, ""), Form::Json);
+        assert_eq!(Form::of(b"hello", ""), Form::Text);
+        assert_eq!(Form::of(&[0xff, 0x00], ""), Form::Hex);
+        assert_eq!(Form::of(b"hello", "hex"), Form::Hex);
+        let page = whole(b"<script>\x1b[31m</script>", Form::Text).into_string();
+        assert!(page.contains("&lt;script&gt;\\u{1b}[31m"), "{page}");
+        let page = whole(b"\xff<b>", Form::Hex).into_string();
+        assert!(page.contains("00000000  ff 3c 62 3e"), "{page}");
+        assert!(page.contains(".&lt;b&gt;"), "{page}");
+    }
+
+    #[test]
+    fn a_line_of_a_list_is_one_line_and_short() {
+        assert_eq!(line(b"a\nb"), "a\\nb");
+        assert_eq!(line(&[0xff; 3]), "3 bytes that are no text");
+        let long = "é".repeat(1000);
+        let line = line(long.as_bytes());
+        assert_eq!(line.chars().count(), LINE_LETTERS + 1);
+        assert!(line.ends_with('…'));
+    }
+}

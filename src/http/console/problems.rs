@@ -1,0 +1,280 @@
+//! What needs somebody, sorted by the harm that it does: what is wrong, why, and what to do.
+
+use maud::{Markup, html};
+
+use super::query::link;
+use super::words::{count, duration, shown, unsigned};
+use crate::monitoring::condition::{Conditions, Effect};
+use crate::store::look::{Condition, Durable, Overview, Roles};
+
+/// A durable that is behind for longer than this is worth a look.
+const BEHIND_OF_NOTE_SECONDS: f64 = 300.0;
+
+/// Durables that are shown one by one.
+pub(super) const DURABLES_SHOWN: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Harm {
+    /// Nobody is served.
+    Outage,
+    /// Somebody is not.
+    Some,
+    /// The next fault would do harm.
+    Risk,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub(super) harm: Harm,
+    pub(super) what: String,
+    pub(super) why: String,
+    pub(super) remedy: String,
+    /// Where it is seen, or mended.
+    pub(super) link: Option<(String, &'static str)>,
+    is_durable: bool,
+}
+
+/// What problems are found in.
+pub(super) struct Facts<'a> {
+    /// What is wrong with this server itself.
+    pub(super) own: &'a Conditions,
+    pub(super) trouble: Option<&'a str>,
+    pub(super) is_active: bool,
+    pub(super) roles: &'a Roles,
+    pub(super) conditions: &'a [Condition],
+    pub(super) overview: &'a Overview,
+    /// Those that are furthest behind.
+    pub(super) durables: &'a [Durable],
+}
+
+pub(super) fn find(facts: &Facts<'_>) -> Vec<Problem> {
+    let mut found = of_roles(facts.roles);
+    found.extend(of_conditions(facts));
+    found.extend(
+        facts
+            .durables
+            .iter()
+            .filter_map(of_durable)
+            .take(DURABLES_SHOWN),
+    );
+    found.extend(of_counts(facts.overview));
+    found.sort_by_key(|problem| problem.harm);
+    found
+}
+
+/// How many durables need somebody.
+pub(super) fn durables(problems: &[Problem]) -> usize {
+    problems.iter().filter(|problem| problem.is_durable).count()
+}
+
+fn of_roles(roles: &Roles) -> Vec<Problem> {
+    let is_served = roles
+        .active
+        .as_ref()
+        .is_some_and(|active| active.holds_lock);
+    let mut found = Vec::new();
+    if !is_served {
+        let who = roles.active.as_ref();
+        found.push(Problem {
+            harm: Harm::Outage,
+            what: "Nobody is active".to_owned(),
+            why: who.map_or_else(
+                || "No server has ever been active on these tables.".to_owned(),
+                |last| format!("The last was {}; the lock is free or being taken.", shown(&last.holder)),
+            ),
+            remedy: "Wait a moment: a standby takes over. Where none is left, start a server; /readyz of each says \
+                what it waits for."
+                .to_owned(),
+            link: None,
+            is_durable: false,
+        });
+    }
+    if roles.standbys.is_empty() {
+        found.push(Problem {
+            harm: Harm::Risk,
+            what: "No standby waits".to_owned(),
+            why: "When the active ends nobody takes over.".to_owned(),
+            remedy: "Start a second server with the same database, cluster ID and NATS server."
+                .to_owned(),
+            link: None,
+            is_durable: false,
+        });
+    }
+    found
+}
+
+/// Of the active, as the tables have them, and of this server, as it knows them itself.
+fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
+    let told = facts.conditions.iter();
+    let mut found: Vec<Problem> = told
+        .map(|it| of_condition(&it.kind, &it.reason, "The active says", Harm::Some))
+        .collect();
+    if !facts.is_active {
+        let own = facts.own.iter();
+        found.extend(own.map(|(condition, raised)| {
+            let blocks = condition.effect() == Effect::NotReady;
+            let who = if blocks {
+                "This server could not take over"
+            } else {
+                "This server says"
+            };
+            of_condition(condition.name(), &raised.reason, who, Harm::Risk)
+        }));
+    }
+    if let Some(trouble) = facts.trouble {
+        found.push(of_condition(
+            "trouble",
+            trouble,
+            "This server says",
+            Harm::Risk,
+        ));
+    }
+    found
+}
+
+fn of_condition(kind: &str, reason: &str, who: &str, harm: Harm) -> Problem {
+    Problem {
+        harm,
+        what: format!("{who}: {kind}"),
+        why: sentence(reason),
+        remedy: "docs/troubleshooting.md says more of each condition.".to_owned(),
+        link: None,
+        is_durable: false,
+    }
+}
+
+fn of_durable(durable: &Durable) -> Option<Problem> {
+    let is_late = durable.behind_seconds >= BEHIND_OF_NOTE_SECONDS;
+    let (harm, remedy) = match durable.status.as_str() {
+        "stalled" => (
+            Harm::Some,
+            "Look at the application that has the messages in flight; skip the message that it cannot digest.",
+        ),
+        "offline" if durable.lag > 0 => (
+            Harm::Some,
+            "Start its application, or remove the durable if nobody needs it any more.",
+        ),
+        _ if is_late => (
+            Harm::Some,
+            "Look whether its application keeps up; add members to a queue group.",
+        ),
+        _ => return None,
+    };
+    let group = durable.queue_group.as_deref();
+    let group = group.map_or_else(String::new, |group| format!("/{}", shown(group)));
+    let (name, channel) = (shown(&durable.durable), shown(&durable.channel));
+    let lag = count(unsigned(durable.lag), "message", "messages");
+    let behind = duration(durable.behind_seconds);
+    Some(Problem {
+        harm,
+        what: format!("Durable {name}{group} on {channel} is {behind} behind, with {lag}"),
+        why: sentence(&durable.why),
+        remedy: remedy.to_owned(),
+        link: Some((
+            link("/durable", &super::parts::durable_key(durable)),
+            "Look at it",
+        )),
+        is_durable: true,
+    })
+}
+
+fn of_counts(overview: &Overview) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut add = |number: u64, harm, what: String, why: &str, remedy: &str, link| {
+        if number > 0 {
+            found.push(Problem {
+                harm,
+                what,
+                why: why.to_owned(),
+                remedy: remedy.to_owned(),
+                link,
+                is_durable: false,
+            });
+        }
+    };
+    let clients = overview.unresponsive;
+    add(
+        clients,
+        Harm::Some,
+        format!(
+            "{} heartbeats",
+            count(clients, "client misses", "clients miss")
+        ),
+        "A process hangs, or NATS does not lead to it. It is closed when it has missed too many.",
+        "Look at the application, and at its connection to NATS.",
+        Some((link("/clients", &[("sort", "missed")]), "Look at them")),
+    );
+    let refused = overview.refused;
+    add(
+        refused,
+        Harm::Some,
+        format!(
+            "{} in SQL could not be stored",
+            at_most(refused, "message published", "messages published")
+        ),
+        "Each has its reason in the view refused_publishes.",
+        "Mend the reason, and put them back.",
+        Some((link("/dead-letters", &[]), "Look at them")),
+    );
+    let unreadable = overview.unreadable;
+    add(
+        unreadable,
+        Harm::Some,
+        format!(
+            "{} be read",
+            at_most(unreadable, "message cannot", "messages cannot")
+        ),
+        "Their rows are damaged, or the key is missing that they are encrypted with. Subscriptions passed them over.",
+        "stanby status lists them; give the servers the key, or restore the rows.",
+        None,
+    );
+    let paused = overview.paused;
+    add(
+        paused,
+        Harm::Risk,
+        count(paused, "durable is paused", "durables are paused"),
+        "An operator keeps messages back from it. It goes on for as long as nobody resumes it.",
+        "Resume it once the reason has passed.",
+        Some((link("/durables", &[]), "Look at them")),
+    );
+    found
+}
+
+/// They are not counted further.
+fn at_most(number: u64, one: &str, several: &str) -> String {
+    if number >= 1000 {
+        format!("1,000 or more {several}")
+    } else {
+        count(number, one, several)
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
+pub(super) fn listed(problems: &[Problem]) -> Markup {
+    html! {
+        ol.problems {
+            @for it in problems {
+                li.(match it.harm { Harm::Outage => "bad", Harm::Some => "warn", Harm::Risk => "plain" }) {
+                    h3 {
+                        span.harm {
+                            (match it.harm { Harm::Outage => "Outage", Harm::Some => "Harm", Harm::Risk => "Risk" })
+                        }
+                        " " (shown(&it.what))
+                    }
+                    p { (shown(&it.why)) }
+                    p.remedy { "→ " (shown(&it.remedy)) @if let Some((link, text)) = &it.link { " " a href=(link) { (text) } } }
+                }
+            }
+        }
+    }
+}

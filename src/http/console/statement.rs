@@ -1,0 +1,40 @@
+//! The query behind figures of a page, to be copied.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, Query};
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::html;
+
+use super::layout;
+use super::visitor::Visitor;
+use super::words::shown;
+use crate::printable;
+use crate::store::look::Statement;
+
+pub(super) async fn page(
+    visitor: Visitor,
+    Path(name): Path<String>,
+    Query(given): Query<BTreeMap<String, String>>,
+) -> Response {
+    let Some(statement) = Statement::find(&name) else {
+        return layout::plain(
+            StatusCode::NOT_FOUND,
+            "There is no such query",
+            &format!("No figure is made by a query {name:?}."),
+            "docs/cookbook.md has queries for thirty questions.",
+        );
+    };
+    let text = statement.text(|name| given.get(name).cloned().unwrap_or_default());
+    let body = html! {
+        h1 { (statement.question) }
+        p { "This query says it, or does it, for a role that may:" }
+        pre #sql tabindex="0" { (printable::lines(&text)) }
+        button type="button" data-copy="sql" hidden { "Copy" }
+        p.note {
+            "Run it with " code { "SET search_path = " (shown("stanby")) } ", or the schema that the server was given."
+        }
+    };
+    layout::page(&visitor, statement.question, "", &body)
+}

@@ -1,0 +1,119 @@
+//! Who looks at a page. Whoever is not logged in is shown how to.
+#![expect(
+    clippy::result_large_err,
+    reason = "a page in place of the one that was asked for, as axum has it"
+)]
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use ring::hmac;
+
+use super::layout;
+use super::query::link;
+use super::session::Session;
+use super::state::Inner;
+use super::users::Role;
+use crate::clock::Clock;
+use crate::core::time::Timestamp;
+use crate::http::api::Guest;
+use crate::http::view::Source;
+use crate::monitoring::looks::Unread;
+
+/// Somebody who is logged in.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// For each form that acts.
+    pub(super) csrf: String,
+    pub(super) guest: Guest,
+    pub(super) session: Session,
+    pub(super) source: Source,
+}
+
+impl Visitor {
+    pub(super) fn may(&self, role: Role) -> bool {
+        self.role >= role
+    }
+
+    /// As the audit names it.
+    pub(super) fn asks(&self) -> String {
+        format!("console: {} from {}", self.name, self.guest.address)
+    }
+
+    pub(super) fn console(&self) -> Result<&Inner, Response> {
+        self.source.console.inner().ok_or_else(layout::off)
+    }
+
+    /// Where a form that was sent is none of ours, the answer to it.
+    pub(super) fn ensure_own_form(&self, headers: &HeaderMap, given: &str) -> Result<(), Response> {
+        let key = self.console()?.looks.key();
+        let is_ours = key.is_some_and(|key| self.session.is_csrf(key, given));
+        if is_ours && !is_cross_site(headers) {
+            return Ok(());
+        }
+        Err(layout::plain(
+            StatusCode::FORBIDDEN,
+            "This form is too old",
+            "It does not belong to what you are logged in to, and nothing was done.",
+            "Go back, load the page again, and send the form again.",
+        ))
+    }
+}
+
+/// Browsers say where a form stands that they send.
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+/// The key of the sessions; where there is none yet, what to answer.
+pub(super) fn key(console: &Inner) -> Result<&hmac::Key, Response> {
+    console
+        .looks
+        .key()
+        .ok_or_else(|| layout::unread(&Unread::Starting))
+}
+
+impl FromRequestParts<Source> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, source: &Source) -> Result<Self, Response> {
+        let console = source.console.inner().ok_or_else(layout::off)?;
+        let key = key(console)?;
+        let guest = parts.extensions.get::<Guest>().copied();
+        let guest = guest.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        let known = known(console, key, &parts.headers, Clock.now().wall).await?;
+        let Some((session, role)) = known else {
+            let here = parts.uri.path_and_query().map_or("", |path| path.as_str());
+            let login = link("/login", &[("next", here)]);
+            return Err(Redirect::to(&login).into_response());
+        };
+        Ok(Self {
+            name: session.name.clone(),
+            role,
+            csrf: session.csrf(key),
+            guest,
+            session,
+            source: source.clone(),
+        })
+    }
+}
+
+async fn known(
+    console: &Inner,
+    key: &hmac::Key,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Option<(Session, Role)>, Response> {
+    let Some(session) = Session::of(key, headers) else {
+        return Ok(None);
+    };
+    let user = console.users.find(&session.name).await;
+    let user = user.map_err(|why| layout::nobody_can_log_in(&why))?;
+    Ok(user
+        .filter(|user| session.holds(key, user, &console.ended, now))
+        .map(|user| (session, user.role)))
+}

@@ -1,0 +1,31 @@
+//! What the console reads with, once this server knows its tables.
+
+use std::time::Duration;
+
+use super::examine::examine;
+use crate::config::Config;
+use crate::monitoring::looks::{Doctor, Looks};
+use crate::store::{Error, Keyring, Store};
+
+/// Of one statement.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `secret` is what the servers of these tables share and nobody else knows. No connection is opened before somebody looks.
+pub(super) fn open(looks: &Looks, config: &Config, secret: &[u8]) {
+    let store = Store::open(
+        &config.database_url,
+        &config.schema,
+        "stanby/console",
+        STATEMENT_TIMEOUT,
+    );
+    let store = store.with_keys(Keyring::new(&config.encryption, &config.cluster_id));
+    let config = config.clone();
+    let doctor: Doctor = Box::new(move || {
+        let config = config.clone();
+        Box::pin(async move {
+            let findings = examine(&config).await;
+            findings.map_err(|error| Error::Failed(error.to_string()))
+        })
+    });
+    looks.open(store, secret, doctor);
+}

@@ -1,0 +1,240 @@
+// Opens every page of the console in Chromium, as a person would, at a pair that tests/node/console_browser.rs has started.
+// Prints what is wrong, a line each; nothing is wrong when it prints nothing and ends with 0.
+import { createRequire } from "node:module";
+import { readFileSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { HtmlValidate } from "html-validate";
+
+const require = createRequire(import.meta.url);
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const { ACTIVE, STANDBY, PASSWORD, ACTIVE_PID, NASTY, CHROMIUM, SCREENSHOTS } = process.env;
+if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
+
+let wrong = 0;
+const complain = (text) => { wrong += 1; console.log(text); };
+const expect = (is, text) => { if (!is) complain(text); };
+
+const html = new HtmlValidate({
+  extends: ["html-validate:standard"],
+  rules: {
+    // How it is written, which nobody sees.
+    "void-style": "off", "long-title": "off", "no-inline-style": "error", "attribute-boolean-style": "off",
+    "attr-quotes": "off", "no-trailing-whitespace": "off", "doctype-style": "off", "attribute-empty-style": "off",
+    // Browsers reckon without these.
+    "require-sri": "off", "prefer-native-element": "off", "tel-non-breaking": "off",
+  },
+});
+
+const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+
+async function open(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.on("dialog", (dialog) => { complain(`${page.url()}: a script of others ran`); dialog.dismiss(); });
+  page.on("pageerror", (error) => complain(`${page.url()}: ${error}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" && !page.isLeft) complain(`${page.url()}: ${message.text()}`);
+  });
+  return page;
+}
+
+async function logIn(page, server, name = "operator") {
+  await page.goto(`${server}/console`);
+  expect(page.url().includes("/console/login"), "a page is shown without logging in");
+  if (await page.$("#name")) await page.fill("#name", name);
+  await page.fill("#password", PASSWORD);
+  await page.click("main button[type=submit]");
+  await page.waitForURL(`${server}/console`);
+}
+
+const about = (given) => new URLSearchParams(given).toString();
+const pages = {
+  now: "/console",
+  channels: "/console/channels",
+  channel: `/console/channel?${about({ name: "orders" })}`,
+  messages: `/console/messages?${about({ channel: "orders" })}`,
+  search: `/console/messages?${about({ channel: "orders", json: "id=3" })}`,
+  message: `/console/message?${about({ channel: "orders", sequence: "3" })}`,
+  hex: `/console/message?${about({ channel: "orders", sequence: "3", as: "hex" })}`,
+  durables: "/console/durables",
+  durable: `/console/durable?${about({ channel: "orders", durable: "billing" })}`,
+  clients: "/console/clients",
+  client: `/console/client?${about({ id: "worker" })}`,
+  takeovers: "/console/takeovers",
+  "dead-letters": "/console/dead-letters",
+  doctor: "/console/doctor",
+  audit: "/console/audit",
+  sql: `/console/sql/durable?${about({ channel: "orders", durable: "billing" })}`,
+  purge: `/console/act/channel-purge?${about({ channel: "orders" })}`,
+  seek: `/console/act/durable-seek?${about({ channel: "orders", durable: "billing" })}`,
+  nasty: `/console/channel?${about({ name: NASTY })}`,
+  nothing: "/console/nothing",
+};
+
+async function judge(page, name, theme) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, {
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+  }));
+  for (const it of found.violations.filter((it) => ["serious", "critical"].includes(it.impact))) {
+    complain(`${name} (${theme}): ${it.id}: ${it.help}: ${it.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`);
+  }
+}
+
+async function everyPage(server) {
+  for (const theme of ["light", "dark"]) {
+    const page = await open({ colorScheme: theme, bypassCSP: true });
+    await judgeLogin(page, server, theme);
+    for (const [name, path] of Object.entries(pages)) {
+      page.isLeft = name === "nothing";
+      const answer = await page.goto(server + path);
+      const status = name === "nothing" ? 404 : 200;
+      expect(answer.status() === status, `${name}: ${answer.status()}`);
+      const source = await answer.text();
+      expect(source.length < 1_000_000, `${name}: ${source.length} bytes`);
+      if (theme === "light") {
+        const report = await html.validateString(source);
+        for (const result of report.results) {
+          for (const it of result.messages) complain(`${name}: ${it.ruleId} at ${it.line}:${it.column}: ${it.message}`);
+        }
+      }
+      await judge(page, name, theme);
+      for (const width of [1280, 420]) {
+        await page.setViewportSize({ width, height: 900 });
+        const needed = await page.evaluate(() => document.scrollingElement.scrollWidth);
+        expect(needed <= width, `${name}: ${needed} px wide at ${width}`);
+        if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `${name}-${theme}-${width}.png`), fullPage: true });
+      }
+      await page.setViewportSize({ width: 1280, height: 900 });
+    }
+    await page.context().close();
+  }
+}
+
+async function judgeLogin(page, server, theme) {
+  await page.goto(`${server}/console/login`);
+  await judge(page, "login", theme);
+  await logIn(page, server);
+}
+
+async function withoutScripts(server) {
+  const page = await open({ javaScriptEnabled: false });
+  await logIn(page, server);
+  for (const [name, path] of Object.entries(pages)) {
+    page.isLeft = name === "nothing";
+    await page.goto(server + path);
+  }
+  await page.goto(`${server}/console/channels`);
+  await page.fill("#filter", "order");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/filter=order/);
+  expect((await page.textContent("#list")).includes("orders"), "a search without scripts finds nothing");
+  await page.goto(server + pages.now);
+  expect(await page.isVisible("svg.spark"), "without scripts there is no plot");
+  await page.context().close();
+}
+
+async function keyboard(server) {
+  const page = await open();
+  await logIn(page, server);
+  await page.keyboard.press("Tab");
+  expect(await page.evaluate(() => document.activeElement.className) === "skip", "Tab does not begin with the link to the page");
+  await page.goto(`${server}/console/durables`);
+  await page.keyboard.press("/");
+  await page.keyboard.type("billing");
+  await page.waitForURL(/filter=billing/);
+  expect((await page.textContent("#list")).includes("billing"), "typing does not search");
+  await page.context().close();
+}
+
+async function liveFigures(server) {
+  const page = await open();
+  await logIn(page, server);
+  await page.waitForSelector(".live .uplot canvas", { timeout: 30_000 });
+  await page.waitForFunction(() => document.querySelector("[data-now=published]").textContent !== "–", null, { timeout: 30_000 });
+  await page.context().close();
+}
+
+async function verb(page, server, path, fill, expected) {
+  await page.goto(server + path);
+  for (const [name, value] of Object.entries(fill)) await page.fill(`[name=${name}]`, value);
+  await page.click("text=See what it would do");
+  await page.waitForSelector("text=what it would do");
+  await page.click("button:text('Do it')");
+  await page.waitForSelector("h1:has-text('Done')");
+  for (const text of expected) expect((await page.textContent("main")).includes(text), `${path}: no ${text}`);
+}
+
+async function verbs(server) {
+  const page = await open();
+  await logIn(page, server);
+  const durable = about({ channel: "orders", durable: "billing" });
+  await verb(page, server, `/console/act/durable-pause?${durable}`, {}, ["resume it"]);
+  await page.goto(server + pages.now);
+  expect((await page.textContent("main")).includes("paused"), "Now does not say that a durable is paused");
+  await verb(page, server, `/console/act/durable-resume?${durable}`, {}, ["pause it again"]);
+  await verb(page, server, `/console/act/durable-seek?${durable}`, { to: "first" }, ["set it back"]);
+  await verb(page, server, "/console/act/channel-create", { channel: "made-here", max_msgs: "7" }, ["delete it"]);
+  await verb(page, server, `/console/act/channel-limits?${about({ channel: "made-here" })}`, { max_msgs: "9" }, ["9"]);
+  await verb(page, server, `/console/act/channel-delete?${about({ channel: "made-here" })}`, {}, ["are gone"]);
+  const message = about({ channel: "orders", sequence: "2" });
+  await verb(page, server, `/console/act/message-republish?${message}`, {}, ["delete the new messages"]);
+  await verb(page, server, `/console/act/message-delete?${message}`, {}, ["are gone"]);
+  await verb(page, server, `/console/act/channel-purge?${about({ channel: "orders" })}`, { keep: "4" }, ["are gone"]);
+  await verb(page, server, `/console/act/client-kick?${about({ client_id: "kicked" })}`, {}, ["connects again"]);
+  await page.goto(`${server}/console/audit`);
+  const audit = await page.textContent("main");
+  for (const word of ["durable pause", "durable seek", "channel delete", "message republish", "client kick", "console: "]) {
+    expect(audit.includes(word), `the audit has no ${word}`);
+  }
+  await page.goto(`${server}/console/act/channel-purge?${about({ channel: "oders" })}`);
+  await page.fill("[name=keep]", "1");
+  await page.click("text=See what it would do");
+  await page.waitForSelector("main [role=alert]");
+  expect((await page.textContent("main [role=alert]")).includes("orders"), "a wrong name is not answered with the right one");
+  await page.context().close();
+}
+
+async function takeover() {
+  const page = await open();
+  await logIn(page, ACTIVE);
+  const other = await page.waitForFunction(() => document.querySelector("#lost a")?.href, null, { timeout: 60_000, polling: 500 })
+    .catch(() => null);
+  if (!other) {
+    // It is known by the time of the next page.
+    for (let turn = 0; turn < 60 && !(await page.$("#lost a")); turn += 1) {
+      await page.waitForTimeout(1000);
+      await page.reload();
+    }
+  }
+  page.isLeft = true;
+  process.kill(Number(ACTIVE_PID), "SIGKILL");
+  await page.waitForSelector("#lost:not([hidden])", { timeout: 30_000 });
+  await page.click("#lost a");
+  await page.waitForSelector("h1.sentence");
+  expect(page.url().startsWith(STANDBY), `it leads to ${page.url()}`);
+  await page.waitForSelector("h1.sentence:has-text('Serving since')", { timeout: 60_000 });
+  await page.context().close();
+}
+
+// In this order: verbs change what pages show, and the takeover ends a server.
+const parts = {
+  pages: () => everyPage(STANDBY),
+  "without-scripts": () => withoutScripts(STANDBY),
+  keyboard: () => keyboard(ACTIVE),
+  live: () => liveFigures(ACTIVE),
+  verbs: () => verbs(STANDBY),
+  takeover,
+};
+const wanted = process.argv.slice(2);
+
+try {
+  for (const [name, part] of Object.entries(parts)) {
+    if (wanted.length === 0 || wanted.includes(name)) await part();
+  }
+} catch (error) {
+  complain(error.stack);
+}
+await browser.close();
+process.exit(wrong === 0 ? 0 : 1);
