@@ -83,6 +83,8 @@ const OTHERS: &[&str] = &[
     "profile",
     "locked",
     "now",
+    "at-least",
+    "load",
     "example",
     "replicas",
     "env-file",
