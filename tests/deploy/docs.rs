@@ -85,6 +85,7 @@ const OTHERS: &[&str] = &[
     "now",
     "at-least",
     "load",
+    "rounds",
     "example",
     "replicas",
     "env-file",
