@@ -146,6 +146,10 @@ const FOUND: &[(u64, &str)] = &[
         778_304,
         "a node took what it had committed for all of an epoch that another node had served too",
     ),
+    (
+        31,
+        "after a failover, publishes that were put back were answered before that was committed",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
