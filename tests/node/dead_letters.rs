@@ -232,12 +232,18 @@ async fn which_policy_holds_and_what_it_waits_for_is_shown_through_every_door() 
         sources,
         [&json!(source), &json!(format!("policy {all} for >"))]
     );
-    let (_, metrics) = server.get("/metrics").await.unwrap();
     let labels = "{channel=\"orders\",durable=\"d\",queue=\"\",client_id=\"worker\"}";
-    assert!(
-        metrics.contains(&format!("stanby_durable_paused{labels} 1")),
-        "{metrics}"
-    );
+    let paused = format!("stanby_durable_paused{labels} 1");
+    // The last delivery waits for its ack first.
+    let metrics = wait_until(LIMIT, async || {
+        let (_, metrics) = server.get("/metrics").await?;
+        if metrics.contains(&paused) {
+            Ok(metrics)
+        } else {
+            Err(metrics)
+        }
+    })
+    .await;
     let behind = format!("stanby_durable_behind_seconds{labels} ");
     let seconds = metrics.lines().find_map(|line| line.strip_prefix(&behind));
     assert!(
