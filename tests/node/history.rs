@@ -6,7 +6,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::cli::{code, stanby, stderr, stdout};
 use crate::frozen::freeze;
-use crate::pair::{LIMIT, Pair, Says};
+use crate::pair::{LIMIT, Pair};
 use crate::support::wait::wait_until;
 
 const FLAGS: [&str; 2] = ["--lease", "2s"];
