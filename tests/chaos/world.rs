@@ -40,6 +40,9 @@ const FLAGS: [&str; 10] = [
 ];
 
 /// Of a busy machine, with every wait of a server that tries again included.
+/// A server whose last three terms have ended for one reason serves, and says for half a minute that somebody has to mend it.
+const ACTIVE_LIMIT: Duration = Duration::from_secs(75);
+
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Patroni waits 20 s for a leader that is silent.
@@ -122,7 +125,7 @@ impl World {
 
     /// Which member is active.
     pub(crate) async fn active(&mut self) -> usize {
-        let (member, epoch) = wait_until(LIMIT, async || {
+        let (member, epoch) = wait_until(ACTIVE_LIMIT, async || {
             self.active_now()
                 .await
                 .ok_or_else(|| "nobody is active".to_owned())
@@ -134,7 +137,7 @@ impl World {
 
     /// Which member is active, of those that are not `other`.
     pub(crate) async fn active_beside(&mut self, other: usize) -> usize {
-        let (member, epoch) = wait_until(LIMIT, async || match self.active_now().await {
+        let (member, epoch) = wait_until(ACTIVE_LIMIT, async || match self.active_now().await {
             Some((member, epoch)) if member != other => Ok((member, epoch)),
             found => Err(format!("active is {found:?}")),
         })
@@ -161,7 +164,7 @@ impl World {
     /// Waits for a term on the Postgres that is the primary now, later than this one.
     pub(crate) async fn term_after(&mut self, epoch: i64) {
         let url = self.ground.database_url();
-        let next = wait_until(LIMIT, async || {
+        let next = wait_until(ACTIVE_LIMIT, async || {
             let stored = last_epoch(&url).await;
             match self.active_now().await {
                 Some((_, next)) if next.cast_signed() == stored && stored > epoch => Ok(next),
