@@ -39,10 +39,10 @@ const FLAGS: [&str; 10] = [
     "20s",
 ];
 
-/// Of a busy machine, with every wait of a server that tries again included.
 /// A server whose last three terms have ended for one reason serves, and says for half a minute that somebody has to mend it.
 const ACTIVE_LIMIT: Duration = Duration::from_secs(75);
 
+/// Of a busy machine, with every wait of a server that tries again included.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Patroni waits 20 s for a leader that is silent.
