@@ -15,7 +15,7 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Of lines that wait.
+/// The most bytes of lines that wait.
 const BYTES_MAX: usize = 4 << 20;
 
 /// What a line costs beside its text.

@@ -162,7 +162,7 @@ fn run_aside(
     let serve = move || {
         let result = runtime.block_on(node.run(limits.subscribe(), shutdown));
         runtime.shutdown_background();
-        // Nobody waits for the end of a server that was dropped.
+        // The end of a dropped server is not waited for.
         drop(sender.send(result));
     };
     std::thread::Builder::new()
@@ -172,7 +172,7 @@ fn run_aside(
     Ok(receiver)
 }
 
-/// What a server is told, by the names of the flags of `stanby serve`.
+/// The configuration of a server, by the names of the flags of `stanby serve`.
 #[derive(Clone, Default)]
 pub struct Builder {
     settings: Vec<(String, String)>,

@@ -109,7 +109,7 @@ impl Search<'_> {
         })
     }
 
-    /// Of a chain whose signatures are right.
+    /// Checks a chain whose signatures are right.
     fn judge(&self, chain: &[&X509Certificate<'_>]) -> Result<(), Refusal> {
         let now = i64::try_from(self.now.as_secs()).unwrap_or(i64::MAX);
         let mut below: usize = 0;

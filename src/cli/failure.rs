@@ -14,7 +14,7 @@ pub enum Failure {
     Usage(anyhow::Error),
     /// 3: nobody answers; the same command may work later.
     Unreachable(anyhow::Error),
-    /// Whoever read the output has gone; nothing is wrong.
+    /// The reader of the output has gone; nothing is wrong.
     OutputClosed,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct LogFile {
     file: File,
     written: u64,
     limit: Option<u64>,
-    /// Of a FIFO: there is a reader no more.
+    /// The log is a FIFO whose reader has gone.
     is_broken: bool,
 }
 

@@ -130,7 +130,7 @@ struct Named {
 pub(super) struct Lines {
     input: Take<Box<dyn AsyncBufRead + Send + Unpin>>,
     name: String,
-    /// Of the last line that was given out, from 1.
+    /// The number of the last line that was returned, from 1.
     number: u64,
     /// A line of which the end has not come.
     begun: Vec<u8>,
@@ -154,7 +154,7 @@ impl Lines {
         Ok(Self::new(Box::new(input), origin.name()))
     }
 
-    /// Of the line that was given out last.
+    /// The place of the line that was returned last.
     fn place(&self) -> String {
         format!("line {} of {}", self.number, self.name)
     }

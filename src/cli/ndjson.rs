@@ -172,7 +172,7 @@ struct Lines {
     input: Box<dyn std::io::BufRead + Send>,
     name: String,
     number: u64,
-    /// Of each channel, the last sequence and its time.
+    /// The last sequence of each channel and its time.
     last: BTreeMap<String, (i64, i64)>,
     /// Read, and not part of the page before.
     kept: Option<Row>,

@@ -21,7 +21,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Whoever has removed it already, meant it.
+        // It may have been removed on purpose.
         std::fs::remove_file(&self.0).ok();
     }
 }

@@ -26,7 +26,7 @@ const AT_ONCE: &[&str] = &[
     "channel-limits",
 ];
 
-/// Of each flag; several where it is given for several channels.
+/// The values of each flag; several where it is given for several channels.
 type Values = BTreeMap<&'static str, Vec<String>>;
 
 /// What is hidden in the values may change, too.

@@ -22,7 +22,7 @@ impl<'w> FormatFields<'w> for SafeFields {
     }
 }
 
-/// Of JSON lines, whose own escapes leave out what is not ASCII.
+/// Lines of JSON, whose own escapes leave out what is not ASCII.
 #[derive(Debug)]
 pub(super) struct SafeJson<M>(pub(super) M);
 

@@ -15,7 +15,7 @@ const SOCKET: &str = "/dev/log";
 /// Longer lines are cut: what does not fit into a datagram would be lost.
 const LINE_BYTES_MAX: usize = 8192;
 
-/// Of a system's daemon.
+/// The facility `daemon`.
 const FACILITY: u8 = 3 << 3;
 
 const TAG: &str = "stanby";

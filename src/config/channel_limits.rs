@@ -33,7 +33,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Of subscriptions, messages or bytes; says whether there was one already.
+    /// Sets a limit of subscriptions, messages or bytes. Returns whether there was one already.
     pub fn set_amount(self, overrides: &mut Overrides, number: i64) -> bool {
         // Zero and less are no limit.
         let amount = u64::try_from(number).ok().filter(|&number| number > 0);
@@ -48,7 +48,7 @@ impl Limit {
         }
     }
 
-    /// Of age or inactivity; says whether there was one already.
+    /// Sets a limit of age or inactivity. Returns whether there was one already.
     pub fn set_time(self, overrides: &mut Overrides, time: GoDuration) -> bool {
         let time = Some(time.to_std()).filter(|time| !time.is_zero());
         match self {

@@ -48,7 +48,7 @@ pub struct DatabaseUrl {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     host: Host,
-    /// Of the host, where its name is not to be looked up.
+    /// The host's address, where its name is not to be looked up.
     address: Option<IpAddr>,
     port: u16,
 }
@@ -101,7 +101,7 @@ impl fmt::Debug for Login {
 #[derive(Clone, Debug)]
 pub struct Dial {
     pub host: String,
-    /// Of the host, where its name is not to be looked up.
+    /// The host's address, where its name is not to be looked up.
     pub address: Option<IpAddr>,
     pub port: u16,
     pub tls: ClientConfig,

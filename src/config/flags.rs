@@ -26,7 +26,7 @@ pub enum LogFormat {
 
 const SCHEMA: &str = "stanby";
 
-/// Of checksums that nobody chose another polynomial for.
+/// The default polynomial of checksums.
 const IEEE: u32 = 0xEDB8_8320;
 
 /// Where the tables are.
@@ -388,7 +388,7 @@ pub struct ServeFlags {
     #[arg(help_heading = "Limits (0 is unlimited)")]
     pub channel_limits: Vec<String>,
 
-    /// Of a configuration file. An entry of `channel_limits` goes before one for the same channel here.
+    /// From a configuration file. An entry of `channel_limits` takes precedence over one for the same channel here.
     #[arg(skip)]
     pub channels_of_file: Vec<ChannelEntry>,
 

@@ -42,7 +42,7 @@ pub(super) fn limits(flags: &ServeFlags) -> Result<Limits, Error> {
     })
 }
 
-/// Of the flags, and those of the file that no flag replaces.
+/// The entries of the flags, and those of the file that no flag replaces.
 pub(super) fn channel_entries(flags: &ServeFlags) -> Result<Vec<ChannelEntry>, Error> {
     let mut entries = channel_limits::parse(&flags.channel_limits)?;
     let replaced = |entry: &&ChannelEntry| entries.iter().any(|e| e.pattern == entry.pattern);

@@ -104,7 +104,7 @@ impl ManagedNats {
         Ok(now)
     }
 
-    /// Of the user that was added for this server.
+    /// The password of the user that was added for this server.
     fn own_password(&self) -> Option<&Json> {
         let users = self.config.get("authorization")?.get("users")?;
         let own = users

@@ -112,7 +112,7 @@ pub struct NatsConfig {
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub token: Option<Secret>,
-    /// Of servers whose URLs name another login than the one above.
+    /// The logins of servers whose URLs name another one than the one above.
     pub logins: Vec<(String, NatsLogin)>,
     /// Path of a credentials file.
     pub credentials: Option<PathBuf>,

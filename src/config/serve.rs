@@ -29,20 +29,20 @@ const LEASE_OF_NOTE: Duration = Duration::from_secs(12);
 
 const NAME_BYTES_MAX: usize = 255;
 
-/// Everything that a server is told. Plain data: whoever holds it may trust every value.
+/// The configuration of a server. Plain data whose every value is valid.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub database_url: DatabaseUrl,
     /// `a-z 0-9 _`, not longer than Postgres allows.
     pub schema: String,
-    /// Of payloads in the tables.
+    /// How payloads in the tables are encrypted.
     pub encryption: Encryption,
     pub nats: NatsConfig,
     /// The nats-server to run where nobody else's is named.
     pub managed_nats: Option<ManagedNats>,
     /// A file store of nats-streaming-server whose data must not be left behind.
     pub import_dir: Option<PathBuf>,
-    /// Of its checksums.
+    /// The polynomial of its checksums.
     pub import_crc_poly: u32,
     /// The former server kept everything in SQL tables.
     pub is_sql_store: bool,
@@ -65,7 +65,7 @@ pub struct Config {
     pub limits: Limits,
     /// Where other groups serve the other channels of the cluster ID.
     pub partition: Option<Partition>,
-    /// Of the cluster ID, with the chosen prefix of ack inboxes.
+    /// The subjects of the cluster ID, with the chosen prefix of ack inboxes.
     pub subjects: Subjects,
     pub log: LogConfig,
     /// Where the process' number is written.
@@ -215,7 +215,7 @@ impl Errors {
     }
 }
 
-/// Of a configuration with mistakes those that can be made.
+/// The subjects, as far as a configuration with mistakes allows.
 fn subjects(
     flags: &ServeFlags,
     schema: Option<&str>,

@@ -1,4 +1,4 @@
-//! Puts together what a server is told: flags before the environment, the environment before files, files before
+//! Puts a server's configuration together: flags before the environment, the environment before files, files before
 //! defaults; and remembers where each value came from.
 
 use std::collections::BTreeMap;

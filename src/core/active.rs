@@ -1,5 +1,5 @@
 //! The active loop as a state machine without IO: when the active may speak, how much one turn takes, when it gives up.
-//! Whoever drives it (the node, the simulation) goes round like this, and carries out what it is handed:
+//! Its driver (the node, the simulation) runs this loop and carries out what it is handed:
 //!
 //! ```text
 //! loop {
@@ -124,7 +124,7 @@ pub struct ActiveLoop {
     looked_at: Instant,
     /// When a pause began of which not everything that came meanwhile is taken yet.
     paused_at: Option<Instant>,
-    /// Of deliveries, in this turn.
+    /// Bytes of deliveries sent in this turn.
     sent_bytes: usize,
     /// How many steps had been taken when this turn's deliveries began.
     steps_before: u64,

@@ -31,7 +31,7 @@ pub struct Batch {
     pub messages: Vec<(ChannelId, Arc<Message>)>,
     /// Messages that are dropped. Never more than `Limits::trim_step` at once.
     pub trims: BTreeMap<ChannelId, Trim>,
-    /// Of the dropped messages after this one the GUIDs are kept: a standby may remember their publishes. Those kept
+    /// The GUIDs of the dropped messages after this one are kept: a standby may remember their publishes. Those kept
     /// of batches that dropped none after it are forgotten.
     pub guids_kept_after: BTreeMap<ChannelId, Sequence>,
     pub clients: BTreeMap<ClientId, Option<ClientRow>>,
@@ -84,7 +84,7 @@ pub struct Deleted {
     pub channel: ChannelId,
     pub first: Sequence,
     pub last: Sequence,
-    /// Of those after this one the GUIDs are kept.
+    /// The GUIDs of messages after this one are kept.
     pub settled: Sequence,
 }
 
@@ -124,7 +124,7 @@ pub struct ChannelRow {
     pub created_at: Timestamp,
     /// Deleted for clients; its messages are being dropped in steps.
     pub deleting: bool,
-    /// Of the oldest message kept; `last_sequence` + 1 when there is none.
+    /// The sequence of the oldest message kept; `last_sequence` + 1 when there is none.
     pub first_sequence: Sequence,
     pub last_sequence: Sequence,
     /// Publish time of the last message; zero before the first.
@@ -198,7 +198,7 @@ pub enum AckedChange {
     },
 }
 
-/// Of the bits of a page of acks.
+/// The size of the bits of a page of acks.
 pub const ACKS_PAGE_BYTES: usize = 128;
 
 /// Sequences of a page of acks.

@@ -85,7 +85,7 @@ pub struct Broker {
     pub(super) holdings: Holdings,
     /// Subscriptions of clients that have gone, which are closed in steps.
     pub(super) orphans: BTreeSet<(PositionId, SubscriptionId)>,
-    /// Of online subscriptions.
+    /// The ack inboxes of online subscriptions.
     pub(super) ack_inboxes: BTreeMap<ByteString, (PositionId, SubscriptionId)>,
     pub(super) tail: Tail,
     /// Bytes of messages that groups have read ahead, new ones and those to be redelivered.
@@ -316,7 +316,7 @@ impl Broker {
             && self.loads.starts() < limits.batch_messages
     }
 
-    /// Of batches to come: what the link to Postgres carries in time.
+    /// Limits the batches to come to what the link to Postgres carries in time.
     pub fn set_batch_bytes(&mut self, bytes: usize) {
         self.settings.limits.batch_bytes = bytes;
     }

@@ -129,7 +129,7 @@ impl PerChannel {
         resolved
     }
 
-    /// Of the narrowest entry that matches.
+    /// The limits of the narrowest entry that matches.
     fn find(&self, name: &str) -> Option<ChannelLimits> {
         let matching = self.0.iter().rfind(|(pattern, _)| pattern.matches(name));
         matching.map(|&(_, limits)| limits)

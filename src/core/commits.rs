@@ -31,7 +31,7 @@ pub(super) struct Commits {
     committing: Option<Release>,
     /// Answers and probes that may leave.
     ready: VecDeque<Outbound>,
-    /// Of all answers and probes, those that wait for a commit included.
+    /// Bytes of all answers and probes, those that wait for a commit included.
     answers_bytes: usize,
     /// To which subscription, and what it costs.
     deliveries: VecDeque<(SubscriptionId, usize, Outbound)>,
@@ -82,7 +82,7 @@ impl Commits {
         bytes
     }
 
-    /// Of a subscription that has ended: its client does not listen any more.
+    /// Drops deliveries to a subscription that has ended: its client does not listen any more.
     pub(super) fn forget_deliveries(&mut self, to: SubscriptionId) {
         let mut forgotten = 0;
         self.deliveries.retain(|&(id, bytes, _)| {
@@ -131,7 +131,7 @@ impl Commits {
         Some(delivery)
     }
 
-    /// Of answers and probes that wait for a commit or to be sent.
+    /// Bytes of answers and probes that wait for a commit or to be sent.
     pub(super) fn answers_bytes(&self) -> usize {
         self.answers_bytes
     }
@@ -283,7 +283,7 @@ impl Commits {
         self.gathering.paused.insert(position, paused);
     }
 
-    /// Of those after `settled` a standby may remember the publishes.
+    /// A standby may remember the publishes of messages after `settled`.
     pub(super) fn delete_messages(
         &mut self,
         channel: ChannelId,
@@ -410,7 +410,7 @@ impl Commits {
         self.gathering.subscriptions.len()
     }
 
-    /// Of clients and subscriptions that the gathering batch writes.
+    /// The rows of clients and subscriptions that the gathering batch writes.
     pub(super) fn rows(&self) -> usize {
         self.gathering.clients.len() + self.gathering.subscriptions.len()
     }

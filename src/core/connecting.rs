@@ -259,7 +259,7 @@ impl Broker {
         }
     }
 
-    /// Of many clients that fall silent together the way to them is gone, rather than they: they have longer.
+    /// Where many clients fall silent together, the way to them is broken rather than each of them: they have longer.
     fn fail_count(&self) -> u32 {
         let fail_count = self.settings.heartbeats.fail_count;
         if self.unreachable_clients().is_some() {

@@ -40,7 +40,7 @@ pub enum Reason {
 /// What a batch changes of the notes, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GoneNotes {
-    /// Of messages after this one, which there never were: the tables were set back.
+    /// Messages after this one never existed: the tables were set back.
     pub forgotten_after: BTreeMap<ChannelId, Sequence>,
     /// By the first of the range: how much of its bytes has been taken from the channel's.
     pub settled: BTreeMap<(ChannelId, Sequence), u64>,

@@ -18,9 +18,9 @@ pub(super) struct Holdings {
     pub(super) clients_bytes: usize,
     /// The same of subscriptions.
     pub(super) subscriptions_bytes: usize,
-    /// Of all groups.
+    /// Summed over all groups.
     pub(super) in_flight: usize,
-    /// Of all groups.
+    /// Summed over all groups.
     pub(super) early_acks: usize,
     /// Groups that wait for room, those that wait longest first.
     pub(super) held_back: VecDeque<PositionId>,

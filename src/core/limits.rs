@@ -61,7 +61,7 @@ pub struct Limits {
     pub subscriptions_bytes: usize,
     /// Acks that all subscriptions together may have sent before their messages were delivered in this term.
     pub early_acks_in_all: usize,
-    /// Of channels that `per_channel` says nothing about.
+    /// Limits of channels without an entry in `per_channel`.
     pub channel: ChannelLimits,
     pub per_channel: PerChannel,
     /// Largest message that NATS delivers, in bytes. Larger ones are skipped and reported.

@@ -100,7 +100,7 @@ impl Loads {
         !self.failed.is_empty()
     }
 
-    /// Of everything that is asked for and not answered.
+    /// Loads that are asked for and not answered.
     pub(super) fn purposes(&self) -> impl Iterator<Item = &Purpose> {
         let asked = self.waiting.iter().chain(self.out.values());
         asked.chain(&self.failed).map(|(_, purpose)| purpose)

@@ -190,7 +190,7 @@ impl Memory {
             .iter()
             .map(|(_, message)| cost::message(message))
             .sum::<usize>();
-        // Of two under one sequence, the one of the later term counts: it comes later.
+        // Where two messages have one sequence, that of the later term counts: it comes later.
         if is_later {
             self.messages.extend(account.messages);
         } else {

@@ -18,7 +18,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// Of its text and data together: what a page of messages is cut by.
+    /// The size of its text and data together, by which a page of messages is cut.
     pub fn bytes(&self) -> usize {
         let Self {
             sequence: _,

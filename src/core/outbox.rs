@@ -37,7 +37,7 @@ pub const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// The table is read from its beginning at least so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// Of one page. Rows that wait for a batch take up no more than this and one row.
+/// The most bytes of one page. Rows that wait for a batch take up no more than this and one row.
 const PAGE_ROWS: usize = 4096;
 const PAGE_BYTES: usize = 4 << 20;
 
@@ -73,7 +73,7 @@ pub struct OutboxPage {
     pub rows: Vec<OutboxRow>,
     /// The rows without a time are all that there were from the read's first on, or those up to this one.
     pub through: Option<OutboxId>,
-    /// Of what is acked in SQL, in the order of their numbers.
+    /// Acks in SQL, in the order of their numbers.
     pub acks: Vec<AckRow>,
     /// These are all that there were from the read's first on, or those up to this one.
     pub acks_through: Option<AckId>,

@@ -45,7 +45,7 @@ impl Partition {
     /// The first of another group's entries that has a channel in common with one of these.
     pub fn conflict<'a>(&self, theirs: &'a [ChannelPattern]) -> Option<&'a ChannelPattern> {
         theirs.iter().find(|their| {
-            // Of two names only equal ones are the same channel.
+            // Two plain names overlap only where they are equal.
             let own = if their.is_literal() {
                 &self.wildcards
             } else {

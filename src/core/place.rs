@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// Of a Postgres session. What not every platform tells is `None`, and then not compared.
+/// Which Postgres and which tables a session leads to. What a platform does not show is `None` and not compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub system_identifier: Option<i64>,

@@ -17,11 +17,11 @@ use super::limits::ChannelPattern;
 pub struct Policy {
     pub id: u64,
     pub channels: ChannelPattern,
-    /// Of all subscriptions where neither is named.
+    /// All subscriptions where neither is named.
     pub durable: Option<ByteString>,
     pub queue_group: Option<ByteString>,
     pub delivery: Delivery,
-    /// Of channels; only where neither a durable nor a queue group is named.
+    /// A limit of channels; only where neither a durable nor a queue group is named.
     pub full: Full,
 }
 

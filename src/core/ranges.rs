@@ -14,7 +14,7 @@ impl Ranges {
         self.0.is_empty()
     }
 
-    /// Of ranges.
+    /// The number of ranges.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -121,7 +121,7 @@ impl IntoIterator for Ranges {
     }
 }
 
-/// Of ranges that ascend and do not overlap.
+/// Made of ranges that ascend and do not overlap.
 impl FromIterator<(Sequence, Sequence)> for Ranges {
     fn from_iter<T: IntoIterator<Item = (Sequence, Sequence)>>(from: T) -> Self {
         let mut ranges = Self::default();

@@ -7,7 +7,7 @@
 /// What a page has shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    /// Of its rows; zero when there are none.
+    /// The highest number of its rows; zero when there are none.
     pub(super) highest: u64,
     /// It speaks for the rows up to this one; `None`: for all.
     pub(super) through: Option<u64>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::ids::Sequence;
 use super::time::Instant;
 
-/// Of so many messages of a channel the GUIDs are kept at most.
+/// The most messages of a channel whose GUIDs are kept.
 const KEPT_MAX: u64 = 100_000;
 
 #[derive(Clone, Copy, Debug)]

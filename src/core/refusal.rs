@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Of one write. Nothing of its transaction is in the tables.
+/// One write was refused. Nothing of its transaction is in the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
     /// Which part of a batch.

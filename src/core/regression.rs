@@ -20,7 +20,7 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Regression {
     channels: BTreeMap<ChannelId, Lack>,
-    /// Of channels that cannot be put back, because others have taken their names.
+    /// Channels that cannot be put back, because others have taken their names.
     given_up: Vec<LostRange>,
 }
 

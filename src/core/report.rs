@@ -58,7 +58,7 @@ pub enum Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Items<Item> {
     pub items: Vec<Item>,
-    /// Of all pages.
+    /// Totals over all pages.
     pub total: usize,
     /// The page ended before the limit.
     pub more: bool,

@@ -155,7 +155,7 @@ impl Broker {
         for &position in paused {
             match self.groups.get_mut(&position) {
                 Some(group) => group.paused = true,
-                // Of one that a server deleted that does not know of them.
+                // A server that does not know of pauses has deleted the position.
                 None => self.commits.put_paused(position, false),
             }
         }

@@ -18,7 +18,7 @@ pub struct Snapshot {
     pub clients: BTreeMap<ClientId, ClientRow>,
     /// With what pages say is acked.
     pub positions: BTreeMap<PositionId, PositionRow>,
-    /// Of those positions that have some. Like holders, they may be of positions that there are no more.
+    /// Only positions that have some are listed. Like holders, they may belong to positions that no longer exist.
     pub pages: BTreeMap<PositionId, Pages>,
     /// By position and page, of queue groups.
     pub holders: BTreeMap<PositionId, BTreeMap<u64, Held>>,

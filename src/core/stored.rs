@@ -234,7 +234,7 @@ mod tests {
             (by_connection("c2"), "x", false),
             (by_client("me"), "y", false),
             (by_connection("c1"), "y", false),
-            // Of a client that has gone.
+            // The client may have gone.
             (by_connection("c9"), "x", true),
             (by_connection("c9"), "y", false),
         ] {

@@ -19,7 +19,7 @@ const PATIENT_MAX: usize = 4096;
 pub struct Unanswered {
     /// `None`: nobody would remember them.
     limits: Option<ShadowLimits>,
-    /// Of the batch under way and before; then those handed in since. With what each of them weighs.
+    /// Requests of the batch under way and before; then those handed in since. Each with its size.
     committing: Vec<(Instant, usize, Event)>,
     gathering: Vec<(Instant, usize, Event)>,
     /// What all of them weigh.

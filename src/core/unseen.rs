@@ -130,7 +130,7 @@ impl Broker {
         })
     }
 
-    /// Of the messages that a redelivery asked for, those that are unseen; they are due again after a while.
+    /// Takes the messages of a redelivery that are unseen; they are due again after a while.
     pub(super) fn hold_redeliveries(
         &mut self,
         position: PositionId,

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(40);
 /// Unless it has less than this: where each commit takes long however small it is, smaller ones only store less.
 const BATCH_FLOOR_BYTES: usize = 1 << 20;
 
-/// Of one term; the next one begins with half of what the last one ended with.
+/// The window of one term; the next term begins with half of what the last one ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadWindow {
     bytes: usize,
@@ -41,7 +41,7 @@ pub struct UploadWindow {
 }
 
 impl UploadWindow {
-    /// Of a lease, and never more than `ceiling` bytes.
+    /// Begins for a lease, and never with more than `ceiling` bytes.
     pub fn new(lease: Duration, ceiling: usize) -> Self {
         Self {
             bytes: FIRST_BYTES.min(ceiling),
@@ -54,12 +54,12 @@ impl UploadWindow {
         }
     }
 
-    /// Of one statement.
+    /// The most bytes of one statement.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Of a batch, which is never more than a statement: what is committed while nobody loses patience.
+    /// The most bytes of a batch, which is never more than a statement: as much as is committed before clients time out.
     pub fn batch_bytes(&self) -> usize {
         let prompt = self.prompt.unwrap_or(self.bytes);
         self.bytes.min(prompt.max(BATCH_FLOOR_BYTES))

@@ -27,7 +27,7 @@ use super::process::{Process, StopSignals};
 const USER: &str = "postgres";
 const DATABASE: &str = "postgres";
 
-/// Of the socket's name only: nothing listens on TCP.
+/// Part of the socket's name only: nothing listens on TCP.
 const PORT: u16 = 5432;
 
 /// The kernel's limit is 107 bytes on Linux and 103 elsewhere.

@@ -43,9 +43,9 @@ pub struct DevOptions {
     pub data: PathBuf,
     /// Uses a temporary directory instead of `data`.
     pub ephemeral: bool,
-    /// Of nats-server.
+    /// The port of nats-server.
     pub port: u16,
-    /// Of the first server; the second uses the next.
+    /// The port of the first server's pages; the second uses the next.
     pub http_port: u16,
     pub cluster_id: String,
     /// Plays a small shop.

@@ -58,9 +58,9 @@ enum Key {
 #[derive(Default)]
 struct Group {
     members: Vec<(SubscriptionId, Owner, bool)>,
-    /// Of the members, or of an empty durable group.
+    /// Pending messages of the members, or of an empty durable group.
     pending: Option<Pending>,
-    /// Of records whose client is gone: they count where there are no others.
+    /// Pending messages of records whose client is gone: they count where there are no others.
     orphaned: Option<Pending>,
 }
 
@@ -124,7 +124,7 @@ impl Adopting {
     ) -> Groups {
         let mut groups = Groups::new();
         for subscription in subscriptions {
-            // Of a channel that was deleted, which is a matter of course.
+            // A subscription of a deleted channel goes without a note.
             if !channels.contains_key(&subscription.channel) {
                 continue;
             }

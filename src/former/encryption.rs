@@ -46,7 +46,7 @@ impl Keys {
         Self::ciphers(keys.map(|master| channel_key(master, name)))
     }
 
-    /// Of the log of a Raft node.
+    /// The keys for the log of a Raft node.
     pub fn of_log(&self) -> ChannelKeys {
         Self::ciphers(self.masters.iter().copied())
     }

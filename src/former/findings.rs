@@ -6,7 +6,7 @@ use super::problems::Problems;
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     pub problems: Problems,
-    /// Of these, too, only so many are told.
+    /// These are limited in number, too.
     notes: Problems,
     skips_damaged: bool,
 }

@@ -19,7 +19,7 @@ pub struct Reader<'a> {
     channel: &'a ChannelName,
     keys: &'a ChannelKeys,
     totals: Totals,
-    /// Of those that are not empty.
+    /// Payloads that are not empty.
     payloads: u64,
     encrypted_looks: u64,
 }

@@ -7,7 +7,7 @@
 //! | [`pending`] | what a subscription was sent and has not acked, from several rows |
 //! | [`messages`] | a stored message, as one of ours |
 //! | [`encryption`] | payloads that its encryption has made |
-//! | [`problems`], [`findings`] | what cannot be taken over, and what is told of the rest |
+//! | [`problems`], [`findings`] | what cannot be taken over, and what is reported about the rest |
 //! | [`files`] | the form of its files |
 //! | [`raft`] | the log and the snapshots of a Raft node |
 //! | [`return_way`] | rows of ours as its records, for those who go back |

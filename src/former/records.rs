@@ -93,7 +93,7 @@ pub struct ServerInfo {
     pub close: String,
     /// `None` in very old stores: no client of those closes a subscription.
     pub close_subscription: Option<String>,
-    /// Of a node of a Raft cluster.
+    /// Set for a node of a Raft cluster.
     pub node: Option<String>,
 }
 

@@ -73,7 +73,7 @@ pub fn client(id: &ClientId, row: &ClientRow) -> Connected {
 pub struct Stored {
     pub sequence: u64,
     pub timestamp: i64,
-    /// Of the payload.
+    /// The size of the payload, in bytes.
     pub size: usize,
     pub record: Vec<u8>,
 }
@@ -200,7 +200,7 @@ fn subscription(
     }
 }
 
-/// Of what there still is; no more than a subscription may have in flight.
+/// The unacked messages that still exist; no more than a subscription may have in flight.
 fn pending(position: &PositionRow, first: Sequence) -> Vec<u64> {
     let progress = &position.progress;
     let from = first.0.max(progress.acked_floor.0 + 1);

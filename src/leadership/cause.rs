@@ -56,7 +56,7 @@ impl Cause {
 /// With the cause in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Of a newer server it may be one that this one does not know.
+    /// A newer server may have written one that this version does not know.
     pub cause: String,
     pub detail: String,
 }
@@ -81,7 +81,7 @@ impl fmt::Display for End {
 pub struct Seen {
     /// From the last sign of the active before, heard through NATS, to the lock; `None` when it was never heard.
     pub silence: Option<Duration>,
-    /// How often an active lets itself be heard.
+    /// How often an active announces itself.
     pub sign_every: Duration,
     pub has_ended_holder: bool,
     pub has_failed_over: bool,

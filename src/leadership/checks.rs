@@ -95,7 +95,7 @@ pub(super) async fn refuse_other_groups(
 /// Who holds the lock or waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contender {
-    /// Of the session; empty where Postgres does not tell this role.
+    /// The session's application name; empty where Postgres does not show it to this role.
     pub name: String,
     pub holds_lock: bool,
 }

@@ -19,7 +19,7 @@ impl Errands {
 
     /// Waits until the session has taken it. An errand that is dropped instead was not done: the term has ended.
     pub async fn run(&self, errand: Errand) {
-        // Whoever waits for what it brings sees that it is gone.
+        // The receiver sees that the sender is gone.
         drop(self.0.send(errand).await);
     }
 }

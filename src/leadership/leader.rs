@@ -33,7 +33,7 @@ pub trait Apply: Send + 'static {
         epoch: Epoch,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The same for a batch that may take longer than a lease to send: the term is told of every answer on the way.
+    /// The same for a batch that may take longer than a lease to send: the term learns of every answer on the way.
     fn apply_in_pieces(
         &mut self,
         client: &Client,

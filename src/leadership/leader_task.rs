@@ -53,7 +53,7 @@ struct Ended(Term);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Whoever ended in order has given a reason before.
+        // An orderly end has given its reason before.
         let reason = "the task of the leader session panicked";
         self.0.finish(TermLost(reason.to_owned()));
     }

@@ -66,7 +66,7 @@ pub struct Term {
 }
 
 impl Term {
-    /// Of a lock whose request was sent at `sent`.
+    /// Begins with a lock whose request was sent at `sent`.
     pub fn new(epoch: Epoch, lease: Lease, sent: Instant) -> Self {
         Self {
             epoch,

@@ -23,7 +23,7 @@ const WELL_MAX: Duration = Duration::from_secs(30);
 /// Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
-    /// Of the boot clock, in nanoseconds; 0 before the first beat.
+    /// On the boot clock, in nanoseconds; 0 before the first beat.
     beat_at: Arc<AtomicU64>,
 }
 
@@ -50,7 +50,7 @@ impl Pulse {
         self.beat_at.store(now.as_nanos(), Ordering::Release);
     }
 
-    /// Of the last beat; `None` while nothing has to beat.
+    /// The time of the last beat; `None` while nothing has to beat.
     pub(crate) fn beat_at(&self) -> Option<Instant> {
         match self.beat_at.load(Ordering::Acquire) {
             0 => None,

@@ -53,7 +53,7 @@ pub(crate) enum Asked {
 
 impl Asked {
     pub(crate) fn answer(self, broker: &Broker) {
-        // Whoever asked may have gone.
+        // The receiver may have gone.
         match self {
             Self::Page { question, answer } => {
                 let page = broker.report(&question, Clock.now().monotonic);

@@ -39,7 +39,7 @@ pub struct Status {
     /// Unique per process.
     pub server_id: String,
     pub started_at: Timestamp,
-    /// Of this node's term, while active.
+    /// The epoch of this node's term, while active.
     pub epoch: Option<Epoch>,
     pub active_since: Option<Timestamp>,
     /// While active: until when the node may believe that it is.

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::gate::Refusing;
 use crate::core::time::Instant;
 
-/// Of one connection.
+/// The budget of one connection.
 #[derive(Debug)]
 pub(super) struct Budget {
     messages_max: usize,

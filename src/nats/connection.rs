@@ -31,7 +31,7 @@ use super::wire::{Message, encode};
 pub struct Connection {
     link: Arc<Link>,
     health: watch::Receiver<bool>,
-    /// Of the NATS server that was reached first.
+    /// The version of the NATS server that was reached first.
     server_version: Arc<str>,
     /// Ends the task.
     _open: Arc<DropGuard>,
@@ -83,7 +83,7 @@ impl Connection {
         self.link.silences()
     }
 
-    /// Of the NATS server that is there, or was last; empty when it has none.
+    /// The ID of the NATS server that is connected, or was last; empty when it has none.
     pub fn server_id(&self) -> String {
         self.link.server_id()
     }
@@ -96,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// Of the NATS server that was reached first.
+    /// The version of the NATS server that was reached first.
     pub fn server_version(&self) -> &str {
         &self.server_version
     }

@@ -35,7 +35,7 @@ pub struct Ingress {
     connection: Connection,
     inbox: Inbox,
     subjects: Subjects,
-    /// Of publishes, in the order of `Subjects::publishes`.
+    /// The subscriptions to publishes, in the order of `Subjects::publishes`.
     publishes: Vec<u64>,
     /// By subscription; those that are not in here are for single ack inboxes.
     kinds: Vec<(u64, Kind)>,

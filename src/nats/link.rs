@@ -50,7 +50,7 @@ pub(super) struct Link {
     /// Another server is wanted.
     away: Notify,
     server_id: Mutex<String>,
-    /// Of a server that another one should be preferred to.
+    /// The ID of a server that others are preferred to.
     avoided: Mutex<Option<String>>,
     /// The NATS server cuts off who does not read, without holding back those who send.
     cuts_off: AtomicBool,
@@ -77,7 +77,7 @@ struct State {
 /// From one NATS server to another one, without losing anything.
 #[derive(Debug, Default)]
 struct Move {
-    /// Of the subscriptions that the other one knows.
+    /// The subscriptions that the other server knows.
     sids: Vec<u64>,
     /// All that the one that is left still gets.
     farewell: BytesMut,

@@ -86,7 +86,7 @@ impl Outgoing {
         self.recent_bytes = 0;
     }
 
-    /// Of the protocol itself.
+    /// Frames of the protocol itself, which go first.
     pub(super) fn urgent(&mut self) -> &mut BytesMut {
         &mut self.urgent
     }

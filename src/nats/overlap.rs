@@ -13,7 +13,7 @@ const LASTS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Overlap {
-    /// Of what the first one sent, and how often.
+    /// Digests of what the first server sent, and how often.
     digests: BTreeMap<u64, u32>,
     /// From the end of the first one on.
     until: Option<Instant>,

@@ -52,7 +52,7 @@ impl Raw {
         self.0.stream.flush().await
     }
 
-    /// Of the server, for error texts.
+    /// The server's address, for error texts.
     pub fn address(&self) -> String {
         self.0.address.to_string()
     }

@@ -278,6 +278,8 @@ impl Reading<'_> {
         let mut messages = Vec::new();
         // The subscription whose messages are gathered.
         let mut gathered = None;
+        // Of all that one read brought: a clock is not free.
+        let now = Clock.monotonic();
         let outcome = loop {
             let frame = match self.parser.next_frame() {
                 Ok(Some(frame)) => frame,
@@ -286,7 +288,7 @@ impl Reading<'_> {
             };
             match frame {
                 Frame::Message(message) => {
-                    if self.before.knows(&message, Clock.now().monotonic) {
+                    if self.before.knows(&message, now) {
                         continue;
                     }
                     if let Some(notes) = &mut self.notes {

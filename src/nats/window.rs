@@ -28,7 +28,7 @@ pub(super) struct Window {
     asked_at: u64,
     /// A question from before this position says nothing new about a window that has been made smaller since.
     judged_at: u64,
-    /// Of a question on an idle link.
+    /// The round trip of a question on an idle link.
     base: Duration,
     /// Something waited for the window.
     was_full: bool,

@@ -64,11 +64,11 @@ pub(super) struct Active<'a> {
     from_memory: usize,
     /// How long the takeover took.
     takeover_time: Duration,
-    /// Of channels, when they change.
+    /// New limits of channels.
     limits: watch::Receiver<Limits>,
-    /// Of monitoring.
+    /// Queries from the monitoring pages.
     questions: mpsc::Receiver<Asked>,
-    /// Of the terms before this one: their traffic, and their late renewals.
+    /// Traffic and late renewals of the terms before this one.
     earlier: Counts,
     earlier_late: u64,
     /// What the tables say is wrong with this server; `None` before the first look.
@@ -140,7 +140,7 @@ impl<'a> Active<'a> {
         let watched = self.node.watchdog.guard(&term);
         self.node.board.active(&term, self.takeover_time);
         if self.from_memory == 0 {
-            // Nobody waits for the first commit, which may come at any time.
+            // The first commit is not waited for; it may come at any time.
             self.note_answers(None);
         }
         let place = self.leader.takeover().place.clone();
@@ -226,7 +226,7 @@ impl<'a> Active<'a> {
                     tokio::select! {
                         biased;
                         reason = &mut lost => return Err(Ended::TermLost(reason)),
-                        // A commit may hang for longer than who stops a server has patience.
+                        // A hung commit must not delay shutdown.
                         () = asked_to_end(self.node, term), if self.ingress.is_some() => self.drain(),
                         () = sleep_until(until) => self.timeout()?,
                     }
@@ -331,7 +331,7 @@ impl<'a> Active<'a> {
     /// As long as NATS has room: answers first, then deliveries as far as they can leave soon.
     fn send(&mut self, term: &Term) -> Result<(), Ended> {
         let Self { active, egress, .. } = self;
-        let now = || Clock.now().monotonic;
+        let now = || Clock.monotonic();
         while egress.has_room()
             && let Some(answer) = active.poll_answer(now(), term.acts_until())
         {

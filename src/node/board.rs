@@ -183,12 +183,12 @@ impl Board {
         });
     }
 
-    /// Of the terms before.
+    /// Totals of the terms before.
     pub(super) fn counts(&self) -> Counts {
         self.status.borrow().counts
     }
 
-    /// Of the terms before.
+    /// Totals of the terms before.
     pub(super) fn late_renewals(&self) -> u64 {
         self.status.borrow().late_renewals
     }
@@ -202,7 +202,7 @@ impl Board {
     }
 
     pub(super) fn committed(&self, messages: usize, took: Duration) {
-        // Nobody waits for this: it is shown with the next change.
+        // Not urgent: it is shown with the next change.
         self.status.send_if_modified(|status| {
             status.commits += 1;
             status.commit_seconds.observe(took.as_secs_f64());

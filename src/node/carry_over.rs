@@ -238,7 +238,7 @@ mod tests {
         };
         assert_eq!(judge("a", Vec::new()), Finding::IsNew);
         assert_eq!(judge("a", vec![noted(&["a"])]), Finding::IsThere);
-        // Of several nodes of a cluster, or imported before another one.
+        // From several nodes of a cluster, or imported before another one.
         let several = vec![noted(&["c", "a"]), noted(&["b"])];
         assert_eq!(judge("a", several.clone()), Finding::IsThere);
         assert_eq!(judge("d", several), Finding::Differs(noted(&["b"])));

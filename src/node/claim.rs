@@ -78,7 +78,7 @@ impl Node {
     }
 }
 
-/// For what no term depends on: that Postgres refuses it for good is told, and the session goes on.
+/// For writes that no term depends on: a lasting refusal by Postgres is logged, and the session goes on.
 fn unless_refused(done: Result<(), store::Error>) -> Result<(), store::Error> {
     match done {
         Err(

@@ -12,7 +12,7 @@ use crate::core::load::{Load, Want};
 use crate::leadership::Errands;
 use crate::store::{Error, Store};
 
-/// What the broker is told of a read that it asked for; on the leader session its statements take so long at most.
+/// The answer to a read that the broker asked for; on the leader session its statements take so long at most.
 pub(super) async fn read_page(
     store: Store,
     errands: Errands,
@@ -58,7 +58,7 @@ pub(super) async fn read_on_session<T: Send + 'static>(
         .run(Box::new(move |client| {
             let reading = read(client);
             Box::pin(async move {
-                // Whoever asked may have gone.
+                // The receiver may have gone.
                 answer.send(reading.await).ok();
             })
         }))

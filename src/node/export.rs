@@ -40,9 +40,9 @@ pub struct Export {
 
 #[derive(Debug)]
 pub enum Target {
-    /// Of a file store.
+    /// A file store.
     Directory(PathBuf),
-    /// Of a SQL store.
+    /// A SQL store.
     Tables(FormerTables),
 }
 

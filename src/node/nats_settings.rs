@@ -7,7 +7,7 @@ use crate::config::{NatsConfig, Secret};
 use crate::nats::Settings;
 use crate::nats::settings::{ClientCertificate, Tls, UserLogin};
 
-/// Of a server, which has a lease to keep: a NATS server that is silent for half of it is looked at.
+/// The settings of a server. It has a lease to keep, so it checks a NATS server that is silent for half of it.
 pub(crate) fn nats_settings_of_server(
     config: &NatsConfig,
     name: String,

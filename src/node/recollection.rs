@@ -24,7 +24,7 @@ const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 /// More than servers remember.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-/// Of a group there are a few.
+/// A group has a few servers; more are a mistake or a flood.
 const SERVERS_MAX: usize = 16;
 
 impl Node {
@@ -167,7 +167,7 @@ impl Answers {
             return None;
         }
         let pieces = self.servers.entry(piece.server_id).or_default();
-        // Of one connection to NATS they come in their order; a gap is a lost piece.
+        // Pieces from one connection to NATS arrive in order; a gap is a lost piece.
         if pieces.len() != piece.number as usize {
             return None;
         }

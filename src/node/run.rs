@@ -253,7 +253,7 @@ impl Node {
             return Ok(());
         };
         let takeover = tokio::select! {
-            // Reading the tables may take longer than who stops a server has patience.
+            // Reading the tables must not delay shutdown.
             () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
             taken = Box::pin(self.take_over(won, ears)) => taken?,
         };

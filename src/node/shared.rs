@@ -29,13 +29,13 @@ pub(super) struct Node {
     pub(super) store: Store,
     pub(super) nats: Connection,
     pub(super) ack_tokens: AckTokens,
-    /// Of what servers tell each other.
+    /// Signs the messages between servers.
     pub(super) signer: Signer,
     /// The number of this node's own last question to the others.
     pub(super) asked_with: Mutex<Option<[u8; 16]>>,
     pub(super) announcer: Arc<Announcer>,
     pub(super) board: Board,
-    /// Of channels, as last told.
+    /// The limits of channels, as loaded last.
     pub(super) limits: watch::Receiver<Limits>,
     pub(super) reports: Reports,
     pub(super) watchdog: Watchdog,
@@ -43,7 +43,7 @@ pub(super) struct Node {
     pub(super) upload: Upload,
     /// Something was refused in a term of this process: the next one takes care.
     pub(super) takes_care: AtomicBool,
-    /// Asked when the tables know less than this process. Nobody waits with it in his hands.
+    /// Asked when the tables know less than this process. Never held across an await.
     pub(super) memory: Mutex<Memory>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
@@ -83,7 +83,7 @@ impl From<neighbours::Error> for Setback {
 
 impl Node {
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Whoever panicked with it left marks that are true one by one.
+        // A panic while it was held left marks that are each true.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Won {
     pub(super) batches: Batches,
 }
 
-/// While this server waits for the lock, it lets itself be heard.
+/// Announces this server while it waits for the lock.
 struct Queued<'a>(&'a Announcer);
 
 impl<'a> Queued<'a> {

@@ -112,7 +112,7 @@ impl Stuck {
 fn end_process(why: &str) -> ! {
     let (told, done) = mpsc::channel::<()>();
     let why = why.to_owned();
-    // Whoever embeds a server has a logger of its own, which may be what everybody waits for.
+    // A program that embeds a server has its own logger, which may be what everything waits for.
     let words = std::thread::Builder::new().spawn(move || {
         tracing::error!("{why}");
         log_queue::flush(LAST_WORDS_LIMIT);
@@ -124,7 +124,7 @@ fn end_process(why: &str) -> ! {
     std::process::abort();
 }
 
-/// Whoever holds it acts in a term.
+/// Held while acting in a term.
 #[derive(Debug)]
 pub(super) struct Guard(Watchdog);
 

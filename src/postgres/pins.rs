@@ -11,7 +11,7 @@ const PLAIN: [(&str, &str); 23] = [
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
-    // That a commit did not wait for a replica is told by a warning alone.
+    // Only a warning says that a commit did not wait for a replica.
     ("client_min_messages", "notice"),
     // What may not be seen is an error, never a row less.
     ("row_security", "off"),

@@ -10,7 +10,7 @@ use super::pb;
 use crate::core::ids::Epoch;
 use crate::core::place::Place;
 
-/// Of a whole announcement. No server makes one half as long.
+/// The largest announcement accepted. No server makes one half as long.
 const BYTES_MAX: usize = 4096;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,16 +18,16 @@ pub struct Announcement {
     pub server_id: String,
     /// The machine that it runs on.
     pub host: String,
-    /// It serves some of the channels; groups that serve others are none of its business.
+    /// It serves some of the channels; groups that serve other channels do not conflict with it.
     pub is_partitioned: bool,
     pub epoch: Epoch,
     pub lease: Duration,
     pub place: Place,
-    /// Of the NATS server that it is connected to; empty when it does not say.
+    /// The ID of the NATS server that it is connected to; empty when it does not say.
     pub nats_server: String,
 }
 
-/// A standby lets itself be heard, so that an active knows who hears the clients, too. Servers that do not know of this
+/// A standby announces itself, so that an active knows which servers hear the clients. Servers that do not know of this
 /// take it for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandbyAnnouncement {
@@ -114,7 +114,7 @@ fn text(bytes: Bytes) -> Option<String> {
     String::from_utf8(bytes.into()).ok()
 }
 
-/// Of a server; every one has one.
+/// The name of a server; each has one.
 fn name(bytes: Bytes) -> Option<String> {
     text(bytes).filter(|name| !name.is_empty())
 }

@@ -6,7 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`subjects`] | every subject of a cluster ID |
-//! | [`decode`] | payloads to events |
+//! | [`decode`] | payloads to events; `publish` the most frequent of them |
 //! | [`encode`] | replies and deliveries to payloads |
 //! | [`rejection`] | the exact texts that clients compare |
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
@@ -22,6 +22,7 @@ pub mod encode;
 pub mod neighbours;
 pub mod pb;
 pub mod permissions;
+mod publish;
 pub mod recollection;
 pub mod rejection;
 pub mod subjects;

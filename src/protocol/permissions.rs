@@ -13,7 +13,7 @@ pub struct Permissions {
     pub may_answer: bool,
 }
 
-/// Of the servers. `inboxes` are the wildcards of the clients' inboxes.
+/// The permissions of servers. `inboxes` are the wildcards of the clients' inboxes.
 pub fn of_servers(subjects: &Subjects, inboxes: &[String]) -> Permissions {
     let asked = [
         subjects.discover(),
@@ -44,7 +44,7 @@ pub fn of_servers(subjects: &Subjects, inboxes: &[String]) -> Permissions {
     }
 }
 
-/// Of the clients, that may publish to these channels; wildcards are NATS' own.
+/// The permissions of clients that may publish to these channels; wildcards are NATS' own.
 pub fn of_clients(subjects: &Subjects, inboxes: &[String], channels: &[String]) -> Permissions {
     let channels = channels
         .iter()

@@ -55,7 +55,7 @@ const ANSWER: u8 = 2;
 /// What do you remember of these channels beyond these sequences, and of others?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Of this question alone.
+    /// Used for this question alone.
     pub nonce: [u8; 16],
     pub reply: String,
     pub has: BTreeMap<ChannelId, Sequence>,

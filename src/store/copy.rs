@@ -24,7 +24,7 @@ pub(super) const CHECKSUM: &str = "bit_xor(('x' || encode(substr(sha256(int8send
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const COLUMNS: i16 = 9;
 
-/// Of a row beside its texts and its data: the lengths of all columns, and what has a fixed one.
+/// The size of a row beside its texts and data: the lengths of all columns, and those with a fixed length.
 const ROW_BYTES: usize = 2 + 9 * 4 + 4 * 8 + 1;
 
 /// One of each channel, over what was sent: every row's sequence, time, reply subject and payload as it is stored.

@@ -86,7 +86,7 @@ fn rows_elsewhere(name: &str) -> Fault {
 /// What a read has to prove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fence {
-    /// Of the term; `None` while the node is not active.
+    /// The epoch of the term; `None` while the node is not active.
     epoch: Option<Epoch>,
     /// When the Postgres process started that the lock is held on or waited for, in microseconds since 1970; `None`
     /// before the node has asked for the lock.
@@ -211,7 +211,7 @@ pub struct Reads {
 
 impl Gate {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked with it left values that are true one by one.
+        // A panic while it was held left values that are each true.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

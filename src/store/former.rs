@@ -208,7 +208,7 @@ impl FormerStore {
             let (id, number) = (row.number(0)?, row.number(1)?);
             let subscription = u64::try_from(id).ok();
             let Some(subscription) = subscription.and_then(|id| subscriptions.get_mut(&id)) else {
-                // Of a subscription that is gone.
+                // The subscription is gone.
                 continue;
             };
             let added = subscription.pending.add(&PendingRow {

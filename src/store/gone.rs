@@ -45,7 +45,7 @@ pub fn say_gone(schema: &str, range: &UnseenRange) -> String {
     format!("SELECT {schema}.messages_are_gone('{channel}', {first}, {last})")
 }
 
-/// Of these sequences of the channel.
+/// Which of these sequences of the channel are gone.
 pub(super) async fn within(
     source: &mut Source<'_>,
     channel: ChannelId,

@@ -25,7 +25,7 @@ use crate::core::batch::{Batch, ChannelRow, Progress};
 use crate::core::ids::{ChannelId, Epoch, PositionId, Sequence};
 use crate::core::snapshot::Snapshot;
 
-/// Of one session, from before its first write to the commit.
+/// Writes on one session, from before its first write to the commit.
 #[derive(Debug)]
 pub struct Importer {
     store: Store,

@@ -11,7 +11,7 @@ use crate::core::snapshot::Snapshot;
 pub struct ImportNote {
     /// Without passwords.
     pub source: String,
-    /// Of each directory that was named (`files::fingerprint`).
+    /// The fingerprint of each directory that was named (`files::fingerprint`).
     pub fingerprints: Vec<String>,
     pub server_id: String,
 }

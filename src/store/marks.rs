@@ -17,14 +17,14 @@ const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL
     SELECT NULL, NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0) FROM leadership l";
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
-/// primary tells of its own replicas. Whoever connects to it is counted, whatever the role that asks may see.
+/// primary tells of its own replicas. Every replica that connects to it is counted, whatever the asking role may see.
 const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS names,
         (SELECT count(*) FROM pg_stat_replication) AS replicas
     FROM leadership l JOIN takeovers t USING (epoch)
     WHERE t.first_ack IS NOT NULL
         AND l.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
 
-/// Of all channels.
+/// The marks of all channels.
 pub(super) struct All;
 
 impl ProvenRead for All {

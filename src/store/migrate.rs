@@ -175,7 +175,7 @@ pub(super) async fn migrate(connection: &mut PgConnection, schema: &str) -> Resu
         return Ok(());
     };
     ensure_allowed(connection, schema, version).await?;
-    // Of this session, so it is freed when the server dies half way.
+    // A lock of this session, so that it is freed when the server dies half way.
     sqlx::raw_sql(AssertSqlSafe(format!(
         "SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = 0"
     )))
@@ -243,7 +243,7 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
     grant_to_readers(connection).await
 }
 
-/// Of what the migrations made, too.
+/// Grants rights to what the migrations made, too.
 async fn grant_to_readers(connection: &mut PgConnection) -> Result<(), Fault> {
     connection.execute("SELECT grant_to_readers()").await?;
     Ok(())

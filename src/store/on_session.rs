@@ -18,7 +18,7 @@ use crate::core::ids::{ChannelId, Guid, Subject};
 use crate::core::load::{Load, Loaded};
 use crate::core::snapshot::Snapshot;
 
-/// Of a page that is read on the leader session, between two commits.
+/// The most messages of a page that is read on the leader session, between two commits.
 const ON_SESSION_MESSAGES: usize = 256;
 const ON_SESSION_BYTES: usize = 256 << 10;
 

@@ -48,7 +48,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Migrations may rewrite a table.
 const MIGRATION_LIMIT: Duration = Duration::from_mins(10);
 
-/// Of tables with hundreds of millions of rows.
+/// Tables may have hundreds of millions of rows.
 const VACUUM_LIMIT: Duration = Duration::from_hours(1);
 
 /// Cheap to clone; all clones share the pool.

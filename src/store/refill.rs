@@ -12,7 +12,7 @@ use super::error::{Error, Fault};
 use super::reader::Store;
 use super::status;
 
-/// Of a whole file.
+/// The limit for a whole file.
 const LIMIT: Duration = Duration::from_hours(1);
 
 /// A message as it was.

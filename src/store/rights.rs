@@ -16,7 +16,7 @@ pub struct Lack {
     pub remedy: String,
 }
 
-/// Of whoever is connected, to serve from the schema. What is not there yet takes the right to make it.
+/// The rights that the connected role lacks to serve from the schema. What does not exist yet needs the right to create it.
 pub(super) async fn lacking(
     connection: &mut PgConnection,
     schema: &str,

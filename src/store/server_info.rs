@@ -16,7 +16,7 @@ pub struct ServerInfo {
     pub unsubscribe_subject: String,
     pub close_subscription_subject: String,
     pub close_subject: String,
-    /// Of the ack inboxes that are given out now; subscriptions keep the ones they have.
+    /// The prefix of new ack inboxes; subscriptions keep the ones they have.
     pub ack_prefix: String,
 }
 

@@ -153,7 +153,7 @@ pub(super) async fn roles(connection: &mut PgConnection, schema: &str) -> Result
     })
 }
 
-/// Whoever listens on the channel in this database gets the payloads.
+/// Sends the payloads to every session of this database that listens on the channel.
 pub(super) async fn notify(
     connection: &mut PgConnection,
     channel: &str,
@@ -328,7 +328,7 @@ fn condition(row: &PgRow) -> Result<Condition, sqlx::Error> {
 /// A session that holds the lock without being a server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stranger {
-    /// Of the backend, for `pg_terminate_backend`.
+    /// The process ID of the backend, for `pg_terminate_backend`.
     pub pid: i32,
     pub role: Option<String>,
     pub application_name: Option<String>,

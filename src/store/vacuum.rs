@@ -20,7 +20,7 @@ const PACE: &str =
 /// What somebody else vacuums is passed over. Giving pages back would lock out the writer.
 const VACUUM: &str = "VACUUM (SKIP_LOCKED, TRUNCATE false, PARALLEL 0) messages, dropped_guids, channels, positions, outbox, message_ids, pending_acks";
 
-/// Of `messages`.
+/// Dead and live rows of `messages`.
 pub(super) async fn dead(connection: &mut PgConnection) -> Result<Dead, Fault> {
     let row = sqlx::query(DEAD).fetch_one(connection).await?;
     let count = |name| row.try_get::<i64, _>(name).map(i64::unsigned_abs);

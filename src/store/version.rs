@@ -8,7 +8,7 @@ use super::error::Fault;
 use super::identifier::quoted;
 use super::migrate::{COMPATIBILITY_TABLE, NEWEST, VERSIONS_TABLE, is_known};
 
-/// Of a schema's tables.
+/// The version of a schema's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaVersion {
     /// No server was ever started on the schema, or it does not exist.

@@ -20,6 +20,7 @@ mod console_browser;
 mod cookbook;
 mod dead_letters;
 mod doctor;
+mod documents;
 mod embed;
 mod encryption;
 mod export;

@@ -40,10 +40,12 @@ scenarios! {
     a_closed_client_takes_its_subscriptions_along_but_not_its_durables
     a_closed_durable_resumes_after_the_last_acked_message
     a_connect_sent_again_by_the_same_connection_is_answered_again
+    a_dead_letter_does_not_go_round_for_ever
     a_durable_group_whose_members_died_goes_on_at_once
     a_durable_queue_group_keeps_its_position_when_it_is_empty
     a_durable_resumed_before_its_answer_gets_nothing_before_the_new_answer
     a_durable_that_is_asked_for_again_replaces_what_its_client_gave_up
+    a_durable_that_is_moved_counts_deliveries_anew_and_waits_for_nothing
     a_durable_that_is_moved_goes_on_from_there
     a_failed_read_is_made_again
     a_full_channel_refuses_publishes_where_a_policy_keeps_what_is_in_it
@@ -72,6 +74,7 @@ scenarios! {
     a_start_at_a_time_passes_over_nothing_that_is_hidden
     a_start_position_does_not_move_a_queue_group
     a_subscribe_that_races_with_the_end_of_its_client_is_accepted_or_refused
+    a_subscription_does_not_wait_for_poison_that_is_gone
     a_subscription_far_behind_is_served_from_the_store
     a_subscription_has_no_more_in_flight_than_the_server_allows
     a_subscription_over_the_limit_changes_nothing
@@ -81,6 +84,7 @@ scenarios! {
     ages_may_differ_per_channel
     an_ack_during_the_read_of_a_redelivery_prevents_it
     an_early_close_ends_a_subscription_before_its_first_message
+    an_operator_empties_a_channel_that_keeps_what_is_not_acked
     an_outage_of_nats_ends_without_a_burst
     an_unacked_message_is_redelivered_after_its_ack_wait
     an_unsubscribe_that_is_asked_for_again_is_answered_once
@@ -95,6 +99,7 @@ scenarios! {
     counters_count_what_came_and_what_went
     crashed_clients_come_back_all_at_once
     dead_clients_of_the_term_before_are_closed
+    dead_letters_are_published_again_once_and_what_finds_no_room_is_left
     deleted_messages_count_no_more_and_live_ones_are_kept
     dropped_messages_are_neither_delivered_nor_redelivered
     each_delivery_waits_for_its_ack_as_long_as_its_policy_says

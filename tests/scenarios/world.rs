@@ -117,6 +117,7 @@ impl World {
                 self.take_over();
             }
             "pass" => self.pass(duration(line.word(1)?)?, &mut outputs),
+            "run" => self.run(duration(line.word(1)?)?, &mut outputs)?,
             "show" => self.store.hidden.clear(),
             "gone" => {
                 let number = |word: &str| word.parse().map_err(|_| "a sequence is a number");

@@ -52,6 +52,37 @@ fn first_batch() -> Batch {
 }
 
 #[tokio::test]
+async fn messages_and_progress_are_written_to_no_tuplestore_before_they_are_stored() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let (client, _writer) = fixture.writer().await;
+    let prepared = client
+        .query(
+            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements
+             WHERE statement ~ 'INSERT INTO (messages|channels)|^UPDATE positions' AND statement !~ 'uploads'",
+            &[],
+        )
+        .await
+        .unwrap();
+
+    assert_eq!(
+        prepared.len(),
+        4,
+        "with channels, without, channels, progress"
+    );
+    for row in prepared {
+        let (name, parameters): (String, i32) = (row.get(0), row.get(1));
+        let nulls = vec!["NULL"; usize::try_from(parameters).unwrap()].join(", ");
+        let explained = format!("EXPLAIN EXECUTE \"{name}\" ({nulls})");
+        let plan = client.simple_query(&explained).await.unwrap();
+        let plan = format!("{plan:?}");
+        assert!(plan.contains("ProjectSet"), "{plan}");
+        assert!(!plan.contains("Function Scan"), "{plan}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_statement_in_a_batch_leaves_nothing_behind() {
     let Some(fixture) = migrated().await else {
         return;

@@ -1,4 +1,4 @@
-//! Drives the core through one kind of work, the same in each run: `stanby-instructions publish 2000`.
+//! Drives the core, or the protocol, through one kind of work, the same in each run: `stanby-instructions publish 2000`.
 //! `scripts/instructions` counts what it takes.
 
 // Mounted, not linked: the library with its adapters takes minutes to build. Not all of it is used here.
@@ -6,6 +6,27 @@
 #[path = "../../../src/core/mod.rs"]
 mod core;
 
+// Of the protocol what is read and written for each message.
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/protocol/decode.rs"]
+mod decode;
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/protocol/encode.rs"]
+mod encode;
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/protocol/pb.rs"]
+mod pb;
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/protocol/publish.rs"]
+mod publish;
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/protocol/rejection.rs"]
+mod rejection;
+#[allow(dead_code, unused_imports)]
+#[path = "../../../src/protocol/subjects.rs"]
+mod subjects;
+
+mod payloads;
 mod takeover;
 mod world;
 
@@ -61,6 +82,22 @@ fn main() -> ExitCode {
             takeover::restore(count);
             return ExitCode::SUCCESS;
         }
+        "read-a-publish" => {
+            payloads::read_publishes(count);
+            return ExitCode::SUCCESS;
+        }
+        "read-an-ack" => {
+            payloads::read_acks(count);
+            return ExitCode::SUCCESS;
+        }
+        "write-an-ack" => {
+            payloads::write_acks(count);
+            return ExitCode::SUCCESS;
+        }
+        "write-a-delivery" => {
+            payloads::write_deliveries(count);
+            return ExitCode::SUCCESS;
+        }
         _ => return usage(),
     };
     for _ in 0..count / BATCH {
@@ -73,7 +110,8 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!(
         "stanby-instructions WORK COUNT, with one of: publish, publish-at-limit, deliver-and-ack, fan-out-to-10, \
-         queue-group-of-10, redeliver, ack-every-second, take-over-ranges"
+         queue-group-of-10, redeliver, ack-every-second, take-over-ranges, \
+         read-a-publish, read-an-ack, write-an-ack, write-a-delivery"
     );
     ExitCode::from(2)
 }

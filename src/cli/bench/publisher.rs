@@ -47,7 +47,7 @@ pub(super) struct Terms<'a> {
 #[derive(Debug)]
 pub(super) struct Publisher {
     guid_prefix: String,
-    /// Of each channel: everything up to the payload's data.
+    /// For each channel, everything up to the payload's data.
     heads: Vec<Vec<u8>>,
     /// Where the digits of the GUID stand in a head.
     digits_at: Vec<usize>,

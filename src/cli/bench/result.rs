@@ -6,7 +6,7 @@ use super::histogram::Histogram;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Outcome {
-    /// Of this program.
+    /// The version of this program.
     pub(super) version: String,
     /// UTC, ISO 8601.
     pub(super) at: String,
@@ -26,7 +26,7 @@ pub(super) struct Outcome {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Machine {
     pub(super) cores: usize,
-    /// Of the last minute.
+    /// The load average of the last minute.
     pub(super) load_before: f64,
     pub(super) load_after: f64,
 }
@@ -60,7 +60,7 @@ pub(super) struct Flow {
     pub(super) seconds: f64,
     pub(super) per_second: f64,
     pub(super) megabytes_per_second: f64,
-    /// Of a publish until its ack, or of a message from its publish to its subscriber. None of a replay.
+    /// From a publish to its ack, or to the delivery to a subscriber. `None` for a replay.
     pub(super) latency: Option<Latency>,
     /// Messages in each `timeline_step_seconds`.
     pub(super) timeline: Vec<u64>,
@@ -108,7 +108,7 @@ pub(super) struct Usage {
     pub(super) cpu_seconds: f64,
     /// Per acked message; of a replay, per delivered one.
     pub(super) cpu_per_message: f64,
-    /// Of the CPU time of all processes that were watched.
+    /// The share of the CPU time of all processes that were watched.
     pub(super) share: f64,
     /// Afterwards.
     pub(super) resident_mib: f64,
@@ -141,9 +141,9 @@ pub(super) struct Ceiling {
     /// Requests answered per second, with the same payload, window and connections.
     pub(super) echoes_per_second: f64,
     pub(super) echo: Option<Latency>,
-    /// Of the lower of the two.
+    /// The rate of the lower of the two.
     pub(super) per_second: f64,
-    /// Of it that publishing reached.
+    /// The share of it that publishing reached.
     pub(super) share: f64,
 }
 

@@ -53,7 +53,7 @@ impl Files for Home {
     }
 }
 
-/// Of lines of `[name]` and `key=value`.
+/// Finds a section in lines of `[name]` and `key=value`.
 fn find(text: &str, name: &str) -> Option<Vec<(String, String)>> {
     let mut lines = text.lines().map(str::trim);
     lines.find(|line| {

@@ -1,5 +1,5 @@
 //! What each setting of a database URL means here: as libpq means it, or, where that makes no sense for a server, nothing, with
-//! a warning that names it. All that is wrong is told at once. Pure: environment and files are arguments.
+//! a warning that names it. All mistakes are reported at once. Pure: environment and files are arguments.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -31,7 +31,7 @@ pub(super) fn client_config(
             Arc::new(of_authorities(file, &provider)?.of_any_name())
         }
         (SslMode::VerifyFull, Roots::File(file)) => Arc::new(of_authorities(file, &provider)?),
-        // Of these nobody may be believed by another's name.
+        // With these roots anybody may have a certificate, so the name must match.
         (SslMode::VerifyCa | SslMode::VerifyFull, Roots::System) => {
             let found = rustls_native_certs::load_native_certs();
             Arc::new(Verifier::new(&provider, Rules::Libpq, found.certs))

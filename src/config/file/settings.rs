@@ -12,7 +12,7 @@ pub struct Setting {
     pub flag: String,
     pub text: String,
     pub shape: Shape,
-    /// Of the key.
+    /// Where the key stands.
     pub place: Place,
 }
 
@@ -28,7 +28,7 @@ pub enum Shape {
 pub struct Found {
     pub settings: Vec<Setting>,
     pub channels: Vec<ChannelEntry>,
-    /// Of nats-server, for the one that this server runs.
+    /// Settings of nats-server, for the one that this server runs.
     pub nats: Vec<Entry>,
     /// About keys that mean something else here, or nothing.
     pub notes: Notes,

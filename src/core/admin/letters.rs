@@ -65,9 +65,13 @@ impl Broker {
     ) -> Result<Step, Complaint> {
         let name = given.channel()?;
         let bounds = bounds(given)?;
-        given.text("to_channel").map(channel_name).transpose()?;
+        let to = given.text("to_channel").map(channel_name).transpose()?;
         given.finish()?;
         let id = self.find_channel(&name)?;
+        if let Some(to) = &to {
+            // A mistyped name would leave all of them.
+            self.find_channel(to)?;
+        }
         let channel = self.channels.get(id).ok_or_else(deleted_meanwhile)?;
         let begun = row.taken.and_then(|taken| taken.through);
         let last = begun.unwrap_or(channel.committed);

@@ -13,11 +13,11 @@ const OVERHEAD_BYTES: u64 = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub sequence: u64,
-    /// Of the record in the other file.
+    /// The offset of the record in the other file, in bytes.
     pub at: u64,
     /// In nanoseconds since 1970.
     pub timestamp: i64,
-    /// Of the record's payload, in bytes.
+    /// The size of the record's payload, in bytes.
     pub size: u32,
 }
 

@@ -74,7 +74,7 @@ pub fn clients(
     Ok(clients.into_values().collect())
 }
 
-/// Of one channel, by their numbers there.
+/// The subscriptions of one channel, by their numbers there.
 pub fn subscriptions(
     source: impl BufRead,
     channel: ChannelId,
@@ -106,7 +106,7 @@ pub fn subscriptions(
             }
             kind => {
                 let about = about.map_err(what)?;
-                // Of one that is gone.
+                // The subscription may be gone.
                 if let Some(entry) = stored.get_mut(&about.id) {
                     if kind == 5 {
                         entry.pending.sent(about.sequence)?;

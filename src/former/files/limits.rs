@@ -37,7 +37,7 @@ impl Dropping {
     /// Whether the oldest message that is left goes. The first that stays ends it.
     pub fn drops(&mut self, oldest: &Entry) -> bool {
         let is_too_much = self.left.count > self.messages || self.left.bytes > self.bytes;
-        // Of too many or too large ones the last stays; age spares none.
+        // Where there are too many or too large ones, the last stays. Age spares none.
         let goes = is_too_much && self.left.count > 1 || oldest.timestamp <= self.too_old;
         if goes {
             self.left.count = self.left.count.saturating_sub(1);

@@ -9,10 +9,10 @@ use super::checksum::Checksum;
 /// The only one that there is.
 pub const VERSION: u32 = 1;
 
-/// Of the version, which stands before the first record.
+/// The size of the version, which stands before the first record.
 pub const VERSION_BYTES: u64 = 4;
 
-/// Of the header and the checksum before each payload.
+/// The size of the header and the checksum before each payload.
 pub const HEADER_BYTES: u64 = 8;
 
 /// A payload has so many bits of a header that tells a type, too.

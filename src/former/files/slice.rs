@@ -59,7 +59,7 @@ impl Extent {
         self.bytes += entry.counted_bytes();
     }
 
-    /// Of a slice that follows.
+    /// Adds a slice that follows this one.
     pub fn join(&mut self, next: Self) {
         if next.count == 0 {
             return;
@@ -288,7 +288,7 @@ impl<F: SliceFiles> Slice<F> {
 
 struct Listed {
     by: By,
-    /// Of the entries up to the first that is wrong.
+    /// The extent of the entries up to the first that is wrong.
     extent: Extent,
 }
 

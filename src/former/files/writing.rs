@@ -7,9 +7,9 @@ use super::records::VERSION;
 /// What a journal's record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Of clients.
+    /// Records of clients.
     Connected = 1,
-    /// Of subscriptions, the same number.
+    /// Records of subscriptions, which share the number.
     Sent = 5,
 }
 

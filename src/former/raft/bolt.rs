@@ -20,7 +20,7 @@ const PAGE_SIZES: [u64; 8] = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131_0
 /// Far more than a file of this world needs.
 const DEPTH_MAX: u32 = 24;
 
-/// Of one page with those that belong to it: a value of the log is not larger than a batch of messages.
+/// The largest page, with those that belong to it: a value of the log is not larger than a batch of messages.
 const PAGE_BYTES_MAX: u64 = 1 << 30;
 
 /// Where a file's bytes come from.

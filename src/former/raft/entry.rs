@@ -23,7 +23,7 @@ pub enum What {
     Command(Bytes),
     /// How many nodes vote from here on.
     Voters(usize),
-    /// Of no consequence to the state.
+    /// Without consequence to the state.
     Other,
 }
 

@@ -71,7 +71,7 @@ pub struct Request {
     pub start_sequence: u64,
 }
 
-/// Of a subscription that is closed or removed.
+/// A subscription is closed or removed.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Leave {
     #[prost(string, tag = "1")]

@@ -30,7 +30,7 @@ pub struct Channel {
     pub id: u64,
     /// Its messages in the file store are those of this channel, and not of one of the same name before it.
     pub is_stored: bool,
-    /// Of its messages, wherever they are.
+    /// The sequence of its first message, wherever the messages are.
     pub first: u64,
     pub last: u64,
     /// Messages that are in the log and not in the file store, by sequence.
@@ -92,7 +92,7 @@ impl State {
     }
 
     fn restore(&mut self, told: &ChannelSnapshot) -> Result<(), String> {
-        // Of one that was deleted since.
+        // The channel may have been deleted since.
         let found = self.channels.get_mut(&told.name);
         let Some(channel) = found.filter(|it| it.id == told.id) else {
             return Ok(());

@@ -61,6 +61,9 @@ pub(super) fn undo(
         "channel purge" | "channel delete" | "message delete" => only_by_hand(
             "the messages are gone; a backup of the database has them (docs/operations.md)",
         ),
+        "dlq redrive" => only_by_hand(
+            "delete the messages that were published again; the dead letters themselves are still there",
+        ),
         "durable skip" | "durable ack" => only_by_hand(
             "republish the message, or seek the durable to it: it is delivered again then",
         ),

@@ -23,7 +23,7 @@ pub(in crate::nats) struct Hello<'a> {
     /// Public key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::nats) nkey: Option<&'a str>,
-    /// Of the nonce, in unpadded URL-safe base64.
+    /// The signature of the nonce, in unpadded URL-safe base64.
     #[serde(rename = "sig", skip_serializing_if = "Option::is_none")]
     pub(in crate::nats) signature: Option<&'a str>,
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct Info {
-    /// Of this start of the server.
+    /// The server's ID, new at each start.
     pub server_id: String,
     pub server_name: String,
     pub version: String,

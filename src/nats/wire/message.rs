@@ -7,7 +7,7 @@ use bytes::Bytes;
 /// What a message costs in memory beside its bytes.
 const OVERHEAD_BYTES: usize = 128;
 
-/// Whoever keeps a reply subject may keep so much along with it.
+/// A kept reply subject may keep this many bytes alive with it.
 const TOGETHER_BYTES: usize = 512;
 
 /// A message of this size has most of the block for itself that it was read into: copying it saves nothing.
@@ -18,7 +18,7 @@ const ALONE_BYTES: usize = 64 << 10;
 pub struct Message {
     /// The control line and the payload.
     pub(super) frame: Bytes,
-    /// Of the subscription that it came for.
+    /// The number of the subscription that it came for.
     pub(super) sid: u64,
     pub(super) subject: Range<u32>,
     pub(super) reply: Option<Range<u32>>,

@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 128 << 10;
 /// Less room than this is not worth a read.
 const ROOM_BYTES_MIN: usize = 16 << 10;
 
-/// Of a line that makes no sense, as much as goes into an error.
+/// How much of an invalid line goes into the error.
 const SHOWN_BYTES: usize = 60;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

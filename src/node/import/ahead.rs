@@ -27,7 +27,7 @@ pub(super) type Copied = BTreeMap<ChannelName, Ahead>;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
-    /// Of ours.
+    /// The number in our tables.
     pub(super) id: ChannelId,
     pub(super) totals: Totals,
 }

@@ -34,7 +34,7 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Read {
     pub(super) snapshot: Snapshot,
     pub(super) notes: Vec<String>,
-    /// Of each channel at that moment, deleted ones included.
+    /// The last sequence of each channel at that moment, deleted channels included.
     pub(super) last_sequences: BTreeMap<ChannelId, u64>,
 }
 

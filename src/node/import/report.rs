@@ -17,7 +17,7 @@ pub struct Imported {
     pub notes: Vec<String>,
     /// What keeps it from being taken over. Empty when something was written.
     pub problems: Vec<String>,
-    /// Of a rehearsal: how long the import may take.
+    /// After a rehearsal: how long the import may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_seconds: Option<u64>,
 }

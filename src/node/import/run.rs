@@ -20,7 +20,7 @@ use crate::node::run::new_server_id;
 use crate::protocol::Subjects;
 use crate::store::{self, ImportNote, Keyring, ServerInfo, Store};
 
-/// Of the session that writes. Longer than a server's: reading the other database may take its time.
+/// The lease of the session that writes. Longer than a server's: reading the other database may take its time.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// Comparing what was written reads all of it.
@@ -43,7 +43,7 @@ pub struct Import {
     pub cluster_id: String,
     /// Those that a server with the same flags would have on empty tables.
     pub subjects: Subjects,
-    /// Of what is written.
+    /// How to encrypt what is written.
     pub encryption: Encryption,
     pub nats: NatsConfig,
     /// What is damaged is left out and noted, and the rest imported.

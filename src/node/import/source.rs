@@ -18,17 +18,17 @@ use crate::store::{self, FileStore, FormerStore, FormerTables};
 
 #[derive(Debug)]
 pub enum Source {
-    /// Of a SQL store.
+    /// A SQL store.
     Tables(FormerTables),
-    /// Of a file store.
+    /// A file store.
     Files {
         directory: PathBuf,
-        /// Of its checksums.
+        /// The polynomial of its checksums.
         polynomial: u32,
-        /// Of the former server. Without them, messages come back that it had dropped and not yet removed.
+        /// The former server's limits. Without them, messages come back that it had dropped and not yet removed.
         limits: Option<Box<Limits>>,
     },
-    /// Of the nodes of a Raft cluster, as many as there are.
+    /// The directories of the nodes of a Raft cluster.
     Raft {
         nodes: Vec<NodePlace>,
         polynomial: u32,
@@ -176,7 +176,7 @@ impl fmt::Display for Source {
 }
 
 impl Opened {
-    /// Of directories alone.
+    /// Empty for anything but directories.
     pub(super) fn fingerprints(&self) -> Vec<String> {
         match self {
             Self::Tables(_) | Self::Running(_) => Vec::new(),

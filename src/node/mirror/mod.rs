@@ -48,7 +48,7 @@ pub struct Mirror {
     /// These alone; all when there are none.
     pub channels: Vec<String>,
     pub limits: Limits,
-    /// Of the channels: a new stream gets what [`Mirror::limits`] leaves open.
+    /// The limits of the channels: a new stream gets what [`Mirror::limits`] leaves open.
     pub channel_limits: Option<ChannelLimits>,
     /// Streams feed channels, instead of the other way.
     pub reverse: bool,
@@ -63,14 +63,14 @@ pub struct Mirror {
 pub struct Standing {
     pub channel: String,
     pub stream: String,
-    /// Of the last message that the stream has; 0 before the first.
+    /// The sequence of the last message that the stream has; 0 before the first.
     pub copied: u64,
     pub last: u64,
     /// Clients that are subscribed on the old side, in order.
     pub subscribers: Vec<String>,
     /// Durables on the old side, with and without a client.
     pub durables: Vec<Durable>,
-    /// Of a stream that feeds the channel: all up to this message of it is published to the channel.
+    /// Where a stream feeds the channel: everything up to this message of the stream is published to the channel.
     pub fed: Option<u64>,
     /// Messages of the stream that are to be published to the channel.
     pub to_feed: Option<u64>,

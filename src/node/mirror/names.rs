@@ -17,7 +17,7 @@ pub struct Rules {
     streams: BTreeMap<String, String>,
 }
 
-/// Of one channel.
+/// The names for one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     pub subject: String,

@@ -28,7 +28,7 @@ const ROOM_TRIES: u32 = 200;
 /// How far a stream is that feeds a channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Fed {
-    /// Of the stream: all up to it is published to the channel.
+    /// Everything in the stream up to this sequence is published to the channel.
     pub(super) through: u64,
     /// The last of the stream.
     pub(super) last: u64,

@@ -17,7 +17,7 @@ pub(super) const SEQUENCE: &str = "Stan-Sequence";
 const TIME: &str = "Stan-Time";
 const PUBLISHER: &str = "Stan-Client-Id";
 
-/// Of a new stream; `None` is unlimited.
+/// The limits of a new stream; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     pub messages: Option<i64>,
@@ -219,7 +219,7 @@ impl Target {
     }
 }
 
-/// Of a stream, with its length and the sequence in the channel of its last message.
+/// The description of a stream, with its length and its last message's sequence in the channel.
 fn described(channel: &str, length: u64, copied: u64) -> String {
     format!("Copy of the NATS Streaming channel {channel:?}; through {length}:{copied}")
 }

@@ -29,12 +29,12 @@ pub struct Keyring {
 struct Inner {
     encryption: Encryption,
     cluster_id: String,
-    /// Of keys that are new; `None`: as many as there have to be.
+    /// Iterations for new keys; `None`: the default.
     iterations: Option<NonZeroU32>,
     /// The key to encrypt with, where the tables do not know it yet: no takeover has the time to derive it.
     unused: Mutex<Option<OperatorKey>>,
-    /// By the rows that they were recognised by: that takes time, and rows do not change. Nobody waits with it in his
-    /// hands.
+    /// By the rows that they were recognised by: that takes time, and rows do not change. Never held
+    /// across an await.
     operators: Mutex<BTreeMap<i32, Operator>>,
     terms: Mutex<Arc<TermKeys>>,
 }

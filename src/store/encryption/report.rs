@@ -21,7 +21,7 @@ const CANCELED: &str = "57014";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EncryptionReport {
-    /// Of the last active; `None`: it does not encrypt.
+    /// The key of the last active; `None`: it does not encrypt.
     pub writes_with: Option<KeyInUse>,
     /// Operators' keys that are needed to read what is stored. `writes_with` is one of them.
     pub keys: i64,

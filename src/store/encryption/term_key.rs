@@ -26,7 +26,7 @@ pub(super) const KEY_BYTES: usize = 32;
 /// So many encryptions share a key that is derived from the term's: far fewer than wear one out.
 const PER_BLOCK_BITS: u32 = 24;
 
-/// Of one term, whichever process it was.
+/// The key of one term, whichever process served it.
 pub(super) struct TermKey {
     epoch: Epoch,
     cipher: Cipher,
@@ -118,7 +118,7 @@ impl Sealer {
     }
 
     pub(in crate::store) fn seal(&self, messages: &[(ChannelId, Arc<Message>)]) -> Sealed {
-        // Whoever panicked with it had counted first.
+        // A panic while it was held came after counting.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let total = messages
             .iter()

@@ -28,7 +28,7 @@ pub struct ChannelFiles<'a> {
     directory: &'a Path,
     /// In the order of their numbers, those without a message left out.
     slices: Vec<Slice<Paths>>,
-    /// Of everything in the files.
+    /// The extent of everything in the files.
     pub extent: Extent,
 }
 
@@ -165,7 +165,7 @@ impl<'a> ChannelFiles<'a> {
         Ok((first, self.extent.count - dropped))
     }
 
-    /// Sequences and records from there on, in order. What is damaged is told and left out; the error of `each` ends it.
+    /// Sequences and records from there on, in order. Damaged records are reported and left out; the error of `each` ends it.
     pub fn messages<E: From<Error>>(
         &self,
         first: u64,

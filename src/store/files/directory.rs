@@ -20,7 +20,7 @@ use crate::store::Error;
 pub(super) const SERVER: &str = "server.dat";
 pub(super) const CLIENTS: &str = "clients.dat";
 
-/// How deep a store lies below what was named, where its place is told.
+/// How deep below the named directory a store is looked for, to report its place.
 const HINT: &str = "name the directory that the former server had as -dir";
 
 #[derive(Debug)]
@@ -238,7 +238,7 @@ fn channels(root: &Path, findings: &mut Findings) -> Result<Vec<(ChannelName, Pa
     Ok(channels)
 }
 
-/// Of names, sizes and times of everything that a server writes.
+/// A digest of the names, sizes and times of everything that a server writes.
 fn state(root: &Path, channels: &[(ChannelName, PathBuf)]) -> io::Result<u64> {
     let mut files = vec![root.join(SERVER), root.join(CLIENTS)];
     for (_, directory) in channels {

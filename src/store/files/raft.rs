@@ -47,7 +47,7 @@ pub struct RaftNode {
 #[derive(Debug)]
 pub struct Cluster {
     pub node: RaftNode,
-    /// Of the stores of all nodes that were named.
+    /// The fingerprints of the stores of all nodes that were named.
     pub fingerprints: Vec<String>,
 }
 
@@ -187,7 +187,7 @@ impl RaftNode {
         Ok(ids)
     }
 
-    /// The commands behind the snapshot, in order. They must have no hole. The error of `each` is told with its entry.
+    /// The commands behind the snapshot, in order. They must have no hole. The error of `each` is reported with its entry.
     pub fn commands(
         &self,
         each: &mut dyn FnMut(bytes::Bytes) -> Result<(), String>,

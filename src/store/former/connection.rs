@@ -279,7 +279,7 @@ impl Connection {
         Ok(first)
     }
 
-    /// Of `tables`, in lower case, those that are there.
+    /// Those of `tables`, in lower case, that exist.
     pub(super) async fn tables(&mut self, tables: &[&str]) -> Result<Vec<String>, Error> {
         if let Session::Postgres { connection, .. } = &mut self.session
             && let FormerTables::Postgres { schema, .. } = &self.place

@@ -11,7 +11,7 @@ use crate::store::load::int8;
 #[derive(Debug)]
 pub struct NewTables {
     connection: Connection,
-    /// Of the last row of `SubsPending`.
+    /// The number of the last row of `SubsPending`.
     row: i64,
 }
 

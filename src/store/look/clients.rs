@@ -22,7 +22,7 @@ pub struct Subscription {
     pub durable: Option<String>,
     pub queue_group: Option<String>,
     pub status: String,
-    /// Of the whole group, for a member of a queue group.
+    /// The lag of the whole group, for a member of a queue group.
     pub lag: i64,
     pub unsent: i64,
     pub in_flight: i64,

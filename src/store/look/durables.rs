@@ -117,7 +117,7 @@ impl Store {
         self.look(POLICIES, &[Given::Text(channel)]).await
     }
 
-    /// Of all channels where that is empty, and of all names.
+    /// An empty channel means all channels, and an empty name all names.
     pub async fn durables(&self, channel: &str, durable: &str) -> Result<Vec<Durable>, Error> {
         let given = [Given::Text(channel), Given::Text(durable)];
         self.look(DURABLES, &given).await

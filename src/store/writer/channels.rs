@@ -11,8 +11,8 @@ const DELETE: &str = "DELETE FROM channels WHERE channel_id = ANY($1)";
 pub(super) const PUT: &str = "INSERT INTO channels
         (channel_id, name, created_at_ns, deleting, first_sequence, last_sequence,
          last_published_at_ns, message_count, byte_count)
-    SELECT * FROM unnest($1::int8[], $2::text[], $3::int8[], $4::bool[], $5::int8[], $6::int8[],
-        $7::int8[], $8::int8[], $9::int8[])
+    SELECT unnest($1::int8[]), unnest($2::text[]), unnest($3::int8[]), unnest($4::bool[]), unnest($5::int8[]),
+        unnest($6::int8[]), unnest($7::int8[]), unnest($8::int8[]), unnest($9::int8[])
     ON CONFLICT (channel_id) DO UPDATE SET
         name = excluded.name, created_at_ns = excluded.created_at_ns, deleting = excluded.deleting,
         first_sequence = excluded.first_sequence, last_sequence = excluded.last_sequence,

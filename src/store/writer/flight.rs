@@ -69,7 +69,7 @@ impl<'a> Flight<'a> {
             return Ok(());
         }
         match self.passengers.as_slice() {
-            // Whoever waits for the answer takes it as the proof that the session is alive.
+            // The answer proves that the session is alive.
             [] => match command(client, "SELECT 1").await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(failed("ping", error)),

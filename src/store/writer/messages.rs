@@ -12,11 +12,12 @@ use crate::store::encryption::Sealed;
 
 const COLUMNS: usize = 9;
 
+// Arrays are taken apart in the list of columns and not in FROM, where each of them would be written to a tuplestore first: a
+// quarter of what Postgres spends on a row (docs/decisions/speed.md).
 const INSERT: &str = "INSERT INTO messages
         (channel_id, sequence, published_at_ns, epoch, client_id, guid, reply, data, encrypted)
-    SELECT channel_id, sequence, published_at_ns, $1, client_id, guid, reply, data, $9
-    FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::text[], $6::text[], $7::text[], $8::bytea[])
-        AS t (channel_id, sequence, published_at_ns, client_id, guid, reply, data)";
+    SELECT unnest($2::int8[]), unnest($3::int8[]), unnest($4::int8[]), $1,
+        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bytea[]), $9";
 
 const TRIM: &str = "DELETE FROM messages m
     USING unnest($1::int8[], $2::int8[], $3::int8[]) AS t (channel_id, after, through)

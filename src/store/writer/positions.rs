@@ -25,7 +25,7 @@ const PUT: &str = "INSERT INTO positions
 const SET_PROGRESS: &str = "UPDATE positions p
     SET last_sent = t.last_sent, acked_floor = t.acked_floor,
         acked_above = t.acked_above::int8multirange
-    FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
+    FROM (SELECT unnest($1::int8[]), unnest($2::int8[]), unnest($3::int8[]), unnest($4::text[]))
         AS t (position_id, last_sent, acked_floor, acked_above)
     WHERE p.position_id = t.position_id";
 

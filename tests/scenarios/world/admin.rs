@@ -1,12 +1,35 @@
 //! Operators ask for something.
 
+use std::time::Duration;
+
 use stanby::core::Event;
 use stanby::core::admin::{Fact, RequestChange, RequestId, RequestRow};
 
 use super::World;
 use crate::script::Line;
 
+/// What a commit takes while a server runs by itself.
+const COMMIT_EVERY: Duration = Duration::from_millis(10);
+
 impl World {
+    /// Lets time pass, and commits whatever there is.
+    pub(super) fn run(
+        &mut self,
+        duration: Duration,
+        outputs: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let end = self.elapsed + duration;
+        while self.elapsed < end {
+            self.pass(COMMIT_EVERY.min(end - self.elapsed), outputs);
+            if let Some(batch) = self.next_batch() {
+                self.committing = Some(batch);
+                self.commit()?;
+                self.drain(outputs);
+            }
+        }
+        Ok(())
+    }
+
     /// `ask channel-purge channel=orders keep=3 dry-run`
     pub(super) fn ask(&mut self, line: &mut Line) -> Result<(), String> {
         let verb = line

@@ -11,7 +11,7 @@ const BOTTOM: f64 = 40.0;
 
 const BAR: f64 = 20.0;
 const ROW: f64 = 30.0;
-/// Of rows of bars.
+/// The width of the names beside rows of bars.
 const NAMES: f64 = 250.0;
 
 /// Colours that the page defines.
@@ -50,7 +50,7 @@ impl Axis {
         }
     }
 
-    /// Of decimal logarithms, with `name` for each power of ten.
+    /// An axis of decimal logarithms, with `name` for each power of ten.
     pub(super) fn logarithmic(
         title: &'static str,
         min: f64,

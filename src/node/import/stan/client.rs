@@ -135,7 +135,7 @@ impl Client {
         Ok(number)
     }
 
-    /// Nobody waits for the answer: what still comes has a number that is not asked for any more.
+    /// Gives up on the answer. Anything that still comes has a number that is no longer expected.
     pub(super) async fn leave(&self, channel: &str, ack_inbox: &str) -> Result<(), nats::Error> {
         let request = client::leave_request(&self.id, channel, ack_inbox);
         let reply = format!("{}.{IGNORED}", self.base);

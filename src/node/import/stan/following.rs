@@ -40,7 +40,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(200);
 /// Whoever listens answers sooner.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// Of silence on pages and NATS, before the former server counts as gone: another one of its group may take over.
+/// The former server counts as gone after its pages and NATS were silent this long: another one of its group may take over.
 const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// What is still on its way from NATS comes within that.

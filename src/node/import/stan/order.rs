@@ -13,7 +13,7 @@ pub(super) enum Verdict {
     AskAgain,
 }
 
-/// Of one channel.
+/// The order of one channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     last: u64,
