@@ -135,4 +135,4 @@ COMMENT ON FUNCTION grant_channel IS
     'Lets a role use channels with publish(), ack() and nack(), and from then on only those that it was granted. Called by the owner '
     'of the tables; rows of channel_grants are taken back by DELETE.';
 
-REVOKE EXECUTE ON FUNCTION grant_channel, ensure_granted, note_limits FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION grant_channel, ensure_granted FROM PUBLIC;

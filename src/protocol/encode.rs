@@ -5,10 +5,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::encode_varint;
 
 use super::subjects::Subjects;
-use super::{VERSION, pb, rejection};
+use super::{pb, rejection};
 use crate::core::ids::ChannelName;
 use crate::core::message::Message;
 use crate::core::outbound::Reply;
+
+/// The server's level of the protocol of NATS Streaming: connection IDs and client pings.
+pub const VERSION: i32 = 1;
 
 /// Payloads are cut from `buffer`, so that a burst of them shares a few allocations.
 pub fn reply(reply: &Reply, subjects: &Subjects, buffer: &mut BytesMut) -> Bytes {

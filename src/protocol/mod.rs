@@ -27,7 +27,5 @@ pub mod recollection;
 pub mod rejection;
 pub mod subjects;
 
+pub use encode::VERSION;
 pub use subjects::Subjects;
-
-/// The server's level of the protocol of NATS Streaming: connection IDs and client pings.
-pub const VERSION: i32 = 1;

@@ -118,7 +118,7 @@ impl Whose {
 const MAY_NOT_READ: &str = "may not SELECT";
 
 /// Functions that applications and operators call, and no server.
-const FOR_APPLICATIONS: [&str; 7] = [
+const FOR_APPLICATIONS: [&str; 9] = [
     "publish",
     "published",
     "ack",
@@ -126,6 +126,8 @@ const FOR_APPLICATIONS: [&str; 7] = [
     "set_policy",
     "drop_policy",
     "redrive",
+    "grant_channel",
+    "ensure_granted",
 ];
 
 /// On what is there: the server reads all of it, and writes every table but those about versions.

@@ -9,6 +9,8 @@ use crate::held::publish;
 use crate::pair::{Group, LIMIT, Server, wait_for_one_active};
 use crate::support::wait::wait_until;
 
+// Clients wait a second for acks here: what is delivered in the moment before a policy holds waits no longer.
+
 /// The backend of the active while `under_way` is true; nothing when `over` is.
 async fn kill_while(
     group: &Group,
@@ -82,7 +84,7 @@ async fn dead_letters_and_their_redrive_are_neither_lost_nor_doubled_whichever_s
         )
         .await;
     let client = group.client("worker").await;
-    client.hold("orders", "", "d", 500).await.unwrap();
+    client.hold_for("orders", "", "d", 500, 1).await.unwrap();
     let publish =
         format!("SELECT stanby.publish('orders', n::text) FROM generate_series(1, {LETTERS}) n");
     operator.run(&publish).await;
@@ -135,7 +137,7 @@ async fn a_dead_letter_channel_that_is_full_is_told_and_takes_them_when_there_is
         )
         .await;
     let client = group.client("worker").await;
-    client.hold("orders", "", "d", 10).await.unwrap();
+    client.hold_for("orders", "", "d", 10, 1).await.unwrap();
     publish(&client, "orders", 2).await;
     let told = "SELECT reason FROM stanby.conditions WHERE kind = 'dead-letters-refused'";
     let reason = wait_until(LIMIT, async || {
@@ -178,7 +180,7 @@ async fn which_policy_holds_and_what_it_waits_for_is_shown_through_every_door() 
         )
         .await;
     let client = group.client("worker").await;
-    client.hold("orders", "", "d", 10).await.unwrap();
+    client.hold_for("orders", "", "d", 10, 1).await.unwrap();
     client.hold("orders", "", "other", 10).await.unwrap();
     publish(&client, "orders", 4).await;
     let waits =
@@ -230,12 +232,18 @@ async fn which_policy_holds_and_what_it_waits_for_is_shown_through_every_door() 
         sources,
         [&json!(source), &json!(format!("policy {all} for >"))]
     );
-    let (_, metrics) = server.get("/metrics").await.unwrap();
     let labels = "{channel=\"orders\",durable=\"d\",queue=\"\",client_id=\"worker\"}";
-    assert!(
-        metrics.contains(&format!("stanby_durable_paused{labels} 1")),
-        "{metrics}"
-    );
+    let paused = format!("stanby_durable_paused{labels} 1");
+    // The last delivery waits for its ack first.
+    let metrics = wait_until(LIMIT, async || {
+        let (_, metrics) = server.get("/metrics").await?;
+        if metrics.contains(&paused) {
+            Ok(metrics)
+        } else {
+            Err(metrics)
+        }
+    })
+    .await;
     let behind = format!("stanby_durable_behind_seconds{labels} ");
     let seconds = metrics.lines().find_map(|line| line.strip_prefix(&behind));
     assert!(

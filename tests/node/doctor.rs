@@ -116,7 +116,7 @@ async fn the_doctor_names_each_right_that_is_missing_and_the_grant() {
             .iter()
             .map(|it| (it["text"].as_str().unwrap(), it["remedy"].as_str().unwrap()))
             .collect();
-        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
         for ((text, remedy), (what, grant)) in found.iter().zip(expected) {
             assert!(
                 text.contains(what) && remedy.contains(grant),
@@ -138,11 +138,11 @@ async fn the_doctor_names_each_right_that_is_missing_and_the_grant() {
     execute(&group.database_url, usage).await;
     rights(&[
         (
-            "may not DELETE admin_requests, channels, clients,",
+            "may not DELETE admin_requests, channel_grants, channels, clients,",
             "GRANT DELETE ON ALL TABLES IN SCHEMA",
         ),
         (
-            "may not INSERT admin_requests, channels, clients,",
+            "may not INSERT admin_requests, channel_grants, channels, clients,",
             "GRANT INSERT ON ALL TABLES IN SCHEMA",
         ),
     ])

@@ -47,7 +47,7 @@ async fn a_channel_whose_sequence_nears_the_end_refuses_before_it_wraps() {
 
     let (server, epoch) = active(&group).await;
     let client = group.client("app").await;
-    let mut taker = client.take("orders", ("", "worker"), 8).await;
+    let mut taker = client.take_for("orders", ("", "worker"), 8, 3).await;
     let mut publisher = client.publisher("orders").await;
     publisher.send().await;
     publisher.send().await;

@@ -373,6 +373,11 @@ impl Publisher {
         self.published.sent.insert(guid, data);
     }
 
+    /// Returns when NATS has what was sent.
+    pub(crate) async fn flush(&self) {
+        self.nats.flush().await.unwrap();
+    }
+
     /// Waits until everything that was sent is acked.
     pub(crate) async fn take_all_acks(&mut self) {
         while !self.waiting.is_empty() {

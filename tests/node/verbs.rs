@@ -272,7 +272,8 @@ async fn redrive(
                                   backoff => ARRAY['100 ms']::interval[])"
     );
     tables.execute(policy).await;
-    let mut taker = client.take(channel, ("", "d"), 1).await;
+    // What is delivered in the moment before the policy holds waits for a second.
+    let mut taker = client.take_for(channel, ("", "d"), 1, 1).await;
     publish(client, channel, 1).await;
     next_is(&mut taker, 1).await;
     let letters = "SELECT concat_ws(' ', channel, origin_channel, origin_sequence, durable_name) FROM stanby.dead_letter_status
@@ -315,7 +316,9 @@ async fn step_down(house: &mut House<'_>, verb: Verb, door: Door, client: &StanC
         after => Err(format!("epoch {after}")),
     })
     .await;
-    client.ping().await.unwrap();
+    // What nobody heard in between clients ask again.
+    let mut publisher = client.publisher("step-down").await;
+    publisher.send_until_acked(LIMIT).await;
 }
 
 #[tokio::test]

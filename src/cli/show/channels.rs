@@ -151,7 +151,10 @@ fn text(shown_channel: &Shown) -> String {
             bytes(details.disk_bytes),
             details.share_percent
         ));
-        lines.push(format!("limits     {}", limits(details)));
+        for (index, limits) in limits(details).iter().enumerate() {
+            let name = if index == 0 { "limits" } else { "" };
+            lines.push(format!("{name:<10} {limits}"));
+        }
         let keeps = if details.keep_until_acked {
             ", and keeps what a durable has not acked"
         } else {
@@ -189,13 +192,13 @@ fn text(shown_channel: &Shown) -> String {
     parts.join("\n\n")
 }
 
-/// `messages 12 % of 1000, …; full in 3h`
-fn limits(details: &ChannelDetails) -> String {
+/// `messages 12 % of 1000, bytes 3 % of 1.0G; full in 3h`, and below it age and subscriptions: both fit 80 columns.
+fn limits(details: &ChannelDetails) -> Vec<String> {
     let share = |name: &str, limit: Option<String>, percent: Option<f64>| {
         let (limit, percent) = (limit?, percent.unwrap_or_default());
         Some(format!("{name} {percent} % of {limit}"))
     };
-    let shares = [
+    let of_messages = [
         share(
             "messages",
             details.max_msgs.map(|limit| limit.to_string()),
@@ -206,6 +209,8 @@ fn limits(details: &ChannelDetails) -> String {
             details.max_bytes.map(bytes),
             details.max_bytes_percent,
         ),
+    ];
+    let others = [
         share(
             "age",
             details.max_age_seconds.map(duration),
@@ -217,17 +222,19 @@ fn limits(details: &ChannelDetails) -> String {
             details.max_subscriptions_percent,
         ),
     ];
-    let shares: Vec<String> = shares.into_iter().flatten().collect();
-    let shares = if shares.is_empty() {
-        "none".to_owned()
-    } else {
-        shares.join(", ")
-    };
-    match details.seconds_to_full {
-        Some(seconds) => format!(
-            "{shares}; full in {} at the rate of the last hour",
-            duration(seconds)
-        ),
-        None => shares,
+    let mut lines = Vec::new();
+    for shares in [of_messages, others] {
+        let shares: Vec<String> = shares.into_iter().flatten().collect();
+        if !shares.is_empty() {
+            lines.push(shares.join(", "));
+        }
     }
+    if let (Some(first), Some(seconds)) = (lines.first_mut(), details.seconds_to_full) {
+        first.push_str("; full in ");
+        first.push_str(&duration(seconds));
+    }
+    if lines.is_empty() {
+        lines.push("none".to_owned());
+    }
+    lines
 }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::layout;
 use super::parts::{channel_link, empty, sql};
 use super::query::link;
+use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{grouped, or_dash, shown, time};
 use crate::store::look::DeadGroup;
@@ -29,7 +30,7 @@ pub(super) async fn page(visitor: Visitor) -> Response {
     let body = html! {
         h1 { "Dead letters" }
         h2 { "Given up after so many deliveries " (sql("dead", &[])) }
-        (given_up(&dead))
+        (given_up(&visitor, &dead))
         h2 { "Published in SQL, and not stored " (sql("refused", &[])) }
         @if refused.is_empty() {
             (empty("None: everything that was published in SQL is stored, or waits for its time."))
@@ -99,13 +100,13 @@ pub(super) async fn page(visitor: Visitor) -> Response {
     layout::page(&visitor, "Dead letters", "/dead-letters", &body)
 }
 
-fn given_up(dead: &[DeadGroup]) -> Markup {
+fn given_up(visitor: &Visitor, dead: &[DeadGroup]) -> Markup {
     html! {
         @if dead.is_empty() {
             (empty("None, or all were redriven."))
         } @else {
             p {
-                "Mend the reason, then publish them again where they came from, with the query beside the channel that keeps them."
+                "Mend the reason, then publish them again where they came from, here or with the query beside the channel that keeps them."
             }
             div.scroll tabindex="0" role="region" aria-label="Dead letters" {
                 table {
@@ -134,7 +135,10 @@ fn given_up(dead: &[DeadGroup]) -> Markup {
                                 td.n {
                                     a href=(link("/messages", &[("channel", &it.channel), ("at", &last)])) { (grouped(it.messages)) }
                                 }
-                                td { (channel_link(&it.channel)) " " (sql("redrive", &[("channel", &it.channel)])) }
+                                td {
+                                    (channel_link(&it.channel)) " " (sql("redrive", &[("channel", &it.channel)]))
+                                    ul.verbs { (action(visitor, "dlq redrive", "Redrive…", &[("channel", &it.channel)])) }
+                                }
                                 td { (time(it.last_at.as_deref())) }
                             }
                         }

@@ -162,7 +162,7 @@ pub const STATEMENTS: &[Statement] = &[
     statement(
         "redrive",
         "How are dead letters published again where they came from?",
-        "SELECT redrive(:channel);",
+        "SELECT request_redrive(:channel);",
     ),
     statement(
         "retry-refused",

@@ -20,7 +20,7 @@ impl World {
     ) -> Result<(), String> {
         let end = self.elapsed + duration;
         while self.elapsed < end {
-            self.pass(COMMIT_EVERY.min(end - self.elapsed), outputs);
+            self.pass(COMMIT_EVERY.min(end.saturating_sub(self.elapsed)), outputs);
             if let Some(batch) = self.next_batch() {
                 self.committing = Some(batch);
                 self.commit()?;
