@@ -146,6 +146,8 @@ impl World {
         link.bytes += bytes;
         let leaves = link.free_at;
         self.disturbed_until(leaves);
+        let ack_wait_max = 3_000_000_000;
+        self.checks.late_until = self.checks.late_until.max(leaves + ack_wait_max);
         leaves
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct Checks {
     /// All that was ever stored.
     contents: BTreeSet<(Guid, Bytes)>,
     pub(crate) greedy: u64,
+    /// What was handed to a link to NATS before leaves until then, whatever has been acked since.
+    pub(crate) late_until: Time,
     pub(super) stored: BTreeMap<Guid, (ChannelId, Sequence)>,
     /// Refused by the server.
     refused: BTreeSet<Guid>,
@@ -85,7 +87,7 @@ pub(crate) struct Checks {
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
     pub(super) positions: Positions,
     /// What operators have emptied in the commit under way.
-    allowed: BTreeMap<ChannelId, Allowed>,
+    allowed: BTreeMap<ChannelId, Vec<Allowed>>,
     /// How often operators have moved a position.
     pub(crate) moves: BTreeMap<PositionId, u64>,
     pub(crate) emptied: u64,
@@ -116,6 +118,7 @@ impl Checks {
             repeated: BTreeMap::new(),
             contents: BTreeSet::new(),
             greedy: 0,
+            late_until: 0,
             stored: BTreeMap::new(),
             refused: BTreeSet::new(),
             clock_jumped: false,
@@ -407,7 +410,8 @@ impl Checks {
         let crowded = limits.messages.is_some_and(|max| count > max)
             || limits.bytes.is_some_and(|max| bytes > max);
         let after = facts.live.len() as u64;
-        let purged = self.allowed.get(&id).is_some_and(|allowed| {
+        let mut purges = self.allowed.get(&id).into_iter().flatten();
+        let purged = purges.any(|allowed| {
             allowed.before.is_none_or(|before| through < before)
                 && allowed.keep.is_none_or(|keep| after >= keep)
         });
@@ -426,7 +430,7 @@ impl Checks {
     /// An operator has the channel emptied by the commit that comes now.
     pub(crate) fn allow_purge(&mut self, channel: ChannelId, allowed: Allowed) {
         self.emptied += 1;
-        self.allowed.insert(channel, allowed);
+        self.allowed.entry(channel).or_default().push(allowed);
     }
 
     fn settle_excesses(&mut self, epoch: Epoch) {
