@@ -85,7 +85,7 @@ pub(crate) struct Checks {
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
     pub(super) positions: Positions,
     /// What operators have emptied in the commit under way.
-    allowed: BTreeMap<ChannelId, Allowed>,
+    allowed: BTreeMap<ChannelId, Vec<Allowed>>,
     /// How often operators have moved a position.
     pub(crate) moves: BTreeMap<PositionId, u64>,
     pub(crate) emptied: u64,
@@ -407,7 +407,8 @@ impl Checks {
         let crowded = limits.messages.is_some_and(|max| count > max)
             || limits.bytes.is_some_and(|max| bytes > max);
         let after = facts.live.len() as u64;
-        let purged = self.allowed.get(&id).is_some_and(|allowed| {
+        let mut purges = self.allowed.get(&id).into_iter().flatten();
+        let purged = purges.any(|allowed| {
             allowed.before.is_none_or(|before| through < before)
                 && allowed.keep.is_none_or(|keep| after >= keep)
         });
@@ -426,7 +427,7 @@ impl Checks {
     /// An operator has the channel emptied by the commit that comes now.
     pub(crate) fn allow_purge(&mut self, channel: ChannelId, allowed: Allowed) {
         self.emptied += 1;
-        self.allowed.insert(channel, allowed);
+        self.allowed.entry(channel).or_default().push(allowed);
     }
 
     fn settle_excesses(&mut self, epoch: Epoch) {
