@@ -450,7 +450,8 @@ impl ActiveLoop {
     pub fn leave(mut self, now: Instant) -> impl Iterator<Item = (Instant, Event)> {
         let held_back = self.broker.leave().into_iter();
         let held_back = held_back.map(move |event| (now, event));
-        self.unanswered.leave().chain(held_back).chain(self.backlog)
+        let left = self.unanswered.leave().chain(held_back).chain(self.backlog);
+        left.map(|(at, event)| (at, event.left_behind()))
     }
 }
 

@@ -167,8 +167,8 @@ impl Broker {
             } => self.ping(&connection_id, reply),
             Event::Ack(ack) => self.ack(&ack),
             Event::Refused { answer, reply } => self.answer(Some(reply), answer),
-            Event::AlreadyStored { guid, reply: to } => {
-                let reply = Reply::Published(guid);
+            Event::AlreadyStored { request, reply: to } => {
+                let reply = Reply::Published(request.guid);
                 self.commits.send_now(Outbound::Reply { to, reply });
             }
             Event::Pong(probe) => self.probe_answered(probe),

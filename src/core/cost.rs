@@ -40,7 +40,7 @@ pub(super) fn event(event: &Event) -> usize {
                 sequence: _,
             }) => ack_inbox.len() + channel.len(),
             Event::Refused { answer, reply } => answer_bytes(answer) + reply.as_str().len(),
-            Event::AlreadyStored { guid, reply } => guid.as_str().len() + reply.as_str().len(),
+            Event::AlreadyStored { request, reply } => publish(request) + subject(Some(reply)),
             // No client makes these; what is loaded is counted where it is kept.
             Event::Pong(_)
             | Event::Unreachable(_)

@@ -1,6 +1,6 @@
 //! The core's inputs: everything that can happen.
 
-use super::ids::{BatchNumber, ChannelName, ConnectionId, Guid, LoadId, ProbeId, Subject};
+use super::ids::{BatchNumber, ChannelName, ConnectionId, LoadId, ProbeId, Subject};
 use super::load::Loaded;
 use super::outbound::Reply;
 use super::request::{Ack, Connect, Leave, Publish, Subscribe};
@@ -44,9 +44,10 @@ pub enum Event {
         answer: Reply,
         reply: Subject,
     },
-    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again).
+    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again). True of the tables that
+    /// this term began with: what a term leaves unanswered is a publish again ([`Event::left_behind`]).
     AlreadyStored {
-        guid: Guid,
+        request: Publish,
         reply: Subject,
     },
     /// A client answered a probe.
@@ -73,6 +74,15 @@ pub enum Event {
 }
 
 impl Event {
+    /// As the next term is to judge it: Postgres may fail over in between, and lose what this term found stored.
+    pub(super) fn left_behind(self) -> Self {
+        if let Self::AlreadyStored { request, reply } = self {
+            let reply = Some(reply);
+            return Self::Publish { request, reply };
+        }
+        self
+    }
+
     /// The channel that a request names.
     pub(super) fn channel(&self) -> Option<&ChannelName> {
         match self {

@@ -201,8 +201,7 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             }
             Event::Publish { request, reply } => {
                 if done.stored.contains(&request) {
-                    let guid = request.guid;
-                    let answer = reply.map(|reply| Event::AlreadyStored { guid, reply });
+                    let answer = reply.map(|reply| Event::AlreadyStored { request, reply });
                     answers.extend(answer.map(|answer| (at, answer)));
                     continue;
                 }
@@ -236,10 +235,10 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
             event @ (Event::Subscribe { .. }
             | Event::CloseClient { .. }
             | Event::Ack(_)
-            | Event::Refused { .. }
-            | Event::AlreadyStored { .. }) => Some(event),
+            | Event::Refused { .. }) => Some(event),
             // Clients ping again by themselves; the rest is never heard from NATS while standing by.
-            Event::Ping { .. }
+            Event::AlreadyStored { .. }
+            | Event::Ping { .. }
             | Event::Pong(_)
             | Event::Unreachable(_)
             | Event::Unheard(_)

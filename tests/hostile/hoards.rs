@@ -396,7 +396,10 @@ fn heavy() -> Vec<(&'static str, Event)> {
         (
             "guid of a stored publish",
             Event::AlreadyStored {
-                guid: Guid::parse(long(MEGABYTE)).expect("not empty"),
+                request: Publish {
+                    guid: Guid::parse(long(MEGABYTE)).expect("not empty"),
+                    ..publish()
+                },
                 reply: pools::subject("stored"),
             },
         ),

@@ -163,18 +163,22 @@ impl Life<'_> {
         self.broker.handle(event, self.now);
     }
 
-    fn publish(&mut self) {
-        self.guids += 1;
+    fn publish_request(&mut self, number: u64) -> Publish {
         let input = &mut self.input;
         let length = input.pick(&[0, 1, 3, 20, 70, 400]);
-        let request = Publish {
+        Publish {
             publisher: pools::publisher(input),
-            guid: guid(self.guids),
+            guid: guid(number),
             channel: pools::channel(input),
             reply: input.pick(&["", "re"]).into(),
             data: Bytes::from(vec![b'd'; length]),
-        };
-        let reply = pools::reply(input);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.guids += 1;
+        let request = self.publish_request(self.guids);
+        let reply = pools::reply(&mut self.input);
         self.handle(Event::Publish { request, reply });
     }
 
@@ -216,8 +220,8 @@ impl Life<'_> {
                 reply,
             },
             2 => {
-                let guid = guid(u64::MAX);
-                Event::AlreadyStored { guid, reply }
+                let request = self.publish_request(u64::MAX);
+                Event::AlreadyStored { request, reply }
             }
             3 => Event::LoadFailed(LoadId(self.input.extreme().max(1 << 40))),
             _ => Event::Loaded {

@@ -150,6 +150,10 @@ const FOUND: &[(u64, &str)] = &[
         31,
         "after a failover, publishes that were put back were answered before that was committed",
     ),
+    (
+        179_595_130_402_653,
+        "what a term had found stored was answered by the next one, which had lost it in a failover",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.

@@ -1,7 +1,10 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::core::batch::{ClientRow, Heartbeat};
-use crate::core::ids::{ClientId, ConnectionId, Subject};
+use crate::core::ids::{ChannelName, ClientId, ConnectionId, Guid, Subject};
 use crate::core::limits::{Heartbeats, Settings};
+use crate::core::request::{Publish, Publisher};
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Timestamp;
 
@@ -225,4 +228,26 @@ fn what_ran_out_during_a_pause_says_nothing_about_clients() {
         let clients = active.broker().counts().clients;
         assert_eq!(clients, left, "after {pause} ms");
     }
+}
+
+#[test]
+fn what_a_term_found_stored_and_left_unanswered_is_judged_anew_by_the_next_one() {
+    let request = Publish {
+        publisher: Publisher::Client("me".into()),
+        channel: ChannelName::parse("orders".into()).expect("valid"),
+        guid: Guid::parse("g".into()).expect("valid"),
+        reply: "".into(),
+        data: Bytes::new(),
+    };
+    let reply = Subject::parse("reply".into()).expect("valid");
+    let found = Event::AlreadyStored {
+        request: request.clone(),
+        reply: reply.clone(),
+    };
+    let mut active = active();
+    active.backlog.push_back((at(0).monotonic, found));
+
+    let left: Vec<Event> = active.leave(at(1).monotonic).map(|it| it.1).collect();
+    let reply = Some(reply);
+    assert_eq!(left, [Event::Publish { request, reply }]);
 }
