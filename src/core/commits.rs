@@ -283,6 +283,10 @@ impl Commits {
         self.gathering.paused.insert(position, paused);
     }
 
+    pub(super) fn put_moved(&mut self, position: PositionId) {
+        self.gathering.moved.insert(position);
+    }
+
     /// A standby may remember the publishes of messages after `settled`.
     pub(super) fn delete_messages(
         &mut self,

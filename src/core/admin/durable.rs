@@ -175,6 +175,7 @@ impl Broker {
         }
         self.pass_room_on();
         self.note_progress(position);
+        self.commits.put_moved(position);
         self.commits.move_after_commit(position);
     }
 
