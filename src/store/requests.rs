@@ -123,7 +123,9 @@ pub(super) fn read_set(line: &Line, snapshot: &mut Snapshot) -> Result<(), Fault
     // Clocks are set back, and what is to come is taken for now.
     let ages = ages.into_iter().map(|us| u64::try_from(us).unwrap_or(0));
     let moved = moved.into_iter().map(|id| PositionId(id.cast_unsigned()));
-    snapshot.moved.extend(moved.zip(ages.map(Duration::from_micros)));
+    snapshot
+        .moved
+        .extend(moved.zip(ages.map(Duration::from_micros)));
     let names: Vec<String> = line.get("limited")?;
     let column = |column| line.get::<Vec<Option<i64>>>(column);
     let subscriptions = column("max_subscriptions")?;

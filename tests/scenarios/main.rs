@@ -7,6 +7,7 @@ mod memory_store;
 mod refused;
 mod requests;
 mod script;
+mod settled;
 mod world;
 
 use std::fmt::Write as _;
