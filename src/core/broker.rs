@@ -385,7 +385,7 @@ impl Broker {
         }
         for position in release.moved {
             if let Some(group) = self.groups.get_mut(&position) {
-                group.moving = false;
+                group.moving -= 1;
             }
             self.deliver(position);
         }

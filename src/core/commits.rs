@@ -66,7 +66,7 @@ pub(super) struct Release {
     pub(super) started: Vec<(PositionId, SubscriptionId)>,
     /// Groups that a member left: what it held goes to the others.
     pub(super) left: Vec<PositionId>,
-    /// Groups that an operator has moved.
+    /// Groups that an operator has moved or resumed.
     pub(super) moved: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
@@ -415,7 +415,7 @@ impl Commits {
         self.gathered.left.push(position);
     }
 
-    /// The group is delivered to from its new place once its progress is committed.
+    /// The group is delivered to once what an operator has changed of it is committed.
     pub(super) fn move_after_commit(&mut self, position: PositionId) {
         self.gathered.moved.push(position);
     }

@@ -46,8 +46,8 @@ pub(super) struct Group {
     acked_early: BTreeSet<Sequence>,
     /// Nothing is delivered until an operator lets it.
     pub(super) paused: bool,
-    /// An operator has moved it, and nothing of that is delivered before it is committed.
-    pub(super) moving: bool,
+    /// So often an operator has moved or resumed it, and nothing is delivered before all of that is committed.
+    pub(super) moving: u32,
     /// Acks of what is yet to be sent may be of what an earlier term sent: not once an operator has moved the position.
     was_moved: bool,
     /// New messages wait until what was in flight before a resume or a takeover has been redelivered.
@@ -155,7 +155,7 @@ impl Group {
             holders: Holders::default(),
             acked_early: BTreeSet::new(),
             paused: false,
-            moving: false,
+            moving: 0,
             was_moved: false,
             replaying: false,
             armed: None,
@@ -211,7 +211,7 @@ impl Group {
         self.acked_early.clear();
         self.last_sent = after;
         self.was_moved = true;
-        self.moving = true;
+        self.moving += 1;
         self.replaying = false;
         self.redelivering = false;
         self.held = None;
@@ -292,7 +292,7 @@ impl Group {
 
     /// Nothing is to be delivered to it for now.
     pub(super) fn is_halted(&self) -> bool {
-        self.paused || self.moving
+        self.paused || self.moving > 0
     }
 
     pub(super) fn is_listening(&self) -> bool {

@@ -217,6 +217,8 @@ impl Broker {
                 self.drop_page(position);
                 self.drop_fetched(position);
             } else {
+                group.moving += 1;
+                self.commits.move_after_commit(position);
                 self.commits.wake_after_commit(position);
             }
         }
