@@ -259,6 +259,11 @@ impl Broker {
         self.notices.pop_front()
     }
 
+    /// True when [`Self::poll_batch`] has something to commit.
+    pub(super) fn has_batch(&self) -> bool {
+        self.commits.is_due()
+    }
+
     /// The writes to commit next; `None` while a batch is out or nothing needs one. Answered by
     /// `Event::Committed`; a batch that fails ends the term, and with it this broker.
     pub fn poll_batch(&mut self) -> Option<Batch> {

@@ -92,6 +92,12 @@ impl Savepoints {
         self.tried.is_none() && self.steps.is_empty() && self.waiting.is_empty()
     }
 
+    /// Requests and timers may be handed in: they go with the next batch. While one batch follows from the other (a limit drops
+    /// many messages) it never is idle, and who asks for something then would wait until that is over.
+    pub fn takes_more(&self) -> bool {
+        self.steps.is_empty() && self.waiting.is_empty()
+    }
+
     /// Nothing that the broker would send or read may leave before what led to it is known to be stored.
     pub fn is_open(&self) -> bool {
         self.tried.is_some()
@@ -147,13 +153,15 @@ impl Savepoints {
             }
             let mut inputs = self.steps.pop_front().unwrap_or_default();
             let before = Box::new(broker.clone());
-            let mut done = 0;
-            for input in &inputs {
-                if done > 0 && !broker.has_room() {
-                    break;
-                }
-                apply(broker, input, now);
-                done += 1;
+            let mut done = carry_out(broker, &inputs, now);
+            let is_release = matches!(inputs[..], [Input::Event(Event::Committed(_))]);
+            if is_release && self.steps.is_empty() && broker.has_batch() {
+                let waiting = std::mem::take(&mut self.waiting);
+                let mut steps = self.suspects.set_apart(waiting).into_iter();
+                let along = steps.next().unwrap_or_default();
+                self.steps.extend(steps);
+                done += carry_out(broker, &along, now);
+                inputs.extend(along);
             }
             self.has_moved |= done > 0;
             let rest = inputs.split_off(done);
@@ -340,6 +348,19 @@ fn is_progress_of(input: &Input, position: PositionId) -> bool {
 
 pub(super) fn is_request(input: &Input) -> bool {
     matches!(input, Input::Event(event) if aside::is_request(event))
+}
+
+/// One, and more as long as there is room. Returns how many.
+fn carry_out(broker: &mut Broker, inputs: &[Input], now: Now) -> usize {
+    let mut done = 0;
+    for input in inputs {
+        if done > 0 && !broker.has_room() {
+            break;
+        }
+        apply(broker, input, now);
+        done += 1;
+    }
+    done
 }
 
 fn apply(broker: &mut Broker, input: &Input, now: Now) {
