@@ -111,7 +111,7 @@ async fn a_read_from_a_lagging_replica_moves_no_position() {
     let client = place.group.client("me").await;
     let mut publisher = client.publisher("orders").await;
     publish(&mut publisher, 50).await;
-    let replica = Copy::of(&place.postgres, Kind::LaggingReplica).await;
+    let replica = Copy::of(&place.postgres, Kind::Lagging).await;
     publish(&mut publisher, 100).await;
     let second = place.group.server();
     place.wait_for_standby().await;
