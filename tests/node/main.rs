@@ -74,6 +74,7 @@ mod process;
 mod proxy;
 mod psql_certificates;
 mod races;
+mod readiness;
 mod reads;
 mod reference;
 mod refused;
