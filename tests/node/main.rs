@@ -1,6 +1,7 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
 mod ack_inboxes;
+mod ack_races;
 mod admin;
 mod admin_api;
 mod applications;
