@@ -139,7 +139,7 @@ impl Board {
         }
         match condition.effect() {
             Effect::NotReady | Effect::NotReadyUnlessServing => {
-                tracing::error!(condition = condition.name(), "{reason}")
+                tracing::error!(condition = condition.name(), "{reason}");
             }
             Effect::Warns => tracing::warn!(condition = condition.name(), "{reason}"),
         }

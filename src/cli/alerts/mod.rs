@@ -50,7 +50,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "PROGRAM", default_value = "promtool")]
     promtool: PathBuf,
 
-    /// Fire each alert once there instead, with the label stanby_test="true"; it is http://[USER:PASSWORD@]HOST:PORT[/PREFIX]
+    /// Fire each alert once there instead, with the label `stanby_test="true"`; it is `http://[USER:PASSWORD@]HOST:PORT[/PREFIX]`
     #[arg(long, value_name = "URL")]
     alertmanager: Option<String>,
 

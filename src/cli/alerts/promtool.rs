@@ -113,12 +113,13 @@ impl<'a> Promtool<'a> {
             .stdin(Stdio::null());
         command.output().await.map_err(|error| {
             let program = self.program.display();
-            Failure::Usage(match error.kind() {
-                ErrorKind::NotFound => anyhow!(
+            Failure::Usage(if error.kind() == ErrorKind::NotFound {
+                anyhow!(
                     "there is no program {program}: install Prometheus (Debian: prometheus), name its promtool with \
                      --promtool, or try routes and receivers alone with --alertmanager"
-                ),
-                _ => anyhow!("{program} cannot be started: {error}"),
+                )
+            } else {
+                anyhow!("{program} cannot be started: {error}")
             })
         })
     }
