@@ -189,10 +189,6 @@ async fn each_of_many_messages_is_handled_or_a_dead_letter_while_acks_in_sql_rac
                 };
                 if is_mine {
                     handle(&mut connection, sequence).await;
-                    // Some take longer than the message is waited for.
-                    if sequence % 40 < CONSUMERS {
-                        connection.execute("SELECT pg_sleep(0.2)").await.unwrap();
-                    }
                 }
                 connection.execute("COMMIT").await.unwrap();
             }
