@@ -299,6 +299,10 @@ impl Broker {
             }
         }
         self.aside.strip(&mut batch);
+        let marks = batch.counts.iter();
+        let marks = marks.filter(|(_, count)| count.as_ref().is_some_and(|it| it.is_given_up));
+        self.commits
+            .tell_of_given_up(marks.map(|(&key, _)| key).collect());
         self.deadlines.clear(&Timer::Progress);
         Some(batch)
     }
@@ -374,6 +378,7 @@ impl Broker {
         if release.changed_requests {
             self.requests_committed();
         }
+        self.marks_committed(release.given_up);
         for (position, subscription) in release.started {
             self.started(position, subscription);
         }

@@ -76,6 +76,8 @@ pub(super) struct Release {
     pub(super) changed_outbox: bool,
     /// Requests of operators were taken or answered.
     pub(super) changed_requests: bool,
+    /// Messages that acks in SQL come too late for.
+    pub(super) given_up: Vec<(PositionId, Sequence)>,
 }
 
 impl Commits {
@@ -498,6 +500,13 @@ impl Commits {
             std::mem::take(&mut self.touched),
             std::mem::take(&mut self.moved),
         )
+    }
+
+    /// Of the batch that was just taken.
+    pub(super) fn tell_of_given_up(&mut self, given_up: Vec<(PositionId, Sequence)>) {
+        if let Some(committing) = &mut self.committing {
+            committing.given_up = given_up;
+        }
     }
 
     /// Releases the answers of the committed batch and tells what else it made true.

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Pages {
     pub(crate) address: SocketAddr,
-    status: watch::Sender<Status>,
+    pub(crate) status: watch::Sender<Status>,
     shutdown: CancellationToken,
     task: JoinSet<()>,
 }
@@ -45,6 +45,7 @@ pub(crate) fn standby() -> Status {
         started_at: Timestamp(Clock.now().wall.0 - 62_000_000_000),
         epoch: None,
         active_since: None,
+        has_served: false,
         trusted_until: None,
         counts: Counts::default(),
         commits: 0,
@@ -75,12 +76,13 @@ pub(crate) fn standby() -> Status {
     }
 }
 
-fn active_for(trust: Duration) -> Status {
+pub(crate) fn active_for(trust: Duration) -> Status {
     let now = Clock.now();
     Status {
         role: Role::Active,
         epoch: Some(Epoch(7)),
         active_since: Some(now.wall),
+        has_served: true,
         trusted_until: Some(now.monotonic + trust),
         counts: Counts {
             clients: 1,
