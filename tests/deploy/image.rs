@@ -1,7 +1,8 @@
 //! `deploy/Dockerfile`: it copies what the build needs, and its commands exist.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use crate::program::{assert_parses, read, root};
 
@@ -67,6 +68,41 @@ fn the_image_is_built_from_all_that_cargo_wants() {
     for file in ["build.rs", "Cargo.lock", "proto", "migrations"] {
         assert!(of_context.contains(&file), "{file}");
     }
+
+    let included = included_in_the_program();
+    assert!(included.len() > 30, "{included:?}");
+    for file in included {
+        let is_copied = of_context.iter().any(|source| file.starts_with(source));
+        assert!(is_copied, "{} is not copied", file.display());
+    }
+}
+
+/// What the sources have the compiler read besides, from the root.
+fn included_in_the_program() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root().join("src")];
+    while let Some(directory) = waiting.pop() {
+        for path in fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
+            if path.is_dir() {
+                waiting.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let calls = ["include_str!(\"", "include_bytes!(\""];
+            let names = calls.iter().flat_map(|call| text.split(call).skip(1));
+            for name in names.filter_map(|rest| rest.split('"').next()) {
+                let file = fs::canonicalize(directory.join(name)).unwrap();
+                found.push(file.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found
 }
 
 #[test]
