@@ -193,7 +193,7 @@ impl<A: Apply> Task<A> {
     fn report(&self, done: Done<A::Batch>) -> Result<(), String> {
         self.reports
             .try_send(done)
-            .map_err(|_| "nobody waits for commits".to_owned())
+            .map_err(|_| "nothing waits for commits".to_owned())
     }
 
     async fn run_errand(&mut self, errand: Errand) -> Result<(), String> {

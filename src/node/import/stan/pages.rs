@@ -123,7 +123,7 @@ impl Monitor {
         if matches!(role, "Follower" | "Candidate") || matches!(state, "FT_STANDBY") {
             let is = if role.is_empty() { state } else { role };
             return Err(format!(
-                "{self} is a server that serves nobody ({is}); give the pages of the one that does"
+                "{self} does not serve clients ({is}); give the monitoring pages of the server that does"
             ));
         }
         Ok(server)
