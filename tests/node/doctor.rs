@@ -72,7 +72,7 @@ async fn the_doctor_finds_nothing_wrong_before_the_first_server_and_beside_a_pai
         ("connections", "are free"),
         ("lock", "free: no server is active; none waits"),
         ("nats", "nats-server"),
-        ("listeners", "nobody else serves"),
+        ("listeners", "no other server serves"),
     ] {
         let (verdict, text, _) = before.about(about);
         assert!(verdict != "fail" && text.contains(part), "{about}: {text}");
