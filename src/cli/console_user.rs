@@ -82,7 +82,7 @@ fn piped() -> Result<String, Failure> {
 
 fn typed() -> Result<String, Failure> {
     output::note("Password (it is not shown), then Enter:");
-    enable_raw_mode().context("the terminal shows what is typed and cannot be told not to")?;
+    enable_raw_mode().context("the terminal cannot hide what is typed")?;
     let typed = keys();
     disable_raw_mode().context("the terminal is left as it was for the password; run `reset`")?;
     typed

@@ -197,7 +197,7 @@ impl ImportArgs {
             }
             if nodes.split(',').any(str::is_empty) {
                 return Err(config::Error::new(
-                    "--from raft: names no directory before or behind one of its commas; write it like \
+                    "--from raft: has an empty name before or after a comma; write it like \
                      raft:DIRECTORY,DIRECTORY,DIRECTORY",
                 ));
             }

@@ -46,7 +46,7 @@ impl Screen {
                 output::note(COMPARES);
             }
             (None, Told::Total(total)) => {
-                output::note(&format!("{total} messages are to be read"));
+                output::note(&format!("{total} messages to read"));
             }
             (
                 None,

@@ -86,7 +86,7 @@ impl Sink for LogFile {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(
                     error,
-                    "the log file cannot be opened anew; the old one is written on"
+                    "the log file cannot be reopened; the old one stays in use"
                 );
             }
         }

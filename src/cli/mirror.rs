@@ -160,7 +160,7 @@ fn show(standings: &[Standing]) -> Result<(), Failure> {
         let who = it.subscribers.iter();
         let who: Vec<String> = who.map(|id| output::name_from_outside(id)).collect();
         let old_side = match who.as_slice() {
-            [] => "nobody is subscribed on the old side".to_owned(),
+            [] => "no client is subscribed on the old side".to_owned(),
             some => format!("subscribed on the old side: {}", some.join(", ")),
         };
         let offline = it.durables.iter().filter(|durable| !durable.online);

@@ -87,7 +87,7 @@ pub(super) async fn export(
         Ok(done) => done.map(|()| ExitCode::SUCCESS),
         // Half of a file is no success.
         Err(_) => Err(Failure::Failed(anyhow!(
-            "it was told to end before everything was exported"
+            "it was stopped before everything was exported"
         ))),
     }
 }

@@ -44,7 +44,7 @@ impl Notifier {
                 watchdog: watchdog.map(Duration::from_micros),
             },
             Err(error) => {
-                tracing::warn!(%error, "the service manager cannot be told anything (NOTIFY_SOCKET)");
+                tracing::warn!(%error, "cannot notify the service manager (NOTIFY_SOCKET)");
                 Self::silent()
             }
         }

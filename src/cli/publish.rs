@@ -152,7 +152,7 @@ async fn messages(args: &PublishArgs) -> Result<Messages, Failure> {
         None if args.message == "-" => Origin::StandardInput,
         None if args.lines => {
             return Err(Failure::Usage(anyhow!(
-                "--lines publishes what stands in a file or comes from standard input; leave out the message"
+                "--lines publishes the lines of a file or of standard input; leave out the message"
             )));
         }
         None if args.json => {

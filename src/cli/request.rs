@@ -97,7 +97,7 @@ pub(super) async fn run(
     let asks = harm == Harm::Destroys && !flags.yes && !flags.dry_run;
     if asks && !io::stdin().is_terminal() {
         return Err(Failure::Usage(anyhow!(
-            "nobody can be asked whether that is meant; give --yes, or --dry-run to see what it would do"
+            "there is no terminal to ask for confirmation; give --yes, or --dry-run to see what it would do"
         )));
     }
     let (url, schema) = flags.tables.read()?;

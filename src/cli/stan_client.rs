@@ -191,7 +191,9 @@ async fn ask(
     })?;
     let answer = answer.map_err(|error| Failure::Unreachable(error.into()))?;
     if answer.is_no_responders() {
-        return Err(Failure::Unreachable(anyhow!("nobody listens on {subject}")));
+        return Err(Failure::Unreachable(anyhow!(
+            "no server listens on {subject}"
+        )));
     }
     Ok(answer.detached().1)
 }
@@ -259,7 +261,7 @@ impl KeepAlive {
                     let Some(pings) = &pings else { continue };
                     out += 1;
                     if out > pings.out_max {
-                        return Failure::Unreachable(anyhow!("the server does not answer pings any more"));
+                        return Failure::Unreachable(anyhow!("the server no longer answers pings"));
                     }
                     let reply = Some(self.pong_inbox.as_str());
                     if self.nats.publish(&pings.subject, reply, &pings.request).await.is_err() {

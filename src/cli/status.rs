@@ -158,7 +158,7 @@ fn summary(report: &Report) -> String {
         lines.insert(1, format!("serves    {}", serves(channels)));
     }
     if report.standbys.is_empty() {
-        lines.push("standby   none: if the active ends, nobody takes over".to_owned());
+        lines.push("standby   none: if the active fails, no server takes over".to_owned());
     }
     for standby in &report.standbys {
         lines.push(format!("standby   {}", waiting(standby)));

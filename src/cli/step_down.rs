@@ -76,7 +76,7 @@ async fn hand_over(store: &Store, schema: &str, args: &StepDownArgs) -> Result<H
     };
     if standbys.is_empty() && !args.force {
         return Err(Failure::Failed(anyhow!(
-            "no standby waits, so nobody would take over from {}; start one, or give --force",
+            "no standby waits to take over from {}; start one, or give --force",
             shown(&active.holder)
         )));
     }

@@ -110,7 +110,7 @@ impl MySqlUrl {
                     "verify_identity" => Tls::VerifyIdentity,
                     _ => {
                         return Err(wrong(
-                            "its ssl-mode is none of disabled, preferred, required, verify_ca and verify_identity",
+                            "its ssl-mode must be disabled, preferred, required, verify_ca or verify_identity",
                         ));
                     }
                 };

@@ -114,7 +114,7 @@ async fn ask(
         {
             return Err(problem(
                 StatusCode::BAD_REQUEST,
-                format!("{name} stands in the path and in the body"),
+                format!("{name} is given in the path and in the body"),
             )
             .hint("Leave it out of the body."));
         }

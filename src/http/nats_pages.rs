@@ -73,7 +73,7 @@ pub(super) async fn pass_on(State(source): State<Source>, uri: Uri) -> Response 
         NatsPages::NotYet => {
             return plain(
                 StatusCode::BAD_GATEWAY,
-                "the nats-server of this server does not run yet, or not any more; the log says why",
+                "the nats-server of this server is not running; the log says why",
             );
         }
         NatsPages::Elsewhere => return elsewhere(&view, &uri),

@@ -99,19 +99,19 @@ impl Seen {
             return End::new(Cause::EndedByStandby, detail);
         }
         let Some(silence) = self.silence else {
-            let detail = "the session of the active ended, and this server had not heard of that active before";
+            let detail = "the session of the active ended, and this server had no announcement of that active before";
             return End::new(Cause::Unknown, detail);
         };
         let millis = silence.as_millis();
         // A lease without a renewal, less the time in which one was due anyway; but more than between two signs.
         if silence >= (lease * 3 / 4).max(self.sign_every * 3 / 2) {
             let detail = format!(
-                "it was last heard {millis} ms before its session ended: frozen, cut off, or its machine is gone"
+                "its last announcement came {millis} ms before its session ended: frozen, cut off, or its machine is gone"
             );
             return End::new(Cause::Silent, detail);
         }
         let detail = format!(
-            "it was heard until {millis} ms before its session ended: killed or crashed, or its connection broke"
+            "its announcements came until {millis} ms before its session ended: killed or crashed, or its connection broke"
         );
         End::new(Cause::SessionEnded, detail)
     }

@@ -267,7 +267,7 @@ impl<B> Leader<B> {
     /// Gives the lock to the next standby, after what was submitted; waits until it is gone. Behind a commit that hangs
     /// it does not wait for long: that one's end is the end of the session.
     pub async fn release(self) {
-        self.release_because(End::new(Cause::Stopped, "its server was told to end"))
+        self.release_because(End::new(Cause::Stopped, "its server was asked to stop"))
             .await;
     }
 

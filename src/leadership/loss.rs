@@ -15,7 +15,7 @@ pub(super) enum Loss {
     ClosedDuringRead(String),
     #[error("the server gave it up")]
     GivenUp,
-    #[error("nobody waits for commits")]
+    #[error("nothing waits for commits")]
     NobodyWaits,
     #[error("a commit failed: {0}")]
     Commit(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -108,7 +108,7 @@ impl Session {
                     let why = match ended {
                         Ended::Failed(error) => Trouble::of_session(&url, &error).text,
                         Ended::NotReplicated => format!(
-                            "somebody cancelled a commit at {} while it waited for a synchronous replica, which may \
+                            "a commit was cancelled at {} while it waited for a synchronous replica, which may \
                              lack it",
                             url.address()
                         ),

@@ -157,7 +157,7 @@ pub(super) async fn take_over(
         .await;
     let Some(epoch): Option<i64> = recorded? else {
         return Err(Error::Unavailable(
-            "somebody changed table leadership during the takeover".to_owned(),
+            "another session changed table leadership during the takeover".to_owned(),
         ));
     };
     Ok(Takeover {

@@ -317,7 +317,7 @@ impl<'a> Active<'a> {
     fn ended(&self, end: End) -> Ended {
         match end {
             End::Unproved => {
-                let why = "nothing was heard of the leader session, not even its end";
+                let why = "the leader session gave no answer, and did not report its end";
                 Ended::TermLost(TermLost(why.to_owned()))
             }
             End::NatsLost => Ended::NatsLost,

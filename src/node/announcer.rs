@@ -293,7 +293,7 @@ impl Announcer {
             };
             if let Err(error) = announced {
                 let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "the other servers cannot be told of this one");
+                tracing::debug!(error, "cannot announce this server to the others");
             }
             self.judge(&mut accused);
             self.listen_for_active();

@@ -57,7 +57,7 @@ impl CarryOver<'_> {
             Finding::Differs(noted) => {
                 let reason = format!(
                     "{} is not what was imported into these tables from {} at {} (UTC): a former server has written to it \
-                     since, or it is another store. It is not imported: if nobody needs what it holds, take the file store \
+                     since, or it is another store. It is not imported: if you no longer need what it holds, take the file store \
                      out of line and file; otherwise import it into another schema, to look at it",
                     directory.display(),
                     noted.source,
@@ -199,7 +199,7 @@ fn setback(error: Error, from: &str) -> Setback {
 /// For people who wait.
 fn progress(told: Told) -> String {
     match told {
-        Told::Total(total) => format!("{total} messages are to be read"),
+        Told::Total(total) => format!("{total} messages to read"),
         Told::Read {
             messages, total, ..
         } => format!("{messages} of {total} messages are read"),
@@ -221,7 +221,7 @@ fn log(imported: &Imported, from: &str) {
         messages,
         clients = imported.clients,
         durables,
-        "the former store is imported; it is as it was, and not needed any more"
+        "the former store is imported; it was not changed, and is no longer needed"
     );
 }
 

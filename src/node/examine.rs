@@ -300,7 +300,7 @@ async fn look_at_tables(
 async fn of_snapshots(store: &Store) -> Finding {
     let oldest = match store.oldest().await {
         Ok(Some(oldest)) => oldest,
-        Ok(None) => return ok("snapshot", "nobody holds one"),
+        Ok(None) => return ok("snapshot", "no session holds an old one"),
         Err(error) => return fail("snapshot", &error),
     };
     if let Some(sentence) = cost(&oldest) {

@@ -36,8 +36,8 @@ pub(super) async fn watch(board: Board, shutdown: CancellationToken) {
             board.log_dropped(dropped);
             board.raise(
                 Condition::LogBlocked,
-                "log lines are dropped (stanby_log_dropped_total counts them): nobody reads where they go to, or it \
-                 is full; look at standard error's reader, the disk, FIFO or syslog that --log or --syslog names",
+                "log lines are dropped (stanby_log_dropped_total counts them): their destination is full, \
+                 or nothing reads it; check the reader of standard error, or the disk, FIFO or syslog that --log or --syslog names",
             );
         } else if last.is_some_and(|last| now.since(last) >= PASSED_AFTER) {
             last = None;

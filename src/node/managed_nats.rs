@@ -278,7 +278,7 @@ impl Runner {
         if let Ok(pid) = i32::try_from(pid) {
             kill(Pid::from_raw(pid), Signal::SIGHUP).ok();
         }
-        tracing::info!("nats-server is told to read its configuration anew");
+        tracing::info!("nats-server was asked to reload its configuration");
     }
 
     async fn replace_file(&self, settings: &Settings) -> anyhow::Result<()> {

@@ -152,7 +152,7 @@ impl Neighbours {
                 channel = channel.as_str(),
                 server.id = from.server_id,
                 group = from.group,
-                "another group of servers lists a channel that this one serves; it is told so"
+                "another group of servers lists a channel that this one serves; this one informs it"
             );
         }
         let answer = neighbours::answer(&self.me, conflict);

@@ -78,7 +78,7 @@ pub(super) fn ensure_same_subjects(
         return Ok(());
     }
     Err(Setback::Settings(format!(
-        "clients were told other subjects than this server is configured for (connect subject {:?}, here {:?}); \
+        "clients use other subjects than this server is configured for (connect subject {:?}, here {:?}); \
          {}",
         stored.discover_prefix,
         wanted.discover_prefix,

@@ -41,10 +41,7 @@ impl Node {
             };
             if let Err(error) = self.answer_question(&question).await {
                 let error: &dyn std::error::Error = &error;
-                tracing::debug!(
-                    error,
-                    "another server cannot be told what this one remembers"
-                );
+                tracing::debug!(error, "cannot send another server what this one remembers");
             }
         }
     }
@@ -63,7 +60,7 @@ impl Node {
         );
         tracing::info!(
             messages = account.messages.len(),
-            "another server takes over after a failover of Postgres; it is told what this one remembers"
+            "another server takes over after a failover of Postgres; this one sends it what it remembers"
         );
         for piece in pieces {
             self.nats.publish(&question.reply, None, &piece).await?;
@@ -135,7 +132,7 @@ impl Node {
                 server,
                 epoch = account.served.0,
                 messages = account.messages.len(),
-                "another server has told what it remembers"
+                "another server has sent what it remembers"
             );
             let mut memory = self.memory();
             memory.learn(account);

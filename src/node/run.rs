@@ -283,7 +283,7 @@ impl Node {
             self.board.raise(
                 Condition::TermsEnd,
                 format!(
-                    "the last {count} terms of this server ended for one reason, which has to be mended: {}",
+                    "the last {count} terms of this server ended for the same reason; fix it: {}",
                     end.detail
                 ),
             );

@@ -102,7 +102,7 @@ async fn accept(listener: UnixListener, url: DatabaseUrl) {
                         }
                     });
                 }
-                Ok(_) => tracing::warn!("another process tried to use this one's way to Postgres"),
+                Ok(_) => tracing::warn!("another process tried to use this server's local connection to Postgres; it was refused"),
                 Err(error) => {
                     tracing::warn!(%error, "a connection to Postgres cannot be carried");
                     tokio::time::sleep(PAUSE).await;

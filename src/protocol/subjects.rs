@@ -30,7 +30,7 @@ pub enum Error {
     )]
     Prefix { what: &'static str, prefix: String },
     #[error(
-        "channel {0:?} cannot be served by this group alone: nobody can publish to a name with white space over NATS; \
+        "channel {0:?} cannot be served by this group alone: NATS has no subject with white space in its name; \
          leave it out"
     )]
     Channel(String),

@@ -93,7 +93,7 @@ async fn publish(
         .await?;
     if noted.rows_affected() != 1 {
         return Err(Error::Unavailable(format!(
-            "somebody else publishes stream {:?} to channel {:?}: one mirror is enough",
+            "another mirror publishes stream {:?} to channel {:?}: one mirror is enough",
             feed.stream, feed.channel
         ))
         .into());

@@ -110,7 +110,7 @@ impl FormerStore {
         let refused = |why: String| Error::Refused(format!("{holder}: {why}"));
         let Some((id, version, record)) = read else {
             return Err(refused(
-                "table ServerInfo has no row, so no server has ever run on these tables, or somebody deleted it; start \
+                "table ServerInfo has no row, so no server has ever run on these tables, or it was deleted; start \
                  nats-streaming-server on them once, which writes it, and stop it again"
                     .to_owned(),
             ));

@@ -87,7 +87,7 @@ impl Importer {
             return Ok(());
         }
         Err(Error::Failed(format!(
-            "messages: {copied} rows instead of {expected} were written; somebody else changed the tables"
+            "messages: {copied} rows instead of {expected} were written; another session changed the tables"
         )))
     }
 
@@ -136,7 +136,7 @@ impl Importer {
         for (id, (_, checksum)) in &stored {
             if *checksum != self.checksums.of(*id) {
                 return Err(Error::Failed(format!(
-                    "messages of channel {id} are not what was written: their checksum is another one. Does somebody else write \
+                    "messages of channel {id} are not what was written: their checksum differs. Does another program write \
                      to schema {}?",
                     self.schema
                 )));
@@ -194,7 +194,7 @@ impl Importer {
     async fn compare(&self, client: &Client, planned: &Snapshot) -> Result<(), Error> {
         let wrong = |what: String| {
             Error::Failed(format!(
-                "{what}; nothing was imported. Does somebody else write to schema {}?",
+                "{what}; nothing was imported. Does another program write to schema {}?",
                 self.schema
             ))
         };
@@ -280,7 +280,7 @@ pub(super) async fn ensure_vacant(
 fn occupied(schema: &str) -> Error {
     Error::Refused(format!(
         "schema {schema} is not empty: it holds channels or clients, and an import would mix with them; name another \
-         one with --schema, or, if nobody needs what it holds, drop it (DROP SCHEMA \"{schema}\" CASCADE)"
+         one with --schema, or, if you no longer need what it holds, drop it (DROP SCHEMA \"{schema}\" CASCADE)"
     ))
 }
 

@@ -238,7 +238,7 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
             Err(error) if is_locked_out(&error) => {
                 tracing::warn!(
                     schema,
-                    "somebody reads the tables for long (a dump?) and keeps them from being migrated; trying again"
+                    "a long read of the tables (a dump?) holds up their migration; trying again"
                 );
                 tokio::time::sleep(LOCK_PAUSE).await;
             }

@@ -71,7 +71,7 @@ pub(super) fn miscount(part: &'static str, expected: usize, found: u64) -> Refus
         part,
         table: part.to_owned(),
         reason: format!(
-            "{found} rows instead of {expected} were written; somebody else changed the tables, or a trigger keeps rows out"
+            "{found} rows instead of {expected} were written; another session changed the tables, or a trigger dropped rows"
         ),
         remedy: "look for triggers and rules on the table, and for rows that were deleted by hand"
             .to_owned(),
@@ -90,7 +90,7 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
         "23502" => {
             format!("ALTER TABLE {table} ALTER COLUMN {rule} DROP NOT NULL, or give it a default")
         }
-        "23505" => format!("a row that no server wrote stands in the way in {table}: delete it"),
+        "23505" => format!("a row in {table} that no server wrote is in the way: delete it"),
         "42501" => {
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … to the servers' role"
                 .to_owned()
@@ -98,7 +98,7 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
         "55000" => {
             format!("ALTER TABLE {table} REPLICA IDENTITY FULL, or take it out of the publication")
         }
-        "XX001" | "XX002" => format!("REINDEX TABLE {table}; look at the disk of Postgres"),
+        "XX001" | "XX002" => format!("REINDEX TABLE {table}; check the disk of Postgres"),
         "22P05" | "22021" => "the database's encoding lacks characters that clients use".to_owned(),
         code if code.starts_with("42") => {
             format!("{table} is not as stanby made it: take back what was changed by hand")

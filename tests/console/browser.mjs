@@ -5,10 +5,11 @@ import { readFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { HtmlValidate } from "html-validate";
+import { answers } from "./questions.mjs";
 
 const require = createRequire(import.meta.url);
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const { ACTIVE, STANDBY, PASSWORD, ACTIVE_PID, NASTY, CHROMIUM, SCREENSHOTS } = process.env;
+const { ACTIVE, STANDBY, PASSWORD, ACTIVE_PID, NASTY, CHROMIUM, SCREENSHOTS, DOCS } = process.env;
 if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
 
 let wrong = 0;
@@ -150,6 +151,37 @@ async function keyboard(server) {
   await page.context().close();
 }
 
+// As somebody would who knows no address but the first page's. docs/console.md says how many clicks each question takes, and
+// docs/cookbook.md asks them.
+async function questions(server) {
+  const page = await open();
+  await logIn(page, server);
+  const asked = [...readFileSync(join(DOCS, "cookbook.md"), "utf8").matchAll(/^## \d+\. (.*)$/gm)].map((it) => it[1]);
+  const documented = readFileSync(join(DOCS, "console.md"), "utf8");
+  for (const question of asked) {
+    expect(question in answers || documented.includes(`- ${question}`), `no walk answers: ${question}`);
+  }
+  for (const [question, { steps, shows }] of Object.entries(answers)) {
+    expect(asked.includes(question), `the cookbook does not ask: ${question}`);
+    expect(steps.length <= 4, `${question}: ${steps.length} clicks`);
+    await page.goto(`${server}/console`);
+    for (const step of steps) {
+      if (step.type) {
+        await page.fill(step.into, step.type);
+        await page.press(step.into, "Enter");
+      } else if (step.choose) {
+        await page.selectOption(step.from, step.choose);
+      } else {
+        await page.click(step);
+      }
+    }
+    const shown = page.locator("main", { hasText: shows });
+    await shown.waitFor({ timeout: 30_000 }).catch(() => complain(`${question}: ${page.url()} does not say ${shows}`));
+    expect(documented.includes(`| ${question} | ${steps.length} |`), `docs/console.md: | ${question} | ${steps.length} |`);
+  }
+  await page.context().close();
+}
+
 async function liveFigures(server) {
   const page = await open();
   await logIn(page, server);
@@ -221,6 +253,7 @@ const parts = {
   pages: () => everyPage(STANDBY),
   "without-scripts": () => withoutScripts(STANDBY),
   keyboard: () => keyboard(ACTIVE),
+  questions: () => questions(STANDBY),
   live: () => liveFigures(ACTIVE),
   verbs: () => verbs(STANDBY),
   takeover,

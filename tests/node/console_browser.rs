@@ -42,6 +42,10 @@ async fn every_page_and_every_verb_of_the_console_works_in_a_browser_at_any_size
     .await;
     let _billing = client.subscribe("orders", "", "billing").await.unwrap();
     client.hold("orders", "", "slow", 2).await.unwrap();
+    let gone = group.client("gone").await;
+    let left = gone.subscribe("orders", "", "left").await.unwrap();
+    gone.close().await.unwrap();
+    drop(left);
     let _nasty = client
         .subscribe("orders", "", "<script>alert(3)</script>")
         .await
@@ -56,6 +60,7 @@ async fn every_page_and_every_verb_of_the_console_works_in_a_browser_at_any_size
         .env("PASSWORD", PASSWORD)
         .env("NASTY", NASTY)
         .env("CHROMIUM", chromium)
+        .env("DOCS", concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

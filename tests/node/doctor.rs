@@ -72,7 +72,7 @@ async fn the_doctor_finds_nothing_wrong_before_the_first_server_and_beside_a_pai
         ("connections", "are free"),
         ("lock", "free: no server is active; none waits"),
         ("nats", "nats-server"),
-        ("listeners", "nobody else serves"),
+        ("listeners", "no other server serves"),
     ] {
         let (verdict, text, _) = before.about(about);
         assert!(verdict != "fail" && text.contains(part), "{about}: {text}");
@@ -196,7 +196,10 @@ async fn the_doctor_tells_of_other_servers_with_the_cluster_id_and_of_strangers_
     let report = Report::of_group(&elsewhere, &[]).await;
     let (verdict, text, _) = report.about("listeners");
     assert_eq!(verdict, "warn");
-    assert!(text.contains("somebody else listens for clients"), "{text}");
+    assert!(
+        text.contains("another server listens for clients"),
+        "{text}"
+    );
 
     let key = stanby::leadership::key::lock_key("stanby");
     let mut stranger = PgConnection::connect(&other.url).await.unwrap();

@@ -101,7 +101,7 @@ async fn whoever_listens_for_clients_is_noticed() {
     nats.flush().await.unwrap();
 
     let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("somebody listens for clients"), "{text}");
+    assert!(text.contains("a server listens for clients"), "{text}");
     ensure_nothing_written(&group).await;
 }
 

@@ -259,7 +259,7 @@ async fn what_cannot_be_a_stream_or_is_not_ours_is_refused_by_name() {
         .await;
     assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
     let told = stderr(&refused);
-    assert!(told.contains("somebody else publishes"), "{told}");
+    assert!(told.contains("another client publishes"), "{told}");
 
     // It ends that of this channel alone.
     ground.publish("a.b", 1).await;

@@ -69,7 +69,7 @@ async fn is_not_acked(cluster_id: &str, before: &'static str, meanwhile: &'stati
 
     wait_until(LIMIT, async || {
         let log = server.log();
-        let has_ended = log.contains("somebody cancelled a commit");
+        let has_ended = log.contains("a commit was cancelled at");
         if has_ended { Ok(()) } else { Err(log) }
     })
     .await;

@@ -174,7 +174,7 @@ async fn get_from(store: &Store, args: &GetArgs) -> Result<(), Failure> {
     }
     let Some(message) = page.0.first() else {
         return Err(Failure::Failed(anyhow!(
-            "message {} is gone: somebody deleted it",
+            "message {} is gone: it was deleted",
             args.sequence
         )));
     };

@@ -115,16 +115,16 @@ fn text(it: &Explained) -> String {
                     after(takeover.silence_seconds)
                 ),
                 None =>
-                    "how long they waited is not known: the new active had not heard the one before"
+                    "how long they waited is not known: the new active had no announcement of the one before"
                         .to_owned(),
             }
         ),
         format!(
             "answered   {}",
             match takeover.answered_from_memory {
-                Some(0) => "nothing from memory: nobody waited for an answer".to_owned(),
+                Some(0) => "nothing from memory: no client waited for an answer".to_owned(),
                 Some(count) =>
-                    format!("{count} requests that the new active had heard as a standby"),
+                    format!("{count} requests that the new active had received as a standby"),
                 None => unknown(),
             }
         ),

@@ -313,7 +313,7 @@ fn deletion(channel: &Channel) -> Facts {
 pub(super) fn deleted_meanwhile() -> Complaint {
     Complaint::new(
         "the channel was deleted meanwhile",
-        "Look at the channels that there are, and ask again.",
+        "List the channels, and try again with one that exists.",
     )
 }
 
@@ -335,11 +335,11 @@ fn not_created(name: &ChannelName, rejection: &Rejection) -> Complaint {
     if let Rejection::CaseClash { existing, .. } = rejection {
         return Complaint::new(
             format!("channel {name} differs from channel {existing} only in the case of letters"),
-            "Take another name.",
+            "Choose another name.",
         );
     }
     Complaint::new(
-        format!("channel {name} is not made: there are as many channels as may be"),
+        format!("channel {name} was not created: the maximum number of channels is reached"),
         "Raise --max-channels, or delete channels.",
     )
 }

@@ -301,7 +301,7 @@ fn in_range(channel: &Channel, next: Sequence) -> Result<Sequence, Complaint> {
 pub(super) fn ended_meanwhile() -> Complaint {
     Complaint::new(
         "the subscription has ended meanwhile",
-        "Look at the durables that there are, and ask again.",
+        "List the durables, and try again with one that exists.",
     )
 }
 

@@ -92,7 +92,7 @@ impl Broker {
         });
         if messages.is_empty() {
             return Err(Complaint::new(
-                format!("channel {} does not hold them any more", channel.row.name),
+                format!("channel {} no longer holds them", channel.row.name),
                 "They were dropped or deleted.",
             ));
         }

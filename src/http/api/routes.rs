@@ -86,7 +86,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 Time,
                 "Those published before this time, or longer ago: 2h.",
             ),
-            takes("keep", Number, "All but the last so many."),
+            takes("keep", Number, "Keeps this many of the newest messages."),
             takes("all", Flag, "All."),
         ],
     },

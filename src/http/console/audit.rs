@@ -4,8 +4,8 @@ use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::layout;
-use super::parts::{ListQuery, ROWS, badge, empty, sql};
+use super::list::{List, ListQuery};
+use super::parts::badge;
 use super::undo::undo;
 use super::users::Role;
 use super::verbs::facts;
@@ -13,38 +13,27 @@ use super::visitor::Visitor;
 use super::words::{duration, or_dash, shown, time};
 use crate::store::look::Asked;
 
-const SORTS: [&str; 2] = ["changes", "everything"];
+const LIST: List = List {
+    title: "Audit",
+    path: "/audit",
+    query: "audit",
+    sorts: &["changes", "everything"],
+    search: "With this in verb, arguments or asker",
+    none: "Nothing like that was asked for.",
+};
 
 pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
-    let part = query.part(&SORTS);
-    let read = console.looks.read(async |store| store.audit(part).await);
-    let all = match read.await {
-        Ok(all) => all,
-        Err(why) => return layout::unread(&why),
-    };
-    let found = all.len();
-    let rows = all.get(..found.min(ROWS)).unwrap_or_default();
-    let body = html! {
-        h1 { "Audit " (sql("audit", &[])) }
+    let part = LIST.part(&query);
+    let read = visitor.read(async |store| store.audit(part).await);
+    let read = read.await;
+    let note = html! {
         p.note {
             "What was asked for in SQL, on the command line, over HTTP and here; the last 10,000 requests are kept. "
-            "“changes” leaves out those that only looked what they would do."
-        }
-        (query.search("/audit", &SORTS, "With this in verb, arguments or asker"))
-        div #list {
-            @if rows.is_empty() {
-                (empty("Nothing like that was asked for."))
-            } @else {
-                (table(&visitor, rows))
-            }
-            (query.pager("/audit", found))
+            "“changes” leaves out those that only asked what a verb would do."
         }
     };
-    layout::page(&visitor, "Audit", "/audit", &body)
+    let rows = |rows: &[Asked]| table(&visitor, rows);
+    LIST.page(&visitor, &query, read, rows, &note, &html! {})
 }
 
 fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
@@ -68,7 +57,7 @@ fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
                             td { (time(it.created_at.as_deref())) }
                             td {
                                 strong { (shown(&it.verb)) }
-                                @if it.dry_run { " " (badge("only looked")) }
+                                @if it.dry_run { " " (badge("preview")) }
                                 div.mono { (shown(&arguments(it))) }
                             }
                             td {

@@ -7,14 +7,12 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout;
-use super::parts::{badge, client_link, durable_rows, empty, figure, sql};
+use super::parts::{badge, client_link, durable_rows, empty, figure, sql, table};
 use super::plot;
 use super::query::link;
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{bytes, duration, grouped, shown, time, unsigned};
-use crate::core::ids::ChannelName;
-use crate::core::limits::ChannelLimits;
 use crate::store::look::{Channel, ChannelDetails, Durable, Hour, Publisher};
 
 /// Further durables are among all durables.
@@ -35,11 +33,7 @@ struct Found {
 }
 
 pub(super) async fn page(visitor: Visitor, Query(Asked { name }): Query<Asked>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
-    let read = console.looks.read(async |store| {
+    let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&name).await? else {
             return Ok(None);
         };
@@ -54,11 +48,9 @@ pub(super) async fn page(visitor: Visitor, Query(Asked { name }): Query<Asked>) 
     let found = match read.await {
         Ok(Some(found)) => found,
         Ok(None) => return no_such(&name),
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
-    let limits = ChannelName::parse(name.clone().into());
-    let limits = limits.map(|name| visitor.source.view().status.limits.of(&name));
-    let body = body(&visitor, &found, limits);
+    let body = body(&visitor, &found);
     layout::page(&visitor, &format!("Channel {name}"), "/channels", &body)
 }
 
@@ -71,7 +63,7 @@ pub(super) fn no_such(name: &str) -> Response {
     )
 }
 
-fn body(visitor: &Visitor, found: &Found, limits: Option<ChannelLimits>) -> Markup {
+fn body(visitor: &Visitor, found: &Found) -> Markup {
     let Found {
         channel,
         details,
@@ -81,6 +73,8 @@ fn body(visitor: &Visitor, found: &Found, limits: Option<ChannelLimits>) -> Mark
     } = found;
     let given = [("channel", channel.channel.as_str())];
     let about = sql("channel", &given);
+    let missing = (channel.last_sequence + 1).saturating_sub(channel.first_sequence);
+    let missing = missing.saturating_sub(channel.messages);
     html! {
         h1 { "Channel " (shown(&channel.channel)) @if channel.status != "open" { " " (badge(&channel.status)) } }
         ul.verbs {
@@ -91,7 +85,8 @@ fn body(visitor: &Visitor, found: &Found, limits: Option<ChannelLimits>) -> Mark
         }
         dl.figures {
             (figure("Messages", grouped(channel.messages), &about))
-            (figure("Sequences", format!("{} to {}", channel.first_sequence, channel.last_sequence), &about))
+            (figure("Sequences", sequences(channel), &about))
+            (figure("Missing in between", grouped(missing), &about))
             (figure("Bytes", bytes(channel.bytes), &about))
             @if let Some(details) = details {
                 (figure("Per second, last minute", details.per_second_1m, &about))
@@ -106,9 +101,9 @@ fn body(visitor: &Visitor, found: &Found, limits: Option<ChannelLimits>) -> Mark
         }
         h2 { "The last day " (sql("hours", &given)) }
         (day(channel, hours))
-        @if let Some(limits) = limits {
+        @if let Some(details) = details {
             h2 { "Limits " (sql("limits", &given)) }
-            (kept(channel, details.as_ref(), limits))
+            (kept(channel, details))
         }
         h2 { "Durables " (sql("durables-of-channel", &given)) }
         @if durables.is_empty() {
@@ -120,33 +115,48 @@ fn body(visitor: &Visitor, found: &Found, limits: Option<ChannelLimits>) -> Mark
         @if publishers.is_empty() {
             (empty("Of the newest 10,000 sequences none is left."))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Publishers" {
-                table {
-                    thead {
-                        tr {
-                            th scope="col" { "Client ID" }
-                            th.n scope="col" { "Messages" }
-                            th.n scope="col" { "Bytes" }
-                            th.n scope="col" { "Last" }
-                            th scope="col" { "Published" }
-                        }
-                    }
-                    tbody {
-                        @for it in publishers.iter().take(100) {
-                            tr {
-                                th scope="row" { (client_link(&it.publisher)) }
-                                td.n { (grouped(it.messages)) }
-                                td.n { (bytes(it.bytes)) }
-                                td.n { (it.last_sequence) }
-                                td { (time(it.last_published_at.as_deref())) }
-                            }
-                        }
-                    }
-                }
-            }
+            (publisher_rows(&channel.channel, publishers))
             p.note { "Of the newest 10,000 sequences." }
         }
     }
+}
+
+/// From the oldest message to the newest, which they lead to.
+fn sequences(channel: &Channel) -> Markup {
+    let message = |sequence: u64| {
+        let sequence = sequence.to_string();
+        let given = [
+            ("channel", channel.channel.as_str()),
+            ("sequence", &sequence),
+        ];
+        html! { a href=(link("/message", &given)) { (sequence) } }
+    };
+    html! {
+        @if channel.messages == 0 {
+            (channel.first_sequence) " to " (channel.last_sequence)
+        } @else {
+            (message(channel.first_sequence)) " to " (message(channel.last_sequence))
+        }
+    }
+}
+
+/// Those with the most messages first; what each published last leads to its messages.
+fn publisher_rows(channel: &str, publishers: &[Publisher]) -> Markup {
+    const COLUMNS: [&str; 5] = ["Client ID", "#Messages", "#Bytes", "#Last", "Published"];
+    let rows = html! {
+        @for it in publishers.iter().take(100) {
+            @let last = it.last_sequence.to_string();
+            @let given = [("channel", channel), ("at", last.as_str()), ("publisher", it.publisher.as_str())];
+            tr {
+                th scope="row" { (client_link(&it.publisher)) }
+                td.n { (grouped(it.messages)) }
+                td.n { (bytes(it.bytes)) }
+                td.n { a href=(link("/messages", &given)) { (last) } }
+                td { (time(it.last_published_at.as_deref())) }
+            }
+        }
+    };
+    table("Publishers", &COLUMNS, &rows)
 }
 
 /// Each hour as a bar, which leads to its messages.
@@ -174,23 +184,29 @@ fn day(channel: &Channel, hours: &[Hour]) -> Markup {
 }
 
 /// What is kept against what may be, and when that is reached.
-fn kept(channel: &Channel, details: Option<&ChannelDetails>, limits: ChannelLimits) -> Markup {
-    let rate = details.map_or(0.0, |details| details.per_second_1h);
+fn kept(channel: &Channel, details: &ChannelDetails) -> Markup {
     html! {
         ul.limits {
-            li { (share("messages", channel.messages, limits.messages, grouped)) (full(channel.messages, limits.messages, rate)) }
-            li { (share("bytes", channel.bytes, limits.bytes, bytes)) }
-            li { (share("subscriptions", channel.subscriptions, limits.subscriptions.map(|max| max as u64), grouped)) }
+            li { (share("messages", channel.messages, details.max_msgs, grouped)) }
+            li { (share("bytes", channel.bytes, details.max_bytes, bytes)) }
+            li { (share("subscriptions", channel.subscriptions, details.max_subscriptions, grouped)) }
             li {
-                @match limits.age {
-                    Some(age) => { "messages are dropped when they are older than " (duration(age.as_secs_f64())) },
+                @match details.max_age_seconds {
+                    Some(age) => { "messages are dropped when they are older than " (duration(age)) },
                     None => { "messages may be of any age" },
                 }
             }
+            @match details.seconds_to_full {
+                Some(seconds) if seconds <= 0.0 => li {
+                    "It is full: "
+                    @if details.when_full == "reject" { "publishes are refused until there is room." }
+                    @else { "the oldest message goes with each new one." }
+                },
+                Some(seconds) => li { "Full in " (duration(seconds)) " at the rate of the last hour." },
+                None => {},
+            }
         }
-        p.note {
-            "As configured at this server; what operators have set for the channel goes before it."
-        }
+        p.note { "The query tells which of them an operator has set, and which come from the configuration." }
     }
 }
 
@@ -201,18 +217,6 @@ fn share(what: &str, kept: u64, limit: Option<u64>, text: fn(u64) -> String) -> 
             " " (text(kept)) " of " (text(limit)) " " (what)
         } @else {
             (text(kept)) " " (what) ", without limit"
-        }
-    }
-}
-
-fn full(kept: u64, limit: Option<u64>, rate: f64) -> Markup {
-    #[expect(clippy::cast_precision_loss, reason = "it is for people")]
-    let left = limit.map(|limit| limit.saturating_sub(kept) as f64);
-    html! {
-        @match left {
-            Some(left) if left < 1.0 => { ": the oldest goes with each new one" },
-            Some(left) if rate > 0.0 => { ": full in " (duration(left / rate)) " at the rate of the last hour" },
-            Some(_) | None => {},
         }
     }
 }

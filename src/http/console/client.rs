@@ -22,17 +22,13 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn page(visitor: Visitor, Query(Asked { id }): Query<Asked>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
-    let read = console.looks.read(async |store| {
+    let read = visitor.read(async |store| {
         let client = store.clients(&id).await?.into_iter().next();
         Ok((client, store.subscriptions(&id).await?))
     });
     let (client, mut subscriptions) = match read.await {
         Ok(read) => read,
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
     if id.is_empty() || client.is_none() && subscriptions.is_empty() {
         return layout::plain(
@@ -51,8 +47,8 @@ pub(super) async fn page(visitor: Visitor, Query(Asked { id }): Query<Asked>) ->
             ul.verbs { (action(&visitor, "client kick", "Close it…", &[("client_id", &id)])) }
             @if client.missed_heartbeats > 0 {
                 p.warn {
-                    "It has missed " (client.missed_heartbeats) " heartbeats in a row. Either its process hangs, or NATS does "
-                    "not lead to it. It is closed when it has missed too many; its durables stay."
+                    "It has missed " (client.missed_heartbeats) " heartbeats in a row. Either its process hangs, or NATS cannot "
+                    "reach it. The server closes it after too many; its durables stay."
                 }
             }
             dl.figures {

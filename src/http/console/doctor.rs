@@ -17,12 +17,10 @@ pub(super) async fn page(visitor: Visitor) -> Response {
         Ok(console) => console,
         Err(answer) => return answer,
     };
-    let servers = console
-        .looks
-        .read(async |store| store.server_settings().await);
+    let servers = visitor.read(async |store| store.server_settings().await);
     let servers = match servers.await {
         Ok(servers) => servers,
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
     let findings = match console.looks.examine().await {
         Ok(findings) => findings,
@@ -114,10 +112,10 @@ fn compared(servers: &[ServerSettings]) -> Markup {
                 }
             }
             @if running.len() > 1 && differing.is_empty() {
-                p.good { "They are set up alike: after a takeover everything goes on as before." }
+                p.good { "They have the same settings: a takeover changes nothing else." }
             }
             @if !differing.is_empty() {
-                p.warn { "After a takeover the other values hold. Set the servers up alike, unless it is meant." }
+                p.warn { "After a takeover the other values apply. Give both servers the same settings, unless the difference is intended." }
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::layout;
 use super::parts::{
-    badge, bar, channel_link, client_link, durable_key, empty, figure, members, sql,
+    badge, bar, channel_link, client_link, durable_key, empty, figure, members, sql, table,
 };
 use super::query::link;
 use super::verbs::action;
@@ -43,11 +43,7 @@ impl Asked {
 }
 
 pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
-    let read = console.looks.read(async |store| {
+    let read = visitor.read(async |store| {
         let (channel, name) = (&asked.channel, &asked.durable);
         let all = store.durables_of(channel, name, NAMESAKES_MAX).await?;
         let Some(durable) = all.into_iter().find(|it| asked.is(it)) else {
@@ -70,7 +66,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
                 "Look for it among the durables: it may have been removed.",
             );
         }
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
     let body = body(&visitor, &durable, &in_flight, &channel);
     let title = format!("Durable {}", durable.durable);
@@ -125,35 +121,28 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
         @if in_flight.is_empty() {
             (empty("Nothing: what was sent is acked."))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Messages in flight" {
-                table {
-                    thead {
-                        tr {
-                            th.n scope="col" { "Sequence" }
-                            th scope="col" { "With" }
-                            th.n scope="col" { "Age" }
-                            th scope="col" { "Published" }
-                            th scope="col" { "By" }
-                        }
-                    }
-                    tbody {
-                        @for it in in_flight {
-                            tr {
-                                @let sequence = it.sequence.to_string();
-                                th.n scope="row" {
-                                    a href=(link("/message", &[("channel", &durable.channel), ("sequence", &sequence)])) { (sequence) }
-                                }
-                                td { @match &it.client_id { Some(id) => (client_link(id)), None => "–" } }
-                                td.n { (duration(it.age_seconds)) }
-                                td { (time(it.published_at.as_deref())) }
-                                td { (client_link(&it.publisher)) }
-                            }
-                        }
-                    }
-                }
-            }
+            (in_flight_rows(&durable.channel, in_flight))
         }
     }
+}
+
+fn in_flight_rows(channel: &str, in_flight: &[InFlight]) -> Markup {
+    const COLUMNS: [&str; 5] = ["#Sequence", "With", "#Age", "Published", "By"];
+    let rows = html! {
+        @for it in in_flight {
+            @let sequence = it.sequence.to_string();
+            tr {
+                th.n scope="row" {
+                    a href=(link("/message", &[("channel", channel), ("sequence", &sequence)])) { (sequence) }
+                }
+                td { @match &it.client_id { Some(id) => (client_link(id)), None => "–" } }
+                td.n { (duration(it.age_seconds)) }
+                td { (time(it.published_at.as_deref())) }
+                td { (client_link(&it.publisher)) }
+            }
+        }
+    };
+    table("Messages in flight", &COLUMNS, &rows)
 }
 
 /// The message that is most likely not digested.
@@ -166,14 +155,14 @@ fn with_oldest<'a>(key: [(&'a str, &'a str); 4], oldest: &'a str) -> [(&'a str, 
 fn advice(durable: &Durable) -> &'static str {
     match durable.status.as_str() {
         "stalled" => {
-            "Its members have as many messages as they may and ack none: look at the application, or skip the message \
-             that it cannot digest."
+            "Its members have as many messages as they may and ack none: check the application, or skip the message \
+             that it cannot process."
         }
         "offline" if durable.lag > 0 => {
-            "Messages are kept for it until it comes back. Start the application, or remove the durable if nobody \
-             needs it."
+            "Messages are kept for it until it comes back. Start the application, or remove the durable if it \
+             is no longer needed."
         }
         "behind" => "Messages come faster than they are acked, or it is catching up.",
-        _ => "Nothing has to be done.",
+        _ => "There is nothing to do.",
     }
 }

@@ -115,7 +115,7 @@ pub(super) fn plain(code: StatusCode, what: &str, why: &str, remedy: &str) -> Re
 pub(super) fn off() -> Response {
     let body = html! {
         h1 { "The console is off" }
-        p { "Nobody is told to be allowed to log in. Start the server with one of these:" }
+        p { "No one may log in yet. Start the server with one of these:" }
         ul {
             li {
                 code { "--console-users FILE" } " (" code { "STANBY_CONSOLE_USERS" } "): who may log in, with a line each that "
@@ -134,7 +134,7 @@ pub(super) fn nobody_can_log_in(why: &str) -> Response {
         StatusCode::SERVICE_UNAVAILABLE,
         "Nobody can log in",
         why,
-        "Mend it; the file is read anew for each request.",
+        "Fix the file; it is read again for each request.",
     )
 }
 
@@ -145,12 +145,12 @@ pub(super) fn unread(why: &Unread) -> Response {
             "Load the page again in a moment. /readyz says what it waits for.",
         ),
         Unread::Busy => (
-            "Too many look at once",
+            "Too many pages are being loaded",
             "Load the page again in a moment, or use the console of the other server.",
         ),
         Unread::Tables(_) => (
             "The tables cannot be read",
-            "Look at the database. /readyz says how this server is, without it.",
+            "Check the database. /readyz says how this server is without it.",
         ),
     };
     plain(

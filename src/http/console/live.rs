@@ -109,7 +109,7 @@ pub(super) async fn stream(visitor: Visitor) -> Response {
     };
     let Some(stream) = open(console) else {
         let headers = [(header::RETRY_AFTER, "30")];
-        let why = "as many pages are live as may be\n";
+        let why = "too many pages are live; this one shows its figures without updates\n";
         return (StatusCode::SERVICE_UNAVAILABLE, headers, why).into_response();
     };
     let body = stream::unfold(stream, async |mut stream| {

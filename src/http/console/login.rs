@@ -55,13 +55,13 @@ fn page(console: &Inner, guest: Guest, next: &str, name: &str, wrong: Option<&st
             } @else {
                 label for="password" { "Token of the API" }
                 input #password name="password" type="password" autocomplete="current-password" required autofocus;
-                p.note { "It is what stands in the file of " code { "--api-token-file" } "." }
+                p.note { "It is the content of the file of " code { "--api-token-file" } "." }
             }
             button type="submit" { "Log in" }
         }
         @if !guest.is_secure && !guest.address.is_loopback() {
             p.warn {
-                "This page is not encrypted: whoever is on the way can read what you type. Open it over HTTPS ("
+                "This page is not encrypted: others on the network can read what you type. Open it over HTTPS ("
                 code { "--https-port" } "), or through a tunnel."
             }
         }
@@ -115,7 +115,7 @@ pub(super) async fn log_in(
         Err(why) => return layout::nobody_can_log_in(&why),
     };
     let Some(user) = verified(user, form.get("password").to_owned()).await else {
-        tracing::warn!(from = %guest.address, "somebody could not log in to the console");
+        tracing::warn!(from = %guest.address, "a log-in to the console failed");
         return refused(
             StatusCode::UNAUTHORIZED,
             "Name or password is wrong. Try again; after ten wrong ones you have to wait a minute.",

@@ -35,12 +35,8 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
     let at = Sequence(asked.sequence);
-    let read = console.looks.read(async |store| {
+    let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {
             return Ok(None);
         };
@@ -52,7 +48,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
     let (channel, found, takers) = match read.await {
         Ok(Some(read)) => read,
         Ok(None) => return no_such(&asked.channel),
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
     let Some(message) = found.messages.first() else {
         let why = match found.unreadable.first() {
@@ -63,7 +59,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
             None if asked.sequence < channel.first_sequence => {
                 "A limit or an operator has dropped it.".to_owned()
             }
-            None => "Somebody has deleted it, or it was never seen.".to_owned(),
+            None => "It was deleted, or it was never stored.".to_owned(),
         };
         return layout::plain(
             StatusCode::NOT_FOUND,
@@ -120,7 +116,7 @@ fn body(visitor: &Visitor, asked: &Asked, message: &Message, takers: &[Taker]) -
             (payload::whole(&message.data, form))
             button.quiet type="button" data-copy="payload" hidden { "Copy" }
         } @else {
-            (empty("Your role may not see what stands in messages."))
+            (empty("Your role may not see the contents of messages."))
         }
         h2 { "Who has it " (sql("takers", &given)) }
         (taken(takers))
@@ -132,7 +128,7 @@ fn body(visitor: &Visitor, asked: &Asked, message: &Message, takers: &[Taker]) -
 fn taken(takers: &[Taker]) -> Markup {
     html! {
         @if takers.is_empty() {
-            (empty("Nobody subscribes to the channel."))
+            (empty("The channel has no subscription."))
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Who has the message" {
                 table {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::channel::no_such;
 use super::layout;
-use super::parts::{channel_link, client_link, empty, sql};
+use super::parts::{channel_link, client_link, empty, sql, table};
 use super::payload;
 use super::query::link;
 use super::users::Role;
@@ -48,7 +48,7 @@ impl Asked {
         Ok(Wanted {
             publisher: some(self.publisher.trim()),
             text: some(&self.text),
-            json: json.map_err(|why: String| format!("The JSON path cannot be: {why}."))?,
+            json: json.map_err(|why: String| format!("The JSON path is not valid: {why}."))?,
         })
     }
 
@@ -60,8 +60,7 @@ impl Asked {
         }
         let time = ago(text).map(|nanos| now.0.saturating_sub(nanos));
         let time = time.or_else(|| at(text));
-        let wrong =
-            "The time cannot be: it is how long ago (90s, 15m, 2h, 1d), or 2026-11-29T14:00Z.";
+        let wrong = "The time is not valid. Write how long ago (90s, 15m, 2h, 1d), or a time such as 2026-11-29T14:00Z.";
         time.map(|time| Some(Timestamp(time)))
             .ok_or_else(|| wrong.to_owned())
     }
@@ -104,17 +103,13 @@ fn at(text: &str) -> Option<i64> {
 }
 
 pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
     let sees = visitor.may(Role::Payloads);
     if !sees && (!asked.text.is_empty() || !asked.json.is_empty()) {
         return layout::plain(
             StatusCode::FORBIDDEN,
-            "You may not look into messages",
+            "You may not see the contents of messages",
             &format!(
-                "Your role is {}: searching would tell what stands in them.",
+                "Your role is {}: a search would reveal their contents.",
                 visitor.role.name()
             ),
             "Search by sequence, time and publisher, or ask for the role payload-reader.",
@@ -125,7 +120,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
         Ok((wanted, since)) => (wanted, since, None),
         Err(why) => (Wanted::default(), None, Some(why)),
     };
-    let read = console.looks.read(async |store| {
+    let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {
             return Ok(None);
         };
@@ -146,7 +141,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
     let (channel, found) = match read.await {
         Ok(Some(read)) => read,
         Ok(None) => return no_such(&asked.channel),
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
     let body = html! {
         h1 { "Messages of " (channel_link(&asked.channel)) " " (sql("messages", &[("channel", &asked.channel)])) }
@@ -196,43 +191,37 @@ fn listed(asked: &Asked, found: &Found, sees: bool) -> Markup {
             p.warn { "Message " (it.sequence) " cannot be read: " (shown(&it.why)) }
         }
         @if found.messages.is_empty() {
-            (empty("No message of the part that was looked at is like that."))
+            (empty("None of the messages that were searched match."))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Messages" {
-                table {
-                    thead {
-                        tr {
-                            th.n scope="col" { "Sequence" }
-                            th scope="col" { "Published" }
-                            th scope="col" { "By" }
-                            th.n scope="col" { "Bytes" }
-                            th scope="col" { "Payload" }
-                        }
-                    }
-                    tbody {
-                        @for it in &found.messages {
-                            @let sequence = it.sequence.to_string();
-                            @let given = [("channel", asked.channel.as_str()), ("sequence", &sequence)];
-                            tr {
-                                th.n scope="row" { a href=(link("/message", &given)) { (sequence) } }
-                                td { (timestamp(it.published_at)) }
-                                td { (client_link(it.client_id.as_str())) }
-                                td.n { (bytes(it.data.len() as u64)) }
-                                td.mono { @if sees { (payload::line(&it.data)) } @else { "hidden from your role" } }
-                            }
-                        }
-                    }
-                }
-            }
+            (message_rows(&asked.channel, found, sees))
         }
         p.note {
-            (grouped(found.looked_at)) " sequences were looked at. "
+            (grouped(found.looked_at)) " sequences were searched. "
             @match found.rest {
                 Some(rest) => a href=(asked.link(rest)) rel="next" { "Go on from " (rest) " downward" },
-                None => "That was all.",
+                None => "That is all.",
             }
         }
     }
+}
+
+fn message_rows(channel: &str, found: &Found, sees: bool) -> Markup {
+    const COLUMNS: [&str; 5] = ["#Sequence", "Published", "By", "#Bytes", "Payload"];
+    let rows = html! {
+        @for it in &found.messages {
+            @let sequence = it.sequence.to_string();
+            tr {
+                th.n scope="row" {
+                    a href=(link("/message", &[("channel", channel), ("sequence", &sequence)])) { (sequence) }
+                }
+                td { (timestamp(it.published_at)) }
+                td { (client_link(it.client_id.as_str())) }
+                td.n { (bytes(it.data.len() as u64)) }
+                td.mono { @if sees { (payload::line(&it.data)) } @else { "hidden from your role" } }
+            }
+        }
+    };
+    table("Messages", &COLUMNS, &rows)
 }
 
 #[cfg(test)]

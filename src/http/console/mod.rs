@@ -8,7 +8,7 @@
 //! | `router` | the paths |
 //! | `visitor` | who looks at a page: nobody sees one who is not logged in |
 //! | `login`, `session`, `users`, `password` | logging in, and what that is good for |
-//! | `layout`, `parts`, `words` | what pages have in common |
+//! | `layout`, `list`, `parts`, `words` | what pages have in common |
 //! | `assets` | the style sheet and the scripts, vendored ones included |
 //! | the others | a page each |
 
@@ -24,6 +24,7 @@ mod durable;
 mod durables;
 mod form;
 mod layout;
+mod list;
 mod live;
 mod login;
 mod message;

@@ -62,7 +62,7 @@ pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Resp
         @if problems.is_empty() {
             p.good { "Nothing needs you." }
         } @else {
-            h2 { "What needs somebody" }
+            h2 { "What needs attention" }
             (problems::listed(&problems))
         }
         (figures(&found.overview))

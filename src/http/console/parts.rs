@@ -1,94 +1,10 @@
-//! What several pages show: badges, lists in parts, links to things and to the queries behind figures.
+//! What several pages show: badges, tables, links to things and to the queries behind figures.
 
 use maud::{Markup, html};
 
 use super::query::link;
 use super::words::{count, duration, grouped, shown, unsigned};
-use crate::store::look::{Channel, Durable, Part};
-
-/// Rows of one part of a list.
-pub(super) const ROWS: usize = 50;
-
-/// How a list is asked for.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-pub(super) struct ListQuery {
-    #[serde(default)]
-    pub(super) filter: String,
-    #[serde(default)]
-    pub(super) sort: String,
-    /// Rows before the first one.
-    #[serde(default)]
-    pub(super) from: u32,
-}
-
-impl ListQuery {
-    /// By the first of `sorts` unless another one of them was asked for.
-    pub(super) fn part<'a>(&'a self, sorts: &[&'a str]) -> Part<'a> {
-        Part {
-            filter: self.filter.trim(),
-            sort: self.sort(sorts),
-            offset: i64::from(self.from),
-            limit: i64::try_from(ROWS + 1).unwrap_or(i64::MAX),
-        }
-    }
-
-    fn sort<'a>(&'a self, sorts: &[&'a str]) -> &'a str {
-        let asked = sorts.iter().find(|sort| **sort == self.sort);
-        asked.or(sorts.first()).copied().unwrap_or_default()
-    }
-
-    /// The field to search with, which finds while one types; without scripts Enter does.
-    pub(super) fn search(&self, path: &str, sorts: &[&str], what: &str) -> Markup {
-        let action = format!("/console{path}");
-        html! {
-            form.search role="search" action=(action) method="get"
-                hx-get=(action) hx-trigger="input changed delay:300ms, submit" hx-target="#list" hx-select="#list"
-                hx-swap="outerHTML" hx-push-url="true" hx-sync="this:replace" {
-                label for="filter" { (what) }
-                input #filter type="search" name="filter" value=(self.filter) autocomplete="off";
-                label for="sort" { "Sorted by" }
-                select #sort name="sort" {
-                    @for sort in sorts {
-                        option value=(sort) selected[*sort == self.sort(sorts)] { (sort) }
-                    }
-                }
-                button type="submit" { "Search" }
-            }
-        }
-    }
-
-    /// To the parts before and after; `found` rows were read.
-    pub(super) fn pager(&self, path: &str, found: usize) -> Markup {
-        let rows = u32::try_from(ROWS).unwrap_or(u32::MAX);
-        let at = |from: u32| {
-            let from = if from == 0 {
-                String::new()
-            } else {
-                from.to_string()
-            };
-            link(
-                path,
-                &[
-                    ("filter", &self.filter),
-                    ("sort", &self.sort),
-                    ("from", &from),
-                ],
-            )
-        };
-        let shown = found.min(ROWS);
-        html! {
-            nav.pager aria-label="Parts of the list" {
-                @if self.from > 0 {
-                    a href=(at(self.from.saturating_sub(rows))) rel="prev" { "← before" }
-                }
-                span { (self.from + u32::from(shown > 0)) "–" (self.from as usize + shown) }
-                @if found > shown {
-                    a href=(at(self.from + rows)) rel="next" { "after →" }
-                }
-            }
-        }
-    }
-}
+use crate::store::look::Durable;
 
 /// Colour never says it alone.
 pub(super) fn badge(status: &str) -> Markup {
@@ -144,77 +60,54 @@ pub(super) fn figure(name: &str, value: impl maud::Render, sql: &Markup) -> Mark
     }
 }
 
-pub(super) fn channel_rows(channels: &[Channel]) -> Markup {
+/// A table that is wider than a small screen scrolls by itself. Columns of numbers are named with a `#` before.
+pub(super) fn table(name: &str, columns: &[&str], rows: &Markup) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Channels" {
+        div.scroll tabindex="0" role="region" aria-label=(name) {
             table {
                 thead {
                     tr {
-                        th scope="col" { "Channel" }
-                        th.n scope="col" { "Messages" }
-                        th.n scope="col" { "Bytes" }
-                        th.n scope="col" { "Last" }
-                        th.n scope="col" { "Subscriptions" }
-                        th.n scope="col" { "Lag" }
-                        th.n scope="col" { "Behind" }
-                        th scope="col" { "Published" }
-                    }
-                }
-                tbody {
-                    @for it in channels {
-                        tr {
-                            th scope="row" {
-                                (channel_link(&it.channel))
-                                @if it.status != "open" { " " (badge(&it.status)) }
+                        @for column in columns {
+                            @if let Some(column) = column.strip_prefix('#') {
+                                th.n scope="col" { (column) }
+                            } @else {
+                                th scope="col" { (column) }
                             }
-                            td.n { (grouped(it.messages)) }
-                            td.n { (super::words::bytes(it.bytes)) }
-                            td.n { (it.last_sequence) }
-                            td.n { (it.subscriptions) }
-                            td.n { (grouped(unsigned(it.lag))) }
-                            td.n { (duration(it.behind_seconds)) }
-                            td { (super::words::time(it.last_published_at.as_deref())) }
                         }
                     }
                 }
+                tbody { (rows) }
             }
         }
     }
 }
 
 pub(super) fn durable_rows(durables: &[Durable]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Durables" {
-            table {
-                thead {
-                    tr {
-                        th scope="col" { "Durable" }
-                        th scope="col" { "Channel" }
-                        th scope="col" { "Status" }
-                        th.n scope="col" { "Lag" }
-                        th.n scope="col" { "In flight" }
-                        th.n scope="col" { "Behind" }
-                        th scope="col" { "Why" }
-                        th scope="col" { "Clients" }
-                    }
-                }
-                tbody {
-                    @for it in durables {
-                        tr {
-                            th scope="row" { (durable_link(it)) }
-                            td { (channel_link(&it.channel)) }
-                            td { (badge(&it.status)) }
-                            td.n { (grouped(unsigned(it.lag))) }
-                            td.n { (grouped(unsigned(it.in_flight))) }
-                            td.n { (duration(it.behind_seconds)) }
-                            td { (shown(&it.why)) }
-                            td { (shown(it.clients.as_deref().unwrap_or_default())) }
-                        }
-                    }
-                }
+    const COLUMNS: [&str; 8] = [
+        "Durable",
+        "Channel",
+        "Status",
+        "#Lag",
+        "#In flight",
+        "#Behind",
+        "Why",
+        "Clients",
+    ];
+    let rows = html! {
+        @for it in durables {
+            tr {
+                th scope="row" { (durable_link(it)) }
+                td { (channel_link(&it.channel)) }
+                td { (badge(&it.status)) }
+                td.n { (grouped(unsigned(it.lag))) }
+                td.n { (grouped(unsigned(it.in_flight))) }
+                td.n { (duration(it.behind_seconds)) }
+                td { (shown(&it.why)) }
+                td { (shown(it.clients.as_deref().unwrap_or_default())) }
             }
         }
-    }
+    };
+    table("Durables", &COLUMNS, &rows)
 }
 
 /// How far something is between two ends, as a bar and in words.

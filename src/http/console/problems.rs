@@ -79,7 +79,7 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
             harm: Harm::Outage,
             what: "Nobody is active".to_owned(),
             why: who.map_or_else(
-                || "No server has ever been active on these tables.".to_owned(),
+                || "No server has been active on these tables yet.".to_owned(),
                 |last| format!("The last was {}; the lock is free or being taken.", shown(&last.holder)),
             ),
             remedy: "Wait a moment: a standby takes over. Where none is left, start a server; /readyz of each says \
@@ -93,7 +93,7 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
         found.push(Problem {
             harm: Harm::Risk,
             what: "No standby waits".to_owned(),
-            why: "When the active ends nobody takes over.".to_owned(),
+            why: "If the active fails, no server takes over.".to_owned(),
             remedy: "Start a second server with the same database, cluster ID and NATS server."
                 .to_owned(),
             link: None,
@@ -137,7 +137,7 @@ fn of_condition(kind: &str, reason: &str, who: &str, harm: Harm) -> Problem {
         harm,
         what: format!("{who}: {kind}"),
         why: sentence(reason),
-        remedy: "docs/troubleshooting.md says more of each condition.".to_owned(),
+        remedy: "docs/troubleshooting.md explains each condition.".to_owned(),
         link: None,
         is_durable: false,
     }
@@ -148,15 +148,15 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
     let (harm, remedy) = match durable.status.as_str() {
         "stalled" => (
             Harm::Some,
-            "Look at the application that has the messages in flight; skip the message that it cannot digest.",
+            "Check the application that has the messages in flight, or skip the message that it cannot process.",
         ),
         "offline" if durable.lag > 0 => (
             Harm::Some,
-            "Start its application, or remove the durable if nobody needs it any more.",
+            "Start its application, or remove the durable if it is no longer needed.",
         ),
         _ if is_late => (
             Harm::Some,
-            "Look whether its application keeps up; add members to a queue group.",
+            "Check whether its application keeps up; a queue group can get more members.",
         ),
         _ => return None,
     };
@@ -200,8 +200,8 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
             "{} heartbeats",
             count(clients, "client misses", "clients miss")
         ),
-        "A process hangs, or NATS does not lead to it. It is closed when it has missed too many.",
-        "Look at the application, and at its connection to NATS.",
+        "Its process hangs, or NATS cannot reach it. The server closes a client that misses too many.",
+        "Check the application and its connection to NATS.",
         Some((link("/clients", &[("sort", "missed")]), "Look at them")),
     );
     let refused = overview.refused;
@@ -213,7 +213,7 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
             at_most(refused, "message published", "messages published")
         ),
         "Each has its reason in the view refused_publishes.",
-        "Mend the reason, and put them back.",
+        "Fix the cause, then put them back.",
         Some((link("/dead-letters", &[]), "Look at them")),
     );
     let unreadable = overview.unreadable;
@@ -224,8 +224,8 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
             "{} be read",
             at_most(unreadable, "message cannot", "messages cannot")
         ),
-        "Their rows are damaged, or the key is missing that they are encrypted with. Subscriptions passed them over.",
-        "stanby status lists them; give the servers the key, or restore the rows.",
+        "Their rows are damaged, or their encryption key is missing. Subscriptions skipped them.",
+        "Give the servers the key, or restore the rows; stanby status lists them.",
         None,
     );
     let paused = overview.paused;
@@ -233,8 +233,8 @@ fn of_counts(overview: &Overview) -> Vec<Problem> {
         paused,
         Harm::Risk,
         count(paused, "durable is paused", "durables are paused"),
-        "An operator keeps messages back from it. It goes on for as long as nobody resumes it.",
-        "Resume it once the reason has passed.",
+        "An operator has paused it. It gets no messages until it is resumed.",
+        "Resume it when the reason is gone.",
         Some((link("/durables", &[]), "Look at them")),
     );
     found

@@ -5,24 +5,21 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::layout;
-use super::parts::{ListQuery, ROWS, empty, sql};
+use super::list::{ListQuery, ROWS};
+use super::parts::{empty, sql};
 use super::visitor::Visitor;
 use super::words::{count, duration, grouped, shown, time, unsigned};
 use crate::store::look::{LostRange, Takeover};
 
 pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
-    let console = match visitor.console() {
-        Ok(console) => console,
-        Err(answer) => return answer,
-    };
     let part = query.part(&["newest"]);
-    let read = console.looks.read(async |store| {
+    let read = visitor.read(async |store| {
         let takeovers = store.takeover_page(part).await?;
         Ok((takeovers, store.failovers().await?))
     });
     let (takeovers, lost) = match read.await {
         Ok(read) => read,
-        Err(why) => return layout::unread(&why),
+        Err(answer) => return answer,
     };
     let found = takeovers.len();
     let rows = takeovers.get(..found.min(ROWS)).unwrap_or_default();

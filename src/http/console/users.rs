@@ -159,24 +159,24 @@ fn parse(text: &str) -> Result<Vec<User>, (usize, &'static str)> {
         let [name, role, hash] = words[..] else {
             return Err((
                 number,
-                "it has a name, a role and what `stanby console-user` made of a password",
+                "a line has a name, a role and a hash, as `stanby console-user` prints them",
             ));
         };
         if !is_name(name) {
-            return Err((number, "a name has 1 to 64 letters, digits and .-_@"));
+            return Err((number, "a name must have 1 to 64 letters, digits and .-_@"));
         }
         let role = Role::parse(role);
         let role = role.ok_or((
             number,
-            "the role is none of reader, payload-reader and operator",
+            "the role must be reader, payload-reader or operator",
         ))?;
         let hashed = Hashed::parse(hash);
         let hashed = hashed.ok_or((
             number,
-            "the password is not as `stanby console-user` writes it",
+            "the hash is damaged: make the line again with `stanby console-user`",
         ))?;
         if users.iter().any(|user| user.name == name) {
-            return Err((number, "this name stands in a line before"));
+            return Err((number, "an earlier line has the same name"));
         }
         users.push(User {
             name: name.to_owned(),

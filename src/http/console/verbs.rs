@@ -76,7 +76,7 @@ fn refuse(visitor: &Visitor) -> Option<Response> {
     (!visitor.may(Role::Operator)).then(|| {
         layout::plain(
             StatusCode::FORBIDDEN,
-            "You may look, and change nothing",
+            "You may look, but change nothing",
             &format!("Your role is {}.", visitor.role.name()),
             "Ask an operator, or have the role operator given to you in the file of users.",
         )
@@ -202,15 +202,15 @@ pub(super) async fn act(
 fn why_not(trouble: &Trouble) -> String {
     match trouble {
         Trouble::NotTaken => {
-            "No server has taken the request in time. It is withdrawn: nothing happens later. Look at Now whether a server \
-             is active, and ask again."
+            "No server took the request in time. It is withdrawn, so nothing happens later. Check on the page Now whether a \
+             server is active, and try again."
                 .to_owned()
         }
-        Trouble::Starting => "The server is starting. Ask again in a moment.".to_owned(),
+        Trouble::Starting => "The server is starting. Try again in a moment.".to_owned(),
         Trouble::Busy => {
-            "Too many requests are under way at this server. Ask again when others are done.".to_owned()
+            "Too many requests are under way at this server. Try again when others are done.".to_owned()
         }
-        Trouble::Tables(error) => format!("The tables cannot be asked: {}.", shown(&error.to_string())),
+        Trouble::Tables(error) => format!("The tables cannot be read: {}. Check the database, and try again.", shown(&error.to_string())),
         Trouble::Refused(Complaint { error, hint }) => format!("{}. {}", shown(error), shown(hint)),
         Trouble::Running(id) => format!("Request {id} is under way."),
     }

@@ -20,6 +20,7 @@ use crate::core::time::Timestamp;
 use crate::http::api::Guest;
 use crate::http::view::Source;
 use crate::monitoring::looks::Unread;
+use crate::store::look::{Error, Store};
 
 /// Somebody who is logged in.
 #[derive(Debug)]
@@ -45,6 +46,15 @@ impl Visitor {
 
     pub(super) fn console(&self) -> Result<&Inner, Response> {
         self.source.console.inner().ok_or_else(layout::off)
+    }
+
+    /// What a page shows, read from the tables; where that cannot be, the page that says why and what to do.
+    pub(super) async fn read<T>(
+        &self,
+        read: impl AsyncFnOnce(&Store) -> Result<T, Error>,
+    ) -> Result<T, Response> {
+        let read = self.console()?.looks.read(read).await;
+        read.map_err(|why| layout::unread(&why))
     }
 
     /// Where a form that was sent is none of ours, the answer to it.

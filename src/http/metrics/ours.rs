@@ -81,7 +81,7 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         status.takeover_time.as_secs_f64(),
     );
     let silence = "Seconds from the last sign of the active before to the first answer, of this process' last takeover; \
-                   0 where none was heard";
+                   0 where there was no sign of it";
     let waited = status.takeover_silence.unwrap_or_default();
     seconds(
         registry,
@@ -89,7 +89,7 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         silence,
         waited.as_secs_f64(),
     );
-    let memory = "Requests that this process heard as a standby and answered in its last takeover, because nobody had";
+    let memory = "Requests that this process received as a standby and answered in its last takeover, because no other server had";
     gauge(
         registry,
         "takeover_answered_from_memory",
@@ -157,7 +157,7 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let dropped = "Log lines that could not be written";
     counter(registry, "log_dropped", dropped, status.log_dropped);
     let forbidden =
-        "Requests refused because their channel or inbox would go round the permissions of NATS";
+        "Requests refused because their channel or inbox would bypass the permissions of NATS";
     counter(registry, "nats_forbidden", forbidden, status.nats.forbidden);
     let astray =
         "Connections for reading that led elsewhere than to the primary, and were not used";

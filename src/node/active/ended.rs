@@ -42,7 +42,7 @@ impl Ended {
                 End::new(Cause::RefusedWrite, why)
             }
             Self::SteppedDown => End::new(Cause::SteppedDown, "an operator asked for it"),
-            Self::Shutdown => End::new(Cause::Stopped, "its server was told to end"),
+            Self::Shutdown => End::new(Cause::Stopped, "its server was asked to stop"),
         }
     }
 

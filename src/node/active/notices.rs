@@ -10,7 +10,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::SubscriptionUnheard { client, channel } => {
             tracing::info!(
                 client.id = %client, channel = %channel,
-                "nobody listens to a subscription that was answered late; it was closed"
+                "a subscription was answered late and its client no longer listens; it was closed"
             );
         }
         Notice::ClientReplaced(client) => {
@@ -85,7 +85,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::MessagesGone { channel, messages } => tracing::warn!(
             %channel,
             messages,
-            "messages were deleted by hand, or somebody says that they are gone; they do not count any more"
+            "messages were deleted by hand, or were declared gone; they no longer count"
         ),
         Notice::CountCorrected {
             channel,

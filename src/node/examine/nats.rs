@@ -99,8 +99,8 @@ fn of_nats_version(version: &str, round_trip: Duration) -> Finding {
         Some(_) if cuts_off_without_holding(version) => ok(
             "nats",
             format!(
-                "{text}; this version cuts off who does not read once max_pending (64 MiB unless set) is full, and holds \
-                 nobody back: an active reads on, and refuses publishes of clients of whom too much waits"
+                "{text}; this version disconnects a client that does not read once max_pending (64 MiB unless set) is full, and \
+                 slows no sender down: the active keeps reading, and refuses publishes of clients that have too many waiting"
             ),
         ),
         Some(_) | None => ok(
@@ -131,7 +131,7 @@ async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
         return ok(
             "listeners",
             format!(
-                "nobody else serves cluster ID {:?} on NATS",
+                "no other server serves cluster ID {:?} on NATS",
                 config.cluster_id
             ),
         );
@@ -139,11 +139,11 @@ async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
     warn(
         "listeners",
         format!(
-            "somebody else listens for clients of cluster ID {:?}: a NATS Streaming server, or servers on \
+            "another server listens for clients of cluster ID {:?}: a NATS Streaming server, or servers on \
              another schema",
             config.cluster_id
         ),
-        "stop them before a server is started here: clients would get two answers",
+        "stop it before you start a server here: clients would get two answers",
     )
 }
 

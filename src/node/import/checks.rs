@@ -80,7 +80,7 @@ impl Import {
         match self.is_heard(tasks).await {
             Ok(false) => {}
             Ok(true) => busy.push(format!(
-                "somebody listens for clients of cluster ID {:?} on NATS: the former server, or servers of stanby; \
+                "a server listens for clients of cluster ID {:?} on NATS: the former server, or servers of stanby; \
                  {STILL_RUNS}",
                 self.cluster_id
             )),
@@ -132,7 +132,7 @@ impl Import {
                     return Ok(());
                 }
                 return Err(Error::Busy(vec![format!(
-                    "somebody listens for clients of cluster ID {:?} again, after the former server had gone: {STILL_RUNS}",
+                    "a server listens for clients of cluster ID {:?} again, after the former server had gone: {STILL_RUNS}",
                     self.cluster_id
                 )]));
             }

@@ -135,7 +135,7 @@ impl Target {
         let copied = header(SEQUENCE).and_then(|text| text.parse().ok());
         self.copied = copied.filter(|_| is_ours).ok_or_else(|| {
             Error::Refused(format!(
-                "message {} of stream {name:?} is not a copy from channel {:?}: somebody else publishes to {:?}; a mirror must be \
+                "message {} of stream {name:?} is not a copy from channel {:?}: another client publishes to {:?}; a mirror must be \
                  the only one until the publishers have moved, and is not needed afterwards",
                 self.length, self.channel, self.names.subject
             ))

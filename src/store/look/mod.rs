@@ -6,6 +6,7 @@ mod audit;
 mod channels;
 mod clients;
 mod durables;
+mod growth;
 mod hours;
 mod letters;
 mod lists;
@@ -19,8 +20,7 @@ use serde::de::DeserializeOwned;
 use sqlx::AssertSqlSafe;
 use tokio::time::timeout;
 
-use super::error::{Error, Fault};
-use super::reader::Store;
+use super::error::Fault;
 use super::status;
 
 pub use acked::Taker;
@@ -28,6 +28,7 @@ pub use audit::{Asked, DeadGroup, RefusedGroup, UnreadableGroup};
 pub use channels::{Channel, ChannelDetails, Publisher};
 pub use clients::{Client, Subscription};
 pub use durables::{Behind, Durable, InFlight, Policy};
+pub use growth::Growth;
 pub use hours::Hour;
 pub use letters::{DeadLetter, Letters};
 pub use lists::{Condition, Overview, Part};
@@ -35,6 +36,8 @@ pub use servers::ServerSettings;
 pub use statements::{STATEMENTS, Statement};
 pub use takeovers::{LostRange, Takeover};
 
+pub use super::error::Error;
+pub use super::reader::Store;
 pub use super::status::{Active, Roles, Standby};
 
 /// A time as ISO 8601 text in UTC, to the millisecond.

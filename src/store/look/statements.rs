@@ -47,8 +47,9 @@ pub const STATEMENTS: &[Statement] = &[
     statement(
         "channels",
         "Which channels are there?",
-        "SELECT name, message_count, byte_count, subscriptions, furthest_behind, behind, last_published_at\n\
-         FROM channel_status ORDER BY name;",
+        "SELECT s.name, u.messages, u.bytes, u.max_msgs_percent, u.max_bytes_percent, u.time_to_full, u.oldest_at,\n    \
+         s.subscriptions, s.furthest_behind, s.behind, s.last_published_at\n\
+         FROM channel_status s JOIN channel_usage u ON u.channel = s.name ORDER BY s.name;",
     ),
     statement(
         "channel",
@@ -62,8 +63,8 @@ pub const STATEMENTS: &[Statement] = &[
     ),
     statement(
         "limits",
-        "Which limits have operators set for the channel?",
-        "SELECT * FROM set_limits WHERE channel = :channel;",
+        "Which limits hold for the channel, and where does each come from?",
+        "SELECT * FROM channel_limits WHERE channel = :channel;",
     ),
     statement(
         "durables",
@@ -113,7 +114,7 @@ pub const STATEMENTS: &[Statement] = &[
     ),
     statement(
         "message",
-        "What stands in the message?",
+        "What is in the message?",
         "SELECT * FROM readable_messages WHERE channel = :channel AND sequence = :sequence;",
     ),
     statement(

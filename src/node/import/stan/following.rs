@@ -266,7 +266,7 @@ impl Following<'_, '_> {
         let unknown = self.channels.iter().filter(|it| it.is_unknown());
         let unknown = unknown.map(|it| {
             format!(
-                "somebody published to channel {:?} when the former server ended, and whether it has stored that is not known; \
+                "a client published to channel {:?} when the former server ended, and whether it has stored that is not known; \
                  start it again, stop the publishers first, and import again",
                 it.name
             )
@@ -507,7 +507,7 @@ impl Following<'_, '_> {
             .filter(|it| it.is_news && it.totals.count == 0)
         {
             findings.note(format!(
-                "somebody published to channel {:?} when the former server ended, and nothing of it has come: what was acked there \
+                "a client published to channel {:?} when the former server ended, and nothing of it has come: what was acked there \
                  is in the former store only; start the former server again, and import again, to have it",
                 channel.name
             ));
