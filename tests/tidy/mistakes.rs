@@ -1,6 +1,8 @@
 //! Known mistakes are made in a copy of the tree alone, and each is looked for.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::{File, Rule, assert_holds_everywhere, complaints, root};
 
@@ -107,5 +109,55 @@ fn every_known_mistake_is_looked_for() {
     assert!(patches.len() > 10, "only {} were found", patches.len());
     for patch in patches {
         assert_eq!(mistakes_that_nobody_looks_for(&patch, &script), [""; 0]);
+    }
+}
+
+/// The patches in the order in which `scripts/known-bad` applies them.
+fn patches() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("tests/known_bad")).unwrap();
+    let mut patches: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "patch")
+        })
+        .collect();
+    patches.sort();
+    patches
+}
+
+#[test]
+fn every_known_mistake_can_be_made_in_the_code_as_it_is() {
+    let copy = tempfile::tempdir().unwrap();
+    let patches = patches();
+    for patch in &patches {
+        let text = fs::read_to_string(patch).unwrap();
+        for name in text.lines().filter_map(|line| line.strip_prefix("+++ b/")) {
+            let (from, to) = (root().join(name), copy.path().join(name));
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            if from.exists() && !to.exists() {
+                fs::copy(from, to).unwrap();
+            }
+        }
+    }
+    for patch in patches {
+        let ran = Command::new("patch")
+            .args(["-p1", "--forward", "--no-backup-if-mismatch", "-d"])
+            .arg(copy.path())
+            .stdin(fs::File::open(&patch).unwrap())
+            .output();
+        let Ok(ran) = ran else {
+            assert!(
+                std::env::var_os("STANBY_TEST_REQUIRE").is_none(),
+                "patch is not installed"
+            );
+            return;
+        };
+        assert!(
+            ran.status.success(),
+            "{} does not apply any more: make it again for the code as it is\n{}",
+            patch.display(),
+            String::from_utf8_lossy(&ran.stdout)
+        );
     }
 }
