@@ -5,6 +5,8 @@
 mod jetstream;
 mod loads;
 mod options;
+#[path = "../figures/own_postgres.rs"]
+mod own_postgres;
 mod processes;
 mod servers;
 mod table;

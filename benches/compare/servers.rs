@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
 use stanby::dev::directory::Directory;
 use stanby::dev::guardian::Guardian;
 use stanby::dev::process::{Process, StopSignals};
@@ -19,6 +18,7 @@ use tokio::time::{interval, timeout};
 use crate::jetstream;
 use crate::loads::{Load, MAX_IN_FLIGHT};
 use crate::options::Options;
+use crate::own_postgres;
 
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const RUN_LIMIT: Duration = Duration::from_mins(5);
@@ -73,26 +73,7 @@ impl Ground {
 
     /// Refuses a Postgres that does not sync each commit to disk: its figures would mean nothing.
     pub(crate) async fn settings(&self) -> anyhow::Result<String> {
-        let mut connection = PgConnection::connect(&self.postgres.url()).await?;
-        let mut text = String::from("Postgres:");
-        for name in [
-            "server_version",
-            "fsync",
-            "synchronous_commit",
-            "full_page_writes",
-            "shared_buffers",
-            "max_wal_size",
-        ] {
-            let value: String = sqlx::query_scalar("SELECT current_setting($1)")
-                .bind(name)
-                .fetch_one(&mut connection)
-                .await?;
-            let syncs = name != "fsync" && name != "synchronous_commit" || value == "on";
-            ensure!(syncs, "{name} is {value}");
-            text.extend([" ", name, "=", &value]);
-        }
-        connection.close().await?;
-        Ok(text)
+        own_postgres::settings(&self.postgres, &["shared_buffers", "max_wal_size"]).await
     }
 
     /// In the order in which they have their turns.
@@ -135,7 +116,7 @@ impl Ground {
     ) -> anyhow::Result<Contestant> {
         let cluster_id = word(name);
         let nats = self.nats(&[]).await?;
-        let database_url = self.database(&cluster_id).await?;
+        let database_url = own_postgres::database(&self.postgres, &cluster_id).await?;
         let (mut processes, mut running) = (Vec::new(), Vec::new());
         for role in ["active", "standby"].into_iter().take(servers) {
             let http_port = free_port()?;
@@ -218,16 +199,6 @@ impl Ground {
             _servers: Vec::new(),
             _nats: Some(nats),
         })
-    }
-
-    async fn database(&self, name: &str) -> anyhow::Result<String> {
-        let mut connection = PgConnection::connect(&self.postgres.url()).await?;
-        let statement = format!("CREATE DATABASE {name}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
-            .execute(&mut connection)
-            .await?;
-        connection.close().await?;
-        Ok(self.postgres.url_of(name))
     }
 
     fn spawn(&self, name: &str, command: std::process::Command) -> anyhow::Result<Process> {

@@ -5,6 +5,7 @@ use stanby::dev::directory::Directory;
 use stanby::dev::guardian::Guardian;
 use stanby::dev::{nats, postgres};
 
+use crate::own_postgres;
 use crate::pair::{Pair, Settings};
 
 pub(crate) struct Ground {
@@ -38,25 +39,7 @@ impl Ground {
 
     /// Refuses a Postgres that does not sync each commit to disk: its figures would mean nothing.
     pub(crate) async fn settings(&self) -> anyhow::Result<String> {
-        let mut connection = PgConnection::connect(&self.postgres.url()).await?;
-        let mut text = String::from("Postgres:");
-        for name in [
-            "server_version",
-            "fsync",
-            "synchronous_commit",
-            "full_page_writes",
-            "wal_sync_method",
-        ] {
-            let value: String = sqlx::query_scalar("SELECT current_setting($1)")
-                .bind(name)
-                .fetch_one(&mut connection)
-                .await?;
-            let syncs = name != "fsync" && name != "synchronous_commit" || value == "on";
-            anyhow::ensure!(syncs, "{name} is {value}");
-            text.extend([" ", name, "=", &value]);
-        }
-        connection.close().await?;
-        Ok(text)
+        own_postgres::settings(&self.postgres, &["wal_sync_method"]).await
     }
 
     /// How many messages the tables of a pair hold.
@@ -112,13 +95,7 @@ impl Ground {
     }
 
     pub(crate) async fn database(&self, name: &str) -> anyhow::Result<String> {
-        let mut connection = PgConnection::connect(&self.postgres.url()).await?;
-        let statement = format!("CREATE DATABASE {name}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
-            .execute(&mut connection)
-            .await?;
-        connection.close().await?;
-        Ok(self.postgres.url_of(name))
+        own_postgres::database(&self.postgres, name).await
     }
 
     /// Two servers on a database of their own. The cluster ID is its name.

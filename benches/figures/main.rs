@@ -17,6 +17,7 @@ mod ground;
 mod growth;
 mod import;
 mod mirror;
+mod own_postgres;
 mod plot;
 mod runs;
 mod scale;

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use super::alerts::AlertsCommand;
 use super::bench::BenchArgs;
 use super::channel::ChannelCommand;
 use super::client::ClientCommand;
@@ -89,6 +90,9 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Create or upgrade the tables, as a role that may change them
     Migrate(MigrateArgs),
+    /// Print the alert rules for Prometheus, and try whether each fires and reaches somebody
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Import the store of a nats-streaming-server, or channels from lines of JSON
     Import(Box<ImportArgs>),
     /// Export the tables as the store of a nats-streaming-server, or channels as lines of JSON

@@ -3,6 +3,7 @@
 //! To add one: a file here, a variant in [`command::Command`] and its line in `run.rs`. Exit codes are in
 //! [`failure`], whatever is printed goes through [`output`].
 
+pub mod alerts;
 pub mod bench;
 pub mod channel;
 pub mod client;

@@ -10,9 +10,9 @@ use clap::{CommandFactory, Parser};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::{
-    bench, channel, client, completions, config, console_user, demo, dev, dlq, doctor, durable,
-    export, health, import, message, migrate, mirror, nats_permissions, output, publish, serve,
-    show, signal, status, step_down, subscribe, top, version,
+    alerts, bench, channel, client, completions, config, console_user, demo, dev, dlq, doctor,
+    durable, export, health, import, message, migrate, mirror, nats_permissions, output, publish,
+    serve, show, signal, status, step_down, subscribe, top, version,
 };
 use crate::config::arguments::{self, Arguments};
 
@@ -69,6 +69,7 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::StepDown(args) => step_down::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Doctor(doctor) => doctor::run(&doctor, &args[2..], notes).await,
+        Command::Alerts(command) => alerts::run(&command).await,
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Export(args) => export::run(&args).await,
         Command::Mirror(command) => mirror::run(&command).await,

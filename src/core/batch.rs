@@ -1,7 +1,7 @@
 //! The core's writes: the rows as they are to be after the commit, each at most once. Applying a batch is
 //! one transaction on the leader session; rows are complete, so there is nothing to read first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub struct Batch {
     pub limits: BTreeMap<ChannelName, Option<Overrides>>,
     /// Whether positions are paused, of those for which that changes.
     pub paused: BTreeMap<PositionId, bool>,
+    /// Positions that operators have moved: acks of before do not count any more. They go with progress.
+    pub moved: BTreeSet<PositionId>,
     /// Requests of operators that this batch carries out, and those that it takes.
     pub requests: BTreeMap<RequestId, RequestChange>,
 }

@@ -259,6 +259,11 @@ impl Broker {
         self.notices.pop_front()
     }
 
+    /// True when [`Self::poll_batch`] has something to commit.
+    pub(super) fn has_batch(&self) -> bool {
+        self.commits.is_due()
+    }
+
     /// The writes to commit next; `None` while a batch is out or nothing needs one. Answered by
     /// `Event::Committed`; a batch that fails ends the term, and with it this broker.
     pub fn poll_batch(&mut self) -> Option<Batch> {
@@ -294,6 +299,10 @@ impl Broker {
             }
         }
         self.aside.strip(&mut batch);
+        let marks = batch.counts.iter();
+        let marks = marks.filter(|(_, count)| count.as_ref().is_some_and(|it| it.is_given_up));
+        self.commits
+            .tell_of_given_up(marks.map(|(&key, _)| key).collect());
         self.deadlines.clear(&Timer::Progress);
         Some(batch)
     }
@@ -369,6 +378,7 @@ impl Broker {
         if release.changed_requests {
             self.requests_committed();
         }
+        self.marks_committed(release.given_up);
         for (position, subscription) in release.started {
             self.started(position, subscription);
         }
@@ -385,7 +395,7 @@ impl Broker {
         }
         for position in release.moved {
             if let Some(group) = self.groups.get_mut(&position) {
-                group.moving = false;
+                group.moving -= 1;
             }
             self.deliver(position);
         }

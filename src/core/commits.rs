@@ -21,6 +21,16 @@ use super::outbox::OutboxId;
 use super::policy::DeadLetter;
 use super::sql_acks::AckId;
 
+/// A delivery that waits to leave.
+#[derive(Clone, Debug)]
+struct Delivery {
+    to: SubscriptionId,
+    of: PositionId,
+    /// What it costs.
+    bytes: usize,
+    outbound: Outbound,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Commits {
     last_number: BatchNumber,
@@ -33,8 +43,9 @@ pub(super) struct Commits {
     ready: VecDeque<Outbound>,
     /// Bytes of all answers and probes, those that wait for a commit included.
     answers_bytes: usize,
-    /// To which subscription, and what it costs.
-    deliveries: VecDeque<(SubscriptionId, usize, Outbound)>,
+    deliveries: VecDeque<Delivery>,
+    /// Messages of some of them may have been acked or dropped since.
+    settled_meanwhile: bool,
     deliveries_bytes: usize,
     /// Channels whose row changed, to be written as it is when the batch leaves.
     touched: BTreeSet<ChannelId>,
@@ -55,7 +66,7 @@ pub(super) struct Release {
     pub(super) started: Vec<(PositionId, SubscriptionId)>,
     /// Groups that a member left: what it held goes to the others.
     pub(super) left: Vec<PositionId>,
-    /// Groups that an operator has moved.
+    /// Groups that an operator has moved or resumed.
     pub(super) moved: Vec<PositionId>,
     /// Channels that dropped messages, in case more wait.
     pub(super) trimmed: Vec<ChannelId>,
@@ -65,6 +76,8 @@ pub(super) struct Release {
     pub(super) changed_outbox: bool,
     /// Requests of operators were taken or answered.
     pub(super) changed_requests: bool,
+    /// Messages that acks in SQL come too late for.
+    pub(super) given_up: Vec<(PositionId, Sequence)>,
 }
 
 impl Commits {
@@ -74,20 +87,31 @@ impl Commits {
         self.ready.push_back(outbound);
     }
 
-    /// Sends a message to a subscription; returns what it costs until it has left.
-    pub(super) fn send_delivery(&mut self, to: SubscriptionId, delivery: Outbound) -> usize {
-        let bytes = cost::outbound(&delivery);
+    /// Sends a message of a position to a subscription; returns what it costs until it has left.
+    pub(super) fn send_delivery(
+        &mut self,
+        to: SubscriptionId,
+        of: PositionId,
+        outbound: Outbound,
+    ) -> usize {
+        let bytes = cost::outbound(&outbound);
         self.deliveries_bytes += bytes;
-        self.deliveries.push_back((to, bytes, delivery));
+        self.deliveries.push_back(Delivery {
+            to,
+            of,
+            bytes,
+            outbound,
+        });
         bytes
     }
 
     /// Drops deliveries to a subscription that has ended: its client does not listen any more.
     pub(super) fn forget_deliveries(&mut self, to: SubscriptionId) {
         let mut forgotten = 0;
-        self.deliveries.retain(|&(id, bytes, _)| {
-            forgotten += if id == to { bytes } else { 0 };
-            id != to
+        self.deliveries.retain(|delivery| {
+            let stays = delivery.to != to;
+            forgotten += if stays { 0 } else { delivery.bytes };
+            stays
         });
         self.deliveries_bytes -= forgotten;
     }
@@ -125,10 +149,20 @@ impl Commits {
         Some(answer)
     }
 
-    pub(super) fn poll_delivery(&mut self) -> Option<Outbound> {
-        let (_, bytes, delivery) = self.deliveries.pop_front()?;
-        self.deliveries_bytes -= bytes;
-        Some(delivery)
+    /// A message is in flight no more: a delivery of it that waits is not wanted.
+    pub(super) fn settled(&mut self) {
+        self.settled_meanwhile = !self.deliveries.is_empty();
+    }
+
+    /// With the position that it is of, where its message may have been settled since it was sent.
+    pub(super) fn poll_delivery(&mut self) -> Option<(Option<PositionId>, Outbound)> {
+        let Some(delivery) = self.deliveries.pop_front() else {
+            self.settled_meanwhile = false;
+            return None;
+        };
+        self.deliveries_bytes -= delivery.bytes;
+        let of = self.settled_meanwhile.then_some(delivery.of);
+        Some((of, delivery.outbound))
     }
 
     /// Bytes of answers and probes that wait for a commit or to be sent.
@@ -145,7 +179,7 @@ impl Commits {
         let gathered = self.gathered.outbound.iter();
         let committing = self.committing.iter().flat_map(|release| &release.outbound);
         let answers = gathered.chain(committing).chain(&self.ready);
-        let deliveries = self.deliveries.iter().map(|(_, bytes, _)| bytes);
+        let deliveries = self.deliveries.iter().map(|delivery| delivery.bytes);
         answers.map(cost::outbound).sum::<usize>() == self.answers_bytes
             && deliveries.sum::<usize>() == self.deliveries_bytes
     }
@@ -283,6 +317,10 @@ impl Commits {
         self.gathering.paused.insert(position, paused);
     }
 
+    pub(super) fn put_moved(&mut self, position: PositionId) {
+        self.gathering.moved.insert(position);
+    }
+
     /// A standby may remember the publishes of messages after `settled`.
     pub(super) fn delete_messages(
         &mut self,
@@ -379,7 +417,7 @@ impl Commits {
         self.gathered.left.push(position);
     }
 
-    /// The group is delivered to from its new place once its progress is committed.
+    /// The group is delivered to once what an operator has changed of it is committed.
     pub(super) fn move_after_commit(&mut self, position: PositionId) {
         self.gathered.moved.push(position);
     }
@@ -462,6 +500,13 @@ impl Commits {
             std::mem::take(&mut self.touched),
             std::mem::take(&mut self.moved),
         )
+    }
+
+    /// Of the batch that was just taken.
+    pub(super) fn tell_of_given_up(&mut self, given_up: Vec<(PositionId, Sequence)>) {
+        if let Some(committing) = &mut self.committing {
+            committing.given_up = given_up;
+        }
     }
 
     /// Releases the answers of the committed batch and tells what else it made true.

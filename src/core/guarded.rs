@@ -80,7 +80,7 @@ impl Guarded {
         let waits = self
             .savepoints
             .as_ref()
-            .is_some_and(|savepoints| !savepoints.is_idle());
+            .is_some_and(|savepoints| !savepoints.takes_more());
         if waits {
             None
         } else {
@@ -184,8 +184,8 @@ impl Guarded {
     }
 
     pub fn has_room(&self) -> bool {
-        let is_idle = self.savepoints.as_ref().is_none_or(Savepoints::is_idle);
-        is_idle && self.broker.has_room()
+        let savepoints = self.savepoints.as_ref();
+        savepoints.is_none_or(Savepoints::takes_more) && self.broker.has_room()
     }
 
     /// True when what is handed in next should wait for another batch. Behind savepoints that is seen to later.

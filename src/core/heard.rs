@@ -5,10 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytestring::ByteString;
+
 use super::batch::ChannelRow;
 use super::event::Event;
 use super::ids::{ChannelId, ChannelName, Sequence, Subject};
-use super::request::{Connect, Publish};
+use super::request::{Ack, Connect, Publish};
 use super::snapshot::Snapshot;
 use super::stored::{Digester, StoredPublish, StoredPublishes};
 use super::time::{Instant, Timestamp};
@@ -181,10 +183,45 @@ impl Done {
     }
 }
 
+/// Acks heard so long after a position was moved are taken for acks of before: the batch that moved it was on its way, and the
+/// clock of Postgres is not this server's. What they ack is delivered again.
+const MOVING: Duration = Duration::from_secs(1);
+
+/// What of the acks that were heard is of before an operator moved their position: what they were for is to be delivered again.
+#[derive(Clone, Debug, Default)]
+pub struct Moves {
+    /// By ack inbox, for how long the position has been where it is.
+    ages: BTreeMap<ByteString, Duration>,
+}
+
+impl Moves {
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let rows = snapshot.subscriptions.values();
+        let ages = rows.filter_map(|row| {
+            let age = snapshot.moved.get(&row.position)?;
+            Some((row.ack_inbox.to_text(), *age))
+        });
+        Self {
+            ages: ages.collect(),
+        }
+    }
+
+    /// An ack that came in at `at`.
+    fn void(&self, ack: &Ack, at: Instant, now: Instant) -> bool {
+        let age = self.ages.get(&ack.ack_inbox);
+        age.is_some_and(|&age| now.since(at) + MOVING >= age)
+    }
+}
+
 /// The requests that a new term begins with, with the times they were heard: first what is to be carried out, in the order it
 /// was heard, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
 /// for the answer to the last; those to all others have most likely come before.
-pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)> {
+pub fn judge(
+    heard: Vec<(Instant, Event)>,
+    done: &Done,
+    moves: &Moves,
+    now: Instant,
+) -> Vec<(Instant, Event)> {
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
@@ -232,9 +269,9 @@ pub fn judge(heard: Vec<(Instant, Event)>, done: &Done) -> Vec<(Instant, Event)>
                 left_later.insert((request.client_id.clone(), request.channel.clone()));
                 Some(Event::CloseSubscription { request, reply })
             }
+            Event::Ack(ack) => (!moves.void(&ack, at, now)).then_some(Event::Ack(ack)),
             event @ (Event::Subscribe { .. }
             | Event::CloseClient { .. }
-            | Event::Ack(_)
             | Event::Refused { .. }) => Some(event),
             // Clients ping again by themselves; the rest is never heard from NATS while standing by.
             Event::AlreadyStored { .. }

@@ -73,6 +73,9 @@ impl Broker {
         };
         let was_paused = group.is_paused();
         let is_settled = group.settle(sequence);
+        if is_settled {
+            self.commits.settled();
+        }
         let goes_on = was_paused && !group.is_paused();
         if is_settled {
             self.holdings.in_flight -= 1;

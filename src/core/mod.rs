@@ -56,6 +56,7 @@ mod cost;
 mod deadlines;
 mod delivery;
 mod early;
+mod giving_up;
 mod group;
 mod holders;
 mod holdings;

@@ -120,7 +120,7 @@ pub(super) struct Outbox {
     pub(super) acks: SqlAcks,
     reach: Reach,
     swept_at: Option<Instant>,
-    pause: Duration,
+    pub(super) pause: Duration,
     /// Rows of the last page.
     last_page: usize,
     /// Rows that are carried out in one turn are halved so often, for Postgres refuses to store them all.
@@ -188,6 +188,7 @@ impl Broker {
             self.outbox.swept_at = Some(now);
             self.outbox.reach = Reach::default();
         }
+        self.outbox.acks.giving_up.ask();
         self.outbox.is_reading = true;
         self.outbox.is_noted = false;
         let want = Want::Outbox {
@@ -202,6 +203,7 @@ impl Broker {
     }
 
     pub(super) fn outbox_loaded(&mut self, page: OutboxPage) {
+        self.learn_who_can_ack(&page);
         let outbox = &mut self.outbox;
         outbox.is_reading = false;
         outbox.is_used |= page.is_used;
@@ -228,7 +230,7 @@ impl Broker {
         if outbox.is_noted {
             return self.deadlines.set_by(Timer::Outbox, now);
         }
-        if outbox.is_used {
+        if outbox.is_used || outbox.acks.giving_up.waits() {
             self.look_again_later(page.next_due);
         }
     }
@@ -246,7 +248,8 @@ impl Broker {
     pub(super) fn outbox_committed(&mut self) {
         let outbox = &mut self.outbox;
         outbox.halvings = outbox.halvings.saturating_sub(1);
-        if !outbox.is_used && !outbox.is_noted && !outbox.has_waiting() {
+        let is_wanted = outbox.is_used || outbox.is_noted || outbox.acks.giving_up.waits();
+        if !is_wanted && !outbox.has_waiting() {
             return;
         }
         let is_behind = outbox.last_page >= MANY_ROWS || outbox.has_waiting();

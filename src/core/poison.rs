@@ -36,6 +36,8 @@ pub(super) struct Tries {
     changed: BTreeSet<Sequence>,
     /// What consumers have said who refused them.
     reasons: BTreeMap<Sequence, ByteString>,
+    /// Dead letters to be: acks in SQL come too late.
+    given_up: BTreeSet<Sequence>,
     /// The message that the group waits for.
     pub(super) paused_by: Option<Sequence>,
 }
@@ -54,9 +56,27 @@ impl Tries {
         }
     }
 
+    /// False when it is given up already.
+    pub(super) fn give_up(&mut self, sequence: Sequence) -> bool {
+        let is_new = self.given_up.insert(sequence);
+        if is_new {
+            self.changed.insert(sequence);
+        }
+        is_new
+    }
+
+    pub(super) fn is_given_up(&self, sequence: Sequence) -> bool {
+        self.given_up.contains(&sequence)
+    }
+
+    fn give_none_up(&mut self) {
+        self.changed.append(&mut self.given_up);
+    }
+
     /// True when the group was waiting for it.
     pub(super) fn settled(&mut self, sequence: Sequence) -> bool {
         self.reasons.remove(&sequence);
+        self.given_up.remove(&sequence);
         if self.stored.contains(&sequence) || self.changed.contains(&sequence) {
             self.changed.insert(sequence);
         }
@@ -68,6 +88,7 @@ impl Tries {
     }
 
     pub(super) fn refused(&mut self, sequence: Sequence, reason: ByteString) {
+        self.given_up.remove(&sequence);
         if self.policy.max.is_some() {
             self.reasons.insert(sequence, reason);
             self.changed.insert(sequence);
@@ -93,6 +114,7 @@ impl Tries {
                 let count = Count {
                     deliveries: entry.deliveries,
                     reason: reason.cloned().unwrap_or_default(),
+                    is_given_up: self.given_up.contains(&sequence),
                 };
                 changes.push((sequence, Some(count)));
             } else if self.stored.remove(&sequence) {
@@ -114,6 +136,7 @@ impl Group {
         if let Some(tries) = &mut self.tries {
             tries.paused_by = None;
             tries.reasons.clear();
+            tries.give_none_up();
             let stored = tries.stored.iter().copied();
             tries.changed.extend(stored);
         }
@@ -128,7 +151,11 @@ impl Group {
                 false
             }
             (Some(tries), policy) => {
-                tries.policy = policy.unwrap_or_default();
+                let policy = policy.unwrap_or_default();
+                if tries.policy != policy {
+                    tries.give_none_up();
+                }
+                tries.policy = policy;
                 if tries.policy.max.is_none() {
                     let stored = tries.stored.iter().copied();
                     tries.changed.extend(stored);
@@ -178,7 +205,16 @@ impl Broker {
         let durable = group.durable_name.as_ref().map(DurableName::as_str);
         let queue_group = group.queue_group.as_ref().map(QueueName::as_str);
         let policy = self.policies.of(&channel.row.name, durable, queue_group);
-        if group.set_policy(policy) {
+        let is_marked = |group: &Group| {
+            let tries = group.tries.as_ref();
+            tries.is_some_and(|tries| !tries.given_up.is_empty())
+        };
+        let was_marked = is_marked(group);
+        let goes_on = group.set_policy(policy);
+        if was_marked && !is_marked(group) {
+            self.note_progress(position);
+        }
+        if goes_on {
             self.resume_after_poison(position);
         }
     }
@@ -191,6 +227,7 @@ impl Broker {
                 self.apply_policy(position);
             }
         }
+        let (mut given_up, mut spared) = (Vec::new(), Vec::new());
         for ((position, sequence), count) in counts {
             let Some(group) = self.groups.get_mut(&position) else {
                 continue;
@@ -204,11 +241,28 @@ impl Broker {
                     if !count.reason.is_empty() {
                         tries.reasons.insert(sequence, count.reason);
                     }
+                    let is_letter = matches!(tries.policy.poison, Poison::DeadLetter { .. });
+                    if count.is_given_up {
+                        if is_letter && tries.policy.is_over(count.deliveries) {
+                            tries.given_up.insert(sequence);
+                            given_up.push((position, sequence));
+                        } else {
+                            // The policy is another one since.
+                            tries.changed.insert(sequence);
+                            spared.push(position);
+                        }
+                    }
                 }
                 Some(_) | None => {
                     tries.changed.insert(sequence);
                 }
             }
+        }
+        for (position, sequence) in given_up {
+            self.go_on_giving_up(position, sequence);
+        }
+        for position in spared {
+            self.note_progress(position);
         }
     }
 
@@ -327,6 +381,13 @@ impl Broker {
                 self.pass_over_poison(position, sequence);
                 self.notices
                     .push_back(Notice::Poison(letter, "it is passed over"));
+            }
+            Poison::DeadLetter { .. } if !self.may_give_up(position, sequence) => {
+                let at = self.now.monotonic + RETRY_AFTER;
+                if let Some(group) = self.groups.get_mut(&position) {
+                    group.set_due(sequence, Due::At(at));
+                }
+                self.arm_redelivery(position, at);
             }
             Poison::DeadLetter { channel, header } => {
                 match self.write_dead_letter(&letter, message, &channel, header) {

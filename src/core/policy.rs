@@ -89,6 +89,8 @@ pub struct Letter {
 pub struct Count {
     pub deliveries: u32,
     pub reason: ByteString,
+    /// It is about to be a dead letter: an ack in SQL comes too late.
+    pub is_given_up: bool,
 }
 
 impl Delivery {

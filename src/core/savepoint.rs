@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::aside;
 use super::batch::Batch;
 use super::broker::Broker;
+use super::cost;
 use super::event::Event;
 use super::ids::{ChannelId, PositionId};
 use super::limits::Limits;
@@ -23,6 +24,9 @@ use super::time::Now;
 
 /// What cannot be written is tried again after this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Requests whose refusals wait for a commit are kept up to here. The senders of others see a timeout when the term ends first.
+const GIVEN_UP_BYTES: usize = 8 << 20;
 
 /// After so many requests in a row that were refused for one cause, the others that came with them may be refused without
 /// being tried one by one: see [`Alike`].
@@ -63,6 +67,9 @@ pub struct Savepoints {
     waiting: Vec<Input>,
     /// On its way to the tables.
     tried: Option<Tried>,
+    /// Requests that were refused, and whose answers wait for a commit: the next term judges them when this one ends before.
+    given_up: Vec<Event>,
+    given_up_bytes: usize,
     last_refusal: Option<Refusal>,
     /// Requests in a row that were refused for the same cause.
     alike: usize,
@@ -92,6 +99,12 @@ impl Savepoints {
         self.tried.is_none() && self.steps.is_empty() && self.waiting.is_empty()
     }
 
+    /// Requests and timers may be handed in: they go with the next batch. While one batch follows from the other (a limit drops
+    /// many messages) it never is idle, and who asks for something then would wait until that is over.
+    pub fn takes_more(&self) -> bool {
+        self.steps.is_empty() && self.waiting.is_empty()
+    }
+
     /// Nothing that the broker would send or read may leave before what led to it is known to be stored.
     pub fn is_open(&self) -> bool {
         self.tried.is_some()
@@ -113,13 +126,14 @@ impl Savepoints {
     pub fn leave(&mut self) -> Vec<Event> {
         let tried = self.tried.take().map(|tried| tried.inputs);
         let steps = tried.into_iter().chain(self.steps.drain(..)).flatten();
-        steps
-            .chain(self.waiting.drain(..))
-            .filter_map(|input| match input {
-                Input::Event(event) => Some(event),
-                Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
-            })
-            .collect()
+        let inputs = steps.chain(self.waiting.drain(..));
+        let events = inputs.filter_map(|input| match input {
+            Input::Event(event) => Some(event),
+            Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
+        });
+        let mut left = std::mem::take(&mut self.given_up);
+        left.extend(events);
+        left
     }
 
     /// What the term has to end for: there is nothing to take back any more.
@@ -147,13 +161,15 @@ impl Savepoints {
             }
             let mut inputs = self.steps.pop_front().unwrap_or_default();
             let before = Box::new(broker.clone());
-            let mut done = 0;
-            for input in &inputs {
-                if done > 0 && !broker.has_room() {
-                    break;
-                }
-                apply(broker, input, now);
-                done += 1;
+            let mut done = carry_out(broker, &inputs, now);
+            let is_release = matches!(inputs[..], [Input::Event(Event::Committed(_))]);
+            if is_release && self.steps.is_empty() && broker.has_batch() {
+                let waiting = std::mem::take(&mut self.waiting);
+                let mut steps = self.suspects.set_apart(waiting).into_iter();
+                let along = steps.next().unwrap_or_default();
+                self.steps.extend(steps);
+                done += carry_out(broker, &along, now);
+                inputs.extend(along);
             }
             self.has_moved |= done > 0;
             let rest = inputs.split_off(done);
@@ -178,6 +194,8 @@ impl Savepoints {
 
     /// The batch is in the tables.
     pub fn committed(&mut self, event: Event) {
+        self.given_up.clear();
+        self.given_up_bytes = 0;
         let tried = self.tried.take();
         for input in tried.iter().flat_map(|tried| &tried.inputs) {
             if is_request(input) {
@@ -286,6 +304,11 @@ impl Savepoints {
                 self.set_aside(what, refusal, is_everything);
             }
             Input::Event(event) => {
+                let bytes = self.given_up_bytes + cost::event(&event);
+                if broker.has_batch() && bytes <= GIVEN_UP_BYTES {
+                    self.given_up.push(event.clone());
+                    self.given_up_bytes = bytes;
+                }
                 let (what, outbound) = refuse(event, refusal);
                 broker.send_refusal(outbound);
                 self.set_aside(what, refusal, is_everything);
@@ -340,6 +363,19 @@ fn is_progress_of(input: &Input, position: PositionId) -> bool {
 
 pub(super) fn is_request(input: &Input) -> bool {
     matches!(input, Input::Event(event) if aside::is_request(event))
+}
+
+/// One, and more as long as there is room. Returns how many.
+fn carry_out(broker: &mut Broker, inputs: &[Input], now: Now) -> usize {
+    let mut done = 0;
+    for input in inputs {
+        if done > 0 && !broker.has_room() {
+            break;
+        }
+        apply(broker, input, now);
+        done += 1;
+    }
+    done
 }
 
 fn apply(broker: &mut Broker, input: &Input, now: Now) {

@@ -1,6 +1,7 @@
 //! Everything that a new term starts from: the tables' rows, without the messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::batch::{ChannelRow, ClientRow, Counters, Held, PositionRow, SubscriptionRow};
 use super::channel_limits::Overrides;
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub subscriptions: BTreeMap<SubscriptionId, SubscriptionRow>,
     /// Positions that operators have paused. They may be of positions that there are no more, too.
     pub paused: BTreeSet<PositionId>,
+    /// For how long positions have been where operators moved them, of those moved lately.
+    pub moved: BTreeMap<PositionId, Duration>,
     /// Limits that operators have set for channels, which may not be there.
     pub limits: BTreeMap<ChannelName, Overrides>,
     /// What is noted as gone, by channel and first sequence.

@@ -12,6 +12,7 @@ use bytestring::ByteString;
 
 use super::broker::Broker;
 use super::deadlines::Timer;
+use super::giving_up::GivingUp;
 use super::ids::{PositionId, Sequence};
 use super::reach::Reach;
 use super::time::Instant;
@@ -52,6 +53,7 @@ pub enum Verdict {
 pub(super) struct SqlAcks {
     pub(super) waiting: VecDeque<AckRow>,
     pub(super) reach: Reach,
+    pub(super) giving_up: GivingUp,
     swept_at: Option<Instant>,
     /// Some are of messages that this term has not sent.
     has_early: bool,

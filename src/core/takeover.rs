@@ -20,7 +20,7 @@ use super::Broker;
 use super::batch::LostRange;
 use super::event::Event;
 use super::guarded::Guarded;
-use super::heard::{self, Done, LookBack, Stored};
+use super::heard::{self, Done, LookBack, Moves, Stored};
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
 use super::limits::Settings;
 use super::memory::{Marks, Memory, Sign};
@@ -243,6 +243,7 @@ impl Recovered {
             }
             None => Vec::new(),
         };
+        let moves = Moves::of(&tables);
         let mut broker = if granted.with_savepoints {
             Broker::restore_with_care(tables, settings, now)
         } else {
@@ -250,7 +251,7 @@ impl Recovered {
         };
         let lost = broker.repair(regression);
         heard.expire(now.monotonic);
-        let backlog = VecDeque::from(heard::judge(heard.take(), &done));
+        let backlog = VecDeque::from(heard::judge(heard.take(), &done, &moves, now.monotonic));
         let stored = std::mem::take(&mut done.stored);
         broker.remember_stored(stored, now.monotonic + granted.window);
         Restored {

@@ -142,7 +142,20 @@ impl Broker {
         {
             self.give_turns();
         }
-        self.commits.poll_delivery()
+        loop {
+            let (position, delivery) = self.commits.poll_delivery()?;
+            if position.is_none_or(|position| self.is_in_flight(position, &delivery)) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    fn is_in_flight(&self, position: PositionId, delivery: &Outbound) -> bool {
+        let Outbound::Deliver { message, .. } = delivery else {
+            return true;
+        };
+        let group = self.groups.get(&position);
+        group.is_some_and(|group| group.in_flight.contains_key(&message.sequence))
     }
 
     /// An answer or a probe that may leave the node. They go before deliveries.

@@ -1,7 +1,6 @@
 //! The active's side: one task owns the leader session. It commits what it is handed, one batch at a time, and renews
 //! the lease when there is nothing to commit. Anything unexpected ends the term; nothing is tried again.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -23,7 +22,7 @@ use crate::core::time::Timestamp;
 /// What writes a batch. The store's writer is one; this module knows neither.
 pub trait Apply: Send + 'static {
     type Batch: Send + Sync + 'static;
-    type Error: Display + Send;
+    type Error: std::error::Error + Send + Sync + 'static;
 
     /// Commits all of the batch or nothing, and has had an answer from the session when it returns `Ok`.
     fn apply(

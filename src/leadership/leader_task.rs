@@ -9,10 +9,11 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::cause::{Cause, End};
 use super::errand::Errand;
-use super::error::{Error, TermLost};
+use super::error::TermLost;
 use super::leader::{
     Apply, Command, Committed, ConditionRow, Done, LimitRow, RELEASE_LIMIT, Record,
 };
+use super::loss::Loss;
 use super::session::{Session, Settings};
 use super::statements::{
     COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS, SHOW_LIMITS,
@@ -64,7 +65,7 @@ impl<A: Apply> Task<A> {
         let _ended = Ended(self.term.clone());
         let reason = match self.serve().await {
             Ok(end) => self.release(end).await,
-            Err(reason) => reason,
+            Err(loss) => loss.to_string(),
         };
         // Nobody may act any more before the lock can be somebody else's.
         self.term.finish(TermLost(reason));
@@ -73,7 +74,7 @@ impl<A: Apply> Task<A> {
     }
 
     /// Returns when the lock is to be given up, and with a reason when it is lost.
-    async fn serve(&mut self) -> Result<End, String> {
+    async fn serve(&mut self) -> Result<End, Loss> {
         // Preparing may have taken a while.
         self.renew().await?;
         let secret = self.listen().await?;
@@ -85,7 +86,7 @@ impl<A: Apply> Task<A> {
             // Each turn asks Postgres something, so each begins a new wait.
             tokio::select! {
                 biased;
-                () = self.session.closed() => return Err(self.session.why_closed()),
+                () = self.session.closed() => return Err(Loss::Closed(self.session.why_closed())),
                 command = self.requests.recv() => match command {
                     Some(Command::Commit(batch)) => self.commit(batch).await?,
                     Some(Command::Record(record)) => self.record(&record).await?,
@@ -93,7 +94,7 @@ impl<A: Apply> Task<A> {
                     Some(Command::Conditions(rows)) => self.show_conditions(&rows).await?,
                     Some(Command::Limits(rows)) => self.show_limits(&rows).await?,
                     Some(Command::Release(end)) => return Ok(end),
-                    None => return Err("the server gave it up".to_owned()),
+                    None => return Err(Loss::GivenUp),
                 },
                 Some(errand) = self.errands.recv() => self.run_errand(errand).await?,
                 Some(payload) = self.session.notified.recv() => {
@@ -124,7 +125,7 @@ impl<A: Apply> Task<A> {
     }
 
     /// To those who ask the active to step down, and to those who note that messages are gone or publish in SQL; what the first have to know.
-    async fn listen(&mut self) -> Result<Vec<u8>, String> {
+    async fn listen(&mut self) -> Result<Vec<u8>, Loss> {
         let listen = step_down::listen(self.settings.lock_key());
         let listen =
             format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies");
@@ -137,11 +138,10 @@ impl<A: Apply> Task<A> {
             row.try_get(0)
         };
         let what = "listening for requests to step down";
-        let heard = self.session.call(what, heard).await;
-        heard.map_err(|error| error.to_string())
+        Ok(self.session.call(what, heard).await?)
     }
 
-    async fn commit(&mut self, batch: A::Batch) -> Result<(), String> {
+    async fn commit(&mut self, batch: A::Batch) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let limit = self.settings.call_limit() * 2;
         let applied = {
@@ -162,7 +162,7 @@ impl<A: Apply> Task<A> {
                 self.session.closed().await;
                 let lesson = self.apply.lesson().unwrap_or_default();
                 let why = self.session.why_closed();
-                return Err(format!("during a commit{lesson}: {why}"));
+                return Err(Loss::ClosedDuringCommit { lesson, why });
             }
             Ok(Err(error)) => match A::refusal(&error) {
                 Some((refusal, true)) => {
@@ -172,11 +172,11 @@ impl<A: Apply> Task<A> {
                 Some((refusal, false)) => {
                     // The next term will take care.
                     self.note_refusal(refusal).await?;
-                    return Err(format!("a commit failed: {error}"));
+                    return Err(Loss::commit(error));
                 }
-                None => return Err(format!("a commit failed: {error}")),
+                None => return Err(Loss::commit(error)),
             },
-            Err(_) => return Err(format!("a commit took longer than {limit:?}")),
+            Err(_) => return Err(Loss::CommitTooLong(limit)),
         }
         let done = Clock.now().monotonic;
         if !self.term.is_trusted(done) {
@@ -190,23 +190,19 @@ impl<A: Apply> Task<A> {
     }
 
     /// Only `Leader` receives, and it submits no more than fits.
-    fn report(&self, done: Done<A::Batch>) -> Result<(), String> {
-        self.reports
-            .try_send(done)
-            .map_err(|_| "nobody waits for commits".to_owned())
+    fn report(&self, done: Done<A::Batch>) -> Result<(), Loss> {
+        self.reports.try_send(done).map_err(|_| Loss::NobodyWaits)
     }
 
-    async fn run_errand(&mut self, errand: Errand) -> Result<(), String> {
+    async fn run_errand(&mut self, errand: Errand) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let limit = self.settings.call_limit() * ERRAND_CALLS;
         if timeout(limit, errand(&self.session.client)).await.is_err() {
-            return Err(format!(
-                "a read on the leader session took longer than {limit:?}"
-            ));
+            return Err(Loss::ReadTooLong(limit));
         }
         if self.session.client.is_closed() {
             self.session.closed().await;
-            return Err(format!("during a read: {}", self.session.why_closed()));
+            return Err(Loss::ClosedDuringRead(self.session.why_closed()));
         }
         self.proved(sent);
         Ok(())
@@ -224,7 +220,7 @@ impl<A: Apply> Task<A> {
         }
     }
 
-    async fn renew(&mut self) -> Result<(), String> {
+    async fn renew(&mut self) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let key = self.settings.lock_key();
         let looks_at_lock = self.renewals.is_multiple_of(RENEWALS_PER_LOCK_CHECK);
@@ -252,18 +248,12 @@ impl<A: Apply> Task<A> {
                 self.proved(sent);
                 Ok(())
             }
-            Ok(false) => Err(
-                "the session no longer holds the lock; is there a pooler between the \
-                              server and Postgres?"
-                    .to_owned(),
-            ),
-            Err(Error::Unavailable(why) | Error::Refused(why)) => {
-                Err(format!("a renewal failed: {why}"))
-            }
+            Ok(false) => Err(Loss::LockLost),
+            Err(why) => Err(Loss::Renewal(why)),
         }
     }
 
-    async fn record(&mut self, record: &Record) -> Result<(), String> {
+    async fn record(&mut self, record: &Record) -> Result<(), Loss> {
         let epoch = self.term.epoch().0.cast_signed();
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let answered = record.answered_from_memory.map(u64::cast_signed);
@@ -278,7 +268,7 @@ impl<A: Apply> Task<A> {
         self.note("the takeover", COMPLETE, &parameters).await
     }
 
-    async fn note_refusal(&mut self, refusal: &Refusal) -> Result<(), String> {
+    async fn note_refusal(&mut self, refusal: &Refusal) -> Result<(), Loss> {
         let server_id = self.settings.server_id.clone();
         let Refusal {
             table,
@@ -300,7 +290,7 @@ impl<A: Apply> Task<A> {
         what: &str,
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<(), String> {
+    ) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let client = &self.session.client;
         let noted = async {
@@ -314,13 +304,12 @@ impl<A: Apply> Task<A> {
                 noted => noted.map(drop),
             }
         };
-        let noted = self.session.call(what, noted).await;
-        noted.map_err(|error| error.to_string())?;
+        self.session.call(what, noted).await?;
         self.proved(sent);
         Ok(())
     }
 
-    async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), String> {
+    async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), Loss> {
         let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
         let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
         let since: Vec<SystemTime> = rows.iter().map(|row| system_time(row.since)).collect();
@@ -333,7 +322,7 @@ impl<A: Apply> Task<A> {
         .await
     }
 
-    async fn show_limits(&mut self, rows: &[LimitRow]) -> Result<(), String> {
+    async fn show_limits(&mut self, rows: &[LimitRow]) -> Result<(), Loss> {
         let column = |limit: fn(&LimitRow) -> Option<i64>| rows.iter().map(limit).collect();
         let channels: Vec<&str> = rows.iter().map(|row| row.channels.as_str()).collect();
         let limits: [Vec<Option<i64>>; 5] = [
@@ -358,7 +347,7 @@ impl<A: Apply> Task<A> {
         what: &str,
         statement: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<(), String> {
+    ) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let client = &self.session.client;
         let shown = async {
@@ -372,8 +361,7 @@ impl<A: Apply> Task<A> {
                 shown => shown.map(drop),
             }
         };
-        let shown = self.session.call("noting for the tables", shown).await;
-        shown.map_err(|error| error.to_string())?;
+        self.session.call("noting for the tables", shown).await?;
         self.proved(sent);
         Ok(())
     }

@@ -34,6 +34,7 @@ mod holder;
 pub mod key;
 pub mod leader;
 mod leader_task;
+mod loss;
 mod place;
 pub mod session;
 mod statements;

@@ -35,10 +35,24 @@ macro_rules! conditions {
 /// What a condition means for those who ask whether the server is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It should not serve, or could not take over.
+    /// It should not serve, or serves nobody.
     NotReady,
+    /// It might not be able to take over. An active whose term has shown that it serves stays ready: whoever takes it out of a
+    /// balancer, or starts it anew, makes a warning an outage.
+    NotReadyUnlessServing,
     /// It serves, or could take over; somebody has to look.
     Warns,
+}
+
+impl Effect {
+    /// Whether it makes a server not ready.
+    pub fn blocks(self, serves: bool) -> bool {
+        match self {
+            Self::NotReady => true,
+            Self::NotReadyUnlessServing => !serves,
+            Self::Warns => false,
+        }
+    }
 }
 
 conditions! {
@@ -57,11 +71,11 @@ conditions! {
     /// Postgres refuses some of what is to be stored, for a reason that does not pass.
     WritesRefused "writes-refused", Warns;
     /// The terms of this server end one after the other, for one reason.
-    TermsEnd "terms-end", NotReady;
+    TermsEnd "terms-end", NotReadyUnlessServing;
     /// The lock is held by a session that is no server's: nobody can become active.
-    LockHeldByStranger "lock-held-by-stranger", NotReady;
+    LockHeldByStranger "lock-held-by-stranger", NotReadyUnlessServing;
     /// The database does not accept this server's login any more; its sessions go on.
-    LoginRefused "login-refused", NotReady;
+    LoginRefused "login-refused", NotReadyUnlessServing;
     /// Clients send more than is carried out, and some of it is refused.
     PublishesRefused "publishes-refused", Warns;
     /// Log lines are dropped, because where they go to does not take them.
@@ -75,7 +89,7 @@ conditions! {
     /// Connections for reading lead elsewhere than to the primary: to a replica, an old primary or a copy.
     ReadsAstray "reads-astray", Warns;
     /// No connection for reading can be had, or nothing can be read with them.
-    ReadsFail "reads-fail", NotReady;
+    ReadsFail "reads-fail", NotReadyUnlessServing;
 }
 
 /// The conditions that hold, each with its sentence and since when.
@@ -110,10 +124,10 @@ impl Conditions {
         self.0.contains_key(&condition)
     }
 
-    /// Why the server is not ready, as far as conditions say so.
-    pub fn not_ready_reason(&self) -> Option<&str> {
+    /// Why the server is not ready, as far as conditions say so; `serves`: it is the active, and its term has shown that it serves.
+    pub fn not_ready_reason(&self, serves: bool) -> Option<&str> {
         let mut raised = self.0.iter();
-        let blocks = raised.find(|(condition, _)| condition.effect() == Effect::NotReady);
+        let blocks = raised.find(|(condition, _)| condition.effect().blocks(serves));
         blocks.map(|(_, raised)| raised.reason.as_str())
     }
 
@@ -136,13 +150,21 @@ mod tests {
         assert!(!conditions.raise(rivals, "one".to_owned(), Timestamp(8)));
         assert!(conditions.raise(rivals, "two".to_owned(), Timestamp(9)));
 
-        assert_eq!(conditions.not_ready_reason(), Some("two"));
+        assert_eq!(conditions.not_ready_reason(true), Some("two"));
         let raised = conditions.clear(rivals).unwrap();
         assert_eq!(
             (raised.reason.as_str(), raised.since),
             ("two", Timestamp(7))
         );
         assert_eq!(conditions, Conditions::default());
+    }
+
+    #[test]
+    fn what_only_a_takeover_would_suffer_from_leaves_an_active_that_serves_ready() {
+        let mut conditions = Conditions::default();
+        conditions.raise(Condition::TermsEnd, "again".to_owned(), Timestamp(7));
+        assert_eq!(conditions.not_ready_reason(false), Some("again"));
+        assert_eq!(conditions.not_ready_reason(true), None);
     }
 
     #[test]

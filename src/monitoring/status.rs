@@ -42,6 +42,8 @@ pub struct Status {
     /// The epoch of this node's term, while active.
     pub epoch: Option<Epoch>,
     pub active_since: Option<Timestamp>,
+    /// While active: this term has stored something, or has lasted for a lease.
+    pub has_served: bool,
     /// While active: until when the node may believe that it is.
     pub trusted_until: Option<Instant>,
     /// How often Postgres proved the lock later than half a lease, since the process started.
@@ -109,7 +111,8 @@ impl Status {
     /// Why the server neither serves nor could take over, or should not; `None` when it is ready.
     pub fn not_ready_reason(&self) -> Option<&str> {
         let trouble = self.trouble.as_deref();
-        trouble.or_else(|| self.conditions.not_ready_reason())
+        let serves = self.role == Role::Active && self.has_served;
+        trouble.or_else(|| self.conditions.not_ready_reason(serves))
     }
 
     /// The role at the moment of the question. What the role loop wrote last is not enough: a process that was

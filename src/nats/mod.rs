@@ -59,4 +59,4 @@ pub use ingress::Ingress;
 pub use raw::Raw;
 pub(crate) use reconnect::cuts_off_without_holding;
 pub use settings::{Settings, check_files};
-pub(crate) use tls::tls_to;
+pub(crate) use tls::{TlsError, tls_to};

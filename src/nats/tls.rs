@@ -21,6 +21,17 @@ const CA_FILE: &str = "the CA file for NATS";
 const CERTIFICATE: &str = "the client certificate for NATS";
 const KEY: &str = "the key of the client certificate for NATS";
 
+/// Why there is no TLS to a server beside NATS.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error(transparent)]
+    Settings(#[from] Error),
+    #[error("{0:?} is no name of a host")]
+    ServerName(String),
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[source] std::io::Error),
+}
+
 /// Reads the files and makes ready for handshakes.
 pub(super) async fn connector(settings: &Settings) -> Result<TlsConnector, Error> {
     let tls = settings.tls.clone();
@@ -46,22 +57,20 @@ where
     stream.map_err(DialError::Handshake)
 }
 
-/// For the monitoring pages of a server whose NATS clients know by the same certificates. The error is a sentence.
+/// For the monitoring pages of a server whose NATS clients know by the same certificates.
 pub(crate) async fn tls_to<S>(
     settings: &Settings,
     name: &str,
     stream: S,
-) -> Result<TlsStream<S>, String>
+) -> Result<TlsStream<S>, TlsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let connector = connector(settings)
-        .await
-        .map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(name.to_owned())
-        .map_err(|_| format!("{name:?} is no name of a host"))?;
+    let connector = connector(settings).await?;
+    let name =
+        ServerName::try_from(name.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))?;
     let stream = connector.connect(name, stream).await;
-    stream.map_err(|error| format!("the TLS handshake failed: {error}"))
+    stream.map_err(TlsError::Handshake)
 }
 
 fn config(

@@ -365,6 +365,7 @@ impl<'a> Active<'a> {
         let epoch = self.leader.term().epoch();
         self.node.memory().committed(epoch, batch);
         self.node.board.committed(batch.messages.len(), *took);
+        self.node.board.serves();
         if let Some(since) = self.first_commit_since.take() {
             self.note_answers(Some(now.monotonic.since(since)));
         }
@@ -458,7 +459,11 @@ impl<'a> Active<'a> {
         let now = Clock.now().monotonic;
         self.refusals.look(&self.node.board, now);
         self.dead_letters.look(&self.node.board, now);
-        if now.since(self.began) > TERM_IS_WELL {
+        let lasts = now.since(self.began);
+        if lasts > self.node.leadership.lease.duration() {
+            self.node.board.serves();
+        }
+        if lasts > TERM_IS_WELL {
             self.node.board.clear(Condition::TermsEnd);
         }
     }

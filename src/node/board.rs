@@ -33,6 +33,7 @@ impl Board {
             started_at: Clock.now().wall,
             epoch: None,
             active_since: None,
+            has_served: false,
             trusted_until: None,
             late_renewals: 0,
             counts: Counts::default(),
@@ -105,6 +106,7 @@ impl Board {
             status.role = Role::Standby;
             status.epoch = None;
             status.active_since = None;
+            status.has_served = false;
             status.trusted_until = None;
             // The traffic is that of the process.
             status.counts = Counts::default().after(status.counts);
@@ -136,7 +138,9 @@ impl Board {
             return;
         }
         match condition.effect() {
-            Effect::NotReady => tracing::error!(condition = condition.name(), "{reason}"),
+            Effect::NotReady | Effect::NotReadyUnlessServing => {
+                tracing::error!(condition = condition.name(), "{reason}");
+            }
             Effect::Warns => tracing::warn!(condition = condition.name(), "{reason}"),
         }
     }
@@ -170,9 +174,16 @@ impl Board {
             status.role = Role::Active;
             status.epoch = Some(term.epoch());
             status.active_since = Some(Clock.now().wall);
+            status.has_served = false;
             status.trusted_until = Some(term.trusted_until());
             status.trouble = None;
         });
+    }
+
+    /// This term does what it is for.
+    pub(super) fn serves(&self) {
+        self.status
+            .send_if_modified(|status| !std::mem::replace(&mut status.has_served, true));
     }
 
     /// What clients noticed of the takeover.

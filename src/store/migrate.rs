@@ -155,6 +155,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "server settings",
         include_str!("../../migrations/0067_server_settings.sql"),
     ),
+    (
+        68,
+        "acks_and_dead_letters",
+        include_str!("../../migrations/0068_acks_and_dead_letters.sql"),
+    ),
+    (
+        75,
+        "moved positions",
+        include_str!("../../migrations/0075_moved_positions.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

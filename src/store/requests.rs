@@ -36,6 +36,9 @@ const PAGE: &str = concat!(
 macro_rules! set_columns {
     () => {
         "ARRAY(SELECT position_id FROM paused_positions) AS paused,
+            ARRAY(SELECT position_id FROM moved_positions ORDER BY position_id) AS moved,
+            ARRAY(SELECT (extract(epoch FROM clock_timestamp() - moved_at) * 1000000)::int8
+                FROM moved_positions ORDER BY position_id) AS moved_us,
             ARRAY(SELECT channel FROM set_limits ORDER BY channel) AS limited,
             ARRAY(SELECT max_subscriptions FROM set_limits ORDER BY channel) AS max_subscriptions,
             ARRAY(SELECT max_msgs FROM set_limits ORDER BY channel) AS max_msgs,
@@ -115,6 +118,14 @@ pub(super) fn read_set(line: &Line, snapshot: &mut Snapshot) -> Result<(), Fault
     let paused: Vec<i64> = line.get("paused")?;
     let paused = paused.into_iter().map(|id| PositionId(id.cast_unsigned()));
     snapshot.paused.extend(paused);
+    let moved: Vec<i64> = line.get("moved")?;
+    let ages: Vec<i64> = line.get("moved_us")?;
+    // Clocks are set back, and what is to come is taken for now.
+    let ages = ages.into_iter().map(|us| u64::try_from(us).unwrap_or(0));
+    let moved = moved.into_iter().map(|id| PositionId(id.cast_unsigned()));
+    snapshot
+        .moved
+        .extend(moved.zip(ages.map(Duration::from_micros)));
     let names: Vec<String> = line.get("limited")?;
     let column = |column| line.get::<Vec<Option<i64>>>(column);
     let subscriptions = column("max_subscriptions")?;

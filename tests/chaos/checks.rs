@@ -1,10 +1,17 @@
 //! Judges a recorded run: what may never happen, whatever the faults were. Each check gives a sentence for each
 //! violation, a few at most; `checks_notice.rs` shows on small histories that each of them notices.
 
+#[path = "checks/deliveries.rs"]
+mod deliveries;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::history::{Failover, Fate, History, LostRange, Outcome, Publish, Receiver, Row, Stored};
+use crate::history::{Failover, Fate, History, LostRange, Outcome, Publish, Row, Stored};
+use deliveries::{
+    a_sequence_is_one_message, deliveries_are_what_is_stored, deliveries_come_in_order,
+    everything_is_delivered,
+};
 
 /// Of one check: the first ones tell enough.
 const SENTENCES_MAX: usize = 5;
@@ -358,95 +365,6 @@ fn what_is_refused_is_not_stored(history: &History, stored: &Stored) -> Vec<Stri
     wrong
         .map(|publish| format!("{} of {}", publish.guid, publish.client_id))
         .collect()
-}
-
-/// Or what a failover lost after it was delivered, if the servers tell of it.
-fn deliveries_are_what_is_stored(history: &History, stored: &Stored) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for receiver in &history.subscriptions {
-        let rows = &stored.messages[receiver.channel];
-        for arrival in receiver.members.iter().flatten() {
-            let sequence = arrival.sequence.cast_signed();
-            let found = rows.binary_search_by_key(&sequence, |row| row.sequence);
-            let is_stored_so = match found {
-                Ok(at) => rows[at].data == arrival.data,
-                Err(_) => stored.is_passed_over(receiver.channel, sequence),
-            };
-            if !is_stored_so {
-                let what = format!("{} #{}", receiver.channel, arrival.sequence);
-                wrong.push(format!(
-                    "{} got a {what} that is not stored so",
-                    receiver.name
-                ));
-            }
-        }
-    }
-    wrong
-}
-
-/// Whoever got it, and also when the database has lost it since: no sequence is given out twice.
-fn a_sequence_is_one_message(history: &History, _: &Stored) -> Vec<String> {
-    let mut known = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for receiver in &history.subscriptions {
-        for arrival in receiver.members.iter().flatten() {
-            let key = (receiver.channel, arrival.sequence);
-            let data = *known.entry(key).or_insert(&arrival.data);
-            if data != &arrival.data {
-                let (channel, sequence) = key;
-                wrong.push(format!(
-                    "{channel} #{sequence} was {data:?} and then {:?}",
-                    arrival.data
-                ));
-            }
-        }
-    }
-    wrong
-}
-
-/// But for those that are marked as sent again. Members of a queue group have no order of their own: what a member got
-/// and nobody noted before a takeover may go to another one after it.
-fn deliveries_come_in_order(history: &History, _: &Stored) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for receiver in &history.subscriptions {
-        if let [arrivals] = &receiver.members[..] {
-            let mut seen = BTreeSet::new();
-            let mut last = 0;
-            for arrival in arrivals {
-                let is_first = seen.insert(arrival.sequence);
-                if !is_first || arrival.is_redelivered {
-                    continue;
-                }
-                if arrival.sequence < last {
-                    let name = &receiver.name;
-                    wrong.push(format!("{name} got #{} after #{last}", arrival.sequence));
-                }
-                last = last.max(arrival.sequence);
-            }
-        }
-    }
-    wrong
-}
-
-fn everything_is_delivered(history: &History, stored: &Stored) -> Vec<String> {
-    let missing = |receiver: &Receiver| {
-        let arrivals = receiver.members.iter().flatten();
-        let got: BTreeSet<u64> = arrivals.map(|arrival| arrival.sequence).collect();
-        let rows = &stored.messages[receiver.channel];
-        let is_missing = |row: &&Row| !got.contains(&row.sequence.cast_unsigned());
-        let missing: Vec<_> = rows
-            .iter()
-            .filter(is_missing)
-            .map(|row| row.sequence)
-            .collect();
-        let first = missing.first()?;
-        let count = missing.len();
-        Some(format!(
-            "{} lacks {count}, the first is #{first}",
-            receiver.name
-        ))
-    };
-    history.subscriptions.iter().filter_map(missing).collect()
 }
 
 fn no_live_client_is_closed(history: &History, stored: &Stored) -> Vec<String> {

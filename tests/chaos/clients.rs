@@ -1,34 +1,31 @@
 //! The applications of a world: they publish, receive, answer heartbeats and crash, and write down what they saw.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+#[path = "clients/crasher.rs"]
+mod crasher;
+#[path = "clients/publisher.rs"]
+mod publisher;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::{Client, StatusCode};
-use bytes::Bytes;
+use async_nats::Client;
 use futures_util::StreamExt as _;
 use stanby::protocol::client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{Arrival, LiveClient, Outcome, Publish, Receiver};
 use crate::stan::{StanClient, Subscription};
+use crasher::Crasher;
+use publisher::{Publisher, WINDOW, number_of};
 
 pub(crate) const CHANNELS: [&str; 2] = ["orders", "payments"];
 
 const PUBLISHERS: usize = 6;
-/// One message each so often, and so many without an answer at once; every third publisher waits for each ack.
-const PACE: Duration = Duration::from_millis(8);
-const WINDOW: usize = 24;
-
-/// A publish without an answer no longer keeps its publisher from going on.
-const PATIENCE: Duration = Duration::from_millis(400);
-
-/// After the last publish: longer than any memory of a server.
-const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(8);
 
 /// Shared by all that write down.
 #[derive(Clone)]
@@ -316,169 +313,4 @@ pub(crate) async fn connect(nats_url: &str) -> Result<Client, String> {
         .connect(nats_url)
         .await
         .map_err(|error| error.to_string())
-}
-
-struct Publisher {
-    client: Arc<StanClient>,
-    channel: &'static str,
-    window: usize,
-    recorder: Recorder,
-    acked: Arc<Mutex<Duration>>,
-}
-
-impl Publisher {
-    async fn run(self, mut paused: watch::Receiver<bool>, stop: CancellationToken) {
-        let nats = &self.client.nats;
-        let inbox = nats.new_inbox();
-        let mut answers = nats.subscribe(format!("{inbox}.*")).await.unwrap();
-        let mut open: BTreeMap<usize, (Duration, Instant)> = BTreeMap::new();
-        let mut ticks = interval(PACE);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut count = 0;
-        let note = |message: async_nats::Message, open: &mut BTreeMap<_, (Duration, _)>| {
-            let number = number_of(&message);
-            let sent = open.remove(&number);
-            let outcome = self.outcome(message);
-            if let (Outcome::Acked(_), Some((sent_at, _))) = (&outcome, sent) {
-                let mut acked = self.acked.lock().unwrap();
-                *acked = sent_at.max(*acked);
-            }
-            self.recorder.answered(number, outcome);
-        };
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                answer = answers.next() => note(answer.unwrap(), &mut open),
-                _ = paused.changed() => {}
-                _ = ticks.tick(), if !*paused.borrow() => {
-                    open.retain(|_, (_, at)| at.elapsed() < PATIENCE);
-                    if open.len() < self.window {
-                        count += 1;
-                        let (number, sent_at) = self.send(&inbox, count, 0).await;
-                        open.insert(number, (sent_at, Instant::now()));
-                    }
-                }
-            }
-        }
-        let last = async {
-            while !open.is_empty() {
-                note(answers.next().await.unwrap(), &mut open);
-            }
-        };
-        timeout(LAST_ANSWER_LIMIT, last).await.ok();
-    }
-
-    /// Of at least so many bytes.
-    async fn send(&self, inbox: &str, count: u64, bytes: usize) -> (usize, Duration) {
-        let guid = format!("{}-{count}", self.client.connection_id);
-        let mut data = format!("message {count} of {}", self.client.id);
-        data.push_str(&".".repeat(bytes.saturating_sub(data.len())));
-        let data = Bytes::from(data);
-        let sent_at = self.recorder.now();
-        let number = self.recorder.sent(Publish {
-            channel: self.channel,
-            client_id: self.client.id.clone(),
-            guid: guid.clone(),
-            data: data.clone(),
-            sent_at,
-            outcome: Outcome::Silence,
-            is_abandoned: false,
-        });
-        send(
-            &self.client,
-            self.channel,
-            &guid,
-            data,
-            format!("{inbox}.{number}"),
-        )
-        .await;
-        (number, sent_at)
-    }
-
-    fn outcome(&self, message: async_nats::Message) -> Outcome {
-        if message.status == Some(StatusCode::NO_RESPONDERS) {
-            return Outcome::NobodyListens;
-        }
-        let ack = client::publish_ack(message.payload).unwrap();
-        match ack.refusal {
-            Some(refusal) => Outcome::Refused(refusal),
-            None => Outcome::Acked(self.recorder.now()),
-        }
-    }
-}
-
-/// Which publish it answers.
-fn number_of(answer: &async_nats::Message) -> usize {
-    let last = answer.subject.rsplit('.').next();
-    last.unwrap().parse().unwrap()
-}
-
-async fn send(client: &StanClient, channel: &str, guid: &str, data: Bytes, reply: String) {
-    let request = client::publish_request(client::Publish {
-        client_id: &client.id,
-        connection_id: client.connection_id.as_bytes(),
-        guid,
-        channel,
-        data,
-    });
-    let subject = format!("{}.{channel}", client.subjects.publish_prefix);
-    client
-        .nats
-        .publish_with_reply(subject, reply, request)
-        .await
-        .unwrap();
-}
-
-/// Connects, resumes its durable, publishes, and is gone without a word; again and again.
-struct Crasher {
-    nats_url: String,
-    cluster_id: String,
-    id: String,
-    recorder: Recorder,
-}
-
-impl Crasher {
-    /// How often it was there.
-    async fn run(self, stop: CancellationToken) -> u64 {
-        let mut lives = 0;
-        let mut ticks = interval(Duration::from_millis(400));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !stop.is_cancelled() {
-            ticks.tick().await;
-            let living = stop.run_until_cancelled(self.live(lives + 1));
-            if matches!(living.await, Some(Ok(()))) {
-                lives += 1;
-            }
-        }
-        lives
-    }
-
-    /// Refusals and silence are what a fault may bring; the next life tries again.
-    async fn live(&self, life: u64) -> Result<(), String> {
-        let nats = connect(&self.nats_url).await?;
-        let client = StanClient::connect(nats, &self.cluster_id, &self.id).await?;
-        let channel = CHANNELS[usize::from(life.is_multiple_of(2))];
-        let durable = client.subscribe(channel, "", "crashing").await?;
-        for count in 1..=3 {
-            let guid = format!("{}-{count}", client.connection_id);
-            let data = Bytes::from(format!("message {count} of life {life}"));
-            self.recorder.sent(Publish {
-                channel,
-                client_id: self.id.clone(),
-                guid: guid.clone(),
-                data: data.clone(),
-                sent_at: self.recorder.now(),
-                outcome: Outcome::Silence,
-                is_abandoned: true,
-            });
-            send(&client, channel, &guid, data, client.nats.new_inbox()).await;
-        }
-        client
-            .nats
-            .flush()
-            .await
-            .map_err(|error| error.to_string())?;
-        drop(durable);
-        Ok(())
-    }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::copies::Kind;
 use crate::needs::Needs;
 use crate::proxy::Link;
 use crate::rng::Rng;
+use crate::support::copy::Kind;
 use crate::world::{Shape, World};
 use crate::{
     database_faults, nats_faults, network_faults, process_faults, read_faults, refusal_faults,

@@ -11,7 +11,7 @@ use stanby::dev::directory::Directory;
 use stanby::dev::guardian::Guardian;
 use stanby::dev::postgres::{Options, Postgres};
 
-use crate::copies::{Kind, Replica, programs};
+use crate::copies::Replica;
 use crate::disk::SmallDisk;
 use crate::nats_cluster::Nats;
 use crate::needs::Needs;
@@ -19,6 +19,7 @@ use crate::pair::LIMIT;
 use crate::patroni::{self, Patroni};
 use crate::proxy::Target;
 use crate::support::clock::WallClock;
+use crate::support::copy::{Kind, Original, programs};
 use crate::support::process::{or_skip, temporary_directory};
 use crate::support::wait::wait_until;
 use crate::world::Shape;
@@ -228,7 +229,13 @@ impl Ground {
     async fn copy(&self, kind: Kind) -> Replica {
         let sockets = self.postgres().socket().parent().unwrap().to_owned();
         let url = self.postgres().url();
-        Replica::start(kind, &url, &sockets, &self.directory, &self.guardian).await
+        let original = Original {
+            url: &url,
+            sockets: &sockets,
+            directory: &self.directory,
+            guardian: &self.guardian,
+        };
+        Replica::start(kind, original).await
     }
 
     /// Copies the primary for those that are led astray; says where. There is none of them yet.

@@ -5,11 +5,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::copies::Kind;
 use crate::database_faults::lock_holder;
 use crate::faults::of_lease;
 use crate::pair::LIMIT;
 use crate::rng::Rng;
+use crate::support::copy::Kind;
 use crate::support::wait::wait_until;
 use crate::world::{LEASE, World};
 

@@ -1,6 +1,7 @@
 //! What is under `deploy/` and in the documents, held against the program: every command line parses, every variable,
 //! flag, path and metric exists.
 
+mod alerts;
 mod commands;
 mod compose;
 mod debian;
@@ -17,4 +18,6 @@ mod reference;
 mod systemd;
 mod tools;
 mod versions;
+#[path = "../support/wait.rs"]
+mod wait;
 mod yaml;

@@ -209,6 +209,7 @@ fn conditions() -> String {
         let (name, effect) = rest.split_once("\", ").unwrap();
         let ready = match effect {
             "NotReady;" => "503",
+            "NotReadyUnlessServing;" => "503; of an active that serves 200",
             "Warns;" => "200",
             other => panic!("{name}: {other}"),
         };

@@ -1,6 +1,9 @@
 //! The pages over a real listener, asked by a client of a few lines.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+mod metrics;
+mod serverz;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use stanby::core::ids::Epoch;
 use stanby::core::limits::Limits;
 use stanby::core::time::Timestamp;
 use stanby::http::Server;
-use stanby::monitoring::condition::{Condition, Conditions};
+use stanby::monitoring::condition::Conditions;
 use stanby::monitoring::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
 use stanby::monitoring::reports::Reports;
 use stanby::monitoring::status::{NatsPages, Role, Status};
@@ -23,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Pages {
     pub(crate) address: SocketAddr,
-    status: watch::Sender<Status>,
+    pub(crate) status: watch::Sender<Status>,
     shutdown: CancellationToken,
     task: JoinSet<()>,
 }
@@ -42,6 +45,7 @@ pub(crate) fn standby() -> Status {
         started_at: Timestamp(Clock.now().wall.0 - 62_000_000_000),
         epoch: None,
         active_since: None,
+        has_served: false,
         trusted_until: None,
         counts: Counts::default(),
         commits: 0,
@@ -72,12 +76,13 @@ pub(crate) fn standby() -> Status {
     }
 }
 
-fn active_for(trust: Duration) -> Status {
+pub(crate) fn active_for(trust: Duration) -> Status {
     let now = Clock.now();
     Status {
         role: Role::Active,
         epoch: Some(Epoch(7)),
         active_since: Some(now.wall),
+        has_served: true,
         trusted_until: Some(now.monotonic + trust),
         counts: Counts {
             clients: 1,
@@ -276,237 +281,6 @@ async fn trouble_makes_a_node_unready_but_not_dead() {
 
     pages.status.send_modify(|status| status.trouble = None);
     assert_eq!(pages.get("/readyz").await.code, 200);
-}
-
-#[tokio::test]
-async fn a_condition_shows_in_the_same_words_on_readyz_healthz_and_as_a_metric() {
-    let pages = Pages::start(standby()).await;
-    let metric = "stanby_condition{kind=\"conflicting-actives\"}";
-    let metrics = pages.get("/metrics").await.body;
-    assert!(metrics.contains(&format!("\n{metric} 0\n")), "{metrics}");
-
-    pages.status.send_modify(|status| {
-        let reason = "two servers are active: stop one".to_owned();
-        let began = Timestamp(1_600_000_000_000_000_000);
-        status
-            .conditions
-            .raise(Condition::ConflictingActives, reason, began);
-    });
-
-    let (ready, alive) = (pages.get("/readyz").await, pages.get("/healthz").await);
-    assert_eq!((ready.code, alive.code), (503, 200));
-    for body in [&ready.body, &alive.body] {
-        let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        let shown = serde_json::json!([{
-            "kind": "conflicting-actives",
-            "reason": "two servers are active: stop one",
-            "since": "2020-09-13T12:26:40Z",
-        }]);
-        assert_eq!(body["conditions"], shown);
-    }
-    let ready: serde_json::Value = serde_json::from_str(&ready.body).unwrap();
-    assert_eq!(ready["reason"], "two servers are active: stop one");
-    let metrics = pages.get("/metrics").await.body;
-    assert!(metrics.contains(&format!("\n{metric} 1\n")), "{metrics}");
-    assert!(metrics.contains("\nstanby_ready 0\n"), "{metrics}");
-}
-
-/// Acceptance: 140.
-#[tokio::test]
-async fn serverz_has_the_fields_of_nats_streaming_in_their_order() {
-    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
-
-    let answer = pages.get("/streaming/serverz").await;
-
-    assert_eq!(answer.code, 200);
-    assert!(
-        answer.headers.contains("content-type: application/json"),
-        "{}",
-        answer.headers
-    );
-    assert!(
-        answer.headers.contains("access-control-allow-origin: *"),
-        "{}",
-        answer.headers
-    );
-    assert!(
-        answer
-            .body
-            .starts_with("{\n  \"cluster_id\": \"test-cluster\",\n"),
-        "{}",
-        answer.body
-    );
-    let names: Vec<&str> = answer
-        .body
-        .lines()
-        .filter_map(|line| line.split('"').nth(1))
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "cluster_id",
-            "server_id",
-            "version",
-            "go",
-            "state",
-            "now",
-            "start_time",
-            "uptime",
-            "clients",
-            "subscriptions",
-            "channels",
-            "total_msgs",
-            "total_bytes",
-            "in_msgs",
-            "in_bytes",
-            "out_msgs",
-            "out_bytes",
-            "open_fds",
-            "max_fds",
-        ]
-    );
-    let value: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    assert_eq!(value["uptime"], "1m2s");
-    assert_eq!(value["go"], "");
-    let numbers = [
-        "clients",
-        "channels",
-        "subscriptions",
-        "total_msgs",
-        "total_bytes",
-    ];
-    assert_eq!(
-        numbers.map(|name| value[name].as_u64().unwrap()),
-        [1, 2, 3, 4, 5]
-    );
-    let numbers = ["in_msgs", "in_bytes", "out_msgs", "out_bytes"];
-    assert_eq!(
-        numbers.map(|name| value[name].as_u64().unwrap()),
-        [6, 7, 8, 9]
-    );
-    assert!(value["open_fds"].as_u64().unwrap() > 3);
-    assert!(value["max_fds"].as_u64() > value["open_fds"].as_u64());
-    for name in ["now", "start_time"] {
-        value[name]
-            .as_str()
-            .unwrap()
-            .parse::<jiff::Timestamp>()
-            .unwrap();
-    }
-}
-
-/// Acceptance: 140.
-#[tokio::test]
-async fn a_callback_wraps_the_answer_unless_it_is_script() {
-    let pages = Pages::start(standby()).await;
-
-    let answer = pages.get("/streaming/serverz?callback=fn").await;
-    assert!(
-        answer
-            .headers
-            .contains("content-type: application/javascript"),
-        "{}",
-        answer.headers
-    );
-    assert!(
-        answer.body.starts_with("fn({\n") && answer.body.ends_with("})"),
-        "{}",
-        answer.body
-    );
-
-    assert_eq!(
-        pages
-            .get("/streaming/serverz?callback=alert(1)//")
-            .await
-            .code,
-        400
-    );
-    assert!(
-        pages
-            .get("/streaming/serverz?callback=")
-            .await
-            .body
-            .starts_with('{')
-    );
-}
-
-#[tokio::test]
-async fn metrics_are_complete_and_end_as_open_metrics_must() {
-    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
-
-    // What Prometheus sends, shortened.
-    let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5\r\n";
-    let answer = pages.ask_with("GET", "/metrics", accept).await;
-
-    assert!(
-        answer.headers.contains("application/openmetrics-text"),
-        "{}",
-        answer.headers
-    );
-    let samples = [
-        "stanby_clients 1",
-        "stanby_channels 2",
-        "stanby_subscriptions 3",
-        "stanby_messages 4",
-        "stanby_bytes 5",
-        "stanby_in_messages_total 6",
-        "stanby_in_bytes_total 7",
-        "stanby_out_messages_total 8",
-        "stanby_out_bytes_total 9",
-        "stanby_commits_total 10",
-        "stanby_nats_overflows_total 11",
-        "stanby_redelivered_messages_total 10",
-        "stanby_acked_messages_total 11",
-        "stanby_dropped_unacked_messages_total 12",
-        "stanby_nats_pauses_total 12",
-        "stanby_nats_disconnects_total 13",
-        "stanby_nats_unsent_total 14",
-        "stanby_nats_unreadable_total 15",
-        "stanby_nats_forbidden_total 17",
-        "stanby_rivals 16",
-        "stanby_log_dropped_total 17",
-        "stanby_writes_refused_total 18",
-        "stanby_reads_astray_total 18",
-        "stanby_reads_failed_total 19",
-        "stanby_oldest_snapshot_seconds 20",
-        "stanby_unreadable_messages_total 12",
-        "stanby_refused_connects_total 16",
-        "nss_server_msgs_total{server_id=\"node-1\"} 4",
-        "# EOF",
-    ];
-    for sample in samples {
-        assert!(
-            answer.body.lines().any(|line| line == sample),
-            "{sample} in {}",
-            answer.body
-        );
-    }
-    assert!(
-        answer.body.contains("stanby_node_info{version=\""),
-        "{}",
-        answer.body
-    );
-}
-
-#[tokio::test]
-async fn who_does_not_ask_for_open_metrics_gets_the_older_format_of_prometheus() {
-    let pages = Pages::start(active_for(Duration::from_mins(1))).await;
-
-    let answer = pages.get("/metrics").await;
-
-    let content_type = "content-type: text/plain; version=0.0.4; charset=utf-8";
-    assert!(answer.headers.contains(content_type), "{}", answer.headers);
-    for line in [
-        "# TYPE stanby_commits_total counter",
-        "stanby_commits_total 10",
-        "# TYPE stanby_node_info gauge",
-        "# TYPE stanby_commit_seconds histogram",
-        "# TYPE nss_server_msgs_total gauge",
-    ] {
-        let found = answer.body.lines().any(|found| found == line);
-        assert!(found, "{line} in {}", answer.body);
-    }
-    assert!(!answer.body.contains("# EOF"), "{}", answer.body);
 }
 
 #[tokio::test]

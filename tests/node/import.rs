@@ -1,6 +1,9 @@
 //! `stanby import`: what a nats-streaming-server left in Postgres goes on under a real server.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+mod durables;
+mod encrypted;
+
 use std::process::Output;
 
 use async_nats::{Client, Subscriber};
@@ -10,14 +13,13 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::cli::{code, stderr, stdout};
-use crate::former::{
-    Cipher, ClientInfo, FormerTables, SubState, encrypted, server_info, timestamp,
-};
+use crate::former::{ClientInfo, FormerTables, SubState, server_info, timestamp};
 use crate::pair::{Group, LIMIT, Server};
 use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
 
 pub(crate) const CHANNEL: &str = "orders";
+
 const KEY: &str = "former-key-0123456789";
 
 /// Runs `stanby import` for the group, from schema `public` of its database.
@@ -281,235 +283,4 @@ async fn clients_of_a_very_old_store_keep_its_subjects() {
         last => Err(format!("up to {last:?}")),
     })
     .await;
-}
-
-#[tokio::test]
-async fn durables_of_every_kind_resume_at_their_positions() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    let closed = SubState {
-        is_closed: true,
-        ..SubState::of(2, "bob").durable("closed")
-    };
-    tables.subscription(1, 5, &closed).await;
-    tables.pending(2, 1, 4).await;
-    let of_an_old_server = SubState {
-        is_durable: false,
-        ..SubState::of(3, "carol").durable("old")
-    };
-    tables.subscription(1, 9, &of_an_old_server).await;
-    let shadow = SubState {
-        client_id: String::new(),
-        ..SubState::of(4, "").durable_queue("dur:group")
-    };
-    tables.subscription(1, 7, &shadow).await;
-    tables.pending(4, 7, 6).await;
-    // Of subscriptions that are no more.
-    tables.pending(99, 1, 5).await;
-    tables.subscription(1, 10, &SubState::of(5, "nobody")).await;
-    tables
-        .subscription(1, 3, &SubState::of(40, "bob").durable("gone"))
-        .await;
-    tables
-        .execute("UPDATE Subscriptions SET deleted = TRUE WHERE subid = 40")
-        .await;
-
-    ensure_imported(&import(&group).await);
-    let server = group.server();
-    server.wait_until_active().await;
-
-    for (client, queue, durable, expected) in [
-        (
-            "bob",
-            "",
-            "closed",
-            vec![
-                (4, true),
-                (6, false),
-                (7, false),
-                (8, false),
-                (9, false),
-                (10, false),
-            ],
-        ),
-        ("carol", "", "old", vec![(10, false)]),
-        (
-            "dave",
-            "group",
-            "dur",
-            vec![(6, true), (8, false), (9, false), (10, false)],
-        ),
-        ("bob2", "", "gone", (3..=10).map(|n| (n, false)).collect()),
-    ] {
-        let client = group.client(client).await;
-        let subscription = client.subscribe(CHANNEL, queue, durable).await.unwrap();
-        wait_until(LIMIT, async || {
-            let received = subscription.received();
-            let all: Vec<_> = received.iter().map(seen).collect();
-            if all == expected {
-                Ok(())
-            } else {
-                Err(format!("{durable}: {all:?}"))
-            }
-        })
-        .await;
-    }
-    let lowest = "SELECT min(subscription_id) FROM stanby.subscriptions WHERE subscription_id > 5";
-    assert!(group.tables().number(lowest).await > 40);
-}
-
-#[tokio::test]
-async fn members_of_a_durable_queue_group_share_what_was_in_flight() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill(&mut tables).await;
-    let alice = Old::new(&group, "alice").await;
-    let bob = Old::new(&group, "bob").await;
-    tables.client(&alice.info).await;
-    tables.client(&bob.info).await;
-    let (of_alice, to_alice) = alice.subscription(1).await;
-    let (of_bob, to_bob) = bob.subscription(2).await;
-    let (of_alice, of_bob) = (
-        of_alice.durable_queue("dur:group"),
-        of_bob.durable_queue("dur:group"),
-    );
-    tables.subscription(1, 8, &of_alice).await;
-    tables.pending_cached((1, 1), 8, Some("[6,8]"), None).await;
-    tables.subscription(1, 7, &of_bob).await;
-    tables.pending(2, 1, 5).await;
-
-    ensure_imported(&import(&group).await);
-    let server = group.server();
-    server.wait_until_active().await;
-
-    let mut came = Vec::new();
-    let mut both = futures_util::stream::select(
-        to_alice.map(|message| (true, message)),
-        to_bob.map(|message| (false, message)),
-    );
-    while came.len() < 5 {
-        let (is_alices, message) = timeout(LIMIT, both.next()).await.unwrap().unwrap();
-        let delivery = client::delivery(message.payload).unwrap();
-        let (old, state) = if is_alices {
-            (&alice, &of_alice)
-        } else {
-            (&bob, &of_bob)
-        };
-        old.ack(state, delivery.sequence).await;
-        came.push(seen(&delivery));
-    }
-    came.sort_unstable();
-    let expected = [(5, true), (6, true), (8, true), (9, false), (10, false)];
-    assert_eq!(came, expected);
-}
-
-#[tokio::test]
-async fn sequences_and_numbers_go_on_and_deleted_channels_stay_deleted() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    tables.channel(1, "expired", 20).await;
-    tables.channel(7, "gone", 0).await;
-    tables.message(7, "gone", 1, b"x").await;
-    tables
-        .execute("UPDATE Channels SET deleted = TRUE WHERE id = 7")
-        .await;
-    let alice = Old::new(&group, "alice").await;
-    tables.client(&alice.info).await;
-    tables
-        .execute("INSERT INTO Clients (id, hbinbox) VALUES ('ancient', '_INBOX.ancient')")
-        .await;
-
-    ensure_imported(&import(&group).await);
-    let server = group.server();
-    server.wait_until_active().await;
-    alice.publish(&group, "expired").await;
-    alice.publish(&group, "gone").await;
-
-    let sequences = async |channel| -> Vec<i64> {
-        let rows = group.tables().messages(channel).await;
-        rows.iter().map(|row| row.sequence).collect()
-    };
-    assert_eq!(sequences("expired").await, [21]);
-    assert_eq!(sequences("gone").await, [1]);
-    let query = "SELECT channel_id FROM stanby.channels WHERE name = 'gone'";
-    assert_eq!(group.tables().number(query).await, 8);
-    let clients = group.tables().clients().await;
-    let names: Vec<&str> = clients.iter().map(|(id, _)| id.as_str()).collect();
-    assert_eq!(names, ["alice", "ancient"]);
-    assert_eq!(clients[1].1, "");
-}
-
-/// With both ciphers, an empty payload and one from before encryption.
-async fn fill_encrypted(tables: &mut FormerTables) {
-    tables.channel(1, CHANNEL, 0).await;
-    let aes = encrypted(KEY, Cipher::Aes, CHANNEL, 1, "secret 1");
-    tables.message(1, CHANNEL, 1, &aes).await;
-    let chacha = encrypted(KEY, Cipher::ChaCha, CHANNEL, 2, "secret 2");
-    tables.message(1, CHANNEL, 2, &chacha).await;
-    tables.message(1, CHANNEL, 3, b"").await;
-}
-
-#[tokio::test]
-async fn encrypted_payloads_are_decrypted_and_encrypted_anew() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill_encrypted(&mut tables).await;
-    tables.message(1, CHANNEL, 4, b"plain").await;
-
-    let environment = [("NATS_STREAMING_ENCRYPTION_KEY", KEY)];
-    ensure_imported(&import_with(&group, &[], &environment).await);
-
-    let rows = group.tables().messages(CHANNEL).await;
-    for row in &rows {
-        let has = |part: &[u8]| row.data.windows(part.len()).any(|data| data == part);
-        assert!(!has(b"secret") && !has(b"plain"), "{row:?}");
-    }
-    let server = group.server_changed(|command| {
-        command.envs(environment);
-    });
-    server.wait_until_active().await;
-    let client = group.client("alice").await;
-    let subscription = client.subscribe(CHANNEL, "", "").await.unwrap();
-    let data = wait_until(LIMIT, async || match subscription.received() {
-        received if received.len() == 4 => Ok(received),
-        received => Err(format!("{received:?}")),
-    })
-    .await;
-    let data: Vec<_> = data.into_iter().map(|delivery| delivery.data).collect();
-    assert_eq!(data, ["secret 1", "secret 2", "", "plain"]);
-}
-
-#[tokio::test]
-async fn a_former_key_may_be_given_without_encrypting_from_now_on() {
-    let Some((group, mut tables)) = group().await else {
-        return;
-    };
-    fill_encrypted(&mut tables).await;
-
-    for environment in [
-        [("NATS_STREAMING_ENCRYPTION_KEY", "another-key-0123456789")],
-        [("STANBY_FROM_ENCRYPTION_KEY", "another-key-0123456789")],
-    ] {
-        let text = refusal(&group, &[], &environment).await;
-        assert!(text.contains("channel \"orders\", message 1: "), "{text}");
-        assert!(text.contains("does not decrypt it"), "{text}");
-        ensure_nothing_written(&group).await;
-    }
-    let text = refusal(&group, &[], &[]).await;
-    assert!(
-        text.contains("\"orders\" look encrypted, and no key"),
-        "{text}"
-    );
-    ensure_nothing_written(&group).await;
-
-    let output = import_with(&group, &[], &[("STANBY_FROM_ENCRYPTION_KEY", KEY)]).await;
-    ensure_imported(&output);
-    let rows = group.tables().messages(CHANNEL).await;
-    let data: Vec<&[u8]> = rows.iter().map(|row| &row.data[..]).collect();
-    assert_eq!(data, [&b"secret 1"[..], b"secret 2", b""]);
 }

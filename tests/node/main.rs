@@ -1,6 +1,7 @@
 //! The adapters against real servers, and whole nodes: real processes and real sockets.
 
 mod ack_inboxes;
+mod ack_races;
 mod admin;
 mod admin_api;
 mod applications;
@@ -74,6 +75,7 @@ mod process;
 mod proxy;
 mod psql_certificates;
 mod races;
+mod readiness;
 mod reads;
 mod reference;
 mod refused;

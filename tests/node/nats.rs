@@ -1,5 +1,7 @@
 //! The NATS adapter against a real nats-server.
 
+mod order;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use stanby::core::ids::{ChannelName, ClientId, Guid, ProbeId, Sequence, Subject}
 use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
 use stanby::core::time::Timestamp;
-use stanby::core::{Event, Outbound, Reply};
+use stanby::core::{Event, Outbound};
 use stanby::dev::nats::NatsServer;
 use stanby::nats::{AckTokens, Connection, Egress, Error, Ingress, Settings};
 use stanby::protocol::subjects::Prefixes;
@@ -134,93 +136,6 @@ pub(crate) fn delivery(inbox: &str, size: usize) -> Outbound {
         redelivery_count: 0,
         unheard_at: None,
     }
-}
-
-/// Acceptance: 32, 33.
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_came_before_a_close_is_handed_out_before_it() {
-    const PUBLISHES: usize = 3000;
-    let Some(nats) = own_server(&[]).await else {
-        return;
-    };
-    let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
-        .await
-        .unwrap();
-    let sender = Sender(client_of(&nats).await);
-    for number in 1..=PUBLISHES {
-        sender.publish(number).await;
-        if number % 10 == 0 {
-            let sequence = number as u64 / 10;
-            sender
-                .send("_INBOX.test-cluster.5.token", client::ack("foo", sequence))
-                .await;
-        }
-    }
-    let leave = client::leave_request("me", "foo", "_INBOX.test-cluster.5.token");
-    sender.send("_STAN.unsub.test-cluster", leave.clone()).await;
-    sender.send("_STAN.subclose.test-cluster", leave).await;
-    sender
-        .send("_STAN.close.test-cluster", client::close_request("me"))
-        .await;
-    sender.done().await;
-    connection.flush(LIMIT).await.unwrap();
-
-    let acks = PUBLISHES / 10;
-    let events = receive(&mut ingress, PUBLISHES + acks + 3, 100).await;
-
-    let kinds: Vec<String> = events.iter().map(kind).collect();
-    let of = |prefix: &str| -> Vec<String> {
-        kinds
-            .iter()
-            .filter(|kind| kind.starts_with(prefix))
-            .cloned()
-            .collect()
-    };
-    let numbered = |prefix: &str, count| -> Vec<String> {
-        (1..=count)
-            .map(|number| format!("{prefix}{number}"))
-            .collect()
-    };
-    assert_eq!(of("publish"), numbered("publish guid-", PUBLISHES));
-    assert_eq!(of("ack"), numbered("ack ", acks));
-    assert_eq!(
-        kinds[PUBLISHES + acks..],
-        ["unsubscribe", "close subscription", "close client"]
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_closes_and_connects_again_gets_both_in_this_order() {
-    let Some(nats) = own_server(&[]).await else {
-        return;
-    };
-    let connection = connect(&nats).await;
-    let mut ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
-        .await
-        .unwrap();
-    let sender = Sender(client_of(&nats).await);
-    sender
-        .send("_STAN.close.test-cluster", client::close_request("me"))
-        .await;
-    let connect = client::connect_request(&client::Connect {
-        client_id: "me",
-        heartbeat_inbox: "_INBOX.hb",
-        protocol: 1,
-        connection_id: b"C1",
-        ping_interval: 5,
-        ping_max_out: 88,
-    });
-    sender.send("_STAN.discover.test-cluster", connect).await;
-    sender.done().await;
-    connection.flush(LIMIT).await.unwrap();
-
-    let events = receive(&mut ingress, 2, 100).await;
-
-    assert_eq!(
-        events.iter().map(kind).collect::<Vec<_>>(),
-        ["close client", "connect"]
-    );
 }
 
 /// Acceptance: 89.
@@ -349,46 +264,6 @@ async fn a_probe_comes_back_answered_or_unreachable() {
 
     assert_eq!(answered, [Event::Pong(ProbeId(41))]);
     assert_eq!(unanswered, [Event::Unreachable(ProbeId(42))]);
-}
-
-/// Acceptance: 49.
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_leave_in_the_order_in_which_they_are_sent() {
-    let Some(nats) = own_server(&[]).await else {
-        return;
-    };
-    let connection = connect(&nats).await;
-    let ingress = Ingress::subscribe(&connection, &subjects(), &AckTokens::new(b"secret"))
-        .await
-        .unwrap();
-    let mut egress = Egress::new(connection.clone(), subjects(), ingress.probes());
-    let client = client_of(&nats).await;
-    let mut inbox = client.subscribe("_INBOX.1").await.unwrap();
-    Sender(client.clone()).done().await;
-
-    let response = Reply::Subscribed {
-        ack_inbox: subject("_INBOX.test-cluster.1.t"),
-    };
-    egress.send(Outbound::Reply {
-        to: subject("_INBOX.1"),
-        reply: response,
-    });
-    for _ in 0..10_000 {
-        egress.send(delivery("_INBOX.1", 100));
-    }
-    egress.flush();
-
-    let first = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
-    let ack_inbox = client::subscribe_response(first.payload).unwrap();
-    assert_eq!(ack_inbox, "_INBOX.test-cluster.1.t");
-    for _ in 0..10_000 {
-        let message = timeout(LIMIT, inbox.next()).await.unwrap().unwrap();
-        assert_eq!(client::delivery(message.payload).unwrap().sequence, 7);
-    }
-    assert_eq!(
-        connection.counts(),
-        stanby::nats::counters::Counts::default()
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,13 @@
 //! Postgres and NATS go away and come back under running servers: no process ends, one is active again.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+mod stopping;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
 use stanby::clock::Clock;
@@ -21,7 +23,9 @@ use crate::support::{nats, postgres};
 use crate::watch::Watch;
 
 const CHANNEL: &str = "orders";
+
 const LEASE: [&str; 2] = ["--lease", "1s"];
+
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Acceptance: 130, 150.
@@ -322,80 +326,6 @@ async fn connect(nats: &async_nats::Client, cluster_id: &str, id: &str, heartbea
     let subject = subjects.discover().to_string();
     let answer = nats.request(subject, request).await.unwrap();
     wire::connect_response(answer.payload).unwrap();
-}
-
-/// What service managers are told to give a server before they kill it (the files under deploy/), less some for a busy
-/// machine.
-const STOP_BUDGET: Duration = Duration::from_secs(12);
-
-#[tokio::test]
-async fn a_commit_that_hangs_does_not_keep_a_server_from_stopping() {
-    // Told to stop while it still believes in its lock, and once it does not any more.
-    for believes in [true, false] {
-        let Some(mut pair) = Pair::new(&["--lease", "1s", "--shadow-age", "1m"]).await else {
-            return;
-        };
-        let client = pair.group.client("steady").await;
-        let mut publisher = client.publisher(CHANNEL).await;
-        publisher.send_until_acked(LIMIT).await;
-        let backend = backend_of_active(&pair.group).await;
-        kill(backend, Signal::SIGSTOP).unwrap();
-        publisher.send().await;
-        wait_until(LIMIT, async || {
-            match pair.active.get("/healthz/active").await {
-                Ok((200, _)) if believes => Ok(()),
-                Ok((503, _)) if !believes => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await;
-
-        let since = Instant::now();
-        pair.active.signal(Signal::SIGTERM);
-        let status = pair.active.end().await;
-
-        let took = since.elapsed();
-        kill(backend, Signal::SIGCONT).unwrap();
-        assert!(took < STOP_BUDGET, "{took:?}: {}", pair.active.log());
-        assert_eq!(status.code(), Some(143));
-        publisher.take_all_acks().await;
-        assert_acked_is_stored(&pair.group, &publisher).await;
-    }
-}
-
-#[tokio::test]
-async fn a_takeover_that_hangs_does_not_keep_a_server_from_stopping() {
-    let Some(group) = Group::new(&LEASE).await else {
-        return;
-    };
-    let first = group.server();
-    first.wait_until_active().await;
-    let mut second = group.server();
-    group.wait_for_standbys(1).await;
-    let mut blocker = PgConnection::connect(&group.database_url).await.unwrap();
-    let mut transaction = blocker.begin().await.unwrap();
-    // Every takeover reads it.
-    sqlx::query("LOCK TABLE stanby.clients IN ACCESS EXCLUSIVE MODE")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-    first.kill().await;
-    wait_until(LIMIT, async || {
-        let log = second.log();
-        log.contains("heard the last requests")
-            .then_some(())
-            .ok_or(log)
-    })
-    .await;
-
-    let since = Instant::now();
-    second.signal(Signal::SIGTERM);
-    let status = second.end().await;
-
-    let took = since.elapsed();
-    assert!(took < STOP_BUDGET / 2, "{took:?}: {}", second.log());
-    assert_eq!(status.code(), Some(143));
-    transaction.rollback().await.unwrap();
 }
 
 /// The process of Postgres behind the leader session.

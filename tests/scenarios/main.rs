@@ -7,6 +7,7 @@ mod memory_store;
 mod refused;
 mod requests;
 mod script;
+mod settled;
 mod world;
 
 use std::fmt::Write as _;
@@ -140,6 +141,7 @@ scenarios! {
     what_is_acked_in_sql_leaves_with_the_progress_that_covers_it
     what_is_published_in_sql_leaves_the_outbox_with_its_commit
     what_waits_for_a_connect_in_vain_is_refused_after_a_second_and_then_at_once
+    what_was_acked_before_a_durable_was_moved_back_is_delivered_again_after_a_takeover
 }
 
 #[test]

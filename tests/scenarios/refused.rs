@@ -6,7 +6,7 @@ use bytes::Bytes;
 use stanby::core::batch::Batch;
 use stanby::core::guarded::Guarded;
 use stanby::core::ids::{ChannelName, ClientId, ConnectionId, Epoch, Guid, Subject};
-use stanby::core::limits::{Heartbeats, Limits, Settings};
+use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::refusal::Refusal;
 use stanby::core::request::{Connect, Publish, Publisher};
 use stanby::core::time::{Instant, Now, Timestamp};
@@ -29,10 +29,10 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(limits: Limits) -> Self {
         let settings = Settings {
             heartbeats: Heartbeats::default(),
-            limits: Limits::default(),
+            limits,
             ack_prefix: "ack".into(),
             partition: None,
             replace_durables: false,
@@ -122,7 +122,7 @@ fn subject(text: &str) -> Subject {
 
 #[test]
 fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
-    let mut world = World::new();
+    let mut world = World::new(Limits::default());
     // So many that they are not tried one by one any more.
     for number in 0..40 {
         world.publish("bad", &format!("bad-first-{number}"));
@@ -146,4 +146,62 @@ fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
     );
     assert_eq!((acked.len(), refused.len()), (800, 440));
     assert!(world.commits < 400, "{} commits", world.commits);
+}
+
+/// In a term that takes care, one commit follows from the other here: each drops one message.
+#[test]
+fn a_ping_is_answered_while_a_limit_drops_many_messages() {
+    let one_by_one = Limits {
+        trim_step: 1,
+        ..Limits::default()
+    };
+    let mut world = World::new(one_by_one.clone());
+    for number in 0..40 {
+        world.publish("good", &format!("{number}"));
+    }
+    world.settle();
+    let limits = Limits {
+        channel: ChannelLimits {
+            messages: Some(1),
+            ..ChannelLimits::default()
+        },
+        ..one_by_one
+    };
+    world.broker.set_limits(&limits, NOW);
+    let ping = Event::Ping {
+        connection_id: ConnectionId::default(),
+        reply: subject("pong"),
+    };
+
+    let (mut trims, mut trims_before_pong) = (0, None);
+    loop {
+        while let Some(outbound) = world.broker.poll_outbound() {
+            if matches!(outbound, Outbound::Reply { to, .. } if to.as_str() == "pong") {
+                trims_before_pong = Some(trims);
+            }
+        }
+        while let Some(load) = world.broker.poll_load() {
+            let result = world.store.load(&load);
+            let load = load.id;
+            world.broker.handle(Event::Loaded { load, result }, NOW);
+        }
+        let Some(batch) = world.broker.poll_batch(NOW) else {
+            if !world.broker.take_moved() {
+                break;
+            }
+            continue;
+        };
+        trims += batch.trims.len();
+        if trims == 5 {
+            assert!(world.broker.has_room(), "requests are taken meanwhile");
+            world.broker.handle(ping.clone(), NOW);
+        }
+        world.store.apply(&batch, Epoch(1));
+        world.broker.committed(batch.number, NOW);
+    }
+    assert_eq!(trims, 39);
+    assert!(
+        trims_before_pong.is_some_and(|trims| trims < 10),
+        "{trims_before_pong:?}"
+    );
 }

@@ -2,7 +2,9 @@
 //! happen when the script says so.
 
 mod admin;
+mod limits;
 mod policies;
+mod reads;
 mod shown;
 mod takeover;
 
@@ -13,10 +15,9 @@ use bytestring::ByteString;
 use stanby::core::batch::Batch;
 use stanby::core::guarded::Guarded;
 use stanby::core::ids::{ChannelName, Epoch, ProbeId, Sequence};
-use stanby::core::limits::{ChannelPattern, Limits, Overrides, PerChannel, Settings};
-use stanby::core::load::{Load, Want};
+use stanby::core::limits::{ChannelPattern, Limits, Overrides, Settings};
+use stanby::core::load::Load;
 use stanby::core::outbox::{OutboxId, OutboxRow};
-use stanby::core::partition::Partition;
 use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::shadow::Shadow;
 use stanby::core::sql_acks::Verdict;
@@ -26,6 +27,7 @@ use stanby::core::{Event, Outbound, Reply};
 use crate::memory_store::MemoryStore;
 use crate::requests::{answer, client_id, connect, connection_id, publish, subject, subscribe};
 use crate::script::{Line, duration};
+use reads::Reads;
 
 const START: Duration = Duration::from_secs(1_600_000_000);
 
@@ -50,16 +52,6 @@ pub(crate) struct World {
     reads: Reads,
     held_reads: Vec<Load>,
     tokens: AckToken,
-}
-
-/// What becomes of reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
-    /// Answered at once and not shown.
-    Silent,
-    Shown,
-    Held,
-    Failing,
 }
 
 impl Default for World {
@@ -247,127 +239,6 @@ impl World {
             self.store.ack_in_sql(position, sequence, verdict);
         }
         Ok(counts.to_string())
-    }
-
-    fn set_limits(&mut self, line: &mut Line) -> Result<(), String> {
-        if let Some(channel) = line.take("channel") {
-            return self.set_limits_of(channel, line);
-        }
-        let limits = &mut self.settings.limits;
-        let number = |text: Option<String>| text.map(|t| t.parse::<u64>()).transpose();
-        let wrong = |_| "a limit is a number".to_owned();
-        let index = |number: Option<u64>| number.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        limits.channels = index(number(line.take("channels")).map_err(wrong)?).or(limits.channels);
-        let channel = &mut limits.channel;
-        channel.subscriptions =
-            index(number(line.take("subscriptions")).map_err(wrong)?).or(channel.subscriptions);
-        channel.messages = number(line.take("messages"))
-            .map_err(wrong)?
-            .or(channel.messages);
-        channel.bytes = number(line.take("bytes")).map_err(wrong)?.or(channel.bytes);
-        channel.age = line.take_duration("age")?.or(channel.age);
-        channel.inactivity = line.take_duration("inactivity")?.or(channel.inactivity);
-        limits.clients = index(number(line.take("clients")).map_err(wrong)?).or(limits.clients);
-        let in_flight = limits.in_flight.unwrap_or(u32::MAX);
-        limits.in_flight = Some(line.take_number("in-flight", in_flight)?);
-        let connects = limits.connects_per_second.unwrap_or(0);
-        limits.connects_per_second = Some(line.take_number("connects", connects)?);
-        limits.payload_bytes = line.take_number("payload", limits.payload_bytes)?;
-        limits.tail_bytes = line.take_number("tail", limits.tail_bytes)?;
-        limits.batch_messages = line.take_number("batch", limits.batch_messages)?;
-        limits.page_messages = line.take_number("page", limits.page_messages)?;
-        self.settings.replace_durables |= line.take("replace-durables").is_some();
-        if let Some(channels) = line.take("serves") {
-            let parse = |text: &str| ChannelPattern::parse(text.to_owned().into());
-            let channels: Option<Vec<_>> = channels.split(',').map(parse).collect();
-            let channels = channels.ok_or("those are no channels")?;
-            self.settings.partition = Partition::new(channels);
-        }
-        let heartbeats = &mut self.settings.heartbeats;
-        heartbeats.fail_count = line.take_number("fail-count", heartbeats.fail_count)?;
-        Ok(())
-    }
-
-    /// `limits channel=foo messages=3 age=none`: of this channel, instead of the ones for all.
-    fn set_limits_of(&mut self, channel: String, line: &mut Line) -> Result<(), String> {
-        let pattern = ChannelPattern::parse(channel.into()).ok_or("that is no channel")?;
-        let mut number = |key| {
-            let parse = |text: String| match text.as_str() {
-                "none" => Ok(None),
-                digits => digits.parse::<u64>().map(Some),
-            };
-            let parsed = line.take(key).map(parse).transpose();
-            parsed.map_err(|_| format!("{key} is a number or none"))
-        };
-        let (messages, bytes) = (number("messages")?, number("bytes")?);
-        let subscriptions = number("subscriptions")?;
-        let mut time = |key| {
-            let parse = |text: String| match text.as_str() {
-                "none" => Ok(None),
-                time => duration(time).map(Some),
-            };
-            line.take(key).map(parse).transpose()
-        };
-        let own = Overrides {
-            subscriptions: subscriptions.map(|max| max.and_then(|max| max.try_into().ok())),
-            messages,
-            bytes,
-            age: time("age")?,
-            inactivity: time("inactivity")?,
-        };
-        self.overrides.push((pattern, own));
-        let limits = &mut self.settings.limits;
-        limits.per_channel = PerChannel::new(self.overrides.clone(), limits.channel);
-        Ok(())
-    }
-
-    /// What becomes of reads from here on; `answered` also answers those that were held.
-    fn set_reads(&mut self, reads: &str) -> Result<(), String> {
-        self.reads = match reads {
-            "shown" => Reads::Shown,
-            "held" => Reads::Held,
-            "failing" => Reads::Failing,
-            "answered" => Reads::Silent,
-            other => return Err(format!("reads are not {other}")),
-        };
-        if self.reads == Reads::Silent {
-            for load in std::mem::take(&mut self.held_reads) {
-                self.answer_read(&load);
-            }
-        }
-        Ok(())
-    }
-
-    fn answer_read(&mut self, load: &Load) {
-        let (load, result, now) = (load.id, self.store.load(load), self.now());
-        self.broker().handle(Event::Loaded { load, result }, now);
-    }
-
-    fn read(&mut self, load: Load, outputs: &mut Vec<String>) {
-        if self.reads != Reads::Silent {
-            outputs.push(match &load.want {
-                Want::Range { first, last, .. } => format!("read {first} to {last}"),
-                Want::Exactly { sequences, .. } => {
-                    let wanted: Vec<String> = sequences.iter().map(ToString::to_string).collect();
-                    format!("read {}", wanted.join(", "))
-                }
-                Want::FirstSince(_) => "read the first since".into(),
-                Want::Oldest { first, .. } => format!("read the oldest from {first}"),
-                Want::Gone => "read what is gone".to_owned(),
-                Want::Policies => "read the policies".to_owned(),
-                Want::Letters { first, .. } => format!("read dead letters from {first}"),
-                Want::Outbox { .. } => "read the outbox".to_owned(),
-                Want::Requests { .. } => "read requests".to_owned(),
-            });
-        }
-        match self.reads {
-            Reads::Silent | Reads::Shown => self.answer_read(&load),
-            Reads::Held => self.held_reads.push(load),
-            Reads::Failing => {
-                let now = self.now();
-                self.broker().handle(Event::LoadFailed(load.id), now);
-            }
-        }
     }
 
     fn event(&mut self, line: &mut Line) -> Result<Event, String> {

@@ -261,6 +261,7 @@ impl World {
                 }
             }
             Statement::Snapshot => {
+                self.database.store.clock = Duration::from_nanos(self.time);
                 let snapshot = Box::new(self.database.store.snapshot());
                 Input::Snapshot {
                     session: id,
@@ -355,6 +356,7 @@ impl World {
         if !self.checks.before_commit(batch, epoch) {
             return;
         }
+        self.database.store.clock = Duration::from_nanos(self.time);
         if self.plan.is(Sabotage::ForgetDropped) {
             let forgetful = Batch {
                 guids_kept_after: BTreeMap::new(),

@@ -2,7 +2,10 @@
 //! than anybody waits, links to NATS that carry little or nothing, clients that read slowly or ask for more than others, and
 //! operators who want another server to be the active.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use stanby::core::ids::ClientId;
 
 use crate::plan::Sabotage;
 use crate::poison::Poison;
@@ -41,6 +44,8 @@ pub(crate) struct Hardships {
     /// Of clients that ask for more than others; of a thousand turns.
     pub(crate) greed: u64,
     pub(crate) poison: Vec<Poison>,
+    /// Clients whose rows were refused at some time.
+    pub(crate) poisoned_clients: BTreeSet<ClientId>,
     /// Commits take so much longer until then.
     slow_commits: (Time, Duration),
 }

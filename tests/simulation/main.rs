@@ -154,6 +154,10 @@ const FOUND: &[(u64, &str)] = &[
         179_595_130_402_653,
         "what a term had found stored was answered by the next one, which had lost it in a failover",
     ),
+    (
+        179_595_130_401_127,
+        "acks of before a durable was moved back counted after a takeover",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.

@@ -140,6 +140,14 @@ impl std::fmt::Debug for Term {
 }
 
 impl Node {
+    /// The publish had come by then, as far as the node knows.
+    pub(crate) fn arrived_by(&mut self, guid: &Guid, heard_at: Time) {
+        let mut arrived = self.arrived.iter_mut();
+        if let Some((at, _)) = arrived.find(|(_, other)| other == guid) {
+            *at = heard_at.min(*at);
+        }
+    }
+
     pub(crate) fn new(plan: &Plan, rng: &mut Rng) -> Self {
         Self {
             incarnation: 0,

@@ -92,6 +92,9 @@ impl World {
         // Some are there until the end of all faults.
         let lasts = self.hardships.chance(300);
         self.note(|| format!("database: refuses {poison:?}, for ever: {lasts}"));
+        if let Poison::Client(client) = &poison {
+            self.hardships.poisoned_clients.insert(client.clone());
+        }
         self.hardships.poison.push(poison);
         if !lasts {
             self.after(duration, Step::EndPoison);

@@ -38,7 +38,10 @@ impl Replica {
     fn catch_up(&mut self, until: Time) {
         while self.changes.front().is_some_and(|&(at, _)| at <= until) {
             match self.changes.pop_front() {
-                Some((_, Change::Batch(batch, epoch))) => self.store.apply(&batch, epoch),
+                Some((at, Change::Batch(batch, epoch))) => {
+                    self.store.clock = Duration::from_nanos(at);
+                    self.store.apply(&batch, epoch);
+                }
                 Some((_, Change::Epoch(epoch))) => self.epoch = epoch,
                 Some((_, Change::Deleted(channel, sequence))) => {
                     self.store.delete_message(channel, sequence);

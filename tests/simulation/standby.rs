@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stanby::core::Event;
 use stanby::core::active::End;
 use stanby::core::refusal::Refusal;
 use stanby::core::standby::{self, Failure, TermEnd};
@@ -10,7 +11,7 @@ use stanby::leadership;
 use crate::database::Statement;
 use crate::node::Input;
 use crate::plan::Sabotage;
-use crate::world::{Step, World};
+use crate::world::{Step, World, nanos};
 
 impl World {
     /// Carries out one step of a standby after the other, until it waits for the lock.
@@ -104,12 +105,19 @@ impl World {
         let began = term.as_ref().map(|term| term.began);
         let pause = if let Some(active) = term.and_then(|term| term.active) {
             let lasted = Duration::from_nanos(self.time - began.unwrap_or_default());
-            let left = active.leave(now).filter(|_| !forgets);
+            let left: Vec<_> = active.leave(now).filter(|_| !forgets).collect();
+            // Of what came during a pause nobody knows when, and it counts as heard when that began.
+            for (heard_at, event) in &left {
+                if let Event::Publish { request, .. } = event {
+                    let heard_at = self.time - nanos(now.since(*heard_at));
+                    state.arrived_by(&request.guid, heard_at);
+                }
+            }
             let end = TermEnd {
                 cause: Some(why),
                 is_listening,
             };
-            state.standby.term_ended(end, lasted, left, now)
+            state.standby.term_ended(end, lasted, left.into_iter(), now)
         } else {
             let failure = Failure {
                 cause: why,

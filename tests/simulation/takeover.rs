@@ -260,9 +260,7 @@ impl World {
         let memory = nanos(limits.age).saturating_sub(1);
         let oldest = self.time.saturating_sub(memory);
         let arrived = &mut self.nodes[node].arrived;
-        while arrived.front().is_some_and(|&(at, _)| at < oldest) {
-            arrived.pop_front();
-        }
+        arrived.retain(|&(at, _)| at >= oldest);
         let judged = judged.iter().map(|(_, event)| event);
         let waiting = judged.chain(&self.nodes[node].unread);
         let waiting: BTreeSet<&Guid> = heard::publishes(waiting)

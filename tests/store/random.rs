@@ -147,6 +147,9 @@ pub(crate) fn batch(dice: &mut Dice, rows: &Snapshot, number: u64) -> Batch {
         }
     }
     change_positions(dice, &mut batch, rows, &mut counters, &positions);
+    if dice.chance(3) {
+        batch.moved.extend(dice.pick(&positions));
+    }
     if counters != rows.counters {
         batch.counters = Some(counters);
     }

@@ -6,6 +6,7 @@ mod in_sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use stanby::core::admin::{RequestChange, RequestId, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
@@ -47,6 +48,9 @@ pub(crate) struct MemoryStore {
     pub(crate) broken: BTreeSet<(ChannelId, Sequence)>,
     /// Rows that are there and that no read finds.
     pub(crate) hidden: BTreeSet<(ChannelId, Sequence)>,
+    /// What time it is, since any moment.
+    pub(crate) clock: Duration,
+    moved_at: BTreeMap<PositionId, Duration>,
 }
 
 impl MemoryStore {
@@ -116,6 +120,8 @@ impl MemoryStore {
                 self.rows.paused.remove(&position);
             }
         }
+        let moved = batch.moved.iter().map(|&id| (id, self.clock));
+        self.moved_at.extend(moved);
         self.apply_gone(batch);
         self.apply_outbox(batch);
         put(&mut self.rows.counts, &batch.counts);
@@ -209,6 +215,11 @@ impl MemoryStore {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             policies: self.policies.clone(),
+            moved: self
+                .moved_at
+                .iter()
+                .map(|(&id, &at)| (id, self.clock.saturating_sub(at)))
+                .collect(),
             ..self.rows.clone()
         }
     }

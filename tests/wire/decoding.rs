@@ -1,15 +1,19 @@
 //! Which requests are refused, in which order, and what happens when nobody can be told.
 
+mod connect;
+mod subscribe;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use stanby::core::Event;
-use stanby::core::ids::{Guid, NAME_BYTES_MAX, QueueName, Sequence};
+use stanby::core::ids::{Guid, NAME_BYTES_MAX, Sequence};
 use stanby::core::outbound::Reply;
 use stanby::core::rejection::Rejection;
-use stanby::core::request::{Publisher, StartPosition};
+use stanby::core::request::Publisher;
 use stanby::protocol::{decode, pb};
 
 use crate::support::{ACK_TOKEN, REPLY, bytes, reply, subject};
+use connect::good_connect;
 
 const NOT_UTF8: &[u8] = b"\xff\xfe";
 
@@ -24,30 +28,11 @@ fn refused(answer: Reply) -> Option<Event> {
     })
 }
 
-fn good_connect() -> pb::ConnectRequest {
-    pb::ConnectRequest {
-        client_id: Bytes::from_static(b"me"),
-        heartbeat_inbox: Bytes::from_static(b"_INBOX.hb"),
-        ..Default::default()
-    }
-}
-
 fn good_publish() -> pb::PubMsg {
     pb::PubMsg {
         client_id: Bytes::from_static(b"me"),
         guid: Bytes::from_static(b"g1"),
         subject: Bytes::from_static(b"foo"),
-        ..Default::default()
-    }
-}
-
-fn good_subscribe() -> pb::SubscriptionRequest {
-    pb::SubscriptionRequest {
-        client_id: Bytes::from_static(b"me"),
-        subject: Bytes::from_static(b"foo"),
-        inbox: Bytes::from_static(b"_INBOX.1"),
-        max_in_flight: 1,
-        ack_wait_in_secs: 1,
         ..Default::default()
     }
 }
@@ -59,10 +44,6 @@ fn good_leave() -> pb::UnsubscribeRequest {
         inbox: Bytes::from_static(b"_INBOX.2"),
         ..Default::default()
     }
-}
-
-fn subscribe(request: &pb::SubscriptionRequest) -> Option<Event> {
-    decode::subscribe(bytes(request), reply(), ACK_TOKEN)
 }
 
 fn guid(text: &str) -> Option<Guid> {
@@ -102,110 +83,6 @@ fn empty_payloads_are_requests_with_nothing_in_them() {
         decode::ack(none(), "_INBOX.2".into()),
         Some(Event::Ack(ack)) if ack.sequence == Sequence::ZERO && ack.channel.is_empty()
     ));
-}
-
-/// Acceptance: 4.
-#[test]
-fn a_connect_needs_a_heartbeat_inbox_before_a_valid_client_id() {
-    let mut request = pb::ConnectRequest {
-        client_id: Bytes::from_static(b"a b"),
-        ..good_connect()
-    };
-    let decoded = decode::connect(bytes(&request), reply());
-    assert_eq!(
-        decoded,
-        refused(Reply::ConnectRefused(Rejection::InvalidClientId))
-    );
-
-    request.heartbeat_inbox = Bytes::new();
-    let decoded = decode::connect(bytes(&request), reply());
-    assert_eq!(
-        decoded,
-        refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest))
-    );
-}
-
-/// Clients of some languages mean milliseconds by it. Only they need to understand it: it comes back in the answer.
-#[test]
-fn a_ping_interval_below_zero_is_taken_as_it_is() {
-    let request = pb::ConnectRequest {
-        protocol: 1,
-        ping_interval: -200,
-        ping_max_out: 3,
-        ..good_connect()
-    };
-
-    let Some(Event::Connect { request, .. }) = decode::connect(bytes(&request), reply()) else {
-        panic!("it is refused");
-    };
-
-    assert_eq!((request.ping_interval, request.ping_max_out), (-200, 3));
-}
-
-/// Acceptance: 5.
-#[test]
-fn a_connect_is_refused_for_what_the_server_could_not_use() {
-    for inbox in [
-        &b"_INBOX.\r\nPUB x 0"[..],
-        b"a b",
-        b"_INBOX.>",
-        b".a",
-        NOT_UTF8,
-    ] {
-        let request = pb::ConnectRequest {
-            heartbeat_inbox: Bytes::copy_from_slice(inbox),
-            ..good_connect()
-        };
-        let decoded = decode::connect(bytes(&request), reply());
-        let expected = refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest));
-        assert_eq!(decoded, expected, "{inbox:?}");
-    }
-    let request = pb::ConnectRequest {
-        conn_id: vec![0; NAME_BYTES_MAX + 1].into(),
-        ..good_connect()
-    };
-    let decoded = decode::connect(bytes(&request), reply());
-    assert_eq!(
-        decoded,
-        refused(Reply::ConnectRefused(Rejection::InvalidConnectRequest))
-    );
-
-    for id in [
-        Bytes::new(),
-        Bytes::from_static(NOT_UTF8),
-        vec![b'x'; NAME_BYTES_MAX + 1].into(),
-    ] {
-        let request = pb::ConnectRequest {
-            client_id: id,
-            ..good_connect()
-        };
-        let decoded = decode::connect(bytes(&request), reply());
-        assert_eq!(
-            decoded,
-            refused(Reply::ConnectRefused(Rejection::InvalidClientId))
-        );
-    }
-}
-
-#[test]
-fn inboxes_of_every_client_library_are_taken() {
-    for inbox in [
-        "_INBOX.x.y",
-        "_HB.x",
-        "0f8fad5b-d9cb-469f-a165-70867728950e",
-    ] {
-        let request = pb::ConnectRequest {
-            heartbeat_inbox: Bytes::from_static(inbox.as_bytes()),
-            ..good_connect()
-        };
-        assert!(
-            matches!(
-                decode::connect(bytes(&request), reply()),
-                Some(Event::Connect { request, .. }) if request.heartbeat_inbox == subject(inbox)
-            ),
-            "{inbox}"
-        );
-    }
 }
 
 /// Acceptance: 37.
@@ -302,106 +179,6 @@ fn messages_between_old_servers_are_not_answered() {
     };
 
     assert_eq!(decode::publish(bytes(&stray), reply()), None);
-}
-
-/// Acceptance: 47.
-#[test]
-fn a_subscribe_is_checked_in_order() {
-    let mut request = pb::SubscriptionRequest {
-        inbox: Bytes::from_static(b"a b"),
-        start_position: 5,
-        ..Default::default()
-    };
-    let mut expect = |fix: fn(&mut pb::SubscriptionRequest), rejection: Rejection| {
-        assert_eq!(
-            subscribe(&request),
-            refused(Reply::SubscribeRefused(rejection)),
-            "{request:?}"
-        );
-        fix(&mut request);
-    };
-
-    expect(
-        |r| r.client_id = Bytes::from_static(b"not valid"),
-        Rejection::ClientIdMissing,
-    );
-    expect(|r| r.ack_wait_in_secs = -1, Rejection::InvalidAckWait);
-    expect(|r| r.ack_wait_in_secs = 1, Rejection::InvalidAckWait);
-    expect(|r| r.max_in_flight = -1, Rejection::InvalidMaxInFlight);
-    expect(|r| r.max_in_flight = 1, Rejection::InvalidMaxInFlight);
-    expect(|r| r.start_position = -1, Rejection::InvalidStartPosition);
-    expect(|r| r.start_position = 0, Rejection::InvalidStartPosition);
-    expect(
-        |r| r.subject = Bytes::from_static(b"foo"),
-        Rejection::InvalidChannel,
-    );
-    expect(
-        |r| r.inbox = Bytes::from_static(b"_INBOX.1"),
-        Rejection::InvalidSubscribe,
-    );
-    expect(
-        |r| r.client_id = Bytes::from_static(b"valid"),
-        Rejection::UnknownClient,
-    );
-
-    assert!(matches!(subscribe(&request), Some(Event::Subscribe { .. })));
-}
-
-#[test]
-fn a_subscribe_is_refused_for_names_that_no_table_holds() {
-    let long = || Bytes::from(vec![b'x'; NAME_BYTES_MAX + 1]);
-    for name in [
-        Bytes::from_static(NOT_UTF8),
-        Bytes::from_static(b"a\0b"),
-        long(),
-    ] {
-        let durable = pb::SubscriptionRequest {
-            durable_name: name.clone(),
-            ..good_subscribe()
-        };
-        let queue = pb::SubscriptionRequest {
-            q_group: name.clone(),
-            ..good_subscribe()
-        };
-        let expected = refused(Reply::SubscribeRefused(Rejection::InvalidSubscribe));
-        assert_eq!(subscribe(&durable), expected, "{name:?}");
-        assert_eq!(subscribe(&queue), expected, "{name:?}");
-
-        let channel = pb::SubscriptionRequest {
-            subject: name,
-            ..good_subscribe()
-        };
-        let expected = refused(Reply::SubscribeRefused(Rejection::InvalidChannel));
-        assert_eq!(subscribe(&channel), expected);
-    }
-}
-
-#[test]
-fn every_start_position_is_understood() {
-    let start = |position, sequence, delta| {
-        let request = pb::SubscriptionRequest {
-            start_position: position,
-            start_sequence: sequence,
-            start_time_delta: delta,
-            q_group: Bytes::from_static(b"a:b"),
-            ..good_subscribe()
-        };
-        match subscribe(&request) {
-            Some(Event::Subscribe { request, .. }) => {
-                assert_eq!(request.queue_group, QueueName::parse("a:b".into()));
-                request.start
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-
-    assert_eq!(start(0, 9, 9), StartPosition::NewOnly);
-    assert_eq!(start(1, 9, 9), StartPosition::LastReceived);
-    assert_eq!(start(2, 9, -5), StartPosition::TimeDelta(-5));
-    assert_eq!(start(3, 9, 9), StartPosition::Sequence(Sequence(9)));
-    assert_eq!(start(4, 9, 9), StartPosition::First);
-    let past_any_message = StartPosition::Sequence(Sequence(i64::MAX.unsigned_abs()));
-    assert_eq!(start(3, u64::MAX, 0), past_any_message);
 }
 
 #[test]

@@ -175,6 +175,7 @@ impl Broker {
         }
         self.pass_room_on();
         self.note_progress(position);
+        self.commits.put_moved(position);
         self.commits.move_after_commit(position);
     }
 
@@ -216,6 +217,8 @@ impl Broker {
                 self.drop_page(position);
                 self.drop_fetched(position);
             } else {
+                group.moving += 1;
+                self.commits.move_after_commit(position);
                 self.commits.wake_after_commit(position);
             }
         }

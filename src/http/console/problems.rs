@@ -112,7 +112,7 @@ fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
     if !facts.is_active {
         let own = facts.own.iter();
         found.extend(own.map(|(condition, raised)| {
-            let blocks = condition.effect() == Effect::NotReady;
+            let blocks = condition.effect() != Effect::Warns;
             let who = if blocks {
                 "This server could not take over"
             } else {

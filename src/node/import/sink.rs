@@ -38,6 +38,11 @@ pub(super) struct Sink {
 /// The leader session tells of a failure in words only.
 type Failure = Arc<Mutex<Option<store::Error>>>;
 
+/// What the leader session is told of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failed(String);
+
 struct Steps {
     importer: Importer,
     failure: Failure,
@@ -106,9 +111,9 @@ impl Sink {
 
 impl Apply for Steps {
     type Batch = Step;
-    type Error = String;
+    type Error = Failed;
 
-    async fn apply(&mut self, client: &Client, step: &Step, epoch: Epoch) -> Result<(), String> {
+    async fn apply(&mut self, client: &Client, step: &Step, epoch: Epoch) -> Result<(), Failed> {
         let importer = &mut self.importer;
         let done = match step {
             Step::Begin => importer.begin(client, epoch).await,
@@ -119,9 +124,9 @@ impl Apply for Steps {
             }
         };
         done.map_err(|error| {
-            let text = error.to_string();
+            let failed = Failed(error.to_string());
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            text
+            failed
         })
     }
 }

@@ -12,10 +12,12 @@ const FORGET: &str = "DELETE FROM delivery_counts d
 
 const CLEAR: &str = "DELETE FROM delivery_counts WHERE position_id = ANY($1)";
 
-const COUNT: &str = "INSERT INTO delivery_counts (position_id, sequence, deliveries, reason)
-    SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[])
+const COUNT: &str =
+    "INSERT INTO delivery_counts (position_id, sequence, deliveries, reason, given_up)
+    SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::bool[])
     ON CONFLICT (position_id, sequence) DO UPDATE SET
-        deliveries = excluded.deliveries, reason = excluded.reason, last_at = excluded.last_at";
+        deliveries = excluded.deliveries, reason = excluded.reason, last_at = excluded.last_at,
+        given_up = excluded.given_up";
 
 const BURY: &str = "INSERT INTO dead_letters
         (channel_id, sequence, origin_channel, origin_sequence, durable_name, queue_group, deliveries, reason, reply)
@@ -73,6 +75,7 @@ pub(super) struct Columns<'a> {
     counted: Keys,
     deliveries: Vec<i64>,
     reasons: Vec<&'a str>,
+    given_up: Vec<bool>,
     letters: Keys,
     origins: Vec<&'a str>,
     origin_sequences: Vec<i64>,
@@ -99,6 +102,7 @@ impl<'a> Columns<'a> {
                 Some(count) => {
                     columns.deliveries.push(count.deliveries.into());
                     columns.reasons.push(&count.reason);
+                    columns.given_up.push(count.is_given_up);
                     &mut columns.counted
                 }
                 None => &mut columns.forgotten,
@@ -142,8 +146,13 @@ impl<'a> Columns<'a> {
         }
         if !self.counted.number.is_empty() {
             let Keys { number, sequence } = &self.counted;
-            let parameters: Parameters<'_> =
-                vec![number, sequence, &self.deliveries, &self.reasons];
+            let parameters: Parameters<'_> = vec![
+                number,
+                sequence,
+                &self.deliveries,
+                &self.reasons,
+                &self.given_up,
+            ];
             flight.add(&statements.count, parameters, PART, None);
         }
         if !self.letters.number.is_empty() {

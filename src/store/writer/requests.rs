@@ -29,6 +29,14 @@ const PAUSE: &str = "INSERT INTO paused_positions (position_id) SELECT * FROM un
 
 const RESUME: &str = "DELETE FROM paused_positions WHERE position_id = ANY($1)";
 
+/// An hour is longer than any standby remembers acks.
+const MOVE: &str = "WITH forgotten AS (
+        DELETE FROM moved_positions
+        WHERE moved_at < clock_timestamp() - interval '1 hour' AND position_id <> ALL ($1)
+    )
+    INSERT INTO moved_positions (position_id) SELECT * FROM unnest($1::int8[])
+    ON CONFLICT (position_id) DO UPDATE SET moved_at = excluded.moved_at";
+
 #[derive(Debug)]
 pub(super) struct Statements {
     answer: Statement,
@@ -36,6 +44,7 @@ pub(super) struct Statements {
     limit: Statement,
     pause: Statement,
     resume: Statement,
+    moves: Statement,
 }
 
 impl Statements {
@@ -46,6 +55,7 @@ impl Statements {
             limit: client.prepare(LIMIT).await?,
             pause: client.prepare(PAUSE).await?,
             resume: client.prepare(RESUME).await?,
+            moves: client.prepare(MOVE).await?,
         })
     }
 }
@@ -66,6 +76,7 @@ pub(super) struct Columns<'a> {
     limits: [Vec<Option<i64>>; 5],
     paused: Vec<i64>,
     resumed: Vec<i64>,
+    moved: Vec<i64>,
 }
 
 impl<'a> Columns<'a> {
@@ -108,6 +119,7 @@ impl<'a> Columns<'a> {
             };
             column.push(int8(position.0));
         }
+        columns.moved = batch.moved.iter().map(|id| int8(id.0)).collect();
         columns
     }
 
@@ -155,6 +167,10 @@ impl<'a> Columns<'a> {
         }
         if !self.resumed.is_empty() {
             flight.add(&statements.resume, vec![&self.resumed], "paused", None);
+        }
+        if !self.moved.is_empty() {
+            let rows = Some(self.moved.len());
+            flight.add(&statements.moves, vec![&self.moved], "moved", rows);
         }
         if !self.id.is_empty() {
             let parameters: super::flight::Parameters<'_> = vec![

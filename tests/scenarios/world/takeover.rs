@@ -7,6 +7,7 @@ use stanby::core::ids::Epoch;
 use stanby::core::memory::Memory;
 use stanby::core::shadow::{Shadow, ShadowLimits};
 use stanby::core::takeover::{Answer, Granted, Known, Step, Takeover};
+use stanby::core::time::Instant;
 use stanby::store::heard::digest;
 
 use super::World;
@@ -54,7 +55,10 @@ impl World {
         let recovered = loop {
             let answer = match step {
                 Step::Drain => Answer::Drained,
-                Step::ReadTables => Answer::Tables(Box::new(self.store.snapshot())),
+                Step::ReadTables => {
+                    self.store.clock = self.now().monotonic.since(Instant::default());
+                    Answer::Tables(Box::new(self.store.snapshot()))
+                }
                 Step::FindPublishes(wanted) => Answer::Publishes(self.store.stored(&wanted.places)),
                 Step::FindClosed(inboxes) => {
                     Answer::Closed(self.store.closed_connections(inboxes.iter()))

@@ -34,7 +34,10 @@ impl World {
         for client in &self.clients {
             if client.retired {
                 let registered = store.clients.contains_key(client.name.as_str());
-                if registered {
+                // A connect that waits behind an end that is refused may be answered half a minute after its client has gone.
+                let mut poisoned = self.hardships.poisoned_clients.iter();
+                let is_late = poisoned.any(|id| id.as_str() == client.name);
+                if registered && !is_late {
                     facts.push(format!(
                         "a client that is gone is closed in the end: {} is not",
                         client.name

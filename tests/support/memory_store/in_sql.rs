@@ -43,7 +43,9 @@ impl MemoryStore {
             (row.position, row.sequence, &row.verdict) == (position, sequence, &Verdict::Acked)
         });
         let exists = self.rows.positions.contains_key(&position);
-        exists && !is_pending && !self.is_acked(position, sequence)
+        let count = self.rows.counts.get(&(position, sequence));
+        let is_given_up = count.is_some_and(|count| count.is_given_up);
+        exists && !is_pending && !is_given_up && !self.is_acked(position, sequence)
     }
 
     /// As the position tells.

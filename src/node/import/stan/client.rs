@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
+use super::error::ClientError;
 use crate::core::ids::Sequence;
 use crate::core::request::StartPosition;
 use crate::nats::wire::Message;
@@ -45,16 +46,14 @@ pub(super) enum Came {
 }
 
 impl Client {
-    /// The error is a sentence.
     pub(super) async fn connect(
         nats: &Connection,
         discover: &str,
         cluster_id: &str,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ClientError> {
         let base = nats.new_subject();
         let mut inbox = nats.inbox();
-        let subscribed = inbox.subscribe(&format!("{base}.*"));
-        subscribed.map_err(|error| error.to_string())?;
+        inbox.subscribe(&format!("{base}.*"))?;
         let unique = base.rsplit('.').next().unwrap_or(&base);
         let id = format!("stanby-import-{unique}");
         let request = client::connect_request(&client::Connect {
@@ -67,19 +66,15 @@ impl Client {
             ping_max_out: 0,
         });
         let reply = format!("{base}.{ANSWERS}0");
-        let sent = nats.publish(discover, Some(&reply), &request).await;
-        sent.map_err(|error| error.to_string())?;
-        let nobody = || {
-            format!(
-                "no streaming server answers for cluster ID {cluster_id:?} there; check --from-stan and --cluster-id, and that \
-                 the former server runs"
-            )
+        nats.publish(discover, Some(&reply), &request).await?;
+        let nobody = || ClientError::Nobody {
+            cluster_id: cluster_id.to_owned(),
         };
         let answer = async {
             loop {
-                let message = inbox.next().await.map_err(|error| error.to_string())?;
+                let message = inbox.next().await?;
                 if message.subject() == reply.as_bytes() {
-                    return Ok::<_, String>(message);
+                    return Ok::<_, nats::Error>(message);
                 }
                 answer_heartbeat(nats, &message).await?;
             }
@@ -90,12 +85,9 @@ impl Client {
         if answer.is_no_responders() {
             return Err(nobody());
         }
-        let server = client::connect_response(answer.detached().1);
-        let server = server.map_err(|error| error.to_string())?;
+        let server = client::connect_response(answer.detached().1)?;
         // A channel that begins in the last moment is on no page. Where NATS does not let us listen, pages have to do.
-        let publishes = format!("{}.>", server.publish_prefix);
-        let heard = inbox.subscribe(&publishes);
-        heard.map_err(|error| error.to_string())?;
+        inbox.subscribe(&format!("{}.>", server.publish_prefix))?;
         Ok(Self {
             nats: nats.clone(),
             inbox,
@@ -159,7 +151,7 @@ impl Client {
     }
 
     /// What that is. Answers heartbeats.
-    pub(super) async fn understand(&self, message: Message) -> Result<Came, String> {
+    pub(super) async fn understand(&self, message: Message) -> Result<Came, nats::Error> {
         let subject = String::from_utf8_lossy(message.subject());
         let below = |base: &str| subject.strip_prefix(base)?.strip_prefix('.');
         let Some(part) = below(&self.base) else {
@@ -192,11 +184,10 @@ impl Client {
     }
 }
 
-async fn answer_heartbeat(nats: &Connection, message: &Message) -> Result<(), String> {
+async fn answer_heartbeat(nats: &Connection, message: &Message) -> Result<(), nats::Error> {
     let reply = message.reply().and_then(|it| std::str::from_utf8(it).ok());
     if let Some(reply) = reply {
-        let sent = nats.publish(reply, None, b"").await;
-        sent.map_err(|error| error.to_string())?;
+        nats.publish(reply, None, b"").await?;
     }
     Ok(())
 }

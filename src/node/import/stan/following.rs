@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::channel::{Channel, Subscribed, in_flight};
 use super::client::{Came, Client};
+use super::error::PagesError;
 use super::order::{Order, Verdict};
 use super::pages::{Look, Monitor};
 use crate::clock::Clock;
@@ -65,7 +66,7 @@ pub(in crate::node::import) struct Running {
 enum Looked {
     Shown(Look),
     /// It is there, and its pages are no help.
-    Hindered(String),
+    Hindered(PagesError),
     Silent,
 }
 
@@ -80,7 +81,7 @@ impl Running {
         let settings = nats_settings(nats, format!("stanby-import-{cluster_id}"));
         let opened = Connection::open(&settings, tasks).await;
         Ok(Self {
-            nats: opened.map_err(|error| unavailable(error.to_string()))?,
+            nats: opened.map_err(|why| unavailable(&why))?,
             settings,
             monitor: monitor.clone(),
             cluster_id: cluster_id.to_owned(),
@@ -91,7 +92,7 @@ impl Running {
     /// Fails where the pages are those of another cluster.
     pub(in crate::node::import) async fn ensure_cluster(&self) -> Result<(), Error> {
         let server = self.monitor.server(&self.settings).await;
-        let server = server.map_err(unavailable)?;
+        let server = server.map_err(|why| unavailable(&why))?;
         if server.cluster_id == self.cluster_id {
             return Ok(());
         }
@@ -141,12 +142,12 @@ impl Running {
         telling: &mut Telling<'_>,
     ) -> Result<Read, Error> {
         let limits = self.monitor.limits(&self.settings).await;
-        for note in limits.map_err(unavailable)? {
+        for note in limits.map_err(|why| unavailable(&why))? {
             findings.note(note);
         }
         let client = Client::connect(&self.nats, &self.discover, &self.cluster_id).await;
         let mut following = Following {
-            client: client.map_err(unavailable)?,
+            client: client.map_err(|why| unavailable(&why))?,
             channels: Vec::new(),
             names: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -194,8 +195,8 @@ impl Following<'_, '_> {
         loop {
             tokio::select! {
                 message = self.client.next() => {
-                    let message = message.map_err(|error| unavailable(error.to_string()))?;
-                    let came = self.client.understand(message).await.map_err(unavailable)?;
+                    let message = message.map_err(|why| unavailable(&why))?;
+                    let came = self.client.understand(message).await.map_err(|why| unavailable(&why))?;
                     self.take(came).await?;
                 }
                 Some(looked) = looks.join_next() => {
@@ -208,7 +209,7 @@ impl Following<'_, '_> {
                         }
                         Looked::Hindered(why) => {
                             silent_since = None;
-                            self.telling.hindered(&why);
+                            self.telling.hindered(&why.to_string());
                         }
                         Looked::Silent => {
                             let since = *silent_since.get_or_insert(now);
@@ -237,13 +238,17 @@ impl Following<'_, '_> {
     /// Nothing new comes: what is on its way is taken.
     async fn gone(&mut self) -> Result<(), Error> {
         while let Ok(Ok(message)) = timeout(REST_LIMIT, self.client.next()).await {
-            let came = self.client.understand(message).await.map_err(unavailable)?;
+            let came = self
+                .client
+                .understand(message)
+                .await
+                .map_err(|why| unavailable(&why))?;
             self.take(came).await?;
         }
         self.write().await?;
         if !self.has_looked {
             return Err(unavailable(
-                "the former server has ended before its channels were read; start it again, and import again".to_owned(),
+                &"the former server has ended before its channels were read; start it again, and import again",
             ));
         }
         let missing = self.channels.iter().filter(|it| !it.is_level());
@@ -355,7 +360,7 @@ impl Following<'_, '_> {
     /// From the message that is due.
     async fn subscribe(&mut self, index: usize) -> Result<(), Error> {
         let channel = &mut self.channels[index];
-        let lost = |error: crate::nats::Error| unavailable(error.to_string());
+        let lost = |error: crate::nats::Error| unavailable(&error);
         if let Some(before) = channel.subscribed.take() {
             self.routes.remove(&before.number);
             if let Some(ack_inbox) = before.ack_inbox {
@@ -424,9 +429,7 @@ impl Following<'_, '_> {
         subscribed.ack_inbox = Some(ack_inbox.to_string());
         for sequence in std::mem::take(&mut subscribed.owed) {
             let acked = self.client.ack(&ack_inbox, channel.name.as_str(), sequence);
-            acked
-                .await
-                .map_err(|error| unavailable(error.to_string()))?;
+            acked.await.map_err(|why| unavailable(&why))?;
         }
         Ok(())
     }
@@ -443,9 +446,7 @@ impl Following<'_, '_> {
             match &subscribed.ack_inbox {
                 Some(inbox) => {
                     let acked = self.client.ack(inbox, channel.name.as_str(), sequence);
-                    acked
-                        .await
-                        .map_err(|error| unavailable(error.to_string()))?;
+                    acked.await.map_err(|why| unavailable(&why))?;
                 }
                 None => subscribed.owed.push(sequence),
             }
@@ -537,6 +538,6 @@ impl Following<'_, '_> {
     }
 }
 
-fn unavailable(why: String) -> Error {
-    Error::Former(store::Error::Unavailable(why))
+fn unavailable(why: &dyn std::fmt::Display) -> Error {
+    Error::Former(store::Error::Unavailable(why.to_string()))
 }

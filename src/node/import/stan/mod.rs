@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `pages` | the monitoring pages |
 //! | `client` | a client of the former server, which gets the messages |
+//! | `error` | why it cannot be read |
 //! | `channel` | what is known of a channel, and how far it has come |
 //! | `order` | which message of a channel has to come next |
 //! | `following` | reads all channels, follows them until the former server has gone, and says what there was |
 
 mod channel;
 mod client;
+mod error;
 mod following;
 mod order;
 mod pages;

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+use super::error::{ExchangeError, InvalidMonitor, PagesError};
 use crate::core::ids::ChannelName;
 use crate::former::monitored::Shown;
 use crate::nats::{self, Settings};
@@ -103,40 +104,42 @@ struct Channelz {
 }
 
 impl Monitor {
-    /// The error is a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text)
-            .map_err(|why| format!("{text:?} is no URL ({why}); write it like http://host:8222"))?;
+    pub fn parse(text: &str) -> Result<Self, InvalidMonitor> {
+        let url = Url::parse(text).map_err(|why| InvalidMonitor::NoUrl {
+            text: text.to_owned(),
+            why,
+        })?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(format!("{text:?} is not like http://host:8222"));
+            return Err(InvalidMonitor::Unlike(text.to_owned()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("the monitoring pages ask for no login; take it out of the URL".to_owned());
+            return Err(InvalidMonitor::Login);
         }
         Ok(Self { url })
     }
 
     /// Fails where this is not the server that serves the clients of its cluster ID.
-    pub(super) async fn server(&self, settings: &Settings) -> Result<Server, String> {
+    pub(super) async fn server(&self, settings: &Settings) -> Result<Server, PagesError> {
         let server: Server = self.get(settings, "serverz").await?;
         let (state, role) = (server.state.as_str(), server.role.as_str());
         if matches!(role, "Follower" | "Candidate") || matches!(state, "FT_STANDBY") {
             let is = if role.is_empty() { state } else { role };
-            return Err(format!(
-                "{self} is a server that serves nobody ({is}); give the pages of the one that does"
-            ));
+            return Err(PagesError::ServesNobody {
+                monitor: self.to_string(),
+                is: is.to_owned(),
+            });
         }
         Ok(server)
     }
 
     /// The limits, in the words of the flags that give them to the new servers.
-    pub(super) async fn limits(&self, settings: &Settings) -> Result<Vec<String>, String> {
+    pub(super) async fn limits(&self, settings: &Settings) -> Result<Vec<String>, PagesError> {
         let store: Store = self.get(settings, "storez").await?;
         Ok(store.limits.notes())
     }
 
     /// Fails when channels have come or gone on the way.
-    pub(super) async fn look(&self, settings: &Settings) -> Result<Look, String> {
+    pub(super) async fn look(&self, settings: &Settings) -> Result<Look, PagesError> {
         self.server(settings).await?;
         let mut found = Vec::new();
         let mut total = None;
@@ -144,20 +147,19 @@ impl Monitor {
             let page = format!("channelsz?subs=1&limit={PAGE}&offset={}", found.len());
             let page: Channels = self.get(settings, &page).await?;
             if *total.get_or_insert(page.total) != page.total {
-                return Err("channels have come or gone while they were listed".to_owned());
+                return Err(PagesError::Changed);
             }
             let channels = page.channels.unwrap_or_default();
             if channels.is_empty() && found.len() < page.total {
-                return Err(format!(
-                    "{self}: the list of channels ends after {} of {}",
-                    found.len(),
-                    page.total.max(page.count)
-                ));
+                return Err(PagesError::Short {
+                    monitor: self.to_string(),
+                    found: found.len(),
+                    total: page.total.max(page.count),
+                });
             }
             for channel in channels {
                 let name = ChannelName::parse(channel.name.as_str().into());
-                let name =
-                    name.ok_or_else(|| format!("{:?} is no name of a channel", channel.name))?;
+                let name = name.ok_or(PagesError::ChannelName(channel.name))?;
                 found.push(Channel {
                     name,
                     messages: channel.msgs,
@@ -173,31 +175,33 @@ impl Monitor {
         }
     }
 
-    async fn get<T: DeserializeOwned>(&self, settings: &Settings, page: &str) -> Result<T, String> {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        settings: &Settings,
+        page: &str,
+    ) -> Result<T, PagesError> {
         let asked = timeout(LIMIT, self.ask(settings, page)).await;
-        let (status, body) = asked
-            .map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))
-            .and_then(|answer| answer)
-            .map_err(|why| {
-                format!("the monitoring page {self}/streaming/{page} cannot be had: {why}")
-            })?;
+        let page = format!("{self}/streaming/{page}");
+        let (status, body) = match asked.unwrap_or(Err(ExchangeError::NoAnswer(LIMIT))) {
+            Ok(answer) => answer,
+            Err(why) => return Err(PagesError::NotThere { page, why }),
+        };
         if status != StatusCode::OK {
-            return Err(format!(
-                "{self}/streaming/{page} answers {status}; is --monitor the monitoring port (-m) of the former server?"
-            ));
+            return Err(PagesError::Status { page, status });
         }
-        serde_json::from_slice(&body).map_err(|why| {
-            format!("{self}/streaming/{page} is not that page of a streaming server: {why}")
-        })
+        serde_json::from_slice(&body).map_err(|why| PagesError::Unlike { page, why })
     }
 
-    async fn ask(&self, settings: &Settings, page: &str) -> Result<(StatusCode, Vec<u8>), String> {
+    async fn ask(
+        &self,
+        settings: &Settings,
+        page: &str,
+    ) -> Result<(StatusCode, Vec<u8>), ExchangeError> {
         let host = self.url.host_str().unwrap_or_default();
         let port = self.url.port_or_known_default().unwrap_or(80);
         // Brackets are of the URL alone.
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((bare, port)).await;
-        let stream = stream.map_err(|why| why.to_string())?;
+        let stream = TcpStream::connect((bare, port)).await?;
         let path = format!("{}/streaming/{page}", self.url.path().trim_end_matches('/'));
         let host = format!("{host}:{port}");
         if self.url.scheme() == "http" {
@@ -209,22 +213,22 @@ impl Monitor {
     }
 }
 
-async fn exchange<S>(stream: S, host: &str, path: &str) -> Result<(StatusCode, Vec<u8>), String>
+async fn exchange<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+) -> Result<(StatusCode, Vec<u8>), ExchangeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = http1::handshake::<_, Body>(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|why| why.to_string())?;
+    let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
     let request = Request::get(path)
         .header(header::HOST, host)
         .header(header::CONNECTION, "close")
-        .body(Body::empty())
-        .map_err(|why| why.to_string())?;
+        .body(Body::empty())?;
     let answer = async {
-        let answer = sender.send_request(request).await;
-        let (parts, body) = answer.map_err(|why| why.to_string())?.into_parts();
-        let body = to_bytes(Body::new(body), BYTES_MAX).await;
-        let body = body.map_err(|why| why.to_string())?;
+        let (parts, body) = sender.send_request(request).await?.into_parts();
+        let body = to_bytes(Body::new(body), BYTES_MAX).await?;
         Ok((parts.status, body.to_vec()))
     };
     let mut answer = std::pin::pin!(answer);
@@ -232,7 +236,7 @@ where
     tokio::select! {
         answered = answer.as_mut() => answered,
         ended = connection => {
-            ended.map_err(|why| why.to_string())?;
+            ended?;
             answer.await
         }
     }

@@ -1,0 +1,275 @@
+//! The keys of the streaming section and of those below it, and what each means.
+
+use crate::config::file::limits;
+use crate::config::spellings::INSTEAD_OF_RAFT;
+
+pub(super) struct Key {
+    /// In lower case.
+    pub(super) names: &'static [&'static str],
+    pub(super) means: Means,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Means {
+    /// One of our flags, by its long name, and the type of the value.
+    Flag(&'static str, Type),
+    Block(&'static [Key]),
+    Channels,
+    /// Port, or address and port, of the monitoring pages: the flags of both.
+    Pages {
+        host: &'static str,
+        port: &'static str,
+    },
+    /// Tuned what is not here.
+    Tuning,
+    /// The same, but for what says how to read a file store.
+    FileOptions,
+    /// Something else does that here.
+    Replaced(&'static str),
+    /// Refused when it is on, or says anything.
+    Refused(&'static str),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Type {
+    Text,
+    Switch,
+    Amount,
+    Time,
+}
+
+const fn flag(names: &'static [&'static str], long: &'static str, kind: Type) -> Key {
+    Key {
+        names,
+        means: Means::Flag(long, kind),
+    }
+}
+
+const fn key(names: &'static [&'static str], means: Means) -> Key {
+    Key { names, means }
+}
+
+/// Inside `streaming { }`.
+pub(super) const STREAMING: &[Key] = &[
+    flag(&["cluster_id", "cid", "id"], "cluster-id", Type::Text),
+    flag(&["discover_prefix"], "discover-prefix", Type::Text),
+    flag(
+        &["store", "store_type", "storetype", "st"],
+        "store",
+        Type::Text,
+    ),
+    flag(&["dir", "datastore"], "import-dir", Type::Text),
+    flag(&["sd", "stan_debug"], "debug", Type::Switch),
+    flag(&["sv", "stan_trace"], "trace", Type::Switch),
+    flag(
+        &["nats_server_url", "nats_server", "ns"],
+        "nats-server",
+        Type::Text,
+    ),
+    flag(&["credentials"], "nats-credentials", Type::Text),
+    flag(&["username", "user"], "nats-user", Type::Text),
+    flag(&["password", "pass"], "nats-password", Type::Text),
+    flag(&["token"], "nats-token", Type::Text),
+    flag(&["nkey_seed_file"], "nats-nkey", Type::Text),
+    flag(&["secure"], "nats-tls", Type::Switch),
+    key(&["tls"], Means::Block(TLS)),
+    key(
+        &["store_limits", "limits", "storelimits"],
+        Means::Block(LIMITS),
+    ),
+    key(&["file_options", "file"], Means::FileOptions),
+    key(&["sql_options", "sql"], Means::Block(SQL)),
+    flag(
+        &["hb_interval", "hbi", "server_to_client_hb_interval"],
+        "hb-interval",
+        Type::Time,
+    ),
+    flag(
+        &["hb_timeout", "hbt", "server_to_client_hb_timeout"],
+        "hb-timeout",
+        Type::Time,
+    ),
+    flag(
+        &["hb_fail_count", "hbf", "server_to_client_hb_fail_count"],
+        "hb-fail-count",
+        Type::Amount,
+    ),
+    flag(&["ft_group", "ft_group_name"], "ft-group", Type::Text),
+    flag(&["partitioning"], "partitioning", Type::Switch),
+    key(&["cluster"], Means::Replaced(INSTEAD_OF_RAFT)),
+    key(&["clustered"], Means::Replaced(INSTEAD_OF_RAFT)),
+    key(&["syslog_name"], Means::Tuning),
+    flag(&["encrypt"], "encrypt", Type::Switch),
+    flag(&["encryption_cipher"], "encryption-cipher", Type::Text),
+    flag(&["encryption_key"], "encryption-key", Type::Text),
+    flag(
+        &[
+            "replace_durable",
+            "replace_durables",
+            "replace_duplicate_durable",
+            "replace_duplicate_durables",
+        ],
+        "replace-durable",
+        Type::Switch,
+    ),
+];
+
+const TLS: &[Key] = &[
+    flag(&["client_cert"], "nats-tls-cert", Type::Text),
+    flag(&["client_key"], "nats-tls-key", Type::Text),
+    flag(&["client_ca", "client_cacert"], "nats-tls-ca", Type::Text),
+    flag(
+        &["server_name", "server_hostname"],
+        "nats-tls-server-name",
+        Type::Text,
+    ),
+    key(
+        &["insecure", "skip_verify"],
+        Means::Refused(
+            "the NATS server's certificate is always checked; name its authority with client_ca",
+        ),
+    ),
+];
+
+pub(super) const LIMITS: &[Key] = &[
+    flag(
+        &["max_channels", "mc", "maxchannels"],
+        "max-channels",
+        Type::Amount,
+    ),
+    flag(limits::NAMES[0].0, "max-subs", Type::Amount),
+    flag(limits::NAMES[1].0, "max-msgs", Type::Amount),
+    flag(limits::NAMES[2].0, "max-bytes", Type::Amount),
+    flag(limits::NAMES[3].0, "max-age", Type::Time),
+    flag(limits::NAMES[4].0, "max-inactivity", Type::Time),
+    key(
+        &[
+            "channels",
+            "channels_limits",
+            "channelslimits",
+            "per_channel",
+            "per_channel_limits",
+        ],
+        Means::Channels,
+    ),
+];
+
+const SQL: &[Key] = &[
+    flag(&["driver"], "sql-driver", Type::Text),
+    flag(&["source"], "database-url", Type::Text),
+    key(&["no_caching"], Means::Tuning),
+    key(&["max_open_conns", "max_conns"], Means::Tuning),
+    key(&["bulk_insert_limit"], Means::Tuning),
+];
+
+pub(super) const HTTPS: &[&str] = &["https", "https_port"];
+
+/// Of nats-server's `tls` block, what its pages over HTTPS show.
+pub(super) const PAGES_TLS: Key = key(
+    &["tls"],
+    Means::Block(&[
+        flag(&["cert_file"], "https-cert", Type::Text),
+        flag(&["key_file"], "https-key", Type::Text),
+        key(
+            &[
+                "ca_file",
+                "cipher_suites",
+                "curve_preferences",
+                "timeout",
+                "verify",
+                "verify_and_map",
+            ],
+            Means::Tuning,
+        ),
+    ]),
+);
+
+/// Of nats-server's keys, those that its place in the same process gave a meaning for streaming.
+pub(super) const NATS: &[Key] = &[
+    key(
+        &["http", "http_port", "monitor_port"],
+        Means::Pages {
+            host: "http-host",
+            port: "http-port",
+        },
+    ),
+    key(
+        HTTPS,
+        Means::Pages {
+            host: "https-host",
+            port: "https-port",
+        },
+    ),
+    flag(&["log_file", "logfile"], "log", Type::Text),
+    flag(
+        &["logfile_size_limit", "log_size_limit"],
+        "log-size-limit",
+        Type::Amount,
+    ),
+    flag(&["syslog"], "syslog", Type::Switch),
+    flag(&["remote_syslog"], "remote-syslog", Type::Text),
+    flag(&["pid_file", "pidfile"], "pid", Type::Text),
+];
+
+/// Other keys of nats-server: for the one that this server runs.
+pub(in crate::config::file) const OF_NATS_ALONE: &[&str] = &[
+    "accounts",
+    "allow_non_tls",
+    "authorization",
+    "client_advertise",
+    "cluster",
+    "cluster_name",
+    "connect_error_reports",
+    "debug",
+    "default_permissions",
+    "disable_sublist_cache",
+    "gateway",
+    "host",
+    "http_base_path",
+    "include",
+    "jetstream",
+    "lame_duck_duration",
+    "leaf",
+    "leafnodes",
+    "listen",
+    "logtime",
+    "max_conn",
+    "max_connections",
+    "max_control_line",
+    "max_payload",
+    "max_pending",
+    "max_pending_size",
+    "max_subs",
+    "max_subscriptions",
+    "max_traced_msg_len",
+    "mqtt",
+    "net",
+    "no_auth_user",
+    "no_header_support",
+    "no_sys_acc",
+    "no_system_account",
+    "ocsp",
+    "operator",
+    "ping_interval",
+    "ping_max",
+    "port",
+    "ports_file_dir",
+    "prof_port",
+    "reconnect_error_reports",
+    "resolver",
+    "resolver_preload",
+    "server_name",
+    "server_tags",
+    "system",
+    "system_account",
+    "tls",
+    "trace",
+    "trace_verbose",
+    "trusted_keys",
+    "websocket",
+    "write_deadline",
+];
+
+pub(in crate::config::file) fn is_of_nats(key: &str) -> bool {
+    OF_NATS_ALONE.contains(&key.to_ascii_lowercase().as_str())
+}

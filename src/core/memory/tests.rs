@@ -1,0 +1,167 @@
+use super::*;
+
+fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> Marks {
+    let mark = |&(id, last): &(u64, u64)| {
+        let name = ChannelName::parse(format!("c{id}").into()).expect("valid");
+        let last = Sequence(last);
+        let created_at = Timestamp(id.cast_signed());
+        let mark = Mark {
+            name,
+            created_at,
+            last,
+        };
+        (ChannelId(id), mark)
+    };
+    Marks {
+        epoch: Epoch(epoch),
+        all_waited_for: None,
+        last_channel,
+        channels: channels.iter().map(mark).collect(),
+    }
+}
+
+fn known(memory: &Memory) -> Vec<(u64, u64)> {
+    let channels = memory.channels().iter();
+    channels.map(|(id, mark)| (id.0, mark.last.0)).collect()
+}
+
+#[test]
+fn a_node_that_heard_another_serve_after_it_does_not_know_of_all_that_was() {
+    let mut memory = Memory::new(0);
+    memory.committed(Epoch(3), &Batch::default());
+    let heard_in = |epoch| Sign {
+        heard_at: Instant::from_nanos(0),
+        epoch: Epoch(epoch),
+    };
+    memory.heard_active(heard_in(2));
+    assert!(memory.is_exact());
+    memory.heard_active(heard_in(5));
+    assert!(!memory.is_exact());
+    assert_eq!(memory.epoch(), Epoch(3), "nobody proves what is heard");
+
+    memory.learn(Account {
+        served: Epoch(5),
+        channels: BTreeMap::new(),
+        messages: Vec::new(),
+    });
+    assert!(memory.is_exact());
+}
+
+#[test]
+fn an_epoch_that_another_node_was_heard_to_serve_too_is_not_known_to_its_end() {
+    let mut memory = Memory::new(0);
+    memory.committed(Epoch(3), &Batch::default());
+    assert!(memory.is_exact());
+
+    memory.heard_active(Sign {
+        heard_at: Instant::from_nanos(0),
+        epoch: Epoch(3),
+    });
+    assert!(!memory.is_exact());
+}
+
+#[test]
+fn tables_that_know_less_take_nothing_back() {
+    let mut memory = Memory::new(0);
+    memory.saw(marks(7, 3, &[(1, 10), (2, 20), (3, 30)]));
+
+    // Number 3 was not even given out there; number 2 was, and is gone.
+    memory.saw(marks(5, 2, &[(1, 8)]));
+
+    assert_eq!(known(&memory), [(1, 10), (3, 30)]);
+    assert_eq!(memory.epoch(), Epoch(7));
+    assert!(!memory.is_exact());
+}
+
+#[test]
+fn a_number_that_was_given_to_another_channel_stands_for_that_one() {
+    let mut memory = Memory::new(0);
+    memory.saw(marks(7, 1, &[(1, 10)]));
+    let mut later = marks(8, 1, &[(1, 3)]);
+    for mark in later.channels.values_mut() {
+        mark.name = ChannelName::parse("other".into()).expect("valid");
+    }
+
+    memory.saw(later);
+
+    assert_eq!(known(&memory), [(1, 3)]);
+}
+
+#[test]
+fn a_replica_that_lacks_a_term_is_not_believed_to_have_everything() {
+    let mut memory = Memory::new(0);
+    for second in 1..=3 {
+        let marks = Marks {
+            all_waited_for: Some(true),
+            ..marks(7, 0, &[])
+        };
+        memory.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+    }
+    memory.found(Epoch(7));
+    assert!(memory.is_replicated());
+
+    memory.found(Epoch(6));
+
+    assert!(!memory.is_replicated());
+}
+
+#[test]
+fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
+    let row = ChannelRow {
+        name: ChannelName::parse("c1".into()).expect("valid"),
+        created_at: Timestamp(1),
+        deleting: false,
+        first_sequence: Sequence(1),
+        last_sequence: Sequence(9),
+        last_published_at: Timestamp(1),
+        message_count: 9,
+        byte_count: 0,
+    };
+    let message = |sequence| Message {
+        sequence: Sequence(sequence),
+        published_at: Timestamp(1),
+        client_id: crate::core::ids::ClientId::parse("me".into()).expect("valid"),
+        guid: crate::core::ids::Guid::parse("g".into()).expect("valid"),
+        reply: "".into(),
+        data: "x".into(),
+    };
+    let batch = Batch {
+        channels: BTreeMap::from([(ChannelId(1), Some(row))]),
+        messages: (1..=9)
+            .map(|n| (ChannelId(1), Arc::new(message(n))))
+            .collect(),
+        ..Batch::default()
+    };
+    let mut former = Memory::new(1 << 20);
+    former.committed(Epoch(3), &batch);
+    // It has seen the term of the one that asks.
+    former.saw(marks(4, 1, &[(1, 5)]));
+    let mut memory = Memory::new(0);
+    memory.saw(marks(3, 1, &[(1, 7)]));
+
+    let has = BTreeMap::from([(ChannelId(1), Sequence(5))]);
+    memory.learn(former.account(&has));
+
+    assert!(memory.is_exact());
+    assert_eq!(known(&memory), [(1, 9)]);
+    let found = memory.messages_above(&has);
+    let sequences: Vec<u64> = found[&ChannelId(1)].keys().map(|s| s.0).collect();
+    assert_eq!(sequences, [6, 7, 8, 9]);
+
+    // Of one that committed before, not everything is known.
+    memory.saw(marks(5, 1, &[(1, 7)]));
+    memory.learn(former.account(&has));
+    assert!(!memory.is_exact());
+}
+
+#[test]
+fn only_who_committed_last_knows_of_everything() {
+    let mut memory = Memory::new(0);
+    assert!(!memory.is_exact());
+
+    memory.committed(Epoch(3), &Batch::default());
+    assert!(memory.is_exact());
+
+    memory.saw(marks(4, 0, &[]));
+    assert!(!memory.is_exact());
+}

@@ -1,0 +1,79 @@
+//! Puts back what the tables lack, with the first batch of the term.
+
+use std::sync::Arc;
+
+use super::{Lack, Regression};
+use crate::core::batch::{ChannelRow, Fate, LostRange};
+use crate::core::broker::Broker;
+use crate::core::ids::{ChannelId, Sequence};
+use crate::core::notice::Notice;
+use crate::core::time::Timestamp;
+
+impl Broker {
+    /// Puts back what can be had, and passes over the rest, with the first batch of the term. To be called before
+    /// anything else is handled. Tells what becomes of each sequence that was lacking.
+    pub fn repair(&mut self, regression: Regression) -> Vec<LostRange> {
+        let mut told = regression.given_up;
+        for range in &told {
+            self.counters.channel = self.counters.channel.max(range.channel.0);
+            self.commits.put_counters(self.counters);
+        }
+        for (id, lack) in regression.channels {
+            let ranges = lack.ranges(id);
+            self.repair_channel(id, lack);
+            let gone = ranges.iter().filter(|range| range.fate != Fate::Restored);
+            for range in gone {
+                self.pass_over_lost(id, range.first, range.last);
+            }
+            told.extend(ranges);
+        }
+        self.commits.tell_lost(&told);
+        told
+    }
+
+    fn repair_channel(&mut self, id: ChannelId, lack: Lack) {
+        if self.channels.get(id).is_none() {
+            // The name may belong to a channel whose deletion got lost too.
+            if let Some(older) = self.channels.find(lack.name.as_str()) {
+                self.delete_channel(older, Notice::ChannelInactive(lack.name.clone()));
+            }
+            self.counters.channel = self.counters.channel.max(id.0);
+            self.commits.put_counters(self.counters);
+            self.insert_channel(
+                id,
+                ChannelRow {
+                    name: lack.name,
+                    created_at: self.now.wall,
+                    deleting: false,
+                    first_sequence: Sequence(1),
+                    last_sequence: Sequence::ZERO,
+                    last_published_at: Timestamp::default(),
+                    message_count: 0,
+                    byte_count: 0,
+                },
+            );
+        }
+        let Some(channel) = self.channels.get_mut(id) else {
+            return;
+        };
+        let row = &mut channel.row;
+        let first = lack.messages.keys().next().copied();
+        if row.message_count == 0 {
+            row.first_sequence = first.unwrap_or(lack.possible.next());
+        }
+        row.last_sequence = lack.possible;
+        self.commits.touch_channel(id);
+        for mut message in lack.messages.into_values() {
+            if message.published_at < row.last_published_at {
+                // A term that knew less has stored later ones under lower sequences.
+                Arc::make_mut(&mut message).published_at = row.last_published_at;
+            }
+            row.message_count += 1;
+            row.byte_count += message.size(&row.name);
+            row.last_published_at = message.published_at;
+            self.commits.forget_outbox_row(message.guid.clone());
+            // Not into the tail, which has no holes: they are read from the store.
+            self.commits.append(id, message);
+        }
+    }
+}
