@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What scripts/dev and scripts/test share. Sourced, not run.
+# What the scripts share. Sourced, not run.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
@@ -58,6 +58,39 @@ ROOT
 need_cargo() {
     have cargo || fail "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"
     have cc || install_packages gcc libc6-dev
+}
+
+# Gives a target directory that is not there yet what target/debug has of dependencies, as links that take no room. What is built
+# there for the same versions then builds its own crates alone; what does not fit, cargo builds anew.
+share_dependencies() {
+    local other=$1
+    [ ! -e "$other" ] && [ -d target/debug/deps ] || return 0
+    mkdir -p "$other/debug"
+    if cp -al target/debug/{build,deps,.fingerprint} "$other/debug" 2>/dev/null; then
+        # Those of this version are not to be written into.
+        cargo clean --locked --quiet -p stanby --target-dir "$other"
+    else
+        rm -rf "$other"
+    fi
+}
+
+# Builds tests as cargo's arguments say, at the niceness BUILD_NICE. `program_of NAME` is the binary of a test, `lib` or `main` for those of the crate itself.
+declare -A programs=()
+build_tests() {
+    local lines line name
+    lines=$(mktemp)
+    CARGO_TERM_COLOR=never nice -n "${BUILD_NICE-0}" cargo test --locked --no-run "$@" 2>&1 | tee "$lines" >&2
+    while read -r line; do
+        name=$(sed -n 's|.*(\(.*/\)\?\(.*\)-[0-9a-f]*)$|\2|p' <<<"$line")
+        case "$line" in
+        *"unittests src/lib.rs"*) name=lib ;;
+        *"unittests src/main.rs"*) name=main ;;
+        esac
+        line=${line##*(}
+        programs[$name]=${line%)}
+    done < <(grep '^ *Executable ' "$lines")
+    rm "$lines"
+    [ ${#programs[@]} != 0 ] || fail "cargo names no test binary"
 }
 
 cargo_version() { sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }

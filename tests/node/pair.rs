@@ -385,7 +385,8 @@ pub(crate) fn free_port() -> u16 {
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
 
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    // Suites that run side by side have neighbouring ids: multiplied by this, those are far from each other.
+    let start = u16::try_from(std::process::id().wrapping_mul(4_643) % u32::from(COUNT)).unwrap();
     let mut ports = std::iter::repeat_with(|| {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         FIRST + (start + step % COUNT) % COUNT
