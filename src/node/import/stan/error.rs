@@ -25,7 +25,9 @@ pub enum InvalidMonitor {
 /// What the monitoring pages do not give. A page is named by its URL.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PagesError {
-    #[error("{monitor} does not serve clients ({is}); give the monitoring pages of the server that does")]
+    #[error(
+        "{monitor} does not serve clients ({is}); give the monitoring pages of the server that does"
+    )]
     ServesNobody { monitor: String, is: String },
     #[error("channels have come or gone while they were listed")]
     Changed,
