@@ -143,6 +143,13 @@ impl Commits {
         !self.ready.is_empty()
     }
 
+    /// The batch on its way is in the tables: its answers may leave before what follows from that is carried out.
+    pub(super) fn release_answers(&mut self) {
+        if let Some(committing) = &mut self.committing {
+            self.ready.extend(committing.outbound.drain(..));
+        }
+    }
+
     pub(super) fn poll_answer(&mut self) -> Option<Outbound> {
         let answer = self.ready.pop_front()?;
         self.answers_bytes -= cost::outbound(&answer);
@@ -514,12 +521,12 @@ impl Commits {
     /// # Panics
     /// When that batch is not on its way: the adapter would be confirming something it was never given.
     pub(super) fn committed(&mut self, number: BatchNumber) -> Release {
-        let mut release = self
+        self.release_answers();
+        let release = self
             .committing
             .take()
             .expect("a batch is committed only after it was taken");
         assert_eq!(release.number, number, "batches are committed in order");
-        self.ready.extend(release.outbound.drain(..));
         release
     }
 }

@@ -52,7 +52,10 @@ impl World {
             .as_ref()
             .is_some_and(|term| term.with_savepoints);
         if let End::Refused(_) = end {
-            let was_noted = std::mem::replace(&mut self.database.refusal_noted, true);
+            // A server whose session ended meanwhile notes it when the next term has begun without knowing of it.
+            let now = self.database.epoch;
+            let noted = *self.database.refusal_noted.get_or_insert(now);
+            let was_noted = noted < now;
             self.nodes[node].takes_care = true;
             // What a failover lost is put back with the first batch, which cannot be taken back.
             let excused = self.checks.failovers.count > 0;
@@ -67,7 +70,7 @@ impl World {
 
     /// What led to the batch is taken back, or the term ends.
     pub(crate) fn refused(&mut self, node: usize, refusal: Refusal) {
-        let now = self.now(node);
+        let (now, epoch) = (self.now(node), self.database.epoch);
         let Some(term) = self.nodes[node].term.as_mut() else {
             return;
         };
@@ -78,7 +81,9 @@ impl World {
         };
         match active.refused(refusal, now) {
             Ok(aside) => {
-                self.database.refusal_noted |= !aside.is_empty();
+                if !aside.is_empty() {
+                    self.database.refusal_noted.get_or_insert(epoch);
+                }
                 for aside in aside {
                     self.note(|| format!("node {node}: sets aside {}", aside.what));
                 }
