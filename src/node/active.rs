@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
 use crate::core::batch::Batch;
-use crate::core::broker::Counts;
+use crate::core::counts::Counts;
 use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::Instant;
