@@ -30,6 +30,7 @@ use super::watchdog::Guard;
 use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
+use crate::core::attempts::EndKind;
 use crate::core::batch::Batch;
 use crate::core::counts::Counts;
 use crate::core::limits::Limits;
@@ -316,7 +317,7 @@ impl<'a> Active<'a> {
         match end {
             End::Unproved => {
                 let why = "the leader session gave no answer, and did not report its end";
-                Ended::TermLost(TermLost(why.to_owned()))
+                Ended::TermLost(TermLost::new(EndKind::DatabaseLost, why))
             }
             End::NatsLost => Ended::NatsLost,
             End::NatsSilent => Ended::NatsSilent,
