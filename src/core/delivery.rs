@@ -289,7 +289,7 @@ impl Broker {
             redelivery_count,
             unheard_at,
         };
-        let cost = self.commits.send_delivery(member, position, delivery);
+        let cost = self.commits.deliveries.push(member, position, delivery);
         self.arm_redelivery(position, due);
         if is_news {
             self.note_progress(position);

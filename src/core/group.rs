@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use super::batch::{Held, PositionRow, ProgressChange};
 use super::cost;
+use super::delivery_attempts::Tries;
 use super::holders::Holders;
 use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
 use super::members::Member;
 use super::message::Message;
-use super::poison::Tries;
 use super::progress::Acked;
 use super::schedule::Schedule;
 use super::time::Instant;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stanby::core::Event;
 use stanby::core::active::End;
+use stanby::core::attempts::EndKind;
 use stanby::core::refusal::Refusal;
 use stanby::core::standby::{self, Failure, TermEnd};
 use stanby::leadership;
@@ -21,7 +22,7 @@ impl World {
                 standby::Step::CheckNats if self.is_nats_late(node) => {
                     let now = self.now(node).monotonic;
                     let failure = Failure {
-                        cause: "NATS answers late",
+                        cause: EndKind::NatsLost,
                         is_of_nats: true,
                         is_lasting: false,
                     };
@@ -65,7 +66,13 @@ impl World {
                 });
         }
         let listens_anew = matches!(end, End::Drained | End::NatsLost | End::NatsSilent);
-        self.end_term_heard(node, &format!("{end:?}"), !listens_anew);
+        let cause = match end {
+            End::NatsLost | End::NatsSilent => EndKind::NatsLost,
+            End::Refused(_) => EndKind::WriteRefused,
+            End::Unproved => EndKind::DatabaseLost,
+            End::Drained => EndKind::Own,
+        };
+        self.end_term_heard(node, (cause, &format!("{end:?}")), !listens_anew);
     }
 
     /// What led to the batch is taken back, or the term ends.
@@ -94,16 +101,16 @@ impl World {
 
     /// What it had in its hands, and what it reads on, is kept.
     pub(crate) fn end_term(&mut self, node: usize, why: &str) {
-        self.end_term_heard(node, why, true);
+        self.end_term_heard(node, (EndKind::DatabaseLost, why), true);
     }
 
-    fn end_term_heard(&mut self, node: usize, why: &str, is_listening: bool) {
+    fn end_term_heard(&mut self, node: usize, (cause, why): (EndKind, &str), is_listening: bool) {
         self.note(|| format!("node {node}: ends its term: {why}"));
         let now = self.now(node).monotonic;
         let forgets = self.plan.is(Sabotage::ForgetUnanswered);
         let state = &mut self.nodes[node];
         match &state.term {
-            Some(term) => term.term.finish(leadership::TermLost(why.to_owned())),
+            Some(term) => term.term.finish(leadership::TermLost::new(cause, why)),
             None => state.memory.lost_primary(now),
         }
         let term = state.term.take();
@@ -119,13 +126,13 @@ impl World {
                 }
             }
             let end = TermEnd {
-                cause: Some(why),
+                cause: Some(cause),
                 is_listening,
             };
             state.standby.term_ended(end, lasted, left.into_iter(), now)
         } else {
             let failure = Failure {
-                cause: why,
+                cause,
                 is_of_nats: !is_listening,
                 is_lasting: false,
             };
@@ -145,7 +152,7 @@ impl World {
     fn race_later(&mut self, node: usize) {
         let now = self.now(node).monotonic;
         let failure = Failure {
-            cause: "the database is away",
+            cause: EndKind::DatabaseLost,
             is_of_nats: false,
             is_lasting: false,
         };

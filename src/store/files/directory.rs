@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::channel::ChannelFiles;
 use super::fingerprint::fingerprint;
-use super::in_use::{self, Lock};
+use super::in_use::{self, Lock, LockError};
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::former::files::checksum::Checksum;
 use crate::former::files::journals;
@@ -39,12 +39,14 @@ impl FileStore {
     /// Fails unless there is a store that nobody has open: [`Error::Unavailable`] where somebody has.
     pub fn open(root: &Path, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
         ensure_directory(root)?;
-        let lock = in_use::lock(root).map_err(|error| unreadable(root, &error))?;
         let in_use = |who: &str| {
             let text = in_use_text(who);
             Error::Unavailable(format!("{}: {text}", root.display()))
         };
-        let lock = lock.map_err(|who| in_use(&who))?;
+        let lock = in_use::lock(root).map_err(|error| match error {
+            LockError::Held => in_use(&error.to_string()),
+            LockError::Unreadable(error) => unreadable(root, &error),
+        })?;
         if let Some(who) = in_use::writer(root) {
             return Err(in_use(&format!("{who} has files of it open")));
         }
@@ -64,7 +66,7 @@ impl FileStore {
 
     /// Whether a process of this machine runs on it, as far as that shows.
     pub fn is_in_use(root: &Path) -> bool {
-        let is_locked = in_use::lock(root).is_ok_and(|lock| lock.is_err());
+        let is_locked = matches!(in_use::lock(root), Err(LockError::Held));
         is_locked || in_use::writer(root).is_some()
     }
 
