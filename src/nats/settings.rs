@@ -56,6 +56,10 @@ pub struct Tls {
     pub required: bool,
     /// Speaks TLS from the first byte, for servers that are set to `handshake_first`.
     pub first: bool,
+    /// Any certificate will do.
+    pub insecure: bool,
+    /// One that `ca_file` vouches for may be for any name.
+    pub any_name: bool,
     /// Trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
     pub client: Option<ClientCertificate>,
