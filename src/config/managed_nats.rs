@@ -10,6 +10,7 @@ use super::file::value::{Entry, Kind};
 use super::flags::ServeFlags;
 use super::nats::{DEFAULT_PORT, NatsConfig};
 use super::secret::Secret;
+use crate::certificates::Demand;
 
 /// Bytes of a password that nobody has to type.
 const PASSWORD_BYTES: usize = 24;
@@ -168,7 +169,9 @@ fn trust_its_certificate(config: &Map<String, Json>, flags: &ServeFlags, nats: &
         && let Some(shown) = shown
     {
         nats.tls.ca = Some(PathBuf::from(shown));
-        nats.tls.any_name = nats.tls.server_name.is_none();
+        if nats.tls.demand == Demand::HostAndAuthority && nats.tls.server_name.is_none() {
+            nats.tls.demand = Demand::Authority;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::error::Error;
 use super::secret::{Secret, redact_url};
+use crate::certificates::Demand;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
 
@@ -154,12 +155,9 @@ pub struct NatsTls {
     pub required: bool,
     /// From the first byte on.
     pub first: bool,
-    /// Any certificate will do.
-    pub insecure: bool,
+    pub demand: Demand,
     /// Expected in the certificate instead of the host of the URL.
     pub server_name: Option<String>,
-    /// The certificate may be for any name: the authority is the server's certificate itself.
-    pub any_name: bool,
     pub ca: Option<PathBuf>,
     /// Certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -220,9 +218,12 @@ impl NatsFlags {
                 || self.nats_tls_first,
             ca: self.nats_tls_ca.clone(),
             client,
-            insecure: self.nats_tls_insecure,
+            demand: if self.nats_tls_insecure {
+                Demand::Nothing
+            } else {
+                Demand::default()
+            },
             server_name: self.nats_tls_server_name.clone(),
-            any_name: false,
             first: self.nats_tls_first,
         })
     }

@@ -15,6 +15,7 @@ use super::managed_nats::ManagedNats;
 use super::nats::NatsConfig;
 use super::pages::SecurePages;
 use super::{partition, shadow};
+use crate::certificates::Demand;
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::partition::Partition;
 use crate::core::replicas::Promoted;
@@ -171,7 +172,7 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.database_url.warnings().to_vec();
         warnings.extend(self.encryption.warnings());
-        if self.nats.tls.insecure {
+        if self.nats.tls.demand == Demand::Nothing {
             warnings.push(
                 "the certificates of NATS servers are not checked (insecure): whoever is between can read and change \
                  everything; leave it out, and name the authority that signed them with client_ca (--nats-tls-ca)"

@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::dial::DialError;
 use super::error::Error;
 use super::settings::{Settings, Tls};
-use crate::certificates::{self, Rules, Verifier};
+use crate::certificates::{self, Demand, Rules, Verifier};
 
 const CA_FILE: &str = "the CA file for NATS";
 const CERTIFICATE: &str = "the client certificate for NATS";
@@ -79,10 +79,10 @@ fn config(tls: &Tls) -> Result<ClientConfig, Error> {
     };
     let provider = Arc::new(ring::default_provider());
     // Clients and servers of NATS are Go's; what they take of each other is taken here.
-    let verifier = match (tls.insecure, tls.any_name) {
-        (true, _) => Verifier::of_any(&provider),
-        (false, true) => Verifier::new(&provider, Rules::Go, trusted).of_any_name(),
-        (false, false) => Verifier::new(&provider, Rules::Go, trusted),
+    let verifier = match tls.demand {
+        Demand::HostAndAuthority => Verifier::new(&provider, Rules::Go, trusted),
+        Demand::Authority => Verifier::new(&provider, Rules::Go, trusted).of_any_name(),
+        Demand::Nothing => Verifier::of_any(&provider),
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -49,8 +49,7 @@ fn tls(tls: &NatsTls) -> Tls {
     Tls {
         required: tls.required,
         first: tls.first,
-        insecure: tls.insecure,
-        any_name: tls.any_name,
+        demand: tls.demand,
         ca_file: tls.ca.clone(),
         client: client.map(|(certificate_file, key_file)| ClientCertificate {
             certificate_file,

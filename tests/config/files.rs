@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use stanby::certificates::Demand;
 use stanby::config::log::{LogLevel, LogTarget};
 use stanby::config::secret::Secret;
 use stanby::config::serve::Config;
@@ -404,7 +405,7 @@ fn tls_to_nats_without_a_check_is_taken_over_with_a_warning() {
         let text =
             format!("streaming {{ tls {{ {name}: true }}, sql {{ source: '{DATABASE}' }} }}");
         let config = sources(&text).config;
-        assert!(config.nats.tls.insecure);
+        assert_eq!(config.nats.tls.demand, Demand::Nothing);
         let told = config.warnings().join("\n");
         assert!(told.contains("are not checked"), "{told}");
     }

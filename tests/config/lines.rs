@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use stanby::certificates::Demand;
 use stanby::cli::command::Cli;
 use stanby::config::arguments::normalise;
 use stanby::config::encryption::Cipher;
@@ -205,11 +206,11 @@ fn the_certificate_on_a_line_is_that_of_the_nats_server_and_of_its_pages() {
     assert_eq!(managed.arguments, given);
     let trusted = config.nats.tls;
     assert_eq!(trusted.ca.unwrap().to_str(), Some("c.pem"));
-    assert!(trusted.any_name && !trusted.insecure);
+    assert_eq!(trusted.demand, Demand::Authority);
     let (sources, _) = line(&["-tls_client_cacert", "ca.pem"]);
     let trusted = sources.config.nats.tls;
     assert_eq!(trusted.ca.unwrap().to_str(), Some("ca.pem"));
-    assert!(!trusted.any_name);
+    assert_eq!(trusted.demand, Demand::HostAndAuthority);
     let (sources, told) = line(&["-ms", "8443", "-ns", "nats://h:4222"]);
     let pages = sources.config.https.unwrap();
     assert_eq!(pages.certificate_file.to_str(), Some("c.pem"));
