@@ -11,7 +11,7 @@ use super::fingerprint::fingerprint;
 use super::in_use::{self, Lock, LockError};
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::former::files::checksum::Checksum;
-use crate::former::files::journals;
+use crate::former::files::journals::{self, BadServerInfo};
 use crate::former::files::records::Flaw;
 use crate::former::findings::Findings;
 use crate::former::records::{Client, ServerInfo};
@@ -22,6 +22,9 @@ pub(super) const CLIENTS: &str = "clients.dat";
 
 /// How deep below the named directory a store is looked for, to report its place.
 const HINT: &str = "name the directory that the former server had as -dir";
+
+const SUBJECTS_LOST: &str =
+    "The subjects that clients were told are lost, and those of the cluster ID take their place";
 
 #[derive(Debug)]
 pub struct FileStore {
@@ -123,14 +126,21 @@ impl FileStore {
         let Some((file, length)) = opened(&path)?.filter(|(_, length)| *length > 0) else {
             findings.damage(
                 SERVER,
-                "it is missing or empty: is the copy complete? The subjects that clients were told are lost, and those of the \
-                 cluster ID take their place",
+                &format!("it is missing or empty: is the copy complete? {SUBJECTS_LOST}"),
             );
             return Ok(None);
         };
-        let read = journals::server_info(file, length, &self.checksum);
-        let info = read.map_err(|why| Error::Refused(format!("{}: {why}", path.display())))?;
-        Ok(Some(info))
+        match journals::server_info(file, length, &self.checksum) {
+            Ok(info) => Ok(Some(info)),
+            // The other files are looked at all the same: all that is wrong is to be known at once.
+            Err(BadServerInfo::Damaged(why)) => {
+                findings.damage(SERVER, &format!("{why}. {SUBJECTS_LOST}"));
+                Ok(None)
+            }
+            Err(BadServerInfo::Unreadable(why)) => {
+                Err(Error::Refused(format!("{}: {why}", path.display())))
+            }
+        }
     }
 
     pub fn clients(&self, findings: &mut Findings) -> Result<Vec<Client>, Error> {
