@@ -58,6 +58,10 @@ const OTHERS: &[(&str, &str)] = &[
     ),
     ("scripts/package", "tests/deploy/package.rs runs it"),
     ("sha256sum", "tests/deploy/package.rs checks the sums"),
+    (
+        "scripts/soak",
+        "a short run of the same is tests/soak/run.rs",
+    ),
     ("git", "a developer's"),
     ("cargo", "a developer's"),
     ("python3", "serves the built site"),
