@@ -121,7 +121,7 @@ impl FileStore {
         let Some((file, length)) = opened(&path)?.filter(|(_, length)| *length > 0) else {
             findings.damage(
                 SERVER,
-                "it is missing or empty: is the copy complete? The subjects that clients were told are lost, and those of the \
+                "it is missing or empty: is the copy complete? The subjects that clients use are lost, and those of the \
                  cluster ID take their place",
             );
             return Ok(None);
