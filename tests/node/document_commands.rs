@@ -245,6 +245,15 @@ impl Empty {
     }
 }
 
+/// A channel that is not empty.
+async fn with_messages() -> Option<Pair> {
+    let pair = Pair::new(&[]).await?;
+    let client = pair.group.client("app").await;
+    publish(&client, "orders", 2).await;
+    client.close().await.unwrap();
+    Some(pair)
+}
+
 /// A channel of dead letters, made as they come about: by deliveries that nobody acks.
 async fn with_dead_letters() -> Option<Pair> {
     let pair = Pair::new(&[]).await?;
@@ -307,7 +316,7 @@ async fn every_command_of_the_documents_does_what_it_is_shown_for() {
                     pair = if page == "policies.md" {
                         with_dead_letters().await
                     } else {
-                        Pair::new(&[]).await
+                        with_messages().await
                     };
                 }
                 let Some(pair) = &pair else { return };

@@ -118,7 +118,9 @@ async fn answer(port: u16, request: &str) -> std::io::Result<(u16, String)> {
 /// Reads the live figures for as long as the server serves them, and asks for them again.
 async fn stay(port: u16, cookie: String, facts: Facts) {
     let request = format!("GET /console/live HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n");
+    let mut again = tokio::time::interval(OPEN_AGAIN);
     loop {
+        again.tick().await;
         if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await
             && stream.write_all(request.as_bytes()).await.is_ok()
         {
@@ -131,6 +133,5 @@ async fn stay(port: u16, cookie: String, facts: Facts) {
                 facts.count(|counts| counts.live_events += events as u64);
             }
         }
-        tokio::time::sleep(OPEN_AGAIN).await;
     }
 }

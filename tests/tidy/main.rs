@@ -84,8 +84,9 @@ fn pages() -> Vec<String> {
         .to_vec();
     for directory in ["docs", "docs/reference"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".md") {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let name = path.file_name().unwrap().to_str().unwrap();
                 pages.push(format!("{directory}/{name}"));
             }
         }
