@@ -69,7 +69,7 @@ pub struct SubscribeArgs {
     )]
     since: Option<Moment>,
 
-    /// Name under which the server remembers the position
+    /// Name under which the server keeps the position
     #[arg(long, value_name = "NAME", default_value = "")]
     durable: String,
 
@@ -89,7 +89,7 @@ pub struct SubscribeArgs {
     #[arg(long)]
     until_end: bool,
 
-    /// Subscribe to a channel that does not exist, which makes it. Without a database nobody asks whether it does
+    /// Subscribe to a channel that does not exist, which makes it. Without a database this is not checked
     #[arg(long)]
     create: bool,
 

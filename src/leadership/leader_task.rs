@@ -115,7 +115,7 @@ impl<A: Apply> Task<A> {
                     if let Some(silence) = self.term.stuck(Clock.now().monotonic) {
                         let millis = silence.as_millis();
                         let why = format!(
-                            "the active has not gone round for {millis} ms, something holds it up"
+                            "the active has made no progress for {millis} ms, something blocks it"
                         );
                         return Ok(End::new(Cause::Stuck, why));
                     }

@@ -52,9 +52,9 @@ impl fmt::Display for Ended {
             Self::Silent(time) => write!(f, "NATS gave no sign of life for {time:?}"),
             Self::Unanswered(time) => write!(
                 f,
-                "NATS speaks, and answered no question for {time:?}: it does not hear this server"
+                "NATS sends, and answered no ping for {time:?}: nothing from this server arrives there"
             ),
-            Self::Moved => f.write_str("this server goes to another one"),
+            Self::Moved => f.write_str("this server connects to another one"),
         }
     }
 }

@@ -319,7 +319,7 @@ impl Announcer {
             tracing::info!(
                 server.id = standby.server_id,
                 is_elsewhere,
-                "a standby listens to NATS; at another NATS server it hears what this one misses when its own fails"
+                "a standby listens to NATS; at another NATS server it receives what this one misses when its own fails"
             );
         }
         Heeded::Nothing

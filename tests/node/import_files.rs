@@ -112,7 +112,7 @@ async fn every_directory_comes_out_as_the_former_server_recovers_it() {
 }
 
 /// The directories of all nodes, as the import is told them.
-fn nodes(case: &Case, wanted: impl Fn(&str) -> bool) -> String {
+pub(crate) fn nodes(case: &Case, wanted: impl Fn(&str) -> bool) -> String {
     let nodes = case.expected["nodes"].as_object().unwrap();
     let nodes = nodes.iter().filter(|(name, _)| wanted(name));
     let places = nodes.map(|(_, node)| {

@@ -21,6 +21,7 @@ mod console_browser;
 mod cookbook;
 mod dead_letters;
 mod doctor;
+mod document_commands;
 mod documents;
 mod embed;
 mod encryption;

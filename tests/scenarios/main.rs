@@ -82,6 +82,7 @@ scenarios! {
     a_subscription_pauses_at_its_poison_until_somebody_acks_or_refuses_it
     a_subscription_that_was_closed_gets_nothing_more
     a_subscription_whose_answer_came_in_time_stays_when_nobody_listens
+    a_year_that_passes_between_two_messages_loses_nothing
     ages_may_differ_per_channel
     an_ack_during_the_read_of_a_redelivery_prevents_it
     an_early_close_ends_a_subscription_before_its_first_message

@@ -264,9 +264,13 @@ fn is_current(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::batch::PositionRow;
-    use crate::core::ids::ChannelId;
+    use std::time::Duration;
+
+    use crate::core::batch::{PositionRow, SubscriptionRow};
+    use crate::core::ids::{ChannelId, ClientId, PositionId, Subject};
+    use crate::core::members::Member;
     use crate::core::ranges::Ranges;
+    use crate::core::time::Timestamp;
 
     fn group(last_sent: u64) -> Group {
         Group::new(PositionRow {
@@ -323,5 +327,33 @@ mod tests {
         let kept: Vec<u64> = after.in_flight.keys().map(|s| s.0).collect();
         assert_eq!(kept, [8, 9, 10]);
         assert_eq!(after.last_sent, Sequence(10));
+    }
+
+    #[test]
+    fn the_count_of_deliveries_wraps_to_one_and_never_says_first() {
+        let (mut group, id) = (group(1), SubscriptionId(1));
+        let inbox = || Subject::parse("inbox".into()).expect("it is a subject");
+        let row = SubscriptionRow {
+            position: PositionId(1),
+            client_id: ClientId::parse("app".into()).expect("it is an ID"),
+            inbox: inbox(),
+            ack_inbox: inbox(),
+            max_in_flight: 1,
+            ack_wait: Duration::from_secs(1),
+            online: true,
+            since: Timestamp(0),
+        };
+        group.members.insert(id, Member::from_row(row, true));
+        let often = InFlight {
+            holder: None,
+            due: Due::At(Instant::from_nanos(1)),
+            deliveries: u32::MAX - 1,
+            since: None,
+        };
+        group.in_flight.insert(Sequence(1), often);
+
+        let now = Instant::from_nanos(2);
+        let counts = [(); 3].map(|()| group.hand_to(id, Sequence(1), now).redelivery_count);
+        assert_eq!(counts, [u32::MAX - 1, u32::MAX, 1]);
     }
 }

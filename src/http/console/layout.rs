@@ -122,7 +122,7 @@ pub(super) fn off() -> Response {
                 code { "stanby console-user NAME --role operator" } " prints."
             }
             li {
-                code { "--api-token-file FILE" } " (" code { "STANBY_API_TOKEN_FILE" } "): whoever has the token of the API."
+                code { "--api-token-file FILE" } " (" code { "STANBY_API_TOKEN_FILE" } "): everybody who has the token of the API."
             }
         }
     };

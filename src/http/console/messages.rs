@@ -199,7 +199,7 @@ fn listed(asked: &Asked, found: &Found, sees: bool) -> Markup {
             (grouped(found.looked_at)) " sequences were searched. "
             @match found.rest {
                 Some(rest) => a href=(asked.link(rest)) rel="next" { "Go on from " (rest) " downward" },
-                None => "That is all.",
+                None => "There are no more.",
             }
         }
     }

@@ -198,7 +198,7 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let rivals =
         "Other servers that serve the same cluster ID from other tables while this node is active";
     gauge(registry, "rivals", rivals, status.rivals);
-    let shadow_bytes = "Bytes of requests that this node remembers as a standby";
+    let shadow_bytes = "Bytes of requests that this node keeps as a standby";
     gauge(
         registry,
         "shadow_bytes",

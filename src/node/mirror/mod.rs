@@ -350,8 +350,8 @@ fn ensure_ahead(row: &ChannelRow, target: &Target) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Refused(format!(
-        "stream {:?} has message {} of channel {:?}, which has only {}: the tables are older ones or others, or the channel was \
-         deleted and made anew; name another stream with --stream-of CHANNEL=STREAM, or delete this one",
+        "stream {:?} has message {} of channel {:?}, which has only {}: the tables are older ones or others, or \
+         the channel was deleted and created again; name another stream with --stream-of CHANNEL=STREAM, or delete this one",
         target.names.stream, target.copied, row.name, row.last_sequence.0
     )))
 }
