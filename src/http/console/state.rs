@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::STREAMS_MAX;
 use super::now::Found;
+use super::once::Once;
 use super::rates::Rates;
 use super::session::Ended;
 use super::users::Users;
@@ -29,6 +30,7 @@ pub(super) struct Inner {
     pub(super) failures: Failures,
     pub(super) verifying: Semaphore,
     pub(super) ended: Ended,
+    pub(super) once: Once,
     pub(super) rates: Rates,
     pub(super) streams: Arc<Semaphore>,
     /// The server ends, and so do its streams.
@@ -53,6 +55,7 @@ impl Console {
             failures: Failures::default(),
             verifying: Semaphore::new(VERIFIED_AT_ONCE),
             ended: Ended::default(),
+            once: Once::default(),
             rates: Rates::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             ends: CancellationToken::new(),
