@@ -29,7 +29,7 @@ pub(super) fn pretty(text: &str) -> Option<String> {
             }
             '{' | '[' => {
                 out.push(letter);
-                while letters.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                while letters.next_if(char::is_ascii_whitespace).is_some() {}
                 if let Some(end) = letters.next_if(|c| matches!(c, '}' | ']')) {
                     out.push(end);
                 } else {

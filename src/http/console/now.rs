@@ -184,7 +184,7 @@ fn pair(roles: &Roles, view: &View) -> Markup {
             div.server {
                 h2 { (if roles.standbys.len() == 1 { "Standby" } else { "Standbys" }) " " (sql("standbys", &[])) }
                 @for standby in roles.standbys.iter().take(8) {
-                    p.name { (or_dash(standby.address.as_deref())) }
+                    p.name { (or_dash(standby.address.as_deref().or(Some("on the machine of Postgres")))) }
                     p { "waits since " (time(standby.connected_since.as_deref())) }
                     p.note { (shown(&standby.name)) }
                 }

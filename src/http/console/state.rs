@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::live::STREAMS_MAX;
 use super::now::Found;
@@ -31,6 +32,8 @@ pub(super) struct Inner {
     pub(super) verifying: Semaphore,
     pub(super) ended: Ended,
     pub(super) once: Once,
+    /// Verbs under way, whose forms may have been left.
+    pub(super) acting: TaskTracker,
     pub(super) rates: Rates,
     pub(super) streams: Arc<Semaphore>,
     /// The server ends, and so do its streams.
@@ -56,6 +59,7 @@ impl Console {
             verifying: Semaphore::new(VERIFIED_AT_ONCE),
             ended: Ended::default(),
             once: Once::default(),
+            acting: TaskTracker::new(),
             rates: Rates::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             ends: CancellationToken::new(),

@@ -203,7 +203,11 @@ pub(super) async fn act(
         return layout::no_page(&visitor, StatusCode::BAD_REQUEST, "", told);
     }
     // Whoever leaves meanwhile does not leave a request behind that is carried out at any time later: it is waited for here.
-    let done = tokio::spawn(async move {
+    let acting = match visitor.console() {
+        Ok(console) => console.acting.clone(),
+        Err(answer) => return answer,
+    };
+    let done = acting.spawn(async move {
         let done = async {
             if sent.get("step") == "do" {
                 carry_out_once(&visitor, route, &sent).await
