@@ -106,6 +106,7 @@ fn senseless(why: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::console::list::ListQuery;
 
     #[test]
     fn names_stand_in_addresses_as_what_they_are() {
@@ -143,10 +144,10 @@ mod tests {
     #[test]
     fn an_address_that_makes_no_sense_is_told_so() {
         let uri: Uri = "/console/message?sequence=abc".parse().unwrap();
-        let why = read::<super::super::list::ListQuery>(&"/?from=-1".parse().unwrap());
+        let why = read::<ListQuery>(&"/?from=-1".parse().unwrap());
         assert!(why.unwrap_err().contains("from"));
-        assert!(read::<super::super::list::ListQuery>(&uri).is_ok());
-        let nul = read::<super::super::list::ListQuery>(&"/?filter=a%00b".parse().unwrap());
+        assert!(read::<ListQuery>(&uri).is_ok());
+        let nul = read::<ListQuery>(&"/?filter=a%00b".parse().unwrap());
         assert_eq!(nul.unwrap_err(), "filter has a null character in it");
     }
 }
