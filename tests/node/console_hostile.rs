@@ -1,6 +1,5 @@
 //! What somebody tries against the console who means no good, or has a bad day: forms sent twice, log-ins that end half way, addresses
 //! that make no sense, names that look like nothing, proxies in between.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use crate::admin::{publish, sequences};
 use crate::console::{Browser, PASSWORD, form, with_users};
