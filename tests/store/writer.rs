@@ -166,7 +166,7 @@ async fn progress_of_a_position_that_somebody_deleted_fails_the_batch() {
     let error = writer.apply(&client, &batch, Epoch(1)).await.unwrap_err();
 
     assert!(
-        matches!(&error, Error::NotStored { refusal, is_rolled_back: false } if refusal.reason.contains("somebody else")),
+        matches!(&error, Error::NotStored { refusal, is_rolled_back: false } if refusal.reason.contains("another session changed the tables")),
         "{error}"
     );
 }
