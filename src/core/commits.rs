@@ -172,8 +172,7 @@ impl Commits {
 
     /// Returns true when this is the first progress that waits for a batch.
     pub(super) fn move_position(&mut self, position: PositionId) -> bool {
-        self.moved.insert(position);
-        self.moved.len() == 1
+        self.moved.insert(position) && self.moved.len() == 1
     }
 
     /// True when its progress waited for a batch.

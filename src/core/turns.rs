@@ -49,11 +49,13 @@ impl Broker {
             group.is_some_and(|group| group.redelivering)
         };
         let (mut old, mut new) = (Turn::default(), Turn::default());
-        if is_redelivering(self) {
+        let has_due = is_redelivering(self);
+        if has_due {
             self.redeliver_some(position, &mut old);
         }
+        // It makes nothing due.
         self.deliver_some(position, &mut new);
-        if is_redelivering(self) {
+        if has_due && is_redelivering(self) {
             self.wait_for_turn(position);
         }
         self.pass_room_on();
