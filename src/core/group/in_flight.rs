@@ -365,7 +365,7 @@ mod tests {
         group.in_flight.insert(Sequence(1), often);
 
         let now = Instant::from_nanos(2);
-        let counts = [(); 3].map(|()| group.hand_to(id, Sequence(1), now).redelivery_count);
+        let counts = [(); 3].map(|()| group.hand_to(id, Sequence(1), now).0.redelivery_count);
         assert_eq!(counts, [u32::MAX - 1, u32::MAX, 1]);
     }
 }
