@@ -117,12 +117,12 @@ pub fn ensure<'a>(
         let Some(kept) = found(name) else { continue };
         if !good.contains(&kept) {
             return Err(PinError::NotOurs {
-                address: url.address(),
+                address: url.address().into(),
                 name,
-                kept: kept.to_owned(),
+                kept: kept.into(),
                 needed: good[0],
-                user: url.user().to_owned(),
-                database: url.database().to_owned(),
+                user: url.user().into(),
+                database: url.database().into(),
             });
         }
     }
@@ -150,12 +150,12 @@ pub enum PinError {
          ALTER SYSTEM RESET {name} and SELECT pg_reload_conf()"
     )]
     NotOurs {
-        address: String,
+        address: Box<str>,
         name: &'static str,
-        kept: String,
+        kept: Box<str>,
         needed: &'static str,
-        user: String,
-        database: String,
+        user: Box<str>,
+        database: Box<str>,
     },
 }
 
