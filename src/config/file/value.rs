@@ -106,6 +106,7 @@ impl Table {
 impl Entry {
     /// Without what only gave values to variables, whose values are in their places by now: by itself it would be a key
     /// that nats-server does not know.
+    #[must_use]
     pub fn without_variables(&self) -> Self {
         let mut entry = self.clone();
         entry.value.kind.drop_variables();
