@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(
             refusal("--shadow-age=5s"),
             "a shadow age of 5s does not work; use two leases (6s) to 5m, or --shadow=false to \
-             remember nothing"
+             keep none"
         );
         assert!(refusal("--shadow-age=6m").contains("to 5m"));
         for bytes in ["1000", "-1", "0"] {
