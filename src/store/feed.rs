@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
-use super::reader::Store;
+use super::pool::Store;
 
 /// A stream that feeds a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]

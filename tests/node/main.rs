@@ -18,6 +18,7 @@ mod clocks;
 mod commands;
 mod console;
 mod console_browser;
+mod console_hostile;
 mod cookbook;
 mod dead_letters;
 mod doctor;

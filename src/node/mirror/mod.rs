@@ -300,7 +300,8 @@ impl Mirror {
                 "channel {missing:?} of --channel does not exist; `stanby status` shows the channels"
             )));
         }
-        let names = self.rules.names(&found).map_err(Error::Refused)?;
+        let names = self.rules.names(&found);
+        let names = names.map_err(|error| Error::Refused(error.to_string()))?;
         let both = rows.into_iter().zip(names);
         Ok(both.map(|((id, row), names)| (id, row, names)).collect())
     }
