@@ -264,6 +264,8 @@ async fn with_dead_letters() -> Option<Pair> {
     let client = pair.group.client("worker").await;
     let mut taker = client.take_for("orders", ("", "jobs"), 100, 1).await;
     publish(&client, "orders", LETTERS).await;
+    // Where the page sends some of them.
+    publish(&client, "orders-retry", 1).await;
     taker.wait_for(LETTERS).await;
     wait_until(LIMIT, async || {
         match tables
