@@ -1,5 +1,4 @@
-//! What operators change: each verb of `/api/v1` as a form, with a look at what it would do before it is done. The forms are
-//! made of the same table as the paths of the API, and what they ask for goes the same way.
+//! Each verb of `/api/v1` as a form, with a preview. The forms are made of the table of the API's paths.
 
 use std::collections::BTreeMap;
 

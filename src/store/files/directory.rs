@@ -24,7 +24,7 @@ pub(super) const CLIENTS: &str = "clients.dat";
 const HINT: &str = "name the directory that the former server had as -dir";
 
 const SUBJECTS_LOST: &str =
-    "The subjects that clients were told are lost, and those of the cluster ID take their place";
+    "The subjects that clients use are lost, and those of the cluster ID take their place";
 
 #[derive(Debug)]
 pub struct FileStore {
