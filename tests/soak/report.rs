@@ -14,7 +14,7 @@ pub(crate) struct Run<'a> {
     pub(crate) postgres: &'a str,
     pub(crate) counts: &'a Counts,
     pub(crate) samples: &'a [Sample],
-    /// Rows of the verdict.
+    /// Of the verdict.
     pub(crate) table: &'a str,
     pub(crate) wrong: &'a [String],
 }
@@ -57,8 +57,7 @@ pub(crate) fn text(run: &Run<'_>) -> String {
         let sentences: Vec<String> = run.wrong.iter().map(|it| format!("- {it}\n")).collect();
         format!("What was wrong:\n\n{}", sentences.concat())
     });
-    let head = "| median of | second quarter | last quarter | bound |\n|---|---|---|---|\n";
-    text + head + run.table
+    text + run.table
 }
 
 fn length(lasts: Duration) -> String {
