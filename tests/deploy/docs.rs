@@ -126,7 +126,7 @@ fn flags_and_variables_in_the_documents_exist() {
 fn blocks_of_code_say_their_language() {
     for (path, text) in pages() {
         for (language, block) in blocks(&text) {
-            let known = ["sh", "sql", "text", "toml", "json", "rust", "yaml"];
+            let known = ["sh", "sql", "text", "toml", "json", "rust", "yaml", "nginx"];
             assert!(
                 known.contains(&language.as_str()),
                 "{path}: ```{language}\n{block}"
