@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::dial::Line;
+use super::forbidden::Forbidden;
 use super::link::{Link, Routes};
 use super::overlap::Overlap;
 use super::wire::{Frame, Info, Message, Parser, Violation};
@@ -373,6 +374,9 @@ impl Reading<'_> {
     fn note_error(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text).escape_debug().to_string();
         self.errors += 1;
+        if Forbidden::is_about(&text) {
+            self.link.forbid(&text);
+        }
         // A client whose inbox this server may not publish to causes one with every message.
         let is_news = self.reported.as_deref() != Some(&*text);
         if is_news && self.errors <= 10 || self.errors.is_power_of_two() {
@@ -441,6 +445,7 @@ async fn keep_alive(link: &Link, pulse: &Pulse, silence: Duration, is_there: &Lo
             link.note_silence();
             return Ended::Unanswered(time);
         }
+        link.ask_again();
         link.keep_alive(PINGS_OPEN_MAX);
     }
 }

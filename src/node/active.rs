@@ -161,6 +161,7 @@ impl<'a> Active<'a> {
         self.node.board.clear(Condition::ClientsUnreachable);
         self.report(&term);
         self.node.reports.active_ended();
+        self.node.board.clear(Condition::CommitBlocked);
         self.node.board.clear(Condition::OldSnapshot);
         self.node.board.clear(Condition::MessagesUnseen);
         self.node.board.standby();
@@ -294,7 +295,7 @@ impl<'a> Active<'a> {
                 _ = status.tick() => {
                     self.report(term);
                     self.tell_unseen();
-                    self.look_at_conditions();
+                    self.look_at_conditions(term);
                     self.show_conditions().map_err(Ended::TermLost)?;
                     self.show_limits().map_err(Ended::TermLost)?;
                 }
@@ -455,10 +456,14 @@ impl<'a> Active<'a> {
         }
     }
 
-    fn look_at_conditions(&mut self) {
+    fn look_at_conditions(&mut self, term: &Term) {
         let now = Clock.now().monotonic;
         self.refusals.look(&self.node.board, now);
         self.dead_letters.look(&self.node.board, now);
+        match term.blocked_by() {
+            Some(why) => self.node.board.raise(Condition::CommitBlocked, why),
+            None => self.node.board.clear(Condition::CommitBlocked),
+        }
         let lasts = now.since(self.began);
         if lasts > self.node.leadership.lease.duration() {
             self.node.board.serves();
