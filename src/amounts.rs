@@ -22,6 +22,16 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// How long until something happens at the rate of now: as [`duration`], and what is very far away says no more than that.
+pub fn until(seconds: f64) -> String {
+    const YEAR: f64 = 366.0 * 86_400.0;
+    if seconds > YEAR {
+        "over a year".to_owned()
+    } else {
+        duration(seconds)
+    }
+}
+
 /// As `512`, `1.4K`, `20M`, in powers of 1,000.
 pub fn bytes(count: u64) -> String {
     let mut unit = 1;
@@ -82,6 +92,14 @@ mod tests {
             (273_600.0, "3d04h"),
         ] {
             assert_eq!(duration(seconds), expected);
+        }
+        for (seconds, expected) in [
+            (273_600.0, "3d04h"),
+            (31_536_000.0, "365d00h"),
+            (3_155_760_000.0, "over a year"),
+            (f64::INFINITY, "over a year"),
+        ] {
+            assert_eq!(until(seconds), expected);
         }
         for (number, expected) in [
             (0, "0"),

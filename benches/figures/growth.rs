@@ -2,7 +2,7 @@
 
 use crate::ground::Ground;
 use crate::plot::{self, Panel};
-use crate::runs::{Effort, Target, flags, forget, number, row};
+use crate::runs::{Effort, Target, directory, flags, forget, number, row};
 use crate::table::Table;
 
 /// No limit is to drop or refuse anything.
@@ -114,7 +114,8 @@ fn draw(name: &str, steps: &[(String, Step)]) -> anyhow::Result<()> {
         panel("published, messages/s", |step| step.published),
         panel("CPU of all processes, µs per message", |step| step.cpu),
     ];
-    plot::draw(&format!("growth-{name}"), &labels, &panels)
+    let path = directory().join(format!("growth-{name}.svg"));
+    Ok(plot::draw(&path, &labels, &panels)?)
 }
 
 async fn step(

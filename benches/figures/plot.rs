@@ -1,8 +1,7 @@
 //! Plots of the figures as SVG, beside the JSON of the runs.
 
 use std::fmt::Write;
-
-use crate::runs::directory;
+use std::path::Path;
 
 const WIDTH: f64 = 640.0;
 const LEFT: f64 = 90.0;
@@ -14,17 +13,20 @@ const BOTTOM: f64 = 30.0;
 /// More do not fit below each other.
 const LABELS_MAX: usize = 12;
 
+const POINTS_MAX: usize = 60;
+
 /// One panel: a value per label.
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) values: Vec<f64>,
 }
 
-/// Writes `target/figures/NAME.svg`: panels below each other over the same labels, each from zero to its highest value.
-pub(crate) fn draw(name: &str, labels: &[String], panels: &[Panel]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory())?;
-    let path = directory().join(name).with_extension("svg");
-    Ok(std::fs::write(path, svg(labels, panels))?)
+/// Writes the file: panels below each other over the same labels, each from zero to its highest value.
+pub(crate) fn draw(path: &Path, labels: &[String], panels: &[Panel]) -> std::io::Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    std::fs::write(path, svg(labels, panels))
 }
 
 fn svg(labels: &[String], panels: &[Panel]) -> String {
@@ -58,13 +60,15 @@ fn draw_panel(svg: &mut String, Panel { title, values }: &Panel, top: f64) {
         )]);
     }
     let mut path = String::new();
+    // Where there are many, the line shows them.
+    let radius = if values.len() > POINTS_MAX { 0.8 } else { 2.5 };
     for (value, x) in values.iter().zip(places(values.len())) {
         let share = if highest > 0.0 { value / highest } else { 0.0 };
         let y = floor - (floor - ceiling) * share;
         let pen = if path.is_empty() { 'M' } else { 'L' };
         write!(path, "{pen}{x:.1} {y:.1}").expect("a string takes everything");
         svg.extend([format!(
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"#1f5fbf\"/>\n"
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"#1f5fbf\"/>\n"
         )]);
     }
     svg.extend([format!(

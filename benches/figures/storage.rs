@@ -9,7 +9,7 @@ use tokio::time::interval;
 
 use crate::ground::Ground;
 use crate::plot::{self, Panel};
-use crate::runs::{Effort, Target, flags, forget};
+use crate::runs::{Effort, Target, directory, flags, forget};
 use crate::table::Table;
 
 const SAMPLE: Duration = Duration::from_secs(10);
@@ -114,5 +114,9 @@ async fn bloat(ground: &Ground, effort: Effort, table: &mut Table) -> anyhow::Re
     let pid = publishing.id().context("it runs")?;
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT)?;
     publishing.wait_with_output().await?;
-    plot::draw("storage-limits", &labels, &panels)
+    Ok(plot::draw(
+        &directory().join("storage-limits.svg"),
+        &labels,
+        &panels,
+    )?)
 }

@@ -12,6 +12,18 @@ mod verifier;
 pub use files::{Identity, authorities, own};
 pub use verifier::{Verifier, told};
 
+/// What is asked of a server's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Somebody who is trusted vouches for it, and it is for the host that was connected to.
+    #[default]
+    HostAndAuthority,
+    /// Somebody who is trusted vouches for it.
+    Authority,
+    /// Nothing: whoever is between can read and change everything.
+    Nothing,
+}
+
 /// Whose rules count where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {

@@ -236,7 +236,7 @@ impl ImportArgs {
         let monitor = self.monitor.as_ref().ok_or_else(|| {
             config::Error::new(
                 "--from-stan needs the monitoring pages of the former server beside it: --monitor http://host:8222 (its flag -m); \
-                 without them nothing tells channels and durables",
+                 without them the channels and durables are not known",
             )
         })?;
         let monitor = Monitor::parse(monitor)

@@ -86,7 +86,7 @@ fn beside(bar: Option<&ProgressBar>, line: &str) {
     }
 }
 
-const FOLLOWS: &str = "all that was there is read, and what comes is followed: stop all former servers (with --from-stan, publishers before \
-                       them); nothing is committed before they have gone";
+const FOLLOWS: &str = "everything so far is read, and new messages are followed: stop all former servers (with \
+                       --from-stan, the publishers first); nothing is committed before they have ended";
 
 const COMPARES: &str = "all is read and written; comparing the two";

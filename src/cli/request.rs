@@ -171,7 +171,7 @@ fn failure(trouble: Trouble, flags: &RequestFlags) -> Failure {
             flags.timeout
         )),
         Trouble::Running(id) => Failure::Failed(anyhow!(
-            "request {id} takes long; it goes on, and view admin_log tells when it is done"
+            "request {id} takes long; it goes on, and view admin_log shows when it is done"
         )),
         Trouble::Starting | Trouble::Busy => {
             Failure::Unreachable(anyhow!("too much is under way; ask again"))

@@ -14,6 +14,7 @@ use super::{
     durable, export, health, import, message, migrate, mirror, nats_permissions, output, publish,
     serve, show, signal, status, step_down, subscribe, top, version,
 };
+use crate::config::Error;
 use crate::config::arguments::{self, Arguments};
 
 /// The whole program.
@@ -37,7 +38,12 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<ExitCode, Failure> {
     let arguments = arguments::normalise(args, serve)?;
     let cli = match Cli::try_parse_from(&arguments.args) {
         Ok(cli) => cli,
-        Err(error) => return Ok(explain(&error)),
+        Err(error) => {
+            return match mistakes(&arguments.args, &error) {
+                Some(mistakes) => Err(Error::new(mistakes.join("\n")).into()),
+                None => Ok(explain(&error)),
+            };
+        }
     };
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,6 +90,31 @@ async fn dispatch(command: Command, arguments: &Arguments) -> Result<ExitCode, F
         Command::ConsoleUser(args) => console_user::run(&args),
         Command::Version(args) => version::run(&args),
     }
+}
+
+/// All that is wrong with a start line, where that is more than one thing: each of its arguments holds its value, and is
+/// judged by itself.
+fn mistakes(args: &[OsString], first: &clap::Error) -> Option<Vec<String>> {
+    let is_asked = |kind| matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let [program, command, rest @ ..] = args else {
+        return None;
+    };
+    if command != "serve" || is_asked(first.kind()) {
+        return None;
+    }
+    let mut mistakes = Vec::new();
+    for arg in rest {
+        let alone = Cli::try_parse_from([program, command, arg]);
+        if let Err(error) = alone
+            && !is_asked(error.kind())
+        {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            mistakes.push(line.trim_start_matches("error: ").to_owned());
+        }
+    }
+    mistakes.dedup();
+    (mistakes.len() > 1).then_some(mistakes)
 }
 
 /// Help and version are no errors, and go to standard output.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use self::end::End;
 use super::failure::Failure;
 use super::moment::Moment;
 use super::output;
@@ -24,13 +25,9 @@ use crate::nats::{Connection, Inbox};
 use crate::protocol::client::{self, Delivery};
 use crate::store::Store;
 
+mod end;
+
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Nothing that is there is delivered later than this after the last message.
-const QUIET: Duration = Duration::from_secs(3);
-
-/// A takeover may be under way.
-const END_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 #[expect(
@@ -72,7 +69,7 @@ pub struct SubscribeArgs {
     )]
     since: Option<Moment>,
 
-    /// Name under which the server remembers the position
+    /// Name under which the server keeps the position
     #[arg(long, value_name = "NAME", default_value = "")]
     durable: String,
 
@@ -92,7 +89,7 @@ pub struct SubscribeArgs {
     #[arg(long)]
     until_end: bool,
 
-    /// Subscribe to a channel that does not exist, which makes it. Without a database nobody asks whether it does
+    /// Subscribe to a channel that does not exist, which makes it. Without a database this is not checked
     #[arg(long)]
     create: bool,
 
@@ -395,51 +392,6 @@ impl Subscription {
             client::leave_response(answer).map_err(refused)?;
         }
         client.close().await
-    }
-}
-
-/// Where the channel ended when the command began.
-enum End {
-    NotAsked,
-    /// The last message is to come.
-    Asked(Box<Subscription>),
-    At(u64),
-}
-
-impl End {
-    async fn next(&mut self) -> Result<Delivery, Failure> {
-        match self {
-            Self::Asked(subscription) => subscription.next().await,
-            Self::NotAsked | Self::At(_) => std::future::pending().await,
-        }
-    }
-
-    fn is_reached(&self, printed: Option<u64>, from: Option<u64>) -> bool {
-        match self {
-            Self::At(end) => {
-                printed.is_some_and(|printed| printed >= *end)
-                    || from.is_some_and(|from| from > *end)
-            }
-            Self::NotAsked | Self::Asked(_) => false,
-        }
-    }
-
-    /// How long nothing has to come until it is taken that nothing will: an empty channel has no last message, and of what a
-    /// durable or a queue group has acked nothing comes. Else the end does come, unless a limit drops it.
-    fn patience(&self, args: &SubscribeArgs) -> Duration {
-        let is_shared = !args.durable.is_empty() || !args.queue.is_empty();
-        match self {
-            Self::At(_) if !is_shared && args.since.is_none() && !args.new_only => END_PATIENCE,
-            Self::NotAsked | Self::Asked(_) | Self::At(_) => QUIET,
-        }
-    }
-
-    fn tell_gap(&self, printed: Option<u64>) {
-        if let (Self::At(end), Some(printed)) = (self, printed) {
-            output::note(&format!(
-                "nothing came after message {printed}, though {end} was the last one: others have it, or it was dropped"
-            ));
-        }
     }
 }
 

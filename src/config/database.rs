@@ -3,6 +3,7 @@
 //! It opens no connection; `trouble` says what a connection's error means for the caller.
 
 mod passfile;
+mod place;
 mod service;
 mod settings;
 mod text;
@@ -21,6 +22,8 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::place::Host;
+pub use place::Place;
 pub use trouble::{NO_TLS, Trouble, TroubleKind, is_of_tls};
 
 /// Never shows the password, neither with `{}` nor with `{:?}`.
@@ -42,22 +45,6 @@ pub struct DatabaseUrl {
     connect_timeout: Duration,
     warnings: Vec<String>,
     found: Found,
-}
-
-/// Where a Postgres may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    host: Host,
-    /// The host's address, where its name is not to be looked up.
-    address: Option<IpAddr>,
-    port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
-    Tcp(String),
-    /// Directory of the Unix socket.
-    Unix(String),
 }
 
 /// Which authorities are trusted.
@@ -445,38 +432,6 @@ impl fmt::Display for DatabaseUrl {
                 },
             ] => write!(f, "/{}?host={directory}&port={port}", self.database),
             _ => write!(f, "{}/{}", self.address(), self.database),
-        }
-    }
-}
-
-impl Place {
-    /// The name to be looked up, where it may have several addresses.
-    pub fn name(&self) -> Option<(&str, u16)> {
-        match (&self.host, self.address) {
-            (Host::Tcp(name), None) if name.parse::<IpAddr>().is_err() => Some((name, self.port)),
-            _ => None,
-        }
-    }
-
-    #[must_use]
-    pub fn with_address(&self, address: IpAddr) -> Self {
-        Self {
-            address: Some(address),
-            ..self.clone()
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = self.port;
-        match (&self.host, self.address) {
-            (Host::Tcp(host), Some(address)) if *host != address.to_string() => {
-                write!(f, "{host}:{port} ({address})")
-            }
-            (Host::Tcp(host), _) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            (Host::Tcp(host), _) => write!(f, "{host}:{port}"),
-            (Host::Unix(directory), _) => write!(f, "{directory}/.s.PGSQL.{port}"),
         }
     }
 }

@@ -28,6 +28,7 @@ const HIDDEN: &str = "[REDACTED]";
 pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
     let (flags, config) = (&sources.flags, &sources.config);
     let nats = &flags.nats;
+    let pages = flags.pages.beside(flags);
     let text = |value: Option<&String>| value.cloned().unwrap_or_default();
     let path = |path: Option<&std::path::PathBuf>| {
         path.map(|path| path.display().to_string())
@@ -91,6 +92,7 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
             "nats-tls-server-name",
             text(nats.nats_tls_server_name.as_ref()),
         ),
+        ("nats-tls-insecure", nats.nats_tls_insecure.to_string()),
         ("nats-tls-first", nats.nats_tls_first.to_string()),
         ("ack-prefix", config.subjects.ack_prefix().to_string()),
         (
@@ -118,12 +120,12 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ("max-bytes", amount(channel.bytes)),
         ("max-age", time(channel.age)),
         ("max-inactivity", time(channel.inactivity)),
-        ("http-host", flags.pages.http_host.to_string()),
+        ("http-host", pages.host().to_string()),
         ("http-port", flags.pages.http_port.to_string()),
-        ("https-host", flags.pages.secure_host().to_string()),
+        ("https-host", pages.secure_host().to_string()),
         ("https-port", flags.pages.https_port.to_string()),
-        ("https-cert", path(flags.pages.https_cert.as_ref())),
-        ("https-key", path(flags.pages.https_key.as_ref())),
+        ("https-cert", path(pages.https_cert.as_ref())),
+        ("https-key", path(pages.https_key.as_ref())),
         ("api-token-file", path(flags.pages.api_token_file.as_ref())),
         ("console-users", path(flags.pages.console_users.as_ref())),
         ("log", path(flags.log.as_ref())),

@@ -122,8 +122,8 @@ impl Encryption {
         let is_short = |key: &Secret| key.expose().len() < KEY_BYTES_OF_NOTE;
         self.key.as_ref().is_some_and(is_short).then(|| {
             format!(
-                "the encryption key has fewer than {KEY_BYTES_OF_NOTE} characters, so whoever gets hold of the tables may \
-                 find it by trying; make a new one with: openssl rand -base64 32"
+                "the encryption key has fewer than {KEY_BYTES_OF_NOTE} characters, so a person with a copy of \
+                 the tables may find it by trying; make a new one with: openssl rand -base64 32"
             )
         })
     }

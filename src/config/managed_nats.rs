@@ -10,6 +10,7 @@ use super::file::value::{Entry, Kind};
 use super::flags::ServeFlags;
 use super::nats::{DEFAULT_PORT, NatsConfig};
 use super::secret::Secret;
+use crate::certificates::Demand;
 
 /// Bytes of a password that nobody has to type.
 const PASSWORD_BYTES: usize = 24;
@@ -62,20 +63,23 @@ impl ManagedNats {
         flags: &ServeFlags,
         nats: &mut NatsConfig,
     ) -> Result<Option<Self>, Error> {
+        let mut config: Map<String, Json> = flags.nats_of_file.iter().cloned().collect();
         if flags.nats.nats_server.is_some() {
+            // As there: the one user of the file is this server's login at the NATS of somebody else, too.
+            if nats.has_no_login()
+                && let Some(authorization) = config.get("authorization").and_then(Json::as_object)
+            {
+                NamedLogin::of(authorization).give_to(nats);
+            }
             return Ok(None);
         }
-        let mut config: Map<String, Json> = flags.nats_of_file.iter().cloned().collect();
         if flags.nats_login_on_line {
             // As there: it takes the place of what the file says.
             config.insert("authorization".to_owned(), authorization_of(nats));
-        } else if nats.user.is_none()
-            && nats.token.is_none()
-            && nats.credentials.is_none()
-            && nats.nkey.is_none()
-        {
+        } else if nats.has_no_login() {
             log_in(&mut config, nats)?;
         }
+        trust_its_certificate(&config, flags, nats);
         let user = nats.user.clone().map(Secret::from);
         Ok(Some(Self {
             config,
@@ -149,6 +153,73 @@ impl ManagedNats {
     }
 }
 
+/// The value of one of the nats-server's arguments; the last one counts.
+pub(super) fn argument(flags: &ServeFlags, names: &[&str]) -> Option<String> {
+    flags.nats_server_arg.iter().rev().find_map(|argument| {
+        let (name, value) = argument.trim_start_matches('-').split_once('=')?;
+        names.contains(&name).then(|| value.to_owned())
+    })
+}
+
+/// Where no authority is named: it is this server's own child, and what it shows is known.
+fn trust_its_certificate(config: &Map<String, Json>, flags: &ServeFlags, nats: &mut NatsConfig) {
+    let of_file = || Some(config.get("tls")?.get("cert_file")?.as_str()?.to_owned());
+    let shown = argument(flags, &["tlscert"]).or_else(of_file);
+    if nats.tls.ca.is_none()
+        && let Some(shown) = shown
+    {
+        nats.tls.ca = Some(PathBuf::from(shown));
+        if nats.tls.demand == Demand::HostAndAuthority && nats.tls.server_name.is_none() {
+            nats.tls.demand = Demand::Authority;
+        }
+    }
+}
+
+/// The only login of a nats-server.
+struct NamedLogin {
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+}
+
+impl NamedLogin {
+    fn of(authorization: &Map<String, Json>) -> Self {
+        let text = |names: &[&str]| {
+            let mut values = names.iter().filter_map(|name| authorization.get(*name));
+            values.find_map(Json::as_str).map(str::to_owned)
+        };
+        Self {
+            user: text(&["user", "username"]),
+            password: text(&["password", "pass"]),
+            token: text(&["token"]),
+        }
+    }
+
+    /// False where there is none.
+    fn give_to(self, nats: &mut NatsConfig) -> bool {
+        if let Some(token) = self.token {
+            nats.token = Some(Secret::from(token));
+        } else if self.user.is_some() {
+            nats.user = self.user;
+            nats.password = self.password.map(Secret::from);
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// Whether it names the login that this server uses.
+pub(super) fn names_login(entry: &Entry, nats: &NatsConfig) -> bool {
+    let (key, value) = json_of(entry);
+    let Some(authorization) = value.as_object().filter(|_| key == "authorization") else {
+        return false;
+    };
+    let login = NamedLogin::of(authorization);
+    let is_token = login.token.is_some() && login.token.map(Secret::from) == nats.token;
+    is_token || login.user.is_some() && login.user == nats.user
+}
+
 fn authorization_of(nats: &NatsConfig) -> Json {
     let text = |secret: Option<&Secret>| secret.map_or("", Secret::expose).to_owned();
     match &nats.user {
@@ -159,9 +230,18 @@ fn authorization_of(nats: &NatsConfig) -> Json {
 
 /// Takes the login of the configuration, or adds one to its list of users.
 fn log_in(config: &mut Map<String, Json>, nats: &mut NatsConfig) -> Result<(), Error> {
-    let needs_decision = ["accounts", "operator", "resolver", "trusted_keys"]
-        .into_iter()
-        .find(|key| config.contains_key(*key) && !config.contains_key("no_auth_user"));
+    let needs_decision = [
+        "accounts",
+        "operator",
+        "operators",
+        "resolver",
+        "root",
+        "roots",
+        "trusted",
+        "trusted_keys",
+    ]
+    .into_iter()
+    .find(|key| config.contains_key(*key) && !config.contains_key("no_auth_user"));
     if let Some(key) = needs_decision {
         return Err(Error::new(format!(
             "the nats-server has {key:?}, and this server needs a login of one of its accounts: name it with username \
@@ -174,29 +254,19 @@ fn log_in(config: &mut Map<String, Json>, nats: &mut NatsConfig) -> Result<(), E
     else {
         return Ok(());
     };
-    let text = |names: [&str; 2]| {
-        let mut values = names.iter().filter_map(|name| authorization.get(*name));
-        values.find_map(Json::as_str).map(str::to_owned)
-    };
-    let (user, password) = (text(["user", "username"]), text(["password", "pass"]));
+    let login = NamedLogin::of(authorization);
     let is_hashed =
         |secret: &Option<String>| secret.as_deref().is_some_and(|s| s.starts_with("$2"));
-    let token = authorization
-        .get("token")
-        .and_then(Json::as_str)
-        .map(str::to_owned);
-    if is_hashed(&password) || is_hashed(&token) {
+    if is_hashed(&login.password) || is_hashed(&login.token) {
         return Err(Error::new(
             "the password of the nats-server stands in its configuration as a hash: give this server the password \
              itself, with password (or token) in the streaming block, or with STANBY_NATS_PASSWORD or STANBY_NATS_TOKEN",
         ));
     }
-    if let Some(token) = token {
-        nats.token = Some(Secret::from(token));
-    } else if user.is_some() {
-        nats.user = user;
-        nats.password = password.map(Secret::from);
-    } else if let Some(users) = authorization.get_mut("users").and_then(Json::as_array_mut) {
+    if login.give_to(nats) {
+        return Ok(());
+    }
+    if let Some(users) = authorization.get_mut("users").and_then(Json::as_array_mut) {
         let password = password_of_our_own()?;
         // Without permissions of its own it may do all that a streaming server has to.
         users.push(json!({ "user": OWN_USER, "password": password, "permissions": { "publish": ">", "subscribe": ">" } }));

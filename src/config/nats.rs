@@ -7,6 +7,7 @@ use url::Url;
 
 use super::error::Error;
 use super::secret::{Secret, redact_url};
+use crate::certificates::Demand;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
 
@@ -81,6 +82,16 @@ pub struct NatsFlags {
     #[arg(long, env = "STANBY_NATS_TLS_KEY", value_name = "FILE")]
     pub nats_tls_key: Option<PathBuf>,
 
+    /// Do not check the certificates of NATS servers: whoever is between can read and change everything
+    #[arg(long, env = "STANBY_NATS_TLS_INSECURE", value_name = "BOOL")]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub nats_tls_insecure: bool,
+
     /// Name that the certificates of NATS servers must be for, instead of the host in the URL; implies TLS
     #[arg(long, env = "STANBY_NATS_TLS_SERVER_NAME", value_name = "NAME")]
     pub nats_tls_server_name: Option<String>,
@@ -121,6 +132,15 @@ pub struct NatsConfig {
     pub tls: NatsTls,
 }
 
+impl NatsConfig {
+    pub(super) fn has_no_login(&self) -> bool {
+        self.user.is_none()
+            && self.token.is_none()
+            && self.credentials.is_none()
+            && self.nkey.is_none()
+    }
+}
+
 /// What a URL says of who logs in there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatsLogin {
@@ -135,6 +155,7 @@ pub struct NatsTls {
     pub required: bool,
     /// From the first byte on.
     pub first: bool,
+    pub demand: Demand,
     /// Expected in the certificate instead of the host of the URL.
     pub server_name: Option<String>,
     pub ca: Option<PathBuf>,
@@ -197,6 +218,11 @@ impl NatsFlags {
                 || self.nats_tls_first,
             ca: self.nats_tls_ca.clone(),
             client,
+            demand: if self.nats_tls_insecure {
+                Demand::Nothing
+            } else {
+                Demand::default()
+            },
             server_name: self.nats_tls_server_name.clone(),
             first: self.nats_tls_first,
         })

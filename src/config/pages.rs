@@ -1,11 +1,13 @@
 //! Where the health and monitoring pages are.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::error::Error;
+use super::flags::ServeFlags;
+use super::managed_nats::argument;
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Monitoring")]
@@ -19,14 +21,9 @@ pub struct PagesFlags {
     )]
     pub http_port: u16,
 
-    /// Address of the health and monitoring pages
-    #[arg(
-        long,
-        env = "STANBY_HTTP_HOST",
-        value_name = "IP",
-        default_value = "0.0.0.0"
-    )]
-    pub http_host: IpAddr,
+    /// Address of the health and monitoring pages [default: that of the nats-server in the same line or file, else 0.0.0.0]
+    #[arg(long, env = "STANBY_HTTP_HOST", value_name = "IP")]
+    pub http_host: Option<IpAddr>,
 
     /// Port of the same pages over HTTPS; 0 for none. Needs a certificate
     #[arg(
@@ -68,8 +65,25 @@ pub struct SecurePages {
 }
 
 impl PagesFlags {
+    /// As the former server had them, whose pages were those of the NATS server in it: where that listens, and with its
+    /// certificate, unless something else is said.
+    pub(super) fn beside(&self, flags: &ServeFlags) -> Self {
+        let mut pages = self.clone();
+        pages.http_host = pages.http_host.or_else(|| nats_host(flags));
+        if pages.https_port != 0 {
+            let file = |name| argument(flags, &[name]).map(PathBuf::from);
+            pages.https_cert = pages.https_cert.or_else(|| file("tlscert"));
+            pages.https_key = pages.https_key.or_else(|| file("tlskey"));
+        }
+        pages
+    }
+
+    pub(super) fn host(&self) -> IpAddr {
+        self.http_host.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    }
+
     pub(super) fn plain(&self) -> Option<SocketAddr> {
-        (self.http_port != 0).then(|| SocketAddr::new(self.http_host, self.http_port))
+        (self.http_port != 0).then(|| SocketAddr::new(self.host(), self.http_port))
     }
 
     /// Fails where there are no pages to ask on.
@@ -93,7 +107,7 @@ impl PagesFlags {
     }
 
     pub(super) fn secure_host(&self) -> IpAddr {
-        self.https_host.unwrap_or(self.http_host)
+        self.https_host.unwrap_or(self.host())
     }
 
     pub(super) fn secure(&self) -> Result<Option<SecurePages>, Error> {
@@ -119,6 +133,23 @@ impl PagesFlags {
                 "--https-port takes a certificate; give --https-cert FILE and --https-key FILE",
             )),
         }
+    }
+}
+
+/// `None` where nothing is said, and where it is the name of a host.
+fn nats_host(flags: &ServeFlags) -> Option<IpAddr> {
+    let key = |names: &[&str]| {
+        let mut entries = flags.nats_of_file.iter().rev();
+        let found = entries.find(|(key, _)| names.contains(&key.to_ascii_lowercase().as_str()));
+        Some(found?.1.as_str()?.to_owned())
+    };
+    let of_listen = || Some(key(&["listen"])?.rsplit_once(':')?.0.to_owned());
+    let host = argument(flags, &["a", "addr", "net"])
+        .or_else(|| key(&["host", "net"]))
+        .or_else(of_listen)?;
+    match host.trim_start_matches('[').trim_end_matches(']') {
+        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        host => host.parse().ok(),
     }
 }
 

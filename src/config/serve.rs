@@ -15,6 +15,7 @@ use super::managed_nats::ManagedNats;
 use super::nats::NatsConfig;
 use super::pages::SecurePages;
 use super::{partition, shadow};
+use crate::certificates::Demand;
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::partition::Partition;
 use crate::core::replicas::Promoted;
@@ -101,7 +102,8 @@ impl Config {
             .as_mut()
             .map(|nats| ManagedNats::from_flags(flags, nats));
         let managed_nats = managed.and_then(|managed| errors.take(managed));
-        let https = errors.take(flags.pages.secure());
+        let pages = flags.pages.beside(flags);
+        let https = errors.take(pages.secure());
         let api_token_file = errors.take(flags.pages.token_file()).flatten();
         let console_users = errors.take(flags.pages.console_users()).flatten();
         let heartbeats = errors.take(heartbeats(flags));
@@ -150,7 +152,7 @@ impl Config {
             lease,
             shadow,
             promoted: flags.database_failover.into(),
-            http: flags.pages.plain(),
+            http: pages.plain(),
             https,
             api_token_file,
             console_users,
@@ -170,6 +172,13 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.database_url.warnings().to_vec();
         warnings.extend(self.encryption.warnings());
+        if self.nats.tls.demand == Demand::Nothing {
+            warnings.push(
+                "the certificates of NATS servers are not checked (insecure): whoever is between can read and change \
+                 everything; leave it out, and name the authority that signed them with client_ca (--nats-tls-ca)"
+                    .to_owned(),
+            );
+        }
         if self.lease >= LEASE_OF_NOTE {
             warnings.push(format!(
                 "with a lease of {}, clients may give up while a frozen active is replaced: those for Java, .NET \

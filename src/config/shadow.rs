@@ -54,7 +54,7 @@ impl From<DatabaseFailover> for Promoted {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Fault tolerance")]
 pub struct ShadowFlags {
-    /// A standby remembers the last requests; when it takes over, it answers those that nobody answered
+    /// A standby keeps the last requests; when it takes over, it answers those that have no answer yet
     #[arg(long, env = "STANBY_SHADOW", value_name = "BOOL")]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(
@@ -64,7 +64,7 @@ pub struct ShadowFlags {
     )]
     pub shadow: bool,
 
-    /// How long a standby remembers requests: two leases to 5m [default: as long as clients wait, 30s, or two leases and 1s if that is more]
+    /// How long a standby keeps requests: two leases to 5m [default: as long as clients wait, 30s, or two leases and 1s if that is more]
     #[arg(long, env = "STANBY_SHADOW_AGE", value_name = "DURATION")]
     pub shadow_age: Option<GoDuration>,
 
@@ -91,15 +91,15 @@ impl ShadowFlags {
             Some(given) if (needed..=AGE_MAX).contains(&given.to_std()) => given.to_std(),
             Some(given) => {
                 return Err(Error::new(format!(
-                    "a shadow age of {given} does not work; use two leases ({needed:?}) to 5m, or \
-                     --shadow=false to remember nothing"
+                    "a shadow age of {given} does not work; use two leases ({needed:?}) to 5m, or --shadow=false \
+                     to keep none"
                 )));
             }
         };
         let bytes = usize::try_from(self.shadow_bytes.0).unwrap_or(0);
         if bytes < BYTES_MIN {
             return Err(Error::new(format!(
-                "--shadow-bytes must be 1MB or more, not {}; use --shadow=false to remember nothing",
+                "--shadow-bytes must be 1MB or more, not {}; use --shadow=false to keep none",
                 self.shadow_bytes.0
             )));
         }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(
             refusal("--shadow-age=5s"),
             "a shadow age of 5s does not work; use two leases (6s) to 5m, or --shadow=false to \
-             remember nothing"
+             keep none"
         );
         assert!(refusal("--shadow-age=6m").contains("to 5m"));
         for bytes in ["1000", "-1", "0"] {

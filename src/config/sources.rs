@@ -13,6 +13,7 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use super::database::DatabaseUrl;
 use super::encryption::KEY_VARIABLE;
 use super::error::Error;
+use super::file::value::Entry;
 use super::file::{self, Found, Part, Place, Setting};
 use super::flags::{DatabaseFlags, ServeFlags};
 use super::managed_nats;
@@ -106,9 +107,14 @@ impl Sources {
         let origins = origins(&given, &found);
         note_store(&flags, &mut notes);
         if config.managed_nats.is_none() {
-            let keys = found.nats.iter();
+            let is_login = |entry: &Entry| managed_nats::names_login(entry, &config.nats);
+            let keys = found.nats.iter().filter(|entry| !is_login(entry));
             keys.for_each(|entry| notes.no_effect(format!("{} ({})", entry.key, entry.place)));
-            let arguments = flags.nats_server_arg.iter();
+            let shown = |argument: &str| {
+                let of_pages = ["--tlscert=", "--tlskey="];
+                config.https.is_some() && of_pages.iter().any(|it| argument.starts_with(it))
+            };
+            let arguments = flags.nats_server_arg.iter().filter(|it| !shown(it));
             arguments.for_each(|argument| notes.no_effect(argument.trim_start_matches("--")));
         }
         let mut warnings = Vec::new();

@@ -59,6 +59,11 @@ impl Broker {
         self.commits.has_outbound()
     }
 
+    /// See [`super::commits::Commits::release_answers`].
+    pub(super) fn release_answers(&mut self) {
+        self.commits.release_answers();
+    }
+
     /// Answers with a refusal, after everything that was decided before.
     pub(super) fn send_refusal(&mut self, outbound: Option<Outbound>) {
         if let Some(outbound) = outbound {

@@ -44,30 +44,69 @@ impl Backoff {
     }
 }
 
+/// What ended a term or an attempt at one, as far as it tells whether the next will end for the same cause. The adapters know
+/// it from the type of an error: its words differ from one time to the next ("connection closed", "broken pipe").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndKind {
+    /// Postgres is out of reach or restarts, or the connection to it broke.
+    DatabaseLost,
+    /// Postgres was there and took longer than it may.
+    DatabaseSlow,
+    /// Rights, settings or the tables are not what a server needs.
+    DatabaseRefused,
+    /// Postgres will never store what it was given.
+    WriteRefused,
+    /// The session does not hold the lock that it took.
+    LockLost,
+    /// NATS is out of reach, fell silent, or took nothing.
+    NatsLost,
+    /// Another server serves the cluster ID from other tables.
+    ConflictingActive,
+    /// The process itself: it is told to stop, or something in it does not work.
+    Own,
+}
+
+impl EndKind {
+    /// The longest pause before another attempt.
+    fn longest_pause(self) -> Duration {
+        match self {
+            // A Postgres that has crashed again and again is served again soon after it is back.
+            Self::DatabaseLost => Duration::from_secs(1),
+            Self::DatabaseSlow
+            | Self::DatabaseRefused
+            | Self::WriteRefused
+            | Self::LockLost
+            | Self::NatsLost
+            | Self::ConflictingActive
+            | Self::Own => Duration::from_secs(5),
+        }
+    }
+}
+
 /// Ends for one cause that are further apart have nothing to do with each other.
 const RELATED_WITHIN: Duration = Duration::from_mins(1);
 const SAME_CAUSE_FIRST: Duration = Duration::from_millis(100);
-const SAME_CAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// Terms, or attempts at one, that end for the same cause again and again: each costs every client a takeover.
 #[derive(Debug, Default)]
 pub struct SameCause {
-    last: Option<(String, Instant)>,
+    last: Option<(EndKind, Instant)>,
     count: u32,
 }
 
 impl SameCause {
-    /// One more has ended; the pause before the next: none at first, then 100 ms, twice as long each time, up to 5 s.
-    pub fn ended(&mut self, cause: &str, now: Instant) -> Duration {
+    /// One more has ended; the pause before the next: none at first, then 100 ms, twice as long each time, up to 1 s where
+    /// Postgres was lost, else up to 5 s.
+    pub fn ended(&mut self, cause: EndKind, now: Instant) -> Duration {
         let is_same = self
             .last
             .as_ref()
-            .is_some_and(|(last, at)| last == cause && now.since(*at) < RELATED_WITHIN);
+            .is_some_and(|(last, at)| *last == cause && now.since(*at) < RELATED_WITHIN);
         self.count = if is_same { self.count + 1 } else { 0 };
-        self.last = Some((cause.to_owned(), now));
+        self.last = Some((cause, now));
         match self.count {
             0 => Duration::ZERO,
-            count => (SAME_CAUSE_FIRST * 2_u32.pow((count - 1).min(6))).min(SAME_CAUSE_LONGEST),
+            count => (SAME_CAUSE_FIRST * 2_u32.pow((count - 1).min(6))).min(cause.longest_pause()),
         }
     }
 
@@ -95,7 +134,12 @@ impl Attempts {
     }
 
     /// A term has ended that had lasted so long; `cause` where nobody wanted that. The pause before the next attempt.
-    pub fn term_ended(&mut self, cause: Option<&str>, lasted: Duration, now: Instant) -> Duration {
+    pub fn term_ended(
+        &mut self,
+        cause: Option<EndKind>,
+        lasted: Duration,
+        now: Instant,
+    ) -> Duration {
         let pause = cause.map_or(Duration::ZERO, |cause| self.same.ended(cause, now));
         // A term that was of use is no reason to hesitate.
         if lasted > self.lease {
@@ -105,7 +149,7 @@ impl Attempts {
     }
 
     /// An attempt has failed; `is_lasting`: somebody has to change something before it goes. The pause before the next.
-    pub fn failed(&mut self, cause: &str, is_lasting: bool, now: Instant) -> Duration {
+    pub fn failed(&mut self, cause: EndKind, is_lasting: bool, now: Instant) -> Duration {
         let pause = if is_lasting {
             self.same.ended(cause, now)
         } else {
@@ -138,13 +182,28 @@ mod tests {
     fn terms_that_end_for_one_cause_are_further_and_further_apart() {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         let mut same = SameCause::default();
-        let pauses: Vec<u128> = (0..9).map(|_| same.ended("a", at(1)).as_millis()).collect();
+        let pauses: Vec<u128> = (0..9)
+            .map(|_| same.ended(EndKind::WriteRefused, at(1)).as_millis())
+            .collect();
         assert_eq!(pauses, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(same.count(), 9);
 
-        assert_eq!(same.ended("b", at(2)), Duration::ZERO);
-        assert_eq!(same.ended("b", at(3)), SAME_CAUSE_FIRST);
-        assert_eq!(same.ended("b", at(64)), Duration::ZERO, "a minute later");
+        assert_eq!(same.ended(EndKind::NatsLost, at(2)), Duration::ZERO);
+        assert_eq!(same.ended(EndKind::NatsLost, at(3)), SAME_CAUSE_FIRST);
+        assert_eq!(
+            same.ended(EndKind::NatsLost, at(64)),
+            Duration::ZERO,
+            "a minute later"
+        );
+    }
+
+    #[test]
+    fn a_postgres_that_crashes_again_and_again_is_served_again_within_a_second() {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let mut same = SameCause::default();
+        let pauses = (0..7).map(|time| same.ended(EndKind::DatabaseLost, at(time)).as_millis());
+        let pauses: Vec<u128> = pauses.collect();
+        assert_eq!(pauses, [0, 100, 200, 400, 800, 1000, 1000]);
     }
 
     #[test]
@@ -152,13 +211,25 @@ mod tests {
         let mut attempts = Attempts::new(Duration::from_secs(2));
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         let millis = |pause: Duration| pause.as_millis();
-        assert_eq!(millis(attempts.failed("away", false, at(0))), 50);
-        assert_eq!(millis(attempts.failed("away", false, at(1))), 100);
+        assert_eq!(
+            millis(attempts.failed(EndKind::DatabaseLost, false, at(0))),
+            50
+        );
+        assert_eq!(
+            millis(attempts.failed(EndKind::DatabaseLost, false, at(1))),
+            100
+        );
         let short = Duration::from_secs(1);
-        assert_eq!(millis(attempts.term_ended(Some("a"), short, at(2))), 200);
+        assert_eq!(
+            millis(attempts.term_ended(Some(EndKind::DatabaseLost), short, at(2))),
+            200
+        );
         let useful = Duration::from_secs(3);
         assert_eq!(millis(attempts.term_ended(None, useful, at(9))), 50);
-        assert_eq!(millis(attempts.term_ended(Some("a"), useful, at(10))), 100);
+        assert_eq!(
+            millis(attempts.term_ended(Some(EndKind::DatabaseLost), useful, at(10))),
+            100
+        );
         assert_eq!(attempts.of_one_cause(), 2);
     }
 }

@@ -7,12 +7,13 @@
 //! | publish | `publishing` |
 //! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `reach` |
 //! | what operators ask for | `admin` |
-//! | subscribe, unsubscribe, close of a subscription | `subscribing` |
+//! | subscribe | `subscribing`, `start_position` |
+//! | unsubscribe, close of a subscription | `unsubscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
 //! | whose messages go next | `turns` |
 //! | who may have more in flight | `holdings` |
 //! | messages that were not acked | `redelivery` |
-//! | how often they are delivered, and what becomes of them then | `policy`, `poison` |
+//! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison` |
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
@@ -33,6 +34,7 @@ use super::channel_limits::Overrides;
 use super::channels::Channels;
 use super::commits::Commits;
 use super::connect_rate::ConnectRate;
+use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::event::Event;
@@ -110,27 +112,6 @@ pub struct Broker {
     pub(super) set_limits: BTreeMap<ChannelName, Overrides>,
     pub(super) notices: VecDeque<Notice>,
     pub(super) traffic: Traffic,
-}
-
-/// Since the term began.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Traffic {
-    pub(super) in_messages: u64,
-    pub(super) in_bytes: u64,
-    pub(super) out_messages: u64,
-    pub(super) out_bytes: u64,
-    pub(super) sql_published: u64,
-    pub(super) sql_refused: u64,
-    pub(super) sql_acked: u64,
-    pub(super) sql_nacked: u64,
-    pub(super) poison_messages: u64,
-    pub(super) dead_letters: u64,
-    pub(super) skipped_messages: u64,
-    pub(super) redelivered_messages: u64,
-    pub(super) acked_messages: u64,
-    pub(super) dropped_unacked: u64,
-    pub(super) unreadable_messages: u64,
-    pub(super) refused_connects: u64,
 }
 
 impl Broker {
@@ -335,33 +316,6 @@ impl Broker {
         self.commits.is_drained()
     }
 
-    pub fn counts(&self) -> Counts {
-        let rows = || self.channels.iter().map(|(_, channel)| &channel.row);
-        Counts {
-            clients: self.clients.len(),
-            channels: self.channels.len(),
-            subscriptions: self.groups.values().map(Group::subscriptions).sum(),
-            messages: rows().map(|row| row.message_count).sum(),
-            bytes: rows().map(|row| row.byte_count).sum(),
-            in_messages: self.traffic.in_messages,
-            in_bytes: self.traffic.in_bytes,
-            out_messages: self.traffic.out_messages,
-            out_bytes: self.traffic.out_bytes,
-            skipped_messages: self.traffic.skipped_messages,
-            redelivered_messages: self.traffic.redelivered_messages,
-            acked_messages: self.traffic.acked_messages,
-            dropped_unacked: self.traffic.dropped_unacked,
-            unreadable_messages: self.traffic.unreadable_messages,
-            refused_connects: self.traffic.refused_connects,
-            sql_published: self.traffic.sql_published,
-            sql_refused: self.traffic.sql_refused,
-            sql_acked: self.traffic.sql_acked,
-            sql_nacked: self.traffic.sql_nacked,
-            poison_messages: self.traffic.poison_messages,
-            dead_letters: self.traffic.dead_letters,
-        }
-    }
-
     /// Answers once everything decided so far is committed: any of it may have led to the answer.
     pub(super) fn answer(&mut self, to: Option<Subject>, reply: Reply) {
         if let Some(to) = to {
@@ -462,68 +416,4 @@ impl Broker {
             }
         }
     }
-}
-
-impl Counts {
-    /// What there is now, and the traffic of all terms: of this one and of `earlier` ones.
-    #[must_use]
-    pub fn after(self, earlier: Self) -> Self {
-        Self {
-            in_messages: self.in_messages + earlier.in_messages,
-            in_bytes: self.in_bytes + earlier.in_bytes,
-            out_messages: self.out_messages + earlier.out_messages,
-            out_bytes: self.out_bytes + earlier.out_bytes,
-            skipped_messages: self.skipped_messages + earlier.skipped_messages,
-            redelivered_messages: self.redelivered_messages + earlier.redelivered_messages,
-            acked_messages: self.acked_messages + earlier.acked_messages,
-            dropped_unacked: self.dropped_unacked + earlier.dropped_unacked,
-            unreadable_messages: self.unreadable_messages + earlier.unreadable_messages,
-            refused_connects: self.refused_connects + earlier.refused_connects,
-            sql_published: self.sql_published + earlier.sql_published,
-            sql_refused: self.sql_refused + earlier.sql_refused,
-            sql_acked: self.sql_acked + earlier.sql_acked,
-            sql_nacked: self.sql_nacked + earlier.sql_nacked,
-            poison_messages: self.poison_messages + earlier.poison_messages,
-            dead_letters: self.dead_letters + earlier.dead_letters,
-            ..self
-        }
-    }
-}
-
-/// How much there is of everything, for the status page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub clients: usize,
-    pub channels: usize,
-    /// Online subscriptions, queue members, offline durables and empty durable groups (one each).
-    pub subscriptions: usize,
-    pub messages: u64,
-    pub bytes: u64,
-    pub in_messages: u64,
-    pub in_bytes: u64,
-    pub out_messages: u64,
-    pub out_bytes: u64,
-    /// Passed over by a subscription because NATS does not deliver messages of their size.
-    pub skipped_messages: u64,
-    /// Deliveries that were not the first of their message to their group.
-    pub redelivered_messages: u64,
-    /// Messages settled by an ack, once per subscription or group.
-    pub acked_messages: u64,
-    /// Messages that a limit dropped before every durable of their channel had acked them.
-    pub dropped_unacked: u64,
-    /// Passed over by a subscription because their rows cannot be read.
-    pub unreadable_messages: u64,
-    /// Connects above the rate.
-    pub refused_connects: u64,
-    /// Published in SQL, and stored or about to be.
-    pub sql_published: u64,
-    /// Published in SQL, and moved to `outbox_refused`.
-    pub sql_refused: u64,
-    /// Acks in SQL that are carried out.
-    pub sql_acked: u64,
-    /// Negative ones.
-    pub sql_nacked: u64,
-    /// Passed over because a policy allows no further delivery, dead letters included.
-    pub poison_messages: u64,
-    pub dead_letters: u64,
 }

@@ -1,8 +1,9 @@
 //! New messages to groups: from the tail where they are recent, else read from the store page by page.
 
 use super::broker::Broker;
+use super::channels::Channel;
 use super::deadlines::Timer;
-use super::group::{Handed, Page};
+use super::group::{Group, Handed, Page};
 use super::ids::{ChannelId, NAME_BYTES_MAX, PositionId, Sequence, SubscriptionId};
 use super::load::{Load, Unreadable, Want};
 use super::loads::Purpose;
@@ -10,6 +11,7 @@ use super::message::Message;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::request::Ack;
+use super::tail::Tail;
 use super::turns::{Turn, steps_of};
 use std::sync::Arc;
 
@@ -34,17 +36,9 @@ impl Broker {
     /// Sends the group what is committed and has room, as far as its turn allows.
     pub(super) fn deliver_some(&mut self, position: PositionId, turn: &mut Turn) {
         loop {
-            let Some(group) = self.groups.get(&position) else {
+            let Some((next, picked)) = self.look_ahead(position, turn) else {
                 return;
             };
-            if group.replaying || group.paging || group.is_halted() || group.is_paused() {
-                return;
-            }
-            turn.steps += steps_of(group);
-            let Some(next) = self.next_message(position) else {
-                return self.drop_page(position);
-            };
-            let picked = self.pick(position);
             match next {
                 Next::Acked(_) if self.is_over(turn) => return self.wait_for_turn(position),
                 Next::Acked(sequence) => self.skip(position, sequence),
@@ -84,53 +78,30 @@ impl Broker {
         }
     }
 
-    /// The member that gets the next new message, if one can.
-    fn pick(&self, position: PositionId) -> Option<SubscriptionId> {
-        let group = self.groups.get(&position)?;
-        group.pick(|client| self.clients.is_responsive(client))
-    }
-
-    /// `None` for a group that has caught up.
-    fn next_message(&mut self, position: PositionId) -> Option<Next> {
+    /// What comes next for the group, and the member that gets the next new message, if one can. `None` where nothing is to
+    /// be sent for now.
+    fn look_ahead(
+        &mut self,
+        position: PositionId,
+        turn: &mut Turn,
+    ) -> Option<(Next, Option<SubscriptionId>)> {
         let group = self.groups.get_mut(&position)?;
-        let channel = self.channels.get(group.channel)?;
-        let next = group.last_sent.next();
-        if next > channel.committed {
+        if group.replaying || group.paging || group.is_halted() || group.is_paused() {
             return None;
         }
-        if next < channel.row.first_sequence {
-            return Some(Next::Hole(channel.row.first_sequence.previous()));
-        }
-        if let Some(last) = channel.gone.end_of(next) {
-            // The tail may still have it.
-            return Some(Next::Hole(last));
-        }
+        turn.steps += steps_of(group);
+        let channel = self.channels.get(group.channel);
         let early = group.early_acks();
-        let is_acked = group.take_early_ack(next);
+        let next = channel.and_then(|channel| next_message(group, channel, &self.tail));
         self.holdings.early_acks -= early - group.early_acks();
-        if is_acked {
-            return Some(Next::Acked(next));
-        }
-        if let Some(message) = self.tail.get(group.channel, next) {
-            return Some(Next::Message(Arc::clone(message)));
-        }
-        let first = group
-            .page
-            .messages
-            .iter()
-            .find(|message| message.sequence >= next);
-        Some(match first {
-            Some(message) if message.sequence == next => Next::Message(Arc::clone(message)),
-            Some(message) => Next::Hole(message.sequence.previous()),
-            None if next <= group.page.through => Next::Hole(group.page.through),
-            None => {
-                let tail = self
-                    .tail
-                    .first(group.channel)
-                    .map_or(channel.committed, Sequence::previous);
-                Next::Behind(tail.min(channel.committed))
-            }
-        })
+        let Some(next) = next else {
+            self.paged_bytes -= std::mem::take(&mut group.page).bytes;
+            return None;
+        };
+        Some((
+            next,
+            group.pick(|client| self.clients.is_responsive(client)),
+        ))
     }
 
     fn skip(&mut self, position: PositionId, through: Sequence) {
@@ -267,16 +238,17 @@ impl Broker {
         let Some(channel) = self.channels.get(group.channel) else {
             return 0;
         };
+        let (handed, to) = group.hand_to(member, message.sequence, now);
         let Handed {
             redelivery_count,
             is_news,
             due,
-        } = group.hand_to(member, message.sequence, now);
-        self.holdings.in_flight += usize::from(redelivery_count == 0);
-        self.paged_bytes -= group.page.skip_to(group.last_sent.next());
-        let to = &group.members[&member];
+        } = handed;
         let inbox = to.inbox.clone();
         let unheard_at = to.answer.was_late(now).then(|| to.ack_inbox.clone());
+        self.holdings.in_flight += usize::from(redelivery_count == 0);
+        self.paged_bytes -= group.page.skip_to(group.last_sent.next());
+        let is_first_due = group.is_due_before_others(due);
         let channel_name = channel.row.name.clone();
         let size = message.size(&channel_name);
         self.traffic.out_messages += 1;
@@ -289,8 +261,10 @@ impl Broker {
             redelivery_count,
             unheard_at,
         };
-        let cost = self.commits.send_delivery(member, position, delivery);
-        self.arm_redelivery(position, due);
+        let cost = self.commits.deliveries.push(member, position, delivery);
+        if is_first_due {
+            self.arm_redelivery(position, due);
+        }
         if is_news {
             self.note_progress(position);
         }
@@ -321,13 +295,53 @@ impl Broker {
         if let Some(member) = group.members.get_mut(&id) {
             member.answer.arrived();
         }
+        let has_caught_up = group.has_caught_up_with(channel.committed);
         // Whichever member acks: a late ack after a redelivery to another one settles the message too.
         if self.settle(position, ack.sequence) {
             self.traffic.acked_messages += 1;
             self.note_progress(position);
-            self.deliver(position);
+            if !has_caught_up {
+                self.deliver(position);
+            }
         } else {
             self.ack_early(position, ack.sequence);
         }
     }
+}
+
+/// `None` for a group that has caught up.
+fn next_message(group: &mut Group, channel: &Channel, tail: &Tail) -> Option<Next> {
+    let next = group.last_sent.next();
+    if next > channel.committed {
+        return None;
+    }
+    if next < channel.row.first_sequence {
+        return Some(Next::Hole(channel.row.first_sequence.previous()));
+    }
+    if let Some(last) = channel.gone.end_of(next) {
+        // The tail may still have it.
+        return Some(Next::Hole(last));
+    }
+    if group.take_early_ack(next) {
+        return Some(Next::Acked(next));
+    }
+    if let Some(message) = tail.get(group.channel, next) {
+        return Some(Next::Message(Arc::clone(message)));
+    }
+    let first = group
+        .page
+        .messages
+        .iter()
+        .find(|message| message.sequence >= next);
+    Some(match first {
+        Some(message) if message.sequence == next => Next::Message(Arc::clone(message)),
+        Some(message) => Next::Hole(message.sequence.previous()),
+        None if next <= group.page.through => Next::Hole(group.page.through),
+        None => {
+            let tail = tail
+                .first(group.channel)
+                .map_or(channel.committed, Sequence::previous);
+            Next::Behind(tail.min(channel.committed))
+        }
+    })
 }

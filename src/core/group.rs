@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use super::batch::{Held, PositionRow, ProgressChange};
 use super::cost;
+use super::delivery_attempts::Tries;
 use super::holders::Holders;
 use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
 use super::members::Member;
 use super::message::Message;
-use super::poison::Tries;
 use super::progress::Acked;
 use super::schedule::Schedule;
 use super::time::Instant;
@@ -228,6 +228,16 @@ impl Group {
             self.acked_early.pop_first();
         }
         self.acked_early.remove(&sequence)
+    }
+
+    /// Nothing waits for a turn of the group: neither new messages nor some that are due, nor what it has read ahead.
+    pub(super) fn has_caught_up_with(&self, committed: Sequence) -> bool {
+        self.last_sent >= committed && !self.redelivering && self.page.messages.is_empty()
+    }
+
+    /// The redelivery timer is not set to go off by then.
+    pub(super) fn is_due_before_others(&self, due: Instant) -> bool {
+        self.armed.is_none_or(|armed| due < armed)
     }
 
     /// True when the message is yet to be sent, or to be acked.

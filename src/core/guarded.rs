@@ -149,7 +149,11 @@ impl Guarded {
 
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         match &mut self.savepoints {
-            Some(savepoints) => savepoints.committed(Event::Committed(number)),
+            Some(savepoints) => {
+                // Another batch may follow from this one at once, and nothing leaves while that is on its way.
+                self.broker.release_answers();
+                savepoints.committed(Event::Committed(number));
+            }
             None => self.broker.handle(Event::Committed(number), now),
         }
     }

@@ -74,7 +74,7 @@ impl Broker {
         let was_paused = group.is_paused();
         let is_settled = group.settle(sequence);
         if is_settled {
-            self.commits.settled();
+            self.commits.deliveries.settled();
         }
         let goes_on = was_paused && !group.is_paused();
         if is_settled {

@@ -104,16 +104,22 @@ impl Group {
         responsive: impl Fn(&ClientId) -> bool,
     ) -> Option<SubscriptionId> {
         let entry = self.in_flight.get(&sequence);
-        let holder = entry.and_then(|entry| entry.holder).filter(|holder| {
-            let member = self.members.get(holder);
-            member.is_some_and(|it| it.is_listening() && responsive(&it.client_id))
-        });
+        let holder = || {
+            let holder = entry.and_then(|entry| entry.holder);
+            holder.filter(|holder| {
+                let member = self.members.get(holder);
+                member.is_some_and(|it| it.is_listening() && responsive(&it.client_id))
+            })
+        };
         let is_replayed = self.replaying && entry.is_some_and(|entry| entry.since.is_none());
-        if is_replayed && holder.is_some() {
-            return holder;
+        if is_replayed && let Some(holder) = holder() {
+            return Some(holder);
         }
-        let (best, member) = self.best_for_redelivery(responsive)?;
-        holder.filter(|_| !member.has_room()).or(Some(best))
+        let (best, member) = self.best_for_redelivery(&responsive)?;
+        if member.has_room() {
+            return Some(best);
+        }
+        holder().or(Some(best))
     }
 
     /// Somebody can be sent what is due.
@@ -128,11 +134,12 @@ impl Group {
         self.members
             .iter()
             .filter(|(_, member)| member.is_listening())
-            .filter(|(_, member)| self.is_queue() || responsive(&member.client_id))
-            .min_by_key(|(_, member)| {
-                let rank = (!responsive(&member.client_id), !member.has_room());
+            .map(|(&id, member)| (id, member, responsive(&member.client_id)))
+            .filter(|&(.., responds)| self.is_queue() || responds)
+            .min_by_key(|&(_, member, responds)| {
+                let rank = (!responds, !member.has_room());
                 (rank, member.in_flight, member.last_turn)
             })
-            .map(|(&id, member)| (id, member))
+            .map(|(id, member, _)| (id, member))
     }
 }

@@ -76,9 +76,11 @@ impl Broker {
         let steps = steps_of(group);
         let mut due = group.take_due(now + SLACK, page);
         let is_cut = due.len() == page;
-        self.settle_trimmed(position, &due);
+        let are_fewer = self.settle_trimmed(position, &due);
         let group = &self.groups[&position];
-        due.retain(|sequence| group.in_flight.contains_key(sequence));
+        if are_fewer {
+            due.retain(|sequence| group.in_flight.contains_key(sequence));
+        }
         if replaying {
             // As the read is, or what is due first may never be among what it brings.
             due.sort_unstable();
@@ -110,16 +112,18 @@ impl Broker {
             }
             return self.fetch(position, channel, missing);
         }
-        let mut gone = BTreeSet::new();
-        for sequence in ready {
+        let mut gone = 0;
+        for &sequence in &ready {
             if self.is_over(turn) || has_policy && self.groups[&position].is_paused() {
                 break;
             }
             turn.steps += steps;
             turn.bytes += self.redeliver(position, sequence);
-            gone.insert(sequence);
+            gone += 1;
         }
-        due.retain(|sequence| !gone.contains(sequence));
+        // In the same order.
+        let mut gone = ready[..gone].iter().peekable();
+        due.retain(|sequence| gone.next_if_eq(&sequence).is_none());
         let is_more = is_cut || !due.is_empty();
         self.put_back(position, due);
         if is_more {
@@ -255,18 +259,18 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return false;
         };
-        let longest = group
-            .members
-            .values()
-            .map(|member| member.ack_wait)
-            .max()
-            .unwrap_or_default();
         let Some(entry) = group.in_flight.get(&message.sequence) else {
             return true;
         };
         if entry.due != Due::AfterPublish {
             return false;
         }
+        let longest = group
+            .members
+            .values()
+            .map(|member| member.ack_wait)
+            .max()
+            .unwrap_or_default();
         let left = longest.saturating_sub(now.wall.since(message.published_at));
         let due = Due::At(now.monotonic + left);
         if left > SLACK {
@@ -276,13 +280,13 @@ impl Broker {
         false
     }
 
-    /// Settles those of the sequences that retention dropped, or that somebody has deleted.
-    fn settle_trimmed(&mut self, position: PositionId, sequences: &[Sequence]) {
+    /// Settles those of the sequences that retention dropped, or that somebody has deleted; false when there are none.
+    fn settle_trimmed(&mut self, position: PositionId, sequences: &[Sequence]) -> bool {
         let Some(group) = self.groups.get(&position) else {
-            return;
+            return false;
         };
         let Some(channel) = self.channels.get(group.channel) else {
-            return;
+            return false;
         };
         let first = channel.row.first_sequence;
         let dropped = sequences.iter().copied();
@@ -295,6 +299,7 @@ impl Broker {
         if settled {
             self.note_progress(position);
         }
+        settled
     }
 
     fn pick_for_redelivery(

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::{ChannelRow, ClientRow, Held, PositionRow, SubscriptionRow};
-use super::broker::{Broker, Traffic};
+use super::broker::Broker;
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
 use super::cost;
+use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
 use super::early::Early;
 use super::group::Group;

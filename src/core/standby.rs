@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, EndKind};
 use super::event::Event;
 use super::shadow::{Shadow, ShadowLimits};
 use super::time::Instant;
@@ -42,8 +42,8 @@ pub enum Step {
 
 /// Why an attempt to become the active is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure<'a> {
-    pub cause: &'a str,
+pub struct Failure {
+    pub cause: EndKind,
     /// What was heard so far may miss something.
     pub is_of_nats: bool,
     /// Somebody has to change something before it goes.
@@ -52,9 +52,9 @@ pub struct Failure<'a> {
 
 /// How a term of this server ended.
 #[derive(Clone, Copy, Debug)]
-pub struct TermEnd<'a> {
+pub struct TermEnd {
     /// When nobody wanted it.
-    pub cause: Option<&'a str>,
+    pub cause: Option<EndKind>,
     /// It still hears everything that clients ask for.
     pub is_listening: bool,
 }
@@ -110,7 +110,7 @@ impl Standby {
     }
 
     /// What it was about to do did not go. The pause is asked for next.
-    pub fn failed(&mut self, failure: Failure<'_>, now: Instant) -> Duration {
+    pub fn failed(&mut self, failure: Failure, now: Instant) -> Duration {
         if failure.is_of_nats {
             self.missed();
         }
@@ -124,7 +124,7 @@ impl Standby {
     /// The pause is asked for next.
     pub fn term_ended(
         &mut self,
-        end: TermEnd<'_>,
+        end: TermEnd,
         lasted: Duration,
         left: impl Iterator<Item = (Instant, Event)>,
         now: Instant,
@@ -193,9 +193,9 @@ mod tests {
         standby
     }
 
-    fn failure(is_of_nats: bool) -> Failure<'static> {
+    fn failure(is_of_nats: bool) -> Failure {
         Failure {
-            cause: "it is away",
+            cause: EndKind::DatabaseLost,
             is_of_nats,
             is_lasting: false,
         }
@@ -233,7 +233,7 @@ mod tests {
             standby.shadow_mut().take();
 
             let end = TermEnd {
-                cause: Some("its session ended"),
+                cause: Some(EndKind::DatabaseLost),
                 is_listening,
             };
             let left = [(at(3), event(3))].into_iter();
@@ -249,7 +249,7 @@ mod tests {
         let mut standby = queued(1);
         let counts = [1, 2, 3].map(|second| {
             let end = TermEnd {
-                cause: Some("refused"),
+                cause: Some(EndKind::WriteRefused),
                 is_listening: true,
             };
             standby.term_ended(end, Duration::ZERO, std::iter::empty(), at(second));

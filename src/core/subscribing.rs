@@ -1,27 +1,19 @@
-//! Subscriptions begin, resume, are closed and are forgotten.
-
-use bytestring::ByteString;
+//! Subscriptions begin and resume.
 
 use super::batch::{PositionRow, Progress, SubscriptionRow};
 use super::broker::Broker;
-use super::channels::{Channel, GroupKey};
+use super::channels::GroupKey;
 use super::cost;
 use super::group::Group;
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
-use super::load::{Hole, Load, Want};
+use super::load::Want;
 use super::loads::{PendingStart, Purpose};
 use super::members::Member;
 use super::outbound::Reply;
 use super::rejection::Rejection;
-use super::request::{Durables, Leave, StartPosition, Subscribe};
-use super::time::Timestamp;
+use super::request::Subscribe;
+use super::start_position::Start;
 use super::unheard::Answer;
-
-/// Where a new position begins: after this sequence, or after one that must be looked up.
-enum Start {
-    After(Sequence),
-    Since(Timestamp),
-}
 
 impl Broker {
     pub(super) fn subscribe(&mut self, request: Subscribe, reply: Option<Subject>) {
@@ -286,233 +278,6 @@ impl Broker {
             Ok(())
         } else {
             Err(Rejection::TooManySubscriptions)
-        }
-    }
-
-    fn start(&self, id: ChannelId, start: StartPosition) -> Start {
-        let channel = self.channels.get(id).expect("the channel was just found");
-        let (first, last) = (channel.first(), channel.row.last_sequence);
-        Start::After(match start {
-            StartPosition::NewOnly => last,
-            StartPosition::LastReceived => last.previous(),
-            StartPosition::First => first.previous(),
-            StartPosition::Sequence(wanted) if wanted < first => first.previous(),
-            StartPosition::Sequence(wanted) => wanted.previous().min(last),
-            StartPosition::TimeDelta(delta) => {
-                let time = Timestamp(self.now.wall.0.saturating_sub(delta));
-                return self.start_since(id, channel, time);
-            }
-        })
-    }
-
-    fn start_since(&self, id: ChannelId, channel: &Channel, time: Timestamp) -> Start {
-        let last = channel.row.last_sequence;
-        if last == Sequence::ZERO {
-            return Start::After(Sequence::ZERO);
-        }
-        if time > channel.row.last_published_at || channel.row.message_count == 0 {
-            return Start::After(last);
-        }
-        // The tail decides when it reaches back beyond the time, or to the channel's first message.
-        let first_here = self
-            .tail
-            .first(id)
-            .and_then(|first| self.tail.get(id, first));
-        let reaches_back = first_here.is_some_and(|message| {
-            message.published_at < time || message.sequence <= channel.row.first_sequence
-        });
-        if reaches_back {
-            let message = self.tail.first_since(id, time);
-            Start::After(message.map_or(last, |message| message.sequence.previous()))
-        } else {
-            Start::Since(time)
-        }
-    }
-
-    /// The first message at or after a subscription's start time is known: the request is judged anew, because
-    /// its client may be gone or replaced by now, and the channel may be another one.
-    pub(super) fn start_loaded(
-        &mut self,
-        asked: &Load,
-        start: PendingStart,
-        first: Option<Sequence>,
-        hole: Option<Hole>,
-    ) {
-        let (mut request, reply) = (start.request, start.reply);
-        let client = self.clients.get(request.client_id.as_str());
-        if client.is_none_or(|client| client.row.heartbeat_inbox != start.heartbeat_inbox) {
-            // Nobody listens on its inbox any more.
-            return self.answer(reply, Reply::SubscribeRefused(Rejection::UnknownClient));
-        }
-        self.heard_at = start.heard_at;
-        if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
-            let first = self.first_found(asked, first, hole, start.committed);
-            request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);
-        }
-        self.subscribe(request, reply);
-    }
-
-    /// The first message at or after the time of a read, or before that one that may be and is not seen.
-    pub(super) fn first_found(
-        &mut self,
-        asked: &Load,
-        first: Option<Sequence>,
-        hole: Option<Hole>,
-        committed: Sequence,
-    ) -> Option<Sequence> {
-        let unseen = hole.and_then(|hole| {
-            self.note_gone(asked.channel, &hole.gone);
-            self.start_before_unseen(asked.channel, (hole.first, hole.last))
-        });
-        let first = unseen.or(first);
-        first.or_else(|| self.first_later(asked, committed))
-    }
-
-    /// The first message of the wanted time among those that a read for it may not have seen: it is in the
-    /// tail. What has left the tail meanwhile is delivered even if it is older.
-    fn first_later(&self, asked: &Load, committed: Sequence) -> Option<Sequence> {
-        let Want::FirstSince(time) = asked.want else {
-            return None;
-        };
-        let unseen = committed.next();
-        if self
-            .tail
-            .first(asked.channel)
-            .is_some_and(|first| first <= unseen)
-        {
-            let message = self.tail.first_since(asked.channel, time);
-            return message.map(|message| message.sequence);
-        }
-        let last = self.channels.get(asked.channel)?.row.last_sequence;
-        (unseen <= last).then_some(unseen)
-    }
-
-    pub(super) fn leave(&mut self, request: &Leave, durables: Durables, reply: Option<Subject>) {
-        let answer = match self.try_leave(request, durables) {
-            Ok(()) => Reply::Left,
-            Err(rejection) => Reply::LeaveRefused(rejection),
-        };
-        self.answer(reply, answer);
-    }
-
-    fn try_leave(&mut self, request: &Leave, durables: Durables) -> Result<(), Rejection> {
-        let channel = self
-            .channels
-            .find(request.channel.as_str())
-            .ok_or(Rejection::UnknownChannel)?;
-        let (position, id) = self
-            .find_subscription(channel, &request.inbox)
-            .ok_or(Rejection::UnknownSubscription)?;
-        let owner = &self.groups[&position].members[&id].client_id;
-        if owner.as_str() != &*request.client_id {
-            return Err(Rejection::UnknownClient);
-        }
-        self.remove_subscription(position, id, durables);
-        Ok(())
-    }
-
-    /// The online subscription of the channel with this ack inbox or, failing that, delivery inbox.
-    fn find_subscription(
-        &self,
-        channel: ChannelId,
-        inbox: &ByteString,
-    ) -> Option<(PositionId, SubscriptionId)> {
-        if let Some(&(position, id)) = self.ack_inboxes.get(inbox)
-            && self
-                .groups
-                .get(&position)
-                .is_some_and(|group| group.channel == channel)
-        {
-            return Some((position, id));
-        }
-        let inbox = Subject::parse(inbox.clone())?;
-        self.channels.get(channel)?.at_inbox(&inbox).next()
-    }
-
-    /// Ends a subscription with its client; a durable stays.
-    pub(super) fn close_subscription(&mut self, position: PositionId, id: SubscriptionId) {
-        self.remove_subscription(position, id, Durables::Keep);
-    }
-
-    pub(super) fn remove_subscription(
-        &mut self,
-        position: PositionId,
-        id: SubscriptionId,
-        durables: Durables,
-    ) {
-        let now = self.now;
-        let Some(group) = self.groups.get_mut(&position) else {
-            return;
-        };
-        group.park(id, now.monotonic);
-        self.commits.forget_deliveries(id);
-        let Some(member) = group.members.get_mut(&id) else {
-            return;
-        };
-        let channel = group.channel;
-        self.orphans.remove(&(position, id));
-        self.ack_inboxes.remove(member.ack_inbox.as_str());
-        if let Some(channel) = self.channels.get_mut(channel) {
-            channel
-                .inboxes
-                .remove(&(member.inbox.clone(), position, id));
-        }
-        if let Some(client) = self.clients.get_mut(&member.client_id) {
-            client.subscriptions.remove(&(position, id));
-        }
-        let keep = durables == Durables::Keep && group.durable_name.is_some();
-        if keep && group.queue_group.is_none() {
-            member.online = false;
-            member.started = false;
-            self.commits.forget_start(id);
-            member.since = now.wall;
-            self.commits
-                .put_subscription(id, Some(member.row(position)));
-        } else {
-            let before = group.registered_bytes_of(id);
-            group.last_member = group.members.remove(&id).filter(|_| keep).map(Box::new);
-            self.holdings.subscriptions_bytes -= before - group.registered_bytes_of(id);
-            self.commits.put_subscription(id, None);
-        }
-        if group.is_online() {
-            self.commits.wake_after_commit(position);
-        } else if !keep {
-            self.remove_group(position);
-        }
-        self.drop_page_of_idle(position);
-        self.note_activity(channel);
-    }
-
-    fn drop_page_of_idle(&mut self, position: PositionId) {
-        if self
-            .groups
-            .get(&position)
-            .is_some_and(|group| !group.is_online())
-        {
-            self.drop_page(position);
-            self.drop_fetched(position);
-        }
-    }
-
-    pub(super) fn remove_group(&mut self, position: PositionId) {
-        self.drop_page(position);
-        self.drop_fetched(position);
-        self.deadlines
-            .clear(&super::deadlines::Timer::Redelivery(position));
-        let Some(group) = self.groups.remove(&position) else {
-            return;
-        };
-        if group.paused {
-            self.commits.put_paused(position, false);
-        }
-        self.group_is_gone(&group);
-        self.commits.put_position(position, None);
-        if let Some(channel) = self.channels.get_mut(group.channel) {
-            channel.groups.remove(&position);
-            // Plain subscriptions have no key, and a channel may have thousands of those.
-            if group.is_durable() || group.is_queue() {
-                channel.keyed.retain(|_, keyed| *keyed != position);
-            }
         }
     }
 }

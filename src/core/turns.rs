@@ -49,11 +49,13 @@ impl Broker {
             group.is_some_and(|group| group.redelivering)
         };
         let (mut old, mut new) = (Turn::default(), Turn::default());
-        if is_redelivering(self) {
+        let has_due = is_redelivering(self);
+        if has_due {
             self.redeliver_some(position, &mut old);
         }
+        // It makes nothing due.
         self.deliver_some(position, &mut new);
-        if is_redelivering(self) {
+        if has_due && is_redelivering(self) {
             self.wait_for_turn(position);
         }
         self.pass_room_on();
@@ -101,7 +103,7 @@ impl Broker {
     }
 
     fn has_window(&self) -> bool {
-        self.commits.deliveries_bytes() < self.settings.limits.window_bytes
+        self.commits.deliveries.bytes() < self.settings.limits.window_bytes
     }
 
     /// So much is read ahead that nothing more should be.
@@ -132,18 +134,18 @@ impl Broker {
         self.turns_are_cut
             && !self.in_line.is_empty()
             && !self.is_draining
-            && self.commits.deliveries_bytes() == 0
+            && self.commits.deliveries.bytes() == 0
     }
 
     /// A delivery that may leave the node.
     pub fn poll_delivery(&mut self) -> Option<Outbound> {
         if !self.in_line.is_empty()
-            && self.commits.deliveries_bytes() <= self.settings.limits.window_bytes / 2
+            && self.commits.deliveries.bytes() <= self.settings.limits.window_bytes / 2
         {
             self.give_turns();
         }
         loop {
-            let (position, delivery) = self.commits.poll_delivery()?;
+            let (position, delivery) = self.commits.deliveries.pop()?;
             if position.is_none_or(|position| self.is_in_flight(position, &delivery)) {
                 return Some(delivery);
             }

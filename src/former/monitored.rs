@@ -101,8 +101,8 @@ impl Durables {
             }
             if known.never_idle && known.last_sent > 0 {
                 notes.push(format!(
-                    "{} of channel {channel:?} had messages in flight at every look, so that nothing tells which are acked: \
-                     it begins anew with the first message of the channel",
+                    "{} of channel {channel:?} had messages in flight whenever it was read, so it is not known \
+                     which are acked: it begins again with the first message of the channel",
                     key.named()
                 ));
             }

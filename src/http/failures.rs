@@ -1,7 +1,7 @@
-//! Who guesses has to wait: wrong tokens and passwords are counted by the address that they come from.
+//! Who guesses has to wait: wrong tokens and passwords are counted by the address that they come from, or its network.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,17 +26,17 @@ type Counts = BTreeMap<IpAddr, (Instant, u32)>;
 impl Failures {
     /// For how long nothing that comes from there is looked at.
     pub(super) fn banned(&self, from: IpAddr) -> Option<Duration> {
-        self.with(|counts| banned(counts, from, Instant::now()))
+        self.with(|counts| banned(counts, network(from), Instant::now()))
     }
 
     pub(super) fn count(&self, from: IpAddr) {
-        self.with(|counts| count(counts, from, Instant::now()));
+        self.with(|counts| count(counts, network(from), Instant::now()));
     }
 
     /// It was right after all: [`Self::count`] came before it was looked at.
     pub(super) fn forgive(&self, from: IpAddr) {
         self.with(|counts| {
-            if let Some((_, count)) = counts.get_mut(&from) {
+            if let Some((_, count)) = counts.get_mut(&network(from)) {
                 *count = count.saturating_sub(1);
             }
         });
@@ -49,6 +49,16 @@ impl Failures {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         act(&mut counts)
+    }
+}
+
+/// Whoever has an IPv6 address has all of its network, which is 64 bits long at least.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
     }
 }
 
@@ -85,5 +95,20 @@ mod tests {
         assert_eq!(banned(&mut counts, address(1), now), Some(WINDOW));
         assert_eq!(banned(&mut counts, address(2), now), None);
         assert_eq!(banned(&mut counts, address(1), now + WINDOW), None);
+    }
+
+    #[tokio::test]
+    async fn another_address_of_the_same_ipv6_network_is_no_new_guesser() {
+        let failures = Failures::default();
+        for last in 0..FAILURES_MAX {
+            failures.count(format!("2001:db8:0:1::{last:x}").parse().unwrap());
+        }
+        let banned = |from: &str| failures.banned(from.parse().unwrap()).is_some();
+        assert!(banned("2001:db8:0:1:ffff::1"));
+        assert!(!banned("2001:db8:0:2::1") && !banned("192.0.2.1"));
+        for _ in 0..FAILURES_MAX {
+            failures.count("::ffff:192.0.2.1".parse().unwrap());
+        }
+        assert!(banned("192.0.2.1") && !banned("192.0.2.2"));
     }
 }

@@ -1,6 +1,7 @@
 //! Why a server cannot become or stay active, by what the caller would do about it.
 
 use crate::config::database::{Trouble, TroubleKind};
+use crate::core::attempts::EndKind;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,8 +15,28 @@ pub enum Error {
 
 /// The end of a term: nothing that was not reported as committed may be taken for committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the term is over: {0}")]
-pub struct TermLost(pub String);
+#[error("the term is over: {why}")]
+pub struct TermLost {
+    pub kind: EndKind,
+    /// For people; it may differ from one end to the next of the same kind.
+    pub why: String,
+}
+
+impl TermLost {
+    pub fn new(kind: EndKind, why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { kind, why }
+    }
+}
+
+impl Error {
+    pub fn kind(&self) -> EndKind {
+        match self {
+            Self::Unavailable(_) => EndKind::DatabaseLost,
+            Self::Refused(_) => EndKind::DatabaseRefused,
+        }
+    }
+}
 
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {

@@ -16,6 +16,7 @@ use super::locks::InTheWay;
 use super::session::{Session, Settings};
 use super::takeover::Takeover;
 use super::term::Term;
+use crate::core::attempts::EndKind;
 use crate::core::ids::Epoch;
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
@@ -53,6 +54,12 @@ pub trait Apply: Send + 'static {
     fn refusal(error: &Self::Error) -> Option<(&Refusal, bool)> {
         let _ = error;
         None
+    }
+
+    /// Whether the next commit would fail for the same cause.
+    fn kind(error: &Self::Error) -> EndKind {
+        let _ = error;
+        EndKind::WriteRefused
     }
 }
 
@@ -230,7 +237,9 @@ impl<B> Leader<B> {
     pub async fn committed(&mut self) -> Result<Committed<B>, TermLost> {
         match self.done().await? {
             Done::Committed(committed) => Ok(committed),
-            Done::Refused(refusal) => Err(TermLost(refusal.to_string())),
+            Done::Refused(refusal) => {
+                Err(TermLost::new(EndKind::WriteRefused, refusal.to_string()))
+            }
         }
     }
 
@@ -293,10 +302,11 @@ impl<B> Leader<B> {
             .try_send(command)
             .map_err(|refused| match refused {
                 mpsc::error::TrySendError::Full(_) => {
-                    TermLost("more was submitted than can be committed at once".to_owned())
+                    let why = "more was submitted than can be committed at once";
+                    TermLost::new(EndKind::Own, why)
                 }
                 mpsc::error::TrySendError::Closed(_) => {
-                    TermLost("the leader session is closed".to_owned())
+                    TermLost::new(EndKind::DatabaseLost, "the leader session is closed")
                 }
             })
     }

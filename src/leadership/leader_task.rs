@@ -22,6 +22,7 @@ use super::statements::{
 use super::step_down;
 use super::term::Term;
 use crate::clock::Clock;
+use crate::core::attempts::EndKind;
 use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Timestamp};
 
@@ -58,19 +59,19 @@ impl Drop for Ended {
     fn drop(&mut self) {
         // An orderly end has given its reason before.
         let reason = "the task of the leader session panicked";
-        self.0.finish(TermLost(reason.to_owned()));
+        self.0.finish(TermLost::new(EndKind::Own, reason));
     }
 }
 
 impl<A: Apply> Task<A> {
     pub(super) async fn run(mut self) {
         let _ended = Ended(self.term.clone());
-        let reason = match self.serve().await {
-            Ok(end) => self.release(end).await,
-            Err(loss) => loss.to_string(),
+        let lost = match self.serve().await {
+            Ok(end) => TermLost::new(EndKind::Own, self.release(end).await),
+            Err(loss) => TermLost::from(loss),
         };
         // Nobody may act any more before the lock can be somebody else's.
-        self.term.finish(TermLost(reason));
+        self.term.finish(lost);
         drop(self.session);
         drop(self.reports);
     }
@@ -120,7 +121,7 @@ impl<A: Apply> Task<A> {
                     if let Some(silence) = self.term.stuck(Clock.now().monotonic) {
                         let millis = silence.as_millis();
                         let why = format!(
-                            "the active has not gone round for {millis} ms, something holds it up"
+                            "the active has made no progress for {millis} ms, something blocks it"
                         );
                         return Ok(End::new(Cause::Stuck, why));
                     }
@@ -177,7 +178,7 @@ impl<A: Apply> Task<A> {
                     // The next term will take care.
                     self.note_refusal(refusal).await?;
                 }
-                return Err(Loss::commit(error));
+                return Err(Loss::commit(A::kind(&error), error));
             }
         }
         self.nothing_in_the_way().await?;
@@ -409,7 +410,7 @@ impl<A: Apply> Task<A> {
                 .execute(RELEASE, &[&epoch, &end.cause, &end.detail])
                 .await?;
             // From here on somebody else may be active.
-            term.finish(TermLost(why.clone()));
+            term.finish(TermLost::new(EndKind::Own, why.clone()));
             client
                 .query_one("SELECT pg_advisory_unlock($1)", &[&key])
                 .await

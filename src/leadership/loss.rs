@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::error::Error;
+use super::error::{Error, TermLost};
+use crate::core::attempts::EndKind;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Loss {
@@ -17,8 +18,11 @@ pub(super) enum Loss {
     GivenUp,
     #[error("nothing waits for commits")]
     NobodyWaits,
-    #[error("a commit failed: {0}")]
-    Commit(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("a commit failed: {source}")]
+    Commit {
+        kind: EndKind,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("a commit took longer than {0:?}")]
     CommitTooLong(Duration),
     #[error("a read on the leader session took longer than {0:?}")]
@@ -35,7 +39,56 @@ pub(super) enum Loss {
 }
 
 impl Loss {
-    pub(super) fn commit(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Commit(Box::new(error))
+    pub(super) fn commit(
+        kind: EndKind,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let source = Box::new(error);
+        Self::Commit { kind, source }
+    }
+
+    fn kind(&self) -> EndKind {
+        match self {
+            Self::Closed(_) | Self::ClosedDuringCommit { .. } | Self::ClosedDuringRead(_) => {
+                EndKind::DatabaseLost
+            }
+            Self::CommitTooLong(_) | Self::ReadTooLong(_) => EndKind::DatabaseSlow,
+            Self::Commit { kind, .. } => *kind,
+            Self::LockLost => EndKind::LockLost,
+            Self::Renewal(error) | Self::Call(error) => error.kind(),
+            Self::GivenUp | Self::NobodyWaits => EndKind::Own,
+        }
+    }
+}
+
+impl From<Loss> for TermLost {
+    fn from(loss: Loss) -> Self {
+        Self::new(loss.kind(), loss.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::attempts::SameCause;
+    use crate::core::time::Instant;
+
+    #[test]
+    fn three_crashes_of_postgres_are_one_cause_whatever_they_are_called() {
+        let closed = |why: &str| Loss::Closed(why.to_owned());
+        let during_commit = Loss::ClosedDuringCommit {
+            lesson: String::new(),
+            why: "Connection reset by peer (os error 104)".to_owned(),
+        };
+        let mut same = SameCause::default();
+        for (second, loss) in (0..).zip([
+            closed("connection closed"),
+            during_commit,
+            closed("Broken pipe (os error 32)"),
+        ]) {
+            let at = Instant::from_nanos(second * 1_000_000_000);
+            same.ended(TermLost::from(loss).kind, at);
+        }
+        assert_eq!(same.count(), 3);
     }
 }

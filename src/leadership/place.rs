@@ -57,7 +57,7 @@ async fn told<T>(
             Err(error) if error.code().is_some_and(is_silence) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
-                    "identity is not told"
+                    "the server does not say what it is"
                 );
                 Ok(None)
             }

@@ -17,7 +17,8 @@ use super::error::Error;
 use super::key::lock_key;
 use super::term::Lease;
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::postgres::{find, pins};
+use crate::postgres::find;
+use crate::postgres::pins::{self, PinError};
 
 /// What one server brings to the race.
 #[derive(Clone, Debug)]
@@ -167,7 +168,7 @@ impl Session {
             };
             Some((row.get(0)?, row.get(1)?))
         });
-        pins::ensure(&self.url, rows).map_err(Error::Refused)
+        pins::ensure(&self.url, rows).map_err(|error| Error::Refused(error.to_string()))
     }
 
     /// Zero for none.
@@ -237,8 +238,8 @@ impl Session {
                 .find(|row| row.try_get(0).is_ok_and(|found: &str| found == *name));
             let kept: &str = kept.and_then(|row| row.try_get(1).ok()).unwrap_or_default();
             if kept != value {
-                let why = pins::was_changed(&self.url, name, kept, value);
-                return Err(Error::Refused(why));
+                let changed = PinError::changed(&self.url, name, kept, value);
+                return Err(Error::Refused(changed.to_string()));
             }
         }
         Ok(())

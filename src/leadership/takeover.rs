@@ -200,21 +200,29 @@ const RECORD: &str = "WITH term AS (
     SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4, $15, $16 FROM term
     RETURNING epoch";
 
-/// The timelines from and to when Postgres has failed over; an error when the tables belong to another server.
-fn compare(then: Origin, here: Origin) -> Result<Option<(i32, i32)>, String> {
+/// The tables belong to another Postgres than the one that the session is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum WrongServer {
+    #[error(
+        "the tables were written on another Postgres cluster (system identifier {then}, here {here}): this is a restored copy or \
+         the wrong server"
+    )]
+    OtherCluster { then: i64, here: i64 },
+    #[error(
+        "its timeline {here} is older than the {then} that the tables were last written on: this is the old primary"
+    )]
+    OldPrimary { then: i32, here: i32 },
+}
+
+/// The timelines from and to when Postgres has failed over.
+fn compare(then: Origin, here: Origin) -> Result<Option<(i32, i32)>, WrongServer> {
     if let (Some(then), Some(here)) = (then.system_identifier, here.system_identifier)
         && then != here
     {
-        return Err(format!(
-            "the tables were written on another Postgres cluster (system identifier {then}, here \
-             {here}): this is a restored copy or the wrong server"
-        ));
+        return Err(WrongServer::OtherCluster { then, here });
     }
     match (then.timeline, here.timeline) {
-        (Some(then), Some(here)) if here < then => Err(format!(
-            "its timeline {here} is older than the {then} that the tables were last written on: this is \
-             the old primary"
-        )),
+        (Some(then), Some(here)) if here < then => Err(WrongServer::OldPrimary { then, here }),
         (Some(then), Some(here)) if here > then => Ok(Some((then, here))),
         _ => Ok(None),
     }
@@ -235,16 +243,10 @@ mod tests {
     fn only_the_same_cluster_on_the_same_or_a_later_timeline_is_taken_over() {
         assert_eq!(compare(origin(7, 2), origin(7, 2)), Ok(None));
         assert_eq!(compare(origin(7, 2), origin(7, 4)), Ok(Some((2, 4))));
-        assert!(
-            compare(origin(7, 2), origin(7, 1))
-                .unwrap_err()
-                .contains("old primary")
-        );
-        assert!(
-            compare(origin(7, 2), origin(8, 2))
-                .unwrap_err()
-                .contains("restored copy")
-        );
+        let old = WrongServer::OldPrimary { then: 2, here: 1 };
+        assert_eq!(compare(origin(7, 2), origin(7, 1)), Err(old));
+        let other = WrongServer::OtherCluster { then: 7, here: 8 };
+        assert_eq!(compare(origin(7, 2), origin(8, 2)), Err(other));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::TermLost;
+use crate::core::attempts::EndKind;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
 
@@ -204,7 +205,7 @@ impl Term {
         self.end
             .get()
             .cloned()
-            .unwrap_or_else(|| TermLost("for no known reason".to_owned()))
+            .unwrap_or_else(|| TermLost::new(EndKind::Own, "for no known reason"))
     }
 }
 
@@ -277,11 +278,11 @@ mod tests {
     fn an_ended_term_is_never_trusted_again_and_keeps_its_first_reason() {
         let term = Term::new(Epoch(1), lease(1000), at(0));
         let other = term.clone();
-        term.finish(TermLost("first".into()));
-        term.finish(TermLost("second".into()));
+        term.finish(TermLost::new(EndKind::Own, "first"));
+        term.finish(TermLost::new(EndKind::Own, "second"));
         term.extend(at(5000), at(5000));
 
         assert!(!other.is_trusted(at(1)));
-        assert_eq!(other.end.get(), Some(&TermLost("first".into())));
+        assert_eq!(other.end.get(), Some(&TermLost::new(EndKind::Own, "first")));
     }
 }

@@ -128,7 +128,7 @@ pub async fn backward(
     let began = Clock.now().monotonic;
     let mut found = Found::default();
     let first = first.0.max(1);
-    let mut high = last.0;
+    let mut high = last.min(Sequence::LAST).0;
     while high >= first {
         let step = if wanted.is_everything() {
             (count as u64).clamp(1, STEP)

@@ -69,8 +69,8 @@ impl Pulse {
         let silence = self.silence(now);
         (silence > READY_MAX).then(|| {
             format!(
-                "the server has not gone round for {} s: something holds it up; the watchdog ends the process when it goes \
-                 on, or start it anew",
+                "the server has made no progress for {} s: something blocks it; the watchdog ends the process if this goes \
+                 on, or restart it",
                 silence.as_secs()
             )
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::condition::Conditions;
 use super::histogram::Histogram;
 use super::pulse::Pulse;
-use crate::core::broker::Counts;
+use crate::core::counts::Counts;
 use crate::core::ids::Epoch;
 use crate::core::limits::Limits;
 use crate::core::time::{Instant, Timestamp};

@@ -10,16 +10,21 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::{Notify, oneshot, watch};
 
+use self::server_change::Move;
+use self::subscriptions::Subscription;
+pub(super) use self::subscriptions::{Routes, ensure_subject};
 use super::budget::Budget;
 use super::counters::Counters;
 use super::error::Error;
 use super::forbidden::Forbidden;
 use super::outgoing::{Class, Outgoing};
-use super::queue::Queue;
 use super::window::Question;
 use super::wire::encode;
 use crate::clock::Clock;
 use crate::core::time::Instant;
+
+mod server_change;
+mod subscriptions;
 
 /// Bytes that may wait to be written before senders are told to wait. As much again may be on its way.
 const SEND_BYTES: usize = 4 << 20;
@@ -76,30 +81,12 @@ struct State {
     moving: Option<Move>,
 }
 
-/// From one NATS server to another one, without losing anything.
-#[derive(Debug, Default)]
-struct Move {
-    /// The subscriptions that the other server knows.
-    sids: Vec<u64>,
-    /// All that the one that is left still gets.
-    farewell: BytesMut,
-}
-
 #[derive(Debug)]
 struct Ping {
     at: Instant,
     confirms: Question,
     waiting: Option<oneshot::Sender<()>>,
 }
-
-#[derive(Clone, Debug)]
-struct Subscription {
-    subject: String,
-    queue: Arc<Queue>,
-}
-
-/// Where messages of the subscriptions go that have had any.
-pub(super) type Routes = BTreeMap<u64, Arc<Queue>>;
 
 impl Link {
     pub(super) fn new(budget: Budget) -> Self {
@@ -249,65 +236,6 @@ impl Link {
         state.pings.clear();
         self.health.send_replace(false);
         self.written.notify_waiters();
-    }
-
-    /// The way to another NATS server begins: nothing is written until [`Self::leave`]. Returns what makes the other one
-    /// know the subscriptions.
-    pub(super) fn begin_move(&self) -> BytesMut {
-        let mut state = self.lock();
-        let mut out = BytesMut::new();
-        for (&sid, subscription) in &state.subscriptions {
-            encode::subscribe(&subscription.subject, sid, &mut out);
-        }
-        state.moving = Some(Move {
-            sids: state.subscriptions.keys().copied().collect(),
-            farewell: BytesMut::new(),
-        });
-        out
-    }
-
-    /// Says goodbye to the NATS server that is there, after all that is urgent. When the receiver gets its answer, that
-    /// server has taken it all, and everything that it sent has been read.
-    pub(super) fn leave(&self) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.lock();
-        let state = &mut *state;
-        if let Some(moving) = &mut state.moving {
-            moving.farewell = std::mem::take(state.out.urgent());
-            for &sid in state.subscriptions.keys() {
-                encode::unsubscribe(sid, &mut moving.farewell);
-            }
-            moving.farewell.extend_from_slice(encode::PING);
-            let confirms = state.out.ask();
-            state.note_ping(confirms, Some(sender));
-            self.to_write.notify_one();
-        }
-        receiver
-    }
-
-    /// The other NATS server is the one that is there now.
-    pub(super) fn finish_move(&self) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let Some(moving) = state.moving.take() else {
-            return;
-        };
-        let mut first = BytesMut::new();
-        // It takes no notice of those that it knows.
-        for (&sid, subscription) in &state.subscriptions {
-            encode::subscribe(&subscription.subject, sid, &mut first);
-        }
-        for sid in moving.sids {
-            if !state.subscriptions.contains_key(&sid) {
-                encode::unsubscribe(sid, &mut first);
-            }
-        }
-        state.pings.clear();
-        state.out.go_on(first);
-        for round_trip in std::mem::take(&mut state.early) {
-            state.ping(Some(round_trip));
-        }
-        self.to_write.notify_one();
     }
 
     /// For good: there will be no other connection.
@@ -473,57 +401,6 @@ impl Link {
         }
     }
 
-    /// From here on messages to `subject` go to `queue`, over reconnects too.
-    pub(super) fn subscribe(&self, subject: &str, queue: &Arc<Queue>) -> Result<u64, Error> {
-        ensure_subject(subject)?;
-        let mut state = self.lock();
-        let state = &mut *state;
-        if state.closed {
-            return Err(Error::Closed);
-        }
-        state.last_sid += 1;
-        let subscription = Subscription {
-            subject: subject.to_owned(),
-            queue: Arc::clone(queue),
-        };
-        state.subscriptions.insert(state.last_sid, subscription);
-        self.generation.fetch_add(1, SeqCst);
-        if state.connected {
-            encode::subscribe(subject, state.last_sid, state.out.urgent());
-            self.to_write.notify_one();
-        }
-        Ok(state.last_sid)
-    }
-
-    pub(super) fn unsubscribe(&self, sids: &[u64]) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        for &sid in sids {
-            let known = state.subscriptions.remove(&sid).is_some();
-            if known && state.connected {
-                encode::unsubscribe(sid, state.out.urgent());
-            }
-        }
-        self.generation.fetch_add(1, SeqCst);
-        self.to_write.notify_one();
-    }
-
-    /// Forgets `routes` when the subscriptions have changed since `generation`.
-    pub(super) fn refresh(&self, routes: &mut Routes, generation: &mut u64) {
-        let latest = self.generation.load(SeqCst);
-        if latest != *generation {
-            *generation = latest;
-            routes.clear();
-        }
-    }
-
-    /// Where messages of this subscription go; `None` when it has been given up.
-    pub(super) fn route(&self, sid: u64) -> Option<Arc<Queue>> {
-        let state = self.lock();
-        let subscription = state.subscriptions.get(&sid)?;
-        Some(Arc::clone(&subscription.queue))
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -554,14 +431,4 @@ impl State {
             waiting,
         });
     }
-}
-
-/// Anything else could put a second line into the protocol.
-pub(super) fn ensure_subject(subject: &str) -> Result<(), Error> {
-    if subject.is_empty() || !subject.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
-        return Err(Error::InvalidSubject {
-            subject: subject.to_owned(),
-        });
-    }
-    Ok(())
 }

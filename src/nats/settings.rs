@@ -9,6 +9,7 @@ use super::error::Error;
 use super::login::Login;
 use super::servers::Address;
 use super::tls;
+use crate::certificates::Demand;
 
 /// For those who have no lease to keep.
 const SILENCE: Duration = Duration::from_secs(6);
@@ -56,6 +57,7 @@ pub struct Tls {
     pub required: bool,
     /// Speaks TLS from the first byte, for servers that are set to `handshake_first`.
     pub first: bool,
+    pub demand: Demand,
     /// Trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
     pub client: Option<ClientCertificate>,

@@ -14,8 +14,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::dial::DialError;
 use super::error::Error;
-use super::settings::{ClientCertificate, Settings};
-use crate::certificates::{self, Rules, Verifier};
+use super::settings::{Settings, Tls};
+use crate::certificates::{self, Demand, Rules, Verifier};
 
 const CA_FILE: &str = "the CA file for NATS";
 const CERTIFICATE: &str = "the client certificate for NATS";
@@ -36,8 +36,7 @@ pub(crate) enum TlsError {
 pub(super) async fn connector(settings: &Settings) -> Result<TlsConnector, Error> {
     let tls = settings.tls.clone();
     // Files, and the system's certificates, which are many.
-    let config =
-        tokio::task::spawn_blocking(move || config(tls.ca_file.as_deref(), tls.client.as_ref()));
+    let config = tokio::task::spawn_blocking(move || config(&tls));
     let config = config.await.map_err(|_| Error::Closed)??;
     Ok(TlsConnector::from(Arc::new(config)))
 }
@@ -73,23 +72,24 @@ where
     stream.map_err(TlsError::Handshake)
 }
 
-fn config(
-    ca_file: Option<&Path>,
-    client: Option<&ClientCertificate>,
-) -> Result<ClientConfig, Error> {
-    let trusted = match ca_file {
+fn config(tls: &Tls) -> Result<ClientConfig, Error> {
+    let trusted = match tls.ca_file.as_deref() {
         Some(file) => certificates_of(CA_FILE, file)?,
         None => system_roots(),
     };
     let provider = Arc::new(ring::default_provider());
     // Clients and servers of NATS are Go's; what they take of each other is taken here.
-    let verifier = Verifier::new(&provider, Rules::Go, trusted);
+    let verifier = match tls.demand {
+        Demand::HostAndAuthority => Verifier::new(&provider, Rules::Go, trusted),
+        Demand::Authority => Verifier::new(&provider, Rules::Go, trusted).of_any_name(),
+        Demand::Nothing => Verifier::of_any(&provider),
+    };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::InvalidSettings(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let Some(client) = client else {
+    let Some(client) = &tls.client else {
         return Ok(builder.with_no_client_auth());
     };
     let shown = certificates_of(CERTIFICATE, &client.certificate_file)?;
@@ -129,7 +129,11 @@ mod tests {
     fn a_file_without_certificates_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for path in [file.path(), Path::new("/nowhere.pem")] {
-            let error = config(Some(path), None).unwrap_err().to_string();
+            let tls = Tls {
+                ca_file: Some(path.to_owned()),
+                ..Tls::default()
+            };
+            let error = config(&tls).unwrap_err().to_string();
             assert!(error.contains(CA_FILE), "{error}");
             assert!(error.contains(path.to_str().unwrap()), "{error}");
         }

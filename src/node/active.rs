@@ -4,6 +4,7 @@
 mod configured;
 mod ended;
 mod notices;
+mod reporting;
 mod unseen;
 
 use std::convert::Infallible;
@@ -29,12 +30,13 @@ use super::watchdog::Guard;
 use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
+use crate::core::attempts::EndKind;
 use crate::core::batch::Batch;
-use crate::core::broker::Counts;
+use crate::core::counts::Counts;
 use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::Instant;
-use crate::leadership::{Committed, ConditionRow, Done, Leader, Record, Term, TermLost};
+use crate::leadership::{Committed, Done, Leader, Term, TermLost};
 use crate::monitoring::condition::{Condition, Conditions};
 use crate::monitoring::reports::Asked;
 use crate::nats::{self, Egress, Ingress};
@@ -44,9 +46,6 @@ const LOADS_PER_TURN: usize = 4;
 
 /// How old the status may get. At most a quarter of a lease: it says until when it holds.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Whatever ended the terms before, this one is none of them.
-const TERM_IS_WELL: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Active<'a> {
@@ -319,7 +318,7 @@ impl<'a> Active<'a> {
         match end {
             End::Unproved => {
                 let why = "the leader session gave no answer, and did not report its end";
-                Ended::TermLost(TermLost(why.to_owned()))
+                Ended::TermLost(TermLost::new(EndKind::DatabaseLost, why))
             }
             End::NatsLost => Ended::NatsLost,
             End::NatsSilent => Ended::NatsSilent,
@@ -372,26 +371,6 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// Figures for the history: when they cannot be noted, the term is ending anyway.
-    fn note_answers(&self, first_ack: Option<Duration>) {
-        let is_first = first_ack.is_none() || self.from_memory > 0;
-        let now = Clock.now().monotonic;
-        let silence = self.last_sign.filter(|_| is_first).map(|at| now.since(at));
-        let from_memory = self.from_memory as u64;
-        if is_first {
-            self.node.board.answered(silence, from_memory);
-        }
-        let answered_from_memory = Some(from_memory);
-        let record = Record {
-            load_time: Some(self.takeover_time),
-            first_ack,
-            silence,
-            answered_from_memory,
-            ..Record::default()
-        };
-        self.leader.record(record).ok();
-    }
-
     /// Postgres will never store the batch: what led to it is taken back, or the term ends.
     fn refused(&mut self, refusal: Refusal) -> Result<(), Ended> {
         let now = Clock.now();
@@ -436,58 +415,6 @@ impl<'a> Active<'a> {
             .active
             .nats_changed(is_connected, is_missed, Clock.now());
         changed.map_err(|end| self.ended(end))
-    }
-
-    fn report(&self, term: &Term) {
-        let counts = self.active.broker().counts().after(self.earlier);
-        let late = self.earlier_late + term.late_renewals();
-        self.node.board.progress(term, counts, late);
-        self.node.board.nats(self.node.nats.counts());
-        match self.active.broker().unreachable_clients() {
-            Some(clients) => self.node.board.raise(
-                Condition::ClientsUnreachable,
-                format!(
-                    "clients that do not answer: {clients}, at least half of all; they are taken to be out of reach and \
-                     closed after three times as many missed heartbeats; look at the routes of the NATS cluster, \
-                     leafnodes, and imports of the account"
-                ),
-            ),
-            None => self.node.board.clear(Condition::ClientsUnreachable),
-        }
-    }
-
-    fn look_at_conditions(&mut self, term: &Term) {
-        let now = Clock.now().monotonic;
-        self.refusals.look(&self.node.board, now);
-        self.dead_letters.look(&self.node.board, now);
-        match term.blocked_by() {
-            Some(why) => self.node.board.raise(Condition::CommitBlocked, why),
-            None => self.node.board.clear(Condition::CommitBlocked),
-        }
-        let lasts = now.since(self.began);
-        if lasts > self.node.leadership.lease.duration() {
-            self.node.board.serves();
-        }
-        if lasts > TERM_IS_WELL {
-            self.node.board.clear(Condition::TermsEnd);
-        }
-    }
-
-    /// In the tables, when they have changed.
-    fn show_conditions(&mut self) -> Result<(), TermLost> {
-        let conditions = self.node.board.conditions();
-        if self.conditions.as_ref() == Some(&conditions) {
-            return Ok(());
-        }
-        let rows = conditions.iter().map(|(condition, raised)| ConditionRow {
-            kind: condition.name(),
-            reason: raised.reason.clone(),
-            since: raised.since,
-        });
-        if self.leader.show_conditions(rows.collect())? {
-            self.conditions = Some(conditions);
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,6 @@
 //! two groups with one cluster ID on different databases do not meet at a lock, and clients would get two answers.
 //! What is made of what was heard is in [`super::rivals`].
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::rivals::{Rivals, accusation};
+use super::shared::Setback;
+use super::standby_peers::StandbyPeers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::ids::Epoch;
@@ -27,12 +28,6 @@ use crate::protocol::announcement::{Announcement, StandbyAnnouncement};
 
 /// An active that is there answers a question within this.
 const ANSWER_LIMIT: Duration = Duration::from_millis(250);
-
-/// A standby that has not been heard for so many leases is none.
-const MATE_LEASES: u32 = 3;
-
-/// Standbys that an active remembers.
-const MATES_MAX: usize = 16;
 
 /// A standby looks for another NATS server at most so often.
 const MOVES_APART: Duration = Duration::from_secs(30);
@@ -56,8 +51,7 @@ pub(super) struct Announcer {
     lease: Duration,
     /// As all servers of these tables know them.
     tables: String,
-    /// Standbys of these tables: their NATS servers, and when they were heard.
-    mates: Mutex<BTreeMap<String, (String, Instant)>>,
+    peers: StandbyPeers,
     /// Since when this server waits for the lock, which somebody else holds.
     queued_since: Mutex<Option<Instant>>,
     board: Board,
@@ -124,7 +118,7 @@ impl Announcer {
             is_partitioned,
             lease: leadership.lease.duration(),
             tables,
-            mates: Mutex::default(),
+            peers: StandbyPeers::new(leadership.lease.duration()),
             queued_since: Mutex::default(),
             board: board.clone(),
             heard: watch::Sender::new(heard),
@@ -165,12 +159,7 @@ impl Announcer {
 
     /// A standby of these tables listens at another NATS server than this one.
     pub(super) fn is_heard_elsewhere(&self, nats_server: &str) -> bool {
-        let now = Clock.now().monotonic;
-        let mates = lock(&self.mates);
-        let mut mates = mates.values();
-        mates.any(|(server, heard_at)| {
-            server != nats_server && now.since(*heard_at) < self.lease * MATE_LEASES
-        })
+        self.peers.is_elsewhere(nats_server, Clock.monotonic())
     }
 
     /// See [`Rivals::last_mate`].
@@ -180,7 +169,7 @@ impl Announcer {
 
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
     /// that follows an active of its own tables, or where nobody else is; otherwise that of a question.
-    pub(super) async fn ensure_no_rival(&self, here: &Place) -> Result<(), String> {
+    pub(super) async fn ensure_no_rival(&self, here: &Place) -> Result<(), Setback> {
         let now = Clock.now().monotonic;
         let (follows, suspects, asked_at) = {
             let Heard {
@@ -194,7 +183,7 @@ impl Announcer {
         }
         let asked_at = if suspects {
             // What was heard may have been the last of it.
-            self.ask().await.map_err(|error| error.to_string())?
+            self.ask().await?
         } else {
             asked_at
         };
@@ -213,7 +202,7 @@ impl Announcer {
             return Ok(());
         };
         *self.refused() = Some(here.clone());
-        Err(accusation(rival, &self.cluster_id, here))
+        Err(Setback::Rival(accusation(rival, &self.cluster_id, here)))
     }
 
     /// Waits while another server is heard that this one has had to give way to.
@@ -324,23 +313,14 @@ impl Announcer {
         } else if let Some(standby) = StandbyAnnouncement::decode(message.payload())
             && standby.tables == self.tables
             && standby.server_id != self.server_id
+            && self.peers.heard(&standby, Clock.monotonic())
         {
-            let now = Clock.now().monotonic;
-            let mut mates = lock(&self.mates);
-            mates.retain(|_, (_, heard_at)| now.since(*heard_at) < self.lease * MATE_LEASES);
-            if mates.len() < MATES_MAX || mates.contains_key(&standby.server_id) {
-                let heard = (standby.nats_server.clone(), now);
-                let before = mates.insert(standby.server_id.clone(), heard);
-                if before.is_none_or(|(nats_server, _)| nats_server != standby.nats_server) {
-                    let is_elsewhere = standby.nats_server != self.nats.server_id();
-                    tracing::info!(
-                        server.id = standby.server_id,
-                        is_elsewhere,
-                        "a standby listens to NATS; at another NATS server it hears what this one misses when its own \
-                         fails"
-                    );
-                }
-            }
+            let is_elsewhere = standby.nats_server != self.nats.server_id();
+            tracing::info!(
+                server.id = standby.server_id,
+                is_elsewhere,
+                "a standby listens to NATS; at another NATS server it receives what this one misses when its own fails"
+            );
         }
         Heeded::Nothing
     }

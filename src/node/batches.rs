@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use super::shared::Setback;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::attempts::EndKind;
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::refusal::Refusal;
@@ -104,6 +105,10 @@ impl Apply for Batches {
             | store::Error::Corrupt { .. }
             | store::Error::Failed(_) => None,
         }
+    }
+
+    fn kind(error: &store::Error) -> EndKind {
+        error.kind()
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::core::batch::{Fate, LostRange};
-use crate::core::broker::Counts;
+use crate::core::counts::Counts;
 use crate::core::limits::Limits;
 use crate::leadership::Term;
 use crate::monitoring::condition::{Condition, Conditions, Effect};

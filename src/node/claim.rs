@@ -35,7 +35,7 @@ impl Node {
             mut batches,
         } = won;
         let alone = self.announcer.ensure_no_rival(candidate.place());
-        ears.during(self, alone).await?.map_err(Setback::Rival)?;
+        ears.during(self, alone).await??;
         let last_sign = self.announcer.last_mate(candidate.place());
         let last_sign = last_sign.map(|sign| sign.heard_at);
         let sign_every = Rivals::interval(self.leadership.lease.duration());

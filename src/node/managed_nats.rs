@@ -176,6 +176,16 @@ struct Runner {
     tasks: TaskTracker,
 }
 
+/// Why nats-server did not get ready.
+#[derive(Debug, thiserror::Error)]
+enum NotReady {
+    #[error("{0}")]
+    Ended(std::process::ExitStatus),
+    /// Whether it runs cannot be found out.
+    #[error("{0}")]
+    Unknown(#[source] std::io::Error),
+}
+
 struct Running {
     child: Child,
     pid: u32,
@@ -223,7 +233,7 @@ impl Runner {
                 let lines = last.lock().unwrap_or_else(PoisonError::into_inner);
                 let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
                 let how = match ended {
-                    Ok(Err(status)) => format!("ended while it started ({status})"),
+                    Ok(Err(why)) => format!("ended while it started ({why})"),
                     Ok(Ok(_)) | Err(_) => format!("was not ready within {START_LIMIT:?}"),
                 };
                 bail!("nats-server {how}: {}", lines.join(" | "));
@@ -231,16 +241,15 @@ impl Runner {
         }
     }
 
-    /// Fails with how it ended.
-    async fn ready(&self, child: &mut Child, pid: u32) -> Result<Ports, String> {
+    async fn ready(&self, child: &mut Child, pid: u32) -> Result<Ports, NotReady> {
         let suffix = format!("_{pid}.ports");
         let mut tick = interval(POLL);
         loop {
             tick.tick().await;
             match child.try_wait() {
                 Ok(None) => {}
-                Ok(Some(status)) => return Err(status.to_string()),
-                Err(error) => return Err(error.to_string()),
+                Ok(Some(status)) => return Err(NotReady::Ended(status)),
+                Err(error) => return Err(NotReady::Unknown(error)),
             }
             let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
             let file = entries

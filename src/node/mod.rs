@@ -62,6 +62,7 @@ mod rivals;
 mod run;
 mod shared;
 mod standby;
+mod standby_peers;
 mod start;
 mod strangers;
 mod sweep;

@@ -49,6 +49,7 @@ fn tls(tls: &NatsTls) -> Tls {
     Tls {
         required: tls.required,
         first: tls.first,
+        demand: tls.demand,
         ca_file: tls.ca.clone(),
         client: client.map(|(certificate_file, key_file)| ClientCertificate {
             certificate_file,

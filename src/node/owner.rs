@@ -45,7 +45,7 @@ pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjec
     };
     let refused = |error: subjects::Error| {
         Setback::Settings(format!(
-            "table server_info, the subjects told to clients: {error}"
+            "table server_info, the subjects that clients use: {error}"
         ))
     };
     subjects.telling(told).map_err(refused)

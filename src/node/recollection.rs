@@ -41,7 +41,10 @@ impl Node {
             };
             if let Err(error) = self.answer_question(&question).await {
                 let error: &dyn std::error::Error = &error;
-                tracing::debug!(error, "cannot send another server what this one remembers");
+                tracing::debug!(
+                    error,
+                    "cannot send another server the messages that this one has in memory"
+                );
             }
         }
     }
@@ -60,7 +63,7 @@ impl Node {
         );
         tracing::info!(
             messages = account.messages.len(),
-            "another server takes over after a failover of Postgres; this one sends it what it remembers"
+            "another server takes over after a failover of Postgres; this one sends it the messages that it has in memory"
         );
         for piece in pieces {
             self.nats.publish(&question.reply, None, &piece).await?;
@@ -85,14 +88,14 @@ impl Node {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(
                     error,
-                    "the other servers cannot be asked what they remember"
+                    "the other servers cannot be asked which messages they have in memory"
                 );
             }
         }
         tracing::info!(
             is_exact = self.memory().is_exact(),
             took_ms = Clock.now().monotonic.since(began).as_millis(),
-            "asked the other servers what they remember"
+            "asked the other servers which messages they have in memory"
         );
     }
 
@@ -101,7 +104,7 @@ impl Node {
         // With one that can be guessed, an old answer could be taken for one to this question.
         if ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut nonce).is_err() {
             tracing::warn!(
-                "the system gives no random numbers, so the other servers are not asked what they remember"
+                "the system gives no random numbers, so the other servers are not asked which messages they have in memory"
             );
             return Ok(());
         }
@@ -132,7 +135,7 @@ impl Node {
                 server,
                 epoch = account.served.0,
                 messages = account.messages.len(),
-                "another server has sent what it remembers"
+                "another server has sent the messages that it has in memory"
             );
             let mut memory = self.memory();
             memory.learn(account);

@@ -217,7 +217,7 @@ impl Node {
                     let text = setback.to_string();
                     let now = Clock.now().monotonic;
                     let failure = Failure {
-                        cause: &text,
+                        cause: setback.kind(),
                         is_of_nats: setback.is_of_nats(),
                         is_lasting: setback.is_lasting(),
                     };
@@ -271,10 +271,9 @@ impl Node {
             left,
         } = over;
         ended.log();
-        let failure = ended.failure();
-        let cause = failure.as_ref().map(ToString::to_string);
+        let (failure, kind) = (ended.failure(), ended.kind());
         let end = TermEnd {
-            cause: cause.as_deref(),
+            cause: kind,
             is_listening: ears.listen_on(ingress),
         };
         let now = Clock.now().monotonic;

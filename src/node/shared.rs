@@ -13,6 +13,7 @@ use super::board::Board;
 use super::neighbours;
 use super::watchdog::Watchdog;
 use crate::config::Config;
+use crate::core::attempts::EndKind;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::monitoring::reports::Reports;
@@ -97,6 +98,18 @@ impl Node {
 }
 
 impl Setback {
+    /// Whether the next attempt would end alike.
+    pub(super) fn kind(&self) -> EndKind {
+        match self {
+            Self::NatsLost | Self::Nats(_) => EndKind::NatsLost,
+            Self::Leadership(error) => error.kind(),
+            Self::TermLost(lost) => lost.kind,
+            Self::Store(error) => error.kind(),
+            Self::Rival(_) => EndKind::ConflictingActive,
+            Self::Shutdown | Self::Settings(_) => EndKind::Own,
+        }
+    }
+
     /// True when it will be the same however often this process tries.
     pub(super) fn is_final(&self) -> bool {
         match self {

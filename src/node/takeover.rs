@@ -207,8 +207,8 @@ impl Node {
                 ),
                 Fate::StoredAnew => tracing::warn!(
                     channel = %name, first, last,
-                    "a failover of Postgres has lost these sequences; they are passed over, and what they were given to was \
-                     heard and is stored anew"
+                    "a failover of Postgres has lost these sequences; they are passed over; the publishes that \
+                     they were given to are kept here and are stored again"
                 ),
                 Fate::Lost => tracing::error!(
                     channel = %name, first, last,
@@ -239,7 +239,7 @@ fn tell_unlisted(channels: &[ChannelName]) {
 fn log_answer(answer: &Answer, requests: usize, since_lock: Duration) {
     let since_lock_ms = since_lock.as_millis();
     match answer {
-        Answer::Drained => tracing::info!(requests, since_lock_ms, "heard the last requests"),
+        Answer::Drained => tracing::info!(requests, since_lock_ms, "received the last requests"),
         Answer::Tables(tables) => tracing::info!(
             clients = tables.clients.len(),
             channels = tables.channels.len(),

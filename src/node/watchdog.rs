@@ -63,7 +63,7 @@ impl Watchdog {
             let now = Clock.now().monotonic;
             if stuck.look(pulse.beat_at(), now) >= STUCK_MAX {
                 end_process(&format!(
-                    "the server has not gone round for {STUCK_MAX:?}: the process ends, so that it can be started anew"
+                    "the server has made no progress for {STUCK_MAX:?}: the process ends, so that it can be started again"
                 ));
             }
             let term = self

@@ -101,7 +101,7 @@ pub fn statements(schema: &str) -> String {
 pub fn ensure<'a>(
     url: &DatabaseUrl,
     rows: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<(), String> {
+) -> Result<(), PinError> {
     let rows: Vec<_> = rows.into_iter().collect();
     let found = |wanted: &str| {
         let row = rows.iter().find(|(name, _)| *name == wanted);
@@ -110,33 +110,64 @@ pub fn ensure<'a>(
     for (name, value) in PLAIN {
         let kept = found(name).unwrap_or_default();
         if kept != value {
-            return Err(was_changed(url, name, kept, value));
+            return Err(PinError::changed(url, name, kept, value));
         }
     }
     for (name, good) in SELECTIVE {
         let Some(kept) = found(name) else { continue };
         if !good.contains(&kept) {
-            return Err(format!(
-                "Postgres at {}: setting {name} is {kept:?}, a server needs {:?}, and role {user} may not set it for \
-                 its session; undo it where it is set: ALTER ROLE \"{user}\" RESET {name}, ALTER DATABASE \"{}\" RESET \
-                 {name}, or ALTER SYSTEM RESET {name} and SELECT pg_reload_conf()",
-                url.address(),
-                good[0],
-                url.database(),
-                user = url.user(),
-            ));
+            return Err(PinError::NotOurs {
+                address: url.address().into(),
+                name,
+                kept: kept.into(),
+                needed: good[0],
+                user: url.user().into(),
+                database: url.database().into(),
+            });
         }
     }
     Ok(())
 }
 
-/// The session does not keep what was set.
-pub fn was_changed(url: &DatabaseUrl, name: &str, kept: &str, value: &str) -> String {
-    format!(
-        "Postgres at {}: the session's setting {name} is {kept:?} although it was set to {value:?}: something between \
-         the server and Postgres changes sessions; use Postgres' direct endpoint in the database URL",
-        url.address()
-    )
+/// A session is not what it has to be before it is used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// The session does not keep what was set.
+    #[error(
+        "Postgres at {address}: the session's setting {name} is {kept:?} although it was set to {value:?}: something between \
+         the server and Postgres changes sessions; use Postgres' direct endpoint in the database URL"
+    )]
+    Changed {
+        address: String,
+        name: String,
+        kept: String,
+        value: String,
+    },
+    /// It is set elsewhere, and the role may not set it.
+    #[error(
+        "Postgres at {address}: setting {name} is {kept:?}, a server needs {needed:?}, and role {user} may not set it for its \
+         session; undo it where it is set: ALTER ROLE \"{user}\" RESET {name}, ALTER DATABASE \"{database}\" RESET {name}, or \
+         ALTER SYSTEM RESET {name} and SELECT pg_reload_conf()"
+    )]
+    NotOurs {
+        address: Box<str>,
+        name: &'static str,
+        kept: Box<str>,
+        needed: &'static str,
+        user: Box<str>,
+        database: Box<str>,
+    },
+}
+
+impl PinError {
+    pub fn changed(url: &DatabaseUrl, name: &str, kept: &str, value: &str) -> Self {
+        Self::Changed {
+            address: url.address(),
+            name: name.to_owned(),
+            kept: kept.to_owned(),
+            value: value.to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +210,7 @@ mod tests {
             let mut rows = right();
             rows.retain(|row| row.0 != name);
             rows.push((name, value));
-            let error = ensure(&url(), rows).unwrap_err();
+            let error = ensure(&url(), rows).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         }
     }

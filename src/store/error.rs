@@ -1,6 +1,7 @@
 //! What can go wrong with the tables, by what the caller would do about it.
 
 use crate::config::database::{DatabaseUrl, Trouble, TroubleKind};
+use crate::core::attempts::EndKind;
 use crate::core::refusal::Refusal;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,19 @@ impl From<Trouble> for Error {
             TroubleKind::Unavailable => Self::Unavailable(trouble.text),
             TroubleKind::Refused => Self::Refused(trouble.text),
             TroubleKind::Failed => Self::Failed(trouble.text),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the next call would fail for the same cause.
+    pub fn kind(&self) -> EndKind {
+        match self {
+            Self::Unavailable(_) => EndKind::DatabaseLost,
+            Self::NotStored { .. } | Self::Failed(_) => EndKind::WriteRefused,
+            Self::Refused(_) | Self::OtherCluster(_) | Self::Key(_) | Self::Corrupt { .. } => {
+                EndKind::DatabaseRefused
+            }
         }
     }
 }

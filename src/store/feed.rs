@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
-use super::reader::Store;
+use super::pool::Store;
 
 /// A stream that feeds a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,8 @@ async fn through(connection: &mut PgConnection, feed: &Feed) -> Result<Option<u6
         None => Ok(None),
         Some((created, through)) if created == feed.created => Ok(Some(through.cast_unsigned())),
         Some((_, through)) => Err(Error::Refused(format!(
-            "stream {:?} was deleted and made anew since its message {through} was published to channel {:?}, so that nothing tells \
-             which of its messages are there; delete its row of table fed_channels if all that the stream holds is new",
+            "stream {:?} was deleted and created again since its message {through} was published to channel {:?}, so \
+             it is not known which of its messages are there; delete its row of table fed_channels if all that the stream holds is new",
             feed.stream, feed.channel
         ))
         .into()),

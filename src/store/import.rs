@@ -15,7 +15,7 @@ use super::error::{Error, Fault};
 use super::former::Extent;
 use super::identifier::quoted;
 use super::imports::{self, ImportNote};
-use super::reader::Store;
+use super::pool::Store;
 use super::rows::parse_multirange;
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;

@@ -278,7 +278,7 @@ fn checked_message(channel: ChannelId, row: &Line, opener: &mut Opener) -> Resul
     message.data = if row.get("encrypted")? {
         let epoch = Epoch(row.number("epoch")?);
         let opened = opener.open(epoch, channel, &message, data);
-        opened.map_err(|why| row.corrupt(why))?
+        opened.map_err(|why| row.corrupt(why.to_string()))?
     } else {
         Bytes::copy_from_slice(data)
     };

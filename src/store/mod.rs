@@ -2,7 +2,7 @@
 //! that applies a batch on a session it is given. Who may write, and when, is decided elsewhere: this module
 //! opens no session that writes (migrations and VACUUM apart) and knows nothing of locks and terms.
 //!
-//! [`reader::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
+//! [`pool::Store`] is the reading side, [`writer::Writer`] the writing one, [`status`] what an operator asks,
 //! [`measure`] what `stanby bench` asks, [`encryption`] what payloads are encrypted with, [`former`] reads the tables of
 //! nats-streaming-server, which [`import::Importer`] writes into ours.
 //! To add a column: a new file in `migrations/`, then `writer/` and `snapshot.rs`.
@@ -32,6 +32,7 @@ mod on_session;
 mod outbox;
 mod pages;
 mod policies;
+mod pool;
 mod proven;
 mod reader;
 pub mod refill;
@@ -61,7 +62,7 @@ pub use imports::{ImportNote, Noted};
 pub use migrate::NEWEST as SCHEMA_VERSION;
 pub use oldest::Oldest;
 pub use pages::{Page, PageSize};
-pub use reader::Store;
+pub use pool::Store;
 pub use rights::Lack;
 pub use server_info::ServerInfo;
 pub use version::SchemaVersion;

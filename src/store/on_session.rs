@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::error::{Error, Fault};
-use super::reader::Store;
+use super::pool::Store;
 use super::server_info::ServerInfo;
 use super::source::Source;
 use super::{encryption, fence, heard, load, snapshot};

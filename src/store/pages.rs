@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::encryption;
 use super::error::{Error, Fault};
-use super::reader::Store;
+use super::pool::Store;
 use crate::core::ids::{ChannelId, LoadId, Sequence};
 use crate::core::load::{Load, Loaded, Unreadable, Want};
 use crate::core::message::Message;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::error::{Error, Fault};
 use super::fence::{Astray, Fence};
 use super::lent::Lent;
-use super::reader::Store;
+use super::pool::Store;
 use super::source::Source;
 
 /// Connections that one call tries when they lead elsewhere than to the primary: twice as many as the pool may hold.

@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
-use super::reader::Store;
+use super::pool::Store;
 use super::status;
 
 /// The limit for a whole file.

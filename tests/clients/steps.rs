@@ -71,7 +71,7 @@ const NODE_PROTOCOL_0: Client = Client {
     version: "0.0.52",
     cannot: &[
         (PINGS, "protocol 0 has no pings"),
-        (REPLACED, "protocol 0 has no pings to be told by"),
+        (REPLACED, "protocol 0 has no pings whose answer says so"),
     ],
 };
 
@@ -86,7 +86,7 @@ const PYTHON_PROTOCOL_0: Client = Client {
     version: "0.3.0",
     cannot: &[
         (PINGS, "protocol 0 has no pings"),
-        (REPLACED, "protocol 0 has no pings to be told by"),
+        (REPLACED, "protocol 0 has no pings whose answer says so"),
     ],
 };
 
@@ -106,7 +106,7 @@ const STAN: Client = Client {
         (PUBLISHED_MANY, "a publish returns with its ack"),
         (TIME_TO_COME, "a time to come is refused by the client"),
         (PINGS, "it asks for pings and sends none"),
-        (REPLACED, "it sends no pings to be told by"),
+        (REPLACED, "it sends no pings whose answer says so"),
     ],
 };
 
@@ -120,7 +120,7 @@ const RATSIO: Client = Client {
         (AN_HOUR_AGO, "its start times reach back two seconds"),
         (DUPLICATE_DURABLE, "it reads no refusals of subscriptions"),
         (PINGS, "protocol 0 has no pings"),
-        (REPLACED, "protocol 0 has no pings to be told by"),
+        (REPLACED, "protocol 0 has no pings whose answer says so"),
         (
             EVERY_PUBLISH_ACKED,
             "its publishes name no subject for acks",

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use stanby::certificates::Demand;
 use stanby::config::log::{LogLevel, LogTarget};
 use stanby::config::secret::Secret;
 use stanby::config::serve::Config;
@@ -322,4 +323,114 @@ fn pages_over_https_show_the_certificate_of_the_tls_block_beside_streaming() {
         told.contains("give --https-cert FILE and --https-key FILE"),
         "{told}"
     );
+}
+
+/// As the documentation of nats-server has it: a key that only gives a variable its value is not a key of the block.
+#[test]
+fn keys_that_give_variables_their_values_are_not_keys_of_nats_server() {
+    let sources = sources(&format!(
+        "TOKEN: s3cret\nauthorization {{\n  ADMIN = {{ PUBLIC = \"a.>\", publish = $PUBLIC, subscribe = \">\" }}\n  \
+         SECRET: abc\n  user: joe\n  users = [\n    {{ user: $user, password: $SECRET, permissions: $ADMIN }}\n  ]\n}}\n\
+         streaming {{ AGE: \"24h\", token: $TOKEN, limits {{ ma: $AGE }}, sql {{ source: '{DATABASE}' }} }}"
+    ));
+
+    assert_eq!(sources.unknown, [""; 0]);
+    assert!(sources.notes.is_empty(), "{}", sources.notes);
+    let day = Some(Duration::from_hours(24));
+    assert_eq!(sources.config.limits.channel.age, day);
+    let managed = sources.config.managed_nats.unwrap();
+    let file: serde_json::Value = serde_json::from_str(&managed.file()).unwrap();
+    let permissions = serde_json::json!({ "publish": "a.>", "subscribe": ">" });
+    let expected = serde_json::json!({
+        "user": "joe",
+        "users": [{ "user": "joe", "password": "abc", "permissions": permissions }],
+    });
+    assert_eq!(file["authorization"], expected);
+}
+
+#[test]
+fn without_the_wrapper_tls_and_cluster_are_for_nats_too() {
+    let sources = sources(&format!(
+        "tls {{ cert_file: c.pem, key_file: k.pem, client_ca: ca.pem }}\n\
+         cluster {{ listen: '0.0.0.0:6222', routes: ['nats://b:6222'], node_id: a, raft_logging: true }}\n\
+         listen: '127.0.0.1:4333'\nhttp: 8222\nsql {{ source: '{DATABASE}' }}"
+    ));
+
+    assert_eq!(sources.config.http.unwrap().to_string(), "127.0.0.1:8222");
+    assert_eq!(sources.config.nats.tls.ca, Some("ca.pem".into()));
+    let file = sources.config.managed_nats.unwrap().file();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let tls = serde_json::json!({ "cert_file": "c.pem", "key_file": "k.pem" });
+    assert_eq!(file["tls"], tls);
+    let cluster = serde_json::json!({ "listen": "0.0.0.0:6222", "routes": ["nats://b:6222"] });
+    assert_eq!(file["cluster"], cluster);
+}
+
+#[test]
+fn keys_that_nats_server_knows_reach_it_and_older_ones_have_no_effect() {
+    let sources = sources(&format!(
+        "mappings {{ a: b }}\nlame_duck_grace_period: '5s'\nstore_dir: /js\nmax_sub_tokens: 9\nmax_pending_size: 5\n\
+         cluster_name: c\nstreaming {{ sql {{ source: '{DATABASE}' }} }}"
+    ));
+
+    let told = sources.notes.to_string();
+    for key in ["max_pending_size (", "cluster_name ("] {
+        assert!(told.contains(key), "{told}");
+    }
+    let file = sources.config.managed_nats.unwrap().file();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let mut keys: Vec<&str> = file
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "http",
+            "lame_duck_grace_period",
+            "mappings",
+            "max_sub_tokens",
+            "store_dir"
+        ]
+    );
+}
+
+/// As there. Only what would lose data keeps a former line or file from starting.
+#[test]
+fn tls_to_nats_without_a_check_is_taken_over_with_a_warning() {
+    for name in ["insecure", "skip_verify"] {
+        let text =
+            format!("streaming {{ tls {{ {name}: true }}, sql {{ source: '{DATABASE}' }} }}");
+        let config = sources(&text).config;
+        assert_eq!(config.nats.tls.demand, Demand::Nothing);
+        let told = config.warnings().join("\n");
+        assert!(told.contains("are not checked"), "{told}");
+    }
+}
+
+/// As there: it was one configuration for both.
+#[test]
+fn the_one_user_of_a_file_is_the_login_at_the_nats_of_somebody_else_too() {
+    let text = |authorization: &str, url: &str| {
+        format!(
+            "authorization {{ {authorization} }}\n\
+             streaming {{ ns: \"{url}\", sql {{ source: '{DATABASE}' }} }}"
+        )
+    };
+    let found = sources(&text("user: app, password: secret", "nats://h:4222"));
+    let nats = found.config.nats;
+    assert_eq!(nats.user.as_deref(), Some("app"));
+    assert_eq!(nats.password.as_ref().map(Secret::expose), Some("secret"));
+    assert!(found.notes.is_empty(), "{}", found.notes);
+
+    let nats = sources(&text("token: secret", "nats://h:4222")).config.nats;
+    assert_eq!(nats.token.as_ref().map(Secret::expose), Some("secret"));
+
+    let found = sources(&text("user: app, password: secret", "nats://u:p@h:4222"));
+    assert_eq!(found.config.nats.user.as_deref(), Some("u"));
+    let told = found.notes.to_string();
+    assert!(told.contains("authorization ("), "{told}");
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
+use stanby::certificates::Demand;
 use stanby::cli::command::Cli;
 use stanby::config::arguments::normalise;
 use stanby::config::encryption::Cipher;
@@ -185,6 +186,56 @@ fn without_a_nats_server_of_somebody_else_one_is_run_with_the_former_flags() {
     assert_eq!(file["authorization"], login);
     assert_eq!(config.nats.user.as_deref(), Some("app"));
     assert!(!format!("{managed:?}").contains("secret"));
+}
+
+/// They were those of the NATS server inside, and of its pages.
+#[test]
+fn the_certificate_on_a_line_is_that_of_the_nats_server_and_of_its_pages() {
+    let tls = ["--tls", "--tlscert=c.pem", "--tlskey", "k.pem"];
+    let line = |more: &[&'static str]| {
+        let words = [&["nats-streaming-server"], &tls[..], more, &SQL[..]].concat();
+        run(&words).unwrap()
+    };
+    let (sources, told) = line(&["-p", "4333"]);
+
+    assert_eq!(told, "");
+    let config = sources.config;
+    assert_eq!(config.https, None);
+    let managed = config.managed_nats.unwrap();
+    let given = ["--tls", "--tlscert=c.pem", "--tlskey=k.pem", "--p=4333"];
+    assert_eq!(managed.arguments, given);
+    let trusted = config.nats.tls;
+    assert_eq!(trusted.ca.unwrap().to_str(), Some("c.pem"));
+    assert_eq!(trusted.demand, Demand::Authority);
+    let (sources, _) = line(&["-tls_client_cacert", "ca.pem"]);
+    let trusted = sources.config.nats.tls;
+    assert_eq!(trusted.ca.unwrap().to_str(), Some("ca.pem"));
+    assert_eq!(trusted.demand, Demand::HostAndAuthority);
+    let (sources, told) = line(&["-ms", "8443", "-ns", "nats://h:4222"]);
+    let pages = sources.config.https.unwrap();
+    assert_eq!(pages.certificate_file.to_str(), Some("c.pem"));
+    assert_eq!(pages.key_file.to_str(), Some("k.pem"));
+    assert!(told.ends_with(": tls"), "{told}");
+}
+
+#[test]
+fn the_pages_listen_where_the_nats_server_of_the_line_does() {
+    for (line, address) in [
+        (&["-a", "127.0.0.1"][..], "127.0.0.1:8222"),
+        (&["--addr=localhost"], "127.0.0.1:8222"),
+        (&["-net", "::1", "-ns", "nats://h:4222"], "[::1]:8222"),
+        (&["-a", "127.0.0.1", "--http-host=0.0.0.0"], "0.0.0.0:8222"),
+        (&["-a", "nats.example"], "0.0.0.0:8222"),
+        (&[], "0.0.0.0:8222"),
+    ] {
+        let words = [&["nats-streaming-server", "-m", "8222"], line, &SQL[..]].concat();
+        let (sources, _) = run(&words).unwrap();
+        assert_eq!(
+            sources.config.http.unwrap().to_string(),
+            address,
+            "{line:?}"
+        );
+    }
 }
 
 #[test]

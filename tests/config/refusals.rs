@@ -106,7 +106,6 @@ fn what_would_lose_data_or_protection_is_refused() {
             "encryption_key: 'k3y,k3y'",
             "main.conf:2:3: the encryption key contains a comma",
         ),
-        ("tls { insecure: true }", "\"insecure\" is not supported"),
         (
             "limits { mm: -1 }",
             "main.conf:2:12: max messages limit cannot be negative (-1)",
@@ -137,7 +136,7 @@ fn what_would_lose_data_or_protection_is_refused() {
 #[test]
 fn all_mistakes_are_told_at_once_each_with_its_place() {
     let told = refusal(&within(
-        "store: oracle, cluster_id: 5\n  hbi: '0'\n  limits { mm: -1, mb: 'x' }\n  tls { insecure: true }",
+        "store: oracle, cluster_id: 5\n  hbi: '0'\n  limits { mm: -1, mb: 'x' }\n  tls { insecure: 1 }",
     ));
     let lines: Vec<&str> = told.lines().collect();
     for part in [
@@ -146,7 +145,7 @@ fn all_mistakes_are_told_at_once_each_with_its_place() {
         "main.conf:3:3: --hb-interval must be longer than 0",
         "main.conf:4:12: max messages limit cannot be negative (-1)",
         "main.conf:4:20: parameter \"mb\"",
-        "main.conf:5:9: \"insecure\" is not supported",
+        "main.conf:5:9: parameter \"insecure\" value is expected to be bool",
     ] {
         assert!(
             lines.iter().any(|line| line.starts_with(part)),

@@ -51,6 +51,7 @@ async function logIn(page, server, name = "operator") {
   await page.waitForURL(`${server}/console`);
 }
 
+const statuses = { nothing: 404, "no-such-channel": 404 };
 const about = (given) => new URLSearchParams(given).toString();
 const pages = {
   now: "/console",
@@ -68,6 +69,10 @@ const pages = {
   "dead-letters": "/console/dead-letters",
   doctor: "/console/doctor",
   audit: "/console/audit",
+  request: "/console/request?id=1",
+  "no-such-channel": `/console/channel?${about({ name: "oders" })}`,
+  "nothing-found": `/console/channels?${about({ filter: "zzz" })}`,
+  "group-of-markup": `/console/durable?${about({ channel: "orders", durable: "<i>d", queue_group: "<script>alert(4)</script>" })}`,
   sql: `/console/sql/durable?${about({ channel: "orders", durable: "billing" })}`,
   purge: `/console/act/channel-purge?${about({ channel: "orders" })}`,
   seek: `/console/act/durable-seek?${about({ channel: "orders", durable: "billing" })}`,
@@ -90,9 +95,9 @@ async function everyPage(server) {
     const page = await open({ colorScheme: theme, bypassCSP: true });
     await judgeLogin(page, server, theme);
     for (const [name, path] of Object.entries(pages)) {
-      page.isLeft = name === "nothing";
+      const status = statuses[name] ?? 200;
+      page.isLeft = status !== 200;
       const answer = await page.goto(server + path);
-      const status = name === "nothing" ? 404 : 200;
       expect(answer.status() === status, `${name}: ${answer.status()}`);
       const source = await answer.text();
       expect(source.length < 1_000_000, `${name}: ${source.length} bytes`);
@@ -125,7 +130,7 @@ async function withoutScripts(server) {
   const page = await open({ javaScriptEnabled: false });
   await logIn(page, server);
   for (const [name, path] of Object.entries(pages)) {
-    page.isLeft = name === "nothing";
+    page.isLeft = name in statuses;
     await page.goto(server + path);
   }
   await page.goto(`${server}/console/channels`);
@@ -159,7 +164,7 @@ async function questions(server) {
   const asked = [...readFileSync(join(DOCS, "cookbook.md"), "utf8").matchAll(/^## \d+\. (.*)$/gm)].map((it) => it[1]);
   const documented = readFileSync(join(DOCS, "console.md"), "utf8");
   for (const question of asked) {
-    expect(question in answers || documented.includes(`- ${question}`), `no walk answers: ${question}`);
+    expect(question in answers || documented.includes(`- [${question}](cookbook.md#`), `no walk answers: ${question}`);
   }
   for (const [question, { steps, shows }] of Object.entries(answers)) {
     expect(asked.includes(question), `the cookbook does not ask: ${question}`);
@@ -177,7 +182,8 @@ async function questions(server) {
     }
     const shown = page.locator("main", { hasText: shows });
     await shown.waitFor({ timeout: 30_000 }).catch(() => complain(`${question}: ${page.url()} does not say ${shows}`));
-    expect(documented.includes(`| ${question} | ${steps.length} |`), `docs/console.md: | ${question} | ${steps.length} |`);
+    const row = documented.split("\n").find((line) => line.startsWith(`| [${question}](cookbook.md#`)) ?? "";
+    expect(row.endsWith(`) | ${steps.length} |`), `docs/console.md: ${question}: ${steps.length} clicks, not: ${row}`);
   }
   await page.context().close();
 }
@@ -216,6 +222,8 @@ async function verbs(server) {
   await verb(page, server, `/console/act/message-republish?${message}`, {}, ["delete the new messages"]);
   await verb(page, server, `/console/act/message-delete?${message}`, {}, ["are gone"]);
   await verb(page, server, `/console/act/channel-purge?${about({ channel: "orders" })}`, { keep: "4" }, ["are gone"]);
+  await verb(page, server, `/console/act/durable-skip?${about({ channel: "orders", durable: "slow" })}`, { first: "5", last: "5" }, ["republish"]);
+  await verb(page, server, `/console/act/durable-remove?${about({ channel: "orders", durable: "left" })}`, {}, ["it comes back"]);
   await verb(page, server, `/console/act/client-kick?${about({ client_id: "kicked" })}`, {}, ["connects again"]);
   await page.goto(`${server}/console/audit`);
   const audit = await page.textContent("main");
@@ -227,6 +235,70 @@ async function verbs(server) {
   await page.click("text=See what it would do");
   await page.waitForSelector("main [role=alert]");
   expect((await page.textContent("main [role=alert]")).includes("orders"), "a wrong name is not answered with the right one");
+  await page.context().close();
+}
+
+// Who is in a hurry, goes back, or whose log-in ends.
+async function mishaps(server) {
+  const page = await open();
+  await logIn(page, server);
+  const count = async () => {
+    await page.goto(`${server}/console/channel?${about({ name: "orders" })}`);
+    return Number(await page.textContent(".figure:has(dt:has-text('Messages')) dd"));
+  };
+  const before = await count();
+  await page.goto(`${server}/console/act/message-republish?${about({ channel: "orders", sequence: "5" })}`);
+  await page.click("text=See what it would do");
+  await page.dblclick("button:text('Do it')");
+  await page.waitForSelector("h1:has-text('Done')");
+  await page.reload();
+  await page.waitForSelector("h1:has-text('Done')");
+  await page.goBack();
+  await page.click("button:text('Do it')");
+  await page.waitForSelector("h1:has-text('Done')");
+  const after = await count();
+  expect(after === before + 1, `a double click, a reload and a step back made ${after - before} messages of one`);
+
+  // Two tabs: one logs out, and the other one has a list open and types.
+  await page.goto(`${server}/console/channels`);
+  const other = await page.context().newPage();
+  await other.goto(`${server}/console`);
+  await other.click("text=Log out");
+  await other.waitForURL(/login/);
+  page.isLeft = true;
+  await page.fill("#filter", "ord");
+  await page.waitForURL(/console\/login/);
+  await page.fill("#name", "operator");
+  await page.fill("#password", PASSWORD);
+  await page.click("main button[type=submit]");
+  await page.waitForURL(/console\/channels/);
+  await page.context().close();
+}
+
+// A link that somebody has gone to by the keyboard keeps the focus while the first page is loaded anew.
+async function focus(server) {
+  const page = await open();
+  await logIn(page, server);
+  await page.locator("#now .problems a").first().focus();
+  const here = await page.evaluate(() => document.activeElement.href);
+  await page.evaluate(() => { document.getElementById("now").dataset.old = "yes"; });
+  await page.waitForSelector("#now:not([data-old])");
+  await page.waitForFunction((href) => document.activeElement.href === href, here);
+  await page.context().close();
+}
+
+async function refusedAndLimited(server) {
+  const page = await open();
+  page.isLeft = true;
+  await page.goto(`${server}/console/login`);
+  for (let attempt = 0; attempt < 11; attempt += 1) {
+    await page.fill("#name", "operator");
+    await page.fill("#password", `guess ${attempt}`);
+    await page.click("main button[type=submit]");
+    await page.waitForSelector("main [role=alert]");
+    if (attempt === 0) expect((await page.textContent("main [role=alert]")).includes("is wrong"), "a wrong password is not told");
+  }
+  expect((await page.textContent("main [role=alert]")).includes("Too many wrong passwords"), "guessing is not slowed down");
   await page.context().close();
 }
 
@@ -255,7 +327,11 @@ const parts = {
   keyboard: () => keyboard(ACTIVE),
   questions: () => questions(STANDBY),
   live: () => liveFigures(ACTIVE),
+  focus: () => focus(STANDBY),
   verbs: () => verbs(STANDBY),
+  mishaps: () => mishaps(STANDBY),
+  // Its address has to wait for a minute then, and the others have logged in before.
+  "refused-and-limited": () => refusedAndLimited(STANDBY),
   takeover,
 };
 const wanted = process.argv.slice(2);

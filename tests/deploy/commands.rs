@@ -1,7 +1,7 @@
-//! Each command of the documents is understood by the program, or is another program's with a reason why no test here
-//! gives it to that.
+//! Each command of the documents is understood by the program, or is another program's and tried by a test that is named here.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
@@ -10,58 +10,38 @@ use stanby::cli::command::Cli;
 use stanby::config::arguments;
 
 use crate::docs::{blocks, outside_of_blocks, pages};
+use crate::program::read;
 
-/// First words of lines of `sh`, and what makes sure of them.
-const OTHERS: &[(&str, &str)] = &[
-    (
-        "docker",
-        "the compose file and the image are held against the program by tests/deploy/{compose,image}.rs",
-    ),
-    (
-        "kubectl",
-        "the manifests are held against Kubernetes' schemas by tests/deploy/kubernetes.rs",
-    ),
-    (
-        "helm",
-        "the chart is rendered and judged by tests/deploy/helm.rs",
-    ),
-    ("psql", "tests/node/roles.rs runs the script"),
-    ("pg_dump", "tests/node/backup.rs dumps and restores"),
-    (
-        "apt",
-        "installs the package that tests/deploy/debian.rs looks at",
-    ),
-    ("editor", "a person's"),
-    (
-        "systemctl",
-        "the unit is judged by systemd-analyze in tests/deploy/systemd.rs",
-    ),
-    (
-        "curl",
-        "the same request is made by tests/node/admin_api.rs",
-    ),
-    ("kill", "tests/node kills servers all the time"),
-    ("scripts/dev", "tests/dev runs what it starts"),
-    ("scripts/test", "runs this test"),
-    (
-        "scripts/docs",
-        "builds the site of these pages, where mdBook is installed",
-    ),
-    ("scripts/chaos", "its runs with fixed seeds are tests/chaos"),
+/// First words of lines of `sh` that are not stanby's: the file that tries the same, and what stands there. Commands of stanby
+/// are run by `tests/node/document_commands.rs`.
+const OTHERS: &[(&str, &str, &str)] = &[
+    ("docker", "tests/deploy/compose.rs", "docker-compose"),
+    ("kubectl", "tests/deploy/kubernetes.rs", "deploy/kubernetes"),
+    ("helm", "tests/deploy/helm.rs", "deploy/helm/stanby"),
+    ("psql", "tests/node/roles.rs", "deploy/sql/roles.sql"),
+    ("pg_dump", "tests/node/backup.rs", "pg_dump"),
+    ("apt", "tests/deploy/debian.rs", "dpkg"),
+    ("systemctl", "tests/deploy/systemd.rs", "systemd-analyze"),
+    ("curl", "tests/node/admin_api.rs", "/purge"),
+    ("kill", "tests/node/document_commands.rs", "kill -9"),
+    ("scripts/dev", "tests/dev/supervisor.rs", "\"dev\""),
+    ("scripts/chaos", "tests/chaos/main.rs", "scripts/chaos"),
     (
         "scripts/simulate",
-        "its runs with fixed seeds are tests/simulation",
+        "tests/simulation/main.rs",
+        "scripts/simulate",
     ),
+    ("scripts/soak", "tests/soak/run.rs", "scripts/soak"),
     (
-        "scripts/figures",
-        "measures; FIGURES_QUICK=1 tries whether it works",
+        "scripts/package",
+        "tests/deploy/package.rs",
+        "scripts/package",
     ),
-    ("scripts/package", "tests/deploy/package.rs runs it"),
-    ("sha256sum", "tests/deploy/package.rs checks the sums"),
-    ("git", "a developer's"),
-    ("cargo", "a developer's"),
-    ("python3", "serves the built site"),
+    ("sha256sum", "tests/deploy/package.rs", "SHA256SUMS"),
 ];
+
+/// A person's.
+const NOBODY: &[&str] = &["editor"];
 
 /// A line with those that it continues on, without its comment.
 fn lines(block: &str) -> Vec<String> {
@@ -148,6 +128,7 @@ fn trouble(line: &str, is_whole: bool) -> Option<String> {
 #[test]
 fn each_command_of_the_documents_is_understood_or_another_programs() {
     let mut count = 0;
+    let mut others = BTreeSet::new();
     for (path, text) in pages() {
         let shell = blocks(&text)
             .into_iter()
@@ -162,11 +143,12 @@ fn each_command_of_the_documents_is_understood_or_another_programs() {
                 assert_eq!(wrong, None, "{path}: {line}");
                 count += 1;
             } else {
-                let is_known = OTHERS.iter().any(|(program, _)| *program == first);
+                let is_tried = OTHERS.iter().any(|(program, ..)| *program == first);
                 assert!(
-                    is_known,
-                    "{path}: {line}: no test runs {first}; add it with what makes sure of it"
+                    is_tried || NOBODY.contains(&first),
+                    "{path}: {line}: no test runs {first}; add it with the file that does"
                 );
+                others.insert(first.to_owned());
             }
         }
         for line in outside_of_blocks(&text) {
@@ -186,4 +168,8 @@ fn each_command_of_the_documents_is_understood_or_another_programs() {
         }
     }
     assert!(count > 100, "{count} commands");
+    for (program, file, text) in OTHERS {
+        assert!(others.contains(*program), "no page names {program}");
+        assert!(read(file).contains(text), "{file} does not try {program}");
+    }
 }

@@ -92,6 +92,7 @@ const OTHERS: &[&str] = &[
     "exact",
     "test",
     "nocapture",
+    "page",
     "force",
     "format",
     "check",

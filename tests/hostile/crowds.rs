@@ -282,7 +282,7 @@ fn what_all_subscriptions_have_in_flight_is_bounded_and_shared() {
         }
         settle(&mut broker);
     }
-    assert_eq!(broker.counts().acked_messages, 2 * 5_100);
+    assert_eq!(broker.counts().traffic.acked_messages, 2 * 5_100);
 }
 
 #[test]

@@ -448,7 +448,7 @@ impl Life<'_> {
         self.begin_term();
         let after = self.broker.counts();
 
-        let sizes = |c: &stanby::core::broker::Counts| {
+        let sizes = |c: &stanby::core::counts::Counts| {
             (c.clients, c.channels, c.subscriptions, c.messages, c.bytes)
         };
         // What a term begins with by itself (an age that has passed meanwhile) has changed no row yet.

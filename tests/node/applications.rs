@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::pair::{Group, LIMIT};
-use crate::stan::StanClient;
+use crate::stan::{StanClient, Taker};
 use crate::support::wait::wait_until;
 
 const CHANNEL: &str = "orders";
@@ -48,8 +48,8 @@ const POLICIES: &str =
 
 pub(crate) struct Applications {
     pool: PgPool,
-    /// Receives what is poison.
-    _hopeless: StanClient,
+    /// Receives what is poison, and listens: a member that nobody hears leaves its group.
+    _hopeless: (StanClient, Taker),
     stop_publishing: CancellationToken,
     publishers: JoinSet<()>,
     stop_consuming: CancellationToken,
@@ -65,13 +65,10 @@ impl Applications {
         pool.execute(POLICIES).await.unwrap();
         let room = Arc::new(Semaphore::new(BACKLOG));
         let hopeless = group.client("hopeless").await;
-        hopeless
-            .hold_for(POISON, QUEUE, "jobs", 100, 30)
-            .await
-            .unwrap();
+        let taker = hopeless.take_for(POISON, (QUEUE, "jobs"), 100, 30).await;
         let mut applications = Self {
             pool,
-            _hopeless: hopeless,
+            _hopeless: (hopeless, taker),
             stop_publishing: CancellationToken::new(),
             publishers: JoinSet::new(),
             stop_consuming: CancellationToken::new(),

@@ -19,39 +19,46 @@ use crate::support::wait::wait_until;
 const TOKEN: &str = "a-token-that-nobody-guesses";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find_map(|(found, value)| found.eq_ignore_ascii_case(name).then_some(value))
     }
 
-    fn csrf(&self) -> String {
-        let (_, rest) = self.body.split_once("name=\"csrf\" value=\"").unwrap();
+    pub(crate) fn csrf(&self) -> String {
+        self.hidden("csrf")
+    }
+
+    /// What a form brings along; the last one of this name.
+    pub(crate) fn hidden(&self, name: &str) -> String {
+        let before = format!("name=\"{name}\" value=\"");
+        let (_, rest) = self.body.rsplit_once(&before).unwrap();
         rest[..rest.find('"').unwrap()].to_owned()
     }
 }
 
 /// Somebody with a browser that keeps its cookie.
-struct Browser {
-    port: u16,
-    cookie: String,
+#[derive(Clone)]
+pub(crate) struct Browser {
+    pub(crate) port: u16,
+    pub(crate) cookie: String,
 }
 
 impl Browser {
-    fn new(port: u16) -> Self {
+    pub(crate) fn new(port: u16) -> Self {
         Self {
             port,
             cookie: String::new(),
         }
     }
 
-    async fn ask(&mut self, method: &str, path: &str, more: &str, body: &str) -> Answer {
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, more: &str, body: &str) -> Answer {
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}");
         if !self.cookie.is_empty() {
@@ -93,16 +100,27 @@ impl Browser {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.ask("GET", path, "", "").await
     }
 
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.ask("POST", path, "", &form(fields)).await
     }
 
+    /// Sends a form that acts, and goes where it leads.
+    pub(crate) async fn act(&mut self, path: &str, fields: &str) -> Answer {
+        let answer = self.ask("POST", path, "", fields).await;
+        if answer.status == 303 {
+            let page = answer.header("location").unwrap().to_owned();
+            self.get(&page).await
+        } else {
+            answer
+        }
+    }
+
     /// Whether it worked.
-    async fn log_in(&mut self, name: &str, password: &str) -> u16 {
+    pub(crate) async fn log_in(&mut self, name: &str, password: &str) -> u16 {
         let fields = [
             ("name", name),
             ("password", password),
@@ -116,7 +134,7 @@ impl Browser {
     }
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+pub(crate) fn form(fields: &[(&str, &str)]) -> String {
     Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
@@ -338,7 +356,7 @@ async fn a_verb_is_previewed_confirmed_and_in_the_audit_and_a_form_of_another_si
         preview.body
     );
     assert_eq!(sequences(group, "orders").await, [1, 2, 3, 4, 5]);
-    let done = browser.ask("POST", purge, "", &with("do", &csrf)).await;
+    let done = browser.act(purge, &with("do", &csrf)).await;
     assert!(done.body.contains("Done: channel purge"), "{}", done.body);
     assert_eq!(sequences(group, "orders").await, [3, 4, 5]);
     let asked = "SELECT application FROM stanby.admin_log WHERE NOT dry_run";

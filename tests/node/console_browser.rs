@@ -51,6 +51,20 @@ async fn every_page_and_every_verb_of_the_console_works_in_a_browser_at_any_size
         .await
         .unwrap();
 
+    let _group = client
+        .subscribe("orders", "<script>alert(4)</script>", "<i>d")
+        .await
+        .unwrap();
+    // Who asks calls their program what they like, and what is asked for, too.
+    group
+        .tables()
+        .execute(
+            "SET application_name = '<script>alert(5)</script>';
+             SELECT stanby.admin_request('<img src=x onerror=alert(6)>', '{\"<b>\": \"<script>alert(7)</script>\"}')"
+                .to_owned(),
+        )
+        .await;
+
     let at = |port: u16| format!("http://127.0.0.1:{port}");
     let browser = Command::new("node")
         .arg(directory.join("browser.mjs"))

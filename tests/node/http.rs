@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stanby::clock::Clock;
-use stanby::core::broker::Counts;
+use stanby::core::counts::{Counts, Traffic};
 use stanby::core::ids::Epoch;
 use stanby::core::limits::Limits;
 use stanby::core::time::Timestamp;
@@ -90,22 +90,24 @@ pub(crate) fn active_for(trust: Duration) -> Status {
             subscriptions: 3,
             messages: 4,
             bytes: 5,
-            in_messages: 6,
-            in_bytes: 7,
-            out_messages: 8,
-            out_bytes: 9,
-            redelivered_messages: 10,
-            acked_messages: 11,
-            dropped_unacked: 12,
-            skipped_messages: 0,
-            unreadable_messages: 12,
-            refused_connects: 16,
-            sql_published: 18,
-            sql_refused: 19,
-            sql_acked: 20,
-            sql_nacked: 21,
-            poison_messages: 22,
-            dead_letters: 23,
+            traffic: Traffic {
+                in_messages: 6,
+                in_bytes: 7,
+                out_messages: 8,
+                out_bytes: 9,
+                redelivered_messages: 10,
+                acked_messages: 11,
+                dropped_unacked: 12,
+                skipped_messages: 0,
+                unreadable_messages: 12,
+                refused_connects: 16,
+                sql_published: 18,
+                sql_refused: 19,
+                sql_acked: 20,
+                sql_nacked: 21,
+                poison_messages: 22,
+                dead_letters: 23,
+            },
         },
         commits: 10,
         nats: stanby::nats::counters::Counts {

@@ -112,7 +112,7 @@ async fn every_directory_comes_out_as_the_former_server_recovers_it() {
 }
 
 /// The directories of all nodes, as the import is told them.
-fn nodes(case: &Case, wanted: impl Fn(&str) -> bool) -> String {
+pub(crate) fn nodes(case: &Case, wanted: impl Fn(&str) -> bool) -> String {
     let nodes = case.expected["nodes"].as_object().unwrap();
     let nodes = nodes.iter().filter(|(name, _)| wanted(name));
     let places = nodes.map(|(_, node)| {
@@ -189,6 +189,40 @@ async fn a_damaged_store_names_file_record_and_loss_and_nothing_is_written() {
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     assert!(text.contains("left out: \"c.main\"/msgs.3.dat"), "{text}");
+}
+
+#[tokio::test]
+async fn everything_that_is_damaged_is_told_at_once_and_a_missing_journal_is_noted() {
+    let Some(ground) = Ground::new().await else {
+        return;
+    };
+    let case = Case::unpack("plain-clean");
+    let from = format!("file:{}", case.store().display());
+    let path = |name: &str| case.store().join(name);
+    let append = |name: &str, more: &[u8]| {
+        let mut bytes = std::fs::read(path(name)).unwrap();
+        bytes.extend(more);
+        std::fs::write(path(name), bytes).unwrap();
+    };
+    append("server.dat", b"x");
+    std::fs::remove_file(path("clients.dat")).unwrap();
+    std::fs::remove_file(path("orders/msgs.1.dat")).unwrap();
+    std::fs::remove_file(path("events.eu/subs.dat")).unwrap();
+
+    let told = stdout(&ground.import(&case, &from, &["--dry-run"]).await);
+    for part in [
+        "server.dat: it has ",
+        "clients.dat: it is missing",
+        "\"orders\"/msgs.1.idx: there is no file of records",
+        "problems: 3",
+        "\"events.eu\"/subs.dat: it is missing",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let output = ground.import(&case, &from, &["--skip-damaged"]).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let told = stdout(&output);
+    assert!(told.contains("left out: server.dat: it has "), "{told}");
 }
 
 /// Acceptance of a switch: nobody connects anew, and everybody is sent what comes next.

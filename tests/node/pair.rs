@@ -272,22 +272,7 @@ impl Server {
     }
 
     pub(crate) async fn says(&self) -> Says {
-        match self.get("/readyz").await {
-            Ok((_, body)) => match serde_json::from_str::<Ready>(&body) {
-                Ok(Ready {
-                    reason: Some(reason),
-                    ..
-                }) => Says::Trouble(reason),
-                Ok(Ready {
-                    role,
-                    epoch: Some(epoch),
-                    ..
-                }) if role == "active" => Says::Active(epoch),
-                Ok(_) => Says::Standby,
-                Err(error) => Says::Nothing(format!("{error} in {body}")),
-            },
-            Err(error) => Says::Nothing(error),
-        }
+        says(self.http_port).await
     }
 
     /// The epoch.
@@ -353,6 +338,26 @@ pub(crate) async fn get(port: u16, path: &str) -> Result<(u16, String), String> 
     timeout(ANSWER_LIMIT, asking)
         .await
         .map_err(|_| "no answer".to_owned())?
+}
+
+/// What the server on this port says about itself.
+pub(crate) async fn says(port: u16) -> Says {
+    match get(port, "/readyz").await {
+        Ok((_, body)) => match serde_json::from_str::<Ready>(&body) {
+            Ok(Ready {
+                reason: Some(reason),
+                ..
+            }) => Says::Trouble(reason),
+            Ok(Ready {
+                role,
+                epoch: Some(epoch),
+                ..
+            }) if role == "active" => Says::Active(epoch),
+            Ok(_) => Says::Standby,
+            Err(error) => Says::Nothing(format!("{error} in {body}")),
+        },
+        Err(error) => Says::Nothing(error),
+    }
 }
 
 /// A question that is on its way, to a server that may be frozen.

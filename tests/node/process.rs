@@ -189,7 +189,7 @@ async fn log_lines_are_json_on_request_and_reach_a_remote_syslog() {
     let takeover = [
         "standby: waiting for the lock",
         "took the lock",
-        "heard the last requests",
+        "received the last requests",
         "read the tables",
         "active: Streaming Server is ready",
     ];

@@ -251,8 +251,8 @@ pub(crate) struct Taker {
     pub(crate) inbox: String,
     ack_inbox: String,
     messages: Subscriber,
-    /// How often each sequence came.
-    received: BTreeMap<u64, usize>,
+    /// How often each sequence came. Who goes on for hours empties it.
+    pub(crate) received: BTreeMap<u64, usize>,
 }
 
 impl Taker {

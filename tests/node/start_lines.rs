@@ -401,3 +401,39 @@ async fn a_reload_reaches_the_nats_server_and_a_mistake_in_it_changes_nothing() 
         "{log}"
     );
 }
+
+#[tokio::test]
+async fn a_line_with_a_certificate_serves_clients_over_tls() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let files = crate::certificates::Files::new();
+    let shown = files.sign("localhost");
+    let text = format!(
+        "-p {{nats}} -m {{http}} -cid shop --tls --tlscert {} --tlskey {}",
+        shown.certificate.display(),
+        shown.key.display()
+    );
+    let server = line.start(&text);
+    server.wait_until_active().await;
+
+    let authority = files.path("ca.pem");
+    let options = ConnectOptions::new().add_root_certificates(authority);
+    let address = format!("tls://localhost:{}", line.nats_port);
+    let nats = options.connect(address).await.unwrap();
+    let client = StanClient::connect(nats, "shop", "app").await.unwrap();
+    let mut publisher = client.publisher("orders").await;
+    publisher.send_until_acked(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_line_with_several_mistakes_is_told_all_of_them_at_once() {
+    let line = ["-hbi", "5", "-mm", "x", "-nonsense", "-cid", "shop"];
+    let told = crate::cli::stanby(&line).await;
+
+    assert_eq!(told.status.code(), Some(2));
+    let told = crate::cli::stderr(&told);
+    for part in ["--hb-interval", "--max-msgs", "--nonsense"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::Operator;
 use crate::admin_api::{TOKEN, post};
+use crate::console::{Browser, form};
 use crate::held::publish;
 use crate::pair::{Group, LIMIT, Pair};
 use crate::stan::{StanClient, Taker};
@@ -18,9 +19,11 @@ enum Door {
     Sql,
     Command,
     Http,
+    /// As a browser sends its forms.
+    Console,
 }
 
-const DOORS: [Door; 3] = [Door::Sql, Door::Command, Door::Http];
+const DOORS: [Door; 4] = [Door::Sql, Door::Command, Door::Http, Door::Console];
 
 /// As the server, the procedures and the paths call it.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,7 @@ struct House<'a> {
     group: &'a Group,
     operator: Operator<'a>,
     port: u16,
+    browser: Browser,
     /// The served document: verb to path.
     document: Value,
 }
@@ -75,6 +79,7 @@ impl House<'_> {
             }
             Door::Command => self.command(verb, &arguments).await,
             Door::Http => self.post(verb, arguments).await,
+            Door::Console => self.console(verb, &arguments).await,
         }
     }
 
@@ -94,6 +99,42 @@ impl House<'_> {
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.operator.command(&words).await
+    }
+
+    /// Fills in the form, looks at what it would do, confirms that, and reads what was done.
+    async fn console(&mut self, verb: Verb, arguments: &Map<String, Value>) -> Value {
+        let path = format!("/console/act/{}", verb.name.replace(' ', "-"));
+        let text = |value: &Value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned)
+        };
+        let given: Vec<(&str, String)> = arguments
+            .iter()
+            .map(|(name, value)| (name.as_str(), text(value)))
+            .collect();
+        let given: Vec<(&str, &str)> = given
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let page = self.browser.get(&format!("{path}?{}", form(&given))).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let csrf = page.csrf();
+        let with = |more: &[(&str, &str)]| form(&[&given[..], &[("csrf", &csrf)], more].concat());
+        let preview = self.browser.act(&path, &with(&[("step", "preview")])).await;
+        assert!(
+            preview.body.contains("what it would do"),
+            "{}",
+            preview.body
+        );
+        let once = preview.hidden("once");
+        let done = with(&[("step", "do"), ("once", &once)]);
+        let done = self.browser.act(&path, &done).await;
+        let title = format!("Done: {}", verb.name);
+        assert!(done.body.contains(&title), "{}", done.body);
+        let result = "SELECT result::text FROM stanby.admin_log WHERE NOT dry_run AND application LIKE 'console: %' LIMIT 1";
+        let result = self.group.tables().texts(result).await.remove(0);
+        serde_json::from_str(&result).unwrap()
     }
 
     async fn post(&mut self, verb: Verb, mut arguments: Map<String, Value>) -> Value {
@@ -331,10 +372,13 @@ async fn every_verb_does_the_same_through_every_door_and_a_connected_client_sees
     };
     let group = &pair.group;
     let (_, document) = pair.standby.get("/api/openapi.json").await.unwrap();
+    let mut browser = Browser::new(pair.standby.http_port);
+    assert_eq!(browser.log_in("", TOKEN).await, 303);
     let mut house = House {
         group,
         operator: Operator::of(group).await,
         port: pair.standby.http_port,
+        browser,
         document: serde_json::from_str(&document).unwrap(),
     };
     // The server says what it does: a verb that nobody tries here is found.
@@ -353,6 +397,6 @@ async fn every_verb_does_the_same_through_every_door_and_a_connected_client_sees
             carry_out(&mut house, verb, door).await;
         }
     }
-    let log = "SELECT verb || ' ' || count(*) FROM stanby.admin_log WHERE state = 'done' AND verb = 'channel purge' GROUP BY verb";
-    assert_eq!(group.tables().texts(log).await, ["channel purge 3"]);
+    let log = "SELECT verb || ' ' || count(*) FROM stanby.admin_log WHERE state = 'done' AND NOT dry_run AND verb = 'channel purge' GROUP BY verb";
+    assert_eq!(group.tables().texts(log).await, ["channel purge 4"]);
 }

@@ -205,3 +205,55 @@ fn a_ping_is_answered_while_a_limit_drops_many_messages() {
         "{trims_before_pong:?}"
     );
 }
+
+/// In a term that takes care, where one commit follows from the other: the term may end before the next one.
+#[test]
+fn answers_leave_with_their_commit_whatever_follows_from_it() {
+    let one_by_one = Limits {
+        trim_step: 1,
+        ..Limits::default()
+    };
+    let mut world = World::new(one_by_one.clone());
+    for number in 0..10 {
+        world.publish("good", &format!("{number}"));
+    }
+    world.settle();
+    let limits = Limits {
+        channel: ChannelLimits {
+            messages: Some(1),
+            ..ChannelLimits::default()
+        },
+        ..one_by_one
+    };
+    world.broker.set_limits(&limits, NOW);
+
+    let (mut commits, mut answered) = (0, 0);
+    loop {
+        while world.broker.poll_outbound().is_some() {}
+        while let Some(load) = world.broker.poll_load() {
+            let result = world.store.load(&load);
+            let load = load.id;
+            world.broker.handle(Event::Loaded { load, result }, NOW);
+        }
+        let Some(batch) = world.broker.poll_batch(NOW) else {
+            if !world.broker.take_moved() {
+                break;
+            }
+            continue;
+        };
+        commits += 1;
+        if commits == 3 {
+            world.publish("good", "meanwhile");
+        }
+        world.store.apply(&batch, Epoch(1));
+        world.broker.committed(batch.number, NOW);
+        if !batch.messages.is_empty() {
+            let outbound = std::iter::from_fn(|| world.broker.poll_outbound());
+            answered += outbound
+                .filter(|it| matches!(it, Outbound::Reply { .. }))
+                .count();
+        }
+    }
+    assert!(commits > 5, "one commit follows from the other: {commits}");
+    assert_eq!(answered, 1);
+}

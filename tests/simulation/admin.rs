@@ -187,6 +187,20 @@ impl World {
     }
 }
 
+/// The client that an operator has had closed, of the answer to that.
+pub(crate) fn kicked(answer: &RequestChange) -> Option<&str> {
+    let RequestChange::Done(facts) = answer else {
+        return None;
+    };
+    let closes = facts.iter().any(|(name, _)| *name == "durables_that_stay");
+    let clients = facts.iter().filter(|(name, _)| *name == "client_id");
+    let mut clients = clients.filter_map(|(_, fact)| match fact {
+        Fact::Text(text) => Some(&**text),
+        Fact::Number(_) | Fact::Flag(_) | Fact::Nothing => None,
+    });
+    clients.next().filter(|_| closes)
+}
+
 /// What tells a position from others; `None` where it has no name.
 fn named(rows: &stanby::core::snapshot::Snapshot, id: PositionId) -> Option<Arguments> {
     let position = rows.positions.get(&id)?;

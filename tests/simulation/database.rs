@@ -83,9 +83,10 @@ pub(crate) struct Database {
     pub(crate) narrow_rate: u64,
     pub(crate) astray: Astray,
     pub(crate) reads_astray: u64,
-    /// Batches that it would never store, and whether a server has noted that.
+    /// Batches that it would never store.
     pub(crate) refused: u64,
-    pub(crate) refusal_noted: bool,
+    /// The term in which a server has noted that: later ones know it.
+    pub(crate) refusal_noted: Option<Epoch>,
     /// Until then there is no room for messages.
     pub(crate) full_until: Time,
     /// Ended while their nodes had every reason to trust them: it takes these a moment to hear of it, and until

@@ -83,10 +83,22 @@ impl World {
                 self.note(|| format!("database: {rate} bytes a second for {duration:?}"));
                 self.database.narrow_until = self.time + nanos(duration);
                 self.database.narrow_rate = rate;
+                self.excuse_what_was_learned_before(rate);
             }
             Kind::FreezeNats => self.freeze_nats(),
             Kind::CutRoutes => self.cut_routes(),
             Kind::ReconnectStorm => self.reconnect_storm(),
+        }
+    }
+
+    /// The first statement on a link that is much slower at once is as large as the link carried before: it may cost the
+    /// term. The next one is not.
+    fn excuse_what_was_learned_before(&mut self, rate: u64) {
+        let windows = self.nodes.iter().map(|node| node.upload.bytes());
+        let largest = windows.max().unwrap_or_default() as u64;
+        let took = Duration::from_nanos(largest * 1_000_000_000 / rate);
+        if took > self.plan.lease / 2 {
+            self.disturb(took);
         }
     }
 

@@ -327,6 +327,7 @@ sabotages! {
     a_read_that_proves_nothing_is_noticed: BelieveEveryRead,
         "the tables show as acked what was acked" | "no message is below its channel's first"
         | "everything arrives" | "everything is acked" | "at most" | "recovery"
+        | "a message is dropped only by a limit"
         | "a subscription begins where it asked to";
     a_batch_that_is_too_large_for_its_link_is_noticed: UploadAtOnce,
         "no term is lost while nothing goes wrong" | "a ping is answered while nothing goes wrong";

@@ -95,7 +95,7 @@ impl World {
         self.database.store = replica.store.clone();
         self.database.epoch = replica.epoch;
         self.database.unrepaired = true;
-        self.database.refusal_noted = false;
+        self.database.refusal_noted = None;
         self.database.lost_changes += lost;
         self.fail_over_sql_acks();
         self.checks.fails_over(&self.database.store, lost);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stanby::core::Event;
 use stanby::core::active::End;
+use stanby::core::attempts::EndKind;
 use stanby::core::refusal::Refusal;
 use stanby::core::standby::{self, Failure, TermEnd};
 use stanby::leadership;
@@ -21,7 +22,7 @@ impl World {
                 standby::Step::CheckNats if self.is_nats_late(node) => {
                     let now = self.now(node).monotonic;
                     let failure = Failure {
-                        cause: "NATS answers late",
+                        cause: EndKind::NatsLost,
                         is_of_nats: true,
                         is_lasting: false,
                     };
@@ -52,7 +53,10 @@ impl World {
             .as_ref()
             .is_some_and(|term| term.with_savepoints);
         if let End::Refused(_) = end {
-            let was_noted = std::mem::replace(&mut self.database.refusal_noted, true);
+            // A server whose session ended meanwhile notes it when the next term has begun without knowing of it.
+            let now = self.database.epoch;
+            let noted = *self.database.refusal_noted.get_or_insert(now);
+            let was_noted = noted < now;
             self.nodes[node].takes_care = true;
             // What a failover lost is put back with the first batch, which cannot be taken back.
             let excused = self.checks.failovers.count > 0;
@@ -62,12 +66,18 @@ impl World {
                 });
         }
         let listens_anew = matches!(end, End::Drained | End::NatsLost | End::NatsSilent);
-        self.end_term_heard(node, &format!("{end:?}"), !listens_anew);
+        let cause = match end {
+            End::NatsLost | End::NatsSilent => EndKind::NatsLost,
+            End::Refused(_) => EndKind::WriteRefused,
+            End::Unproved => EndKind::DatabaseLost,
+            End::Drained => EndKind::Own,
+        };
+        self.end_term_heard(node, (cause, &format!("{end:?}")), !listens_anew);
     }
 
     /// What led to the batch is taken back, or the term ends.
     pub(crate) fn refused(&mut self, node: usize, refusal: Refusal) {
-        let now = self.now(node);
+        let (now, epoch) = (self.now(node), self.database.epoch);
         let Some(term) = self.nodes[node].term.as_mut() else {
             return;
         };
@@ -78,7 +88,9 @@ impl World {
         };
         match active.refused(refusal, now) {
             Ok(aside) => {
-                self.database.refusal_noted |= !aside.is_empty();
+                if !aside.is_empty() {
+                    self.database.refusal_noted.get_or_insert(epoch);
+                }
                 for aside in aside {
                     self.note(|| format!("node {node}: sets aside {}", aside.what));
                 }
@@ -89,16 +101,16 @@ impl World {
 
     /// What it had in its hands, and what it reads on, is kept.
     pub(crate) fn end_term(&mut self, node: usize, why: &str) {
-        self.end_term_heard(node, why, true);
+        self.end_term_heard(node, (EndKind::DatabaseLost, why), true);
     }
 
-    fn end_term_heard(&mut self, node: usize, why: &str, is_listening: bool) {
+    fn end_term_heard(&mut self, node: usize, (cause, why): (EndKind, &str), is_listening: bool) {
         self.note(|| format!("node {node}: ends its term: {why}"));
         let now = self.now(node).monotonic;
         let forgets = self.plan.is(Sabotage::ForgetUnanswered);
         let state = &mut self.nodes[node];
         match &state.term {
-            Some(term) => term.term.finish(leadership::TermLost(why.to_owned())),
+            Some(term) => term.term.finish(leadership::TermLost::new(cause, why)),
             None => state.memory.lost_primary(now),
         }
         let term = state.term.take();
@@ -114,13 +126,13 @@ impl World {
                 }
             }
             let end = TermEnd {
-                cause: Some(why),
+                cause: Some(cause),
                 is_listening,
             };
             state.standby.term_ended(end, lasted, left.into_iter(), now)
         } else {
             let failure = Failure {
-                cause: why,
+                cause,
                 is_of_nats: !is_listening,
                 is_lasting: false,
             };
@@ -140,7 +152,7 @@ impl World {
     fn race_later(&mut self, node: usize) {
         let now = self.now(node).monotonic;
         let failure = Failure {
-            cause: "the database is away",
+            cause: EndKind::DatabaseLost,
             is_of_nats: false,
             is_lasting: false,
         };

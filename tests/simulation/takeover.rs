@@ -28,8 +28,8 @@ impl World {
     pub(crate) fn begin_takeover(&mut self, node: usize, epoch: Epoch) {
         let state = &mut self.nodes[node];
         let takes_care = std::mem::take(&mut state.takes_care);
-        let with_savepoints =
-            (takes_care || self.database.refusal_noted) && !self.plan.is(Sabotage::TakeNoCare);
+        let with_savepoints = (takes_care || self.database.refusal_noted.is_some())
+            && !self.plan.is(Sabotage::TakeNoCare);
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.with_savepoints = with_savepoints;
         }

@@ -25,6 +25,11 @@ impl Upload {
     pub(crate) fn new(lease: Duration) -> Self {
         Self(UploadWindow::new(lease, CEILING_BYTES))
     }
+
+    /// The most bytes of the next statement.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
 }
 
 fn bytes_of(batch: &Batch) -> usize {
@@ -48,7 +53,7 @@ impl World {
         let mut left = bytes_of(batch);
         let mut at = self.time;
         while left > 0 {
-            let window = self.nodes[node].upload.0.bytes();
+            let window = self.nodes[node].upload.bytes();
             let piece = if self.plan.is(Sabotage::UploadAtOnce) {
                 left
             } else {

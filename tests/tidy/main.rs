@@ -8,6 +8,7 @@ mod faults;
 mod mistakes;
 mod places;
 mod source;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,4 +72,25 @@ fn assert_holds_everywhere(rule: Rule) {
         })
         .collect();
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The documents for those who run, use or change the program. Decisions tell how it came about.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<String> = ["README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY"]
+        .map(|name| format!("{name}.md"))
+        .to_vec();
+    for directory in ["docs", "docs/reference"] {
+        for entry in fs::read_dir(root().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                pages.push(format!("{directory}/{name}"));
+            }
+        }
+    }
+    pages
 }

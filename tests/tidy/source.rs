@@ -26,6 +26,52 @@ pub(super) fn shipped(file: &File) -> &str {
     text.find("#[cfg(test)]").map_or(text, |end| &text[..end])
 }
 
+/// The string literals, with the lines that a backslash joins as one.
+pub(super) fn literals(code: &str) -> Vec<String> {
+    let mut literals = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        let (before, here) = rest.split_at(at);
+        rest = if here.starts_with("//") {
+            here.split_once('\n').map_or("", |(_, rest)| rest)
+        } else if here.starts_with("'\"'") || here.starts_with("'\\\"'") {
+            here.split_once("\"'").map_or("", |(_, rest)| rest)
+        } else if let Some(inside) = here.strip_prefix('"') {
+            let hashes = before.trim_end_matches('#');
+            let is_raw = hashes.ends_with('r');
+            let end = format!("\"{}", &before[hashes.len()..]);
+            let (literal, rest) = if is_raw {
+                inside.split_once(&end).unwrap_or((inside, ""))
+            } else {
+                until_quote(inside)
+            };
+            literals.push(joined(literal));
+            rest
+        } else {
+            &here[1..]
+        };
+    }
+    literals
+}
+
+fn until_quote(text: &str) -> (&str, &str) {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' if !is_escaped => return (&text[..at], &text[at + 1..]),
+            _ => is_escaped = c == '\\' && !is_escaped,
+        }
+    }
+    (text, "")
+}
+
+fn joined(literal: &str) -> String {
+    let mut lines = literal.split("\\\n");
+    let mut text = lines.next().unwrap_or_default().to_owned();
+    text.extend(lines.map(str::trim_start));
+    text
+}
+
 /// The paths that begin with `crate::`, those in braces spread out one level: `core::ids`, `http`.
 pub(super) fn crate_paths(code: &str) -> Vec<String> {
     let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';

@@ -62,7 +62,7 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "COUNT", default_value_t = WINDOW)]
     pub(super) window: usize,
 
-    /// Channels; publishers go round them
+    /// Channels; each publisher publishes to all of them in turn
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(super) channels: usize,
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::look::{LookFlags, find_channel};
 use super::{Column, Grid, bytes, duration, or_dash, shown, width};
+use crate::amounts::until;
 use crate::cli::failure::Failure;
 use crate::cli::status::read_failure;
 use crate::store::look::{Channel, ChannelDetails, Durable, Publisher};
@@ -231,7 +232,7 @@ fn limits(details: &ChannelDetails) -> Vec<String> {
     }
     if let (Some(first), Some(seconds)) = (lines.first_mut(), details.seconds_to_full) {
         first.push_str("; full in ");
-        first.push_str(&duration(seconds));
+        first.push_str(&until(seconds));
     }
     if lines.is_empty() {
         lines.push("none".to_owned());

@@ -138,7 +138,9 @@ pub(super) fn wrong_type(entry: &Entry, expected: &str) -> Error {
 }
 
 fn wrong_type_but(entry: &Entry, expected: &str, remedy: &str) -> Error {
-    let Entry { key, place, value } = entry;
+    let Entry {
+        key, place, value, ..
+    } = entry;
     at(
         place,
         format_args!(

@@ -144,6 +144,7 @@ impl Places<'_> {
                     place: self.of(value.span().start),
                     kind: self.kind(value.get_ref(), value.span().start)?,
                 },
+                is_variable: false,
             })
         });
         Ok(Table(entries.collect::<Result<_, Error>>()?))

@@ -117,7 +117,12 @@ impl Parser<'_> {
         let value = self.value(cursor)?;
         cursor.ensure_end()?;
         let scope = self.scopes.last_mut().expect("the file's own scope stays");
-        scope.0.push(Entry { key, place, value });
+        scope.0.push(Entry {
+            key,
+            place,
+            value,
+            is_variable: false,
+        });
         Ok(())
     }
 
@@ -191,9 +196,10 @@ impl Parser<'_> {
 
     /// A key of a block around it, else of the environment, whose text is read as a value.
     fn variable(&mut self, name: &str, place: &Place) -> Result<Kind, Error> {
-        let mut scopes = self.scopes.iter().rev();
-        let found = scopes.find_map(|scope| scope.get(name));
+        let mut scopes = self.scopes.iter_mut().rev();
+        let found = scopes.find_map(|scope| scope.get_mut(name));
         let kind = if let Some(entry) = found {
+            entry.is_variable = true;
             entry.value.kind.clone()
         } else if let Some(text) = self.outside.variable(name) {
             self.variable_of_environment(name, &text, place)?

@@ -9,7 +9,7 @@ use super::settings::{Found, Setting, Shape};
 use super::value::{Entry, Kind, Place, Table};
 use crate::config::Error;
 use crate::core::nearest::nearest;
-use keys::{HTTPS, Key, LIMITS, Means, NATS, PAGES_TLS, STREAMING, Type};
+use keys::{HTTPS, Key, LIMITS, Means, NATS, PAGES_TLS, RAFT, STREAMING, TLS, Type};
 pub(super) use keys::{OF_NATS_ALONE, is_of_nats};
 
 /// What the file says about streaming, about the process, or both.
@@ -33,19 +33,25 @@ pub(super) fn interpret(table: &Table, streaming: bool, process: bool) -> Found 
             find(NATS, &name)
         };
         match (ours, of_process) {
-            (Some(key), _) => reading.key(key, entry, ""),
+            (Some(key), _) => {
+                reading.key(key, entry, "");
+                if process {
+                    reading.of_both(entry, &name);
+                }
+            }
             (None, Some(key)) if process => reading.key(key, entry, ""),
             (None, Some(_)) => {}
             (None, None) if is_of_nats(&name) => {
                 if process {
-                    reading.found.nats.push(entry.clone());
+                    reading.found.nats.push(entry.without_variables());
                 }
             }
+            (None, None) if entry.is_variable => {}
             (None, None) if wrapped.is_some() || !streaming => reading.outside(entry, &name),
             (None, None) => reading.unknown(entry, &names(STREAMING)),
         }
         if is_of_pages && process {
-            reading.found.nats.push(entry.clone());
+            reading.found.nats.push(entry.without_variables());
         }
     }
     if let Some(entry) = wrapped.filter(|_| streaming) {
@@ -75,7 +81,25 @@ impl Reading {
         for entry in table.entries() {
             match find(keys, &entry.key.to_ascii_lowercase()) {
                 Some(key) => self.key(key, entry, path),
+                None if entry.is_variable => {}
                 None => self.unknown(entry, &names(keys)),
+            }
+        }
+    }
+
+    /// Without the block `streaming`, these two blocks were read twice: nats-server has ones of the same names.
+    fn of_both(&mut self, entry: &Entry, name: &str) {
+        let ours = match name {
+            "tls" => names(TLS),
+            "cluster" => RAFT.to_vec(),
+            _ => return,
+        };
+        let mut entry = entry.without_variables();
+        if let Kind::Table(table) = &mut entry.value.kind {
+            let is_ours = |key: &str| ours.contains(&key.to_ascii_lowercase().as_str());
+            table.0.retain(|entry| !is_ours(&entry.key));
+            if !table.0.is_empty() {
+                self.found.nats.push(entry);
             }
         }
     }
@@ -115,16 +139,12 @@ impl Reading {
                 self.found.notes.no_effect(name);
                 Ok(())
             }
-            Means::Replaced(_) | Means::Refused(_) if entry.value.kind.says_nothing() => Ok(()),
+            Means::Replaced(_) if entry.value.kind.says_nothing() => Ok(()),
             Means::Replaced(by) => {
                 let name = format!("{path}{} ({})", entry.key, entry.place);
                 self.found.notes.replaced(name, by);
                 Ok(())
             }
-            Means::Refused(why) => Err(at(
-                &entry.place,
-                format_args!("{:?} is not supported: {why}", entry.key),
-            )),
         }
     }
 

@@ -41,7 +41,34 @@ pub struct Entry {
     pub key: String,
     pub place: Place,
     pub value: Value,
+    /// A `$NAME` below means this entry.
+    pub is_variable: bool,
 }
+
+/// Keys inside of nats-server's blocks that mean something there even where a variable names them.
+const MEANINGFUL: &[&str] = &[
+    "account",
+    "ca_file",
+    "cert_file",
+    "default_permissions",
+    "host",
+    "key_file",
+    "listen",
+    "name",
+    "net",
+    "pass",
+    "password",
+    "permissions",
+    "port",
+    "publish",
+    "routes",
+    "subscribe",
+    "timeout",
+    "token",
+    "user",
+    "username",
+    "users",
+];
 
 /// In the order of the file; of two entries with one key the last one counts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,6 +91,11 @@ impl Table {
         self.0.iter().rev().find(|entry| entry.key == key)
     }
 
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Entry> {
+        self.0.iter_mut().rev().find(|entry| entry.key == key)
+    }
+
     /// The entry of a key, in any case.
     pub fn find(&self, key: &str) -> Option<&Entry> {
         let same = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
@@ -71,7 +103,39 @@ impl Table {
     }
 }
 
+impl Entry {
+    /// Without what only gave values to variables, whose values are in their places by now: by itself it would be a key
+    /// that nats-server does not know.
+    #[must_use]
+    pub fn without_variables(&self) -> Self {
+        let mut entry = self.clone();
+        entry.value.kind.drop_variables();
+        entry
+    }
+}
+
 impl Kind {
+    fn drop_variables(&mut self) {
+        match self {
+            Self::Table(table) => {
+                table.0.retain(|entry| {
+                    let key = entry.key.to_ascii_lowercase();
+                    !entry.is_variable || MEANINGFUL.contains(&key.as_str())
+                });
+                let entries = table.0.iter_mut();
+                entries.for_each(|entry| entry.value.kind.drop_variables());
+            }
+            Self::Array(values) => values
+                .iter_mut()
+                .for_each(|value| value.kind.drop_variables()),
+            Self::Text(_)
+            | Self::Integer(..)
+            | Self::Float(_)
+            | Self::Boolean(_)
+            | Self::Time(_) => {}
+        }
+    }
+
     pub fn as_table(&self) -> Option<&Table> {
         if let Self::Table(table) = self {
             Some(table)

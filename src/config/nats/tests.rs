@@ -12,6 +12,7 @@ fn flags(servers: &str) -> NatsFlags {
         nats_tls_ca: None,
         nats_tls_cert: None,
         nats_tls_key: None,
+        nats_tls_insecure: false,
         nats_tls_server_name: None,
         nats_tls_first: false,
         cluster_id: "test-cluster".to_owned(),

@@ -167,7 +167,7 @@ impl Broker {
         group.count_anew();
         for member in members {
             // They are sent again, or are not wanted any more.
-            self.commits.forget_deliveries(member);
+            self.commits.deliveries.forget(member);
         }
         if let Some(channel) = self.channels.get_mut(channel) {
             channel.acked_by_all = Sequence::ZERO;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Group;
 use crate::core::batch::{Held, Progress};
 use crate::core::ids::{Sequence, SubscriptionId};
+use crate::core::members::Member;
 use crate::core::progress::{Acked, Pages};
 use crate::core::time::Instant;
 
@@ -109,14 +110,19 @@ impl Group {
         id: SubscriptionId,
         sequence: Sequence,
         now: Instant,
-    ) -> Handed {
-        let before = self.in_flight.get(&sequence).copied();
-        self.release(before.and_then(|entry| entry.holder));
+    ) -> (Handed, &Member) {
+        // Most are new, and nothing above what was sent last is in flight.
+        let known = if sequence > self.last_sent {
+            None
+        } else {
+            self.in_flight.get_mut(&sequence)
+        };
+        let before = known.as_deref().copied();
+        release(&mut self.members, before.and_then(|entry| entry.holder));
         self.turn += 1;
-        let turn = self.turn;
         let member = self.members.get_mut(&id).expect("only members are picked");
         member.in_flight += 1;
-        member.last_turn = turn;
+        member.last_turn = self.turn;
         member.last_sent = member.last_sent.max(sequence);
         let deliveries = before.map_or(0, |entry| entry.deliveries);
         // The count wraps to 1: 0 means a first delivery.
@@ -136,19 +142,25 @@ impl Group {
             deliveries: delivery,
             since: before.map_or(Some(now), |entry| entry.since),
         };
-        self.in_flight.insert(sequence, entry);
-        self.schedule.add(entry.due.at(), sequence);
+        if let Some(known) = known {
+            *known = entry;
+        } else {
+            self.in_flight.insert(sequence, entry);
+        }
+        self.schedule.add(due, sequence);
         self.last_sent = self.last_sent.max(sequence);
-        let has_moved = self.is_queue() && before.is_none_or(|entry| entry.holder != Some(id));
+        let is_queue = self.queue_group.is_some();
+        let has_moved = is_queue && before.is_none_or(|entry| entry.holder != Some(id));
         if has_moved {
             self.holders.delivered(sequence);
         }
-        Handed {
+        let handed = Handed {
             // Of one that is tried anew, too.
             redelivery_count: before.map_or(0, |_| deliveries.max(1)),
             is_news: has_moved || is_counted || before.is_none(),
             due,
-        }
+        };
+        (handed, member)
     }
 
     /// Ends a message's being in flight; false when it is not.
@@ -156,7 +168,7 @@ impl Group {
         let Some(entry) = self.in_flight.remove(&sequence) else {
             return false;
         };
-        self.release(entry.holder);
+        release(&mut self.members, entry.holder);
         self.acked.add(sequence, sequence);
         self.holders.settled(sequence);
         if let Some(tries) = &mut self.tries {
@@ -223,12 +235,6 @@ impl Group {
         self.schedule.next(|entry| is_current(in_flight, entry))
     }
 
-    fn release(&mut self, holder: Option<SubscriptionId>) {
-        if let Some(member) = holder.and_then(|id| self.members.get_mut(&id)) {
-            member.in_flight -= 1;
-        }
-    }
-
     /// Takes what a leaving member holds away from it; due at once, for whoever is there then.
     pub(in crate::core) fn park(&mut self, id: SubscriptionId, now: Instant) {
         let Some(member) = self.members.get_mut(&id) else {
@@ -252,6 +258,12 @@ impl Group {
     }
 }
 
+fn release(members: &mut BTreeMap<SubscriptionId, Member>, holder: Option<SubscriptionId>) {
+    if let Some(member) = holder.and_then(|id| members.get_mut(&id)) {
+        member.in_flight -= 1;
+    }
+}
+
 fn is_current(
     in_flight: &BTreeMap<Sequence, InFlight>,
     (due, sequence): (Instant, Sequence),
@@ -264,9 +276,13 @@ fn is_current(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::batch::PositionRow;
-    use crate::core::ids::ChannelId;
+    use std::time::Duration;
+
+    use crate::core::batch::{PositionRow, SubscriptionRow};
+    use crate::core::ids::{ChannelId, ClientId, PositionId, Subject};
+    use crate::core::members::Member;
     use crate::core::ranges::Ranges;
+    use crate::core::time::Timestamp;
 
     fn group(last_sent: u64) -> Group {
         Group::new(PositionRow {
@@ -323,5 +339,33 @@ mod tests {
         let kept: Vec<u64> = after.in_flight.keys().map(|s| s.0).collect();
         assert_eq!(kept, [8, 9, 10]);
         assert_eq!(after.last_sent, Sequence(10));
+    }
+
+    #[test]
+    fn the_count_of_deliveries_wraps_to_one_and_never_says_first() {
+        let (mut group, id) = (group(1), SubscriptionId(1));
+        let inbox = || Subject::parse("inbox".into()).expect("it is a subject");
+        let row = SubscriptionRow {
+            position: PositionId(1),
+            client_id: ClientId::parse("app".into()).expect("it is an ID"),
+            inbox: inbox(),
+            ack_inbox: inbox(),
+            max_in_flight: 1,
+            ack_wait: Duration::from_secs(1),
+            online: true,
+            since: Timestamp(0),
+        };
+        group.members.insert(id, Member::from_row(row, true));
+        let often = InFlight {
+            holder: None,
+            due: Due::At(Instant::from_nanos(1)),
+            deliveries: u32::MAX - 1,
+            since: None,
+        };
+        group.in_flight.insert(Sequence(1), often);
+
+        let now = Instant::from_nanos(2);
+        let counts = [(); 3].map(|()| group.hand_to(id, Sequence(1), now).0.redelivery_count);
+        assert_eq!(counts, [u32::MAX - 1, u32::MAX, 1]);
     }
 }

@@ -20,32 +20,47 @@ struct Name {
     id: Bytes,
 }
 
+/// Why `server.dat` is of no use.
+#[derive(Debug)]
+pub enum BadServerInfo {
+    /// Nothing else can be read either.
+    Unreadable(String),
+    /// The other files may be well.
+    Damaged(String),
+}
+
 /// The only record of `server.dat`. `length` is that of the file.
 pub fn server_info(
     source: impl BufRead,
     length: u64,
     checksum: &Checksum,
-) -> Result<ServerInfo, String> {
-    let mut records = Records::untyped(source, checksum).map_err(|flaw| flaw.sentence())?;
+) -> Result<ServerInfo, BadServerInfo> {
+    use BadServerInfo::{Damaged, Unreadable};
+    let bad = |flaw: Flaw| match flaw {
+        Flaw::NoVersion | Flaw::Cut { .. } | Flaw::Checksum { .. } => Damaged(flaw.sentence()),
+        Flaw::Io(_) | Flaw::Version(_) => Unreadable(flaw.sentence()),
+    };
+    let mut records = Records::untyped(source, checksum).map_err(bad)?;
     let record = match records.read_next() {
         Ok(Some(record)) => record,
-        Ok(None) => return Err("it holds nothing but its version".to_owned()),
+        Ok(None) => return Err(Damaged("it holds nothing but its version".to_owned())),
         Err(Flaw::Checksum { record, .. })
             if checksum.is_usual() && ServerInfo::decode(&record.payload).is_ok() =>
         {
-            return Err(
+            return Err(Unreadable(
                 "its checksum is wrong and its content is good: the former server was started with another polynomial \
                  (-file_crc_poly); give the same as --from-crc-poly"
                     .to_owned(),
-            );
+            ));
         }
-        Err(flaw) => return Err(flaw.sentence()),
+        Err(flaw) => return Err(bad(flaw)),
     };
     let expected = VERSION_BYTES + HEADER_BYTES + record.payload.len() as u64;
     if length != expected {
-        return Err(format!("it has {length} bytes instead of {expected}"));
+        let what = format!("it has {length} bytes instead of {expected}");
+        return Err(Damaged(what));
     }
-    ServerInfo::decode(&record.payload)
+    ServerInfo::decode(&record.payload).map_err(Damaged)
 }
 
 /// Those that are connected, by ID.

@@ -1,10 +1,11 @@
 //! The style sheet and the scripts, as they are in the program.
 
-use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
+
+use super::query::Named;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
@@ -36,7 +37,7 @@ const ALL: &[(&str, &str, &[u8])] = &[
 ];
 
 /// Nothing in them is secret. A browser keeps them, and asks whether they are still the same: after an upgrade they are not.
-pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub(super) async fn asset(Named(name): Named, headers: HeaderMap) -> Response {
     let found = ALL.iter().find(|(known, ..)| *known == name);
     let Some((_, kind, text)) = found else {
         return StatusCode::NOT_FOUND.into_response();

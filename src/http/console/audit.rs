@@ -1,11 +1,11 @@
 //! Who has changed what, and how to take it back.
 
-use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 
 use super::list::{List, ListQuery};
 use super::parts::badge;
+use super::query::{Given, link};
 use super::undo::undo;
 use super::users::Role;
 use super::verbs::facts;
@@ -20,9 +20,10 @@ const LIST: List = List {
     sorts: &["changes", "everything"],
     search: "With this in verb, arguments or asker",
     none: "Nothing like that was asked for.",
+    nothing: "Nobody has asked for anything yet.",
 };
 
-pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| store.audit(part).await);
     let read = read.await;
@@ -53,7 +54,7 @@ fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
                 tbody {
                     @for it in rows {
                         tr {
-                            th.n scope="row" { (it.id) }
+                            th.n scope="row" { a href=(link("/request", &[("id", &it.id.to_string())])) { (it.id) } }
                             td { (time(it.created_at.as_deref())) }
                             td {
                                 strong { (shown(&it.verb)) }
@@ -75,7 +76,7 @@ fn table(visitor: &Visitor, rows: &[Asked]) -> Markup {
 }
 
 /// By name, without those that say nothing.
-fn arguments(it: &Asked) -> String {
+pub(super) fn arguments(it: &Asked) -> String {
     let all = it.arguments.as_object().into_iter().flatten();
     let all = all.map(|(name, value)| match value.as_str() {
         Some(text) => format!("{name}={text}"),

@@ -1,6 +1,5 @@
 //! One channel: what it holds, who publishes, who is behind.
 
-use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -9,10 +8,10 @@ use serde::Deserialize;
 use super::layout;
 use super::parts::{badge, client_link, durable_rows, empty, figure, sql, table};
 use super::plot;
-use super::query::link;
+use super::query::{Given, link};
 use super::verbs::action;
 use super::visitor::Visitor;
-use super::words::{bytes, duration, grouped, shown, time, unsigned};
+use super::words::{bytes, duration, grouped, shown, time, unsigned, until};
 use crate::store::look::{Channel, ChannelDetails, Durable, Hour, Publisher};
 
 /// Further durables are among all durables.
@@ -32,7 +31,7 @@ struct Found {
     hours: Vec<Hour>,
 }
 
-pub(super) async fn page(visitor: Visitor, Query(Asked { name }): Query<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(Asked { name }): Given<Asked>) -> Response {
     let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&name).await? else {
             return Ok(None);
@@ -47,20 +46,21 @@ pub(super) async fn page(visitor: Visitor, Query(Asked { name }): Query<Asked>) 
     });
     let found = match read.await {
         Ok(Some(found)) => found,
-        Ok(None) => return no_such(&name),
+        Ok(None) => return no_such(&visitor, &name),
         Err(answer) => return answer,
     };
     let body = body(&visitor, &found);
     layout::page(&visitor, &format!("Channel {name}"), "/channels", &body)
 }
 
-pub(super) fn no_such(name: &str) -> Response {
-    layout::plain(
-        StatusCode::NOT_FOUND,
+pub(super) fn no_such(visitor: &Visitor, name: &str) -> Response {
+    let why = format!("Nothing was ever published to a channel {name:?}, or it was deleted.");
+    let told = (
         "There is no such channel",
-        &format!("Nothing was ever published to a channel {name:?}, or it was deleted."),
+        why.as_str(),
         "Look for it among the channels.",
-    )
+    );
+    layout::no_page(visitor, StatusCode::NOT_FOUND, "/channels", told)
 }
 
 fn body(visitor: &Visitor, found: &Found) -> Markup {
@@ -202,7 +202,7 @@ fn kept(channel: &Channel, details: &ChannelDetails) -> Markup {
                     @if details.when_full == "reject" { "publishes are refused until there is room." }
                     @else { "the oldest message goes with each new one." }
                 },
-                Some(seconds) => li { "Full in " (duration(seconds)) " at the rate of the last hour." },
+                Some(seconds) => li { "Full in " (until(seconds)) " at the rate of the last hour." },
                 None => {},
             }
         }

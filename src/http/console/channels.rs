@@ -1,15 +1,15 @@
 //! All channels: what they keep, how full they are, and how they grew in the last day.
 
-use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 
 use super::list::{List, ListQuery, ROWS};
 use super::parts::{badge, channel_link, table};
 use super::plot;
+use super::query::Given;
 use super::verbs::action;
 use super::visitor::Visitor;
-use super::words::{bytes, duration, grouped, shown, time, unsigned};
+use super::words::{bytes, duration, grouped, shown, time, unsigned, until};
 use crate::store::look::{Channel, Growth};
 
 const LIST: List = List {
@@ -19,12 +19,13 @@ const LIST: List = List {
     sorts: &["name", "lag", "messages", "bytes", "published"],
     search: "With this in the name",
     none: "No channel has this in its name.",
+    nothing: "There is no channel yet: one comes with the first publish or subscription.",
 };
 
 /// A channel, and how it grows. `None`: it is being deleted.
 type Row = (Channel, Option<Growth>);
 
-pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| {
         let channels = store.channel_page(part).await?;
@@ -98,13 +99,13 @@ fn growth_cells(channel: &Channel, growth: Option<&Growth>) -> Markup {
         td {
             @if let Some((percent, of)) = fullest {
                 meter min="0" max="100" value=(percent) aria-label=(format!("Of the limit of {of}")) {}
-                " " (format!("{percent:.0}")) " % of " (of)
+                " " span.share { (format!("{percent:.0}")) " % of " (of) }
             } @else { "no limit" }
         }
         td.n {
             @match growth.seconds_to_full {
                 Some(seconds) if seconds <= 0.0 => "full",
-                Some(seconds) => (duration(seconds)),
+                Some(seconds) => (until(seconds)),
                 None => "–",
             }
         }

@@ -1,6 +1,5 @@
 //! One client, and what it subscribes to.
 
-use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
@@ -8,6 +7,7 @@ use serde::Deserialize;
 
 use super::layout;
 use super::parts::{badge, channel_link, empty, figure, sql};
+use super::query::Given;
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{duration, grouped, or_dash, shown, time, unsigned};
@@ -21,7 +21,7 @@ pub(super) struct Asked {
     id: String,
 }
 
-pub(super) async fn page(visitor: Visitor, Query(Asked { id }): Query<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(Asked { id }): Given<Asked>) -> Response {
     let read = visitor.read(async |store| {
         let client = store.clients(&id).await?.into_iter().next();
         Ok((client, store.subscriptions(&id).await?))
@@ -31,12 +31,13 @@ pub(super) async fn page(visitor: Visitor, Query(Asked { id }): Query<Asked>) ->
         Err(answer) => return answer,
     };
     if id.is_empty() || client.is_none() && subscriptions.is_empty() {
-        return layout::plain(
-            StatusCode::NOT_FOUND,
+        let why = format!("No client {id:?} is connected, and no durable was left by one.");
+        let told = (
             "There is no such client",
-            &format!("No client {id:?} is connected, and no durable was left by one."),
+            why.as_str(),
             "Look for it among the clients: it may have another ID by now.",
         );
+        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/clients", told);
     }
     let more = subscriptions.len().saturating_sub(SUBSCRIPTIONS_MAX);
     subscriptions.truncate(SUBSCRIPTIONS_MAX);

@@ -1,11 +1,11 @@
 //! Who is connected, those that do not answer first.
 
-use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 
 use super::list::{List, ListQuery};
 use super::parts::{badge, client_link, table};
+use super::query::Given;
 use super::visitor::Visitor;
 use super::words::time;
 use crate::store::look::Client;
@@ -17,9 +17,10 @@ const LIST: List = List {
     sorts: &["missed", "name", "subscriptions"],
     search: "With this in the client ID",
     none: "No client is connected that has this in its ID.",
+    nothing: "No client is connected.",
 };
 
-pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| store.client_page(part).await);
     let read = read.await;

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::layout;
 use super::parts::{badge, empty, sql};
 use super::visitor::Visitor;
-use super::words::{shown, time};
+use super::words::{count, shown, time};
 use crate::monitoring::finding::{Finding, Verdict};
 use crate::store::look::ServerSettings;
 
@@ -31,7 +31,7 @@ pub(super) async fn page(visitor: Visitor) -> Response {
     let body = html! {
         h1 { "Doctor" }
         p.(if failures > 0 { "bad" } else if warnings > 0 { "warn" } else { "good" }) {
-            (failures) " failures, " (warnings) " warnings, as " code { "stanby doctor" } " finds them with the settings of this server."
+            (count(failures as u64, "failure", "failures")) ", " (count(warnings as u64, "warning", "warnings")) ", as " code { "stanby doctor" } " finds them with the settings of this server."
         }
         (listed(&findings))
         h2 { "The servers " (sql("servers", &[])) }

@@ -1,6 +1,5 @@
 //! One durable: how far it is, why no further, and what is in flight.
 
-use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -10,7 +9,7 @@ use super::layout;
 use super::parts::{
     badge, bar, channel_link, client_link, durable_key, empty, figure, members, sql, table,
 };
-use super::query::link;
+use super::query::{Given, link};
 use super::verbs::action;
 use super::visitor::Visitor;
 use super::words::{duration, grouped, shown, time, unsigned};
@@ -42,7 +41,7 @@ impl Asked {
     }
 }
 
-pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
     let read = visitor.read(async |store| {
         let (channel, name) = (&asked.channel, &asked.durable);
         let all = store.durables_of(channel, name, NAMESAKES_MAX).await?;
@@ -56,15 +55,16 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
     let (durable, in_flight, channel) = match read.await {
         Ok(Some(found)) if !asked.durable.is_empty() => found,
         Ok(_) => {
-            return layout::plain(
-                StatusCode::NOT_FOUND,
+            let why = format!(
+                "Channel {:?} has no durable {:?} of this queue group and client.",
+                asked.channel, asked.durable
+            );
+            let told = (
                 "There is no such durable",
-                &format!(
-                    "Channel {:?} has no durable {:?} of this queue group and client.",
-                    asked.channel, asked.durable
-                ),
+                why.as_str(),
                 "Look for it among the durables: it may have been removed.",
             );
+            return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/durables", told);
         }
         Err(answer) => return answer,
     };

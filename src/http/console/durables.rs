@@ -1,11 +1,11 @@
 //! All durables, those that are furthest behind first.
 
-use axum::extract::Query;
 use axum::response::Response;
 use maud::html;
 
 use super::list::{List, ListQuery};
 use super::parts::durable_rows;
+use super::query::Given;
 use super::visitor::Visitor;
 
 const LIST: List = List {
@@ -15,9 +15,10 @@ const LIST: List = List {
     sorts: &["lag", "name", "channel"],
     search: "With this in one of the names",
     none: "No durable has this in one of its names.",
+    nothing: "There is no durable: nothing waits for a client that is away.",
 };
 
-pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
     let part = LIST.part(&query);
     let read = visitor.read(async |store| store.durable_page(part).await);
     let read = read.await;

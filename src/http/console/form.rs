@@ -14,6 +14,12 @@ impl Form {
         Self(form_urlencoded::parse(body).into_owned().collect())
     }
 
+    /// The name of a value that nothing can have, and Postgres does not take.
+    pub(super) fn with_null(&self) -> Option<&str> {
+        let found = self.0.iter().find(|(_, value)| value.contains('\0'));
+        found.map(|(name, _)| name.as_str())
+    }
+
     /// Empty where it is not given.
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
+use super::query::link;
 use super::visitor::Visitor;
 use super::words::shown;
 use crate::monitoring::looks::Unread;
@@ -35,15 +36,15 @@ pub(super) fn page(visitor: &Visitor, title: &str, here: &str, body: &Markup) ->
     let others = others.unwrap_or_default();
     let top = html! {
         header.top {
-            a.brand href="/console" { "stanby" }
+            a.brand href=(link("", &[])) { "stanby" }
             span.cluster title="Cluster ID" { (shown(&view.status.cluster_id)) }
             span.role.(view.role_name()) title="What this server is" { (view.role_name()) }
             nav aria-label="Pages" {
                 @for (path, name) in PAGES {
-                    a href=(format!("/console{path}")) aria-current=[(*path == here).then_some("page")] { (name) }
+                    a href=(link(path, &[])) aria-current=[(*path == here).then_some("page")] { (name) }
                 }
             }
-            form.who method="post" action="/console/logout" {
+            form.who method="post" action=(link("/logout", &[])) {
                 input type="hidden" name="csrf" value=(visitor.csrf);
                 span { (visitor.name) " (" (visitor.role.name()) ")" }
                 button.quiet type="submit" { "Log out" }
@@ -70,7 +71,7 @@ pub(super) fn page(visitor: &Visitor, title: &str, here: &str, body: &Markup) ->
 /// For who is not logged in.
 pub(super) fn outside(code: StatusCode, title: &str, body: &Markup) -> Response {
     let top = html! {
-        header.top { a.brand href="/console" { "stanby" } }
+        header.top { a.brand href=(link("", &[])) { "stanby" } }
     };
     (code, Html(document(title, &top, body).into_string())).into_response()
 }
@@ -85,17 +86,19 @@ fn document(title: &str, top: &Markup, body: &Markup) -> Markup {
                 meta name="color-scheme" content="light dark";
                 meta name="htmx-config" content=r#"{"includeIndicatorStyles":false,"allowEval":false,"selfRequestsOnly":true,"historyCacheSize":0}"#;
                 title { (shown(title)) " – stanby" }
-                link rel="icon" href="/console/assets/icon.svg" type="image/svg+xml";
-                link rel="stylesheet" href="/console/assets/uPlot.min.css";
-                link rel="stylesheet" href="/console/assets/console.css";
-                script src="/console/assets/htmx.min.js" defer {}
-                script src="/console/assets/uPlot.iife.min.js" defer {}
-                script src="/console/assets/console.js" defer {}
+                @let asset = |name| link(&format!("/assets/{name}"), &[]);
+                link rel="icon" href=(asset("icon.svg")) type="image/svg+xml";
+                link rel="stylesheet" href=(asset("uPlot.min.css"));
+                link rel="stylesheet" href=(asset("console.css"));
+                script src=(asset("htmx.min.js")) defer {}
+                script src=(asset("uPlot.iife.min.js")) defer {}
+                script src=(asset("console.js")) defer data-live-at=(link("/live", &[])) {}
             }
             body {
                 a.skip href="#main" { "Skip to the page" }
                 (top)
                 main #main tabindex="-1" { (body) }
+                footer.note { "Times are UTC." }
             }
         }
     }
@@ -107,9 +110,28 @@ pub(super) fn plain(code: StatusCode, what: &str, why: &str, remedy: &str) -> Re
         h1 { (what) }
         p { (shown(why)) }
         p { (remedy) }
-        p { a href="/console" { "Now" } }
+        p { a href=(link("", &[])) { "Now" } }
     };
     outside(code, what, &body)
+}
+
+/// The same for who is logged in, with the way to all pages; `here` is the one to go on at.
+pub(super) fn no_page(
+    visitor: &Visitor,
+    code: StatusCode,
+    here: &str,
+    (what, why, remedy): (&str, &str, &str),
+) -> Response {
+    let list = PAGES.iter().find(|(path, _)| *path == here);
+    let body = html! {
+        h1 { (what) }
+        p { (shown(why)) }
+        p { (remedy) }
+        @if let Some((path, name)) = list { p { a href=(link(path, &[])) { (name) } } }
+    };
+    let mut answer = page(visitor, what, here, &body);
+    *answer.status_mut() = code;
+    answer
 }
 
 pub(super) fn off() -> Response {
@@ -122,7 +144,7 @@ pub(super) fn off() -> Response {
                 code { "stanby console-user NAME --role operator" } " prints."
             }
             li {
-                code { "--api-token-file FILE" } " (" code { "STANBY_API_TOKEN_FILE" } "): whoever has the token of the API."
+                code { "--api-token-file FILE" } " (" code { "STANBY_API_TOKEN_FILE" } "): everybody who has the token of the API."
             }
         }
     };

@@ -42,7 +42,7 @@ impl ListQuery {
 
     /// The field to search with, which finds while one types; without scripts Enter does.
     pub(super) fn search(&self, path: &str, sorts: &[&str], what: &str) -> Markup {
-        let action = format!("/console{path}");
+        let action = link(path, &[]);
         html! {
             form.search role="search" action=(action) method="get"
                 hx-get=(action) hx-trigger="input changed delay:300ms, submit" hx-target="#list" hx-select="#list"
@@ -84,7 +84,7 @@ impl ListQuery {
                 @if self.from > 0 {
                     a href=(at(self.from.saturating_sub(rows))) rel="prev" { "← before" }
                 }
-                span { (self.from + u32::from(shown > 0)) "–" (self.from as usize + shown) }
+                @if shown > 0 { span { (self.from + 1) "–" (self.from as usize + shown) } }
                 @if found > shown {
                     a href=(at(self.from + rows)) rel="next" { "after →" }
                 }
@@ -106,6 +106,8 @@ pub(super) struct List {
     pub(super) search: &'static str,
     /// Stands there when nothing is found.
     pub(super) none: &'static str,
+    /// Stands there when there is nothing to be found.
+    pub(super) nothing: &'static str,
 }
 
 impl List {
@@ -127,6 +129,7 @@ impl List {
             Ok(all) => all,
             Err(answer) => return answer,
         };
+        let part = self.part(asked);
         let shown = all.get(..all.len().min(ROWS)).unwrap_or_default();
         let body = html! {
             h1 { (self.title) " " (sql(self.query, &[])) }
@@ -134,7 +137,7 @@ impl List {
             (above)
             div #list {
                 @if shown.is_empty() {
-                    (empty(self.none))
+                    (empty(if part.filter.is_empty() && asked.from == 0 { self.nothing } else { self.none }))
                 } @else {
                     (rows(shown))
                 }

@@ -29,6 +29,9 @@ pub(super) const STREAMS_MAX: usize = 32;
 /// In samples.
 const LOOK_FOR_OTHERS_EVERY: u32 = 4;
 
+/// A server that ends waits so long for verbs under way.
+const ACTING_LIMIT: Duration = Duration::from_secs(2);
+
 /// Then a browser asks again, and is asked who it is.
 const LASTS: Duration = Duration::from_mins(10);
 
@@ -70,6 +73,11 @@ impl Console {
             turn = turn.wrapping_add(1);
         }
         inner.ends.cancel();
+        inner.acting.close();
+        // What they asked for is in the tables, and is carried out or not whoever waits.
+        timeout_at(Instant::now() + ACTING_LIMIT, inner.acting.wait())
+            .await
+            .ok();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, body::Bytes};
@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::form::Form;
 use super::layout;
 use super::password::Hashed;
+use super::query::{Given, link};
 use super::session::{Session, no_cookie};
 use super::state::Inner;
 use super::users::User;
@@ -26,7 +27,8 @@ const PASSWORD_BYTES_MAX: usize = 1024;
 pub(super) async fn form(
     State(source): State<Source>,
     Extension(guest): Extension<Guest>,
-    Query(asked): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+    Given(asked): Given<BTreeMap<String, String>>,
 ) -> Response {
     let Some(console) = source.console.inner() else {
         return layout::off();
@@ -35,17 +37,20 @@ pub(super) async fn form(
         return answer;
     }
     let next = asked.get("next").map_or("", String::as_str);
-    let body = page(console, guest, next, "", None);
+    let body = page(console, is_readable(guest, &headers), next, "", None);
     layout::outside(StatusCode::OK, "Log in", &body)
 }
 
-fn page(console: &Inner, guest: Guest, next: &str, name: &str, wrong: Option<&str>) -> Markup {
+fn page(console: &Inner, is_readable: bool, next: &str, name: &str, wrong: Option<&str>) -> Markup {
     html! {
         h1 { "Log in" }
         @if let Some(wrong) = wrong {
             p.bad role="alert" { (wrong) }
         }
-        form.card method="post" action="/console/login" {
+        @if next.starts_with("/console/act/") && wrong.is_none() {
+            p.warn { "You are not logged in any more, so nothing was done. The form that you sent is there again afterwards." }
+        }
+        form.card method="post" action=(link("/login", &[])) {
             input type="hidden" name="next" value=(next);
             @if console.users.has_names() {
                 label for="name" { "Name" }
@@ -59,7 +64,7 @@ fn page(console: &Inner, guest: Guest, next: &str, name: &str, wrong: Option<&st
             }
             button type="submit" { "Log in" }
         }
-        @if !guest.is_secure && !guest.address.is_loopback() {
+        @if is_readable {
             p.warn {
                 "This page is not encrypted: others on the network can read what you type. Open it over HTTPS ("
                 code { "--https-port" } "), or through a tunnel."
@@ -84,7 +89,13 @@ pub(super) async fn log_in(
     let form = Form::of(&body);
     let (given, next) = (form.get("name").trim(), form.get("next"));
     let refused = |code, why: &str| {
-        let body = page(console, guest, next, given, Some(why));
+        let body = page(
+            console,
+            is_readable(guest, &headers),
+            next,
+            given,
+            Some(why),
+        );
         layout::outside(code, "Log in", &body)
     };
     if is_cross_site(&headers) {
@@ -123,12 +134,13 @@ pub(super) async fn log_in(
     };
     console.failures.forgive(guest.address);
     let session = Session::new(key, &user, Clock.now().wall);
-    let cookie = session.and_then(|session| session.cookie(key, guest.is_secure));
+    let cookie = session.and_then(|session| session.cookie(key, is_secure(guest, &headers)));
     let Some(cookie) = cookie else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     tracing::info!(user = user.name, from = %guest.address, "logged in to the console");
-    ([(header::SET_COOKIE, cookie)], Redirect::to(inside(next))).into_response()
+    let next = link(inside(next), &[]);
+    ([(header::SET_COOKIE, cookie)], Redirect::to(&next)).into_response()
 }
 
 /// Whether a name is known must not show in how long this takes.
@@ -143,15 +155,28 @@ async fn verified(user: Option<User>, password: String) -> Option<User> {
     looked.await.ok().flatten()
 }
 
-/// Only pages of the console are gone to.
+/// A proxy before this server may be what the browser talks to. Whoever sends the header themselves gets a cookie that their
+/// browser does not send back.
+fn is_secure(guest: Guest, headers: &HeaderMap) -> bool {
+    let proxy = headers.get("x-forwarded-proto");
+    guest.is_secure
+        || proxy.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+/// Others on the way can read along.
+fn is_readable(guest: Guest, headers: &HeaderMap) -> bool {
+    !is_secure(guest, headers) && !guest.address.is_loopback()
+}
+
+/// Only pages of the console are gone to; what stands behind `/console` of the one that is meant.
 fn inside(next: &str) -> &str {
     let is_ours =
         next == "/console" || next.starts_with("/console/") || next.starts_with("/console?");
     let is_clean = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if is_ours && is_clean && !next.starts_with("/console/login") {
-        next
+        next.strip_prefix("/console").unwrap_or_default()
     } else {
-        "/console"
+        ""
     }
 }
 
@@ -166,10 +191,11 @@ pub(super) async fn log_out(visitor: Visitor, headers: HeaderMap, body: Bytes) -
     };
     console.ended.add(&visitor.session, Clock.now().wall);
     let gone = console.looks.key();
-    let gone = gone.and_then(|key| no_cookie(key, visitor.guest.is_secure));
+    let is_secure = is_secure(visitor.guest, &headers);
+    let gone = gone.and_then(|key| no_cookie(key, is_secure));
     let gone = gone.unwrap_or(HeaderValue::from_static(""));
     let headers = [(header::SET_COOKIE, gone)];
-    (headers, Redirect::to("/console/login")).into_response()
+    (headers, Redirect::to(&link("/login", &[]))).into_response()
 }
 
 #[cfg(test)]
@@ -179,7 +205,7 @@ mod tests {
     #[test]
     fn after_logging_in_one_is_led_to_pages_of_the_console_and_nowhere_else() {
         for next in ["/console", "/console/channels?filter=a%20b", "/console?x"] {
-            assert_eq!(inside(next), next);
+            assert_eq!(link(inside(next), &[]), next);
         }
         for next in [
             "",
@@ -191,7 +217,7 @@ mod tests {
             "/console/login",
             "/metrics",
         ] {
-            assert_eq!(inside(next), "/console", "{next}");
+            assert_eq!(link(inside(next), &[]), "/console", "{next}");
         }
     }
 }

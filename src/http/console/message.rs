@@ -1,6 +1,5 @@
 //! One message: what stands in it, who has acked it, and how to get at it elsewhere.
 
-use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -10,7 +9,7 @@ use super::channel::no_such;
 use super::layout;
 use super::parts::{badge, channel_link, client_link, empty, figure, sql};
 use super::payload::{self, Form};
-use super::query::link;
+use super::query::{Given, link};
 use super::users::Role;
 use super::verbs::action;
 use super::visitor::Visitor;
@@ -34,7 +33,7 @@ pub(super) struct Asked {
     form: String,
 }
 
-pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
     let at = Sequence(asked.sequence);
     let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {
@@ -47,7 +46,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
     });
     let (channel, found, takers) = match read.await {
         Ok(Some(read)) => read,
-        Ok(None) => return no_such(&asked.channel),
+        Ok(None) => return no_such(&visitor, &asked.channel),
         Err(answer) => return answer,
     };
     let Some(message) = found.messages.first() else {
@@ -61,15 +60,13 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
             }
             None => "It was deleted, or it was never stored.".to_owned(),
         };
-        return layout::plain(
-            StatusCode::NOT_FOUND,
-            &format!("Message {} is not there", asked.sequence),
-            &why,
-            &format!(
-                "The channel holds {} to {}.",
-                channel.first_sequence, channel.last_sequence
-            ),
+        let what = format!("Message {} is not there", asked.sequence);
+        let remedy = format!(
+            "The channel holds {} to {}.",
+            channel.first_sequence, channel.last_sequence
         );
+        let told = (what.as_str(), why.as_str(), remedy.as_str());
+        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "/channels", told);
     };
     let body = body(&visitor, &asked, message, &takers);
     let title = format!("Message {} of {}", asked.sequence, asked.channel);

@@ -1,7 +1,6 @@
 //! The messages of a channel, the newest first: by sequence, time, publisher, text and what stands in their JSON. A search goes
 //! so far at a time and says how far; who closes the page ends it.
 
-use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -11,7 +10,7 @@ use super::channel::no_such;
 use super::layout;
 use super::parts::{channel_link, client_link, empty, sql, table};
 use super::payload;
-use super::query::link;
+use super::query::{Given, link};
 use super::users::Role;
 use super::visitor::Visitor;
 use super::words::{bytes, grouped, shown, timestamp};
@@ -65,6 +64,16 @@ impl Asked {
             .ok_or_else(|| wrong.to_owned())
     }
 
+    /// The largest sequence that is shown.
+    fn last(&self) -> Result<u64, String> {
+        let text = self.at.trim();
+        if text.is_empty() {
+            return Ok(u64::MAX);
+        }
+        let wrong = |_| "The sequence is not valid. Write a whole number, such as 4711.".to_owned();
+        text.parse().map_err(wrong)
+    }
+
     fn link(&self, at: Sequence) -> String {
         let at = at.to_string();
         let given = [
@@ -102,23 +111,25 @@ fn at(text: &str) -> Option<i64> {
     i64::try_from(time.ok()?.as_nanosecond()).ok()
 }
 
-pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
     let sees = visitor.may(Role::Payloads);
     if !sees && (!asked.text.is_empty() || !asked.json.is_empty()) {
-        return layout::plain(
-            StatusCode::FORBIDDEN,
+        let why = format!(
+            "Your role is {}: a search would reveal their contents.",
+            visitor.role.name()
+        );
+        let told = (
             "You may not see the contents of messages",
-            &format!(
-                "Your role is {}: a search would reveal their contents.",
-                visitor.role.name()
-            ),
+            why.as_str(),
             "Search by sequence, time and publisher, or ask for the role payload-reader.",
         );
+        return layout::no_page(&visitor, StatusCode::FORBIDDEN, "/channels", told);
     }
     let now = Clock.now().wall;
-    let (wanted, since, wrong) = match asked.wanted().and_then(|it| Ok((it, asked.time(now)?))) {
-        Ok((wanted, since)) => (wanted, since, None),
-        Err(why) => (Wanted::default(), None, Some(why)),
+    let read = || Ok::<_, String>((asked.wanted()?, asked.time(now)?, asked.last()?));
+    let (wanted, since, at, wrong) = match read() {
+        Ok((wanted, since, at)) => (wanted, since, at, None),
+        Err(why) => (Wanted::default(), None, u64::MAX, Some(why)),
     };
     let read = visitor.read(async |store| {
         let Some(channel) = store.channel_named(&asked.channel).await? else {
@@ -129,7 +140,6 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
             let found = find::since(store, channel.id(), since).await?;
             first = found.unwrap_or(Sequence(channel.last_sequence).next());
         }
-        let at: u64 = asked.at.trim().parse().unwrap_or(u64::MAX);
         let last = Sequence(at.min(channel.last_sequence));
         if wrong.is_some() || channel.messages == 0 {
             return Ok(Some((channel, Found::default())));
@@ -140,7 +150,7 @@ pub(super) async fn page(visitor: Visitor, Query(asked): Query<Asked>) -> Respon
     });
     let (channel, found) = match read.await {
         Ok(Some(read)) => read,
-        Ok(None) => return no_such(&asked.channel),
+        Ok(None) => return no_such(&visitor, &asked.channel),
         Err(answer) => return answer,
     };
     let body = html! {
@@ -159,8 +169,8 @@ fn form(asked: &Asked, channel: &Channel, sees: bool) -> Markup {
     let at = asked.at.trim().parse().unwrap_or(channel.last_sequence);
     let (low, high) = (channel.first_sequence, channel.last_sequence);
     html! {
-        form.search role="search" action="/console/messages" method="get"
-            hx-get="/console/messages" hx-trigger="submit, change from:#scrub" hx-target="#list" hx-select="#list"
+        form.search role="search" action=(link("/messages", &[])) method="get"
+            hx-get=(link("/messages", &[])) hx-trigger="submit, change from:#scrub" hx-target="#list" hx-select="#list"
             hx-swap="outerHTML" hx-push-url="true" hx-sync="this:replace" hx-indicator="#searching" {
             input type="hidden" name="channel" value=(asked.channel);
             label for="at" { "Up to sequence" }
@@ -199,7 +209,7 @@ fn listed(asked: &Asked, found: &Found, sees: bool) -> Markup {
             (grouped(found.looked_at)) " sequences were searched. "
             @match found.rest {
                 Some(rest) => a href=(asked.link(rest)) rel="next" { "Go on from " (rest) " downward" },
-                None => "That is all.",
+                None => "There are no more.",
             }
         }
     }

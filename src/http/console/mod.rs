@@ -9,6 +9,8 @@
 //! | `visitor` | who looks at a page: nobody sees one who is not logged in |
 //! | `login`, `session`, `users`, `password` | logging in, and what that is good for |
 //! | `layout`, `list`, `parts`, `words` | what pages have in common |
+//! | `payload`, `json` | what stands in messages |
+//! | `once` | that a form sent twice does nothing twice |
 //! | `assets` | the style sheet and the scripts, vendored ones included |
 //! | the others | a page each |
 
@@ -23,6 +25,7 @@ mod doctor;
 mod durable;
 mod durables;
 mod form;
+mod json;
 mod layout;
 mod list;
 mod live;
@@ -30,6 +33,7 @@ mod login;
 mod message;
 mod messages;
 mod now;
+mod once;
 mod parts;
 pub mod password;
 mod payload;
@@ -37,6 +41,7 @@ mod plot;
 mod problems;
 mod query;
 mod rates;
+mod request;
 mod router;
 mod session;
 mod state;

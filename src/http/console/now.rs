@@ -11,6 +11,7 @@ use super::layout;
 use super::live;
 use super::parts::{figure, sql};
 use super::problems::{self, Facts, Problem};
+use super::query::link;
 use super::state::Inner;
 use super::verbs::action;
 use super::visitor::Visitor;
@@ -55,7 +56,7 @@ pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Resp
         durables: &found.durables,
     });
     let body = html! {
-        div #now hx-get="/console" hx-trigger="stanby:sample from:body" hx-target="#now" hx-select="#now" hx-swap="outerHTML" {
+        div #now hx-get=(link("", &[])) hx-trigger="stanby:sample from:body" hx-target="#now" hx-select="#now" hx-swap="outerHTML" {
         h1.sentence { (sentence(&found.roles, &problems)) }
         (pair(&found.roles, &view))
         ul.verbs { (action(&visitor, "step-down", "Have the active step down…", &[])) }
@@ -183,7 +184,7 @@ fn pair(roles: &Roles, view: &View) -> Markup {
             div.server {
                 h2 { (if roles.standbys.len() == 1 { "Standby" } else { "Standbys" }) " " (sql("standbys", &[])) }
                 @for standby in roles.standbys.iter().take(8) {
-                    p.name { (or_dash(standby.address.as_deref())) }
+                    p.name { (or_dash(standby.address.as_deref().or(Some("on the machine of Postgres")))) }
                     p { "waits since " (time(standby.connected_since.as_deref())) }
                     p.note { (shown(&standby.name)) }
                 }

@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 
+use super::json;
 use super::words::grouped;
 use crate::printable;
 
 /// More of a payload is not put into a page.
-const SHOWN_BYTES: usize = 64 << 10;
+pub(super) const SHOWN_BYTES: usize = 64 << 10;
 
 /// Letters of a line in a list.
 const LINE_LETTERS: usize = 160;
@@ -31,7 +32,7 @@ impl Form {
         if let Some((wanted, _)) = wanted {
             return *wanted;
         }
-        if data.len() <= SHOWN_BYTES && serde_json::from_slice::<serde_json::Value>(data).is_ok() {
+        if pretty(data).is_ok() {
             Self::Json
         } else if std::str::from_utf8(data).is_ok() {
             Self::Text
@@ -43,22 +44,54 @@ impl Form {
 
 pub(super) fn whole(data: &[u8], form: Form) -> Markup {
     let part = data.get(..data.len().min(SHOWN_BYTES)).unwrap_or(data);
-    let text = match form {
-        Form::Json => match serde_json::from_slice::<serde_json::Value>(data) {
-            Ok(value) => {
-                let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-                printable::json(&text).into_owned()
-            }
-            Err(error) => format!("It is no JSON: {error}"),
+    let (text, is_part) = match form {
+        Form::Json => match pretty(data) {
+            Ok(text) => (text, false),
+            Err(why) => (why, false),
         },
-        Form::Text => printable::lines(&String::from_utf8_lossy(part)).into_owned(),
-        Form::Hex => hex(part),
+        Form::Text => {
+            let part = if part.len() < data.len() {
+                whole_letters(part)
+            } else {
+                part
+            };
+            (
+                printable::lines(&String::from_utf8_lossy(part)).into_owned(),
+                true,
+            )
+        }
+        Form::Hex => (hex(part), true),
     };
     html! {
         pre #payload tabindex="0" { (text) }
-        @if part.len() < data.len() && form != Form::Json {
-            p.note { "The first " (grouped(part.len() as u64)) " of " (grouped(data.len() as u64)) " bytes." }
+        @if is_part && part.len() < data.len() {
+            p.note {
+                "The first " (grouped(part.len() as u64)) " of " (grouped(data.len() as u64)) " bytes; the command line shows all."
+            }
         }
+    }
+}
+
+/// With lines, or why it cannot be.
+fn pretty(data: &[u8]) -> Result<String, String> {
+    const LONG: &str = "It is too long to be shown as JSON here. Look at it as text.";
+    if data.len() > SHOWN_BYTES {
+        return Err(LONG.to_owned());
+    }
+    let checked = serde_json::from_slice::<serde_json::Value>(data);
+    checked.map_err(|error| format!("It cannot be read as JSON: {error}."))?;
+    let text = std::str::from_utf8(data).map_err(|error| format!("It is no text: {error}."))?;
+    let text = json::pretty(text).ok_or_else(|| LONG.to_owned())?;
+    Ok(printable::json(&text).into_owned())
+}
+
+/// Without a letter at the end that is cut.
+fn whole_letters(part: &[u8]) -> &[u8] {
+    match std::str::from_utf8(part) {
+        Err(error) if error.error_len().is_none() => {
+            part.get(..error.valid_up_to()).unwrap_or(part)
+        }
+        Ok(_) | Err(_) => part,
     }
 }
 
@@ -120,6 +153,21 @@ mod tests {
         let page = whole(b"\xff<b>", Form::Hex).into_string();
         assert!(page.contains("00000000  ff 3c 62 3e"), "{page}");
         assert!(page.contains(".&lt;b&gt;"), "{page}");
+    }
+
+    #[test]
+    fn however_large_a_payload_is_its_page_is_small() {
+        let numbers = format!("[{}1]", "1,".repeat(30_000));
+        let deep = "[".repeat(100) + &"1,".repeat(30_000) + "1" + &"]".repeat(100);
+        let long = format!("\"{}\"", "é".repeat(4 << 20));
+        for payload in [numbers, deep, long, "\0".repeat(8 << 20)] {
+            for form in ["", "json", "text", "hex"] {
+                let page = whole(payload.as_bytes(), Form::of(payload.as_bytes(), form));
+                let page = page.into_string();
+                assert!(page.len() < 8 * SHOWN_BYTES, "{form}: {}", page.len());
+                assert!(!page.contains('\u{fffd}'), "a letter is cut");
+            }
+        }
     }
 
     #[test]

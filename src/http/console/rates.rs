@@ -52,9 +52,9 @@ impl Counters {
         let counts = &status.counts;
         is_active.then(|| Self {
             epoch: status.epoch,
-            published: counts.in_messages,
-            delivered: counts.out_messages,
-            acked: counts.acked_messages,
+            published: counts.traffic.in_messages,
+            delivered: counts.traffic.out_messages,
+            acked: counts.traffic.acked_messages,
             commits: status.commit_seconds.count(),
             commit_seconds: status.commit_seconds.sum(),
         })

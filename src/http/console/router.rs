@@ -4,14 +4,14 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::{any, get};
-use maud::html;
 
+use super::query::{behind_proxy, link};
 use super::visitor::Visitor;
 use super::{
     assets, audit, channel, channels, client, clients, dead_letters, doctor, durable, durables,
-    layout, live, login, message, messages, now, statement, takeovers, verbs,
+    layout, live, login, message, messages, now, request, statement, takeovers, verbs,
 };
 use crate::http::view::Source;
 
@@ -25,7 +25,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(in crate::http) fn router() -> Router<Source> {
     Router::new()
         .route("/console", get(now::page))
-        .route("/console/", any(async || Redirect::permanent("/console")))
+        .route(
+            "/console/",
+            any(async || Redirect::permanent(&link("", &[]))),
+        )
         .route("/console/login", get(login::form).post(login::log_in))
         .route("/console/logout", axum::routing::post(login::log_out))
         .route("/console/channels", get(channels::page))
@@ -37,6 +40,7 @@ pub(in crate::http) fn router() -> Router<Source> {
         .route("/console/messages", get(messages::page))
         .route("/console/message", get(message::page))
         .route("/console/act/{verb}", get(verbs::form).post(verbs::act))
+        .route("/console/request", get(request::page))
         .route("/console/takeovers", get(takeovers::page))
         .route("/console/dead-letters", get(dead_letters::page))
         .route("/console/doctor", get(doctor::page))
@@ -44,6 +48,7 @@ pub(in crate::http) fn router() -> Router<Source> {
         .route("/console/sql/{name}", get(statement::page))
         .route("/console/assets/{name}", get(assets::asset))
         .route("/console/{*path}", any(unknown))
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(headers))
 }
@@ -56,19 +61,26 @@ pub(in crate::http) fn streams() -> Router<Source> {
 }
 
 async fn unknown(visitor: Visitor) -> Response {
-    let body = html! {
-        h1 { "There is no such page" }
-        p { "The links above lead to all that there are." }
-    };
-    (
-        StatusCode::NOT_FOUND,
-        layout::page(&visitor, "No such page", "", &body),
-    )
-        .into_response()
+    let told = (
+        "There is no such page",
+        "",
+        "The links above lead to all that there are.",
+    );
+    layout::no_page(&visitor, StatusCode::NOT_FOUND, "-", told)
+}
+
+async fn wrong_method(visitor: Visitor) -> Response {
+    let told = (
+        "This page is not asked like that",
+        "Pages are read with GET, and only forms are sent with POST. Nothing was done.",
+        "Go to the page by its links.",
+    );
+    layout::no_page(&visitor, StatusCode::METHOD_NOT_ALLOWED, "-", told)
 }
 
 async fn headers(request: axum::extract::Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let told = request.headers().clone();
+    let mut response = behind_proxy(&told, next.run(request)).await;
     let all = response.headers_mut();
     let constant = HeaderValue::from_static;
     all.insert(header::CONTENT_SECURITY_POLICY, constant(POLICY));

@@ -11,6 +11,7 @@ use data_encoding::HEXLOWER;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::query::link;
 use super::users::User;
 use crate::core::time::Timestamp;
 
@@ -139,10 +140,10 @@ pub(super) fn no_cookie(key: &hmac::Key, is_secure: bool) -> Option<HeaderValue>
 }
 
 fn cookie(key: &hmac::Key, value: &str, max_age: u64, is_secure: bool) -> Option<HeaderValue> {
-    let name = cookie_name(key);
+    let (name, path) = (cookie_name(key), link("", &[]));
     let secure = if is_secure { "; Secure" } else { "" };
     let text = format!(
-        "{name}={value}; Path=/console; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}"
+        "{name}={value}; Path={path}; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}"
     );
     HeaderValue::from_str(&text).ok()
 }

@@ -5,9 +5,11 @@ use std::sync::{Arc, RwLock};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::live::STREAMS_MAX;
 use super::now::Found;
+use super::once::Once;
 use super::rates::Rates;
 use super::session::Ended;
 use super::users::Users;
@@ -29,6 +31,9 @@ pub(super) struct Inner {
     pub(super) failures: Failures,
     pub(super) verifying: Semaphore,
     pub(super) ended: Ended,
+    pub(super) once: Once,
+    /// Verbs under way, whose forms may have been left.
+    pub(super) acting: TaskTracker,
     pub(super) rates: Rates,
     pub(super) streams: Arc<Semaphore>,
     /// The server ends, and so do its streams.
@@ -53,6 +58,8 @@ impl Console {
             failures: Failures::default(),
             verifying: Semaphore::new(VERIFIED_AT_ONCE),
             ended: Ended::default(),
+            once: Once::default(),
+            acting: TaskTracker::new(),
             rates: Rates::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             ends: CancellationToken::new(),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
 
 use super::layout;
+use super::query::{Given, Named};
 use super::visitor::Visitor;
 use super::words::shown;
 use crate::printable;
@@ -15,16 +15,17 @@ use crate::store::look::Statement;
 
 pub(super) async fn page(
     visitor: Visitor,
-    Path(name): Path<String>,
-    Query(given): Query<BTreeMap<String, String>>,
+    Named(name): Named,
+    Given(given): Given<BTreeMap<String, String>>,
 ) -> Response {
     let Some(statement) = Statement::find(&name) else {
-        return layout::plain(
-            StatusCode::NOT_FOUND,
+        let why = format!("No figure is made by a query {name:?}.");
+        let told = (
             "There is no such query",
-            &format!("No figure is made by a query {name:?}."),
+            why.as_str(),
             "docs/cookbook.md has queries for thirty questions.",
         );
+        return layout::no_page(&visitor, StatusCode::NOT_FOUND, "", told);
     };
     let text = statement.text(|name| given.get(name).cloned().unwrap_or_default());
     let body = html! {

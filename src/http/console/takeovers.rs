@@ -1,17 +1,17 @@
 //! Which server followed which, why, and what clients saw of it.
 
-use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 
 use super::layout;
 use super::list::{ListQuery, ROWS};
 use super::parts::{empty, sql};
+use super::query::Given;
 use super::visitor::Visitor;
 use super::words::{count, duration, grouped, shown, time, unsigned};
 use crate::store::look::{LostRange, Takeover};
 
-pub(super) async fn page(visitor: Visitor, Query(query): Query<ListQuery>) -> Response {
+pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
     let part = query.part(&["newest"]);
     let read = visitor.read(async |store| {
         let takeovers = store.takeover_page(part).await?;
@@ -67,8 +67,10 @@ fn one(it: &Takeover, lost: Option<&LostRange>) -> Markup {
                 @if let Some(detail) = &it.detail { ": " (shown(detail)) }
             }
             p {
-                @match &it.from { Some(from) => { "From " (shown(from)) }, None => "From nobody: it was the first" }
-                " to " (shown(&it.to)) "."
+                @match &it.from {
+                    Some(from) => { "From " (shown(from)) " to " (shown(&it.to)) "." },
+                    None => { "To " (shown(&it.to)) "; nobody served before." },
+                }
             }
             dl.figures {
                 div.figure { dt { "Clients waited" } dd { (length(it.silence_seconds)) } }

@@ -1,19 +1,19 @@
-//! What operators change: each verb of `/api/v1` as a form, with a look at what it would do before it is done. The forms are
-//! made of the same table as the paths of the API, and what they ask for goes the same way.
+//! Each verb of `/api/v1` as a form, with a preview. The forms are made of the table of the API's paths.
 
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde_json::{Map, Value};
+use url::form_urlencoded::Serializer;
 
 use super::form::Form;
 use super::layout;
-use super::query::link;
-use super::undo::undo;
+use super::once::Once;
+use super::query::{Given, Named, behind_proxy, link};
 use super::users::Role;
 use super::visitor::Visitor;
 use super::words::{grouped, shown};
@@ -56,6 +56,17 @@ fn fields(route: &'static Route) -> Vec<Field> {
     named.chain(more).collect()
 }
 
+/// The page that it belongs to.
+fn here(route: &Route) -> &'static str {
+    match route.verb.split(' ').next() {
+        Some("channel" | "message") => "/channels",
+        Some("durable") => "/durables",
+        Some("client") => "/clients",
+        Some("dlq") => "/dead-letters",
+        Some(_) | None => "",
+    }
+}
+
 /// What cannot be taken back.
 fn destroys(verb: &str) -> bool {
     ["purge", "delete", "remove", "skip", "ack", "kick"]
@@ -73,42 +84,42 @@ pub(super) fn action(visitor: &Visitor, verb: &str, text: &str, given: &[(&str, 
 }
 
 fn refuse(visitor: &Visitor) -> Option<Response> {
-    (!visitor.may(Role::Operator)).then(|| {
-        layout::plain(
-            StatusCode::FORBIDDEN,
-            "You may look, but change nothing",
-            &format!("Your role is {}.", visitor.role.name()),
-            "Ask an operator, or have the role operator given to you in the file of users.",
-        )
-    })
+    let why = format!("Your role is {}.", visitor.role.name());
+    let told = (
+        "You may look, but change nothing",
+        why.as_str(),
+        "Ask an operator, or have the role operator given to you in the file of users.",
+    );
+    (!visitor.may(Role::Operator))
+        .then(|| layout::no_page(visitor, StatusCode::FORBIDDEN, "", told))
 }
 
-fn no_such() -> Response {
-    layout::plain(
-        StatusCode::NOT_FOUND,
+fn no_such(visitor: &Visitor) -> Response {
+    let told = (
         "There is no such verb",
         "Nothing was done.",
         "docs/administration.md lists what can be done.",
-    )
+    );
+    layout::no_page(visitor, StatusCode::NOT_FOUND, "", told)
 }
 
 pub(super) async fn form(
     visitor: Visitor,
-    Path(name): Path<String>,
-    Query(given): Query<BTreeMap<String, String>>,
+    Named(name): Named,
+    Given(given): Given<BTreeMap<String, String>>,
 ) -> Response {
     if let Some(refused) = refuse(&visitor) {
         return refused;
     }
     let Some(route) = find(&name) else {
-        return no_such();
+        return no_such(&visitor);
     };
     let value = |name: &str| given.get(name).cloned().unwrap_or_default();
     let body = html! {
         h1 { (capital(route.verb)) }
         (asked(&visitor, route, &value, None))
     };
-    layout::page(&visitor, route.verb, "", &body)
+    layout::page(&visitor, route.verb, here(route), &body)
 }
 
 /// The form itself, with what was wrong with it before.
@@ -123,7 +134,7 @@ fn asked(
         @if let Some(Complaint { error, hint }) = wrong {
             p.bad role="alert" { strong { (shown(error)) } ". " (shown(hint)) }
         }
-        form.verb method="post" action=(format!("/console/act/{}", slug(route.verb))) {
+        form.verb method="post" action=(place(route, &[])) {
             input type="hidden" name="csrf" value=(visitor.csrf);
             input type="hidden" name="step" value="preview";
             @for field in fields(route) {
@@ -150,53 +161,169 @@ fn asked(
 }
 
 pub(super) async fn act(
-    visitor: Visitor,
-    Path(name): Path<String>,
+    visitor: Result<Visitor, Response>,
+    Named(name): Named,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            let why = format!("{}. Nothing was done.", rejection.body_text());
+            return layout::plain(
+                rejection.status(),
+                "The form cannot be read",
+                &why,
+                "Send less with it.",
+            );
+        }
+    };
+    let sent = Form::of(&body);
+    let visitor = match visitor {
+        Ok(visitor) => visitor,
+        Err(answer) => return kept_for_later(answer, &name, &sent),
+    };
     if let Some(refused) = refuse(&visitor) {
         return refused;
     }
-    let sent = Form::of(&body);
     if let Err(answer) = visitor.ensure_own_form(&headers, sent.get("csrf")) {
         return answer;
     }
     let Some(route) = find(&name) else {
-        return no_such();
+        return no_such(&visitor);
     };
-    let is_preview = sent.get("step") != "do";
-    let value = |name: &str| sent.get(name).to_owned();
+    if let Some(field) = sent.with_null() {
+        let why = format!("{field} has a null character in it. Nothing was done.");
+        let told = (
+            "The form cannot be read",
+            why.as_str(),
+            "Go back, and take it out.",
+        );
+        return layout::no_page(&visitor, StatusCode::BAD_REQUEST, "", told);
+    }
+    // Whoever leaves meanwhile does not leave a request behind that is carried out at any time later: it is waited for here.
+    let acting = match visitor.console() {
+        Ok(console) => console.acting.clone(),
+        Err(answer) => return answer,
+    };
+    let done = acting.spawn(async move {
+        let done = async {
+            if sent.get("step") == "do" {
+                carry_out_once(&visitor, route, &sent).await
+            } else {
+                look_first(&visitor, route, &sent).await
+            }
+        };
+        behind_proxy(&headers, done).await
+    });
+    done.await
+        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// Who has to log in first finds what they had filled in, and nothing is done before they send it again.
+fn kept_for_later(answer: Response, name: &str, sent: &Form) -> Response {
+    match find(name) {
+        Some(route) if answer.status() == StatusCode::SEE_OTHER => {
+            // As the log-in takes it: without what a proxy has put before.
+            let filled = filled(route, sent);
+            let next = format!("/console/act/{}?{}", slug(route.verb), encoded(&filled));
+            Redirect::to(&link("/login", &[("next", &next)])).into_response()
+        }
+        _ => answer,
+    }
+}
+
+fn filled<'a>(route: &'static Route, sent: &'a Form) -> Vec<(&'static str, &'a str)> {
+    let fields = fields(route).into_iter();
+    let fields = fields.map(|field| (field.name, sent.get(field.name)));
+    fields.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn encoded(given: &[(&str, &str)]) -> String {
+    Serializer::new(String::new()).extend_pairs(given).finish()
+}
+
+fn place(route: &Route, given: &[(&str, &str)]) -> String {
+    link(&format!("/act/{}", slug(route.verb)), given)
+}
+
+async fn ask(
+    visitor: &Visitor,
+    route: &'static Route,
+    sent: &Form,
+    dry_run: bool,
+) -> Result<Answer, Trouble> {
     let request = Request {
         verb: route.verb.to_owned(),
-        arguments: Value::Object(arguments(route, &sent)),
-        dry_run: is_preview,
+        arguments: Value::Object(arguments(route, sent)),
+        dry_run,
         asked_by: Some(visitor.asks()),
     };
-    let carried_out = visitor.source.api.desk().carry_out(&request).await;
-    // Who goes to the first page next sees what they have done.
-    if let Some(console) = visitor.source.console.inner() {
-        *console.now.lock().await = None;
-    }
-    let body = match carried_out {
-        Ok(answer) if is_preview => preview(&visitor, route, &sent, &answer),
-        Ok(answer) => done(route, &request.arguments, &answer),
-        Err(Trouble::Refused(complaint)) => html! {
-            h1 { (capital(route.verb)) }
-            (asked(&visitor, route, &value, Some(&complaint)))
-        },
-        Err(Trouble::Running(id)) => html! {
-            h1 { "It is under way" }
-            p { "Request " (id) " takes long, and goes on without you." }
-            p { a href="/console/audit" { "The audit" } " shows when it is done." }
-        },
-        Err(trouble) => html! {
-            h1 { "Nothing was done" }
-            p.bad role="alert" { (why_not(&trouble)) }
-            (asked(&visitor, route, &value, None))
+    visitor.source.api.desk().carry_out(&request).await
+}
+
+async fn look_first(visitor: &Visitor, route: &'static Route, sent: &Form) -> Response {
+    let body = match ask(visitor, route, sent, true).await {
+        Ok(answer) => preview(visitor, route, sent, &answer),
+        Err(trouble) => not_done(visitor, route, sent, &trouble),
+    };
+    let mut answer = layout::page(visitor, route.verb, here(route), &body);
+    // Who goes back to it sees it, and what is sent from there again is not done again.
+    let again = HeaderValue::from_static("private, no-cache");
+    answer.headers_mut().insert(header::CACHE_CONTROL, again);
+    answer
+}
+
+async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -> Response {
+    let console = match visitor.console() {
+        Ok(console) => console,
+        Err(answer) => return answer,
+    };
+    let mut turn = console.once.turn(sent.get("once")).await;
+    let before = turn.as_ref().and_then(|done| **done);
+    let carried_out = match before {
+        Some(id) => Ok(id),
+        None => match ask(visitor, route, sent, false).await {
+            Ok(answer) => Ok(answer.request),
+            Err(Trouble::Running(id)) => Ok(id),
+            Err(trouble) => Err(trouble),
         },
     };
-    layout::page(&visitor, route.verb, "", &body)
+    // Who goes to the first page next sees what they have done.
+    *console.now.lock().await = None;
+    match carried_out {
+        Ok(id) => {
+            if let Some(done) = &mut turn {
+                **done = Some(id);
+            }
+            let id = id.to_string();
+            Redirect::to(&link("/request", &[("id", &id)])).into_response()
+        }
+        Err(trouble) => {
+            let body = not_done(visitor, route, sent, &trouble);
+            layout::page(visitor, route.verb, here(route), &body)
+        }
+    }
+}
+
+fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, trouble: &Trouble) -> Markup {
+    let value = |name: &str| sent.get(name).to_owned();
+    if let Trouble::Refused(complaint) = trouble {
+        return html! {
+            h1 { (capital(route.verb)) }
+            (asked(visitor, route, &value, Some(complaint)))
+        };
+    }
+    // Postgres may have gone away before the question was there, or before the answer.
+    let is_known = sent.get("step") != "do" || !matches!(trouble, Trouble::Tables(_));
+    html! {
+        h1 { @if is_known { "Nothing was done" } @else { "It is not known what became of it" } }
+        p.bad role="alert" { (why_not(trouble)) }
+        @if !is_known {
+            p { "Look for it in " a href=(link("/audit", &[])) { "the audit" } " before you ask for it again." }
+        }
+        (asked(visitor, route, &value, None))
+    }
 }
 
 fn why_not(trouble: &Trouble) -> String {
@@ -243,14 +370,11 @@ fn preview(visitor: &Visitor, route: &'static Route, sent: &Form, answer: &Answe
         h1 { (capital(route.verb)) ": what it would do" }
         (facts(&answer.result))
         @if destroys(route.verb) { p.warn { "This cannot be taken back." } }
-        form.verb method="post" action=(format!("/console/act/{}", slug(route.verb))) {
+        form.verb method="post" action=(place(route, &[])) {
             input type="hidden" name="csrf" value=(visitor.csrf);
             input type="hidden" name="step" value="do";
-            @for field in fields(route) {
-                @if !sent.get(field.name).is_empty() {
-                    input type="hidden" name=(field.name) value=(sent.get(field.name));
-                }
-            }
+            @if let Some(mark) = Once::mark() { input type="hidden" name="once" value=(mark); }
+            @for (name, value) in filled(route, sent) { input type="hidden" name=(name) value=(value); }
             button.(button) type="submit" { "Do it" }
         }
         p.note { "Nothing has been done so far. Between now and then the figures may change." }
@@ -259,42 +383,6 @@ fn preview(visitor: &Visitor, route: &'static Route, sent: &Form, answer: &Answe
             (asked(visitor, route, &|name| sent.get(name).to_owned(), None))
         }
     }
-}
-
-fn done(route: &Route, arguments: &Value, answer: &Answer) -> Markup {
-    let back = back(arguments);
-    html! {
-        h1 { "Done: " (route.verb) }
-        (facts(&answer.result))
-        @if let Some((text, link)) = undo(route.verb, arguments, Some(&answer.result)) {
-            p { "To undo it: " @match link { Some(link) => a href=(link) { (text) }, None => (text) } }
-        }
-        p {
-            @if let Some((link, name)) = back { a href=(link) { "Back to " (shown(&name)) } " · " }
-            a href="/console/audit" { "Request " (answer.request) " in the audit" }
-        }
-    }
-}
-
-/// To the thing that it was about.
-fn back(arguments: &Value) -> Option<(String, String)> {
-    let text = |name: &str| arguments.get(name).and_then(Value::as_str);
-    if let (Some(channel), Some(durable)) = (text("channel"), text("durable")) {
-        let group = text("queue_group").unwrap_or_default();
-        let client = text("client_id").unwrap_or_default();
-        let given = [
-            ("channel", channel),
-            ("durable", durable),
-            ("queue_group", group),
-            ("client_id", client),
-        ];
-        return Some((link("/durable", &given), durable.to_owned()));
-    }
-    if let Some(channel) = text("channel") {
-        return Some((link("/channel", &[("name", channel)]), channel.to_owned()));
-    }
-    let client = text("client_id")?;
-    Some((link("/client", &[("id", client)]), client.to_owned()))
 }
 
 /// The answer of a verb, by the names of its facts.

@@ -97,9 +97,7 @@ impl FromRequestParts<Source> for Visitor {
         let guest = guest.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
         let known = known(console, key, &parts.headers, Clock.now().wall).await?;
         let Some((session, role)) = known else {
-            let here = parts.uri.path_and_query().map_or("", |path| path.as_str());
-            let login = link("/login", &[("next", here)]);
-            return Err(Redirect::to(&login).into_response());
+            return Err(to_log_in(parts));
         };
         Ok(Self {
             name: session.name.clone(),
@@ -110,6 +108,30 @@ impl FromRequestParts<Source> for Visitor {
             source: source.clone(),
         })
     }
+}
+
+/// Afterwards one is where one wanted to be.
+fn to_log_in(parts: &Parts) -> Response {
+    let here = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let login = link("/login", &[("next", here)]);
+    // A script that loads a part of a page would put the form there, or nothing: the whole page goes.
+    if parts.headers.contains_key("hx-request") {
+        let whole = link("/login", &[("next", page_of(&parts.headers))]);
+        return (StatusCode::UNAUTHORIZED, [("hx-redirect", whole)]).into_response();
+    }
+    Redirect::to(&login).into_response()
+}
+
+/// The page that a script runs in; empty: it does not say.
+fn page_of(headers: &HeaderMap) -> &str {
+    let whole = headers.get("hx-current-url");
+    let whole = whole
+        .and_then(|whole| whole.to_str().ok())
+        .unwrap_or_default();
+    whole
+        .find("/console")
+        .and_then(|at| whole.get(at..))
+        .unwrap_or_default()
 }
 
 async fn known(

@@ -42,21 +42,26 @@ pub(super) fn register(registry: &mut Registry, view: &View) {
         registry,
         "msgs_in",
         "Messages published by clients",
-        counts.in_messages,
+        counts.traffic.in_messages,
     );
     gauge(
         registry,
         "bytes_in",
         "Bytes published by clients",
-        counts.in_bytes,
+        counts.traffic.in_bytes,
     );
     gauge(
         registry,
         "msgs_out",
         "Messages delivered",
-        counts.out_messages,
+        counts.traffic.out_messages,
     );
-    gauge(registry, "bytes_out", "Bytes delivered", counts.out_bytes);
+    gauge(
+        registry,
+        "bytes_out",
+        "Bytes delivered",
+        counts.traffic.out_bytes,
+    );
 }
 
 /// What is not a number about the server.

@@ -4,7 +4,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::kinds::{Labels, counter, gauge, gauges, histogram, seconds, set};
-use crate::core::broker::Counts;
+use crate::core::counts::Counts;
 use crate::http::process;
 use crate::http::view::View;
 use crate::monitoring::condition::Condition;
@@ -198,7 +198,7 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     let rivals =
         "Other servers that serve the same cluster ID from other tables while this node is active";
     gauge(registry, "rivals", rivals, status.rivals);
-    let shadow_bytes = "Bytes of requests that this node remembers as a standby";
+    let shadow_bytes = "Bytes of requests that this node keeps as a standby";
     gauge(
         registry,
         "shadow_bytes",
@@ -247,32 +247,32 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
         registry,
         "in_messages",
         "Messages published by clients",
-        counts.in_messages,
+        counts.traffic.in_messages,
     );
     counter(
         registry,
         "in_bytes",
         "Bytes published by clients",
-        counts.in_bytes,
+        counts.traffic.in_bytes,
     );
     counter(
         registry,
         "out_messages",
         "Messages delivered, redeliveries included",
-        counts.out_messages,
+        counts.traffic.out_messages,
     );
     counter(
         registry,
         "out_bytes",
         "Bytes delivered, redeliveries included",
-        counts.out_bytes,
+        counts.traffic.out_bytes,
     );
     let skipped = "Messages passed over because NATS does not deliver their size";
     counter(
         registry,
         "skipped_messages",
         skipped,
-        counts.skipped_messages,
+        counts.traffic.skipped_messages,
     );
     let redelivered = "Messages delivered again";
     let acked = "Messages acked, once per subscription or queue group";
@@ -286,25 +286,41 @@ fn amounts(registry: &mut Registry, counts: &Counts) {
     let unreadable = "Messages passed over because their rows cannot be read";
     let refused = "Connects that were refused because too many clients connected at once";
     for (name, help, value) in [
-        ("refused_connects", refused, counts.refused_connects),
+        ("refused_connects", refused, counts.traffic.refused_connects),
         (
             "unreadable_messages",
             unreadable,
-            counts.unreadable_messages,
+            counts.traffic.unreadable_messages,
         ),
         (
             "redelivered_messages",
             redelivered,
-            counts.redelivered_messages,
+            counts.traffic.redelivered_messages,
         ),
-        ("acked_messages", acked, counts.acked_messages),
-        ("dropped_unacked_messages", dropped, counts.dropped_unacked),
-        ("sql_published_messages", in_sql, counts.sql_published),
-        ("sql_refused_messages", refused_sql, counts.sql_refused),
-        ("sql_acked_messages", acked_in_sql, counts.sql_acked),
-        ("sql_nacked_messages", nacked_in_sql, counts.sql_nacked),
-        ("poison_messages", poison, counts.poison_messages),
-        ("dead_letters", letters, counts.dead_letters),
+        ("acked_messages", acked, counts.traffic.acked_messages),
+        (
+            "dropped_unacked_messages",
+            dropped,
+            counts.traffic.dropped_unacked,
+        ),
+        (
+            "sql_published_messages",
+            in_sql,
+            counts.traffic.sql_published,
+        ),
+        (
+            "sql_refused_messages",
+            refused_sql,
+            counts.traffic.sql_refused,
+        ),
+        ("sql_acked_messages", acked_in_sql, counts.traffic.sql_acked),
+        (
+            "sql_nacked_messages",
+            nacked_in_sql,
+            counts.traffic.sql_nacked,
+        ),
+        ("poison_messages", poison, counts.traffic.poison_messages),
+        ("dead_letters", letters, counts.traffic.dead_letters),
     ] {
         counter(registry, name, help, value);
     }

@@ -1,5 +1,6 @@
 //! How a term of the active ended, and what is told of it.
 
+use crate::core::attempts::EndKind;
 use crate::core::refusal::Refusal;
 use crate::leadership::{Cause, End, TermLost};
 use crate::nats;
@@ -24,7 +25,7 @@ impl Ended {
     /// For the history.
     pub(in crate::node) fn end(&self) -> End {
         match self {
-            Self::TermLost(lost) => End::new(Cause::SessionLost, lost.0.clone()),
+            Self::TermLost(lost) => End::new(Cause::SessionLost, lost.why.clone()),
             Self::NatsLost => {
                 let why = "NATS was out of reach for a lease, or took nothing for as long";
                 End::new(Cause::NatsLost, why)
@@ -43,6 +44,16 @@ impl Ended {
             }
             Self::SteppedDown => End::new(Cause::SteppedDown, "an operator asked for it"),
             Self::Shutdown => End::new(Cause::Stopped, "its server was asked to stop"),
+        }
+    }
+
+    /// When nobody wanted it, whether the next one would end alike.
+    pub(in crate::node) fn kind(&self) -> Option<EndKind> {
+        match self {
+            Self::TermLost(lost) => Some(lost.kind),
+            Self::NatsLost | Self::NatsSilent | Self::NatsFailed(_) => Some(EndKind::NatsLost),
+            Self::Refused(_) => Some(EndKind::WriteRefused),
+            Self::SteppedDown | Self::Shutdown => None,
         }
     }
 

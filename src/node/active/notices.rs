@@ -23,8 +23,8 @@ pub(super) fn log(notice: &Notice) {
             "more clients connect than --max-clients allows; those above it are refused"
         ),
         Notice::HeldBack => tracing::warn!(
-            "so many messages are delivered and not acked that the subscriptions which have most of them get nothing new \
-             until some are acked; look for clients that do not ack"
+            "too many messages are delivered and not acked: the subscriptions that hold most of them get nothing \
+             new until some are acked; look for clients that do not ack"
         ),
         Notice::ChannelCreated(channel) => tracing::info!(%channel, "channel created"),
         Notice::ChannelInactive(channel) => {

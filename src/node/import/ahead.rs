@@ -53,7 +53,7 @@ const MANY: u64 = 20_000;
 
 pub(super) fn made_anew(channel: &ChannelName) -> String {
     format!(
-        "channel {channel:?} is not the one that was copied while the former server ran: it was deleted and made anew, or the \
+        "channel {channel:?} is not the one that was copied while the former server ran: it was deleted and created again, or the \
          store is an older copy; import again"
     )
 }

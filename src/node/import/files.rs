@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
-use super::reading::{BATCH_BYTES, BATCH_MESSAGES, Read, Telling, lacks_key};
+use super::reading::{Read, Telling};
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
 use super::source::Source;
@@ -17,17 +17,17 @@ use crate::clock::Clock;
 use crate::core::batch::Batch;
 use crate::core::ids::{ChannelId, ChannelName, SubscriptionId};
 use crate::core::limits::Limits;
-use crate::core::message::Message;
 use crate::core::time::Timestamp;
-use crate::former::adopt::{Adopted, Channel};
+use crate::former::adopt::Adopted;
 use crate::former::files::journals::latest_shadows;
-use crate::former::messages::{Reader, Totals, Unreadable};
+use crate::former::messages::Totals;
 use crate::former::raft::state::{State, Stored};
 use crate::former::records::Subscription;
 use crate::former::{Findings, Former, Keys, adopt};
-use crate::protocol::client::delivery;
 use crate::store::files::{ChannelFiles, Cluster, RaftNode};
 use crate::store::{self, FileStore};
+
+mod messages;
 
 /// Batches that wait to be written.
 const WAITING: usize = 2;
@@ -346,87 +346,6 @@ impl Walk {
         Ok(planned)
     }
 
-    fn messages(&mut self, channel: &Planned<'_>) -> Result<Channel, Error> {
-        let name = &channel.name;
-        let keys = self.keys.of_channel(name);
-        let before = channel.before;
-        let mut reader = Reader::going_on(name, &keys, before);
-        let mut gathered = Gathered::new(channel.id);
-        let mut findings = std::mem::take(&mut self.findings);
-        let is_whole = |findings: &Findings| !self.is_ahead || findings.problems.is_empty();
-        let mut take = |sequence: u64,
-                        bytes: usize,
-                        read: Result<Message, Unreadable>,
-                        findings: &mut Findings| {
-            match read {
-                Ok(message) => gathered.add(Arc::new(message), bytes),
-                Err(Unreadable::Record(why)) => {
-                    findings.damage(&format!("channel {name:?}, message {sequence}"), &why);
-                }
-                Err(Unreadable::Payload(why)) => {
-                    let problem = format!("channel {name:?}, message {sequence}: {why}");
-                    if self.is_ahead {
-                        return Err(Error::Problems(vec![problem]));
-                    }
-                    findings.problems.add(problem);
-                }
-            }
-            if self.writes && !self.is_ahead && !findings.problems.is_empty() {
-                return Err(Error::Problems(findings.problems.sentences()));
-            }
-            match gathered.full() {
-                Some(batch) => self.send(Part::Messages(batch)),
-                None => Ok(()),
-            }
-        };
-        let mut read = Ok(());
-        if let Some(files) = &channel.files {
-            read = files.messages(
-                channel.first,
-                &mut findings,
-                &mut |sequence, record, found| {
-                    if !is_whole(found) {
-                        return Err(Error::Reading(String::new()));
-                    }
-                    if before.count > 0 && sequence <= before.last.0 {
-                        return ensure_same(name, &before, &record);
-                    }
-                    let bytes = record.len();
-                    let message = reader.read(sequence.cast_signed(), record);
-                    take(sequence, bytes, message, found)
-                },
-            );
-        }
-        for (sequence, record) in &channel.added {
-            if read.is_ok() {
-                let message = reader.read_plain(sequence.cast_signed(), record.clone());
-                read = take(*sequence, record.len(), message, &mut findings);
-            }
-        }
-        if !is_whole(&findings) {
-            // It may be whole the next time, and is told if it is not at the end.
-            read = Ok(());
-            let problems = std::mem::take(&mut findings.problems).sentences();
-            for problem in problems {
-                findings.note(problem);
-            }
-        }
-        self.findings = findings;
-        read?;
-        if let Some(batch) = gathered.rest() {
-            self.send(Part::Messages(batch))?;
-        }
-        if reader.lacks_key() && !self.not_encrypted {
-            self.findings.problems.add(lacks_key(name));
-        }
-        self.stop_at_problems()?;
-        Ok(Channel {
-            name: name.clone(),
-            max_sequence: channel.last,
-            totals: reader.totals(),
-        })
-    }
-
     fn stop_at_problems(&self) -> Result<(), Error> {
         let problems = &self.findings.problems;
         if self.writes && !problems.is_empty() {
@@ -446,58 +365,11 @@ fn last_id(copied: &Copied) -> Option<ChannelId> {
     copied.values().map(|channel| channel.id).max()
 }
 
-/// The last message that was copied must be the one that is there now.
-fn ensure_same(name: &ChannelName, before: &Totals, record: &Bytes) -> Result<(), Error> {
-    let stored = delivery(record.clone());
-    let is_same = stored.is_ok_and(|stored| {
-        let at = Timestamp(stored.published_at);
-        at == before.last_published_at || before.raised_times > 0 && at < before.last_published_at
-    });
-    if is_same {
-        Ok(())
-    } else {
-        Err(Error::Problems(vec![made_anew(name)]))
-    }
-}
-
 /// They get numbers of their own: those of a file store are counted in each channel.
 fn number(subscriptions: Vec<Subscription>, former: &mut Former) {
     for mut subscription in subscriptions {
         former.last_subscription += 1;
         subscription.id = SubscriptionId(former.last_subscription);
         former.subscriptions.push(subscription);
-    }
-}
-
-/// The messages of one batch.
-struct Gathered {
-    channel: ChannelId,
-    batch: Box<Batch>,
-    bytes: usize,
-}
-
-impl Gathered {
-    fn new(channel: ChannelId) -> Self {
-        Self {
-            channel,
-            batch: Box::default(),
-            bytes: 0,
-        }
-    }
-
-    fn add(&mut self, message: Arc<Message>, bytes: usize) {
-        self.batch.messages.push((self.channel, message));
-        self.bytes += bytes;
-    }
-
-    fn full(&mut self) -> Option<Box<Batch>> {
-        let is_full = self.batch.messages.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES;
-        if is_full { self.rest() } else { None }
-    }
-
-    fn rest(&mut self) -> Option<Box<Batch>> {
-        self.bytes = 0;
-        let batch = std::mem::take(&mut self.batch);
-        (!batch.messages.is_empty()).then_some(batch)
     }
 }

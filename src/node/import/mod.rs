@@ -12,6 +12,7 @@
 //! | `checks` | whether the former server is gone, and whose tables these are |
 //! | `source` | tables, files or a server |
 //! | `reading` | reads all rows, and hands messages on in batches |
+//! | `gathered` | messages of one batch |
 //! | `files` | the same for a directory |
 //! | `stan` | the same for a server that runs |
 //! | `sink` | the leader session, with one transaction on it |
@@ -20,6 +21,7 @@
 mod ahead;
 mod checks;
 mod files;
+mod gathered;
 mod reading;
 mod report;
 mod run;

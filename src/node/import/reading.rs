@@ -10,11 +10,11 @@ use futures_util::TryStreamExt;
 
 use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
 use super::files::Directory;
+use super::gathered::Gathered;
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
 use super::source::Opened;
 use crate::clock::Clock;
-use crate::core::batch::Batch;
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
@@ -23,10 +23,6 @@ use crate::former::messages::{Reader, Totals};
 use crate::former::{Findings, Former, Problems, adopt};
 use crate::store::FormerStore;
 use crate::store::former::{Extent, FormerChannel};
-
-/// Messages and bytes of them that are written in one go.
-pub(super) const BATCH_MESSAGES: usize = 4096;
-pub(super) const BATCH_BYTES: usize = 4 << 20;
 
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
@@ -136,17 +132,16 @@ impl Import {
             return Err(Error::Problems(vec![made_anew(&channel.name)]));
         }
         let mut reader = Reader::going_on(&channel.name, &keys, before.totals);
-        let mut batch = Batch::default();
-        let mut bytes = 0;
+        let mut gathered = Gathered::default();
         let mut has_problems = false;
         {
             let mut rows = pin!(former.messages(id, before.totals.last.0));
             while let Some((sequence, record)) = rows.try_next().await.map_err(Error::Former)? {
                 telling.count(1);
-                bytes += record.len();
+                let bytes = record.len();
                 match reader.read(sequence, record.into()) {
                     Ok(message) if sink.is_some() => {
-                        batch.messages.push((id, Arc::new(message)));
+                        gathered.add(id, message, bytes);
                     }
                     Ok(_) => {}
                     Err(why) => {
@@ -163,17 +158,15 @@ impl Import {
                 if has_problems {
                     return Err(Error::Problems(problems.sentences()));
                 }
-                if batch.messages.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
-                    bytes = 0;
-                    sink.write(Step::Put(Box::new(std::mem::take(&mut batch))))
-                        .await?;
+                if let Some(batch) = gathered.full() {
+                    sink.write(Step::Put(batch)).await?;
                 }
             }
         }
         if let Some(sink) = sink
-            && !batch.messages.is_empty()
+            && let Some(batch) = gathered.rest()
         {
-            sink.write(Step::Put(Box::new(batch))).await?;
+            sink.write(Step::Put(batch)).await?;
         }
         if reader.lacks_key() && !self.not_encrypted {
             problems.add(lacks_key(&channel.name));

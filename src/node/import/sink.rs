@@ -100,7 +100,7 @@ impl Sink {
     fn failure(&self, lost: TermLost) -> Error {
         let failure = self.failure.lock();
         let failure = failure.unwrap_or_else(PoisonError::into_inner).take();
-        failure.map_or_else(|| Error::Ended(lost.0), Error::Store)
+        failure.map_or_else(|| Error::Ended(lost.why), Error::Store)
     }
 
     /// Gives the lock to a server that waits for it.

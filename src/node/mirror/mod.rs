@@ -300,7 +300,8 @@ impl Mirror {
                 "channel {missing:?} of --channel does not exist; `stanby status` shows the channels"
             )));
         }
-        let names = self.rules.names(&found).map_err(Error::Refused)?;
+        let names = self.rules.names(&found);
+        let names = names.map_err(|error| Error::Refused(error.to_string()))?;
         let both = rows.into_iter().zip(names);
         Ok(both.map(|((id, row), names)| (id, row, names)).collect())
     }
@@ -349,8 +350,8 @@ fn ensure_ahead(row: &ChannelRow, target: &Target) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Refused(format!(
-        "stream {:?} has message {} of channel {:?}, which has only {}: the tables are older ones or others, or the channel was \
-         deleted and made anew; name another stream with --stream-of CHANNEL=STREAM, or delete this one",
+        "stream {:?} has message {} of channel {:?}, which has only {}: the tables are older ones or others, or \
+         the channel was deleted and created again; name another stream with --stream-of CHANNEL=STREAM, or delete this one",
         target.names.stream, target.copied, row.name, row.last_sequence.0
     )))
 }

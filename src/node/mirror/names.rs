@@ -25,13 +25,12 @@ pub struct Names {
 }
 
 impl Rules {
-    /// `subject` and `stream` name the channel as `{channel}`; `streams` are `CHANNEL=STREAM`. The error is a sentence.
-    pub fn new(subject: &str, stream: &str, streams: &[String]) -> Result<Self, String> {
+    /// `subject` and `stream` name the channel as `{channel}`; `streams` are `CHANNEL=STREAM`.
+    pub fn new(subject: &str, stream: &str, streams: &[String]) -> Result<Self, NameError> {
         for (flag, rule) in [("--subject", subject), ("--stream", stream)] {
             if !rule.contains(CHANNEL) {
-                return Err(format!(
-                    "{flag} {rule:?} does not name the channel, so that all would be one; write it like stan.{CHANNEL}"
-                ));
+                let rule = rule.to_owned();
+                return Err(NameError::OneForAll { flag, rule });
             }
         }
         let mut given = BTreeMap::new();
@@ -39,8 +38,7 @@ impl Rules {
             let parts = text
                 .rsplit_once('=')
                 .filter(|(_, stream)| !stream.is_empty());
-            let (channel, stream) =
-                parts.ok_or_else(|| format!("--stream-of {text:?} is not like CHANNEL=STREAM"))?;
+            let (channel, stream) = parts.ok_or_else(|| NameError::NotAPair(text.clone()))?;
             given.insert(channel.to_owned(), stream.to_owned());
         }
         Ok(Self {
@@ -50,8 +48,8 @@ impl Rules {
         })
     }
 
-    /// In the order of `channels`. The error names the channels that JetStream cannot take, and the remedy.
-    pub fn names(&self, channels: &[&str]) -> Result<Vec<Names>, String> {
+    /// In the order of `channels`.
+    pub fn names(&self, channels: &[&str]) -> Result<Vec<Names>, NameError> {
         let mut owners: BTreeMap<String, &str> = BTreeMap::new();
         let mut all = Vec::new();
         for channel in channels {
@@ -61,27 +59,52 @@ impl Rules {
             };
             let subject = self.subject.replace(CHANNEL, channel);
             if !is_subject(&subject) {
-                return Err(format!(
-                    "channel {channel:?} would get the subject {subject:?}, which NATS does not take; leave the channel out with \
-                     --channel, or name another rule with --subject"
-                ));
+                let channel = (*channel).to_owned();
+                return Err(NameError::NoSubject { channel, subject });
             }
             if !is_name(&stream) {
-                return Err(format!(
-                    "channel {channel:?} would get the stream {stream:?}, which JetStream does not take; name one with \
-                     --stream-of CHANNEL=STREAM"
-                ));
+                let channel = (*channel).to_owned();
+                return Err(NameError::NoStream { channel, stream });
             }
             if let Some(other) = owners.insert(stream.clone(), channel) {
-                return Err(format!(
-                    "channels {other:?} and {channel:?} would both get the stream {stream:?}; name one for one of them with \
-                     --stream-of CHANNEL=STREAM"
-                ));
+                return Err(NameError::SharedStream {
+                    channels: [other.to_owned(), (*channel).to_owned()],
+                    stream,
+                });
             }
             all.push(Names { subject, stream });
         }
         Ok(all)
     }
+}
+
+/// Names that NATS or JetStream would not take, or that would make one of two channels.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error(
+        "{flag} {rule:?} does not name the channel, so that all would be one; write it like stan.{CHANNEL}"
+    )]
+    OneForAll { flag: &'static str, rule: String },
+    #[error("--stream-of {0:?} is not like CHANNEL=STREAM")]
+    NotAPair(String),
+    #[error(
+        "channel {channel:?} would get the subject {subject:?}, which NATS does not take; leave the channel out with --channel, \
+         or name another rule with --subject"
+    )]
+    NoSubject { channel: String, subject: String },
+    #[error(
+        "channel {channel:?} would get the stream {stream:?}, which JetStream does not take; name one with --stream-of \
+         CHANNEL=STREAM"
+    )]
+    NoStream { channel: String, stream: String },
+    #[error(
+        "channels {:?} and {:?} would both get the stream {stream:?}; name one for one of them with --stream-of CHANNEL=STREAM",
+        channels[0], channels[1]
+    )]
+    SharedStream {
+        channels: [String; 2],
+        stream: String,
+    },
 }
 
 fn is_subject(text: &str) -> bool {
@@ -101,7 +124,7 @@ pub fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn names(channels: &[&str], streams: &[&str]) -> Result<Vec<Names>, String> {
+    fn names(channels: &[&str], streams: &[&str]) -> Result<Vec<Names>, NameError> {
         let streams: Vec<String> = streams.iter().map(|it| (*it).to_owned()).collect();
         Rules::new("stan.{channel}", "{channel}", &streams)?.names(channels)
     }
@@ -115,7 +138,9 @@ mod tests {
 
     #[test]
     fn channels_that_would_share_a_stream_are_refused_until_one_is_named() {
-        let refused = names(&["a.b", "a_b"], &[]).expect_err("a refusal");
+        let refused = names(&["a.b", "a_b"], &[])
+            .expect_err("a refusal")
+            .to_string();
         assert!(refused.contains("\"a.b\" and \"a_b\""), "{refused}");
         assert!(refused.contains("--stream-of"), "{refused}");
         let found = names(&["a.b", "a_b"], &["a.b=AB"]).expect("names");
@@ -125,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_no_subject_or_stream_is_refused_by_name() {
         for (channel, part) in [("a b", "--subject"), ("a\\b", "--stream-of")] {
-            let refused = names(&[channel], &[]).expect_err("a refusal");
+            let refused = names(&[channel], &[]).expect_err("a refusal").to_string();
             assert!(refused.contains(part), "{refused}");
             assert!(refused.contains(&format!("{channel:?}")), "{refused}");
         }

@@ -123,8 +123,8 @@ impl Target {
                 return Ok(());
             }
             return Err(Error::Refused(format!(
-                "stream {name:?} has had messages and holds none any more, so that nothing tells which was copied last; delete \
-                 the stream to copy anew what channel {:?} holds, or name another one with --stream-of CHANNEL=STREAM",
+                "stream {name:?} has had messages and holds none any more, so it is not known which was copied \
+                 last; delete the stream to copy again what channel {:?} holds, or name another one with --stream-of CHANNEL=STREAM",
                 self.channel
             )));
         }

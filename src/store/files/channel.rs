@@ -117,10 +117,16 @@ impl<'a> ChannelFiles<'a> {
 
     pub fn subscriptions(&self, findings: &mut Findings) -> Result<Vec<Subscription>, Error> {
         let path = self.directory.join(SUBSCRIPTIONS);
+        let place = place(self.name, &path);
         let Some((file, _)) = opened(&path)? else {
+            // The former server starts on it, too, and makes one with every channel.
+            if self.extent.last > 0 {
+                findings.note(format!(
+                    "{place}: it is missing: is the copy complete? The durables of this channel, and where they stand, are lost"
+                ));
+            }
             return Ok(Vec::new());
         };
-        let place = place(self.name, &path);
         let mut found = |finding| findings.add(&place, finding);
         let read = journals::subscriptions(file, self.id, self.store.checksum(), &mut found);
         read.map_err(|flaw| broken(&path, &flaw))

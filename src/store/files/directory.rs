@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::channel::ChannelFiles;
 use super::fingerprint::fingerprint;
-use super::in_use::{self, Lock};
+use super::in_use::{self, Lock, LockError};
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::former::files::checksum::Checksum;
-use crate::former::files::journals;
+use crate::former::files::journals::{self, BadServerInfo};
 use crate::former::files::records::Flaw;
 use crate::former::findings::Findings;
 use crate::former::records::{Client, ServerInfo};
@@ -22,6 +22,9 @@ pub(super) const CLIENTS: &str = "clients.dat";
 
 /// How deep below the named directory a store is looked for, to report its place.
 const HINT: &str = "name the directory that the former server had as -dir";
+
+const SUBJECTS_LOST: &str =
+    "The subjects that clients use are lost, and those of the cluster ID take their place";
 
 #[derive(Debug)]
 pub struct FileStore {
@@ -39,12 +42,14 @@ impl FileStore {
     /// Fails unless there is a store that nobody has open: [`Error::Unavailable`] where somebody has.
     pub fn open(root: &Path, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
         ensure_directory(root)?;
-        let lock = in_use::lock(root).map_err(|error| unreadable(root, &error))?;
         let in_use = |who: &str| {
             let text = in_use_text(who);
             Error::Unavailable(format!("{}: {text}", root.display()))
         };
-        let lock = lock.map_err(|who| in_use(&who))?;
+        let lock = in_use::lock(root).map_err(|error| match error {
+            LockError::Held => in_use(&error.to_string()),
+            LockError::Unreadable(error) => unreadable(root, &error),
+        })?;
         if let Some(who) = in_use::writer(root) {
             return Err(in_use(&format!("{who} has files of it open")));
         }
@@ -64,7 +69,7 @@ impl FileStore {
 
     /// Whether a process of this machine runs on it, as far as that shows.
     pub fn is_in_use(root: &Path) -> bool {
-        let is_locked = in_use::lock(root).is_ok_and(|lock| lock.is_err());
+        let is_locked = matches!(in_use::lock(root), Err(LockError::Held));
         is_locked || in_use::writer(root).is_some()
     }
 
@@ -121,14 +126,21 @@ impl FileStore {
         let Some((file, length)) = opened(&path)?.filter(|(_, length)| *length > 0) else {
             findings.damage(
                 SERVER,
-                "it is missing or empty: is the copy complete? The subjects that clients were told are lost, and those of the \
-                 cluster ID take their place",
+                &format!("it is missing or empty: is the copy complete? {SUBJECTS_LOST}"),
             );
             return Ok(None);
         };
-        let read = journals::server_info(file, length, &self.checksum);
-        let info = read.map_err(|why| Error::Refused(format!("{}: {why}", path.display())))?;
-        Ok(Some(info))
+        match journals::server_info(file, length, &self.checksum) {
+            Ok(info) => Ok(Some(info)),
+            // The other files are looked at all the same: all that is wrong is to be known at once.
+            Err(BadServerInfo::Damaged(why)) => {
+                findings.damage(SERVER, &format!("{why}. {SUBJECTS_LOST}"));
+                Ok(None)
+            }
+            Err(BadServerInfo::Unreadable(why)) => {
+                Err(Error::Refused(format!("{}: {why}", path.display())))
+            }
+        }
     }
 
     pub fn clients(&self, findings: &mut Findings) -> Result<Vec<Client>, Error> {

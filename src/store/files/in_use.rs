@@ -20,12 +20,19 @@ pub(super) struct Lock(
     #[expect(dead_code, reason = "it lasts as long as the file is open")] Option<File>,
 );
 
-/// The error says who has it.
-pub(super) fn lock(root: &Path) -> io::Result<Result<Lock, String>> {
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LockError {
+    #[error("a server holds the lock {LOCK_FILE} in it")]
+    Held,
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+}
+
+pub(super) fn lock(root: &Path) -> Result<Lock, LockError> {
     let file = match File::open(root.join(LOCK_FILE)) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(Lock(None))),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock(None)),
+        Err(error) => return Err(error.into()),
     };
     let all = libc::flock {
         // The constants are small.
@@ -36,12 +43,10 @@ pub(super) fn lock(root: &Path) -> io::Result<Result<Lock, String>> {
         l_pid: 0,
     };
     match fcntl(&file, FcntlArg::F_SETLK(&all)) {
-        Ok(_) => Ok(Ok(Lock(Some(file)))),
-        Err(Errno::EACCES | Errno::EAGAIN) => {
-            Ok(Err(format!("a server holds the lock {LOCK_FILE} in it")))
-        }
+        Ok(_) => Ok(Lock(Some(file))),
+        Err(Errno::EACCES | Errno::EAGAIN) => Err(LockError::Held),
         // A file system without such locks; the rest is looked at all the same.
-        Err(_) => Ok(Ok(Lock(None))),
+        Err(_) => Ok(Lock(None)),
     }
 }
 

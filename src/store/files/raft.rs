@@ -113,13 +113,21 @@ impl RaftNode {
         let (store, directory) = find(place)?;
         let files = FileStore::open(&store, polynomial, findings)?;
         let refused = |why: String| Error::Refused(format!("{}: {why}", store.display()));
-        let info = files.server_info(findings)?;
-        let info = info.filter(|info| info.node.is_some()).ok_or_else(|| {
+        let info = files.server_info(findings)?.ok_or_else(|| {
             refused(
-                "it is not the store of a node of a Raft cluster; give it as --from DIRECTORY"
+                "its server.dat is missing or damaged, so whose node it was is not known: copy it again, or leave this \
+                 node out"
                     .to_owned(),
             )
         })?;
+        let info = Some(info)
+            .filter(|info| info.node.is_some())
+            .ok_or_else(|| {
+                refused(
+                    "it is not the store of a node of a Raft cluster; give it as --from DIRECTORY"
+                        .to_owned(),
+                )
+            })?;
         let path = directory.join(LOG);
         let opened = File::open(&path).map_err(|error| unreadable(&path, &error))?;
         match opened.try_lock_shared() {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Part, iso, seconds};
+use super::{Given, Part, iso, seconds};
 use crate::store::{Error, Store};
 
 /// A request of an operator.
@@ -63,16 +63,26 @@ pub struct UnreadableGroup {
     pub noticed_at: Option<String>,
 }
 
+macro_rules! asked {
+    () => {
+        concat!(
+            "SELECT id, verb, arguments, dry_run, role, application, client_address, ",
+            iso!("created_at"),
+            " AS created_at, state, result, error, hint, ",
+            seconds!("duration"),
+            " AS duration_seconds FROM admin_log "
+        )
+    };
+}
+
 const AUDIT: &str = concat!(
-    "SELECT id, verb, arguments, dry_run, role, application, client_address, ",
-    iso!("created_at"),
-    " AS created_at, state, result, error, hint, ",
-    seconds!("duration"),
-    " AS duration_seconds FROM admin_log
-    WHERE ($1 = '' OR position(lower($1) IN lower(verb || ' ' || arguments::text || ' ' || application || ' ' || role)) > 0)
+    asked!(),
+    "WHERE ($1 = '' OR position(lower($1) IN lower(verb || ' ' || arguments::text || ' ' || application || ' ' || role)) > 0)
         AND ($2 <> 'changes' OR NOT dry_run)
     ORDER BY id DESC LIMIT $3 OFFSET $4"
 );
+
+const ASKED: &str = concat!(asked!(), "WHERE id = $1");
 
 /// Rows that are looked at: each is small, but there may be very many.
 const REFUSED: &str = concat!(
@@ -109,6 +119,11 @@ impl Store {
     /// The last one first; `changes` without those that only looked.
     pub async fn audit(&self, part: Part<'_>) -> Result<Vec<Asked>, Error> {
         self.look(AUDIT, &part.given()).await
+    }
+
+    /// The one of this number, while it is kept.
+    pub async fn audit_of(&self, id: i64) -> Result<Option<Asked>, Error> {
+        Ok(self.look(ASKED, &[Given::Number(id)]).await?.pop())
     }
 
     /// Of the newest 10,000.

@@ -37,7 +37,7 @@ pub use statements::{STATEMENTS, Statement};
 pub use takeovers::{LostRange, Takeover};
 
 pub use super::error::Error;
-pub use super::reader::Store;
+pub use super::pool::Store;
 pub use super::status::{Active, Roles, Standby};
 
 /// A time as ISO 8601 text in UTC, to the millisecond.

@@ -68,7 +68,7 @@ async fn a_takeover_that_hangs_does_not_keep_a_server_from_stopping() {
     first.kill().await;
     wait_until(LIMIT, async || {
         let log = second.log();
-        log.contains("heard the last requests")
+        log.contains("received the last requests")
             .then_some(())
             .ok_or(log)
     })

@@ -91,8 +91,8 @@ impl World {
         let counts = self.broker().broker().counts();
         format!(
             "in {} out {}; {} clients, {} channels, {} subscriptions, {} messages",
-            counts.in_messages,
-            counts.out_messages,
+            counts.traffic.in_messages,
+            counts.traffic.out_messages,
             counts.clients,
             counts.channels,
             counts.subscriptions,

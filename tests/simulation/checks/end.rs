@@ -7,6 +7,7 @@ use stanby::core::ids::{ChannelId, Sequence};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::{Broker, Event};
 
+use crate::admin::kicked;
 use crate::client::SlotState;
 use crate::node::Node;
 use crate::world::World;
@@ -31,7 +32,14 @@ impl World {
     fn check_clients(&mut self) {
         let store = self.database.store.snapshot();
         let mut facts = Vec::new();
+        let answers = self.database.store.requests();
+        let answers = answers.filter_map(|(_, answer)| answer.as_ref());
+        let kicked: BTreeSet<&str> = answers.filter_map(kicked).collect();
         for client in &self.clients {
+            // Clients of the old protocol do not ping: they do not notice before they publish.
+            if client.protocol == 0 && kicked.contains(client.name.as_str()) {
+                continue;
+            }
             if client.retired {
                 let registered = store.clients.contains_key(client.name.as_str());
                 // A connect that waits behind an end that is refused may be answered half a minute after its client has gone.
@@ -123,8 +131,11 @@ impl World {
             })
             .collect();
         // A leave that NATS lost leaves a subscription to nobody, as it does with NATS Streaming. So does one that comes
-        // to a node after it took over, with the subscribe before it in its memory.
-        let lossless = self.nats.is_perfect() && self.checks.failovers.count == 0;
+        // to a node after it took over, with the subscribe before it in its memory. A subscribe that Postgres refused to
+        // store is carried out by the next active when Postgres takes it by then.
+        let lossless = self.nats.is_perfect()
+            && self.checks.failovers.count == 0
+            && self.database.refused == 0;
         for row in store.subscriptions.values().filter(|row| row.online) {
             if !inboxes.contains(row.inbox.as_str()) {
                 let inbox = row.inbox.clone();

@@ -406,7 +406,8 @@ impl Checks {
             facts.live.iter().map(size).sum::<u64>() + facts.phantom_bytes + last.size(name);
         let crowded = limits.messages.is_some_and(|max| count > max)
             || limits.bytes.is_some_and(|max| bytes > max);
-        let after = facts.live.len() as u64;
+        // What was deleted by hand since the purge was decided is not kept.
+        let after = facts.live.len() as u64 + facts.phantoms;
         let mut purges = self.allowed.get(&id).into_iter().flatten();
         let purged = purges.any(|allowed| {
             allowed.before.is_none_or(|before| through < before)
@@ -419,8 +420,12 @@ impl Checks {
                 .is_some_and(|max| latest_wall.since(last.published_at) >= max)
             || purged
             || row.is_some_and(|row| row.deleting && limits.inactivity.is_some());
+        let age = latest_wall.since(last.published_at);
         self.require(justified, || {
-            format!("a message is dropped only by a limit: {id}#{through} needed not go")
+            format!(
+                "a message is dropped only by a limit: {id}#{through} needed not go: {count} messages, {bytes} \
+                 bytes, {age:?} old, {limits:?}"
+            )
         });
     }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stanby::core::admin::{Fact, RequestChange};
 use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
@@ -17,6 +16,7 @@ use stanby::core::{Event, Outbound, Reply};
 
 use super::ledger::{Checks, Excess};
 use super::progress::is_settled;
+use crate::admin::kicked;
 use crate::greedy::is_of_crowd;
 use crate::memory_store::MemoryStore;
 
@@ -67,18 +67,6 @@ fn held_by(
     let page = page.get(&(sequence.0 / HOLDERS_PAGE))?;
     let (_, holder) = page.iter().find(|(held, _)| *held == sequence)?;
     snapshot.subscriptions.get(holder)
-}
-
-/// The answer to an operator who has the client closed.
-fn kicks(change: &RequestChange, id: &str) -> bool {
-    let RequestChange::Done(facts) = change else {
-        return false;
-    };
-    let is_it = |(name, fact): &(&str, Fact)| {
-        *name == "client_id" && matches!(fact, Fact::Text(text) if text == id)
-    };
-    let closes = |(name, _): &(&str, Fact)| *name == "durables_that_stay";
-    facts.iter().any(is_it) && facts.iter().any(closes)
 }
 
 impl TermFacts {
@@ -214,7 +202,7 @@ impl TermFacts {
             let asked = probes.iter().rev().take(2);
             let replaced = self.connects.contains(id) && asked.clone().any(|p| missed(&p));
             let silent = in_a_row > usize::try_from(heartbeats.fail_count).unwrap_or(usize::MAX);
-            let kicked = batch.requests.values().any(|change| kicks(change, id));
+            let kicked = batch.requests.values().any(|it| kicked(it) == Some(id));
             if !self.closes.contains(id) && !replaced && !silent && !kicked {
                 return Err(format!(
                     "no client that answers is closed: {inbox} is at {:?}, after {probes:?}",

@@ -26,8 +26,6 @@ pub(super) enum Means {
     FileOptions,
     /// Something else does that here.
     Replaced(&'static str),
-    /// Refused when it is on, or says anything.
-    Refused(&'static str),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -114,7 +112,29 @@ pub(super) const STREAMING: &[Key] = &[
     ),
 ];
 
-const TLS: &[Key] = &[
+/// Inside `cluster { }` there: of Raft.
+pub(super) const RAFT: &[&str] = &[
+    "allow_add_remove_node",
+    "bolt_free_list_map",
+    "bolt_free_list_sync",
+    "bootstrap",
+    "log_cache_size",
+    "log_path",
+    "log_snapshots",
+    "node_id",
+    "nodes_connections",
+    "peers",
+    "proceed_on_restore_failure",
+    "raft_commit_timeout",
+    "raft_election_timeout",
+    "raft_heartbeat_timeout",
+    "raft_lease_timeout",
+    "raft_logging",
+    "sync",
+    "trailing_logs",
+];
+
+pub(super) const TLS: &[Key] = &[
     flag(&["client_cert"], "nats-tls-cert", Type::Text),
     flag(&["client_key"], "nats-tls-key", Type::Text),
     flag(&["client_ca", "client_cacert"], "nats-tls-ca", Type::Text),
@@ -123,11 +143,10 @@ const TLS: &[Key] = &[
         "nats-tls-server-name",
         Type::Text,
     ),
-    key(
+    flag(
         &["insecure", "skip_verify"],
-        Means::Refused(
-            "the NATS server's certificate is always checked; name its authority with client_ca",
-        ),
+        "nats-tls-insecure",
+        Type::Switch,
     ),
 ];
 
@@ -218,28 +237,30 @@ pub(in crate::config::file) const OF_NATS_ALONE: &[&str] = &[
     "authorization",
     "client_advertise",
     "cluster",
-    "cluster_name",
     "connect_error_reports",
     "debug",
-    "default_permissions",
+    "default_js_domain",
     "disable_sublist_cache",
     "gateway",
     "host",
     "http_base_path",
-    "include",
     "jetstream",
     "lame_duck_duration",
+    "lame_duck_grace_period",
     "leaf",
     "leafnodes",
     "listen",
     "logtime",
+    "mappings",
+    "maps",
     "max_conn",
     "max_connections",
     "max_control_line",
     "max_payload",
     "max_pending",
-    "max_pending_size",
+    "max_sub_tokens",
     "max_subs",
+    "max_subscription_tokens",
     "max_subscriptions",
     "max_traced_msg_len",
     "mqtt",
@@ -247,9 +268,11 @@ pub(in crate::config::file) const OF_NATS_ALONE: &[&str] = &[
     "no_auth_user",
     "no_header_support",
     "no_sys_acc",
+    "no_system",
     "no_system_account",
     "ocsp",
     "operator",
+    "operators",
     "ping_interval",
     "ping_max",
     "port",
@@ -257,17 +280,27 @@ pub(in crate::config::file) const OF_NATS_ALONE: &[&str] = &[
     "prof_port",
     "reconnect_error_reports",
     "resolver",
+    "resolver_pinned_accounts",
     "resolver_preload",
+    "resolver_tls",
+    "root",
+    "root_operator",
+    "root_operators",
+    "roots",
     "server_name",
     "server_tags",
+    "store_dir",
+    "storedir",
     "system",
     "system_account",
     "tls",
     "trace",
     "trace_verbose",
+    "trusted",
     "trusted_keys",
     "websocket",
     "write_deadline",
+    "ws",
 ];
 
 pub(in crate::config::file) fn is_of_nats(key: &str) -> bool {

@@ -1,21 +1,18 @@
 //! Reads every channel from its first message on, and follows all of them until the former server has gone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, sleep, timeout};
-use tokio_util::task::TaskTracker;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use super::channel::{Channel, Subscribed, in_flight};
 use super::client::{Came, Client};
-use super::error::PagesError;
 use super::order::{Order, Verdict};
-use super::pages::{Look, Monitor};
+use super::pages::Look;
+use super::running::{Looked, Running, unavailable};
 use crate::clock::Clock;
-use crate::config::NatsConfig;
 use crate::core::batch::Batch;
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::core::time::Instant;
@@ -23,13 +20,11 @@ use crate::former::adopt::{Adopted, Channel as FormerChannel};
 use crate::former::messages::{Reader, Totals};
 use crate::former::monitored::Durables;
 use crate::former::{Findings, Former, Keys, adopt};
-use crate::nats::{Connection, Settings};
-use crate::node::import::reading::{BATCH_BYTES, BATCH_MESSAGES, Read, Telling};
+use crate::node::import::gathered::Gathered;
+use crate::node::import::reading::{Read, Telling};
 use crate::node::import::run::Error;
 use crate::node::import::sink::{Sink, Step};
-use crate::node::nats_settings;
 use crate::protocol::client;
-use crate::store;
 
 /// Between two looks at the pages, and at least so many times as long as a look takes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -37,9 +32,6 @@ const LOOK_SHARE: u32 = 4;
 
 /// What has come is written at least so often.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
-
-/// Whoever listens answers sooner.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The former server counts as gone after its pages and NATS were silent this long: another one of its group may take over.
 const GONE_AFTER: Duration = Duration::from_secs(2);
@@ -53,128 +45,13 @@ const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(30);
 /// Channels that are read at once.
 const BEHIND_MAX: usize = 8;
 
-/// A former server that runs.
-#[derive(Clone, Debug)]
-pub(in crate::node::import) struct Running {
-    nats: Connection,
-    settings: Settings,
-    monitor: Monitor,
-    cluster_id: String,
-    discover: String,
-}
-
-enum Looked {
-    Shown(Look),
-    /// It is there, and its pages are no help.
-    Hindered(PagesError),
-    Silent,
-}
-
-impl Running {
-    pub(in crate::node::import) async fn open(
-        nats: &NatsConfig,
-        monitor: &Monitor,
-        cluster_id: &str,
-        discover: &str,
-        tasks: &TaskTracker,
-    ) -> Result<Self, Error> {
-        let settings = nats_settings(nats, format!("stanby-import-{cluster_id}"));
-        let opened = Connection::open(&settings, tasks).await;
-        Ok(Self {
-            nats: opened.map_err(|why| unavailable(&why))?,
-            settings,
-            monitor: monitor.clone(),
-            cluster_id: cluster_id.to_owned(),
-            discover: discover.to_owned(),
-        })
-    }
-
-    /// Fails where the pages are those of another cluster.
-    pub(in crate::node::import) async fn ensure_cluster(&self) -> Result<(), Error> {
-        let server = self.monitor.server(&self.settings).await;
-        let server = server.map_err(|why| unavailable(&why))?;
-        if server.cluster_id == self.cluster_id {
-            return Ok(());
-        }
-        Err(Error::Former(store::Error::Refused(format!(
-            "{} are the pages of cluster ID {:?}, and {:?} was asked for; give the former with --cluster-id",
-            self.monitor, server.cluster_id, self.cluster_id
-        ))))
-    }
-
-    /// Whether somebody serves clients. A NATS that has gone with its server has nobody.
-    pub(in crate::node::import) async fn is_answered(&self) -> bool {
-        if !self.nats.is_connected() {
-            return false;
-        }
-        let mut answers = self.nats.inbox();
-        let reply = self.nats.new_subject();
-        if answers.subscribe(&reply).is_err() {
-            return false;
-        }
-        // Not a valid connect: whoever gets it refuses it.
-        let asked = self.nats.publish(&self.discover, Some(&reply), b"").await;
-        if asked.is_err() {
-            return false;
-        }
-        match timeout(ANSWER_LIMIT, answers.next()).await {
-            Ok(Ok(answer)) => !answer.is_no_responders(),
-            Ok(Err(_)) | Err(_) => false,
-        }
-    }
-
-    async fn look(self, pause: Duration) -> (Looked, Duration) {
-        sleep(pause).await;
-        let began = Clock.now().monotonic;
-        let looked = match self.monitor.look(&self.settings).await {
-            Ok(look) => Looked::Shown(look),
-            Err(why) if self.is_answered().await => Looked::Hindered(why),
-            Err(_) => Looked::Silent,
-        };
-        (looked, Clock.now().monotonic.since(began))
-    }
-
-    /// Without a sink it reads what is there; with one it goes on until the former server has gone.
-    pub(in crate::node::import) async fn read(
-        &self,
-        findings: &mut Findings,
-        sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
-    ) -> Result<Read, Error> {
-        let limits = self.monitor.limits(&self.settings).await;
-        for note in limits.map_err(|why| unavailable(&why))? {
-            findings.note(note);
-        }
-        let client = Client::connect(&self.nats, &self.discover, &self.cluster_id).await;
-        let mut following = Following {
-            client: client.map_err(|why| unavailable(&why))?,
-            channels: Vec::new(),
-            names: BTreeMap::new(),
-            routes: BTreeMap::new(),
-            batch: Box::default(),
-            bytes: 0,
-            durables: Durables::default(),
-            expected: 0,
-            has_looked: false,
-            has_all: false,
-            sink,
-            telling,
-        };
-        let done = following.run(self).await;
-        let read = done.map(|()| following.finish(findings));
-        following.client.close().await;
-        read
-    }
-}
-
-struct Following<'a, 't> {
-    client: Client,
+pub(super) struct Following<'a, 't> {
+    pub(super) client: Client,
     channels: Vec<Channel>,
     names: BTreeMap<ChannelName, usize>,
     /// By the numbers of subscriptions.
     routes: BTreeMap<u64, usize>,
-    batch: Box<Batch>,
-    bytes: usize,
+    gathered: Gathered,
     durables: Durables,
     /// Messages that the pages have told of.
     expected: u64,
@@ -185,8 +62,29 @@ struct Following<'a, 't> {
     telling: &'a mut Telling<'t>,
 }
 
-impl Following<'_, '_> {
-    async fn run(&mut self, running: &Running) -> Result<(), Error> {
+impl<'a, 't> Following<'a, 't> {
+    pub(super) fn new(
+        client: Client,
+        sink: Option<&'a mut Sink>,
+        telling: &'a mut Telling<'t>,
+    ) -> Self {
+        Self {
+            client,
+            channels: Vec::new(),
+            names: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            gathered: Gathered::default(),
+            durables: Durables::default(),
+            expected: 0,
+            has_looked: false,
+            has_all: false,
+            sink,
+            telling,
+        }
+    }
+
+    /// Until everything is read or, with a sink, until the former server has gone.
+    pub(super) async fn run(&mut self, running: &Running) -> Result<(), Error> {
         let mut looks = JoinSet::new();
         looks.spawn(running.clone().look(Duration::ZERO));
         let mut ticks = tokio::time::interval(WRITE_EVERY);
@@ -222,7 +120,7 @@ impl Following<'_, '_> {
                     looks.spawn(running.clone().look(pause));
                 }
                 _ = ticks.tick() => {
-                    self.write().await?;
+                    self.write_rest().await?;
                     if !self.has_all && self.is_level() {
                         self.has_all = true;
                         if self.sink.is_none() {
@@ -245,7 +143,7 @@ impl Following<'_, '_> {
                 .map_err(|why| unavailable(&why))?;
             self.take(came).await?;
         }
-        self.write().await?;
+        self.write_rest().await?;
         if !self.has_looked {
             return Err(unavailable(
                 &"the former server has ended before its channels were read; start it again, and import again",
@@ -468,11 +366,9 @@ impl Following<'_, '_> {
         self.telling.count(1);
         if self.sink.is_some() {
             let id = ChannelId(index as u64 + 1);
-            self.batch.messages.push((id, Arc::new(message)));
-            self.bytes += bytes;
-            if self.batch.messages.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES {
-                self.write().await?;
-            }
+            self.gathered.add(id, message, bytes);
+            let full = self.gathered.full();
+            self.write(full).await?;
         }
         if is_level && self.channels.iter().any(|it| it.subscribed.is_none()) {
             self.subscribe_more().await?;
@@ -480,18 +376,19 @@ impl Following<'_, '_> {
         Ok(())
     }
 
-    async fn write(&mut self) -> Result<(), Error> {
-        let Some(sink) = self.sink.as_deref_mut() else {
-            return Ok(());
-        };
-        if self.batch.messages.is_empty() {
-            return Ok(());
+    async fn write(&mut self, batch: Option<Box<Batch>>) -> Result<(), Error> {
+        match (self.sink.as_deref_mut(), batch) {
+            (Some(sink), Some(batch)) => sink.write(Step::Put(batch)).await,
+            (None, _) | (_, None) => Ok(()),
         }
-        self.bytes = 0;
-        sink.write(Step::Put(std::mem::take(&mut self.batch))).await
     }
 
-    fn finish(&self, findings: &mut Findings) -> Read {
+    async fn write_rest(&mut self) -> Result<(), Error> {
+        let rest = self.gathered.rest();
+        self.write(rest).await
+    }
+
+    pub(super) fn finish(&self, findings: &mut Findings) -> Read {
         let ids = self.names.iter();
         let ids = ids.map(|(name, index)| (name.clone(), ChannelId(*index as u64 + 1)));
         let (subscriptions, notes, problems) = self.durables.subscriptions(&ids.collect());
@@ -536,8 +433,4 @@ impl Following<'_, '_> {
             last_sequences: BTreeMap::new(),
         }
     }
-}
-
-fn unavailable(why: &dyn std::fmt::Display) -> Error {
-    Error::Former(store::Error::Unavailable(why.to_string()))
 }

@@ -8,6 +8,7 @@
 //! | `error` | why it cannot be read |
 //! | `channel` | what is known of a channel, and how far it has come |
 //! | `order` | which message of a channel has to come next |
+//! | `running` | whether it is there, and what it answers |
 //! | `following` | reads all channels, follows them until the former server has gone, and says what there was |
 
 mod channel;
@@ -16,6 +17,7 @@ mod error;
 mod following;
 mod order;
 mod pages;
+mod running;
 
-pub(super) use following::Running;
 pub use pages::Monitor;
+pub(super) use running::Running;

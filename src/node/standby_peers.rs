@@ -1,0 +1,51 @@
+//! The standbys of the same tables that are heard over NATS, and the NATS servers that they listen at.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::core::time::Instant;
+use crate::protocol::announcement::StandbyAnnouncement;
+
+/// A standby that has not been heard for so many leases is none.
+const HEARD_LEASES: u32 = 3;
+
+/// Standbys that are remembered.
+const PEERS_MAX: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct StandbyPeers {
+    heard_within: Duration,
+    /// By server ID: the NATS server, and when the standby was heard.
+    peers: Mutex<BTreeMap<String, (String, Instant)>>,
+}
+
+impl StandbyPeers {
+    pub(super) fn new(lease: Duration) -> Self {
+        Self {
+            heard_within: lease * HEARD_LEASES,
+            peers: Mutex::default(),
+        }
+    }
+
+    /// One of them listens at another NATS server than this one.
+    pub(super) fn is_elsewhere(&self, nats_server: &str, now: Instant) -> bool {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = peers.values();
+        peers.any(|(server, heard_at)| {
+            server != nats_server && now.since(*heard_at) < self.heard_within
+        })
+    }
+
+    /// True when the standby is new, or has gone to another NATS server.
+    pub(super) fn heard(&self, standby: &StandbyAnnouncement, now: Instant) -> bool {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|_, (_, heard_at)| now.since(*heard_at) < self.heard_within);
+        if peers.len() >= PEERS_MAX && !peers.contains_key(&standby.server_id) {
+            return false;
+        }
+        let heard = (standby.nats_server.clone(), now);
+        let before = peers.insert(standby.server_id.clone(), heard);
+        before.is_none_or(|(nats_server, _)| nats_server != standby.nats_server)
+    }
+}

@@ -1,0 +1,202 @@
+//! The connections that reads go over: opened where a login succeeds, each setting for itself what it needs, lent for one call, and proved to be
+//! on the right server.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row};
+use tokio::time::timeout;
+
+use super::encryption::Keyring;
+use super::error::Error;
+use super::fence::{self, Gate};
+use super::lent::Lent;
+use super::proven::ATTEMPTS_MAX;
+use crate::config::database::{DatabaseUrl, Trouble};
+use crate::postgres::bridge::Bridge;
+use crate::postgres::{find, pins};
+
+/// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
+const CONNECTIONS_MAX: u32 = 4;
+
+/// A connection that answered so lately is taken to be alive; a call that finds it dead is made again by its
+/// caller.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Cheap to clone; all clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(super) pool: PgPool,
+    bridge: Bridge,
+    pub(super) url: DatabaseUrl,
+    pub(super) schema: String,
+    application_name: String,
+    pub(super) statement_timeout: Duration,
+    pub(super) keyring: Keyring,
+    pub(super) gate: Gate,
+}
+
+impl Store {
+    /// Connects at the first call. To be called within a tokio runtime.
+    pub fn open(
+        url: &DatabaseUrl,
+        schema: &str,
+        application_name: &str,
+        statement_timeout: Duration,
+    ) -> Self {
+        let pinned = Pinned {
+            url: url.clone(),
+            statements: pins::statements(schema),
+            statement_timeout,
+        };
+        let bridge = Bridge::open(url);
+        let gate = Gate::default();
+        let fenced = gate.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(url.connect_timeout() + statement_timeout)
+            .idle_timeout(Duration::from_mins(10))
+            // In place of a ping before every call: a busy pool's connections have just proved themselves.
+            .test_before_acquire(false)
+            .before_acquire(move |connection, lent| {
+                let is_outdated = fenced.outdates(lent.age);
+                Box::pin(async move {
+                    if is_outdated {
+                        return Ok(false);
+                    }
+                    if lent.idle_for >= FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(move |connection, _| {
+                let pinned = pinned.clone();
+                // `SET` and not startup options: poolers and proxies refuse those.
+                Box::pin(async move { pinned.apply(connection).await })
+            })
+            .connect_lazy_with(bridge.options().application_name(application_name));
+        Self {
+            pool,
+            bridge,
+            url: url.clone(),
+            schema: schema.to_owned(),
+            application_name: application_name.to_owned(),
+            statement_timeout,
+            keyring: Keyring::default(),
+            gate,
+        }
+    }
+
+    /// Connections, and those of them that nobody uses.
+    pub fn pool_use(&self) -> (u32, u32) {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        (self.pool.size(), idle)
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Leads new connections to where a login succeeds now.
+    pub(super) async fn find(&self) -> Result<(), Error> {
+        drop(find::connect(&self.url, &|_| ()).await?);
+        let options = self.bridge.options();
+        let options = options.application_name(&self.application_name);
+        self.pool.set_connect_options(options);
+        Ok(())
+    }
+
+    pub(super) async fn lend(&self) -> Result<Lent<'_>, Error> {
+        if self.pool.size() == 0 {
+            // The pool tries again in silence, and when its time is up it does not know why any more.
+            self.find().await?;
+        }
+        let connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(_) if self.pool.size() < CONNECTIONS_MAX => {
+                // Another host takes writes by now, or another password is the right one.
+                self.find().await?;
+                let acquired = self.pool.acquire().await;
+                acquired.map_err(|error| Trouble::of_pool(&self.url, &error))?
+            }
+            Err(error) => return Err(Trouble::of_pool(&self.url, &error).into()),
+        };
+        Ok(Lent {
+            connection: Some(connection),
+            url: &self.url,
+            gate: &self.gate,
+            in_transaction: false,
+        })
+    }
+
+    /// A connection in a transaction that has proved whose tables it sees. Those that lead elsewhere are closed, and
+    /// others tried.
+    pub(super) async fn lend_proven(&self) -> Result<Lent<'_>, Error> {
+        let lent = self.try_lend_proven().await;
+        lent.inspect_err(|error| self.gate.failed(error))
+    }
+
+    async fn try_lend_proven(&self) -> Result<Lent<'_>, Error> {
+        let fence = self.gate.fence();
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        for _ in 0..ATTEMPTS_MAX {
+            let mut lent = self.lend().await?;
+            lent.in_transaction = true;
+            let proved = timeout(limit, async {
+                let mut source = lent.source();
+                source.execute(fence::BEGIN).await?;
+                fence.prove(&mut source).await
+            });
+            match proved.await {
+                Ok(Ok(Ok(()))) => return Ok(lent),
+                Ok(Ok(Err(astray))) => self.leave(lent, &astray).await,
+                Ok(Err(fault)) => return Err(fault.told(&self.url)),
+                Err(_) => {
+                    let what = "asking which server this is";
+                    return Err(Trouble::of_timeout(&self.url, what).into());
+                }
+            }
+        }
+        Err(self.astray())
+    }
+
+    /// Whether reading goes again, after it has failed: nobody else may want to read for a while.
+    pub async fn try_reading(&self) {
+        if self.gate.reads().failing.is_some()
+            && let Ok(lent) = self.lend_proven().await
+        {
+            // How it went is known to the gate.
+            lent.end(Ok(Ok(())), "").ok();
+        }
+    }
+
+    pub(super) fn astray(&self) -> Error {
+        let astray = self.gate.reads().astray;
+        Error::Unavailable(astray.unwrap_or_else(|| "connections lead elsewhere".to_owned()))
+    }
+}
+
+/// What each connection sets for itself.
+#[derive(Clone)]
+struct Pinned {
+    url: DatabaseUrl,
+    statements: String,
+    statement_timeout: Duration,
+}
+
+impl Pinned {
+    async fn apply(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let set = sqlx::raw_sql(AssertSqlSafe(self.statements.clone()));
+        let rows = set.fetch_all(&mut *connection).await?;
+        let settings: Result<Vec<(&str, &str)>, _> = rows
+            .iter()
+            .map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?)))
+            .collect();
+        pins::ensure(&self.url, settings?).map_err(|why| sqlx::Error::Configuration(why.into()))?;
+        let limit = self.statement_timeout.as_millis();
+        let set = format!("SET statement_timeout = {limit}");
+        connection.execute(AssertSqlSafe(set)).await?;
+        Ok(())
+    }
+}
