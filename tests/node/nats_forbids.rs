@@ -6,6 +6,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::pair::{Group, LIMIT};
+use crate::stan::StanClient;
 use crate::support::process::temporary_directory;
 use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
@@ -31,17 +32,16 @@ async fn a_right_to_listen_that_nats_takes_back_is_told_and_asked_for_again() {
     let Some(server) = nats::own_server(&["--config", file.to_str().unwrap()]).await else {
         return;
     };
-    let login = |user: &str| {
-        server
-            .url()
-            .replace("nats://", &format!("nats://{user}:{user}@"))
-    };
-    let mut group = Group::over(database.url.clone(), login("s"), &["--lease", "1s"]);
+    let login = server.url().replace("nats://", "nats://s:s@");
+    let mut group = Group::over(database.url.clone(), login, &["--lease", "1s"]);
     group.cluster_id.clone_from(&database.name);
     let active = group.server();
     active.wait_until_active().await;
-    group.nats_url = login("c");
-    let client = group.client("steady").await;
+    let connection = async_nats::ConnectOptions::with_user_and_password("c".into(), "c".into());
+    let connection = connection.connect(server.url()).await.unwrap();
+    let client = StanClient::connect(connection, &group.cluster_id, "steady")
+        .await
+        .unwrap();
     let mut publisher = client.publisher("orders").await;
     publisher.send_until_acked(LIMIT).await;
 
