@@ -1,5 +1,4 @@
 //! A NATS server that takes back what it has granted.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::fs;
 
