@@ -32,7 +32,7 @@ pub(super) async fn watch(nats: Connection, board: Board, shutdown: Cancellation
             Some(error) => board.raise(
                 Condition::NatsForbids,
                 format!(
-                    "the NATS server does not let this server listen: {error}; clients are not heard: give its user the \
+                    "the NATS server does not let this server listen: {error}; requests of clients do not arrive: give its user the \
                      permissions that `stanby nats-permissions` prints, and look at max_subscriptions; it asks again by itself"
                 ),
             ),
