@@ -103,14 +103,22 @@ fn mistakes(args: &[OsString], first: &clap::Error) -> Option<Vec<String>> {
         return None;
     }
     let mut mistakes = Vec::new();
+    let mut after_unknown = false;
     for arg in rest {
-        let alone = Cli::try_parse_from([program, command, arg]);
-        if let Err(error) = alone
-            && !is_asked(error.kind())
-        {
+        let is_value = after_unknown && !arg.as_encoded_bytes().starts_with(b"-");
+        let alone = Cli::try_parse_from([program, command, arg]).err();
+        let wrong = alone.filter(|error| !is_asked(error.kind()) && !is_value);
+        after_unknown = wrong
+            .as_ref()
+            .is_some_and(|error| error.kind() == ErrorKind::UnknownArgument);
+        if let Some(error) = wrong {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            mistakes.push(line.trim_start_matches("error: ").to_owned());
+            let mut lines = text.lines().map(str::trim);
+            let mut mistake = lines.next().unwrap_or_default().to_owned();
+            if let Some(tip) = lines.find_map(|line| line.strip_prefix("tip: ")) {
+                mistake = format!("{mistake} ({tip})");
+            }
+            mistakes.push(mistake.trim_start_matches("error: ").to_owned());
         }
     }
     mistakes.dedup();

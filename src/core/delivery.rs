@@ -91,9 +91,7 @@ impl Broker {
         }
         turn.steps += steps_of(group);
         let channel = self.channels.get(group.channel);
-        let early = group.early_acks();
         let next = channel.and_then(|channel| next_message(group, channel, &self.tail));
-        self.holdings.early_acks -= early - group.early_acks();
         let Some(next) = next else {
             self.paged_bytes -= std::mem::take(&mut group.page).bytes;
             return None;
@@ -106,7 +104,9 @@ impl Broker {
 
     fn skip(&mut self, position: PositionId, through: Sequence) {
         if let Some(group) = self.groups.get_mut(&position) {
+            let early = group.early_acks();
             group.skip(through);
+            self.holdings.early_acks -= early - group.early_acks();
             self.paged_bytes -= group.page.skip_to(through.next());
             self.note_progress(position);
         }
@@ -310,7 +310,7 @@ impl Broker {
 }
 
 /// `None` for a group that has caught up.
-fn next_message(group: &mut Group, channel: &Channel, tail: &Tail) -> Option<Next> {
+fn next_message(group: &Group, channel: &Channel, tail: &Tail) -> Option<Next> {
     let next = group.last_sent.next();
     if next > channel.committed {
         return None;
@@ -322,7 +322,7 @@ fn next_message(group: &mut Group, channel: &Channel, tail: &Tail) -> Option<Nex
         // The tail may still have it.
         return Some(Next::Hole(last));
     }
-    if group.take_early_ack(next) {
+    if group.is_acked_early(next) {
         return Some(Next::Acked(next));
     }
     if let Some(message) = tail.get(group.channel, next) {

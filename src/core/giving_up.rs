@@ -39,13 +39,17 @@ impl GivingUp {
         waits.any(|wait| !matches!(wait, Wait::Marking | Wait::Over))
     }
 
-    /// A page is asked for.
-    pub(super) fn ask(&mut self) {
+    /// A page is asked for. True when some wait for their first one: it has to bring all acks there are, as one that came before
+    /// its message was sent may have been read and forgotten.
+    pub(super) fn ask(&mut self) -> bool {
+        let mut are_new = false;
         for wait in self.0.values_mut() {
             if *wait == Wait::Marked {
                 *wait = Wait::Asked;
+                are_new = true;
             }
         }
+        are_new
     }
 
     /// Of these nobody can have acked any more.
@@ -150,7 +154,7 @@ mod tests {
     fn a_page_that_was_asked_for_before_the_mark_proves_nothing() {
         let mut waits = marked();
         assert_eq!(waits.learn(&page(100, 100)), []);
-        waits.ask();
+        assert!(waits.ask());
         assert_eq!(waits.learn(&page(100, 100)), [KEY]);
         assert!(!waits.waits());
     }
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn a_transaction_that_was_open_at_the_mark_is_waited_for_and_later_ones_are_not() {
         let mut waits = marked();
-        waits.ask();
+        assert!(waits.ask());
         assert_eq!(waits.learn(&page(90, 100)), []);
         assert_eq!(waits.learn(&page(99, 200)), []);
         assert!(waits.waits());
@@ -168,7 +172,7 @@ mod tests {
     #[test]
     fn an_ack_that_the_page_brings_or_may_not_have_room_for_comes_first() {
         let mut waits = marked();
-        waits.ask();
+        assert!(waits.ask());
         let ack = AckRow {
             id: AckId(1),
             position: KEY.0,

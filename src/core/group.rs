@@ -139,6 +139,13 @@ impl Group {
     pub(super) fn skip(&mut self, through: Sequence) {
         self.acked.add(self.last_sent.next(), through);
         self.last_sent = through;
+        while self
+            .acked_early
+            .first()
+            .is_some_and(|&first| first <= through)
+        {
+            self.acked_early.pop_first();
+        }
     }
 
     /// Begins anew after this sequence: nothing is in flight, and what was acked does not count.
@@ -218,16 +225,9 @@ impl Group {
         self.acked_early.len()
     }
 
-    /// True when the message needs no delivery; forgets what lies before it.
-    pub(super) fn take_early_ack(&mut self, sequence: Sequence) -> bool {
-        while self
-            .acked_early
-            .first()
-            .is_some_and(|&first| first < sequence)
-        {
-            self.acked_early.pop_first();
-        }
-        self.acked_early.remove(&sequence)
+    /// True when the message needs no delivery. It stays so until the message is passed over: the group's turn may be over first.
+    pub(super) fn is_acked_early(&self, sequence: Sequence) -> bool {
+        self.acked_early.contains(&sequence)
     }
 
     /// Nothing waits for a turn of the group: neither new messages nor some that are due, nor what it has read ahead.

@@ -188,7 +188,9 @@ impl Broker {
             self.outbox.swept_at = Some(now);
             self.outbox.reach = Reach::default();
         }
-        self.outbox.acks.giving_up.ask();
+        if self.outbox.acks.giving_up.ask() {
+            self.outbox.acks.read_all();
+        }
         self.outbox.is_reading = true;
         self.outbox.is_noted = false;
         let want = Want::Outbox {

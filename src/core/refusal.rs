@@ -47,6 +47,16 @@ pub fn passes(sqlstate: &str) -> bool {
     CLASSES.iter().any(|class| sqlstate.starts_with(class)) || CODES.contains(&sqlstate)
 }
 
+/// Whether another transaction was in the way, and nothing is wrong with what was to be stored.
+pub fn waits_for_others(sqlstate: &str) -> bool {
+    ["55P03", "40P01"].contains(&sqlstate)
+}
+
+/// Whether a statement was given up for the time that it took.
+pub fn took_too_long(sqlstate: &str) -> bool {
+    sqlstate == "57014"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

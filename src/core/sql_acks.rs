@@ -60,6 +60,11 @@ pub(super) struct SqlAcks {
 }
 
 impl SqlAcks {
+    /// The next read begins with the first row there is.
+    pub(super) fn read_all(&mut self) {
+        self.swept_at = None;
+    }
+
     /// Where the next read begins.
     pub(super) fn read_after(&mut self, now: Instant) -> AckId {
         let every = if self.has_early {

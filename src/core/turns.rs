@@ -139,16 +139,17 @@ impl Broker {
 
     /// A delivery that may leave the node.
     pub fn poll_delivery(&mut self) -> Option<Outbound> {
-        if !self.in_line.is_empty()
-            && self.commits.deliveries.bytes() <= self.settings.limits.window_bytes / 2
-        {
-            self.give_turns();
-        }
+        let mut has_room = self.commits.deliveries.bytes() <= self.settings.limits.window_bytes / 2;
         loop {
+            if has_room && !self.in_line.is_empty() {
+                self.give_turns();
+            }
             let (position, delivery) = self.commits.deliveries.pop()?;
             if position.is_none_or(|position| self.is_in_flight(position, &delivery)) {
                 return Some(delivery);
             }
+            // Nothing comes that would give the next turn when what took the room was settled meanwhile.
+            has_room = self.commits.deliveries.bytes() == 0;
         }
     }
 

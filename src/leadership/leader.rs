@@ -12,6 +12,7 @@ use super::cause::{Cause, End};
 use super::errand::Errands;
 use super::error::TermLost;
 use super::leader_task::Task;
+use super::locks::InTheWay;
 use super::session::{Session, Settings};
 use super::takeover::Takeover;
 use super::term::Term;
@@ -121,6 +122,7 @@ impl Granted {
             errands: asked,
             reports,
             renewals: 0,
+            in_the_way: InTheWay::default(),
         };
         self.tracker.spawn(task.run());
         Leader {

@@ -13,6 +13,7 @@ use super::error::TermLost;
 use super::leader::{
     Apply, Command, Committed, ConditionRow, Done, LimitRow, RELEASE_LIMIT, Record,
 };
+use super::locks::{InTheWay, Verdict, slice};
 use super::loss::Loss;
 use super::session::{Session, Settings};
 use super::statements::{
@@ -47,6 +48,7 @@ pub(super) struct Task<A: Apply> {
     pub(super) errands: mpsc::Receiver<Errand>,
     pub(super) reports: mpsc::Sender<Done<A::Batch>>,
     pub(super) renewals: u32,
+    pub(super) in_the_way: InTheWay,
 }
 
 /// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
@@ -89,7 +91,11 @@ impl<A: Apply> Task<A> {
                 biased;
                 () = self.session.closed() => return Err(Loss::Closed(self.session.why_closed())),
                 command = self.requests.recv() => match command {
-                    Some(Command::Commit(batch)) => self.commit(batch).await?,
+                    Some(Command::Commit(batch)) => {
+                        if let Some(end) = self.commit(batch).await? {
+                            return Ok(end);
+                        }
+                    }
                     Some(Command::Record(record)) => self.record(&record).await?,
                     Some(Command::Refused(refusal)) => self.note_refusal(&refusal).await?,
                     Some(Command::Conditions(rows)) => self.show_conditions(&rows).await?,
@@ -128,8 +134,10 @@ impl<A: Apply> Task<A> {
     /// To those who ask the active to step down, and to those who note that messages are gone or publish in SQL; what the first have to know.
     async fn listen(&mut self) -> Result<Vec<u8>, Loss> {
         let listen = step_down::listen(self.settings.lock_key());
-        let listen =
-            format!("{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies");
+        let slice = slice(self.settings.lease).as_millis();
+        let listen = format!(
+            "{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies; SET lock_timeout = {slice}"
+        );
         let client = &self.session.client;
         let heard = async {
             // Together: the first batch waits for this.
@@ -142,12 +150,56 @@ impl<A: Apply> Task<A> {
         Ok(self.session.call(what, heard).await?)
     }
 
-    async fn commit(&mut self, batch: A::Batch) -> Result<(), Loss> {
-        let sent = Clock.now().monotonic;
+    /// `Some` when the server wants to end its term while the commit waits for others.
+    async fn commit(&mut self, batch: A::Batch) -> Result<Option<End>, Loss> {
+        let began = Clock.now().monotonic;
+        let (sent, applied) = loop {
+            let sent = Clock.now().monotonic;
+            let applied = self.apply(&batch).await?;
+            let refusal = applied.as_ref().err().and_then(A::refusal);
+            let Some((refusal, true)) = refusal else {
+                break (sent, applied);
+            };
+            let refusal = refusal.clone();
+            self.proved(sent);
+            match self.judge(refusal, began).await? {
+                Verdict::TryAgain => {}
+                Verdict::End(end) => return Ok(Some(end)),
+                Verdict::Refused(refusal) => {
+                    self.report(Done::Refused(refusal))?;
+                    return Ok(None);
+                }
+            }
+        };
+        match applied {
+            Ok(()) => self.proved(sent),
+            Err(error) => {
+                if let Some((refusal, _)) = A::refusal(&error) {
+                    // The next term will take care.
+                    self.note_refusal(refusal).await?;
+                }
+                return Err(Loss::commit(A::kind(&error), error));
+            }
+        }
+        self.nothing_in_the_way().await?;
+        let done = Clock.now().monotonic;
+        if !self.term.is_trusted(done) {
+            // It is in the tables, but its answer came too late to prove that nobody else is active by now.
+            self.renew().await?;
+        }
+        self.report(Done::Committed(Committed {
+            batch,
+            took: done.since(sent),
+        }))?;
+        Ok(None)
+    }
+
+    /// The answer of the session, or why there will be none.
+    async fn apply(&mut self, batch: &A::Batch) -> Result<Result<(), A::Error>, Loss> {
         let limit = self.settings.call_limit() * 2;
         let applied = {
             let client = &self.session.client;
-            let mut applied = pin!(self.apply.apply_in_pieces(client, &batch, &self.term));
+            let mut applied = pin!(self.apply.apply_in_pieces(client, batch, &self.term));
             loop {
                 let proved = self.term.trusted_until();
                 match timeout(limit, &mut applied).await {
@@ -158,36 +210,15 @@ impl<A: Apply> Task<A> {
             }
         };
         match applied {
-            Ok(Ok(())) => self.proved(sent),
             Ok(Err(_)) if self.session.client.is_closed() => {
                 self.session.closed().await;
                 let lesson = self.apply.lesson().unwrap_or_default();
                 let why = self.session.why_closed();
-                return Err(Loss::ClosedDuringCommit { lesson, why });
+                Err(Loss::ClosedDuringCommit { lesson, why })
             }
-            Ok(Err(error)) => match A::refusal(&error) {
-                Some((refusal, true)) => {
-                    self.proved(sent);
-                    return self.report(Done::Refused(refusal.clone()));
-                }
-                Some((refusal, false)) => {
-                    // The next term will take care.
-                    self.note_refusal(refusal).await?;
-                    return Err(Loss::commit(A::kind(&error), error));
-                }
-                None => return Err(Loss::commit(A::kind(&error), error)),
-            },
-            Err(_) => return Err(Loss::CommitTooLong(limit)),
+            Ok(applied) => Ok(applied),
+            Err(_) => Err(Loss::CommitTooLong(limit)),
         }
-        let done = Clock.now().monotonic;
-        if !self.term.is_trusted(done) {
-            // It is in the tables, but its answer came too late to prove that nobody else is active by now.
-            self.renew().await?;
-        }
-        self.report(Done::Committed(Committed {
-            batch,
-            took: done.since(sent),
-        }))
     }
 
     /// Only `Leader` receives, and it submits no more than fits.
@@ -210,7 +241,7 @@ impl<A: Apply> Task<A> {
     }
 
     /// The session answered to what was sent at `sent`.
-    fn proved(&self, sent: Instant) {
+    pub(super) fn proved(&self, sent: Instant) {
         if let Some(unproved) = self.term.extend(sent, Clock.now().monotonic) {
             tracing::warn!(
                 unproved_ms = unproved.as_millis(),
@@ -254,7 +285,7 @@ impl<A: Apply> Task<A> {
         }
     }
 
-    async fn record(&mut self, record: &Record) -> Result<(), Loss> {
+    pub(super) async fn record(&mut self, record: &Record) -> Result<(), Loss> {
         let epoch = self.term.epoch().0.cast_signed();
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let answered = record.answered_from_memory.map(u64::cast_signed);
@@ -269,7 +300,7 @@ impl<A: Apply> Task<A> {
         self.note("the takeover", COMPLETE, &parameters).await
     }
 
-    async fn note_refusal(&mut self, refusal: &Refusal) -> Result<(), Loss> {
+    pub(super) async fn note_refusal(&mut self, refusal: &Refusal) -> Result<(), Loss> {
         let server_id = self.settings.server_id.clone();
         let Refusal {
             table,
@@ -310,7 +341,7 @@ impl<A: Apply> Task<A> {
         Ok(())
     }
 
-    async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), Loss> {
+    pub(super) async fn show_conditions(&mut self, rows: &[ConditionRow]) -> Result<(), Loss> {
         let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
         let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
         let since: Vec<SystemTime> = rows.iter().map(|row| system_time(row.since)).collect();
@@ -323,7 +354,7 @@ impl<A: Apply> Task<A> {
         .await
     }
 
-    async fn show_limits(&mut self, rows: &[LimitRow]) -> Result<(), Loss> {
+    pub(super) async fn show_limits(&mut self, rows: &[LimitRow]) -> Result<(), Loss> {
         let column = |limit: fn(&LimitRow) -> Option<i64>| rows.iter().map(limit).collect();
         let channels: Vec<&str> = rows.iter().map(|row| row.channels.as_str()).collect();
         let limits: [Vec<Option<i64>>; 5] = [

@@ -17,6 +17,7 @@
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
 //! | [`leader`] | the active's side: commits and renewals until something goes wrong |
+//! | `locks` | other sessions' locks in the way of a commit: waits for them, and says whose they are |
 //!
 //! It does not know what a batch is: the node hands in what applies one ([`leader::Apply`]). It does not decide
 //! when to race for the lock, nor what to do when a term has ended.
@@ -34,6 +35,7 @@ mod holder;
 pub mod key;
 pub mod leader;
 mod leader_task;
+mod locks;
 mod loss;
 mod place;
 pub mod session;

@@ -1,8 +1,7 @@
 //! One tenure as active: its number, how long it may believe in itself, and its end. Pure: times are arguments.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -64,6 +63,7 @@ pub struct Term {
     gone_noted: Arc<Notify>,
     outbox_noted: Arc<Notify>,
     policies_noted: Arc<Notify>,
+    blocked: Arc<Mutex<Option<String>>>,
 }
 
 impl Term {
@@ -81,6 +81,7 @@ impl Term {
             gone_noted: Arc::default(),
             outbox_noted: Arc::default(),
             policies_noted: Arc::default(),
+            blocked: Arc::default(),
         }
     }
 
@@ -185,6 +186,17 @@ impl Term {
     /// Waits until somebody sets a policy or removes one. May be dropped and called again.
     pub async fn policies_noted(&self) {
         self.policies_noted.notified().await;
+    }
+
+    /// Whose locks a commit waits for, as a sentence; `None` when one got through.
+    pub(super) fn blocked(&self, by: Option<String>) {
+        *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
+    /// Whose locks a commit waits for.
+    pub fn blocked_by(&self) -> Option<String> {
+        let blocked = self.blocked.lock();
+        blocked.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the end of the term and says why it ended. May be dropped and called again.

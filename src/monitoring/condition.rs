@@ -60,6 +60,8 @@ conditions! {
     ActiveUnheard "active-unheard", Warns;
     /// Many clients do not answer at once: NATS does not lead to them.
     ClientsUnreachable "clients-unreachable", Warns;
+    /// A commit waits for a lock that another session or a prepared transaction holds.
+    CommitBlocked "commit-blocked", NotReady;
     /// Another server is active for the same cluster ID on other tables.
     ConflictingActives "conflicting-actives", NotReady;
     /// A dead-letter channel does not take the dead letters of a policy.
@@ -82,6 +84,8 @@ conditions! {
     LogBlocked "log-blocked", Warns;
     /// Messages are missing from the tables and nothing says that they are gone; subscriptions wait for them.
     MessagesUnseen "messages-unseen", Warns;
+    /// The NATS server does not let this server listen to clients.
+    NatsForbids "nats-forbids", NotReady;
     /// The nats-server that this server runs has ended.
     NatsServerDown "nats-server-down", NotReady;
     /// A transaction, slot or replica keeps Postgres from cleaning up, and it costs.

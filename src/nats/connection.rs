@@ -78,6 +78,11 @@ impl Connection {
             .map_err(|_| Error::Lost)
     }
 
+    /// Why the NATS server does not let this one listen, in its words.
+    pub fn forbids(&self) -> Option<String> {
+        self.link.forbids()
+    }
+
     /// How often a NATS server fell silent without ending the connection: what was sent to it meanwhile is not known.
     pub fn silences(&self) -> u64 {
         self.link.silences()

@@ -16,6 +16,7 @@ pub(super) use self::subscriptions::{Routes, ensure_subject};
 use super::budget::Budget;
 use super::counters::Counters;
 use super::error::Error;
+use super::forbidden::Forbidden;
 use super::outgoing::{Class, Outgoing};
 use super::window::Question;
 use super::wire::encode;
@@ -61,6 +62,7 @@ pub(super) struct Link {
     cuts_off: AtomicBool,
     /// This side answers, and so can refuse.
     may_refuse: AtomicBool,
+    forbidden: Mutex<Forbidden>,
     pub(super) budget: Arc<Budget>,
     pub(super) counters: Counters,
 }
@@ -96,6 +98,7 @@ impl Link {
             generation: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             max_payload: AtomicUsize::new(0),
+            forbidden: Mutex::default(),
             silences: AtomicU64::new(0),
             away: Notify::new(),
             server_id: Mutex::default(),
@@ -133,6 +136,37 @@ impl Link {
     fn settle(&self) {
         let (refuses, doubled) = (self.may_refuse.load(SeqCst), self.cuts_off.load(SeqCst));
         self.budget.refuse(refuses, doubled);
+    }
+
+    /// The NATS server does not grant a subscription.
+    pub(super) fn forbid(&self, error: &str) {
+        self.forbidden().note(error, Clock.now().monotonic);
+    }
+
+    /// What it said of the subscriptions that it does not grant.
+    pub(super) fn forbids(&self) -> Option<String> {
+        self.forbidden().error()
+    }
+
+    fn forbidden(&self) -> MutexGuard<'_, Forbidden> {
+        self.forbidden
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks again for what was not granted. The NATS server takes no notice of what it knows. To be called now and then.
+    pub(super) fn ask_again(&self) {
+        if !self.forbidden().look(Clock.now().monotonic) {
+            return;
+        }
+        let mut state = self.lock();
+        let state = &mut *state;
+        if state.connected && state.moving.is_none() {
+            for (&sid, subscription) in &state.subscriptions {
+                encode::subscribe(&subscription.subject, sid, state.out.urgent());
+            }
+            self.to_write.notify_one();
+        }
     }
 
     pub(super) fn note_silence(&self) {

@@ -30,6 +30,7 @@ mod dial;
 pub mod egress;
 pub mod error;
 mod fair;
+mod forbidden;
 mod gate;
 pub mod ingress;
 mod lanes;

@@ -160,6 +160,7 @@ impl<'a> Active<'a> {
         self.node.board.clear(Condition::ClientsUnreachable);
         self.report(&term);
         self.node.reports.active_ended();
+        self.node.board.clear(Condition::CommitBlocked);
         self.node.board.clear(Condition::OldSnapshot);
         self.node.board.clear(Condition::MessagesUnseen);
         self.node.board.standby();
@@ -293,7 +294,7 @@ impl<'a> Active<'a> {
                 _ = status.tick() => {
                     self.report(term);
                     self.tell_unseen();
-                    self.look_at_conditions();
+                    self.look_at_conditions(term);
                     self.show_conditions().map_err(Ended::TermLost)?;
                     self.show_limits().map_err(Ended::TermLost)?;
                 }

@@ -1,4 +1,5 @@
-//! Tells that requests are refused because their clients send more than is carried out.
+//! Tells what is wrong on the way to NATS: requests are refused because their clients send more than is carried out, or NATS
+//! does not let this server listen.
 
 use std::time::Duration;
 
@@ -26,6 +27,16 @@ pub(super) async fn watch(nats: Connection, board: Board, shutdown: Cancellation
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
+        }
+        match nats.forbids() {
+            Some(error) => board.raise(
+                Condition::NatsForbids,
+                format!(
+                    "the NATS server does not let this server listen: {error}; requests of clients do not arrive: give its user the \
+                     permissions that `stanby nats-permissions` prints, and look at max_subscriptions; it asks again by itself"
+                ),
+            ),
+            None => board.clear(Condition::NatsForbids),
         }
         let now = Clock.now().monotonic;
         let refused = nats.counts().refused;

@@ -141,11 +141,29 @@ impl Rivals {
         now: Instant,
     ) -> impl Iterator<Item = &Announcement> {
         self.elsewhere(here, now)
+            .chain(self.twins(here, now))
             .filter(move |heard| {
                 let beside = heard.last.since(heard.first.max(active_since));
                 beside > heard.lease()
             })
             .map(|heard| &heard.announcement)
+    }
+
+    /// Who serves from what cannot be told from these tables, in a term that this server's does not follow: a copy of the disk of
+    /// Postgres is in use. What an active before this one has said may come late, and is of an earlier term.
+    fn twins(&self, here: &Place, now: Instant) -> impl Iterator<Item = &Heard> {
+        let own = self.heard.get(&self.own_id);
+        let own = own.map(|own| own.announcement.epoch);
+        self.heard.values().filter(move |heard| {
+            let Announcement {
+                server_id,
+                place,
+                epoch,
+                ..
+            } = &heard.announcement;
+            let is_here = !place.is_other_than(here) && heard.is_live(now);
+            is_here && *server_id != self.own_id && own.is_some_and(|own| *epoch >= own)
+        })
     }
 
     fn elsewhere(&self, here: &Place, now: Instant) -> impl Iterator<Item = &Heard> {
@@ -190,6 +208,14 @@ pub(super) fn accusation(rival: &Announcement, cluster_id: &str, here: &Place) -
         place,
         ..
     } = rival;
+    if !place.is_other_than(here) {
+        return format!(
+            "server {server_id:?} on host {host:?} is active in term {epoch} for the same cluster ID {cluster_id:?} with \
+             other tables, which only look like this server's: {place}; this server's are: {here}; clients would get two \
+             answers: a copy of the disk of Postgres is in use (a snapshot, a clone, a restored backup): stop it, or give \
+             its servers another --cluster-id"
+        );
+    }
     let remedy = if place.may_be_copy_of(here) {
         "an old primary is still in use: stop that Postgres, or lead all servers to the new one"
     } else {
@@ -336,6 +362,28 @@ mod tests {
         // It was away meanwhile.
         rivals.hear(of("old", place(1, 1)), at(12_000));
         assert_eq!(lasting(&rivals, at(12_000)), 0);
+    }
+
+    #[test]
+    fn who_serves_from_a_copy_of_the_disk_is_told_from_an_active_that_was_followed() {
+        for (epoch, expected) in [(1, 0), (2, 1), (3, 1)] {
+            let mut rivals = rivals();
+            let here = place(1, 1);
+            for millis in [1000, 2000, 3000, 4000] {
+                let announced = |id, epoch| Announcement {
+                    epoch: Epoch(epoch),
+                    ..of(id, here.clone())
+                };
+                rivals.hear(announced("own", 2), at(millis));
+                rivals.hear(announced("copy", epoch), at(millis));
+            }
+            let found: Vec<_> = rivals.lasting(&here, at(1000), at(4000)).collect();
+            assert_eq!(found.len(), expected, "{epoch}");
+            for rival in found {
+                let text = accusation(rival, "orders", &here);
+                assert!(text.contains("a copy of the disk"), "{text}");
+            }
+        }
     }
 
     #[test]

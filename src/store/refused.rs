@@ -1,7 +1,7 @@
 //! What Postgres refuses to store: made out of its errors, and kept in `refused_writes` for people and for the next term.
 
 use tokio_postgres::Client;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 use super::error::Error;
 use crate::config::database::{DatabaseUrl, Trouble};
@@ -14,10 +14,10 @@ const REASON_BYTES_MAX: usize = 500;
 pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Option<Refusal> {
     let error = error.as_db_error()?;
     let sqlstate = error.code().code();
-    if refusal::passes(sqlstate) {
+    if refusal::passes(sqlstate) && !is_of_what_is_written(error) {
         return None;
     }
-    let named = named_in(error.message());
+    let named = named_in(error.message()).or_else(|| error.where_().and_then(named_in));
     let table = error.table().or(named).unwrap_or(part);
     let rule = error.constraint().or(error.column()).unwrap_or_default();
     // Other details show whole rows, what clients published among it.
@@ -36,6 +36,23 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
         reason,
         remedy: remedy(error, table, rule),
     })
+}
+
+/// Of an error that passes elsewhere: whether it comes from what is written, and not from Postgres or its session. A trigger that asks
+/// another server raises what that one says, or that it is away; one that takes too long is cancelled like a statement that hangs.
+fn is_of_what_is_written(error: &DbError) -> bool {
+    let sqlstate = error.code().code();
+    let is_of_session = error.parsed_severity() != Some(Severity::Error);
+    if is_of_session || sqlstate.starts_with("53") && sqlstate != "53300" {
+        return false;
+    }
+    let is_of_connections = ["08", "28", "57P"]
+        .iter()
+        .any(|class| sqlstate.starts_with(class));
+    // In whatever language: where a function or a row was at work, it is told.
+    is_of_connections
+        || refusal::waits_for_others(sqlstate)
+        || error.where_().is_some_and(|at| !at.is_empty())
 }
 
 /// The table that a sentence of Postgres names, in whatever language, where the error names none by itself.
@@ -95,6 +112,9 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … to the servers' role"
                 .to_owned()
         }
+        code if refusal::passes(code) => format!(
+            "look for triggers on {table} that stanby did not make: what they do takes too long, or fails elsewhere"
+        ),
         "55000" => {
             format!("ALTER TABLE {table} REPLICA IDENTITY FULL, or take it out of the publication")
         }

@@ -20,7 +20,7 @@ export const answers = {
   "Who publishes to a channel?": { steps: channel, shows: /Publishers.*worker/s },
   "What did one client publish last?": { steps: [...channel, "[aria-label=Publishers] tr:has-text('worker') td a"], shows: /Payload.*worker/s },
   "What is in a message?": { steps: [...channel, "dl.figures a:text-is('7')"], shows: /Message 7 of orders.*Published.*By/s },
-  "What was published since a time?": { steps: [...messages, { type: "1h", into: "#since" }], shows: /Payload.*That is all/s },
+  "What was published since a time?": { steps: [...messages, { type: "1h", into: "#since" }], shows: /Payload.*There are no more/s },
   "How many messages came per hour?": { steps: [...channel, "summary:has-text('hours')"], shows: /The last day.*:00:00: \d/s },
   "Which message has this text?": { steps: [...messages, { type: "<b>", into: "#text" }], shows: /<b>/ },
   "Which messages are about this customer?": { steps: [...messages, { type: "id=5", into: "#json" }], shows: /"id": ?5/ },

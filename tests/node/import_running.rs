@@ -68,7 +68,7 @@ impl Following {
         let follows = async {
             let mut before = Vec::new();
             while let Some(line) = told.next_line().await.unwrap() {
-                if line.contains("what comes is followed") {
+                if line.contains("new messages are followed") {
                     return;
                 }
                 before.push(line);

@@ -97,7 +97,7 @@ impl World {
         let windows = self.nodes.iter().map(|node| node.upload.bytes());
         let largest = windows.max().unwrap_or_default() as u64;
         let took = Duration::from_nanos(largest * 1_000_000_000 / rate);
-        if took > self.plan.lease / 2 {
+        if took > self.plan.lease * 3 / 4 {
             self.disturb(took);
         }
     }

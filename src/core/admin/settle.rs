@@ -142,6 +142,7 @@ impl Broker {
         if last < next {
             return Ok(0);
         }
+        let early = group.early_acks();
         let mut before = next;
         while before < first {
             let is_there = before >= channel.row.first_sequence && !channel.gone.contains(before);
@@ -155,6 +156,7 @@ impl Broker {
         }
         let passed = channel.count(first.max(next), last);
         group.skip(last);
+        self.holdings.early_acks -= early - group.early_acks();
         self.paged_bytes -= group.page.skip_to(last.next());
         Ok(passed)
     }

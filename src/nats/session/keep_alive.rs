@@ -63,6 +63,7 @@ pub(super) async fn keep_alive(
             link.note_silence();
             return Ended::Unanswered(time);
         }
+        link.ask_again();
         link.keep_alive(PINGS_OPEN_MAX);
     }
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::Ended;
 use crate::clock::Clock;
 use crate::core::time::Instant;
+use crate::nats::forbidden::Forbidden;
 use crate::nats::link::{Link, Routes};
 use crate::nats::overlap::Overlap;
 use crate::nats::wire::{Frame, Info, Message, Parser, Violation};
@@ -219,6 +220,9 @@ impl<'a> Reading<'a> {
     fn note_error(&mut self, text: &[u8]) {
         let text = String::from_utf8_lossy(text).escape_debug().to_string();
         self.errors += 1;
+        if Forbidden::is_about(&text) {
+            self.link.forbid(&text);
+        }
         // A client whose inbox this server may not publish to causes one with every message.
         let is_news = self.reported.as_deref() != Some(&*text);
         if is_news && self.errors <= 10 || self.errors.is_power_of_two() {

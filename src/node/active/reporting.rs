@@ -49,10 +49,14 @@ impl Active<'_> {
         }
     }
 
-    pub(super) fn look_at_conditions(&mut self) {
+    pub(super) fn look_at_conditions(&mut self, term: &Term) {
         let now = Clock.now().monotonic;
         self.refusals.look(&self.node.board, now);
         self.dead_letters.look(&self.node.board, now);
+        match term.blocked_by() {
+            Some(why) => self.node.board.raise(Condition::CommitBlocked, why),
+            None => self.node.board.clear(Condition::CommitBlocked),
+        }
         let lasts = now.since(self.began);
         if lasts > self.node.leadership.lease.duration() {
             self.node.board.serves();

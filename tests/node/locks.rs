@@ -1,0 +1,181 @@
+//! Other transactions in the way of commits: forgotten ones, locked tables, triggers that ask elsewhere or take long.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
+
+use sqlx::{Connection, PgConnection};
+
+use crate::pair::{Group, LIMIT, Server, wait_for_one_active};
+use crate::stan::StanClient;
+use crate::support::wait::wait_until;
+
+struct Servers {
+    group: Group,
+    servers: [Server; 2],
+    good: StanClient,
+}
+
+impl Servers {
+    async fn start() -> Option<Self> {
+        let group = Group::new(&["--lease", "1s"]).await?;
+        let first = group.server();
+        first.wait_until_active().await;
+        let second = group.server();
+        group.wait_for_standbys(1).await;
+        let good = group.client("good").await;
+        let servers = [first, second];
+        let this = Self {
+            group,
+            servers,
+            good,
+        };
+        for channel in ["orders", "locked"] {
+            assert_eq!(publish(&this.good, channel).await, Ok(()));
+        }
+        Some(this)
+    }
+
+    /// A transaction that stays open.
+    async fn holding(&self, statement: &'static str) -> PgConnection {
+        let mut session = PgConnection::connect(&self.group.database_url)
+            .await
+            .unwrap();
+        let begin = "SET search_path = stanby; SET application_name = 'forgotten'; BEGIN";
+        sqlx::raw_sql(begin).execute(&mut session).await.unwrap();
+        sqlx::raw_sql(statement)
+            .execute(&mut session)
+            .await
+            .unwrap();
+        session
+    }
+
+    async fn terms(&self) -> i64 {
+        let count = "SELECT max(epoch) FROM takeovers";
+        self.group.tables().number(count).await
+    }
+
+    async fn wait_until_told(&self, text: &str) -> String {
+        wait_until(LIMIT, async || {
+            let mut told = String::new();
+            for server in &self.servers {
+                told += &server.get("/readyz").await?.1;
+            }
+            if told.contains(text) {
+                Ok(told)
+            } else {
+                Err(told)
+            }
+        })
+        .await
+    }
+
+    async fn wait_until_ready(&self) {
+        wait_until(LIMIT, async || {
+            let active = wait_for_one_active(&self.servers.each_ref()).await;
+            match self.servers[active].get("/readyz").await? {
+                (200, _) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+}
+
+/// Publishes one message; the error is the refusal.
+async fn publish(client: &StanClient, channel: &str) -> Result<(), String> {
+    let mut publisher = client.publisher(channel).await;
+    publisher.send().await;
+    assert!(publisher.take_ack(LIMIT).await, "no answer");
+    match publisher.published().errors.first() {
+        Some(error) => Err(error.clone()),
+        None => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_holds_a_row_is_named_and_holds_up_its_channel_only() {
+    let Some(pair) = Servers::start().await else {
+        return;
+    };
+    let bad = pair.group.client("bad").await;
+    let lock = "SELECT * FROM channels WHERE name = 'locked' FOR UPDATE";
+    let holder = pair.holding(lock).await;
+
+    let (refused, told) = tokio::join!(
+        publish(&bad, "locked"),
+        pair.wait_until_told("commit-blocked")
+    );
+    for part in ["forgotten", "idle in transaction", "pg_terminate_backend("] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let refused = refused.unwrap_err();
+    assert!(refused.contains("not stored"), "{refused}");
+    for _ in 0..3 {
+        let (good, refused) = tokio::join!(publish(&pair.good, "orders"), publish(&bad, "locked"));
+        assert_eq!(good, Ok(()));
+        assert!(refused.is_err());
+    }
+    let told = pair.wait_until_told("writes-refused").await;
+    assert!(told.contains("pg_terminate_backend("), "{told}");
+    assert_eq!(pair.terms().await, 2, "one was lost");
+
+    holder.close().await.unwrap();
+    assert_eq!(publish(&bad, "locked").await, Ok(()));
+    pair.wait_until_ready().await;
+}
+
+#[tokio::test]
+async fn a_lock_on_all_messages_is_waited_out_in_one_term_and_its_holder_is_named() {
+    let Some(pair) = Servers::start().await else {
+        return;
+    };
+    let holder = pair.holding("LOCK TABLE messages").await;
+    let mut publisher = pair.good.publisher("orders").await;
+    publisher.send().await;
+
+    let told = pair.wait_until_told("commit-blocked").await;
+    assert!(told.contains("AccessExclusiveLock"), "{told}");
+    assert!(told.contains("pg_terminate_backend("), "{told}");
+    // The statement alone would have been given up by now.
+    let waits = "SELECT count(*) FROM conditions WHERE kind = 'commit-blocked' AND since < now() - interval '11 seconds'";
+    wait_until(LIMIT, async || {
+        match pair.group.tables().number(waits).await {
+            1 => Ok(()),
+            other => Err(format!("{other} conditions")),
+        }
+    })
+    .await;
+
+    holder.close().await.unwrap();
+    assert!(publisher.take_ack(LIMIT).await, "no answer");
+    assert_eq!(publisher.published().errors, [""; 0]);
+    assert_eq!(pair.terms().await, 1);
+    pair.wait_until_ready().await;
+}
+
+#[tokio::test]
+async fn a_trigger_that_fails_elsewhere_or_takes_too_long_holds_up_no_other_client() {
+    let Some(pair) = Servers::start().await else {
+        return;
+    };
+    let bad = pair.group.client("bad").await;
+    let raise =
+        |code: &str| format!("RAISE EXCEPTION 'the other server is away' USING ERRCODE = '{code}'");
+    let codes = ["08001", "57P01", "28P01", "40001", "53300", "25006"];
+    for body in codes
+        .map(raise)
+        .into_iter()
+        .chain(["PERFORM pg_sleep_for('1 minute')".to_owned()])
+    {
+        let trigger = format!(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN IF NEW.client_id = 'bad' THEN {body}; END IF; RETURN NEW; END $$;
+            CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        pair.group.tables().execute(trigger).await;
+
+        let refused = publish(&bad, "orders").await.unwrap_err();
+        assert!(refused.contains("not stored"), "{refused}");
+        assert_eq!(publish(&pair.good, "orders").await, Ok(()), "{body}");
+    }
+    assert_eq!(pair.terms().await, 2, "one was lost");
+    pair.wait_until_told("look for triggers on").await;
+}
