@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -28,6 +29,9 @@ const PAGES: [&str; 8] = [
     "/healthz",
     "/varz",
 ];
+
+/// Until there are an active and two standbys again, on a machine that is busy with other things.
+const SETTLES: Duration = Duration::from_mins(3);
 
 const FULL: &str = "the channel has used its last sequence";
 
@@ -137,16 +141,38 @@ impl Servers {
         self.settle().await;
     }
 
-    async fn step_down(&self) {
+    async fn step_down(&mut self) {
         let (group, program) = (&self.group, &self.program);
         run(group, program, &["step-down"], &[], &self.facts).await;
         self.settle().await;
     }
 
-    async fn settle(&self) {
+    /// Waits until one serves and two would take over. What else uses the machine may make that slow, but no server ends by itself.
+    async fn settle(&mut self) {
+        self.replace_ended();
         self.active().await;
-        self.group.wait_for_standbys(2).await;
+        let tables = self.group.tables();
+        wait_until(SETTLES, async || match tables.standbys().await {
+            Ok(2) => Ok(()),
+            other => Err(format!("{other:?} of 2 standbys")),
+        })
+        .await;
         self.facts.count(|counts| counts.takeovers += 1);
+    }
+
+    /// A server that nobody here has ended is a fact of its own; the run goes on with another one.
+    fn replace_ended(&mut self) {
+        for server in &mut self.servers {
+            if !server.is_running() {
+                let log = server.log();
+                let last = log.lines().last().unwrap_or_default();
+                let port = server.http_port;
+                self.facts.wrong(format!(
+                    "the server on port {port} ended by itself or was killed by others; its last line: {last}"
+                ));
+                *server = self.group.server_of(&self.program);
+            }
+        }
     }
 
     /// A small store of nats-streaming-server comes into a schema of its own, is compared, and is dropped.
@@ -225,6 +251,7 @@ impl Servers {
 
     /// Every page of every server, and the console's live figures all the time.
     pub(crate) async fn look(&mut self) {
+        self.replace_ended();
         let ports: Vec<u16> = self.servers.iter().map(|server| server.http_port).collect();
         self.browser.keep_open(&ports);
         for server in &self.servers {
