@@ -158,6 +158,17 @@ async fn a_restart_of_nats_costs_no_acked_message_and_no_process() {
 /// Longer than the server may believe in its lock without an answer, shorter than a statement may take.
 const SLOW_COMMIT: Duration = Duration::from_secs(4);
 
+/// Batches with messages take until the table is empty. No lock of others is in their way: while one is, the lease is renewed.
+const SLOW: &str = "CREATE TABLE public.slow AS SELECT true AS is_slow;
+    CREATE FUNCTION public.wait_while_slow() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        WHILE EXISTS (SELECT FROM public.slow) LOOP
+            PERFORM pg_sleep(0.05);
+        END LOOP;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER slow AFTER INSERT ON stanby.messages FOR EACH STATEMENT EXECUTE FUNCTION public.wait_while_slow()";
+
 #[tokio::test]
 async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
     let Some(mut pair) = Pair::new(&LEASE).await else {
@@ -170,12 +181,7 @@ async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
     let mut blocker = PgConnection::connect(&pair.group.database_url)
         .await
         .unwrap();
-    let mut transaction = blocker.begin().await.unwrap();
-    // Every batch with messages changes these rows.
-    sqlx::query("SELECT FROM stanby.channels FOR UPDATE")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    sqlx::raw_sql(SLOW).execute(&mut blocker).await.unwrap();
     let since = Instant::now();
     publisher.send().await;
     wait_until(LIMIT, async || {
@@ -186,7 +192,10 @@ async fn a_commit_that_is_slow_ends_neither_the_process_nor_the_term() {
     })
     .await;
     assert!(pair.active.is_running(), "{}", pair.active.log());
-    transaction.rollback().await.unwrap();
+    sqlx::raw_sql("DELETE FROM public.slow")
+        .execute(&mut blocker)
+        .await
+        .unwrap();
 
     publisher.take_all_acks().await;
     assert_eq!(pair.active.wait_until_active().await, 1);
@@ -225,11 +234,7 @@ async fn a_client_is_asked_again_when_nats_went_and_came_back_during_a_slow_comm
     probes.next().await.unwrap();
     let asked = Instant::now();
     let mut blocker = PgConnection::connect(&group.database_url).await.unwrap();
-    let mut transaction = blocker.begin().await.unwrap();
-    sqlx::query("SELECT FROM stanby.channels FOR UPDATE")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    sqlx::raw_sql(SLOW).execute(&mut blocker).await.unwrap();
     publisher.send().await;
     // By then it has noticed, too.
     wait_until(LIMIT, async || match server.get("/healthz/active").await {
@@ -247,7 +252,10 @@ async fn a_client_is_asked_again_when_nats_went_and_came_back_during_a_slow_comm
         }
     })
     .await;
-    transaction.rollback().await.unwrap();
+    sqlx::raw_sql("DELETE FROM public.slow")
+        .execute(&mut blocker)
+        .await
+        .unwrap();
 
     for _ in 0..2 {
         let probe = timeout(LIMIT, probes.next())

@@ -311,11 +311,19 @@ async fn a_commit_that_outlasts_the_trust_is_reported_only_after_a_renewal() {
         return;
     };
     let mut leader = leader(&fixture, "first", SHORT).await;
-    let blocker = fixture.client().await;
-    blocker
-        .batch_execute("BEGIN; LOCK TABLE channels")
-        .await
-        .unwrap();
+    // Not by a lock: while one is in the way, the lease is renewed.
+    let slow = "CREATE TABLE public.slow AS SELECT true AS is_slow;
+        CREATE FUNCTION public.wait_while_slow() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            WHILE EXISTS (SELECT FROM public.slow) LOOP
+                PERFORM pg_sleep(0.02);
+            END LOOP;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER slow AFTER INSERT OR UPDATE ON channels FOR EACH STATEMENT
+            EXECUTE FUNCTION public.wait_while_slow()";
+    let other = fixture.client().await;
+    other.batch_execute(slow).await.unwrap();
     leader.submit(channel(1)).unwrap();
     let term = leader.term().clone();
     wait_until(PATIENCE, || {
@@ -328,7 +336,10 @@ async fn a_commit_that_outlasts_the_trust_is_reported_only_after_a_renewal() {
     })
     .await;
 
-    blocker.batch_execute("COMMIT").await.unwrap();
+    other
+        .batch_execute("DELETE FROM public.slow")
+        .await
+        .unwrap();
     let committed = timeout(PATIENCE, leader.committed())
         .await
         .unwrap()
