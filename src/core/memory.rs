@@ -2,7 +2,7 @@
 //! only asked when the tables know less, which they do after Postgres itself has failed over to a replica that had
 //! not got everything (see [`super::regression`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,16 +185,32 @@ impl Memory {
                 }
             }
         }
-        self.bytes += account
-            .messages
+        // Servers that take over in turn without a commit ask each other again and again: each message is kept once. Where two
+        // messages have one sequence, that of the later term counts: it comes later.
+        let key = |(id, message): &(ChannelId, Arc<Message>)| {
+            (*id, message.sequence, message.guid.clone())
+        };
+        let mut told = account.messages;
+        if is_later {
+            let known: HashSet<_> = told.iter().map(key).collect();
+            let bytes = &mut self.bytes;
+            self.messages.retain(|it| {
+                let stays = !known.contains(&key(it));
+                *bytes -= if stays { 0 } else { cost::message(&it.1) };
+                stays
+            });
+        } else {
+            let known: HashSet<_> = self.messages.iter().map(key).collect();
+            told.retain(|it| !known.contains(&key(it)));
+        }
+        self.bytes += told
             .iter()
             .map(|(_, message)| cost::message(message))
             .sum::<usize>();
-        // Where two messages have one sequence, that of the later term counts: it comes later.
         if is_later {
-            self.messages.extend(account.messages);
+            self.messages.extend(told);
         } else {
-            for message in account.messages.into_iter().rev() {
+            for message in told.into_iter().rev() {
                 self.messages.push_front(message);
             }
         }

@@ -105,6 +105,17 @@ fn a_replica_that_lacks_a_term_is_not_believed_to_have_everything() {
     assert!(!memory.is_replicated());
 }
 
+fn message(sequence: u64) -> Message {
+    Message {
+        sequence: Sequence(sequence),
+        published_at: Timestamp(1),
+        client_id: crate::core::ids::ClientId::parse("me".into()).expect("valid"),
+        guid: crate::core::ids::Guid::parse("g".into()).expect("valid"),
+        reply: "".into(),
+        data: "x".into(),
+    }
+}
+
 #[test]
 fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
     let row = ChannelRow {
@@ -116,14 +127,6 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
         last_published_at: Timestamp(1),
         message_count: 9,
         byte_count: 0,
-    };
-    let message = |sequence| Message {
-        sequence: Sequence(sequence),
-        published_at: Timestamp(1),
-        client_id: crate::core::ids::ClientId::parse("me".into()).expect("valid"),
-        guid: crate::core::ids::Guid::parse("g".into()).expect("valid"),
-        reply: "".into(),
-        data: "x".into(),
     };
     let batch = Batch {
         channels: BTreeMap::from([(ChannelId(1), Some(row))]),
@@ -152,6 +155,32 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
     memory.saw(marks(5, 1, &[(1, 7)]));
     memory.learn(former.account(&has));
     assert!(!memory.is_exact());
+}
+
+#[test]
+fn servers_that_ask_each_other_again_and_again_keep_each_message_once() {
+    let committed = |epoch, sequences: std::ops::RangeInclusive<u64>| {
+        let messages = sequences.map(|n| (ChannelId(1), Arc::new(message(n))));
+        let batch = Batch {
+            messages: messages.collect(),
+            ..Batch::default()
+        };
+        let mut memory = Memory::new(1 << 20);
+        memory.committed(Epoch(epoch), &batch);
+        memory
+    };
+    let (mut one, mut other) = (committed(3, 1..=2), committed(4, 3..=5));
+    let nothing = BTreeMap::new();
+    for _ in 0..40 {
+        // Each takes over in its turn, and its first commit fails.
+        one.learn(other.account(&nothing));
+        other.learn(one.account(&nothing));
+    }
+    for memory in [&one, &other] {
+        assert_eq!(memory.account(&nothing).messages.len(), 5);
+        let costs = memory.messages.iter().map(|(_, it)| cost::message(it));
+        assert_eq!(memory.bytes, costs.sum::<usize>());
+    }
 }
 
 #[test]
