@@ -2,7 +2,7 @@
 //! only asked when the tables know less, which they do after Postgres itself has failed over to a replica that had
 //! not got everything (see [`super::regression`]).
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,7 +192,7 @@ impl Memory {
         };
         let mut told = account.messages;
         if is_later {
-            let known: HashSet<_> = told.iter().map(key).collect();
+            let known: BTreeSet<_> = told.iter().map(key).collect();
             let bytes = &mut self.bytes;
             self.messages.retain(|it| {
                 let stays = !known.contains(&key(it));
@@ -200,7 +200,7 @@ impl Memory {
                 stays
             });
         } else {
-            let known: HashSet<_> = self.messages.iter().map(key).collect();
+            let known: BTreeSet<_> = self.messages.iter().map(key).collect();
             told.retain(|it| !known.contains(&key(it)));
         }
         self.bytes += told
