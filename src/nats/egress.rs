@@ -90,9 +90,9 @@ impl Egress {
 
     /// Appends a message to what leaves with the next [`Self::flush`].
     ///
-    /// While NATS is not connected, and when the message is larger than NATS takes, the message is dropped and
-    /// counted: deliveries are made again when their ack wait is over, and whoever waits for a reply sees a
-    /// timeout, as with NATS Streaming.
+    /// While NATS is not connected, answers wait for the next connection, and all else is dropped and counted:
+    /// deliveries are made again when their ack wait is over. A message that is larger than NATS takes is dropped and
+    /// counted, too; whoever waits for such a reply sees a timeout, as with NATS Streaming.
     pub fn send(&mut self, message: Outbound) {
         match message {
             Outbound::Reply { to, reply } => {
@@ -171,7 +171,7 @@ impl Egress {
         reply_to: Option<&[u8]>,
         payload: &[u8],
     ) {
-        if !*self.connected.borrow() {
+        if class != Class::Answer && !*self.connected.borrow() {
             self.connection.link().counters.add_unsent(1);
             return;
         }

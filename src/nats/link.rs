@@ -218,7 +218,7 @@ impl Link {
         for (&sid, subscription) in &state.subscriptions {
             encode::subscribe(&subscription.subject, sid, &mut first);
         }
-        state.out.begin(first, Clock.now().monotonic);
+        state.out.begin(first);
         for round_trip in std::mem::take(&mut state.early) {
             state.ping(Some(round_trip));
         }
@@ -227,12 +227,13 @@ impl Link {
         self.to_write.notify_one();
     }
 
-    /// A connection has ended: what waited to be written is lost, and so are the answers that were to come.
+    /// A connection has ended: what waited to be written is lost, but for answers, and so is what NATS was to say.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.connected = false;
         state.moving = None;
-        self.counters.add_unsent(state.out.drop_all());
+        self.counters
+            .add_unsent(state.out.end(Clock.now().monotonic));
         state.pings.clear();
         self.health.send_replace(false);
         self.written.notify_waiters();
@@ -249,11 +250,15 @@ impl Link {
         }
     }
 
-    /// Takes over all of `out`, which is empty afterwards, with its number of messages. Without a connection they are
-    /// dropped and counted.
+    /// Takes over all of `out`, which is empty afterwards, with its number of messages. Without a connection answers wait
+    /// for the next one, and all else is dropped and counted.
     pub(super) fn send(&self, class: Class, out: &mut BytesMut, messages: u64) {
         let mut state = self.lock();
         if !state.connected {
+            if class == Class::Answer && !state.closed {
+                state.out.keep(out, Clock.now().monotonic);
+                return;
+            }
             drop(state);
             out.clear();
             self.counters.add_unsent(messages);

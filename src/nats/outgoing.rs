@@ -13,7 +13,7 @@ use crate::core::time::Instant;
 /// Deliveries that are written in one go, in bytes; a larger message goes by itself.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Answers of so long ago are taken to have arrived.
+/// Answers that left so long before the end of their connection are taken to have arrived.
 const RECENT: Duration = Duration::from_secs(2);
 
 /// The same, in bytes.
@@ -22,7 +22,7 @@ const RECENT_BYTES: usize = 4 << 20;
 /// Which way a message takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// An answer; it is sent once more when the connection is lost soon after.
+    /// An answer; it is sent once more when the connection is lost soon after, and later where there is none.
     Answer,
     /// As urgent, and not repeated.
     Urgent,
@@ -52,10 +52,9 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// A connection begins, with what NATS has to know. What was answered shortly before the last one ended may have
-    /// died with its server: it comes next.
-    pub(super) fn begin(&mut self, mut first: BytesMut, now: Instant) {
+    /// died with its server, and what was answered since had none: both come next.
+    pub(super) fn begin(&mut self, mut first: BytesMut) {
         self.drop_all();
-        self.forget_old(now);
         for (_, answers) in &self.recent {
             first.extend_from_slice(answers);
         }
@@ -70,8 +69,13 @@ impl Outgoing {
         self.asks = false;
     }
 
-    /// What waited is lost. Returns how many messages.
-    pub(super) fn drop_all(&mut self) -> u64 {
+    /// A connection has ended: what waited is lost, but for answers. Returns how many messages.
+    pub(super) fn end(&mut self, now: Instant) -> u64 {
+        self.forget_old(now);
+        self.drop_all()
+    }
+
+    fn drop_all(&mut self) -> u64 {
         self.urgent = BytesMut::new();
         self.deliveries = BytesMut::new();
         self.pieces.clear();
@@ -102,23 +106,37 @@ impl Outgoing {
             Class::Urgent => append(&mut self.urgent, out),
             Class::Answer => {
                 self.remember(Bytes::copy_from_slice(out), now);
+                self.forget_old(now);
                 append(&mut self.urgent, out);
             }
         }
     }
 
+    /// Takes over `out`, answers that were given without a connection. They have all the time that there is none, and
+    /// leave with the next one.
+    pub(super) fn keep(&mut self, out: &mut BytesMut, now: Instant) {
+        self.remember(out.split().freeze(), now);
+    }
+
     fn remember(&mut self, answers: Bytes, now: Instant) {
         self.recent_bytes += answers.len();
         self.recent.push_back((now, answers));
-        self.forget_old(now);
+        while self.recent_bytes > RECENT_BYTES {
+            self.forget_oldest();
+        }
     }
 
     fn forget_old(&mut self, now: Instant) {
-        while let Some((at, answers)) = self.recent.front()
-            && (self.recent_bytes > RECENT_BYTES || now.since(*at) > RECENT)
+        while let Some((at, _)) = self.recent.front()
+            && now.since(*at) > RECENT
         {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, answers)) = self.recent.pop_front() {
             self.recent_bytes -= answers.len();
-            self.recent.pop_front();
         }
     }
 
@@ -268,12 +286,38 @@ mod tests {
         put(&mut outgoing, Class::Urgent, b"probe ", 10);
         put(&mut outgoing, Class::Delivery, b"delivery ", 10);
 
-        outgoing.drop_all();
-        outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
+        outgoing.end(at(10));
+        outgoing.begin(BytesMut::from(&b"SUB "[..]));
         assert_eq!(all(&mut outgoing), b"SUB sent waiting ");
 
         outgoing.forget_answers();
-        outgoing.begin(BytesMut::new(), at(10));
+        outgoing.begin(BytesMut::new());
         assert_eq!(all(&mut outgoing), b"");
+    }
+
+    #[test]
+    fn answers_given_without_a_connection_leave_with_the_next_one_however_late_it_comes() {
+        let mut outgoing = Outgoing::default();
+        put(&mut outgoing, Class::Answer, b"before ", 9);
+        outgoing.end(at(10));
+        outgoing.keep(&mut BytesMut::from(&b"between "[..]), at(10));
+        assert_eq!(all(&mut outgoing), b"");
+
+        outgoing.begin(BytesMut::from(&b"SUB "[..]));
+        assert_eq!(all(&mut outgoing), b"SUB before between ");
+    }
+
+    #[test]
+    fn answers_that_wait_for_a_connection_are_bounded_in_bytes_and_the_oldest_go_first() {
+        let mut outgoing = Outgoing::default();
+        for text in [b"1", b"2", b"3"] {
+            let mut answers = BytesMut::from(&text.repeat(RECENT_BYTES / 2)[..]);
+            outgoing.keep(&mut answers, at(1));
+        }
+
+        outgoing.begin(BytesMut::new());
+        let left = all(&mut outgoing);
+        assert_eq!(left.len(), RECENT_BYTES);
+        assert!(left.starts_with(b"2"), "the oldest are dropped");
     }
 }
