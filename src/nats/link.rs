@@ -169,6 +169,15 @@ impl Link {
         }
     }
 
+    /// Clients that were away longer than this side get the answers of before again. To be called now and then.
+    pub(super) fn repeat_answers(&self) {
+        let mut state = self.lock();
+        if state.connected && state.moving.is_none() {
+            state.out.repeat(Clock.now().monotonic);
+            self.to_write.notify_one();
+        }
+    }
+
     pub(super) fn note_silence(&self) {
         self.silences.fetch_add(1, SeqCst);
     }
@@ -218,7 +227,7 @@ impl Link {
         for (&sid, subscription) in &state.subscriptions {
             encode::subscribe(&subscription.subject, sid, &mut first);
         }
-        state.out.begin(first);
+        state.out.begin(first, Clock.now().monotonic);
         for round_trip in std::mem::take(&mut state.early) {
             state.ping(Some(round_trip));
         }

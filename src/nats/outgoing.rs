@@ -19,6 +19,10 @@ const RECENT: Duration = Duration::from_secs(2);
 /// The same, in bytes.
 const RECENT_BYTES: usize = 4 << 20;
 
+/// So long after a new connection the answers of before and since are sent again: clients lose a NATS server, too, and may be
+/// back later than this side. The libraries of NATS wait 2 s before they try again.
+const REPEATS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(8)];
+
 /// Which way a message takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -48,17 +52,41 @@ pub(super) struct Outgoing {
     asks: bool,
     recent: VecDeque<(Instant, Bytes)>,
     recent_bytes: usize,
+    /// What the connection began with and what was answered since, up to [`RECENT_BYTES`], and the moments at which that
+    /// leaves again.
+    repeated: Vec<Bytes>,
+    repeated_bytes: usize,
+    repeats: VecDeque<Instant>,
 }
 
 impl Outgoing {
     /// A connection begins, with what NATS has to know. What was answered shortly before the last one ended may have
     /// died with its server, and what was answered since had none: both come next.
-    pub(super) fn begin(&mut self, mut first: BytesMut) {
+    pub(super) fn begin(&mut self, first: BytesMut, now: Instant) {
         self.drop_all();
-        for (_, answers) in &self.recent {
-            first.extend_from_slice(answers);
-        }
         self.urgent = first;
+        let answers = self.recent.iter().map(|(_, answers)| answers.clone());
+        self.repeated = answers.collect();
+        self.repeated_bytes = self.recent_bytes;
+        self.repeats = REPEATS.iter().map(|&after| now + after).collect();
+        self.send_repeated();
+    }
+
+    /// Answers of around the begin of the connection leave again when it is time. To be called now and then.
+    pub(super) fn repeat(&mut self, now: Instant) {
+        if self.repeats.front().is_some_and(|&due| due <= now) {
+            self.repeats.pop_front();
+            self.send_repeated();
+        }
+        if self.repeats.is_empty() {
+            self.repeated = Vec::new();
+        }
+    }
+
+    fn send_repeated(&mut self) {
+        for answers in &self.repeated {
+            self.urgent.extend_from_slice(answers);
+        }
     }
 
     /// Another connection goes on where the last one was left in order; what it has to say first.
@@ -88,6 +116,7 @@ impl Outgoing {
     pub(super) fn forget_answers(&mut self) {
         self.recent.clear();
         self.recent_bytes = 0;
+        self.repeated = Vec::new();
     }
 
     /// Frames of the protocol itself, which go first.
@@ -105,7 +134,12 @@ impl Outgoing {
             }
             Class::Urgent => append(&mut self.urgent, out),
             Class::Answer => {
-                self.remember(Bytes::copy_from_slice(out), now);
+                let answers = Bytes::copy_from_slice(out);
+                if !self.repeats.is_empty() && self.repeated_bytes + out.len() <= RECENT_BYTES {
+                    self.repeated_bytes += out.len();
+                    self.repeated.push(answers.clone());
+                }
+                self.remember(answers, now);
                 self.forget_old(now);
                 append(&mut self.urgent, out);
             }
@@ -287,11 +321,11 @@ mod tests {
         put(&mut outgoing, Class::Delivery, b"delivery ", 10);
 
         outgoing.end(at(10));
-        outgoing.begin(BytesMut::from(&b"SUB "[..]));
+        outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
         assert_eq!(all(&mut outgoing), b"SUB sent waiting ");
 
         outgoing.forget_answers();
-        outgoing.begin(BytesMut::new());
+        outgoing.begin(BytesMut::new(), at(10));
         assert_eq!(all(&mut outgoing), b"");
     }
 
@@ -303,8 +337,39 @@ mod tests {
         outgoing.keep(&mut BytesMut::from(&b"between "[..]), at(10));
         assert_eq!(all(&mut outgoing), b"");
 
-        outgoing.begin(BytesMut::from(&b"SUB "[..]));
+        outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
         assert_eq!(all(&mut outgoing), b"SUB before between ");
+    }
+
+    #[test]
+    fn clients_that_are_back_later_than_this_side_get_the_answers_of_before_again() {
+        let mut outgoing = Outgoing::default();
+        put(&mut outgoing, Class::Answer, b"before ", 9);
+        outgoing.end(at(10));
+        outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
+        put(&mut outgoing, Class::Answer, b"after ", 11);
+        all(&mut outgoing);
+
+        let mut left = Vec::new();
+        for second in 11..30 {
+            outgoing.repeat(at(second));
+            let repeated = all(&mut outgoing);
+            if !repeated.is_empty() {
+                assert_eq!(repeated, b"before after ");
+                left.push(second);
+            }
+            put(&mut outgoing, Class::Delivery, b"delivery ", second);
+            all(&mut outgoing);
+        }
+        assert_eq!(left, [13, 18]);
+        put(&mut outgoing, Class::Answer, b"much later ", 30);
+        assert!(outgoing.repeated.is_empty(), "and are kept no longer");
+
+        outgoing.end(at(30));
+        outgoing.begin(BytesMut::new(), at(30));
+        outgoing.forget_answers();
+        outgoing.repeat(at(40));
+        assert_eq!(all(&mut outgoing), b"", "somebody else answers now");
     }
 
     #[test]
@@ -315,7 +380,7 @@ mod tests {
             outgoing.keep(&mut answers, at(1));
         }
 
-        outgoing.begin(BytesMut::new());
+        outgoing.begin(BytesMut::new(), at(10));
         let left = all(&mut outgoing);
         assert_eq!(left.len(), RECENT_BYTES);
         assert!(left.starts_with(b"2"), "the oldest are dropped");

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::StreamExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sqlx::{Connection as _, PgConnection};
+use stanby::protocol::client as wire;
+use tokio::time::timeout;
 
 use crate::pair::{Group, LIMIT, Server};
 use crate::silent_nats::{Cluster, pair, wait_until_apart};
 use crate::stan::{Load, StanClient};
-use crate::support::postgres;
 use crate::support::wait::wait_until;
+use crate::support::{nats, postgres};
 
 const PUBLISHERS: usize = 4;
 const WINDOW: usize = 16;
@@ -113,4 +117,74 @@ async fn what_was_stored_when_a_nats_server_was_killed_is_answered() {
         active.log(),
         standby.log()
     );
+}
+
+/// The client is back later than the server, as those are whose library waits before it tries again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back() {
+    let (Some(database), Some(mut nats)) =
+        (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    // NATS is away for less than a lease: the term goes on.
+    let group = Group::over(database.url.clone(), nats.url(), &["--lease", "30s"]);
+    let active = group.server();
+    active.wait_until_active().await;
+    let client = group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publisher.send_until_acked(LIMIT).await;
+
+    let mut holder = PgConnection::connect(&group.database_url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE stanby.messages IN SHARE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    publisher.send().await;
+    publisher.flush().await;
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    wait_until(LIMIT, async || {
+        let waiting = group.tables().number(waits).await;
+        if waiting > 0 {
+            Ok(())
+        } else {
+            Err("nothing waits".to_owned())
+        }
+    })
+    .await;
+    nats.stop(LIMIT).await.unwrap();
+    wait_for_log(&active, "lost the connection to NATS").await;
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    wait_until(LIMIT, async || {
+        match group.tables().messages("orders").await.len() {
+            2 => Ok(()),
+            stored => Err(format!("{stored} of 2")),
+        }
+    })
+    .await;
+    nats::restart(&mut nats, &[]).await;
+    wait_until(LIMIT, async || {
+        let log = active.log();
+        match log
+            .matches("INFO stanby::nats::reconnect: connected")
+            .count()
+        {
+            2 => Ok(()),
+            _ => Err(log),
+        }
+    })
+    .await;
+
+    let back = async_nats::connect(nats.url()).await.unwrap();
+    let mut acks = back.subscribe(publisher.inbox.clone()).await.unwrap();
+    let stored = group.tables().messages("orders").await;
+    // The one of before may come again, too.
+    let answered = async {
+        loop {
+            let ack = wire::publish_ack(acks.next().await.unwrap().payload).unwrap();
+            assert_eq!(ack.refusal, None);
+            if ack.guid.to_string() == stored[1].guid {
+                return;
+            }
+        }
+    };
+    timeout(LIMIT, answered).await.unwrap();
 }

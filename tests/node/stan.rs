@@ -337,7 +337,8 @@ pub(crate) struct Publisher {
     connection_id: String,
     channel: String,
     subject: String,
-    inbox: String,
+    /// Where acks come to.
+    pub(crate) inbox: String,
     acks: Subscriber,
     waiting: BTreeSet<String>,
     published: Published,

@@ -64,6 +64,7 @@ pub(super) async fn keep_alive(
             return Ended::Unanswered(time);
         }
         link.ask_again();
+        link.repeat_answers();
         link.keep_alive(PINGS_OPEN_MAX);
     }
 }
