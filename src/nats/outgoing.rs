@@ -367,6 +367,7 @@ mod tests {
 
         outgoing.end(at(30));
         outgoing.begin(BytesMut::new(), at(30));
+        assert_eq!(all(&mut outgoing), b"much later ");
         outgoing.forget_answers();
         outgoing.repeat(at(40));
         assert_eq!(all(&mut outgoing), b"", "somebody else answers now");
