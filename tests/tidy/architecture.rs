@@ -226,3 +226,40 @@ fn every_invariant_names_a_test_that_exists() {
         Vec::<String>::new()
     );
 }
+
+/// Places in the code that the page names, like `core/active` or `node/run.rs`, and that are not there. Whatever has a slash inside
+/// is one, but for patterns.
+fn named_places_that_are_missing(page: &str) -> Vec<String> {
+    let is_place = |word: &String| {
+        word.contains('/')
+            && !word.starts_with('/')
+            && word
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || "_-./".contains(letter))
+    };
+    let exists = |place: &str| {
+        let module = format!("src/{}.rs", place.trim_end_matches('/'));
+        [module.as_str(), &format!("src/{place}"), place]
+            .iter()
+            .any(|path| root().join(path).exists())
+    };
+    page.lines()
+        .flat_map(in_backticks)
+        .filter(is_place)
+        .filter(|place| !exists(place.split("::").next().unwrap_or(place)))
+        .collect()
+}
+
+#[test]
+fn every_place_that_the_architecture_names_exists() {
+    let sample =
+        "`core/active`, `node/run.rs`, `docs/`, `core/no_such` and `node/no_such.rs`, not `a/*`";
+    assert_eq!(
+        named_places_that_are_missing(sample),
+        ["core/no_such", "node/no_such.rs"]
+    );
+    assert_eq!(
+        named_places_that_are_missing(&architecture()),
+        Vec::<String>::new()
+    );
+}
