@@ -65,11 +65,18 @@ impl Outgoing {
     pub(super) fn begin(&mut self, first: BytesMut, now: Instant) {
         self.drop_all();
         self.urgent = first;
-        let answers = self.recent.iter().map(|(_, answers)| answers.clone());
-        self.repeated = answers.collect();
-        self.repeated_bytes = self.recent_bytes;
-        self.repeats = REPEATS.iter().map(|&after| now + after).collect();
+        if self.repeats.is_empty() {
+            let answers = self.recent.iter().map(|(_, answers)| answers.clone());
+            self.repeated = answers.collect();
+            self.repeated_bytes = self.recent_bytes;
+        } else {
+            // The last connection was short: what it had to repeat is still to be repeated.
+            for (_, answers) in &self.recent {
+                self.urgent.extend_from_slice(answers);
+            }
+        }
         self.send_repeated();
+        self.repeats = REPEATS.iter().map(|&after| now + after).collect();
     }
 
     /// Answers of around the begin of the connection leave again when it is time. To be called now and then.
@@ -117,6 +124,7 @@ impl Outgoing {
         self.recent.clear();
         self.recent_bytes = 0;
         self.repeated = Vec::new();
+        self.repeated_bytes = 0;
     }
 
     /// Frames of the protocol itself, which go first.
@@ -134,12 +142,7 @@ impl Outgoing {
             }
             Class::Urgent => append(&mut self.urgent, out),
             Class::Answer => {
-                let answers = Bytes::copy_from_slice(out);
-                if !self.repeats.is_empty() && self.repeated_bytes + out.len() <= RECENT_BYTES {
-                    self.repeated_bytes += out.len();
-                    self.repeated.push(answers.clone());
-                }
-                self.remember(answers, now);
+                self.remember(Bytes::copy_from_slice(out), now);
                 self.forget_old(now);
                 append(&mut self.urgent, out);
             }
@@ -153,6 +156,10 @@ impl Outgoing {
     }
 
     fn remember(&mut self, answers: Bytes, now: Instant) {
+        if !self.repeats.is_empty() && self.repeated_bytes + answers.len() <= RECENT_BYTES {
+            self.repeated_bytes += answers.len();
+            self.repeated.push(answers.clone());
+        }
         self.recent_bytes += answers.len();
         self.recent.push_back((now, answers));
         while self.recent_bytes > RECENT_BYTES {
@@ -327,6 +334,21 @@ mod tests {
         outgoing.forget_answers();
         outgoing.begin(BytesMut::new(), at(10));
         assert_eq!(all(&mut outgoing), b"");
+    }
+
+    #[test]
+    fn answers_that_were_to_be_repeated_are_when_the_connection_ends_before() {
+        let mut outgoing = Outgoing::default();
+        put(&mut outgoing, Class::Answer, b"first ", 9);
+        outgoing.end(at(10));
+        outgoing.begin(BytesMut::new(), at(10));
+        outgoing.end(at(12));
+        outgoing.keep(&mut BytesMut::from(&b"second "[..]), at(12));
+        outgoing.begin(BytesMut::new(), at(12));
+        all(&mut outgoing);
+
+        outgoing.repeat(at(15));
+        assert_eq!(all(&mut outgoing), b"first second ");
     }
 
     #[test]
