@@ -75,12 +75,14 @@ pub enum Step {
 }
 
 /// Which publishes are stored?
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FindPublishes {
     pub places: BTreeMap<ChannelId, LookBack>,
     /// Those that were heard: all of them are wanted.
     pub guids: BTreeSet<Guid>,
-    /// So many others at most.
+    /// Beside what limits have dropped from those places: what they have dropped, wherever, within this time.
+    pub dropped_within: Duration,
+    /// So many others at most, and as many of those dropped.
     pub others_max: usize,
 }
 
@@ -137,6 +139,8 @@ impl Takeover {
                 let wanted = FindPublishes {
                     places: heard::look_back(&tables, heard.heard(), self.granted.window),
                     guids: publishes.map(|publish| publish.guid.clone()).collect(),
+                    // One that was frozen takes what it finds waiting for just heard.
+                    dropped_within: self.granted.window * 2,
                     others_max: heard::LATE_COPIES_MAX,
                 };
                 self.stage = Stage::FindingPublishes(tables);

@@ -145,18 +145,11 @@ impl Node {
         errands: &Errands,
         wanted: FindPublishes,
     ) -> Result<Stored, Error> {
-        let FindPublishes {
-            places,
-            guids,
-            others_max,
-        } = wanted;
-        match self.store.stored(&places, &guids, others_max).await {
+        match self.store.stored(&wanted).await {
             Err(error) => {
                 let store = self.store.clone();
                 read_on_session(errands, error, move |client| {
-                    Box::pin(
-                        async move { store.stored_on(client, &places, &guids, others_max).await },
-                    )
+                    Box::pin(async move { store.stored_on(client, &wanted).await })
                 })
                 .await
             }

@@ -1,6 +1,6 @@
 //! What the last terms stored: asked when a takeover judges the requests that the node heard as a standby.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytestring::ByteString;
 use tokio_postgres::Client;
@@ -12,9 +12,10 @@ use super::load;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::core::heard::{LookBack, Stored};
+use crate::core::heard::Stored;
 use crate::core::ids::{ChannelId, ChannelName, ClientId, Guid, Subject};
 use crate::core::stored::{Digest, StoredPublish};
+use crate::core::takeover::FindPublishes;
 
 /// A range of the primary key per channel. What to look for is compared here and not there: a plan that compares
 /// every message with every publish takes longer than a takeover may, and tables that are new make Postgres choose
@@ -22,13 +23,28 @@ use crate::core::stored::{Digest, StoredPublish};
 ///
 /// Digests of what is short are made on the way: they cost less than the rows do.
 ///
-/// What limits have dropped lately comes with it, and the proof of whose tables these are: clients wait for each message
-/// to Postgres.
+/// What limits have dropped comes with it. Of what was heard, by number: no clock is asked. Of what may yet come, and of
+/// channels that are gone, by time. There may be an hour of it, so both are ranges of an index: the second end, and OFFSET,
+/// make Postgres choose one also where it knows nothing about the table.
+///
+/// So does the proof of whose tables these are: clients wait for each message to Postgres.
 const STORED: &str = concat!(
-    "WITH recent AS MATERIALIZED (
-        SELECT channel_id, greatest(least(after, first_sequence_since(channel_id, since) - 1), floor) AS after
-        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+    "WITH places AS MATERIALIZED (
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
             AS places (channel_id, after, since, floor)
+    ), recent AS MATERIALIZED (
+        SELECT channel_id, greatest(least(after, first_sequence_since(channel_id, since) - 1), floor) AS after
+        FROM places
+    ), dropped AS (
+        SELECT d.channel, d.guids, d.client_ids, d.contents
+        FROM places CROSS JOIN LATERAL (
+            SELECT * FROM dropped_guids WHERE channel_id = places.channel_id AND through > places.after OFFSET 0
+        ) d
+        UNION ALL
+        SELECT d.channel, d.guids, d.client_ids, d.contents
+        FROM dropped_guids d LEFT JOIN places ON places.channel_id = d.channel_id
+        WHERE d.dropped_at BETWEEN statement_timestamp() - $6::bigint * interval '1 ms' AND 'infinity'
+            AND d.through > coalesce(places.floor, 0) AND d.through <= coalesce(places.after, d.through)
     )
     SELECT recent.channel_id, NULL::text AS channel, m.*,
            NULL::bigint AS started_at, NULL::boolean AS is_replica, NULL::bigint AS epoch, NULL::text AS address,
@@ -45,7 +61,7 @@ const STORED: &str = concat!(
     ) m
     UNION ALL
     SELECT NULL, d.channel, NULL, p.guid, p.client_id, NULL, p.content, NULL, NULL, NULL, NULL, NULL
-    FROM dropped_guids d, unnest(guids, client_ids, contents) AS p (guid, client_id, content)
+    FROM dropped d, unnest(guids, client_ids, contents) AS p (guid, client_id, content)
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, proof.*
     FROM (",
@@ -83,8 +99,8 @@ const CLOSED: &str = concat!(
 );
 
 /// Whatever a limit has left over: the channel is gone or has become quiet.
-const FORGET: &str =
-    "DELETE FROM dropped_guids WHERE dropped_at < clock_timestamp() - interval '1 hour'";
+const FORGET: &str = "DELETE FROM dropped_guids
+    WHERE dropped_at BETWEEN '-infinity' AND statement_timestamp() - interval '1 hour'";
 
 /// What was found of publishes, and where those stand that only what they say tells apart.
 #[derive(Debug, Default)]
@@ -100,15 +116,7 @@ impl Found {
     }
 }
 
-/// The publishes there, and those dropped lately: all that are wanted, and up to `others` more of each kind.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LookFor<'a> {
-    pub(super) places: &'a BTreeMap<ChannelId, LookBack>,
-    pub(super) wanted: &'a BTreeSet<Guid>,
-    pub(super) others: usize,
-}
-
-impl ProvenRead for LookFor<'_> {
+impl ProvenRead for &FindPublishes {
     type Found = Found;
 
     const WHAT: &'static str = "looking for publishes";
@@ -119,20 +127,21 @@ impl ProvenRead for LookFor<'_> {
         source: &mut Source<'_>,
         fence: Fence,
     ) -> Result<Result<Found, Astray>, Fault> {
-        let (found, line) = look_for(*self, source).await?;
+        let (found, line) = look_for(self, source).await?;
         Ok(fence.judge_whole(&line)?.map(|()| found))
     }
 }
 
 /// With the line of the proof.
 pub(super) async fn look_for(
-    look: LookFor<'_>,
+    look: &FindPublishes,
     source: &mut Source<'_>,
 ) -> Result<(Found, Line), Fault> {
-    let LookFor {
+    let FindPublishes {
         places,
-        wanted,
-        others,
+        guids: wanted,
+        dropped_within,
+        others_max,
     } = look;
     let parameters = [
         Parameter::Numbers(places.keys().map(|channel| int8(channel.0)).collect()),
@@ -140,11 +149,12 @@ pub(super) async fn look_for(
         Parameter::Numbers(places.values().map(|place| place.since.0).collect()),
         Parameter::Numbers(places.values().map(|place| int8(place.floor.0)).collect()),
         Parameter::Size(SHORT_BYTES),
+        Parameter::Number(i64::try_from(dropped_within.as_millis()).unwrap_or(i64::MAX)),
     ];
     let mut found = Found::default();
     let mut proof = None;
     let mut long_bytes = 0;
-    let (mut kept_room, mut dropped_room) = (others, others);
+    let (mut kept_room, mut dropped_room) = (*others_max, *others_max);
     source
         .each(STORED, &parameters, |row| {
             let Some(guid) = row.get::<Option<&str>>("guid")? else {

@@ -165,6 +165,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "moved positions",
         include_str!("../../migrations/0075_moved_positions.sql"),
     ),
+    (
+        79,
+        "dropped guids by time",
+        include_str!("../../migrations/0079_dropped_guids_by_time.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -1,7 +1,7 @@
 //! Reads on the session that holds the lock or waits for it: the right server by definition, and there when no other
 //! connection can be had. Commits and renewals wait meanwhile, so these are short.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -13,10 +13,11 @@ use super::server_info::ServerInfo;
 use super::source::Source;
 use super::{encryption, fence, heard, load, snapshot};
 use crate::config::database::Trouble;
-use crate::core::heard::{LookBack, Stored};
-use crate::core::ids::{ChannelId, Guid, Subject};
+use crate::core::heard::Stored;
+use crate::core::ids::Subject;
 use crate::core::load::{Load, Loaded};
 use crate::core::snapshot::Snapshot;
+use crate::core::takeover::FindPublishes;
 
 /// The most messages of a page that is read on the leader session, between two commits.
 const ON_SESSION_MESSAGES: usize = 256;
@@ -68,19 +69,12 @@ impl Store {
     pub async fn stored_on(
         &self,
         client: &Client,
-        places: &BTreeMap<ChannelId, LookBack>,
-        wanted: &BTreeSet<Guid>,
-        others: usize,
+        wanted: &FindPublishes,
     ) -> Result<Stored, Error> {
         self.begin_on(client, self.statement_timeout).await?;
         let mut source = Source::Session(client);
         let read = async {
-            let look = heard::LookFor {
-                places,
-                wanted,
-                others,
-            };
-            let (mut found, _) = heard::look_for(look, &mut source).await?;
+            let (mut found, _) = heard::look_for(wanted, &mut source).await?;
             if !found.is_told_apart() {
                 heard::tell_apart(&mut source, &mut found, self.keyring.opener()).await?;
             }

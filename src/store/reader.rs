@@ -1,6 +1,6 @@
 //! What is read from the tables, each call under a limit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -22,11 +22,12 @@ use super::{
     ack_secret, heard, import, imports, load, marks, migrate, outbox, requests, snapshot, status,
     vacuum,
 };
-use crate::core::heard::{LookBack, Stored};
-use crate::core::ids::{ChannelId, Epoch, Guid, Subject};
+use crate::core::heard::Stored;
+use crate::core::ids::{Epoch, Subject};
 use crate::core::load::{Load, Loaded, Want};
 use crate::core::memory::Marks;
 use crate::core::snapshot::Snapshot;
+use crate::core::takeover::FindPublishes;
 use crate::core::vacuum::Dead;
 
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
@@ -231,20 +232,10 @@ impl Store {
         }
     }
 
-    /// The publishes stored there and those dropped lately: all that are `wanted`, and up to `others` more of each.
-    pub async fn stored(
-        &self,
-        places: &BTreeMap<ChannelId, LookBack>,
-        wanted: &BTreeSet<Guid>,
-        others: usize,
-    ) -> Result<Stored, Error> {
+    /// Of the publishes stored there, and those that limits have dropped.
+    pub async fn stored(&self, wanted: &FindPublishes) -> Result<Stored, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let look = heard::LookFor {
-            places,
-            wanted,
-            others,
-        };
-        let mut found = self.proven(look, limit).await?;
+        let mut found = self.proven(wanted, limit).await?;
         if !found.is_told_apart() {
             let mut lent = self.lend_proven().await?;
             let (mut source, opener) = (lent.source(), self.keyring.opener());

@@ -353,6 +353,7 @@ impl World {
 
     fn next_batch(&mut self) -> Option<Batch> {
         let now = self.now();
+        self.store.clock = self.elapsed;
         self.committing
             .take()
             .or_else(|| self.broker().poll_batch(now))

@@ -84,7 +84,7 @@ impl World {
                 Step::ReadTables => return self.submit(node, Statement::Snapshot),
                 Step::FindPublishes(_) if forgets => Answer::Publishes(Stored::default()),
                 Step::FindPublishes(wanted) => {
-                    let mut stored = self.database.store.stored(&wanted.places);
+                    let mut stored = self.database.store.stored(&wanted);
                     if self.plan.is(Sabotage::ForgetLateCopies) {
                         let is_wanted =
                             |publish: &StoredPublish| wanted.guids.contains(&publish.guid);

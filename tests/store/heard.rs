@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stanby::config::Encryption;
 use stanby::core::batch::{Batch, ChannelRow, ClientRow, Heartbeat, Trim};
@@ -12,6 +13,7 @@ use stanby::core::ids::{
 };
 use stanby::core::message::Message;
 use stanby::core::stored::StoredPublish;
+use stanby::core::takeover::FindPublishes;
 use stanby::core::time::Timestamp;
 use stanby::store::{self, Keyring};
 
@@ -33,6 +35,20 @@ fn of(channel: u64, numbers: std::ops::Range<u64>) -> impl Iterator<Item = (Chan
 fn guids_of(stored: &Stored) -> impl Iterator<Item = (ChannelId, Guid)> {
     let kept = stored.kept.iter();
     kept.map(|(channel, publish)| (*channel, publish.guid.clone()))
+}
+
+/// Of what limits have dropped: what lies in those places, and what they have dropped within an hour.
+fn find(
+    places: BTreeMap<ChannelId, LookBack>,
+    guids: &BTreeSet<Guid>,
+    others: usize,
+) -> FindPublishes {
+    FindPublishes {
+        places,
+        guids: guids.clone(),
+        dropped_within: Duration::from_hours(1),
+        others_max: others,
+    }
 }
 
 fn place(after: u64, since: i64) -> LookBack {
@@ -80,7 +96,8 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
     ]);
     let wanted: BTreeSet<Guid> = guids(20_000..60_000).collect();
 
-    let stored = fixture.store.stored(&places, &wanted, 0).await.unwrap();
+    let none_else = find(places.clone(), &wanted, 0);
+    let stored = fixture.store.stored(&none_else).await.unwrap();
 
     let expected = of(1, 20_000..30_001)
         .chain(of(2, 29_991..30_001))
@@ -90,7 +107,11 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
     assert_eq!(kept, expected.collect());
     assert_eq!(kept.len(), stored.kept.len(), "each once");
 
-    let others = fixture.store.stored(&places, &wanted, 7).await.unwrap();
+    let others = fixture
+        .store
+        .stored(&find(places, &wanted, 7))
+        .await
+        .unwrap();
     assert_eq!(others.kept.len(), stored.kept.len() + 7);
 }
 
@@ -161,9 +182,9 @@ async fn what_a_limit_dropped_within_a_standby_s_memory_is_known_and_then_forgot
     ] {
         writer.apply(&client, &batch, Epoch(1)).await.unwrap();
         memory.apply(&batch, Epoch(1));
-        let stored = fixture.store.stored(&BTreeMap::new(), &wanted, 0).await;
-        let stored = stored.unwrap();
-        assert_eq!(stored, memory.stored(&BTreeMap::new()));
+        let find = find(BTreeMap::new(), &wanted, 0);
+        let stored = fixture.store.stored(&find).await.unwrap();
+        assert_eq!(stored, memory.stored(&find));
         dropped.push(numbers(&stored));
     }
 
@@ -211,7 +232,11 @@ async fn what_is_stored_tells_who_sent_it_and_what_it_says() {
 
         let wanted: BTreeSet<Guid> = guids(1..4).collect();
         let places = BTreeMap::from([(ChannelId(1), place(0, 0))]);
-        let stored = fixture.store.stored(&places, &wanted, 1).await.unwrap();
+        let stored = fixture
+            .store
+            .stored(&find(places, &wanted, 1))
+            .await
+            .unwrap();
 
         let expected = |sequence: u64, is_known: bool| StoredPublish {
             guid: guid(sequence),

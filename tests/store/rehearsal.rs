@@ -1,8 +1,7 @@
 //! What a standby prepares for its takeover.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use stanby::config::database::DatabaseUrl;
+use stanby::core::takeover::FindPublishes;
 use stanby::store::Store;
 
 use crate::fixture::{PATIENCE, SCHEMA, TIMEOUT};
@@ -26,10 +25,7 @@ async fn a_takeover_after_a_rehearsal_only_asks_what_is_prepared() {
     all_given_back(&store).await;
     store.snapshot().await.unwrap();
     all_given_back(&store).await;
-    store
-        .stored(&BTreeMap::new(), &BTreeSet::new(), 0)
-        .await
-        .unwrap();
+    store.stored(&FindPublishes::default()).await.unwrap();
     all_given_back(&store).await;
     store.closed_connections(&["i".to_owned()]).await.unwrap();
 
@@ -53,8 +49,7 @@ async fn a_takeover_waits_for_one_message_to_postgres_per_question() {
     all_given_back(&store).await;
     let of_snapshot = asked(server.log())[before.len()..].to_vec();
     let before = asked(server.log());
-    let (places, wanted) = (BTreeMap::new(), BTreeSet::new());
-    store.stored(&places, &wanted, 0).await.unwrap();
+    store.stored(&FindPublishes::default()).await.unwrap();
     store.closed_connections(&["i".to_owned()]).await.unwrap();
     all_given_back(&store).await;
     let of_requests = asked(server.log())[before.len()..].to_vec();

@@ -3,6 +3,8 @@
 
 #[path = "memory_store/in_sql.rs"]
 mod in_sql;
+#[path = "memory_store/lately.rs"]
+mod lately;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,24 +13,21 @@ use std::time::Duration;
 use stanby::core::admin::{RequestChange, RequestId, RequestRow};
 use stanby::core::batch::{AckedChange, Batch, ChannelRow, ProgressChange, Trim};
 use stanby::core::gone::GoneRange;
-use stanby::core::heard::{LookBack, Stored};
-use stanby::core::ids::{ChannelId, ChannelName, Epoch, PositionId, Sequence, Subject};
+use stanby::core::ids::{ChannelId, Epoch, PositionId, Sequence, Subject};
 use stanby::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
 use stanby::core::message::Message;
 use stanby::core::outbox::{OutboxId, OutboxRow};
 use stanby::core::policy::{DeadLetter, Policy};
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
-use stanby::core::stored::StoredPublish;
 use stanby::core::time::Timestamp;
-use stanby::store::heard::digest;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MemoryStore {
     rows: Snapshot,
     messages: BTreeMap<(ChannelId, Sequence), (Epoch, Arc<Message>)>,
     /// By channel and the last sequence of each lot that was dropped.
-    dropped: BTreeMap<(ChannelId, Sequence), (ChannelName, Vec<StoredPublish>)>,
+    dropped: BTreeMap<(ChannelId, Sequence), lately::Dropped>,
     /// Heartbeat inboxes of clients that were closed or replaced.
     closed: BTreeSet<Subject>,
     /// What was published in SQL, by number, and when it is due.
@@ -159,57 +158,6 @@ impl MemoryStore {
         if !pages.is_empty() {
             self.rows.pages.insert(position, pages);
         }
-    }
-
-    fn trim(&mut self, channel: ChannelId, trim: Trim, settled: Option<Sequence>) {
-        let Trim { after, through } = trim;
-        let kept = self.messages.split_off(&(channel, Sequence::ZERO));
-        let (gone, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|&((c, sequence), _)| {
-            c == channel && sequence > after && sequence <= through
-        });
-        self.messages.extend(kept);
-        let Some(settled) = settled else { return };
-        self.dropped
-            .retain(|&(c, through), _| c != channel || through > settled);
-        let mut young = gone.iter().filter(|((_, s), _)| *s > settled).peekable();
-        if young.peek().is_none() {
-            return;
-        }
-        let publishes: Vec<StoredPublish> = young.map(|(_, (_, m))| publish(m)).collect();
-        let last = gone.last().map_or(through, |((_, last), _)| *last);
-        let name = self.rows.channels[&channel].name.clone();
-        self.dropped.insert((channel, last), (name, publishes));
-    }
-
-    /// What a takeover is told of the publishes that were heard, and of all others there.
-    pub(crate) fn stored(&self, places: &BTreeMap<ChannelId, LookBack>) -> Stored {
-        let mut stored = Stored::default();
-        for (&channel, place) in places {
-            let messages = self.messages.range((channel, Sequence::ZERO)..);
-            let messages = messages.take_while(|&(&(c, _), _)| c == channel);
-            let recent = messages
-                .filter(|(_, (_, m))| m.sequence > place.after || m.published_at >= place.since)
-                .filter(|(_, (_, m))| m.sequence > place.floor);
-            stored
-                .kept
-                .extend(recent.map(|(_, (_, m))| (channel, publish(m))));
-        }
-        for (name, publishes) in self.dropped.values() {
-            let dropped = publishes
-                .iter()
-                .map(|publish| (name.clone(), publish.clone()));
-            stored.dropped.extend(dropped);
-        }
-        stored
-    }
-
-    /// Those of the connections that have ended.
-    pub(crate) fn closed_connections<'a>(
-        &self,
-        connections: impl Iterator<Item = &'a Subject>,
-    ) -> BTreeSet<Subject> {
-        let ended = connections.filter(|inbox| self.closed.contains(*inbox));
-        ended.cloned().collect()
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -435,14 +383,6 @@ impl MemoryStore {
             let row = channels.get(&range.channel);
             row.is_some_and(|row| row.first_sequence <= range.last)
         });
-    }
-}
-
-fn publish(message: &Message) -> StoredPublish {
-    StoredPublish {
-        guid: message.guid.clone(),
-        client_id: Some(message.client_id.clone()),
-        content: Some(digest(&message.reply, &message.data)),
     }
 }
 

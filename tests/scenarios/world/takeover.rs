@@ -7,7 +7,6 @@ use stanby::core::ids::Epoch;
 use stanby::core::memory::Memory;
 use stanby::core::shadow::{Shadow, ShadowLimits};
 use stanby::core::takeover::{Answer, Granted, Known, Step, Takeover};
-use stanby::core::time::Instant;
 use stanby::store::heard::digest;
 
 use super::World;
@@ -56,10 +55,10 @@ impl World {
             let answer = match step {
                 Step::Drain => Answer::Drained,
                 Step::ReadTables => {
-                    self.store.clock = self.now().monotonic.since(Instant::default());
+                    self.store.clock = self.elapsed;
                     Answer::Tables(Box::new(self.store.snapshot()))
                 }
-                Step::FindPublishes(wanted) => Answer::Publishes(self.store.stored(&wanted.places)),
+                Step::FindPublishes(wanted) => Answer::Publishes(self.store.stored(&wanted)),
                 Step::FindClosed(inboxes) => {
                     Answer::Closed(self.store.closed_connections(inboxes.iter()))
                 }
