@@ -165,6 +165,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "moved positions",
         include_str!("../../migrations/0075_moved_positions.sql"),
     ),
+    (
+        81,
+        "standbys between waits",
+        include_str!("../../migrations/0081_standbys_between_waits.sql"),
+    ),
+    (
+        82,
+        "clear refusals in SQL",
+        include_str!("../../migrations/0082_clear_refusals_in_sql.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
