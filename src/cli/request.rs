@@ -147,12 +147,11 @@ async fn ask(
     let stop = CancellationToken::new();
     let answer = carry_out(store, &request, patience, &stop);
     tokio::pin!(answer);
-    let answer = match signals.unless_stopped(&mut answer).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            stop.cancel();
-            answer.await
-        }
+    let answer = if let Ok(answer) = signals.unless_stopped(&mut answer).await {
+        answer
+    } else {
+        stop.cancel();
+        answer.await
     };
     if let (Err(Trouble::NotTaken), true) = (&answer, stop.is_cancelled()) {
         return Err(Failure::Failed(anyhow!(
