@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::core::admin::Complaint;
 pub use crate::store::look::{DeadLetter, Letters, Policy};
@@ -79,6 +81,7 @@ pub struct Standing {
 pub struct Desk {
     store: Arc<OnceLock<Store>>,
     places: Arc<Semaphore>,
+    acting: TaskTracker,
 }
 
 impl Default for Desk {
@@ -86,6 +89,7 @@ impl Default for Desk {
         Self {
             store: Arc::default(),
             places: Arc::new(Semaphore::new(PLACES)),
+            acting: TaskTracker::new(),
         }
     }
 }
@@ -96,10 +100,17 @@ impl Desk {
         self.store.set(store).ok();
     }
 
+    /// Whoever asked may go meanwhile: what no server takes in time is withdrawn all the same.
     pub async fn carry_out(&self, request: &Request) -> Result<Answer, Trouble> {
-        let store = self.store.get().ok_or(Trouble::Starting)?;
-        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
-        carry_out(store, request, PATIENCE).await
+        let store = self.store.get().ok_or(Trouble::Starting)?.clone();
+        let places = Arc::clone(&self.places);
+        let place = places.try_acquire_owned().map_err(|_| Trouble::Busy)?;
+        let request = request.clone();
+        let carried_out = self.acting.spawn(async move {
+            let _place = place;
+            carry_out(&store, &request, PATIENCE, &CancellationToken::new()).await
+        });
+        carried_out.await.unwrap_or(Err(Trouble::Busy))
     }
 
     /// Rows of view `dead_letter_status`, by channel and sequence.
@@ -146,11 +157,12 @@ impl Desk {
     }
 }
 
-/// Waits `patience` for a server to take it, and again as long for the answer.
+/// Waits `patience` for a server to take it, and again as long for the answer. `stop`: whoever asked waits no longer.
 pub async fn carry_out(
     store: &Store,
     request: &Request,
     patience: Duration,
+    stop: &CancellationToken,
 ) -> Result<Answer, Trouble> {
     let Request {
         verb,
@@ -174,7 +186,7 @@ pub async fn carry_out(
             }
             Ok(Progress::Refused(complaint)) => return Err(Trouble::Refused(complaint)),
             Ok(Progress::Withdrawn | Progress::Unknown) => return Err(Trouble::NotTaken),
-            Ok(Progress::Waiting) if began.elapsed() > patience => {
+            Ok(Progress::Waiting) if began.elapsed() > patience || stop.is_cancelled() => {
                 if store.withdraw_request(id).await? {
                     return Err(Trouble::NotTaken);
                 }
@@ -187,7 +199,7 @@ pub async fn carry_out(
             Ok(Progress::Waiting) | Err(Error::Unavailable(_)) => {}
             Err(other) => return Err(other.into()),
         }
-        if taken && began.elapsed() > 2 * patience {
+        if taken && (began.elapsed() > 2 * patience || stop.is_cancelled()) {
             return Err(Trouble::Running(id));
         }
         sleep(LOOK_EVERY).await;

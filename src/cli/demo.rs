@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::output;
@@ -258,7 +259,9 @@ async fn take_turns(args: &DemoArgs) -> Result<(), Failure> {
         dry_run: false,
         asked_by: Some("demo".to_owned()),
     };
-    let asked = administration::carry_out(&store, &request, REQUEST_TIMEOUT).await;
+    let asked =
+        administration::carry_out(&store, &request, REQUEST_TIMEOUT, &CancellationToken::new())
+            .await;
     store.close().await;
     asked
         .map(drop)

@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::output;
+use super::signals::Signals;
 use super::status::read_failure;
 use crate::administration::{Answer, Request, Trouble, carry_out};
 use crate::config::TablesFlags;
@@ -51,7 +53,7 @@ pub(super) struct WhichDurable {
     #[arg(value_name = "CHANNEL")]
     pub(super) channel: String,
 
-    /// Name of the durable; not needed for a queue group without one
+    /// Name of the durable; not needed for a queue group without one. "": the queue group that has none
     #[arg(value_name = "DURABLE")]
     pub(super) durable: Option<String>,
 
@@ -134,14 +136,28 @@ async fn ask(
         asked_by: None,
     };
     if asks {
-        let would = carry_out(store, &request, patience).await;
+        let would = carry_out(store, &request, patience, &CancellationToken::new()).await;
         let would = would.map_err(|trouble| failure(trouble, flags))?;
         if !is_meant(&format!("{verb}: {}. Go on? [y/N] ", shown(&would.result))) {
             return Ok(None);
         }
     }
     request.dry_run = flags.dry_run;
-    let answer = carry_out(store, &request, patience).await;
+    let mut signals = Signals::listen()?;
+    let stop = CancellationToken::new();
+    let answer = carry_out(store, &request, patience, &stop);
+    tokio::pin!(answer);
+    let answer = if let Ok(answer) = signals.unless_stopped(&mut answer).await {
+        answer
+    } else {
+        stop.cancel();
+        answer.await
+    };
+    if let (Err(Trouble::NotTaken), true) = (&answer, stop.is_cancelled()) {
+        return Err(Failure::Failed(anyhow!(
+            "interrupted before a server had taken the request; it is withdrawn, and nothing was done"
+        )));
+    }
     Ok(Some(answer.map_err(|trouble| failure(trouble, flags))?))
 }
 
@@ -171,7 +187,7 @@ fn failure(trouble: Trouble, flags: &RequestFlags) -> Failure {
             flags.timeout
         )),
         Trouble::Running(id) => Failure::Failed(anyhow!(
-            "request {id} takes long; it goes on, and view admin_log shows when it is done"
+            "request {id} is not done yet; it goes on, and view admin_log shows when it is done"
         )),
         Trouble::Starting | Trouble::Busy => {
             Failure::Unreachable(anyhow!("too much is under way; ask again"))

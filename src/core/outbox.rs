@@ -4,7 +4,7 @@
 //!
 //! One page at a time: the next is read when the rows of the one before are gone from the table, so that no row can be
 //! read twice. While rows come the table is looked at every [`BUSY_PAUSE`], later every [`IDLE_PAUSE`], and not at all
-//! while nobody has ever used it.
+//! while nobody has ever used it (but where transactions can be prepared: those cannot notify).
 //!
 //! Nothing here is a cursor: a transaction that began early and commits late has low numbers. Where each read begins is
 //! proven: see `reach`.

@@ -29,6 +29,10 @@ const SLICE_MAX: Duration = Duration::from_secs(5);
 /// back, by which Postgres counts, or to the network: a new session's slices count anew.
 const SLICE_LATE_MIN: Duration = Duration::from_secs(3);
 
+/// What view `standbys` knows a standby by between two slices, too: the number of the lock among those of two parts.
+const QUEUE: &str = "SELECT pg_try_advisory_lock_shared(
+    ($1::bigint >> 32)::integer, (($1::bigint << 32) >> 32)::integer)";
+
 /// Dropping it, at any point, leaves the queue: the session is closed, and with it goes the lock if it was granted
 /// at that very moment.
 #[derive(Debug)]
@@ -91,6 +95,7 @@ impl Candidate {
     pub async fn wait(&mut self) -> Result<(), Error> {
         let slice = self.settings.lease.duration().min(SLICE_MAX);
         self.session.set_statement_timeout(Duration::ZERO).await?;
+        self.queue().await?;
         loop {
             let sent = Clock.now().monotonic;
             if self.wait_slice(slice).await? {
@@ -127,6 +132,14 @@ impl Candidate {
             term,
             takeover,
         ))
+    }
+
+    async fn queue(&self) -> Result<(), Error> {
+        let key = self.settings.lock_key();
+        let client = &self.session.client;
+        let queue = async { client.execute(QUEUE, &[&key]).await };
+        self.session.call("queueing for the lock", queue).await?;
+        Ok(())
     }
 
     async fn wait_slice(&self, slice: Duration) -> Result<bool, Error> {

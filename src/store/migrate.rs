@@ -170,6 +170,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "dropped guids by time",
         include_str!("../../migrations/0079_dropped_guids_by_time.sql"),
     ),
+    (
+        81,
+        "standbys between waits",
+        include_str!("../../migrations/0081_standbys_between_waits.sql"),
+    ),
+    (
+        82,
+        "clear refusals in SQL",
+        include_str!("../../migrations/0082_clear_refusals_in_sql.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -40,7 +40,7 @@ const PAGE: &str = concat!(
     )
     SELECT ",
     proof_columns!(),
-    ", EXISTS (SELECT FROM outbox_used) AS is_used,
+    ", EXISTS (SELECT FROM outbox_used) OR NOT may_notify() AS is_used,
            (SELECT (extract(epoch FROM deliver_at) * 1000000)::bigint FROM outbox
                WHERE deliver_at > 'epoch'::timestamptz + $2 * interval '1 microsecond'
                ORDER BY deliver_at LIMIT 1) AS next_due,

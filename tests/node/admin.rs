@@ -63,7 +63,7 @@ impl<'a> Operator<'a> {
     }
 
     /// What a command says that has no answer, and its exit code.
-    async fn command_fails(&self, args: &[&str]) -> (Option<i32>, String) {
+    pub(crate) async fn command_fails(&self, args: &[&str]) -> (Option<i32>, String) {
         let more = ["--database-url", &self.group.database_url];
         let output = stanby(&[args, &more].concat()).await;
         (code(&output), stderr(&output))

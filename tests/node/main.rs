@@ -92,6 +92,7 @@ mod slow_strangers;
 mod sparse_acks;
 mod sql;
 mod sql_acks;
+mod sql_refusals;
 mod stan;
 mod start_lines;
 mod startup;

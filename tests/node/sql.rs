@@ -32,7 +32,7 @@ pub(crate) async fn refused(connection: &mut PgConnection, query: &str) -> (Stri
 }
 
 /// Waits until the channel holds so many messages; their payloads in order.
-async fn payloads(group: &Group, channel: &str, count: usize) -> Vec<String> {
+pub(crate) async fn payloads(group: &Group, channel: &str, count: usize) -> Vec<String> {
     let tables = group.tables();
     let rows = wait_until(LIMIT, async || {
         let rows = tables.messages(channel).await;

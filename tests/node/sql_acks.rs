@@ -11,7 +11,7 @@ use crate::pair::{Group, LIMIT, Pair, wait_for_one_active};
 use crate::sql::{application, refused};
 use crate::support::wait::wait_until;
 
-async fn is_told(connection: &mut PgConnection, call: &str) -> bool {
+pub(crate) async fn is_told(connection: &mut PgConnection, call: &str) -> bool {
     let query = AssertSqlSafe(format!("SELECT stanby.{call}"));
     sqlx::query_scalar(query)
         .fetch_one(connection)
@@ -19,7 +19,7 @@ async fn is_told(connection: &mut PgConnection, call: &str) -> bool {
         .unwrap()
 }
 
-async fn wait_until_carried_out(group: &Group, unacked: i64) {
+pub(crate) async fn wait_until_carried_out(group: &Group, unacked: i64) {
     let tables = group.tables();
     wait_until(LIMIT, async || {
         let pending = tables

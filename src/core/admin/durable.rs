@@ -27,11 +27,13 @@ pub(super) struct Found {
 
 impl Broker {
     /// By channel and what it is called: a durable's name, a queue group's, a client's, as much as it takes to tell it
-    /// from others.
+    /// from others. A durable's name that is empty, beside a queue group's: the group has none.
     pub(super) fn find_position(&self, given: &mut Arguments<'_>) -> Result<Found, Complaint> {
         let name = given.channel()?;
         let durable = given.text("durable");
         let queue_group = given.text("queue_group");
+        let has_no_durable = durable == Some("") && queue_group.is_some();
+        let durable = durable.filter(|_| !has_no_durable);
         let client_id = given.text("client_id");
         let id = self.find_channel(&name)?;
         let channel = self.channels.get(id).expect("the channel was just found");
@@ -42,6 +44,7 @@ impl Broker {
         let groups = groups.filter_map(|position| Some((*position, self.groups.get(position)?)));
         let fits = |(_, group): &(PositionId, &Group)| {
             durable.is_none_or(|name| durable_name(group) == Some(name))
+                && !(has_no_durable && durable_name(group).is_some())
                 && queue_group.is_none_or(|name| queue_name(group) == Some(name))
                 && client_id.is_none_or(|client| has_member(group, client))
         };
@@ -69,7 +72,7 @@ impl Broker {
             several => Err(Complaint::new(
                 format!("{} subscriptions have this name", several.len()),
                 format!(
-                    "Say which by client_id or queue_group: {}.",
+                    "Say which by client_id, queue_group or durable: {}.",
                     listed(several.iter().map(|(_, group)| *group))
                 ),
             )),
@@ -321,6 +324,7 @@ fn has_member(group: &Group, client: &str) -> bool {
 fn listed<'a>(groups: impl Iterator<Item = &'a Group>) -> String {
     let name = |group: &Group| {
         let durable = durable_name(group).map(|name| format!("durable {name}"));
+        let durable = durable.or_else(|| group.is_queue().then(|| "durable \"\"".to_owned()));
         let queue = queue_name(group).map(|name| format!("queue group {name}"));
         let owner = group.members.values().next().filter(|_| !group.is_queue());
         let owner = owner.map(|owner| format!("of client {}", ClientId::as_str(&owner.client_id)));
