@@ -248,7 +248,7 @@ impl Ingress {
                     .is_publish_to(message.subject(), request.channel.as_str()) =>
             {
                 let refusal = Rejection::InvalidPublish;
-                (Reply::PublishRefused(Some(request.guid), refusal), reply)
+                (Reply::PublishRefused(request.guid.into(), refusal), reply)
             }
             Event::Connect { request, reply }
                 if self
@@ -333,10 +333,8 @@ fn refusal(kind: Kind, payload: Bytes) -> Option<Reply> {
     let why = Rejection::TooMuchWaits;
     match kind {
         Kind::Publish => {
-            let Some(Event::Publish { request, .. }) = decode::publish(payload, None) else {
-                return None;
-            };
-            Some(Reply::PublishRefused(Some(request.guid), why))
+            let guid = decode::guid(payload)?;
+            Some(Reply::PublishRefused(guid, why))
         }
         Kind::Connect => Some(Reply::ConnectRefused(why)),
         Kind::Subscribe => Some(Reply::SubscribeRefused(why)),
