@@ -316,7 +316,7 @@ fn gate(ingress: &Ingress) -> Gate {
         if !link.has_room(Class::Urgent) {
             return;
         }
-        let Some(refusal) = refusal(kind, payload) else {
+        let Some(refusal) = refusal(kind, &payload) else {
             return;
         };
         let (mut out, mut buffer) = (BytesMut::new(), BytesMut::new());
@@ -329,7 +329,7 @@ fn gate(ingress: &Ingress) -> Gate {
 }
 
 /// `None`: it gets no answer. A ping's would tell a client that it is not known, and end its connection.
-fn refusal(kind: Kind, payload: Bytes) -> Option<Reply> {
+fn refusal(kind: Kind, payload: &Bytes) -> Option<Reply> {
     let why = Rejection::TooMuchWaits;
     match kind {
         Kind::Publish => {

@@ -103,8 +103,8 @@ pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
 }
 
 /// That of a publish, for a refusal of it; empty where it has none. `None`: it is no publish.
-pub fn guid(payload: Bytes) -> Option<Bytes> {
-    publish_request(&payload).ok().map(|sent| sent.guid)
+pub fn guid(payload: &Bytes) -> Option<Bytes> {
+    publish_request(payload).ok().map(|sent| sent.guid)
 }
 
 fn publish_request(payload: &Bytes) -> Result<pb::PubMsg, prost::DecodeError> {
