@@ -22,6 +22,8 @@ pub struct Verifier {
     /// `None` where any server will do.
     trusted: Option<Vec<CertificateDer<'static>>>,
     is_any_name: bool,
+    /// In place of the host that the handshake names.
+    name: Option<String>,
 }
 
 impl Verifier {
@@ -32,6 +34,7 @@ impl Verifier {
             rules: Rules::Libpq,
             trusted: None,
             is_any_name: true,
+            name: None,
         }
     }
 
@@ -46,6 +49,7 @@ impl Verifier {
             rules,
             trusted: Some(trusted),
             is_any_name: false,
+            name: None,
         }
     }
 
@@ -53,6 +57,13 @@ impl Verifier {
     #[must_use]
     pub fn of_any_name(mut self) -> Self {
         self.is_any_name = true;
+        self
+    }
+
+    /// Who is vouched for has to be this one, whatever the handshake names.
+    #[must_use]
+    pub fn of_name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
         self
     }
 
@@ -79,7 +90,11 @@ impl Verifier {
         if self.is_any_name {
             return Ok(());
         }
-        names::ensure(&leaf, &host.to_str(), self.rules)
+        let expected = self
+            .name
+            .as_deref()
+            .map_or_else(|| host.to_str(), Into::into);
+        names::ensure(&leaf, &expected, self.rules)
     }
 
     fn signed(

@@ -4,31 +4,21 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Args as _, Command, FromArgMatches as _};
 
 use super::import::ImportArgs;
 use crate::config::file::{self, Part, Setting};
-use crate::config::{Error, sources};
+use crate::config::{Error, NatsFlags, sources};
 
 /// Where its data is, under the name of the flag of `serve`.
 const FROM: &str = "from";
 
-/// Flags of `serve` that mean the same to an import.
-const SAME: &[&str] = &[
-    "cluster-id",
-    "discover-prefix",
-    "nats-server",
-    "nats-user",
-    "nats-password",
-    "nats-token",
-    "nats-credentials",
-    "nats-nkey",
-    "nats-tls",
-    "nats-tls-ca",
-    "nats-tls-cert",
-    "nats-tls-key",
-    "nats-tls-server-name",
-];
+/// Whether a flag of `serve` means the same to an import: how NATS is reached and logged in to, and by which subjects.
+fn is_the_same(flag: &str) -> bool {
+    let nats = NatsFlags::augment_args(Command::new("import"));
+    let mut of_nats = nats.get_arguments().filter_map(Arg::get_long);
+    flag == "discover-prefix" || of_nats.any(|it| it == flag)
+}
 
 /// `args` as they were given after `import`; the limits of a file are read where the store is.
 pub(super) fn completed(args: &[OsString]) -> Result<ImportArgs, Error> {
@@ -50,7 +40,7 @@ pub(super) fn completed(args: &[OsString]) -> Result<ImportArgs, Error> {
             }
             "encryption-key" => "encryption-key",
             "encryption-cipher" => "encryption-cipher",
-            same if SAME.contains(&same) => same,
+            same if is_the_same(same) => same,
             _ => continue,
         };
         if !is_given(&given, flag) {

@@ -47,6 +47,8 @@ pub struct Config {
     pub import_crc_poly: u32,
     /// The former server kept everything in SQL tables.
     pub is_sql_store: bool,
+    /// Where, if that is not where the tables are.
+    pub sql_source: Option<DatabaseUrl>,
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
@@ -84,6 +86,7 @@ impl Config {
         errors.take(ensure_known_store(flags));
         let database_url = errors.take(flags.database.url());
         let schema = errors.take(flags.database.schema());
+        let sql_source = errors.take(sql_source(flags)).flatten();
         let encryption = errors.take(flags.encryption.encryption());
         let group = errors.take(flags.ft_group.as_deref().map(ft_group).transpose());
         let entries = errors.take(channel_entries(flags)).unwrap_or_default();
@@ -146,6 +149,7 @@ impl Config {
             import_dir: import_dir(flags),
             import_crc_poly: flags.import_crc_poly,
             is_sql_store: is_store(flags, "sql"),
+            sql_source,
             subjects,
             cluster_id: flags.nats.cluster_id.clone(),
             ft_group: group,
@@ -275,6 +279,17 @@ fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
 /// Only the file store kept anything there.
 fn import_dir(flags: &ServeFlags) -> Option<PathBuf> {
     flags.import_dir.clone().filter(|_| is_store(flags, "file"))
+}
+
+/// Of a former store that is elsewhere than the tables are to be.
+fn sql_source(flags: &ServeFlags) -> Result<Option<DatabaseUrl>, Error> {
+    let source = flags.sql_source.as_ref().filter(|_| is_store(flags, "sql"));
+    let source = source.map(|source| DatabaseUrl::parse(source.expose()));
+    source.transpose().map_err(|error| {
+        Error::new(format!(
+            "the source of the SQL store (-sql_source): {error}"
+        ))
+    })
 }
 
 fn is_store(flags: &ServeFlags, kind: &str) -> bool {

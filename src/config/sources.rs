@@ -24,7 +24,7 @@ use super::serve::Config;
 const DATABASE_VARIABLE: &str = "STANBY_DATABASE_URL";
 
 /// What is there stays there.
-const ANOTHER_SOURCE: &str = "STANBY_DATABASE_URL (what a nats-streaming-server stored there is carried over by stanby import --from URL)";
+const ANOTHER_SOURCE: &str = "STANBY_DATABASE_URL (what a nats-streaming-server stored there is imported by the first start)";
 
 /// Settings that are one login: a single one on the command line takes the place of all of a file's.
 const LOGIN: &[&str] = &["nats-user", "nats-password", "nats-token"];
@@ -88,8 +88,10 @@ impl Sources {
         // Left out, it would be missing besides.
         let knows_database = mistakes.is_empty();
 
+        let mut all: Vec<OsString> = source_of_file(&found).into_iter().collect();
+        all.extend(args.iter().cloned());
         let assembled = Assembled {
-            args,
+            args: &all,
             found: &found,
             login_on_line: LOGIN.iter().any(|flag| is_on_line(&given, flag)),
         };
@@ -161,19 +163,32 @@ fn without_replaced_key(args: &[OsString]) -> Vec<OsString> {
 /// The source of the former server's SQL store is where the tables are, unless the environment says otherwise: it is what
 /// was added to an old start line.
 fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
-    let in_environment = std::env::var_os(DATABASE_VARIABLE).is_some_and(|url| !url.is_empty());
+    let in_environment = is_database_in_environment();
     let mut kept = Vec::new();
     for arg in args {
         let text = arg.to_str().unwrap_or_default();
         match text.strip_prefix("--sql-source=") {
             Some(_) if in_environment => {
                 notes.replaced("-sql_source", ANOTHER_SOURCE);
+                kept.push(arg);
             }
             Some(source) => kept.push(format!("--database-url={source}").into()),
             None => kept.push(arg),
         }
     }
     kept
+}
+
+fn is_database_in_environment() -> bool {
+    std::env::var_os(DATABASE_VARIABLE).is_some_and(|url| !url.is_empty())
+}
+
+/// The same of a file whose source is not where the tables are.
+fn source_of_file(found: &Found) -> Option<OsString> {
+    let of = |flag: &str| found.settings.iter().find(|it| it.flag == flag);
+    let is_sql = of("store").is_some_and(|it| it.text.eq_ignore_ascii_case("sql"));
+    let source = of("database-url").filter(|_| is_sql && is_database_in_environment())?;
+    Some(format!("--sql-source={}", source.text).into())
 }
 
 fn note_store(flags: &ServeFlags, notes: &mut Notes) {

@@ -191,9 +191,7 @@ fn answer_bytes(reply: &Reply) -> usize {
             ping_max_out: _,
         } => client_id.as_str().len(),
         Reply::Published(guid) => guid.as_str().len(),
-        Reply::PublishRefused(guid, why) => {
-            guid.as_ref().map_or(0, |guid| guid.as_str().len()) + rejection(why)
-        }
+        Reply::PublishRefused(guid, why) => guid.len() + rejection(why),
         Reply::Subscribed { ack_inbox } => ack_inbox.as_str().len(),
         Reply::ConnectRefused(why)
         | Reply::SubscribeRefused(why)

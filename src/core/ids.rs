@@ -116,6 +116,13 @@ text_type! {
     Guid
 }
 
+/// As it goes over the wire.
+impl From<Guid> for Bytes {
+    fn from(guid: Guid) -> Self {
+        guid.0.into_bytes()
+    }
+}
+
 impl Guid {
     /// The same in memory of its own: one of a large publish would otherwise keep all of that for as long as its
     /// answer waits.

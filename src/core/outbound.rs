@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::ids::{ChannelName, ClientId, Guid, ProbeId, Subject};
 use super::message::Message;
 use super::rejection::Rejection;
@@ -62,8 +64,9 @@ pub enum Reply {
     },
     ConnectRefused(Rejection),
     Published(Guid),
-    /// The guid is missing when the request could not be parsed.
-    PublishRefused(Option<Guid>, Rejection),
+    /// With the guid as it was sent, whatever that is: a client knows its publish again by it. Empty where the request could
+    /// not be parsed.
+    PublishRefused(Bytes, Rejection),
     Subscribed {
         ack_inbox: Subject,
     },

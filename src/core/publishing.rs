@@ -47,7 +47,7 @@ impl Broker {
                 self.answer(reply, Reply::Published(guid));
                 self.enforce_limits(id);
             }
-            Err(rejection) => self.answer(reply, Reply::PublishRefused(Some(guid), rejection)),
+            Err(rejection) => self.answer(reply, Reply::PublishRefused(guid.into(), rejection)),
         }
     }
 
@@ -100,7 +100,7 @@ impl Broker {
 
     fn refuse_publish(&mut self, request: &Publish, rejection: Rejection, reply: Option<Subject>) {
         let guid = answered_guid(request);
-        self.answer(reply, Reply::PublishRefused(Some(guid), rejection));
+        self.answer(reply, Reply::PublishRefused(guid.into(), rejection));
     }
 
     /// Channels come into being with the first publish or subscribe.

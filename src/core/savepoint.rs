@@ -403,7 +403,7 @@ fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
         ),
         Event::Publish { request, reply } => (
             format!("a publish to channel {}", request.channel),
-            Reply::PublishRefused(Some(request.guid), rejection),
+            Reply::PublishRefused(request.guid.into(), rejection),
             reply,
         ),
         Event::Subscribe { request, reply } => {

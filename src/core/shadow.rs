@@ -246,7 +246,7 @@ mod tests {
                 sequence: Sequence(1),
             }),
             Event::Refused {
-                answer: Reply::PublishRefused(Guid::parse(long.clone()), Rejection::InvalidPublish),
+                answer: Reply::PublishRefused(long.clone().into_bytes(), Rejection::InvalidPublish),
                 reply: inbox.clone(),
             },
         ] {

@@ -122,7 +122,11 @@ impl ChannelKeys {
                 return Ok(body.into());
             }
         }
-        Err("its payload begins like an encrypted one, and the given key does not decrypt it")
+        Err(
+            "its payload begins like an encrypted one, and the given key does not decrypt it; give the key that the former \
+             server had when it stored it, in NATS_STREAMING_ENCRYPTION_KEY or, for the import alone, in \
+             STANBY_FROM_ENCRYPTION_KEY",
+        )
     }
 }
 

@@ -15,7 +15,7 @@ use super::holder::{END_HOLDER, HOLDER, Holder, Watch};
 use super::leader::Granted;
 use super::place;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
-use super::takeover::{Statements, take_over};
+use super::takeover::{Statements, restore_row, take_over};
 use super::term::Term;
 use crate::clock::Clock;
 use crate::core::ids::Epoch;
@@ -57,6 +57,7 @@ impl Candidate {
         session.pin(settings).await?;
         ensure_primary(&session).await?;
         session.arm(settings).await?;
+        restore_row(&session).await?;
         let place = place::read(&session, settings).await?;
         let statements = Statements::prepare(&session).await?;
         Ok(Self {

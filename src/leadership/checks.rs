@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Error;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
+use super::takeover::restore_row;
 
 /// The first version with `idle_session_timeout`.
 const VERSION_MIN: i32 = 140_000;
@@ -63,6 +64,7 @@ pub async fn check(settings: &Settings, tracker: &TaskTracker) -> Result<Facts, 
     ensure_primary(&session).await?;
     refuse_other_groups(&session, settings).await?;
     session.arm(settings).await?;
+    restore_row(&session).await?;
     facts(&session).await
 }
 

@@ -126,6 +126,9 @@ impl<A: Apply> Task<A> {
                         return Ok(End::new(Cause::Stuck, why));
                     }
                     self.renew().await?;
+                    if self.renewals.is_multiple_of(RENEWALS_PER_LOCK_CHECK) {
+                        self.ensure_recorded().await?;
+                    }
                 }
             }
         }
@@ -237,7 +240,8 @@ impl<A: Apply> Task<A> {
             return Err(Loss::ClosedDuringRead(self.session.why_closed()));
         }
         self.proved(sent);
-        Ok(())
+        // Reads come here when they fail elsewhere.
+        self.ensure_recorded().await
     }
 
     /// The session answered to what was sent at `sent`.

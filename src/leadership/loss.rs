@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::{Error, TermLost};
 use crate::core::attempts::EndKind;
+use crate::core::ids::Epoch;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Loss {
@@ -33,6 +34,11 @@ pub(super) enum Loss {
         "the session no longer holds the lock; is there a pooler between the server and Postgres?"
     )]
     LockLost,
+    #[error(
+        "another session has changed table leadership, which {found} now, and this is term {own}; leave that table to the \
+         servers"
+    )]
+    Overwritten { own: Epoch, found: String },
     /// Anything else that is asked on the session.
     #[error(transparent)]
     Call(#[from] Error),
@@ -54,7 +60,7 @@ impl Loss {
             }
             Self::CommitTooLong(_) | Self::ReadTooLong(_) => EndKind::DatabaseSlow,
             Self::Commit { kind, .. } => *kind,
-            Self::LockLost => EndKind::LockLost,
+            Self::LockLost | Self::Overwritten { .. } => EndKind::LockLost,
             Self::Renewal(error) | Self::Call(error) => error.kind(),
             Self::GivenUp | Self::NobodyWaits => EndKind::Own,
         }

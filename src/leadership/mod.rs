@@ -38,6 +38,7 @@ mod leader_task;
 mod locks;
 mod loss;
 mod place;
+mod recorded;
 pub mod session;
 mod statements;
 pub mod step_down;

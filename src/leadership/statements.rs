@@ -36,5 +36,7 @@ pub(super) const SHOW_CONDITIONS: &str = "WITH passed AS (
 pub(super) const SHOW_LIMITS: &str =
     "SELECT note_limits($1::text[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])";
 
+pub(super) const RECORDED: &str = "SELECT epoch, holder FROM leadership";
+
 pub(super) const RELEASE: &str = "UPDATE leadership SET released_at = clock_timestamp(), end_epoch = $1, end_cause = $2, end_detail = $3
     WHERE epoch = $1";

@@ -8,6 +8,7 @@ use tokio_postgres::{Row, Statement};
 use super::cause::{Cause, End, Seen};
 use super::error::Error;
 use super::session::{Session, Settings};
+use crate::config::database::Trouble;
 use crate::core::ids::Epoch;
 use crate::core::place::Place;
 
@@ -73,8 +74,13 @@ impl Statements {
     }
 
     async fn read_last(&self, session: &Session) -> Result<Row, Error> {
-        let read = session.client.query_one(&self.last, &[]);
-        session.call("reading the last term", read).await
+        let read = session.client.query_opt(&self.last, &[]);
+        let row = session.call("reading the last term", read).await?;
+        row.ok_or_else(|| {
+            Error::Unavailable(
+                "table leadership has no row: somebody deleted it; it is written again".to_owned(),
+            )
+        })
     }
 }
 
@@ -187,7 +193,8 @@ const LAST: &str =
 
 /// One statement, so that no half of it is ever there.
 const RECORD: &str = "WITH term AS (
-        UPDATE leadership SET epoch = greatest(epoch, $12) + 1, holder = $2, host = $3, pid = $4,
+        UPDATE leadership
+        SET epoch = greatest(epoch, $12, (SELECT max(epoch) FROM takeovers)) + 1, holder = $2, host = $3, pid = $4,
             since = clock_timestamp(), lease_ms = $5, lock_key = $6, backend_pid = pg_backend_pid(),
             system_identifier = $7, timeline = $8, released_at = NULL
         WHERE epoch = $1
@@ -199,6 +206,36 @@ const RECORD: &str = "WITH term AS (
         (epoch, from_holder, to_holder, reason, lock_wait, timeline_before, timeline_after, cause, detail)
     SELECT epoch, $9, $2, $10, make_interval(secs => $11), $13::int4, $14::int4, $15, $16 FROM term
     RETURNING epoch";
+
+/// Writes the only row of the table again where somebody has deleted it, with the number of the last term that is known. To be
+/// called before anything is read of it.
+pub(super) async fn restore_row(session: &Session) -> Result<(), Error> {
+    match session.client.execute_typed(RESTORE, &[]).await {
+        Ok(0) => Ok(()),
+        Ok(_) => {
+            tracing::warn!(
+                "table leadership had no row, which somebody must have deleted; it is written again from what the others \
+                 say: leave that table to the servers"
+            );
+            Ok(())
+        }
+        // Who reads it says what is wrong; before the first start there is no such table.
+        Err(error) if error.as_db_error().is_some() && !session.client.is_closed() => {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "table leadership is left as it is"
+            );
+            Ok(())
+        }
+        Err(error) => Err(Trouble::of_session(&session.url, &error).into()),
+    }
+}
+
+/// Numbers of terms never go back. Messages are looked at only where nothing else is left.
+const RESTORE: &str = "INSERT INTO leadership (epoch)
+    SELECT coalesce((SELECT max(epoch) FROM takeovers), (SELECT max(epoch) FROM messages), 0)
+    WHERE NOT EXISTS (SELECT FROM leadership)
+    ON CONFLICT DO NOTHING";
 
 /// The tables belong to another Postgres than the one that the session is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

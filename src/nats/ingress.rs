@@ -248,7 +248,7 @@ impl Ingress {
                     .is_publish_to(message.subject(), request.channel.as_str()) =>
             {
                 let refusal = Rejection::InvalidPublish;
-                (Reply::PublishRefused(Some(request.guid), refusal), reply)
+                (Reply::PublishRefused(request.guid.into(), refusal), reply)
             }
             Event::Connect { request, reply }
                 if self
@@ -316,7 +316,7 @@ fn gate(ingress: &Ingress) -> Gate {
         if !link.has_room(Class::Urgent) {
             return;
         }
-        let Some(refusal) = refusal(kind, payload) else {
+        let Some(refusal) = refusal(kind, &payload) else {
             return;
         };
         let (mut out, mut buffer) = (BytesMut::new(), BytesMut::new());
@@ -329,14 +329,12 @@ fn gate(ingress: &Ingress) -> Gate {
 }
 
 /// `None`: it gets no answer. A ping's would tell a client that it is not known, and end its connection.
-fn refusal(kind: Kind, payload: Bytes) -> Option<Reply> {
+fn refusal(kind: Kind, payload: &Bytes) -> Option<Reply> {
     let why = Rejection::TooMuchWaits;
     match kind {
         Kind::Publish => {
-            let Some(Event::Publish { request, .. }) = decode::publish(payload, None) else {
-                return None;
-            };
-            Some(Reply::PublishRefused(Some(request.guid), why))
+            let guid = decode::guid(payload)?;
+            Some(Reply::PublishRefused(guid, why))
         }
         Kind::Connect => Some(Reply::ConnectRefused(why)),
         Kind::Subscribe => Some(Reply::SubscribeRefused(why)),

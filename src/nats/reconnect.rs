@@ -257,7 +257,7 @@ pub(crate) fn cuts_off_without_holding(version: &str) -> bool {
     (major, minor) >= (Some(2), Some(11))
 }
 
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

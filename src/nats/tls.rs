@@ -34,11 +34,15 @@ pub(crate) enum TlsError {
 
 /// Reads the files and makes ready for handshakes.
 pub(super) async fn connector(settings: &Settings) -> Result<TlsConnector, Error> {
-    let tls = settings.tls.clone();
+    let config = client_config(settings.tls.clone()).await?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The same for a library that connects by itself.
+pub(crate) async fn client_config(tls: Tls) -> Result<ClientConfig, Error> {
     // Files, and the system's certificates, which are many.
     let config = tokio::task::spawn_blocking(move || config(&tls));
-    let config = config.await.map_err(|_| Error::Closed)??;
-    Ok(TlsConnector::from(Arc::new(config)))
+    config.await.map_err(|_| Error::Closed)?
 }
 
 /// `name`: what the server's certificate has to be for.
@@ -83,6 +87,10 @@ fn config(tls: &Tls) -> Result<ClientConfig, Error> {
         Demand::HostAndAuthority => Verifier::new(&provider, Rules::Go, trusted),
         Demand::Authority => Verifier::new(&provider, Rules::Go, trusted).of_any_name(),
         Demand::Nothing => Verifier::of_any(&provider),
+    };
+    let verifier = match &tls.server_name {
+        Some(name) => verifier.of_name(name),
+        None => verifier,
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -77,22 +77,57 @@ impl CarryOver<'_> {
         }
     }
 
-    /// The former server's tables stand in the same database, where its source is where the tables are.
+    /// The former server's tables stand in the same database, unless its source is another one.
     async fn tables(&self) -> Result<(), Setback> {
-        let url = &self.config.database_url;
-        let is_new = match self.store.ensure_vacant().await {
-            Ok(()) => self.store.imports().await?.is_empty(),
-            Err(store::Error::Refused(_)) => false,
-            Err(error) => return Err(error.into()),
-        };
+        if !self.store.imports().await?.is_empty() {
+            return Ok(());
+        }
+        let url = self.config.sql_source.as_ref();
+        let url = url.unwrap_or(&self.config.database_url);
+        let from = url.to_string();
         let tables = FormerTables::Postgres {
             url: Box::new(url.clone()),
             schema: FORMER_SCHEMA.to_owned(),
         };
-        if !is_new || !FormerStore::is_there(&tables).await? {
-            return Ok(());
+        match self.store.ensure_vacant().await {
+            Ok(()) => match FormerStore::is_there(&tables).await {
+                Ok(false) => Ok(()),
+                Ok(true) => self.import(Source::Tables(tables), &from).await,
+                Err(error) => Err(setback(Error::Former(error), &from)),
+            },
+            Err(store::Error::Refused(_)) => self.ensure_nothing_is_left(&tables, &from).await,
+            Err(error) => Err(error.into()),
         }
-        self.import(Source::Tables(tables), &url.to_string()).await
+    }
+
+    /// Tables that are in use, and of which nothing says that anything was imported, may lack what the former ones hold: they
+    /// were filled without it, or imported by a version that left no note.
+    async fn ensure_nothing_is_left(
+        &self,
+        tables: &FormerTables,
+        from: &str,
+    ) -> Result<(), Setback> {
+        let left = match FormerStore::last_of_channels(tables, &self.config.cluster_id).await {
+            Ok(last) => last,
+            // It has served without them.
+            Err(error) => {
+                tracing::warn!(from, %error, "the former SQL store cannot be looked at");
+                return Ok(());
+            }
+        };
+        let marks = self.store.marks().await?;
+        let is_here = |name: &str, last: u64| {
+            let mut channels = marks.channels.values();
+            channels.any(|it| it.name.as_str() == name && it.last.0 >= last)
+        };
+        let Some((channel, last)) = left.iter().find(|(name, last)| !is_here(name, **last)) else {
+            return Ok(());
+        };
+        let why = format!(
+            "schema {} is in use, and lacks messages that are there: channel {channel:?} goes to {last}",
+            self.config.schema
+        );
+        Err(by_hand(from, &why))
     }
 
     async fn import(&self, source: Source, from: &str) -> Result<(), Setback> {
@@ -174,14 +209,15 @@ fn passing(why: String) -> Setback {
     Setback::Store(store::Error::Unavailable(why))
 }
 
+fn by_hand(from: &str, why: &str) -> Setback {
+    Setback::Settings(format!(
+        "{from} holds the data of a nats-streaming-server, which cannot be imported as it is: {why}. `stanby import \
+         --from {from} --dry-run` lists all that keeps it from being imported, and `stanby import --from {from}` takes \
+         what else is needed; to leave the data behind, start without the former store (-store)"
+    ))
+}
+
 fn setback(error: Error, from: &str) -> Setback {
-    let by_hand = |why: String| {
-        Setback::Settings(format!(
-            "{from} holds the data of a nats-streaming-server, which cannot be imported as it is: {why}. `stanby import \
-             --from {from} --dry-run` lists all that keeps it from being imported, and `stanby import --from {from}` takes \
-             what else is needed; to leave the data behind, start without the former store (-store)"
-        ))
-    };
     match error {
         Error::Busy(_) | Error::Ended(_) | Error::Former(store::Error::Unavailable(_)) => {
             passing(format!("{from} is not imported yet: {error}"))
@@ -189,9 +225,9 @@ fn setback(error: Error, from: &str) -> Setback {
         Error::Store(store::Error::Unavailable(why)) => passing(why),
         Error::Nats(error) => Setback::Nats(error),
         Error::Leadership(error) => Setback::Leadership(error),
-        Error::Store(error) => by_hand(error.to_string()),
+        Error::Store(error) => by_hand(from, &error.to_string()),
         Error::Former(_) | Error::Problems(_) | Error::NoRandom | Error::Reading(_) => {
-            by_hand(error.to_string())
+            by_hand(from, &error.to_string())
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
@@ -14,29 +14,35 @@ use crate::postgres::find;
 
 const EVERY: Duration = Duration::from_secs(10);
 
+/// Whoever mends it looks whether it is.
+const EVERY_WHILE_REFUSED: Duration = Duration::from_secs(1);
+
 /// Until the node stops.
 pub(super) async fn watch(url: DatabaseUrl, board: Board, shutdown: CancellationToken) {
-    let mut tick = interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = Duration::ZERO;
     let adjust = |config: &mut tokio_postgres::Config| {
         config.application_name("stanby/login");
     };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = tick.tick() => {}
+            () = sleep(pause) => {}
         }
         let login = tokio::select! {
             () = shutdown.cancelled() => return,
             login = find::connect(&url, &adjust) => login.map(drop),
         };
         match login {
-            Ok(()) => board.clear(Condition::LoginRefused),
+            Ok(()) => {
+                board.clear(Condition::LoginRefused);
+                pause = EVERY;
+            }
             Err(trouble) if trouble.kind == TroubleKind::Refused => {
                 board.raise(Condition::LoginRefused, trouble.text);
+                pause = EVERY_WHILE_REFUSED;
             }
             // That the database is away is noticed by who uses it.
-            Err(_) => {}
+            Err(_) => pause = pause.max(EVERY_WHILE_REFUSED),
         }
     }
 }

@@ -69,27 +69,19 @@ pub fn sender(payload: &[u8]) -> &[u8] {
 
 pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     let reply = reply.and_then(Subject::parse);
-    let sent = match publish::read(&payload) {
-        Some(sent) => Ok(sent),
-        None => decoded(payload.clone(), pb::PubMsg::encoded_len),
-    };
-    let Ok(sent) = sent else {
+    let Ok(sent) = publish_request(&payload) else {
         // A stray message between NATS Streaming servers is nobody's publish.
         if pb::CtrlMsg::decode(payload).is_ok() {
             return None;
         }
         return refused(
-            Reply::PublishRefused(None, Rejection::InvalidPublish),
+            Reply::PublishRefused(Bytes::new(), Rejection::InvalidPublish),
             reply,
         );
     };
-    let Some(guid) = text(sent.guid).and_then(Guid::parse) else {
-        return refused(
-            Reply::PublishRefused(None, Rejection::InvalidPublish),
-            reply,
-        );
-    };
-    let request = Some(guid.clone())
+    let guid = sent.guid;
+    let request = text(guid.clone())
+        .and_then(Guid::parse)
         // The table holds it.
         .filter(|guid| guid.as_str().len() <= NAME_BYTES_MAX)
         .and_then(|guid| {
@@ -104,9 +96,22 @@ pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
     match request {
         Some(request) => Some(Event::Publish { request, reply }),
         None => refused(
-            Reply::PublishRefused(Some(guid), Rejection::InvalidPublish),
+            // In memory of its own: the payload is not kept for as long as the answer waits.
+            Reply::PublishRefused(Bytes::copy_from_slice(&guid), Rejection::InvalidPublish),
             reply,
         ),
+    }
+}
+
+/// That of a publish, for a refusal of it; empty where it has none. `None`: it is no publish.
+pub fn guid(payload: &Bytes) -> Option<Bytes> {
+    publish_request(payload).ok().map(|sent| sent.guid)
+}
+
+fn publish_request(payload: &Bytes) -> Result<pb::PubMsg, prost::DecodeError> {
+    match publish::read(payload) {
+        Some(sent) => Ok(sent),
+        None => decoded(payload.clone(), pb::PubMsg::encoded_len),
     }
 }
 

@@ -33,19 +33,13 @@ pub fn reply(reply: &Reply, subjects: &Subjects, buffer: &mut BytesMut) -> Bytes
             buffer,
         ),
         Reply::Published(guid) => published(guid.as_str().as_bytes(), buffer),
-        Reply::PublishRefused(guid, reason) => {
-            let guid = guid
-                .as_ref()
-                .map(|guid| guid.to_text().into_bytes())
-                .unwrap_or_default();
-            cut(
-                &pb::PubAck {
-                    guid,
-                    error: rejection::text(reason),
-                },
-                buffer,
-            )
-        }
+        Reply::PublishRefused(guid, reason) => cut(
+            &pb::PubAck {
+                guid: guid.clone(),
+                error: rejection::text(reason),
+            },
+            buffer,
+        ),
         Reply::Subscribed { ack_inbox } => {
             let ack_inbox = ack_inbox.to_text().into_bytes();
             cut(

@@ -83,6 +83,10 @@ fn rows_elsewhere(name: &str) -> Fault {
     Error::Unavailable(why).into()
 }
 
+/// Somebody deleted it.
+pub(super) const NO_ROW: &str = "table leadership has no row: somebody deleted it, and the next takeover writes it again; \
+    leave that table to the servers";
+
 /// What a read has to prove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fence {
@@ -127,7 +131,9 @@ impl Fence {
         if self.started_at.is_some_and(|known| known != started_at) {
             return astray(Why::OtherServer);
         }
-        let epoch: i64 = line.get("epoch")?;
+        let Some(epoch) = line.get::<Option<i64>>("epoch")? else {
+            return Err(Error::Unavailable(NO_ROW.to_owned()).into());
+        };
         let epoch = Epoch(epoch.cast_unsigned());
         match self.epoch {
             Some(expected) if expected != epoch => astray(Why::OtherTerm(epoch, expected)),

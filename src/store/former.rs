@@ -80,6 +80,29 @@ impl FormerStore {
         Ok(is_there)
     }
 
+    /// The last sequence of each channel that has messages, by its name; empty where there are no tables of that cluster.
+    pub async fn last_of_channels(
+        tables: &FormerTables,
+        cluster_id: &str,
+    ) -> Result<BTreeMap<String, u64>, Error> {
+        let mut connection = Connection::open(tables).await?;
+        let mut last = BTreeMap::new();
+        if missing_table(&mut connection).await?.is_none()
+            && let Some((id, ..)) = server_info(&mut connection).await?
+            && id == cluster_id
+        {
+            let mut rows = connection.rows(CHANNELS, &[]);
+            while let Some(row) = rows.try_next().await? {
+                let sequence = row.unsigned(5)?;
+                if sequence > 0 {
+                    last.insert(row.text(1)?.to_owned(), sequence);
+                }
+            }
+        }
+        connection.close().await;
+        Ok(last)
+    }
+
     pub async fn store_lock(&mut self) -> Result<StoreLock, Error> {
         let row = self
             .connection

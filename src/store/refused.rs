@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::error::Error;
+use super::identifier::identifier;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::refusal::{self, Refusal};
 
@@ -96,6 +97,28 @@ pub(super) fn miscount(part: &'static str, expected: usize, found: u64) -> Refus
     }
 }
 
+/// Whether the servers rely on it that what they write is unique by this.
+fn is_our_key(error: &DbError, rule: &str) -> bool {
+    const OURS: [&str; 3] = ["channels_name", "pending_acks_once", "policies_once"];
+    let is_primary = |table| rule.strip_suffix("_pkey") == Some(table);
+    OURS.contains(&rule) || error.table().is_none_or(is_primary)
+}
+
+/// Of a rule that may be either: Postgres does not say which.
+fn drop_index(schema: Option<&str>, rule: &str) -> String {
+    let schema = schema.map(|schema| format!("{}.", identifier(schema)));
+    let rule = identifier(rule);
+    let index = format!("{}{rule}", schema.unwrap_or_default());
+    format!(
+        "DROP INDEX {index}, or, where it is a constraint, ALTER TABLE … DROP CONSTRAINT {rule}"
+    )
+}
+
+/// The index that a sentence of Postgres names, in whatever language.
+fn index_in(message: &str) -> Option<&str> {
+    message.split('"').nth(1)
+}
+
 fn remedy(error: &DbError, table: &str, rule: &str) -> String {
     let schema = error.schema();
     let table = match schema {
@@ -107,7 +130,21 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
         "23502" => {
             format!("ALTER TABLE {table} ALTER COLUMN {rule} DROP NOT NULL, or give it a default")
         }
-        "23505" => format!("a row in {table} that no server wrote is in the way: delete it"),
+        "23505" if is_our_key(error, rule) => {
+            format!("a row in {table} that no server wrote is in the way: delete it")
+        }
+        "23505" => format!(
+            "{rule} on {table} is not of stanby, and forbids what clients may do: {}",
+            drop_index(schema, rule)
+        ),
+        // What an index would have to hold is too large for it, and ours hold no payload.
+        "54000" => match index_in(error.message()) {
+            Some(index) => format!(
+                "{index} on {table} is not of stanby: {}",
+                drop_index(schema, index)
+            ),
+            None => format!("look for an index on {table} that stanby did not make, and drop it"),
+        },
         "42501" => {
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA … to the servers' role"
                 .to_owned()

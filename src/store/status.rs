@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use super::encryption;
 use super::error::{Error, Fault};
+use super::fence::NO_ROW;
 use super::identifier::quoted;
 
 pub use super::encryption::{EncryptionReport, KeyInUse};
@@ -53,8 +54,9 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str) -> Result<
         .execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await?;
     let cluster = sqlx::query("SELECT cluster_id, serves FROM cluster")
-        .fetch_one(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
+    let cluster = cluster.ok_or_else(|| Error::Unavailable(NO_ROW.to_owned()))?;
     let cluster_id: Option<String> = cluster.try_get(0)?;
     let serves = cluster.try_get(1)?;
     let report = Report {
@@ -129,9 +131,10 @@ macro_rules! iso {
 }
 
 const ACTIVE: &str = concat!(
-    "SELECT epoch, holder, host, pid, ",
+    // What an operator has emptied by hand.
+    "SELECT epoch, holder, coalesce(host, ''), coalesce(pid, 0), coalesce(",
     iso!("since"),
-    ", holds_lock FROM active"
+    ", ''), holds_lock FROM active"
 );
 
 fn active(row: &PgRow) -> Result<Active, sqlx::Error> {

@@ -12,6 +12,7 @@ use crate::former::FormerTables;
 use crate::pair::{LIMIT, Server, wait_for_one_active};
 use crate::start_lines::Line;
 use crate::stores::{Case, Contents};
+use crate::support::postgres;
 use crate::support::wait::wait_until;
 
 /// With a file store, as its operator wrote it.
@@ -297,4 +298,87 @@ async fn a_line_with_a_sql_store_has_the_data_that_stands_in_its_database() {
     let second = line.start(again);
     second.wait_until_active().await;
     assert_eq!((imports(&line).await, ask(&line, count).await), (1, 3));
+}
+
+#[tokio::test]
+async fn a_line_whose_sql_store_is_in_another_database_has_its_data() {
+    let (Some(line), Some(former)) = (Line::new().await, postgres::database().await) else {
+        return;
+    };
+    let mut tables = FormerTables::new(&former.url, "shop").await;
+    tables.channel(1, "orders", 0).await;
+    for sequence in 1..=3 {
+        tables.message(1, "orders", sequence, b"data").await;
+    }
+    let source = former.url.clone();
+    let text = format!(
+        "-p {{nats}} -m {{http}} -cid shop -st SQL -sql_driver postgres -sql_source {source}"
+    );
+    let mut first = line.start(&text);
+    first.wait_until_active().await;
+
+    let count = "SELECT count(*) FROM stanby.messages";
+    assert_eq!((imports(&line).await, ask(&line, count).await), (1, 3));
+    first.signal(Signal::SIGTERM);
+    first.end().await;
+
+    // Of a file it is the same, and once is enough, whether or not that database is still there.
+    drop((tables, former));
+    line.file(
+        "stan.conf",
+        &format!(
+            "port: {{nats}}, http_port: {{http}}, streaming {{ cluster_id: shop, store: sql, sql_options: {{ driver: postgres, source: {source:?} }} }}"
+        ),
+    );
+    let second = line.start("-sc {folder}/stan.conf");
+    second.wait_until_active().await;
+    assert_eq!((imports(&line).await, ask(&line, count).await), (1, 3));
+}
+
+#[tokio::test]
+async fn tables_that_lack_what_a_former_sql_store_has_are_not_served_and_the_command_is_named() {
+    let (Some(line), Some(former)) = (Line::new().await, postgres::database().await) else {
+        return;
+    };
+    let mut tables = FormerTables::new(&former.url, "shop").await;
+    let text = format!(
+        "-p {{nats}} -m {{http}} -cid shop -st SQL -sql_driver postgres -sql_source {}",
+        former.url
+    );
+    let publish = async |count: usize| {
+        let client = line.client_called("app", "shop", None).await;
+        let mut publisher = client.publisher("orders").await;
+        for _ in 0..count {
+            publisher.send_until_acked(LIMIT).await;
+        }
+    };
+    let mut first = line.start(&text.replace("-st SQL", "-st memory"));
+    first.wait_until_active().await;
+    publish(2).await;
+    first.signal(Signal::SIGTERM);
+    first.end().await;
+    line.is_free().await;
+
+    // All of it is here, as an import of a version that left no note would have it.
+    tables.channel(1, "orders", 0).await;
+    for sequence in 1..=2 {
+        tables.message(1, "orders", sequence, b"data").await;
+    }
+    let mut second = line.start(&text);
+    second.wait_until_active().await;
+    second.signal(Signal::SIGTERM);
+    second.end().await;
+    line.is_free().await;
+
+    tables.message(1, "orders", 3, b"data").await;
+    let mut third = line.start(&text);
+    assert!(!third.end().await.success());
+    let log = third.log();
+    for part in [
+        "\"orders\" goes to 3",
+        "stanby import --from postgres://",
+        "leave the data behind",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
 }

@@ -11,6 +11,7 @@ mod behaviour;
 mod bench;
 mod blocked;
 mod bursts;
+mod by_hand;
 mod carry_over;
 mod certificates;
 mod cli;

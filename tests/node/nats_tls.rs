@@ -13,12 +13,15 @@ use stanby::nats::settings::ClientCertificate;
 use stanby::nats::{Connection, Error, Settings};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::certificates::{Files, Signed};
+use crate::cli::{stderr, stdout};
 use crate::nats::{LIMIT, settings};
-use crate::pair::Group;
+use crate::pair::{Group, Server};
+use crate::stores::Case;
 use crate::support::nats::own_server;
 use crate::support::postgres;
 
@@ -210,4 +213,85 @@ async fn a_server_is_told_of_certificates_by_a_configuration_file() {
     let server = Group::over(database.url.clone(), nats.url(), &file).server();
 
     server.wait_until_active().await;
+}
+
+/// Runs a command of the program; what it says, and whether it succeeds.
+async fn run(args: &[&str]) -> (bool, String) {
+    let mut command = tokio::process::Command::from(Server::command());
+    let output = command.args(args).kill_on_drop(true).output();
+    let output = timeout(crate::pair::LIMIT, output).await.unwrap().unwrap();
+    (output.status.success(), stdout(&output) + &stderr(&output))
+}
+
+/// They trust whom the servers trust.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_speaks_to_nats_takes_its_certificate_as_it_is_told_to() {
+    let files = Files::new();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().to_str().unwrap();
+    let signed = files.sign("nats.example");
+    let (Some(nats), Some(database)) = (
+        own_server(&texts(&flags(&files, &signed, &["-js", "-sd", store]))).await,
+        postgres::database().await,
+    ) else {
+        return;
+    };
+    let url = nats.url();
+    let ca = files.path("ca.pem");
+    let insecure = ["--nats-tls-insecure"];
+    let by_name = [
+        "--nats-tls-ca",
+        ca.to_str().unwrap(),
+        "--nats-tls-server-name",
+        "nats.example",
+    ];
+    let group = Group::over(database.url.clone(), url.clone(), &insecure);
+    let server = group.server();
+    server.wait_until_active().await;
+    let (nats, cluster) = (["--nats-server", &url], ["--cluster-id", &group.cluster_id]);
+    let tables = ["--database-url", &group.database_url];
+    let of_nats = [&nats[..], &cluster].concat();
+    let of_both = [&of_nats[..], &tables].concat();
+
+    for (command, rest) in [
+        (&["pub", "orders", "data"][..], &of_nats),
+        (&["sub", "orders", "--all", "--count", "1"], &of_nats),
+        (&["bench", "--count", "1"], &of_nats),
+        (&["doctor"], &of_both),
+        (&["mirror", "jetstream", "--once"], &of_both),
+        (&["mirror", "status"], &of_both),
+    ] {
+        for flags in [&insecure[..], &by_name, &[]] {
+            let (succeeds, said) = run(&[command, &rest[..], flags].concat()).await;
+            let is_told = !flags.is_empty();
+            assert_eq!(succeeds, is_told, "{command:?} {flags:?}: {said}");
+            // Of the mirror, its library says no more than that.
+            let is_named = ["certificate", "TLS"].iter().any(|it| said.contains(it));
+            assert!(is_told || is_named, "{command:?}: {said}");
+        }
+    }
+
+    // A file of the former server says the same of its NATS: a running server is heard there.
+    let config = files.path("stan.conf");
+    let text = format!(
+        "ns: {url:?}, cluster_id: {:?}, store: file, dir: {store:?}, tls: {{ insecure: true }}",
+        group.cluster_id
+    );
+    fs::write(&config, format!("streaming {{ {text} }}")).unwrap();
+    let from = [
+        "import",
+        "--dry-run",
+        "--from-config",
+        config.to_str().unwrap(),
+    ];
+    let case = Case::unpack("plain-clean");
+    let directory = case.store();
+    let from_store = [
+        "--from",
+        directory.to_str().unwrap(),
+        "--cluster-id",
+        case.cluster_id(),
+    ];
+    let (_, said) = run(&[&from[..], &from_store, &tables].concat()).await;
+    assert!(!said.contains("NATS was not asked"), "{said}");
 }

@@ -117,6 +117,39 @@ async fn a_publish_that_a_constraint_refuses_is_told_so_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn an_index_that_somebody_made_is_named_with_the_statement_that_drops_it() {
+    let Some(pair) = Refused::new(&[]).await else {
+        return;
+    };
+    // The second message has the same reply; and what would be in the other index is too large for one.
+    pair.execute(
+        "CREATE FUNCTION large(bytea) RETURNS text IMMUTABLE LANGUAGE sql AS
+            'SELECT string_agg(md5(n::text), '''') FROM generate_series(1, 200) n'",
+    )
+    .await;
+    for (index, on, dropped) in [
+        ("once", "messages (reply)", "DROP INDEX stanby.once"),
+        ("small", "messages (large(data))", "DROP INDEX stanby.small"),
+    ] {
+        let bad = pair.group.client(index).await;
+        let unique = if index == "once" { "UNIQUE" } else { "" };
+        pair.execute(&format!(
+            "CREATE {unique} INDEX {index} ON {on} WHERE client_id = '{index}'"
+        ))
+        .await;
+        publish(&bad, "orders").await.ok();
+
+        let refusal = publish(&bad, "orders").await.unwrap_err();
+        assert!(refusal.contains(index), "{refusal}");
+        assert_eq!(publish(&pair.good, "orders").await, Ok(()));
+        let told = pair.wait_until_told(dropped).await;
+        assert!(!told.contains("delete it"), "{told}");
+        pair.execute(&format!("DROP INDEX {index}")).await;
+        assert_eq!(publish(&bad, "orders").await, Ok(()));
+    }
+}
+
+#[tokio::test]
 async fn a_trigger_that_refuses_or_drops_rows_of_one_channel_holds_up_no_other() {
     for body in ["RAISE EXCEPTION 'not here'", "RETURN NULL"] {
         let Some(pair) = Refused::new(&[]).await else {

@@ -17,10 +17,7 @@ pub(crate) fn answer(reply: Reply) -> String {
         Reply::ConnectRefused(why) => format!("connect refused {why:?}"),
         Reply::Published(guid) => format!("published {guid}"),
         Reply::PublishRefused(guid, why) => {
-            format!(
-                "publish refused {} {why:?}",
-                guid.expect("scenarios publish with a guid")
-            )
+            format!("publish refused {} {why:?}", String::from_utf8_lossy(&guid))
         }
         Reply::Subscribed { .. } => "subscribed".into(),
         Reply::SubscribeRefused(why) => format!("subscribe refused {why:?}"),

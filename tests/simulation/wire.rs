@@ -156,10 +156,8 @@ impl Wire {
             Reply::ConnectRefused(_) => client::connect_response(payload).is_err(),
             Reply::Published(guid) => client::publish_ack(payload)
                 .is_ok_and(|ack| ack.guid == *guid.as_str() && ack.refusal.is_none()),
-            Reply::PublishRefused(guid, _) => client::publish_ack(payload).is_ok_and(|ack| {
-                let told = guid.as_ref().map_or("", |guid| guid.as_str());
-                ack.guid == *told && ack.refusal.is_some()
-            }),
+            Reply::PublishRefused(guid, _) => client::publish_ack(payload)
+                .is_ok_and(|ack| ack.guid.as_bytes() == guid && ack.refusal.is_some()),
             Reply::Subscribed { ack_inbox } => {
                 client::subscribe_response(payload).is_ok_and(|told| told == *ack_inbox.as_str())
             }

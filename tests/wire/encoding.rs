@@ -198,7 +198,8 @@ fn every_kind_of_answer_carries_its_refusal_where_clients_read_it() {
         client::ping_response(encoded(Reply::PingRefused(reason()))),
         refused
     );
-    let publish = client::publish_ack(encoded(Reply::PublishRefused(None, reason()))).unwrap();
+    let publish =
+        client::publish_ack(encoded(Reply::PublishRefused(Bytes::new(), reason()))).unwrap();
     assert_eq!((publish.guid.as_ref(), publish.refusal), ("", Some(text)));
 }
 

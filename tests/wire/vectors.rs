@@ -121,7 +121,7 @@ fn a_publish_ack() {
 
 #[test]
 fn a_refused_publish() {
-    let reply = Reply::PublishRefused(Some(guid()), Rejection::InvalidPublish);
+    let reply = Reply::PublishRefused(guid().into(), Rejection::InvalidPublish);
 
     assert_eq!(encoded(&reply), hex(PUBLISH_REFUSED));
     assert_eq!(
@@ -335,7 +335,10 @@ fn the_bytes_dummy_are_no_request() {
     );
     assert_eq!(
         decode::publish(dummy(), reply()),
-        refusal(Reply::PublishRefused(None, Rejection::InvalidPublish))
+        refusal(Reply::PublishRefused(
+            Bytes::new(),
+            Rejection::InvalidPublish
+        ))
     );
     assert_eq!(
         decode::subscribe(dummy(), reply(), ACK_TOKEN),

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use tokio_postgres::types::{WasNull, WrongType};
+
 use super::{DatabaseUrl, Roots};
 use crate::certificates;
 
@@ -42,6 +44,10 @@ impl Trouble {
         if let Some(error) = error.as_db_error() {
             return Self::of_server(url, error.code().code(), error.message());
         }
+        let source = std::error::Error::source(error);
+        if source.is_some_and(|it| it.is::<WasNull>() || it.is::<WrongType>()) {
+            return Self::of_value(url, &error.to_string());
+        }
         Self::of_cause(url, error)
     }
 
@@ -62,6 +68,9 @@ impl Trouble {
                 kind: Refused,
                 text: why.to_string(),
             };
+        }
+        if let sqlx::Error::ColumnDecode { index, source } = error {
+            return Self::of_value(url, &format!("column {index}: {source}"));
         }
         if matches!(error, sqlx::Error::PoolTimedOut) {
             let text = format!(
@@ -97,6 +106,18 @@ impl Trouble {
         }
     }
 
+    /// What was read is not what servers write.
+    fn of_value(url: &DatabaseUrl, what: &str) -> Self {
+        Self {
+            kind: Failed,
+            text: format!(
+                "Postgres at {}: a row was changed by hand, or a column lost its NOT NULL or its type, and holds what no server \
+                 writes ({what}); give it a value, or delete the row, and take back the change of the column",
+                url.address()
+            ),
+        }
+    }
+
     fn of_server(url: &DatabaseUrl, code: &str, message: &str) -> Self {
         let (user, database, place) = (url.user(), url.database(), url.address());
         let (kind, remedy) = match code {
@@ -123,6 +144,19 @@ impl Trouble {
             "53300" => (
                 Unavailable,
                 "raise max_connections or close connections".to_owned(),
+            ),
+            "53400" => (
+                Unavailable,
+                format!(
+                    "raise the limit that it names, as in ALTER ROLE {user} SET temp_file_limit = -1, or work_mem, with \
+                     which sorting needs fewer files"
+                ),
+            ),
+            "53200" => (
+                Unavailable,
+                "give Postgres' machine memory or lower work_mem; where it says shared memory, raise \
+                 max_locks_per_transaction"
+                    .to_owned(),
             ),
             "57P05" => (
                 Unavailable,

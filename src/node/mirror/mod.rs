@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{DatabaseUrl, Encryption, NatsConfig, Secret};
+use crate::config::{DatabaseUrl, Encryption, NatsConfig};
 use crate::core::batch::ChannelRow;
 use crate::core::ids::{ChannelId, ChannelName, Sequence};
 use crate::core::limits::Limits as ChannelLimits;
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
+use crate::nats::{self, with_sources};
+use crate::node::nats_settings::nats_settings;
 use crate::store::{self, Keyring, PageSize, Store};
 use durables::Done;
 use names::Rules;
@@ -237,36 +239,33 @@ impl Mirror {
     }
 
     async fn jetstream(&self) -> Result<async_nats::jetstream::Context, Error> {
-        let nats = &self.nats;
-        if !nats.logins.is_empty() || nats.tls.server_name.is_some() {
+        let nats = nats_settings(&self.nats, "stanby/mirror".to_owned());
+        if !nats.logins.is_empty() {
             return Err(Error::Refused(
-                "a mirror takes one login for all NATS servers, and no --nats-tls-server-name; give --nats-user or \
-                 --nats-token, and URLs with the names in the certificates"
+                "a mirror takes one login for all NATS servers; give --nats-user or --nats-token"
                     .to_owned(),
             ));
         }
-        let password = nats.password.as_ref().map_or("", Secret::expose).to_owned();
-        let mut options = async_nats::ConnectOptions::new().name("stanby/mirror");
-        if let Some(user) = &nats.user {
-            options = options.user_and_password(user.clone(), password);
+        // The same certificates are trusted as by the servers.
+        let tls = nats::client_config(nats.tls.clone()).await;
+        let tls = tls.map_err(|error| Error::Refused(with_sources(&error)))?;
+        let mut options = async_nats::ConnectOptions::new()
+            .name(nats.name)
+            .tls_client_config(tls);
+        if let Some(user) = nats.user {
+            options = options.user_and_password(user, nats.password.unwrap_or_default());
         }
-        if let Some(token) = &nats.token {
-            options = options.token(token.expose().to_owned());
+        if let Some(token) = nats.token {
+            options = options.token(token);
         }
-        if let Some(path) = &nats.credentials {
+        if let Some(path) = &nats.credentials_file {
             let read = options.credentials_file(path).await;
             options = read.map_err(|error| unreadable(path, &error))?;
         }
-        if let Some(path) = &nats.nkey {
+        if let Some(path) = &nats.nkey_seed_file {
             let seed = tokio::fs::read_to_string(path).await;
             let seed = seed.map_err(|error| unreadable(path, &error))?;
             options = options.nkey(seed.trim().to_owned());
-        }
-        if let Some(path) = &nats.tls.ca {
-            options = options.add_root_certificates(path.clone());
-        }
-        if let Some((certificate, key)) = &nats.tls.client {
-            options = options.add_client_certificate(certificate.clone(), key.clone());
         }
         if nats.tls.required {
             options = options.require_tls(true);

@@ -125,7 +125,7 @@ fn heavy() -> Vec<(&'static str, Event)> {
             "guid of a refusal",
             Event::Refused {
                 answer: Reply::PublishRefused(
-                    Guid::parse(long(MEGABYTE)),
+                    long(MEGABYTE).into_bytes(),
                     stanby::core::rejection::Rejection::InvalidPublish,
                 ),
                 reply: pools::subject("refused"),

@@ -60,6 +60,7 @@ async fn a_former_key_may_be_given_without_encrypting_from_now_on() {
         let text = refusal(&group, &[], &environment).await;
         assert!(text.contains("channel \"orders\", message 1: "), "{text}");
         assert!(text.contains("does not decrypt it"), "{text}");
+        assert!(text.contains("in STANBY_FROM_ENCRYPTION_KEY"), "{text}");
         ensure_nothing_written(&group).await;
     }
     let text = refusal(&group, &[], &[]).await;

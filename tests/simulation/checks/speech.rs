@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytestring::ByteString;
 use stanby::core::batch::{Batch, HOLDERS_PAGE, SubscriptionRow};
 use stanby::core::ids::{BatchNumber, Guid, LoadId, PositionId, ProbeId, Sequence, Subject};
 use stanby::core::limits::Heartbeats;
@@ -266,8 +267,11 @@ impl Checks {
             Reply::Published(guid) => self.on_publish_ack(guid, store),
             Reply::Subscribed { ack_inbox } => self.on_subscribed(ack_inbox.as_str(), term),
             Reply::PublishRefused(guid, _) => {
+                let guid = ByteString::try_from(guid.clone())
+                    .ok()
+                    .and_then(Guid::parse);
                 if let Some(guid) = guid {
-                    self.refuses(guid);
+                    self.refuses(&guid);
                 }
             }
             Reply::ConnectRefused(_)
