@@ -283,7 +283,10 @@ fn import_dir(flags: &ServeFlags) -> Option<PathBuf> {
 
 /// Of a former store that is elsewhere than the tables are to be.
 fn sql_source(flags: &ServeFlags) -> Result<Option<DatabaseUrl>, Error> {
-    let source = flags.sql_source.as_ref().filter(|_| is_store(flags, "sql"));
+    // Of another driver than Postgres' the start is refused anyway.
+    let is_postgres = !matches!(flags.sql_driver.as_deref(), Some(driver) if driver != "postgres");
+    let source = flags.sql_source.as_ref();
+    let source = source.filter(|_| is_store(flags, "sql") && is_postgres);
     let source = source.map(|source| DatabaseUrl::parse(source.expose()));
     source.transpose().map_err(|error| {
         Error::new(format!(
