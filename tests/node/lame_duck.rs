@@ -181,7 +181,7 @@ async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back()
         loop {
             let ack = wire::publish_ack(acks.next().await.unwrap().payload).unwrap();
             assert_eq!(ack.refusal, None);
-            if ack.guid.to_string() == stored[1].guid {
+            if *ack.guid == *stored[1].guid {
                 return;
             }
         }
