@@ -11,6 +11,7 @@ use super::batch::ChannelRow;
 use super::event::Event;
 use super::ids::{ChannelId, ChannelName, Sequence, Subject};
 use super::request::{Ack, Connect, Publish};
+use super::shadow::Taken;
 use super::snapshot::Snapshot;
 use super::stored::{Digester, StoredPublish, StoredPublishes};
 use super::time::{Instant, Timestamp};
@@ -216,18 +217,15 @@ impl Moves {
 /// The requests that a new term begins with, with the times they were heard: first what is to be carried out, in the order it
 /// was heard, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
 /// for the answer to the last; those to all others have most likely come before.
-pub fn judge(
-    heard: Vec<(Instant, Event)>,
-    done: &Done,
-    moves: &Moves,
-    now: Instant,
-) -> Vec<(Instant, Event)> {
+pub fn judge(remembered: Taken, done: &Done, moves: &Moves, now: Instant) -> Vec<(Instant, Event)> {
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
     let (mut unsubscribed_later, mut closed_later) = (BTreeSet::new(), BTreeSet::new());
+    let Taken { heard, earlier } = remembered;
     let mut judged = Vec::with_capacity(heard.len());
     let mut answers = Vec::new();
+    let is_stored = |request: &Publish| done.stored.contains(request);
     for (at, event) in heard.into_iter().rev() {
         let event = match event {
             Event::Connect { request, reply } => {
@@ -237,9 +235,8 @@ pub fn judge(
                 (!has_ended).then_some(Event::Connect { request, reply })
             }
             Event::Publish { request, reply } => {
-                if done.stored.contains(&request) {
-                    let answer = reply.map(|reply| Event::AlreadyStored { request, reply });
-                    answers.extend(answer.map(|answer| (at, answer)));
+                if is_stored(&request) {
+                    answers.extend(answer(at, request, reply));
                     continue;
                 }
                 Some(Event::Publish { request, reply })
@@ -289,9 +286,21 @@ pub fn judge(
         };
         judged.extend(event.map(|event| (at, event)));
     }
+    for (at, event) in earlier.into_iter().rev() {
+        if let Event::Publish { request, reply } = event
+            && is_stored(&request)
+        {
+            answers.extend(answer(at, request, reply));
+        }
+    }
     judged.reverse();
     judged.append(&mut answers);
     judged
+}
+
+/// Of a publish that is stored.
+fn answer(at: Instant, request: Publish, reply: Option<Subject>) -> Option<(Instant, Event)> {
+    reply.map(|reply| (at, Event::AlreadyStored { request, reply }))
 }
 
 #[cfg(test)]

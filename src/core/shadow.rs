@@ -17,11 +17,16 @@ pub struct ShadowLimits {
     pub bytes: usize,
 }
 
-/// Lives as long as a node hears everything: across candidacies that fail and terms that end, but not across a
-/// broken connection to NATS, after which a later request may be missing that takes an earlier one back.
+/// Lives as long as a node hears everything: across candidacies that fail and terms that end. After a broken connection to
+/// NATS a later request may be missing that takes an earlier one back, and nobody knows how many publishes were stored
+/// meanwhile: what was heard before is not carried out any more. Its publishes are remembered to be answered where they are
+/// found stored, as the server that stored them may have lost its answers in the same moment.
 #[derive(Debug)]
 pub struct Shadow {
     heard: VecDeque<(Instant, usize, Event)>,
+    /// Publishes of before something was missed.
+    earlier: VecDeque<(Instant, usize, Event)>,
+    /// Of both.
     bytes: usize,
     /// `None`: nothing is remembered.
     limits: Option<ShadowLimits>,
@@ -29,13 +34,34 @@ pub struct Shadow {
     crowded_out: u64,
 }
 
+/// What a shadow remembered, and when it was heard.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// To be judged, and carried out.
+    pub heard: Vec<(Instant, Event)>,
+    /// Publishes of before something was missed: to be answered where they are stored, and not to be carried out.
+    pub earlier: Vec<(Instant, Event)>,
+}
+
 impl Shadow {
     pub fn new(limits: Option<ShadowLimits>) -> Self {
         Self {
             heard: VecDeque::new(),
+            earlier: VecDeque::new(),
             bytes: 0,
             limits,
             crowded_out: 0,
+        }
+    }
+
+    /// Something may have been missed.
+    pub fn missed(&mut self) {
+        for (at, bytes, event) in std::mem::take(&mut self.heard) {
+            if matches!(event, Event::Publish { .. }) {
+                self.earlier.push_back((at, bytes, event));
+            } else {
+                self.bytes -= bytes;
+            }
         }
     }
 
@@ -53,9 +79,13 @@ impl Shadow {
             let bytes = cost::event(&event);
             self.bytes += bytes;
             self.heard.push_back((at, bytes, event));
-            while self.bytes > limits.bytes
-                && let Some(heard_at) = self.forget_oldest()
-            {
+            while self.bytes > limits.bytes {
+                if self.forget_earliest() {
+                    continue;
+                }
+                let Some(heard_at) = self.forget_oldest() else {
+                    break;
+                };
                 let is_missed = now.since(heard_at) <= limits.needed;
                 self.crowded_out += u64::from(is_missed);
             }
@@ -66,13 +96,22 @@ impl Shadow {
     /// Forgets what is older than the limit.
     pub fn expire(&mut self, now: Instant) {
         let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
-        while self
-            .heard
-            .front()
-            .is_some_and(|(at, _, _)| now.since(*at) > age)
-        {
+        let is_old = |(at, _, _): &(Instant, usize, Event)| now.since(*at) > age;
+        while self.earlier.front().is_some_and(is_old) {
+            self.forget_earliest();
+        }
+        while self.heard.front().is_some_and(is_old) {
             self.forget_oldest();
         }
+    }
+
+    /// False where there is none.
+    fn forget_earliest(&mut self) -> bool {
+        let Some((_, bytes, _)) = self.earlier.pop_front() else {
+            return false;
+        };
+        self.bytes -= bytes;
+        true
     }
 
     /// When it was heard.
@@ -93,26 +132,30 @@ impl Shadow {
         self.bytes
     }
 
-    /// What is remembered, in its order.
+    /// What is remembered, in its order, and may be stored.
     pub fn heard(&self) -> impl Iterator<Item = &Event> {
-        self.heard.iter().map(|(_, _, event)| event)
+        let all = self.earlier.iter().chain(&self.heard);
+        all.map(|(_, _, event)| event)
     }
 
-    /// The same up to a time; `None`: all of it.
+    /// What was heard up to a time since anything was missed; `None`: all of that.
     pub fn heard_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Event> {
         let heard = self.heard.iter();
         let heard = heard.take_while(move |(at, _, _)| until.is_none_or(|until| *at <= until));
         heard.map(|(_, _, event)| event)
     }
 
-    /// Hands out what is remembered and when it was heard, in its order.
-    pub fn take(&mut self) -> Vec<(Instant, Event)> {
+    /// Hands out what is remembered, in its order.
+    pub fn take(&mut self) -> Taken {
         self.bytes = 0;
-        let heard = std::mem::take(&mut self.heard);
-        heard
-            .into_iter()
-            .map(|(at, _, event)| (at, event))
-            .collect()
+        let all = |of: &mut VecDeque<(Instant, usize, Event)>| {
+            let all = std::mem::take(of).into_iter();
+            all.map(|(at, _, event)| (at, event)).collect()
+        };
+        Taken {
+            heard: all(&mut self.heard),
+            earlier: all(&mut self.earlier),
+        }
     }
 }
 
@@ -139,7 +182,8 @@ mod tests {
     }
 
     fn taken(mut shadow: Shadow) -> Vec<Event> {
-        shadow.take().into_iter().map(|(_, event)| event).collect()
+        let taken = shadow.take().heard.into_iter();
+        taken.map(|(_, event)| event).collect()
     }
 
     fn events(range: std::ops::Range<u64>) -> impl Iterator<Item = Event> {
@@ -191,7 +235,42 @@ mod tests {
         shadow.remember(events(2..3), at(7));
 
         let expected: Vec<_> = [at(4), at(7)].into_iter().zip(events(1..3)).collect();
+        assert_eq!(shadow.take().heard, expected);
+    }
+
+    #[test]
+    fn what_was_missed_may_take_back_all_but_publishes_which_make_room_first() {
+        let publish = |guid: &'static str| Event::Publish {
+            request: Publish {
+                publisher: Publisher::Client("me".into()),
+                guid: Guid::parse(guid.into()).unwrap(),
+                channel: ChannelName::parse("c".into()).unwrap(),
+                reply: ByteString::new(),
+                data: Bytes::new(),
+            },
+            reply: None,
+        };
+        let size = cost::event(&publish("a"));
+        let mut shadow = shadow(3 * size);
+        shadow.remember(events(0..1).chain([publish("a"), publish("b")]), at(0));
+        shadow.missed();
+        assert_eq!(shadow.bytes(), 2 * size);
+        shadow.remember([publish("c"), publish("d")].into_iter(), at(1));
+
+        assert_eq!(shadow.take_crowded_out(), 0, "it is not missed");
+        let all = [publish("b"), publish("c"), publish("d")];
+        assert_eq!(shadow.heard().cloned().collect::<Vec<_>>(), all);
+        let expected = Taken {
+            heard: vec![(at(1), publish("c")), (at(1), publish("d"))],
+            earlier: vec![(at(0), publish("b"))],
+        };
         assert_eq!(shadow.take(), expected);
+        assert_eq!(shadow.bytes(), 0);
+
+        shadow.remember([publish("a")].into_iter(), at(2));
+        shadow.missed();
+        shadow.expire(at(8));
+        assert_eq!((shadow.heard().count(), shadow.bytes()), (0, 0));
     }
 
     #[test]
@@ -200,7 +279,7 @@ mod tests {
         shadow.remember(events(0..3), at(0));
 
         assert_eq!(shadow.take_crowded_out(), 0);
-        assert_eq!(shadow.take(), []);
+        assert_eq!(shadow.take(), Taken::default());
     }
 
     #[test]

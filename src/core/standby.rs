@@ -10,7 +10,8 @@
 //! | [`Step::Pause`] | something failed, and the next attempt is a while away |
 //!
 //! `done` says that it was done, `failed` and `term_ended` that it is over. What is heard meanwhile is remembered, over attempts
-//! that fail and terms that end, but not over a broken connection to NATS: of what was missed nobody knows.
+//! that fail and terms that end. Over a broken connection to NATS publishes alone are, to be answered where they are stored:
+//! of what was missed nobody knows.
 
 use std::time::Duration;
 
@@ -64,7 +65,6 @@ pub struct Standby {
     step: Step,
     is_listening: bool,
     shadow: Shadow,
-    remembered: Option<ShadowLimits>,
     attempts: Attempts,
 }
 
@@ -75,7 +75,6 @@ impl Standby {
             step: Step::Listen,
             is_listening: false,
             shadow: Shadow::new(remembered),
-            remembered,
             attempts: Attempts::new(lease),
         }
     }
@@ -106,7 +105,7 @@ impl Standby {
     /// Its connection to NATS was broken: what it heard is not the last of what clients asked for.
     pub fn missed(&mut self) {
         self.is_listening = false;
-        self.shadow = Shadow::new(self.remembered);
+        self.shadow.missed();
     }
 
     /// What it was about to do did not go. The pause is asked for next.
@@ -129,9 +128,8 @@ impl Standby {
         left: impl Iterator<Item = (Instant, Event)>,
         now: Instant,
     ) -> Duration {
-        if end.is_listening {
-            self.shadow.inherit(left, now);
-        } else {
+        self.shadow.inherit(left, now);
+        if !end.is_listening {
             // What came since it stopped to listen, nobody here has heard.
             self.missed();
         }
@@ -160,8 +158,13 @@ impl Standby {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use bytestring::ByteString;
+
     use super::*;
-    use crate::core::ids::ProbeId;
+    use crate::core::ids::{ChannelName, Guid, ProbeId};
+    use crate::core::request::{Publish, Publisher};
+    use crate::core::shadow::Taken;
 
     const LEASE: Duration = Duration::from_secs(2);
 
@@ -171,6 +174,19 @@ mod tests {
 
     fn event(number: u64) -> Event {
         Event::Pong(ProbeId(number))
+    }
+
+    fn publish(guid: &'static str) -> Event {
+        Event::Publish {
+            request: Publish {
+                publisher: Publisher::Client("me".into()),
+                guid: Guid::parse(guid.into()).unwrap(),
+                channel: ChannelName::parse("c".into()).unwrap(),
+                reply: ByteString::new(),
+                data: Bytes::new(),
+            },
+            reply: None,
+        }
     }
 
     fn remembered(standby: &Standby) -> Vec<Event> {
@@ -214,18 +230,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_before_nats_was_away_is_forgotten_and_it_listens_anew() {
+    fn of_what_was_heard_before_nats_was_away_publishes_are_kept_for_their_answers_and_it_listens_anew()
+     {
         let mut standby = queued(1);
+        standby.heard([publish("a"), event(2)].into_iter(), at(1));
 
         standby.failed(failure(true), at(2));
 
-        assert_eq!(remembered(&standby), []);
+        assert_eq!(remembered(&standby), [publish("a")]);
+        let expected = Taken {
+            heard: Vec::new(),
+            earlier: vec![(at(1), publish("a"))],
+        };
+        assert_eq!(standby.shadow_mut().take(), expected);
         standby.done();
         assert_eq!(standby.step(), Step::Listen);
     }
 
     #[test]
-    fn what_a_term_leaves_is_kept_where_everything_since_is_heard_and_only_there() {
+    fn what_a_term_leaves_is_to_be_carried_out_where_everything_since_is_heard_and_only_there() {
         for is_listening in [true, false] {
             let mut standby = queued(1);
             standby.done();
@@ -236,11 +259,21 @@ mod tests {
                 cause: Some(EndKind::DatabaseLost),
                 is_listening,
             };
-            let left = [(at(3), event(3))].into_iter();
-            standby.term_ended(end, LEASE, left, at(4));
+            let left = [(at(3), event(3)), (at(3), publish("a"))];
+            standby.term_ended(end, LEASE, left.clone().into_iter(), at(4));
 
-            let expected = if is_listening { vec![event(3)] } else { vec![] };
-            assert_eq!(remembered(&standby), expected);
+            let expected = if is_listening {
+                Taken {
+                    heard: left.to_vec(),
+                    earlier: Vec::new(),
+                }
+            } else {
+                Taken {
+                    heard: Vec::new(),
+                    earlier: left[1..].to_vec(),
+                }
+            };
+            assert_eq!(standby.shadow_mut().take(), expected);
         }
     }
 

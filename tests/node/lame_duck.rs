@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection as _, PgConnection};
+use stanby::dev::nats::NatsServer;
 use stanby::protocol::client as wire;
 use tokio::time::timeout;
 
 use crate::pair::{Group, LIMIT, Server};
 use crate::silent_nats::{Cluster, pair, wait_until_apart};
-use crate::stan::{Load, StanClient};
+use crate::stan::{Load, Publisher, StanClient};
+use crate::support::process::Own;
 use crate::support::wait::wait_until;
 use crate::support::{nats, postgres};
 
@@ -119,6 +122,62 @@ async fn what_was_stored_when_a_nats_server_was_killed_is_answered() {
     );
 }
 
+/// Waits for the answer to a publish that is stored.
+async fn answer_to(guid: &str, mut acks: Subscriber) {
+    // Those of before may come again, too.
+    let answered = async {
+        loop {
+            let ack = wire::publish_ack(acks.next().await.unwrap().payload).unwrap();
+            assert_eq!(ack.refusal, None);
+            if *ack.guid == *guid {
+                return;
+            }
+        }
+    };
+    timeout(LIMIT, answered).await.unwrap();
+}
+
+/// A client that is back at NATS.
+async fn back(nats: &NatsServer, inbox: &str) -> Subscriber {
+    let nats = async_nats::connect(nats.url()).await.unwrap();
+    let acks = nats.subscribe(inbox.to_owned()).await.unwrap();
+    nats.flush().await.unwrap();
+    acks
+}
+
+/// A publish of which NATS goes while it waits for its commit, and that is stored while NATS is away. Returns its guid.
+async fn store_without_nats(
+    group: &Group,
+    publisher: &mut Publisher,
+    nats: &mut Own<NatsServer>,
+) -> String {
+    let before = group.tables().messages("orders").await.len();
+    let mut holder = PgConnection::connect(&group.database_url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE stanby.messages IN SHARE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    publisher.send().await;
+    publisher.flush().await;
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'RowExclusiveLock'";
+    wait_until(LIMIT, async || {
+        if group.tables().number(waits).await > 0 {
+            Ok(())
+        } else {
+            Err("nothing waits".to_owned())
+        }
+    })
+    .await;
+    nats.stop(LIMIT).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    wait_until(LIMIT, async || {
+        let stored = group.tables().messages("orders").await;
+        match stored.get(before) {
+            Some(row) => Ok(row.guid.clone()),
+            None => Err(format!("{} are stored", stored.len())),
+        }
+    })
+    .await
+}
+
 /// The client is back later than the server, as those are whose library waits before it tries again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back() {
@@ -135,31 +194,7 @@ async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back()
     let mut publisher = client.publisher("orders").await;
     publisher.send_until_acked(LIMIT).await;
 
-    let mut holder = PgConnection::connect(&group.database_url).await.unwrap();
-    let lock = "BEGIN; LOCK TABLE stanby.messages IN SHARE MODE";
-    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
-    publisher.send().await;
-    publisher.flush().await;
-    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-    wait_until(LIMIT, async || {
-        let waiting = group.tables().number(waits).await;
-        if waiting > 0 {
-            Ok(())
-        } else {
-            Err("nothing waits".to_owned())
-        }
-    })
-    .await;
-    nats.stop(LIMIT).await.unwrap();
-    wait_for_log(&active, "lost the connection to NATS").await;
-    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
-    wait_until(LIMIT, async || {
-        match group.tables().messages("orders").await.len() {
-            2 => Ok(()),
-            stored => Err(format!("{stored} of 2")),
-        }
-    })
-    .await;
+    let stored = store_without_nats(&group, &mut publisher, &mut nats).await;
     nats::restart(&mut nats, &[]).await;
     wait_until(LIMIT, async || {
         let log = active.log();
@@ -173,18 +208,31 @@ async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back()
     })
     .await;
 
-    let back = async_nats::connect(nats.url()).await.unwrap();
-    let mut acks = back.subscribe(publisher.inbox.clone()).await.unwrap();
-    let stored = group.tables().messages("orders").await;
-    // The one of before may come again, too.
-    let answered = async {
-        loop {
-            let ack = wire::publish_ack(acks.next().await.unwrap().payload).unwrap();
-            assert_eq!(ack.refusal, None);
-            if *ack.guid == *stored[1].guid {
-                return;
-            }
-        }
+    answer_to(&stored, back(&nats, &publisher.inbox).await).await;
+}
+
+/// Whoever stored it has forgotten it, and whoever heard it has lost the connection to NATS.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_when_nats_went_for_longer_than_a_lease_is_answered_by_who_takes_over() {
+    let (Some(database), Some(mut nats)) =
+        (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
     };
-    timeout(LIMIT, answered).await.unwrap();
+    let flags = ["--lease", "1s", "--shadow-age", "2m"];
+    let group = Group::over(database.url.clone(), nats.url(), &flags);
+    let (active, standby) = pair(&group).await;
+    let client = group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publisher.send_until_acked(LIMIT).await;
+
+    let stored = store_without_nats(&group, &mut publisher, &mut nats).await;
+    // Its term is over.
+    active.wait_for_trouble("NATS is out of reach").await;
+    active.kill().await;
+    nats::restart(&mut nats, &[]).await;
+    let acks = back(&nats, &publisher.inbox).await;
+
+    assert_eq!(standby.wait_until_active().await, 2);
+    answer_to(&stored, acks).await;
 }

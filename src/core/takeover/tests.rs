@@ -152,6 +152,24 @@ fn a_publish_that_is_put_back_is_answered_after_that_is_committed() {
     assert!(is_answer, "{answer:?}");
 }
 
+#[test]
+fn what_was_heard_before_something_was_missed_is_answered_where_it_is_stored_and_never_carried_out()
+{
+    let backlog_of = |sequence: u64| {
+        let mut heard = heard(sequence);
+        heard.missed();
+        let restored = after_a_failover(&mut committed(11..=12), &mut heard);
+        restored.backlog.into_iter().map(|(_, event)| event)
+    };
+
+    let stored: Vec<Event> = backlog_of(12).collect();
+    assert!(
+        matches!(&stored[..], [Event::AlreadyStored { request, .. }] if request.guid == guid(12)),
+        "{stored:?}"
+    );
+    assert_eq!(backlog_of(13).count(), 0, "another server may have it");
+}
+
 /// The row may be back in the table: read before it is gone, it would be published and deleted a second time.
 #[test]
 fn what_is_put_back_is_not_read_from_the_outbox_before_it_is_gone_there() {
