@@ -395,7 +395,8 @@ impl ActiveLoop {
 
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         self.broker.committed(number, now);
-        self.unanswered.committed(now.monotonic);
+        let is_nats_away = self.nats_lost_at.is_some();
+        self.unanswered.committed(is_nats_away, now.monotonic);
     }
 
     /// Postgres will never store the batch: what led to it is taken back, or the term ends. Tells what is not stored.

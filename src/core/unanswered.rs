@@ -12,7 +12,7 @@ use super::time::Instant;
 /// by the room that the broker has.
 const ACKS_MAX: usize = 1 << 16;
 
-/// Requests kept for their age, because their answer may wait for more than a commit.
+/// Requests kept for their age, because their answer may wait for more than a commit. The oldest are dropped.
 const PATIENT_MAX: usize = 4096;
 
 #[derive(Debug)]
@@ -75,12 +75,14 @@ impl Unanswered {
         self.committing.append(&mut self.gathering);
     }
 
-    /// That batch is committed. What waits for a probe or a read is kept as long as a shadow keeps it.
-    pub fn committed(&mut self, now: Instant) {
+    /// That batch is committed. What waits for a probe or a read is kept as long as a shadow keeps it, and so are publishes
+    /// where `is_nats_away`: their answers wait for NATS, and are lost with the term.
+    pub fn committed(&mut self, is_nats_away: bool, now: Instant) {
         let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
         let mut gone = 0;
         self.committing.retain(|(at, bytes, event)| {
-            let stays = is_patient(event) && now.since(*at) <= age;
+            let waits = is_nats_away && matches!(event, Event::Publish { .. });
+            let stays = (waits || is_patient(event)) && now.since(*at) <= age;
             gone += if stays { 0 } else { *bytes };
             stays
         });
@@ -126,9 +128,12 @@ fn is_patient(event: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use bytestring::ByteString;
+
     use super::*;
-    use crate::core::ids::{ProbeId, Sequence};
-    use crate::core::request::Ack;
+    use crate::core::ids::{ChannelName, Guid, ProbeId, Sequence};
+    use crate::core::request::{Ack, Publish, Publisher};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
@@ -167,7 +172,7 @@ mod tests {
         for second in 0..9 {
             unanswered.take_in(&close(second), at(second));
             unanswered.submitted();
-            unanswered.committed(at(second));
+            unanswered.committed(false, at(second));
         }
 
         let left: Vec<u64> = unanswered.leave().map(|(at, _)| at.as_nanos()).collect();
@@ -181,7 +186,7 @@ mod tests {
         unanswered.take_in(&ack(1), at(0));
         unanswered.submitted();
         unanswered.take_in(&ack(2), at(1));
-        unanswered.committed(at(1));
+        unanswered.committed(false, at(1));
         unanswered.submitted();
         unanswered.take_in(&Event::Pong(ProbeId(1)), at(2));
         unanswered.take_in(&ack(3), at(2));
@@ -196,10 +201,39 @@ mod tests {
         unanswered.take_in(&close("old"), at(0));
         unanswered.take_in(&close("new"), at(4));
         unanswered.submitted();
-        unanswered.committed(at(6));
+        unanswered.committed(false, at(6));
 
         let left: Vec<_> = unanswered.leave().collect();
         assert_eq!(left, [(at(4), close("new"))]);
+    }
+
+    #[test]
+    fn publishes_committed_while_nats_is_away_wait_for_their_answers() {
+        let publish = |guid: &'static str| Event::Publish {
+            request: Publish {
+                publisher: Publisher::Client("me".into()),
+                guid: Guid::parse(guid.into()).unwrap(),
+                channel: ChannelName::parse("c".into()).unwrap(),
+                reply: ByteString::new(),
+                data: Bytes::new(),
+            },
+            reply: None,
+        };
+        let mut unanswered = unanswered(1 << 20);
+        let mut commit = |guid, is_nats_away, second| {
+            unanswered.take_in(&publish(guid), at(second));
+            unanswered.take_in(&ack(1), at(second));
+            unanswered.submitted();
+            unanswered.committed(is_nats_away, at(second));
+            let kept = unanswered.committing.iter();
+            kept.map(|(_, _, event)| event.clone()).collect::<Vec<_>>()
+        };
+
+        assert_eq!(commit("a", false, 0), []);
+        assert_eq!(commit("b", true, 1), [publish("b")]);
+        assert_eq!(commit("c", true, 2), [publish("b"), publish("c")]);
+        assert_eq!(commit("d", false, 3), [], "NATS is back, and they are sent");
+        assert_eq!(unanswered.bytes, 0);
     }
 
     #[test]

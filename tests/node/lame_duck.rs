@@ -211,6 +211,31 @@ async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back()
     answer_to(&stored, back(&nats, &publisher.inbox).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_alone_answers_what_it_stored_when_nats_went_for_longer_than_a_lease() {
+    let (Some(database), Some(mut nats)) =
+        (postgres::database().await, nats::own_server(&[]).await)
+    else {
+        return;
+    };
+    let flags = ["--lease", "1s", "--shadow-age", "2m"];
+    let group = Group::over(database.url.clone(), nats.url(), &flags);
+    let server = group.server();
+    server.wait_until_active().await;
+    let client = group.client("me").await;
+    let mut publisher = client.publisher("orders").await;
+    publisher.send_until_acked(LIMIT).await;
+
+    let stored = store_without_nats(&group, &mut publisher, &mut nats).await;
+    // Its term is over.
+    server.wait_for_trouble("NATS is out of reach").await;
+    nats::restart(&mut nats, &[]).await;
+    let acks = back(&nats, &publisher.inbox).await;
+
+    assert_eq!(server.wait_until_active().await, 2);
+    answer_to(&stored, acks).await;
+}
+
 /// Whoever stored it has forgotten it, and whoever heard it has lost the connection to NATS.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_stored_when_nats_went_for_longer_than_a_lease_is_answered_by_who_takes_over() {
