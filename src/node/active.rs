@@ -187,7 +187,7 @@ impl<'a> Active<'a> {
                 let answered = self.node.nats.flush(DRAIN_LIMIT);
                 let release = self.leader.release_because(ended.end());
                 let ((), _) = tokio::join!(release, answered);
-                (None, Vec::new())
+                (None, self.active.leave(Clock.now().monotonic).collect())
             }
         };
         Over {
