@@ -1,4 +1,5 @@
 //! A NATS server that is about to shut down, or dies, while publishes are in flight.
+#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::collections::BTreeSet;
 
