@@ -303,7 +303,7 @@ pub(crate) async fn fill_disk(world: &mut World, rng: &mut Rng) {
         while refusals(world) == before && !world.ground.postgres_has_ended() {
             // Postgres gives some room back when it cleans up its log of writes.
             let disk = world.ground.disk.as_ref();
-            disk.expect("the world is on a small disk").fill();
+            disk.expect("the world is on a small disk").fill().await;
             world.hold(LEASE / 10).await;
         }
     };

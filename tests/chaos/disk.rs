@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::geteuid;
+use tokio::task::spawn_blocking;
 
 use crate::support::process::skip;
 
@@ -42,16 +43,18 @@ impl SmallDisk {
     }
 
     /// Takes all the room that is left, also what has become free since the last time.
-    pub(crate) fn fill(&self) {
-        let mut filler = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .unwrap();
-        for size in [1 << 20, 4096] {
-            let block = vec![1; size];
-            while filler.write_all(&block).is_ok() {}
-        }
+    pub(crate) async fn fill(&self) {
+        let path = self.filler();
+        // Memory may come slowly, and the world's links to Postgres and NATS go on meanwhile.
+        let filled = spawn_blocking(move || {
+            let options = fs::File::options().create(true).append(true).open(path);
+            let mut filler = options.unwrap();
+            for size in [1 << 20, 4096] {
+                let block = vec![1; size];
+                while filler.write_all(&block).is_ok() {}
+            }
+        });
+        filled.await.unwrap();
     }
 
     pub(crate) fn empty(&self) {
