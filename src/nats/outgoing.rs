@@ -19,6 +19,9 @@ const RECENT: Duration = Duration::from_secs(2);
 /// The same, in bytes.
 const RECENT_BYTES: usize = 4 << 20;
 
+/// What is sent again later, in bytes: a slow link is not to be filled with it.
+const REPEATED_BYTES: usize = 64 << 10;
+
 /// So long after a new connection the answers of before and since are sent again: clients lose a NATS server, too, and may be
 /// back later than this side. The libraries of NATS wait 2 s before they try again.
 const REPEATS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(8)];
@@ -52,11 +55,12 @@ pub(super) struct Outgoing {
     asks: bool,
     recent: VecDeque<(Instant, Bytes)>,
     recent_bytes: usize,
-    /// What the connection began with and what was answered since, up to [`RECENT_BYTES`], and the moments at which that
-    /// leaves again.
+    /// What was answered shortly before the last connection ended and since, up to [`REPEATED_BYTES`], and the moments at
+    /// which that leaves again.
     repeated: Vec<Bytes>,
     repeated_bytes: usize,
     repeats: VecDeque<Instant>,
+    has_ended: bool,
 }
 
 impl Outgoing {
@@ -65,18 +69,20 @@ impl Outgoing {
     pub(super) fn begin(&mut self, first: BytesMut, now: Instant) {
         self.drop_all();
         self.urgent = first;
-        if self.repeats.is_empty() {
-            let answers = self.recent.iter().map(|(_, answers)| answers.clone());
-            self.repeated = answers.collect();
-            self.repeated_bytes = self.recent_bytes;
-        } else {
-            // The last connection was short: what it had to repeat is still to be repeated.
-            for (_, answers) in &self.recent {
-                self.urgent.extend_from_slice(answers);
+        for (_, answers) in &self.recent {
+            self.urgent.extend_from_slice(answers);
+        }
+        // Nobody has missed anything before the first connection.
+        if std::mem::take(&mut self.has_ended) {
+            let is_new = self.repeats.is_empty();
+            self.repeats = REPEATS.iter().map(|&after| now + after).collect();
+            if is_new {
+                self.repeated_bytes = 0;
+                for answers in self.recent.clone() {
+                    self.repeat_later(answers.1);
+                }
             }
         }
-        self.send_repeated();
-        self.repeats = REPEATS.iter().map(|&after| now + after).collect();
     }
 
     /// Answers of around the begin of the connection leave again when it is time. To be called now and then.
@@ -106,6 +112,7 @@ impl Outgoing {
 
     /// A connection has ended: what waited is lost, but for answers. Returns how many messages.
     pub(super) fn end(&mut self, now: Instant) -> u64 {
+        self.has_ended = true;
         self.forget_old(now);
         self.drop_all()
     }
@@ -156,14 +163,18 @@ impl Outgoing {
     }
 
     fn remember(&mut self, answers: Bytes, now: Instant) {
-        if !self.repeats.is_empty() && self.repeated_bytes + answers.len() <= RECENT_BYTES {
-            self.repeated_bytes += answers.len();
-            self.repeated.push(answers.clone());
-        }
+        self.repeat_later(answers.clone());
         self.recent_bytes += answers.len();
         self.recent.push_back((now, answers));
         while self.recent_bytes > RECENT_BYTES {
             self.forget_oldest();
+        }
+    }
+
+    fn repeat_later(&mut self, answers: Bytes) {
+        if !self.repeats.is_empty() && self.repeated_bytes + answers.len() <= REPEATED_BYTES {
+            self.repeated_bytes += answers.len();
+            self.repeated.push(answers);
         }
     }
 
