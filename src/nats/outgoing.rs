@@ -13,7 +13,7 @@ use crate::core::time::Instant;
 /// Deliveries that are written in one go, in bytes; a larger message goes by itself.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Answers that left so long before the end of their connection are taken to have arrived.
+/// Answers that were handed over so long before the end of their connection are taken to have arrived.
 const RECENT: Duration = Duration::from_secs(2);
 
 /// The same, in bytes.
