@@ -140,9 +140,13 @@ fn is_refusal(answer: &Reply) -> bool {
     let refused = |error| matches!(error, client::Error::Refused(_));
     match answer {
         Reply::ConnectRefused(_) => client::connect_response(sent).is_err_and(refused),
-        Reply::PublishRefused(..) => {
-            client::publish_ack(sent).is_ok_and(|ack| ack.refusal.is_some())
+        // Go clients send and take guids that are not UTF-8.
+        Reply::PublishRefused(guid, why) if std::str::from_utf8(guid).is_err() => {
+            let is_sent_back = sent.windows(guid.len()).any(|part| part == &guid[..]);
+            is_sent_back && is_refusal(&Reply::PublishRefused(Bytes::new(), why.clone()))
         }
+        Reply::PublishRefused(guid, _) => client::publish_ack(sent)
+            .is_ok_and(|ack| ack.refusal.is_some() && ack.guid.as_bytes() == &guid[..]),
         Reply::SubscribeRefused(_) => client::subscribe_response(sent).is_err_and(refused),
         Reply::LeaveRefused(_) => client::leave_response(sent).is_err_and(refused),
         Reply::CloseRefused(_) => client::close_response(sent).is_err_and(refused),

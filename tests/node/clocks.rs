@@ -10,8 +10,10 @@ use crate::takeover::Work;
 const HOUR: i64 = 3600;
 
 /// Holders of the lock whose last renewal was by a clock that is ahead.
-const RENEWED_AHEAD: &str = "SELECT count(*) FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
-    WHERE k.locktype = 'advisory' AND k.granted AND a.query_start - a.backend_start > interval '30 min'";
+const RENEWED_AHEAD: &str =
+    "SELECT count(*) FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
+    WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND k.granted
+        AND a.query_start - a.backend_start > interval '30 min'";
 
 /// By that clock Postgres counts the timeouts that it ends silent sessions with.
 #[tokio::test]
@@ -61,7 +63,9 @@ async fn a_clock_of_postgres_that_jumps_makes_no_standby_end_a_healthy_active() 
     let work = Work::start(&pair.group).await;
     work.progress_with_standbys(&[&pair.standby]).await;
 
-    for seconds in [HOUR, 0, -HOUR, 10 * HOUR] {
+    // Never behind the real time: the library that sets the clock tells that one to a signal handler that interrupts it, and
+    // timers of Postgres that are checked there would be an hour over.
+    for seconds in [3 * HOUR, 2 * HOUR, HOUR, 12 * HOUR] {
         clock.jump(seconds);
         work.progress(2000).await;
     }
