@@ -265,7 +265,7 @@ impl Link {
         let mut state = self.lock();
         if !state.connected {
             if class == Class::Answer && !state.closed {
-                state.out.keep(out, Clock.now().monotonic);
+                state.out.keep(out);
                 return;
             }
             drop(state);
@@ -395,8 +395,8 @@ impl Link {
         let Some(ping) = state.pings.pop_front() else {
             return;
         };
-        let took = Clock.now().monotonic.since(ping.at);
-        state.out.answered(ping.confirms, took);
+        let now = Clock.now().monotonic;
+        state.out.answered(ping.confirms, now.since(ping.at), now);
         drop(state);
         self.to_write.notify_one();
         if let Some(waiting) = ping.waiting {

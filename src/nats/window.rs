@@ -60,6 +60,16 @@ impl Window {
         self.sent += bytes as u64;
     }
 
+    /// Of the bytes handed to the socket, the last.
+    pub(super) fn position(&self) -> u64 {
+        self.sent
+    }
+
+    /// Up to this position NATS has them.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
     fn in_flight(&self) -> u64 {
         self.sent - self.confirmed
     }

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use tokio::sync::oneshot;
 
 use super::Link;
+use crate::clock::Clock;
 use crate::nats::wire::encode;
 
 /// From one NATS server to another one, without losing anything.
@@ -68,7 +69,7 @@ impl Link {
             }
         }
         state.pings.clear();
-        state.out.go_on(first);
+        state.out.go_on(first, Clock.now().monotonic);
         for round_trip in std::mem::take(&mut state.early) {
             state.ping(Some(round_trip));
         }

@@ -1,0 +1,169 @@
+//! Answers that clients may not have yet. When the connection to NATS is lost they are sent again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::core::time::Instant;
+
+/// Answers that NATS had so long before the end of their connection are taken to have reached their clients.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// The same, in bytes.
+pub(super) const RECENT_BYTES: usize = 4 << 20;
+
+/// What is sent again later, in bytes: a slow link is not to be filled with it.
+const REPEATED_BYTES: usize = 64 << 10;
+
+/// So long after a new connection the answers of before and since are sent again: clients lose a NATS server, too, and may be
+/// back later than this side. The libraries of NATS wait 2 s before they try again.
+const REPEATS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(8)];
+
+#[derive(Debug, Default)]
+pub(super) struct RecentAnswers {
+    /// From the oldest on. Those at NATS come first, those on the way next.
+    recent: VecDeque<Recent>,
+    bytes: usize,
+    /// What was answered shortly before the last connection ended and since, up to [`REPEATED_BYTES`], and the moments at
+    /// which that leaves again.
+    repeated: Vec<Bytes>,
+    repeated_bytes: usize,
+    repeats: VecDeque<Instant>,
+    has_ended: bool,
+}
+
+#[derive(Debug)]
+struct Recent {
+    answers: Bytes,
+    at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Here: they wait to be written, or for a connection.
+    Home,
+    /// On the way, as bytes of the connection up to this position.
+    Wire(u64),
+    /// At NATS, which has said so then.
+    Nats(Instant),
+}
+
+impl RecentAnswers {
+    /// They wait to be written.
+    pub(super) fn put(&mut self, answers: Bytes, now: Instant) {
+        self.keep(answers);
+        self.forget_old(now);
+    }
+
+    /// They wait for a connection, and have all the time that there is none.
+    pub(super) fn keep(&mut self, answers: Bytes) {
+        self.repeat_later(answers.clone());
+        self.bytes += answers.len();
+        self.recent.push_back(Recent {
+            answers,
+            at: At::Home,
+        });
+        while self.bytes > RECENT_BYTES {
+            self.forget_oldest();
+        }
+    }
+
+    /// All that waited are in what is written next, up to this position of the connection.
+    pub(super) fn leave(&mut self, position: u64) {
+        for recent in self.recent.iter_mut().rev() {
+            if recent.at != At::Home {
+                break;
+            }
+            recent.at = At::Wire(position);
+        }
+    }
+
+    /// NATS has everything up to this position.
+    pub(super) fn arrived(&mut self, position: u64, now: Instant) {
+        let had = self
+            .recent
+            .partition_point(|recent| matches!(recent.at, At::Nats(_)));
+        for recent in self.recent.range_mut(had..) {
+            match recent.at {
+                At::Wire(last) if last <= position => recent.at = At::Nats(now),
+                At::Wire(_) | At::Home | At::Nats(_) => break,
+            }
+        }
+    }
+
+    /// A connection has ended.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.has_ended = true;
+        self.forget_old(now);
+    }
+
+    /// A connection begins: they follow in `out`.
+    pub(super) fn begin(&mut self, out: &mut BytesMut, now: Instant) {
+        for recent in &mut self.recent {
+            recent.at = At::Home;
+            out.extend_from_slice(&recent.answers);
+        }
+        // Nobody has missed anything before the first connection.
+        if std::mem::take(&mut self.has_ended) {
+            let is_new = self.repeats.is_empty();
+            self.repeats = REPEATS.iter().map(|&after| now + after).collect();
+            if is_new {
+                self.repeated_bytes = 0;
+                let recent: Vec<Bytes> =
+                    self.recent.iter().map(|one| one.answers.clone()).collect();
+                for answers in recent {
+                    self.repeat_later(answers);
+                }
+            }
+        }
+    }
+
+    /// Those of around the begin of the connection follow in `out` when it is time.
+    pub(super) fn repeat(&mut self, out: &mut BytesMut, now: Instant) {
+        if self.repeats.front().is_some_and(|&due| due <= now) {
+            self.repeats.pop_front();
+            for answers in &self.repeated {
+                out.extend_from_slice(answers);
+            }
+        }
+        if self.repeats.is_empty() {
+            self.repeated = Vec::new();
+        }
+    }
+
+    /// Nothing is sent again any more.
+    pub(super) fn forget(&mut self) {
+        self.recent.clear();
+        self.bytes = 0;
+        self.repeated = Vec::new();
+        self.repeated_bytes = 0;
+    }
+
+    fn repeat_later(&mut self, answers: Bytes) {
+        if !self.repeats.is_empty() && self.repeated_bytes + answers.len() <= REPEATED_BYTES {
+            self.repeated_bytes += answers.len();
+            self.repeated.push(answers);
+        }
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some(oldest) = self.recent.front()
+            && let At::Nats(since) = oldest.at
+            && now.since(since) > RECENT
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.recent.pop_front() {
+            self.bytes -= oldest.answers.len();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn repeats_nothing(&self) -> bool {
+        self.repeated.is_empty()
+    }
+}

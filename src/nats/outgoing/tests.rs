@@ -1,0 +1,204 @@
+use super::recent::RECENT_BYTES;
+use super::*;
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_nanos(seconds * 1_000_000_000)
+}
+
+fn put(outgoing: &mut Outgoing, class: Class, text: &[u8], seconds: u64) {
+    outgoing.put(class, &mut BytesMut::from(text), 1, at(seconds));
+}
+
+/// NATS says that it has all that has left.
+fn confirm(outgoing: &mut Outgoing, seconds: u64) {
+    let question = outgoing.ask();
+    outgoing.answered(question, Duration::from_millis(5), at(seconds));
+}
+
+fn all(outgoing: &mut Outgoing) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let mut spare = BytesMut::new();
+        if outgoing.next(&mut spare).is_none() {
+            return all;
+        }
+        all.extend_from_slice(&spare);
+    }
+}
+
+#[test]
+fn answers_go_before_deliveries_and_each_class_keeps_its_order() {
+    let mut outgoing = Outgoing::default();
+    for (class, text) in [
+        (Class::Delivery, &b"d1 "[..]),
+        (Class::Answer, b"a1 "),
+        (Class::Delivery, b"d2 "),
+        (Class::Urgent, b"p1 "),
+        (Class::Answer, b"a2 "),
+    ] {
+        put(&mut outgoing, class, text, 1);
+    }
+
+    assert_eq!(all(&mut outgoing), b"a1 p1 a2 d1 d2 ");
+}
+
+#[test]
+fn deliveries_wait_until_nats_has_taken_those_before() {
+    let mut outgoing = Outgoing::default();
+    let delivery = vec![b'd'; 100_000];
+    for _ in 0..64 {
+        put(&mut outgoing, Class::Delivery, &delivery, 1);
+    }
+    let (mut left, mut question) = (0, None);
+    loop {
+        let mut spare = BytesMut::new();
+        let Some(next) = outgoing.next(&mut spare) else {
+            break;
+        };
+        left += spare.len();
+        question = next.asked.or(question);
+    }
+    assert!((1_000_000..2_000_000).contains(&left), "{left}");
+    put(&mut outgoing, Class::Answer, b"a1 ", 1);
+    assert!(
+        all(&mut outgoing).starts_with(b"a1 "),
+        "answers do not wait"
+    );
+
+    outgoing.answered(question.unwrap(), Duration::from_millis(5), at(1));
+    assert!(all(&mut outgoing).len() > 500_000);
+}
+
+#[test]
+fn answers_of_the_last_moments_are_sent_again_after_a_reconnect() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"old ", 1);
+    assert_eq!(all(&mut outgoing), b"old ");
+    confirm(&mut outgoing, 1);
+    put(&mut outgoing, Class::Answer, b"sent ", 9);
+    assert_eq!(all(&mut outgoing), b"sent ");
+    confirm(&mut outgoing, 9);
+    put(&mut outgoing, Class::Answer, b"waiting ", 10);
+    put(&mut outgoing, Class::Urgent, b"probe ", 10);
+    put(&mut outgoing, Class::Delivery, b"delivery ", 10);
+
+    outgoing.end(at(10));
+    outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
+    assert_eq!(all(&mut outgoing), b"SUB sent waiting ");
+
+    outgoing.forget_answers();
+    outgoing.begin(BytesMut::new(), at(10));
+    assert_eq!(all(&mut outgoing), b"");
+}
+
+#[test]
+fn answers_that_a_slow_link_has_not_carried_yet_are_sent_again_however_old_they_are() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"there ", 1);
+    all(&mut outgoing);
+    confirm(&mut outgoing, 1);
+    put(&mut outgoing, Class::Answer, b"on-the-way ", 1);
+    all(&mut outgoing);
+    put(&mut outgoing, Class::Answer, b"waiting ", 1);
+
+    put(&mut outgoing, Class::Answer, b"new ", 20);
+    outgoing.end(at(20));
+    outgoing.begin(BytesMut::new(), at(20));
+    assert_eq!(all(&mut outgoing), b"on-the-way waiting new ");
+
+    outgoing.end(at(40));
+    outgoing.begin(BytesMut::new(), at(40));
+    assert_eq!(all(&mut outgoing), b"on-the-way waiting new ");
+    confirm(&mut outgoing, 40);
+    outgoing.end(at(50));
+    outgoing.begin(BytesMut::new(), at(50));
+    assert_eq!(all(&mut outgoing), b"");
+}
+
+#[test]
+fn answers_that_another_server_goes_on_after_are_there() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"before ", 1);
+    all(&mut outgoing);
+    outgoing.go_on(BytesMut::from(&b"SUB "[..]), at(1));
+    put(&mut outgoing, Class::Answer, b"after ", 9);
+    assert_eq!(all(&mut outgoing), b"SUB after ");
+
+    outgoing.end(at(10));
+    outgoing.begin(BytesMut::new(), at(10));
+    assert_eq!(all(&mut outgoing), b"after ");
+}
+
+#[test]
+fn answers_that_were_to_be_repeated_are_when_the_connection_ends_before() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"first ", 9);
+    outgoing.end(at(10));
+    outgoing.begin(BytesMut::new(), at(10));
+    outgoing.end(at(12));
+    outgoing.keep(&mut BytesMut::from(&b"second "[..]));
+    outgoing.begin(BytesMut::new(), at(12));
+    all(&mut outgoing);
+
+    outgoing.repeat(at(15));
+    assert_eq!(all(&mut outgoing), b"first second ");
+}
+
+#[test]
+fn answers_given_without_a_connection_leave_with_the_next_one_however_late_it_comes() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"before ", 9);
+    outgoing.end(at(10));
+    outgoing.keep(&mut BytesMut::from(&b"between "[..]));
+    assert_eq!(all(&mut outgoing), b"");
+
+    outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
+    assert_eq!(all(&mut outgoing), b"SUB before between ");
+}
+
+#[test]
+fn clients_that_are_back_later_than_this_side_get_the_answers_of_before_again() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"before ", 9);
+    outgoing.end(at(10));
+    outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
+    put(&mut outgoing, Class::Answer, b"after ", 11);
+    all(&mut outgoing);
+
+    let mut left = Vec::new();
+    for second in 11..30 {
+        outgoing.repeat(at(second));
+        let repeated = all(&mut outgoing);
+        if !repeated.is_empty() {
+            assert_eq!(repeated, b"before after ");
+            left.push(second);
+        }
+        put(&mut outgoing, Class::Delivery, b"delivery ", second);
+        all(&mut outgoing);
+        confirm(&mut outgoing, second);
+    }
+    assert_eq!(left, [13, 18]);
+    put(&mut outgoing, Class::Answer, b"much later ", 30);
+    assert!(outgoing.recent.repeats_nothing(), "and are kept no longer");
+
+    outgoing.end(at(30));
+    outgoing.begin(BytesMut::new(), at(30));
+    assert_eq!(all(&mut outgoing), b"much later ");
+    outgoing.forget_answers();
+    outgoing.repeat(at(40));
+    assert_eq!(all(&mut outgoing), b"", "somebody else answers now");
+}
+
+#[test]
+fn answers_that_wait_for_a_connection_are_bounded_in_bytes_and_the_oldest_go_first() {
+    let mut outgoing = Outgoing::default();
+    for text in [b"1", b"2", b"3"] {
+        let mut answers = BytesMut::from(&text.repeat(RECENT_BYTES / 2)[..]);
+        outgoing.keep(&mut answers);
+    }
+
+    outgoing.begin(BytesMut::new(), at(10));
+    let left = all(&mut outgoing);
+    assert_eq!(left.len(), RECENT_BYTES);
+    assert!(left.starts_with(b"2"), "the oldest are dropped");
+}
