@@ -180,6 +180,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "clear refusals in SQL",
         include_str!("../../migrations/0082_clear_refusals_in_sql.sql"),
     ),
+    (
+        83,
+        "why a durable waits",
+        include_str!("../../migrations/0083_why_a_durable_waits.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

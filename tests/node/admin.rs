@@ -346,6 +346,14 @@ async fn channels_messages_and_durables_are_changed_by_their_verbs() {
     publish(&client, "orders", 4).await;
     let paused = "SELECT durable_name FROM stanby.paused_durables";
     assert_eq!(group.tables().texts(paused).await, ["d"]);
+    let why = "SELECT concat_ws(': ', status, why) FROM stanby.durables";
+    let [why] = &group.tables().texts(why).await[..] else {
+        panic!("one durable");
+    };
+    assert!(
+        why.starts_with("paused: an operator has paused it at "),
+        "{why}"
+    );
     // 7 to 10 wait: 7 is skipped, 9 is deleted, 8 is published again as 11.
     operator.call("skip('orders', 'd', sequence => 7)").await;
     operator

@@ -182,6 +182,45 @@ async fn the_status_says_of_each_durable_how_far_it_is_and_why() {
 }
 
 #[tokio::test]
+async fn a_durable_that_an_operator_has_paused_is_paused_whatever_else_holds_it_up() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    populate(&fixture).await;
+    let client = fixture.client().await;
+    let pause = "INSERT INTO paused_positions (position_id, since)
+        SELECT position_id, '2026-11-29 14:23:05Z' FROM positions WHERE durable_name IN ('offline', 'behind')";
+    client.execute(pause, &[]).await.unwrap();
+
+    let rows = client
+        .query("SELECT status, why, paused_since IS NOT NULL FROM durables ORDER BY durable_name", &[])
+        .await
+        .unwrap();
+    let durables: Vec<(&str, &str, bool)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+
+    assert_eq!(
+        durables,
+        [
+            (
+                "paused",
+                "an operator has paused it at 2026-11-29 14:23:05 UTC, durable resume lets it go on",
+                true
+            ),
+            ("online", "everything is sent and acked", false),
+            (
+                "paused",
+                "an operator has paused it at 2026-11-29 14:23:05 UTC, durable resume lets it go on; no client is attached",
+                true
+            ),
+            ("stalled", "waits for acks: 3 of 3 allowed are unacked", false),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn the_status_shows_clients_channels_and_counts() {
     let Some(fixture) = migrated().await else {
         return;

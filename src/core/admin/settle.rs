@@ -3,7 +3,7 @@
 use super::arguments::Arguments;
 use super::channel::{deleted_meanwhile, out_of_range};
 use super::durable::{Found, describe, ended_meanwhile};
-use super::{Complaint, RequestRow, Stage, Step, Underway};
+use super::{Complaint, Fact, RequestRow, Stage, Step, Underway};
 use crate::core::broker::Broker;
 use crate::core::ids::Sequence;
 
@@ -81,7 +81,7 @@ impl Broker {
             let in_flight = group.in_flight.range(first..=last).count() as u64;
             let unsent = channel.count(first.max(next), last);
             let mut facts = describe(group);
-            facts.extend([("messages", (in_flight + unsent).into())]);
+            facts.extend(skipped(first, last, in_flight + unsent));
             return Ok(Step::Done(facts));
         }
         self.go_on_settling(given, &found, first)
@@ -124,7 +124,7 @@ impl Broker {
         self.commits.wake_after_commit(position);
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
         let mut facts = describe(group);
-        facts.extend([("messages", messages.into())]);
+        facts.extend(skipped(first, last, messages));
         Ok(Step::Done(facts))
     }
 
@@ -160,6 +160,14 @@ impl Broker {
         self.paged_bytes -= group.page.skip_to(last.next());
         Ok(passed)
     }
+}
+
+fn skipped(first: Sequence, last: Sequence, messages: u64) -> [(&'static str, Fact); 3] {
+    [
+        ("first_sequence", first.into()),
+        ("last_sequence", last.into()),
+        ("messages", messages.into()),
+    ]
 }
 
 /// A message, or all from the first to the last.

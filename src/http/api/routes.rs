@@ -87,7 +87,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
                 "Those published before this time, or longer ago: 2h.",
             ),
             takes("keep", Number, "Keeps this many of the newest messages."),
-            takes("all", Flag, "All."),
+            takes("all", Flag, "Drops every message."),
         ],
     },
     Route {

@@ -92,8 +92,11 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
         ul.verbs {
             (action(visitor, "durable seek", "Set to another place…", &key))
             (action(visitor, "durable skip", "Skip messages…", &with_oldest(key, &oldest)))
-            (action(visitor, "durable pause", "Pause…", &key))
-            (action(visitor, "durable resume", "Resume…", &key))
+            @if durable.paused_since.is_none() {
+                (action(visitor, "durable pause", "Pause…", &key))
+            } @else {
+                (action(visitor, "durable resume", "Resume…", &key))
+            }
             (action(visitor, "durable remove", "Remove…", &key))
         }
         (bar(channel.first_sequence, channel.last_sequence, &[
@@ -161,6 +164,12 @@ fn advice(durable: &Durable) -> &'static str {
         "offline" if durable.lag > 0 => {
             "Messages are kept for it until it comes back. Start the application, or remove the durable if it \
              is no longer needed."
+        }
+        "paused" if durable.paused_since.is_some() => {
+            "Resume it when the reason is gone: until then it gets no messages."
+        }
+        "paused" => {
+            "Its policy lets it go on when that message is settled: mend the application, or ack or skip the message."
         }
         "behind" => "Messages come faster than they are acked, or it is catching up.",
         _ => "There is nothing to do.",

@@ -11,7 +11,7 @@ pub(super) fn badge(status: &str) -> Markup {
     let kind = match status {
         "online" | "open" | "responsive" | "active" | "done" => "good",
         "stalled" | "unresponsive" | "refused" => "bad",
-        "offline" | "behind" | "deleting" | "withdrawn" => "warn",
+        "offline" | "behind" | "paused" | "deleting" | "withdrawn" => "warn",
         _ => "plain",
     };
     html! { span.badge.(kind) { (shown(status)) } }

@@ -25,6 +25,8 @@ pub struct Durable {
     pub oldest_unacked_at: Option<String>,
     pub last_sent: u64,
     pub acked_floor: u64,
+    /// When an operator paused it; a policy may have it wait without.
+    pub paused_since: Option<String>,
     pub why: String,
 }
 
@@ -77,7 +79,9 @@ const DURABLES: &str = concat!(
     seconds!("behind"),
     " AS behind_seconds, oldest_unacked, ",
     iso!("oldest_unacked_at"),
-    " AS oldest_unacked_at, last_sent, acked_floor, why
+    " AS oldest_unacked_at, last_sent, acked_floor, ",
+    iso!("paused_since"),
+    " AS paused_since, why
     FROM durables WHERE $1 IN ('', channel) AND $2 IN ('', durable_name)
     ORDER BY status = 'stalled' DESC, lag DESC, channel, durable_name, queue_group"
 );
