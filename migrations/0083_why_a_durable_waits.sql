@@ -1,5 +1,5 @@
--- Why: a paused durable was 'behind', as if it were catching up, and of one that a policy has wait for a message the view said
--- that messages were still to be sent. Both are 'paused' from here on, with what lets them go on.
+-- Why: a durable that an operator had paused was 'behind', as if it were catching up. It is 'paused' from here on, since when
+-- and with what lets it go on.
 
 -- Behind somebody who reads a view for long this must not queue: others would queue behind it.
 SET LOCAL lock_timeout = '1s';
@@ -10,22 +10,16 @@ SELECT t.position_id, t.channel_id, t.channel, t.durable_name, t.queue_group, t.
        CASE
            WHEN o.since IS NOT NULL THEN 'paused'
            WHEN t.members = 0 THEN 'offline'
-           WHEN h.sequence IS NOT NULL THEN 'paused'
            WHEN t.in_flight >= t.max_in_flight THEN 'stalled'
            WHEN t.unsent > 0 THEN 'behind'
            ELSE 'online'
        END AS status,
        CASE
            WHEN o.since IS NOT NULL THEN
-               format('an operator has paused it at %s UTC, durable resume lets it go on%s',
+               format('an operator paused it at %s UTC; stanby durable resume lets it go on%s',
                       to_char(o.since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
                       CASE WHEN t.members = 0 THEN '; no client is attached' END)
            WHEN t.members = 0 THEN 'no client is attached'
-           WHEN h.sequence IS NOT NULL THEN
-               format('waits for message %s, which was delivered %s times: durable ack or durable skip settles it',
-                      h.sequence,
-                      (SELECT d.deliveries FROM delivery_counts d
-                       WHERE d.position_id = t.position_id AND d.sequence = h.sequence))
            WHEN t.in_flight >= t.max_in_flight THEN
                format('waits for acks: %s of %s allowed are unacked', t.in_flight, t.max_in_flight)
            WHEN t.unsent > 0 THEN format('%s messages are still to be sent', t.unsent)
@@ -79,17 +73,10 @@ LEFT JOIN LATERAL (
         )
     ORDER BY m.sequence LIMIT 1
 ) oldest ON true
-LEFT JOIN paused_positions o ON o.position_id = t.position_id
-LEFT JOIN LATERAL (
-    -- Nobody pays for it where no policy says so.
-    SELECT e.waits_for AS sequence FROM effective_policies e
-    WHERE (SELECT EXISTS (SELECT FROM policies WHERE poison = 'pause'))
-        AND e.position_id = t.position_id AND e.poison = 'pause'
-    LIMIT 1
-) h ON true;
+LEFT JOIN paused_positions o ON o.position_id = t.position_id;
 COMMENT ON COLUMN position_status.status IS
-    'paused: by an operator, or a policy has it wait for one message; offline: no client is attached; stalled: as many unacked as '
-    'allowed; behind: messages are still to be sent; online: all are sent.';
+    'paused: by an operator; offline: no client is attached; stalled: as many unacked as allowed; behind: messages are still to be '
+    'sent; online: all are sent.';
 COMMENT ON COLUMN position_status.paused_since IS 'When an operator paused it; NULL when nobody has.';
 
 CREATE OR REPLACE VIEW durables AS
@@ -97,10 +84,10 @@ SELECT channel, durable_name, queue_group, clients, members, status, last_sent, 
        unsent, in_flight, oldest_unacked, oldest_unacked_at, behind, max_in_flight, paused_since
 FROM position_status WHERE durable_name IS NOT NULL ORDER BY channel, durable_name;
 COMMENT ON COLUMN durables.status IS
-    'paused: by an operator, or a policy has it wait for one message; offline: no client is attached; stalled: as many unacked as '
-    'allowed; behind: messages are still to be sent; online: all are sent.';
+    'paused: by an operator; offline: no client is attached; stalled: as many unacked as allowed; behind: messages are still to be '
+    'sent; online: all are sent.';
 COMMENT ON COLUMN durables.paused_since IS 'When an operator paused it; NULL when nobody has.';
 
 COMMENT ON COLUMN subscription_status.status IS
-    'offline: its client is gone; paused: by an operator, or a policy has it wait for one message; stalled: as many unacked as '
-    'allowed; behind: messages are still to be sent; online: all are sent.';
+    'offline: its client is gone; paused: by an operator; stalled: as many unacked as allowed; behind: messages are still to be '
+    'sent; online: all are sent.';

@@ -13,7 +13,7 @@ use crate::core::time::Instant;
 
 mod recent;
 
-/// Deliveries that are written in one go, in bytes; a larger message goes by itself.
+/// Deliveries, or answers that are sent again, that are written in one go, in bytes; a larger message goes by itself.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Which way a message takes.
@@ -52,7 +52,7 @@ impl Outgoing {
     pub(super) fn begin(&mut self, first: BytesMut, now: Instant) {
         self.drop_all();
         self.urgent = first;
-        self.recent.begin(&mut self.urgent, now);
+        self.recent.begin(now);
     }
 
     /// Answers of around the begin of the connection leave again when it is time. To be called now and then.
@@ -104,8 +104,11 @@ impl Outgoing {
             }
             Class::Urgent => append(&mut self.urgent, out),
             Class::Answer => {
-                self.recent.put(Bytes::copy_from_slice(out), now);
-                append(&mut self.urgent, out);
+                if self.recent.put(Bytes::copy_from_slice(out), now) {
+                    out.clear();
+                } else {
+                    append(&mut self.urgent, out);
+                }
             }
         }
     }
@@ -122,6 +125,13 @@ impl Outgoing {
 
     pub(super) fn delivery_bytes(&self) -> usize {
         self.deliveries.len()
+    }
+
+    /// All that is urgent leaves in another way; it is empty afterwards.
+    pub(super) fn take_urgent(&mut self) -> BytesMut {
+        self.window.sent(self.urgent.len());
+        self.recent.leave(self.window.position());
+        std::mem::take(&mut self.urgent)
     }
 
     /// Deliveries that should be gathered here at most: what leaves soon, and no more, so that the choice of what goes
@@ -146,8 +156,18 @@ impl Outgoing {
             std::mem::swap(&mut self.urgent, spare);
             return Some(Next { asked });
         }
-        if self.pieces.is_empty() || !self.window.has_room() {
+        let waits = self.recent.sends_again() || !self.pieces.is_empty();
+        if !waits || !self.window.has_room() {
             return None;
+        }
+        if self.recent.sends_again() {
+            // Each piece with a question of its own: a link that carries only some of them has carried these.
+            self.recent
+                .next_again(spare, PIECE_BYTES, self.window.position());
+            spare.extend_from_slice(encode::PING);
+            self.window.sent(spare.len());
+            let asked = Some(self.window.ask());
+            return Some(Next { asked });
         }
         let mut length = 0;
         while let Some(&piece) = self.pieces.front()

@@ -15,7 +15,8 @@ use crate::core::outbox::{OutboxId, OutboxPage, OutboxRow};
 use crate::core::sql_acks::AckId;
 use crate::core::time::Timestamp;
 
-/// A row of nulls where there are none. Those that are due go first: they have waited longest.
+/// A row of nulls where there are none. Those that are due go first: they have waited longest. The end of a snapshot is one after the
+/// last transaction that has ended, and others behind it may have begun; `age` counts from the next number to be given out.
 const PAGE: &str = concat!(
     "WITH taken AS MATERIALIZED (
         (SELECT id, guid, channel, data, reply, publisher, deliver_at
@@ -45,7 +46,7 @@ const PAGE: &str = concat!(
                WHERE deliver_at > 'epoch'::timestamptz + $2 * interval '1 microsecond'
                ORDER BY deliver_at LIMIT 1) AS next_due,
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS ended_before,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next,
            r.id, r.guid, r.channel, r.reply, r.publisher::text AS publisher, r.deliver_at IS NULL AS is_plain,
            octet_length(r.data)::bigint AS bytes, CASE WHEN octet_length(r.data) <= $5 THEN r.data END AS data,
            coalesce(r.plain, 0) AS plain, acks.*

@@ -305,7 +305,7 @@ fn channel(row: &PgRow) -> Result<Channel, sqlx::Error> {
 const DURABLES: &str =
     "SELECT channel, durable_name, queue_group, clients, members, status, last_sent,
         acked_floor, unacked, lag, unsent, round(extract(epoch FROM behind), 3)::float8, why
-    FROM durables ORDER BY status = 'stalled' DESC, lag DESC, channel, durable_name";
+    FROM durables ORDER BY status IN ('stalled', 'paused') DESC, lag DESC, channel, durable_name";
 
 fn durable(row: &PgRow) -> Result<Durable, sqlx::Error> {
     Ok(Durable {

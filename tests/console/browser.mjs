@@ -291,13 +291,23 @@ async function refusedAndLimited(server) {
   const page = await open();
   page.isLeft = true;
   await page.goto(`${server}/console/login`);
-  for (let attempt = 0; attempt < 11; attempt += 1) {
+  const guess = async () => {
     await page.fill("#name", "operator");
-    await page.fill("#password", `guess ${attempt}`);
+    await page.fill("#password", "a guess");
     await page.click("main button[type=submit]");
     await page.waitForSelector("main [role=alert]");
-    if (attempt === 0) expect((await page.textContent("main [role=alert]")).includes("is wrong"), "a wrong password is not told");
-  }
+  };
+  await guess();
+  expect((await page.textContent("main [role=alert]")).includes("is wrong"), "a wrong password is not told");
+  // At once: on a busy machine guesses that wait for each other are slow enough to be let in.
+  await page.evaluate(async () => {
+    const form = document.querySelector("main form");
+    const body = new URLSearchParams(new FormData(form));
+    body.set("name", "operator");
+    body.set("password", "a guess");
+    await Promise.all(Array.from({ length: 10 }, () => fetch(form.action, { method: "POST", body })));
+  });
+  await guess();
   expect((await page.textContent("main [role=alert]")).includes("Too many wrong passwords"), "guessing is not slowed down");
   await page.context().close();
 }

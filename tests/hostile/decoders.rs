@@ -142,8 +142,10 @@ fn is_refusal(answer: &Reply) -> bool {
         Reply::ConnectRefused(_) => client::connect_response(sent).is_err_and(refused),
         // Go clients send and take guids that are not UTF-8.
         Reply::PublishRefused(guid, why) if std::str::from_utf8(guid).is_err() => {
-            let is_sent_back = sent.windows(guid.len()).any(|part| part == &guid[..]);
-            is_sent_back && is_refusal(&Reply::PublishRefused(Bytes::new(), why.clone()))
+            let without = Reply::PublishRefused(Bytes::new(), why.clone());
+            let refusal = encode::reply(&without, &subjects, &mut BytesMut::new());
+            let before = sent.strip_suffix(&refusal[..]);
+            before.is_some_and(|sent| sent.ends_with(guid)) && is_refusal(&without)
         }
         Reply::PublishRefused(guid, _) => client::publish_ack(sent)
             .is_ok_and(|ack| ack.refusal.is_some() && ack.guid.as_bytes() == &guid[..]),

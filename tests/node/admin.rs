@@ -351,7 +351,7 @@ async fn channels_messages_and_durables_are_changed_by_their_verbs() {
         panic!("one durable");
     };
     assert!(
-        why.starts_with("paused: an operator has paused it at "),
+        why.starts_with("paused: an operator paused it at "),
         "{why}"
     );
     // 7 to 10 wait: 7 is skipped, 9 is deleted, 8 is published again as 11.

@@ -15,6 +15,7 @@ mod gone;
 mod heard;
 mod leadership;
 mod migrations;
+mod outbox;
 mod pages;
 mod pooler;
 mod random;

@@ -193,7 +193,10 @@ async fn a_durable_that_an_operator_has_paused_is_paused_whatever_else_holds_it_
     client.execute(pause, &[]).await.unwrap();
 
     let rows = client
-        .query("SELECT status, why, paused_since IS NOT NULL FROM durables ORDER BY durable_name", &[])
+        .query(
+            "SELECT status, why, paused_since IS NOT NULL FROM durables ORDER BY durable_name",
+            &[],
+        )
         .await
         .unwrap();
     let durables: Vec<(&str, &str, bool)> = rows
@@ -206,16 +209,20 @@ async fn a_durable_that_an_operator_has_paused_is_paused_whatever_else_holds_it_
         [
             (
                 "paused",
-                "an operator has paused it at 2026-11-29 14:23:05 UTC, durable resume lets it go on",
+                "an operator paused it at 2026-11-29 14:23:05 UTC; stanby durable resume lets it go on",
                 true
             ),
             ("online", "everything is sent and acked", false),
             (
                 "paused",
-                "an operator has paused it at 2026-11-29 14:23:05 UTC, durable resume lets it go on; no client is attached",
+                "an operator paused it at 2026-11-29 14:23:05 UTC; stanby durable resume lets it go on; no client is attached",
                 true
             ),
-            ("stalled", "waits for acks: 3 of 3 allowed are unacked", false),
+            (
+                "stalled",
+                "waits for acks: 3 of 3 allowed are unacked",
+                false
+            ),
         ]
     );
 }

@@ -55,7 +55,10 @@ pub(super) fn draw(model: &mut Model, frame: &mut Frame<'_>) {
 }
 
 fn style(line: &str) -> Style {
-    if line.contains(" stalled ") || line.contains(" offline ") {
+    let is_noteworthy = [" stalled ", " offline ", " paused "]
+        .iter()
+        .any(|status| line.contains(status));
+    if is_noteworthy {
         Style::new().fg(Color::Yellow)
     } else {
         Style::new()

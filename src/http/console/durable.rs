@@ -165,12 +165,7 @@ fn advice(durable: &Durable) -> &'static str {
             "Messages are kept for it until it comes back. Start the application, or remove the durable if it \
              is no longer needed."
         }
-        "paused" if durable.paused_since.is_some() => {
-            "Resume it when the reason is gone: until then it gets no messages."
-        }
-        "paused" => {
-            "Its policy lets it go on when that message is settled: mend the application, or ack or skip the message."
-        }
+        "paused" => "Resume it when the reason is gone: until then it gets no messages.",
         "behind" => "Messages come faster than they are acked, or it is catching up.",
         _ => "There is nothing to do.",
     }

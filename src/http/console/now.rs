@@ -253,7 +253,7 @@ mod tests {
             "channel": "orders", "durable": "billing", "queue_group": null, "clients": "b", "members": 1,
             "status": "stalled", "lag": 12, "unsent": 2, "in_flight": 10, "max_in_flight": 10,
             "behind_seconds": 60.0, "oldest_unacked": 1, "oldest_unacked_at": null, "last_sent": 10,
-            "acked_floor": 0, "why": "waits for acks: 10 of 10 allowed are unacked"
+            "acked_floor": 0, "paused_since": null, "why": "waits for acks: 10 of 10 allowed are unacked"
         }))
         .unwrap();
         let well = roles(true, 1);

@@ -154,16 +154,8 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
             Harm::Some,
             "Start its application, or remove the durable if it is no longer needed.",
         ),
-        "paused" if durable.paused_since.is_some() => {
-            if !is_late {
-                return None;
-            }
-            (Harm::Some, "Resume it when the reason is gone.")
-        }
-        "paused" => (
-            Harm::Some,
-            "Mend the application, or ack or skip the message that it waits for.",
-        ),
+        // All of them are one problem.
+        "paused" => return None,
         _ if is_late => (
             Harm::Some,
             "Check whether its application keeps up; a queue group can get more members.",

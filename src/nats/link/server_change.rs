@@ -39,7 +39,7 @@ impl Link {
         let mut state = self.lock();
         let state = &mut *state;
         if let Some(moving) = &mut state.moving {
-            moving.farewell = std::mem::take(state.out.urgent());
+            moving.farewell = state.out.take_urgent();
             for &sid in state.subscriptions.keys() {
                 encode::unsubscribe(sid, &mut moving.farewell);
             }

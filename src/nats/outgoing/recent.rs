@@ -13,6 +13,9 @@ const RECENT: Duration = Duration::from_secs(2);
 /// The same, in bytes.
 pub(super) const RECENT_BYTES: usize = 4 << 20;
 
+/// An answer that so many connections have ended with on the way is forgotten: it may be what NATS ends them for.
+const LOST_MAX: u8 = 3;
+
 /// What is sent again later, in bytes: a slow link is not to be filled with it.
 const REPEATED_BYTES: usize = 64 << 10;
 
@@ -22,9 +25,12 @@ const REPEATS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(8)];
 
 #[derive(Debug, Default)]
 pub(super) struct RecentAnswers {
-    /// From the oldest on. Those at NATS come first, those on the way next.
+    /// From the oldest on. Those at NATS come first, those on the way next, and then either those that are to be sent again or
+    /// those that wait to be written for the first time.
     recent: VecDeque<Recent>,
     bytes: usize,
+    /// How many are to be sent again.
+    again: usize,
     /// What was answered shortly before the last connection ended and since, up to [`REPEATED_BYTES`], and the moments at
     /// which that leaves again.
     repeated: Vec<Bytes>,
@@ -37,11 +43,15 @@ pub(super) struct RecentAnswers {
 struct Recent {
     answers: Bytes,
     at: At,
+    /// Connections that ended with it on the way.
+    lost: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// Here: they wait to be written, or for a connection.
+    /// Here and nowhere else: it is given out by [`RecentAnswers::next_again`].
+    Again,
+    /// Among what waits to be written, or for a connection.
     Home,
     /// On the way, as bytes of the connection up to this position.
     Wire(u64),
@@ -50,23 +60,53 @@ enum At {
 }
 
 impl RecentAnswers {
-    /// They wait to be written.
-    pub(super) fn put(&mut self, answers: Bytes, now: Instant) {
-        self.keep(answers);
+    /// False where they are to be written by who calls; otherwise they follow those that are sent again.
+    pub(super) fn put(&mut self, answers: Bytes, now: Instant) -> bool {
+        let follows = self.again > 0;
+        self.again += usize::from(follows);
+        self.push(answers, if follows { At::Again } else { At::Home });
         self.forget_old(now);
+        follows
     }
 
     /// They wait for a connection, and have all the time that there is none.
     pub(super) fn keep(&mut self, answers: Bytes) {
+        self.push(answers, At::Home);
+    }
+
+    fn push(&mut self, answers: Bytes, at: At) {
         self.repeat_later(answers.clone());
         self.bytes += answers.len();
         self.recent.push_back(Recent {
             answers,
-            at: At::Home,
+            at,
+            lost: 0,
         });
         while self.bytes > RECENT_BYTES {
             self.forget_oldest();
         }
+    }
+
+    /// Some of those that are to be sent again, up to `most` bytes, follow in `out`, which is empty and leaves after `position`.
+    /// One that is larger goes by itself.
+    pub(super) fn next_again(&mut self, out: &mut BytesMut, most: usize, position: u64) {
+        let first = self.recent.len() - self.again;
+        let mut count = 0;
+        for recent in self.recent.range(first..) {
+            if count > 0 && out.len() + recent.answers.len() > most {
+                break;
+            }
+            out.extend_from_slice(&recent.answers);
+            count += 1;
+        }
+        for recent in self.recent.range_mut(first..first + count) {
+            recent.at = At::Wire(position + out.len() as u64);
+        }
+        self.again -= count;
+    }
+
+    pub(super) fn sends_again(&self) -> bool {
+        self.again > 0
     }
 
     /// All that waited are in what is written next, up to this position of the connection.
@@ -87,7 +127,7 @@ impl RecentAnswers {
         for recent in self.recent.range_mut(had..) {
             match recent.at {
                 At::Wire(last) if last <= position => recent.at = At::Nats(now),
-                At::Wire(_) | At::Home | At::Nats(_) => break,
+                At::Wire(_) | At::Again | At::Home | At::Nats(_) => break,
             }
         }
     }
@@ -95,15 +135,19 @@ impl RecentAnswers {
     /// A connection has ended.
     pub(super) fn end(&mut self, now: Instant) {
         self.has_ended = true;
+        self.again = 0;
         self.forget_old(now);
     }
 
-    /// A connection begins: they follow in `out`.
-    pub(super) fn begin(&mut self, out: &mut BytesMut, now: Instant) {
+    /// A connection begins: all are to be sent again.
+    pub(super) fn begin(&mut self, now: Instant) {
         for recent in &mut self.recent {
-            recent.at = At::Home;
-            out.extend_from_slice(&recent.answers);
+            recent.lost += u8::from(matches!(recent.at, At::Wire(_)));
+            recent.at = At::Again;
         }
+        self.recent.retain(|recent| recent.lost < LOST_MAX);
+        self.bytes = self.recent.iter().map(|one| one.answers.len()).sum();
+        self.again = self.recent.len();
         // Nobody has missed anything before the first connection.
         if std::mem::take(&mut self.has_ended) {
             let is_new = self.repeats.is_empty();
@@ -136,6 +180,7 @@ impl RecentAnswers {
     pub(super) fn forget(&mut self) {
         self.recent.clear();
         self.bytes = 0;
+        self.again = 0;
         self.repeated = Vec::new();
         self.repeated_bytes = 0;
     }
@@ -159,6 +204,7 @@ impl RecentAnswers {
     fn forget_oldest(&mut self) {
         if let Some(oldest) = self.recent.pop_front() {
             self.bytes -= oldest.answers.len();
+            self.again -= usize::from(oldest.at == At::Again);
         }
     }
 

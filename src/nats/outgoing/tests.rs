@@ -19,8 +19,11 @@ fn all(outgoing: &mut Outgoing) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let mut spare = BytesMut::new();
-        if outgoing.next(&mut spare).is_none() {
+        let Some(next) = outgoing.next(&mut spare) else {
             return all;
+        };
+        if next.asked.is_some() {
+            spare.truncate(spare.len() - encode::PING.len());
         }
         all.extend_from_slice(&spare);
     }
@@ -116,10 +119,50 @@ fn answers_that_a_slow_link_has_not_carried_yet_are_sent_again_however_old_they_
 }
 
 #[test]
+fn what_a_slow_link_has_carried_of_the_answers_is_not_sent_once_more() {
+    let mut outgoing = Outgoing::default();
+    for text in [b"1", b"2", b"3"] {
+        outgoing.keep(&mut BytesMut::from(&text.repeat(PIECE_BYTES)[..]));
+    }
+    outgoing.begin(BytesMut::new(), at(1));
+    let mut piece = BytesMut::new();
+    let first = outgoing.next(&mut piece).unwrap();
+    assert!(piece.starts_with(b"1") && piece.len() < 2 * PIECE_BYTES);
+    put(&mut outgoing, Class::Urgent, b"probe ", 1);
+    put(&mut outgoing, Class::Answer, b"4 ", 1);
+    piece.clear();
+    outgoing.next(&mut piece).unwrap();
+    assert_eq!(piece, b"probe "[..], "what is urgent does not wait for it");
+    outgoing.answered(first.asked.unwrap(), Duration::from_secs(5), at(6));
+
+    outgoing.end(at(9));
+    outgoing.begin(BytesMut::new(), at(9));
+    let left = all(&mut outgoing);
+    assert!(left.starts_with(b"2") && left.ends_with(b"34 "));
+    assert_eq!(left.len(), 2 * PIECE_BYTES + 2);
+}
+
+#[test]
+fn answers_that_three_connections_end_with_are_forgotten() {
+    let mut outgoing = Outgoing::default();
+    put(&mut outgoing, Class::Answer, b"deadly ", 1);
+    for second in 1..=3 {
+        assert_eq!(all(&mut outgoing), b"deadly ");
+        outgoing.end(at(second));
+        outgoing.begin(BytesMut::new(), at(second));
+    }
+    assert_eq!(all(&mut outgoing), b"");
+    put(&mut outgoing, Class::Answer, b"after ", 4);
+    assert_eq!(all(&mut outgoing), b"after ");
+}
+
+#[test]
 fn answers_that_another_server_goes_on_after_are_there() {
     let mut outgoing = Outgoing::default();
     put(&mut outgoing, Class::Answer, b"before ", 1);
     all(&mut outgoing);
+    put(&mut outgoing, Class::Answer, b"farewell ", 1);
+    assert_eq!(outgoing.take_urgent(), b"farewell "[..]);
     outgoing.go_on(BytesMut::from(&b"SUB "[..]), at(1));
     put(&mut outgoing, Class::Answer, b"after ", 9);
     assert_eq!(all(&mut outgoing), b"SUB after ");
@@ -198,7 +241,9 @@ fn answers_that_wait_for_a_connection_are_bounded_in_bytes_and_the_oldest_go_fir
     }
 
     outgoing.begin(BytesMut::new(), at(10));
-    let left = all(&mut outgoing);
+    let mut left = all(&mut outgoing);
+    confirm(&mut outgoing, 10);
+    left.extend(all(&mut outgoing));
     assert_eq!(left.len(), RECENT_BYTES);
     assert!(left.starts_with(b"2"), "the oldest are dropped");
 }

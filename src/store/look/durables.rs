@@ -25,7 +25,8 @@ pub struct Durable {
     pub oldest_unacked_at: Option<String>,
     pub last_sent: u64,
     pub acked_floor: u64,
-    /// When an operator paused it; a policy may have it wait without.
+    /// When an operator paused it. A statement that does not ask for it is a mistake.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub paused_since: Option<String>,
     pub why: String,
 }
@@ -83,7 +84,7 @@ const DURABLES: &str = concat!(
     iso!("paused_since"),
     " AS paused_since, why
     FROM durables WHERE $1 IN ('', channel) AND $2 IN ('', durable_name)
-    ORDER BY status = 'stalled' DESC, lag DESC, channel, durable_name, queue_group"
+    ORDER BY status IN ('stalled', 'paused') DESC, lag DESC, channel, durable_name, queue_group"
 );
 
 const IN_FLIGHT: &str = concat!(

@@ -103,7 +103,9 @@ macro_rules! durables_picked {
             seconds!("behind"),
             " AS behind_seconds, oldest_unacked, ",
             iso!("oldest_unacked_at"),
-            " AS oldest_unacked_at, last_sent, acked_floor, why
+            " AS oldest_unacked_at, last_sent, acked_floor, ",
+            iso!("paused_since"),
+            " AS paused_since, why
             FROM position_status WHERE position_id = ANY (ARRAY(SELECT position_id FROM picked))
             ORDER BY "
         )

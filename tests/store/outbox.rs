@@ -1,0 +1,72 @@
+//! What a read of the outbox says of transactions that may still add rows to it.
+
+use stanby::core::ids::{ChannelId, LoadId};
+use stanby::core::load::{Load, Loaded, Want};
+use stanby::core::outbox::{OutboxId, OutboxPage};
+use stanby::core::sql_acks::AckId;
+use stanby::core::time::Timestamp;
+use tokio_postgres::Client;
+
+use super::fixture::{Fixture, migrated};
+
+async fn page(fixture: &Fixture) -> OutboxPage {
+    let load = Load {
+        id: LoadId(1),
+        channel: ChannelId(0),
+        want: Want::Outbox {
+            after: OutboxId(0),
+            acks_after: AckId(0),
+            due: Timestamp(0),
+            rows: 100,
+            bytes: 1 << 20,
+            payload_bytes: 1 << 20,
+        },
+    };
+    match fixture.store.load(&load).await.unwrap() {
+        Loaded::Outbox(page) => page,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn begin(client: &Client) -> u64 {
+    client.batch_execute("BEGIN").await.unwrap();
+    let number = "SELECT pg_current_xact_id()::text::bigint";
+    let number: i64 = client.query_one(number, &[]).await.unwrap().get(0);
+    number.cast_unsigned()
+}
+
+async fn publish(client: &Client, payload: &str) {
+    let publish = "SELECT publish('orders', $1::text)";
+    client.execute(publish, &[&payload]).await.unwrap();
+}
+
+/// Or a row would be passed over until the table is read from its beginning again, behind those of later transactions.
+#[tokio::test]
+async fn a_page_knows_of_transactions_that_have_begun_since_the_last_one_ended() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let [earlier, open] = [fixture.client().await, fixture.client().await];
+    publish(&open, "for the first time").await;
+    begin(&earlier).await;
+    let number = begin(&open).await;
+    // Numbered before the row below, and committed after it.
+    publish(&open, "later").await;
+    publish(&earlier, "now").await;
+    earlier.batch_execute("COMMIT").await.unwrap();
+
+    let seen = page(&fixture).await;
+    assert_eq!(seen.rows.len(), 2, "{seen:?}");
+    assert!(
+        seen.next > number,
+        "{} may begin before {}",
+        number,
+        seen.next
+    );
+    assert!(page(&fixture).await.ended_before < seen.next);
+
+    open.batch_execute("COMMIT").await.unwrap();
+    let seen_last = page(&fixture).await;
+    assert_eq!(seen_last.rows.len(), 3);
+    assert!(seen_last.ended_before >= seen.next, "all have ended");
+}
