@@ -335,6 +335,7 @@ fn failure(error: &Error) -> Failure {
         | Error::Nats(_)
         | Error::Ended(_) => Failure::Unreachable(text),
         Error::Former(_)
+        | Error::OfRaft(_)
         | Error::Store(_)
         | Error::Leadership(_)
         | Error::Problems(_)

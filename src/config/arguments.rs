@@ -99,7 +99,11 @@ pub fn normalise(
     normal.walk(rest)?;
     normal.note_raft();
     if let Some(signal) = normal.signal {
-        return Ok(plain(program, ["signal".into(), signal]));
+        if command == ["serve"] {
+            return Ok(plain(program, ["signal".into(), signal]));
+        }
+        // Commands that look at a start line send none.
+        normal.notes.no_effect("-signal");
     }
     if normal.checks {
         command = vec!["config".into(), "check".into()];

@@ -75,6 +75,7 @@ impl Sources {
         let mut found = files(&flags)?;
         notes.append(std::mem::take(&mut found.notes));
         drop_what_flags_replace(&mut found, &given);
+        drop_source_of_other_driver(&mut found, &flags);
         let mut mistakes = std::mem::take(&mut found.mistakes);
         found
             .settings
@@ -164,6 +165,11 @@ fn without_replaced_key(args: &[OsString]) -> Vec<OsString> {
 /// was added to an old start line.
 fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
     let in_environment = is_database_in_environment();
+    let driver = args.iter().rev().find_map(|arg| {
+        let driver = arg.to_str()?.strip_prefix("--sql-driver=")?;
+        Some(driver.to_owned())
+    });
+    let is_elsewhere = is_other_than_postgres(driver.as_deref());
     let mut kept = Vec::new();
     for arg in args {
         let text = arg.to_str().unwrap_or_default();
@@ -172,11 +178,27 @@ fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
                 notes.replaced("-sql_source", ANOTHER_SOURCE);
                 kept.push(arg);
             }
+            Some(_) if is_elsewhere => kept.push(arg),
             Some(source) => kept.push(format!("--database-url={source}").into()),
             None => kept.push(arg),
         }
     }
     kept
+}
+
+/// The start is refused for that. What its source lacks of a Postgres URL is no mistake besides.
+fn drop_source_of_other_driver(found: &mut Found, line: &ServeFlags) {
+    let of_file = found.settings.iter().find(|it| it.flag == "sql-driver");
+    let driver = line.sql_driver.as_deref();
+    let driver = driver.or(of_file.map(|it| it.text.as_str()));
+    if is_other_than_postgres(driver) {
+        let settings = &mut found.settings;
+        settings.retain(|it| it.flag != "database-url" || DatabaseUrl::parse(&it.text).is_ok());
+    }
+}
+
+fn is_other_than_postgres(driver: Option<&str>) -> bool {
+    driver.is_some_and(|driver| driver != "postgres")
 }
 
 fn is_database_in_environment() -> bool {

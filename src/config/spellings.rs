@@ -120,5 +120,5 @@ pub(super) const OF_RAFT: &[(&str, bool)] = &[
 ];
 
 /// What stands in the place of Raft.
-pub(in crate::config) const INSTEAD_OF_RAFT: &str =
-    "the lock in Postgres: start every server of the group with the same database";
+pub(in crate::config) const INSTEAD_OF_RAFT: &str = "the lock in Postgres: start every server of the group with the same \
+     database (what the cluster has stored is imported by `stanby import --from raft:DIR1,DIR2,DIR3`)";

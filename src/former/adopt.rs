@@ -248,7 +248,7 @@ impl Adopting {
         let mut notes = Vec::new();
         if self.left_out > 0 {
             notes.push(format!(
-                "{} left out: their clients are not connected",
+                "{} left out: no durable name, and the client is gone",
                 counted(self.left_out, "subscription")
             ));
         }

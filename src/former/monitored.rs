@@ -109,7 +109,7 @@ impl Durables {
         }
         if self.others > 0 {
             notes.push(format!(
-                "{} subscriptions without a durable name were left out: their clients subscribe anew when they connect",
+                "subscriptions without a durable name were left out ({}): their clients subscribe anew when they connect",
                 self.others
             ));
         }

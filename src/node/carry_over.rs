@@ -47,6 +47,12 @@ impl CarryOver<'_> {
             };
         };
         let Some(now) = look(directory.clone()).await? else {
+            if self.store.ensure_vacant().await.is_ok() {
+                tracing::warn!(
+                    "{} holds no store of a nats-streaming-server: nothing is imported, and the tables begin empty",
+                    directory.display()
+                );
+            }
             return Ok(());
         };
         match judge(&now, self.store.imports().await?) {
@@ -226,6 +232,9 @@ fn setback(error: Error, from: &str) -> Setback {
         Error::Nats(error) => Setback::Nats(error),
         Error::Leadership(error) => Setback::Leadership(error),
         Error::Store(error) => by_hand(from, &error.to_string()),
+        Error::OfRaft(_) => Setback::Settings(format!(
+            "{from} cannot be imported at the start: {error}; to leave the data behind, start without the former store (-store)"
+        )),
         Error::Former(_) | Error::Problems(_) | Error::NoRandom | Error::Reading(_) => {
             by_hand(from, &error.to_string())
         }

@@ -81,6 +81,28 @@ fn a_source_that_cannot_be_read_is_refused_with_its_place() {
     );
 }
 
+#[test]
+fn the_source_of_a_mysql_store_is_no_broken_database_url() {
+    let told = refusal(
+        "streaming {\n  store: sql\n  sql { driver: mysql, source: 'stan:geheim@tcp(h:3306)/nss?readTimeout=5s' }\n}\n",
+    );
+    assert!(
+        told.contains("main.conf:3:9: the store is in MySQL"),
+        "{told}"
+    );
+    assert!(!told.contains("main.conf:3:24"), "{told}");
+
+    let line = [
+        "--store=sql",
+        "--sql-driver=mysql",
+        "--sql-source=root:geheim@/nss",
+    ];
+    let files = Files::new(&[("main.conf", "")]);
+    let told = files.told(&files.read("main.conf", &line).unwrap_err());
+    assert!(told.contains("the store is in MySQL"), "{told}");
+    assert!(!told.contains("key=value"), "{told}");
+}
+
 /// Acceptance: 129, 166.
 #[test]
 fn what_would_lose_data_or_protection_is_refused() {

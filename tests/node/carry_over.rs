@@ -13,6 +13,7 @@ use crate::pair::{LIMIT, Server, wait_for_one_active};
 use crate::start_lines::Line;
 use crate::stores::{Case, Contents};
 use crate::support::postgres;
+use crate::support::process::temporary_directory;
 use crate::support::wait::wait_until;
 
 /// With a file store, as its operator wrote it.
@@ -203,6 +204,22 @@ async fn a_store_that_was_written_to_after_its_import_is_told_and_nothing_is_imp
     assert_has_all_of(&line, &case).await;
 }
 
+/// A mount that is missing, or a slip in the path.
+#[tokio::test]
+async fn a_start_that_finds_no_store_in_the_directory_says_so() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let empty = temporary_directory();
+    let directory = empty.root().display();
+    let server = line.start(&format!(
+        "-p {{nats}} -m {{http}} -store file -dir {directory}"
+    ));
+    server.wait_until_active().await;
+    let told = format!("{directory} holds no store of a nats-streaming-server");
+    assert!(server.log().contains(&told), "{}", server.log());
+}
+
 #[tokio::test]
 async fn what_a_start_cannot_import_ends_it_with_the_way_to_do_it() {
     let Some(line) = Line::new().await else {
@@ -229,13 +246,19 @@ async fn what_a_start_cannot_import_ends_it_with_the_way_to_do_it() {
         )
     };
     let raft = text(&node, &node.root().join(store));
-    ends(&raft, &["--from raft:DIR1,DIR2,DIR3"]).await;
+    let way = "cannot be imported at the start: ";
+    ends(&raft, &[way, "--from raft:DIR1,DIR2,DIR3"]).await;
 
     let damaged = Case::unpack("corrupt-truncated-record");
     let line_of_damaged = text(&damaged, &damaged.store());
     ends(
         &line_of_damaged,
-        &["--skip-damaged", "--dry-run", "nothing was imported"],
+        &[
+            "Lost: message 30;",
+            "--skip-damaged",
+            "--dry-run",
+            "nothing was imported",
+        ],
     )
     .await;
 

@@ -162,6 +162,11 @@ async fn nodes_are_found_below_one_directory_and_too_few_of_them_are_said_to_be_
     let told = stderr(&output);
     assert!(told.contains("a node of a Raft cluster"), "{told}");
     assert_eq!(code(&output), Some(1));
+
+    let above = format!("file:{}", lagging.display());
+    let output = ground.import(&case, &above, &[]).await;
+    let told = stderr(&output);
+    assert!(told.contains("raft:DIR1,DIR2,DIR3"), "{told}");
 }
 
 #[tokio::test]

@@ -177,6 +177,10 @@ fn a_line_that_checks_or_signals_becomes_another_command() {
         ),
         ("config show -cid x", "config show --cluster-id=x"),
         ("config convert a.conf", "config convert a.conf"),
+        (
+            "config check -cid x -sl stop",
+            "config check --cluster-id=x",
+        ),
         ("-sl stop=12", "signal stop=12"),
         ("--signal reload", "signal reload"),
     ] {

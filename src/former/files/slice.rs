@@ -120,9 +120,13 @@ impl<F: SliceFiles> Slice<F> {
                 true
             })?;
             if gone.count > 0 {
+                let lost = if gone.first == gone.last {
+                    format!("message {}", gone.first)
+                } else {
+                    format!("{} of messages {} to {}", gone.count, gone.first, gone.last)
+                };
                 found(Finding::Damage(format!(
-                    "its index lists {} whose records are not there: is the copy complete? Lost: message {} to message {}",
-                    gone.count, gone.first, gone.last
+                    "its index lists messages whose records are not there: is the copy complete? Lost: {lost}"
                 )));
             }
         } else if listed.extent.last > slice.extent.last {

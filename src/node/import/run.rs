@@ -58,6 +58,9 @@ pub struct Import {
 pub enum Error {
     #[error("the former store: {0}")]
     Former(store::Error),
+    /// A node's directory, where one of a file store was named.
+    #[error("the former store: {0}")]
+    OfRaft(String),
     #[error("{0}; nothing was imported")]
     Store(#[from] store::Error),
     #[error("{0}; nothing was imported")]

@@ -121,23 +121,18 @@ impl Import {
                 return Ok(self.usual_info());
             }
         };
-        let refused = |why: String| {
-            let root = files.root().display();
-            Err(Error::Former(store::Error::Refused(format!(
-                "{root}: {why}"
-            ))))
-        };
+        let root = files.root().display();
         if told.cluster_id != self.cluster_id {
-            return refused(format!(
-                "it is the store of cluster ID {:?}, and {:?} was asked for; give the former with --cluster-id",
-                told.cluster_id, self.cluster_id
-            ));
+            return Err(Error::Former(store::Error::Refused(format!(
+                "{root}: it is the store of cluster ID {:?}, and {:?} was asked for; give --cluster-id {}",
+                told.cluster_id, self.cluster_id, told.cluster_id
+            ))));
         }
         if let (Some(node), Source::Files { .. }) = (&told.node, &self.from) {
-            return refused(format!(
-                "it is the store of {node:?}, a node of a Raft cluster, whose clients and subscriptions are in its log; give \
-                 the directories of all nodes: --from raft:DIR1,DIR2,DIR3"
-            ));
+            return Err(Error::OfRaft(format!(
+                "{root}: it is the store of {node:?}, a node of a Raft cluster, whose clients and subscriptions are in its \
+                 log; import it by `stanby import --from raft:DIR1,DIR2,DIR3` with the directories of all nodes"
+            )));
         }
         Ok(told)
     }

@@ -90,7 +90,8 @@ impl FileStore {
             let inside = inside.filter(|directory| directory.join(SERVER).exists());
             let inside = inside.map(|it| format!("; did you mean {}?", it.display()));
             return Err(refused(format!(
-                "it holds no store of nats-streaming-server (no {SERVER}, no {CLIENTS}, no channel); {HINT}{}",
+                "it holds no store of nats-streaming-server (no {SERVER}, no {CLIENTS}, no channel); {HINT}, or nodes \
+                 of a Raft cluster as raft:DIR1,DIR2,DIR3{}",
                 inside.collect::<String>()
             )));
         }
