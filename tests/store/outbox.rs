@@ -22,10 +22,10 @@ async fn page(fixture: &Fixture) -> OutboxPage {
             payload_bytes: 1 << 20,
         },
     };
-    match fixture.store.load(&load).await.unwrap() {
-        Loaded::Outbox(page) => page,
-        other => panic!("{other:?}"),
-    }
+    let Loaded::Outbox(page) = fixture.store.load(&load).await.unwrap() else {
+        panic!("it is a page of the outbox");
+    };
+    page
 }
 
 async fn begin(client: &Client) -> u64 {
