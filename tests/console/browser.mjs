@@ -294,7 +294,8 @@ async function refusedAndLimited(server) {
   const guess = async () => {
     await page.fill("#name", "operator");
     await page.fill("#password", "a guess");
-    await page.click("main button[type=submit]");
+    // The page that is left has an alert of its own.
+    await Promise.all([page.waitForNavigation(), page.click("main button[type=submit]")]);
     await page.waitForSelector("main [role=alert]");
   };
   await guess();
