@@ -207,7 +207,7 @@ impl World {
         let since = self.now();
         self.recover(since).await;
         self.active().await;
-        wait_until(LIMIT, async || {
+        wait_until(ACTIVE_LIMIT, async || {
             let mut said = Vec::new();
             for member in &self.members {
                 said.push(member.server().says().await);
@@ -225,7 +225,7 @@ impl World {
         .await;
         let standbys = i64::try_from(self.members.len()).unwrap() - 1;
         let tables = Tables::new(&self.ground.database_url());
-        wait_until(LIMIT, async || match tables.standbys().await {
+        wait_until(ACTIVE_LIMIT, async || match tables.standbys().await {
             Ok(found) if found == standbys => Ok(()),
             other => Err(format!("{other:?} of {standbys} standbys")),
         })
