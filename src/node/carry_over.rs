@@ -49,7 +49,8 @@ impl CarryOver<'_> {
         let Some(now) = look(directory.clone()).await? else {
             if self.store.ensure_vacant().await.is_ok() {
                 tracing::warn!(
-                    "{} holds no store of a nats-streaming-server: nothing is imported, and the tables begin empty",
+                    "{} holds no store of a nats-streaming-server: nothing is imported, and the tables begin empty; \
+                     if there should be one, end this server and see whether the path is right and its disk is mounted",
                     directory.display()
                 );
             }

@@ -135,6 +135,11 @@ impl RecentAnswers {
     /// A connection has ended.
     pub(super) fn end(&mut self, now: Instant) {
         self.has_ended = true;
+        // They wait for the next connection, with those that come meanwhile.
+        let waiting = self.recent.len() - self.again;
+        for recent in self.recent.range_mut(waiting..) {
+            recent.at = At::Home;
+        }
         self.again = 0;
         self.forget_old(now);
     }

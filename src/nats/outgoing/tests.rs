@@ -247,3 +247,22 @@ fn answers_that_wait_for_a_connection_are_bounded_in_bytes_and_the_oldest_go_fir
     assert_eq!(left.len(), RECENT_BYTES);
     assert!(left.starts_with(b"2"), "the oldest are dropped");
 }
+
+#[test]
+fn answers_that_a_connection_ended_before_are_bounded_with_those_that_come_meanwhile() {
+    let mut outgoing = Outgoing::default();
+    let half = |text: &[u8; 1]| BytesMut::from(&text.repeat(RECENT_BYTES / 2)[..]);
+    outgoing.keep(&mut half(b"1"));
+    outgoing.keep(&mut half(b"2"));
+    outgoing.begin(BytesMut::new(), at(1));
+    outgoing.end(at(2));
+    outgoing.keep(&mut half(b"3"));
+    outgoing.keep(&mut half(b"4"));
+
+    outgoing.begin(BytesMut::new(), at(3));
+    let mut left = all(&mut outgoing);
+    confirm(&mut outgoing, 3);
+    left.extend(all(&mut outgoing));
+    assert!(left.starts_with(b"3") && left.ends_with(b"4"));
+    assert_eq!(left.len(), RECENT_BYTES);
+}
