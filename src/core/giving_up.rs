@@ -3,8 +3,8 @@
 //! one message.
 //!
 //! So a message is given up in two steps. A batch marks it: from that commit on an ack in SQL is told that it comes too late.
-//! Then every transaction that may have acked it before has to end; the reads of `outbox` tell (as for `reach`), and bring
-//! the ack if there is one. Nobody waits for a lock: a transaction that stays open holds up the dead letter, and nothing else.
+//! Then every transaction that may have acked it before has to end; the reads of `outbox` tell, and bring the ack if there is
+//! one. Nobody waits for a lock: a transaction that has acked something and stays open holds up the dead letter, and nothing else.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,7 @@ impl GivingUp {
             };
             let mut acks = page.acks.iter();
             let is_answered = acks.any(|row| (row.position, row.sequence) == *key);
-            if page.ended_before >= before && page.acks_through.is_none() && !is_answered {
+            if page.acks_ended_before >= before && page.acks_through.is_none() && !is_answered {
                 *wait = Wait::Over;
                 over.push(*key);
             }
@@ -138,10 +138,10 @@ mod tests {
 
     const KEY: (PositionId, Sequence) = (PositionId(3), Sequence(7));
 
-    fn page(ended_before: u64, next: u64) -> OutboxPage {
+    fn page(acks_ended_before: u64, next: u64) -> OutboxPage {
         OutboxPage {
-            ended_before,
             next,
+            acks_ended_before,
             ..OutboxPage::default()
         }
     }

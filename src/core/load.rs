@@ -68,7 +68,7 @@ pub enum Want {
     Requests { rows: usize },
     /// Up to `rows` of the outbox of each kind, fewer when they pass `bytes`, at least one if there is one: those without a
     /// time after row `after`, and those that are due. Payloads up to `payload_bytes`. And up to `rows` of what is acked
-    /// in SQL, after `acks_after`.
+    /// in SQL, after `acks_after`. Where it `settles`, it says which transactions may have acked, and not only which are open.
     Outbox {
         after: OutboxId,
         acks_after: AckId,
@@ -76,6 +76,7 @@ pub enum Want {
         rows: usize,
         bytes: usize,
         payload_bytes: usize,
+        settles: bool,
     },
     /// All policies.
     Policies,

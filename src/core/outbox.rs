@@ -82,6 +82,9 @@ pub struct OutboxPage {
     /// Every transaction before this one had ended when the page was read, and each from `next` on began later.
     pub ended_before: u64,
     pub next: u64,
+    /// Every transaction before this one that has acked in SQL had ended when the page was read. As `ended_before` where the read
+    /// was not to settle that.
+    pub acks_ended_before: u64,
 }
 
 /// What a batch does about the outbox.
@@ -200,6 +203,7 @@ impl Broker {
             rows: PAGE_ROWS,
             bytes: PAGE_BYTES,
             payload_bytes: self.settings.limits.payload_bytes,
+            settles: self.outbox.acks.giving_up.waits(),
         };
         self.loads.ask(ChannelId(0), want, Purpose::Outbox);
     }

@@ -17,8 +17,34 @@ use crate::core::time::Timestamp;
 
 /// A row of nulls where there are none. Those that are due go first: they have waited longest. The end of a snapshot is one after the
 /// last transaction that has ended, and others behind it may have begun; `age` counts from the next number to be given out.
+///
+/// Where it is asked for, `acks_ended_before` passes over transactions that run and hold no lock of `pending_acks`: they have acked
+/// nothing. Those of other databases are among them. The locks are read after the snapshot was taken, so a transaction that is not
+/// found there may have ended since, with an ack that the page does not see: it counts as open.
 const PAGE: &str = concat!(
-    "WITH taken AS MATERIALIZED (
+    "WITH moment AS MATERIALIZED (
+        SELECT snapshot, pg_snapshot_xmin(snapshot)::text::bigint AS ended_before, pg_snapshot_xmax(snapshot)::text::bigint AS xmax,
+               pg_snapshot_xmax(snapshot)::text::bigint + age(pg_snapshot_xmax(snapshot)::xid) AS next
+        FROM pg_current_snapshot() AS snapshot
+    ), locks AS MATERIALIZED (
+        SELECT virtualtransaction, transactionid FROM pg_locks
+        WHERE $7 AND granted
+            AND (locktype = 'transactionid' AND mode = 'ExclusiveLock'
+                OR locktype = 'relation' AND relation = 'pending_acks'::regclass AND mode <> 'AccessShareLock'
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    ), open AS (
+        SELECT xip::text::bigint AS number FROM moment, pg_snapshot_xip(snapshot) AS xip WHERE $7
+        UNION ALL
+        SELECT number FROM moment, generate_series(xmax, least(next, xmax + 1000) - 1) AS number WHERE $7
+    ), acking AS (
+        SELECT min(number) AS first FROM open
+        WHERE NOT EXISTS (
+            SELECT FROM locks own
+            WHERE own.transactionid = number::text::xid8::xid
+                AND NOT EXISTS (SELECT FROM locks acks
+                    WHERE acks.virtualtransaction = own.virtualtransaction AND acks.transactionid IS NULL)
+        )
+    ), taken AS MATERIALIZED (
         (SELECT id, guid, channel, data, reply, publisher, deliver_at
             FROM outbox WHERE deliver_at IS NULL AND id > $1 ORDER BY id LIMIT $3)
         UNION ALL
@@ -45,12 +71,13 @@ const PAGE: &str = concat!(
            (SELECT (extract(epoch FROM deliver_at) * 1000000)::bigint FROM outbox
                WHERE deliver_at > 'epoch'::timestamptz + $2 * interval '1 microsecond'
                ORDER BY deliver_at LIMIT 1) AS next_due,
-           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS ended_before,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next,
+           moment.ended_before, moment.next,
+           CASE WHEN $7 THEN coalesce(acking.first, least(moment.next, moment.xmax + 1000)) ELSE moment.ended_before END
+               AS acks_ended_before,
            r.id, r.guid, r.channel, r.reply, r.publisher::text AS publisher, r.deliver_at IS NULL AS is_plain,
            octet_length(r.data)::bigint AS bytes, CASE WHEN octet_length(r.data) <= $5 THEN r.data END AS data,
            coalesce(r.plain, 0) AS plain, acks.*
-    FROM (VALUES (true)) one
+    FROM moment CROSS JOIN acking
     LEFT JOIN counted r ON r.bytes_through <= $4 OR r.ordinal = 1
     LEFT JOIN acks ON coalesce(r.ordinal, 1) = 1
     ORDER BY r.ordinal"
@@ -87,6 +114,7 @@ async fn page(
         rows,
         bytes,
         payload_bytes,
+        settles,
     } = want
     else {
         unreachable!("the caller asks for a page of the outbox");
@@ -98,6 +126,7 @@ async fn page(
         Parameter::Number(size(*bytes)),
         Parameter::Size(i32::try_from(*payload_bytes).unwrap_or(i32::MAX)),
         Parameter::Number(int8(acks_after.0)),
+        Parameter::Flag(*settles),
     ];
     let lines = source.all(PAGE, &parameters).await?;
     let Some(first) = lines.first() else {
@@ -114,6 +143,7 @@ async fn page(
         next_due: next_due.map(|at| Timestamp(at.saturating_mul(1000).saturating_add(1000))),
         ended_before: number("ended_before")?,
         next: number("next")?,
+        acks_ended_before: number("acks_ended_before")?,
         acks: sql_acks::of_arrays(first)?,
         ..OutboxPage::default()
     };

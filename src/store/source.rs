@@ -26,6 +26,7 @@ pub(super) enum Source<'c> {
 pub(super) enum Parameter {
     Number(i64),
     Size(i32),
+    Flag(bool),
     Numbers(Vec<i64>),
     Texts(Vec<String>),
 }
@@ -57,6 +58,7 @@ impl Parameter {
             Self::Number(number) => number,
             Self::Size(size) => size,
             Self::Numbers(numbers) => numbers,
+            Self::Flag(flag) => flag,
             Self::Texts(texts) => texts,
         }
     }
@@ -77,6 +79,7 @@ impl Source<'_> {
                     asked = match parameter {
                         Parameter::Number(number) => asked.bind(*number),
                         Parameter::Size(size) => asked.bind(*size),
+                        Parameter::Flag(flag) => asked.bind(*flag),
                         Parameter::Numbers(numbers) => asked.bind(numbers.clone()),
                         Parameter::Texts(texts) => asked.bind(texts.clone()),
                     };

@@ -159,6 +159,27 @@ async fn a_message_whose_ack_in_sql_is_rolled_back_is_a_dead_letter_and_a_refusa
     drop(client);
 }
 
+/// Or a load job, in whichever database of the Postgres, would hold them up until it ends.
+#[tokio::test]
+async fn a_transaction_that_has_acked_nothing_delays_no_dead_letter() {
+    let (Some(group), Some(elsewhere)) = (Group::new(&[]).await, Group::new(&[]).await) else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let mut open = Vec::new();
+    for of in [&group, &elsewhere] {
+        let mut job = application(of).await;
+        job.execute("BEGIN; CREATE TABLE loaded (row bigint)")
+            .await
+            .unwrap();
+        open.push(job);
+    }
+    group.tables().execute(POLICY).await;
+    let _client = hold_two(&group).await;
+    wait_for_letters(&group, &["1", "2"]).await;
+}
+
 #[tokio::test]
 async fn each_of_many_messages_is_handled_or_a_dead_letter_while_acks_in_sql_race_with_that() {
     const MESSAGES: u64 = 400;

@@ -27,7 +27,7 @@ pub(crate) fn text(run: &Run<'_>) -> String {
         text.push_str("\n\n");
     };
     paragraph(format!(
-        "{} of `{}`, Postgres {} with `fsync`, {}.",
+        "{} of {}, Postgres {} with `fsync`, {}.",
         length(run.lasts),
         first_line(run.program, &["version"]),
         run.postgres.split(' ').next().unwrap_or_default(),

@@ -252,6 +252,7 @@ impl MemoryStore {
                 rows,
                 bytes: _,
                 payload_bytes,
+                settles: _,
             } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
             Want::Policies => Loaded::Policies(self.policies.clone()),
             Want::Letters {

@@ -189,6 +189,7 @@ impl MemoryStore {
             next_due,
             ended_before: inserted + 1,
             next: inserted + 1,
+            acks_ended_before: inserted + 1,
         }
     }
 
