@@ -16,7 +16,7 @@ use crate::world::{LEASE, World};
 /// What servers hold beside the lock and the queue for it.
 const READERS: &str = "SELECT pid FROM pg_stat_activity
     WHERE application_name LIKE 'stanby/%' AND pid <> (SELECT backend_pid FROM stanby.leadership)
-        AND query NOT LIKE '%wait_for_lock%'";
+        AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
 
 async fn readers(connection: &mut PgConnection) -> Vec<i32> {
     sqlx::query_scalar(READERS)

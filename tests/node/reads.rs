@@ -52,7 +52,7 @@ impl Place {
     async fn end_connections_for_reading(&self) {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
             WHERE application_name LIKE 'stanby/%' AND pid <> (SELECT backend_pid FROM stanby.leadership)
-                AND query NOT LIKE '%wait_for_lock%'";
+                AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
         self.tables().number(end).await;
     }
 
