@@ -143,7 +143,8 @@ async fn of_two_queue_groups_of_one_name_the_one_without_a_durable_name_can_be_n
 async fn a_standby_is_seen_between_two_waits_for_the_lock() {
     const SEEN: &str = "SELECT CASE WHEN EXISTS (
             SELECT FROM pg_stat_activity
-            WHERE datname = current_database() AND state = 'idle' AND query LIKE '%wait_for_lock%'
+            WHERE datname = current_database() AND state = 'idle' AND pid <> (SELECT backend_pid FROM stanby.leadership)
+                AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')
         ) THEN (SELECT count(*) FROM stanby.standbys) ELSE -1 END";
     let Some(pair) = Pair::new(&["--lease", "2s"]).await else {
         return;
