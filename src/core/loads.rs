@@ -70,9 +70,17 @@ impl Loads {
         if self.out.len() >= out_max {
             return None;
         }
-        let (load, purpose) = self.waiting.pop_front()?;
+        let mut waiting = self.waiting.iter();
+        let at = waiting.position(|(_, purpose)| !self.has_to_wait(purpose))?;
+        let (load, purpose) = self.waiting.remove(at)?;
         self.out.insert(load.id, (load.clone(), purpose));
         Some(load)
+    }
+
+    /// Answers overtake each other, and the last one that says which policies there are is taken to be the newest.
+    fn has_to_wait(&self, purpose: &Purpose) -> bool {
+        let mut out = self.out.values().map(|(_, purpose)| purpose);
+        matches!(purpose, Purpose::Policies) && out.any(|out| matches!(out, Purpose::Policies))
     }
 
     pub(super) fn answered(&mut self, id: LoadId) -> Option<(Load, Purpose)> {
@@ -108,5 +116,26 @@ impl Loads {
 
     pub(super) fn retry_failed(&mut self) {
         self.waiting.extend(self.failed.drain(..));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read_one_after_the_other_and_hold_up_no_other_read() {
+        let mut loads = Loads::default();
+        let policies = |loads: &mut Loads| {
+            loads.ask(ChannelId(0), Want::Policies, Purpose::Policies);
+        };
+        policies(&mut loads);
+        let first = loads.poll(10).unwrap();
+        policies(&mut loads);
+        loads.ask(ChannelId(0), Want::Gone, Purpose::Gone);
+        assert_eq!(loads.poll(10).unwrap().want, Want::Gone);
+        assert_eq!(loads.poll(10), None, "it might be answered before");
+        assert!(loads.answered(first.id).is_some());
+        assert_eq!(loads.poll(10).unwrap().want, Want::Policies);
     }
 }
