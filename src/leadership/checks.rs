@@ -213,7 +213,8 @@ pub(super) async fn facts(session: &Session) -> Result<Facts, Error> {
             session.client.query_one(
                 "SELECT current_setting('server_version'), current_setting('fsync'),
                     current_setting('full_page_writes'), current_setting('synchronous_standby_names'),
-                    (SELECT count(*) FROM pg_stat_replication)",
+                    (SELECT count(*) FROM pg_stat_replication WHERE pid NOT IN (
+                        SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active_pid IS NOT NULL))",
                 &[],
             ),
         )

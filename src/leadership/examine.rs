@@ -33,8 +33,10 @@ pub struct Link {
     pub round_trip: Duration,
     /// How much the clock there is ahead of the one here, in milliseconds, as exact as half a round trip.
     pub clock_ahead_ms: i64,
-    /// Connections that the database would still take from a role that is no superuser.
+    /// Connections that the database would still take from this role.
     pub free_connections: i64,
+    /// What has to be done for more.
+    pub more_connections: String,
 }
 
 /// Behind a pooler that is an error, because then no other answer is worth anything.
@@ -79,6 +81,7 @@ async fn link(session: &Session) -> Result<Link, Error> {
         round_trip,
         clock_ahead_ms: there.saturating_sub(here),
         free_connections: row.get(1),
+        more_connections: row.get(2),
     })
 }
 
@@ -86,9 +89,24 @@ const NANOS_PER_MILLI: i64 = 1_000_000;
 
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Connections are counted by the one view that hides nothing from ordinary roles.
+/// The smallest of the limits that hold for this role counts. Connections are counted by the one view that hides nothing from
+/// ordinary roles; limits of a database or role do not hold for superusers.
 const STATE: &str = "SELECT
         (SELECT version || ', ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
-        current_setting('max_connections')::bigint
-            - current_setting('superuser_reserved_connections')::bigint
-            - (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database)";
+        free, more
+    FROM (
+        SELECT current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                - coalesce(current_setting('reserved_connections', true)::bigint, 0)
+                - (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database) AS free,
+            'raise max_connections' AS more
+        UNION ALL
+        SELECT d.datconnlimit - s.numbackends, format('raise the limit (ALTER DATABASE %I CONNECTION LIMIT ...)', d.datname)
+        FROM pg_database d JOIN pg_stat_database s ON s.datid = d.oid
+        WHERE d.datname = current_database() AND d.datconnlimit >= 0 AND current_setting('is_superuser') = 'off'
+        UNION ALL
+        SELECT r.rolconnlimit - (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid),
+            format('raise the limit (ALTER ROLE %I CONNECTION LIMIT ...)', r.rolname)
+        FROM pg_roles r
+        WHERE r.rolname = session_user AND r.rolconnlimit >= 0 AND current_setting('is_superuser') = 'off'
+    ) AS limits
+    ORDER BY free LIMIT 1";

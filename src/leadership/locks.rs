@@ -182,7 +182,11 @@ const HOLDERS: &str = "SELECT l.pid, coalesce(a.usename::text, p.owner::text, ''
     FROM pg_locks l
     JOIN pg_class c ON c.oid = l.relation AND c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
     LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction::text
+    LEFT JOIN LATERAL (
+        -- Until Postgres restarts it goes by the virtual number of the session that it was prepared on.
+        SELECT p.gid, p.owner, p.prepared FROM pg_locks own JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+        WHERE l.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
+    ) p ON true
     WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')

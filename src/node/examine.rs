@@ -206,7 +206,7 @@ fn of_link(settings: &Settings, link: &Link, findings: &mut Vec<Finding>) {
                 "the database takes {} more connections; a pair uses up to ten",
                 link.free_connections
             ),
-            "raise max_connections, or close connections",
+            format!("{}, or close connections", link.more_connections),
         )
     } else {
         ok("connections", format!("{} are free", link.free_connections))

@@ -18,8 +18,11 @@ const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
 /// primary tells of its own replicas. Every replica that connects to it is counted, whatever the asking role may see.
+/// Who reads a logical slot, of whichever database, is none; but a commit may wait for him in the place of one.
 const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS names,
-        (SELECT count(*) FROM pg_stat_replication) AS replicas
+        (SELECT count(*) FROM pg_stat_replication) AS connected,
+        (SELECT count(*) FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid WHERE slot_type = 'logical')
+            AS logical
     FROM leadership l JOIN takeovers t USING (epoch)
     WHERE t.first_ack IS NOT NULL
         AND l.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
@@ -55,7 +58,10 @@ async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> 
     match source.all(REPLICAS, &[]).await {
         Ok(rows) => rows
             .first()
-            .map(|row| Ok(are_all_waited_for(row.get("names")?, row.get("replicas")?)))
+            .map(|row| {
+                let (connected, logical) = (row.get("connected")?, row.get("logical")?);
+                Ok(are_all_waited_for(row.get("names")?, connected, logical))
+            })
             .transpose(),
         // Not every platform tells its timeline.
         Err(Fault::Pool(sqlx::Error::Database(_))) => Ok(None),
@@ -86,10 +92,10 @@ async fn read(source: &mut Source<'_>) -> Result<Marks, Fault> {
     Ok(marks)
 }
 
-/// Whether every commit waits for each of so many replicas. `names` is `synchronous_standby_names`: `FIRST 2 (a, b)`,
-/// `ANY 1 (*)`, `2 (a, b)`, or names alone, which means the first of them. The leader session asks for
-/// `synchronous_commit` itself.
-fn are_all_waited_for(names: &str, replicas: i64) -> bool {
+/// Whether every commit waits for each of the replicas, which are those `connected` that are not `logical`. `names` is
+/// `synchronous_standby_names`: `FIRST 2 (a, b)`, `ANY 1 (*)`, `2 (a, b)`, or names alone, which means the first of them. The
+/// leader session asks for `synchronous_commit` itself.
+fn are_all_waited_for(names: &str, connected: i64, logical: i64) -> bool {
     let names = names.trim();
     let method = ["FIRST", "ANY"].into_iter().find_map(|word| {
         let (method, rest) = names.split_at_checked(word.len())?;
@@ -100,7 +106,7 @@ fn are_all_waited_for(names: &str, replicas: i64) -> bool {
         Some((count, _)) => count.trim().parse().unwrap_or(0),
         None => i64::from(!names.is_empty()),
     };
-    (1..=waited_for).contains(&replicas)
+    connected > logical && connected <= waited_for
 }
 
 #[cfg(test)]
@@ -124,8 +130,10 @@ mod tests {
         ] {
             for replicas in 0..5 {
                 let expected = replicas > 0 && replicas <= waited_for;
-                let found = are_all_waited_for(names, replicas);
+                let found = are_all_waited_for(names, replicas, 0);
                 assert_eq!(found, expected, "{names:?} with {replicas}");
+                // A commit may wait for who is no replica.
+                assert!(!are_all_waited_for(names, replicas, replicas));
             }
         }
     }

@@ -185,6 +185,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "why a durable waits",
         include_str!("../../migrations/0083_why_a_durable_waits.sql"),
     ),
+    (
+        86,
+        "literals in functions",
+        include_str!("../../migrations/0086_literals_in_functions.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -5,18 +5,22 @@ use super::error::Fault;
 use super::source::Source;
 
 /// The oldest snapshot that counts for this database, whoever holds it: a transaction, a prepared one, a replication slot, a
-/// replica that reports its own. What a role may not see of others is left out.
+/// replica that reports its own. A transaction that has written counts while it is open, whether it looks at anything or not;
+/// a `VACUUM` does not, however long it takes. What a role may not see of others is left out.
 const OLDEST: &str = "SELECT held.who, coalesce(held.seconds, 0)::bigint AS seconds, (
             SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables
             WHERE relid IN ('channels'::regclass, 'positions'::regclass, 'clients'::regclass, 'messages'::regclass)
         ) AS dead
     FROM (
-        SELECT format('process %s (%s) of role %s, %s', pid, coalesce(nullif(application_name, ''), 'without a name'),
-                usename, coalesce(state, 'unknown')) AS who,
-            extract(epoch FROM clock_timestamp() - xact_start) AS seconds, age(backend_xmin) AS age
-        FROM pg_stat_activity
-        WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-            AND datname = current_database()
+        SELECT format('process %s (%s) of role %s, %s', pid,
+                coalesce(nullif(application_name, ''), nullif(backend_type, 'client backend'), 'without a name'),
+                coalesce(usename::text, 'none'), coalesce(state, 'unknown')) AS who,
+            extract(epoch FROM clock_timestamp() - xact_start) AS seconds,
+            greatest(age(backend_xmin), age(backend_xid)) AS age
+        FROM pg_stat_activity a
+        WHERE coalesce(backend_xmin, backend_xid) IS NOT NULL AND pid <> pg_backend_pid()
+            AND backend_type NOT IN ('walsender', 'parallel worker') AND datname = current_database()
+            AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
         UNION ALL
         SELECT format('prepared transaction %L of role %s', gid, owner),
             extract(epoch FROM clock_timestamp() - prepared), age(transaction)

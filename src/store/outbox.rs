@@ -19,31 +19,33 @@ use crate::core::time::Timestamp;
 /// last transaction that has ended, and others behind it may have begun; `age` counts from the next number to be given out.
 ///
 /// Where it is asked for, `acks_ended_before` passes over transactions that run and hold no lock of `pending_acks`: they have acked
-/// nothing. Those of other databases are among them. The locks are read after the snapshot was taken, so a transaction that is not
-/// found there may have ended since, with an ack that the page does not see: it counts as open.
+/// nothing, and are not about to be told that an ack of theirs counts. Those of other databases are among them. The locks are
+/// read after the snapshot was taken, so a transaction that is not found there may have ended since, with an ack that the page does
+/// not see: it counts as open. So does one that has ended and gives up its locks one after the other: whether it runs is
+/// asked after the locks were read, which the `CASE` is for.
+///
+/// Numbers behind the snapshot's end that nobody holds any more are those of transactions that have ended, or of parts of one that
+/// runs. They are passed over once a later one has ended, and where nobody else writes anything, that is this read itself.
 const PAGE: &str = concat!(
     "WITH moment AS MATERIALIZED (
         SELECT snapshot, pg_snapshot_xmin(snapshot)::text::bigint AS ended_before, pg_snapshot_xmax(snapshot)::text::bigint AS xmax,
                pg_snapshot_xmax(snapshot)::text::bigint + age(pg_snapshot_xmax(snapshot)::xid) AS next
         FROM pg_current_snapshot() AS snapshot
-    ), locks AS MATERIALIZED (
-        SELECT virtualtransaction, transactionid FROM pg_locks
+    ), others AS (
+        SELECT unnest(array_agg(transactionid)) AS number FROM pg_locks
         WHERE $7 AND granted
             AND (locktype = 'transactionid' AND mode = 'ExclusiveLock'
-                OR locktype = 'relation' AND relation = 'pending_acks'::regclass AND mode <> 'AccessShareLock'
+                OR locktype = 'relation' AND relation = 'pending_acks'::regclass
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+        GROUP BY virtualtransaction HAVING NOT bool_or(locktype = 'relation')
     ), open AS (
         SELECT xip::text::bigint AS number FROM moment, pg_snapshot_xip(snapshot) AS xip WHERE $7
         UNION ALL
         SELECT number FROM moment, generate_series(xmax, least(next, xmax + 1000) - 1) AS number WHERE $7
     ), acking AS (
         SELECT min(number) AS first FROM open
-        WHERE NOT EXISTS (
-            SELECT FROM locks own
-            WHERE own.transactionid = number::text::xid8::xid
-                AND NOT EXISTS (SELECT FROM locks acks
-                    WHERE acks.virtualtransaction = own.virtualtransaction AND acks.transactionid IS NULL)
-        )
+        WHERE CASE WHEN number::text::xid8::xid IN (SELECT number FROM others)
+            THEN pg_xact_status(number::text::xid8) IS DISTINCT FROM 'in progress' ELSE true END
     ), taken AS MATERIALIZED (
         (SELECT id, guid, channel, data, reply, publisher, deliver_at
             FROM outbox WHERE deliver_at IS NULL AND id > $1 ORDER BY id LIMIT $3)
@@ -74,6 +76,8 @@ const PAGE: &str = concat!(
            moment.ended_before, moment.next,
            CASE WHEN $7 THEN coalesce(acking.first, least(moment.next, moment.xmax + 1000)) ELSE moment.ended_before END
                AS acks_ended_before,
+           CASE WHEN $7 AND coalesce(acking.first, moment.xmax + 1000) BETWEEN moment.xmax AND moment.next - 1
+               THEN pg_current_xact_id()::text END AS ends_here,
            r.id, r.guid, r.channel, r.reply, r.publisher::text AS publisher, r.deliver_at IS NULL AS is_plain,
            octet_length(r.data)::bigint AS bytes, CASE WHEN octet_length(r.data) <= $5 THEN r.data END AS data,
            coalesce(r.plain, 0) AS plain, acks.*

@@ -13,6 +13,7 @@ use crate::import::{
     refusal,
 };
 use crate::pair::{Group, LIMIT};
+use crate::startup::as_role_of;
 use crate::support::wait::wait_until;
 
 #[tokio::test]
@@ -147,6 +148,32 @@ async fn a_message_that_cannot_be_read_is_named_and_nothing_is_written() {
         .await;
     ensure_imported(&import(&group).await);
     assert_eq!(group.tables().messages(CHANNEL).await.len(), 8);
+}
+
+#[tokio::test]
+async fn rows_of_the_former_store_that_a_policy_hides_are_not_left_out() {
+    let Some((group, mut tables)) = group().await else {
+        return;
+    };
+    fill(&mut tables).await;
+    let role = format!("importing_{}", group.cluster_id);
+    for statement in [
+        format!("CREATE ROLE {role} LOGIN"),
+        format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"),
+        format!("GRANT CREATE ON DATABASE {} TO {role}", group.cluster_id),
+        "ALTER TABLE Messages ENABLE ROW LEVEL SECURITY".to_owned(),
+        "CREATE POLICY some ON Messages USING (seq < 6)".to_owned(),
+    ] {
+        tables.execute(&statement).await;
+    }
+    let url = as_role_of(&group.database_url, &role);
+    let mut importing = Group::over(url, group.nats_url.clone(), &[]);
+    importing.cluster_id.clone_from(&group.cluster_id);
+
+    let text = refusal(&importing, &[], &[]).await;
+
+    assert!(text.contains("row-level security policy"), "{text}");
+    ensure_nothing_written(&group).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use sqlx::{Connection, PgConnection};
 use crate::pair::{Group, LIMIT, Server, wait_for_one_active};
 use crate::stan::StanClient;
 use crate::support::wait::wait_until;
+use crate::support::{nats, postgres};
 
 struct Servers {
     group: Group,
@@ -15,7 +16,10 @@ struct Servers {
 
 impl Servers {
     async fn start() -> Option<Self> {
-        let group = Group::new(&["--lease", "1s"]).await?;
+        Some(Self::of(Group::new(&["--lease", "1s"]).await?).await)
+    }
+
+    async fn of(group: Group) -> Self {
         let first = group.server();
         first.wait_until_active().await;
         let second = group.server();
@@ -30,7 +34,7 @@ impl Servers {
         for channel in ["orders", "locked"] {
             assert_eq!(publish(&this.good, channel).await, Ok(()));
         }
-        Some(this)
+        this
     }
 
     /// A transaction that stays open.
@@ -120,6 +124,29 @@ async fn a_transaction_that_holds_a_row_is_named_and_holds_up_its_channel_only()
     holder.close().await.unwrap();
     assert_eq!(publish(&bad, "locked").await, Ok(()));
     pair.wait_until_ready().await;
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_that_holds_a_row_is_named_with_the_statement_that_ends_it() {
+    let own = postgres::own_server_with(&["max_prepared_transactions=5"]);
+    let (Some(postgres), Some(nats_url)) = (own.await, nats::url().await) else {
+        return;
+    };
+    let mut group = Group::over(postgres.url(), nats_url, &["--lease", "1s"]);
+    "prepared-lock".clone_into(&mut group.cluster_id);
+    let pair = Servers::of(group).await;
+    let lock = "SELECT * FROM channels WHERE name = 'locked' FOR UPDATE; PREPARE TRANSACTION 'it''s forgotten'";
+    pair.holding(lock).await.close().await.unwrap();
+
+    let (refused, told) = tokio::join!(
+        publish(&pair.good, "locked"),
+        pair.wait_until_told("commit-blocked")
+    );
+    assert!(refused.is_err());
+    let end = "ROLLBACK PREPARED 'it''s forgotten'";
+    assert!(told.contains(end), "{told}");
+    pair.group.tables().execute(end).await;
+    assert_eq!(publish(&pair.good, "locked").await, Ok(()));
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod pooler;
 mod random;
 mod rehearsal;
 mod sessions;
+mod shared;
 mod takeover;
 mod unreadable;
 mod views;

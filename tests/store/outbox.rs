@@ -1,19 +1,26 @@
 //! What a read of the outbox says of transactions that may still add rows to it, or to what is acked in SQL.
 
+use stanby::config::database::DatabaseUrl;
 use stanby::core::ids::{ChannelId, LoadId};
 use stanby::core::load::{Load, Loaded, Want};
 use stanby::core::outbox::{OutboxId, OutboxPage};
 use stanby::core::sql_acks::AckId;
 use stanby::core::time::Timestamp;
+use stanby::store::Store;
 use tokio_postgres::Client;
 
-use super::fixture::{Fixture, migrated};
+use super::fixture::{Fixture, TIMEOUT, migrated};
+use super::support::postgres::own_server;
 
 async fn page(fixture: &Fixture) -> OutboxPage {
     read(fixture, false).await
 }
 
 async fn read(fixture: &Fixture, settles: bool) -> OutboxPage {
+    read_of(&fixture.store, settles).await
+}
+
+async fn read_of(store: &Store, settles: bool) -> OutboxPage {
     let load = Load {
         id: LoadId(1),
         channel: ChannelId(0),
@@ -21,13 +28,13 @@ async fn read(fixture: &Fixture, settles: bool) -> OutboxPage {
             after: OutboxId(0),
             acks_after: AckId(0),
             due: Timestamp(0),
-            rows: 100,
+            rows: 10_000,
             bytes: 1 << 20,
             payload_bytes: 1 << 20,
             settles,
         },
     };
-    let Loaded::Outbox(page) = fixture.store.load(&load).await.unwrap() else {
+    let Loaded::Outbox(page) = store.load(&load).await.unwrap() else {
         panic!("it is a page of the outbox");
     };
     page
@@ -120,4 +127,73 @@ async fn dead_letters_wait_for_transactions_that_have_acked_and_for_no_others() 
     assert!(seen_last.acks_ended_before >= seen.next, "{seen_last:?}");
     let acked: Vec<u64> = seen_last.acks.iter().map(|row| row.sequence.0).collect();
     assert_eq!(acked, [1]);
+}
+
+/// Postgres takes it out of those that run first, and gives up its locks one after the other: this one has many.
+#[tokio::test]
+async fn an_ack_whose_transaction_is_just_ending_is_not_passed_over() {
+    const ACKS: i64 = 100;
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let client = fixture.client().await;
+    let tables = "DO $$ BEGIN FOR i IN 1..1500 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $$";
+    client.batch_execute(tables).await.unwrap();
+    let mut acking = tokio::spawn(async move {
+        let lock = "DO $$ BEGIN FOR i IN 1..1500 LOOP
+                EXECUTE format('LOCK TABLE t%s IN SHARE UPDATE EXCLUSIVE MODE', i); END LOOP; END $$";
+        for sequence in 1..=ACKS {
+            client.batch_execute("BEGIN").await.unwrap();
+            ack(&client, sequence).await;
+            client.batch_execute(lock).await.unwrap();
+            client.batch_execute("COMMIT").await.unwrap();
+        }
+    });
+    let mut pages = Vec::new();
+    while !acking.is_finished() {
+        let seen = read(&fixture, true).await;
+        let last = seen.acks.iter().map(|row| row.sequence.0).max();
+        pages.push((seen.acks_ended_before, last.unwrap_or_default()));
+    }
+    (&mut acking).await.unwrap();
+
+    let numbers = "SELECT xmin::text::bigint, sequence FROM pending_acks";
+    let acks = fixture.client().await.query(numbers, &[]).await.unwrap();
+    assert_eq!(acks.len(), usize::try_from(ACKS).unwrap());
+    for row in acks {
+        let (number, sequence) = (row.get::<_, i64>(0), row.get::<_, i64>(1));
+        let missing = pages.iter().find(|(before, last)| {
+            number.cast_unsigned() < *before && sequence.cast_unsigned() > *last
+        });
+        assert_eq!(missing, None, "{sequence} was acked by {number}");
+    }
+}
+
+/// Parts of a transaction have numbers of their own, as each block of PL/pgSQL that catches errors.
+#[tokio::test]
+async fn parts_of_a_transaction_that_has_acked_nothing_delay_no_dead_letter_where_nobody_else_writes()
+ {
+    let Some(postgres) = own_server().await else {
+        return;
+    };
+    let url = DatabaseUrl::parse(&postgres.url()).unwrap();
+    let store = Store::open(&url, "stanby", "stanby/test", TIMEOUT);
+    store.migrate().await.unwrap();
+    let (config, tls) = url.for_session().unwrap();
+    let (loading, connection) = config.connect(tls).await.unwrap();
+    tokio::spawn(async { drop(connection.await) });
+    let load = "BEGIN; CREATE TABLE loaded (row bigint);
+        DO $$ BEGIN FOR i IN 1..3000 LOOP
+            BEGIN INSERT INTO loaded VALUES (i); EXCEPTION WHEN unique_violation THEN NULL; END;
+        END LOOP; END $$";
+    loading.batch_execute(load).await.unwrap();
+
+    let seen = read_of(&store, true).await;
+    let seen_again = read_of(&store, true).await;
+    assert!(
+        seen_again.acks_ended_before >= seen.next,
+        "{seen:?} {seen_again:?}"
+    );
+    assert!(seen_again.ended_before < seen.next, "{seen_again:?}");
+    loading.batch_execute("ROLLBACK").await.unwrap();
 }

@@ -143,7 +143,10 @@ impl Trouble {
             "53100" => (Unavailable, "free space on the database's disk".to_owned()),
             "53300" => (
                 Unavailable,
-                "raise max_connections or close connections".to_owned(),
+                format!(
+                    "raise max_connections, or the CONNECTION LIMIT of database {database} or role {user} where it names \
+                     one, or close connections"
+                ),
             ),
             "53400" => (
                 Unavailable,
@@ -172,7 +175,13 @@ impl Trouble {
                 Unavailable,
                 "another session holds a lock for too long".to_owned(),
             ),
-            "57P01" | "57P02" | "57P03" => (Unavailable, "this server tries again".to_owned()),
+            "57P01" => (
+                Unavailable,
+                "this server tries again; where Postgres was not stopped, somebody ends sessions (pg_terminate_backend, a \
+                 job that ends idle ones) and has to spare those whose application_name begins with stanby/"
+                    .to_owned(),
+            ),
+            "57P02" | "57P03" => (Unavailable, "this server tries again".to_owned()),
             _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => {
                 (Unavailable, "this server tries again".to_owned())
             }

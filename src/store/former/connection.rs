@@ -125,10 +125,11 @@ impl Connection {
                     connection: Box::new(connected.map_err(|error| place.told(&error))?),
                     _bridge: Box::new(bridge),
                 };
-                // Between two reads it may be silent for as long as writing takes.
+                // Between two reads it may be silent for as long as writing takes. What may not be seen is an error, never a row
+                // less.
                 let settings = format!(
                     "SET search_path = {}; SET statement_timeout = 0; SET lock_timeout = '10s'; SET jit = off;
-                     SET idle_in_transaction_session_timeout = 0",
+                     SET idle_in_transaction_session_timeout = 0; SET row_security = off",
                     quoted(schema)
                 );
                 (session, settings)
