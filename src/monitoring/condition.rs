@@ -94,6 +94,8 @@ conditions! {
     ReadsAstray "reads-astray", Warns;
     /// No connection for reading can be had, or nothing can be read with them.
     ReadsFail "reads-fail", NotReadyUnlessServing;
+    /// A crash or a failover of Postgres would empty tables, because it keeps no log of them.
+    UnloggedTables "unlogged-tables", Warns;
 }
 
 /// The conditions that hold, each with its sentence and since when.

@@ -122,7 +122,7 @@ impl Connection {
     }
 
     pub fn counts(&self) -> Counts {
-        self.link.counters.read()
+        self.link.counts()
     }
 
     /// Hears nothing yet.

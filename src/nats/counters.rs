@@ -12,8 +12,10 @@ pub struct Counts {
     pub overflows: u64,
     /// Connections lost, whatever the reason.
     pub disconnects: u64,
-    /// Messages not sent because NATS was not connected.
+    /// Messages not sent because NATS was not connected; answers wait instead.
     pub unsent: u64,
+    /// Answers that were to wait for a connection, or to be sent again on the next one, and were dropped.
+    pub dropped_answers: u64,
     /// Messages not sent because they are larger than the NATS server allows.
     pub oversized: u64,
     /// Messages dropped, or left unanswered, because their subject or reply subject is not text.
@@ -37,12 +39,14 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn read(&self) -> Counts {
+    /// `dropped_answers`: counted where they wait.
+    pub(super) fn read(&self, dropped_answers: u64) -> Counts {
         Counts {
             pauses: self.pauses.load(Relaxed),
             overflows: self.overflows.load(Relaxed),
             disconnects: self.disconnects.load(Relaxed),
             unsent: self.unsent.load(Relaxed),
+            dropped_answers,
             oversized: self.oversized.load(Relaxed),
             unreadable: self.unreadable.load(Relaxed),
             forbidden: self.forbidden.load(Relaxed),

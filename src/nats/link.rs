@@ -14,10 +14,10 @@ use self::server_change::Move;
 use self::subscriptions::Subscription;
 pub(super) use self::subscriptions::{Routes, ensure_subject};
 use super::budget::Budget;
-use super::counters::Counters;
+use super::counters::{Counters, Counts};
 use super::error::Error;
 use super::forbidden::Forbidden;
-use super::outgoing::{Class, Outgoing};
+use super::outgoing::{Class, Outgoing, SEND_BYTES};
 use super::window::Question;
 use super::wire::encode;
 use crate::clock::Clock;
@@ -25,12 +25,6 @@ use crate::core::time::Instant;
 
 mod server_change;
 mod subscriptions;
-
-/// Bytes that may wait to be written before senders are told to wait. As much again may be on its way.
-const SEND_BYTES: usize = 4 << 20;
-
-/// Deliveries gathered beyond what the link carries in a moment.
-const DELIVERY_BYTES: usize = 256 << 10;
 
 /// A buffer that has grown beyond this is not kept for the next burst.
 const KEPT_BYTES: usize = 1 << 20;
@@ -265,7 +259,7 @@ impl Link {
         let mut state = self.lock();
         if !state.connected {
             if class == Class::Answer && !state.closed {
-                state.out.keep(out);
+                state.out.keep(out, messages);
                 return;
             }
             drop(state);
@@ -280,7 +274,12 @@ impl Link {
 
     /// False when so much of this class waits that no more of it should be gathered.
     pub(super) fn has_room(&self, class: Class) -> bool {
-        self.lock().has_room(class)
+        self.lock().out.has_room(class)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let dropped_answers = self.lock().out.dropped_answers();
+        self.counters.read(dropped_answers)
     }
 
     /// Grows whenever something that waited is on its way to the socket.
@@ -294,7 +293,7 @@ impl Link {
             let written = self.written.notified();
             {
                 let state = self.lock();
-                if !state.connected || state.has_room(class) {
+                if !state.connected || state.out.has_room(class) {
                     return;
                 }
             }
@@ -421,16 +420,6 @@ impl Link {
 }
 
 impl State {
-    fn has_room(&self, class: Class) -> bool {
-        match class {
-            Class::Answer | Class::Urgent => self.out.urgent_bytes() < SEND_BYTES,
-            Class::Delivery => {
-                let room = self.out.delivery_room().min(DELIVERY_BYTES);
-                self.out.urgent_bytes() < SEND_BYTES && self.out.delivery_bytes() < room
-            }
-        }
-    }
-
     /// Behind everything urgent.
     fn ping(&mut self, waiting: Option<oneshot::Sender<()>>) {
         self.out.urgent().extend_from_slice(encode::PING);

@@ -13,6 +13,12 @@ use crate::core::time::Instant;
 
 mod recent;
 
+/// Bytes that may wait to be written before senders are told to wait. As much again may be on its way.
+pub(super) const SEND_BYTES: usize = 4 << 20;
+
+/// Deliveries gathered beyond what the link carries in a moment.
+const DELIVERY_BYTES: usize = 256 << 10;
+
 /// Deliveries, or answers that are sent again, that are written in one go, in bytes; a larger message goes by itself.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -38,7 +44,7 @@ pub(super) struct Outgoing {
     deliveries: BytesMut,
     /// Lengths of whole messages of `deliveries`, some together.
     pieces: VecDeque<usize>,
-    /// Messages that wait, and those in the piece that is being written.
+    /// Messages that wait, and those in the piece that is being written; answers are not lost with a connection.
     messages: u64,
     window: Window,
     /// A piece has left, and NATS is not asked yet whether it has come.
@@ -96,7 +102,9 @@ impl Outgoing {
 
     /// Takes over `out`, whole messages of one class, which is empty afterwards.
     pub(super) fn put(&mut self, class: Class, out: &mut BytesMut, messages: u64, now: Instant) {
-        self.messages += messages;
+        if class != Class::Answer {
+            self.messages += messages;
+        }
         match class {
             Class::Delivery => {
                 self.pieces.push_back(out.len());
@@ -104,7 +112,8 @@ impl Outgoing {
             }
             Class::Urgent => append(&mut self.urgent, out),
             Class::Answer => {
-                if self.recent.put(Bytes::copy_from_slice(out), now) {
+                let answers = Bytes::copy_from_slice(out);
+                if self.recent.put(answers, messages, now) {
                     out.clear();
                 } else {
                     append(&mut self.urgent, out);
@@ -115,16 +124,33 @@ impl Outgoing {
 
     /// Takes over `out`, answers that were given without a connection. They have all the time that there is none, and
     /// leave with the next one.
-    pub(super) fn keep(&mut self, out: &mut BytesMut) {
-        self.recent.keep(out.split().freeze());
+    pub(super) fn keep(&mut self, out: &mut BytesMut, messages: u64) {
+        self.recent.keep(out.split().freeze(), messages);
+    }
+
+    /// Answers that are not sent again because too many waited, or because one connection after the other ended with them.
+    pub(super) fn dropped_answers(&self) -> u64 {
+        self.recent.dropped()
+    }
+
+    /// False when so much of this class waits that no more of it should be gathered. What waits for a connection takes no room
+    /// until that is there: the active hands out nothing meanwhile, and gives up its term when none comes for a lease. So
+    /// this only ever waits for a connection to take something, or to end. Commits do not wait for it.
+    pub(super) fn has_room(&self, class: Class) -> bool {
+        let answers = self.urgent.len() + self.recent.again_bytes();
+        match class {
+            Class::Urgent => self.urgent.len() < SEND_BYTES,
+            Class::Answer => answers < SEND_BYTES,
+            // None of them overtakes an answer that waits for its own room.
+            Class::Delivery => {
+                let room = self.window.bytes().min(DELIVERY_BYTES);
+                answers < SEND_BYTES && self.deliveries.len() < room
+            }
+        }
     }
 
     pub(super) fn urgent_bytes(&self) -> usize {
         self.urgent.len()
-    }
-
-    pub(super) fn delivery_bytes(&self) -> usize {
-        self.deliveries.len()
     }
 
     /// All that is urgent leaves in another way; it is empty afterwards.
@@ -132,12 +158,6 @@ impl Outgoing {
         self.window.sent(self.urgent.len());
         self.recent.leave(self.window.position());
         std::mem::take(&mut self.urgent)
-    }
-
-    /// Deliveries that should be gathered here at most: what leaves soon, and no more, so that the choice of what goes
-    /// next is made late.
-    pub(super) fn delivery_room(&self) -> usize {
-        self.window.bytes()
     }
 
     /// What is to be written next, in exchange for the empty `spare`; a question to be asked of NATS is in it.

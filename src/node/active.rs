@@ -163,6 +163,7 @@ impl<'a> Active<'a> {
         self.node.board.clear(Condition::CommitBlocked);
         self.node.board.clear(Condition::OldSnapshot);
         self.node.board.clear(Condition::MessagesUnseen);
+        self.node.board.clear(Condition::UnloggedTables);
         self.node.board.standby();
         Refusals::end(&self.node.board);
         DeadLetters::end(&self.node.board);

@@ -17,7 +17,7 @@ use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
 pub use crate::monitoring::finding::{Finding, Verdict};
-use crate::store::{Keyring, Oldest, SchemaVersion, Store};
+use crate::store::{Keyring, Oldest, SchemaVersion, Store, Unlogged};
 
 /// More than that between two clocks is noticed by people who read times of messages.
 const CLOCK_DIFFERENCE_MAX_MS: i64 = 2000;
@@ -292,6 +292,7 @@ async fn look_at_tables(
     if version == SchemaVersion::Current {
         findings.push(of_encryption(store, config).await);
         findings.push(of_snapshots(store).await);
+        findings.push(of_logging(store).await);
     }
     findings.push(of_lock(contenders));
 }
@@ -309,6 +310,18 @@ async fn of_snapshots(store: &Store) -> Finding {
     let Oldest { who, seconds, .. } = oldest;
     let text = format!("the oldest one is held by {who}, for {seconds} s");
     ok("snapshot", text)
+}
+
+/// What a crash of Postgres would leave of the tables.
+async fn of_logging(store: &Store) -> Finding {
+    match store.unlogged().await {
+        Ok(None) => ok(
+            "logging",
+            "Postgres logs every table that has to outlast a crash",
+        ),
+        Ok(Some(Unlogged { what, remedy })) => warn("logging", what, remedy),
+        Err(error) => fail("logging", &error),
+    }
 }
 
 /// As a server does when it starts.

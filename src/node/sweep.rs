@@ -1,4 +1,5 @@
-//! Vacuums for the active what its limits drop. Where the role may not, or it fails, autovacuum has to do.
+//! Looks after the active's tables: vacuums what its limits drop (where the role may not, or it fails, autovacuum has to
+//! do), and tells of what keeps Postgres from cleaning up and of tables that a crash would empty.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::board::Board;
 use crate::clock::Clock;
 use crate::core::vacuum::{Advice, Dead};
 use crate::monitoring::condition::Condition;
-use crate::store::{Error, Oldest, Store};
+use crate::store::{Error, Oldest, Store, Unlogged};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -29,6 +30,9 @@ pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
         // How reading goes is told elsewhere.
         if let Ok(oldest) = store.oldest().await {
             tell_oldest(&board, &oldest.unwrap_or_default());
+        }
+        if let Ok(unlogged) = store.unlogged().await {
+            tell_unlogged(&board, unlogged);
         }
         match sweep_once(&store).await {
             Ok(Some(Refused { dead, live })) if !is_refusal_told => {
@@ -60,6 +64,15 @@ fn tell_oldest(board: &Board, oldest: &Oldest) {
     match cost(oldest) {
         Some(sentence) => board.raise(Condition::OldSnapshot, sentence),
         None => board.clear(Condition::OldSnapshot),
+    }
+}
+
+fn tell_unlogged(board: &Board, unlogged: Option<Unlogged>) {
+    match unlogged {
+        Some(Unlogged { what, remedy }) => {
+            board.raise(Condition::UnloggedTables, format!("{what}: {remedy}"));
+        }
+        None => board.clear(Condition::UnloggedTables),
     }
 }
 

@@ -17,6 +17,7 @@ use super::pool::Store;
 use super::rights::{self, Lack};
 use super::server_info::ServerInfo;
 use super::source::Source;
+use super::unlogged::{self, Unlogged};
 use super::version::SchemaVersion;
 use super::{
     ack_secret, heard, import, imports, load, marks, migrate, outbox, requests, snapshot, status,
@@ -261,6 +262,14 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, oldest::read(&mut lent.source())).await;
         lent.end(done, "looking for the oldest snapshot")
+    }
+
+    /// Those of the tables that Postgres keeps no log of, if there are any.
+    pub async fn unlogged(&self) -> Result<Option<Unlogged>, Error> {
+        let mut lent = self.lend_proven().await?;
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let done = timeout(limit, unlogged::read(&mut lent.source())).await;
+        lent.end(done, "looking for tables without a log")
     }
 
     /// How many rows of `messages` are dead.

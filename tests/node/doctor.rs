@@ -236,6 +236,47 @@ async fn the_doctor_judges_what_serve_would_run_with() {
 }
 
 #[tokio::test]
+async fn tables_that_a_crash_would_empty_are_told_in_the_same_words_everywhere_until_they_are_logged()
+ {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let group = &pair.group;
+    let report = Report::of_group(group, &[]).await;
+    assert_eq!(report.about("logging").0, "ok");
+
+    let database = &group.database_url;
+    let alter = "ALTER TABLE stanby.messages SET UNLOGGED; ALTER TABLE stanby.clients SET UNLOGGED";
+    execute(database, alter.to_owned()).await;
+    let report = Report::of_group(group, &[]).await;
+    let (verdict, text, remedy) = report.about("logging");
+    assert_eq!(verdict, "warn");
+    assert!(
+        text.contains("no log of stanby.clients, stanby.messages:"),
+        "{text}"
+    );
+    let told = format!("{text}: {remedy}");
+    let conditions = async |expected: &[&str]| {
+        wait_until(LIMIT, async || {
+            let conditions = "SELECT reason FROM stanby.conditions WHERE kind = 'unlogged-tables'";
+            match group.tables().texts(conditions).await {
+                found if found == expected => Ok(()),
+                found => Err(format!("{found:?}")),
+            }
+        })
+        .await;
+    };
+    conditions(&[&told]).await;
+    let (status, page) = pair.active.get("/readyz").await.unwrap();
+    assert!(status == 200 && page.contains(&told), "{status} {page}");
+
+    execute(database, remedy.to_owned()).await;
+    conditions(&[]).await;
+    let report = Report::of_group(group, &[]).await;
+    assert_eq!(report.about("logging").0, "ok");
+}
+
+#[tokio::test]
 async fn the_doctor_names_who_holds_the_oldest_snapshot() {
     let Some(pair) = Pair::new(&[]).await else {
         return;

@@ -115,6 +115,7 @@ pub(crate) fn active_for(trust: Duration) -> Status {
             pauses: 12,
             disconnects: 13,
             unsent: 14,
+            dropped_answers: 21,
             oversized: 0,
             unreadable: 15,
             forbidden: 17,

@@ -19,6 +19,7 @@ mod clocks;
 mod commands;
 mod console;
 mod console_browser;
+mod console_durable;
 mod console_hostile;
 mod cookbook;
 mod dead_letters;

@@ -143,8 +143,16 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
         disconnects,
         status.nats.disconnects,
     );
-    let unsent = "Messages not sent because NATS was not connected";
+    let unsent = "Messages not sent because NATS was not connected; answers wait instead";
     counter(registry, "nats_unsent", unsent, status.nats.unsent);
+    let answers = "Answers dropped because too many waited for a connection to NATS, or because three connections in a row \
+        ended with them on the way; their clients may see timeouts";
+    counter(
+        registry,
+        "nats_dropped_answers",
+        answers,
+        status.nats.dropped_answers,
+    );
     let unreadable = "Messages with a subject or reply subject that is not text";
     counter(
         registry,

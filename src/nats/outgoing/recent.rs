@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::{PIECE_BYTES, SEND_BYTES};
 use crate::core::time::Instant;
 
 /// Answers that NATS had so long before the end of their connection are taken to have reached their clients.
 const RECENT: Duration = Duration::from_secs(2);
 
-/// The same, in bytes.
-pub(super) const RECENT_BYTES: usize = 4 << 20;
+/// The same, in bytes. More than senders are told to wait at, by what they may have gathered by then: while they are told,
+/// none is dropped.
+pub(super) const RECENT_BYTES: usize = SEND_BYTES + 2 * PIECE_BYTES;
 
 /// An answer that so many connections have ended with on the way is forgotten: it may be what NATS ends them for.
 const LOST_MAX: u8 = 3;
@@ -29,8 +31,11 @@ pub(super) struct RecentAnswers {
     /// those that wait to be written for the first time.
     recent: VecDeque<Recent>,
     bytes: usize,
-    /// How many are to be sent again.
+    /// How many are to be sent again, and their bytes.
     again: usize,
+    again_bytes: usize,
+    /// Messages of those that were not sent, or not sent again, and never will be.
+    dropped: u64,
     /// What was answered shortly before the last connection ended and since, up to [`REPEATED_BYTES`], and the moments at
     /// which that leaves again.
     repeated: Vec<Bytes>,
@@ -42,6 +47,7 @@ pub(super) struct RecentAnswers {
 #[derive(Debug)]
 struct Recent {
     answers: Bytes,
+    messages: u64,
     at: At,
     /// Connections that ended with it on the way.
     lost: u8,
@@ -61,29 +67,48 @@ enum At {
 
 impl RecentAnswers {
     /// False where they are to be written by who calls; otherwise they follow those that are sent again.
-    pub(super) fn put(&mut self, answers: Bytes, now: Instant) -> bool {
+    pub(super) fn put(&mut self, answers: Bytes, messages: u64, now: Instant) -> bool {
         let follows = self.again > 0;
-        self.again += usize::from(follows);
-        self.push(answers, if follows { At::Again } else { At::Home });
+        if follows {
+            self.again += 1;
+            self.again_bytes += answers.len();
+        }
+        self.push(
+            answers,
+            messages,
+            if follows { At::Again } else { At::Home },
+        );
+        // The others are on their way, or have arrived.
+        self.limit(|at| at == At::Again);
         self.forget_old(now);
         follows
     }
 
     /// They wait for a connection, and have all the time that there is none.
-    pub(super) fn keep(&mut self, answers: Bytes) {
-        self.push(answers, At::Home);
+    pub(super) fn keep(&mut self, answers: Bytes, messages: u64) {
+        self.push(answers, messages, At::Home);
+        self.limit(|at| !matches!(at, At::Nats(_)));
     }
 
-    fn push(&mut self, answers: Bytes, at: At) {
+    fn push(&mut self, answers: Bytes, messages: u64, at: At) {
         self.repeat_later(answers.clone());
         self.bytes += answers.len();
         self.recent.push_back(Recent {
             answers,
+            messages,
             at,
             lost: 0,
         });
-        while self.bytes > RECENT_BYTES {
-            self.forget_oldest();
+    }
+
+    /// The oldest go where there are too many.
+    fn limit(&mut self, is_missed: impl Fn(At) -> bool) {
+        while self.bytes > RECENT_BYTES
+            && let Some(oldest) = self.forget_oldest()
+        {
+            if is_missed(oldest.at) {
+                self.dropped += oldest.messages;
+            }
         }
     }
 
@@ -103,10 +128,20 @@ impl RecentAnswers {
             recent.at = At::Wire(position + out.len() as u64);
         }
         self.again -= count;
+        self.again_bytes -= out.len();
     }
 
     pub(super) fn sends_again(&self) -> bool {
         self.again > 0
+    }
+
+    pub(super) fn again_bytes(&self) -> usize {
+        self.again_bytes
+    }
+
+    /// Messages, since the beginning.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// All that waited are in what is written next, up to this position of the connection.
@@ -141,6 +176,7 @@ impl RecentAnswers {
             recent.at = At::Home;
         }
         self.again = 0;
+        self.again_bytes = 0;
         self.forget_old(now);
     }
 
@@ -150,9 +186,14 @@ impl RecentAnswers {
             recent.lost += u8::from(matches!(recent.at, At::Wire(_)));
             recent.at = At::Again;
         }
-        self.recent.retain(|recent| recent.lost < LOST_MAX);
+        self.recent.retain(|recent| {
+            let is_kept = recent.lost < LOST_MAX;
+            self.dropped += if is_kept { 0 } else { recent.messages };
+            is_kept
+        });
         self.bytes = self.recent.iter().map(|one| one.answers.len()).sum();
         self.again = self.recent.len();
+        self.again_bytes = self.bytes;
         // Nobody has missed anything before the first connection.
         if std::mem::take(&mut self.has_ended) {
             let is_new = self.repeats.is_empty();
@@ -186,6 +227,7 @@ impl RecentAnswers {
         self.recent.clear();
         self.bytes = 0;
         self.again = 0;
+        self.again_bytes = 0;
         self.repeated = Vec::new();
         self.repeated_bytes = 0;
     }
@@ -206,11 +248,14 @@ impl RecentAnswers {
         }
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.recent.pop_front() {
-            self.bytes -= oldest.answers.len();
-            self.again -= usize::from(oldest.at == At::Again);
+    fn forget_oldest(&mut self) -> Option<Recent> {
+        let oldest = self.recent.pop_front()?;
+        self.bytes -= oldest.answers.len();
+        if oldest.at == At::Again {
+            self.again -= 1;
+            self.again_bytes -= oldest.answers.len();
         }
+        Some(oldest)
     }
 
     #[cfg(test)]

@@ -122,7 +122,7 @@ fn answers_that_a_slow_link_has_not_carried_yet_are_sent_again_however_old_they_
 fn what_a_slow_link_has_carried_of_the_answers_is_not_sent_once_more() {
     let mut outgoing = Outgoing::default();
     for text in [b"1", b"2", b"3"] {
-        outgoing.keep(&mut BytesMut::from(&text.repeat(PIECE_BYTES)[..]));
+        outgoing.keep(&mut BytesMut::from(&text.repeat(PIECE_BYTES)[..]), 1);
     }
     outgoing.begin(BytesMut::new(), at(1));
     let mut piece = BytesMut::new();
@@ -179,7 +179,7 @@ fn answers_that_were_to_be_repeated_are_when_the_connection_ends_before() {
     outgoing.end(at(10));
     outgoing.begin(BytesMut::new(), at(10));
     outgoing.end(at(12));
-    outgoing.keep(&mut BytesMut::from(&b"second "[..]));
+    outgoing.keep(&mut BytesMut::from(&b"second "[..]), 1);
     outgoing.begin(BytesMut::new(), at(12));
     all(&mut outgoing);
 
@@ -192,7 +192,7 @@ fn answers_given_without_a_connection_leave_with_the_next_one_however_late_it_co
     let mut outgoing = Outgoing::default();
     put(&mut outgoing, Class::Answer, b"before ", 9);
     outgoing.end(at(10));
-    outgoing.keep(&mut BytesMut::from(&b"between "[..]));
+    outgoing.keep(&mut BytesMut::from(&b"between "[..]), 1);
     assert_eq!(all(&mut outgoing), b"");
 
     outgoing.begin(BytesMut::from(&b"SUB "[..]), at(10));
@@ -237,7 +237,7 @@ fn answers_that_wait_for_a_connection_are_bounded_in_bytes_and_the_oldest_go_fir
     let mut outgoing = Outgoing::default();
     for text in [b"1", b"2", b"3"] {
         let mut answers = BytesMut::from(&text.repeat(RECENT_BYTES / 2)[..]);
-        outgoing.keep(&mut answers);
+        outgoing.keep(&mut answers, 1);
     }
 
     outgoing.begin(BytesMut::new(), at(10));
@@ -252,12 +252,12 @@ fn answers_that_wait_for_a_connection_are_bounded_in_bytes_and_the_oldest_go_fir
 fn answers_that_a_connection_ended_before_are_bounded_with_those_that_come_meanwhile() {
     let mut outgoing = Outgoing::default();
     let half = |text: &[u8; 1]| BytesMut::from(&text.repeat(RECENT_BYTES / 2)[..]);
-    outgoing.keep(&mut half(b"1"));
-    outgoing.keep(&mut half(b"2"));
+    outgoing.keep(&mut half(b"1"), 1);
+    outgoing.keep(&mut half(b"2"), 1);
     outgoing.begin(BytesMut::new(), at(1));
     outgoing.end(at(2));
-    outgoing.keep(&mut half(b"3"));
-    outgoing.keep(&mut half(b"4"));
+    outgoing.keep(&mut half(b"3"), 1);
+    outgoing.keep(&mut half(b"4"), 1);
 
     outgoing.begin(BytesMut::new(), at(3));
     let mut left = all(&mut outgoing);
@@ -265,4 +265,81 @@ fn answers_that_a_connection_ended_before_are_bounded_with_those_that_come_meanw
     left.extend(all(&mut outgoing));
     assert!(left.starts_with(b"3") && left.ends_with(b"4"));
     assert_eq!(left.len(), RECENT_BYTES);
+}
+
+#[test]
+fn a_flood_after_a_reconnect_waits_for_the_answers_of_before_and_none_is_dropped() {
+    let mut outgoing = Outgoing::default();
+    let answers = vec![b'a'; PIECE_BYTES];
+    let flood = |outgoing: &mut Outgoing| {
+        let pieces = (0..3 * SEND_BYTES / PIECE_BYTES)
+            .take_while(|_| {
+                let has_room = outgoing.has_room(Class::Answer);
+                if has_room {
+                    put(outgoing, Class::Answer, &answers, 1);
+                }
+                has_room
+            })
+            .count();
+        pieces * PIECE_BYTES
+    };
+    let mut given = flood(&mut outgoing);
+    outgoing.end(at(1));
+    assert!(
+        outgoing.has_room(Class::Answer),
+        "without a connection nothing would make room"
+    );
+    outgoing.begin(BytesMut::new(), at(1));
+    assert!(!outgoing.has_room(Class::Answer));
+    assert!(!outgoing.has_room(Class::Delivery), "it would overtake");
+    assert!(outgoing.has_room(Class::Urgent), "it goes first");
+
+    let mut left = 0;
+    for _ in 0..20 {
+        left += all(&mut outgoing).len();
+        confirm(&mut outgoing, 1);
+        given += flood(&mut outgoing);
+    }
+    while outgoing.recent.sends_again() {
+        left += all(&mut outgoing).len();
+        confirm(&mut outgoing, 1);
+    }
+    left += all(&mut outgoing).len();
+    assert_eq!(left, given);
+    assert_eq!(outgoing.dropped_answers(), 0);
+}
+
+#[test]
+fn answers_that_are_dropped_while_they_wait_are_counted_and_those_that_wait_are_not() {
+    let mut outgoing = Outgoing::default();
+    let many = vec![b'a'; RECENT_BYTES / 2];
+    outgoing.put(Class::Answer, &mut BytesMut::from(&many[..]), 2, at(1));
+    put(&mut outgoing, Class::Urgent, b"probe ", 1);
+    put(&mut outgoing, Class::Delivery, b"delivery ", 1);
+    assert_eq!(outgoing.end(at(1)), 2, "all but the answers are lost");
+    outgoing.keep(&mut BytesMut::from(&many[..]), 3);
+    assert_eq!(outgoing.dropped_answers(), 0);
+    outgoing.keep(&mut BytesMut::from(&b"more"[..]), 4);
+    assert_eq!(outgoing.dropped_answers(), 2, "the oldest");
+
+    for second in 2..=4 {
+        outgoing.begin(BytesMut::new(), at(second));
+        all(&mut outgoing);
+        outgoing.end(at(second));
+    }
+    assert_eq!(outgoing.dropped_answers(), 2);
+    outgoing.begin(BytesMut::new(), at(5));
+    assert_eq!(
+        outgoing.dropped_answers(),
+        2 + 3,
+        "what three connections end with"
+    );
+    assert_eq!(all(&mut outgoing), b"more");
+
+    let mut outgoing = Outgoing::default();
+    for _ in 0..4 {
+        put(&mut outgoing, Class::Answer, &many, 1);
+        all(&mut outgoing);
+    }
+    assert_eq!(outgoing.dropped_answers(), 0, "they have left");
 }

@@ -71,6 +71,7 @@ async fn metrics_are_complete_and_end_as_open_metrics_must() {
         "stanby_nats_pauses_total 12",
         "stanby_nats_disconnects_total 13",
         "stanby_nats_unsent_total 14",
+        "stanby_nats_dropped_answers_total 21",
         "stanby_nats_unreadable_total 15",
         "stanby_nats_forbidden_total 17",
         "stanby_rivals 16",
