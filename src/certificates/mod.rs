@@ -24,6 +24,18 @@ pub enum Demand {
     Nothing,
 }
 
+/// What the file with the certificates that are trusted is, for errors about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustFile {
+    /// Authorities, as somebody named them.
+    #[default]
+    Authorities,
+    /// The certificate of the nats-server that this server runs, as its argument names it.
+    OfArgument,
+    /// The same, as its part of a configuration file names it.
+    OfConfiguration,
+}
+
 /// Whose rules count where they differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {

@@ -89,4 +89,4 @@ fn beside(bar: Option<&ProgressBar>, line: &str) {
 const FOLLOWS: &str = "everything so far is read, and new messages are followed: stop all former servers (with \
                        --from-stan, the publishers first); nothing is committed before they have ended";
 
-const COMPARES: &str = "all is read and written; comparing the two";
+const COMPARES: &str = "all is written; comparing it with what was read";

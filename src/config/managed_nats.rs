@@ -10,7 +10,7 @@ use super::file::value::{Entry, Kind};
 use super::flags::ServeFlags;
 use super::nats::{DEFAULT_PORT, NatsConfig};
 use super::secret::Secret;
-use crate::certificates::Demand;
+use crate::certificates::{Demand, TrustFile};
 
 /// Bytes of a password that nobody has to type.
 const PASSWORD_BYTES: usize = 24;
@@ -163,12 +163,16 @@ pub(super) fn argument(flags: &ServeFlags, names: &[&str]) -> Option<String> {
 
 /// Where no authority is named: it is this server's own child, and what it shows is known.
 fn trust_its_certificate(config: &Map<String, Json>, flags: &ServeFlags, nats: &mut NatsConfig) {
-    let of_file = || Some(config.get("tls")?.get("cert_file")?.as_str()?.to_owned());
-    let shown = argument(flags, &["tlscert"]).or_else(of_file);
+    let of_file = || {
+        let file = config.get("tls")?.get("cert_file")?.as_str()?;
+        Some((file.to_owned(), TrustFile::OfConfiguration))
+    };
+    let of_line = argument(flags, &["tlscert"]).map(|file| (file, TrustFile::OfArgument));
     if nats.tls.ca.is_none()
-        && let Some(shown) = shown
+        && let Some((shown, is)) = of_line.or_else(of_file)
     {
         nats.tls.ca = Some(PathBuf::from(shown));
+        nats.tls.ca_is = is;
         if nats.tls.demand == Demand::HostAndAuthority && nats.tls.server_name.is_none() {
             nats.tls.demand = Demand::Authority;
         }

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::error::Error;
 use super::secret::{Secret, redact_url};
-use crate::certificates::Demand;
+use crate::certificates::{Demand, TrustFile};
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
 
@@ -159,6 +159,7 @@ pub struct NatsTls {
     /// Expected in the certificate instead of the host of the URL.
     pub server_name: Option<String>,
     pub ca: Option<PathBuf>,
+    pub ca_is: TrustFile,
     /// Certificate and key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
@@ -217,6 +218,7 @@ impl NatsFlags {
                 || self.nats_tls_server_name.is_some()
                 || self.nats_tls_first,
             ca: self.nats_tls_ca.clone(),
+            ca_is: TrustFile::Authorities,
             client,
             demand: if self.nats_tls_insecure {
                 Demand::Nothing

@@ -109,6 +109,7 @@ impl Sources {
         };
         let origins = origins(&given, &found);
         note_store(&flags, &mut notes);
+        note_polynomial(&config, origins.get("import-crc-poly"), &mut notes);
         if config.managed_nats.is_none() {
             let is_login = |entry: &Entry| managed_nats::names_login(entry, &config.nats);
             let keys = found.nats.iter().filter(|entry| !is_login(entry));
@@ -221,6 +222,18 @@ fn note_store(flags: &ServeFlags, notes: &mut Notes) {
             format!("store {}", store.to_ascii_lowercase()),
             "Postgres, which keeps everything over a restart",
         );
+    }
+}
+
+/// It says how to read the file store that is imported, if one is.
+fn note_polynomial(config: &Config, origin: Option<&Origin>, notes: &mut Notes) {
+    if config.import_dir.is_some() {
+        return;
+    }
+    match origin {
+        Some(Origin::File(place)) => notes.no_effect(format!("crc_poly ({place})")),
+        Some(Origin::CommandLine | Origin::Environment(_)) => notes.no_effect("-file_crc_poly"),
+        Some(Origin::Default) | None => {}
     }
 }
 

@@ -18,7 +18,11 @@ pub enum Error {
         source: io::Error,
     },
     #[error(
-        "{path} is of no use as certificate or key of the monitoring pages: {why}; both have to be PEM files"
+        "{path} is of no use as {what} of the monitoring pages: {why}; it has to be a PEM file"
     )]
-    Certificate { path: String, why: String },
+    Certificate {
+        what: &'static str,
+        path: String,
+        why: String,
+    },
 }

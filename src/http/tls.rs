@@ -20,6 +20,10 @@ use tokio_rustls::{Accept, TlsAcceptor};
 use super::error::Error;
 use crate::certificates;
 
+/// Each with what may have named it: a flag, its spelling of NATS Streaming, and the key of a file.
+const CERTIFICATE: &str = "certificate (--https-cert, -tlscert or cert_file)";
+const KEY: &str = "key (--https-key, -tlskey or key_file)";
+
 /// Where a certificate and its key stand, in PEM. The server's own certificate comes first, then those that lead to its
 /// authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,10 +95,11 @@ impl Tls {
 }
 
 async fn read(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
-    let (chain, key) = (&certificate.certificate_file, &certificate.key_file);
-    let read = async |file: &Path| {
-        let bytes = tokio::fs::read(file).await;
-        bytes.map_err(|error| unusable(file, &error))
+    let chain = (CERTIFICATE, &*certificate.certificate_file);
+    let key = (KEY, &*certificate.key_file);
+    let read = async |named: (&'static str, &Path)| {
+        let bytes = tokio::fs::read(named.1).await;
+        bytes.map_err(|error| unusable(named, &error))
     };
     let (chain_pem, key_pem) = (read(chain).await?, read(key).await?);
     let shown = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
@@ -115,8 +120,9 @@ async fn read(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-fn unusable(file: &Path, why: &dyn fmt::Display) -> Error {
+fn unusable((what, file): (&'static str, &Path), why: &dyn fmt::Display) -> Error {
     Error::Certificate {
+        what,
         path: file.display().to_string(),
         why: why.to_string(),
     }

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::login::Login;
 use super::servers::Address;
 use super::tls;
-use crate::certificates::Demand;
+use crate::certificates::{Demand, TrustFile};
 
 /// For those who have no lease to keep.
 const SILENCE: Duration = Duration::from_secs(6);
@@ -60,6 +60,7 @@ pub struct Tls {
     pub demand: Demand,
     /// Trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
+    pub ca_is: TrustFile,
     pub client: Option<ClientCertificate>,
     /// Expected in the server's certificate instead of the host of its URL.
     pub server_name: Option<String>,

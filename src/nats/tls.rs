@@ -15,11 +15,13 @@ use tokio_rustls::client::TlsStream;
 use super::dial::DialError;
 use super::error::Error;
 use super::settings::{Settings, Tls};
-use crate::certificates::{self, Demand, Rules, Verifier};
+use crate::certificates::{self, Demand, Rules, TrustFile, Verifier};
 
-const CA_FILE: &str = "the CA file for NATS";
-const CERTIFICATE: &str = "the client certificate for NATS";
-const KEY: &str = "the key of the client certificate for NATS";
+/// Each with what may have named it: a flag, its spelling of NATS Streaming, and the key of a file.
+const CERTIFICATE: &str =
+    "the client certificate for NATS (--nats-tls-cert, -tls_client_cert or client_cert)";
+const KEY: &str =
+    "the key of the client certificate for NATS (--nats-tls-key, -tls_client_key or client_key)";
 
 /// Why there is no TLS to a server beside NATS.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +80,7 @@ where
 
 fn config(tls: &Tls) -> Result<ClientConfig, Error> {
     let trusted = match tls.ca_file.as_deref() {
-        Some(file) => certificates_of(CA_FILE, file)?,
+        Some(file) => certificates_of(name_of(tls.ca_is), file)?,
         None => system_roots(),
     };
     let provider = Arc::new(ring::default_provider());
@@ -106,6 +108,20 @@ fn config(tls: &Tls) -> Result<ClientConfig, Error> {
     let identity = certificates::own(shown, key, &provider)
         .map_err(|why| unreadable(CERTIFICATE, &client.certificate_file, why))?;
     Ok(builder.with_client_cert_resolver(identity))
+}
+
+fn name_of(trusted: TrustFile) -> &'static str {
+    match trusted {
+        TrustFile::Authorities => {
+            "the CA file for NATS (--nats-tls-ca, -tls_client_cacert or client_ca)"
+        }
+        TrustFile::OfArgument => {
+            "the certificate of the nats-server that this server runs (-tlscert)"
+        }
+        TrustFile::OfConfiguration => {
+            "the certificate of the nats-server that this server runs (cert_file in its block tls)"
+        }
+    }
 }
 
 /// What the system cannot read is left out: without it, the server's certificate is refused by name.
@@ -137,13 +153,23 @@ mod tests {
     fn a_file_without_certificates_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for path in [file.path(), Path::new("/nowhere.pem")] {
-            let tls = Tls {
-                ca_file: Some(path.to_owned()),
-                ..Tls::default()
+            let of = |ca_is| {
+                let tls = Tls {
+                    ca_file: Some(path.to_owned()),
+                    ca_is,
+                    ..Tls::default()
+                };
+                config(&tls).unwrap_err().to_string()
             };
-            let error = config(&tls).unwrap_err().to_string();
-            assert!(error.contains(CA_FILE), "{error}");
-            assert!(error.contains(path.to_str().unwrap()), "{error}");
+            for (is, name) in [
+                (TrustFile::Authorities, "the CA file for NATS"),
+                (TrustFile::OfArgument, "(-tlscert)"),
+                (TrustFile::OfConfiguration, "(cert_file in"),
+            ] {
+                let error = of(is);
+                assert!(error.contains(name), "{error}");
+                assert!(error.contains(path.to_str().unwrap()), "{error}");
+            }
         }
     }
 }

@@ -251,7 +251,7 @@ fn progress(told: Told) -> String {
         } => format!("{messages} of {total} messages are read"),
         Told::Follows => "all that was there is read".to_owned(),
         Told::Hindered(why) => why,
-        Told::Compares => "all is written; comparing the two".to_owned(),
+        Told::Compares => "all is written; comparing it with what was read".to_owned(),
     }
 }
 

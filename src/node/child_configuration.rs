@@ -33,8 +33,34 @@ pub(super) fn write(file: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", file.display()))
 }
 
+/// What each of its arguments that names a file of TLS is about. Its own check opens those only that its file names.
+const TLS_FILES: &[(&str, &str)] = &[
+    ("tlscert", "the certificate"),
+    ("tlskey", "the key of the certificate"),
+    ("tlscacert", "the CA file"),
+];
+
+/// Fails where one of them cannot be read.
+pub(super) fn ensure_tls_files(arguments: &[String]) -> anyhow::Result<()> {
+    for (flag, what) in TLS_FILES {
+        let named = arguments.iter().rev().find_map(|argument| {
+            let (name, file) = argument.trim_start_matches('-').split_once('=')?;
+            (name == *flag).then_some(file)
+        });
+        if let Some(file) = named {
+            fs::read(file).with_context(|| {
+                format!(
+                    "cannot read {what} of the nats-server (-{flag}) {file}; check that the file exists and is readable"
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// The program's own judgement; it opens the files that the configuration names, and no port.
 pub(super) async fn check(program: &Path, file: &Path, arguments: &[String]) -> anyhow::Result<()> {
+    ensure_tls_files(arguments)?;
     let mut command = tokio::process::Command::new(program);
     command.arg("--config").arg(file).arg("-t").args(arguments);
     let checked = timeout(LIMIT, command.kill_on_drop(true).output()).await;

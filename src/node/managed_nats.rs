@@ -78,6 +78,7 @@ impl ManagedNats {
             }
         };
         board.nats_pages(NatsPages::NotYet);
+        child_configuration::ensure_tls_files(&settings.arguments)?;
         let folder = child_configuration::folder()?;
         let guardian = Guardian::start(Some(&folder))?;
         let file = folder.join("nats-server.conf");

@@ -51,6 +51,7 @@ fn tls(tls: &NatsTls) -> Tls {
         first: tls.first,
         demand: tls.demand,
         ca_file: tls.ca.clone(),
+        ca_is: tls.ca_is,
         client: client.map(|(certificate_file, key_file)| ClientCertificate {
             certificate_file,
             key_file,

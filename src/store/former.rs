@@ -148,8 +148,7 @@ impl FormerStore {
         for told in [&id, &info.cluster_id] {
             if told != cluster_id {
                 return Err(refused(format!(
-                    "the tables are those of cluster ID {told:?}, and {cluster_id:?} was asked for; give the former \
-                     with --cluster-id"
+                    "the tables are those of cluster ID {told:?}, and {cluster_id:?} was asked for; give --cluster-id {told}"
                 )));
             }
         }

@@ -367,6 +367,24 @@ fn without_the_wrapper_tls_and_cluster_are_for_nats_too() {
 }
 
 #[test]
+fn the_polynomial_of_a_file_store_has_an_effect_where_that_store_is_imported() {
+    let of = |store: &str| {
+        sources(&format!(
+            "streaming {{ {store}\nfile {{ crc_poly: 3421780262, compact: true }}\nsql {{ source: '{DATABASE}' }} }}"
+        ))
+    };
+    let imported = of("store: file, dir: '/data'");
+    assert_eq!(imported.config.import_crc_poly, 3_421_780_262);
+    let told = imported.notes.to_string();
+    assert!(!told.contains("crc_poly"), "{told}");
+    assert!(!told.contains("file ("), "{told}");
+    assert!(told.contains("file.compact ("), "{told}");
+
+    let told = of("store: memory").notes.to_string();
+    assert!(told.contains("crc_poly ("), "{told}");
+}
+
+#[test]
 fn keys_that_nats_server_knows_reach_it_and_older_ones_have_no_effect() {
     let sources = sources(&format!(
         "mappings {{ a: b }}\nlame_duck_grace_period: '5s'\nstore_dir: /js\nmax_sub_tokens: 9\nmax_pending_size: 5\n\

@@ -17,14 +17,14 @@ use crate::support::process::Own;
 use crate::support::{nats, postgres};
 
 /// A database, and a nats-server where nobody serves.
-struct Ground {
+pub(crate) struct Ground {
     group: Group,
     _database: postgres::TestDatabase,
     _nats: Own<NatsServer>,
 }
 
 impl Ground {
-    async fn new() -> Option<Self> {
+    pub(crate) async fn new() -> Option<Self> {
         let database = postgres::database().await?;
         let nats = nats::own_server(&[]).await?;
         Some(Self {
@@ -34,7 +34,7 @@ impl Ground {
         })
     }
 
-    async fn import(&self, case: &Case, from: &str, flags: &[&str]) -> Output {
+    pub(crate) async fn import(&self, case: &Case, from: &str, flags: &[&str]) -> Output {
         Self::import_into(&self.group, case, &case.schema(), from, flags).await
     }
 

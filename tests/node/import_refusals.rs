@@ -28,6 +28,7 @@ async fn tables_that_are_not_those_asked_for_are_refused() {
         text.contains("those of cluster ID \"other-cluster\""),
         "{text}"
     );
+    assert!(text.contains("give --cluster-id other-cluster"), "{text}");
 
     let own = server_info(&group.cluster_id);
     tables.server_info(&own, 2).await;
@@ -45,7 +46,8 @@ async fn tables_that_are_not_those_asked_for_are_refused() {
     };
     tables.server_info(&elsewhere, 1).await;
     let text = refusal(&group, &[], &[]).await;
-    assert!(text.contains("--discover-prefix"), "{text}");
+    let remedy = "give --discover-prefix elsewhere, here and to the servers";
+    assert!(text.contains(remedy), "{text}");
     tables.server_info(&own, 1).await;
 
     let text = refusal(&group, &["--from-schema", "nowhere"], &[]).await;

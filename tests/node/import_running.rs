@@ -266,8 +266,10 @@ async fn pages_that_are_missing_or_of_another_cluster_are_refused_by_name() {
     let source = group.server();
     source.wait_until_active().await;
     let monitor = format!("http://127.0.0.1:{}", source.http_port);
+    let remedy = format!("give --cluster-id {}", group.cluster_id);
     for (monitor, cluster_id, part) in [
         (&monitor[..], "another", "are the pages of cluster ID"),
+        (&monitor, "another", &remedy),
         (&group.nats_url, &group.cluster_id, "--monitor"),
         ("http://127.0.0.1:1", &group.cluster_id, "cannot be had"),
     ] {

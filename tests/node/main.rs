@@ -46,6 +46,8 @@ mod import;
 mod import_ahead;
 mod import_files;
 mod import_mysql;
+mod import_odd_files;
+mod import_raft;
 mod import_refusals;
 mod import_running;
 mod inherited;

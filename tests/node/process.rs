@@ -321,19 +321,37 @@ async fn a_check_of_a_configuration_opens_the_files_that_a_server_would() {
             https(&missing, &key),
             outside.to_owned(),
             String::new(),
-            "of no use as certificate",
+            "missing.pem is of no use as certificate (--https-cert",
+        ),
+        (
+            https(&certificate, &missing),
+            outside.to_owned(),
+            String::new(),
+            "missing.pem is of no use as key (--https-key",
         ),
         (
             https(&certificate, &certificate),
             outside.to_owned(),
             String::new(),
-            "of no use as certificate",
+            "cert.pem is of no use as key (--https-key",
         ),
         (
             String::new(),
             format!("{outside}, tls {{ client_ca: {missing:?} }}"),
             String::new(),
-            "the CA file for NATS",
+            "the CA file for NATS (--nats-tls-ca, -tls_client_cacert or client_ca)",
+        ),
+        (
+            String::new(),
+            format!("{outside}, tls {{ client_cert: {missing:?}, client_key: {key:?} }}"),
+            String::new(),
+            "the client certificate for NATS (--nats-tls-cert, -tls_client_cert or client_cert)",
+        ),
+        (
+            String::new(),
+            format!("{outside}, tls {{ client_cert: {certificate:?}, client_key: {missing:?} }}"),
+            String::new(),
+            "the key of the client certificate for NATS (--nats-tls-key, -tls_client_key or client_key)",
         ),
         (
             String::new(),
@@ -358,6 +376,12 @@ async fn a_check_of_a_configuration_opens_the_files_that_a_server_would() {
             format!("tls {{ cert_file: {missing:?}, key_file: {key:?} }}"),
             "sd: true".to_owned(),
             String::new(),
+            "the certificate of the nats-server that this server runs (cert_file in its block tls)",
+        ),
+        (
+            format!("tls {{ cert_file: {missing:?}, key_file: {key:?} }}"),
+            "sd: true".to_owned(),
+            String::new(),
             "nats-server: it refuses the configuration",
         ),
         (
@@ -371,5 +395,48 @@ async fn a_check_of_a_configuration_opens_the_files_that_a_server_would() {
         let found = stderr(&checked);
         assert_eq!(code(&checked), Some(2), "{told}: {found}");
         assert!(found.contains(told), "{told}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn a_tls_file_of_the_line_that_is_missing_is_named_with_its_flag() {
+    let folder = Folder::new();
+    let (certificate, key) = (folder.path("cert.pem"), folder.path("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let missing = folder.path("missing.pem");
+    let url = "postgres://u@127.0.0.1:1/d";
+    for (files, told) in [
+        (
+            [&missing, &key, &certificate],
+            "the certificate of the nats-server that this server runs (-tlscert)",
+        ),
+        (
+            [&certificate, &missing, &certificate],
+            "the key of the certificate of the nats-server (-tlskey)",
+        ),
+        (
+            [&certificate, &key, &missing],
+            "the CA file of the nats-server (-tlscacert)",
+        ),
+    ] {
+        let [certificate, key, authority] = files.map(|file| file.to_str().unwrap());
+        let line = [
+            "-tlsverify",
+            "-tlscert",
+            certificate,
+            "-tlskey",
+            key,
+            "-tlscacert",
+            authority,
+            "--database-url",
+            url,
+        ];
+        let checked = stanby(&[&["config", "check"][..], &line[..]].concat()).await;
+        let found = stderr(&checked);
+        assert_eq!(code(&checked), Some(2), "{told}: {found}");
+        assert!(found.contains(told), "{told}: {found}");
+        assert!(found.contains("missing.pem"), "{found}");
     }
 }

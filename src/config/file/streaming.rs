@@ -128,11 +128,14 @@ impl Reading {
             Means::Channels => self.channels(entry),
             Means::Pages { host, port } => self.pages(entry, host, port),
             Means::FileOptions => {
-                let options = entry.value.kind.as_table();
-                let polynomial = options.and_then(|options| options.find("crc_poly"));
-                let name = format!("{path}{} ({})", entry.key, entry.place);
-                self.found.notes.no_effect(name);
-                polynomial.map_or(Ok(()), |it| self.flag("import-crc-poly", Type::Amount, it))
+                let path = format!("{path}{}.", entry.key);
+                match entry.value.kind.as_table() {
+                    Some(table) => {
+                        self.file_options(table, &path);
+                        Ok(())
+                    }
+                    None => Err(wrong_type(entry, "map[string]interface {}")),
+                }
             }
             Means::Tuning => {
                 let name = format!("{path}{} ({})", entry.key, entry.place);
@@ -176,6 +179,20 @@ impl Reading {
             shape,
             place: place.clone(),
         });
+    }
+
+    /// They tuned a file store. How its files are read is of use once more, when they are imported.
+    fn file_options(&mut self, options: &Table, path: &str) {
+        for option in options.entries() {
+            if option.key.eq_ignore_ascii_case("crc_poly") {
+                if let Err(error) = self.flag("import-crc-poly", Type::Amount, option) {
+                    self.mistake(error);
+                }
+            } else if !option.is_variable {
+                let name = format!("{path}{} ({})", option.key, option.place);
+                self.found.notes.no_effect(name);
+            }
+        }
     }
 
     fn channels(&mut self, entry: &Entry) -> Result<(), Error> {

@@ -38,7 +38,7 @@ pub fn server_info(
     use BadServerInfo::{Damaged, Unreadable};
     let bad = |flaw: Flaw| match flaw {
         Flaw::NoVersion | Flaw::Cut { .. } | Flaw::Checksum { .. } => Damaged(flaw.sentence()),
-        Flaw::Io(_) | Flaw::Version(_) => Unreadable(flaw.sentence()),
+        Flaw::Io(_) | Flaw::Version(_) | Flaw::OfIndex(_) => Unreadable(flaw.sentence()),
     };
     let mut records = Records::untyped(source, checksum).map_err(bad)?;
     let record = match records.read_next() {

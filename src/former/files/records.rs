@@ -57,9 +57,16 @@ pub enum Flaw {
         found: u32,
     },
     Io(io::Error),
+    /// In the index beside the file.
+    OfIndex(Box<Flaw>),
 }
 
 impl Flaw {
+    #[must_use]
+    pub fn of_index(self) -> Self {
+        Self::OfIndex(Box::new(self))
+    }
+
     /// As the end of a sentence about the file.
     pub fn sentence(&self) -> String {
         match self {
@@ -83,6 +90,7 @@ impl Flaw {
                 record.payload.len()
             ),
             Self::Io(error) => format!("it cannot be read: {error}"),
+            Self::OfIndex(flaw) => format!("its index: {}", flaw.sentence()),
         }
     }
 }

@@ -188,10 +188,11 @@ impl<F: SliceFiles> Slice<F> {
         checksum: &Checksum,
         each: &mut dyn FnMut(Entry) -> bool,
     ) -> Result<(), Flaw> {
-        let source = self.files.index()?;
-        let source = source.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let mut index = Index::open(buffered(source), checksum)?;
-        let changed = |_| io::Error::other("it has changed while it was read");
+        let of_index = |error: io::Error| Flaw::from(error).of_index();
+        let source = self.files.index().map_err(of_index)?;
+        let source = source.ok_or_else(|| of_index(io::ErrorKind::NotFound.into()))?;
+        let mut index = Index::open(buffered(source), checksum).map_err(Flaw::of_index)?;
+        let changed = |_| of_index(io::Error::other("it has changed while it was read"));
         while let Some(entry) = index.read_next().map_err(changed)? {
             if !each(entry) {
                 break;
@@ -302,13 +303,14 @@ fn listed<F: SliceFiles>(files: &F, checksum: &Checksum) -> Result<Listed, Flaw>
         by: By::Records,
         extent: Extent::default(),
     };
-    let Some(source) = files.index()? else {
+    let source = files.index();
+    let Some(source) = source.map_err(|error| Flaw::from(error).of_index())? else {
         return Ok(listed);
     };
     let mut index = match Index::open(buffered(source), checksum) {
         Ok(index) => index,
         Err(Flaw::NoVersion) => return Ok(listed),
-        Err(flaw) => return Err(flaw),
+        Err(flaw) => return Err(flaw.of_index()),
     };
     let mut last = None;
     loop {

@@ -21,10 +21,17 @@ pub struct Entry {
 pub enum What {
     /// An operation, perhaps encrypted.
     Command(Bytes),
-    /// How many nodes vote from here on.
-    Voters(usize),
+    /// The nodes of the cluster from here on.
+    Configuration(Vec<Member>),
     /// Without consequence to the state.
     Other,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: String,
+    pub votes: bool,
 }
 
 impl Entry {
@@ -46,7 +53,7 @@ impl Entry {
             CONFIGURATION => {
                 let read = rmpv::decode::read_value_with_max_depth(&mut &data[..], DEPTH_MAX);
                 let configuration = read.map_err(|_| broken("lists no nodes"))?;
-                What::Voters(voters(&configuration))
+                What::Configuration(members(&configuration))
             }
             _ => What::Other,
         };
@@ -58,13 +65,17 @@ impl Entry {
     }
 }
 
-fn voters(configuration: &Value) -> usize {
+fn members(configuration: &Value) -> Vec<Member> {
     let servers = field(configuration, "Servers").and_then(Value::as_array);
-    let votes = |server: &&Value| {
+    let member = |server: &Value| {
+        let id = field(server, "ID").and_then(bytes).unwrap_or_default();
         let suffrage = field(server, "Suffrage").and_then(Value::as_u64);
-        suffrage.unwrap_or(0) == 0
+        Member {
+            id: String::from_utf8_lossy(id).into_owned(),
+            votes: suffrage.unwrap_or(0) == 0,
+        }
     };
-    servers.map_or(0, |servers| servers.iter().filter(votes).count())
+    servers.map_or_else(Vec::new, |servers| servers.iter().map(member).collect())
 }
 
 fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {

@@ -4,7 +4,8 @@
 //! | file | what it knows |
 //! |---|---|
 //! | [`bolt`] | the database file that holds the log |
-//! | [`entry`] | entries of the log, and who votes |
+//! | [`entry`] | entries of the log, and the nodes of the cluster |
+//! | [`history`] | whether two logs can be those of one cluster |
 //! | [`records`] | its protobuf records |
 //! | [`snapshot`] | snapshots |
 //! | [`state`] | what entries, one after the other, make of the state |
@@ -13,6 +14,7 @@
 
 pub mod bolt;
 pub mod entry;
+pub mod history;
 pub mod records;
 pub mod snapshot;
 pub mod state;

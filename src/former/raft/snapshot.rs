@@ -7,6 +7,7 @@ use data_encoding::BASE64;
 use prost::Message as _;
 use serde::Deserialize;
 
+use super::entry::Member;
 use super::records::Snapshot;
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Meta {
     pub index: u64,
     pub term: u64,
     configuration: Configuration,
+    #[serde(default)]
+    pub configuration_index: u64,
     size: u64,
     /// Null while it is written.
     #[serde(rename = "CRC")]
@@ -33,6 +36,8 @@ struct Configuration {
 #[serde(rename_all = "PascalCase", default)]
 struct Server {
     suffrage: u64,
+    #[serde(rename = "ID")]
+    id: String,
 }
 
 impl Meta {
@@ -40,9 +45,14 @@ impl Meta {
         serde_json::from_slice(json).map_err(|error| error.to_string())
     }
 
-    pub fn voters(&self) -> usize {
+    /// The nodes of the cluster.
+    pub fn members(&self) -> Vec<Member> {
         let servers = self.configuration.servers.iter();
-        servers.filter(|server| server.suffrage == 0).count()
+        let member = |server: &Server| Member {
+            id: server.id.clone(),
+            votes: server.suffrage == 0,
+        };
+        servers.map(member).collect()
     }
 
     /// The newest is the greatest.
@@ -79,7 +89,10 @@ mod tests {
         let json = br#"{"Version":1,"ID":"2-5-1","Index":5,"Term":2,"Configuration":{"Servers":[{"Suffrage":0,
             "ID":"a","Address":"x"},{"Suffrage":1,"ID":"b","Address":"y"}]},"Size":4,"CRC":null}"#;
         let meta = Meta::decode(json).unwrap();
-        assert_eq!((meta.index, meta.term, meta.voters()), (5, 2, 1));
+        assert_eq!((meta.index, meta.term), (5, 2));
+        let members = meta.members();
+        let told = members.iter().map(|it| (it.id.as_str(), it.votes));
+        assert_eq!(told.collect::<Vec<_>>(), [("a", true), ("b", false)]);
         assert!(meta.state(&[0; 4]).is_err());
     }
 }

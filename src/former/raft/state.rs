@@ -33,6 +33,8 @@ pub struct Channel {
     /// The sequence of its first message, wherever the messages are.
     pub first: u64,
     pub last: u64,
+    /// Sequence and time of the last message that is in the log and in the file store.
+    pub in_both: Option<(u64, i64)>,
     /// Messages that are in the log and not in the file store, by sequence.
     pub added: Vec<(u64, Bytes)>,
     subscriptions: BTreeMap<u64, Member>,
@@ -198,6 +200,9 @@ impl State {
                 continue;
             };
             if message.sequence <= channel.last {
+                if channel.is_stored && channel.added.is_empty() {
+                    channel.in_both = Some((message.sequence, message.published_at));
+                }
                 continue;
             }
             if channel.first == 0 {
@@ -305,7 +310,7 @@ impl State {
 }
 
 /// One of them may not be known.
-fn is_same(one: u64, other: u64) -> bool {
+pub fn is_same(one: u64, other: u64) -> bool {
     one == 0 || other == 0 || one == other
 }
 

@@ -53,10 +53,11 @@ impl Import {
         let mut busy = Vec::new();
         if told.discover != **self.subjects.discover() {
             problems.add(format!(
-                "clients look for the former server on {:?}, and with these flags a server would listen on {:?}; give \
-                 the former --discover-prefix, here and to the servers",
+                "clients of the former server connect by subject {:?}, and with these flags a server would listen on {:?}; \
+                 give --discover-prefix {}, here and to the servers",
                 told.discover,
-                self.subjects.discover()
+                self.subjects.discover(),
+                discover_prefix(&told.discover, &self.cluster_id)
             ));
         }
         let (lock, runs) = match former {
@@ -147,6 +148,14 @@ impl Import {
             "the former tables have changed while they were read: a former server runs; {STILL_RUNS}"
         )]))
     }
+}
+
+/// What stands before the cluster ID in the subject of connects.
+fn discover_prefix<'a>(subject: &'a str, cluster_id: &str) -> &'a str {
+    let prefix = subject.strip_suffix(cluster_id);
+    prefix
+        .and_then(|prefix| prefix.strip_suffix('.'))
+        .unwrap_or(subject)
 }
 
 /// The lock and whether its holder lives. One that crashed leaves it behind.

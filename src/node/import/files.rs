@@ -1,7 +1,7 @@
 //! Reads a directory, on a thread that may wait for disks. Messages come in batches through a short queue, so that the
 //! next one is read while one is written, and memory does not grow with the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,10 +21,11 @@ use crate::core::time::Timestamp;
 use crate::former::adopt::Adopted;
 use crate::former::files::journals::latest_shadows;
 use crate::former::messages::Totals;
-use crate::former::raft::state::{State, Stored};
+use crate::former::raft::history::{Published, is_plain};
+use crate::former::raft::state::{self, State, Stored, is_same};
 use crate::former::records::Subscription;
 use crate::former::{Findings, Former, Keys, adopt};
-use crate::store::files::{ChannelFiles, Cluster, RaftNode};
+use crate::store::files::{ChannelFiles, Cluster, Expected};
 use crate::store::{self, FileStore};
 
 mod messages;
@@ -157,6 +158,8 @@ struct Planned<'a> {
     last: u64,
     /// What a log has behind the files.
     added: Vec<(u64, Bytes)>,
+    /// What logs say of messages that are in the files.
+    expected: Vec<Expected>,
 }
 
 impl Walk {
@@ -166,7 +169,7 @@ impl Walk {
         let mut former = Former::default();
         let planned = match &directory {
             Directory::Store(files) => self.standalone(files, &mut former)?,
-            Directory::Node(cluster) => self.node(&cluster.node, &mut former)?,
+            Directory::Node(cluster) => self.node(cluster, &mut former)?,
         };
         self.stop_at_problems()?;
         let ids = planned.iter().map(|channel| channel.id);
@@ -274,17 +277,28 @@ impl Walk {
             last: extent.last,
             files: Some(channel),
             added: Vec::new(),
+            expected: Vec::new(),
         })
     }
 
     /// Messages are in its store, everything else in snapshot and log.
     fn node<'a>(
         &mut self,
-        node: &'a RaftNode,
+        cluster: &'a Cluster,
         former: &mut Former,
     ) -> Result<Vec<Planned<'a>>, Error> {
+        let node = &cluster.node;
         let mut stored = self.stored(&node.files)?;
         let ids = node.channel_ids().map_err(Error::Former)?;
+        let names: BTreeSet<&str> = stored.iter().map(|it| it.name.as_str()).collect();
+        for name in ids.keys().filter(|name| !names.contains(name.as_str())) {
+            let what = format!(
+                "the log in {} has it, and the store has no directory of it: is the copy complete, and are the two of one node \
+                 (STORE:LOG)? Messages that the log has no more are lost",
+                node.log().display()
+            );
+            self.findings.damage(&format!("channel {name:?}"), &what);
+        }
         let known = stored.iter().map(|channel| Stored {
             name: channel.name.to_string(),
             id: ids.get(channel.name.as_str()).copied().unwrap_or_default(),
@@ -296,11 +310,11 @@ impl Walk {
             Error::Former(store::Error::Refused(format!("{root}: {why}")))
         };
         let state = State::new(known.collect(), node.snapshot());
-        let mut state = state.map_err(|why| refused(format!("{why}; take another node")))?;
+        let mut state = state
+            .map_err(|why| refused(format!("{why}; give another node's directories instead")))?;
         let keys = self.keys.of_log();
         let applied = node.commands(&mut |command| {
-            let is_plain = matches!(command.first(), Some(0x08 | 0x12) | None);
-            if keys.is_empty() && !is_plain {
+            if keys.is_empty() && !is_plain(&command) {
                 return Err(
                     "it is encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as for the former server"
                         .to_owned(),
@@ -324,11 +338,13 @@ impl Walk {
             let read = read.map_err(|why| refused(format!("channel {name:?}: {why}")))?;
             number(latest_shadows(read), former);
             let added = std::mem::take(&mut channel.added);
+            let expected = expected(cluster, &name, channel);
             planned.push(match of_store {
                 Some(stored) => Planned {
                     id,
                     last: channel.last,
                     added,
+                    expected,
                     ..stored
                 },
                 None => Planned {
@@ -340,6 +356,7 @@ impl Walk {
                     count: 0,
                     last: channel.last,
                     added,
+                    expected: Vec::new(),
                 },
             });
         }
@@ -359,6 +376,23 @@ impl Walk {
         let sent = self.parts.blocking_send(part);
         sent.map_err(|_| Error::Reading("nothing is written any more".to_owned()))
     }
+}
+
+/// What its own log and those of other nodes say of a channel's messages.
+fn expected(cluster: &Cluster, name: &ChannelName, channel: &state::Channel) -> Vec<Expected> {
+    let own = channel.in_both.map(|(sequence, at)| Expected {
+        message: Published {
+            channel: name.to_string(),
+            channel_id: channel.id,
+            sequence,
+            at,
+        },
+        log: cluster.node.log().to_owned(),
+    });
+    let others = cluster.expected.iter().filter(|it| {
+        it.message.channel == name.as_str() && is_same(it.message.channel_id, channel.id)
+    });
+    own.into_iter().chain(others.cloned()).collect()
 }
 
 fn last_id(copied: &Copied) -> Option<ChannelId> {

@@ -87,9 +87,10 @@ impl Import {
                 limits: _,
             } => {
                 let (nodes, polynomial) = (nodes.clone(), *polynomial);
+                let keys = self.from_keys.of_log();
                 let mut found = std::mem::take(findings);
                 let opening = spawn_blocking(move || {
-                    let opened = Cluster::open(&nodes, polynomial, &mut found);
+                    let opened = Cluster::open(&nodes, polynomial, &keys, &mut found);
                     (opened, found)
                 });
                 let (opened, found) = opening.await.map_err(|why| Error::reading(&why))?;

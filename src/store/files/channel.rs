@@ -90,7 +90,7 @@ impl<'a> ChannelFiles<'a> {
         let mut end = u64::MAX;
         for slice in slices.iter_mut().rev() {
             let cut = slice.cut_off(end, store.checksum());
-            cut.map_err(|flaw| broken(directory, &flaw))?;
+            cut.map_err(|flaw| broken(&slice.files().records, &flaw))?;
             if slice.extent().count > 0 {
                 end = slice.extent().first;
             }
@@ -162,7 +162,7 @@ impl<'a> ChannelFiles<'a> {
                 self.store.checksum(),
                 &mut each,
             );
-            read.map_err(|flaw| broken(self.directory, &flaw))?;
+            read.map_err(|flaw| broken(&slice.files().records, &flaw))?;
             if first.is_some() {
                 break;
             }
@@ -233,6 +233,13 @@ fn slice_files(
             continue;
         };
         if !path.is_file() {
+            if let Some(Ok(_)) = slice_number(file) {
+                findings.damage(
+                    &place(name, &path),
+                    "it is a directory, a pipe, a device or a link to nothing, and no file of records: is the copy complete? \
+                     Its messages are lost",
+                );
+            }
             continue;
         }
         if index_number(file).is_some() {

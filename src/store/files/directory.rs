@@ -275,8 +275,21 @@ fn state(root: &Path, channels: &[(ChannelName, PathBuf)]) -> io::Result<u64> {
     Ok(state.finish())
 }
 
+/// Fails where something is there that is no file.
+pub(super) fn ensure_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other(format!(
+            "{} is a directory, a pipe or a device, and no file",
+            path.display()
+        ))),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// With its length; `None` when there is none.
 pub(super) fn opened(path: &Path) -> Result<Option<(BufReader<File>, u64)>, Error> {
+    // Opening a pipe would wait for ever.
+    ensure_regular(path).map_err(|error| unreadable(path, &error))?;
     let opened = File::open(path).and_then(|file| {
         let length = file.metadata()?.len();
         Ok((BufReader::new(file), length))
@@ -298,6 +311,7 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Error {
 pub(super) fn broken(path: &Path, flaw: &Flaw) -> Error {
     match flaw {
         Flaw::Io(error) => unreadable(path, error),
+        Flaw::OfIndex(flaw) => broken(&path.with_extension("idx"), flaw),
         Flaw::NoVersion | Flaw::Version(_) | Flaw::Cut { .. } | Flaw::Checksum { .. } => {
             Error::Refused(format!("{}: {}", path.display(), flaw.sentence()))
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 
-use super::directory::{CLIENTS, SERVER};
+use super::directory::{CLIENTS, SERVER, ensure_regular};
 
 /// Whether a former server has kept anything there. Fails where that cannot be seen.
 pub fn holds_store(root: &Path) -> io::Result<bool> {
@@ -34,6 +34,9 @@ pub fn fingerprint(root: &Path) -> io::Result<String> {
         let data = entries.iter().map(fs::DirEntry::path);
         let data = data.filter(|path| path.extension().is_some_and(|it| it == "dat"));
         files.extend(data.filter_map(|path| path.strip_prefix(root).map(Path::to_owned).ok()));
+    }
+    for file in [SERVER, CLIENTS] {
+        ensure_regular(&root.join(file))?;
     }
     files.sort();
     let mut digest = Context::new(&SHA256);

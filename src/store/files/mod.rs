@@ -5,12 +5,14 @@
 //! |---|---|
 //! | [`directory`] | the root: server, clients, which channels there are |
 //! | [`channel`] | one channel: its slices of messages, its subscriptions |
-//! | [`raft`] | nodes of a Raft cluster, and which of them counts |
+//! | [`cluster`] | the nodes of a Raft cluster: whether they belong together, and which of them is imported |
+//! | [`raft`] | one of them |
 //! | [`fingerprint`] | what tells a directory again |
 //! | [`export`] | a directory that is made, for those who go back |
 //! | `in_use` | whether a process has the directory open |
 
 pub mod channel;
+pub mod cluster;
 pub mod directory;
 pub mod export;
 pub mod fingerprint;
@@ -18,5 +20,6 @@ mod in_use;
 pub mod raft;
 
 pub use channel::ChannelFiles;
+pub use cluster::{Cluster, Expected};
 pub use directory::FileStore;
-pub use raft::{Cluster, NodePlace, RaftNode};
+pub use raft::{NodePlace, RaftNode};

@@ -6,11 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::directory::{FileStore, unreadable};
+use crate::former::encryption::ChannelKeys;
 use crate::former::findings::Findings;
 use crate::former::raft::bolt::{Bolt, Broken};
 use crate::former::raft::entry::{Entry, What};
+use crate::former::raft::history::{self, History, Published};
 use crate::former::raft::records::Snapshot;
 use crate::former::raft::snapshot::Meta;
+use crate::former::raft::state::is_same;
 use crate::former::records::ServerInfo;
 use crate::store::Error;
 
@@ -29,6 +32,15 @@ pub struct NodePlace {
     pub log: Option<PathBuf>,
 }
 
+/// Messages that a node's log and its store have both.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// The last entry of the log that was committed for certain.
+    pub(super) committed: u64,
+    /// The last one of each channel.
+    pub(super) last: BTreeMap<String, Published>,
+}
+
 #[derive(Debug)]
 pub struct RaftNode {
     pub files: FileStore,
@@ -38,79 +50,19 @@ pub struct RaftNode {
     _lock: File,
     directory: PathBuf,
     snapshot: Option<(Meta, Snapshot)>,
-    /// Term and index of the last entry, the order in which nodes count.
-    last: (u64, u64),
-    voters: usize,
-}
-
-/// The node that counts, of all that were named.
-#[derive(Debug)]
-pub struct Cluster {
-    pub node: RaftNode,
-    /// The fingerprints of the stores of all nodes that were named.
-    pub fingerprints: Vec<String>,
-}
-
-impl Cluster {
-    /// As the cluster itself would elect after a restart: of a majority, the node with the highest term in its last entry,
-    /// and of those the one with the longest log.
-    pub fn open(
-        places: &[NodePlace],
-        polynomial: u32,
-        findings: &mut Findings,
-    ) -> Result<Self, Error> {
-        let mut nodes: Vec<RaftNode> = Vec::new();
-        for place in places {
-            let node = RaftNode::open(place, polynomial, findings)?;
-            if let Some(other) = nodes
-                .first()
-                .filter(|it| it.info.cluster_id != node.info.cluster_id)
-            {
-                return Err(Error::Refused(format!(
-                    "{} is a node of cluster {:?} and {} one of {:?}; name the nodes of one cluster",
-                    other.files.root().display(),
-                    other.info.cluster_id,
-                    node.files.root().display(),
-                    node.info.cluster_id
-                )));
-            }
-            if let Some(other) = nodes.iter().find(|it| it.info.node == node.info.node) {
-                return Err(Error::Refused(format!(
-                    "{} and {} are the same node {:?}; name each node once",
-                    other.files.root().display(),
-                    node.files.root().display(),
-                    node.info.node.as_deref().unwrap_or_default()
-                )));
-            }
-            nodes.push(node);
-        }
-        let given = nodes.len();
-        let fingerprints = nodes.iter().map(|node| node.files.fingerprint().to_owned());
-        let fingerprints = fingerprints.collect();
-        let best = nodes
-            .into_iter()
-            .reduce(|best, node| if node.last > best.last { node } else { best });
-        let node = best.ok_or_else(|| Error::Refused("no node was named".to_owned()))?;
-        let (term, index) = node.last;
-        let name = node.info.node.clone().unwrap_or_default();
-        findings.note(format!(
-            "node {name:?} counts: its log ends with term {term}, index {index}"
-        ));
-        let majority = node.voters / 2 + 1;
-        if given < majority {
-            findings.note(format!(
-                "{given} of {} nodes was given, and a majority is {majority}: this one may lack what the others have acked, and \
-                 may have entries that were never committed; give the directories of the others, too, if they exist",
-                node.voters
-            ));
-        }
-        Ok(Self { node, fingerprints })
-    }
+    /// Term and index of the last entry: the greatest is that of the node with the newest log.
+    pub(super) last: (u64, u64),
+    pub(super) history: History,
 }
 
 impl RaftNode {
-    fn open(place: &NodePlace, polynomial: u32, findings: &mut Findings) -> Result<Self, Error> {
-        let (store, directory) = find(place)?;
+    /// `store` and `directory`, of the log, as [`find`] has found them.
+    pub(super) fn open(
+        (store, directory): (PathBuf, PathBuf),
+        polynomial: u32,
+        keys: &ChannelKeys,
+        findings: &mut Findings,
+    ) -> Result<Self, Error> {
         let files = FileStore::open(&store, polynomial, findings)?;
         let refused = |why: String| Error::Refused(format!("{}: {why}", store.display()));
         let info = files.server_info(findings)?.ok_or_else(|| {
@@ -154,25 +106,77 @@ impl RaftNode {
             log,
             _lock: lock,
             last: told.map_or((0, 0), |meta| (meta.term, meta.index)),
-            voters: told.map_or(0, Meta::voters),
+            history: History::default(),
             directory,
             snapshot,
         };
         let mut last = node.last;
-        let mut voters = node.voters;
+        let mut history = History::default();
         let snapshot_index = node.last.1;
         node.entries(0, &mut |entry| {
             if entry.index > snapshot_index {
                 last = (entry.term, entry.index);
             }
-            if let What::Voters(count) = entry.what {
-                voters = count;
+            history.add(&entry, keys);
+            Ok(())
+        })?;
+        if let Some((meta, _)) = &node.snapshot {
+            let configuration = (meta.configuration_index, meta.members());
+            history.with_snapshot((meta.index, meta.term), configuration);
+        }
+        history.settle();
+        node.last = last;
+        node.history = history;
+        Ok(node)
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> &str {
+        self.info.node.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn snapshot_index(&self) -> u64 {
+        self.snapshot.as_ref().map_or(0, |(meta, _)| meta.index)
+    }
+
+    /// Where its log is.
+    pub fn log(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What its log says of messages that its own store has, too, which were committed therefore.
+    pub(super) fn stored(&self, keys: &ChannelKeys) -> Result<Stored, Error> {
+        let ids = self.channel_ids()?;
+        let mut extents = BTreeMap::new();
+        for (number, name) in self.files.channels() {
+            // What is wrong with it is told where it is read.
+            if let Ok(channel) = self.files.channel(number, &mut Findings::default()) {
+                let id = ids.get(name.as_str()).copied().unwrap_or_default();
+                extents.insert(name.to_string(), (id, channel.extent.last));
+            }
+        }
+        let mut stored = Stored::default();
+        let before = self.history.first().saturating_sub(1);
+        self.entries(before, &mut |entry| {
+            let What::Command(command) = entry.what else {
+                return Ok(());
+            };
+            let Ok(command) = keys.open(command) else {
+                return Ok(());
+            };
+            for published in history::published(&command) {
+                let extent = extents.get(&published.channel);
+                let is_stored = extent.is_some_and(|&(id, last)| {
+                    is_same(id, published.channel_id) && published.sequence <= last
+                });
+                if is_stored {
+                    stored.committed = stored.committed.max(entry.index);
+                    stored.last.insert(published.channel.clone(), published);
+                }
             }
             Ok(())
         })?;
-        node.last = last;
-        node.voters = voters;
-        Ok(node)
+        Ok(stored)
     }
 
     pub fn snapshot(&self) -> Option<&Snapshot> {
@@ -200,12 +204,12 @@ impl RaftNode {
         &self,
         each: &mut dyn FnMut(bytes::Bytes) -> Result<(), String>,
     ) -> Result<(), Error> {
-        let after = self.snapshot.as_ref().map_or(0, |(meta, _)| meta.index);
+        let after = self.snapshot_index();
         let mut expected = after + 1;
         self.entries(after, &mut |entry| {
             if entry.index != expected {
                 return Err(format!(
-                    "entry {expected} is missing, and the snapshot ends with {after}; take another node's directories"
+                    "entry {expected} is missing, and the snapshot ends with {after}; give another node's directories instead"
                 ));
             }
             expected += 1;
@@ -213,7 +217,7 @@ impl RaftNode {
                 What::Command(command) => {
                     each(command).map_err(|why| format!("entry {}: {why}", entry.index))
                 }
-                What::Voters(_) | What::Other => Ok(()),
+                What::Configuration(_) | What::Other => Ok(()),
             }
         })
     }
@@ -283,8 +287,8 @@ fn newest_snapshot(
     Ok(None)
 }
 
-/// The directories of the store and of the log.
-fn find(place: &NodePlace) -> Result<(PathBuf, PathBuf), Error> {
+/// The directories of the store and of the log that a place names.
+pub(super) fn find(place: &NodePlace) -> Result<(PathBuf, PathBuf), Error> {
     let refused = |why: String| Error::Refused(format!("{}: {why}", place.store.display()));
     if !place.store.is_dir() {
         return Err(refused("there is no such directory".to_owned()));

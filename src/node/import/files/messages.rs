@@ -61,6 +61,9 @@ impl Walk {
                     if before.count > 0 && sequence <= before.last.0 {
                         return ensure_same(name, &before, &record);
                     }
+                    if let Some(why) = contradiction(channel, sequence, &record) {
+                        found.problems.add(why);
+                    }
                     let bytes = record.len();
                     let message = reader.read(sequence.cast_signed(), record);
                     take(sequence, bytes, message, found)
@@ -96,6 +99,22 @@ impl Walk {
             totals: reader.totals(),
         })
     }
+}
+
+/// A log that says something else of a message is not one of the cluster that the store is of.
+fn contradiction(channel: &Planned<'_>, sequence: u64, record: &Bytes) -> Option<String> {
+    let told = channel.expected.iter();
+    let mut told = told.filter(|it| it.message.sequence == sequence);
+    let other = told.find(|it| {
+        let stored = delivery(record.clone());
+        stored.is_ok_and(|stored| stored.published_at != it.message.at)
+    })?;
+    Some(format!(
+        "channel {:?}, message {sequence}: the store that is imported has another one than the log in {}, so they are not of one \
+         cluster; name the directories of one cluster, and the store of each node with its own log (STORE:LOG)",
+        channel.name,
+        other.log.display()
+    ))
 }
 
 /// The last message that was copied must be the one that is there now.

@@ -153,7 +153,7 @@ impl<'a, 't> Following<'a, 't> {
         let missing: Vec<String> = missing
             .map(|it| {
                 format!(
-                    "messages {} to {} of channel {:?} had not come when the former server ended; start it again, and import \
+                    "messages {} to {} of channel {:?} had not arrived when the former server ended; start it again, and import \
                      again",
                     it.order.due(),
                     it.shown_last,
@@ -195,8 +195,8 @@ impl<'a, 't> Following<'a, 't> {
             let channel = &mut self.channels[index];
             if shown.last < channel.shown_last {
                 return Err(Error::Problems(vec![format!(
-                    "channel {:?} ends with message {}, and has ended with {} before: the former server has begun anew; import \
-                     again",
+                    "channel {:?} ends with message {}, and has ended with {} before: the former server was restarted \
+                     with an empty store; import again",
                     shown.name, shown.last, channel.shown_last
                 )]));
             }
@@ -404,7 +404,7 @@ impl<'a, 't> Following<'a, 't> {
             .filter(|it| it.is_news && it.totals.count == 0)
         {
             findings.note(format!(
-                "a client published to channel {:?} when the former server ended, and nothing of it has come: what was acked there \
+                "a client published to channel {:?} when the former server ended, and nothing of it has arrived: what was acked there \
                  is in the former store only; start the former server again, and import again, to have it",
                 channel.name
             ));

@@ -262,7 +262,7 @@ impl Limits {
         let mut notes = Vec::new();
         if !flags.is_empty() {
             notes.push(format!(
-                "the former server has limits that the new ones get by {}",
+                "the former server had limits; to keep them, give the new servers {}",
                 flags.join(" ")
             ));
         }

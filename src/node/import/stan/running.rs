@@ -66,8 +66,8 @@ impl Running {
             return Ok(());
         }
         Err(Error::Former(store::Error::Refused(format!(
-            "{} are the pages of cluster ID {:?}, and {:?} was asked for; give the former with --cluster-id",
-            self.monitor, server.cluster_id, self.cluster_id
+            "{} are the pages of cluster ID {:?}, and {:?} was asked for; give --cluster-id {}",
+            self.monitor, server.cluster_id, self.cluster_id, server.cluster_id
         ))))
     }
 
