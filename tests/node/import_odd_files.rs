@@ -1,5 +1,4 @@
 //! `stanby import --from DIRECTORY` of a store with something in the place of a file.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::process::Command;
 

@@ -8,8 +8,10 @@ use stanby::core::sql_acks::AckId;
 use stanby::core::time::Timestamp;
 use stanby::store::Store;
 use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
 
 use super::fixture::{Fixture, TIMEOUT, migrated};
+use super::shared::session;
 use super::support::postgres::own_server;
 
 async fn page(fixture: &Fixture) -> OutboxPage {
@@ -139,7 +141,7 @@ async fn an_ack_whose_transaction_is_just_ending_is_not_passed_over() {
     let client = fixture.client().await;
     let tables = "DO $$ BEGIN FOR i IN 1..1500 LOOP EXECUTE format('CREATE TABLE t%s ()', i); END LOOP; END $$";
     client.batch_execute(tables).await.unwrap();
-    let mut acking = tokio::spawn(async move {
+    let mut acking = TaskTracker::new().spawn(async move {
         let lock = "DO $$ BEGIN FOR i IN 1..1500 LOOP
                 EXECUTE format('LOCK TABLE t%s IN SHARE UPDATE EXCLUSIVE MODE', i); END LOOP; END $$";
         for sequence in 1..=ACKS {
@@ -179,9 +181,7 @@ async fn parts_of_a_transaction_that_has_acked_nothing_delay_no_dead_letter_wher
     let url = DatabaseUrl::parse(&postgres.url()).unwrap();
     let store = Store::open(&url, "stanby", "stanby/test", TIMEOUT);
     store.migrate().await.unwrap();
-    let (config, tls) = url.for_session().unwrap();
-    let (loading, connection) = config.connect(tls).await.unwrap();
-    tokio::spawn(async { drop(connection.await) });
+    let loading = session(&postgres.url()).await;
     let load = "BEGIN; CREATE TABLE loaded (row bigint);
         DO $$ BEGIN FOR i IN 1..3000 LOOP
             BEGIN INSERT INTO loaded VALUES (i); EXCEPTION WHEN unique_violation THEN NULL; END;

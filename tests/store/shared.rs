@@ -13,11 +13,11 @@ use super::leadership::settings;
 use super::support::postgres::own_server_with;
 use super::support::wait::wait_until;
 
-async fn session(url: &str) -> Client {
+pub(crate) async fn session(url: &str) -> Client {
     let (config, tls) = DatabaseUrl::parse(url).unwrap().for_session().unwrap();
     let (client, connection) = config.connect(tls).await.unwrap();
     // Its end is told by the client.
-    tokio::spawn(async { drop(connection.await) });
+    TaskTracker::new().spawn(async { drop(connection.await) });
     client
 }
 
