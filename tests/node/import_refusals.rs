@@ -164,7 +164,7 @@ async fn rows_of_the_former_store_that_a_policy_hides_are_not_left_out() {
         format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"),
         format!("GRANT CREATE ON DATABASE {} TO {role}", group.cluster_id),
         "ALTER TABLE Messages ENABLE ROW LEVEL SECURITY".to_owned(),
-        "CREATE POLICY some ON Messages USING (seq < 6)".to_owned(),
+        "CREATE POLICY first_ones ON Messages USING (seq < 6)".to_owned(),
     ] {
         tables.execute(&statement).await;
     }

@@ -360,6 +360,13 @@ impl Walk {
                 },
             });
         }
+        let is_compared = |wanted: &Expected| {
+            planned.iter().any(|channel| {
+                let is_there = channel.first <= wanted.message.sequence;
+                is_there && channel.expected.iter().any(|it| it == wanted)
+            })
+        };
+        cluster.tell_unproven(is_compared, &mut self.findings);
         Ok(planned)
     }
 

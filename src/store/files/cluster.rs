@@ -1,5 +1,6 @@
 //! The directories that were named as those of a Raft cluster: whether they belong together, and the one that is imported.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::raft::{NodePlace, RaftNode, Stored, find};
@@ -19,7 +20,7 @@ pub struct Cluster {
 }
 
 /// A message that the log of a node has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     pub message: Published,
     /// Where that log is.
@@ -27,6 +28,17 @@ pub struct Expected {
 }
 
 impl Cluster {
+    /// Says which logs nothing could be compared of, where `is_compared` says of which messages something was.
+    pub fn tell_unproven(&self, is_compared: impl Fn(&Expected) -> bool, findings: &mut Findings) {
+        let logs: BTreeSet<&Path> = self.expected.iter().map(|it| it.log.as_path()).collect();
+        for log in logs {
+            let mut of_log = self.expected.iter().filter(|it| it.log == log);
+            if !of_log.any(&is_compared) {
+                findings.note(unproven(log, self.node.log()));
+            }
+        }
+    }
+
     /// As the cluster itself would elect after a restart: of a majority, the node with the highest term in its last entry,
     /// and of those the one with the longest log.
     pub fn open(
@@ -71,12 +83,7 @@ impl Cluster {
                     let before = expected.len();
                     expected.extend(expected_of(node, keys)?);
                     if expected.len() == before {
-                        findings.note(format!(
-                            "nothing in {} and {} tells whether they are of one cluster: their logs have no entry of a client \
-                             in common; make sure that they are",
-                            shown(node),
-                            shown(&nodes[newest])
-                        ));
+                        findings.note(unproven(node.log(), nodes[newest].log()));
                     }
                 }
             }
@@ -105,6 +112,15 @@ impl Cluster {
             expected,
         })
     }
+}
+
+fn unproven(one: &Path, other: &Path) -> String {
+    format!(
+        "nothing in the logs in {} and {} tells whether they are of one cluster: they have no entry of a client in common; make \
+         sure that they are",
+        one.display(),
+        other.display()
+    )
 }
 
 fn shown(node: &RaftNode) -> std::path::Display<'_> {
