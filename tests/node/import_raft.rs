@@ -47,16 +47,19 @@ fn copied(from: &Path, to: &Path) {
     assert!(copy.unwrap().success());
 }
 
+/// Each with the directories of its nodes.
+fn clusters() -> Vec<Case> {
+    let names = names("raft-", true);
+    names.iter().map(|name| Case::unpack(name)).collect()
+}
+
 #[tokio::test]
 async fn any_nodes_of_one_cluster_belong_together() {
     let Some(ground) = Ground::new().await else {
         return;
     };
     let ground = &ground;
-    let cases = names("raft-", true)
-        .into_iter()
-        .map(|name| Case::unpack(&name));
-    let cases: Vec<Case> = cases.collect();
+    let cases = clusters();
     let pairs = cases.iter().flat_map(|case| {
         let nodes = names_of_nodes(case);
         let of = |at: usize| {
@@ -88,10 +91,7 @@ async fn nodes_of_two_clusters_of_one_id_are_refused_or_it_is_told_that_nothing_
         return;
     };
     let ground = &ground;
-    let cases = names("raft-", true)
-        .into_iter()
-        .map(|name| Case::unpack(&name));
-    let cases: Vec<Case> = cases.collect();
+    let cases = clusters();
     let pairs = cases.iter().enumerate().flat_map(|(at, one)| {
         let others = cases[..at].iter();
         others.map(move |other| (one, other))
