@@ -32,6 +32,7 @@ use super::load::Load;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
+use super::room::Room;
 use super::savepoint::SetAside;
 use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
@@ -39,7 +40,7 @@ use super::unanswered::Unanswered;
 
 mod turn;
 
-pub use turn::{End, Turn, Wait};
+pub use turn::{End, Intake, Turn, Wait};
 
 /// Requests handled in one turn, before outputs are looked at again.
 pub const EVENTS_PER_TURN: usize = 1024;
@@ -261,7 +262,7 @@ impl ActiveLoop {
             return Err(End::Drained);
         }
         let time = now.monotonic;
-        let takes_requests = self.ends_at.is_none() && self.broker.has_room();
+        let intake = self.intake();
         let has_nats = self.nats_lost_at.is_none() && self.late_since.is_none();
         let due = self.broker.next_timeout().filter(|_| has_nats);
         let goes_on = self.more_to_send || due.is_some_and(|due| due <= time);
@@ -271,9 +272,22 @@ impl ActiveLoop {
         Ok(Some(Wait {
             until: times.fold(time + TURN_EVERY, Instant::min),
             goes_on,
-            takes_requests,
-            has_backlog: takes_requests && !self.backlog.is_empty(),
+            intake,
+            has_backlog: matches!(intake, Intake::All(_)) && !self.backlog.is_empty(),
         }))
+    }
+
+    /// New requests take what a batch keeps for them, unless others wait that came before them.
+    fn intake(&self) -> Intake {
+        if self.ends_at.is_some() {
+            return Intake::Nothing;
+        }
+        let takes = |room: usize| room.min(EVENTS_PER_TURN);
+        match self.broker.room() {
+            Room::For(requests) => Intake::All(takes(requests)),
+            Room::Reserve(requests) if self.backlog.is_empty() => Intake::New(takes(requests)),
+            Room::Reserve(_) | Room::None => Intake::Nothing,
+        }
     }
 
     /// The time is over for which something was waited for.
@@ -320,7 +334,7 @@ impl ActiveLoop {
         Ok(())
     }
 
-    /// What came from NATS, in its order, [`EVENTS_PER_TURN`] at most. `has_more`: there may be more of it.
+    /// What came from NATS, in its order, as many as [`Wait::intake`] says. `has_more`: there may be more of it.
     pub fn take_requests(
         &mut self,
         events: impl Iterator<Item = Event>,
@@ -336,7 +350,7 @@ impl ActiveLoop {
         // Whatever waited for a frozen process may have come at once when it froze.
         let heard_at = self.paused_since(time, has_more);
         for event in events {
-            if self.broker.is_full() {
+            if self.broker.is_exhausted() {
                 self.backlog.push_back((heard_at, event));
             } else {
                 self.take_in(event, heard_at, now);

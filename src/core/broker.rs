@@ -295,17 +295,6 @@ impl Broker {
         self.commits.flush_progress();
     }
 
-    /// False when so much waits for the next commit or the store that no more requests should be handed in.
-    pub fn has_room(&self) -> bool {
-        let limits = &self.settings.limits;
-        self.commits.messages() < limits.batch_messages
-            && self.commits.bytes() < limits.batch_bytes
-            && self.commits.rows() < limits.batch_rows
-            && self.commits.waiting() < 2 * limits.batch_messages
-            && self.commits.answers_bytes() < limits.answers_bytes
-            && self.loads.starts() < limits.batch_messages
-    }
-
     /// Limits the batches to come to what the link to Postgres carries in time.
     pub fn set_batch_bytes(&mut self, bytes: usize) {
         self.settings.limits.batch_bytes = bytes;

@@ -10,6 +10,7 @@ use super::load::Load;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
+use super::room::Room;
 use super::savepoint::{Savepoints, SetAside};
 use super::time::{Instant, Now};
 
@@ -187,14 +188,24 @@ impl Guarded {
         }
     }
 
-    pub fn has_room(&self) -> bool {
+    /// For requests.
+    pub fn room(&self) -> Room {
         let savepoints = self.savepoints.as_ref();
-        savepoints.is_none_or(Savepoints::takes_more) && self.broker.has_room()
+        if savepoints.is_none_or(Savepoints::takes_more) {
+            self.broker.room()
+        } else {
+            Room::None
+        }
     }
 
     /// True when what is handed in next should wait for another batch. Behind savepoints that is seen to later.
     pub fn is_full(&self) -> bool {
         self.savepoints.is_none() && !self.broker.has_room()
+    }
+
+    /// And nothing is left of what a batch keeps for clients that have little under way.
+    pub fn is_exhausted(&self) -> bool {
+        self.savepoints.is_none() && self.broker.room() == Room::None
     }
 
     /// See [`Broker::set_batch_bytes`].

@@ -34,6 +34,7 @@ pub mod rejection;
 pub mod replicas;
 pub mod report;
 pub mod request;
+pub mod room;
 pub mod savepoint;
 pub mod shadow;
 pub mod snapshot;

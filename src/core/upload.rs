@@ -18,11 +18,17 @@ const SAMPLES: usize = 8;
 /// However fast the last statement was, the next one is not larger than so many of it.
 const GROWTH_MAX: usize = 4;
 
-/// Everybody's answers wait for the batch under way and for the next one: each should take so long at most.
-const PATIENCE: Duration = Duration::from_millis(40);
+/// Everybody's answers wait for the batch under way and for the next one. Each should take so long, or so many times as long
+/// as a commit of almost nothing takes, if that is more: where each commit takes long, smaller ones only store less.
+const PATIENCE: Duration = Duration::from_millis(10);
+const COMMITS_PER_BATCH: u32 = 10;
+const PATIENCE_MAX: Duration = Duration::from_millis(40);
 
-/// Unless it has less than this: where each commit takes long however small it is, smaller ones only store less.
-const BATCH_FLOOR_BYTES: usize = 1 << 20;
+/// Unless it has less than this for each [`PATIENCE`]: a busy Postgres takes long for anything.
+const BATCH_FLOOR_BYTES: usize = 256 << 10;
+
+/// A commit of no more than this takes as long as one of nothing.
+const SMALL_BYTES: usize = 4 << 10;
 
 /// The window of one term; the next term begins with half of what the last one ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub struct UploadWindow {
     was_slow: bool,
     /// Bytes that are carried within [`PATIENCE`], on average; `None` before the first large statement.
     prompt: Option<usize>,
+    /// What a commit of almost nothing takes; `None` before the first one.
+    least: Option<Duration>,
 }
 
 impl UploadWindow {
@@ -51,6 +59,7 @@ impl UploadWindow {
             next: 0,
             was_slow: false,
             prompt: None,
+            least: None,
         }
     }
 
@@ -61,8 +70,12 @@ impl UploadWindow {
 
     /// The most bytes of a batch, which is never more than a statement: as much as is committed before clients time out.
     pub fn batch_bytes(&self) -> usize {
-        let prompt = self.prompt.unwrap_or(self.bytes);
-        self.bytes.min(prompt.max(BATCH_FLOOR_BYTES))
+        let prompt = self.prompt.unwrap_or(self.bytes).max(BATCH_FLOOR_BYTES);
+        let patience = self.least.map_or(PATIENCE_MAX, |least| {
+            (COMMITS_PER_BATCH * least).clamp(PATIENCE, PATIENCE_MAX)
+        });
+        let batch = prompt as u128 * patience.as_micros() / PATIENCE.as_micros();
+        self.bytes.min(usize::try_from(batch).unwrap_or(usize::MAX))
     }
 
     /// True of a batch whose time says something about the link.
@@ -73,6 +86,11 @@ impl UploadWindow {
     /// A statement with so many bytes was answered after `took`, in which Postgres did all of its work too. One that was
     /// not large says nothing about the link.
     pub fn carried(&mut self, bytes: usize, took: Duration) {
+        if bytes <= SMALL_BYTES {
+            // Most of the longer ones waited for something else.
+            let grown = self.least.map_or(took, |least| least + least / 8);
+            self.least = Some(took.min(grown));
+        }
         if !self.is_large(bytes) {
             return;
         }
@@ -174,9 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_what_is_committed_while_nobody_loses_patience_and_a_mebibyte_at_least() {
+    fn a_batch_is_what_is_committed_within_ten_milliseconds_or_ten_small_commits() {
         let after = |rate: u64, fixed: u64| {
             let mut window = UploadWindow::new(LEASE, CEILING);
+            window.carried(1000, Duration::from_micros(fixed));
             for _ in 0..60 {
                 let bytes = window.batch_bytes();
                 let micros = fixed + bytes as u64 * 1_000_000 / rate;
@@ -184,15 +203,15 @@ mod tests {
             }
             window.batch_bytes()
         };
-        let fast = after(100 << 20, 1000);
-        assert!(
-            (3 << 20..=4 << 20).contains(&fast),
-            "40 ms of 100 MiB/s: {fast}"
-        );
-        assert_eq!(after(1 << 30, 1000), CEILING);
+        let is_near = |bytes: usize, wanted: usize| bytes.abs_diff(wanted) <= wanted / 8;
+        let fast = after(100 << 20, 500);
+        assert!(is_near(fast, 950 << 10), "10 ms of 100 MiB/s: {fast}");
+        let slow = after(100 << 20, 3000);
+        assert!(is_near(slow, 2765 << 10), "30 ms of 100 MiB/s: {slow}");
+        assert_eq!(after(4 << 30, 1000), CEILING);
         assert_eq!(
             after(100 << 20, 200_000),
-            BATCH_FLOOR_BYTES,
+            1 << 20,
             "commits are slow, not the link"
         );
         assert!(after(1 << 20, 1000) < 512 << 10, "the lease comes first");

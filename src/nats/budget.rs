@@ -15,9 +15,9 @@ pub(super) struct Budget {
     bytes_max: usize,
     messages: AtomicUsize,
     bytes: AtomicUsize,
-    /// Twice as much may wait: who has most of it is refused before.
-    is_doubled: AtomicBool,
     refuses: AtomicBool,
+    /// Who has more than a share of half of this is refused, so that what is read does not reach it.
+    keeps_reading: AtomicBool,
     /// Nanoseconds. Who refuses speaks as the active, and may for so long.
     refuses_until: AtomicU64,
     freed: Notify,
@@ -31,8 +31,8 @@ impl Budget {
             bytes_max: bytes_max.max(1),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            is_doubled: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
+            keeps_reading: AtomicBool::new(false),
             refuses_until: AtomicU64::new(0),
             freed: Notify::new(),
         }
@@ -54,17 +54,13 @@ impl Budget {
 
     pub(super) fn has_room(&self) -> bool {
         let (messages, bytes) = self.used();
-        let times = 1 + usize::from(self.is_doubled.load(SeqCst));
-        messages / times < self.messages_max && bytes / times < self.bytes_max
+        messages < self.messages_max && bytes < self.bytes_max
     }
 
-    /// Whether anybody is refused, and whether so that twice as much may wait.
-    pub(super) fn refuse(&self, refuses: bool, doubled: bool) {
+    /// Whether anybody is refused, and whether so early that reading goes on.
+    pub(super) fn refuse(&self, refuses: bool, keeps_reading: bool) {
         self.refuses.store(refuses, SeqCst);
-        self.is_doubled.store(refuses && doubled, SeqCst);
-        if self.has_room() {
-            self.freed.notify_one();
-        }
+        self.keeps_reading.store(keeps_reading, SeqCst);
     }
 
     pub(super) fn refuse_until(&self, until: Instant) {
@@ -73,8 +69,8 @@ impl Budget {
 
     /// `None` where nobody is refused.
     pub(super) fn refusing(&self, now: Instant) -> Option<Refusing> {
-        let refusing = if self.is_doubled.load(SeqCst) {
-            Refusing::BeyondShare((self.messages_max, self.bytes_max))
+        let refusing = if self.keeps_reading.load(SeqCst) {
+            Refusing::BeyondShare((self.messages_max / 2, self.bytes_max / 2))
         } else {
             Refusing::Floods
         };
@@ -111,7 +107,7 @@ mod tests {
         assert_eq!(budget.refusing(at(5)), None, "frozen, and back");
 
         budget.refuse(true, true);
-        let beyond = Some(Refusing::BeyondShare((10, 1000)));
+        let beyond = Some(Refusing::BeyondShare((5, 500)));
         assert_eq!(budget.refusing(at(4)), beyond);
     }
 }

@@ -49,17 +49,29 @@ pub(super) struct Waiting<T> {
 #[derive(Debug)]
 pub(super) struct Fair<T> {
     queues: Vec<VecDeque<Waiting<T>>>,
-    /// Those that hold something, in the order of their turns.
+    /// Requests in all queues.
+    waiting: usize,
+    /// The queue has its place in one of the two lines.
+    is_in_line: Vec<bool>,
+    /// Queues that were empty when the first of their requests came, and have not had a turn since. They go first.
+    new: Line,
+    /// The others, in the order of their turns. One that is empty keeps its place until its turn comes, so that a sender is
+    /// not new over and over while others wait.
+    old: Line,
+}
+
+/// Queues that take turns.
+#[derive(Debug)]
+struct Line {
     turns: VecDeque<usize>,
     /// What the first of them may still give.
     left: usize,
     left_bytes: usize,
 }
 
-impl<T> Default for Fair<T> {
+impl Default for Line {
     fn default() -> Self {
         Self {
-            queues: std::iter::repeat_with(VecDeque::new).take(QUEUES).collect(),
             turns: VecDeque::new(),
             left: CHUNK,
             left_bytes: CHUNK_BYTES,
@@ -67,36 +79,62 @@ impl<T> Default for Fair<T> {
     }
 }
 
+impl Line {
+    /// Takes the first out.
+    fn end_turn(&mut self) -> Option<usize> {
+        (self.left, self.left_bytes) = (CHUNK, CHUNK_BYTES);
+        self.turns.pop_front()
+    }
+
+    fn give(&mut self, bytes: usize) {
+        self.left -= 1;
+        self.left_bytes = self.left_bytes.saturating_sub(bytes);
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0 || self.left_bytes == 0
+    }
+}
+
+impl<T> Default for Fair<T> {
+    fn default() -> Self {
+        Self {
+            queues: std::iter::repeat_with(VecDeque::new).take(QUEUES).collect(),
+            waiting: 0,
+            is_in_line: vec![false; QUEUES],
+            new: Line::default(),
+            old: Line::default(),
+        }
+    }
+}
+
 impl<T> Fair<T> {
     pub(super) fn push(&mut self, Sender(number): Sender, waiting: Waiting<T>) {
-        let queue = &mut self.queues[number];
-        if queue.is_empty() {
-            self.turns.push_back(number);
+        if !std::mem::replace(&mut self.is_in_line[number], true) {
+            self.new.turns.push_back(number);
         }
-        queue.push_back(waiting);
+        self.waiting += 1;
+        self.queues[number].push_back(waiting);
     }
 
     /// The next one of those that may go, which is told of the first of each sender.
     pub(super) fn pop(&mut self, may_go: impl Fn(Sender, u64) -> bool) -> Option<Waiting<T>> {
-        for _ in 0..=self.turns.len() {
-            let &number = self.turns.front()?;
-            let queue = &mut self.queues[number];
-            let next = if self.left == 0 || self.left_bytes == 0 {
-                None
-            } else {
-                queue.pop_front_if(|waiting| may_go(Sender(number), waiting.position))
-            };
-            if queue.is_empty() {
-                // A burst leaves no room behind.
-                *queue = VecDeque::new();
-                self.turns.pop_front();
-                self.begin_turn();
-            } else if let Some(next) = &next {
-                self.left -= 1;
-                self.left_bytes = self.left_bytes.saturating_sub(next.bytes);
-            } else {
-                self.turns.rotate_left(1);
-                self.begin_turn();
+        if let Some(next) = self.pop_new(&may_go) {
+            return Some(next);
+        }
+        for _ in 0..=self.old.turns.len() {
+            let &number = self.old.turns.front()?;
+            let is_over = self.old.is_over();
+            let next = (!is_over).then(|| self.take(number, &may_go)).flatten();
+            if let Some(next) = &next {
+                self.old.give(next.bytes);
+            }
+            if self.queues[number].is_empty() {
+                self.old.end_turn();
+                self.is_in_line[number] = false;
+            } else if next.is_none() {
+                self.old.end_turn();
+                self.old.turns.push_back(number);
             }
             if next.is_some() {
                 return next;
@@ -105,8 +143,29 @@ impl<T> Fair<T> {
         None
     }
 
-    fn begin_turn(&mut self) {
-        (self.left, self.left_bytes) = (CHUNK, CHUNK_BYTES);
+    /// The same of senders of whom nothing waited when the request came.
+    pub(super) fn pop_new(&mut self, may_go: impl Fn(Sender, u64) -> bool) -> Option<Waiting<T>> {
+        while let Some(&number) = self.new.turns.front() {
+            let is_over = self.new.is_over();
+            if let Some(next) = (!is_over).then(|| self.take(number, &may_go)).flatten() {
+                self.new.give(next.bytes);
+                return Some(next);
+            }
+            self.new.end_turn();
+            self.old.turns.push_back(number);
+        }
+        None
+    }
+
+    fn take(&mut self, number: usize, may_go: impl Fn(Sender, u64) -> bool) -> Option<Waiting<T>> {
+        let queue = &mut self.queues[number];
+        let next = queue.pop_front_if(|waiting| may_go(Sender(number), waiting.position))?;
+        self.waiting -= 1;
+        if queue.is_empty() {
+            // A burst leaves no room behind.
+            *queue = VecDeque::new();
+        }
+        Some(next)
     }
 
     /// Of the sender's oldest request.
@@ -116,14 +175,14 @@ impl<T> Fair<T> {
 
     /// Of the oldest request of all.
     pub(super) fn first(&self) -> Option<u64> {
-        let senders = self.turns.iter();
+        let senders = self.new.turns.iter().chain(&self.old.turns);
         senders
             .filter_map(|&number| self.first_of(Sender(number)))
             .min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.waiting == 0
     }
 }
 
@@ -159,6 +218,41 @@ mod tests {
         assert_eq!(order.len(), 100_001);
         assert!(order[..=CHUNK].contains(&100_000));
         assert!(fair.is_empty());
+    }
+
+    #[test]
+    fn a_sender_of_whom_nothing_waited_goes_first() {
+        let mut fair = Fair::default();
+        for position in 0..1000 {
+            push(&mut fair, Sender::of(b"greedy"), position, 100);
+        }
+        for _ in 0..=CHUNK {
+            fair.pop(|_, _| true).unwrap();
+        }
+        assert!(fair.pop_new(|_, _| true).is_none());
+        push(&mut fair, Sender::of(b"modest"), 1000, 100);
+
+        assert_eq!(fair.pop_new(|_, _| true).unwrap().request, 1000);
+        assert!(fair.pop_new(|_, _| true).is_none());
+        assert_eq!(drain(&mut fair, u64::MAX).len(), 1000 - CHUNK - 1);
+        assert!(fair.is_empty());
+    }
+
+    #[test]
+    fn a_sender_that_comes_again_and_again_has_its_share_and_no_more() {
+        let mut fair = Fair::default();
+        for position in 0..10_000 {
+            push(&mut fair, Sender::of(b"greedy"), position, 100);
+        }
+        let mut again = 0;
+        for position in 10_000..11_000 {
+            if fair.first_of(Sender::of(b"again")).is_none() {
+                push(&mut fair, Sender::of(b"again"), position, 100);
+            }
+            again += usize::from(fair.pop(|_, _| true).unwrap().request >= 10_000);
+        }
+
+        assert!((400..600).contains(&again), "{again} of 1000");
     }
 
     #[test]

@@ -136,8 +136,30 @@ impl Ingress {
         }
     }
 
+    /// As `recv`, of senders of whom nothing of its kind waited when the request came.
+    pub async fn recv_new(&mut self, into: &mut Vec<Event>, limit: usize) -> Result<(), Error> {
+        let before = into.len();
+        loop {
+            self.sort();
+            self.take(into, limit, Lanes::pop_new);
+            if into.len() > before {
+                return Ok(());
+            }
+            self.inbox.ready().await?;
+            // Those who are not new can keep messages coming without end, and the caller waits for more than this.
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Appends up to `limit` events (at least one) that are there already. False when nothing is left.
     pub fn recv_waiting(&mut self, into: &mut Vec<Event>, limit: usize) -> bool {
+        self.sort();
+        self.take(into, limit, Lanes::pop);
+        !self.lanes.is_empty()
+    }
+
+    /// What was read gets into the lanes.
+    fn sort(&mut self) {
         // Those that are there now: while they are taken more may come, without end.
         for _ in 0..self.inbox.waiting() {
             for message in self.inbox.take().into_iter().flatten() {
@@ -157,11 +179,19 @@ impl Ingress {
                     .push(kind, sender, message.weight(), (sender, message));
             }
         }
+    }
+
+    fn take(
+        &mut self,
+        into: &mut Vec<Event>,
+        limit: usize,
+        pop: impl Fn(&mut Lanes<(Sender, Message)>) -> Option<(Kind, (Sender, Message))>,
+    ) {
         let (mut taken, mut bytes) = (0, 0);
         let (mut gone, mut others) = (Vec::new(), Vec::new());
         while taken < limit.max(1)
             && bytes < TURN_BYTES
-            && let Some((kind, (sender, message))) = self.lanes.pop()
+            && let Some((kind, (sender, message))) = pop(&mut self.lanes)
         {
             taken += 1;
             bytes += message.weight();
@@ -177,7 +207,6 @@ impl Ingress {
             self.inbox.release_others(&others);
             self.inbox.give_back(taken, bytes);
         }
-        !self.lanes.is_empty()
     }
 
     fn kind(&self, sid: u64) -> Kind {

@@ -62,6 +62,11 @@ impl Kind {
     }
 }
 
+/// Requests that name their client: they stay behind its barriers.
+fn waits_for_barriers(lane: usize) -> bool {
+    matches!(lane, CONNECTS | SUBSCRIBES | PUBLISHES)
+}
+
 /// Not limited: what is in here counts in the connection's budget.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
@@ -148,13 +153,27 @@ impl<T> Lanes<T> {
         None
     }
 
+    /// The next one of a sender of whom nothing of its kind waited when it came.
+    pub(super) fn pop_new(&mut self) -> Option<(Kind, T)> {
+        let Self {
+            lanes, barriers, ..
+        } = self;
+        let next = lanes.iter_mut().enumerate().find_map(|(lane, fair)| {
+            let waits_for_barriers = waits_for_barriers(lane);
+            fair.pop_new(|sender, position| {
+                !waits_for_barriers || barriers.is_after(sender, position)
+            })
+        });
+        next.map(|next| next.request)
+    }
+
     fn next_of(&mut self, lane: usize) -> Option<Waiting<(Kind, T)>> {
         let Self {
             lanes, barriers, ..
         } = self;
         match lane {
             BARRIERS => barriers.pop(lanes),
-            CONNECTS | SUBSCRIBES | PUBLISHES if !barriers.waiting.is_empty() => {
+            lane if waits_for_barriers(lane) && !barriers.waiting.is_empty() => {
                 lanes[lane].pop(|sender, position| barriers.is_after(sender, position))
             }
             _ => lanes[lane].pop(|_, _| true),
@@ -330,10 +349,16 @@ mod tests {
         ) {
             // Some are taken before the rest has come.
             let mut some = lanes(kinds.iter().copied().take(300));
-            let mut order: Vec<(Kind, usize)> = (0..early).filter_map(|_| some.pop()).collect();
+            let next = |turn: usize, some: &mut Lanes<usize>| match turn % 3 {
+                0 => some.pop_new(),
+                _ => some.pop(),
+            };
+            let early = (0..early).filter_map(|turn| next(turn, &mut some));
+            let mut order: Vec<(Kind, usize)> = early.collect();
             for (number, &kind) in kinds.iter().enumerate().skip(300) {
                 push(&mut some, kind, number);
             }
+            order.extend((0..kinds.len()).filter_map(|turn| next(turn, &mut some)));
             order.extend(std::iter::from_fn(|| some.pop()));
 
             prop_assert!(some.is_empty());

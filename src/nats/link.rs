@@ -128,8 +128,8 @@ impl Link {
     }
 
     fn settle(&self) {
-        let (refuses, doubled) = (self.may_refuse.load(SeqCst), self.cuts_off.load(SeqCst));
-        self.budget.refuse(refuses, doubled);
+        let (refuses, cuts_off) = (self.may_refuse.load(SeqCst), self.cuts_off.load(SeqCst));
+        self.budget.refuse(refuses, cuts_off);
     }
 
     /// The NATS server does not grant a subscription.

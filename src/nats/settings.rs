@@ -17,8 +17,10 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// Messages that may wait to be taken.
 const RECEIVE_QUEUE: usize = 512 * 1024;
 
-/// Bytes that messages may take while they wait to be taken.
-const RECEIVE_BYTES: usize = 64 << 20;
+/// Bytes that messages may take while they wait to be taken. Where NATS has to hold the rest, whoever sends little waits
+/// behind all of it: so this is what twenty publishers have under way that send small messages as fast as the client
+/// libraries let them (16,384 each).
+const RECEIVE_BYTES: usize = 160 << 20;
 
 #[derive(Clone)]
 pub struct Settings {

@@ -29,7 +29,7 @@ use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::clock::Clock;
 use crate::core::Event;
-use crate::core::active::{ActiveLoop, DRAIN_LIMIT, EVENTS_PER_TURN, End, Turn, Wait};
+use crate::core::active::{ActiveLoop, DRAIN_LIMIT, End, Intake, Turn, Wait};
 use crate::core::attempts::EndKind;
 use crate::core::batch::Batch;
 use crate::core::counts::Counts;
@@ -249,7 +249,7 @@ impl<'a> Active<'a> {
             let Wait {
                 until,
                 goes_on,
-                takes_requests,
+                intake,
                 has_backlog,
             } = match self.active.rest(Clock.now()) {
                 Ok(Some(wait)) => wait,
@@ -283,9 +283,8 @@ impl<'a> Active<'a> {
                     self.report(term);
                     asked.answer(self.active.broker());
                 }
-                received = receive(self.ingress.as_mut(), &mut events), if takes_requests => {
-                    received.map_err(Ended::NatsFailed)?;
-                    let has_more = events.len() == EVENTS_PER_TURN;
+                received = receive(self.ingress.as_mut(), &mut events, intake), if intake.is_open() => {
+                    let has_more = received.map_err(Ended::NatsFailed)?;
                     let (now, until) = (Clock.now(), term.acts_until());
                     self.active.take_requests(events.drain(..), has_more, now, until);
                 }
@@ -426,14 +425,22 @@ async fn asked_to_end(node: &Node, term: &Term) {
     }
 }
 
-/// Up to a turn's events; waits for ever when no new work is taken.
+/// Up to a turn's events, and whether there may be more; waits for ever when no new work is taken.
 async fn receive(
     ingress: Option<&mut Ingress>,
     events: &mut Vec<Event>,
-) -> Result<(), nats::Error> {
-    match ingress {
-        Some(ingress) => ingress.recv(events, EVENTS_PER_TURN).await,
-        None => std::future::pending().await,
+    intake: Intake,
+) -> Result<bool, nats::Error> {
+    match (ingress, intake) {
+        (Some(ingress), Intake::All(limit)) => {
+            ingress.recv(events, limit).await?;
+            Ok(events.len() >= limit)
+        }
+        (Some(ingress), Intake::New(limit)) => {
+            ingress.recv_new(events, limit).await?;
+            Ok(true)
+        }
+        (None, _) | (_, Intake::Nothing) => std::future::pending().await,
     }
 }
 

@@ -228,7 +228,7 @@ async fn who_has_more_than_its_share_waiting_is_refused_and_the_others_are_heard
         return;
     };
     let mut settings = settings(&nats);
-    settings.receive_bytes = 1 << 20;
+    settings.receive_bytes = 2 << 20;
     // As 2.11 and newer do.
     settings.cuts_off = Some(true);
     let (connection, mut ingress) = open(&settings).await;

@@ -1,7 +1,7 @@
 //! Goes round the active loop that ships, and is the process around it: what is read and committed, and what arrives
 //! in which order.
 
-use stanby::core::active::{ActiveLoop, End, Turn, Wait};
+use stanby::core::active::{ActiveLoop, End, Intake, Turn, Wait};
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
 use stanby::core::time::{Instant, Now};
@@ -176,9 +176,11 @@ impl World {
             active.take_backlog(now);
         } else if let Some(answer) = term.loaded.pop_front() {
             active.loaded(answer, now);
-        } else if wait.takes_requests && !self.nodes[node].unread.is_empty() {
+        } else if let Intake::All(most) | Intake::New(most) = wait.intake
+            && !self.nodes[node].unread.is_empty()
+        {
             let count = self.rng.pick(&[1, 1, 5, 1024]);
-            self.take_requests(node, count, until);
+            self.take_requests(node, count.min(most), until);
         } else {
             return wait.goes_on;
         }

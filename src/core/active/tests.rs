@@ -163,7 +163,7 @@ fn a_silent_nats_server_beside_one_that_a_standby_hears_ends_the_term() {
 #[test]
 fn who_is_asked_to_end_takes_nothing_new_and_ends_when_nothing_is_under_way_or_time_is_up() {
     let mut idle = active();
-    assert!(wait(&mut idle, at(0)).takes_requests);
+    assert!(wait(&mut idle, at(0)).intake.is_open());
     idle.ask_to_end(at(0).monotonic);
     assert!(!idle.is_open());
     assert_eq!(idle.rest(at(0)), Err(End::Drained));
@@ -173,9 +173,53 @@ fn who_is_asked_to_end_takes_nothing_new_and_ends_when_nothing_is_under_way_or_t
     busy.ask_to_end(at(0).monotonic);
     busy.ask_to_end(at(1000).monotonic);
     let wait = wait(&mut busy, at(1900));
-    assert!(!wait.takes_requests);
+    assert!(!wait.intake.is_open());
     assert_eq!(wait.until, at(2000).monotonic, "as asked first");
     assert_eq!(busy.timeout(at(2000).monotonic), Err(End::Drained));
+}
+
+fn publish(number: usize) -> Event {
+    let request = Publish {
+        publisher: Publisher::Client("me".into()),
+        guid: Guid::parse(format!("{number}").into()).expect("valid"),
+        channel: ChannelName::parse("orders".into()).expect("valid"),
+        reply: "".into(),
+        data: Bytes::from_static(b"data"),
+    };
+    let reply = None;
+    Event::Publish { request, reply }
+}
+
+#[test]
+fn a_batch_that_is_full_takes_a_few_more_requests_of_clients_of_whom_nothing_waited() {
+    let mut active = with_a_client();
+    let bound = Limits::default().batch_messages;
+    let mut taken = 0;
+    while let Intake::All(most) = wait(&mut active, at(0)).intake {
+        assert!(most <= EVENTS_PER_TURN);
+        let events = (taken..taken + most).map(publish);
+        active.take_requests(events, true, at(0), for_ever());
+        taken += most;
+    }
+    assert_eq!(taken, bound);
+
+    while let Intake::New(most) = wait(&mut active, at(0)).intake {
+        let events = (taken..taken + most).map(publish);
+        active.take_requests(events, true, at(0), for_ever());
+        taken += most;
+    }
+    assert_eq!(taken, bound + bound / 8);
+    assert_eq!(wait(&mut active, at(0)).intake, Intake::Nothing);
+
+    // What is too much for the reserve, too, goes before anything new.
+    active.take_requests([publish(taken)].into_iter(), true, at(0), for_ever());
+    let batch = active.poll_batch(at(0)).expect("a full one");
+    assert_eq!(batch.messages.len(), taken);
+    let next = wait(&mut active, at(0));
+    assert!(
+        next.has_backlog && matches!(next.intake, Intake::All(_)),
+        "{next:?}"
+    );
 }
 
 #[test]

@@ -27,6 +27,22 @@ pub enum Turn {
     KeepSilent(Instant),
 }
 
+/// Which requests are taken next, and how many at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    Nothing,
+    /// The batch is full but for what it keeps for clients that have little under way: requests of those of whom nothing
+    /// waited when the request came.
+    New(usize),
+    All(usize),
+}
+
+impl Intake {
+    pub fn is_open(self) -> bool {
+        self != Self::Nothing
+    }
+}
+
 /// What to wait for between two turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
@@ -34,8 +50,8 @@ pub struct Wait {
     pub until: Instant,
     /// There is more to do: what has come has its turn first, and nothing is waited for.
     pub goes_on: bool,
-    /// `take_requests` may be called.
-    pub takes_requests: bool,
+    /// Which requests may be handed to `take_requests`.
+    pub intake: Intake,
     /// `take_backlog` is to be called before that.
     pub has_backlog: bool,
 }
