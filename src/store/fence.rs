@@ -263,6 +263,12 @@ impl Gate {
     }
 
     pub(super) fn went_astray(&self, url: &DatabaseUrl, astray: &Astray) -> String {
+        if let Why::OtherTerm(found, expected) = astray.why
+            && found > expected
+        {
+            // It is the same Postgres: this term is over, and the connection is all right.
+            return format!("another server has become active: {astray}");
+        }
         let sentence = format!(
             "a connection for reading at {} led to {astray}: nothing that it shows is used; lead the name, balancer, proxy \
              or Service of the database URL to the primary alone",
@@ -321,6 +327,24 @@ mod tests {
         gate.state().moved_at = None;
         then(gate);
         gate.state().moved_at.is_none()
+    }
+
+    #[test]
+    fn who_is_not_active_any_more_does_not_accuse_the_balancer() {
+        let (gate, url) = (Gate::default(), "postgres://a/b".parse().unwrap());
+        let astray = |found, expected| Astray {
+            address: String::new(),
+            why: Why::OtherTerm(Epoch(found), Epoch(expected)),
+        };
+        let over = gate.went_astray(&url, &astray(2, 1));
+        assert!(
+            over.starts_with("another server has become active"),
+            "{over}"
+        );
+        assert_eq!(gate.reads(), Reads::default());
+
+        gate.went_astray(&url, &astray(1, 2));
+        assert_eq!(gate.reads().astray_total, 1);
     }
 
     #[test]

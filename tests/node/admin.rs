@@ -115,7 +115,7 @@ async fn a_durable_is_moved_in_sql_and_by_command_and_its_client_goes_on_from_th
     assert_eq!(
         moved,
         json!({"durable": "d", "client_id": "billing", "from_sequence": 7, "to_sequence": 1,
-               "messages": 6, "in_flight_before": 0, "members": 1})
+               "messages": 6, "in_flight_before": 0, "first_unacked": 7, "passed_over": 0, "members": 1})
     );
     received(12).await;
     assert_eq!(

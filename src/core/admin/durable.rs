@@ -141,8 +141,14 @@ impl Broker {
         let group = self.groups.get(&position).ok_or_else(ended_meanwhile)?;
         let channel = self.channels.get(channel).ok_or_else(deleted_meanwhile)?;
         let mut facts = describe(group);
+        let next_before = group.last_sent.next();
+        let first_unacked = group.in_flight.keys().next().copied();
+        let passed_over = group.in_flight.range(..next).count() as u64
+            + channel.count(next_before, next.previous());
         facts.extend([
-            ("from_sequence", group.last_sent.next().into()),
+            ("from_sequence", next_before.into()),
+            ("passed_over", passed_over.into()),
+            ("first_unacked", first_unacked.unwrap_or(next_before).into()),
             ("to_sequence", next.into()),
             ("messages", channel.count(next, channel.committed).into()),
             ("in_flight_before", group.in_flight.len().into()),

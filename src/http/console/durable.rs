@@ -158,8 +158,9 @@ fn with_oldest<'a>(key: [(&'a str, &'a str); 4], oldest: &'a str) -> [(&'a str, 
 fn advice(durable: &Durable) -> &'static str {
     match durable.status.as_str() {
         "stalled" => {
-            "Its members have as many messages as they may and ack none: check the application, or skip the message \
-             that it cannot process."
+            "Its members have as many messages as they may, and get no more until they ack. If the same message stays the \
+             oldest, the application cannot process that one: check it, or skip the message. If not, it is slower than messages \
+             come."
         }
         "offline" if durable.lag > 0 => {
             "Messages are kept for it until it comes back. Start the application, or remove the durable if it \

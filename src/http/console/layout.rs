@@ -38,7 +38,7 @@ pub(super) fn page(visitor: &Visitor, title: &str, here: &str, body: &Markup) ->
         header.top {
             a.brand href=(link("", &[])) { "stanby" }
             span.cluster title="Cluster ID" { (shown(&view.status.cluster_id)) }
-            span.role.(view.role_name()) title="What this server is" { (view.role_name()) }
+            span #role.role.(view.role_name()) title="What this server is" { (view.role_name()) }
             nav aria-label="Pages" {
                 @for (path, name) in PAGES {
                     a href=(link(path, &[])) aria-current=[(*path == here).then_some("page")] { (name) }

@@ -156,9 +156,12 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
     let body = html! {
         h1 { "Messages of " (channel_link(&asked.channel)) " " (sql("messages", &[("channel", &asked.channel)])) }
         (form(&asked, &channel, sees))
-        @if let Some(wrong) = wrong { p.bad role="alert" { (shown(&wrong)) } }
         div #list {
-            (listed(&asked, &found, sees))
+            @if let Some(wrong) = wrong {
+                p.bad role="alert" { (shown(&wrong)) }
+            } @else {
+                (listed(&asked, &found, sees))
+            }
         }
     };
     let title = format!("Messages of {}", asked.channel);

@@ -56,7 +56,8 @@ pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Resp
         durables: &found.durables,
     });
     let body = html! {
-        div #now hx-get=(link("", &[])) hx-trigger="stanby:sample from:body" hx-target="#now" hx-select="#now" hx-swap="outerHTML" {
+        div #now hx-get=(link("", &[])) hx-trigger="stanby:sample from:body" hx-target="#now" hx-select="#now"
+            hx-select-oob="#role" hx-swap="outerHTML" {
         h1.sentence { (sentence(&found.roles, &problems)) }
         (pair(&found.roles, &view))
         ul.verbs { (action(&visitor, "step-down", "Have the active step down…", &[])) }

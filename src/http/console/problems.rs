@@ -148,7 +148,8 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
     let (harm, remedy) = match durable.status.as_str() {
         "stalled" => (
             Harm::Some,
-            "Check the application that has the messages in flight, or skip the message that it cannot process.",
+            "Nothing more is sent until its application acks. If the same message stays the oldest, it cannot process that one: check it, \
+             or skip the message. If not, it is slower than messages come.",
         ),
         "offline" if durable.lag > 0 => (
             Harm::Some,

@@ -31,10 +31,12 @@ pub(super) fn undo(
         "durable pause" => Some(("resume it".to_owned(), act("durable-resume", &[]))),
         "durable resume" => Some(("pause it again".to_owned(), act("durable-pause", &[]))),
         "durable seek" => {
-            let before = found("from_sequence");
+            let before = found("first_unacked");
             let more = [("sequence", before.as_str())];
             Some((
-                format!("set it back to {before}; messages in flight then are delivered once more"),
+                format!(
+                    "set it back to {before}, the first that was not acked; what was acked after it is delivered once more"
+                ),
                 act("durable-seek", &more),
             ))
         }
@@ -95,8 +97,7 @@ mod tests {
     #[test]
     fn it_is_said_of_each_verb_how_it_is_taken_back() {
         let arguments = serde_json::json!({ "channel": "a b", "durable": "d" });
-        let result =
-            serde_json::json!({ "from_sequence": 7, "first_sequence": 1, "last_sequence": 2 });
+        let result = serde_json::json!({ "from_sequence": 9, "first_unacked": 7, "first_sequence": 1, "last_sequence": 2 });
         for route in ROUTES {
             assert!(
                 undo(route.verb, &arguments, Some(&result)).is_some(),

@@ -16,7 +16,7 @@ use super::once::Once;
 use super::query::{Given, Named, behind_proxy, link};
 use super::users::Role;
 use super::visitor::Visitor;
-use super::words::{grouped, shown};
+use super::words::{count, grouped, shown};
 use crate::administration::{Answer, Request, Trouble};
 use crate::core::admin::Complaint;
 use crate::http::api::routes::{Kind, ROUTES, Route};
@@ -72,6 +72,23 @@ fn destroys(verb: &str) -> bool {
     ["purge", "delete", "remove", "skip", "ack", "kick"]
         .iter()
         .any(|word| verb.ends_with(word))
+}
+
+/// What to know before it is done.
+fn warning(verb: &str, result: &serde_json::Value) -> Option<String> {
+    let passed_over = result["passed_over"].as_u64().unwrap_or(0);
+    if passed_over > 0 {
+        let messages = count(passed_over, "message that is", "messages that are");
+        return Some(format!(
+            "It passes over {messages} not acked: they are not delivered to it."
+        ));
+    }
+    let again =
+        "They are delivered again only if you seek the durable to them, or publish them again.";
+    match verb {
+        "durable skip" | "durable ack" => Some(again.to_owned()),
+        _ => destroys(verb).then(|| "This cannot be taken back.".to_owned()),
+    }
 }
 
 /// A link to the form of a verb, filled in as far as is known. Nothing for who may not change things.
@@ -369,7 +386,7 @@ fn preview(visitor: &Visitor, route: &'static Route, sent: &Form, answer: &Answe
     html! {
         h1 { (capital(route.verb)) ": what it would do" }
         (facts(&answer.result))
-        @if destroys(route.verb) { p.warn { "This cannot be taken back." } }
+        @if let Some(warning) = warning(route.verb, &answer.result) { p.warn { (warning) } }
         form.verb method="post" action=(place(route, &[])) {
             input type="hidden" name="csrf" value=(visitor.csrf);
             input type="hidden" name="step" value="do";
