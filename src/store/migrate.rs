@@ -190,6 +190,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "literals in functions",
         include_str!("../../migrations/0086_literals_in_functions.sql"),
     ),
+    (
+        87,
+        "what a policy waits for",
+        include_str!("../../migrations/0087_what_a_policy_waits_for.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
