@@ -195,6 +195,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "what a policy waits for",
         include_str!("../../migrations/0087_what_a_policy_waits_for.sql"),
     ),
+    (
+        88,
+        "refusals and dead letters",
+        include_str!("../../migrations/0088_refusals_and_dead_letters.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
