@@ -52,8 +52,12 @@ impl Tries {
         self.given_up.contains(&sequence)
     }
 
-    pub(super) fn give_none_up(&mut self) {
+    /// What the tables say of messages that are given up or waited for is taken back. True when the group was waiting.
+    fn begin_anew(&mut self) -> bool {
         self.changed.append(&mut self.given_up);
+        let awaited = self.paused_by.take();
+        self.changed.extend(awaited);
+        awaited.is_some()
     }
 
     /// True when the group was waiting for it.
@@ -98,6 +102,7 @@ impl Tries {
                     deliveries: entry.deliveries,
                     reason: reason.cloned().unwrap_or_default(),
                     is_given_up: self.given_up.contains(&sequence),
+                    is_awaited: self.paused_by == Some(sequence),
                 };
                 changes.push((sequence, Some(count)));
             } else if self.stored.remove(&sequence) {
@@ -114,18 +119,23 @@ impl Group {
         tries.is_some_and(|tries| tries.paused_by.is_some())
     }
 
+    /// The tables say of a message that it is given up, or waited for.
+    pub(super) fn is_marked(&self) -> bool {
+        let tries = self.tries.as_ref();
+        self.is_paused() || tries.is_some_and(|tries| !tries.given_up.is_empty())
+    }
+
     /// An operator has moved the position: nothing counts as delivered, and there is nothing to wait for.
     pub(super) fn count_anew(&mut self) {
         if let Some(tries) = &mut self.tries {
-            tries.paused_by = None;
+            tries.begin_anew();
             tries.reasons.clear();
-            tries.give_none_up();
             let stored = tries.stored.iter().copied();
             tries.changed.extend(stored);
         }
     }
 
-    /// From here on, or never again.
+    /// From here on, or never again. True when the group was paused, and goes on.
     pub(super) fn set_policy(&mut self, policy: Option<Arc<Delivery>>) -> bool {
         match (&mut self.tries, policy) {
             (None, None) => false,
@@ -135,15 +145,15 @@ impl Group {
             }
             (Some(tries), policy) => {
                 let policy = policy.unwrap_or_default();
-                if tries.policy != policy {
-                    tries.give_none_up();
+                if tries.policy == policy {
+                    return false;
                 }
                 tries.policy = policy;
                 if tries.policy.max.is_none() {
                     let stored = tries.stored.iter().copied();
                     tries.changed.extend(stored);
                 }
-                tries.paused_by.take().is_some()
+                tries.begin_anew()
             }
         }
     }

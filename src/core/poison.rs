@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use super::broker::Broker;
-use super::group::{Due, Group};
+use super::group::Due;
 use super::ids::{ChannelName, DurableName, Guid, PositionId, QueueName, Sequence};
 use super::load::Want;
 use super::loads::Purpose;
@@ -64,13 +64,9 @@ impl Broker {
         let durable = group.durable_name.as_ref().map(DurableName::as_str);
         let queue_group = group.queue_group.as_ref().map(QueueName::as_str);
         let policy = self.policies.of(&channel.row.name, durable, queue_group);
-        let is_marked = |group: &Group| {
-            let tries = group.tries.as_ref();
-            tries.is_some_and(|tries| !tries.given_up.is_empty())
-        };
-        let was_marked = is_marked(group);
+        let was_marked = group.is_marked();
         let goes_on = group.set_policy(policy);
-        if was_marked && !is_marked(group) {
+        if was_marked && !group.is_marked() {
             self.note_progress(position);
         }
         if goes_on {
@@ -94,27 +90,27 @@ impl Broker {
             // Without a policy nothing counts any more, and the row goes.
             let tries = group.tries.get_or_insert_default();
             tries.stored.insert(sequence);
-            match group.in_flight.get_mut(&sequence) {
-                Some(entry) if tries.policy.max.is_some() => {
-                    entry.deliveries = count.deliveries;
-                    if !count.reason.is_empty() {
-                        tries.reasons.insert(sequence, count.reason);
-                    }
-                    let is_letter = matches!(tries.policy.poison, Poison::DeadLetter { .. });
-                    if count.is_given_up {
-                        if is_letter && tries.policy.is_over(count.deliveries) {
-                            tries.given_up.insert(sequence);
-                            given_up.push((position, sequence));
-                        } else {
-                            // The policy is another one since.
-                            tries.changed.insert(sequence);
-                            spared.push(position);
-                        }
-                    }
+            let entry = group.in_flight.get_mut(&sequence);
+            let entry = entry.filter(|_| tries.policy.max.is_some());
+            let is_over = entry.is_some() && tries.policy.is_over(count.deliveries);
+            if let Some(entry) = entry {
+                entry.deliveries = count.deliveries;
+                if !count.reason.is_empty() {
+                    tries.reasons.insert(sequence, count.reason);
                 }
-                Some(_) | None => {
-                    tries.changed.insert(sequence);
-                }
+            } else {
+                tries.changed.insert(sequence);
+            }
+            let poison = &tries.policy.poison;
+            if is_over && count.is_given_up && matches!(poison, Poison::DeadLetter { .. }) {
+                tries.given_up.insert(sequence);
+                given_up.push((position, sequence));
+            } else if is_over && count.is_awaited && *poison == Poison::Pause {
+                tries.paused_by = Some(sequence);
+            } else if count.is_given_up || count.is_awaited {
+                // The policy is another one since, or the message is settled.
+                tries.changed.insert(sequence);
+                spared.push(position);
             }
         }
         for (position, sequence) in given_up {
@@ -228,7 +224,7 @@ impl Broker {
         match fate {
             Poison::Pause => {
                 tries.paused_by = Some(sequence);
-                // For who asks what it waits for.
+                // For those who look, and for the next term.
                 tries.changed.insert(sequence);
                 self.put_back(position, vec![sequence]);
                 self.note_progress(position);

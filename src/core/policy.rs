@@ -91,6 +91,8 @@ pub struct Count {
     pub reason: ByteString,
     /// It is about to be a dead letter: an ack in SQL comes too late.
     pub is_given_up: bool,
+    /// Its subscription gets nothing more until it is settled.
+    pub is_awaited: bool,
 }
 
 impl Delivery {

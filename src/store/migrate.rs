@@ -190,6 +190,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "literals in functions",
         include_str!("../../migrations/0086_literals_in_functions.sql"),
     ),
+    (
+        87,
+        "what a policy waits for",
+        include_str!("../../migrations/0087_what_a_policy_waits_for.sql"),
+    ),
+    (
+        88,
+        "refusals and dead letters",
+        include_str!("../../migrations/0088_refusals_and_dead_letters.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -19,7 +19,8 @@ pub(super) const POLICIES: &str = "SELECT policy_id, channel, durable, queue_gro
     FROM policies ORDER BY policy_id";
 
 pub(super) const COUNTS: &str =
-    "SELECT position_id, sequence, deliveries, reason, given_up FROM delivery_counts";
+    "SELECT position_id, sequence, deliveries, reason, given_up, coalesce(awaited_since = last_at, false) AS awaited
+    FROM delivery_counts";
 
 pub(super) async fn all(source: &mut Source<'_>) -> Result<Vec<Policy>, Fault> {
     let mut policies = Vec::new();
@@ -82,6 +83,7 @@ pub(super) fn take_count(line: &Line, snapshot: &mut Snapshot) -> Result<(), Fau
         deliveries: row.number("deliveries")?,
         reason: ByteString::from(row.get::<&str>("reason")?),
         is_given_up: row.get("given_up")?,
+        is_awaited: row.get("awaited")?,
     };
     snapshot.counts.insert(key, count);
     Ok(())

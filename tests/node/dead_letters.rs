@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::admin::Operator;
 use crate::admin_api::{TOKEN, ask};
 use crate::held::publish;
-use crate::pair::{Group, LIMIT, Server, wait_for_one_active};
+use crate::pair::{Group, LIMIT, Pair, Server, wait_for_one_active};
+use crate::policies::wait_for_texts;
 use crate::support::wait::wait_until;
 
 // Clients wait a second for acks here: what is delivered in the moment before a policy holds waits no longer.
@@ -266,4 +267,68 @@ async fn which_policy_holds_and_what_it_waits_for_is_shown_through_every_door() 
         .command(&["channel", "limits", "orders", "--max-msgs", "5"])
         .await;
     assert_eq!(tables.texts(from).await, ["5 table 1000"]);
+}
+
+#[tokio::test]
+async fn a_durable_that_a_policy_has_paused_says_so_until_its_message_is_settled_or_the_policy_ends_whichever_server_is_active()
+ {
+    const STATUS: &str = "SELECT concat_ws(' ', status, paused_for, regexp_replace(why, ' at [-0-9: ]+ UTC', '')) FROM stanby.durables";
+    const SINCE: &str =
+        "SELECT awaited_since::text FROM stanby.delivery_counts WHERE awaited_since IS NOT NULL";
+    let paused = |sequence: u64| {
+        format!(
+            "paused {sequence} a policy paused it for message {sequence}, delivered 2 times; stanby durable ack or skip lets it go on"
+        )
+    };
+
+    let Some(Pair {
+        group,
+        active,
+        standby,
+    }) = Pair::new(&["--lease", "1s"]).await
+    else {
+        return;
+    };
+    let tables = group.tables();
+    tables
+        .execute(
+            "SELECT stanby.set_policy('orders', 'd', max_deliveries => 2, poison => 'pause',
+                                      backoff => ARRAY['50 ms']::interval[])",
+        )
+        .await;
+    let client = group.client("worker").await;
+    client.hold_for("orders", "", "d", 1, 1).await.unwrap();
+    publish(&client, "orders", 3).await;
+    wait_for_texts(&tables, STATUS, &[&paused(1)]).await;
+    let since = tables.texts(SINCE).await;
+
+    active.kill().await;
+    standby.wait_until_active().await;
+    let labels = "{channel=\"orders\",durable=\"d\",queue=\"\",client_id=\"worker\"}";
+    let held = format!("stanby_durable_paused{labels} 1");
+    wait_until(LIMIT, async || {
+        let (_, metrics) = standby.get("/metrics").await?;
+        metrics.contains(&held).then_some(()).ok_or(metrics)
+    })
+    .await;
+    assert_eq!(tables.texts(STATUS).await, [paused(1)]);
+    assert_eq!(tables.texts(SINCE).await, since);
+    let operator = Operator::of(&group).await;
+    let listed = operator.rows(&["durable", "list"]).await;
+    assert_eq!(listed[0]["status"], "paused", "{listed}");
+    assert_eq!(listed[0]["paused_for"], 1);
+
+    // The next message is not acked either.
+    for (verb, sequence) in [("ack", 1), ("skip", 2)] {
+        let number = sequence.to_string();
+        let settle = ["durable", verb, "orders", "d", "--sequence", &number];
+        operator.command(&settle).await;
+        wait_for_texts(&tables, STATUS, &[&paused(sequence + 1)]).await;
+    }
+    tables
+        .execute("SELECT stanby.drop_policy('orders', 'd')")
+        .await;
+    let stalled = "stalled waits for acks: 1 of 1 allowed are unacked";
+    wait_for_texts(&tables, STATUS, &[stalled]).await;
+    assert_eq!(tables.texts(SINCE).await, [""; 0]);
 }

@@ -9,7 +9,7 @@ use crate::sql::{application, refused};
 use crate::support::wait::wait_until;
 use crate::tables::Tables;
 
-async fn wait_for_texts(tables: &Tables, query: &'static str, wanted: &[&str]) {
+pub(crate) async fn wait_for_texts(tables: &Tables, query: &'static str, wanted: &[&str]) {
     wait_until(LIMIT, async || {
         let found = tables.texts(query).await;
         if found == wanted {

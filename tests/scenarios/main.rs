@@ -63,6 +63,7 @@ scenarios! {
     a_message_that_is_delivered_as_often_as_allowed_is_a_dead_letter_over_takeovers_too
     a_message_that_nats_does_not_deliver_is_passed_over
     a_paused_durable_gets_nothing_until_it_is_resumed
+    a_policy_for_others_does_not_let_a_paused_subscription_go_on
     a_publish_is_acked_only_after_its_commit
     a_purge_drops_the_oldest_messages_and_keeps_the_others
     a_redelivery_of_hidden_messages_waits_for_them
@@ -82,6 +83,7 @@ scenarios! {
     a_subscription_pauses_at_its_poison_until_somebody_acks_or_refuses_it
     a_subscription_that_was_closed_gets_nothing_more
     a_subscription_whose_answer_came_in_time_stays_when_nobody_listens
+    a_takeover_keeps_a_subscription_paused
     a_year_that_passes_between_two_messages_loses_nothing
     ages_may_differ_per_channel
     an_ack_during_the_read_of_a_redelivery_prevents_it

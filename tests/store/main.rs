@@ -17,6 +17,7 @@ mod leadership;
 mod migrations;
 mod outbox;
 mod pages;
+mod paused;
 mod pooler;
 mod random;
 mod rehearsal;

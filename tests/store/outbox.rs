@@ -14,6 +14,7 @@ use super::fixture::{Fixture, PATIENCE, TIMEOUT, migrated};
 use super::shared::session;
 use super::support::postgres::own_server;
 use super::support::wait::wait_until;
+use super::views::populate;
 
 async fn page(fixture: &Fixture) -> OutboxPage {
     read(fixture, false).await
@@ -209,4 +210,51 @@ async fn parts_of_a_transaction_that_has_acked_nothing_delay_no_dead_letter_wher
     );
     assert!(seen_again.ended_before < seen.next, "{seen_again:?}");
     loading.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// Its look at the mark is held up: what it sees is from before.
+#[tokio::test]
+async fn a_dead_letter_waits_for_who_acks_or_refuses_in_sql_and_has_not_seen_its_mark() {
+    const HOLD_UP: &str = "SELECT pg_advisory_lock(1)";
+    const HELD_UP: &str =
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    populate(&fixture).await;
+    let client = fixture.client().await;
+    let slow = "ALTER TABLE delivery_counts RENAME TO counts;
+        CREATE FUNCTION held_up() RETURNS SETOF counts LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); END $$;
+        CREATE VIEW delivery_counts AS SELECT * FROM held_up() UNION ALL SELECT * FROM counts";
+    client.batch_execute(slow).await.unwrap();
+
+    for (call, sequence) in [("ack", 3_u32), ("nack", 4)] {
+        client.execute(HOLD_UP, &[]).await.unwrap();
+        let consumer = fixture.client().await;
+        let answer = TaskTracker::new().spawn(async move {
+            let call = format!("SELECT {call}('orders', {sequence}, durable => 'stalled')");
+            consumer.query_one_scalar::<bool, _>(&call, &[]).await
+        });
+        wait_until(PATIENCE, async || {
+            match client.query_one_scalar::<i64, _>(HELD_UP, &[]).await {
+                Ok(1) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        let mark = "INSERT INTO counts (position_id, sequence, deliveries, reason, given_up) VALUES (2, $1, 5, '', true)";
+        client.execute(mark, &[&i64::from(sequence)]).await.unwrap();
+
+        let marked = read(&fixture, true).await;
+        assert!(marked.acks_ended_before < marked.next, "{call}: {marked:?}");
+
+        let release = "SELECT pg_advisory_unlock(1)";
+        client.execute(release, &[]).await.unwrap();
+        assert!(answer.await.unwrap().unwrap(), "it came before the mark");
+        let page = settled(&fixture, marked.next).await;
+        let last = page.acks.last().map(|row| row.sequence.0);
+        assert_eq!(last, Some(sequence.into()), "{page:?}");
+    }
 }

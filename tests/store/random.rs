@@ -13,6 +13,7 @@ use stanby::core::ids::{
 };
 use stanby::core::load::{Load, Want};
 use stanby::core::message::Message;
+use stanby::core::policy::Count;
 use stanby::core::ranges::Ranges;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::Timestamp;
@@ -276,6 +277,15 @@ fn trim(dice: &mut Dice, batch: &mut Batch, rows: &Snapshot, id: ChannelId) {
     batch.trims.insert(id, Trim { after, through });
 }
 
+fn count(dice: &mut Dice) -> Option<Count> {
+    dice.chance(7).then(|| Count {
+        deliveries: u32::try_from(dice.below(1 << 32)).unwrap(),
+        reason: dice.text(50).into(),
+        is_given_up: dice.chance(3),
+        is_awaited: dice.chance(3),
+    })
+}
+
 fn change_positions(
     dice: &mut Dice,
     batch: &mut Batch,
@@ -312,6 +322,11 @@ fn change_positions(
         }
     }
     for &id in positions {
+        if !matches!(batch.positions.get(&id), Some(None)) && dice.chance(3) {
+            batch
+                .counts
+                .insert((id, Sequence(1 + dice.below(3))), count(dice));
+        }
         if batch.positions.contains_key(&id) {
             continue;
         }

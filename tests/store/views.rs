@@ -54,7 +54,7 @@ fn subscription(position: u64, client: &str, online: bool, max_in_flight: u32) -
 }
 
 /// Channel `orders` with ten messages, of which the first is text and the second is not.
-async fn populate(fixture: &Fixture) {
+pub(super) async fn populate(fixture: &Fixture) {
     let (client, writer) = fixture.writer().await;
     let message = |sequence: u64| {
         let data: &'static [u8] = match sequence {
@@ -179,52 +179,6 @@ async fn the_status_says_of_each_durable_how_far_it_is_and_why() {
     assert_eq!(report.durables[2].clients.as_deref(), Some("alice, carol"));
     assert_eq!(report.durables[2].members, 2);
     assert_eq!(report.durables[1].clients.as_deref(), Some("bob"));
-}
-
-#[tokio::test]
-async fn a_durable_that_an_operator_has_paused_is_paused_whatever_else_holds_it_up() {
-    let Some(fixture) = migrated().await else {
-        return;
-    };
-    populate(&fixture).await;
-    let client = fixture.client().await;
-    let pause = "INSERT INTO paused_positions (position_id, since)
-        SELECT position_id, '2026-11-29 14:23:05Z' FROM positions WHERE durable_name IN ('offline', 'behind')";
-    client.execute(pause, &[]).await.unwrap();
-
-    let rows = client
-        .query(
-            "SELECT status, why, paused_since IS NOT NULL FROM durables ORDER BY durable_name",
-            &[],
-        )
-        .await
-        .unwrap();
-    let durables: Vec<(&str, &str, bool)> = rows
-        .iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2)))
-        .collect();
-
-    assert_eq!(
-        durables,
-        [
-            (
-                "paused",
-                "an operator paused it at 2026-11-29 14:23:05 UTC; stanby durable resume lets it go on",
-                true
-            ),
-            ("online", "everything is sent and acked", false),
-            (
-                "paused",
-                "an operator paused it at 2026-11-29 14:23:05 UTC; stanby durable resume lets it go on; no client is attached",
-                true
-            ),
-            (
-                "stalled",
-                "waits for acks: 3 of 3 allowed are unacked",
-                false
-            ),
-        ]
-    );
 }
 
 #[tokio::test]

@@ -79,8 +79,9 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
         ("durable", durable.durable.as_str()),
     ];
     let about = sql("durable", &given);
-    let oldest = in_flight.first().map(|it| it.sequence.to_string());
-    let oldest = oldest.unwrap_or_default();
+    let oldest = in_flight.first().map(|it| it.sequence);
+    let wanted = durable.paused_for.or(oldest);
+    let wanted = wanted.map_or_else(String::new, |sequence| sequence.to_string());
     html! {
         h1 {
             "Durable " (shown(&durable.durable))
@@ -91,7 +92,7 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
         @let key = durable_key(durable);
         ul.verbs {
             (action(visitor, "durable seek", "Set to another place…", &key))
-            (action(visitor, "durable skip", "Skip messages…", &with_oldest(key, &oldest)))
+            (action(visitor, "durable skip", "Skip messages…", &with_message(key, &wanted)))
             @if durable.paused_since.is_none() {
                 (action(visitor, "durable pause", "Pause…", &key))
             } @else {
@@ -149,9 +150,9 @@ fn in_flight_rows(channel: &str, in_flight: &[InFlight]) -> Markup {
 }
 
 /// The message that is most likely not digested.
-fn with_oldest<'a>(key: [(&'a str, &'a str); 4], oldest: &'a str) -> [(&'a str, &'a str); 5] {
+fn with_message<'a>(key: [(&'a str, &'a str); 4], wanted: &'a str) -> [(&'a str, &'a str); 5] {
     let [channel, durable, group, client] = key;
-    [channel, durable, group, client, ("sequence", oldest)]
+    [channel, durable, group, client, ("sequence", wanted)]
 }
 
 /// What to do about what `why` says.
@@ -166,7 +167,12 @@ fn advice(durable: &Durable) -> &'static str {
             "Messages are kept for it until it comes back. Start the application, or remove the durable if it \
              is no longer needed."
         }
-        "paused" => "Resume it when the reason is gone: until then it gets no messages.",
+        "paused" if durable.paused_since.is_some() => {
+            "Resume it when the reason is gone: until then it gets no messages."
+        }
+        "paused" => {
+            "Fix the application and seek to the message, or skip the message that it cannot process."
+        }
         "behind" => "Messages come faster than they are acked, or it is catching up.",
         _ => "There is nothing to do.",
     }

@@ -254,7 +254,7 @@ mod tests {
             "channel": "orders", "durable": "billing", "queue_group": null, "clients": "b", "members": 1,
             "status": "stalled", "lag": 12, "unsent": 2, "in_flight": 10, "max_in_flight": 10,
             "behind_seconds": 60.0, "oldest_unacked": 1, "oldest_unacked_at": null, "last_sent": 10,
-            "acked_floor": 0, "paused_since": null, "why": "waits for acks: 10 of 10 allowed are unacked"
+            "acked_floor": 0, "paused_since": null, "paused_for": null, "why": "waits for acks: 10 of 10 allowed are unacked"
         }))
         .unwrap();
         let well = roles(true, 1);
@@ -268,6 +268,18 @@ mod tests {
             found[0].why,
             "Waits for acks: 10 of 10 allowed are unacked."
         );
+
+        let paused = Durable {
+            status: "paused".to_owned(),
+            paused_for: Some(1),
+            ..stalled.clone()
+        };
+        let by_operator = Durable {
+            paused_since: Some("2026-11-29T14:23:11.000Z".to_owned()),
+            ..paused.clone()
+        };
+        let found = problems(&well, &[paused, by_operator]);
+        assert!(sentence(&well, &found).ends_with("; one durable needs you."));
 
         let alone = roles(false, 0);
         let found = problems(&alone, &[stalled]);

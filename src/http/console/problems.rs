@@ -156,7 +156,11 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
             "Start its application, or remove the durable if it is no longer needed.",
         ),
         // All of them are one problem.
-        "paused" => return None,
+        "paused" if durable.paused_since.is_some() => return None,
+        "paused" => (
+            Harm::Some,
+            "Fix the application and seek to the message, or skip the message that it cannot process.",
+        ),
         _ if is_late => (
             Harm::Some,
             "Check whether its application keeps up; a queue group can get more members.",

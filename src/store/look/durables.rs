@@ -28,6 +28,9 @@ pub struct Durable {
     /// When an operator paused it. A statement that does not ask for it is a mistake.
     #[serde(deserialize_with = "Option::deserialize")]
     pub paused_since: Option<String>,
+    /// The message for which a policy paused it. As above.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub paused_for: Option<u64>,
     pub why: String,
 }
 
@@ -82,7 +85,7 @@ const DURABLES: &str = concat!(
     iso!("oldest_unacked_at"),
     " AS oldest_unacked_at, last_sent, acked_floor, ",
     iso!("paused_since"),
-    " AS paused_since, why
+    " AS paused_since, paused_for, why
     FROM durables WHERE $1 IN ('', channel) AND $2 IN ('', durable_name)
     ORDER BY status IN ('stalled', 'paused') DESC, lag DESC, channel, durable_name, queue_group"
 );

@@ -105,7 +105,7 @@ macro_rules! durables_picked {
             iso!("oldest_unacked_at"),
             " AS oldest_unacked_at, last_sent, acked_floor, ",
             iso!("paused_since"),
-            " AS paused_since, why
+            " AS paused_since, paused_for, why
             FROM position_status WHERE position_id = ANY (ARRAY(SELECT position_id FROM picked))
             ORDER BY "
         )

@@ -12,12 +12,14 @@ const FORGET: &str = "DELETE FROM delivery_counts d
 
 const CLEAR: &str = "DELETE FROM delivery_counts WHERE position_id = ANY($1)";
 
-const COUNT: &str =
-    "INSERT INTO delivery_counts (position_id, sequence, deliveries, reason, given_up)
-    SELECT * FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::bool[])
+/// Since when a message is waited for holds as long as nobody writes its row without it, as a server of before version 87 does.
+const COUNT: &str = "INSERT INTO delivery_counts (position_id, sequence, deliveries, reason, given_up, last_at, awaited_since)
+    SELECT t.position_id, t.sequence, t.deliveries, t.reason, t.given_up, moment, CASE WHEN t.awaited THEN moment END
+    FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::bool[], $6::bool[])
+        AS t (position_id, sequence, deliveries, reason, given_up, awaited), statement_timestamp() AS moment
     ON CONFLICT (position_id, sequence) DO UPDATE SET
-        deliveries = excluded.deliveries, reason = excluded.reason, last_at = excluded.last_at,
-        given_up = excluded.given_up";
+        deliveries = excluded.deliveries, reason = excluded.reason, given_up = excluded.given_up, last_at = excluded.last_at,
+        awaited_since = excluded.awaited_since";
 
 const BURY: &str = "INSERT INTO dead_letters
         (channel_id, sequence, origin_channel, origin_sequence, durable_name, queue_group, deliveries, reason, reply)
@@ -76,6 +78,7 @@ pub(super) struct Columns<'a> {
     deliveries: Vec<i64>,
     reasons: Vec<&'a str>,
     given_up: Vec<bool>,
+    awaited: Vec<bool>,
     letters: Keys,
     origins: Vec<&'a str>,
     origin_sequences: Vec<i64>,
@@ -103,6 +106,7 @@ impl<'a> Columns<'a> {
                     columns.deliveries.push(count.deliveries.into());
                     columns.reasons.push(&count.reason);
                     columns.given_up.push(count.is_given_up);
+                    columns.awaited.push(count.is_awaited);
                     &mut columns.counted
                 }
                 None => &mut columns.forgotten,
@@ -152,6 +156,7 @@ impl<'a> Columns<'a> {
                 &self.deliveries,
                 &self.reasons,
                 &self.given_up,
+                &self.awaited,
             ];
             flight.add(&statements.count, parameters, PART, None);
         }

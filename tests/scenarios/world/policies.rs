@@ -69,9 +69,12 @@ impl World {
     pub(super) fn tries(&self) -> Vec<String> {
         let snapshot = self.store.snapshot();
         let counts = snapshot.counts.iter().map(|((_, sequence), count)| {
+            let awaited = count.is_awaited.then_some("and is waited for");
+            let more = [&*count.reason, awaited.unwrap_or_default()].join(" ");
             format!(
                 "#{sequence} was delivered {} times {}",
-                count.deliveries, count.reason
+                count.deliveries,
+                more.trim()
             )
         });
         let letters = self.store.dead_letters.iter();
