@@ -266,9 +266,9 @@ async fn who_has_more_than_its_share_waiting_is_refused_and_the_others_are_heard
     sender.done().await;
     receive(&mut ingress, 10, 1000).await;
     ingress.refuse_floods(false);
-    flood(&sender, "greedy", 0..30, 64 << 10).await;
+    flood(&sender, "greedy", 0..50, 64 << 10).await;
     sender.done().await;
     wait_for_a_pause(&connection).await;
-    receive(&mut ingress, 30, 1000).await;
+    receive(&mut ingress, 50, 1000).await;
     assert_eq!(connection.counts().refused, counts.refused);
 }

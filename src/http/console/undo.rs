@@ -1,8 +1,9 @@
-//! How to take back what an operator did, where that can be done.
+//! How to take back what an operator did, where that can be done, and what to know before.
 
 use serde_json::Value;
 
 use super::query::link;
+use super::words::count;
 
 /// What to do, and where.
 pub(super) fn undo(
@@ -76,6 +77,30 @@ pub(super) fn undo(
             only_by_hand("the client connects again by itself, or its application is started")
         }
         _ => None,
+    }
+}
+
+/// What cannot be taken back.
+pub(super) fn destroys(verb: &str) -> bool {
+    ["purge", "delete", "remove", "skip", "ack", "kick"]
+        .iter()
+        .any(|word| verb.ends_with(word))
+}
+
+/// What to know before it is done.
+pub(super) fn warning(verb: &str, result: &Value) -> Option<String> {
+    let passed_over = result["passed_over"].as_u64().unwrap_or(0);
+    if passed_over > 0 {
+        let messages = count(passed_over, "message that is", "messages that are");
+        return Some(format!(
+            "It passes over {messages} not acked: they are not delivered to it."
+        ));
+    }
+    let again =
+        "They are delivered again only if you seek the durable to them, or publish them again.";
+    match verb {
+        "durable skip" | "durable ack" => Some(again.to_owned()),
+        _ => destroys(verb).then(|| "This cannot be taken back.".to_owned()),
     }
 }
 

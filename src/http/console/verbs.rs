@@ -14,9 +14,10 @@ use super::form::Form;
 use super::layout;
 use super::once::Once;
 use super::query::{Given, Named, behind_proxy, link};
+use super::undo::{destroys, warning};
 use super::users::Role;
 use super::visitor::Visitor;
-use super::words::{count, grouped, shown};
+use super::words::{grouped, shown};
 use crate::administration::{Answer, Request, Trouble};
 use crate::core::admin::Complaint;
 use crate::http::api::routes::{Kind, ROUTES, Route};
@@ -64,30 +65,6 @@ fn here(route: &Route) -> &'static str {
         Some("client") => "/clients",
         Some("dlq") => "/dead-letters",
         Some(_) | None => "",
-    }
-}
-
-/// What cannot be taken back.
-fn destroys(verb: &str) -> bool {
-    ["purge", "delete", "remove", "skip", "ack", "kick"]
-        .iter()
-        .any(|word| verb.ends_with(word))
-}
-
-/// What to know before it is done.
-fn warning(verb: &str, result: &serde_json::Value) -> Option<String> {
-    let passed_over = result["passed_over"].as_u64().unwrap_or(0);
-    if passed_over > 0 {
-        let messages = count(passed_over, "message that is", "messages that are");
-        return Some(format!(
-            "It passes over {messages} not acked: they are not delivered to it."
-        ));
-    }
-    let again =
-        "They are delivered again only if you seek the durable to them, or publish them again.";
-    match verb {
-        "durable skip" | "durable ack" => Some(again.to_owned()),
-        _ => destroys(verb).then(|| "This cannot be taken back.".to_owned()),
     }
 }
 
