@@ -12,7 +12,9 @@ struct Log {
 impl Log {
     fn over(snapshot: Option<(u64, u64)>, entries: Vec<Entry>) -> Self {
         let mut history = History::over(snapshot);
-        entries.iter().for_each(|entry| history.add(entry));
+        for entry in &entries {
+            history.add(entry);
+        }
         history.finish(None);
         Self { history, entries }
     }
