@@ -290,7 +290,7 @@ fn files_start_as_they_are_and_say_the_same_once_converted() {
             assert!(said.contains(part), "{name}: {part}: {said}");
         }
         assert_eq!(said.is_empty(), parts.is_empty(), "{name}: {said}");
-        let expected = if text.contains("max_sybs") { 1 } else { 0 };
+        let expected = usize::from(text.contains("max_sybs"));
         assert_eq!(
             before.unknown.len(),
             expected,

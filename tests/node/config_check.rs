@@ -1,5 +1,4 @@
 //! `stanby config check`: what it finds in files and lines, certificates and the part for nats-server included.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::path::Path;
 
