@@ -301,13 +301,10 @@ fn put_login(authorization: &mut Json, nats: &NatsConfig) {
     }
 }
 
-/// Who logs in is a matter of these.
+/// Who logs in is a matter of these. A resolver alone changes nothing.
 const OF_OPERATORS: &[&str] = &[
-    "account_resolver",
-    "accounts_resolver",
     "operator",
     "operators",
-    "resolver",
     "root",
     "root_operator",
     "root_operators",

@@ -107,7 +107,7 @@ fn the_one_user_of_a_file_takes_precedence_over_the_login_of_its_streaming_block
 fn the_names_of_an_account_server_are_keys_of_nats_server() {
     let found = sources(&format!(
         "account_resolver: MEMORY\nno_sublist_cache: true\n\
-         streaming {{ credentials: 'a.creds', sql {{ source: '{DATABASE}' }} }}"
+         streaming {{ sql {{ source: '{DATABASE}' }} }}"
     ));
     let expected =
         json!({ "account_resolver": "MEMORY", "no_sublist_cache": true, "http": "127.0.0.1:-1" });
