@@ -69,10 +69,10 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<Log> {
                 .context("this machine has no syslog that can be written to")?;
             (timeless(config.format), opened)
         }
-        LogTarget::RemoteSyslog(address) => {
-            let to = address.clone();
-            let opened = log_queue::start(move || Syslog::remote(&to))
-                .with_context(|| format!("the syslog server {address} cannot be written to"))?;
+        LogTarget::RemoteSyslog(server) => {
+            let to = server.clone();
+            let opened = log_queue::start(move || Syslog::of(&to))
+                .with_context(|| format!("the syslog server {server} cannot be written to"))?;
             (timeless(config.format), opened)
         }
     };

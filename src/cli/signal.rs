@@ -13,8 +13,8 @@ use super::failure::Failure;
 
 #[derive(Args, Debug)]
 pub struct SignalArgs {
-    /// stop (kill at once), quit (in order), reopen (the log file) or reload (the configuration); with =PID where
-    /// several servers run
+    /// stop (kill at once), quit or term (in order), reopen (the log file) or reload (the configuration); with =PID or
+    /// =FILE, its PID file, where several servers run
     #[arg(value_name = "COMMAND[=PID]")]
     command: String,
 }
@@ -27,6 +27,7 @@ pub fn run(args: &SignalArgs) -> Result<ExitCode, Failure> {
     let signal = match name {
         "stop" => Signal::SIGKILL,
         "quit" => Signal::SIGINT,
+        "term" => Signal::SIGTERM,
         "reopen" => Signal::SIGUSR1,
         "reload" => Signal::SIGHUP,
         _ => {
@@ -36,9 +37,9 @@ pub fn run(args: &SignalArgs) -> Result<ExitCode, Failure> {
         }
     };
     let pid = match pid {
-        Some(text) => text.parse().ok().filter(|&pid| pid > 0).ok_or_else(|| {
+        Some(text) => pid_of(text).ok_or_else(|| {
             Failure::Usage(anyhow!(
-                "{text:?} is not the number of a process; write {name}=1234"
+                "{text:?} is neither the number of a process nor a file that holds one; write {name}=1234"
             ))
         })?,
         None => only_server(name)?,
@@ -46,6 +47,13 @@ pub fn run(args: &SignalArgs) -> Result<ExitCode, Failure> {
     kill(Pid::from_raw(pid), signal)
         .with_context(|| format!("process {pid} cannot be signalled"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A number, or a file that holds one.
+fn pid_of(text: &str) -> Option<i32> {
+    let of_file = std::fs::read_to_string(text).ok();
+    let number = of_file.as_deref().unwrap_or(text).trim();
+    number.parse().ok().filter(|&pid| pid > 0)
 }
 
 fn only_server(signal: &str) -> Result<i32, Failure> {
@@ -107,6 +115,18 @@ fn serves(words: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_process_is_named_by_its_number_or_by_the_file_that_holds_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "4321\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        assert_eq!(super::pid_of(path), Some(4321));
+        assert_eq!(super::pid_of("1234"), Some(1234));
+        for text in ["0", "-5", "x", "/nowhere.pid", ""] {
+            assert_eq!(super::pid_of(text), None, "{text}");
+        }
+    }
+
     #[test]
     fn servers_are_told_by_their_command_line() {
         let serves = |line: &str| {

@@ -4,10 +4,12 @@
 //! the last one wins. Which flags there are and which of them are booleans is read from the clap command, so
 //! only spellings that do not follow from ours are listed here. Values are clap's business.
 
+use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use super::go_integer;
 use super::notes::Notes;
 use super::spellings::{ALIASES, IGNORED, INSTEAD_OF_RAFT, OF_NATS_SERVER, OF_RAFT};
 
@@ -27,6 +29,7 @@ enum Meaning<'a> {
     Flag(&'a clap::Arg),
     DebugAndTrace,
     Help,
+    Version,
     /// Only looks at the configuration.
     Check,
     /// Only signals a server that runs.
@@ -64,8 +67,11 @@ pub fn normalise(
         .peek()
         .and_then(|first| first.to_str())
         .unwrap_or_default();
-    if matches!(first, "-v" | "-version" | "--version") {
+    if matches!(first, "-v" | "-version" | "--version") || stands_in && first == "version" {
         return Ok(plain(program, ["--version".into()]));
+    }
+    if stands_in && first == "help" {
+        return Ok(plain(program, ["serve".into(), "--help".into()]));
     }
     let about = ABOUT.contains(&first) && !stands_in;
     let mut command = vec![OsString::from("serve")];
@@ -93,10 +99,13 @@ pub fn normalise(
         notes: Notes::default(),
         raft: Vec::new(),
         is_clustered: false,
-        checks: false,
+        purpose: Purpose::Serve,
         signal: None,
     };
     normal.walk(rest)?;
+    if normal.purpose == Purpose::ShowVersion {
+        return Ok(plain(program, ["--version".into()]));
+    }
     normal.note_raft();
     if let Some(signal) = normal.signal {
         if command == ["serve"] {
@@ -105,7 +114,7 @@ pub fn normalise(
         // Commands that look at a start line send none.
         normal.notes.no_effect("-signal");
     }
-    if normal.checks {
+    if normal.purpose == Purpose::Check {
         command = vec!["config".into(), "check".into()];
     }
     let program = std::iter::once(program);
@@ -122,6 +131,14 @@ fn plain(program: OsString, rest: impl IntoIterator<Item = OsString>) -> Argumen
     }
 }
 
+/// What a line of flags is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Purpose {
+    Serve,
+    Check,
+    ShowVersion,
+}
+
 struct Normaliser<'a> {
     serve: &'a clap::Command,
     takes_files: bool,
@@ -130,7 +147,7 @@ struct Normaliser<'a> {
     /// Flags of Raft mode, as they were written.
     raft: Vec<String>,
     is_clustered: bool,
-    checks: bool,
+    purpose: Purpose,
     signal: Option<OsString>,
 }
 
@@ -171,7 +188,8 @@ impl Normaliser<'_> {
                 self.args.push(format!("--trace={on}").into());
             }
             Meaning::Help => self.args.push("--help".into()),
-            Meaning::Check => self.checks = boolean(name, value)?,
+            Meaning::Version => self.asks_for(Purpose::ShowVersion, boolean(name, value)?),
+            Meaning::Check => self.asks_for(Purpose::Check, boolean(name, value)?),
             Meaning::Signal => self.signal = Some(needed(name, value, rest)?),
             Meaning::Ignored { takes_value } => {
                 if takes_value && value.is_none() {
@@ -208,6 +226,10 @@ impl Normaliser<'_> {
         Ok(())
     }
 
+    fn asks_for(&mut self, purpose: Purpose, is_on: bool) {
+        self.purpose = if is_on { purpose } else { Purpose::Serve };
+    }
+
     /// Without -clustered the others had no effect there either.
     fn note_raft(&mut self) {
         for flag in std::mem::take(&mut self.raft) {
@@ -224,12 +246,25 @@ impl Normaliser<'_> {
         if is_switch(flag) {
             let on = boolean(name, value)?;
             self.args.push(format!("--{long}={on}").into());
-        } else {
-            self.args.push(joined(long, value));
+            return Ok(());
+        }
+        let takes = flag.get_value_parser().type_id();
+        match value {
+            // As there: it names no file.
+            Some(value) if value.is_empty() && takes == TypeId::of::<PathBuf>() => {}
+            Some(value) if INTEGERS.iter().any(|integer| takes == integer()) => {
+                let number = value.to_str().and_then(go_integer::decimal);
+                let number = number.map_or(value, OsString::from);
+                self.args.push(joined(long, Some(number)));
+            }
+            value => self.args.push(joined(long, value)),
         }
         Ok(())
     }
 }
+
+/// The types of flags that are whole numbers.
+const INTEGERS: &[fn() -> TypeId] = &[TypeId::of::<i64>, TypeId::of::<u32>, TypeId::of::<u16>];
 
 /// The flag without its dashes, if it is one.
 fn flag_body(arg: &str) -> Option<&str> {
@@ -252,6 +287,7 @@ fn meaning<'a>(name: &str, serve: &'a clap::Command) -> Meaning<'a> {
     }
     match name {
         "h" | "help" | "help_tls" => return Meaning::Help,
+        "v" | "version" => return Meaning::Version,
         "SDV" => return Meaning::DebugAndTrace,
         "t" => return Meaning::Check,
         "sl" | "signal" => return Meaning::Signal,

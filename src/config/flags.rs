@@ -261,11 +261,11 @@ pub struct ServeFlags {
     )]
     pub syslog: bool,
 
-    /// Log to a syslog server instead
+    /// Log to a syslog server instead, over udp, tcp or a unix socket
     #[arg(
         long,
         env = "STANBY_REMOTE_SYSLOG",
-        value_name = "udp://HOST:PORT",
+        value_name = "URL",
         help_heading = "Log"
     )]
     pub remote_syslog: Option<String>,
@@ -399,4 +399,8 @@ pub struct ServeFlags {
     /// The login stands on the command line, where it was that of the nats-server inside.
     #[arg(skip)]
     pub nats_login_on_line: bool,
+
+    /// The login stands in the streaming block of a file.
+    #[arg(skip)]
+    pub nats_login_in_file: bool,
 }

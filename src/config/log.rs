@@ -1,5 +1,6 @@
 //! Where the log goes, and how much of it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::error::Error;
@@ -22,8 +23,26 @@ pub enum LogTarget {
     },
     /// The machine's own.
     Syslog,
+    RemoteSyslog(SyslogServer),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyslogServer {
     /// Host and port.
-    RemoteSyslog(String),
+    Udp(String),
+    Tcp(String),
+    /// A socket on this machine.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for SyslogServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +84,19 @@ fn remote_syslog(url: &str) -> Result<LogTarget, Error> {
     const PORT: u16 = 514;
     let wrong = || {
         Error::new(format!(
-            "{url:?} is not the address of a syslog server that stanby can write to; write it like udp://host:514"
+            "{url:?} is not the address of a syslog server; write it like udp://host:514, tcp://host:514 or unix:///path"
         ))
     };
     let parsed = url::Url::parse(url).map_err(|_| wrong())?;
     let host = parsed.host_str().filter(|host| !host.is_empty());
-    match (parsed.scheme(), host) {
-        ("udp", Some(host)) => Ok(LogTarget::RemoteSyslog(format!(
-            "{host}:{}",
-            parsed.port().unwrap_or(PORT)
-        ))),
-        _ => Err(wrong()),
-    }
+    let address = host.map(|host| format!("{host}:{}", parsed.port().unwrap_or(PORT)));
+    let server = match (parsed.scheme(), address) {
+        ("udp", Some(address)) => SyslogServer::Udp(address),
+        ("tcp", Some(address)) => SyslogServer::Tcp(address),
+        ("unix", None) if parsed.path().starts_with('/') => {
+            SyslogServer::Unix(parsed.path().into())
+        }
+        _ => return Err(wrong()),
+    };
+    Ok(LogTarget::RemoteSyslog(server))
 }

@@ -64,19 +64,23 @@ impl ManagedNats {
         nats: &mut NatsConfig,
     ) -> Result<Option<Self>, Error> {
         let mut config: Map<String, Json> = flags.nats_of_file.iter().cloned().collect();
-        if flags.nats.nats_server.is_some() {
-            // As there: the one user of the file is this server's login at the NATS of somebody else, too.
-            if nats.has_no_login()
-                && let Some(authorization) = config.get("authorization").and_then(Json::as_object)
-            {
-                NamedLogin::of(authorization).give_to(nats);
+        // As there: the one user of a file is this server's login, whatever the streaming block says.
+        let gives_way = nats.has_no_login() || flags.nats_login_in_file;
+        if flags.nats.servers().is_some() {
+            // At the NATS of somebody else, too.
+            let login = NamedLogin::alone(&config);
+            if let Some(login) = login.filter(|it| gives_way && !it.is_hashed()) {
+                login.give_to(nats);
             }
             return Ok(None);
         }
         if flags.nats_login_on_line {
-            // As there: it takes the place of what the file says.
-            config.insert("authorization".to_owned(), authorization_of(nats));
-        } else if nats.has_no_login() {
+            // As there: it takes the place of the one user of the file, and is one of several.
+            if !has_users(&config) {
+                let authorization = config.entry("authorization").or_insert(json!({}));
+                put_login(authorization, nats);
+            }
+        } else if gives_way {
             log_in(&mut config, nats)?;
         }
         trust_its_certificate(&config, flags, nats);
@@ -145,6 +149,15 @@ impl ManagedNats {
         }
     }
 
+    /// The files of TLS that its blocks name, each with what it is.
+    pub fn tls_files(&self) -> Vec<(String, PathBuf)> {
+        let mut files = Vec::new();
+        for (block, value) in &self.config {
+            collect_tls_files(block, value, &mut files);
+        }
+        files
+    }
+
     /// The file for nats-server. Its monitoring pages are for this server, which passes them on.
     pub fn file(&self) -> String {
         let mut config = self.config.clone();
@@ -153,12 +166,41 @@ impl ManagedNats {
     }
 }
 
-/// The value of one of the nats-server's arguments; the last one counts.
+/// The value of one of the nats-server's arguments; the last one counts. An empty one is none.
 pub(super) fn argument(flags: &ServeFlags, names: &[&str]) -> Option<String> {
-    flags.nats_server_arg.iter().rev().find_map(|argument| {
+    let value = flags.nats_server_arg.iter().rev().find_map(|argument| {
         let (name, value) = argument.trim_start_matches('-').split_once('=')?;
         names.contains(&name).then(|| value.to_owned())
-    })
+    });
+    value.filter(|value| !value.is_empty())
+}
+
+fn collect_tls_files(block: &str, value: &Json, files: &mut Vec<(String, PathBuf)>) {
+    match value {
+        Json::Object(entries) => {
+            for (key, value) in entries {
+                let key = key.to_ascii_lowercase();
+                let what = match key.as_str() {
+                    "cert_file" => "the certificate",
+                    "key_file" => "the key of the certificate",
+                    "ca_file" => "the CA file",
+                    _ => {
+                        collect_tls_files(block, value, files);
+                        continue;
+                    }
+                };
+                if let Some(file) = value.as_str().filter(|file| !file.is_empty()) {
+                    let what = format!("{what} of the nats-server ({key} in its block {block})");
+                    files.push((what, file.into()));
+                }
+            }
+        }
+        Json::Array(values) => {
+            let values = values.iter();
+            values.for_each(|value| collect_tls_files(block, value, files));
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
 }
 
 /// Where no authority is named: it is this server's own child, and what it shows is known.
@@ -187,6 +229,13 @@ struct NamedLogin {
 }
 
 impl NamedLogin {
+    /// Beside a list of users there is no single one.
+    fn alone(config: &Map<String, Json>) -> Option<Self> {
+        let authorization = config.get("authorization")?.as_object()?;
+        let is_alone = !authorization.contains_key("users");
+        is_alone.then(|| Self::of(authorization))
+    }
+
     fn of(authorization: &Map<String, Json>) -> Self {
         let text = |names: &[&str]| {
             let mut values = names.iter().filter_map(|name| authorization.get(*name));
@@ -199,16 +248,24 @@ impl NamedLogin {
         }
     }
 
+    /// Of use to nats-server alone.
+    fn is_hashed(&self) -> bool {
+        let secrets = [&self.password, &self.token];
+        let mut given = secrets.into_iter().flatten();
+        given.any(|secret| secret.starts_with("$2"))
+    }
+
     /// False where there is none.
     fn give_to(self, nats: &mut NatsConfig) -> bool {
-        if let Some(token) = self.token {
-            nats.token = Some(Secret::from(token));
-        } else if self.user.is_some() {
-            nats.user = self.user;
-            nats.password = self.password.map(Secret::from);
-        } else {
+        let is_none = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+        if is_none(&self.token) && is_none(&self.user) {
             return false;
         }
+        // One of the two is asked for.
+        let has_token = !is_none(&self.token);
+        nats.token = self.token.map(Secret::from).filter(|_| has_token);
+        nats.user = self.user.filter(|_| !has_token);
+        nats.password = self.password.map(Secret::from).filter(|_| !has_token);
         true
     }
 }
@@ -224,53 +281,78 @@ pub(super) fn names_login(entry: &Entry, nats: &NatsConfig) -> bool {
     is_token || login.user.is_some() && login.user == nats.user
 }
 
-fn authorization_of(nats: &NatsConfig) -> Json {
-    let text = |secret: Option<&Secret>| secret.map_or("", Secret::expose).to_owned();
-    match &nats.user {
-        Some(user) => json!({ "user": user, "password": text(nats.password.as_ref()) }),
-        None => json!({ "token": text(nats.token.as_ref()) }),
+/// In place of the one that is there.
+fn put_login(authorization: &mut Json, nats: &NatsConfig) {
+    let Some(authorization) = authorization.as_object_mut() else {
+        return; // nats-server says what is wrong with it.
+    };
+    for key in ["user", "username", "pass", "password", "token"] {
+        authorization.remove(key);
+    }
+    let mut put = |key: &str, secret: Option<&Secret>| {
+        let text = secret.map_or("", Secret::expose);
+        authorization.insert(key.to_owned(), json!(text));
+    };
+    if let Some(user) = &nats.user {
+        put("user", Some(&Secret::from(user.clone())));
+        put("password", nats.password.as_ref());
+    } else {
+        put("token", nats.token.as_ref());
     }
 }
 
-/// Takes the login of the configuration, or adds one to its list of users.
+/// Who logs in is a matter of these. A resolver alone changes nothing.
+const OF_OPERATORS: &[&str] = &[
+    "operator",
+    "operators",
+    "root",
+    "root_operator",
+    "root_operators",
+    "roots",
+    "trusted",
+    "trusted_keys",
+];
+
+/// Beside a list of users, nats-server takes no single one.
+fn has_users(config: &Map<String, Json>) -> bool {
+    let lists = |block: &Json| ["users", "nkeys"].iter().any(|it| block.get(*it).is_some());
+    let accounts = config.get("accounts").and_then(Json::as_object);
+    let of_accounts = accounts.is_some_and(|accounts| accounts.values().any(lists));
+    of_accounts
+        || config.get("authorization").is_some_and(lists)
+        || OF_OPERATORS.iter().any(|key| config.contains_key(*key))
+}
+
+/// Takes the login of the configuration, or adds one to its list of users where there is none yet.
 fn log_in(config: &mut Map<String, Json>, nats: &mut NatsConfig) -> Result<(), Error> {
-    let needs_decision = [
-        "accounts",
-        "operator",
-        "operators",
-        "resolver",
-        "root",
-        "roots",
-        "trusted",
-        "trusted_keys",
-    ]
-    .into_iter()
-    .find(|key| config.contains_key(*key) && !config.contains_key("no_auth_user"));
+    let is_missing = nats.has_no_login();
+    if let Some(login) = NamedLogin::alone(config) {
+        if !login.is_hashed() {
+            if login.give_to(nats) {
+                return Ok(());
+            }
+        } else if is_missing {
+            return Err(Error::new(
+                "the password of the nats-server stands in its configuration as a hash: give this server the password \
+                 itself, with password (or token) in the streaming block, or with STANBY_NATS_PASSWORD or STANBY_NATS_TOKEN",
+            ));
+        }
+    }
+    if !is_missing {
+        return Ok(());
+    }
+    let needs_decision = std::iter::once(&"accounts")
+        .chain(OF_OPERATORS)
+        .find(|key| config.contains_key(**key) && !config.contains_key("no_auth_user"));
     if let Some(key) = needs_decision {
         return Err(Error::new(format!(
             "the nats-server has {key:?}, and this server needs a login of one of its accounts: name it with username \
              and password, or credentials, in the streaming block, or with --nats-user or --nats-credentials"
         )));
     }
-    let Some(authorization) = config
-        .get_mut("authorization")
-        .and_then(Json::as_object_mut)
-    else {
-        return Ok(());
-    };
-    let login = NamedLogin::of(authorization);
-    let is_hashed =
-        |secret: &Option<String>| secret.as_deref().is_some_and(|s| s.starts_with("$2"));
-    if is_hashed(&login.password) || is_hashed(&login.token) {
-        return Err(Error::new(
-            "the password of the nats-server stands in its configuration as a hash: give this server the password \
-             itself, with password (or token) in the streaming block, or with STANBY_NATS_PASSWORD or STANBY_NATS_TOKEN",
-        ));
-    }
-    if login.give_to(nats) {
-        return Ok(());
-    }
-    if let Some(users) = authorization.get_mut("users").and_then(Json::as_array_mut) {
+    let users = config.get_mut("authorization");
+    let users = users.and_then(|authorization| authorization.get_mut("users"));
+    if let Some(users) = users.and_then(Json::as_array_mut) {
         let password = password_of_our_own()?;
         // Without permissions of its own it may do all that a streaming server has to.
         users.push(json!({ "user": OWN_USER, "password": password, "permissions": { "publish": ">", "subscribe": ">" } }));
@@ -292,9 +374,18 @@ pub fn file_of(entries: &[Entry]) -> String {
     format!("{:#}", Json::Object(entries.iter().map(json_of).collect()))
 }
 
-/// An entry of a configuration file, as nats-server reads it from JSON.
+/// An entry of a configuration file, as nats-server reads it from JSON. Its own keys may be written in any case; below
+/// most of them stand names of somebody else.
 pub(super) fn json_of(entry: &Entry) -> (String, Json) {
-    (entry.key.clone(), json_value(&entry.value.kind))
+    let key = entry.key.to_ascii_lowercase();
+    let mut value = json_value(&entry.value.kind);
+    if let Some(block) = value.as_object_mut()
+        && ["authorization", "tls"].contains(&key.as_str())
+    {
+        let keys = std::mem::take(block).into_iter();
+        block.extend(keys.map(|(key, value)| (key.to_ascii_lowercase(), value)));
+    }
+    (key, value)
 }
 
 fn json_value(kind: &Kind) -> Json {
@@ -304,6 +395,11 @@ fn json_value(kind: &Kind) -> Json {
         Kind::Float(number) => json!(number),
         Kind::Boolean(on) => json!(on),
         Kind::Array(values) => values.iter().map(|value| json_value(&value.kind)).collect(),
-        Kind::Table(table) => Json::Object(table.entries().map(json_of).collect()),
+        Kind::Table(table) => {
+            let entries = table.0.iter();
+            entries
+                .map(|entry| (entry.key.clone(), json_value(&entry.value.kind)))
+                .collect()
+        }
     }
 }

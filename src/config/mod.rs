@@ -16,6 +16,7 @@ pub mod error;
 pub mod file;
 pub mod flags;
 mod former;
+mod go_integer;
 mod limits;
 pub mod log;
 pub mod managed_nats;

@@ -165,11 +165,22 @@ pub struct NatsTls {
 }
 
 impl NatsFlags {
-    pub fn nats(&self) -> Result<NatsConfig, Error> {
+    /// The servers of somebody else, if any are named.
+    pub(super) fn servers(&self) -> Option<&str> {
         let given = self.nats_server.as_ref().map(Secret::expose);
-        let servers = parse_servers(given.unwrap_or(DEFAULT_SERVER))?;
+        given.filter(|given| !given.is_empty())
+    }
+
+    pub fn nats(&self) -> Result<NatsConfig, Error> {
+        let servers = parse_servers(self.servers().unwrap_or(DEFAULT_SERVER))?;
         let mut logins = Vec::new();
-        let login = match (&self.nats_user, &self.nats_password, &self.nats_token) {
+        let filled = |secret: &&Secret| !secret.is_empty();
+        let given = (
+            self.nats_user.as_ref().filter(|user| !user.is_empty()),
+            self.nats_password.as_ref().filter(filled),
+            self.nats_token.as_ref().filter(filled),
+        );
+        let login = match given {
             (None, None, None) => {
                 let login = first_login(&servers);
                 logins.extend(others(&servers, &login));
@@ -184,9 +195,9 @@ impl NatsFlags {
                 ));
             }
             (user, password, token) => NatsLogin {
-                user: user.clone(),
-                password: password.clone(),
-                token: token.clone(),
+                user: user.cloned(),
+                password: password.cloned(),
+                token: token.cloned(),
             },
         };
         Ok(NatsConfig {
@@ -291,8 +302,6 @@ fn has_port(text: &str) -> bool {
 fn parse_server(text: &str) -> Result<Server, Error> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
-        // The former server took http for it, too.
-        "nats" | "http" => "nats",
         "tls" => "tls",
         "ws" | "wss" => {
             return Err(malformed(
@@ -301,7 +310,9 @@ fn parse_server(text: &str) -> Result<Server, Error> {
                  nats://host:4222 or tls://host:4222",
             ));
         }
-        _ => return Err(malformed(text, "the scheme must be nats or tls")),
+        // As for the former server and for clients of NATS, which read host and port alone: http, and tcp, as containers
+        // find it in their environment.
+        _ => "nats",
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     // A library would take an empty password for none at all.

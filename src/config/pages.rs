@@ -1,6 +1,6 @@
 //! Where the health and monitoring pages are.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -22,7 +22,7 @@ pub struct PagesFlags {
     pub http_port: u16,
 
     /// Address of the health and monitoring pages [default: that of the nats-server in the same line or file, else 0.0.0.0]
-    #[arg(long, env = "STANBY_HTTP_HOST", value_name = "IP")]
+    #[arg(long, env = "STANBY_HTTP_HOST", value_name = "IP", value_parser = address_of)]
     pub http_host: Option<IpAddr>,
 
     /// Port of the same pages over HTTPS; 0 for none. Needs a certificate
@@ -35,7 +35,7 @@ pub struct PagesFlags {
     pub https_port: u16,
 
     /// Address of the pages over HTTPS [default: that of --http-host]
-    #[arg(long, env = "STANBY_HTTPS_HOST", value_name = "IP")]
+    #[arg(long, env = "STANBY_HTTPS_HOST", value_name = "IP", value_parser = address_of)]
     pub https_host: Option<IpAddr>,
 
     /// Certificate of the pages over HTTPS (PEM), read for every connection
@@ -134,6 +134,27 @@ impl PagesFlags {
             )),
         }
     }
+}
+
+/// Where to listen: an address, or the name of this machine or of one of its addresses.
+fn address_of(host: &str) -> Result<IpAddr, Error> {
+    if host == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let failed = |why: &str| {
+        let what =
+            format!("{host:?} is no address, and no name of one: {why}; write an IP address");
+        Error::new(what)
+    };
+    let found = (host, 0).to_socket_addrs();
+    let found = found.map_err(|error| failed(&error.to_string()))?;
+    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    // As Go does.
+    let first = found.iter().find(|it| it.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| failed("it has none"))
 }
 
 /// `None` where nothing is said, and where it is the name of a host.

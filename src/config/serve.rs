@@ -88,7 +88,8 @@ impl Config {
         let schema = errors.take(flags.database.schema());
         let sql_source = errors.take(sql_source(flags)).flatten();
         let encryption = errors.take(flags.encryption.encryption());
-        let group = errors.take(flags.ft_group.as_deref().map(ft_group).transpose());
+        let group = flags.ft_group.as_deref().filter(|name| !name.is_empty());
+        let group = errors.take(group.map(ft_group).transpose());
         let entries = errors.take(channel_entries(flags)).unwrap_or_default();
         let partition = errors.take(partition::partition(flags.partitioning, &entries));
         let (group, partition) = (group.flatten(), partition.flatten());
@@ -265,7 +266,7 @@ fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
         )));
     }
     match flags.sql_driver.as_deref() {
-        None | Some("postgres") => Ok(()),
+        None | Some("postgres" | "") => Ok(()),
         Some("mysql") => Err(Error::new(
             "the store is in MySQL, and stanby serves from Postgres: carry it over once by `stanby import --from \
              mysql://user:password@host:3306/database` (docs/migrate.md), then leave the SQL driver and its source out",
@@ -284,7 +285,7 @@ fn import_dir(flags: &ServeFlags) -> Option<PathBuf> {
 /// Of a former store that is elsewhere than the tables are to be.
 fn sql_source(flags: &ServeFlags) -> Result<Option<DatabaseUrl>, Error> {
     // Of another driver than Postgres' the start is refused anyway.
-    let is_postgres = !matches!(flags.sql_driver.as_deref(), Some(driver) if driver != "postgres");
+    let is_postgres = matches!(flags.sql_driver.as_deref(), None | Some("postgres" | ""));
     let source = flags.sql_source.as_ref();
     let source = source.filter(|_| is_store(flags, "sql") && is_postgres);
     let source = source.map(|source| DatabaseUrl::parse(source.expose()));
@@ -330,9 +331,11 @@ fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {
     };
     let fail_count = match flags.hb_fail_count {
         None => defaults.fail_count,
+        // The first miss is more than either.
+        Some(..=0) => 0,
         Some(count) => u32::try_from(count).map_err(|_| {
             Error::new(format!(
-                "--hb-fail-count must be 0 to {}, not {count}",
+                "--hb-fail-count must be at most {}, not {count}",
                 u32::MAX
             ))
         })?,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::num::ParseIntError;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
@@ -13,6 +14,7 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use super::database::DatabaseUrl;
 use super::encryption::KEY_VARIABLE;
 use super::error::Error;
+use super::file::settings::LOGIN;
 use super::file::value::Entry;
 use super::file::{self, Found, Part, Place, Setting};
 use super::flags::{DatabaseFlags, ServeFlags};
@@ -20,14 +22,13 @@ use super::managed_nats;
 use super::notes::Notes;
 use super::serve::Config;
 
+mod remarks;
+
 /// Says where the tables are.
 const DATABASE_VARIABLE: &str = "STANBY_DATABASE_URL";
 
 /// What is there stays there.
 const ANOTHER_SOURCE: &str = "STANBY_DATABASE_URL (what a nats-streaming-server stored there is imported by the first start)";
-
-/// Settings that are one login: a single one on the command line takes the place of all of a file's.
-const LOGIN: &[&str] = &["nats-user", "nats-password", "nats-token"];
 
 /// Where the value of a flag came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,8 @@ impl Sources {
     /// each call.
     pub fn read(args: &[OsString]) -> Result<Self, Error> {
         let mut notes = Notes::default();
-        let args = &with_source(without_replaced_key(args), &mut notes);
+        let args = without_empty(without_replaced_key(args));
+        let args = &with_source(args, &mut notes);
         let given = matches(args)?;
         let flags = flags_of(&given)?;
         let mut found = files(&flags)?;
@@ -95,6 +97,7 @@ impl Sources {
             args: &all,
             found: &found,
             login_on_line: LOGIN.iter().any(|flag| is_on_line(&given, flag)),
+            login_in_file: found.settings.iter().any(Setting::is_login),
         };
         let (flags, config) = match assembled.without(None) {
             Ok(read) if mistakes.is_empty() => read,
@@ -108,8 +111,9 @@ impl Sources {
             }
         };
         let origins = origins(&given, &found);
-        note_store(&flags, &mut notes);
-        note_polynomial(&config, origins.get("import-crc-poly"), &mut notes);
+        remarks::on_store(&flags, &mut notes);
+        remarks::on_polynomial(&config, origins.get("import-crc-poly"), &mut notes);
+        remarks::on_login(&found, &config, &mut notes);
         if config.managed_nats.is_none() {
             let is_login = |entry: &Entry| managed_nats::names_login(entry, &config.nats);
             let keys = found.nats.iter().filter(|entry| !is_login(entry));
@@ -162,6 +166,16 @@ fn without_replaced_key(args: &[OsString]) -> Vec<OsString> {
     kept.cloned().collect()
 }
 
+/// Given without a value, they say nothing: what stands in a file counts.
+fn without_empty(args: Vec<OsString>) -> Vec<OsString> {
+    let names = LOGIN.iter().chain(&["encryption-key", "sql-source"]);
+    let empty: Vec<String> = names.map(|name| format!("--{name}=")).collect();
+    let kept = args
+        .into_iter()
+        .filter(|arg| !empty.iter().any(|it| arg == it.as_str()));
+    kept.collect()
+}
+
 /// The source of the former server's SQL store is where the tables are, unless the environment says otherwise: it is what
 /// was added to an old start line.
 fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
@@ -199,7 +213,7 @@ fn drop_source_of_other_driver(found: &mut Found, line: &ServeFlags) {
 }
 
 fn is_other_than_postgres(driver: Option<&str>) -> bool {
-    driver.is_some_and(|driver| driver != "postgres")
+    driver.is_some_and(|driver| !["postgres", ""].contains(&driver))
 }
 
 fn is_database_in_environment() -> bool {
@@ -212,29 +226,6 @@ fn source_of_file(found: &Found) -> Option<OsString> {
     let is_sql = of("store").is_some_and(|it| it.text.eq_ignore_ascii_case("sql"));
     let source = of("database-url").filter(|_| is_sql && is_database_in_environment())?;
     Some(format!("--sql-source={}", source.text).into())
-}
-
-fn note_store(flags: &ServeFlags, notes: &mut Notes) {
-    if let Some(store) = &flags.store
-        && !store.eq_ignore_ascii_case("sql")
-    {
-        notes.replaced(
-            format!("store {}", store.to_ascii_lowercase()),
-            "Postgres, which keeps everything over a restart",
-        );
-    }
-}
-
-/// It says how to read the file store that is imported, if one is.
-fn note_polynomial(config: &Config, origin: Option<&Origin>, notes: &mut Notes) {
-    if config.import_dir.is_some() {
-        return;
-    }
-    match origin {
-        Some(Origin::File(place)) => notes.no_effect(format!("crc_poly ({place})")),
-        Some(Origin::CommandLine | Origin::Environment(_)) => notes.no_effect("-file_crc_poly"),
-        Some(Origin::Default) | None => {}
-    }
 }
 
 fn is_on_line(matches: &ArgMatches, flag: &str) -> bool {
@@ -274,6 +265,7 @@ fn files(flags: &ServeFlags) -> Result<Found, Error> {
     match (&flags.config, &flags.stan_config) {
         (None, None) => Ok(Found::default()),
         (Some(file), None) | (None, Some(file)) => file::read(file, Part::Both),
+        (Some(file), Some(other)) if is_same(file, other) => file::read(file, Part::Both),
         (Some(process), Some(streaming)) => {
             let mut found = file::read(streaming, Part::Streaming)?;
             found.append(file::read(process, Part::Process)?);
@@ -282,12 +274,19 @@ fn files(flags: &ServeFlags) -> Result<Found, Error> {
     }
 }
 
+/// Named twice: it says all of it.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some() && real(one) == real(other)
+}
+
 fn is_given(matches: &ArgMatches, flag: &str) -> bool {
     let id = flag.replace('-', "_");
     match matches.value_source(&id) {
-        // An empty variable must not hide the key of a file: messages would be stored as they are.
-        Some(ValueSource::EnvVariable) if flag == "encryption-key" => {
-            std::env::var_os(KEY_VARIABLE).is_some_and(|key| !key.is_empty())
+        // An empty variable must not hide the key of a file: messages would be stored as they are. Nor a login.
+        Some(ValueSource::EnvVariable) if flag == "encryption-key" || LOGIN.contains(&flag) => {
+            let mut raw = matches.get_raw(&id).into_iter().flatten();
+            raw.any(|value| !value.is_empty())
         }
         Some(ValueSource::CommandLine | ValueSource::EnvVariable) => true,
         Some(_) | None => false,
@@ -296,10 +295,9 @@ fn is_given(matches: &ArgMatches, flag: &str) -> bool {
 
 fn drop_what_flags_replace(found: &mut Found, given: &ArgMatches) {
     let login_given = LOGIN.iter().any(|flag| is_given(given, flag));
-    found.settings.retain(|setting| {
-        let is_login = LOGIN.contains(&setting.flag.as_str());
-        !(is_given(given, &setting.flag) || is_login && login_given)
-    });
+    found
+        .settings
+        .retain(|setting| !(is_given(given, &setting.flag) || setting.is_login() && login_given));
 }
 
 /// A value that its flag cannot take is refused with its place.
@@ -333,6 +331,7 @@ struct Assembled<'a> {
     args: &'a [OsString],
     found: &'a Found,
     login_on_line: bool,
+    login_in_file: bool,
 }
 
 /// A part of a file.
@@ -358,6 +357,7 @@ impl Assembled<'_> {
         flags.channels_of_file = channels.map(|(_, channel)| channel.clone()).collect();
         flags.nats_of_file = self.found.nats.iter().map(managed_nats::json_of).collect();
         flags.nats_login_on_line = self.login_on_line;
+        flags.nats_login_in_file = self.login_in_file;
         let config = Config::judge(&flags)?;
         Ok((flags, config))
     }

@@ -63,6 +63,7 @@ pub(super) const IGNORED: &[(&str, bool)] = &[
     ("file_truncate_bad_eof", false),
     ("syslog_name", true),
     ("ports_file_dir", true),
+    ("logtime_utc", false),
 ];
 
 /// Flags of the nats-server that nats-streaming-server had inside: the one that this server runs takes them as they are.
@@ -89,6 +90,7 @@ pub(super) const OF_NATS_SERVER: &[(&str, bool)] = &[
     ("jetstream", false),
     ("sd", true),
     ("store_dir", true),
+    ("max_traced_msg_len", true),
     ("tls", false),
     ("tlsverify", false),
     ("tlscacert", true),

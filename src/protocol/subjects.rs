@@ -21,7 +21,7 @@ const PART_BYTES_MAX: usize = 512;
 pub enum Error {
     #[error(
         "cluster ID {0:?} cannot be part of a NATS subject; use 1 to {PART_BYTES_MAX} characters without \
-         dots, wildcards or white space"
+         wildcards, white space or empty parts between dots"
     )]
     ClusterId(String),
     #[error(
@@ -82,7 +82,8 @@ pub struct Subjects {
 
 impl Subjects {
     pub fn new(cluster_id: &str, prefixes: &Prefixes) -> Result<Self, Error> {
-        if !is_token(cluster_id) {
+        // Dots are taken as there: it may be several tokens.
+        if cluster_id.contains(['*', '>']) || !is_short_subject(cluster_id) {
             return Err(Error::ClusterId(cluster_id.to_owned()));
         }
         let discover_prefix = prefixes.discover.as_deref().unwrap_or(DISCOVER_PREFIX);
@@ -275,10 +276,6 @@ impl Subjects {
     pub fn ack_wildcard(&self) -> &ByteString {
         &self.ack_wildcard
     }
-}
-
-fn is_token(text: &str) -> bool {
-    !text.contains(['.', '*', '>']) && is_short_subject(text)
 }
 
 fn ensure_prefix(what: &'static str, prefix: &str) -> Result<(), Error> {

@@ -292,3 +292,132 @@ fn the_encryption_flags_of_the_former_server_are_taken_over() {
         "{warning}"
     );
 }
+
+/// As charts, compose files and units leave them where a value is not set.
+#[test]
+fn a_flag_with_an_empty_value_is_as_good_as_absent() {
+    let line = [
+        "nats-streaming-server",
+        "-ns",
+        "",
+        "-ft_group",
+        "",
+        "-user",
+        "",
+        "-pass",
+        "",
+        "-auth=",
+        "-sc",
+        "",
+        "-c=",
+        "-l=",
+        "-P",
+        "",
+        "-dir",
+        "",
+        "-tls_client_cert=",
+        "-tls_client_key=",
+        "-tls_client_cacert=",
+        "-routes",
+        "",
+        "-encryption_key=",
+        "-sql_driver",
+        "",
+        "-r",
+        "",
+        "-cid",
+        "shop",
+    ];
+    let (sources, _) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+
+    let config = sources.config;
+    assert_eq!(config.cluster_id, "shop");
+    assert_eq!((config.ft_group, config.encryption.key), (None, None));
+    assert_eq!(config.log.target, LogTarget::StandardError);
+    assert_eq!((&config.nats.user, &config.nats.token), (&None, &None));
+    assert_eq!(config.nats.tls.ca, None);
+    let managed = config.managed_nats.expect("no other NATS is named");
+    assert!(!managed.file().contains("authorization"));
+    assert_eq!(sources.warnings, [""; 0]);
+}
+
+#[test]
+fn an_empty_login_on_the_line_hides_none_of_the_file() {
+    let text = format!(
+        "authorization {{ user: app, password: geheim }}\nstreaming {{ encryption_key: k3y, sql {{ source: '{DATABASE}' }} }}"
+    );
+    let files = Files::new(&[("s.conf", &text)]);
+    let path = files.path("s.conf").display().to_string();
+    let line = [
+        "stanby",
+        "-c",
+        &path,
+        "-user",
+        "",
+        "-pass",
+        "",
+        "-encryption_key",
+        "",
+    ];
+    let (sources, _) = run(&line).unwrap();
+    assert_eq!(sources.config.nats.user.as_deref(), Some("app"));
+    assert_eq!(sources.config.encryption.key, Some("k3y".into()));
+}
+
+/// The example of the former server's documentation: without the login, it would not have started.
+#[test]
+fn a_login_on_the_line_is_one_of_the_users_of_the_file() {
+    for users in [
+        "authorization { users = [ {user: alice, password: foo}\n{user: bob, password: bar} ] }",
+        "accounts { A: { users: [ {user: alice, password: foo}\n{user: bob, password: bar} ] } }",
+    ] {
+        let text = format!("listen: 127.0.0.1:4233\n{users}\n");
+        let files = Files::new(&[("server.cfg", &text)]);
+        let path = files.path("server.cfg").display().to_string();
+        let line = ["stanby", "-config", &path, "-user", "alice", "-pass", "foo"];
+        let (sources, told) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+        assert_eq!(told, "");
+        assert_eq!(sources.config.nats.user.as_deref(), Some("alice"));
+        let file = sources.config.managed_nats.unwrap().file();
+        let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+        let block = file.get("authorization");
+        let users = block.unwrap_or(&file["accounts"]["A"])["users"].as_array();
+        assert_eq!(users.unwrap().len(), 2, "{file}");
+        assert!(
+            block.is_none_or(|block| block.get("user").is_none()),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn a_login_on_the_line_takes_the_place_of_the_only_one_of_the_file() {
+    let text = "authorization { Username: old, pass: x, timeout: 2 }\n";
+    let files = Files::new(&[("s.conf", text)]);
+    let path = files.path("s.conf").display().to_string();
+    let line = ["stanby", "-c", &path, "--user", "app", "--pass", "y"];
+    let (sources, _) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+    let file = sources.config.managed_nats.unwrap().file();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let expected = serde_json::json!({ "user": "app", "password": "y", "timeout": 2 });
+    assert_eq!(file["authorization"], expected);
+}
+
+#[test]
+fn one_file_named_for_both_is_read_as_one() {
+    let files = Files::new(&[("s.conf", "cluster_id: shop\nport: 4333\nlogtime: true\n")]);
+    let path = files.path("s.conf").display().to_string();
+    let again = path.replace("/s.conf", "/./s.conf");
+    let line = ["stanby", "-c", &path, "-sc", &again];
+    let (sources, told) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+    assert_eq!(sources.config.cluster_id, "shop");
+    assert_eq!(sources.config.managed_nats.unwrap().port(), 4333);
+    assert_eq!(told, "");
+}
+
+#[test]
+fn a_fail_count_below_zero_is_zero() {
+    let line = ["nats-streaming-server", "-hbf", "-1"];
+    let (sources, _) = run(&[&line[..], &SQL[..]].concat()).unwrap();
+    assert_eq!(sources.config.heartbeats.fail_count, 0);
+}

@@ -1,9 +1,11 @@
 //! Configuration: files, flags and environment to the values that a server runs with. Nothing is started.
 
+mod as_people_have_them;
 mod fields;
 mod files;
 mod lines;
 mod native;
+mod nats_part;
 mod refusals;
 mod syntax;
 

@@ -92,6 +92,14 @@ fn every_construct_is_read_as_nats_reads_it() {
             "a=1073741824 b=\"30s\" c=\"10.0.0.1:80\"",
         ),
         ("include: 5\ninclude {x=1}", "include={x=1}"),
+        // One brace of a file too many, or one too few.
+        ("a { b: 1 }\n}\n", "a={b=1}"),
+        ("{\n  \"a\": 1\n", "a=1"),
+        (
+            "a {\n b:\n  'long'\n c:\n  \"text\"\n}",
+            "a={b=\"long\" c=\"text\"}",
+        ),
+        (r"a: p\\x\x41, b: C:\data", r#"a="p\\xA" b="C:\\data""#),
     ] {
         if expected.is_empty() && !text.is_empty() {
             assert!(parsed(text, &World::default()).is_err(), "{text}");
@@ -109,7 +117,7 @@ fn every_construct_is_read_as_nats_reads_it() {
 fn mistakes_are_told_with_their_place() {
     for (text, told) in [
         ("a {\n b: 1", "f:1:3: this brace is never closed"),
-        ("a: 1\n}", "f:2:1: this brace closes nothing"),
+        ("a: 1\n}\nb: 1", "f:2:1: this brace closes nothing"),
         ("a: [1", "f:1:4: this bracket is never closed"),
         ("a: \"x\nb: 1", "f:1:4: this quote is never closed"),
         ("a: (x", "f:1:4: this parenthesis is never closed"),
@@ -144,6 +152,8 @@ fn variables_are_keys_around_them_or_of_the_environment() {
             ("BLOCK", "{ b: 1 }"),
             ("LOOP", "$LOOP"),
             ("BAD", "two geheim words"),
+            ("EMPTY", ""),
+            ("URLS", "nats://a:1,nats://b:1"),
         ]),
         ..World::default()
     };
@@ -167,6 +177,8 @@ fn variables_are_keys_around_them_or_of_the_environment() {
         "the file goes first"
     );
     assert_eq!(read("a: '$LIMIT'").as_deref(), Ok("a=\"$LIMIT\""));
+    assert_eq!(read("a: $EMPTY").as_deref(), Ok("a=\"\""));
+    assert_eq!(read("a: $URLS").as_deref(), Ok("a=\"nats://a:1\""));
     for text in ["a: $LOOP", "a: $BAD", "a { b: 1 }\nc: $b", "a: $a"] {
         let error = read(text).expect_err(text);
         assert!(
@@ -196,7 +208,7 @@ fn included_files_stand_where_they_are_included() {
         Ok("x=1 y={z=2} b=1")
     );
     assert_eq!(
-        read("s { include a.conf }").as_deref(),
+        read("s { Include a.conf }").as_deref(),
         Ok("s={x=1 y={z=2}}")
     );
     let error = read("include bad.conf").expect_err("a mistake");

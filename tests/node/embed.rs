@@ -77,7 +77,7 @@ async fn an_embedded_server_that_cannot_start_says_why() {
     let builder = || stanby::Server::builder().database_url("postgres://u:geheim@127.0.0.1:1/d");
     for (builder, part) in [
         (stanby::Server::builder(), "the database is missing"),
-        (builder().cluster_id("a.b"), "cluster ID \"a.b\""),
+        (builder().cluster_id("a..b"), "cluster ID \"a..b\""),
         (builder().setting("max-msgs", -1), "cannot be negative (-1)"),
         (builder().setting("no-such", 1), "--no-such"),
         (

@@ -17,6 +17,7 @@ mod certificates;
 mod cli;
 mod clocks;
 mod commands;
+mod config_check;
 mod console;
 mod console_browser;
 mod console_durable;

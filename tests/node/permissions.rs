@@ -193,7 +193,7 @@ async fn under_the_printed_block_clients_can_neither_listen_to_nor_speak_for_oth
 #[tokio::test]
 async fn what_is_no_subject_does_not_get_into_the_block() {
     for flags in [
-        ["--cluster-id", "a.b"],
+        ["--cluster-id", "a..b"],
         ["--channels", "a\"]"],
         ["--inboxes", "a b"],
         ["--ack-prefix", "a.>"],

@@ -12,14 +12,14 @@ use crate::cli::{code, stanby, stderr, stdout};
 use crate::pair::{Group, LIMIT, Server, free_port};
 use crate::support::wait::wait_until;
 
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -287,156 +287,4 @@ async fn a_configuration_is_checked_shown_and_converted() {
     let nobody = stanby(&["-sl", "nonsense"]).await;
     assert_eq!(code(&nobody), Some(2));
     assert!(stderr(&nobody).contains("use stop, quit, reopen or reload"));
-}
-
-#[tokio::test]
-async fn a_check_of_a_configuration_opens_the_files_that_a_server_would() {
-    let folder = Folder::new();
-    let (path, certificate, key) = (
-        folder.path("a.conf"),
-        folder.path("cert.pem"),
-        folder.path("key.pem"),
-    );
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let check = async |top: &str, streaming: &str, url: &str| {
-        let text = format!(
-            "{top}\nstreaming {{ cid: shop, {streaming}, sql {{ source: \"postgres://u@h/d?{url}\" }} }}"
-        );
-        std::fs::write(&path, text).unwrap();
-        stanby(&["config", "check", path.to_str().unwrap()]).await
-    };
-    let https = |certificate: &Path, key: &Path| {
-        format!("https_port: 8223\ntls {{ cert_file: {certificate:?}, key_file: {key:?} }}")
-    };
-    let outside = "ns: 'nats://h:4222'";
-    let good = check(&https(&certificate, &key), outside, "sslmode=disable").await;
-    assert_eq!(code(&good), Some(0), "{}", stderr(&good));
-
-    let missing = folder.path("missing.pem");
-    let text = missing.display().to_string();
-    for (top, streaming, url, told) in [
-        (
-            https(&missing, &key),
-            outside.to_owned(),
-            String::new(),
-            "missing.pem is of no use as certificate (--https-cert",
-        ),
-        (
-            https(&certificate, &missing),
-            outside.to_owned(),
-            String::new(),
-            "missing.pem is of no use as key (--https-key",
-        ),
-        (
-            https(&certificate, &certificate),
-            outside.to_owned(),
-            String::new(),
-            "cert.pem is of no use as key (--https-key",
-        ),
-        (
-            String::new(),
-            format!("{outside}, tls {{ client_ca: {missing:?} }}"),
-            String::new(),
-            "the CA file for NATS (--nats-tls-ca, -tls_client_cacert or client_ca)",
-        ),
-        (
-            String::new(),
-            format!("{outside}, tls {{ client_cert: {missing:?}, client_key: {key:?} }}"),
-            String::new(),
-            "the client certificate for NATS (--nats-tls-cert, -tls_client_cert or client_cert)",
-        ),
-        (
-            String::new(),
-            format!("{outside}, tls {{ client_cert: {certificate:?}, client_key: {missing:?} }}"),
-            String::new(),
-            "the key of the client certificate for NATS (--nats-tls-key, -tls_client_key or client_key)",
-        ),
-        (
-            String::new(),
-            format!("{outside}, credentials: {missing:?}"),
-            String::new(),
-            "the credentials file",
-        ),
-        (
-            String::new(),
-            outside.to_owned(),
-            format!("sslmode=verify-full&sslrootcert={text}"),
-            "missing.pem",
-        ),
-        (
-            format!("log_file: {:?}", missing.join("a.log")),
-            outside.to_owned(),
-            String::new(),
-            "there is no such directory",
-        ),
-        // Of the nats-server that a server would run.
-        (
-            format!("tls {{ cert_file: {missing:?}, key_file: {key:?} }}"),
-            "sd: true".to_owned(),
-            String::new(),
-            "the certificate of the nats-server that this server runs (cert_file in its block tls)",
-        ),
-        (
-            format!("tls {{ cert_file: {missing:?}, key_file: {key:?} }}"),
-            "sd: true".to_owned(),
-            String::new(),
-            "nats-server: it refuses the configuration",
-        ),
-        (
-            "write_deadline: nonsense".to_owned(),
-            "sd: true".to_owned(),
-            String::new(),
-            "nats-server: it refuses the configuration",
-        ),
-    ] {
-        let checked = check(&top, &streaming, &url).await;
-        let found = stderr(&checked);
-        assert_eq!(code(&checked), Some(2), "{told}: {found}");
-        assert!(found.contains(told), "{told}: {found}");
-    }
-}
-
-#[tokio::test]
-async fn a_tls_file_of_the_line_that_is_missing_is_named_with_its_flag() {
-    let folder = Folder::new();
-    let (certificate, key) = (folder.path("cert.pem"), folder.path("key.pem"));
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let missing = folder.path("missing.pem");
-    let url = "postgres://u@127.0.0.1:1/d";
-    for (files, told) in [
-        (
-            [&missing, &key, &certificate],
-            "the certificate of the nats-server that this server runs (-tlscert)",
-        ),
-        (
-            [&certificate, &missing, &certificate],
-            "the key of the certificate of the nats-server (-tlskey)",
-        ),
-        (
-            [&certificate, &key, &missing],
-            "the CA file of the nats-server (-tlscacert)",
-        ),
-    ] {
-        let [certificate, key, authority] = files.map(|file| file.to_str().unwrap());
-        let line = [
-            "-tlsverify",
-            "-tlscert",
-            certificate,
-            "-tlskey",
-            key,
-            "-tlscacert",
-            authority,
-            "--database-url",
-            url,
-        ];
-        let checked = stanby(&[&["config", "check"][..], &line[..]].concat()).await;
-        let found = stderr(&checked);
-        assert_eq!(code(&checked), Some(2), "{told}: {found}");
-        assert!(found.contains(told), "{told}: {found}");
-        assert!(found.contains("missing.pem"), "{found}");
-    }
 }

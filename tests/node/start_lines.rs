@@ -175,6 +175,26 @@ async fn a_file_gives_the_nats_server_its_part_and_the_server_its_login() {
     assert!(!log.contains("secret"), "{log}");
 }
 
+/// As the former server's documentation has it.
+#[tokio::test]
+async fn users_of_a_file_may_log_in_beside_the_one_of_the_line() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    line.file(
+        "server.cfg",
+        "listen: 127.0.0.1:{nats}\nhttp: \"localhost:{http}\"\n\nauthorization {\n    users = [\n      \
+         {user: alice, password: foo}\n      {user: bob,   password: bar}\n    ]\n}\n",
+    );
+    let server =
+        line.start("-config {folder}/server.cfg -user alice -pass foo -ns= -cid prod.shop");
+    server.wait_until_active().await;
+
+    let client = line.client("prod.shop", Some(("bob", "bar"))).await;
+    let mut publisher = client.publisher("orders.new").await;
+    publisher.send_until_acked(LIMIT).await;
+}
+
 #[tokio::test]
 async fn a_nats_server_that_ends_is_started_again_and_clients_go_on() {
     let Some(line) = Line::new().await else {

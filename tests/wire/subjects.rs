@@ -45,11 +45,13 @@ fn only_the_discover_and_the_ack_prefix_can_be_changed() {
 }
 
 #[test]
-fn a_cluster_id_is_one_token_of_a_subject() {
+fn a_cluster_id_is_a_part_of_a_subject() {
     let long = "x".repeat(513);
     for bad in [
         "",
-        "a.b",
+        "a..b",
+        ".a",
+        "a.",
         "a b",
         "*",
         "a*",
@@ -66,6 +68,9 @@ fn a_cluster_id_is_one_token_of_a_subject() {
         );
     }
     assert!(Subjects::new("my_cluster-1", &Prefixes::default()).is_ok());
+    let dotted = Subjects::new("prod.shop", &Prefixes::default()).unwrap();
+    assert_eq!(dotted.publish_wildcard(), "_STAN.pub.prod.shop.>");
+    assert!(dotted.is_publish_to(b"_STAN.pub.prod.shop.orders.new", "orders.new"));
 }
 
 #[test]

@@ -99,6 +99,18 @@ fn spellings_of_nats_streaming_become_ours() {
         ("-auth t", "--nats-token=t"),
         ("-cid", "--cluster-id"),
         ("-cid=", "--cluster-id="),
+        ("-ns=", "--nats-server="),
+        // They name no file.
+        ("-sc= -c= -l= -P= -dir= -cid x", "--cluster-id=x"),
+        ("-tls_client_cert= -tls_client_key=", ""),
+        // As Go reads numbers.
+        (
+            "-mm 1_000 -mc 0x10 -hbf=0b1 -m 020",
+            "--max-msgs=1000 --max-channels=16 --hb-fail-count=1 --http-port=16",
+        ),
+        ("-file_crc_poly 0xEDB88320", "--import-crc-poly=3988292384"),
+        ("-mm 08", "--max-msgs=08"),
+        ("-cid 0x10 -mb 10KB", "--cluster-id=0x10 --max-bytes=10KB"),
         ("-SD false", "--debug=true false"),
         ("-max_mgs 5", "--max-mgs 5"),
         ("-- -cid x", "-- -cid x"),
@@ -135,6 +147,16 @@ fn the_name_of_the_reference_means_serve() {
     );
     assert_eq!(
         shown("nats-streaming-server -h"),
+        "nats-streaming-server serve --help"
+    );
+    for asked in ["version", "-cid x -v", "-SD --version"] {
+        assert_eq!(
+            shown(&format!("nats-streaming-server {asked}")),
+            "nats-streaming-server --version"
+        );
+    }
+    assert_eq!(
+        shown("nats-streaming-server help"),
         "nats-streaming-server serve --help"
     );
 }
@@ -208,8 +230,8 @@ fn flags_of_the_nats_server_inside_go_to_the_one_beside() {
             "--nats-server-arg=--p=4222 --nats-server-arg=--a=0.0.0.0",
         ),
         (
-            "-D -DV=false",
-            "--nats-server-arg=--D --nats-server-arg=--DV=false",
+            "-D -DV=false -max_traced_msg_len 9",
+            "--nats-server-arg=--D --nats-server-arg=--DV=false --nats-server-arg=--max_traced_msg_len=9",
         ),
         (
             "-cluster nats://0.0.0.0:6222 -cid x",

@@ -125,7 +125,7 @@ impl Cursor<'_> {
         }
     }
 
-    fn escaped(&mut self) -> Result<char, Error> {
+    pub(super) fn escaped(&mut self) -> Result<char, Error> {
         let place = self.place();
         match self.next() {
             Some('t') => Ok('\t'),

@@ -53,32 +53,37 @@ impl Parser<'_> {
             column: 1,
         };
         cursor.skip_blank(&[]);
-        if cursor.peek() != Some('{') {
-            return self.entries(&mut cursor, None);
+        // Neither of the two braces around a whole file is missed.
+        let is_open = cursor.peek() == Some('{');
+        if is_open {
+            cursor.next();
         }
-        let opened = cursor.place();
+        self.entries(&mut cursor, None)?;
+        if cursor.peek().is_none() {
+            return Ok(());
+        }
+        let brace = cursor.place();
         cursor.next();
-        self.entries(&mut cursor, Some(&opened))?;
         cursor.skip_blank(SEPARATORS);
         match cursor.peek() {
             None => Ok(()),
-            Some(_) => Err(cursor.error("nothing may follow the closing brace of the file")),
+            Some(_) if is_open => {
+                Err(cursor.error("nothing may follow the closing brace of the file"))
+            }
+            Some(_) => Err(at(&brace, "this brace closes nothing; remove it")),
         }
     }
 
-    /// Up to the end of the file, or to the brace that closes what was opened.
+    /// Up to the end of the file or to a brace that closes it, or over the one that closes what was opened.
     fn entries(&mut self, cursor: &mut Cursor<'_>, opened: Option<&Place>) -> Result<(), Error> {
         loop {
             cursor.skip_blank(SEPARATORS);
             match (cursor.peek(), opened) {
-                (None, None) => return Ok(()),
+                (None | Some('}'), None) => return Ok(()),
                 (None, Some(opened)) => return Err(at(opened, "this brace is never closed")),
                 (Some('}'), Some(_)) => {
                     cursor.next();
                     return Ok(());
-                }
-                (Some('}'), None) => {
-                    return Err(cursor.error("this brace closes nothing; remove it"));
                 }
                 (Some(_), _) => self.entry(cursor)?,
             }
@@ -100,7 +105,11 @@ impl Parser<'_> {
         }
         cursor.skip_spaces();
         let separated = matches!(cursor.peek(), Some('=' | ':'));
-        if key == "include" && !quoted && !separated && cursor.peek() != Some('{') {
+        if key.eq_ignore_ascii_case("include")
+            && !quoted
+            && !separated
+            && cursor.peek() != Some('{')
+        {
             return self.include(cursor);
         }
         if separated {
@@ -108,9 +117,9 @@ impl Parser<'_> {
         }
         cursor.skip_spaces();
         if cursor.at_comment() || matches!(cursor.peek(), None | Some('\n')) {
-            // Only a block may begin on a line of its own.
+            // Not a word: it may be the next key.
             cursor.skip_blank(&[]);
-            if !matches!(cursor.peek(), Some('{' | '[')) {
+            if !matches!(cursor.peek(), Some('{' | '[' | '(' | '"' | '\'')) {
                 return Err(at(&place, format_args!("{key:?} has no value")));
             }
         }
@@ -186,6 +195,9 @@ impl Parser<'_> {
         if word.is_empty() {
             return Err(at(place, "a value should stand here"));
         }
+        if let Some(text) = unescaped(&word, place) {
+            return Ok(Kind::Text(text));
+        }
         match word.strip_prefix('$') {
             // So begin the hashes of passwords.
             Some(hash) if hash.starts_with("2a$") => Ok(Kind::Text(word)),
@@ -238,6 +250,9 @@ impl Parser<'_> {
         if self.depth == DEPTH_MAX {
             return Err(at(place, format_args!("${name} leads back to itself")));
         }
+        if text.trim().is_empty() {
+            return Ok(Kind::Text(String::new()));
+        }
         let mut cursor = Cursor {
             rest: text.trim(),
             file: Arc::clone(&place.file),
@@ -248,8 +263,10 @@ impl Parser<'_> {
         let value = self.value(&mut cursor);
         self.depth -= 1;
         cursor.skip_blank(&[]);
+        // Of a list of URLs the first one, as there.
+        let is_list = cursor.rest.starts_with(',') && cursor.rest.contains("://");
         match value {
-            Ok(value) if cursor.rest.is_empty() => Ok(value.kind),
+            Ok(value) if cursor.rest.is_empty() || is_list => Ok(value.kind),
             Ok(_) | Err(_) => Err(wrong()),
         }
     }
@@ -280,5 +297,26 @@ impl Parser<'_> {
         let read = self.file(&text, file);
         self.depth -= 1;
         read
+    }
+}
+
+/// A word whose backslashes begin what they begin between double quotes; `None` where they do not.
+fn unescaped(word: &str, place: &Place) -> Option<String> {
+    if !word.contains('\\') {
+        return None;
+    }
+    let mut cursor = Cursor {
+        rest: word,
+        file: Arc::clone(&place.file),
+        line: place.line,
+        column: place.column,
+    };
+    let mut text = String::new();
+    loop {
+        match cursor.next() {
+            None => return Some(text),
+            Some('\\') => text.push(cursor.escaped().ok()?),
+            Some(c) => text.push(c),
+        }
     }
 }

@@ -40,10 +40,7 @@ pub fn understand(
     part: Part,
     outside: &dyn Outside,
 ) -> Result<Found, Error> {
-    let is_native = Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension == "toml");
-    if is_native {
+    if is_native(Path::new(name)) {
         return native::read(text, name);
     }
     let table = parser::parse(text, name, outside)?;
@@ -79,5 +76,15 @@ fn text_of(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(_) if is_native(path) => Err("it is not UTF-8 text".to_owned()),
+        // Old files have comments in other encodings, of which this is the one that takes every byte.
+        Err(error) => Ok(error.into_bytes().into_iter().map(char::from).collect()),
+    }
+}
+
+fn is_native(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
 }

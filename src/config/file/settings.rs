@@ -5,6 +5,9 @@ use crate::config::Error;
 use crate::config::channel_limits::ChannelEntry;
 use crate::config::notes::Notes;
 
+/// Settings that are one login: a single one on the command line takes the place of all of a file's.
+pub const LOGIN: &[&str] = &["nats-user", "nats-password", "nats-token"];
+
 /// One of our flags, as if it had been given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -14,6 +17,13 @@ pub struct Setting {
     pub shape: Shape,
     /// Where the key stands.
     pub place: Place,
+}
+
+impl Setting {
+    /// Whether it is a part of the login at NATS.
+    pub fn is_login(&self) -> bool {
+        LOGIN.contains(&self.flag.as_str())
+    }
 }
 
 /// How the value is written in our own format.

@@ -16,6 +16,7 @@ pub(super) use keys::{OF_NATS_ALONE, is_of_nats};
 pub(super) fn interpret(table: &Table, streaming: bool, process: bool) -> Found {
     let mut reading = Reading::default();
     let wrapped = table.find("streaming");
+    let shows_https = HTTPS.iter().any(|key| table.find(key).is_some());
     for entry in table.entries() {
         let name = entry.key.to_ascii_lowercase();
         if wrapped.is_some_and(|wrapped| std::ptr::eq(wrapped, entry)) {
@@ -25,20 +26,25 @@ pub(super) fn interpret(table: &Table, streaming: bool, process: bool) -> Found 
             .then(|| find(STREAMING, &name))
             .flatten();
         // The block is nats-server's own, unless its pages need it.
-        let is_of_pages =
-            name == "tls" && wrapped.is_some() && HTTPS.iter().any(|key| table.find(key).is_some());
+        let is_of_pages = name == "tls" && wrapped.is_some() && shows_https;
         let of_process = if is_of_pages {
             Some(&PAGES_TLS)
         } else {
             find(NATS, &name)
         };
         match (ours, of_process) {
-            (Some(key), _) => {
-                reading.key(key, entry, "");
-                if process {
-                    reading.of_both(entry, &name);
+            (Some(key), _) => match keys_of_streaming(&name).filter(|_| process) {
+                Some(keys) => {
+                    reading.key(key, &with_only(entry, |key| keys.contains(&key)), "");
+                    let rest = with_only(entry, |key| !keys.contains(&key));
+                    if name == "tls" && shows_https {
+                        reading.pages_tls(&rest);
+                    }
+                    reading.of_nats_too(&rest);
                 }
-            }
+                None => reading.key(key, entry, ""),
+            },
+            (None, Some(_)) if is_of_pages && process => reading.pages_tls(entry),
             (None, Some(key)) if process => reading.key(key, entry, ""),
             (None, Some(_)) => {}
             (None, None) if is_of_nats(&name) => {
@@ -76,6 +82,26 @@ fn names(keys: &[Key]) -> Vec<&'static str> {
     keys.iter().flat_map(|key| key.names).copied().collect()
 }
 
+/// Without the block `streaming`, these two blocks were read twice: nats-server has ones of the same names. Each passed
+/// over the keys of the other.
+fn keys_of_streaming(name: &str) -> Option<Vec<&'static str>> {
+    match name {
+        "tls" => Some(names(TLS)),
+        "cluster" => Some(RAFT.to_vec()),
+        _ => None,
+    }
+}
+
+/// A block with some of its keys; what is none stays as it is.
+fn with_only(entry: &Entry, is_kept: impl Fn(&str) -> bool) -> Entry {
+    let mut entry = entry.clone();
+    if let Kind::Table(table) = &mut entry.value.kind {
+        let kept = |it: &Entry| is_kept(&it.key.to_ascii_lowercase());
+        table.0.retain(kept);
+    }
+    entry
+}
+
 impl Reading {
     fn block(&mut self, keys: &'static [Key], table: &Table, path: &str) {
         for entry in table.entries() {
@@ -87,21 +113,25 @@ impl Reading {
         }
     }
 
-    /// Without the block `streaming`, these two blocks were read twice: nats-server has ones of the same names.
-    fn of_both(&mut self, entry: &Entry, name: &str) {
-        let ours = match name {
-            "tls" => names(TLS),
-            "cluster" => RAFT.to_vec(),
-            _ => return,
-        };
-        let mut entry = entry.without_variables();
-        if let Kind::Table(table) = &mut entry.value.kind {
-            let is_ours = |key: &str| ours.contains(&key.to_ascii_lowercase().as_str());
-            table.0.retain(|entry| !is_ours(&entry.key));
-            if !table.0.is_empty() {
-                self.found.nats.push(entry);
-            }
+    fn of_nats_too(&mut self, entry: &Entry) {
+        let entry = entry.without_variables();
+        let table = entry.value.kind.as_table();
+        if table.is_some_and(|table| !table.0.is_empty()) {
+            self.found.nats.push(entry);
         }
+    }
+
+    /// What the pages show is in nats-server's block, which judges the rest of it.
+    fn pages_tls(&mut self, entry: &Entry) {
+        let Means::Block(keys) = PAGES_TLS.means else {
+            return;
+        };
+        let known = names(keys);
+        self.key(
+            &PAGES_TLS,
+            &with_only(entry, |key| known.contains(&key)),
+            "",
+        );
     }
 
     /// Reading goes on: all mistakes are to be known at once.
@@ -207,11 +237,11 @@ impl Reading {
         Ok(())
     }
 
-    /// `8222`, `"127.0.0.1:8222"`, `"localhost:8222"`.
+    /// `8222`, `"127.0.0.1:8222"`, `":8222"`, `"nats.example:8222"`.
     fn pages(&mut self, entry: &Entry, host_flag: &str, port_flag: &str) -> Result<(), Error> {
         let wrong = || {
             let what = format_args!(
-                "parameter {:?}: write a port, or an IP address and a port like \"127.0.0.1:8222\"",
+                "parameter {:?}: write a port, or a host and a port like \"127.0.0.1:8222\"",
                 entry.key
             );
             at(&entry.place, what)
@@ -221,11 +251,9 @@ impl Reading {
             Kind::Text(text) => {
                 let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
                 let host = match host.trim_start_matches('[').trim_end_matches(']') {
-                    "localhost" => "127.0.0.1",
                     "" => "0.0.0.0",
                     host => host,
                 };
-                host.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
                 self.set(host_flag, host.to_owned(), Shape::Text, &entry.place);
                 port.to_owned()
             }

@@ -27,7 +27,6 @@ fn a_single_url_needs_scheme_and_port() {
         "127.0.0.1",
         "localhost:4222",
         " ",
-        "",
     ] {
         let error = flags(bad).nats().unwrap_err().to_string();
         assert!(error.starts_with("malformed url: "), "{bad:?}: {error}");
@@ -40,13 +39,28 @@ fn a_single_url_needs_scheme_and_port() {
 }
 
 #[test]
-fn http_means_nats_as_it_did_in_the_former_server() {
-    let nats = flags("http://127.0.0.1:4222").nats().unwrap();
-    assert_eq!(nats.servers, ["nats://127.0.0.1:4222"]);
+fn any_scheme_but_tls_means_nats_as_it_did_in_the_former_server() {
+    for scheme in ["http", "tcp", "https", "NATS"] {
+        let nats = flags(&format!("{scheme}://127.0.0.1:4222")).nats();
+        assert_eq!(nats.unwrap().servers, ["nats://127.0.0.1:4222"]);
+    }
+    let list = flags("tcp://a:1,tls://b:2").nats().unwrap();
+    assert_eq!(list.servers, ["nats://a:1", "tls://b:2"]);
 }
 
 #[test]
-fn other_schemes_and_paths_are_refused() {
+fn what_is_empty_is_as_good_as_not_given() {
+    let mut flags = flags("");
+    flags.nats_user = Some(String::new());
+    flags.nats_password = Some("".into());
+    flags.nats_token = Some("".into());
+    let nats = flags.nats().unwrap();
+    assert_eq!(nats.servers, [DEFAULT_SERVER]);
+    assert!(nats.has_no_login());
+}
+
+#[test]
+fn web_sockets_and_paths_are_refused() {
     for bad in [
         "ws://h:1",
         "nats://h:1/x",
@@ -187,8 +201,8 @@ fn an_error_does_not_quote_the_password() {
 }
 
 #[test]
-fn a_cluster_id_is_one_token() {
-    for bad in ["", "a.b", "a b", "*", "a>", "a\n"] {
+fn a_cluster_id_is_part_of_subjects() {
+    for bad in ["", "a..b", ".a", "a.", "a b", "*", "a.>", "a\n"] {
         let mut flags = flags("nats://h:1");
         flags.cluster_id = bad.to_owned();
         let error = flags

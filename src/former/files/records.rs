@@ -70,7 +70,7 @@ impl Flaw {
     /// As the end of a sentence about the file.
     pub fn sentence(&self) -> String {
         match self {
-            Self::NoVersion => "it is shorter than its version".to_owned(),
+            Self::NoVersion => "it is empty, or cut within its version".to_owned(),
             Self::Version(version) => format!(
                 "it says version {version}, and only version {VERSION} is known; it was written by a newer server than \
                  0.25.6, or it is not one of its files"

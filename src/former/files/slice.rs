@@ -231,7 +231,14 @@ impl<F: SliceFiles> Slice<F> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut records = match Records::untyped(source, checksum) {
             Err(flaw @ Flaw::NoVersion) => {
-                found(Finding::Cut(flaw.sentence()));
+                // What an index lists of it is reported beside the index.
+                if self.by == By::Records {
+                    found(Finding::Damage(format!(
+                        "{}: is the copy complete? nats-streaming-server does not start with it, either; what it held, if \
+                         anything, is lost",
+                        flaw.sentence()
+                    )));
+                }
                 return Ok(entries);
             }
             opened => opened?,

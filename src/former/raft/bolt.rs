@@ -95,7 +95,7 @@ impl<S: ReadAt> Bolt<S> {
     /// `None` where there is none of that name.
     pub fn bucket(&self, name: &str) -> Result<Option<Bucket>, Broken> {
         let mut found = None;
-        self.walk(self.root, 0, &mut |is_bucket, key, value| {
+        self.walk(self.root, 0, &[], &mut |is_bucket, key, value| {
             if is_bucket && key == name.as_bytes() {
                 found = Some(bucket(value)?);
             }
@@ -104,14 +104,20 @@ impl<S: ReadAt> Bolt<S> {
         Ok(found)
     }
 
-    /// All keys and values of it, in the order of keys.
-    pub fn each<E: From<Broken>>(&self, bucket: &Bucket, each: Each<'_, E>) -> Result<(), E> {
+    /// Keys and values of it from a key on, in the order of keys. Pages that lie before are not read.
+    pub fn each<E: From<Broken>>(
+        &self,
+        bucket: &Bucket,
+        from: &[u8],
+        each: Each<'_, E>,
+    ) -> Result<(), E> {
         let mut all = |_: bool, key: &[u8], value: &[u8]| each(key, value);
         match bucket {
-            Bucket::At(page) => self.walk(*page, 0, &mut all).map(drop),
+            Bucket::At(page) => self.walk(*page, 0, from, &mut all).map(drop),
             Bucket::Inline(page) => elements(page, 0, &mut |element| match element {
+                Element::Leaf(_, key, _) if key < from => Ok(true),
                 Element::Leaf(is_bucket, key, value) => all(is_bucket, key, value),
-                Element::Branch(_) => {
+                Element::Branch(..) => {
                     Err(Broken("a branch stands inside a value".to_owned()).into())
                 }
             })
@@ -123,16 +129,35 @@ impl<S: ReadAt> Bolt<S> {
         &self,
         number: u64,
         depth: u32,
+        from: &[u8],
         each: EachElement<'_, E>,
     ) -> Result<bool, E> {
         if depth > DEPTH_MAX {
             return Err(Broken(format!("page {number} is reached through too many others")).into());
         }
         let page = self.page(number)?;
-        elements(&page, number, &mut |element| match element {
+        // Of the pages below that do not begin behind `from`, only the last one can hold it.
+        let mut last = None;
+        let goes_on = elements(&page, number, &mut |element| match element {
+            Element::Leaf(_, key, _) if key < from => Ok(true),
             Element::Leaf(is_bucket, key, value) => each(is_bucket, key, value),
-            Element::Branch(child) => self.walk(child, depth + 1, each),
-        })
+            Element::Branch(key, child) if key <= from => {
+                last = Some(child);
+                Ok(true)
+            }
+            Element::Branch(_, child) => {
+                if let Some(last) = last.take()
+                    && !self.walk(last, depth + 1, from, each)?
+                {
+                    return Ok(false);
+                }
+                self.walk(child, depth + 1, from, each)
+            }
+        })?;
+        match last {
+            Some(child) if goes_on => self.walk(child, depth + 1, from, each),
+            Some(_) | None => Ok(goes_on),
+        }
     }
 
     fn page(&self, number: u64) -> Result<Vec<u8>, Broken> {
@@ -162,7 +187,8 @@ impl<S: ReadAt> Bolt<S> {
 enum Element<'a> {
     /// Whether its value is a bucket, key and value.
     Leaf(bool, &'a [u8], &'a [u8]),
-    Branch(u64),
+    /// The first key below it, and its page.
+    Branch(&'a [u8], u64),
 }
 
 fn elements<E: From<Broken>>(
@@ -181,7 +207,11 @@ fn elements<E: From<Broken>>(
             page.get(from..end)
         };
         let goes_on = match flags {
-            BRANCH => each(Element::Branch(u64_at(page, at + 8).ok_or_else(broken)?))?,
+            BRANCH => {
+                let key = slice(at + field(0)? as usize, field(4)?).ok_or_else(broken)?;
+                let child = u64_at(page, at + 8).ok_or_else(broken)?;
+                each(Element::Branch(key, child))?
+            }
             LEAF => {
                 let key_at = at + field(4)? as usize;
                 let key = slice(key_at, field(8)?).ok_or_else(broken)?;
@@ -283,5 +313,79 @@ mod tests {
         };
         assert!(bolt.bucket("logs").is_err());
         assert!(Bolt::open(vec![0; 4096]).is_err());
+    }
+
+    const PAGE: usize = 512;
+
+    /// With keys and, of a branch, the pages below; values of a leaf are empty.
+    fn page(number: u64, flags: u16, elements: &[(u64, u64)]) -> Vec<u8> {
+        let mut page = vec![0; PAGE];
+        page[..8].copy_from_slice(&number.to_le_bytes());
+        page[8..10].copy_from_slice(&flags.to_le_bytes());
+        page[10..12].copy_from_slice(&u16::try_from(elements.len()).unwrap().to_le_bytes());
+        for (index, (key, child)) in elements.iter().enumerate() {
+            let at = HEADER_BYTES + index * ELEMENT_BYTES;
+            let key_at = HEADER_BYTES + elements.len() * ELEMENT_BYTES + index * 8;
+            let place = u32::try_from(key_at - at).unwrap().to_le_bytes();
+            let size = 8_u32.to_le_bytes();
+            let element = if flags == BRANCH {
+                [&place[..], &size, &child.to_le_bytes()].concat()
+            } else {
+                [&[0; 4][..], &place, &size, &[0; 4]].concat()
+            };
+            page[at..at + ELEMENT_BYTES].copy_from_slice(&element);
+            page[key_at..key_at + 8].copy_from_slice(&key.to_be_bytes());
+        }
+        page
+    }
+
+    /// Counts what is read of it.
+    struct Counted {
+        pages: Vec<u8>,
+        reads: std::cell::RefCell<std::collections::BTreeSet<u64>>,
+    }
+
+    impl ReadAt for Counted {
+        fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+            self.reads.borrow_mut().insert(at / PAGE as u64);
+            self.pages.read_at(at, buffer)
+        }
+    }
+
+    #[test]
+    fn keys_are_read_from_one_on_and_pages_before_it_are_not() {
+        let pages = [
+            page(0, BRANCH, &[(10, 1), (20, 2), (30, 3)]),
+            page(1, LEAF, &[(10, 0), (11, 0)]),
+            page(2, LEAF, &[(20, 0), (25, 0)]),
+            page(3, LEAF, &[(30, 0), (31, 0)]),
+        ];
+        let read = |from: u64, enough: usize| {
+            let bolt = Bolt {
+                source: Counted {
+                    pages: pages.concat(),
+                    reads: std::cell::RefCell::default(),
+                },
+                page_bytes: PAGE as u64,
+                root: 0,
+                end: 4,
+            };
+            let mut keys = Vec::new();
+            let mut each = |key: &[u8], _: &[u8]| {
+                keys.push(u64::from_be_bytes(key.try_into().unwrap()));
+                Ok::<_, Broken>(keys.len() < enough)
+            };
+            bolt.each(&Bucket::At(0), &from.to_be_bytes(), &mut each)
+                .unwrap();
+            (
+                keys,
+                bolt.source.reads.take().into_iter().collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(read(0, 9), (vec![10, 11, 20, 25, 30, 31], vec![0, 1, 2, 3]));
+        assert_eq!(read(11, 2), (vec![11, 20], vec![0, 1, 2]));
+        assert_eq!(read(20, 9), (vec![20, 25, 30, 31], vec![0, 2, 3]));
+        assert_eq!(read(26, 1), (vec![30], vec![0, 2, 3]));
+        assert_eq!(read(32, 9), (vec![], vec![0, 3]));
     }
 }

@@ -1,7 +1,9 @@
 //! What tells whether two logs can be those of nodes of one cluster. There, an entry has one content for each index and term;
 //! logs that have one in common are the same before it; and an entry that was committed is in all of them, or will be.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,18 +13,25 @@ use super::records::{self, Operation};
 use crate::former::encryption::ChannelKeys;
 use crate::protocol::client::delivery;
 
-/// The entries of a log, as far as they are compared.
+/// Of how many entries of each log something is held at once: logs of any length are compared.
+const WINDOW: u64 = 4096;
+
+/// Which entries of a log are compared, and what cluster it is of. Holds nothing of each entry.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// In the order of their indexes, without a hole: what stands before a hole is older than the snapshot that came over it,
-    /// and may never have been committed.
-    marks: Vec<Mark>,
+    /// The first and the last index, without a hole between them: what stands before a hole is older than the snapshot that
+    /// came over it, and may never have been committed.
+    indexes: Option<(u64, u64)>,
+    /// It stands in the place of the entry of its index, unless the log has that one.
+    snapshot: Option<Mark>,
+    is_past_snapshot: bool,
     /// The nodes of the cluster, and the index of the entry that says so.
     configuration: Option<(u64, Vec<Member>)>,
 }
 
+/// What is compared of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
+pub struct Mark {
     index: u64,
     term: u64,
     content: Content,
@@ -53,56 +62,72 @@ pub struct Compared {
 }
 
 impl History {
-    pub fn add(&mut self, entry: &Entry, keys: &ChannelKeys) {
-        let content = match &entry.what {
-            What::Command(command) => content(command, keys),
-            What::Configuration(members) => {
-                self.configuration = Some((entry.index, members.clone()));
-                Content::Unknown
-            }
-            What::Other => Content::None,
-        };
-        self.marks.push(Mark {
-            index: entry.index,
-            term: entry.term,
-            content,
-        });
+    /// Of a log over a snapshot with this index and term, whose entries are to be added in their order.
+    pub fn over(snapshot: Option<(u64, u64)>) -> Self {
+        Self {
+            snapshot: snapshot.map(|(index, term)| Mark {
+                index,
+                term,
+                content: Content::Unknown,
+            }),
+            ..Self::default()
+        }
     }
 
-    /// To be called last. Of a snapshot, its index and term, and the configuration in it.
-    pub fn with_snapshot(&mut self, (index, term): (u64, u64), configuration: (u64, Vec<Member>)) {
-        let mark = Mark {
-            index,
-            term,
-            content: Content::Unknown,
-        };
-        let marks = &mut self.marks;
-        let at = marks.partition_point(|it| it.index < index);
-        match marks.get(at).filter(|it| it.index == index) {
-            Some(it) if it.term == term => {}
-            // It took the place of all up to there.
-            Some(_) => {
-                marks.drain(..at);
-                marks[0] = mark;
+    pub fn add(&mut self, entry: &Entry) {
+        if let What::Configuration(members) = &entry.what {
+            self.configuration = Some((entry.index, members.clone()));
+        }
+        if let Some(snapshot) = self.snapshot
+            && !self.is_past_snapshot
+            && snapshot.index <= entry.index
+        {
+            self.is_past_snapshot = true;
+            if snapshot.index < entry.index {
+                self.reach(snapshot.index);
+            } else if snapshot.term == entry.term {
+                self.snapshot = None;
+            } else {
+                // It took the place of all up to there.
+                self.indexes = None;
             }
-            None => marks.insert(at, mark),
+        }
+        self.reach(entry.index);
+    }
+
+    /// To be called last, with the configuration in the snapshot, and the index of the entry that it is from.
+    pub fn finish(&mut self, configuration: Option<(u64, Vec<Member>)>) {
+        if let Some(snapshot) = self.snapshot.filter(|_| !self.is_past_snapshot) {
+            self.reach(snapshot.index);
         }
         let newest = self.configuration.as_ref().map_or(0, |(index, _)| *index);
-        if configuration.0 >= newest && !configuration.1.is_empty() {
-            self.configuration = Some(configuration);
+        let of_snapshot =
+            configuration.filter(|(index, members)| *index >= newest && !members.is_empty());
+        if of_snapshot.is_some() {
+            self.configuration = of_snapshot;
         }
     }
 
-    /// Drops what stands before a hole.
-    pub fn settle(&mut self) {
-        let mut pairs = self.marks.windows(2);
-        let hole = pairs.rposition(|pair| pair[1].index != pair[0].index + 1);
-        self.marks.drain(..hole.map_or(0, |at| at + 1));
+    fn reach(&mut self, index: u64) {
+        match &mut self.indexes {
+            Some((_, last)) if last.checked_add(1) == Some(index) => *last = index,
+            indexes => *indexes = Some((index, index)),
+        }
     }
 
     /// The index from which on it counts.
     pub fn first(&self) -> u64 {
-        self.marks.first().map_or(0, |mark| mark.index)
+        self.indexes.map_or(0, |(first, _)| first)
+    }
+
+    /// To be filled with the entries of these indexes.
+    pub fn marks(&self, indexes: RangeInclusive<u64>) -> Marks {
+        let snapshot = self.snapshot.filter(|it| indexes.contains(&it.index));
+        Marks {
+            first: self.first(),
+            snapshot,
+            marks: Vec::new(),
+        }
     }
 
     pub fn voters(&self) -> usize {
@@ -126,39 +151,123 @@ impl History {
         let index = |it: &Self| it.configuration.as_ref().map(|(index, _)| *index);
         index(self) < index(other)
     }
+}
 
-    pub fn compare(&self, other: &Self) -> Compared {
-        let mut compared = Compared::default();
-        let mut others = other.marks.iter().peekable();
-        for one in &self.marks {
+/// A part of a log, as it is compared.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    first: u64,
+    snapshot: Option<Mark>,
+    marks: Vec<Mark>,
+}
+
+impl Marks {
+    pub fn add(&mut self, entry: &Entry, keys: &ChannelKeys) {
+        let is_replaced = self.snapshot.is_some_and(|it| it.index == entry.index);
+        if entry.index < self.first || is_replaced {
+            return;
+        }
+        let content = match &entry.what {
+            What::Command(command) => content(command, keys),
+            What::Configuration(_) => Content::Unknown,
+            What::Other => Content::None,
+        };
+        self.marks.push(Mark {
+            index: entry.index,
+            term: entry.term,
+            content,
+        });
+    }
+
+    /// In the order of their indexes.
+    pub fn finish(mut self) -> Vec<Mark> {
+        if let Some(snapshot) = self.snapshot.filter(|it| it.index >= self.first) {
+            let at = self
+                .marks
+                .partition_point(|mark| mark.index < snapshot.index);
+            self.marks.insert(at, snapshot);
+        }
+        self.marks
+    }
+}
+
+/// Each of the logs with each other, by their numbers; `read` reads some entries of one of them.
+pub fn compare<E>(
+    logs: &[&History],
+    read: &mut dyn FnMut(usize, RangeInclusive<u64>) -> Result<Vec<Mark>, E>,
+) -> Result<BTreeMap<(usize, usize), Compared>, E> {
+    let pairs = (0..logs.len()).flat_map(|one| (one + 1..logs.len()).map(move |it| (one, it)));
+    let mut compared: BTreeMap<_, _> = pairs.map(|pair| (pair, Compared::default())).collect();
+    let mut at = 0;
+    while let Some(window) = next_window(logs, at) {
+        let mut marks = Vec::new();
+        for (number, log) in logs.iter().enumerate() {
+            let overlaps = |(first, last)| first <= *window.end() && last >= *window.start();
+            marks.push(if log.indexes.is_some_and(overlaps) {
+                read(number, window.clone())?
+            } else {
+                Vec::new()
+            });
+        }
+        for ((one, other), compared) in &mut compared {
+            compared.add(&marks[*one], &marks[*other]);
+        }
+        match window.end().checked_add(1) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    Ok(compared)
+}
+
+/// From the first index on, at `at` or behind it, that two of them have.
+fn next_window(logs: &[&History], at: u64) -> Option<RangeInclusive<u64>> {
+    let indexes = logs.iter().filter_map(|log| log.indexes);
+    let left: Vec<(u64, u64)> = indexes.filter(|(_, last)| *last >= at).collect();
+    let starts = left.iter().map(|(first, _)| (*first).max(at));
+    let is_in_two = |start: &u64| {
+        let with = |it: &&(u64, u64)| it.0 <= *start && *start <= it.1;
+        left.iter().filter(with).count() > 1
+    };
+    let start = starts.filter(is_in_two).min()?;
+    Some(start..=start.saturating_add(WINDOW - 1))
+}
+
+impl Compared {
+    /// With what the two logs have of the same indexes, which rise from call to call.
+    fn add(&mut self, one: &[Mark], other: &[Mark]) {
+        if self.conflict.is_some() {
+            return;
+        }
+        let mut others = other.iter().peekable();
+        for one in one {
             while others.next_if(|it| it.index < one.index).is_some() {}
             let Some(other) = others.next_if(|it| it.index == one.index) else {
                 continue;
             };
             if one.term != other.term {
-                compared.parted.get_or_insert(one.index);
+                self.parted.get_or_insert(one.index);
                 continue;
             }
             let (index, term) = (one.index, one.term);
-            if let Some(parted) = compared.parted {
-                compared.conflict = Some(format!(
+            if let Some(parted) = self.parted {
+                self.conflict = Some(format!(
                     "both logs have entry {index} of term {term}, and entry {parted} before it is of different terms"
                 ));
-                break;
+                return;
             }
             match (one.content, other.content) {
                 (Content::Unknown, _) | (_, Content::Unknown) => {}
                 (one, other) if one != other => {
-                    compared.conflict = Some(format!(
+                    self.conflict = Some(format!(
                         "entry {index} of term {term} is not the same in their logs"
                     ));
-                    break;
+                    return;
                 }
-                (Content::Operation { is_unique, .. }, _) => compared.is_same |= is_unique,
+                (Content::Operation { is_unique, .. }, _) => self.is_same |= is_unique,
                 (Content::None, _) => {}
             }
         }
-        compared
     }
 }
 
@@ -217,104 +326,4 @@ pub fn is_plain(command: &Bytes) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::former::Keys;
-
-    /// Terms and operations from an index on; `-` is an entry without one.
-    fn history(first: u64, entries: &[(u64, &'static str)]) -> History {
-        let keys = Keys::default().of_log();
-        let mut history = History::default();
-        for (index, &(term, operation)) in (first..).zip(entries) {
-            let what = match operation {
-                "-" => What::Other,
-                _ => What::Command([&[PUBLISHES][..], operation.as_bytes()].concat().into()),
-            };
-            history.add(&Entry { index, term, what }, &keys);
-        }
-        history
-    }
-
-    fn conflict(one: &History, other: &History) -> Option<String> {
-        let found = one.compare(other);
-        assert_eq!(other.compare(one), found);
-        found.conflict
-    }
-
-    #[test]
-    fn nodes_of_one_cluster_have_the_same_entries_but_for_those_that_were_never_committed() {
-        let long = history(1, &[(1, "-"), (2, "a"), (2, "b"), (2, "c")]);
-        let found = long.compare(&history(1, &[(1, "-"), (2, "a")]));
-        assert!(found.is_same);
-        assert_eq!((found.parted, found.conflict), (None, None));
-        // An active that was cut off has gone on for a while.
-        let elected = history(2, &[(2, "a"), (3, "-"), (3, "d")]);
-        let found = long.compare(&elected);
-        assert!(found.is_same);
-        assert_eq!((found.parted, found.conflict), (Some(3), None));
-    }
-
-    #[test]
-    fn logs_of_two_clusters_are_told_by_an_entry_that_differs() {
-        let one = history(1, &[(1, "-"), (2, "a"), (2, "b")]);
-        let told = conflict(&one, &history(1, &[(1, "-"), (2, "a"), (2, "x")]));
-        let expected = "entry 3 of term 2 is not the same in their logs";
-        assert_eq!(told.as_deref(), Some(expected));
-        let told = conflict(&one, &history(2, &[(3, "a"), (2, "b")]));
-        assert!(told.unwrap().contains("entry 2 before it"));
-    }
-
-    #[test]
-    fn an_operation_that_any_cluster_may_have_proves_nothing() {
-        let disconnects = || {
-            let what = What::Command(Bytes::from_static(b"\x08\x07\x42\x03\x0a\x01a"));
-            let entry = Entry {
-                index: 2,
-                term: 2,
-                what,
-            };
-            let mut history = History::default();
-            history.add(&entry, &Keys::default().of_log());
-            history
-        };
-        assert_eq!(disconnects().compare(&disconnects()), Compared::default());
-    }
-
-    #[test]
-    fn nothing_is_concluded_from_what_cannot_be_compared() {
-        let one = history(1, &[(1, "-"), (2, "a")]);
-        assert_eq!(one.compare(&history(3, &[(2, "b")])), Compared::default());
-        // Each node has encrypted by itself.
-        let of = |command: &'static [u8; 7]| {
-            let mut history = History::default();
-            let what = What::Command(Bytes::from_static(command));
-            let entry = Entry {
-                index: 1,
-                term: 2,
-                what,
-            };
-            history.add(&entry, &Keys::default().of_log());
-            history
-        };
-        let found = of(b"\x01sealed").compare(&of(b"\x01closed"));
-        assert_eq!(found, Compared::default());
-    }
-
-    #[test]
-    fn what_a_snapshot_came_over_does_not_count() {
-        let mut stale = history(1, &[(2, "a"), (2, "never committed")]);
-        stale.with_snapshot((9, 3), (1, Vec::new()));
-        stale.settle();
-        let others = history(1, &[(2, "a"), (2, "b"), (3, "c")]);
-        assert_eq!(stale.compare(&others), Compared::default());
-
-        let mut same_index = history(1, &[(2, "a"), (2, "never committed"), (3, "d")]);
-        same_index.with_snapshot((2, 3), (1, Vec::new()));
-        same_index.settle();
-        assert_eq!(
-            same_index.marks.first().map(|it| (it.index, it.term)),
-            Some((2, 3))
-        );
-        assert_eq!(same_index.marks.len(), 2);
-    }
-}
+mod tests;

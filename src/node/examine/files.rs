@@ -1,7 +1,8 @@
 //! The files that a configuration names, opened as a server would open them, without asking anybody.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::database::Login;
@@ -24,21 +25,84 @@ pub struct Files {
 /// All that a server would read at its start: certificates, keys, logins, the log, and the configuration of the nats-server
 /// that it would run.
 pub async fn files(config: &Config) -> Files {
-    let mut files = Files::default();
-    files.of_database(config);
-    files.of_pages(config).await;
-    files.of_nats(config).await;
-    files.of_log(config);
-    files
+    let mut look = Look {
+        named: named(config),
+        ..Look::default()
+    };
+    look.of_database(config);
+    look.of_pages(config).await;
+    look.of_nats(config).await;
+    look.of_named();
+    look.of_log(config);
+    look.files
 }
 
-impl Files {
+#[derive(Default)]
+struct Look {
+    files: Files,
+    /// What each file is that a server or its nats-server reads for TLS, and to log in.
+    named: Vec<(String, PathBuf)>,
+    /// Those that an error is about.
+    reported: BTreeSet<PathBuf>,
+}
+
+fn named(config: &Config) -> Vec<(String, PathBuf)> {
+    let mut named = Vec::new();
+    let mut add = |what: &str, file: &Path| named.push((what.to_owned(), file.to_owned()));
+    if let Some(pages) = &config.https {
+        add("the certificate of the pages", &pages.certificate_file);
+        add("the key of the pages' certificate", &pages.key_file);
+    }
+    let tls = &config.nats.tls;
+    if let Some(file) = &tls.ca {
+        add("the CA file for NATS", file);
+    }
+    if let Some((certificate, key)) = &tls.client {
+        add("the client certificate for NATS", certificate);
+        add("the key of the client certificate for NATS", key);
+    }
+    if let Some(file) = &config.nats.credentials {
+        add("the credentials file", file);
+    }
+    if let Some(file) = &config.nats.nkey {
+        add("the nkey seed file", file);
+    }
+    if let Some(managed) = &config.managed_nats {
+        named.extend(child_configuration::tls_files(&managed.arguments));
+        named.extend(managed.tls_files());
+    }
+    named
+}
+
+impl Look {
     fn add<E: std::error::Error>(&mut self, result: Result<(), E>) {
         if let Err(error) = result {
             let error: &dyn std::error::Error = &error;
             let causes = std::iter::successors(Some(error), |it| it.source());
             let texts: Vec<String> = causes.map(ToString::to_string).collect();
-            self.errors.push(texts.join(": "));
+            self.report(texts.join(": "));
+        }
+    }
+
+    /// One file may be named for several things. What is wrong with it is reported once.
+    fn report(&mut self, error: String) {
+        let files = self.named.iter().map(|(_, file)| file);
+        let about: Vec<PathBuf> = files.filter(|it| is_about(&error, it)).cloned().collect();
+        if !about.is_empty() && about.iter().all(|file| self.reported.contains(file)) {
+            return;
+        }
+        self.reported.extend(about);
+        self.files.errors.push(error);
+    }
+
+    /// Each check ends with the first file that is of no use.
+    fn of_named(&mut self) {
+        for file in self.named.clone() {
+            if !self.reported.contains(&file.1)
+                && let Err(error) = child_configuration::ensure_readable(&file)
+            {
+                self.report(format!("{error:#}"));
+            }
         }
     }
 
@@ -75,13 +139,21 @@ impl Files {
             Ok(program) => program,
             Err(error) => {
                 let why = format!("what is for a nats-server was not looked at: {error}");
-                self.warnings.push(why);
+                self.files.warnings.push(why);
                 return;
             }
         };
         let (text, arguments) = (managed.file(), &managed.arguments);
-        if let Err(error) = child_configuration::check_text(&program, &text, arguments).await {
-            self.errors.push(format!("nats-server: {error:#}"));
+        match child_configuration::judge_text(&program, &text, arguments).await {
+            Ok(judged) => {
+                let warnings = judged.warnings.iter();
+                let warnings = warnings.map(|it| format!("nats-server: {it}"));
+                self.files.warnings.extend(warnings);
+                for error in judged.errors {
+                    self.report(format!("nats-server: {error}"));
+                }
+            }
+            Err(error) => self.report(format!("nats-server: {error:#}")),
         }
     }
 
@@ -92,14 +164,63 @@ impl Files {
         let unusable = |why: String| format!("the log {} cannot be written: {why}", path.display());
         if path.exists() {
             if let Err(error) = OpenOptions::new().append(true).open(path) {
-                self.errors.push(unusable(error.to_string()));
+                self.files.errors.push(unusable(error.to_string()));
             }
             return;
         }
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
         if folder.is_some_and(|folder| !Path::is_dir(folder)) {
-            self.errors
+            self.files
+                .errors
                 .push(unusable("there is no such directory".to_owned()));
         }
+    }
+}
+
+/// Whether a file is named in a text, and not only a part of its path.
+fn is_about(text: &str, file: &Path) -> bool {
+    let file = file.display().to_string();
+    let of_path = |c: char| c.is_alphanumeric() || ['/', '_', '-'].contains(&c);
+    text.match_indices(&file).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + file.len()..]);
+        let mut after = after.chars();
+        let is_longer = match after.next() {
+            Some('.') => after.next().is_some_and(of_path),
+            next => next.is_some_and(of_path),
+        };
+        !before.ends_with(|c| of_path(c) || c == '.') && !is_longer
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_in_an_error_by_its_whole_path() {
+        let is_about = |text: &str, file: &str| is_about(text, Path::new(file));
+        for text in ["open /a/c.pem: no such file", "(\"/a/c.pem\")", "/a/c.pem."] {
+            assert!(is_about(text, "/a/c.pem"), "{text}");
+        }
+        for text in ["/a/c.pem.old", "/x/a/c.pem", "/a/c.pem/d", "./a/c.pem2"] {
+            assert!(!is_about(text, "/a/c.pem"), "{text}");
+        }
+        assert!(!is_about("cannot be read: c.pem", "pem"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_reported_once() {
+        let file = |name: &str| (name.to_owned(), PathBuf::from(name));
+        let mut look = Look {
+            named: ["a.pem", "b.pem"].map(file).to_vec(),
+            ..Look::default()
+        };
+        for error in ["a.pem is none", "x", "open a.pem", "x", "a.pem, b.pem"] {
+            look.report(error.to_owned());
+        }
+        assert_eq!(
+            look.files.errors,
+            ["a.pem is none", "x", "x", "a.pem, b.pem"]
+        );
     }
 }

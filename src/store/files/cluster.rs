@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::raft::{NodePlace, RaftNode, Stored, find};
 use crate::former::encryption::ChannelKeys;
 use crate::former::findings::Findings;
-use crate::former::raft::history::Published;
+use crate::former::raft::history::{self, Compared, History, Published};
 use crate::store::Error;
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Cluster {
         ensure_named_once(&found)?;
         let mut nodes: Vec<RaftNode> = Vec::new();
         for place in found {
-            let node = RaftNode::open(place, polynomial, keys, findings)?;
+            let node = RaftNode::open(place, polynomial, findings)?;
             if let Some(other) = nodes
                 .iter()
                 .find(|it| it.info.cluster_id != node.info.cluster_id)
@@ -69,11 +69,18 @@ impl Cluster {
         }
         let newest = (0..nodes.len()).max_by_key(|&at| (nodes[at].last, nodes.len() - at));
         let newest = newest.ok_or_else(|| Error::Refused("no node was named".to_owned()))?;
+        for (at, one) in nodes.iter().enumerate() {
+            for other in &nodes[at + 1..] {
+                ensure_one_cluster(one, other)?;
+            }
+        }
+        let histories: Vec<&History> = nodes.iter().map(|node| &node.history).collect();
+        let mut read = |at: usize, indexes| nodes[at].marks(indexes, keys);
+        let compared = history::compare(&histories, &mut read)?;
         let mut expected = Vec::new();
         for (at, one) in nodes.iter().enumerate() {
             for (behind, other) in nodes.iter().enumerate().skip(at + 1) {
-                ensure_one_cluster(one, other)?;
-                let is_proven = ensure_one_history(one, other, keys)?;
+                let is_proven = ensure_one_history(one, other, &compared[&(at, behind)], keys)?;
                 let to_newest = match newest {
                     it if it == at => Some(other),
                     it if it == behind => Some(one),
@@ -201,9 +208,13 @@ fn ensure_one_cluster(one: &RaftNode, other: &RaftNode) -> Result<(), Error> {
 }
 
 /// By their logs. Returns whether they prove that both are of one cluster.
-fn ensure_one_history(one: &RaftNode, other: &RaftNode, keys: &ChannelKeys) -> Result<bool, Error> {
-    let compared = one.history.compare(&other.history);
-    let mut conflict = compared.conflict;
+fn ensure_one_history(
+    one: &RaftNode,
+    other: &RaftNode,
+    compared: &Compared,
+    keys: &ChannelKeys,
+) -> Result<bool, Error> {
+    let mut conflict = compared.conflict.clone();
     if let Some(index) = compared.parted.filter(|_| conflict.is_none()) {
         let committed = |node: &RaftNode| -> Result<u64, Error> {
             let of_snapshot = node.snapshot_index();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::directory::{FileStore, unreadable};
@@ -10,7 +11,7 @@ use crate::former::encryption::ChannelKeys;
 use crate::former::findings::Findings;
 use crate::former::raft::bolt::{Bolt, Broken};
 use crate::former::raft::entry::{Entry, What};
-use crate::former::raft::history::{self, History, Published};
+use crate::former::raft::history::{self, History, Mark, Published};
 use crate::former::raft::records::Snapshot;
 use crate::former::raft::snapshot::Meta;
 use crate::former::raft::state::is_same;
@@ -60,7 +61,6 @@ impl RaftNode {
     pub(super) fn open(
         (store, directory): (PathBuf, PathBuf),
         polynomial: u32,
-        keys: &ChannelKeys,
         findings: &mut Findings,
     ) -> Result<Self, Error> {
         let files = FileStore::open(&store, polynomial, findings)?;
@@ -100,6 +100,7 @@ impl RaftNode {
         let log = Bolt::open(opened).map_err(|why| broken(&path, &why))?;
         let snapshot = newest_snapshot(&directory.join(SNAPSHOTS), findings)?;
         let told = snapshot.as_ref().map(|(meta, _)| meta);
+        let mut history = History::over(told.map(|meta| (meta.index, meta.term)));
         let mut node = Self {
             files,
             info,
@@ -111,23 +112,33 @@ impl RaftNode {
             snapshot,
         };
         let mut last = node.last;
-        let mut history = History::default();
         let snapshot_index = node.last.1;
-        node.entries(0, &mut |entry| {
+        node.entries(0..=u64::MAX, &mut |entry| {
             if entry.index > snapshot_index {
                 last = (entry.term, entry.index);
             }
-            history.add(&entry, keys);
+            history.add(&entry);
             Ok(())
         })?;
-        if let Some((meta, _)) = &node.snapshot {
-            let configuration = (meta.configuration_index, meta.members());
-            history.with_snapshot((meta.index, meta.term), configuration);
-        }
-        history.settle();
+        let meta = node.snapshot.as_ref().map(|(meta, _)| meta);
+        history.finish(meta.map(|meta| (meta.configuration_index, meta.members())));
         node.last = last;
         node.history = history;
         Ok(node)
+    }
+
+    /// What is compared of some entries of its log.
+    pub(super) fn marks(
+        &self,
+        indexes: RangeInclusive<u64>,
+        keys: &ChannelKeys,
+    ) -> Result<Vec<Mark>, Error> {
+        let mut marks = self.history.marks(indexes.clone());
+        self.entries(indexes, &mut |entry| {
+            marks.add(&entry, keys);
+            Ok(())
+        })?;
+        Ok(marks.finish())
     }
 
     /// Its name in the cluster.
@@ -156,8 +167,7 @@ impl RaftNode {
             }
         }
         let mut stored = Stored::default();
-        let before = self.history.first().saturating_sub(1);
-        self.entries(before, &mut |entry| {
+        self.entries(self.history.first()..=u64::MAX, &mut |entry| {
             let What::Command(command) = entry.what else {
                 return Ok(());
             };
@@ -194,7 +204,7 @@ impl RaftNode {
                 ids.insert(String::from_utf8_lossy(key).into_owned(), id);
                 Ok::<_, Broken>(true)
             };
-            self.log.each(&bucket, &mut each).map_err(failed)?;
+            self.log.each(&bucket, &[], &mut each).map_err(failed)?;
         }
         Ok(ids)
     }
@@ -206,7 +216,7 @@ impl RaftNode {
     ) -> Result<(), Error> {
         let after = self.snapshot_index();
         let mut expected = after + 1;
-        self.entries(after, &mut |entry| {
+        self.entries(expected..=u64::MAX, &mut |entry| {
             if entry.index != expected {
                 return Err(format!(
                     "entry {expected} is missing, and the snapshot ends with {after}; give another node's directories instead"
@@ -224,7 +234,7 @@ impl RaftNode {
 
     fn entries(
         &self,
-        after: u64,
+        indexes: RangeInclusive<u64>,
         each: &mut dyn FnMut(Entry) -> Result<(), String>,
     ) -> Result<(), Error> {
         let path = self.directory.join(LOG);
@@ -232,15 +242,16 @@ impl RaftNode {
         let bucket = self.log.bucket("logs").map_err(failed)?;
         let Some(bucket) = bucket else { return Ok(()) };
         let mut all = |key: &[u8], value: &[u8]| {
-            // Older ones are not even read.
             let index = key.try_into().map_or(u64::MAX, u64::from_be_bytes);
-            if index > after {
-                let entry = Entry::decode(key, value).map_err(Broken)?;
-                each(entry).map_err(Broken)?;
+            if index > *indexes.end() {
+                return Ok(false);
             }
+            let entry = Entry::decode(key, value).map_err(Broken)?;
+            each(entry).map_err(Broken)?;
             Ok::<_, Broken>(true)
         };
-        self.log.each(&bucket, &mut all).map_err(failed)
+        let from = indexes.start().to_be_bytes();
+        self.log.each(&bucket, &from, &mut all).map_err(failed)
     }
 }
 

@@ -232,7 +232,9 @@ pub(super) const NATS: &[Key] = &[
 
 /// Other keys of nats-server: for the one that this server runs.
 pub(in crate::config::file) const OF_NATS_ALONE: &[&str] = &[
+    "account_resolver",
     "accounts",
+    "accounts_resolver",
     "allow_non_tls",
     "authorization",
     "client_advertise",
@@ -267,6 +269,7 @@ pub(in crate::config::file) const OF_NATS_ALONE: &[&str] = &[
     "net",
     "no_auth_user",
     "no_header_support",
+    "no_sublist_cache",
     "no_sys_acc",
     "no_system",
     "no_system_account",
