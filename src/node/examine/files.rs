@@ -11,6 +11,7 @@ use crate::http::Certificate;
 use crate::nats;
 use crate::node::child_configuration;
 use crate::node::nats_settings::nats_settings;
+use crate::printable::with_causes;
 
 /// What came out of it, a sentence each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,10 +36,7 @@ pub async fn files(config: &Config) -> Files {
 impl Files {
     fn add<E: std::error::Error>(&mut self, result: Result<(), E>) {
         if let Err(error) = result {
-            let error: &dyn std::error::Error = &error;
-            let causes = std::iter::successors(Some(error), |it| it.source());
-            let texts: Vec<String> = causes.map(ToString::to_string).collect();
-            self.errors.push(texts.join(": "));
+            self.errors.push(with_causes(&error));
         }
     }
 
