@@ -1,9 +1,11 @@
 //! Text that strangers have chosen, on its way to people: names of channels, clients and durables, and the error texts of
 //! other programs. Control characters and those that turn the direction of writing could forge a line of a log, hide a
-//! part of it or steer a terminal. They are shown as escapes instead.
+//! part of it or steer a terminal. They are shown as escapes instead. Also errors, with their causes.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::{self, Write as _};
+use std::iter;
 
 /// True for what does not belong into a line: C0 and C1 controls, separators of lines, and characters that are invisible
 /// or change how their neighbours are shown.
@@ -48,6 +50,13 @@ pub fn json(text: &str) -> Cow<'_, str> {
             write!(out, "\\u{unit:04x}").expect("a String takes everything");
         }
     })
+}
+
+/// The error, and what caused it.
+pub fn with_causes(error: &dyn Error) -> String {
+    let causes = iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 fn replaced(
@@ -102,6 +111,16 @@ mod tests {
 
         assert!(!safe.chars().any(is_unsafe), "{safe}");
         assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), NASTY);
+    }
+
+    #[test]
+    fn causes_follow_the_error() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("it failed")]
+        struct Failed(#[source] fmt::Error);
+
+        let told = with_causes(&Failed(fmt::Error));
+        assert_eq!(told, format!("it failed: {}", fmt::Error));
     }
 
     #[test]

@@ -17,14 +17,22 @@ const LENGTH_MAX: usize = 12;
 /// Signatures that are looked at for one chain: who sends many certificates of one name costs no more.
 const SIGNATURES_MAX: u32 = 100;
 
-/// Why a certificate is not believed; a clause.
-pub(super) type Refusal = String;
+/// Why a certificate, or a file of them, is of no use; a clause. Callers only report it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+impl Refusal {
+    pub(super) fn new(clause: impl Into<String>) -> Self {
+        Self(clause.into())
+    }
+}
 
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Refusal> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err("bytes follow the certificate".to_owned()),
-        Err(error) => Err(format!("the certificate cannot be read: {error}")),
+        Ok(_) => Err(Refusal::new("bytes follow the certificate")),
+        Err(error) => Err(Refusal(format!("the certificate cannot be read: {error}"))),
     }
 }
 
@@ -47,7 +55,7 @@ impl Search<'_> {
     /// Tries each issuer in turn; the last reason stands.
     fn climb(&self, chain: &[&X509Certificate<'_>], signatures: &mut u32) -> Result<(), Refusal> {
         let Some(&last) = chain.last() else {
-            return Err("no certificate was shown".to_owned());
+            return Err(Refusal::new("no certificate was shown"));
         };
         let is_trusted = self
             .trusted
@@ -57,26 +65,28 @@ impl Search<'_> {
             return self.judge(chain);
         }
         if chain.len() == LENGTH_MAX {
-            return Err(format!(
+            return Err(Refusal(format!(
                 "its chain is longer than {LENGTH_MAX} certificates"
-            ));
+            )));
         }
-        let mut why = match (is_self_signed(last), chain.len()) {
+        let why = match (is_self_signed(last), chain.len()) {
             (true, 1) => "it is signed by itself and is not in the file of authorities".to_owned(),
             (true, _) => format!("authority {} is not trusted", name(last.subject())),
             (false, _) => format!("its issuer {} is not known", name(last.issuer())),
         };
+        let mut why = Refusal(why);
         for issuer in self.trusted.iter().chain(&self.sent) {
             let is_seen = chain.iter().any(|seen| seen.as_raw() == issuer.as_raw());
             if is_seen || !may_have_issued(issuer, last) {
                 continue;
             }
             if *signatures == 0 {
-                return Err("too many certificates have the same name".to_owned());
+                return Err(Refusal::new("too many certificates have the same name"));
             }
             *signatures -= 1;
             if !self.signed(issuer, last) {
-                why = format!("the signature of {} does not fit", name(last.issuer()));
+                let issuer = name(last.issuer());
+                why = Refusal(format!("the signature of {issuer} does not fit"));
                 continue;
             }
             let longer: Vec<_> = chain.iter().copied().chain([issuer]).collect();
@@ -120,22 +130,20 @@ impl Search<'_> {
             };
             let validity = certificate.validity();
             if now < validity.not_before.timestamp() {
-                return Err(format!(
-                    "{} is not valid before {}",
-                    who(),
-                    validity.not_before
-                ));
+                let since = validity.not_before;
+                return Err(Refusal(format!("{} is not valid before {since}", who())));
             }
             if now > validity.not_after.timestamp() {
-                return Err(format!("{} expired on {}", who(), validity.not_after));
+                let until = validity.not_after;
+                return Err(Refusal(format!("{} expired on {until}", who())));
             }
-            understood(certificate).map_err(|what| format!("{} {what}", who()))?;
-            may_prove_servers(certificate, self.rules)
-                .map_err(|what| format!("{} {what}", who()))?;
+            let unfit = |what| Refusal(format!("{} {what}", who()));
+            understood(certificate).map_err(unfit)?;
+            may_prove_servers(certificate, self.rules).map_err(unfit)?;
             if at > 0 {
-                may_sign(certificate, below).map_err(|what| format!("{} {what}", who()))?;
+                may_sign(certificate, below).map_err(unfit)?;
                 constraints::ensure(certificate, &chain[..at])
-                    .map_err(|what| format!("{}: {what}", who()))?;
+                    .map_err(|why| Refusal(format!("{}: {why}", who())))?;
                 // One that renews an authority counts for nothing.
                 if certificate.subject().as_raw() != certificate.issuer().as_raw() {
                     below += 1;
@@ -186,14 +194,14 @@ fn may_have_issued(issuer: &X509Certificate<'_>, issued: &X509Certificate<'_>) -
 }
 
 /// An extension that is marked as critical has to be understood.
-fn understood(certificate: &X509Certificate<'_>) -> Result<(), String> {
+fn understood(certificate: &X509Certificate<'_>) -> Result<(), Refusal> {
     for extension in certificate.iter_extensions() {
         let parsed = extension.parsed_extension();
         if matches!(parsed, ParsedExtension::ParseError { .. }) {
-            return Err(format!(
+            return Err(Refusal(format!(
                 "has an extension that cannot be read ({})",
                 extension.oid
-            ));
+            )));
         }
         let is_known = matches!(
             parsed,
@@ -208,48 +216,57 @@ fn understood(certificate: &X509Certificate<'_>) -> Result<(), String> {
                 | ParsedExtension::NSCertType(_)
         );
         if extension.critical && !is_known {
-            return Err(format!(
+            return Err(Refusal(format!(
                 "has a critical extension that is not known here ({})",
                 extension.oid
-            ));
+            )));
         }
     }
     Ok(())
 }
 
 /// What an authority may sign for is asked of it, too.
-fn may_prove_servers(certificate: &X509Certificate<'_>, rules: Rules) -> Result<(), String> {
+fn may_prove_servers(certificate: &X509Certificate<'_>, rules: Rules) -> Result<(), Refusal> {
     let usage = certificate.extended_key_usage();
-    let Some(usage) = usage.map_err(|error| format!("names its purpose twice ({error})"))? else {
+    let twice = |error| Refusal(format!("names its purpose twice ({error})"));
+    let Some(usage) = usage.map_err(twice)? else {
         return Ok(());
     };
     if usage.value.server_auth || (rules == Rules::Go && usage.value.any) {
         return Ok(());
     }
-    Err("is not made for servers (extendedKeyUsage without serverAuth)".to_owned())
+    Err(Refusal::new(
+        "is not made for servers (extendedKeyUsage without serverAuth)",
+    ))
 }
 
 /// `below`: authorities between it and the certificate.
-fn may_sign(certificate: &X509Certificate<'_>, below: usize) -> Result<(), String> {
-    let twice = |error| format!("has an extension twice ({error})");
+fn may_sign(certificate: &X509Certificate<'_>, below: usize) -> Result<(), Refusal> {
+    let twice = |error| Refusal(format!("has an extension twice ({error})"));
     let usage = certificate.key_usage().map_err(twice)?;
     let usage = usage.map(|usage| usage.value.key_cert_sign());
     if usage == Some(false) {
-        return Err("may not sign certificates (keyUsage without keyCertSign)".to_owned());
+        return Err(Refusal::new(
+            "may not sign certificates (keyUsage without keyCertSign)",
+        ));
     }
     match certificate.basic_constraints().map_err(twice)? {
-        Some(basic) if !basic.value.ca => {
-            Err("may not sign certificates (basicConstraints CA:FALSE)".to_owned())
-        }
+        Some(basic) if !basic.value.ca => Err(Refusal::new(
+            "may not sign certificates (basicConstraints CA:FALSE)",
+        )),
         Some(basic) => match basic.value.path_len_constraint {
-            Some(longest) if usize::try_from(longest).is_ok_and(|longest| below > longest) => Err(
-                format!("may have {longest} authorities below it and has {below}"),
-            ),
+            Some(longest) if usize::try_from(longest).is_ok_and(|longest| below > longest) => {
+                Err(Refusal(format!(
+                    "may have {longest} authorities below it and has {below}"
+                )))
+            }
             Some(_) | None => Ok(()),
         },
         // Version 1 cannot say whether it is an authority; that it is trusted says so.
         None if certificate.version() == X509Version::V1 && is_self_signed(certificate) => Ok(()),
         None if usage == Some(true) => Ok(()),
-        None => Err("does not say that it is an authority (basicConstraints CA:TRUE)".to_owned()),
+        None => Err(Refusal::new(
+            "does not say that it is an authority (basicConstraints CA:TRUE)",
+        )),
     }
 }

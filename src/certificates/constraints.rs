@@ -3,6 +3,7 @@
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 
+use super::chain::Refusal;
 use super::names;
 
 /// Fails with a clause where one of `below` has a name that `authority` may not sign for, or one of a kind that is limited
@@ -10,9 +11,9 @@ use super::names;
 pub(super) fn ensure(
     authority: &X509Certificate<'_>,
     below: &[&X509Certificate<'_>],
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let found = authority.name_constraints();
-    let found = found.map_err(|error| format!("it limits names twice ({error})"))?;
+    let found = found.map_err(|error| Refusal::new(format!("it limits names twice ({error})")))?;
     let Some(limits) = found.map(|found| found.value) else {
         return Ok(());
     };
@@ -44,8 +45,8 @@ fn allowed(
     name: &GeneralName<'_>,
     permitted: &[GeneralSubtree<'_>],
     excluded: &[GeneralSubtree<'_>],
-) -> Result<(), String> {
-    let of_kind = |trees: &[GeneralSubtree<'_>]| -> Result<(bool, bool), String> {
+) -> Result<(), Refusal> {
+    let of_kind = |trees: &[GeneralSubtree<'_>]| -> Result<(bool, bool), Refusal> {
         let mut any = false;
         for tree in trees {
             if std::mem::discriminant(&tree.base) == std::mem::discriminant(name) {
@@ -60,12 +61,12 @@ fn allowed(
     let (_, is_excluded) = of_kind(excluded)?;
     let (is_limited, is_permitted) = of_kind(permitted)?;
     if is_excluded || (is_limited && !is_permitted) {
-        return Err(format!("it may not sign for {name}"));
+        return Err(Refusal::new(format!("it may not sign for {name}")));
     }
     Ok(())
 }
 
-fn within(name: &GeneralName<'_>, base: &GeneralName<'_>) -> Result<bool, String> {
+fn within(name: &GeneralName<'_>, base: &GeneralName<'_>) -> Result<bool, Refusal> {
     match (name, base) {
         (GeneralName::DNSName(name), GeneralName::DNSName(base)) => {
             let (name, base) = (name.to_ascii_lowercase(), base.to_ascii_lowercase());
@@ -100,6 +101,8 @@ fn within(name: &GeneralName<'_>, base: &GeneralName<'_>) -> Result<bool, String
             };
             Ok(parts(name).starts_with(&parts(base)))
         }
-        _ => Err(format!("it limits {name} in a way that is not known here")),
+        _ => Err(Refusal::new(format!(
+            "it limits {name} in a way that is not known here"
+        ))),
     }
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use super::chain::parse;
+use super::chain::{Refusal, parse};
 
 /// What this side shows.
 pub type Identity = Arc<SingleCertAndKey>;
@@ -17,16 +17,16 @@ pub type Identity = Arc<SingleCertAndKey>;
 ///
 /// # Errors
 /// A clause, to stand behind the file's name.
-pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-        .map_err(|error| format!("cannot be read as PEM: {error}"))?
-        .collect();
-    let found = found.map_err(|error| format!("cannot be read as PEM: {error}"))?;
+pub fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, Refusal> {
+    let found =
+        CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = found.map_err(|error| Refusal::new(format!("cannot be read as PEM: {error}")))?;
     if found.is_empty() {
-        return Err("holds no certificate".to_owned());
+        return Err(Refusal::new("holds no certificate"));
     }
     for certificate in &found {
-        parse(certificate).map_err(|why| format!("holds a bad certificate: {why}"))?;
+        let bad = |why| Refusal::new(format!("holds a bad certificate: {why}"));
+        parse(certificate).map_err(bad)?;
     }
     Ok(found)
 }
@@ -39,13 +39,13 @@ pub fn own(
     certificates: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     provider: &CryptoProvider,
-) -> Result<Identity, String> {
+) -> Result<Identity, Refusal> {
     let key = provider.key_provider.load_private_key(key);
-    let key = key.map_err(|error| format!("the key cannot be used: {error}"))?;
+    let key = key.map_err(|error| Refusal::new(format!("the key cannot be used: {error}")))?;
     if let (Some(first), Some(public)) = (certificates.first(), key.public_key()) {
         let certificate = parse(first)?;
         if certificate.public_key().raw != public.as_ref() {
-            return Err("the key is not the certificate's".to_owned());
+            return Err(Refusal::new("the key is not the certificate's"));
         }
     }
     let shown = CertifiedKey::new(certificates, key);

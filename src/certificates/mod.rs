@@ -9,6 +9,7 @@ mod files;
 mod names;
 mod verifier;
 
+pub use chain::Refusal;
 pub use files::{Identity, authorities, own};
 pub use verifier::{Verifier, told};
 

@@ -6,13 +6,14 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::Rules;
+use super::chain::Refusal;
 
 /// Fails with a clause that says whose it is.
 pub(super) fn ensure(
     certificate: &X509Certificate<'_>,
     host: &str,
     rules: Rules,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let alternatives = alternatives(certificate)?;
     let address = host.parse::<IpAddr>().ok();
     let bytes = match address {
@@ -52,17 +53,18 @@ pub(super) fn ensure(
     }
     whose.extend(common.map(str::to_owned));
     let whose = crate::printable::line(&whose.join(", ")).into_owned();
-    Err(match whose.as_str() {
+    Err(Refusal::new(match whose.as_str() {
         "" => format!("it is not valid for name {host:?}: it names no host"),
         _ => format!("it is not valid for name {host:?}, only for {whose}"),
-    })
+    }))
 }
 
 pub(super) fn alternatives<'a>(
     certificate: &'a X509Certificate<'a>,
-) -> Result<&'a [GeneralName<'a>], String> {
+) -> Result<&'a [GeneralName<'a>], Refusal> {
     let found = certificate.subject_alternative_name();
-    let found = found.map_err(|error| format!("it has alternative names twice ({error})"))?;
+    let twice = |error| Refusal::new(format!("it has alternative names twice ({error})"));
+    let found = found.map_err(twice)?;
     Ok(found.map_or(&[], |found| &found.value.general_names))
 }
 

@@ -1,6 +1,5 @@
 //! What a handshake asks about the other end.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -106,7 +105,7 @@ impl Verifier {
         let leaf = parse(certificate).map_err(refused)?;
         let key = SubjectPublicKeyInfoDer::from(leaf.public_key().raw);
         let key = RawPublicKeyEntity::try_from(&key)
-            .map_err(|error| refused(format!("its key cannot be read: {error}")))?;
+            .map_err(|error| refused(Refusal::new(format!("its key cannot be read: {error}"))))?;
         let known = self.algorithms.mapping.iter();
         let algorithms = known
             .filter(|(scheme, _)| *scheme == signature.scheme)
@@ -119,7 +118,9 @@ impl Verifier {
                     why = CertificateError::BadSignature.into();
                 }
                 Err(error) => {
-                    why = refused(format!("its key cannot be used here: {error}"));
+                    why = refused(Refusal::new(format!(
+                        "its key cannot be used here: {error}"
+                    )));
                 }
             }
         }
@@ -164,20 +165,9 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A refusal on its way through rustls, which has no words for most of them.
-#[derive(Debug)]
-struct Told(Refusal);
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Told {}
-
+// rustls has no words for most of them.
 fn refused(why: Refusal) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Told(why)))))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
 /// The error in words, whoever said it.

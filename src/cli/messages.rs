@@ -171,7 +171,7 @@ impl Lines {
     }
 
     fn wrong(&self, why: &dyn std::fmt::Display) -> Failure {
-        Failure::Usage(anyhow!("{}: {why}", self.place()))
+        Failure::Usage(anyhow!("{}: {why:#}", self.place()))
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use anyhow::anyhow;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
@@ -26,11 +27,11 @@ impl Moment {
 }
 
 impl FromStr for Moment {
-    type Err = String;
+    type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> anyhow::Result<Self> {
         parse(text.trim(), &Zoned::now()).map(Self).ok_or_else(|| {
-            format!(
+            anyhow!(
                 "{text:?} is no time; write how long ago it was (90s, 2h30m, 1d, 2w), a time of this day (14:00), or a date \
                  and time (2026-11-29T14:00:00Z; without a zone it is local)"
             )
@@ -129,7 +130,7 @@ mod tests {
             "99999999999999d",
             "d",
         ] {
-            let refusal = text.parse::<Moment>().unwrap_err();
+            let refusal = text.parse::<Moment>().unwrap_err().to_string();
             assert!(refusal.contains("14:00"), "{text}: {refusal}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use serde::Deserialize;
 
 use super::failure::Failure;
@@ -145,7 +145,7 @@ pub(super) async fn republish(file: &Path, nats: &NatsFlags) -> Result<ExitCode,
         match lines.page() {
             Ok(Some(_)) => {}
             Ok(None) => break,
-            Err(why) => return Err(Failure::Usage(anyhow!("{why}; nothing was published"))),
+            Err(why) => return Err(Failure::Usage(anyhow!("{why:#}; nothing was published"))),
         }
     }
     for channel in lines.last.keys() {
@@ -209,7 +209,7 @@ impl Lines {
     }
 
     /// Messages of one channel, in their order.
-    fn page(&mut self) -> Result<Option<Vec<Row>>, String> {
+    fn page(&mut self) -> anyhow::Result<Option<Vec<Row>>> {
         let mut page: Vec<Row> = Vec::new();
         let mut bytes = 0;
         while let Some(row) = self.row()? {
@@ -229,7 +229,7 @@ impl Lines {
         Ok((!page.is_empty()).then_some(page))
     }
 
-    fn row(&mut self) -> Result<Option<Row>, String> {
+    fn row(&mut self) -> anyhow::Result<Option<Row>> {
         if let Some(row) = self.kept.take() {
             return Ok(Some(row));
         }
@@ -237,12 +237,9 @@ impl Lines {
             let mut line = String::new();
             self.number += 1;
             let read = (&mut self.input).take(LINE_BYTES_MAX).read_line(&mut line);
-            let read = read.map_err(|error| {
+            let read = read.with_context(|| {
                 self.is_wrong = true;
-                format!(
-                    "line {} of {} cannot be read: {error}",
-                    self.number, self.name
-                )
+                format!("line {} of {} cannot be read", self.number, self.name)
             })?;
             if read == 0 {
                 return Ok(None);
@@ -250,9 +247,9 @@ impl Lines {
             if line.trim().is_empty() {
                 continue;
             }
-            let row = self.checked(&line).map_err(|why| {
+            let row = self.checked(&line).with_context(|| {
                 self.is_wrong = true;
-                format!("line {} of {}: {why}", self.number, self.name)
+                format!("line {} of {}", self.number, self.name)
             })?;
             self.last
                 .insert(row.channel.clone(), (row.sequence, row.published_at));
@@ -260,28 +257,30 @@ impl Lines {
         }
     }
 
-    fn checked(&self, line: &str) -> Result<Row, String> {
-        let read: Published = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        let payload: Payload = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    fn checked(&self, line: &str) -> anyhow::Result<Row> {
+        let read: Published = serde_json::from_str(line)?;
+        let payload: Payload = serde_json::from_str(line)?;
         if ChannelName::parse(read.channel.as_str().into()).is_none() {
-            return Err(format!("{:?} is no channel name", read.channel));
+            bail!("{:?} is no channel name", read.channel);
         }
         if ClientId::parse(read.client_id.as_str().into()).is_none() {
-            return Err(format!("{:?} is no client ID", read.client_id));
+            bail!("{:?} is no client ID", read.client_id);
         }
         if Guid::parse(read.guid.as_str().into()).is_none() {
-            return Err(format!("{:?} is no GUID", read.guid));
+            bail!("{:?} is no GUID", read.guid);
         }
         if read.sequence < 1 || read.timestamp < 0 || read.reply.contains('\0') {
-            return Err("sequences begin with 1, timestamps are nanoseconds since 1970, and replies are text".to_owned());
+            bail!(
+                "sequences begin with 1, timestamps are nanoseconds since 1970, and replies are text"
+            );
         }
         if let Some((sequence, time)) = self.last.get(&read.channel)
             && (read.sequence <= *sequence || read.timestamp < *time)
         {
-            return Err(format!(
+            bail!(
                 "message {} comes after {sequence}: sequences have to grow, and times must not decrease",
                 read.sequence
-            ));
+            );
         }
         Ok(Row {
             channel: read.channel,
@@ -306,7 +305,7 @@ mod tests {
         )
     }
 
-    fn pages(text: String) -> Result<Vec<usize>, String> {
+    fn pages(text: String) -> anyhow::Result<Vec<usize>> {
         let mut lines = Lines::new(Box::new(std::io::Cursor::new(text)), "f".to_owned());
         let mut counts = Vec::new();
         while let Some(page) = lines.page()? {
@@ -325,7 +324,7 @@ mod tests {
             line("a", 4, 2),
         ]
         .concat();
-        assert_eq!(pages(good.clone()), Ok(vec![2, 1, 1]));
+        assert_eq!(pages(good.clone()).unwrap(), [2, 1, 1]);
         for (wrong, part) in [
             ("{".to_owned(), "line 6 of f: EOF"),
             (line("a", 4, 9), "line 6 of f: message 4 comes after 4"),
@@ -338,6 +337,7 @@ mod tests {
             ),
         ] {
             let told = pages(format!("{good}{wrong}")).unwrap_err();
+            let told = format!("{told:#}");
             assert!(told.contains(part), "{told}");
         }
     }

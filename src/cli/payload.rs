@@ -3,6 +3,7 @@
 //!
 //! A line has one of `data` (text), `data_json` (a JSON value as it was published) and `data_base64`.
 
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use data_encoding::BASE64;
 use jiff::Timestamp;
@@ -57,17 +58,19 @@ impl Payload {
     }
 
     /// The bytes that were published, or what is wrong with the line.
-    pub(super) fn into_bytes(self) -> Result<Vec<u8>, String> {
+    pub(super) fn into_bytes(self) -> anyhow::Result<Vec<u8>> {
         match (self.data, self.data_json, self.data_base64) {
             (Some(text), None, None) => Ok(text.into_bytes()),
             (None, Some(value), None) => Ok(value.get().as_bytes().to_vec()),
             (None, None, Some(text)) => BASE64
                 .decode(text.as_bytes())
-                .map_err(|error| format!("data_base64 is no base64: {error}")),
-            (None, None, None) => Err(
-                "there is no payload; give one of \"data\" (text), \"data_json\" and \"data_base64\"".to_owned(),
+                .context("data_base64 is no base64"),
+            (None, None, None) => bail!(
+                "there is no payload; give one of \"data\" (text), \"data_json\" and \"data_base64\""
             ),
-            _ => Err("there are several payloads; give one of \"data\", \"data_json\" and \"data_base64\"".to_owned()),
+            _ => bail!(
+                "there are several payloads; give one of \"data\", \"data_json\" and \"data_base64\""
+            ),
         }
     }
 }
@@ -126,7 +129,7 @@ mod tests {
             (r#"{"data_base64": "a"}"#, "data_base64 is no base64"),
         ] {
             let read: Payload = serde_json::from_str(line).unwrap();
-            let told = read.into_bytes().unwrap_err();
+            let told = read.into_bytes().unwrap_err().to_string();
             assert!(told.starts_with(expected), "{told}");
         }
     }

@@ -2,6 +2,7 @@
 //! handed to both drivers, so that the leader session and the read pool cannot end up in different places.
 //! It opens no connection; `trouble` says what a connection's error means for the caller.
 
+mod error;
 mod passfile;
 mod place;
 mod service;
@@ -23,6 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::place::Host;
+pub use error::InvalidDatabaseUrl;
 pub use place::Place;
 pub use trouble::{NO_TLS, Trouble, TroubleKind, is_of_tls};
 
@@ -134,11 +136,6 @@ impl SslMode {
     }
 }
 
-/// The text never contains the password.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("database URL: {0}")]
-pub struct InvalidDatabaseUrl(String);
-
 const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -148,7 +145,7 @@ impl DatabaseUrl {
     /// that is named is read, to tell of mistakes early.
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let url = text::parse(text, environment, &service::Home).map_err(InvalidDatabaseUrl)?;
+        let url = text::parse(text, environment, &service::Home)?;
         for place in &url.places {
             url.passwords(place)?;
         }
@@ -165,11 +162,11 @@ impl DatabaseUrl {
         let (None, Some(path)) = (&self.password, &self.password_file) else {
             return Ok(vec![self.password.clone()]);
         };
-        let found = self.passwords_in(path, place).map_err(InvalidDatabaseUrl)?;
+        let found = self.passwords_in(path, place)?;
         Ok(found.into_iter().map(Some).collect())
     }
 
-    fn passwords_in(&self, path: &Path, place: &Place) -> Result<Vec<String>, String> {
+    fn passwords_in(&self, path: &Path, place: &Place) -> Result<Vec<String>, InvalidDatabaseUrl> {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("passfile {name} cannot be read: {error}"))?;
@@ -177,10 +174,10 @@ impl DatabaseUrl {
         let port = place.port.to_string();
         let wanted = [host, port.as_str(), &self.database, &self.user];
         match passfile::find(&text, wanted) {
-            none if none.is_empty() => Err(format!(
+            none if none.is_empty() => Err(InvalidDatabaseUrl(format!(
                 "passfile {name} has no line for {place}; write {}:PASSWORD or *:*:*:*:PASSWORD",
                 wanted.join(":")
-            )),
+            ))),
             found => Ok(found),
         }
     }
@@ -304,8 +301,7 @@ impl DatabaseUrl {
     }
 
     fn tls(&self, ssl: SslMode) -> Result<ClientConfig, InvalidDatabaseUrl> {
-        let mut tls = tls::client_config(ssl, &self.roots, self.client_identity.as_ref())
-            .map_err(InvalidDatabaseUrl)?;
+        let mut tls = tls::client_config(ssl, &self.roots, self.client_identity.as_ref())?;
         if self.tls_first {
             tls.alpn_protocols = vec![b"postgresql".to_vec()];
         }

@@ -186,10 +186,9 @@ mod tests {
         flags: PagesFlags,
     }
 
-    fn secure(args: &[&str]) -> Result<Option<SecurePages>, String> {
-        let cli = Cli::try_parse_from(["serve"].iter().chain(args));
-        let cli = cli.map_err(|error| error.to_string())?;
-        cli.flags.secure().map_err(|error| error.to_string())
+    fn secure(args: &[&str]) -> Result<Option<SecurePages>, Error> {
+        let cli = Cli::parse_from(["serve"].iter().chain(args));
+        cli.flags.secure()
     }
 
     #[test]
@@ -234,7 +233,7 @@ mod tests {
                 "both 1",
             ),
         ] {
-            let text = secure(args).unwrap_err();
+            let text = secure(args).unwrap_err().to_string();
             assert!(text.contains(told), "{text}");
         }
     }

@@ -1,10 +1,9 @@
 //! Stored messages. They do not tell who published them, nor the publisher's own ID: both are made up here.
 
-use std::fmt;
-
 use bytes::Bytes;
 
 use super::encryption::{ChannelKeys, looks_encrypted};
+use super::error::Broken;
 use crate::core::ids::{ChannelName, ClientId, Guid, Sequence};
 use crate::core::message::Message;
 use crate::core::time::Timestamp;
@@ -38,32 +37,13 @@ pub struct Totals {
 }
 
 /// Why a message cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    Record(String),
+    #[error(transparent)]
+    Record(#[from] Broken),
     /// The record is good, and the key is not.
+    #[error("{0}")]
     Payload(&'static str),
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Record(why) => why,
-            Self::Payload(why) => why,
-        })
-    }
-}
-
-impl From<String> for Unreadable {
-    fn from(why: String) -> Self {
-        Self::Record(why)
-    }
-}
-
-impl From<&str> for Unreadable {
-    fn from(why: &str) -> Self {
-        Self::Record(why.to_owned())
-    }
 }
 
 impl<'a> Reader<'a> {
@@ -102,29 +82,18 @@ impl<'a> Reader<'a> {
         keys: Option<&ChannelKeys>,
     ) -> Result<Message, Unreadable> {
         let Delivery {
-            sequence: told,
-            channel,
+            sequence,
+            channel: _,
             reply,
             data,
             published_at,
             redelivered: _,
             redelivery_count: _,
-        } = delivery(stored).map_err(|error| error.to_string())?;
-        let sequence = u64::try_from(sequence).ok().filter(|&number| number > 0);
-        let sequence = sequence.ok_or("its sequence is below 1")?;
-        if told != sequence {
-            return Err(format!("its record is that of sequence {told}").into());
-        }
-        if *channel != *self.channel.as_str() {
-            return Err(format!("its record is that of channel {channel:?}").into());
-        }
-        if reply.contains('\0') {
-            return Err("its reply subject holds a NUL".into());
-        }
+        } = self.record(sequence, stored)?;
         let sequence = Sequence(sequence);
-        let made_up = "a name that is made up here is refused";
-        let client_id = ClientId::parse(PUBLISHER.into()).ok_or(made_up)?;
-        let guid = Guid::parse(format!("{PUBLISHER}-{sequence}").into()).ok_or(made_up)?;
+        let made_up = || Broken::from("a name that is made up here is refused");
+        let client_id = ClientId::parse(PUBLISHER.into()).ok_or_else(made_up)?;
+        let guid = Guid::parse(format!("{PUBLISHER}-{sequence}").into()).ok_or_else(made_up)?;
         if !data.is_empty() && keys.is_some() {
             self.payloads += 1;
             self.encrypted_looks += u64::from(looks_encrypted(&data, sequence));
@@ -153,6 +122,23 @@ impl<'a> Reader<'a> {
         totals.last_published_at = not_before;
         totals.raised_times += u64::from(not_before != published_at);
         Ok(message)
+    }
+
+    /// The record of the row with this sequence.
+    fn record(&self, sequence: i64, stored: Bytes) -> Result<Delivery, Broken> {
+        let record = delivery(stored)?;
+        let sequence = u64::try_from(sequence).ok().filter(|&number| number > 0);
+        let sequence = sequence.ok_or("its sequence is below 1")?;
+        if record.sequence != sequence {
+            return Err(format!("its record is that of sequence {}", record.sequence).into());
+        }
+        if *record.channel != *self.channel.as_str() {
+            return Err(format!("its record is that of channel {:?}", record.channel).into());
+        }
+        if record.reply.contains('\0') {
+            return Err("its reply subject holds a NUL".into());
+        }
+        Ok(record)
     }
 
     /// True when nobody gave a key and every payload looks as if one were needed.

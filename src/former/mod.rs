@@ -7,6 +7,7 @@
 //! | [`pending`] | what a subscription was sent and has not acked, from several rows |
 //! | [`messages`] | a stored message, as one of ours |
 //! | [`encryption`] | payloads that its encryption has made |
+//! | [`error`] | what is wrong with a file, a row or a record |
 //! | [`problems`], [`findings`] | what cannot be taken over, and what is reported about the rest |
 //! | [`files`] | the form of its files |
 //! | [`raft`] | the log and the snapshots of a Raft node |
@@ -18,6 +19,7 @@
 
 pub mod adopt;
 pub mod encryption;
+pub mod error;
 pub mod files;
 pub mod findings;
 pub mod messages;
@@ -30,5 +32,6 @@ pub mod return_way;
 
 pub use adopt::{Adopted, Former, adopt};
 pub use encryption::Keys;
+pub use error::Broken;
 pub use findings::Findings;
 pub use problems::Problems;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error::Broken;
 use super::pending::Pending;
 use super::records::{Kind, Owner, Subscription};
 use crate::core::ids::{
@@ -150,7 +151,7 @@ impl Known {
         key: &Key,
         channel: ChannelId,
         id: SubscriptionId,
-    ) -> Result<Subscription, String> {
+    ) -> Result<Subscription, Broken> {
         let durable_name = |name: &str| {
             DurableName::parse(name.into()).ok_or_else(|| format!("{name:?} is no durable name"))
         };
@@ -162,7 +163,7 @@ impl Known {
             Key::Group(names) => {
                 let (durable, queue) = names
                     .split_once(SEPARATOR)
-                    .ok_or_else(|| "its group is durable and names no durable".to_owned())?;
+                    .ok_or("its group is durable and names no durable")?;
                 let queue = QueueName::parse(queue.into())
                     .ok_or_else(|| format!("{queue:?} is no name of a queue group"))?;
                 (Kind::DurableQueue(durable_name(durable)?, queue), None)
@@ -180,7 +181,7 @@ impl Known {
         })
     }
 
-    fn owner(&self, client: &str) -> Result<Owner, String> {
+    fn owner(&self, client: &str) -> Result<Owner, Broken> {
         let shown = &self.shown;
         let subject = |text: &str, what: &str| {
             Subject::parse(text.into()).ok_or_else(|| format!("its {what} {text:?} is no subject"))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::error::Broken;
 use crate::core::batch::Progress;
 use crate::core::ids::Sequence;
 use crate::core::ranges::Ranges;
@@ -31,9 +32,9 @@ impl Pending {
     }
 
     /// A message that has not been acked since.
-    pub fn sent(&mut self, sequence: u64) -> Result<(), String> {
+    pub fn sent(&mut self, sequence: u64) -> Result<(), Broken> {
         if sequence == 0 || sequence > SEQUENCE_MAX {
-            return Err(format!("{sequence} is not a sequence"));
+            return Err(format!("{sequence} is not a sequence").into());
         }
         self.sequences.insert(sequence);
         self.sent_up_to(sequence);
@@ -42,7 +43,7 @@ impl Pending {
 
     /// Rows must come in the order of their numbers, whatever order they lie in: an ack is in a later row than what it
     /// acks, and a message may have been sent again after that.
-    pub fn add(&mut self, row: &PendingRow<'_>) -> Result<(), String> {
+    pub fn add(&mut self, row: &PendingRow<'_>) -> Result<(), Broken> {
         let sent = numbers(row.pending, "pending")?;
         let acked = numbers(row.acks, "acks")?;
         let single = Some(row.sequence).filter(|&sequence| sequence > 0);
@@ -88,12 +89,12 @@ impl Pending {
     }
 }
 
-fn numbers(column: Option<&[u8]>, name: &str) -> Result<Vec<u64>, String> {
+fn numbers(column: Option<&[u8]>, name: &str) -> Result<Vec<u64>, Broken> {
     match column {
         None | Some([]) => Ok(Vec::new()),
         Some(json) => serde_json::from_slice::<Option<Vec<u64>>>(json)
             .map(Option::unwrap_or_default)
-            .map_err(|error| format!("column {name} is not a list of sequences: {error}")),
+            .map_err(|error| format!("column {name} is not a list of sequences: {error}").into()),
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message as _;
 
+use super::error::Broken;
 use super::pending::Pending;
 use crate::core::ids::{
     ChannelId, ClientId, ConnectionId, DurableName, QueueName, Subject, SubscriptionId,
@@ -98,8 +99,8 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    pub fn decode(record: &[u8]) -> Result<Self, String> {
-        let record = ServerInfoRecord::decode(record).map_err(|error| error.to_string())?;
+    pub fn decode(record: &[u8]) -> Result<Self, Broken> {
+        let record = ServerInfoRecord::decode(record)?;
         let close = record.close_subscription;
         Ok(Self {
             cluster_id: text(record.cluster_id, "cluster ID")?.to_string(),
@@ -140,7 +141,7 @@ impl Client {
         heartbeat_inbox: &str,
         connection_id: Bytes,
         [protocol, ping_interval, ping_max_out]: [i32; 3],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Broken> {
         let record = ClientRecord {
             id: Bytes::copy_from_slice(id.as_bytes()),
             heartbeat_inbox: Bytes::copy_from_slice(heartbeat_inbox.as_bytes()),
@@ -153,17 +154,17 @@ impl Client {
     }
 
     /// Where there is nothing but the record.
-    pub fn of_record(record: &[u8]) -> Result<Self, String> {
-        let told = ClientRecord::decode(record).map_err(|error| error.to_string())?;
+    pub fn of_record(record: &[u8]) -> Result<Self, Broken> {
+        let told = ClientRecord::decode(record)?;
         Self::decode(&text(told.id, "ID")?, "", record)
     }
 
     /// Rows of servers before 0.10 have no record: then nothing is known but the columns.
-    pub fn decode(id: &str, heartbeat_inbox: &str, record: &[u8]) -> Result<Self, String> {
-        let record = ClientRecord::decode(record).map_err(|error| error.to_string())?;
+    pub fn decode(id: &str, heartbeat_inbox: &str, record: &[u8]) -> Result<Self, Broken> {
+        let record = ClientRecord::decode(record)?;
         let client_id = ClientId::parse(id.into()).ok_or("its ID is not one of a client")?;
         if !record.id.is_empty() && record.id != id.as_bytes() {
-            return Err("its record is that of another client".to_owned());
+            return Err("its record is that of another client".into());
         }
         let inbox = if record.heartbeat_inbox.is_empty() {
             Bytes::copy_from_slice(heartbeat_inbox.as_bytes())
@@ -221,10 +222,10 @@ impl Subscription {
         id: SubscriptionId,
         last_sent: u64,
         record: &[u8],
-    ) -> Result<Self, String> {
-        let record = SubscriptionRecord::decode(record).map_err(|error| error.to_string())?;
+    ) -> Result<Self, Broken> {
+        let record = SubscriptionRecord::decode(record)?;
         if record.id != 0 && record.id != id.0 {
-            return Err(format!("its record is that of subscription {}", record.id));
+            return Err(format!("its record is that of subscription {}", record.id).into());
         }
         let kind = kind(&record)?;
         let is_shadow = record.client_id.is_empty() && matches!(kind, Kind::DurableQueue(..));
@@ -246,7 +247,7 @@ impl Subscription {
     }
 }
 
-fn owner(record: SubscriptionRecord) -> Result<Owner, String> {
+fn owner(record: SubscriptionRecord) -> Result<Owner, Broken> {
     let client_id = text(record.client_id, "client ID")?;
     let ack_wait = at_least_one(record.ack_wait_seconds, "ack wait")?;
     Ok(Owner {
@@ -259,12 +260,12 @@ fn owner(record: SubscriptionRecord) -> Result<Owner, String> {
 }
 
 /// Stores of older servers do not say of plain durables that they are durable, but they have a name.
-fn kind(record: &SubscriptionRecord) -> Result<Kind, String> {
+fn kind(record: &SubscriptionRecord) -> Result<Kind, Broken> {
     let durable = text(record.durable_name.clone(), "durable name")?;
     let queue = text(record.queue_group.clone(), "queue group")?;
-    let no_name = || "a name in it is too long or holds a NUL".to_owned();
-    let durable_name = |name: &str| DurableName::parse(name.into()).ok_or_else(no_name);
-    let queue_name = |name: &str| QueueName::parse(name.into()).ok_or_else(no_name);
+    let no_name = "a name in it is too long or holds a NUL";
+    let durable_name = |name: &str| DurableName::parse(name.into()).ok_or(no_name);
+    let queue_name = |name: &str| QueueName::parse(name.into()).ok_or(no_name);
     match (durable.is_empty(), queue.is_empty()) {
         (false, _) => Ok(Kind::Durable(durable_name(&durable)?)),
         (true, true) => Ok(Kind::Plain),
@@ -281,19 +282,19 @@ fn kind(record: &SubscriptionRecord) -> Result<Kind, String> {
     }
 }
 
-fn text(bytes: Bytes, what: &str) -> Result<ByteString, String> {
-    ByteString::try_from(bytes).map_err(|_| format!("its {what} is not UTF-8"))
+fn text(bytes: Bytes, what: &str) -> Result<ByteString, Broken> {
+    ByteString::try_from(bytes).map_err(|_| format!("its {what} is not UTF-8").into())
 }
 
-fn subject(bytes: Bytes, what: &str) -> Result<Subject, String> {
+fn subject(bytes: Bytes, what: &str) -> Result<Subject, Broken> {
     let told = text(bytes, what)?;
     Subject::parse(told.clone())
-        .ok_or_else(|| format!("its {what} {told:?} is not a subject of NATS"))
+        .ok_or_else(|| format!("its {what} {told:?} is not a subject of NATS").into())
 }
 
-fn at_least_one(number: i32, what: &str) -> Result<u32, String> {
+fn at_least_one(number: i32, what: &str) -> Result<u32, Broken> {
     let number_or_none = u32::try_from(number).ok().filter(|&number| number > 0);
-    number_or_none.ok_or_else(|| format!("its {what} is {number}"))
+    number_or_none.ok_or_else(|| format!("its {what} is {number}").into())
 }
 
 #[cfg(test)]
@@ -304,7 +305,7 @@ mod tests {
         data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()
     }
 
-    fn subscription(record: &SubscriptionRecord) -> Result<Subscription, String> {
+    fn subscription(record: &SubscriptionRecord) -> Result<Subscription, Broken> {
         Subscription::decode(ChannelId(3), SubscriptionId(1), 0, &record.encode_to_vec())
     }
 

@@ -62,10 +62,14 @@ pub struct JsonPath {
     value: Option<String>,
 }
 
-impl std::str::FromStr for JsonPath {
-    type Err = String;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it has names with dots between, like customer.name=Smith")]
+pub struct InvalidJsonPath;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for JsonPath {
+    type Err = InvalidJsonPath;
+
+    fn from_str(text: &str) -> Result<Self, InvalidJsonPath> {
         let (path, value) = match text.split_once('=') {
             Some((path, value)) => (path, Some(value.to_owned())),
             None => (text, None),
@@ -75,7 +79,7 @@ impl std::str::FromStr for JsonPath {
         let path = path.strip_prefix('.').unwrap_or(path);
         let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
         if steps.iter().any(String::is_empty) {
-            return Err("it has names with dots between, like customer.name=Smith".to_owned());
+            return Err(InvalidJsonPath);
         }
         Ok(Self { steps, value })
     }

@@ -58,6 +58,6 @@ pub use egress::Egress;
 pub use error::Error;
 pub use ingress::Ingress;
 pub use raw::Raw;
-pub(crate) use reconnect::{cuts_off_without_holding, with_sources};
+pub(crate) use reconnect::cuts_off_without_holding;
 pub use settings::{Settings, check_files};
 pub(crate) use tls::{TlsError, client_config, tls_to};

@@ -16,6 +16,7 @@ use super::random::Random;
 use super::servers::{Address, Servers};
 use super::session::{self, Outcome};
 use super::settings::Settings;
+use crate::printable::with_causes;
 
 /// For the addresses of one name. A resolver gives each name server 5 s, and the first of them may be dead.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(7);
@@ -234,12 +235,12 @@ impl Reconnect {
 
     fn note(&mut self, address: &Address, failure: &Failure) {
         let trouble = match failure {
-            Failure::Dial(error) => with_sources(error),
+            Failure::Dial(error) => with_causes(error),
             Failure::Unauthorized => Error::Unauthorized {
                 servers: address.to_string(),
             }
             .to_string(),
-            Failure::Settings(error) => with_sources(error),
+            Failure::Settings(error) => with_causes(error),
         };
         if self.last_trouble.as_ref() != Some(&trouble) {
             tracing::warn!(server = %address, error = trouble, "cannot reconnect to NATS; trying on");
@@ -255,14 +256,4 @@ pub(crate) fn cuts_off_without_holding(version: &str) -> bool {
         .map(|part| part.parse::<u32>().unwrap_or(0));
     let (major, minor) = (numbers.next(), numbers.next());
     (major, minor) >= (Some(2), Some(11))
-}
-
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -104,7 +104,7 @@ fn config(tls: &Tls) -> Result<ClientConfig, Error> {
     };
     let shown = certificates_of(CERTIFICATE, &client.certificate_file)?;
     let key = PrivateKeyDer::from_pem_file(&client.key_file)
-        .map_err(|error| unreadable(KEY, &client.key_file, error.to_string()))?;
+        .map_err(|error| unreadable(KEY, &client.key_file, error))?;
     let identity = certificates::own(shown, key, &provider)
         .map_err(|why| unreadable(CERTIFICATE, &client.certificate_file, why))?;
     Ok(builder.with_client_cert_resolver(identity))
@@ -137,7 +137,11 @@ fn certificates_of(what: &'static str, file: &Path) -> Result<Vec<CertificateDer
     certificates::authorities(file).map_err(|why| unreadable(what, file, why))
 }
 
-fn unreadable(what: &'static str, file: &Path, why: String) -> Error {
+fn unreadable(
+    what: &'static str,
+    file: &Path,
+    why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::UnreadableFile {
         what,
         path: file.display().to_string(),

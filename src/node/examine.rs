@@ -17,6 +17,7 @@ use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
 use crate::leadership::examine::{self, Examination, Link};
 pub use crate::monitoring::finding::{Finding, Verdict};
+use crate::printable::with_causes;
 use crate::store::{Keyring, Oldest, SchemaVersion, Store, Unlogged};
 
 /// More than that between two clocks is noticed by people who read times of messages.
@@ -60,16 +61,10 @@ fn warn(about: &'static str, text: impl Into<String>, remedy: impl Into<String>)
 
 /// The errors of the adapters are sentences with the remedy in them.
 fn fail(about: &'static str, error: &dyn std::error::Error) -> Finding {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
     Finding {
         about,
         verdict: Verdict::Fail,
-        text,
+        text: with_causes(error),
         remedy: None,
     }
 }

@@ -164,17 +164,6 @@ impl Setback {
         }
     }
 
-    /// With its causes.
-    pub(super) fn whole_text(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(deeper) = cause {
-            text = format!("{text}: {deeper}");
-            cause = deeper.source();
-        }
-        text
-    }
-
     /// What was heard so far may miss something.
     pub(super) fn is_of_nats(&self) -> bool {
         match self {

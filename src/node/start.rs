@@ -23,6 +23,7 @@ use crate::core::attempts::Backoff;
 use crate::leadership::{self, checks};
 use crate::monitoring::reports::Reports;
 use crate::nats::Connection;
+use crate::printable::with_causes;
 use crate::protocol::Subjects;
 use crate::protocol::neighbours::Sender;
 use crate::store::{Keyring, Store};
@@ -148,7 +149,7 @@ impl Start<'_> {
                     done => return done,
                 },
             };
-            let text = setback.whole_text();
+            let text = with_causes(&setback);
             if repeats.is_news(&text, Clock.now().monotonic) {
                 tracing::warn!("cannot start yet, trying again: {text}");
             }

@@ -2,6 +2,7 @@
 //! makes a server active, so while none is. All of them, or nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -75,9 +76,9 @@ const COUNT: &str = "UPDATE channels c
 
 impl Store {
     /// Takes pages of messages of one channel each until there are none. An error of `next` undoes everything.
-    pub async fn refill(
+    pub async fn refill<E: fmt::Display>(
         &self,
-        next: impl FnMut() -> Result<Option<Vec<Row>>, String> + Send,
+        next: impl FnMut() -> Result<Option<Vec<Row>>, E> + Send,
     ) -> Result<Vec<Refilled>, Error> {
         let mut lent = self.lend().await?;
         lent.close_on_drop();
@@ -96,9 +97,9 @@ impl Store {
     }
 }
 
-async fn fill(
+async fn fill<E: fmt::Display>(
     connection: &mut PgConnection,
-    mut next: impl FnMut() -> Result<Option<Vec<Row>>, String>,
+    mut next: impl FnMut() -> Result<Option<Vec<Row>>, E>,
 ) -> Result<Vec<Refilled>, Fault> {
     let refused = |why: &str| Fault::from(Error::Refused(format!("{why}; nothing was imported")));
     let lock: Option<(bool, i64)> = sqlx::query_as(LOCK)
@@ -126,7 +127,7 @@ async fn fill(
         ));
     }
     let mut filled: BTreeMap<String, Refilled> = BTreeMap::new();
-    while let Some(page) = next().map_err(|why| refused(&why))? {
+    while let Some(page) = next().map_err(|why| refused(&format!("{why:#}")))? {
         let (Some(first), Some(last)) = (page.first(), page.last()) else {
             continue;
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use stanby::config::Error;
 use stanby::config::file::parser::{Outside, parse};
 use stanby::config::file::value::{Kind, Table};
 
@@ -14,8 +15,9 @@ struct World {
 }
 
 impl Outside for World {
-    fn include(&self, path: &str, _from: &str) -> Result<(Arc<str>, String), String> {
-        let text = self.files.get(path).ok_or("no such file")?;
+    fn include(&self, path: &str, _from: &str) -> Result<(Arc<str>, String), Error> {
+        let text = self.files.get(path);
+        let text = text.ok_or_else(|| Error::new("no such file"))?;
         Ok((path.into(), text.clone()))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use stanby::config::Error;
 use stanby::config::file::parser::Outside;
 use stanby::config::file::{Part, render, understand};
 
@@ -60,10 +61,10 @@ const PIECES: &[&str] = &[
 struct World;
 
 impl Outside for World {
-    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), String> {
+    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), Error> {
         match path {
             "x" => Ok((from.into(), "a: 1\ninclude x".to_owned())),
-            _ => Err("no such file".to_owned()),
+            _ => Err(Error::new("no such file")),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -198,7 +198,7 @@ fn case(rule: &Rule) -> Option<&'static Case> {
     CASES.iter().find(|case| case.alert == rule.name)
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+fn label(text: &str) -> anyhow::Result<(String, String)> {
     let is_name = |name: &str| {
         !name.is_empty()
             && name
@@ -207,7 +207,7 @@ fn label(text: &str) -> Result<(String, String), String> {
     };
     match text.split_once('=') {
         Some((name, value)) if is_name(name) => Ok((name.to_owned(), value.to_owned())),
-        Some(_) | None => Err("it is NAME=VALUE, for example job=stan-prod".to_owned()),
+        Some(_) | None => bail!("it is NAME=VALUE, for example job=stan-prod"),
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use super::InvalidDatabaseUrl;
+
 pub(super) trait Files {
     /// The settings of a service.
-    fn service(&self, name: &str) -> Result<Vec<(String, String)>, String>;
+    fn service(&self, name: &str) -> Result<Vec<(String, String)>, InvalidDatabaseUrl>;
     /// The file of passwords, if there is one.
     fn default_passwords(&self) -> Option<PathBuf>;
     /// The root certificates, if there are any.
@@ -23,7 +25,7 @@ impl Home {
 }
 
 impl Files for Home {
-    fn service(&self, name: &str) -> Result<Vec<(String, String)>, String> {
+    fn service(&self, name: &str) -> Result<Vec<(String, String)>, InvalidDatabaseUrl> {
         let named = std::env::var_os("PGSERVICEFILE").map(PathBuf::from);
         let system = std::env::var_os("PGSYSCONFDIR").map(PathBuf::from);
         let system = system.unwrap_or_else(|| "/etc/postgresql-common".into());
@@ -37,10 +39,8 @@ impl Files for Home {
             )
         })?;
         find(&text, name).ok_or_else(|| {
-            format!(
-                "{} has no section [{name}]; name another service, or add it",
-                file.display()
-            )
+            let file = file.display();
+            format!("{file} has no section [{name}]; name another service, or add it").into()
         })
     }
 

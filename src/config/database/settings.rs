@@ -11,7 +11,7 @@ use super::service::Files;
 use super::text::Settings;
 use super::{
     ChannelBinding, ClientIdentity, DEFAULT_CONNECT_TIMEOUT, DEFAULT_PORT, DatabaseUrl, Found,
-    Host, Place, Roots, SslMode,
+    Host, InvalidDatabaseUrl, Place, Roots, SslMode,
 };
 use keywords::{IGNORED, KNOWN, VARIABLES};
 
@@ -27,8 +27,8 @@ impl Reading {
     }
 
     /// `None` after an error, which is kept.
-    fn good<T>(&mut self, read: Result<T, String>) -> Option<T> {
-        read.map_err(|error| self.errors.push(error)).ok()
+    fn good<T>(&mut self, read: Result<T, impl Into<InvalidDatabaseUrl>>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error.into().0)).ok()
     }
 
     fn ignore(&mut self, name: &str, why: &str) {
@@ -40,7 +40,7 @@ pub(super) fn build(
     mut settings: Settings,
     environment: impl Fn(&str) -> Option<String>,
     files: &impl Files,
-) -> Result<DatabaseUrl, String> {
+) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
     let mut errors = Vec::new();
     if let Some(service) = settings
         .remove("service")
@@ -52,7 +52,7 @@ pub(super) fn build(
                     settings.entry(name).or_insert(value);
                 }
             }
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(error.0),
         }
     }
     for (name, variable) in VARIABLES {
@@ -74,7 +74,7 @@ pub(super) fn build(
             warnings: reading.warnings,
             ..url
         }),
-        _ => Err(reading.errors.join("; also: ")),
+        _ => Err(reading.errors.join("; also: ").into()),
     }
 }
 
@@ -87,8 +87,7 @@ fn read(reading: &mut Reading, files: &impl Files) -> Option<DatabaseUrl> {
     let places = places(hosts.as_deref(), addresses.as_deref(), ports.as_deref());
     let places = reading.good(places);
     let user = reading.take("user").or_else(operating_system_user);
-    let user =
-        user.ok_or_else(|| "it names no user; write postgres://user@host/database".to_owned());
+    let user = user.ok_or("it names no user; write postgres://user@host/database");
     let user = reading.good(user);
     let password = reading.take("password");
     let database = reading.take("dbname");
@@ -132,8 +131,8 @@ fn read(reading: &mut Reading, files: &impl Files) -> Option<DatabaseUrl> {
             certificate: certificate.into(),
             key: key.into(),
         })),
-        (Some(_), None) => Err("sslcert needs sslkey beside it".to_owned()),
-        (None, Some(_)) => Err("sslkey needs sslcert beside it".to_owned()),
+        (Some(_), None) => Err("sslcert needs sslkey beside it"),
+        (None, Some(_)) => Err("sslkey needs sslcert beside it"),
     };
     let client_identity = reading.good(identity).flatten();
     let tls_first = match reading.take("sslnegotiation").as_deref() {
@@ -268,7 +267,7 @@ fn places(
     hosts: Option<&str>,
     addresses: Option<&str>,
     ports: Option<&str>,
-) -> Result<Vec<Place>, String> {
+) -> Result<Vec<Place>, InvalidDatabaseUrl> {
     let list = |text: Option<&str>| -> Vec<String> {
         let text = text.unwrap_or_default();
         text.split(',').map(|part| part.trim().to_owned()).collect()
@@ -281,13 +280,15 @@ fn places(
             "host and hostaddr name {} and {} places; give each host its address",
             hosts.len(),
             addresses.len()
-        ));
+        )
+        .into());
     }
     if ports.len() != count && ports.len() != 1 {
         return Err(format!(
             "{} ports for {count} hosts; give each host its port, or one for all",
             ports.len()
-        ));
+        )
+        .into());
     }
     (0..count)
         .map(|at| {
@@ -318,19 +319,18 @@ fn places(
         .collect()
 }
 
-fn port_of(text: &str) -> Result<u16, String> {
+fn port_of(text: &str) -> Result<u16, InvalidDatabaseUrl> {
     if text.is_empty() {
         return Ok(DEFAULT_PORT);
     }
     let port = text.parse().ok().filter(|&port| port != 0);
     // Not quoted: an unescaped @ or : in a password ends up here.
     port.ok_or_else(|| {
-        "the port is not a number from 1 to 65535 (write @ : / in a password as %40 %3A %2F)"
-            .to_owned()
+        "the port is not a number from 1 to 65535 (write @ : / in a password as %40 %3A %2F)".into()
     })
 }
 
-fn ssl_mode(text: &str) -> Result<SslMode, String> {
+fn ssl_mode(text: &str) -> Result<SslMode, InvalidDatabaseUrl> {
     match text {
         "disable" => Ok(SslMode::Disable),
         "prefer" | "allow" => Ok(SslMode::Prefer),
@@ -338,12 +338,12 @@ fn ssl_mode(text: &str) -> Result<SslMode, String> {
         "verify-ca" => Ok(SslMode::VerifyCa),
         "verify-full" => Ok(SslMode::VerifyFull),
         _ => Err(
-            "sslmode (or PGSSLMODE) must be one of disable, allow, prefer, require, verify-ca, verify-full".to_owned(),
+            "sslmode (or PGSSLMODE) must be one of disable, allow, prefer, require, verify-ca, verify-full".into(),
         ),
     }
 }
 
-fn connect_timeout(text: Option<String>) -> Result<Duration, String> {
+fn connect_timeout(text: Option<String>) -> Result<Duration, InvalidDatabaseUrl> {
     let Some(text) = text else {
         return Ok(DEFAULT_CONNECT_TIMEOUT);
     };
@@ -351,7 +351,7 @@ fn connect_timeout(text: Option<String>) -> Result<Duration, String> {
         // libpq: no limit of its own; here there always is one.
         Ok(..=0) => Ok(DEFAULT_CONNECT_TIMEOUT),
         Ok(seconds) => Ok(Duration::from_secs(seconds.unsigned_abs().into())),
-        Err(_) => Err("connect_timeout must be a whole number of seconds".to_owned()),
+        Err(_) => Err("connect_timeout must be a whole number of seconds".into()),
     }
 }
 

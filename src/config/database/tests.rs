@@ -3,10 +3,10 @@ use super::*;
 struct NoFiles;
 
 impl service::Files for NoFiles {
-    fn service(&self, name: &str) -> Result<Vec<(String, String)>, String> {
+    fn service(&self, name: &str) -> Result<Vec<(String, String)>, InvalidDatabaseUrl> {
         match name {
             "here" => Ok(vec![("host".to_owned(), "served".to_owned())]),
-            _ => Err(format!("no section [{name}]")),
+            _ => Err(format!("no section [{name}]").into()),
         }
     }
 
@@ -23,7 +23,7 @@ fn parse_with(
     text: &str,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
-    text::parse(text, environment, &NoFiles).map_err(InvalidDatabaseUrl)
+    text::parse(text, environment, &NoFiles)
 }
 
 fn parse(text: &str) -> Result<DatabaseUrl, InvalidDatabaseUrl> {

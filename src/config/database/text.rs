@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 
 use super::service::Files;
-use super::{DatabaseUrl, settings};
+use super::{DatabaseUrl, InvalidDatabaseUrl, settings};
 
 pub(super) type Settings = BTreeMap<String, String>;
 
@@ -14,10 +14,10 @@ pub(super) fn parse(
     text: &str,
     environment: impl Fn(&str) -> Option<String>,
     files: &impl Files,
-) -> Result<DatabaseUrl, String> {
+) -> Result<DatabaseUrl, InvalidDatabaseUrl> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("it is empty; write postgres://user:password@host:5432/database".to_owned());
+        return Err("it is empty; write postgres://user:password@host:5432/database".into());
     }
     let rest = text
         .strip_prefix("postgres://")
@@ -27,9 +27,8 @@ pub(super) fn parse(
         None if text.contains('=') && !text.contains("://") => from_keywords(text)?,
         None => {
             return Err(
-                "it is neither a postgres://user@host/database URL nor a list of \
-                        key=value settings"
-                    .to_owned(),
+                "it is neither a postgres://user@host/database URL nor a list of key=value settings"
+                    .into(),
             );
         }
     };
@@ -37,7 +36,7 @@ pub(super) fn parse(
 }
 
 // `[user[:password]@][host[:port]][/database][?key=value&…]`
-fn from_url(rest: &str) -> Result<Settings, String> {
+fn from_url(rest: &str) -> Result<Settings, InvalidDatabaseUrl> {
     let mut settings = Settings::new();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
@@ -74,15 +73,15 @@ fn from_url(rest: &str) -> Result<Settings, String> {
     Ok(settings)
 }
 
-fn decode(text: &str, what: &str) -> Result<String, String> {
+fn decode(text: &str, what: &str) -> Result<String, InvalidDatabaseUrl> {
     let decoded = percent_decode_str(text).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|_| {
-        format!("the {what} is not UTF-8 after percent-decoding; write % itself as %25")
+        format!("the {what} is not UTF-8 after percent-decoding; write % itself as %25").into()
     })
 }
 
 // `key = value`, separated by white space; a value may stand in single quotes, with backslash as escape.
-fn from_keywords(text: &str) -> Result<Settings, String> {
+fn from_keywords(text: &str) -> Result<Settings, InvalidDatabaseUrl> {
     let mut settings = Settings::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
@@ -95,7 +94,7 @@ fn from_keywords(text: &str) -> Result<Settings, String> {
             return Err(
                 "a setting's name is not a plain word; write key=value and quote values \
                         with spaces: 'a b'"
-                    .to_owned(),
+                    .into(),
             );
         }
         let (value, after) = keyword_value(after.trim_start())

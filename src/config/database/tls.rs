@@ -10,14 +10,14 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{ClientIdentity, Roots, SslMode};
+use super::{ClientIdentity, InvalidDatabaseUrl, Roots, SslMode};
 use crate::certificates::{self, Rules, Verifier};
 
 pub(super) fn client_config(
     mode: SslMode,
     roots: &Roots,
     identity: Option<&ClientIdentity>,
-) -> Result<ClientConfig, String> {
+) -> Result<ClientConfig, InvalidDatabaseUrl> {
     let provider = Arc::new(ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match (mode, roots) {
         // libpq: a file of authorities that is there counts whatever is asked for.
@@ -59,19 +59,23 @@ pub(super) fn client_config(
     Ok(builder.with_client_cert_resolver(identity))
 }
 
-fn of_authorities(file: &Path, provider: &CryptoProvider) -> Result<Verifier, String> {
+fn of_authorities(file: &Path, provider: &CryptoProvider) -> Result<Verifier, InvalidDatabaseUrl> {
     let trusted = certificates_of("sslrootcert", file)?;
     Ok(Verifier::new(provider, Rules::Libpq, trusted))
 }
 
-fn certificates_of(setting: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    certificates::authorities(file).map_err(|why| format!("{setting} {} {why}", file.display()))
+fn certificates_of(
+    setting: &str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, InvalidDatabaseUrl> {
+    let found = certificates::authorities(file);
+    Ok(found.map_err(|why| format!("{setting} {} {why}", file.display()))?)
 }
 
 /// The built-in list is of names and keys, without certificates: what it vouches for is of the strict kind.
-fn public(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
+fn public(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, InvalidDatabaseUrl> {
     let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| format!("the root certificates cannot be used: {error}"))
+        .map_err(|error| format!("the root certificates cannot be used: {error}").into())
 }

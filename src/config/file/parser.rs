@@ -15,7 +15,7 @@ const VARIABLE_BYTES_MAX: usize = 4 << 20;
 /// What lies outside of the text.
 pub trait Outside {
     /// The path and the text of an included file, whose path is relative to the file that names it.
-    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), String>;
+    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), Error>;
     fn variable(&self, name: &str) -> Option<String>;
 }
 

@@ -1,7 +1,7 @@
 //! Reads configuration files from the disk, with what they include.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,11 +55,11 @@ pub fn understand(
 struct Machine;
 
 impl Outside for Machine {
-    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), String> {
+    fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), Error> {
         let beside = Path::new(from).parent().map(|folder| folder.join(path));
         let path = beside.unwrap_or_else(|| PathBuf::from(path));
-        let text =
-            text_of(&path).map_err(|why| format!("{} cannot be read: {why}", path.display()))?;
+        let text = text_of(&path)
+            .map_err(|why| Error::new(format!("{} cannot be read: {why}", path.display())))?;
         Ok((path.display().to_string().into(), text))
     }
 
@@ -68,17 +68,17 @@ impl Outside for Machine {
     }
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
+fn text_of(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| error.to_string())?;
+    let file = File::open(path)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+        let why = format!("it has more than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::other(why));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
-        Err(_) if is_native(path) => Err("it is not UTF-8 text".to_owned()),
+        Err(_) if is_native(path) => Err(io::Error::other("it is not UTF-8 text")),
         // Old files have comments in other encodings, of which this is the one that takes every byte.
         Err(error) => Ok(error.into_bytes().into_iter().map(char::from).collect()),
     }

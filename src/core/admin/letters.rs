@@ -212,8 +212,8 @@ impl Broker {
     ) -> bool {
         let (to, target) = match self.target_of(letter, to) {
             Ok(target) => target,
-            Err(why) => {
-                self.admin.redrive.leave(why);
+            Err(complaint) => {
+                self.admin.redrive.leave(complaint.error);
                 return false;
             }
         };
@@ -239,7 +239,7 @@ impl Broker {
                 redrive.bytes += letter.bytes;
                 *redrive.to.entry(to.as_str().into()).or_default() += 1;
             }
-            Err(why) => redrive.leave(why),
+            Err(complaint) => redrive.leave(complaint.error),
         }
     }
 
@@ -249,13 +249,12 @@ impl Broker {
         &mut self,
         letter: &Letter,
         to: Option<&str>,
-    ) -> Result<(ChannelName, ChannelId), String> {
+    ) -> Result<(ChannelName, ChannelId), Complaint> {
         let name = to.unwrap_or(&letter.origin);
-        let name = channel_name(name).map_err(|complaint| complaint.error)?;
-        let id = self.find_channel(&name);
-        let id = id.map_err(|complaint| complaint.error)?;
+        let name = channel_name(name)?;
+        let id = self.find_channel(&name)?;
         if self.is_full(id) {
-            return Err(channel_full(&name).error);
+            return Err(channel_full(&name));
         }
         Ok((name, id))
     }

@@ -11,6 +11,7 @@ use super::checksum::Checksum;
 use super::records::{Flaw, HEADER_BYTES, Record, Records, VERSION_BYTES};
 use super::slice::Finding;
 use crate::core::ids::{ChannelId, SubscriptionId};
+use crate::former::Broken;
 use crate::former::pending::Pending;
 use crate::former::records::{Client, ServerInfo, Subscription, UpdateRecord};
 
@@ -60,7 +61,7 @@ pub fn server_info(
         let what = format!("it has {length} bytes instead of {expected}");
         return Err(Damaged(what));
     }
-    ServerInfo::decode(&record.payload).map_err(Damaged)
+    ServerInfo::decode(&record.payload).map_err(|why| Damaged(why.to_string()))
 }
 
 /// Those that are connected, by ID.
@@ -71,7 +72,6 @@ pub fn clients(
 ) -> Result<Vec<Client>, Flaw> {
     let mut clients: BTreeMap<Bytes, Client> = BTreeMap::new();
     replay(source, checksum, found, &mut |record| {
-        let what = |error: prost::DecodeError| error.to_string();
         match record.kind {
             1 => {
                 let client = Client::of_record(&record.payload)?;
@@ -79,7 +79,7 @@ pub fn clients(
                 clients.insert(id, client);
             }
             2 => {
-                let name = Name::decode(&record.payload[..]).map_err(what)?;
+                let name = Name::decode(&record.payload[..])?;
                 clients.remove(&name.id);
             }
             kind => return Err(unknown(kind)),
@@ -98,7 +98,6 @@ pub fn subscriptions(
 ) -> Result<Vec<Subscription>, Flaw> {
     let mut stored: BTreeMap<u64, Stored> = BTreeMap::new();
     replay(source, checksum, found, &mut |record| {
-        let what = |error: prost::DecodeError| error.to_string();
         if !(1..=5).contains(&record.kind) {
             return Err(unknown(record.kind));
         }
@@ -106,7 +105,7 @@ pub fn subscriptions(
         match record.kind {
             1 | 2 => {
                 // The number has the same place in both kinds of records.
-                let id = Numbered::decode(&record.payload[..]).map_err(what)?.id;
+                let id = Numbered::decode(&record.payload[..])?.id;
                 let payload = &record.payload;
                 // Said now, with its place.
                 Subscription::decode(channel, SubscriptionId(id), 0, payload)?;
@@ -117,10 +116,10 @@ pub fn subscriptions(
                 entry.record = payload.clone();
             }
             3 => {
-                stored.remove(&about.map_err(what)?.id);
+                stored.remove(&about?.id);
             }
             kind => {
-                let about = about.map_err(what)?;
+                let about = about?;
                 // The subscription may be gone.
                 if let Some(entry) = stored.get_mut(&about.id) {
                     if kind == 5 {
@@ -177,15 +176,15 @@ struct Numbered {
     id: u64,
 }
 
-fn unknown(kind: u8) -> String {
-    format!("its type is {kind}, which is not known")
+fn unknown(kind: u8) -> Broken {
+    format!("its type is {kind}, which is not known").into()
 }
 
 fn replay(
     source: impl BufRead,
     checksum: &Checksum,
     found: &mut dyn FnMut(Finding),
-    apply: &mut dyn FnMut(&Record) -> Result<(), String>,
+    apply: &mut dyn FnMut(&Record) -> Result<(), Broken>,
 ) -> Result<(), Flaw> {
     let mut records = match Records::typed(source, checksum) {
         Err(flaw @ Flaw::NoVersion) => {

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use crate::former::Broken;
+
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
 
@@ -63,14 +65,10 @@ pub enum Bucket {
 }
 
 /// What is done with a key and its value; false when that was enough.
-type Each<'a, E> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, E>;
+type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Broken>;
 
 /// The same, told first whether the value is a bucket.
-type EachElement<'a, E> = &'a mut dyn FnMut(bool, &[u8], &[u8]) -> Result<bool, E>;
-
-/// A file that is broken, as the end of a sentence about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken(pub String);
+type EachElement<'a> = &'a mut dyn FnMut(bool, &[u8], &[u8]) -> Result<bool, Broken>;
 
 impl<S: ReadAt> Bolt<S> {
     pub fn open(source: S) -> Result<Self, Broken> {
@@ -83,7 +81,7 @@ impl<S: ReadAt> Bolt<S> {
             .into_iter()
             .chain(second)
             .max_by_key(|meta| meta.transaction);
-        let meta = newest.ok_or_else(|| Broken("it is no database of bbolt".to_owned()))?;
+        let meta = newest.ok_or("it is no database of bbolt")?;
         Ok(Self {
             source,
             page_bytes: meta.page_bytes,
@@ -99,41 +97,34 @@ impl<S: ReadAt> Bolt<S> {
             if is_bucket && key == name.as_bytes() {
                 found = Some(bucket(value)?);
             }
-            Ok::<_, Broken>(found.is_none())
+            Ok(found.is_none())
         })?;
         Ok(found)
     }
 
     /// Keys and values of it from a key on, in the order of keys. Pages that lie before are not read.
-    pub fn each<E: From<Broken>>(
-        &self,
-        bucket: &Bucket,
-        from: &[u8],
-        each: Each<'_, E>,
-    ) -> Result<(), E> {
+    pub fn each(&self, bucket: &Bucket, from: &[u8], each: Each<'_>) -> Result<(), Broken> {
         let mut all = |_: bool, key: &[u8], value: &[u8]| each(key, value);
         match bucket {
             Bucket::At(page) => self.walk(*page, 0, from, &mut all).map(drop),
             Bucket::Inline(page) => elements(page, 0, &mut |element| match element {
                 Element::Leaf(_, key, _) if key < from => Ok(true),
                 Element::Leaf(is_bucket, key, value) => all(is_bucket, key, value),
-                Element::Branch(..) => {
-                    Err(Broken("a branch stands inside a value".to_owned()).into())
-                }
+                Element::Branch(..) => Err("a branch stands inside a value".into()),
             })
             .map(drop),
         }
     }
 
-    fn walk<E: From<Broken>>(
+    fn walk(
         &self,
         number: u64,
         depth: u32,
         from: &[u8],
-        each: EachElement<'_, E>,
-    ) -> Result<bool, E> {
+        each: EachElement<'_>,
+    ) -> Result<bool, Broken> {
         if depth > DEPTH_MAX {
-            return Err(Broken(format!("page {number} is reached through too many others")).into());
+            return Err(format!("page {number} is reached through too many others").into());
         }
         let page = self.page(number)?;
         // Of the pages below that do not begin behind `from`, only the last one can hold it.
@@ -161,7 +152,7 @@ impl<S: ReadAt> Bolt<S> {
     }
 
     fn page(&self, number: u64) -> Result<Vec<u8>, Broken> {
-        let broken = |why: &str| Broken(format!("page {number} {why}"));
+        let broken = |why: &str| Broken::from(format!("page {number} {why}"));
         if number >= self.end {
             return Err(broken("lies behind the end of what is used"));
         }
@@ -191,12 +182,12 @@ enum Element<'a> {
     Branch(&'a [u8], u64),
 }
 
-fn elements<E: From<Broken>>(
+fn elements(
     page: &[u8],
     number: u64,
-    each: &mut dyn FnMut(Element<'_>) -> Result<bool, E>,
-) -> Result<bool, E> {
-    let broken = || Broken(format!("page {number} holds an element that leaves it"));
+    each: &mut dyn FnMut(Element<'_>) -> Result<bool, Broken>,
+) -> Result<bool, Broken> {
+    let broken = || Broken::from(format!("page {number} holds an element that leaves it"));
     let flags = u16_at(page, 8).ok_or_else(broken)?;
     let count = usize::from(u16_at(page, 10).ok_or_else(broken)?);
     for index in 0..count {
@@ -218,7 +209,7 @@ fn elements<E: From<Broken>>(
                 let value = slice(key_at + key.len(), field(12)?).ok_or_else(broken)?;
                 each(Element::Leaf(field(0)? & 1 == 1, key, value))?
             }
-            other => return Err(Broken(format!("page {number} is of kind {other:#x}")).into()),
+            other => return Err(format!("page {number} is of kind {other:#x}").into()),
         };
         if !goes_on {
             return Ok(false);
@@ -232,7 +223,7 @@ fn bucket(value: &[u8]) -> Result<Bucket, Broken> {
     match (root, value.get(HEADER_BYTES..)) {
         (Some(0), Some(page)) => Ok(Bucket::Inline(page.to_vec())),
         (Some(page), Some(_)) => Ok(Bucket::At(page)),
-        _ => Err(Broken("a bucket in it is cut".to_owned())),
+        _ => Err("a bucket in it is cut".into()),
     }
 }
 

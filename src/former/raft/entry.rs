@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use rmpv::Value;
 
+use crate::former::Broken;
+
 /// An entry that carries an operation.
 const COMMAND: u64 = 0;
 const CONFIGURATION: u64 = 5;
@@ -36,10 +38,10 @@ pub struct Member {
 
 impl Entry {
     /// `key` is its index, as the database has it.
-    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, String> {
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, Broken> {
         let key = key.try_into().map(u64::from_be_bytes);
-        let key = key.map_err(|_| "an entry's key is no number".to_owned())?;
-        let broken = |why: &str| format!("entry {key} of the log {why}");
+        let key = key.map_err(|_| "an entry's key is no number")?;
+        let broken = |why: &str| Broken::from(format!("entry {key} of the log {why}"));
         let entry = rmpv::decode::read_value_with_max_depth(&mut &value[..], DEPTH_MAX);
         let entry = entry.map_err(|_| broken("cannot be read"))?;
         let number = |name| field(&entry, name).and_then(Value::as_u64);
@@ -107,7 +109,7 @@ mod tests {
         data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()
     }
 
-    fn entry(index: u64, value: &str) -> Result<Entry, String> {
+    fn entry(index: u64, value: &str) -> Result<Entry, Broken> {
         Entry::decode(&index.to_be_bytes(), &bytes(value))
     }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::entry::Member;
 use super::records::Snapshot;
+use crate::former::Broken;
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]
@@ -41,8 +42,8 @@ struct Server {
 }
 
 impl Meta {
-    pub fn decode(json: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(json).map_err(|error| error.to_string())
+    pub fn decode(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
     }
 
     /// The nodes of the cluster.
@@ -61,16 +62,16 @@ impl Meta {
     }
 
     /// The state that it is about.
-    pub fn state(&self, state: &[u8]) -> Result<Snapshot, String> {
+    pub fn state(&self, state: &[u8]) -> Result<Snapshot, Broken> {
         let told = self.checksum.as_ref().ok_or("it was never finished")?;
         let found = Crc::<u64>::new(&CRC_64_XZ).checksum(state).to_be_bytes();
         if state.len() as u64 != self.size || BASE64.encode(&found) != *told {
-            return Err("its checksum is wrong".to_owned());
+            return Err("its checksum is wrong".into());
         }
         let (length, record) = state.split_first_chunk::<4>().ok_or("it is empty")?;
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let record = record.get(..length).ok_or("it is cut")?;
-        Snapshot::decode(record).map_err(|error| error.to_string())
+        Ok(Snapshot::decode(record)?)
     }
 }
 

@@ -11,6 +11,7 @@ use super::records::{
     SubscriptionState,
 };
 use crate::core::ids::{ChannelId, SubscriptionId};
+use crate::former::Broken;
 use crate::former::pending::Pending;
 use crate::former::records::{Client, Subscription};
 use crate::protocol::client::delivery;
@@ -61,7 +62,7 @@ pub struct Stored {
 
 impl State {
     /// Fails when the store has less than the snapshot says.
-    pub fn new(stored: Vec<Stored>, snapshot: Option<&Snapshot>) -> Result<Self, String> {
+    pub fn new(stored: Vec<Stored>, snapshot: Option<&Snapshot>) -> Result<Self, Broken> {
         let mut state = Self::default();
         for Stored {
             name,
@@ -93,7 +94,7 @@ impl State {
         Ok(state)
     }
 
-    fn restore(&mut self, told: &ChannelSnapshot) -> Result<(), String> {
+    fn restore(&mut self, told: &ChannelSnapshot) -> Result<(), Broken> {
         // The channel may have been deleted since.
         let found = self.channels.get_mut(&told.name);
         let Some(channel) = found.filter(|it| it.id == told.id) else {
@@ -105,7 +106,8 @@ impl State {
                     "channel {:?} ends with message {} in its store, and its snapshot says {}: it was stopped while it \
                      fetched messages",
                     told.name, channel.last, told.last
-                ));
+                )
+                .into());
             }
             channel.last = told.last;
             channel.first = told.last + 1;
@@ -131,8 +133,8 @@ impl State {
     }
 
     /// Applies an entry of the log, decrypted.
-    pub fn apply(&mut self, command: &Bytes) -> Result<(), String> {
-        let operation = Operation::decode(command.clone()).map_err(|error| error.to_string())?;
+    pub fn apply(&mut self, command: &Bytes) -> Result<(), Broken> {
+        let operation = Operation::decode(command.clone())?;
         match operation.kind {
             records::PUBLISH => self.publish(&operation),
             records::SUBSCRIBE => {
@@ -171,7 +173,7 @@ impl State {
                 }
                 Ok(())
             }
-            kind => Err(format!("an operation of kind {kind} is not known")),
+            kind => Err(format!("an operation of kind {kind} is not known").into()),
         }
     }
 
@@ -192,10 +194,10 @@ impl State {
         Some(channel)
     }
 
-    fn publish(&mut self, operation: &Operation) -> Result<(), String> {
+    fn publish(&mut self, operation: &Operation) -> Result<(), Broken> {
         let messages = operation.publish.iter().flat_map(|it| &it.messages);
         for record in messages {
-            let message = delivery(record.clone()).map_err(|error| error.to_string())?;
+            let message = delivery(record.clone())?;
             let Some(channel) = self.channel(&message.channel, operation.channel_id) else {
                 continue;
             };
@@ -214,7 +216,7 @@ impl State {
         Ok(())
     }
 
-    fn connect(&mut self, connect: Connect) -> Result<(), String> {
+    fn connect(&mut self, connect: Connect) -> Result<(), Broken> {
         let Some(request) = connect.request else {
             return Ok(());
         };
@@ -277,7 +279,7 @@ impl State {
         }
     }
 
-    fn progress(&mut self, told: &SentAndAcked) -> Result<(), String> {
+    fn progress(&mut self, told: &SentAndAcked) -> Result<(), Broken> {
         let Some(channel) = self.channel(&told.channel, 0) else {
             return Ok(());
         };
@@ -421,7 +423,7 @@ impl Channel {
     }
 
     /// As the file store would have them.
-    pub fn subscriptions(&self, channel: ChannelId) -> Result<Vec<Subscription>, String> {
+    pub fn subscriptions(&self, channel: ChannelId) -> Result<Vec<Subscription>, Broken> {
         let members = self.subscriptions.values();
         members
             .map(|member| {

@@ -1,6 +1,8 @@
 //! The messages of a channel, the newest first: by sequence, time, publisher, text and what stands in their JSON. A search goes
 //! so far at a time and says how far; who closes the page ends it.
 
+use std::num::ParseIntError;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -17,7 +19,7 @@ use super::words::{bytes, grouped, shown, timestamp};
 use crate::clock::Clock;
 use crate::core::ids::Sequence;
 use crate::core::time::Timestamp;
-use crate::monitoring::find::{self, Found, Wanted};
+use crate::monitoring::find::{self, Found, InvalidJsonPath, Wanted};
 use crate::store::look::Channel;
 
 const SHOWN: usize = 50;
@@ -39,39 +41,49 @@ pub(super) struct Asked {
     json: String,
 }
 
+/// What is wrong with a search, as a sentence for the page.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum InvalidSearch {
+    #[error("The JSON path is not valid: {0}.")]
+    JsonPath(#[from] InvalidJsonPath),
+    #[error(
+        "The time is not valid. Write how long ago (90s, 15m, 2h, 1d), or a time such as 2026-11-29T14:00Z."
+    )]
+    Time,
+    #[error("The sequence is not valid. Write a whole number, such as 4711.")]
+    Sequence(#[from] ParseIntError),
+}
+
 impl Asked {
-    fn wanted(&self) -> Result<Wanted, String> {
+    fn wanted(&self) -> Result<Wanted, InvalidSearch> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let paths = self.json.split_whitespace().map(str::parse);
-        let json = paths.collect::<Result<_, _>>();
         Ok(Wanted {
             publisher: some(self.publisher.trim()),
             text: some(&self.text),
-            json: json.map_err(|why: String| format!("The JSON path is not valid: {why}."))?,
+            json: paths.collect::<Result<_, InvalidJsonPath>>()?,
         })
     }
 
     /// A time, or how long ago.
-    fn time(&self, now: Timestamp) -> Result<Option<Timestamp>, String> {
+    fn time(&self, now: Timestamp) -> Result<Option<Timestamp>, InvalidSearch> {
         let text = self.since.trim();
         if text.is_empty() {
             return Ok(None);
         }
         let time = ago(text).map(|nanos| now.0.saturating_sub(nanos));
         let time = time.or_else(|| at(text));
-        let wrong = "The time is not valid. Write how long ago (90s, 15m, 2h, 1d), or a time such as 2026-11-29T14:00Z.";
         time.map(|time| Some(Timestamp(time)))
-            .ok_or_else(|| wrong.to_owned())
+            .ok_or(InvalidSearch::Time)
     }
 
     /// The largest sequence that is shown.
-    fn last(&self) -> Result<u64, String> {
+    fn last(&self) -> Result<u64, InvalidSearch> {
         let text = self.at.trim();
         if text.is_empty() {
             return Ok(u64::MAX);
         }
-        let wrong = |_| "The sequence is not valid. Write a whole number, such as 4711.".to_owned();
-        text.parse().map_err(wrong)
+        Ok(text.parse()?)
     }
 
     fn link(&self, at: Sequence) -> String {
@@ -126,7 +138,7 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
         return layout::no_page(&visitor, StatusCode::FORBIDDEN, "/channels", told);
     }
     let now = Clock.now().wall;
-    let read = || Ok::<_, String>((asked.wanted()?, asked.time(now)?, asked.last()?));
+    let read = || Ok::<_, InvalidSearch>((asked.wanted()?, asked.time(now)?, asked.last()?));
     let (wanted, since, at, wrong) = match read() {
         Ok((wanted, since, at)) => (wanted, since, at, None),
         Err(why) => (Wanted::default(), None, u64::MAX, Some(why)),
@@ -158,7 +170,7 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
         (form(&asked, &channel, sees))
         div #list {
             @if let Some(wrong) = wrong {
-                p.bad role="alert" { (shown(&wrong)) }
+                p.bad role="alert" { (shown(&wrong.to_string())) }
             } @else {
                 (listed(&asked, &found, sees))
             }

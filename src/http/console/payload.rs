@@ -45,10 +45,7 @@ impl Form {
 pub(super) fn whole(data: &[u8], form: Form) -> Markup {
     let part = data.get(..data.len().min(SHOWN_BYTES)).unwrap_or(data);
     let (text, is_part) = match form {
-        Form::Json => match pretty(data) {
-            Ok(text) => (text, false),
-            Err(why) => (why, false),
-        },
+        Form::Json => (pretty(data).unwrap_or_else(|why| why.to_string()), false),
         Form::Text => {
             let part = if part.len() < data.len() {
                 whole_letters(part)
@@ -72,16 +69,24 @@ pub(super) fn whole(data: &[u8], form: Form) -> Markup {
     }
 }
 
-/// With lines, or why it cannot be.
-fn pretty(data: &[u8]) -> Result<String, String> {
-    const LONG: &str = "It is too long to be shown as JSON here. Look at it as text.";
+/// Why it is not shown as JSON, as a sentence.
+#[derive(Debug, thiserror::Error)]
+enum NotShown {
+    #[error("It is too long to be shown as JSON here. Look at it as text.")]
+    TooLong,
+    #[error("It cannot be read as JSON: {0}.")]
+    Json(#[from] serde_json::Error),
+    #[error("It is no text: {0}.")]
+    Text(#[from] std::str::Utf8Error),
+}
+
+/// With lines.
+fn pretty(data: &[u8]) -> Result<String, NotShown> {
     if data.len() > SHOWN_BYTES {
-        return Err(LONG.to_owned());
+        return Err(NotShown::TooLong);
     }
-    let checked = serde_json::from_slice::<serde_json::Value>(data);
-    checked.map_err(|error| format!("It cannot be read as JSON: {error}."))?;
-    let text = std::str::from_utf8(data).map_err(|error| format!("It is no text: {error}."))?;
-    let text = json::pretty(text).ok_or_else(|| LONG.to_owned())?;
+    serde_json::from_slice::<serde_json::Value>(data)?;
+    let text = json::pretty(std::str::from_utf8(data)?).ok_or(NotShown::TooLong)?;
     Ok(printable::json(&text).into_owned())
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -64,17 +64,27 @@ impl<T: DeserializeOwned> FromRequestParts<Source> for Given<T> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &Source) -> Result<Self, Response> {
-        read(&parts.uri).map(Self).map_err(|why| senseless(&why))
+        read(&parts.uri)
+            .map(Self)
+            .map_err(|why| senseless(&why.to_string()))
     }
 }
 
-fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, String> {
+#[derive(Debug, thiserror::Error)]
+enum InvalidQuery {
+    #[error("{0} has a null character in it")]
+    Null(String),
+    #[error("{}", .0.body_text())]
+    Rejected(#[from] QueryRejection),
+}
+
+fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, InvalidQuery> {
     let mut given = parse(uri.query().unwrap_or_default().as_bytes());
     // No name has one, and Postgres takes none.
     if let Some((name, _)) = given.find(|(_, value)| value.contains('\0')) {
-        return Err(format!("{name} has a null character in it"));
+        return Err(InvalidQuery::Null(name.into_owned()));
     }
-    let Query(given) = Query::try_from_uri(uri).map_err(|rejection| rejection.body_text())?;
+    let Query(given) = Query::try_from_uri(uri)?;
     Ok(given)
 }
 
@@ -145,9 +155,12 @@ mod tests {
     fn an_address_that_makes_no_sense_is_told_so() {
         let uri: Uri = "/console/message?sequence=abc".parse().unwrap();
         let why = read::<ListQuery>(&"/?from=-1".parse().unwrap());
-        assert!(why.unwrap_err().contains("from"));
+        assert!(why.unwrap_err().to_string().contains("from"));
         assert!(read::<ListQuery>(&uri).is_ok());
         let nul = read::<ListQuery>(&"/?filter=a%00b".parse().unwrap());
-        assert_eq!(nul.unwrap_err(), "filter has a null character in it");
+        assert_eq!(
+            nul.unwrap_err().to_string(),
+            "filter has a null character in it"
+        );
     }
 }

@@ -12,6 +12,7 @@ use crate::http::Certificate;
 use crate::nats;
 use crate::node::child_configuration;
 use crate::node::nats_settings::nats_settings;
+use crate::printable::with_causes;
 
 /// What came out of it, a sentence each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,10 +78,7 @@ fn named(config: &Config) -> Vec<(String, PathBuf)> {
 impl Look {
     fn add<E: std::error::Error>(&mut self, result: Result<(), E>) {
         if let Err(error) = result {
-            let error: &dyn std::error::Error = &error;
-            let causes = std::iter::successors(Some(error), |it| it.source());
-            let texts: Vec<String> = causes.map(ToString::to_string).collect();
-            self.report(texts.join(": "));
+            self.report(with_causes(&error));
         }
     }
 

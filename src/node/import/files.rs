@@ -317,11 +317,10 @@ impl Walk {
             if keys.is_empty() && !is_plain(&command) {
                 return Err(
                     "it is encrypted, and no key was given; set NATS_STREAMING_ENCRYPTION_KEY as for the former server"
-                        .to_owned(),
+                        .into(),
                 );
             }
-            let command = keys.open(command).map_err(str::to_owned)?;
-            state.apply(&command)
+            state.apply(&keys.open(command)?)
         });
         applied.map_err(Error::Former)?;
         former.clients = state.clients();

@@ -20,8 +20,9 @@ use crate::core::ids::{ChannelId, ChannelName, Sequence};
 use crate::core::limits::Limits as ChannelLimits;
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
-use crate::nats::{self, with_sources};
+use crate::nats;
 use crate::node::nats_settings::nats_settings;
+use crate::printable::with_causes;
 use crate::store::{self, Keyring, PageSize, Store};
 use durables::Done;
 use names::Rules;
@@ -248,7 +249,7 @@ impl Mirror {
         }
         // The same certificates are trusted as by the servers.
         let tls = nats::client_config(nats.tls.clone()).await;
-        let tls = tls.map_err(|error| Error::Refused(with_sources(&error)))?;
+        let tls = tls.map_err(|error| Error::Refused(with_causes(&error)))?;
         let mut options = async_nats::ConnectOptions::new()
             .name(nats.name)
             .tls_client_config(tls);

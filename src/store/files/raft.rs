@@ -1,15 +1,17 @@
 //! Nodes of a Raft cluster: a file store for the messages, and beside it a log and snapshots for everything else.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::directory::{FileStore, unreadable};
+use crate::former::Broken;
 use crate::former::encryption::ChannelKeys;
 use crate::former::findings::Findings;
-use crate::former::raft::bolt::{Bolt, Broken};
+use crate::former::raft::bolt::Bolt;
 use crate::former::raft::entry::{Entry, What};
 use crate::former::raft::history::{self, History, Mark, Published};
 use crate::former::raft::records::Snapshot;
@@ -64,20 +66,19 @@ impl RaftNode {
         findings: &mut Findings,
     ) -> Result<Self, Error> {
         let files = FileStore::open(&store, polynomial, findings)?;
-        let refused = |why: String| Error::Refused(format!("{}: {why}", store.display()));
         let info = files.server_info(findings)?.ok_or_else(|| {
             refused(
-                "its server.dat is missing or damaged, so whose node it was is not known: copy it again, or leave this \
-                 node out"
-                    .to_owned(),
+                &store,
+                &"its server.dat is missing or damaged, so whose node it was is not known: copy it again, or leave this \
+                  node out",
             )
         })?;
         let info = Some(info)
             .filter(|info| info.node.is_some())
             .ok_or_else(|| {
                 refused(
-                    "it is not the store of a node of a Raft cluster; give it as --from DIRECTORY"
-                        .to_owned(),
+                    &store,
+                    &"it is not the store of a node of a Raft cluster; give it as --from DIRECTORY",
                 )
             })?;
         let path = directory.join(LOG);
@@ -97,7 +98,7 @@ impl RaftNode {
         let lock = opened
             .try_clone()
             .map_err(|error| unreadable(&path, &error))?;
-        let log = Bolt::open(opened).map_err(|why| broken(&path, &why))?;
+        let log = Bolt::open(opened).map_err(|why| refused(&path, &why))?;
         let snapshot = newest_snapshot(&directory.join(SNAPSHOTS), findings)?;
         let told = snapshot.as_ref().map(|(meta, _)| meta);
         let mut history = History::over(told.map(|meta| (meta.index, meta.term)));
@@ -196,13 +197,13 @@ impl RaftNode {
     /// IDs of channels, by which those of the same name are told apart.
     pub fn channel_ids(&self) -> Result<BTreeMap<String, u64>, Error> {
         let path = self.directory.join(LOG);
-        let failed = |why: Broken| broken(&path, &why);
+        let failed = |why: Broken| refused(&path, &why);
         let mut ids = BTreeMap::new();
         if let Some(bucket) = self.log.bucket("channels").map_err(failed)? {
             let mut each = |key: &[u8], value: &[u8]| {
                 let id = value.try_into().map_or(0, u64::from_be_bytes);
                 ids.insert(String::from_utf8_lossy(key).into_owned(), id);
-                Ok::<_, Broken>(true)
+                Ok(true)
             };
             self.log.each(&bucket, &[], &mut each).map_err(failed)?;
         }
@@ -212,7 +213,7 @@ impl RaftNode {
     /// The commands behind the snapshot, in order. They must have no hole. The error of `each` is reported with its entry.
     pub fn commands(
         &self,
-        each: &mut dyn FnMut(bytes::Bytes) -> Result<(), String>,
+        each: &mut dyn FnMut(bytes::Bytes) -> Result<(), Broken>,
     ) -> Result<(), Error> {
         let after = self.snapshot_index();
         let mut expected = after + 1;
@@ -220,12 +221,13 @@ impl RaftNode {
             if entry.index != expected {
                 return Err(format!(
                     "entry {expected} is missing, and the snapshot ends with {after}; give another node's directories instead"
-                ));
+                )
+                .into());
             }
             expected += 1;
             match entry.what {
                 What::Command(command) => {
-                    each(command).map_err(|why| format!("entry {}: {why}", entry.index))
+                    each(command).map_err(|why| format!("entry {}: {why}", entry.index).into())
                 }
                 What::Configuration(_) | What::Other => Ok(()),
             }
@@ -235,10 +237,10 @@ impl RaftNode {
     fn entries(
         &self,
         indexes: RangeInclusive<u64>,
-        each: &mut dyn FnMut(Entry) -> Result<(), String>,
+        each: &mut dyn FnMut(Entry) -> Result<(), Broken>,
     ) -> Result<(), Error> {
         let path = self.directory.join(LOG);
-        let failed = |why: Broken| broken(&path, &why);
+        let failed = |why: Broken| refused(&path, &why);
         let bucket = self.log.bucket("logs").map_err(failed)?;
         let Some(bucket) = bucket else { return Ok(()) };
         let mut all = |key: &[u8], value: &[u8]| {
@@ -246,17 +248,16 @@ impl RaftNode {
             if index > *indexes.end() {
                 return Ok(false);
             }
-            let entry = Entry::decode(key, value).map_err(Broken)?;
-            each(entry).map_err(Broken)?;
-            Ok::<_, Broken>(true)
+            each(Entry::decode(key, value)?)?;
+            Ok(true)
         };
         let from = indexes.start().to_be_bytes();
         self.log.each(&bucket, &from, &mut all).map_err(failed)
     }
 }
 
-fn broken(path: &Path, why: &Broken) -> Error {
-    Error::Refused(format!("{}: {}", path.display(), why.0))
+fn refused(path: &Path, why: &dyn fmt::Display) -> Error {
+    Error::Refused(format!("{}: {why}", path.display()))
 }
 
 /// The newest that is whole.
@@ -300,15 +301,14 @@ fn newest_snapshot(
 
 /// The directories of the store and of the log that a place names.
 pub(super) fn find(place: &NodePlace) -> Result<(PathBuf, PathBuf), Error> {
-    let refused = |why: String| Error::Refused(format!("{}: {why}", place.store.display()));
+    let refused = |why: Broken| refused(&place.store, &why);
     if !place.store.is_dir() {
-        return Err(refused("there is no such directory".to_owned()));
+        return Err(refused("there is no such directory".into()));
     }
     let store = one(&place.store, STORE).map_err(refused)?;
     let store = store.ok_or_else(|| {
-        refused(format!(
-            "neither it nor a directory in it holds {STORE}; name the node's -dir"
-        ))
+        let why = format!("neither it nor a directory in it holds {STORE}; name the node's -dir");
+        refused(why.into())
     })?;
     let hint = "name the store and the log of the node as STORE:LOG (-dir and -cluster_log_path)";
     let log = match &place.log {
@@ -317,16 +317,16 @@ pub(super) fn find(place: &NodePlace) -> Result<(PathBuf, PathBuf), Error> {
             Some(found) => Some(found),
             // Beside the store, where nobody else's is.
             None => store.parent().map_or(Ok(None), |beside| {
-                one(beside, LOG).map_err(|why| refused(format!("{why}; {hint}")))
+                one(beside, LOG).map_err(|why| refused(format!("{why}; {hint}").into()))
             })?,
         },
     };
-    let log = log.ok_or_else(|| refused(format!("no {LOG} was found for it; {hint}")))?;
+    let log = log.ok_or_else(|| refused(format!("no {LOG} was found for it; {hint}").into()))?;
     Ok((store, log))
 }
 
 /// The only directory below that holds such a file.
-fn one(root: &Path, file: &str) -> Result<Option<PathBuf>, String> {
+fn one(root: &Path, file: &str) -> Result<Option<PathBuf>, Broken> {
     let mut found = Vec::new();
     collect(root, file, 0, &mut found);
     match &found[..] {
@@ -337,7 +337,8 @@ fn one(root: &Path, file: &str) -> Result<Option<PathBuf>, String> {
             root.display(),
             one.display(),
             other.display()
-        )),
+        )
+        .into()),
     }
 }
 

@@ -31,7 +31,8 @@ impl Walk {
             match read {
                 Ok(message) => gathered.add(channel.id, message, bytes),
                 Err(Unreadable::Record(why)) => {
-                    findings.damage(&format!("channel {name:?}, message {sequence}"), &why);
+                    let what = format!("channel {name:?}, message {sequence}");
+                    findings.damage(&what, &why.to_string());
                 }
                 Err(Unreadable::Payload(why)) => {
                     let problem = format!("channel {name:?}, message {sequence}: {why}");
