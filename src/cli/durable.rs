@@ -53,7 +53,7 @@ struct Place {
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
 
-    /// The first message of this time is: 2026-11-29T14:00:00Z, or how long ago: 90 min, 2h
+    /// The first message of this time is: 2026-11-29T14:00:00Z, or of so long ago: 90 min, 2h
     #[arg(long, value_name = "TIME")]
     time: Option<String>,
 }

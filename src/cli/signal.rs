@@ -32,7 +32,7 @@ pub fn run(args: &SignalArgs) -> Result<ExitCode, Failure> {
         "reload" => Signal::SIGHUP,
         _ => {
             return Err(Failure::Usage(anyhow!(
-                "unknown signal {name:?}; use stop, quit, reopen or reload"
+                "unknown signal {name:?}; use stop, quit, term, reopen or reload"
             )));
         }
     };

@@ -99,11 +99,12 @@ pub fn normalise(
         notes: Notes::default(),
         raft: Vec::new(),
         is_clustered: false,
-        purpose: Purpose::Serve,
+        shows_version: false,
+        checks: false,
         signal: None,
     };
     normal.walk(rest)?;
-    if normal.purpose == Purpose::ShowVersion {
+    if normal.shows_version {
         return Ok(plain(program, ["--version".into()]));
     }
     normal.note_raft();
@@ -114,7 +115,7 @@ pub fn normalise(
         // Commands that look at a start line send none.
         normal.notes.no_effect("-signal");
     }
-    if normal.purpose == Purpose::Check {
+    if normal.checks {
         command = vec!["config".into(), "check".into()];
     }
     let program = std::iter::once(program);
@@ -131,14 +132,7 @@ fn plain(program: OsString, rest: impl IntoIterator<Item = OsString>) -> Argumen
     }
 }
 
-/// What a line of flags is for.
-#[derive(Clone, Copy, PartialEq)]
-enum Purpose {
-    Serve,
-    Check,
-    ShowVersion,
-}
-
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the line")]
 struct Normaliser<'a> {
     serve: &'a clap::Command,
     takes_files: bool,
@@ -147,7 +141,9 @@ struct Normaliser<'a> {
     /// Flags of Raft mode, as they were written.
     raft: Vec<String>,
     is_clustered: bool,
-    purpose: Purpose,
+    /// Goes before everything else, as there.
+    shows_version: bool,
+    checks: bool,
     signal: Option<OsString>,
 }
 
@@ -188,8 +184,8 @@ impl Normaliser<'_> {
                 self.args.push(format!("--trace={on}").into());
             }
             Meaning::Help => self.args.push("--help".into()),
-            Meaning::Version => self.asks_for(Purpose::ShowVersion, boolean(name, value)?),
-            Meaning::Check => self.asks_for(Purpose::Check, boolean(name, value)?),
+            Meaning::Version => self.shows_version = boolean(name, value)?,
+            Meaning::Check => self.checks = boolean(name, value)?,
             Meaning::Signal => self.signal = Some(needed(name, value, rest)?),
             Meaning::Ignored { takes_value } => {
                 if takes_value && value.is_none() {
@@ -224,10 +220,6 @@ impl Normaliser<'_> {
             }
         }
         Ok(())
-    }
-
-    fn asks_for(&mut self, purpose: Purpose, is_on: bool) {
-        self.purpose = if is_on { purpose } else { Purpose::Serve };
     }
 
     /// Without -clustered the others had no effect there either.

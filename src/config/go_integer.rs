@@ -12,7 +12,7 @@ pub(super) fn decimal(text: &str) -> Option<String> {
         (digits, 16)
     } else if let Some(digits) = after(&["0b"]) {
         (digits, 2)
-    } else if let Some(digits) = after(&["0o", "0_"]) {
+    } else if let Some(digits) = after(&["0o"]) {
         (digits, 8)
     } else if let Some(digits) = after(&["0"]).filter(|digits| !digits.is_empty()) {
         (digits, 8)
@@ -54,7 +54,7 @@ mod tests {
             assert_eq!(decimal(text).as_deref(), Some(number), "{text}");
         }
         for text in [
-            "", "-", "x", "08", "0x", "0xg", "_1", "1_", "1__0", "1k", "1.5", " 1", "--1",
+            "", "-", "x", "08", "0x", "0xg", "_1", "1_", "1__0", "0__1", "1k", "1.5", " 1", "--1",
         ] {
             assert_eq!(decimal(text), None, "{text}");
         }

@@ -1,7 +1,11 @@
 //! Where the log goes, and how much of it.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
 
 use super::error::Error;
 use super::flags::{LogFormat, ServeFlags};
@@ -94,9 +98,22 @@ fn remote_syslog(url: &str) -> Result<LogTarget, Error> {
         ("udp", Some(address)) => SyslogServer::Udp(address),
         ("tcp", Some(address)) => SyslogServer::Tcp(address),
         ("unix", None) if parsed.path().starts_with('/') => {
-            SyslogServer::Unix(parsed.path().into())
+            let path = percent_decode_str(parsed.path()).collect::<Vec<u8>>();
+            SyslogServer::Unix(OsString::from_vec(path).into())
         }
         _ => return Err(wrong()),
     };
     Ok(LogTarget::RemoteSyslog(server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_syslog_socket_may_have_any_characters() {
+        let target = remote_syslog("unix:///run/my log/gr\u{f6}\u{df}e").unwrap();
+        let path = PathBuf::from("/run/my log/gr\u{f6}\u{df}e");
+        assert_eq!(target, LogTarget::RemoteSyslog(SyslogServer::Unix(path)));
+    }
 }

@@ -32,7 +32,7 @@ use super::load::Load;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
-use super::room::Room;
+use super::room::{Quota, Room};
 use super::savepoint::SetAside;
 use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
@@ -282,10 +282,13 @@ impl ActiveLoop {
         if self.ends_at.is_some() {
             return Intake::Nothing;
         }
-        let takes = |room: usize| room.min(EVENTS_PER_TURN);
+        let takes = |quota: Quota| Quota {
+            requests: quota.requests.min(EVENTS_PER_TURN),
+            ..quota
+        };
         match self.broker.room() {
-            Room::For(requests) => Intake::All(takes(requests)),
-            Room::Reserve(requests) if self.backlog.is_empty() => Intake::New(takes(requests)),
+            Room::For(quota) => Intake::All(takes(quota)),
+            Room::Reserve(quota) if self.backlog.is_empty() => Intake::New(takes(quota)),
             Room::Reserve(_) | Room::None => Intake::Nothing,
         }
     }
@@ -334,7 +337,7 @@ impl ActiveLoop {
         Ok(())
     }
 
-    /// What came from NATS, in its order, as many as [`Wait::intake`] says. `has_more`: there may be more of it.
+    /// What came from NATS, in its order, as much as [`Wait::intake`] says. `has_more`: there may be more of it.
     pub fn take_requests(
         &mut self,
         events: impl Iterator<Item = Event>,

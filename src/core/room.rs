@@ -7,18 +7,32 @@ use super::broker::Broker;
 /// The reserve is an eighth on top of each bound.
 const RESERVE: usize = 8;
 
-/// Requests, by the average size of those that the batch has.
+/// How much may be taken at once: so many requests, and so many bytes or one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub requests: usize,
+    pub bytes: usize,
+}
+
+impl From<usize> for Quota {
+    /// So many requests, whatever their size.
+    fn from(requests: usize) -> Self {
+        let bytes = usize::MAX;
+        Self { requests, bytes }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Of anybody.
-    For(usize),
-    /// Of clients that have little under way.
-    Reserve(usize),
+    /// For requests of anybody.
+    For(Quota),
+    /// For requests of clients that have little under way.
+    Reserve(Quota),
     None,
 }
 
 impl Broker {
-    /// How many requests may still be handed in for the next batch.
+    /// How much may still be handed in for the next batch.
     pub fn room(&self) -> Room {
         let reserve = || self.left(|bound| bound + bound / RESERVE);
         let room = self.left(|bound| bound).map(Room::For);
@@ -31,17 +45,17 @@ impl Broker {
         self.left(|bound| bound).is_some()
     }
 
-    /// At least one, or `None`.
-    fn left(&self, bound: impl Fn(usize) -> usize) -> Option<usize> {
+    fn left(&self, bound: impl Fn(usize) -> usize) -> Option<Quota> {
         let (limits, commits) = (&self.settings.limits, &self.commits);
-        let fits = commits.rows() < bound(limits.batch_rows)
-            && commits.waiting() < bound(2 * limits.batch_messages)
+        let has_room = commits.waiting() < bound(2 * limits.batch_messages)
             && commits.answers_bytes() < bound(limits.answers_bytes)
             && self.loads.starts() < bound(limits.batch_messages);
         let messages = bound(limits.batch_messages).saturating_sub(commits.messages());
-        let bytes = bound(limits.batch_bytes).saturating_sub(commits.bytes());
-        let each = commits.bytes() / commits.messages().max(1);
-        let left = messages.min(bytes.div_ceil(each.max(1)));
-        (fits && left > 0).then_some(left)
+        let rows = bound(limits.batch_rows).saturating_sub(commits.rows());
+        let quota = Quota {
+            requests: messages.min(rows),
+            bytes: bound(limits.batch_bytes).saturating_sub(commits.bytes()),
+        };
+        (has_room && quota.requests > 0 && quota.bytes > 0).then_some(quota)
     }
 }

@@ -27,6 +27,9 @@ const PATIENCE_MAX: Duration = Duration::from_millis(40);
 /// Unless it has less than this for each [`PATIENCE`]: a busy Postgres takes long for anything.
 const BATCH_FLOOR_BYTES: usize = 256 << 10;
 
+/// After so many batches in a row that took longer than [`PATIENCE_MAX`], commits have become slow, whatever small ones took before.
+const SLOW_COMMITS: u32 = 8;
+
 /// A commit of no more than this takes as long as one of nothing.
 const SMALL_BYTES: usize = 4 << 10;
 
@@ -46,6 +49,8 @@ pub struct UploadWindow {
     prompt: Option<usize>,
     /// What a commit of almost nothing takes; `None` before the first one.
     least: Option<Duration>,
+    /// So many large batches in a row took longer than anybody should wait.
+    slow: u32,
 }
 
 impl UploadWindow {
@@ -60,6 +65,7 @@ impl UploadWindow {
             was_slow: false,
             prompt: None,
             least: None,
+            slow: 0,
         }
     }
 
@@ -71,11 +77,14 @@ impl UploadWindow {
     /// The most bytes of a batch, which is never more than a statement: as much as is committed before clients time out.
     pub fn batch_bytes(&self) -> usize {
         let prompt = self.prompt.unwrap_or(self.bytes).max(BATCH_FLOOR_BYTES);
-        let patience = self.least.map_or(PATIENCE_MAX, |least| {
+        let least = self.least.filter(|_| self.slow < SLOW_COMMITS);
+        let patience = least.map_or(PATIENCE_MAX, |least| {
             (COMMITS_PER_BATCH * least).clamp(PATIENCE, PATIENCE_MAX)
         });
         let batch = prompt as u128 * patience.as_micros() / PATIENCE.as_micros();
-        self.bytes.min(usize::try_from(batch).unwrap_or(usize::MAX))
+        // What it keeps for clients that have little under way comes on top.
+        let most = self.bytes - self.bytes / 9;
+        most.min(usize::try_from(batch).unwrap_or(usize::MAX))
     }
 
     /// True of a batch whose time says something about the link.
@@ -83,14 +92,26 @@ impl UploadWindow {
         bytes >= self.batch_bytes() / 2
     }
 
+    /// A batch with so many bytes was committed by one statement after `took`, of which a commit of nothing is a part.
+    pub fn committed(&mut self, bytes: usize, took: Duration) {
+        self.carried(bytes, took);
+        let is_small = bytes <= SMALL_BYTES;
+        self.least = match self.least {
+            None => is_small.then_some(took),
+            // Most of the longer ones waited for something else.
+            Some(least) if is_small => Some(took.min(least + least / 8)),
+            Some(least) => Some(took.min(least)),
+        };
+        if took <= PATIENCE_MAX {
+            self.slow = 0;
+        } else if self.is_large(bytes) {
+            self.slow = self.slow.saturating_add(1);
+        }
+    }
+
     /// A statement with so many bytes was answered after `took`, in which Postgres did all of its work too. One that was
     /// not large says nothing about the link.
     pub fn carried(&mut self, bytes: usize, took: Duration) {
-        if bytes <= SMALL_BYTES {
-            // Most of the longer ones waited for something else.
-            let grown = self.least.map_or(took, |least| least + least / 8);
-            self.least = Some(took.min(grown));
-        }
         if !self.is_large(bytes) {
             return;
         }
@@ -195,11 +216,11 @@ mod tests {
     fn a_batch_is_what_is_committed_within_ten_milliseconds_or_ten_small_commits() {
         let after = |rate: u64, fixed: u64| {
             let mut window = UploadWindow::new(LEASE, CEILING);
-            window.carried(1000, Duration::from_micros(fixed));
+            window.committed(1000, Duration::from_micros(fixed));
             for _ in 0..60 {
                 let bytes = window.batch_bytes();
                 let micros = fixed + bytes as u64 * 1_000_000 / rate;
-                window.carried(bytes, Duration::from_micros(micros));
+                window.committed(bytes, Duration::from_micros(micros));
             }
             window.batch_bytes()
         };
@@ -208,13 +229,33 @@ mod tests {
         assert!(is_near(fast, 950 << 10), "10 ms of 100 MiB/s: {fast}");
         let slow = after(100 << 20, 3000);
         assert!(is_near(slow, 2765 << 10), "30 ms of 100 MiB/s: {slow}");
-        assert_eq!(after(4 << 30, 1000), CEILING);
+        assert_eq!(after(4 << 30, 1000), CEILING - CEILING / 9);
         assert_eq!(
             after(100 << 20, 200_000),
             1 << 20,
             "commits are slow, not the link"
         );
         assert!(after(1 << 20, 1000) < 512 << 10, "the lease comes first");
+    }
+
+    #[test]
+    fn batches_grow_when_commits_become_slow_and_shrink_when_they_are_quick_again() {
+        let mut window = UploadWindow::new(LEASE, CEILING);
+        window.committed(100, Duration::from_micros(500));
+        let mut commit = |fixed: u64, times: usize| {
+            for _ in 0..times {
+                let bytes = window.batch_bytes();
+                let micros = fixed + bytes as u64 * 1_000_000 / (50 << 20);
+                window.committed(bytes, Duration::from_micros(micros));
+            }
+            window.batch_bytes()
+        };
+        let quick = commit(500, 60);
+        assert!(quick < 600 << 10, "10 ms of 50 MiB/s: {quick}");
+        let slow = commit(100_000, 60);
+        assert_eq!(slow, 1 << 20, "commits take a tenth of a second");
+        let again = commit(500, 300);
+        assert!(again < 600 << 10, "{again}");
     }
 
     #[test]

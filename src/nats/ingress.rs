@@ -20,6 +20,7 @@ use super::wire::{Message, encode as wire};
 use crate::core::Event;
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
+use crate::core::room::Quota;
 use crate::core::time::Instant;
 use crate::protocol::{Subjects, decode, encode};
 
@@ -118,14 +119,18 @@ impl Ingress {
         self.probes.clone()
     }
 
-    /// Waits for events and appends those that are there, up to `limit` (at least one). Cancel-safe: what has
-    /// not been appended comes with the next call. Fails when the connection is gone for good.
-    pub async fn recv(&mut self, into: &mut Vec<Event>, limit: usize) -> Result<(), Error> {
-        let before = into.len();
+    /// Waits for events and appends those that are there, up to `quota` (at least one). True where more may be there.
+    /// Cancel-safe: what has not been appended comes with the next call. Fails when the connection is gone for good.
+    pub async fn recv(
+        &mut self,
+        into: &mut Vec<Event>,
+        quota: impl Into<Quota>,
+    ) -> Result<bool, Error> {
+        let (before, quota) = (into.len(), quota.into());
         loop {
-            let more = self.recv_waiting(into, limit);
+            let more = self.recv_waiting(into, quota);
             if into.len() > before {
-                return Ok(());
+                return Ok(more);
             }
             if more {
                 // Nothing but messages that mean nothing so far: others have their turn, too.
@@ -137,24 +142,26 @@ impl Ingress {
     }
 
     /// As `recv`, of senders of whom nothing of its kind waited when the request came.
-    pub async fn recv_new(&mut self, into: &mut Vec<Event>, limit: usize) -> Result<(), Error> {
+    pub async fn recv_new(&mut self, into: &mut Vec<Event>, quota: Quota) -> Result<(), Error> {
         let before = into.len();
         loop {
             self.sort();
-            self.take(into, limit, Lanes::pop_new);
+            let has_taken = self.take(into, quota, Lanes::pop_new);
             if into.len() > before {
                 return Ok(());
             }
-            self.inbox.ready().await?;
+            if !has_taken {
+                self.inbox.ready().await?;
+            }
             // Those who are not new can keep messages coming without end, and the caller waits for more than this.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Appends up to `limit` events (at least one) that are there already. False when nothing is left.
-    pub fn recv_waiting(&mut self, into: &mut Vec<Event>, limit: usize) -> bool {
+    /// Appends up to `quota` events (at least one) that are there already. False when nothing is left.
+    pub fn recv_waiting(&mut self, into: &mut Vec<Event>, quota: impl Into<Quota>) -> bool {
         self.sort();
-        self.take(into, limit, Lanes::pop);
+        self.take(into, quota.into(), Lanes::pop);
         !self.lanes.is_empty()
     }
 
@@ -181,16 +188,17 @@ impl Ingress {
         }
     }
 
+    /// False where there was nothing to take.
     fn take(
         &mut self,
         into: &mut Vec<Event>,
-        limit: usize,
+        quota: Quota,
         pop: impl Fn(&mut Lanes<(Sender, Message)>) -> Option<(Kind, (Sender, Message))>,
-    ) {
+    ) -> bool {
         let (mut taken, mut bytes) = (0, 0);
         let (mut gone, mut others) = (Vec::new(), Vec::new());
-        while taken < limit.max(1)
-            && bytes < TURN_BYTES
+        while taken < quota.requests.max(1)
+            && bytes < quota.bytes.clamp(1, TURN_BYTES)
             && let Some((kind, (sender, message))) = pop(&mut self.lanes)
         {
             taken += 1;
@@ -207,6 +215,7 @@ impl Ingress {
             self.inbox.release_others(&others);
             self.inbox.give_back(taken, bytes);
         }
+        taken > 0
     }
 
     fn kind(&self, sid: u64) -> Kind {

@@ -432,12 +432,9 @@ async fn receive(
     intake: Intake,
 ) -> Result<bool, nats::Error> {
     match (ingress, intake) {
-        (Some(ingress), Intake::All(limit)) => {
-            ingress.recv(events, limit).await?;
-            Ok(events.len() >= limit)
-        }
-        (Some(ingress), Intake::New(limit)) => {
-            ingress.recv_new(events, limit).await?;
+        (Some(ingress), Intake::All(quota)) => ingress.recv(events, quota).await,
+        (Some(ingress), Intake::New(quota)) => {
+            ingress.recv_new(events, quota).await?;
             Ok(true)
         }
         (None, _) | (_, Intake::Nothing) => std::future::pending().await,

@@ -150,7 +150,7 @@ async fn receive(
     events: &mut Vec<Event>,
 ) -> Result<(), nats::Error> {
     match ingress {
-        Some(ingress) => ingress.recv(events, EVENTS_PER_TURN).await,
+        Some(ingress) => ingress.recv(events, EVENTS_PER_TURN).await.map(drop),
         None => std::future::pending().await,
     }
 }

@@ -200,6 +200,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "refusals and dead letters",
         include_str!("../../migrations/0088_refusals_and_dead_letters.sql"),
     ),
+    (
+        89,
+        "rates of young channels",
+        include_str!("../../migrations/0089_rates_of_young_channels.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -136,7 +136,7 @@ impl Writer {
             let sent = Clock.now().monotonic;
             self.apply(client, batch, epoch).await?;
             // Counted as the core counts: a batch that is closed for its bytes is a large one, whatever its messages are.
-            window.carried(batch.bytes, Clock.now().monotonic.since(sent));
+            window.committed(batch.bytes, Clock.now().monotonic.since(sent));
             return Ok(());
         }
         let uploaded = self.upload(client, batch, epoch, window, answered).await;

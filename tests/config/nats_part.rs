@@ -124,6 +124,11 @@ fn a_file_in_another_encoding_is_read_but_for_our_own_format() {
     let config = files.read("main.conf", &[&url]).unwrap().config;
     assert_eq!(config.cluster_id, "shop");
     assert_eq!(config.nats.credentials, Some("f\u{fc}r.creds".into()));
+    // One that mixes two: what is UTF-8 stays.
+    let text = b"# f\xfcr alle\ncid: shop\ncredentials: 'f\xc3\xbcr.creds'\n";
+    std::fs::write(files.path("mixed.conf"), text).unwrap();
+    let config = files.read("mixed.conf", &[&url]).unwrap().config;
+    assert_eq!(config.nats.credentials, Some("f\u{fc}r.creds".into()));
 
     std::fs::write(files.path("main.toml"), b"# f\xfcr alle\n").unwrap();
     let refused = files.read("main.toml", &[&url]).unwrap_err();

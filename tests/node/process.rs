@@ -286,5 +286,5 @@ async fn a_configuration_is_checked_shown_and_converted() {
     }
     let nobody = stanby(&["-sl", "nonsense"]).await;
     assert_eq!(code(&nobody), Some(2));
-    assert!(stderr(&nobody).contains("use stop, quit, reopen or reload"));
+    assert!(stderr(&nobody).contains("use stop, quit, term, reopen or reload"));
 }

@@ -180,7 +180,7 @@ impl World {
             && !self.nodes[node].unread.is_empty()
         {
             let count = self.rng.pick(&[1, 1, 5, 1024]);
-            self.take_requests(node, count.min(most), until);
+            self.take_requests(node, count.min(most.requests), until);
         } else {
             return wait.goes_on;
         }

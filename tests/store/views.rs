@@ -409,3 +409,24 @@ async fn messages_are_found_by_time_and_none_is_too_strange_for_the_view_of_json
         10
     );
 }
+
+#[tokio::test]
+async fn the_rate_of_a_young_channel_is_over_the_time_that_it_has_messages_of() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    populate(&fixture).await;
+    let client = fixture.client().await;
+    // Every second one, the first six minutes ago.
+    let young = "UPDATE messages SET published_at_ns =
+                     (extract(epoch FROM clock_timestamp() - (361 - sequence) * interval '1 second') * 1e9)::bigint
+                 WHERE channel_id = 1;
+                 INSERT INTO messages SELECT 1, s, (extract(epoch FROM clock_timestamp() - (361 - s) * interval '1 second') * 1e9)::bigint,
+                     1, 'alice', 'g' || s, '', '', false FROM generate_series(11, 360) s;
+                 UPDATE channels SET last_sequence = 360, message_count = 360 WHERE channel_id = 1";
+    client.batch_execute(young).await.unwrap();
+    let rates = "SELECT per_second_1h BETWEEN 0.9 AND 1.1, per_second_1m BETWEEN 0.9 AND 1.1
+                 FROM channel_usage WHERE channel = 'orders'";
+    let row = client.query_one(rates, &[]).await.unwrap();
+    assert_eq!((row.get(0), row.get(1)), (true, true));
+}

@@ -149,7 +149,17 @@ fn the_name_of_the_reference_means_serve() {
         shown("nats-streaming-server -h"),
         "nats-streaming-server serve --help"
     );
-    for asked in ["version", "-cid x -v", "-SD --version"] {
+    assert_eq!(
+        shown("nats-streaming-server -t -v=false -cid x"),
+        "nats-streaming-server config check --cluster-id=x"
+    );
+    for asked in [
+        "version",
+        "-cid x -v",
+        "-SD --version",
+        "-v -t",
+        "-v -t=false",
+    ] {
         assert_eq!(
             shown(&format!("nats-streaming-server {asked}")),
             "nats-streaming-server --version"

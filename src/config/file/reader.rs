@@ -79,8 +79,15 @@ fn text_of(path: &Path) -> io::Result<String> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         Err(_) if is_native(path) => Err(io::Error::other("it is not UTF-8 text")),
-        // Old files have comments in other encodings, of which this is the one that takes every byte.
-        Err(error) => Ok(error.into_bytes().into_iter().map(char::from).collect()),
+        // Old files have comments in other encodings. What is UTF-8 stays what it is beside them.
+        Err(error) => {
+            let mut text = String::new();
+            for chunk in error.as_bytes().utf8_chunks() {
+                text.push_str(chunk.valid());
+                text.extend(chunk.invalid().iter().copied().map(char::from));
+            }
+            Ok(text)
+        }
     }
 }
 

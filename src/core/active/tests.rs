@@ -195,18 +195,18 @@ fn a_batch_that_is_full_takes_a_few_more_requests_of_clients_of_whom_nothing_wai
     let mut active = with_a_client();
     let bound = Limits::default().batch_messages;
     let mut taken = 0;
-    while let Intake::All(most) = wait(&mut active, at(0)).intake {
-        assert!(most <= EVENTS_PER_TURN);
-        let events = (taken..taken + most).map(publish);
+    while let Intake::All(quota) = wait(&mut active, at(0)).intake {
+        assert!(quota.requests <= EVENTS_PER_TURN && quota.bytes <= Limits::default().batch_bytes);
+        let events = (taken..taken + quota.requests).map(publish);
         active.take_requests(events, true, at(0), for_ever());
-        taken += most;
+        taken += quota.requests;
     }
     assert_eq!(taken, bound);
 
-    while let Intake::New(most) = wait(&mut active, at(0)).intake {
-        let events = (taken..taken + most).map(publish);
+    while let Intake::New(quota) = wait(&mut active, at(0)).intake {
+        let events = (taken..taken + quota.requests).map(publish);
         active.take_requests(events, true, at(0), for_ever());
-        taken += most;
+        taken += quota.requests;
     }
     assert_eq!(taken, bound + bound / 8);
     assert_eq!(wait(&mut active, at(0)).intake, Intake::Nothing);

@@ -1,6 +1,7 @@
 //! What a turn of the active loop may do, what to wait for between two of them, and why there is none any more.
 
 use crate::core::refusal::Refusal;
+use crate::core::room::Quota;
 use crate::core::time::Instant;
 
 /// Why the active gives up its term.
@@ -27,14 +28,14 @@ pub enum Turn {
     KeepSilent(Instant),
 }
 
-/// Which requests are taken next, and how many at most.
+/// Which requests are taken next, and how much of them at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
     Nothing,
     /// The batch is full but for what it keeps for clients that have little under way: requests of those of whom nothing
     /// waited when the request came.
-    New(usize),
-    All(usize),
+    New(Quota),
+    All(Quota),
 }
 
 impl Intake {

@@ -145,7 +145,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
             takes(
                 "time",
                 Time,
-                "The first message of this time is, or how long ago: 2h.",
+                "The first message of this time is delivered next, or of so long ago: 2h.",
             ),
         ],
     },

@@ -60,7 +60,9 @@ fn page(console: &Inner, is_readable: bool, next: &str, name: &str, wrong: Optio
             } @else {
                 label for="password" { "Token of the API" }
                 input #password name="password" type="password" autocomplete="current-password" required autofocus;
-                p.note { "It is the content of the file of " code { "--api-token-file" } "." }
+                p.note {
+                    "The server reads it from the file that " code { "--api-token-file" } " names; " code { "stanby dev" } " prints it."
+                }
             }
             button type="submit" { "Log in" }
         }
@@ -127,10 +129,13 @@ pub(super) async fn log_in(
     };
     let Some(user) = verified(user, form.get("password").to_owned()).await else {
         tracing::warn!(from = %guest.address, "a log-in to the console failed");
-        return refused(
-            StatusCode::UNAUTHORIZED,
-            "Name or password is wrong. Try again; after ten wrong ones you have to wait a minute.",
-        );
+        let what = match console.users.only() {
+            Some(_) => "The token",
+            None => "Name or password",
+        };
+        let why =
+            format!("{what} is wrong. Try again; after ten wrong ones you have to wait a minute.");
+        return refused(StatusCode::UNAUTHORIZED, &why);
     };
     console.failures.forgive(guest.address);
     let session = Session::new(key, &user, Clock.now().wall);
