@@ -27,6 +27,8 @@ pub(crate) struct StanClient {
     pub(crate) subjects: Connected,
     pub(crate) heartbeat_inbox: String,
     heartbeats: Arc<AtomicU64>,
+    /// Inboxes of what it holds. A server ends a subscription that nobody listens to, where its answer came late.
+    held: Mutex<Vec<Subscriber>>,
     /// Ends with the client.
     _alive: JoinSet<()>,
 }
@@ -68,6 +70,7 @@ impl StanClient {
             subjects,
             heartbeat_inbox,
             heartbeats,
+            held: Mutex::default(),
             _alive: alive,
         })
     }
@@ -183,6 +186,9 @@ impl StanClient {
         ack_wait_seconds: i32,
     ) -> Result<(), String> {
         let inbox = self.nats.new_inbox();
+        let listens = self.nats.subscribe(inbox.clone()).await;
+        let listens = listens.map_err(|error| error.to_string())?;
+        self.held.lock().unwrap().push(listens);
         let request = client::subscribe_request(&client::Subscribe {
             client_id: &self.id,
             channel,
