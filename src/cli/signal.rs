@@ -51,9 +51,9 @@ pub fn run(args: &SignalArgs) -> Result<ExitCode, Failure> {
 
 /// A number, or a file that holds one.
 fn pid_of(text: &str) -> Option<i32> {
-    let of_file = std::fs::read_to_string(text).ok();
-    let number = of_file.as_deref().unwrap_or(text).trim();
-    number.parse().ok().filter(|&pid| pid > 0)
+    let number = text.parse().ok();
+    let of_file = || std::fs::read_to_string(text).ok()?.trim().parse().ok();
+    number.or_else(of_file).filter(|&pid| pid > 0)
 }
 
 fn only_server(signal: &str) -> Result<i32, Failure> {

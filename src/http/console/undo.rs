@@ -33,6 +33,10 @@ pub(super) fn undo(
         "durable resume" => Some(("pause it again".to_owned(), act("durable-pause", &[]))),
         "durable seek" => {
             let before = found("first_unacked");
+            if before.is_empty() {
+                // A server of an earlier version did it, and did not note where the first message was.
+                return only_by_hand("seek it to the first message that it had not acked");
+            }
             let more = [("sequence", before.as_str())];
             Some((
                 format!(
@@ -130,6 +134,9 @@ mod tests {
                 route.verb
             );
         }
+        let before = serde_json::json!({ "from_sequence": 9 });
+        let (_, link) = undo("durable seek", &arguments, Some(&before)).unwrap();
+        assert_eq!(link, None, "of an earlier version");
         let (_, link) = undo("durable seek", &arguments, Some(&result)).unwrap();
         assert_eq!(
             link.as_deref(),
