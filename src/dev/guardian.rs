@@ -13,8 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::signal::Signal;
 
 use super::Error;
+use super::start_time::started;
 
 const SHELL: &str = "/bin/sh";
+
+/// The start of a process that has ended already, and of any where there is no /proc.
+const UNKNOWN: &str = "-";
 
 /// Cheap to clone; the helper acts once the last clone and its process are gone.
 #[derive(Clone, Debug)]
@@ -53,13 +57,15 @@ impl Guardian {
         })))
     }
 
-    /// From here on `pid` gets `signal` should this process vanish.
+    /// From here on `pid` gets `signal` should this process vanish. Whoever calls has not waited for it yet. A process that
+    /// ends without being forgotten does no harm: who has its number later was started at another time.
     pub fn watch(&self, pid: u32, signal: Signal) {
         let name = signal.as_str().trim_start_matches("SIG");
-        self.tell(&format!("watch {pid} {name}\n"));
+        let started = started(pid.cast_signed()).unwrap_or_else(|| UNKNOWN.to_owned());
+        self.tell(&format!("watch {pid} {started} {name}\n"));
     }
 
-    /// The process has been waited for: its number may soon be somebody else's.
+    /// The process has been waited for.
     pub fn forget(&self, pid: u32) {
         self.tell(&format!("forget {pid}\n"));
     }
@@ -89,5 +95,29 @@ impl Drop for Inner {
         if let Err(error) = helper.wait() {
             tracing::debug!(%error, "waiting for the helper failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_watches_is_ended_with_it_and_a_reused_number_is_not() {
+        let cat = || Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (mut child, mut bystander) = (cat(), cat());
+        let guardian = Guardian::start(None).unwrap();
+        guardian.watch(child.id(), Signal::SIGKILL);
+        // As of one that had this number before.
+        guardian.tell(&format!("watch {} 1 KILL\n", bystander.id()));
+
+        drop(guardian);
+
+        assert!(bystander.try_wait().unwrap().is_none(), "it still runs");
+        bystander.kill().unwrap();
+        bystander.wait().unwrap();
+        // `wait` closes its input, by which it would end in order.
+        let _stdin = child.stdin.take();
+        assert!(!child.wait().unwrap().success());
     }
 }

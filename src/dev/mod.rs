@@ -3,7 +3,7 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | `supervisor.rs` | starts everything, tells what happens, stops everything |
+//! | `supervisor.rs` | starts everything, reports what happens, stops everything |
 //! | `screen.rs` | the texts of the terminal |
 //! | `servers.rs`, `server.rs` | the two `stanby serve` children; one of them, and what its health page says |
 //! | `console.rs` | the token that people log in to the consoles with |
@@ -31,6 +31,7 @@ pub mod process;
 mod screen;
 mod server;
 mod servers;
+mod start_time;
 mod supervisor;
 
 pub use error::Error;

@@ -13,6 +13,7 @@ use tokio::time::{interval, timeout};
 
 use super::Error;
 use super::directory::Directory;
+use super::start_time::started;
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -89,19 +90,6 @@ fn running(note: &Path) -> Option<Pid> {
     let (pid, noted) = text.trim_end().split_once(' ')?;
     let pid = pid.parse().ok()?;
     (started(pid)? == noted).then_some(Pid::from_raw(pid))
-}
-
-/// When the kernel started it, in its own ticks; `None` for one that has ended, waited for or not.
-fn started(pid: i32) -> Option<String> {
-    const STATE: usize = 0;
-    const START_TIME: usize = 19;
-
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything, closing parentheses included.
-    let fields: Vec<_> = line.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let ended = matches!(*fields.get(STATE)?, "Z" | "X");
-    let start_time = *fields.get(START_TIME)?;
-    (!ended).then(|| start_time.to_owned())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod files;
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -303,7 +303,10 @@ impl Patroni {
         let pid_file =
             std::fs::read_to_string(member.data.join("postmaster.pid")).unwrap_or_default();
         let postmaster = pid_file.lines().next().and_then(|pid| pid.parse().ok());
-        let Some(postmaster) = postmaster else { return };
+        // What was killed leaves the file behind, and its number is soon somebody else's.
+        let Some(postmaster) = postmaster.filter(|&pid| serves(pid, &member.data)) else {
+            return;
+        };
         let children = children_of(postmaster);
         for pid in std::iter::once(postmaster).chain(children) {
             kill(Pid::from_raw(pid), signal).ok();
@@ -318,6 +321,11 @@ impl Drop for Patroni {
             self.signal(member, Signal::SIGKILL);
         }
     }
+}
+
+fn serves(postmaster: i32, data: &Path) -> bool {
+    let command = std::fs::read_to_string(format!("/proc/{postmaster}/cmdline"));
+    command.is_ok_and(|command| command.contains(&*data.to_string_lossy()))
 }
 
 fn children_of(parent: i32) -> Vec<i32> {
