@@ -10,7 +10,7 @@
 //! | `follow.rs` | shows what is added to a log |
 //! | `postgres.rs`, `initdb.rs` | the managed Postgres; its data directory |
 //! | `nats.rs` | the managed nats-server |
-//! | `process.rs`, `guardian.rs`, `orphan.rs` | a child process; what stops children when the supervisor is killed |
+//! | `process.rs`, `guardian.rs`, `orphan.rs`, `start_time.rs` | a child process; what stops children when the supervisor is killed, and what tells them from later processes |
 //! | `directory.rs` | the data directory: layout, lock, temporary ones |
 //! | `account.rs` | as whom Postgres runs when the supervisor is root |
 //!

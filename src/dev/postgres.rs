@@ -163,7 +163,7 @@ fn socket_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
 
-/// Waits for the line in its lock file by which Postgres tells `pg_ctl` that it is ready.
+/// Waits for the line in its lock file by which Postgres reports to `pg_ctl` that it is ready.
 async fn ready(process: &mut Process, data: &Path) -> Result<(), Error> {
     let mut tick = interval(POLL);
     loop {

@@ -160,7 +160,7 @@ impl Welcome<'_> {
         text
     }
 
-    /// What `pub` and `sub` need to be told.
+    /// The flags that `pub` and `sub` need.
     fn flags(&self) -> String {
         let server =
             (!self.nats_url_is_default).then(|| format!(" --nats-server {}", self.nats_url));

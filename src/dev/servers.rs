@@ -20,7 +20,7 @@ const RESTART_DELAY: Duration = Duration::from_secs(2);
 /// A server that ends so often in a row before it was ready will not get ready.
 const FAILURES_MAX: u32 = 3;
 
-/// What the first screen tells besides the servers.
+/// What the first screen shows besides the servers.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) nats_url_is_default: bool,
@@ -89,7 +89,7 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Looks once at each server, and tells what has changed.
+    /// Looks once at each server, and reports what has changed.
     pub(super) async fn turn(
         &mut self,
         directory: &Directory,

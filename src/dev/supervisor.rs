@@ -1,4 +1,4 @@
-//! Starts everything, keeps it running, tells what happens, stops everything.
+//! Starts everything, keeps it running, reports what happens, stops everything.
 //!
 //! The active server owns neither Postgres nor nats-server: killing it shows a takeover, and nothing else.
 

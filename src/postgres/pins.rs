@@ -1,6 +1,6 @@
 //! What a session of ours never inherits: settings that a role, a database, a file or `ALTER SYSTEM` may give another
-//! value, and that change what a statement means, what a commit is worth, or whether Postgres tells of it. Each session
-//! sets them for itself and reads them back; its own `SET` goes before all of those, also before ones that come later.
+//! value, and that change what a statement means, what a commit is worth, or whether Postgres reports it. Each session
+//! sets them for itself and reads them back; its own `SET` takes precedence over all of those, also before ones that come later.
 
 use crate::config::database::DatabaseUrl;
 

@@ -5,11 +5,13 @@
 //! memory already.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use ring::digest::{Context, SHA256};
 
-use super::encryption::Sealed;
+use super::encryption::{Sealed, Sealer};
+use super::error::Error;
+use super::row_hash;
 use crate::core::batch::Batch;
 use crate::core::ids::{ChannelId, Epoch};
 use crate::core::message::Message;
@@ -17,48 +19,73 @@ use crate::core::message::Message;
 pub(super) const COPY: &str = "COPY messages
     (channel_id, sequence, published_at_ns, epoch, client_id, guid, reply, data, encrypted) FROM STDIN (FORMAT binary)";
 
-/// What [`Checksums`] computes of the rows of a channel.
-pub(super) const CHECKSUM: &str = "bit_xor(('x' || encode(substr(sha256(int8send(sequence)
-    || int8send(published_at_ns) || convert_to(reply, 'UTF8') || data), 1, 8), 'hex'))::bit(64)::int8)";
-
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const COLUMNS: i16 = 9;
 
 /// The size of a row beside its texts and data: the lengths of all columns, and those with a fixed length.
 const ROW_BYTES: usize = 2 + 9 * 4 + 4 * 8 + 1;
 
-/// One of each channel, over what was sent: every row's sequence, time, reply subject and payload as it is stored.
-#[derive(Debug, Default)]
-pub(super) struct Checksums(BTreeMap<ChannelId, i64>);
+/// Of each channel, over the rows that were encoded: the hashes of [`row_hash`], combined by exclusive or.
+pub(super) type Checksums = BTreeMap<ChannelId, i64>;
 
-impl Checksums {
-    pub(super) fn of(&self, channel: ChannelId) -> i64 {
-        self.0.get(&channel).copied().unwrap_or_default()
+/// Encodes messages for COPY. What it needs of the term is there from the begin of the import on.
+#[derive(Debug, Clone, Default)]
+pub struct CopyEncoder(Arc<Mutex<Option<Term>>>);
+
+#[derive(Debug)]
+struct Term {
+    epoch: Epoch,
+    /// Encrypts payloads, where the term has one.
+    sealer: Option<Sealer>,
+    checksums: Checksums,
+}
+
+/// The messages of a batch, as the data of one COPY.
+#[derive(Debug)]
+pub struct CopyRows {
+    pub(super) bytes: Bytes,
+    pub(super) count: u64,
+}
+
+impl CopyEncoder {
+    pub(super) fn begin(&self, epoch: Epoch, sealer: Option<Sealer>) {
+        *self.term() = Some(Term {
+            epoch,
+            sealer,
+            checksums: Checksums::new(),
+        });
     }
 
-    pub(super) fn channels(&self) -> impl Iterator<Item = ChannelId> {
-        self.0.keys().copied()
+    /// Fails before the begin: it is not known yet whether payloads are to be encrypted.
+    pub fn encode(&self, batch: &Batch) -> Result<CopyRows, Error> {
+        let mut term = self.term();
+        let Some(term) = &mut *term else {
+            return Err(Error::Failed(
+                "messages came before the import had begun".to_owned(),
+            ));
+        };
+        let sealer = term.sealer.as_ref();
+        let sealed = sealer.map(|sealer| sealer.seal(&batch.messages));
+        Ok(CopyRows {
+            bytes: rows(batch, term.epoch, sealed.as_ref(), &mut term.checksums),
+            count: batch.messages.len() as u64,
+        })
     }
 
-    fn add(&mut self, channel: ChannelId, message: &Message, data: &[u8]) {
-        let mut digest = Context::new(&SHA256);
-        digest.update(&int8(message.sequence.0).to_be_bytes());
-        digest.update(&message.published_at.0.to_be_bytes());
-        digest.update(message.reply.as_bytes());
-        digest.update(data);
-        let mut half = [0; 8];
-        half.copy_from_slice(&digest.finish().as_ref()[..8]);
-        *self.0.entry(channel).or_default() ^= i64::from_be_bytes(half);
+    pub(super) fn checksums(&self) -> Checksums {
+        let term = self.term();
+        term.as_ref()
+            .map(|term| term.checksums.clone())
+            .unwrap_or_default()
+    }
+
+    fn term(&self) -> MutexGuard<'_, Option<Term>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The messages of a batch; `sealed` goes in place of their payloads.
-pub(super) fn rows(
-    batch: &Batch,
-    epoch: Epoch,
-    sealed: Option<&Sealed>,
-    checksums: &mut Checksums,
-) -> Bytes {
+/// `sealed` goes in place of payloads.
+fn rows(batch: &Batch, epoch: Epoch, sealed: Option<&Sealed>, checksums: &mut Checksums) -> Bytes {
     let sealed: Option<Vec<&[u8]>> = sealed.map(|sealed| sealed.payloads().collect());
     let payload = |index: usize, message: &'_ Message| match &sealed {
         Some(sealed) => sealed[index].len(),
@@ -77,7 +104,7 @@ pub(super) fn rows(
             Some(sealed) => sealed[index],
             None => &message.data[..],
         };
-        checksums.add(*channel, message, data);
+        *checksums.entry(*channel).or_default() ^= row_hash::of_row(message, data);
         rows.put_i16(COLUMNS);
         for number in [
             int8(channel.0),

@@ -3,7 +3,7 @@
 //! the transaction that reads, that it is on the very Postgres process that the lock is held on or waited for, and that
 //! this one knows of the term.
 //!
-//! The start time of the process is what tells it from every other: also from a physical copy, whose system identifier,
+//! The start time of the process distinguishes it from every other: also from a physical copy, whose system identifier,
 //! timeline and epoch are the same, and on platforms that show none of these. A commit that this process has answered is
 //! seen by every transaction that begins on it afterwards.
 
@@ -174,7 +174,7 @@ impl fmt::Display for Astray {
     }
 }
 
-/// For how long after the last connection that went astray it is still told.
+/// For how long after the last connection that went astray it is still reported.
 const ASTRAY_FOR: Duration = Duration::from_secs(30);
 
 /// A pool that gave no connection is left alone for so long.
@@ -207,7 +207,7 @@ struct Failing {
 /// How reads go, for those who tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// Where connections led that were not used, in a sentence; told for half a minute.
+    /// Where connections led that were not used, in a sentence; reported for half a minute.
     pub astray: Option<String>,
     pub astray_total: u64,
     /// For how long no read has succeeded, and why the last one did not.

@@ -1,4 +1,4 @@
-//! What the last terms stored: asked when a takeover judges the requests that the node heard as a standby.
+//! What the last terms stored: asked when a takeover judges the requests that the node received as a standby.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::core::takeover::FindPublishes;
 ///
 /// Digests of what is short are made on the way: they cost less than the rows do.
 ///
-/// What limits have dropped comes with it. Of what was heard, by number: no clock is asked. Of what may yet come, and of
+/// What limits have dropped comes with it. Of what was received, by number: no clock is asked. Of what may yet come, and of
 /// channels that are gone, by time. There may be an hour of it, so both are ranges of an index: the second end, and OFFSET,
 /// make Postgres choose one also where it knows nothing about the table.
 ///
@@ -83,10 +83,10 @@ const CONTENTS: &str = "SELECT places.place, m.*
         OFFSET 0
     ) m";
 
-/// Publishes up to so many bytes are told apart from all others there, longer ones from those that are wanted.
+/// Publishes up to so many bytes are distinguished from all others there, longer ones from those that are wanted.
 const SHORT_BYTES: i32 = 1024;
 
-/// So much data is read to tell longer ones apart: twice as much as a standby remembers by default. What is beyond is
+/// So much data is read to distinguish longer ones: twice as much as a standby keeps by default. What is beyond is
 /// recognised by client and GUID alone.
 const CONTENT_BYTES_MAX: usize = 128 << 20;
 
@@ -102,7 +102,7 @@ const CLOSED: &str = concat!(
 const FORGET: &str = "DELETE FROM dropped_guids
     WHERE dropped_at BETWEEN '-infinity' AND statement_timestamp() - interval '1 hour'";
 
-/// What was found of publishes, and where those stand that only what they say tells apart.
+/// What was found of publishes, and where those stand that only their content distinguishes.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) stored: Stored,
@@ -221,7 +221,7 @@ fn content(row: &Line) -> Result<Option<Digest>, Fault> {
     Ok(content.map(Digest::from_be_bytes))
 }
 
-/// Reads what the publishes say that only this tells apart, in a transaction of its own: a damaged row ends it, and then
+/// Reads the content of publishes that only this distinguishes, in a transaction of its own: a damaged row ends it, and then
 /// whoever reads the message will tell.
 pub(super) async fn tell_apart(
     source: &mut Source<'_>,
@@ -309,7 +309,7 @@ pub(super) async fn closed(
     Ok((closed, proof))
 }
 
-/// Forgets what no standby remembers any more. On the leader session, once per term.
+/// Deletes what no standby keeps any more. On the leader session, once per term.
 pub async fn forget_dropped(client: &Client, url: &DatabaseUrl) -> Result<(), Error> {
     let forgotten = client.execute_typed(FORGET, &[]).await;
     forgotten

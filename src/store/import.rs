@@ -9,13 +9,13 @@ use sqlx::PgConnection;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::copy::{self, CHECKSUM, COPY, Checksums};
-use super::encryption::Sealer;
+use super::copy::{COPY, Checksums, CopyEncoder, CopyRows};
 use super::error::{Error, Fault};
 use super::former::Extent;
 use super::identifier::quoted;
 use super::imports::{self, ImportNote};
 use super::pool::Store;
+use super::row_hash;
 use super::rows::parse_multirange;
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
@@ -33,9 +33,7 @@ pub struct Importer {
     schema: String,
     writer: Writer,
     copy: Statement,
-    /// Encrypts payloads, where the term has one.
-    sealer: Option<Sealer>,
-    checksums: Checksums,
+    encoder: CopyEncoder,
     /// What was compared already: all up to the last sequence of each channel.
     compared: BTreeMap<ChannelId, (Extent, i64)>,
 }
@@ -56,8 +54,7 @@ impl Importer {
                 .prepare(COPY)
                 .await
                 .map_err(|error| Error::from(Trouble::of_session(url, &error)))?,
-            sealer: None,
-            checksums: Checksums::default(),
+            encoder: CopyEncoder::default(),
             compared: BTreeMap::new(),
         })
     }
@@ -71,18 +68,21 @@ impl Importer {
             return Err(occupied(&self.schema));
         }
         let keys = self.store.keys_and_terms(client).await?;
-        self.sealer = self.store.begin_term(client, epoch, keys).await?;
+        let sealer = self.store.begin_term(client, epoch, keys).await?;
+        self.encoder.begin(epoch, sealer);
         Ok(())
     }
 
-    /// Messages, and nothing else.
-    pub async fn put(&mut self, client: &Client, batch: &Batch, epoch: Epoch) -> Result<(), Error> {
-        let sealer = self.sealer.as_ref();
-        let sealed = sealer.map(|sealer| sealer.seal(&batch.messages));
-        let rows = copy::rows(batch, epoch, sealed.as_ref(), &mut self.checksums);
-        let copied = self.copy(client, rows).await;
+    /// Encodes what [`Self::put`] takes. It is to be used after [`Self::begin`], and not for what is put after a comparison
+    /// that has not ended.
+    pub fn encoder(&self) -> CopyEncoder {
+        self.encoder.clone()
+    }
+
+    pub async fn put(&mut self, client: &Client, rows: &CopyRows) -> Result<(), Error> {
+        let copied = self.copy(client, rows.bytes.clone()).await;
         let copied = copied.map_err(|error| self.told(&error))?;
-        let expected = batch.messages.len() as u64;
+        let expected = rows.count;
         if copied == expected {
             return Ok(());
         }
@@ -132,9 +132,10 @@ impl Importer {
 
     /// Compares the messages that are there so far with what was written, so that only what comes later is left for the end.
     pub async fn compare_so_far(&mut self, client: &Client) -> Result<(), Error> {
-        let stored = self.stored(client).await?;
+        let checksums = self.encoder.checksums();
+        let stored = self.stored(client, &checksums).await?;
         for (id, (_, checksum)) in &stored {
-            if *checksum != self.checksums.of(*id) {
+            if checksums.get(id) != Some(checksum) {
                 return Err(Error::Failed(format!(
                     "messages of channel {id} are not what was written: their checksum differs. Does another program write \
                      to schema {}?",
@@ -147,27 +148,33 @@ impl Importer {
     }
 
     /// What the tables hold of each channel. What was compared already is not read again.
-    async fn stored(&self, client: &Client) -> Result<BTreeMap<ChannelId, (Extent, i64)>, Error> {
+    async fn stored(
+        &self,
+        client: &Client,
+        checksums: &Checksums,
+    ) -> Result<BTreeMap<ChannelId, (Extent, i64)>, Error> {
         // The counting reads everything, and nothing else is to be done meanwhile.
         let settings =
             "SET LOCAL enable_seqscan = on; SET LOCAL max_parallel_workers_per_gather = 4";
         self.run(client, settings).await?;
         let rows = if self.compared.is_empty() {
             let extents = format!(
-                "SELECT channel_id, count(*), min(sequence), max(sequence), {CHECKSUM} FROM messages GROUP BY 1"
+                "SELECT channel_id, count(*), min(sequence), max(sequence), bit_xor({}) FROM messages GROUP BY 1",
+                row_hash::SQL
             );
             client.query(&extents, &[]).await
         } else {
             let after = |id: &ChannelId| self.compared.get(id).map_or(0, |(extent, _)| extent.last);
-            let ids: Vec<ChannelId> = self.checksums.channels().collect();
+            let ids: Vec<ChannelId> = checksums.keys().copied().collect();
             let after: Vec<i64> = ids.iter().map(|id| after(id).cast_signed()).collect();
             let ids: Vec<i64> = ids.iter().map(|id| id.0.cast_signed()).collect();
             let extents = format!(
                 "SELECT v.channel_id, s.* FROM unnest($1::bigint[], $2::bigint[]) AS v (channel_id, after)
                     CROSS JOIN LATERAL (
-                        SELECT count(*), coalesce(min(sequence), 0), coalesce(max(sequence), 0), coalesce({CHECKSUM}, 0)
+                        SELECT count(*), coalesce(min(sequence), 0), coalesce(max(sequence), 0), coalesce(bit_xor({}), 0)
                         FROM messages m WHERE m.channel_id = v.channel_id AND m.sequence > v.after
-                    ) s"
+                    ) s",
+                row_hash::SQL
             );
             // A table without statistics would be read from one end to the other for each channel.
             self.run(client, "SET LOCAL enable_seqscan = off").await?;
@@ -198,7 +205,8 @@ impl Importer {
                 self.schema
             ))
         };
-        let stored = self.stored(client).await?;
+        let checksums = self.encoder.checksums();
+        let stored = self.stored(client, &checksums).await?;
         for (id, row) in &planned.channels {
             let expected = Extent {
                 count: row.message_count,
@@ -206,7 +214,7 @@ impl Importer {
                 last: row.last_sequence.0,
             };
             let (found, checksum) = stored.get(id).copied().unwrap_or_default();
-            if checksum != self.checksums.of(*id) {
+            if checksum != checksums.get(id).copied().unwrap_or_default() {
                 return Err(wrong(format!(
                     "messages of channel {} are not what was written: their checksum is another one",
                     row.name

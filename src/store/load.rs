@@ -20,7 +20,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 /// Cuts after so many bytes of data and text, on the server: a page of large messages would otherwise cross the network
-/// to be thrown away. (Lengths are known without reading what they are of.) `next` tells a page that was cut from one that came to the end.
+/// to be thrown away. (Lengths are known without reading what they are of.) `next` distinguishes a page that was cut from one that came to the end.
 macro_rules! cut_by_bytes {
     ($wanted:literal) => {
         concat!(

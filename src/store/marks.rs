@@ -17,7 +17,7 @@ const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL
     SELECT NULL, NULL, NULL, NULL, l.epoch, coalesce((SELECT last_channel_id FROM server_info), 0) FROM leadership l";
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
-/// primary tells of its own replicas. Every replica that connects to it is counted, whatever the asking role may see.
+/// primary reports its own replicas. Every replica that connects to it is counted, whatever the asking role may see.
 /// Who reads a logical slot, of whichever database, is none; but a commit may wait for him in the place of one.
 const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS names,
         (SELECT count(*) FROM pg_stat_replication) AS connected,
@@ -52,7 +52,7 @@ impl ProvenRead for All {
     }
 }
 
-/// Whether every commit waits for each replica that there is; `None` where that cannot be told. To be read before the
+/// Whether every commit waits for each replica that there is; `None` where that is not known. To be read before the
 /// channels are: what is committed after this is after the setting was read, or in the marks.
 async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> {
     match source.all(REPLICAS, &[]).await {
@@ -63,7 +63,7 @@ async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> 
                 Ok(are_all_waited_for(row.get("names")?, connected, logical))
             })
             .transpose(),
-        // Not every platform tells its timeline.
+        // Not every platform reports its timeline.
         Err(Fault::Pool(sqlx::Error::Database(_))) => Ok(None),
         Err(fault) => Err(fault),
     }

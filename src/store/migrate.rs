@@ -205,6 +205,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "rates of young channels",
         include_str!("../../migrations/0089_rates_of_young_channels.sql"),
     ),
+    (
+        90,
+        "a hint for missing rights",
+        include_str!("../../migrations/0090_a_hint_for_missing_rights.sql"),
+    ),
+    (
+        91,
+        "clear comments",
+        include_str!("../../migrations/0091_clear_comments.sql"),
+    ),
 ];
 
 /// What a server of this version works on.
@@ -278,7 +288,7 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
             Err(error) if is_locked_out(&error) => {
                 tracing::warn!(
                     schema,
-                    "a long read of the tables (a dump?) holds up their migration; trying again"
+                    "a lock of the tables holds up their migration (a dump, or VACUUM?); trying again"
                 );
                 tokio::time::sleep(LOCK_PAUSE).await;
             }

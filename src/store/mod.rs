@@ -39,6 +39,7 @@ pub mod refill;
 pub mod refused;
 pub mod requests;
 mod rights;
+mod row_hash;
 mod rows;
 mod salvage;
 pub mod served;
@@ -52,6 +53,7 @@ mod vacuum;
 mod version;
 mod writer;
 
+pub use copy::{CopyEncoder, CopyRows};
 pub use encryption::Keyring;
 pub use error::Error;
 pub use feed::Feed;

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use super::error::Fault;
 use super::fence::{Astray, Fence, proof_columns};
-use super::load::{int8, size};
+use super::load::size;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use super::sql_acks::{self, ack_columns};
@@ -47,8 +47,11 @@ const PAGE: &str = concat!(
         WHERE CASE WHEN number::text::xid8::xid IN (SELECT number FROM others)
             THEN pg_xact_status(number::text::xid8) IS DISTINCT FROM 'in progress' ELSE true END
     ), taken AS MATERIALIZED (
-        (SELECT id, guid, channel, data, reply, publisher, deliver_at
-            FROM outbox WHERE deliver_at IS NULL AND id > $1 ORDER BY id LIMIT $3)
+        (SELECT plain.* FROM unnest($1::bigint[], $8::bigint[]) AS gap (first, last) CROSS JOIN LATERAL (
+                SELECT id, guid, channel, data, reply, publisher, deliver_at
+                FROM outbox WHERE deliver_at IS NULL AND id BETWEEN gap.first AND gap.last ORDER BY id LIMIT $3
+            ) AS plain
+            ORDER BY id LIMIT $3)
         UNION ALL
         (SELECT id, guid, channel, data, reply, publisher, deliver_at
             FROM outbox WHERE deliver_at <= 'epoch'::timestamptz + $2 * interval '1 microsecond'
@@ -63,9 +66,14 @@ const PAGE: &str = concat!(
         SELECT array_agg(id ORDER BY id) AS ack_ids, array_agg(position_id ORDER BY id) AS ack_positions,
                array_agg(sequence ORDER BY id) AS ack_sequences, array_agg(redeliver_after ORDER BY id) AS ack_after,
                array_agg(reason ORDER BY id) AS ack_reasons
-        FROM (SELECT ",
+        FROM (
+            SELECT acked.* FROM unnest($6::bigint[], $9::bigint[]) AS gap (first, last) CROSS JOIN LATERAL (
+                SELECT ",
     ack_columns!(),
-    " FROM pending_acks WHERE id > $6 ORDER BY id LIMIT $3) AS a
+    " FROM pending_acks WHERE id BETWEEN gap.first AND gap.last ORDER BY id LIMIT $3
+            ) AS acked
+            ORDER BY id LIMIT $3
+        ) AS a
     )
     SELECT ",
     proof_columns!(),
@@ -112,8 +120,8 @@ async fn page(
     fence: Fence,
 ) -> Result<Result<Loaded, Astray>, Fault> {
     let Want::Outbox {
-        after,
-        acks_after,
+        gaps,
+        ack_gaps,
         due,
         rows,
         bytes,
@@ -123,14 +131,17 @@ async fn page(
     else {
         unreachable!("the caller asks for a page of the outbox");
     };
+    let [(first, last), (first_ack, last_ack)] = [gaps, ack_gaps].map(|gaps| ends(gaps));
     let parameters = [
-        Parameter::Number(int8(after.0)),
+        first,
         Parameter::Number(due.0.div_euclid(1000)),
         Parameter::Number(size(*rows)),
         Parameter::Number(size(*bytes)),
         Parameter::Size(i32::try_from(*payload_bytes).unwrap_or(i32::MAX)),
-        Parameter::Number(int8(acks_after.0)),
+        first_ack,
         Parameter::Flag(*settles),
+        last,
+        last_ack,
     ];
     let lines = source.all(PAGE, &parameters).await?;
     let Some(first) = lines.first() else {
@@ -152,25 +163,32 @@ async fn page(
         ..OutboxPage::default()
     };
     let plain: i64 = first.get("plain")?;
-    let mut last_plain = None;
     let mut found = 0;
     for line in &lines {
         let Some(row) = row(line)? else {
             continue;
         };
         if line.get("is_plain")? {
-            last_plain = Some(row.id);
+            let (lowest, _) = page.now.unwrap_or((row.id, row.id));
+            page.now = Some((lowest, row.id));
             found += 1;
         }
         page.rows.push(row);
     }
     // Without the last one it is not known that there are no more.
     if found < plain || plain >= size(*rows) {
-        page.through = Some(last_plain.unwrap_or_default());
+        page.through = Some(page.now.map_or_else(OutboxId::default, |(_, last)| last));
     }
     page.acks_through = (page.acks.len() >= *rows)
         .then(|| page.acks.last().map_or_else(AckId::default, |row| row.id));
     Ok(Ok(Loaded::Outbox(page)))
+}
+
+/// The first numbers, and the last ones.
+fn ends(gaps: &[(u64, u64)]) -> (Parameter, Parameter) {
+    let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (first, last) = gaps.iter().map(|&(a, b)| (bound(a), bound(b))).unzip();
+    (Parameter::Numbers(first), Parameter::Numbers(last))
 }
 
 fn row(line: &Line) -> Result<Option<OutboxRow>, Fault> {

@@ -129,7 +129,7 @@ impl Store {
         lent.end(done, "reading what was imported")
     }
 
-    /// What clients were told, if any server was ever active here.
+    /// What clients were given, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
         let mut lent = self.lend_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);

@@ -8,7 +8,7 @@ use super::identifier::identifier;
 use crate::config::database::{DatabaseUrl, Trouble};
 use crate::core::refusal::{self, Refusal};
 
-/// Clients are told.
+/// Clients get this.
 const REASON_BYTES_MAX: usize = 500;
 
 /// `None` for an error that passes, or of a connection.
@@ -50,7 +50,7 @@ fn is_of_what_is_written(error: &DbError) -> bool {
     let is_of_connections = ["08", "28", "57P"]
         .iter()
         .any(|class| sqlstate.starts_with(class));
-    // In whatever language: where a function or a row was at work, it is told.
+    // In whatever language: where a function or a row was at work, it is named.
     is_of_connections
         || refusal::waits_for_others(sqlstate)
         || error.where_().is_some_and(|at| !at.is_empty())

@@ -1,4 +1,4 @@
-//! Rows to the core's types. What a person may have changed by hand is checked here, and told by table, row and
+//! Rows to the core's types. What a person may have changed by hand is checked here, and reported by table, row and
 //! reason.
 
 use std::fmt::{Display, Write};

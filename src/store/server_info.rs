@@ -1,4 +1,4 @@
-//! What clients were told when they connected: read at the start of each term, written once by the first.
+//! What clients were given when they connected: read at the start of each term, written once by the first.
 
 use tokio_postgres::Client;
 

@@ -134,7 +134,7 @@ impl Source<'_> {
                     self.each(statement, &[], |line| take(index, line)).await?;
                 }
             }
-            // Planned anew each time: what Postgres looks up for that is in its caches afterwards.
+            // Planned again each time: what Postgres looks up for that is in its caches afterwards.
             Self::Rehearsal(connection) => {
                 let script: Vec<_> = statements
                     .iter()

@@ -225,7 +225,7 @@ impl fmt::Display for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the lock is held by session {} of role {:?} (application {:?}), which is no server: nobody can become \
+            "the lock is held by session {} of role {:?} (application {:?}), which is no server: no server can become \
              active; end it with SELECT pg_terminate_backend({})",
             self.pid,
             self.role.as_deref().unwrap_or_default(),

@@ -121,7 +121,7 @@ impl Writer {
         self.apply_in(client, batch, epoch, self.transaction).await
     }
 
-    /// The same for a batch of any size: what is more than the window allows goes in pieces, and `answered` is told of
+    /// The same for a batch of any size: what is more than the window allows goes in pieces, and `answered` is called for
     /// each answer on the way, with when its question was sent.
     pub async fn apply_in_pieces(
         &self,

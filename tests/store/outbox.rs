@@ -3,14 +3,13 @@
 use stanby::config::database::DatabaseUrl;
 use stanby::core::ids::{ChannelId, LoadId};
 use stanby::core::load::{Load, Loaded, Want};
-use stanby::core::outbox::{OutboxId, OutboxPage};
-use stanby::core::sql_acks::AckId;
+use stanby::core::outbox::OutboxPage;
 use stanby::core::time::Timestamp;
 use stanby::store::Store;
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
-use super::fixture::{Fixture, PATIENCE, TIMEOUT, migrated};
+use super::fixture::{Fixture, PATIENCE, SCHEMA, TIMEOUT, migrated};
 use super::shared::session;
 use super::support::postgres::own_server;
 use super::support::wait::wait_until;
@@ -25,12 +24,17 @@ async fn read(fixture: &Fixture, settles: bool) -> OutboxPage {
 }
 
 async fn read_of(store: &Store, settles: bool) -> OutboxPage {
+    read_where(store, &[(1, u64::MAX)], settles).await
+}
+
+/// Rows, and acks, with these numbers.
+async fn read_where(store: &Store, gaps: &[(u64, u64)], settles: bool) -> OutboxPage {
     let load = Load {
         id: LoadId(1),
         channel: ChannelId(0),
         want: Want::Outbox {
-            after: OutboxId(0),
-            acks_after: AckId(0),
+            gaps: gaps.to_vec(),
+            ack_gaps: gaps.to_vec(),
             due: Timestamp(0),
             rows: 10_000,
             bytes: 1 << 20,
@@ -257,4 +261,56 @@ async fn a_dead_letter_waits_for_who_acks_or_refuses_in_sql_and_has_not_seen_its
         let last = page.acks.last().map(|row| row.sequence.0);
         assert_eq!(last, Some(sequence.into()), "{page:?}");
     }
+}
+
+/// Entries of indexes that Postgres goes through for a page.
+async fn entries_read(fixture: &Fixture, gaps: &[(u64, u64)]) -> i64 {
+    let client = fixture.client().await;
+    client
+        .batch_execute("SELECT pg_stat_reset()")
+        .await
+        .unwrap();
+    let store = Store::open(&fixture.url, SCHEMA, "stanby/test", TIMEOUT);
+    assert_eq!(read_where(&store, gaps, false).await.rows.len(), 0);
+    // Its session counts when it ends.
+    drop(store);
+    let read =
+        "SELECT pg_stat_clear_snapshot()::text, sum(idx_scan)::bigint, sum(idx_tup_read)::bigint
+        FROM pg_stat_user_indexes WHERE relid IN ('outbox'::regclass, 'pending_acks'::regclass)";
+    wait_until(PATIENCE, async || {
+        let row = client.query_one(read, &[]).await.unwrap();
+        let (scans, entries): (i64, i64) = (row.get(1), row.get(2));
+        if scans > 0 {
+            Ok(entries)
+        } else {
+            Err("nobody has read the tables".to_owned())
+        }
+    })
+    .await
+}
+
+/// Nothing that is deleted meanwhile can be vacuumed, and the numbers of the open one are below all of it.
+#[tokio::test]
+async fn a_page_costs_no_more_after_what_was_drained_while_one_transaction_stays_open() {
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let [open, others] = [fixture.client().await, fixture.client().await];
+    publish(&others, "for the first time").await;
+    begin(&open).await;
+    publish(&open, "later").await;
+    ack(&open, 1).await;
+    let drained = "SELECT count(publish('orders', n::text)) FROM generate_series(3, 5000) n;
+        INSERT INTO pending_acks (position_id, sequence) SELECT 1, n FROM generate_series(2, 5000) n;
+        DELETE FROM outbox; DELETE FROM pending_acks";
+    others.batch_execute(drained).await.unwrap();
+
+    let of_all = entries_read(&fixture, &[(1, u64::MAX)]).await;
+    let of_gaps = entries_read(&fixture, &[(1, 2), (5001, u64::MAX)]).await;
+
+    assert!(of_all > 9_000, "{of_all} entries are in the way");
+    assert!(of_gaps < 10, "{of_gaps} entries were gone through");
+    open.batch_execute("COMMIT").await.unwrap();
+    let page = read_where(&fixture.store, &[(1, 2), (5001, u64::MAX)], false).await;
+    assert_eq!((page.rows.len(), page.acks.len()), (1, 1), "{page:?}");
 }

@@ -13,7 +13,7 @@ use stanby::core::limits::{Heartbeats, Limits, Settings};
 use stanby::core::request::{Ack, Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply};
+use stanby::core::{Broker, Event, Outbound, Reply, Request};
 use stanby::store::Writer;
 use tokio_postgres::Client;
 
@@ -82,14 +82,14 @@ impl Life {
             ping_interval: 5,
             ping_max_out: 3,
         };
-        life.handle(Event::Connect {
+        life.handle(Request::Connect {
             request,
             reply: None,
         });
         life
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: impl Into<Event>) {
         self.broker.handle(event, now(self.elapsed));
     }
 
@@ -107,7 +107,7 @@ impl Life {
             ack_token: self.tokens,
         };
         let reply = Some(subject(inbox));
-        self.handle(Event::Subscribe { request, reply });
+        self.handle(Request::Subscribe { request, reply });
         self.settle().await;
     }
 
@@ -120,7 +120,7 @@ impl Life {
                 reply: "".into(),
                 data: Bytes::new(),
             };
-            self.handle(Event::Publish {
+            self.handle(Request::Publish {
                 request,
                 reply: None,
             });
@@ -132,7 +132,7 @@ impl Life {
     fn ack(&mut self, inbox: &str, sequence: Sequence) {
         self.held.get_mut(inbox).unwrap().remove(&sequence);
         let ack_inbox = self.ack_inboxes[inbox].to_text();
-        self.handle(Event::Ack(Ack {
+        self.handle(Request::Ack(Ack {
             ack_inbox,
             channel: CHANNEL.into(),
             sequence,

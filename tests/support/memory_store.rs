@@ -246,14 +246,14 @@ impl MemoryStore {
                 Loaded::Oldest { oldest, gone }
             }
             Want::Outbox {
-                after,
-                acks_after,
+                gaps,
+                ack_gaps,
                 due,
                 rows,
                 bytes: _,
                 payload_bytes,
                 settles: _,
-            } => Loaded::Outbox(self.outbox_page(*after, *acks_after, *due, *rows, *payload_bytes)),
+            } => Loaded::Outbox(self.outbox_page(gaps, ack_gaps, *due, *rows, *payload_bytes)),
             Want::Policies => Loaded::Policies(self.policies.clone()),
             Want::Letters {
                 first,

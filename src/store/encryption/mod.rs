@@ -1,6 +1,6 @@
 //! Payloads that the tables hold encrypted. [`keyring::Keyring`] is what a process can read and write with,
 //! [`operator_key`] is what operators give, [`term_key`] encrypts and decrypts rows, [`tables`] is the SQL, and
-//! [`mod@report`] what people are told.
+//! [`mod@report`] what is shown to people.
 //!
 //! `docs/decisions/encryption.md` says why there are two kinds of keys, and why no nonce is ever used twice. The core and
 //! everything that leaves for clients know nothing of this: a message is encrypted when its batch becomes a statement,

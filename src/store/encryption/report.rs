@@ -1,4 +1,4 @@
-//! What `stanby status` tells of encryption, with no key at hand: whether the last active encrypts, with which of the
+//! What `stanby status` shows of encryption, with no key at hand: whether the last active encrypts, with which of the
 //! operators' keys, and how many messages stand there as they were published.
 
 use serde::Serialize;

@@ -117,7 +117,7 @@ pub(super) async fn begin(
     begun.map(drop)
 }
 
-/// Forgets keys that no message needs any more.
+/// Deletes keys that no message needs any more.
 pub(super) async fn forget(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(FORGET).await
 }

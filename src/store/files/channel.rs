@@ -86,7 +86,7 @@ impl<'a> ChannelFiles<'a> {
                 slices.push(slice);
             }
         }
-        // What a later slice has again was written anew after a crash.
+        // What a later slice has again was written again after a crash.
         let mut end = u64::MAX;
         for slice in slices.iter_mut().rev() {
             let cut = slice.cut_off(end, store.checksum());

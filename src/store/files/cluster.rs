@@ -15,7 +15,7 @@ pub struct Cluster {
     pub node: RaftNode,
     /// The fingerprints of the stores of all nodes that were named.
     pub fingerprints: Vec<String>,
-    /// Messages that others have, to be found in the store of `node` too: nothing else tells whether they are of one cluster.
+    /// Messages that others have, to be found in the store of `node` too: nothing else shows whether they are of one cluster.
     pub expected: Vec<Expected>,
 }
 
@@ -123,7 +123,7 @@ impl Cluster {
 
 fn unproven(one: &Path, other: &Path) -> String {
     format!(
-        "nothing in the logs in {} and {} tells whether they are of one cluster: they have no entry of a client in common; make \
+        "the logs in {} and {} do not show whether they are of one cluster: they have no entry of a client in common; make \
          sure that they are",
         one.display(),
         other.display()

@@ -149,7 +149,7 @@ impl FileStore {
         let Some((file, _)) = opened(&path)? else {
             findings.damage(
                 CLIENTS,
-                "it is missing: is the copy complete? Connected clients have to connect anew, and what they subscribed \
+                "it is missing: is the copy complete? Connected clients have to connect again, and what they subscribed \
                  to without a durable name is lost",
             );
             return Ok(Vec::new());
@@ -255,8 +255,15 @@ fn channels(root: &Path, findings: &mut Findings) -> Result<Vec<(ChannelName, Pa
 fn state(root: &Path, channels: &[(ChannelName, PathBuf)]) -> io::Result<u64> {
     let mut files = vec![root.join(SERVER), root.join(CLIENTS)];
     for (_, directory) in channels {
-        for entry in fs::read_dir(directory)? {
-            files.push(entry?.path());
+        match fs::read_dir(directory) {
+            Ok(entries) => {
+                for entry in entries {
+                    files.push(entry?.path());
+                }
+            }
+            // A server that runs has deleted the channel.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     files.sort();

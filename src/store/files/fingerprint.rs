@@ -1,4 +1,4 @@
-//! What tells a directory again, wherever it is mounted or copied to, and tells whether somebody wrote to it: a write of a
+//! Recognizes a directory, wherever it is mounted or copied to, and shows whether somebody wrote to it: a write of a
 //! former server changes the size of a file, or makes a new one.
 
 use std::fs;
@@ -29,7 +29,11 @@ pub fn fingerprint(root: &Path) -> io::Result<String> {
         if !channel.is_dir() {
             continue;
         }
-        let entries = fs::read_dir(&channel)?;
+        let entries = match fs::read_dir(&channel) {
+            // A server that runs has deleted it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
         let entries = entries.collect::<io::Result<Vec<_>>>()?;
         let data = entries.iter().map(fs::DirEntry::path);
         let data = data.filter(|path| path.extension().is_some_and(|it| it == "dat"));

@@ -1,5 +1,5 @@
 //! Whether a process has a directory open. A standalone server takes no lock, and one of a fault-tolerant group a lock
-//! of POSIX on a file, so that neither `flock` nor the file itself tells.
+//! of POSIX on a file, so that neither `flock` nor the file itself shows it.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,4 +1,4 @@
-//! The directory of a file store of nats-streaming-server, opened to be read and never written, or made anew. What the bytes mean is
+//! The directory of a file store of nats-streaming-server, opened to be read and never written, or created. What the bytes mean is
 //! [`crate::former::files`]'.
 //!
 //! | file | what |
@@ -7,7 +7,7 @@
 //! | [`channel`] | one channel: its slices of messages, its subscriptions |
 //! | [`cluster`] | the nodes of a Raft cluster: whether they belong together, and which of them is imported |
 //! | [`raft`] | one of them |
-//! | [`fingerprint`] | what tells a directory again |
+//! | [`fingerprint`] | recognizes a directory |
 //! | [`export`] | a directory that is made, for those who go back |
 //! | `in_use` | whether a process has the directory open |
 

@@ -161,7 +161,7 @@ impl RaftNode {
         let ids = self.channel_ids()?;
         let mut extents = BTreeMap::new();
         for (number, name) in self.files.channels() {
-            // What is wrong with it is told where it is read.
+            // What is wrong with it is reported where it is read.
             if let Ok(channel) = self.files.channel(number, &mut Findings::default()) {
                 let id = ids.get(name.as_str()).copied().unwrap_or_default();
                 extents.insert(name.to_string(), (id, channel.extent.last));
@@ -194,7 +194,7 @@ impl RaftNode {
         self.snapshot.as_ref().map(|(_, snapshot)| snapshot)
     }
 
-    /// IDs of channels, by which those of the same name are told apart.
+    /// IDs of channels, which distinguish those of the same name.
     pub fn channel_ids(&self) -> Result<BTreeMap<String, u64>, Error> {
         let path = self.directory.join(LOG);
         let failed = |why: Broken| refused(&path, &why);

@@ -8,6 +8,7 @@ use crate::store::{Error, Store};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Durable {
     pub channel: String,
+    /// Empty: a queue group without a durable name.
     pub durable: String,
     pub queue_group: Option<String>,
     /// Client IDs of the members, those that are offline included.
@@ -98,7 +99,7 @@ const IN_FLIGHT: &str = concat!(
     " AS age_seconds, publisher, deliveries, ",
     iso!("since"),
     " AS since FROM in_flight
-    WHERE channel = $1 AND durable_name = $2 AND coalesce(queue_group, '') = $3
+    WHERE channel = $1 AND coalesce(durable_name, '') = $2 AND coalesce(queue_group, '') = $3
         AND ($4 = '' OR queue_group IS NOT NULL OR client_id = $4)
     ORDER BY sequence LIMIT $5"
 );

@@ -14,7 +14,7 @@ pub struct Part<'a> {
     /// `name`, or one of the list's own words.
     pub sort: &'a str,
     pub offset: i64,
-    /// Rows; one more is read than is shown, which tells that there are more.
+    /// Rows; one more is read than is shown, which shows that there are more.
     pub limit: i64,
 }
 
@@ -94,11 +94,11 @@ const CHANNEL_PAGE: &str = concat!(
         WHEN 'published' THEN c.last_published_at_ns WHEN 'lag' THEN s.lag END DESC NULLS LAST, c.name, c.channel_id"
 );
 
-/// Of the positions that the first part has picked.
+/// Of the positions that the first part has picked: durables, and queue groups that have no durable name.
 macro_rules! durables_picked {
     () => {
         concat!(
-            "SELECT channel, durable_name AS durable, queue_group, clients, members, status, lag, unsent, in_flight,
+            "SELECT channel, coalesce(durable_name, '') AS durable, queue_group, clients, members, status, lag, unsent, in_flight,
                 max_in_flight, ",
             seconds!("behind"),
             " AS behind_seconds, oldest_unacked, ",
@@ -115,7 +115,7 @@ macro_rules! durables_picked {
 const DURABLE_PAGE: &str = concat!(
     "WITH picked AS MATERIALIZED (
         SELECT p.position_id FROM positions p JOIN channels c USING (channel_id)
-        WHERE p.durable_name IS NOT NULL AND ($1 = '' OR position(lower($1) IN lower(c.name)) > 0
+        WHERE coalesce(p.durable_name, p.queue_group) IS NOT NULL AND ($1 = '' OR position(lower($1) IN lower(c.name)) > 0
             OR position(lower($1) IN lower(p.durable_name)) > 0 OR position(lower($1) IN lower(p.queue_group)) > 0
             OR p.position_id IN (SELECT position_id FROM subscriptions WHERE position(lower($1) IN lower(client_id)) > 0))
         ORDER BY CASE WHEN $2 = 'lag' THEN c.last_sequence - greatest(p.acked_floor, c.first_sequence - 1) END DESC NULLS LAST,
@@ -130,8 +130,9 @@ const DURABLE_PAGE: &str = concat!(
 const DURABLES_OF_CHANNEL: &str = concat!(
     "WITH picked AS MATERIALIZED (
         SELECT p.position_id FROM positions p JOIN channels c USING (channel_id)
-        WHERE p.durable_name IS NOT NULL AND c.name = $1 AND $2 IN ('', p.durable_name) AND NOT c.deleting
-        ORDER BY p.acked_floor, p.durable_name, p.position_id LIMIT $3
+        WHERE coalesce(p.durable_name, p.queue_group) IS NOT NULL AND c.name = $1 AND NOT c.deleting
+            AND ($2 = '' OR p.durable_name = $2) AND ($3 = '' OR p.queue_group = $3)
+        ORDER BY p.acked_floor, p.durable_name, p.position_id LIMIT $4
     ) ",
     durables_picked!(),
     "lag DESC, durable_name, queue_group"
@@ -198,16 +199,18 @@ impl Store {
         self.look(DURABLE_PAGE, &part.given()).await
     }
 
-    /// Those of a channel, or the ones of this name; those that are furthest behind, up to `count`.
+    /// Those of a channel, or the ones of this name, or this queue group; those that are furthest behind, up to `count`.
     pub async fn durables_of(
         &self,
         channel: &str,
         durable: &str,
+        queue_group: &str,
         count: i64,
     ) -> Result<Vec<Durable>, Error> {
         let given = [
             Given::Text(channel),
             Given::Text(durable),
+            Given::Text(queue_group),
             Given::Number(count),
         ];
         self.look(DURABLES_OF_CHANNEL, &given).await

@@ -19,7 +19,14 @@ const fn statement(name: &'static str, question: &'static str, sql: &'static str
 }
 
 /// What a statement may be about, by the names of their values.
-const PLACES: [&str; 5] = [":channel", ":durable", ":client", ":sequence", ":epoch"];
+const PLACES: [&str; 6] = [
+    ":channel",
+    ":durable",
+    ":queue_group",
+    ":client",
+    ":sequence",
+    ":epoch",
+];
 
 pub const STATEMENTS: &[Statement] = &[
     statement(
@@ -68,15 +75,29 @@ pub const STATEMENTS: &[Statement] = &[
     ),
     statement(
         "durables",
-        "Which durables are behind, and why?",
+        "Which durables and queue groups are behind, and why?",
         "SELECT channel, durable_name, queue_group, clients, status, lag, in_flight, behind, why\n\
-         FROM durables WHERE lag > 0 ORDER BY lag DESC LIMIT 100;",
+         FROM position_status WHERE coalesce(durable_name, queue_group) IS NOT NULL AND lag > 0\n\
+         ORDER BY lag DESC LIMIT 100;",
     ),
     statement(
         "durables-of-channel",
-        "How far are the durables of the channel?",
+        "How far are the durables and queue groups of the channel?",
         "SELECT durable_name, queue_group, clients, status, lag, in_flight, behind, why\n\
-         FROM durables WHERE channel = :channel ORDER BY lag DESC;",
+         FROM position_status WHERE channel = :channel AND coalesce(durable_name, queue_group) IS NOT NULL\n\
+         ORDER BY lag DESC;",
+    ),
+    statement(
+        "queue-group",
+        "How far is the queue group, and why no further?",
+        "SELECT * FROM position_status\n\
+         WHERE channel = :channel AND durable_name IS NULL AND queue_group = :queue_group;",
+    ),
+    statement(
+        "in-flight-of-group",
+        "What is in flight, and with whom?",
+        "SELECT sequence, client_id, age, publisher FROM in_flight\n\
+         WHERE channel = :channel AND durable_name IS NULL AND queue_group = :queue_group ORDER BY sequence LIMIT 100;",
     ),
     statement(
         "durable",

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Error, Statement};
 use super::flight::{Flight, Parameters};
 use crate::core::batch::Batch;
 
-/// No standby remembers requests for as long as ten minutes: its memory follows from the lease.
+/// No standby keeps requests for as long as ten minutes: its memory follows from the lease.
 const DELETE: &str = "WITH gone AS (
         DELETE FROM clients WHERE client_id = ANY($1) RETURNING heartbeat_inbox
     ), forgotten AS (

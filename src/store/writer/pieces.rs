@@ -39,7 +39,7 @@ impl Statements {
         })
     }
 
-    /// In the caller's transaction. `answered` is told of each answer, with when its question was sent.
+    /// In the caller's transaction. `answered` is called for each answer, with when its question was sent.
     pub(super) async fn upload(
         &self,
         client: &Client,

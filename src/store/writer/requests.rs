@@ -29,7 +29,7 @@ const PAUSE: &str = "INSERT INTO paused_positions (position_id) SELECT * FROM un
 
 const RESUME: &str = "DELETE FROM paused_positions WHERE position_id = ANY($1)";
 
-/// An hour is longer than any standby remembers acks.
+/// An hour is longer than any standby keeps acks.
 const MOVE: &str = "WITH forgotten AS (
         DELETE FROM moved_positions
         WHERE moved_at < clock_timestamp() - interval '1 hour' AND position_id <> ALL ($1)

@@ -141,15 +141,17 @@ impl MemoryStore {
     /// Transactions end at once here, so their numbers are those of the rows.
     pub(super) fn outbox_page(
         &self,
-        after: OutboxId,
-        acks_after: AckId,
+        gaps: &[(u64, u64)],
+        ack_gaps: &[(u64, u64)],
         due: Timestamp,
         count: usize,
         payload_bytes: usize,
     ) -> OutboxPage {
         let plain = self.outbox.values().filter(|(at, _)| at.is_none());
-        let plain = plain.filter(|(_, row)| row.id > after).take(count);
+        let plain = plain.filter(|(_, row)| is_in(gaps, row.id.0)).take(count);
         let plain: Vec<&OutboxRow> = plain.map(|(_, row)| row).collect();
+        let now = plain.first().zip(plain.last());
+        let now = now.map(|(first, last)| (first.id, last.id));
         let is_cut = plain.len() == count;
         let through = plain.last().filter(|_| is_cut).map(|row| row.id);
         let scheduled = || {
@@ -174,12 +176,14 @@ impl MemoryStore {
             }
             row
         };
-        let acks = self.rows.sql_acks.iter().filter(|row| row.id > acks_after);
+        let acks = self.rows.sql_acks.iter();
+        let acks = acks.filter(|row| is_in(ack_gaps, row.id.0));
         let acks: Vec<AckRow> = acks.take(count).cloned().collect();
         let inserted = self.outbox_rows + self.ack_rows;
         OutboxPage {
             is_used: inserted > 0,
             rows: rows.map(fits).collect(),
+            now,
             through,
             acks_through: acks
                 .last()
@@ -218,4 +222,9 @@ impl MemoryStore {
         });
         letters.take(rows).collect()
     }
+}
+
+fn is_in(gaps: &[(u64, u64)], id: u64) -> bool {
+    let mut gaps = gaps.iter();
+    gaps.any(|(first, last)| (first..=last).contains(&&id))
 }
