@@ -4,13 +4,14 @@
 //! ```text
 //! loop {
 //!     begin_turn(now, trusted until, lag of NATS)    silent: wait, and go round; else timers have gone off
+//!     poll_batch_early                                 -> commit, which goes on while answers leave
 //!     while NATS has room: poll_answer, poll_delivery  -> NATS
 //!     sent(...)                                        gives up on a NATS that takes nothing
-//!     while poll_load                                  -> read, answered by `loaded`
+//!     while poll_load                                  -> read, answered by `from_tables`
 //!     poll_batch                                       -> commit, answered by `committed` or `refused`
 //!     while poll_notice                                -> log
 //!     rest(now)                                        what to wait for; then hand in what came first:
-//!         committed, refused, ask_to_end, nats_changed, timeout, set_limits, take_backlog, loaded, take_requests
+//!         committed, refused, ask_to_end, nats_changed, timeout, set_limits, take_backlog, from_tables, take_requests
 //! }
 //! ```
 //!
@@ -32,14 +33,18 @@ use super::load::Load;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
+use super::request::Request;
 use super::room::{Quota, Room};
 use super::savepoint::SetAside;
 use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
 use super::unanswered::Unanswered;
+use super::upload::UploadWindow;
 
+mod company;
 mod turn;
 
+use company::Company;
 pub use turn::{End, Intake, Turn, Wait};
 
 /// Requests handled in one turn, before outputs are looked at again.
@@ -92,6 +97,7 @@ pub struct ActiveLoop {
     looked_at: Instant,
     /// When a pause began of which not everything that came meanwhile is taken yet.
     paused_at: Option<Instant>,
+    company: Company,
     /// Bytes of deliveries sent in this turn.
     sent_bytes: usize,
     /// How many steps had been taken when this turn's deliveries began.
@@ -104,15 +110,16 @@ impl ActiveLoop {
     /// answered at its end it keeps for the next one.
     pub fn new(
         broker: Guarded,
-        backlog: VecDeque<(Instant, Event)>,
+        backlog: VecDeque<(Instant, Request)>,
         lease: Duration,
         remembered: Option<ShadowLimits>,
         now: Instant,
     ) -> Self {
+        let backlog = backlog.into_iter().map(|(at, it)| (at, it.into()));
         Self {
             broker,
             lease,
-            backlog,
+            backlog: backlog.collect(),
             unanswered: Unanswered::new(remembered),
             ends_at: None,
             untrusted_since: None,
@@ -121,6 +128,7 @@ impl ActiveLoop {
             choked_since: None,
             looked_at: now,
             paused_at: None,
+            company: Company::default(),
             sent_bytes: 0,
             steps_before: 0,
             more_to_send: false,
@@ -195,10 +203,8 @@ impl ActiveLoop {
 
     /// An answer or a probe that may leave now. To be called as long as NATS has room for them.
     pub fn poll_answer(&mut self, now: Instant, trusted_until: Instant) -> Option<Outbound> {
-        if !self.may_send(now, trusted_until) {
-            return None;
-        }
-        self.broker.poll_answer()
+        let may_send = self.may_send(now, trusted_until);
+        may_send.then(|| self.broker.poll_answer()).flatten()
     }
 
     /// A delivery that may leave now, after the answers. To be called as long as NATS has room for them.
@@ -233,9 +239,16 @@ impl ActiveLoop {
         Ok(())
     }
 
-    /// A read that the store should make; answered by `loaded`.
+    /// A read that the store should make; answered by `from_tables`.
     pub fn poll_load(&mut self) -> Option<Load> {
         self.broker.poll_load()
+    }
+
+    /// Before answers are taken, so that Postgres works while they leave. `None` while there may be deliveries: that they
+    /// left belongs in the batch.
+    pub fn poll_batch_early(&mut self, now: Now) -> Option<Batch> {
+        let has_deliveries = self.broker.has_deliveries();
+        (!has_deliveries).then(|| self.poll_batch(now)).flatten()
     }
 
     /// To be called after everything that there is to be sent and read was taken. One batch at a time.
@@ -350,12 +363,14 @@ impl ActiveLoop {
             // It waited in a frozen process: it is acted on once that is known to be right.
             return self.backlog.extend(events.map(|event| (time, event)));
         }
+        let is_full = matches!(self.broker.room(), Room::Reserve(_));
         // Whatever waited for a frozen process may have come at once when it froze.
         let heard_at = self.paused_since(time, has_more);
         for event in events {
             if self.broker.is_exhausted() {
                 self.backlog.push_back((heard_at, event));
             } else {
+                self.company.note(is_full, &event, time);
                 self.take_in(event, heard_at, now);
             }
         }
@@ -384,30 +399,17 @@ impl ActiveLoop {
 
     fn take_in(&mut self, event: Event, heard_at: Instant, now: Now) {
         // What is behind a savepoint is remembered there.
-        if !self.broker.has_savepoints() {
-            self.unanswered.take_in(&event, heard_at);
+        if let Event::Request(request) = &event
+            && !self.broker.has_savepoints()
+        {
+            self.unanswered.take_in(request, heard_at);
         }
         self.broker.handle_late(event, heard_at, now);
     }
 
-    /// A read was answered, or failed.
-    pub fn loaded(&mut self, answer: Event, now: Now) {
-        self.broker.handle(answer, now);
-    }
-
-    /// Somebody has noted in the tables that messages are gone.
-    pub fn gone_noted(&mut self, now: Now) {
-        self.broker.handle(Event::GoneNoted, now);
-    }
-
-    /// Somebody publishes in SQL, or may have begun to.
-    pub fn outbox_noted(&mut self, now: Now) {
-        self.broker.handle(Event::OutboxNoted, now);
-    }
-
-    /// Somebody has set a policy, or removed one.
-    pub fn policies_noted(&mut self, now: Now) {
-        self.broker.handle(Event::PoliciesNoted, now);
+    /// A read was answered, or failed; or somebody has noted something in the tables.
+    pub fn from_tables(&mut self, event: Event, now: Now) {
+        self.broker.handle(event, now);
     }
 
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
@@ -426,17 +428,20 @@ impl ActiveLoop {
         self.broker.set_limits(limits, now);
     }
 
-    /// See [`Broker::set_batch_bytes`].
-    pub fn set_batch_bytes(&mut self, bytes: usize) {
+    /// `window`: what the link to Postgres carries.
+    pub fn set_window(&mut self, window: &UploadWindow, now: Instant) {
+        let bytes = window.batch_bytes(self.company.has_waited(now));
         self.broker.set_batch_bytes(bytes);
     }
 
     /// The term is over: what was heard and may not have been carried out, in its order, and when it was heard.
-    pub fn leave(mut self, now: Instant) -> impl Iterator<Item = (Instant, Event)> {
-        let held_back = self.broker.leave().into_iter();
-        let held_back = held_back.map(move |event| (now, event));
-        let left = self.unanswered.leave().chain(held_back).chain(self.backlog);
-        left.map(|(at, event)| (at, event.left_behind()))
+    pub fn leave(mut self, now: Instant) -> impl Iterator<Item = (Instant, Request)> {
+        let held_back = self.broker.leave();
+        let held_back = held_back.into_iter().map(move |it| (now, it));
+        let backlog = self.backlog.into_iter();
+        let backlog = backlog.filter_map(|(at, it)| Some((at, it.into_request()?)));
+        let left = self.unanswered.leave().chain(held_back).chain(backlog);
+        left.map(|(at, request)| (at, request.left_behind()))
     }
 }
 

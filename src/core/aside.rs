@@ -11,6 +11,7 @@ use super::ids::{ChannelId, LoadId, PositionId, Sequence};
 use super::loads::Purpose;
 use super::outbound::{Outbound, Reply};
 use super::rejection::Rejection;
+use super::request::Request;
 use super::time::{Instant, Now};
 
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ impl Aside {
 
     pub(super) fn strip(&self, batch: &mut Batch) {
         if !self.progress.is_empty() {
-            // They are what tells that the messages are acked, as long as the positions do not.
+            // They show that the messages are acked, as long as the positions do not.
             let acked = &mut batch.outbox.acked;
             acked.retain(|(position, _)| !self.progress.contains(position));
         }
@@ -202,11 +203,13 @@ impl Broker {
 pub(super) fn is_request(event: &Event) -> bool {
     matches!(
         event,
-        Event::Connect { .. }
-            | Event::Publish { .. }
-            | Event::Subscribe { .. }
-            | Event::Unsubscribe { .. }
-            | Event::CloseSubscription { .. }
-            | Event::CloseClient { .. }
+        Event::Request(
+            Request::Connect { .. }
+                | Request::Publish { .. }
+                | Request::Subscribe { .. }
+                | Request::Unsubscribe { .. }
+                | Request::CloseSubscription { .. }
+                | Request::CloseClient { .. }
+        )
     )
 }

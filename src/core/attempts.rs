@@ -44,7 +44,7 @@ impl Backoff {
     }
 }
 
-/// What ended a term or an attempt at one, as far as it tells whether the next will end for the same cause. The adapters know
+/// What ended a term or an attempt at one, as far as it shows whether the next will end for the same cause. The adapters know
 /// it from the type of an error: its words differ from one time to the next ("connection closed", "broken pipe").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndKind {
@@ -62,7 +62,7 @@ pub enum EndKind {
     NatsLost,
     /// Another server serves the cluster ID from other tables.
     ConflictingActive,
-    /// The process itself: it is told to stop, or something in it does not work.
+    /// The process itself: it is asked to stop, or something in it does not work.
     Own,
 }
 

@@ -31,7 +31,7 @@ pub struct Batch {
     pub messages: Vec<(ChannelId, Arc<Message>)>,
     /// Messages that are dropped. Never more than `Limits::trim_step` at once.
     pub trims: BTreeMap<ChannelId, Trim>,
-    /// The GUIDs of the dropped messages after this one are kept: a standby may remember their publishes. Those kept
+    /// The GUIDs of the dropped messages after this one are kept: a standby may have kept their publishes. Those kept
     /// of batches that dropped none after it are forgotten.
     pub guids_kept_after: BTreeMap<ChannelId, Sequence>,
     pub clients: BTreeMap<ClientId, Option<ClientRow>>,
@@ -106,7 +106,7 @@ pub enum Fate {
     Restored,
     /// Were acked, and cannot be had back.
     Lost,
-    /// Passed over, and what they were given to was heard and is stored anew, under later sequences.
+    /// Passed over, and what they were given to was received and is stored again, under later sequences.
     StoredAnew,
     /// May have been given to messages that were acked.
     Unknown,

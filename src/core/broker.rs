@@ -49,7 +49,7 @@ use super::outbound::{Outbound, Reply};
 use super::outbox::Outbox;
 use super::policy::Policies;
 use super::registry::Registry;
-use super::request::Durables;
+use super::request::{Durables, Request};
 use super::retention::Purge;
 use super::stored::StoredPublishes;
 use super::tail::Tail;
@@ -64,7 +64,7 @@ pub struct Broker {
     pub(super) settings: Settings,
     /// As of the call under way.
     pub(super) now: Now,
-    /// When the request under way was heard, which is earlier where it had to wait for this term or a frozen process.
+    /// When the request under way was received, which is earlier where it had to wait for this term or a frozen process.
     pub(super) heard_at: Instant,
     /// When the term began.
     pub(super) began: Instant,
@@ -115,42 +115,21 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn handle(&mut self, event: Event, now: Now) {
-        self.handle_late(event, now.monotonic, now);
+    pub fn handle(&mut self, event: impl Into<Event>, now: Now) {
+        self.handle_late(event.into(), now.monotonic, now);
     }
 
-    /// The same with a request that was heard earlier, or may have been.
+    /// The same with a request that was received earlier, or may have been.
     pub fn handle_late(&mut self, event: Event, heard_at: Instant, now: Now) {
         self.now = now;
         self.heard_at = heard_at;
-        if self.settings.partition.is_none() {
-            self.carry_out(event);
-        } else if let Some(event) = self.admit(event) {
-            self.carry_out(event);
-        }
-    }
-
-    pub(super) fn carry_out(&mut self, event: Event) {
         match event {
-            Event::Connect { request, reply } => self.connect(request, reply),
-            Event::Publish { request, reply } => self.publish(request, reply),
-            Event::Subscribe { request, reply } => self.subscribe(request, reply),
-            Event::Unsubscribe { request, reply } => self.leave(&request, Durables::Forget, reply),
-            Event::CloseSubscription { request, reply } => {
-                self.leave(&request, Durables::Keep, reply);
-            }
-            Event::CloseClient { client_id, reply } => {
-                self.close_client_on_request(&client_id, reply);
-            }
-            Event::Ping {
-                connection_id,
-                reply,
-            } => self.ping(&connection_id, reply),
-            Event::Ack(ack) => self.ack(&ack),
-            Event::Refused { answer, reply } => self.answer(Some(reply), answer),
-            Event::AlreadyStored { request, reply: to } => {
-                let reply = Reply::Published(request.guid);
-                self.commits.send_now(Outbound::Reply { to, reply });
+            Event::Request(request) => {
+                if self.settings.partition.is_none() {
+                    self.carry_out(request);
+                } else if let Some(request) = self.admit(request) {
+                    self.carry_out(request);
+                }
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
@@ -168,6 +147,33 @@ impl Broker {
                 self.loads.fail(load);
                 let at = self.now.monotonic + self.settings.limits.load_retry;
                 self.deadlines.set_by(Timer::LoadRetry, at);
+            }
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, request: Request) {
+        match request {
+            Request::Connect { request, reply } => self.connect(request, reply),
+            Request::Publish { request, reply } => self.publish(request, reply),
+            Request::Subscribe { request, reply } => self.subscribe(request, reply),
+            Request::Unsubscribe { request, reply } => {
+                self.leave(&request, Durables::Forget, reply);
+            }
+            Request::CloseSubscription { request, reply } => {
+                self.leave(&request, Durables::Keep, reply);
+            }
+            Request::CloseClient { client_id, reply } => {
+                self.close_client_on_request(&client_id, reply);
+            }
+            Request::Ping {
+                connection_id,
+                reply,
+            } => self.ping(&connection_id, reply),
+            Request::Ack(ack) => self.ack(&ack),
+            Request::Refused { answer, reply } => self.answer(Some(reply), answer),
+            Request::AlreadyStored { request, reply: to } => {
+                let reply = Reply::Published(request.guid);
+                self.commits.send_now(Outbound::Reply { to, reply });
             }
         }
     }

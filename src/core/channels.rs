@@ -37,7 +37,7 @@ pub(super) struct Channel {
     pub(super) reading_oldest: Option<Sequence>,
     /// The last publish, or when the last subscription left.
     pub(super) last_activity: Instant,
-    /// An operator has been told that a limit drops messages here.
+    /// It has been logged that a limit drops messages here.
     pub(super) limit_noticed: bool,
     /// Messages dropped by the batch being gathered.
     pub(super) trimmed: u64,
@@ -46,7 +46,7 @@ pub(super) struct Channel {
     pub(super) acked_by_all: Sequence,
     /// What becomes of publishes when it is full.
     pub(super) full: Full,
-    /// An operator has been told in this term that a limit drops what a durable has not acked.
+    /// It has been logged in this term that a limit drops what a durable has not acked.
     pub(super) drop_noticed: bool,
     /// A durable that had not when this was last looked at.
     pub(super) slowest: Option<PositionId>,
@@ -100,7 +100,7 @@ impl Channel {
         }
     }
 
-    /// The last message whose publish no standby remembers.
+    /// The last message whose publish no standby keeps.
     pub(super) fn settled(&mut self, now: Instant, window: Duration) -> Sequence {
         let last = self.row.last_sequence;
         self.recent.settled(last, self.last_activity, now, window)

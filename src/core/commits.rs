@@ -140,7 +140,7 @@ impl Commits {
         self.gathering.trims.contains_key(&channel)
     }
 
-    /// A commit to come tells that the channel dropped messages.
+    /// A commit to come reports that the channel dropped messages.
     pub(super) fn will_tell_of_trim(&self, channel: ChannelId) -> bool {
         let committing = self.committing.as_ref();
         committing.is_some_and(|release| release.trimmed.contains(&channel))
@@ -256,7 +256,7 @@ impl Commits {
         }
     }
 
-    /// Releases the answers of the committed batch and tells what else it made true.
+    /// Releases the answers of the committed batch and reports what else it made true.
     ///
     /// # Panics
     /// When that batch is not on its way: the adapter would be confirming something it was never given.

@@ -1,15 +1,14 @@
-//! What things cost in memory, for every bound that is told in bytes. A field that is not counted here is one that a
+//! What things cost in memory, for every bound that is in bytes. A field that is not counted here is one that a
 //! client can make as large as NATS lets it, so each type is taken apart field by field, and a new field does not
 //! compile before it is counted.
 
 use super::batch::{ClientRow, SubscriptionRow};
-use super::event::Event;
 use super::ids::{ChannelName, ClientId, DurableName, QueueName, Subject};
 use super::members::Member;
 use super::message::Message;
 use super::outbound::{Outbound, Reply};
 use super::rejection::Rejection;
-use super::request::{Ack, Connect, Leave, Publish, Publisher, Subscribe};
+use super::request::{Ack, Connect, Leave, Publish, Publisher, Request, Subscribe};
 
 /// What anything costs beside its text and data: itself, its allocations, and its places in queues and maps.
 pub(super) const OVERHEAD_BYTES: usize = 256;
@@ -19,39 +18,29 @@ pub(super) fn message(message: &Message) -> usize {
     OVERHEAD_BYTES + message.bytes()
 }
 
-/// In bytes; of a request with the subject that it is to be answered on.
-pub(super) fn event(event: &Event) -> usize {
+/// In bytes, with the subject that it is to be answered on.
+pub(super) fn request(request: &Request) -> usize {
     OVERHEAD_BYTES
-        + match event {
-            Event::Connect { request, reply } => connect(request) + subject(reply.as_ref()),
-            Event::Publish { request, reply } => publish(request) + subject(reply.as_ref()),
-            Event::Subscribe { request, reply } => subscribe(request) + subject(reply.as_ref()),
-            Event::Unsubscribe { request, reply } | Event::CloseSubscription { request, reply } => {
+        + match request {
+            Request::Connect { request, reply } => connect(request) + subject(reply.as_ref()),
+            Request::Publish { request, reply } => publish(request) + subject(reply.as_ref()),
+            Request::Subscribe { request, reply } => subscribe(request) + subject(reply.as_ref()),
+            Request::Unsubscribe { request, reply }
+            | Request::CloseSubscription { request, reply } => {
                 leave(request) + subject(reply.as_ref())
             }
-            Event::CloseClient { client_id, reply } => client_id.len() + subject(reply.as_ref()),
-            Event::Ping {
+            Request::CloseClient { client_id, reply } => client_id.len() + subject(reply.as_ref()),
+            Request::Ping {
                 connection_id,
                 reply,
             } => connection_id.0.len() + reply.as_str().len(),
-            Event::Ack(Ack {
+            Request::Ack(Ack {
                 ack_inbox,
                 channel,
                 sequence: _,
             }) => ack_inbox.len() + channel.len(),
-            Event::Refused { answer, reply } => answer_bytes(answer) + reply.as_str().len(),
-            Event::AlreadyStored { request, reply } => publish(request) + subject(Some(reply)),
-            // No client makes these; what is loaded is counted where it is kept.
-            Event::Pong(_)
-            | Event::Unreachable(_)
-            | Event::Unheard(_)
-            | Event::Reconnected
-            | Event::Committed(_)
-            | Event::GoneNoted
-            | Event::OutboxNoted
-            | Event::PoliciesNoted
-            | Event::Loaded { .. }
-            | Event::LoadFailed(_) => 0,
+            Request::Refused { answer, reply } => answer_bytes(answer) + reply.as_str().len(),
+            Request::AlreadyStored { request, reply } => publish(request) + subject(Some(reply)),
         }
 }
 

@@ -250,9 +250,8 @@ impl Broker {
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let is_first_due = group.is_due_before_others(due);
         let channel_name = channel.row.name.clone();
-        let size = message.size(&channel_name);
         self.traffic.out_messages += 1;
-        self.traffic.out_bytes += size;
+        self.traffic.out_bytes += message.delivered_size(&channel_name, redelivery_count);
         self.traffic.redelivered_messages += u64::from(redelivery_count > 0);
         let delivery = Outbound::Deliver {
             inbox,

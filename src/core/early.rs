@@ -15,11 +15,10 @@ use bytestring::ByteString;
 use super::broker::Broker;
 use super::cost;
 use super::deadlines::Timer;
-use super::event::Event;
 use super::ids::{ClientId, ConnectionId, NAME_BYTES_MAX};
 use super::outbound::Reply;
 use super::rejection::Rejection;
-use super::request::Publisher;
+use super::request::{Publisher, Request};
 
 /// How long a request waits for its client's registration.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -55,7 +54,7 @@ impl Named {
 /// Requests that wait for their client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Early {
-    waiting: BTreeMap<Named, Vec<Event>>,
+    waiting: BTreeMap<Named, Vec<Request>>,
     requests: usize,
     bytes: usize,
     strangers: VecDeque<Named>,
@@ -66,17 +65,17 @@ impl Early {
         self.requests < REQUESTS_MAX && self.bytes < BYTES_MAX
     }
 
-    fn push(&mut self, name: Named, event: Event) {
+    fn push(&mut self, name: Named, request: Request) {
         self.requests += 1;
-        self.bytes += cost::event(&event);
-        self.waiting.entry(name).or_default().push(event);
+        self.bytes += cost::request(&request);
+        self.waiting.entry(name).or_default().push(request);
     }
 
-    fn take(&mut self, name: &Named) -> Vec<Event> {
-        let events = self.waiting.remove(name).unwrap_or_default();
-        self.requests -= events.len();
-        self.bytes -= events.iter().map(cost::event).sum::<usize>();
-        events
+    fn take(&mut self, name: &Named) -> Vec<Request> {
+        let requests = self.waiting.remove(name).unwrap_or_default();
+        self.requests -= requests.len();
+        self.bytes -= requests.iter().map(cost::request).sum::<usize>();
+        requests
     }
 
     fn is_stranger(&self, name: &Named) -> bool {
@@ -99,37 +98,37 @@ impl Early {
 }
 
 impl Broker {
-    /// The event, if it is to be carried out now. To be called only where there are other groups.
-    pub(super) fn admit(&mut self, event: Event) -> Option<Event> {
-        if !self.is_ours(&event) {
+    /// The request, if it is to be carried out now. To be called only where there are other groups.
+    pub(super) fn admit(&mut self, request: Request) -> Option<Request> {
+        if !self.is_ours(&request) {
             return None;
         }
-        let Some(name) = self.missing_client(&event) else {
-            return Some(event);
+        let Some(name) = self.missing_client(&request) else {
+            return Some(request);
         };
         if self.early.is_stranger(&name) || !self.early.has_room() {
-            self.carry_out_anyway(event);
+            self.carry_out_anyway(request);
             return None;
         }
         let patience = self.now.monotonic + PATIENCE;
         self.deadlines
             .set_by(Timer::Unregistered(name.clone()), patience);
-        self.early.push(name, event);
+        self.early.push(name, request);
         None
     }
 
     /// False for requests that name a channel of another group.
-    fn is_ours(&self, event: &Event) -> bool {
-        let (partition, channel) = (self.settings.partition.as_ref(), event.channel());
+    fn is_ours(&self, request: &Request) -> bool {
+        let (partition, channel) = (self.settings.partition.as_ref(), request.channel());
         let named = partition.zip(channel);
         named.is_none_or(|(partition, channel)| partition.contains(channel))
     }
 
     /// The client that has to be registered before the request makes sense. One whose ID is being checked may be the one
     /// before: a subscription would end with it, and a close would be meant for the other.
-    fn missing_client(&self, event: &Event) -> Option<Named> {
-        match event {
-            Event::Publish { request, .. } => {
+    fn missing_client(&self, request: &Request) -> Option<Named> {
+        match request {
+            Request::Publish { request, .. } => {
                 let publisher = &request.publisher;
                 if self.clients.publisher(publisher).is_some() {
                     return None;
@@ -139,34 +138,24 @@ impl Broker {
                     Publisher::Client(id) => Named::client(id),
                 }
             }
-            Event::Subscribe { request, .. } => {
+            Request::Subscribe { request, .. } => {
                 let id = &request.client_id;
                 let known = self.clients.get(id.as_str()).is_some();
                 let waits = !known || self.clients.is_being_checked(id);
                 waits.then(|| Named::client(id.as_str())).flatten()
             }
-            Event::CloseClient { client_id, .. } => {
+            Request::CloseClient { client_id, .. } => {
                 let mut checked = self.clients.checked();
                 let waits = checked.any(|request| request.client_id.as_str() == &**client_id);
                 waits.then(|| Named::client(client_id)).flatten()
             }
-            Event::Connect { .. }
-            | Event::Unsubscribe { .. }
-            | Event::CloseSubscription { .. }
-            | Event::Ping { .. }
-            | Event::Ack(_)
-            | Event::Refused { .. }
-            | Event::AlreadyStored { .. }
-            | Event::Pong(_)
-            | Event::Unreachable(_)
-            | Event::Unheard(_)
-            | Event::Reconnected
-            | Event::Committed(_)
-            | Event::GoneNoted
-            | Event::OutboxNoted
-            | Event::PoliciesNoted
-            | Event::Loaded { .. }
-            | Event::LoadFailed(_) => None,
+            Request::Connect { .. }
+            | Request::Unsubscribe { .. }
+            | Request::CloseSubscription { .. }
+            | Request::Ping { .. }
+            | Request::Ack(_)
+            | Request::Refused { .. }
+            | Request::AlreadyStored { .. } => None,
         }
     }
 
@@ -182,8 +171,8 @@ impl Broker {
         for name in connection.into_iter().chain([Named::Client(id.to_text())]) {
             self.early.strangers.retain(|stranger| *stranger != name);
             self.deadlines.clear(&Timer::Unregistered(name.clone()));
-            for event in self.early.take(&name) {
-                self.carry_out(event);
+            for request in self.early.take(&name) {
+                self.carry_out(request);
             }
         }
     }
@@ -194,8 +183,8 @@ impl Broker {
             let again = self.now.monotonic + PATIENCE;
             return self.deadlines.set(Timer::Unregistered(name), again);
         }
-        for event in self.early.take(&name) {
-            self.carry_out_anyway(event);
+        for request in self.early.take(&name) {
+            self.carry_out_anyway(request);
         }
         self.early.add_stranger(name);
     }
@@ -209,14 +198,14 @@ impl Broker {
     }
 
     /// Carries out what waited long enough, and refuses it in the words of NATS Streaming where its client is missing.
-    fn carry_out_anyway(&mut self, event: Event) {
+    fn carry_out_anyway(&mut self, request: Request) {
         let is_known = |id: &ClientId| self.clients.get(id.as_str()).is_some();
-        if let Event::Subscribe { request, reply } = &event
+        if let Request::Subscribe { request, reply } = &request
             && !is_known(&request.client_id)
         {
             let refusal = Reply::SubscribeRefused(Rejection::InvalidSubscribe);
             return self.answer(reply.clone(), refusal);
         }
-        self.carry_out(event);
+        self.carry_out(request);
     }
 }

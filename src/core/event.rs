@@ -1,55 +1,14 @@
 //! The core's inputs: everything that can happen.
 
-use super::ids::{BatchNumber, ChannelName, ConnectionId, LoadId, ProbeId, Subject};
-use super::load::Loaded;
-use super::outbound::Reply;
-use super::request::{Ack, Connect, Leave, Publish, Subscribe};
 use bytestring::ByteString;
 
-/// `reply` is where the answer goes; a request without one is carried out and not answered.
+use super::ids::{BatchNumber, LoadId, ProbeId};
+use super::load::Loaded;
+use super::request::Request;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Connect {
-        request: Connect,
-        reply: Option<Subject>,
-    },
-    Publish {
-        request: Publish,
-        reply: Option<Subject>,
-    },
-    Subscribe {
-        request: Subscribe,
-        reply: Option<Subject>,
-    },
-    Unsubscribe {
-        request: Leave,
-        reply: Option<Subject>,
-    },
-    CloseSubscription {
-        request: Leave,
-        reply: Option<Subject>,
-    },
-    /// `client_id` as sent.
-    CloseClient {
-        client_id: ByteString,
-        reply: Option<Subject>,
-    },
-    Ping {
-        connection_id: ConnectionId,
-        reply: Subject,
-    },
-    Ack(Ack),
-    /// `protocol` refused the request; it is answered in its turn.
-    Refused {
-        answer: Reply,
-        reply: Subject,
-    },
-    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again). True of the tables that
-    /// this term began with: what a term leaves unanswered is a publish again ([`Event::left_behind`]).
-    AlreadyStored {
-        request: Publish,
-        reply: Subject,
-    },
+    Request(Request),
     /// A client answered a probe.
     Pong(ProbeId),
     /// NATS says that nobody listens on the inbox of a probe.
@@ -73,40 +32,19 @@ pub enum Event {
     LoadFailed(LoadId),
 }
 
-impl Event {
-    /// As the next term is to judge it: Postgres may fail over in between, and lose what this term found stored.
-    pub(super) fn left_behind(self) -> Self {
-        if let Self::AlreadyStored { request, reply } = self {
-            let reply = Some(reply);
-            return Self::Publish { request, reply };
-        }
-        self
+impl From<Request> for Event {
+    fn from(request: Request) -> Self {
+        Self::Request(request)
     }
+}
 
-    /// The channel that a request names.
-    pub(super) fn channel(&self) -> Option<&ChannelName> {
-        match self {
-            Self::Publish { request, .. } => Some(&request.channel),
-            Self::Subscribe { request, .. } => Some(&request.channel),
-            Self::Unsubscribe { request, .. } | Self::CloseSubscription { request, .. } => {
-                Some(&request.channel)
-            }
-            Self::Connect { .. }
-            | Self::CloseClient { .. }
-            | Self::Ping { .. }
-            | Self::Ack(_)
-            | Self::Refused { .. }
-            | Self::AlreadyStored { .. }
-            | Self::Pong(_)
-            | Self::Unreachable(_)
-            | Self::Unheard(_)
-            | Self::Reconnected
-            | Self::Committed(_)
-            | Self::GoneNoted
-            | Self::OutboxNoted
-            | Self::PoliciesNoted
-            | Self::Loaded { .. }
-            | Self::LoadFailed(_) => None,
+impl Event {
+    /// What a client asked for; `None` of everything else.
+    pub fn into_request(self) -> Option<Request> {
+        if let Self::Request(request) = self {
+            Some(request)
+        } else {
+            None
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a message may become a dead letter, though consumers ack in transactions of their own: one that was told that its
+//! Whether a message may become a dead letter, though consumers ack in transactions of their own: one that was answered that its
 //! ack counts may commit only later, and until then nobody sees it. What it wrote and the dead letter would be two answers to
 //! one message.
 //!
-//! So a message is given up in two steps. A batch marks it: from that commit on an ack in SQL is told that it comes too late.
+//! So a message is given up in two steps. A batch marks it: from that commit on an ack in SQL is answered that it comes too late.
 //! Then every transaction that may have acked it before has to end; the reads of `outbox` tell, and bring the ack if there is
 //! one. Nobody waits for a lock: a transaction that has acked something and stays open holds up the dead letter, and nothing else.
 
@@ -28,7 +28,7 @@ enum Wait {
     Over,
 }
 
-/// Entries of messages that are settled or delivered anew stay until the next page, and mean nothing.
+/// Entries of messages that are settled or delivered again stay until the next page, and mean nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GivingUp(BTreeMap<(PositionId, Sequence), Wait>);
 
@@ -111,7 +111,7 @@ impl Broker {
         }
     }
 
-    /// To be told before what the page brings is carried out.
+    /// To be called before what the page brings is carried out.
     pub(super) fn learn_who_can_ack(&mut self, page: &OutboxPage) {
         let Self { outbox, groups, .. } = self;
         let waits = &mut outbox.acks.giving_up;

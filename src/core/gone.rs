@@ -235,7 +235,7 @@ impl Broker {
         }
         if is_news {
             self.gone_is_known(id);
-            // Their bytes stand in the note, of which nobody may have been told: notifications can be lost.
+            // Their bytes stand in the note, which nobody may know: notifications can be lost.
             self.look_for_gone();
         }
     }

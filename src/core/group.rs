@@ -148,7 +148,7 @@ impl Group {
         }
     }
 
-    /// Begins anew after this sequence: nothing is in flight, and what was acked does not count.
+    /// Begins again after this sequence: nothing is in flight, and what was acked does not count.
     pub(super) fn begin_after(&mut self, after: Sequence) {
         for sequence in std::mem::take(&mut self.in_flight).into_keys() {
             self.holders.settled(sequence);

@@ -10,6 +10,7 @@ use super::load::Load;
 use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
+use super::request::Request;
 use super::room::Room;
 use super::savepoint::{Savepoints, SetAside};
 use super::time::{Instant, Now};
@@ -47,14 +48,14 @@ impl Guarded {
         &self.broker
     }
 
-    pub fn handle(&mut self, event: Event, now: Now) {
+    pub fn handle(&mut self, event: impl Into<Event>, now: Now) {
         match &mut self.savepoints {
-            Some(savepoints) => savepoints.handle(event),
+            Some(savepoints) => savepoints.handle(event.into()),
             None => self.broker.handle(event, now),
         }
     }
 
-    /// As [`Broker::handle_late`]. Where it can be taken back, it counts as heard when it is carried out.
+    /// As [`Broker::handle_late`]. Where it can be taken back, it counts as received when it is carried out.
     pub fn handle_late(&mut self, event: Event, heard_at: Instant, now: Now) {
         match &mut self.savepoints {
             Some(savepoints) => savepoints.handle(event),
@@ -94,7 +95,7 @@ impl Guarded {
         self.broker.look(now);
     }
 
-    /// An answer or a probe: they go before deliveries.
+    /// An answer or a probe: they have priority over deliveries.
     pub fn poll_answer(&mut self) -> Option<Outbound> {
         if self.is_open() {
             return None;
@@ -119,6 +120,11 @@ impl Guarded {
         !self.is_open() && self.broker.has_turns()
     }
 
+    /// See [`Broker::has_deliveries`]; true also where there are savepoints, before which everything has to be taken out.
+    pub fn has_deliveries(&self) -> bool {
+        self.has_savepoints() || self.broker.has_deliveries()
+    }
+
     pub fn poll_outbound(&mut self) -> Option<Outbound> {
         if self.is_open() {
             return None;
@@ -140,7 +146,7 @@ impl Guarded {
         self.broker.poll_notice()
     }
 
-    /// To be called after everything that there is to be sent, read and told was taken.
+    /// To be called after everything that there is to be sent, read and logged was taken.
     pub fn poll_batch(&mut self, now: Now) -> Option<Batch> {
         match &mut self.savepoints {
             Some(savepoints) => savepoints.poll_batch(&mut self.broker, now),
@@ -219,7 +225,7 @@ impl Guarded {
     }
 
     /// Requests that wait behind a savepoint, when the term ends.
-    pub fn leave(&mut self) -> Vec<Event> {
+    pub fn leave(&mut self) -> Vec<Request> {
         let savepoints = self.savepoints.as_mut();
         savepoints.map(Savepoints::leave).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What a standby heard while another node was active. When it takes over, it cannot know which of those
+//! What a standby received while another node was active. When it takes over, it cannot know which of those
 //! requests were carried out: they are judged again, after the ones have been taken out that must not happen
 //! twice.
 
@@ -8,25 +8,24 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use super::batch::ChannelRow;
-use super::event::Event;
 use super::ids::{ChannelId, ChannelName, Sequence, Subject};
-use super::request::{Ack, Connect, Publish};
+use super::request::{Ack, Connect, Publish, Request};
 use super::shadow::Taken;
 use super::snapshot::Snapshot;
 use super::stored::{Digester, StoredPublish, StoredPublishes};
 use super::time::{Instant, Timestamp};
 
-/// More messages than were heard may have been stored since the first one that was heard: the order in which
-/// the two nodes heard them may differ a little.
+/// More messages than were received may have been stored since the first one that was received: the order in which
+/// the two nodes received them may differ a little.
 const LOOK_BACK_SLACK: u64 = 1000;
 
-/// Publishes that nobody here has heard so far, and that a slow route may yet bring although they are stored: so many are
+/// Publishes that nobody here has received so far, and that a slow route may yet bring although they are stored: so many are
 /// looked for in all channels together, and so many more among those that limits have dropped. A takeover reads these in
 /// a fraction of a second; with all that a high rate stores within the window it would take longer than what it looks
 /// for can be late. Each costs some hundred bytes until the window is over.
 pub const LATE_COPIES_MAX: usize = 100_000;
 
-/// Where in a channel to look for publishes that may have been heard, or may still be heard.
+/// Where in a channel to look for publishes that may have been received, or may still arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookBack {
     /// All after this one, however old.
@@ -38,11 +37,11 @@ pub struct LookBack {
 }
 
 /// Where to look for what the last active stored within `window` of its end: among its last messages by number in
-/// the channels that were heard of, by time in all. Times are compared with each other only, because another
+/// the channels that they name, by time in all. Times are compared with each other only, because another
 /// node's clock has made them.
 pub fn look_back<'a>(
     snapshot: &Snapshot,
-    heard: impl Iterator<Item = &'a Event>,
+    heard: impl Iterator<Item = &'a Request>,
     window: Duration,
 ) -> BTreeMap<ChannelId, LookBack> {
     let mut heard_of: BTreeMap<&ChannelName, u64> = BTreeMap::new();
@@ -56,7 +55,7 @@ pub fn look_back<'a>(
         .max();
     let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
     let since = Timestamp(end.unwrap_or_default().0.saturating_sub(window));
-    // Those that are being deleted too: they may have been heard of while they lived.
+    // Those that are being deleted too: they may have been named while they lived.
     let used: Vec<_> = snapshot
         .channels
         .iter()
@@ -78,64 +77,36 @@ pub fn look_back<'a>(
 }
 
 /// The publishes among the requests, to be looked up in the store.
-pub fn publishes<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = &'a Publish> {
-    heard.filter_map(|event| match event {
-        Event::Publish { request, .. } => Some(request),
-        Event::Connect { .. }
-        | Event::Subscribe { .. }
-        | Event::Unsubscribe { .. }
-        | Event::CloseSubscription { .. }
-        | Event::CloseClient { .. }
-        | Event::Ping { .. }
-        | Event::Ack(_)
-        | Event::Refused { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Unheard(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::GoneNoted
-        | Event::OutboxNoted
-        | Event::PoliciesNoted
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_) => None,
+pub fn publishes<'a>(
+    heard: impl Iterator<Item = &'a Request>,
+) -> impl Iterator<Item = &'a Publish> {
+    heard.filter_map(|request| {
+        if let Request::Publish { request, .. } = request {
+            Some(request)
+        } else {
+            None
+        }
     })
 }
 
 /// The connections, by heartbeat inbox, that the requests open, to be looked up in the store.
 pub fn connections<'a>(
-    heard: impl Iterator<Item = &'a Event>,
+    heard: impl Iterator<Item = &'a Request>,
 ) -> impl Iterator<Item = &'a Subject> {
     connects(heard).map(|request| &request.heartbeat_inbox)
 }
 
-fn connects<'a>(heard: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = &'a Connect> {
-    heard.filter_map(|event| match event {
-        Event::Connect { request, .. } => Some(request),
-        Event::Publish { .. }
-        | Event::Subscribe { .. }
-        | Event::Unsubscribe { .. }
-        | Event::CloseSubscription { .. }
-        | Event::CloseClient { .. }
-        | Event::Ping { .. }
-        | Event::Ack(_)
-        | Event::Refused { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Unheard(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::GoneNoted
-        | Event::OutboxNoted
-        | Event::PoliciesNoted
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_) => None,
+fn connects<'a>(heard: impl Iterator<Item = &'a Request>) -> impl Iterator<Item = &'a Connect> {
+    heard.filter_map(|request| {
+        if let Request::Connect { request, .. } = request {
+            Some(request)
+        } else {
+            None
+        }
     })
 }
 
-/// What the tables say of the requests that were heard.
+/// What the tables say of the requests that were received.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
     /// Stored, whether or not a limit has dropped them since.
@@ -144,7 +115,7 @@ pub struct Done {
     pub closed: BTreeSet<Subject>,
 }
 
-/// As the store tells it.
+/// As the store has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// In any order.
@@ -159,7 +130,7 @@ impl Done {
         snapshot: &Snapshot,
         stored: Stored,
         closed: BTreeSet<Subject>,
-        heard: impl Iterator<Item = &'a Event>,
+        heard: impl Iterator<Item = &'a Request>,
         digester: Digester,
     ) -> Self {
         let mut known = StoredPublishes::new(digester);
@@ -184,11 +155,11 @@ impl Done {
     }
 }
 
-/// Acks heard so long after a position was moved are taken for acks of before: the batch that moved it was on its way, and the
+/// Acks received so long after a position was moved are taken for acks of before: the batch that moved it was on its way, and the
 /// clock of Postgres is not this server's. What they ack is delivered again.
 const MOVING: Duration = Duration::from_secs(1);
 
-/// What of the acks that were heard is of before an operator moved their position: what they were for is to be delivered again.
+/// What of the acks that were received is of before an operator moved their position: what they were for is to be delivered again.
 #[derive(Clone, Debug, Default)]
 pub struct Moves {
     /// By ack inbox, for how long the position has been where it is.
@@ -214,10 +185,15 @@ impl Moves {
     }
 }
 
-/// The requests that a new term begins with, with the times they were heard: first what is to be carried out, in the order it
-/// was heard, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
+/// The requests that a new term begins with, with the times they were received: first what is to be carried out, in the order it
+/// was received, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
 /// for the answer to the last; those to all others have most likely come before.
-pub fn judge(remembered: Taken, done: &Done, moves: &Moves, now: Instant) -> Vec<(Instant, Event)> {
+pub fn judge(
+    remembered: Taken,
+    done: &Done,
+    moves: &Moves,
+    now: Instant,
+) -> Vec<(Instant, Request)> {
     // From the last to the first: what came later decides whether an earlier request still counts.
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
@@ -226,23 +202,23 @@ pub fn judge(remembered: Taken, done: &Done, moves: &Moves, now: Instant) -> Vec
     let mut judged = Vec::with_capacity(heard.len());
     let mut answers = Vec::new();
     let is_stored = |request: &Publish| done.stored.contains(request);
-    for (at, event) in heard.into_iter().rev() {
-        let event = match event {
-            Event::Connect { request, reply } => {
+    for (at, request) in heard.into_iter().rev() {
+        let request = match request {
+            Request::Connect { request, reply } => {
                 connected_later.insert(request.client_id.to_text());
                 // Its client would be back with some of its subscriptions, and not know of it.
                 let has_ended = done.closed.contains(&request.heartbeat_inbox);
-                (!has_ended).then_some(Event::Connect { request, reply })
+                (!has_ended).then_some(Request::Connect { request, reply })
             }
-            Event::Publish { request, reply } => {
+            Request::Publish { request, reply } => {
                 if is_stored(&request) {
                     answers.extend(answer(at, request, reply));
                     continue;
                 }
-                Some(Event::Publish { request, reply })
+                Some(Request::Publish { request, reply })
             }
             // Done for a client that is gone, or that has left the subscription: it would stay for ever.
-            Event::Subscribe { request, .. }
+            Request::Subscribe { request, .. }
                 if connected_later.contains(request.client_id.as_str())
                     || left_later
                         .contains(&(request.client_id.to_text(), request.channel.clone())) =>
@@ -250,44 +226,33 @@ pub fn judge(remembered: Taken, done: &Done, moves: &Moves, now: Instant) -> Vec
                 None
             }
             // A close names no connection: it was meant for the one before.
-            Event::CloseClient { client_id, .. } if connected_later.contains(&client_id) => None,
+            Request::CloseClient { client_id, .. } if connected_later.contains(&client_id) => None,
             // Asked again, because nobody answered: the later one is whose answer is waited for.
-            Event::Unsubscribe { request, .. } if !unsubscribed_later.insert(request.clone()) => {
+            Request::Unsubscribe { request, .. } if !unsubscribed_later.insert(request.clone()) => {
                 None
             }
-            Event::CloseSubscription { request, .. } if !closed_later.insert(request.clone()) => {
+            Request::CloseSubscription { request, .. } if !closed_later.insert(request.clone()) => {
                 None
             }
-            Event::Unsubscribe { request, reply } => {
+            Request::Unsubscribe { request, reply } => {
                 left_later.insert((request.client_id.clone(), request.channel.clone()));
-                Some(Event::Unsubscribe { request, reply })
+                Some(Request::Unsubscribe { request, reply })
             }
-            Event::CloseSubscription { request, reply } => {
+            Request::CloseSubscription { request, reply } => {
                 left_later.insert((request.client_id.clone(), request.channel.clone()));
-                Some(Event::CloseSubscription { request, reply })
+                Some(Request::CloseSubscription { request, reply })
             }
-            Event::Ack(ack) => (!moves.void(&ack, at, now)).then_some(Event::Ack(ack)),
-            event @ (Event::Subscribe { .. }
-            | Event::CloseClient { .. }
-            | Event::Refused { .. }) => Some(event),
-            // Clients ping again by themselves; the rest is never heard from NATS while standing by.
-            Event::AlreadyStored { .. }
-            | Event::Ping { .. }
-            | Event::Pong(_)
-            | Event::Unreachable(_)
-            | Event::Unheard(_)
-            | Event::Reconnected
-            | Event::Committed(_)
-            | Event::GoneNoted
-            | Event::OutboxNoted
-            | Event::PoliciesNoted
-            | Event::Loaded { .. }
-            | Event::LoadFailed(_) => None,
+            Request::Ack(ack) => (!moves.void(&ack, at, now)).then_some(Request::Ack(ack)),
+            request @ (Request::Subscribe { .. }
+            | Request::CloseClient { .. }
+            | Request::Refused { .. }) => Some(request),
+            // Clients ping again by themselves; a term leaves publishes that were stored before as publishes.
+            Request::AlreadyStored { .. } | Request::Ping { .. } => None,
         };
-        judged.extend(event.map(|event| (at, event)));
+        judged.extend(request.map(|request| (at, request)));
     }
-    for (at, event) in earlier.into_iter().rev() {
-        if let Event::Publish { request, reply } = event
+    for (at, request) in earlier.into_iter().rev() {
+        if let Request::Publish { request, reply } = request
             && is_stored(&request)
         {
             answers.extend(answer(at, request, reply));
@@ -299,8 +264,8 @@ pub fn judge(remembered: Taken, done: &Done, moves: &Moves, now: Instant) -> Vec
 }
 
 /// Of a publish that is stored.
-fn answer(at: Instant, request: Publish, reply: Option<Subject>) -> Option<(Instant, Event)> {
-    reply.map(|reply| (at, Event::AlreadyStored { request, reply }))
+fn answer(at: Instant, request: Publish, reply: Option<Subject>) -> Option<(Instant, Request)> {
+    reply.map(|reply| (at, Request::AlreadyStored { request, reply }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::group::Group;
 use super::ids::{PositionId, Sequence};
 use super::notice::Notice;
 
-/// A subscription may remember so many early acks, however many others do.
+/// A subscription may keep so many early acks, however many others do.
 const EARLY_ACKS_MIN: usize = 1024;
 
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct Holdings {
     pub(super) early_acks: usize,
     /// Groups that wait for room, those that wait longest first.
     pub(super) held_back: VecDeque<PositionId>,
-    /// An operator has been told.
+    /// It has been logged.
     is_noticed: bool,
 }
 

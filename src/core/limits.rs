@@ -92,7 +92,7 @@ pub struct Limits {
     pub load_retry: Duration,
     /// Pause before messages that are missing, and are not known to be gone, are looked for again.
     pub unseen_retry: Duration,
-    /// Longer than any standby remembers a publish, or NATS may take to bring it.
+    /// Longer than any standby keeps a publish, or NATS may take to bring it.
     pub remembered: Duration,
 }
 

@@ -7,10 +7,9 @@ use super::admin::{RequestId, RequestPage};
 use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
-use super::outbox::{OutboxId, OutboxPage};
+use super::outbox::OutboxPage;
 use super::policy::{Letter, Policy};
 use super::ranges::Ranges;
-use super::sql_acks::AckId;
 use super::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +66,11 @@ pub enum Want {
     /// Up to `rows` requests of operators that are not answered, in order.
     Requests { rows: usize },
     /// Up to `rows` of the outbox of each kind, fewer when they pass `bytes`, at least one if there is one: those without a
-    /// time after row `after`, and those that are due. Payloads up to `payload_bytes`. And up to `rows` of what is acked
-    /// in SQL, after `acks_after`. Where it `settles`, it says which transactions may have acked, and not only which are open.
+    /// time with numbers in `gaps`, which are in order, and those that are due. Payloads up to `payload_bytes`. And up to `rows` of
+    /// what is acked in SQL, with numbers in `ack_gaps`. Where it `settles`, it says which transactions may have acked, and not only which are open.
     Outbox {
-        after: OutboxId,
-        acks_after: AckId,
+        gaps: Vec<(u64, u64)>,
+        ack_gaps: Vec<(u64, u64)>,
         due: Timestamp,
         rows: usize,
         bytes: usize,

@@ -14,7 +14,7 @@ use super::replicas::{Doubt, Promoted, Replicas};
 use super::snapshot::Snapshot;
 use super::time::{Instant, Timestamp};
 
-/// Sessions of one server that goes end within this of each other, and what was heard by then is handled within it.
+/// Sessions of one server that goes end within this of each other, and what was received by then is handled within it.
 const PARTING: Duration = Duration::from_millis(250);
 
 /// How far a channel is known to have been committed.
@@ -39,7 +39,7 @@ impl Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     pub epoch: Epoch,
-    /// Every commit waits for every replica; `None`: not told, or not of the Postgres that the last term wrote on.
+    /// Every commit waits for every replica; `None`: not known, or not of the Postgres that the last term wrote on.
     pub all_waited_for: Option<bool>,
     /// The highest channel number given out.
     pub last_channel: u64,
@@ -59,14 +59,14 @@ impl Marks {
     }
 }
 
-/// An active of these tables, as others hear it on NATS. Nobody proves it.
+/// An active of these tables, as it announces itself on NATS. Nobody proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sign {
     pub heard_at: Instant,
     pub epoch: Epoch,
 }
 
-/// What a server tells another one that takes over after a failover of Postgres.
+/// What a server answers another one that takes over after a failover of Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The last epoch that it committed something in.
@@ -83,11 +83,11 @@ pub struct Memory {
     epoch: Epoch,
     /// The last epoch that this node committed something in.
     served: Epoch,
-    /// The last epoch that another node has told its commits of.
+    /// The last epoch of which another node has named its commits.
     told: Epoch,
-    /// The last epoch in which another node was heard to serve.
+    /// The last epoch in which another node announced that it serves.
     heard: Epoch,
-    /// The last epoch before this node's own, as the tables told when its term began.
+    /// The last epoch before this node's own, as the tables had it when its term began.
     found: Epoch,
     replicas: Replicas,
     lost_primary_at: Option<Instant>,
@@ -130,7 +130,7 @@ impl Memory {
         self.epoch
     }
 
-    /// True when nobody is known to have committed anything after this node, or after one that has told it: then it knows
+    /// True when nobody is known to have committed anything after this node, or after one that has told this one: then it knows
     /// of all that was.
     pub fn is_exact(&self) -> bool {
         let known = self.served.max(self.told);
@@ -146,7 +146,7 @@ impl Memory {
         last_term < self.epoch || self.channels.iter().any(lacks)
     }
 
-    /// What this node remembers beyond tables that have these channels up to these sequences.
+    /// What this node has in memory beyond tables that have these channels up to these sequences.
     pub fn account(&self, has: &BTreeMap<ChannelId, Sequence>) -> Account {
         let is_news =
             |id: &ChannelId, sequence: Sequence| has.get(id).is_none_or(|&has| sequence > has);
@@ -221,7 +221,7 @@ impl Memory {
         self.replicas.have_everything()
     }
 
-    /// Why a replica that has been promoted may lack what nobody here remembers; `None` when it is known not to.
+    /// Why a replica that has been promoted may lack what no server has in memory; `None` when it is known not to.
     pub fn in_doubt(&self) -> Option<Doubt> {
         self.replicas.in_doubt().filter(|_| !self.is_exact())
     }
@@ -230,7 +230,7 @@ impl Memory {
         &self.channels
     }
 
-    /// The messages remembered of these channels that are above the sequences named, in order.
+    /// The messages in memory of these channels that are above the sequences named, in order.
     pub(super) fn messages_above(
         &self,
         above: &BTreeMap<ChannelId, Sequence>,
@@ -283,7 +283,7 @@ impl Memory {
     }
 
     /// After this nobody has committed anything on the primary that was there before: it had gone, and the active, which was
-    /// heard last at `last_heard`, had fallen silent. `None`: not known.
+    /// that last announced itself at `last_heard`, had fallen silent. `None`: not known.
     pub fn last_commit_before(&self, last_heard: Option<Instant>) -> Option<Instant> {
         let lost_at = self.lost_primary_at?;
         Some(lost_at.max(last_heard.unwrap_or(lost_at)) + PARTING)
@@ -295,7 +295,7 @@ impl Memory {
         self.saw(marks);
     }
 
-    /// The active of these tables was heard, which the tables may not show: not yet, or not any more.
+    /// The active of these tables announced itself, which the tables may not show: not yet, or not any more.
     pub fn heard_active(&mut self, sign: Sign) {
         if sign.epoch == self.served {
             // A failover lost that this node had begun the epoch, and another one was given the same number: what this one

@@ -43,6 +43,16 @@ impl Message {
             self.data.len(),
         )
     }
+
+    /// Size of what is sent to a subscription.
+    pub fn delivered_size(&self, channel: &ChannelName, redelivery_count: u32) -> u64 {
+        let marks = if redelivery_count == 0 {
+            0
+        } else {
+            number_field(1) + number_field(redelivery_count.into())
+        };
+        self.size(channel) + marks
+    }
 }
 
 /// [`Message::size`] for the store, which knows the lengths without reading what they are the lengths of.

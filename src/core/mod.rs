@@ -88,3 +88,4 @@ pub use broker::Broker;
 pub use event::Event;
 pub use notice::Notice;
 pub use outbound::{Outbound, Reply};
+pub use request::Request;

@@ -6,7 +6,7 @@
 //! read twice. While rows come the table is looked at every [`BUSY_PAUSE`], later every [`IDLE_PAUSE`], and not at all
 //! while nobody has ever used it (but where transactions can be prepared: those cannot notify).
 //!
-//! Nothing here is a cursor: a transaction that began early and commits late has low numbers. Where each read begins is
+//! Nothing here is a cursor: a transaction that began early and commits late has low numbers. What a read passes over is
 //! proven: see `reach`.
 //!
 //! What is acked in SQL (`sql_acks`) is read by the same statement, and rows of either table are gone before the next one.
@@ -71,11 +71,13 @@ pub struct OutboxPage {
     pub is_used: bool,
     /// In the order in which they are to be published.
     pub rows: Vec<OutboxRow>,
-    /// The rows without a time are all that there were from the read's first on, or those up to this one.
+    /// The lowest and the highest of those without a time.
+    pub now: Option<(OutboxId, OutboxId)>,
+    /// The rows without a time are all that there were where the read asked, or those up to this one.
     pub through: Option<OutboxId>,
     /// Acks in SQL, in the order of their numbers.
     pub acks: Vec<AckRow>,
-    /// These are all that there were from the read's first on, or those up to this one.
+    /// These are all that there were where the read asked, or those up to this one.
     pub acks_through: Option<AckId>,
     /// When the next row is due that waits for its time.
     pub next_due: Option<Timestamp>,
@@ -176,7 +178,7 @@ impl Broker {
             let again = self.now.monotonic + pause;
             self.deadlines.set_by(Timer::Outbox, again);
         } else if !self.commits.changes_outbox() {
-            // None of the rows led to anything: no commit tells when to look again.
+            // None of the rows led to anything: no commit says when to look again.
             self.look_again_later(None);
         }
     }
@@ -189,7 +191,7 @@ impl Broker {
         let swept_at = self.outbox.swept_at;
         if swept_at.is_none_or(|at| now.since(at) >= SWEEP_EVERY) {
             self.outbox.swept_at = Some(now);
-            self.outbox.reach = Reach::default();
+            self.outbox.reach.sweep();
         }
         if self.outbox.acks.giving_up.ask() {
             self.outbox.acks.read_all();
@@ -197,8 +199,8 @@ impl Broker {
         self.outbox.is_reading = true;
         self.outbox.is_noted = false;
         let want = Want::Outbox {
-            after: OutboxId(self.outbox.reach.floor()),
-            acks_after: self.outbox.acks.read_after(now),
+            gaps: self.outbox.reach.gaps(),
+            ack_gaps: self.outbox.acks.gaps(now),
             due: self.now.wall,
             rows: PAGE_ROWS,
             bytes: PAGE_BYTES,
@@ -213,14 +215,19 @@ impl Broker {
         let outbox = &mut self.outbox;
         outbox.is_reading = false;
         outbox.is_used |= page.is_used;
-        outbox.reach.learn(Seen {
-            highest: page.rows.iter().map(|row| row.id.0).max().unwrap_or(0),
+        outbox.reach.learn(&Seen {
+            ids: page.rows.iter().map(|row| row.id.0).collect(),
+            lowest: page.now.map(|(lowest, _)| lowest.0),
+            highest: page.now.map(|(_, highest)| highest.0),
             through: page.through.map(|through| through.0),
             ended_before: page.ended_before,
             next: page.next,
         });
-        outbox.acks.reach.learn(Seen {
-            highest: page.acks.last().map_or(0, |row| row.id.0),
+        outbox.acks.reach.learn(&Seen {
+            ids: page.acks.iter().map(|row| row.id.0).collect(),
+            // Acks that came too early stay in the table, and are read again.
+            lowest: None,
+            highest: page.acks.last().map(|row| row.id.0),
             through: page.acks_through.map(|through| through.0),
             ended_before: page.ended_before,
             next: page.next,

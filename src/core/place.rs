@@ -1,4 +1,4 @@
-//! Which tables a server works on: what tells the database of one group from the database of another that was given
+//! Which tables a server works on: what distinguishes the database of one group from the database of another that was given
 //! the same cluster ID.
 
 use std::fmt;

@@ -102,10 +102,12 @@ impl Broker {
                 tries.changed.insert(sequence);
             }
             let poison = &tries.policy.poison;
+            let origin = self.channels.get(group.channel);
+            let waits = origin.is_some_and(|it| is_awaited(poison, &it.row.name, None));
             if is_over && count.is_given_up && matches!(poison, Poison::DeadLetter { .. }) {
                 tries.given_up.insert(sequence);
                 given_up.push((position, sequence));
-            } else if is_over && count.is_awaited && *poison == Poison::Pause {
+            } else if is_over && count.is_awaited && waits {
                 tries.paused_by = Some(sequence);
             } else if count.is_given_up || count.is_awaited {
                 // The policy is another one since, or the message is settled.
@@ -212,14 +214,10 @@ impl Broker {
             self.arm_redelivery(position, at);
             return true;
         }
-        let fate = match tries.policy.poison.clone() {
-            // It would go round for ever.
-            Poison::DeadLetter { channel, .. }
-                if channel == letter.origin || hops_of(&message.guid) >= HOPS_MAX =>
-            {
-                Poison::Pause
-            }
-            fate @ (Poison::PassOver | Poison::Pause | Poison::DeadLetter { .. }) => fate,
+        let fate = if is_awaited(&tries.policy.poison, &letter.origin, Some(&message.guid)) {
+            Poison::Pause
+        } else {
+            tries.policy.poison.clone()
         };
         match fate {
             Poison::Pause => {
@@ -314,6 +312,19 @@ impl Broker {
         self.commits.add_dead_letter(id, written, letter.clone());
         self.enforce_limits(id);
         Ok(())
+    }
+}
+
+/// Its subscription waits for it: that is what the policy says, or as a dead letter it would go round for ever. A term begins
+/// without `guid`, because no takeover may depend on a read of messages, which may be damaged: of those that went through
+/// too many channels it finds that out again after their ack wait.
+fn is_awaited(poison: &Poison, origin: &ChannelName, guid: Option<&Guid>) -> bool {
+    match poison {
+        Poison::PassOver => false,
+        Poison::Pause => true,
+        Poison::DeadLetter { channel, .. } => {
+            channel == origin || guid.is_some_and(|guid| hops_of(guid) >= HOPS_MAX)
+        }
     }
 }
 

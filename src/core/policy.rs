@@ -42,7 +42,7 @@ pub enum Poison {
     /// It is passed over as if it were acked.
     #[default]
     PassOver,
-    /// The subscription gets nothing more until somebody acks the message, or refuses it in SQL: then it is tried anew.
+    /// The subscription gets nothing more until somebody acks the message, or refuses it in SQL: then it is tried again.
     Pause,
     /// It becomes a message of this channel, and is passed over.
     DeadLetter { channel: ChannelName, header: bool },

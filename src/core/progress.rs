@@ -22,7 +22,7 @@ pub(super) struct Acked {
     /// Everything up to here is acked.
     floor: Sequence,
     above: Ranges,
-    /// In the tables; none while the position's row tells everything.
+    /// In the tables; none while the position's row has everything.
     pages: Pages,
     /// What these say of other sequences is wrong.
     is_stale: bool,

@@ -21,7 +21,7 @@ use super::time::Timestamp;
 /// A publish that is no larger may live on with its answer.
 const PINNED_BYTES: usize = 1024;
 
-const NO_SEQUENCE_LEFT: &str = "the channel has used its last sequence: publish to another channel, or delete this one and begin anew";
+const NO_SEQUENCE_LEFT: &str = "the channel has used its last sequence: publish to another channel, or delete this one and create it again";
 
 impl Broker {
     pub(super) fn publish(&mut self, request: Publish, reply: Option<Subject>) {

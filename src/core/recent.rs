@@ -1,4 +1,4 @@
-//! Which messages of a channel are so young that a standby may remember their publish. When a limit drops one of
+//! Which messages of a channel are so young that a standby may have kept their publish. When a limit drops one of
 //! them, its GUID is kept: a takeover would otherwise take the publish for new and store it again.
 //!
 //! Told by two marks instead of a time per message: what was published since the older mark is young, and some of

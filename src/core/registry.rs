@@ -70,7 +70,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// `first_probe` must be above every number of an earlier term: late answers are told apart by it.
+    /// `first_probe` must be above every number of an earlier term: it distinguishes late answers.
     pub(super) fn new(first_probe: u64) -> Self {
         Self {
             next_probe: first_probe,

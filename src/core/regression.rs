@@ -1,6 +1,6 @@
 //! The tables know less than this node: Postgres has failed over to a replica that had not got the last commits.
-//! Messages that are still remembered are put back under their sequences. Sequences that cannot be had back are
-//! passed over, so that none is ever used for something else, and every one of them is told to the operator.
+//! Messages that are still in memory are put back under their sequences. Sequences that cannot be had back are
+//! passed over, so that none is ever used for something else, and every one of them is reported to the operator.
 
 mod repair;
 
@@ -34,14 +34,14 @@ struct Lack {
     /// The last that may have been.
     possible: Sequence,
     messages: BTreeMap<Sequence, Arc<Message>>,
-    /// Whatever had one of these sequences was heard, and will be stored anew.
+    /// Whatever had one of these sequences was received, and will be stored again.
     is_heard: bool,
 }
 
 impl Regression {
-    /// Compares the tables with the memory. `heard` are the publishes that a standby remembers, given when Postgres
+    /// Compares the tables with the memory. `heard` are the publishes that a standby has kept, given when Postgres
     /// is known to have failed over: of those that are not stored the last active may have stored each under the next
-    /// sequence, unless the memory tells exactly what it stored, or each commit waited for the replica
+    /// sequence, unless the memory has exactly what it stored, or each commit waited for the replica
     /// and this one shows everything that is known to have been there.
     pub fn find<'a>(
         tables: &Snapshot,
@@ -65,7 +65,7 @@ impl Regression {
         let mut given_up = Vec::new();
         for (&id, mark) in memory.channels() {
             if let Some(has) = last_of(&id, &mark.name) {
-                // A term that did not know better has made the channel anew, and stored messages in it. Its epoch may
+                // A term that did not know better has created the channel again, and stored messages in it. Its epoch may
                 // be a lost one's: an older channel is one whose deletion got lost, a younger one is that term's.
                 let other = live.get(&mark.name);
                 let other = other.filter(|_| !tables.channels.contains_key(&id));
@@ -113,7 +113,7 @@ impl Regression {
             let mut refused = BTreeSet::new();
             for publish in heard {
                 if done.stored.contains(publish) {
-                    // The node heard everything that came after it.
+                    // The node received everything that came after it.
                     if !unstored.contains_key(&publish.channel) {
                         reaches_back.insert(&publish.channel);
                     }

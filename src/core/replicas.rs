@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::time::Instant;
 
-/// A setting reaches the processes of Postgres one by one: what is told must have been told for a while.
+/// A setting reaches the processes of Postgres one by one: what is reported must have been so for a while.
 const LOOKS_MIN: u32 = 3;
 
 /// A standby looks every second. What it has not looked at for longer than this may have changed since.
@@ -30,7 +30,7 @@ pub enum Promoted {
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
     promoted: Promoted,
-    /// In a row, and told each time that every commit waits for every replica.
+    /// In a row, and each time it was reported that every commit waits for every replica.
     looks: u32,
     looked_at: Option<Instant>,
     /// Why the looks were last counted from the beginning; `None`: there is no other reason than that this is new.

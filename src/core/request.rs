@@ -9,6 +9,81 @@ use super::ids::{
     ChannelName, ClientId, ConnectionId, DurableName, Guid, QueueName, Sequence, Subject,
 };
 use super::message::bytes_field;
+use super::outbound::Reply;
+
+/// `reply` is where the answer goes; a request without one is carried out and not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Connect {
+        request: Connect,
+        reply: Option<Subject>,
+    },
+    Publish {
+        request: Publish,
+        reply: Option<Subject>,
+    },
+    Subscribe {
+        request: Subscribe,
+        reply: Option<Subject>,
+    },
+    Unsubscribe {
+        request: Leave,
+        reply: Option<Subject>,
+    },
+    CloseSubscription {
+        request: Leave,
+        reply: Option<Subject>,
+    },
+    /// `client_id` as sent.
+    CloseClient {
+        client_id: ByteString,
+        reply: Option<Subject>,
+    },
+    Ping {
+        connection_id: ConnectionId,
+        reply: Subject,
+    },
+    Ack(Ack),
+    /// `protocol` refused the request; it is answered in its turn.
+    Refused {
+        answer: Reply,
+        reply: Subject,
+    },
+    /// A publish that an earlier term stored, though perhaps without telling: it is acked (again). True of the tables that
+    /// this term began with: what a term leaves unanswered is a publish again ([`Request::left_behind`]).
+    AlreadyStored {
+        request: Publish,
+        reply: Subject,
+    },
+}
+
+impl Request {
+    /// As the next term is to judge it: Postgres may fail over in between, and lose what this term found stored.
+    pub(super) fn left_behind(self) -> Self {
+        if let Self::AlreadyStored { request, reply } = self {
+            let reply = Some(reply);
+            return Self::Publish { request, reply };
+        }
+        self
+    }
+
+    /// The channel that a request names.
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Publish { request, .. } => Some(&request.channel),
+            Self::Subscribe { request, .. } => Some(&request.channel),
+            Self::Unsubscribe { request, .. } | Self::CloseSubscription { request, .. } => {
+                Some(&request.channel)
+            }
+            Self::Connect { .. }
+            | Self::CloseClient { .. }
+            | Self::Ping { .. }
+            | Self::Ack(_)
+            | Self::Refused { .. }
+            | Self::AlreadyStored { .. } => None,
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
@@ -86,7 +161,7 @@ pub enum StartPosition {
     First,
 }
 
-/// Ends a subscription: by `Event::Unsubscribe` (forget a durable) or `Event::CloseSubscription` (keep it).
+/// Ends a subscription: by [`Request::Unsubscribe`] (forget a durable) or [`Request::CloseSubscription`] (keep it).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leave {
     /// As sent; compared with the owner.

@@ -1,5 +1,5 @@
 //! A new term begins: the state is rebuilt from the tables' rows and from nothing else. Miss counters and ack
-//! waits begin anew, so that nobody pays for the time without an active.
+//! waits begin again, so that nobody pays for the time without an active.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -24,7 +24,7 @@ const EMPTIED_PER_BATCH: u64 = 1000;
 #[derive(Clone, Debug)]
 pub(super) struct Purge {
     pub(super) row: ChannelRow,
-    /// No standby remembers publishes up to here.
+    /// No standby keeps publishes up to here.
     pub(super) settled: Sequence,
 }
 

@@ -19,6 +19,7 @@ use super::limits::Limits;
 use super::outbound::{Outbound, Reply};
 use super::refusal::Refusal;
 use super::rejection::Rejection;
+use super::request::Request;
 use super::suspects::{Alike, Suspects};
 use super::time::Now;
 
@@ -68,7 +69,7 @@ pub struct Savepoints {
     /// On its way to the tables.
     tried: Option<Tried>,
     /// Requests that were refused, and whose answers wait for a commit: the next term judges them when this one ends before.
-    given_up: Vec<Event>,
+    given_up: Vec<Request>,
     given_up_bytes: usize,
     last_refusal: Option<Refusal>,
     /// Requests in a row that were refused for the same cause.
@@ -123,16 +124,16 @@ impl Savepoints {
     }
 
     /// Requests that are not carried out yet, in their order: what a term that ends leaves behind.
-    pub fn leave(&mut self) -> Vec<Event> {
+    pub fn leave(&mut self) -> Vec<Request> {
         let tried = self.tried.take().map(|tried| tried.inputs);
         let steps = tried.into_iter().chain(self.steps.drain(..)).flatten();
         let inputs = steps.chain(self.waiting.drain(..));
-        let events = inputs.filter_map(|input| match input {
-            Input::Event(event) => Some(event),
+        let requests = inputs.filter_map(|input| match input {
+            Input::Event(event) => event.into_request(),
             Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
         });
         let mut left = std::mem::take(&mut self.given_up);
-        left.extend(events);
+        left.extend(requests);
         left
     }
 
@@ -303,16 +304,26 @@ impl Savepoints {
                 let what = broker.refuse_load(load, not_stored(refusal));
                 self.set_aside(what, refusal, is_everything);
             }
-            Input::Event(event) => {
-                let bytes = self.given_up_bytes + cost::event(&event);
+            Input::Event(Event::Request(request)) => {
+                let bytes = self.given_up_bytes + cost::request(&request);
                 if broker.has_batch() && bytes <= GIVEN_UP_BYTES {
-                    self.given_up.push(event.clone());
+                    self.given_up.push(request.clone());
                     self.given_up_bytes = bytes;
                 }
-                let (what, outbound) = refuse(event, refusal);
+                let (what, outbound) = refuse(request, refusal);
                 broker.send_refusal(outbound);
                 self.set_aside(what, refusal, is_everything);
             }
+            Input::Event(
+                Event::Pong(_)
+                | Event::Unreachable(_)
+                | Event::Unheard(_)
+                | Event::Reconnected
+                | Event::GoneNoted
+                | Event::OutboxNoted
+                | Event::PoliciesNoted
+                | Event::LoadFailed(_),
+            ) => self.set_aside(UNASKED.to_owned(), refusal, is_everything),
             Input::Timers(Timers::All) => {
                 // One by one, as long as some are due.
                 self.steps.push_front(vec![Input::Timers(Timers::First)]);
@@ -392,55 +403,47 @@ fn not_stored(refusal: &Refusal) -> Rejection {
     Rejection::NotStored(refusal.to_string().into())
 }
 
+const UNASKED: &str = "what no client has asked for";
+
 /// Whose request it was, and its answer when it wants one.
-fn refuse(event: Event, refusal: &Refusal) -> (String, Option<Outbound>) {
+fn refuse(request: Request, refusal: &Refusal) -> (String, Option<Outbound>) {
     let rejection = not_stored(refusal);
-    let (what, answer, reply) = match event {
-        Event::Connect { request, reply } => (
+    let (what, answer, reply) = match request {
+        Request::Connect { request, reply } => (
             format!("a connect of client {}", request.client_id),
             Reply::ConnectRefused(rejection),
             reply,
         ),
-        Event::Publish { request, reply } => (
+        Request::Publish { request, reply } => (
             format!("a publish to channel {}", request.channel),
             Reply::PublishRefused(request.guid.into(), rejection),
             reply,
         ),
-        Event::Subscribe { request, reply } => {
+        Request::Subscribe { request, reply } => {
             let (client, channel) = (request.client_id, request.channel);
             let what = format!("a subscribe of client {client} on channel {channel}");
             (what, Reply::SubscribeRefused(rejection), reply)
         }
-        Event::Unsubscribe { request, reply } | Event::CloseSubscription { request, reply } => {
+        Request::Unsubscribe { request, reply } | Request::CloseSubscription { request, reply } => {
             let (client, channel) = (request.client_id, request.channel);
             let what = format!("the end of a subscription of client {client} on channel {channel}");
             (what, Reply::LeaveRefused(rejection), reply)
         }
-        Event::CloseClient { client_id, reply } => (
+        Request::CloseClient { client_id, reply } => (
             format!("the close of client {client_id}"),
             Reply::CloseRefused(rejection),
             reply,
         ),
-        Event::Ack(ack) => {
+        Request::Ack(ack) => {
             let what = format!(
                 "an ack of message {} of channel {}",
                 ack.sequence, ack.channel
             );
             return (what, None);
         }
-        Event::Ping { .. }
-        | Event::Refused { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Unheard(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::GoneNoted
-        | Event::OutboxNoted
-        | Event::PoliciesNoted
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_) => return ("what nobody asked for".to_owned(), None),
+        Request::Ping { .. } | Request::Refused { .. } | Request::AlreadyStored { .. } => {
+            return (UNASKED.to_owned(), None);
+        }
     };
     let outbound = reply.map(|to| Outbound::Reply { to, reply: answer });
     (what, outbound)

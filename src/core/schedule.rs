@@ -37,7 +37,7 @@ impl Schedule {
         *self = Self::default();
     }
 
-    /// When the earliest is due; `is_current` tells what still is to be done.
+    /// When the earliest is due; `is_current` says what still is to be done.
     pub(super) fn next(&mut self, is_current: impl Fn(Entry) -> bool) -> Option<Instant> {
         while let Some(entry) = self.first() {
             if is_current(entry) {

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::cost;
-use super::event::Event;
+use super::request::Request;
 use super::time::Instant;
 
-/// How much is remembered.
+/// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShadowLimits {
     pub age: Duration,
@@ -17,30 +17,30 @@ pub struct ShadowLimits {
     pub bytes: usize,
 }
 
-/// Lives as long as a node hears everything: across candidacies that fail and terms that end. After a broken connection to
+/// Lives as long as a node receives everything: across candidacies that fail and terms that end. After a broken connection to
 /// NATS a later request may be missing that takes an earlier one back, and nobody knows how many publishes were stored
-/// meanwhile: what was heard before is not carried out any more. Its publishes are remembered to be answered where they are
+/// meanwhile: what was received before is not carried out any more. Its publishes are kept to be answered where they are
 /// found stored, as the server that stored them may have lost its answers in the same moment.
 #[derive(Debug)]
 pub struct Shadow {
-    heard: VecDeque<(Instant, usize, Event)>,
+    heard: VecDeque<(Instant, usize, Request)>,
     /// Publishes of before something was missed.
-    earlier: VecDeque<(Instant, usize, Event)>,
+    earlier: VecDeque<(Instant, usize, Request)>,
     /// Of both.
     bytes: usize,
-    /// `None`: nothing is remembered.
+    /// `None`: nothing is kept.
     limits: Option<ShadowLimits>,
     /// Requests that had to be forgotten while they were needed, since this was last asked.
     crowded_out: u64,
 }
 
-/// What a shadow remembered, and when it was heard.
+/// What a shadow kept, and when it was received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// To be judged, and carried out.
-    pub heard: Vec<(Instant, Event)>,
+    pub heard: Vec<(Instant, Request)>,
     /// Publishes of before something was missed: to be answered where they are stored, and not to be carried out.
-    pub earlier: Vec<(Instant, Event)>,
+    pub earlier: Vec<(Instant, Request)>,
 }
 
 impl Shadow {
@@ -56,29 +56,29 @@ impl Shadow {
 
     /// Something may have been missed.
     pub fn missed(&mut self) {
-        for (at, bytes, event) in std::mem::take(&mut self.heard) {
-            if matches!(event, Event::Publish { .. }) {
-                self.earlier.push_back((at, bytes, event));
+        for (at, bytes, request) in std::mem::take(&mut self.heard) {
+            if matches!(request, Request::Publish { .. }) {
+                self.earlier.push_back((at, bytes, request));
             } else {
                 self.bytes -= bytes;
             }
         }
     }
 
-    pub fn remember(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
-        self.inherit(events.map(|event| (now, event)), now);
+    pub fn remember(&mut self, requests: impl Iterator<Item = Request>, now: Instant) {
+        self.inherit(requests.map(|request| (now, request)), now);
     }
 
     /// Remembers what was heard at the times named, in their order and none before what is remembered already.
-    pub fn inherit(&mut self, events: impl Iterator<Item = (Instant, Event)>, now: Instant) {
+    pub fn inherit(&mut self, requests: impl Iterator<Item = (Instant, Request)>, now: Instant) {
         let Some(limits) = self.limits else {
-            events.for_each(drop);
+            requests.for_each(drop);
             return;
         };
-        for (at, event) in events {
-            let bytes = cost::event(&event);
+        for (at, request) in requests {
+            let bytes = cost::request(&request);
             self.bytes += bytes;
-            self.heard.push_back((at, bytes, event));
+            self.heard.push_back((at, bytes, request));
             while self.bytes > limits.bytes {
                 if self.forget_earliest() {
                     continue;
@@ -96,7 +96,7 @@ impl Shadow {
     /// Forgets what is older than the limit.
     pub fn expire(&mut self, now: Instant) {
         let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
-        let is_old = |(at, _, _): &(Instant, usize, Event)| now.since(*at) > age;
+        let is_old = |(at, _, _): &(Instant, usize, Request)| now.since(*at) > age;
         while self.earlier.front().is_some_and(is_old) {
             self.forget_earliest();
         }
@@ -114,7 +114,7 @@ impl Shadow {
         true
     }
 
-    /// When it was heard.
+    /// When it was received.
     fn forget_oldest(&mut self) -> Option<Instant> {
         let (heard_at, bytes, _) = self.heard.pop_front()?;
         self.bytes -= bytes;
@@ -133,24 +133,24 @@ impl Shadow {
     }
 
     /// What is remembered, in its order, and may be stored.
-    pub fn heard(&self) -> impl Iterator<Item = &Event> {
+    pub fn heard(&self) -> impl Iterator<Item = &Request> {
         let all = self.earlier.iter().chain(&self.heard);
-        all.map(|(_, _, event)| event)
+        all.map(|(_, _, request)| request)
     }
 
     /// What was heard up to a time since anything was missed; `None`: all of that.
-    pub fn heard_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Event> {
+    pub fn heard_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Request> {
         let heard = self.heard.iter();
         let heard = heard.take_while(move |(at, _, _)| until.is_none_or(|until| *at <= until));
-        heard.map(|(_, _, event)| event)
+        heard.map(|(_, _, request)| request)
     }
 
-    /// Hands out what is remembered, in its order.
+    /// Hands out what is kept, in its order.
     pub fn take(&mut self) -> Taken {
         self.bytes = 0;
-        let all = |of: &mut VecDeque<(Instant, usize, Event)>| {
+        let all = |of: &mut VecDeque<(Instant, usize, Request)>| {
             let all = std::mem::take(of).into_iter();
-            all.map(|(at, _, event)| (at, event)).collect()
+            all.map(|(at, _, request)| (at, request)).collect()
         };
         Taken {
             heard: all(&mut self.heard),
@@ -166,7 +166,7 @@ mod tests {
 
     use super::cost::OVERHEAD_BYTES;
     use super::*;
-    use crate::core::ids::{ChannelName, ConnectionId, Guid, ProbeId, Sequence, Subject};
+    use crate::core::ids::{ChannelName, ConnectionId, Guid, Sequence, Subject};
     use crate::core::outbound::Reply;
     use crate::core::rejection::Rejection;
     use crate::core::request::{Ack, Leave, Publish, Publisher};
@@ -181,66 +181,72 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn taken(mut shadow: Shadow) -> Vec<Event> {
+    fn taken(mut shadow: Shadow) -> Vec<Request> {
         let taken = shadow.take().heard.into_iter();
-        taken.map(|(_, event)| event).collect()
+        taken.map(|(_, request)| request).collect()
     }
 
-    fn events(range: std::ops::Range<u64>) -> impl Iterator<Item = Event> {
-        range.map(|n| Event::Pong(ProbeId(n)))
+    fn requests(range: std::ops::Range<u64>) -> impl Iterator<Item = Request> {
+        range.map(|n| {
+            Request::Ack(Ack {
+                ack_inbox: ByteString::new(),
+                channel: ByteString::new(),
+                sequence: Sequence(n),
+            })
+        })
     }
 
     #[test]
     fn what_is_too_old_is_forgotten_and_the_rest_keeps_its_order() {
         let mut shadow = shadow(1 << 20);
-        shadow.remember(events(0..1), at(0));
-        shadow.remember(events(1..3), at(4));
-        shadow.remember(events(3..4), at(6));
+        shadow.remember(requests(0..1), at(0));
+        shadow.remember(requests(1..3), at(4));
+        shadow.remember(requests(3..4), at(6));
 
         shadow.expire(at(8));
 
         assert_eq!(shadow.take_crowded_out(), 0);
         assert_eq!(shadow.bytes(), 3 * OVERHEAD_BYTES);
-        assert_eq!(taken(shadow), events(1..4).collect::<Vec<_>>());
+        assert_eq!(taken(shadow), requests(1..4).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_does_not_fit_is_forgotten_from_the_oldest_on_and_counted() {
         let mut shadow = shadow(2 * OVERHEAD_BYTES);
-        shadow.remember(events(0..5), at(0));
+        shadow.remember(requests(0..5), at(0));
 
         assert_eq!(shadow.take_crowded_out(), 3);
         assert_eq!(shadow.take_crowded_out(), 0, "they were told");
-        assert_eq!(taken(shadow), events(3..5).collect::<Vec<_>>());
+        assert_eq!(taken(shadow), requests(3..5).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_makes_room_after_it_was_needed_is_not_missed() {
         let mut shadow = shadow(2 * OVERHEAD_BYTES);
-        shadow.remember(events(0..2), at(0));
-        shadow.remember(events(2..3), at(3));
+        shadow.remember(requests(0..2), at(0));
+        shadow.remember(requests(2..3), at(3));
         assert_eq!(shadow.take_crowded_out(), 1);
 
-        shadow.remember(events(3..4), at(4));
+        shadow.remember(requests(3..4), at(4));
         assert_eq!(shadow.take_crowded_out(), 0);
     }
 
     #[test]
     fn what_a_term_leaves_behind_keeps_its_age() {
         let mut shadow = shadow(1 << 20);
-        let left = events(0..2)
+        let left = requests(0..2)
             .zip([at(1), at(4)])
-            .map(|(event, at)| (at, event));
+            .map(|(request, at)| (at, request));
         shadow.inherit(left, at(5));
-        shadow.remember(events(2..3), at(7));
+        shadow.remember(requests(2..3), at(7));
 
-        let expected: Vec<_> = [at(4), at(7)].into_iter().zip(events(1..3)).collect();
+        let expected: Vec<_> = [at(4), at(7)].into_iter().zip(requests(1..3)).collect();
         assert_eq!(shadow.take().heard, expected);
     }
 
     #[test]
     fn what_was_missed_may_take_back_all_but_publishes_which_make_room_first() {
-        let publish = |guid: &'static str| Event::Publish {
+        let publish = |guid: &'static str| Request::Publish {
             request: Publish {
                 publisher: Publisher::Client("me".into()),
                 guid: Guid::parse(guid.into()).unwrap(),
@@ -250,9 +256,9 @@ mod tests {
             },
             reply: None,
         };
-        let size = cost::event(&publish("a"));
+        let size = cost::request(&publish("a"));
         let mut shadow = shadow(3 * size);
-        shadow.remember(events(0..1).chain([publish("a"), publish("b")]), at(0));
+        shadow.remember(requests(0..1).chain([publish("a"), publish("b")]), at(0));
         shadow.missed();
         assert_eq!(shadow.bytes(), 2 * size);
         shadow.remember([publish("c"), publish("d")].into_iter(), at(1));
@@ -276,7 +282,7 @@ mod tests {
     #[test]
     fn without_limits_nothing_is_remembered() {
         let mut shadow = Shadow::new(None);
-        shadow.remember(events(0..3), at(0));
+        shadow.remember(requests(0..3), at(0));
 
         assert_eq!(shadow.take_crowded_out(), 0);
         assert_eq!(shadow.take(), Taken::default());
@@ -288,7 +294,7 @@ mod tests {
         let connection = ConnectionId(Bytes::from(vec![b'x'; 1 << 20]));
         let channel = ChannelName::parse("c".into()).unwrap();
         let inbox = Subject::parse("i".into()).unwrap();
-        let leave = |client_id: &ByteString, inbox: &ByteString| Event::Unsubscribe {
+        let leave = |client_id: &ByteString, inbox: &ByteString| Request::Unsubscribe {
             request: Leave {
                 client_id: client_id.clone(),
                 channel: channel.clone(),
@@ -296,7 +302,7 @@ mod tests {
             },
             reply: None,
         };
-        let publish = |publisher: Publisher| Event::Publish {
+        let publish = |publisher: Publisher| Request::Publish {
             request: Publish {
                 publisher,
                 guid: Guid::parse("g".into()).unwrap(),
@@ -306,32 +312,32 @@ mod tests {
             },
             reply: None,
         };
-        for event in [
+        for request in [
             leave(&long, &"i".into()),
             leave(&"me".into(), &long),
             publish(Publisher::Client(long.clone())),
             publish(Publisher::Connection(connection.clone())),
-            Event::CloseClient {
+            Request::CloseClient {
                 client_id: long.clone(),
                 reply: None,
             },
-            Event::Ping {
+            Request::Ping {
                 connection_id: connection.clone(),
                 reply: inbox.clone(),
             },
-            Event::Ack(Ack {
+            Request::Ack(Ack {
                 ack_inbox: "a".into(),
                 channel: long.clone(),
                 sequence: Sequence(1),
             }),
-            Event::Refused {
+            Request::Refused {
                 answer: Reply::PublishRefused(long.clone().into_bytes(), Rejection::InvalidPublish),
                 reply: inbox.clone(),
             },
         ] {
             let mut shadow = shadow(2 << 20);
-            shadow.remember(std::iter::repeat_n(event.clone(), 3), at(0));
-            assert_eq!(shadow.take_crowded_out(), 2, "{event:.80?}");
+            shadow.remember(std::iter::repeat_n(request.clone(), 3), at(0));
+            assert_eq!(shadow.take_crowded_out(), 2, "{request:.80?}");
         }
     }
 }

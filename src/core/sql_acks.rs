@@ -1,6 +1,6 @@
 //! What consumers ack in transactions of their own: rows of a table, which this term reads with the outbox and carries
 //! out like acks of clients. A row leaves the table in the batch that writes the position which covers it, and not
-//! before: until then it is what tells a second caller that the message was acked.
+//! before: until then it shows a second caller that the message was acked.
 //!
 //! Between a commit and its being carried out the message may be delivered again; the ack of that delivery gets false.
 //! A term begins with what is in the table, before it redelivers anything.
@@ -60,13 +60,13 @@ pub(super) struct SqlAcks {
 }
 
 impl SqlAcks {
-    /// The next read begins with the first row there is.
+    /// The next read is of all rows there are.
     pub(super) fn read_all(&mut self) {
         self.swept_at = None;
     }
 
-    /// Where the next read begins.
-    pub(super) fn read_after(&mut self, now: Instant) -> AckId {
+    /// Where the next read is to look.
+    pub(super) fn gaps(&mut self, now: Instant) -> Vec<(u64, u64)> {
         let every = if self.has_early {
             SWEEP_EARLY_EVERY
         } else {
@@ -74,10 +74,10 @@ impl SqlAcks {
         };
         if self.swept_at.is_none_or(|at| now.since(at) >= every) {
             self.swept_at = Some(now);
-            self.reach = Reach::default();
+            self.reach.sweep();
             self.has_early = false;
         }
-        AckId(self.reach.floor())
+        self.reach.gaps()
     }
 }
 

@@ -1,15 +1,15 @@
 //! What a server does while it is not the active, as a state machine without IO: when it may queue for the lock, what it keeps
-//! of what it heard, when it tries again. Whoever drives it (the node, the simulation) carries out one step after the other:
+//! of what it received, when it tries again. Whoever drives it (the node, the simulation) carries out one step after the other:
 //!
 //! | asks for | why |
 //! |---|---|
-//! | [`Step::Listen`] | an active that hears nothing serves nobody |
+//! | [`Step::Listen`] | an active that receives nothing serves nobody |
 //! | [`Step::CheckNats`] | nor does one whose NATS answers late |
 //! | [`Step::Queue`] | Postgres gives the lock to who waits longest |
 //! | [`Step::TakeOver`] | the lock is there |
 //! | [`Step::Pause`] | something failed, and the next attempt is a while away |
 //!
-//! `done` says that it was done, `failed` and `term_ended` that it is over. What is heard meanwhile is remembered, over attempts
+//! `done` says that it was done, `failed` and `term_ended` that it is over. What is received meanwhile is kept, over attempts
 //! that fail and terms that end. Over a broken connection to NATS publishes alone are, to be answered where they are stored:
 //! of what was missed nobody knows.
 
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::attempts::{Attempts, EndKind};
 use super::event::Event;
+use super::request::Request;
 use super::shadow::{Shadow, ShadowLimits};
 use super::time::Instant;
 
@@ -45,7 +46,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
     pub cause: EndKind,
-    /// What was heard so far may miss something.
+    /// What was received so far may lack something.
     pub is_of_nats: bool,
     /// Somebody has to change something before it goes.
     pub is_lasting: bool,
@@ -56,7 +57,7 @@ pub struct Failure {
 pub struct TermEnd {
     /// When nobody wanted it.
     pub cause: Option<EndKind>,
-    /// It still hears everything that clients ask for.
+    /// It still receives everything that clients ask for.
     pub is_listening: bool,
 }
 
@@ -69,7 +70,7 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// `remembered`: how much it remembers of what clients ask the active.
+    /// `remembered`: how much it keeps of what clients ask the active.
     pub fn new(lease: Duration, remembered: Option<ShadowLimits>) -> Self {
         Self {
             step: Step::Listen,
@@ -97,12 +98,13 @@ impl Standby {
         };
     }
 
-    /// Requests, in their order.
+    /// What came from NATS, in its order; requests are remembered.
     pub fn heard(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
-        self.shadow.remember(events, now);
+        let requests = events.filter_map(Event::into_request);
+        self.shadow.remember(requests, now);
     }
 
-    /// Its connection to NATS was broken: what it heard is not the last of what clients asked for.
+    /// Its connection to NATS was broken: what it received is not the last of what clients asked for.
     pub fn missed(&mut self) {
         self.is_listening = false;
         self.shadow.missed();
@@ -119,18 +121,18 @@ impl Standby {
         self.pause(|attempts| attempts.failed(cause, is_lasting, now))
     }
 
-    /// A term has ended that had lasted so long; `left` is what it had in its hands, in its order, and when it was heard.
+    /// A term has ended that had lasted so long; `left` is what it had in its hands, in its order, and when it was received.
     /// The pause is asked for next.
     pub fn term_ended(
         &mut self,
         end: TermEnd,
         lasted: Duration,
-        left: impl Iterator<Item = (Instant, Event)>,
+        left: impl Iterator<Item = (Instant, Request)>,
         now: Instant,
     ) -> Duration {
         self.shadow.inherit(left, now);
         if !end.is_listening {
-            // What came since it stopped to listen, nobody here has heard.
+            // What came since it stopped to listen, nobody here has received.
             self.missed();
         }
         self.pause(|attempts| attempts.term_ended(end.cause, lasted, now))
@@ -162,8 +164,8 @@ mod tests {
     use bytestring::ByteString;
 
     use super::*;
-    use crate::core::ids::{ChannelName, Guid, ProbeId};
-    use crate::core::request::{Publish, Publisher};
+    use crate::core::ids::{ChannelName, Guid, Sequence};
+    use crate::core::request::{Ack, Publish, Publisher};
     use crate::core::shadow::Taken;
 
     const LEASE: Duration = Duration::from_secs(2);
@@ -172,12 +174,16 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn event(number: u64) -> Event {
-        Event::Pong(ProbeId(number))
+    fn ack(number: u64) -> Request {
+        Request::Ack(Ack {
+            ack_inbox: "inbox".into(),
+            channel: "c".into(),
+            sequence: Sequence(number),
+        })
     }
 
-    fn publish(guid: &'static str) -> Event {
-        Event::Publish {
+    fn publish(guid: &'static str) -> Request {
+        Request::Publish {
             request: Publish {
                 publisher: Publisher::Client("me".into()),
                 guid: Guid::parse(guid.into()).unwrap(),
@@ -189,11 +195,11 @@ mod tests {
         }
     }
 
-    fn remembered(standby: &Standby) -> Vec<Event> {
+    fn remembered(standby: &Standby) -> Vec<Request> {
         standby.shadow().heard().cloned().collect()
     }
 
-    /// One that has heard this and waits for the lock.
+    /// One that has received this and waits for the lock.
     fn queued(number: u64) -> Standby {
         let age = Duration::from_mins(1);
         let limits = ShadowLimits {
@@ -203,7 +209,7 @@ mod tests {
         };
         let mut standby = Standby::new(LEASE, Some(limits));
         standby.done();
-        standby.heard(std::iter::once(event(number)), at(1));
+        standby.heard(std::iter::once(ack(number).into()), at(1));
         standby.done();
         assert_eq!(standby.step(), Step::Queue);
         standby
@@ -224,7 +230,7 @@ mod tests {
         let pause = standby.failed(failure(false), at(2));
 
         assert_eq!(standby.step(), Step::Pause(pause));
-        assert_eq!(remembered(&standby), [event(1)]);
+        assert_eq!(remembered(&standby), [ack(1)]);
         standby.done();
         assert_eq!(standby.step(), Step::CheckNats, "it listens already");
     }
@@ -233,7 +239,10 @@ mod tests {
     fn of_what_was_heard_before_nats_was_away_publishes_are_kept_for_their_answers_and_it_listens_anew()
      {
         let mut standby = queued(1);
-        standby.heard([publish("a"), event(2)].into_iter(), at(1));
+        standby.heard(
+            [publish("a"), ack(2)].map(Event::Request).into_iter(),
+            at(1),
+        );
 
         standby.failed(failure(true), at(2));
 
@@ -259,7 +268,7 @@ mod tests {
                 cause: Some(EndKind::DatabaseLost),
                 is_listening,
             };
-            let left = [(at(3), event(3)), (at(3), publish("a"))];
+            let left = [(at(3), ack(3)), (at(3), publish("a"))];
             standby.term_ended(end, LEASE, left.clone().into_iter(), at(4));
 
             let expected = if is_listening {

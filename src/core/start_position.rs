@@ -57,7 +57,7 @@ impl Broker {
         }
     }
 
-    /// The first message at or after a subscription's start time is known: the request is judged anew, because
+    /// The first message at or after a subscription's start time is known: the request is judged again, because
     /// its client may be gone or replaced by now, and the channel may be another one.
     pub(super) fn start_loaded(
         &mut self,

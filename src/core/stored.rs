@@ -1,7 +1,7 @@
 //! What the terms before stored last. A publish is recognised by its channel, its GUID, its client and its content: GUIDs are
 //! the clients' to choose, and one that comes twice does not make two publishes one.
 //!
-//! A NATS route that is slow may bring a publish to this node only after the node has taken over, though the last active heard
+//! A NATS route that is slow may bring a publish to this node only after the node has taken over, though the last active received
 //! it in time and stored it: it is acked, and not stored again.
 
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ impl StoredPublishes {
         found.is_some()
     }
 
-    /// As [`Self::contains`], of a message that a node remembers.
+    /// As [`Self::contains`], of a message that a node has in memory.
     pub(super) fn contains_message(&self, channel: &ChannelName, message: &Message) -> bool {
         let content = (&*message.reply, &*message.data);
         let client = Some(message.client_id.as_str());

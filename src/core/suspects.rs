@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::event::Event;
-use super::request::Publisher;
+use super::request::{Publisher, Request};
 use super::savepoint::{Input, is_request};
 
 /// Of one kind and one publisher, after many that were refused for the same cause: so many are tried all the same, in case that
@@ -68,7 +68,7 @@ impl Suspects {
 
 fn publisher(input: &Input) -> Option<&Publisher> {
     match input {
-        Input::Event(Event::Publish { request, .. }) => Some(&request.publisher),
+        Input::Event(Event::Request(Request::Publish { request, .. })) => Some(&request.publisher),
         Input::Event(_) | Input::Timers(_) | Input::Limits(_) | Input::Progress(_) => None,
     }
 }
@@ -93,12 +93,14 @@ pub(super) enum Alike {
 impl Alike {
     pub(super) fn sort(inputs: Vec<Input>) -> Self {
         let first = inputs.iter().find(|input| is_request(input));
-        let Some(Input::Event(first)) = first.cloned() else {
+        let Some(Input::Event(Event::Request(first))) = first.cloned() else {
             return Self::Unknown(inputs);
         };
         let is_of_kind = |input: &Input| match (&first, input) {
-            (Event::Publish { .. }, Input::Event(Event::Publish { .. }))
-            | (Event::Connect { .. }, Input::Event(Event::Connect { .. })) => true,
+            (Request::Publish { .. }, Input::Event(Event::Request(Request::Publish { .. })))
+            | (Request::Connect { .. }, Input::Event(Event::Request(Request::Connect { .. }))) => {
+                true
+            }
             (_, input) => !is_request(input),
         };
         // Requests of different kinds have to stay in their order.
@@ -107,8 +109,8 @@ impl Alike {
         }
         let is_like_first = |input: &Input| match (&first, input) {
             (
-                Event::Publish { request, .. },
-                Input::Event(Event::Publish { request: other, .. }),
+                Request::Publish { request, .. },
+                Input::Event(Event::Request(Request::Publish { request: other, .. })),
             ) => request.publisher == other.publisher,
             (_, input) => is_request(input),
         };

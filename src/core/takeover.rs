@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use super::Broker;
 use super::batch::LostRange;
-use super::event::Event;
 use super::guarded::Guarded;
 use super::heard::{self, Done, LookBack, Moves, Stored};
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
@@ -26,6 +25,7 @@ use super::limits::Settings;
 use super::memory::{Marks, Memory, Sign};
 use super::regression::Regression;
 use super::replicas::Doubt;
+use super::request::Request;
 use super::shadow::Shadow;
 use super::snapshot::Snapshot;
 use super::stored::Digester;
@@ -50,11 +50,11 @@ pub struct Granted {
 /// What the machine looks at, as it is when an answer is handed in.
 #[derive(Debug)]
 pub struct Known<'a> {
-    /// What this node heard while it was not active.
+    /// What this node received while it was not active.
     pub heard: &'a Shadow,
     /// What it knows to have been committed.
     pub memory: &'a mut Memory,
-    /// The active before, as it was heard last.
+    /// The active before, as it last announced itself.
     pub last_sign: Option<Sign>,
 }
 
@@ -78,7 +78,7 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FindPublishes {
     pub places: BTreeMap<ChannelId, LookBack>,
-    /// Those that were heard: all of them are wanted.
+    /// Those that were received: all of them are wanted.
     pub guids: BTreeSet<Guid>,
     /// Beside what limits have dropped from those places: what they have dropped, wherever, within this time.
     pub dropped_within: Duration,
@@ -139,7 +139,7 @@ impl Takeover {
                 let wanted = FindPublishes {
                     places: heard::look_back(&tables, heard.heard(), self.granted.window),
                     guids: publishes.map(|publish| publish.guid.clone()).collect(),
-                    // One that was frozen takes what it finds waiting for just heard.
+                    // One that was frozen takes what it finds waiting for just received.
                     dropped_within: self.granted.window * 2,
                     others_max: heard::LATE_COPIES_MAX,
                 };
@@ -214,14 +214,14 @@ pub struct Recovered {
 pub struct Restored {
     pub broker: Guarded,
     /// What was heard and perhaps not answered, to be handled before anything new.
-    pub backlog: VecDeque<(Instant, Event)>,
+    pub backlog: VecDeque<(Instant, Request)>,
     pub report: Report,
 }
 
-/// What operators are told of a takeover.
+/// What operators get to know of a takeover.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Why the replica that Postgres failed over to may lack messages that nobody remembers.
+    /// Why the replica that Postgres failed over to may lack messages that no server has in memory.
     pub doubt: Option<Doubt>,
     /// What became of the sequences that the tables lacked.
     pub lost: Vec<LostRange>,
@@ -230,7 +230,7 @@ pub struct Report {
 }
 
 impl Recovered {
-    /// Takes what was heard out of the shadow: from here on this node is the active.
+    /// Takes what was received out of the shadow: from here on this node is the active.
     pub fn restore(self, settings: Settings, heard: &mut Shadow, now: Now) -> Restored {
         let Self {
             granted,

@@ -137,6 +137,11 @@ impl Broker {
             && self.commits.deliveries.bytes() == 0
     }
 
+    /// False when [`Self::poll_delivery`] would find nothing.
+    pub fn has_deliveries(&self) -> bool {
+        !self.in_line.is_empty() || !self.commits.deliveries.is_empty()
+    }
+
     /// A delivery that may leave the node.
     pub fn poll_delivery(&mut self) -> Option<Outbound> {
         let mut has_room = self.commits.deliveries.bytes() <= self.settings.limits.window_bytes / 2;
@@ -161,7 +166,7 @@ impl Broker {
         group.is_some_and(|group| group.in_flight.contains_key(&message.sequence))
     }
 
-    /// An answer or a probe that may leave the node. They go before deliveries.
+    /// An answer or a probe that may leave the node. They have priority over deliveries.
     pub fn poll_answer(&mut self) -> Option<Outbound> {
         while let Some(answer) = self.commits.poll_answer() {
             let Outbound::Probe { probe, .. } = &answer else {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::cost;
-use super::event::Event;
+use super::request::Request;
 use super::shadow::ShadowLimits;
 use super::time::Instant;
 
@@ -17,11 +17,11 @@ const PATIENT_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub struct Unanswered {
-    /// `None`: nobody would remember them.
+    /// `None`: no standby would keep them.
     limits: Option<ShadowLimits>,
     /// Requests of the batch under way and before; then those handed in since. Each with its size.
-    committing: Vec<(Instant, usize, Event)>,
-    gathering: Vec<(Instant, usize, Event)>,
+    committing: Vec<(Instant, usize, Request)>,
+    gathering: Vec<(Instant, usize, Request)>,
     /// What all of them weigh.
     bytes: usize,
 }
@@ -36,36 +36,26 @@ impl Unanswered {
         }
     }
 
-    /// To be called with what the broker is about to be handed. What is more than a shadow would remember is not kept:
+    /// To be called with what the broker is about to be handed. What is more than a shadow would keep is left out:
     /// its sender sees a timeout when the term ends before its answer.
-    pub fn take_in(&mut self, event: &Event, now: Instant) {
-        let kept = match event {
-            Event::Connect { .. }
-            | Event::Publish { .. }
-            | Event::Subscribe { .. }
-            | Event::Unsubscribe { .. }
-            | Event::CloseSubscription { .. }
-            | Event::CloseClient { .. }
-            | Event::Refused { .. }
-            | Event::AlreadyStored { .. } => true,
-            Event::Ack(_) => self.gathering.len() < ACKS_MAX,
-            // Clients ping again by themselves; the rest are no requests.
-            Event::Ping { .. }
-            | Event::Pong(_)
-            | Event::Unreachable(_)
-            | Event::Unheard(_)
-            | Event::Reconnected
-            | Event::Committed(_)
-            | Event::GoneNoted
-            | Event::OutboxNoted
-            | Event::PoliciesNoted
-            | Event::Loaded { .. }
-            | Event::LoadFailed(_) => false,
+    pub fn take_in(&mut self, request: &Request, now: Instant) {
+        let kept = match request {
+            Request::Connect { .. }
+            | Request::Publish { .. }
+            | Request::Subscribe { .. }
+            | Request::Unsubscribe { .. }
+            | Request::CloseSubscription { .. }
+            | Request::CloseClient { .. }
+            | Request::Refused { .. }
+            | Request::AlreadyStored { .. } => true,
+            Request::Ack(_) => self.gathering.len() < ACKS_MAX,
+            // Clients ping again by themselves.
+            Request::Ping { .. } => false,
         };
-        let bytes = self.bytes + cost::event(event);
+        let bytes = self.bytes + cost::request(request);
         if kept && self.limits.is_some_and(|limits| bytes <= limits.bytes) {
             self.gathering
-                .push((now, bytes - self.bytes, event.clone()));
+                .push((now, bytes - self.bytes, request.clone()));
             self.bytes = bytes;
         }
     }
@@ -80,9 +70,9 @@ impl Unanswered {
     pub fn committed(&mut self, is_nats_away: bool, now: Instant) {
         let age = self.limits.map_or(Duration::ZERO, |limits| limits.age);
         let mut gone = 0;
-        self.committing.retain(|(at, bytes, event)| {
-            let waits = is_nats_away && matches!(event, Event::Publish { .. });
-            let stays = (waits || is_patient(event)) && now.since(*at) <= age;
+        self.committing.retain(|(at, bytes, request)| {
+            let waits = is_nats_away && matches!(request, Request::Publish { .. });
+            let stays = (waits || is_patient(request)) && now.since(*at) <= age;
             gone += if stays { 0 } else { *bytes };
             stays
         });
@@ -93,36 +83,26 @@ impl Unanswered {
     }
 
     /// The term is over: what may not have been carried out, in the order it was taken in.
-    pub fn leave(&mut self) -> impl Iterator<Item = (Instant, Event)> + use<> {
+    pub fn leave(&mut self) -> impl Iterator<Item = (Instant, Request)> + use<> {
         self.submitted();
         self.bytes = 0;
         let left = std::mem::take(&mut self.committing).into_iter();
-        left.map(|(at, _, event)| (at, event))
+        left.map(|(at, _, request)| (at, request))
     }
 }
 
-fn is_patient(event: &Event) -> bool {
-    match event {
-        Event::Connect { .. }
-        | Event::Subscribe { .. }
-        | Event::Unsubscribe { .. }
-        | Event::CloseSubscription { .. }
-        | Event::CloseClient { .. } => true,
-        Event::Publish { .. }
-        | Event::Ping { .. }
-        | Event::Ack(_)
-        | Event::Refused { .. }
-        | Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Unheard(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::GoneNoted
-        | Event::OutboxNoted
-        | Event::PoliciesNoted
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_) => false,
+fn is_patient(request: &Request) -> bool {
+    match request {
+        Request::Connect { .. }
+        | Request::Subscribe { .. }
+        | Request::Unsubscribe { .. }
+        | Request::CloseSubscription { .. }
+        | Request::CloseClient { .. } => true,
+        Request::Publish { .. }
+        | Request::Ping { .. }
+        | Request::Ack(_)
+        | Request::Refused { .. }
+        | Request::AlreadyStored { .. } => false,
     }
 }
 
@@ -132,24 +112,24 @@ mod tests {
     use bytestring::ByteString;
 
     use super::*;
-    use crate::core::ids::{ChannelName, Guid, ProbeId, Sequence};
+    use crate::core::ids::{ChannelName, Guid, Sequence};
     use crate::core::request::{Ack, Publish, Publisher};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn ack(sequence: u64) -> Event {
-        Event::Ack(Ack {
+    fn ack(sequence: u64) -> Request {
+        Request::Ack(Ack {
             ack_inbox: "a".into(),
             channel: "c".into(),
             sequence: Sequence(sequence),
         })
     }
 
-    fn close(client: &'static str) -> Event {
+    fn close(client: &'static str) -> Request {
         let client_id = client.into();
-        Event::CloseClient {
+        Request::CloseClient {
             client_id,
             reply: None,
         }
@@ -164,7 +144,7 @@ mod tests {
     #[test]
     fn what_is_more_than_a_shadow_remembers_is_not_kept() {
         let long = "x".repeat(1 << 20);
-        let close = |at: u64| Event::CloseClient {
+        let close = |at: u64| Request::CloseClient {
             client_id: format!("{at}{long}").into(),
             reply: None,
         };
@@ -188,7 +168,6 @@ mod tests {
         unanswered.take_in(&ack(2), at(1));
         unanswered.committed(false, at(1));
         unanswered.submitted();
-        unanswered.take_in(&Event::Pong(ProbeId(1)), at(2));
         unanswered.take_in(&ack(3), at(2));
 
         let left: Vec<_> = unanswered.leave().collect();
@@ -209,7 +188,7 @@ mod tests {
 
     #[test]
     fn publishes_committed_while_nats_is_away_wait_for_their_answers() {
-        let publish = |guid: &'static str| Event::Publish {
+        let publish = |guid: &'static str| Request::Publish {
             request: Publish {
                 publisher: Publisher::Client("me".into()),
                 guid: Guid::parse(guid.into()).unwrap(),
@@ -226,7 +205,8 @@ mod tests {
             unanswered.submitted();
             unanswered.committed(is_nats_away, at(second));
             let kept = unanswered.committing.iter();
-            kept.map(|(_, _, event)| event.clone()).collect::<Vec<_>>()
+            kept.map(|(_, _, request)| request.clone())
+                .collect::<Vec<_>>()
         };
 
         assert_eq!(commit("a", false, 0), []);

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is known of a subscription's last answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
-    /// When the request was heard; `None`: the client is known to have got the answer, or an earlier term gave it.
+    /// When the request was received; `None`: the client is known to have got the answer, or an earlier term gave it.
     asked_at: Option<Instant>,
     /// `None`: it has not left yet.
     answered_at: Option<Instant>,

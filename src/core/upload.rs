@@ -74,14 +74,27 @@ impl UploadWindow {
         self.bytes
     }
 
-    /// The most bytes of a batch, which is never more than a statement: as much as is committed before clients time out.
-    pub fn batch_bytes(&self) -> usize {
+    /// The most bytes of a batch, which is never more than a statement. `is_waited_for`: there are clients that wait for each
+    /// answer; without them large batches delay nobody, and cost less.
+    pub fn batch_bytes(&self, is_waited_for: bool) -> usize {
+        let is_prompt = is_waited_for && self.slow < SLOW_COMMITS;
+        self.committed_within(if is_prompt {
+            self.patience()
+        } else {
+            PATIENCE_MAX
+        })
+    }
+
+    /// Of those who wait for each answer.
+    fn patience(&self) -> Duration {
+        let least = self.least.map(|least| COMMITS_PER_BATCH * least);
+        least.map_or(PATIENCE_MAX, |time| time.clamp(PATIENCE, PATIENCE_MAX))
+    }
+
+    /// Bytes, on average.
+    fn committed_within(&self, time: Duration) -> usize {
         let prompt = self.prompt.unwrap_or(self.bytes).max(BATCH_FLOOR_BYTES);
-        let least = self.least.filter(|_| self.slow < SLOW_COMMITS);
-        let patience = least.map_or(PATIENCE_MAX, |least| {
-            (COMMITS_PER_BATCH * least).clamp(PATIENCE, PATIENCE_MAX)
-        });
-        let batch = prompt as u128 * patience.as_micros() / PATIENCE.as_micros();
+        let batch = prompt as u128 * time.as_micros() / PATIENCE.as_micros();
         // What it keeps for clients that have little under way comes on top.
         let most = self.bytes - self.bytes / 9;
         most.min(usize::try_from(batch).unwrap_or(usize::MAX))
@@ -89,7 +102,7 @@ impl UploadWindow {
 
     /// True of a batch whose time says something about the link.
     pub fn is_large(&self, bytes: usize) -> bool {
-        bytes >= self.batch_bytes() / 2
+        bytes >= self.batch_bytes(true) / 2
     }
 
     /// A batch with so many bytes was committed by one statement after `took`, of which a commit of nothing is a part.
@@ -104,7 +117,8 @@ impl UploadWindow {
         };
         if took <= PATIENCE_MAX {
             self.slow = 0;
-        } else if self.is_large(bytes) {
+        } else if self.is_large(bytes) && bytes <= self.committed_within(self.patience()) / 4 * 5 {
+            // One that was made larger, because nobody waited for it, may take longer.
             self.slow = self.slow.saturating_add(1);
         }
     }
@@ -218,11 +232,11 @@ mod tests {
             let mut window = UploadWindow::new(LEASE, CEILING);
             window.committed(1000, Duration::from_micros(fixed));
             for _ in 0..60 {
-                let bytes = window.batch_bytes();
+                let bytes = window.batch_bytes(true);
                 let micros = fixed + bytes as u64 * 1_000_000 / rate;
                 window.committed(bytes, Duration::from_micros(micros));
             }
-            window.batch_bytes()
+            window.batch_bytes(true)
         };
         let is_near = |bytes: usize, wanted: usize| bytes.abs_diff(wanted) <= wanted / 8;
         let fast = after(100 << 20, 500);
@@ -244,11 +258,11 @@ mod tests {
         window.committed(100, Duration::from_micros(500));
         let mut commit = |fixed: u64, times: usize| {
             for _ in 0..times {
-                let bytes = window.batch_bytes();
+                let bytes = window.batch_bytes(true);
                 let micros = fixed + bytes as u64 * 1_000_000 / (50 << 20);
                 window.committed(bytes, Duration::from_micros(micros));
             }
-            window.batch_bytes()
+            window.batch_bytes(true)
         };
         let quick = commit(500, 60);
         assert!(quick < 600 << 10, "10 ms of 50 MiB/s: {quick}");
@@ -256,6 +270,19 @@ mod tests {
         assert_eq!(slow, 1 << 20, "commits take a tenth of a second");
         let again = commit(500, 300);
         assert!(again < 600 << 10, "{again}");
+    }
+
+    #[test]
+    fn large_batches_that_nobody_waited_for_do_not_make_commits_slow() {
+        let mut window = UploadWindow::new(LEASE, CEILING);
+        window.committed(100, Duration::from_millis(2));
+        for _ in 0..60 {
+            let bytes = window.batch_bytes(false);
+            let micros = 2000 + bytes as u64 * 1_000_000 / (15 << 20);
+            window.committed(bytes, Duration::from_micros(micros));
+        }
+        let bytes = window.batch_bytes(true);
+        assert!(bytes <= 512 << 10, "{bytes}");
     }
 
     #[test]

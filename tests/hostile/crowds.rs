@@ -11,7 +11,7 @@ use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::request::{Ack, Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply};
+use stanby::core::{Broker, Event, Outbound, Reply, Request};
 
 use super::input::Input;
 use super::pools;
@@ -61,7 +61,7 @@ fn connect(broker: &mut Broker) {
         ..pools::connect(&mut Input::new(&[]))
     };
     let reply = None;
-    broker.handle(Event::Connect { request, reply }, at(1));
+    broker.handle(Request::Connect { request, reply }, at(1));
 }
 
 fn plain(number: usize) -> Subscribe {
@@ -87,7 +87,7 @@ fn durable(number: usize) -> Subscribe {
 
 fn subscribe(broker: &mut Broker, request: Subscribe) {
     let reply = Some(pools::subject("reply"));
-    broker.handle(Event::Subscribe { request, reply }, at(1));
+    broker.handle(Request::Subscribe { request, reply }, at(1));
 }
 
 fn publish(broker: &mut Broker, count: usize) {
@@ -100,7 +100,7 @@ fn publish(broker: &mut Broker, count: usize) {
             data: Bytes::new(),
         };
         let reply = None;
-        broker.handle(Event::Publish { request, reply }, at(1));
+        broker.handle(Request::Publish { request, reply }, at(1));
     }
 }
 
@@ -110,7 +110,7 @@ fn ack(broker: &mut Broker, ack_inbox: &Subject, sequence: u64) {
         channel: CHANNEL.into(),
         sequence: Sequence(sequence),
     };
-    broker.handle(Event::Ack(ack), at(1));
+    broker.handle(Request::Ack(ack), at(1));
 }
 
 /// Commits what there is; what leaves is returned, and how many subscriptions the largest batch wrote.
@@ -171,7 +171,7 @@ fn the_subscriptions_of_a_client_that_goes_are_closed_in_steps() {
     assert_eq!(broker.counts().subscriptions, 10_000);
 
     let (client_id, reply) = (client().to_text(), Some(pools::subject("closed")));
-    broker.handle(Event::CloseClient { client_id, reply }, at(1));
+    broker.handle(Request::CloseClient { client_id, reply }, at(1));
 
     assert_eq!(broker.counts().clients, 0, "it is gone at once");
     assert!(broker.counts().subscriptions > 9_000, "and they are not");
@@ -189,7 +189,7 @@ fn a_durable_that_waits_to_be_closed_is_there_for_the_next_connection() {
     settle(&mut broker);
 
     let (client_id, reply) = (client().to_text(), None);
-    broker.handle(Event::CloseClient { client_id, reply }, at(1));
+    broker.handle(Request::CloseClient { client_id, reply }, at(1));
     connect(&mut broker);
     for number in [0, 4_999] {
         let inbox = pools::subject(&format!("again.{number}"));
@@ -231,7 +231,7 @@ fn a_subscription_is_found_by_its_inbox_however_many_there_are() {
     };
     for left in [99, 99] {
         let (request, reply) = (request.clone(), None);
-        broker.handle(Event::Unsubscribe { request, reply }, at(1));
+        broker.handle(Request::Unsubscribe { request, reply }, at(1));
         settle(&mut broker);
         assert_eq!(broker.counts().subscriptions, left);
     }
@@ -310,7 +310,7 @@ fn a_client_that_leaves_makes_room_for_what_others_may_have_in_flight() {
         inbox: "in.0".into(),
     };
     let reply = None;
-    broker.handle(Event::Unsubscribe { request, reply }, at(1));
+    broker.handle(Request::Unsubscribe { request, reply }, at(1));
     let (left, _) = settle(&mut broker);
 
     assert_eq!(delivered(&left)["in.1"] + held["in.1"], 1_000);
@@ -402,7 +402,7 @@ fn what_subscriptions_are_called_has_a_bound_in_all() {
 
     // What there is can be resumed, and what goes makes room.
     let (client_id, reply) = (client().to_text(), None);
-    broker.handle(Event::CloseClient { client_id, reply }, at(1));
+    broker.handle(Request::CloseClient { client_id, reply }, at(1));
     connect(&mut broker);
     subscribe(&mut broker, durable(0));
     let (left, _) = settle(&mut broker);
@@ -413,7 +413,7 @@ fn what_subscriptions_are_called_has_a_bound_in_all() {
         inbox: "in.0".into(),
     };
     let reply = None;
-    broker.handle(Event::Unsubscribe { request, reply }, at(1));
+    broker.handle(Request::Unsubscribe { request, reply }, at(1));
     subscribe(&mut broker, plain(5_000));
     let (left, _) = settle(&mut broker);
     assert_eq!(ack_inboxes(left).len(), 1);
@@ -435,13 +435,13 @@ fn what_clients_are_called_has_a_bound_in_all() {
             ..pools::connect(&mut Input::new(&[]))
         };
         let reply = None;
-        broker.handle(Event::Connect { request, reply }, at(1));
+        broker.handle(Request::Connect { request, reply }, at(1));
     }
     let taken = broker.counts().clients;
     assert!((200..500).contains(&taken), "{taken}");
 
     let (client_id, reply) = (client().to_text(), None);
-    broker.handle(Event::CloseClient { client_id, reply }, at(1));
+    broker.handle(Request::CloseClient { client_id, reply }, at(1));
     settle(&mut broker);
     connect(&mut broker);
     settle(&mut broker);

@@ -11,7 +11,7 @@ use stanby::core::ids::{
 };
 use stanby::core::limits::{ChannelLimits, ChannelPattern, Overrides, PerChannel};
 use stanby::core::request::{Publisher, StartPosition};
-use stanby::core::{Event, Reply};
+use stanby::core::{Reply, Request};
 use stanby::protocol::announcement::Announcement;
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::{Subjects, client, decode, encode, neighbours, pb};
@@ -57,16 +57,16 @@ pub(crate) fn feed(bytes: &[u8]) {
     names(&payload);
 }
 
-fn check(event: Event, to: Option<&Subject>) {
+fn check(event: Request, to: Option<&Subject>) {
     let storable = |text: &ByteString| !text.as_bytes().contains(&0);
     match event {
-        Event::Connect { request, reply } => {
+        Request::Connect { request, reply } => {
             assert_eq!(reply.as_ref(), to);
             assert!(ClientId::parse(request.client_id.to_text()).is_some());
             assert!(Subject::parse(request.heartbeat_inbox.to_text()).is_some());
             assert!(request.connection_id.0.len() <= NAME_BYTES_MAX);
         }
-        Event::Publish { request, reply } => {
+        Request::Publish { request, reply } => {
             assert_eq!(reply.as_ref(), to);
             assert!(ChannelName::parse(request.channel.to_text()).is_some());
             assert!(Guid::parse(request.guid.to_text()).is_some());
@@ -77,7 +77,7 @@ fn check(event: Event, to: Option<&Subject>) {
                 Publisher::Client(id) => assert!(storable(&id)),
             }
         }
-        Event::Subscribe { request, reply } => {
+        Request::Subscribe { request, reply } => {
             assert_eq!(reply.as_ref(), to);
             assert!(ClientId::parse(request.client_id.to_text()).is_some());
             assert!(ChannelName::parse(request.channel.to_text()).is_some());
@@ -96,40 +96,30 @@ fn check(event: Event, to: Option<&Subject>) {
                 | StartPosition::First => {}
             }
         }
-        Event::Unsubscribe { request, reply } | Event::CloseSubscription { request, reply } => {
+        Request::Unsubscribe { request, reply } | Request::CloseSubscription { request, reply } => {
             assert_eq!(reply.as_ref(), to);
             assert!(ChannelName::parse(request.channel.to_text()).is_some());
             assert!(storable(&request.client_id) && storable(&request.inbox));
         }
-        Event::CloseClient { client_id, reply } => {
+        Request::CloseClient { client_id, reply } => {
             assert_eq!(reply.as_ref(), to);
             assert!(storable(&client_id));
         }
-        Event::Ping {
+        Request::Ping {
             connection_id,
             reply,
         } => {
             assert_eq!(Some(&reply), to);
             assert!(!connection_id.is_empty());
         }
-        Event::Ack(ack) => {
+        Request::Ack(ack) => {
             assert!(storable(&ack.channel) && ack.sequence <= SEQUENCE_MAX);
         }
-        Event::Refused { answer, reply } => {
+        Request::Refused { answer, reply } => {
             assert_eq!(Some(&reply), to);
             assert!(is_refusal(&answer), "{answer:?}");
         }
-        Event::AlreadyStored { .. }
-        | Event::Pong(_)
-        | Event::Unreachable(_)
-        | Event::Unheard(_)
-        | Event::Reconnected
-        | Event::Committed(_)
-        | Event::GoneNoted
-        | Event::OutboxNoted
-        | Event::PoliciesNoted
-        | Event::Loaded { .. }
-        | Event::LoadFailed(_) => panic!("no client can cause {event:?}"),
+        Request::AlreadyStored { .. } => panic!("no client can cause {event:?}"),
     }
 }
 

@@ -6,7 +6,7 @@ use stanby::core::load::{Loaded, Want};
 use stanby::core::request::{Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Now, Timestamp};
-use stanby::core::{Broker, Event};
+use stanby::core::{Broker, Event, Request};
 
 use super::input::Input;
 use super::pools;
@@ -44,7 +44,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
         ..pools::connect(none)
     };
     let reply = None;
-    broker.handle(Event::Connect { request, reply }, NOW);
+    broker.handle(Request::Connect { request, reply }, NOW);
     let request = Publish {
         publisher: Publisher::Client("a".into()),
         guid: stanby::core::ids::Guid::parse("g".into()).expect("a valid guid"),
@@ -53,7 +53,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
         data: bytes::Bytes::new(),
     };
     let reply = None;
-    broker.handle(Event::Publish { request, reply }, NOW);
+    broker.handle(Request::Publish { request, reply }, NOW);
     commit(&mut broker);
 
     let mut accepted = 0;
@@ -66,7 +66,7 @@ fn subscribes_that_wait_for_the_store_are_bounded() {
             ..pools::subscribe(none)
         };
         let reply = None;
-        broker.handle(Event::Subscribe { request, reply }, NOW);
+        broker.handle(Request::Subscribe { request, reply }, NOW);
         accepted += 1;
     }
     assert_eq!(accepted, 100);

@@ -9,7 +9,7 @@ use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::load::{Load, Want};
 use stanby::core::request::{Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event};
+use stanby::core::{Broker, Event, Request};
 
 use super::input::Input;
 use super::memory_store::MemoryStore;
@@ -50,7 +50,7 @@ impl World {
         Self { broker, store, now }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: impl Into<Event>) {
         self.broker.handle(event, self.now);
     }
 
@@ -77,7 +77,7 @@ impl World {
             ..pools::connect(&mut Input::new(&[]))
         };
         let reply = None;
-        self.handle(Event::Connect { request, reply });
+        self.handle(Request::Connect { request, reply });
         self.settle();
     }
 
@@ -89,7 +89,7 @@ impl World {
             ..pools::subscribe(&mut Input::new(&[]))
         };
         let reply = None;
-        self.handle(Event::Subscribe { request, reply });
+        self.handle(Request::Subscribe { request, reply });
         self.settle();
     }
 
@@ -102,7 +102,7 @@ impl World {
             data: Bytes::new(),
         };
         let reply = None;
-        self.handle(Event::Publish { request, reply });
+        self.handle(Request::Publish { request, reply });
         self.settle();
     }
 
@@ -151,7 +151,7 @@ fn a_durable_whose_client_is_gone_from_the_tables_is_offline_there_too() {
         ..pools::subscribe(&mut Input::new(&[]))
     };
     let reply = None;
-    world.handle(Event::Subscribe { request, reply });
+    world.handle(Request::Subscribe { request, reply });
     world.settle();
     let client = pools::client(&mut Input::new(&[]));
     let mut removed = Batch::default();

@@ -15,7 +15,7 @@ use stanby::core::limits::{Heartbeats, Limits, Settings};
 use stanby::core::request::{Ack, Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply};
+use stanby::core::{Broker, Event, Outbound, Reply, Request};
 
 use super::input::Input;
 use super::pools;
@@ -63,7 +63,7 @@ pub(crate) fn publish() -> Publish {
 pub(crate) fn broker(limits: Limits) -> Broker {
     let mut broker = Broker::restore(Snapshot::default(), settings(limits), at(1));
     let (request, reply) = (connect(), None);
-    broker.handle(Event::Connect { request, reply }, at(1));
+    broker.handle(Request::Connect { request, reply }, at(1));
     broker
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn hoard(
             ..pools::subscribe(&mut Input::new(&[]))
         };
         let reply = Some(pools::subject("reply"));
-        broker.handle(Event::Subscribe { request, reply }, at(1));
+        broker.handle(Request::Subscribe { request, reply }, at(1));
         for answer in settle(broker, at(1)) {
             if let Outbound::Reply {
                 reply: Reply::Subscribed { ack_inbox },
@@ -116,7 +116,7 @@ pub(crate) fn hoard(
     assert_eq!(ack_inboxes.len(), subscriptions);
     for _ in 0..messages {
         let (request, reply) = (publish(), None);
-        broker.handle(Event::Publish { request, reply }, at(1));
+        broker.handle(Request::Publish { request, reply }, at(1));
     }
     let delivered = settle(broker, at(1)).len();
     assert_eq!(delivered, subscriptions * messages as usize);
@@ -176,7 +176,7 @@ fn an_answer_does_not_wait_for_what_is_due() {
     let connection_id = connect().connection_id;
     let reply = pools::subject("pong");
     broker.handle(
-        Event::Ping {
+        Request::Ping {
             connection_id,
             reply,
         },
@@ -211,7 +211,7 @@ fn what_is_acked_before_its_turn_is_not_delivered_again() {
                 channel,
                 sequence,
             };
-            broker.handle(Event::Ack(ack), at(1_500));
+            broker.handle(Request::Ack(ack), at(1_500));
         }
     }
     let bytes: usize = settle(&mut broker, at(1_500))
@@ -239,7 +239,7 @@ fn timers_that_are_due_at_once_are_taken_in_turns() {
             ..connect()
         };
         let reply = None;
-        broker.handle(Event::Connect { request, reply }, at(1));
+        broker.handle(Request::Connect { request, reply }, at(1));
     }
     settle(&mut broker, at(1));
 

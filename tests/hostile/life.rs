@@ -13,7 +13,7 @@ use stanby::core::load::{Load, Loaded};
 use stanby::core::rejection::Rejection;
 use stanby::core::request::{Ack, Publish};
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Notice, Outbound, Reply};
+use stanby::core::{Broker, Event, Notice, Outbound, Reply, Request};
 
 use super::facts::Facts;
 use super::input::Input;
@@ -102,7 +102,7 @@ impl Life<'_> {
             0..3 => {
                 let request = pools::connect(input);
                 let reply = pools::reply(input);
-                self.handle(Event::Connect { request, reply });
+                self.handle(Request::Connect { request, reply });
             }
             3..9 => self.publish(),
             9..13 => {
@@ -111,27 +111,27 @@ impl Life<'_> {
                 let reply = input
                     .chance(240)
                     .then(|| pools::subject(&format!("sub.{channel}")));
-                self.handle(Event::Subscribe { request, reply });
+                self.handle(Request::Subscribe { request, reply });
             }
             13 => {
                 let request = pools::leave(input, &self.ack_inboxes);
                 let reply = pools::reply(input);
-                self.handle(Event::Unsubscribe { request, reply });
+                self.handle(Request::Unsubscribe { request, reply });
             }
             14 => {
                 let request = pools::leave(input, &self.ack_inboxes);
                 let reply = pools::reply(input);
-                self.handle(Event::CloseSubscription { request, reply });
+                self.handle(Request::CloseSubscription { request, reply });
             }
             15 => {
                 let client_id = pools::client_text(input);
                 let reply = pools::reply(input);
-                self.handle(Event::CloseClient { client_id, reply });
+                self.handle(Request::CloseClient { client_id, reply });
             }
             16 => {
                 let connection_id = pools::connection(input);
                 let reply = pools::subject("ping");
-                self.handle(Event::Ping {
+                self.handle(Request::Ping {
                     connection_id,
                     reply,
                 });
@@ -155,8 +155,9 @@ impl Life<'_> {
         }
     }
 
-    fn handle(&mut self, event: Event) {
-        if let Event::Subscribe { request, .. } = &event {
+    fn handle(&mut self, event: impl Into<Event>) {
+        let event = event.into();
+        if let Event::Request(Request::Subscribe { request, .. }) = &event {
             let taken = self.committing.as_ref().map(|batch| batch.number.0);
             self.facts.subscribes(request, taken);
         }
@@ -179,7 +180,7 @@ impl Life<'_> {
         self.guids += 1;
         let request = self.publish_request(self.guids);
         let reply = pools::reply(&mut self.input);
-        self.handle(Event::Publish { request, reply });
+        self.handle(Request::Publish { request, reply });
     }
 
     fn ack(&mut self) {
@@ -194,7 +195,7 @@ impl Life<'_> {
             let sequence = Sequence(input.extreme().min(i64::MAX.unsigned_abs()));
             (inbox, channel, sequence)
         };
-        self.handle(Event::Ack(Ack {
+        self.handle(Request::Ack(Ack {
             ack_inbox,
             channel: channel.to_text(),
             sequence,
@@ -215,13 +216,13 @@ impl Life<'_> {
         let reply = pools::subject("odd");
         let event = match self.input.below(5) {
             0 => Event::Reconnected,
-            1 => Event::Refused {
+            1 => Event::Request(Request::Refused {
                 answer: Reply::SubscribeRefused(Rejection::InvalidSubscribe),
                 reply,
-            },
+            }),
             2 => {
                 let request = self.publish_request(u64::MAX);
-                Event::AlreadyStored { request, reply }
+                Event::Request(Request::AlreadyStored { request, reply })
             }
             3 => Event::LoadFailed(LoadId(self.input.extreme().max(1 << 40))),
             _ => Event::Loaded {

@@ -14,7 +14,7 @@ use stanby::core::ranges::Ranges;
 use stanby::core::request::Ack;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::time::Timestamp;
-use stanby::core::{Broker, Event};
+use stanby::core::{Broker, Event, Request};
 
 use super::hoards::{at, broker, connect, hoard, publish, settings};
 use super::memory_store::MemoryStore;
@@ -26,7 +26,7 @@ fn ack(broker: &mut Broker, ack_inbox: &ByteString, sequence: u64) {
         channel: publish().channel.to_string().into(),
         sequence: Sequence(sequence),
     };
-    broker.handle(Event::Ack(ack), at(1));
+    broker.handle(Request::Ack(ack), at(1));
 }
 
 /// What a batch writes of what is acked: ranges in rows, and pages.
@@ -80,7 +80,7 @@ fn a_commit_writes_what_was_acked_whatever_else_is_in_flight() {
 
     // Others' publishes write nothing of it.
     let (request, reply) = (publish(), None);
-    broker.handle(Event::Publish { request, reply }, at(1));
+    broker.handle(Request::Publish { request, reply }, at(1));
     let batch = broker.poll_batch().expect("a publish is written");
     assert_eq!(written(&batch), Written::default());
     broker.handle(Event::Committed(batch.number), at(1));

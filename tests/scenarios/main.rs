@@ -84,6 +84,7 @@ scenarios! {
     a_subscription_that_was_closed_gets_nothing_more
     a_subscription_whose_answer_came_in_time_stays_when_nobody_listens
     a_takeover_keeps_a_subscription_paused
+    a_takeover_keeps_what_waits_for_a_dead_letter_that_would_go_round_paused
     a_year_that_passes_between_two_messages_loses_nothing
     ages_may_differ_per_channel
     an_ack_during_the_read_of_a_redelivery_prevents_it

@@ -11,7 +11,7 @@ use stanby::core::refusal::Refusal;
 use stanby::core::request::{Connect, Publish, Publisher};
 use stanby::core::room::Room;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply};
+use stanby::core::{Broker, Event, Outbound, Reply, Request};
 
 use crate::memory_store::MemoryStore;
 
@@ -56,7 +56,9 @@ impl World {
                 ping_max_out: 88,
             };
             let reply = Some(subject(&format!("connect.{client}")));
-            world.broker.handle(Event::Connect { request, reply }, NOW);
+            world
+                .broker
+                .handle(Request::Connect { request, reply }, NOW);
         }
         world.settle();
         world
@@ -72,7 +74,7 @@ impl World {
             data: Bytes::new(),
         };
         let reply = Some(subject(name));
-        self.broker.handle(Event::Publish { request, reply }, NOW);
+        self.broker.handle(Request::Publish { request, reply }, NOW);
     }
 
     /// Commits what is taken, refuses the rest, and collects the answers.
@@ -169,7 +171,7 @@ fn a_ping_is_answered_while_a_limit_drops_many_messages() {
         ..one_by_one
     };
     world.broker.set_limits(&limits, NOW);
-    let ping = Event::Ping {
+    let ping = Request::Ping {
         connection_id: ConnectionId::default(),
         reply: subject("pong"),
     };

@@ -8,7 +8,7 @@ use stanby::core::ids::{ChannelName, ClientId, ConnectionId, Epoch, Guid, Sequen
 use stanby::core::limits::{Heartbeats, Limits, Settings};
 use stanby::core::request::{Ack, Connect, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event, Outbound, Reply};
+use stanby::core::{Broker, Event, Outbound, Reply, Request};
 
 use crate::memory_store::MemoryStore;
 
@@ -46,7 +46,7 @@ fn commit(broker: &mut Broker, store: &mut MemoryStore) {
     }
 }
 
-fn publish(number: u64) -> Event {
+fn publish(number: u64) -> Request {
     let request = Publish {
         publisher: Publisher::Client("worker".into()),
         guid: Guid::parse(format!("g{number}").into()).expect("a valid GUID"),
@@ -54,7 +54,7 @@ fn publish(number: u64) -> Event {
         reply: "".into(),
         data: Bytes::new(),
     };
-    Event::Publish {
+    Request::Publish {
         request,
         reply: None,
     }
@@ -72,7 +72,7 @@ fn subscribed(broker: &mut Broker, store: &mut MemoryStore, max_in_flight: u32) 
         ping_max_out: 88,
     };
     let reply = None;
-    broker.handle(Event::Connect { request, reply }, at(0));
+    broker.handle(Request::Connect { request, reply }, at(0));
     let request = Subscribe {
         client_id,
         channel: ChannelName::parse("orders".into()).expect("a valid name"),
@@ -85,7 +85,7 @@ fn subscribed(broker: &mut Broker, store: &mut MemoryStore, max_in_flight: u32) 
         ack_token: 7,
     };
     let reply = Some(subject("subscribed"));
-    broker.handle(Event::Subscribe { request, reply }, at(0));
+    broker.handle(Request::Subscribe { request, reply }, at(0));
     let left = settle(broker, store);
     let mut ack_inboxes = left.iter().filter_map(|outbound| match outbound {
         Outbound::Reply {
@@ -121,7 +121,7 @@ fn a_redelivery_that_waits_for_nats_does_not_leave_once_its_message_is_acked() {
         channel: "orders".into(),
         sequence: Sequence(1),
     };
-    broker.handle(Event::Ack(ack), at(1_002));
+    broker.handle(Request::Ack(ack), at(1_002));
 
     let redelivered: Vec<Sequence> = std::iter::from_fn(|| broker.poll_outbound())
         .filter_map(|outbound| match outbound {
@@ -153,7 +153,7 @@ fn an_early_ack_is_not_forgotten_while_nats_takes_nothing() {
     broker.handle(publish(3), at(0));
     commit(&mut broker, &mut store);
     let ack = |sequence| {
-        Event::Ack(Ack {
+        Request::Ack(Ack {
             ack_inbox: ack_inbox.clone(),
             channel: "orders".into(),
             sequence: Sequence(sequence),

@@ -22,7 +22,7 @@ use stanby::core::request::{Ack, AckToken, Leave, Subscribe};
 use stanby::core::shadow::Shadow;
 use stanby::core::sql_acks::Verdict;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Event, Outbound, Reply};
+use stanby::core::{Event, Outbound, Reply, Request};
 
 use crate::memory_store::MemoryStore;
 use crate::requests::{answer, client_id, connect, connection_id, publish, subject, subscribe};
@@ -134,9 +134,10 @@ impl World {
             }
             "heard" => {
                 line.words.remove(0);
-                let event = self.event(&mut line)?;
+                let who = line.word(1)?.to_owned();
+                let request = self.request(who, &mut line)?;
                 let at = self.now().monotonic;
-                self.heard.remember(std::iter::once(event), at);
+                self.heard.remember(std::iter::once(request), at);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             "times" => outputs.push(self.times(line.word(1)?)?),
@@ -243,17 +244,29 @@ impl World {
 
     fn event(&mut self, line: &mut Line) -> Result<Event, String> {
         let who = line.word(1)?.to_owned();
+        Ok(match line.word(0)? {
+            "unheard" => {
+                let (ack_inbox, _, _) = self.subscription(&who)?;
+                Event::Unheard(ack_inbox)
+            }
+            "pong" => Event::Pong(self.take_probe(&who)?),
+            "unreachable" => Event::Unreachable(self.take_probe(&who)?),
+            _ => self.request(who, line)?.into(),
+        })
+    }
+
+    fn request(&mut self, who: String, line: &mut Line) -> Result<Request, String> {
         let answered = line.take("unanswered").is_none();
         let reply = answered.then(|| subject(&who));
         Ok(match line.word(0)? {
-            "connect" => Event::Connect {
+            "connect" => Request::Connect {
                 request: connect(&who, line)?,
                 reply,
             },
             "publish" => {
                 self.guids += 1;
                 let guid = line.take("guid").unwrap_or(format!("g{}", self.guids));
-                Event::Publish {
+                Request::Publish {
                     request: publish(&who, guid, line)?,
                     reply,
                 }
@@ -269,24 +282,24 @@ impl World {
                     ack_token,
                     ..subscribe(&who, &name, line)?
                 };
-                Event::Subscribe {
+                Request::Subscribe {
                     request,
                     reply: Some(subject(&name)),
                 }
             }
-            "close-sub" => Event::CloseSubscription {
+            "close-sub" => Request::CloseSubscription {
                 request: self.leave(&who, line)?,
                 reply,
             },
-            "unsubscribe" => Event::Unsubscribe {
+            "unsubscribe" => Request::Unsubscribe {
                 request: self.leave(&who, line)?,
                 reply,
             },
-            "close" => Event::CloseClient {
+            "close" => Request::CloseClient {
                 client_id: who.into(),
                 reply,
             },
-            "ping" => Event::Ping {
+            "ping" => Request::Ping {
                 connection_id: connection_id(&who),
                 reply: subject(&who),
             },
@@ -297,18 +310,12 @@ impl World {
                     .map_err(|_| "a sequence is a number")?;
                 let (ack_inbox, channel, _) = self.subscription(&who)?;
                 let channel = line.take("channel").unwrap_or(channel).into();
-                Event::Ack(Ack {
+                Request::Ack(Ack {
                     ack_inbox,
                     channel,
                     sequence: Sequence(sequence),
                 })
             }
-            "unheard" => {
-                let (ack_inbox, _, _) = self.subscription(&who)?;
-                Event::Unheard(ack_inbox)
-            }
-            "pong" => Event::Pong(self.take_probe(&who)?),
-            "unreachable" => Event::Unreachable(self.take_probe(&who)?),
             verb => return Err(format!("{verb} is not a verb")),
         })
     }

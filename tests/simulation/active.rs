@@ -5,7 +5,7 @@ use stanby::core::active::{ActiveLoop, End, Intake, Turn, Wait};
 use stanby::core::batch::Batch;
 use stanby::core::ids::Epoch;
 use stanby::core::time::{Instant, Now};
-use stanby::core::{Event, Notice, Outbound};
+use stanby::core::{Event, Notice, Outbound, Request};
 
 use crate::database::Statement;
 use crate::plan::Sabotage;
@@ -70,9 +70,23 @@ impl World {
                 return false;
             }
         }
+        self.commit_early(node);
         self.send(node, until);
         self.read_and_commit(node);
         self.take_what_came(node)
+    }
+
+    fn commit_early(&mut self, node: usize) {
+        let now = self.now(node);
+        let is_free = self.nodes[node].statement.is_none();
+        let Some(term) = self.nodes[node].term.as_mut().filter(|_| is_free) else {
+            return;
+        };
+        let epoch = term.term.epoch();
+        let batch = term.active.as_mut().and_then(|it| it.poll_batch_early(now));
+        if let Some(batch) = batch {
+            self.commit(node, batch, epoch);
+        }
     }
 
     fn send(&mut self, node: usize, until: Instant) {
@@ -175,7 +189,7 @@ impl World {
         } else if wait.has_backlog {
             active.take_backlog(now);
         } else if let Some(answer) = term.loaded.pop_front() {
-            active.loaded(answer, now);
+            active.from_tables(answer, now);
         } else if let Intake::All(most) | Intake::New(most) = wait.intake
             && !self.nodes[node].unread.is_empty()
         {
@@ -204,8 +218,10 @@ impl World {
         }
         events.retain(|event| {
             let deaf = matches!(event, Event::Pong(_)) && self.plan.is(Sabotage::IgnorePongs)
-                || matches!(event, Event::Ack(_)) && self.plan.is(Sabotage::IgnoreAcks)
-                || matches!(event, Event::Ping { .. }) && self.plan.is(Sabotage::IgnorePings);
+                || matches!(event, Event::Request(Request::Ack(_)))
+                    && self.plan.is(Sabotage::IgnoreAcks)
+                || matches!(event, Event::Request(Request::Ping { .. }))
+                    && self.plan.is(Sabotage::IgnorePings);
             !deaf
         });
         if let Some(active) = term.active.as_mut() {
@@ -276,7 +292,7 @@ fn due(active: &mut ActiveLoop, wait: Wait, now: Now) -> Option<End> {
 }
 
 fn describe(event: &Event) -> String {
-    if let Event::Publish { request, .. } = event {
+    if let Event::Request(Request::Publish { request, .. }) = event {
         format!("publish {} {}", request.channel, request.guid)
     } else if let Event::Loaded { load, .. } = event {
         format!("answer to read {load}")

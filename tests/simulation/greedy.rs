@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::ids::Guid;
 use stanby::core::request::{Publish, Publisher, StartPosition, Subscribe};
 
@@ -61,7 +61,7 @@ impl World {
             };
             // It waits for none of the answers.
             let reply = Some(subject(format!("reply.{name}.{instance}.{serial}")));
-            self.send_to_nodes(client, &Event::Subscribe { request, reply });
+            self.send_to_nodes(client, &Request::Subscribe { request, reply });
         }
     }
 
@@ -120,6 +120,6 @@ impl World {
             tries: u32::MAX,
         };
         let reply = Some(self.await_reply(client, purpose, PUBLISH_LIMIT));
-        self.send_to_nodes(client, &Event::Publish { request, reply });
+        self.send_to_nodes(client, &Request::Publish { request, reply });
     }
 }

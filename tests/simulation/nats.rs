@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use stanby::core::active::End;
-use stanby::core::{Event, Outbound};
+use stanby::core::{Event, Outbound, Request};
 
 use crate::client::ToClient;
 use crate::links::bytes_of;
@@ -210,11 +210,11 @@ impl World {
     }
 
     /// A client's request or ack, to every node: standbys listen too.
-    pub(crate) fn send_to_nodes(&mut self, client: usize, event: &Event) {
+    pub(crate) fn send_to_nodes(&mut self, client: usize, request: &Request) {
         if self.loses(Party::Client(client)) {
             return;
         }
-        let event = Wire::carry(event);
+        let event = Event::Request(Wire::carry(request));
         for node in 0..self.nodes.len() {
             if !self.nodes[node].up || self.nats.is_cut(Party::Client(client), Party::Node(node)) {
                 continue;

@@ -13,7 +13,7 @@ use stanby::core::snapshot::Snapshot;
 use stanby::core::standby::Standby;
 use stanby::core::takeover::Takeover;
 use stanby::core::time::{Instant, Now, Timestamp};
-use stanby::core::{Broker, Event};
+use stanby::core::{Broker, Event, Request};
 use stanby::leadership;
 
 use crate::checks::speech::TermFacts;
@@ -377,7 +377,7 @@ impl World {
         let now = self.now(node).monotonic;
         let time = self.time;
         let state = &mut self.nodes[node];
-        if let Event::Publish { request, .. } = &event {
+        if let Event::Request(Request::Publish { request, .. }) = &event {
             state.arrived.push_back((time, request.guid.clone()));
         }
         match &state.term {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::ids::{
     ChannelName, ClientId, ConnectionId, DurableName, Guid, QueueName, Sequence, Subject,
 };
@@ -54,7 +54,7 @@ impl World {
         };
         self.nats.listen(heartbeats, client, instance);
         let reply = Some(self.await_reply(client, Purpose::Connect, CONNECT_LIMIT));
-        let event = Event::Connect { request, reply };
+        let event = Request::Connect { request, reply };
         self.send_to_nodes(client, &event);
         if self.rng.chance(100) {
             self.send_to_nodes(client, &event);
@@ -80,13 +80,13 @@ impl World {
             ping_max_out: 88,
         };
         let reply = Some(subject(format!("reply.{name}.{rival}.0")));
-        self.send_to_nodes(client, &Event::Connect { request, reply });
+        self.send_to_nodes(client, &Request::Connect { request, reply });
     }
 
     pub(crate) fn close(&mut self, client: usize) {
         let reply = Some(self.await_reply(client, Purpose::Close, Duration::from_secs(2)));
         let client_id = self.clients[client].name.clone().into();
-        self.send_to_nodes(client, &Event::CloseClient { client_id, reply });
+        self.send_to_nodes(client, &Request::CloseClient { client_id, reply });
     }
 
     pub(crate) fn ping(&mut self, client: usize) {
@@ -100,7 +100,7 @@ impl World {
             let reply = self.await_reply(client, Purpose::Ping, PING_LIMIT);
             self.send_to_nodes(
                 client,
-                &Event::Ping {
+                &Request::Ping {
                     connection_id,
                     reply,
                 },
@@ -136,7 +136,7 @@ impl World {
             tries,
         };
         let reply = Some(self.await_reply(client, purpose, PUBLISH_LIMIT));
-        self.send_to_nodes(client, &Event::Publish { request, reply });
+        self.send_to_nodes(client, &Request::Publish { request, reply });
     }
 
     pub(crate) fn subscribe(&mut self, client: usize, slot: usize) {
@@ -177,7 +177,7 @@ impl World {
         self.checks.subscribes(inbox, start);
         let purpose = Purpose::Subscribe { slot };
         let reply = Some(self.await_reply(client, purpose, SUBSCRIBE_LIMIT));
-        self.send_to_nodes(client, &Event::Subscribe { request, reply });
+        self.send_to_nodes(client, &Request::Subscribe { request, reply });
     }
 
     pub(crate) fn leave(&mut self, client: usize, slot: usize) {
@@ -200,9 +200,9 @@ impl World {
         let purpose = Purpose::Leave { slot };
         let reply = Some(self.await_reply(client, purpose, SUBSCRIBE_LIMIT));
         let event = if self.rng.chance(400) {
-            Event::Unsubscribe { request, reply }
+            Request::Unsubscribe { request, reply }
         } else {
-            Event::CloseSubscription { request, reply }
+            Request::CloseSubscription { request, reply }
         };
         self.send_to_nodes(client, &event);
     }
@@ -231,7 +231,7 @@ impl World {
             sequence,
         };
         self.checks.acks(inbox, sequence);
-        self.send_to_nodes(client, &Event::Ack(ack));
+        self.send_to_nodes(client, &Request::Ack(ack));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::active::End;
 use stanby::core::attempts::EndKind;
 use stanby::core::refusal::Refusal;
@@ -120,7 +120,7 @@ impl World {
             let left: Vec<_> = active.leave(now).filter(|_| !forgets).collect();
             // Of what came during a pause nobody knows when, and it counts as heard when that began.
             for (heard_at, event) in &left {
-                if let Event::Publish { request, .. } = event {
+                if let Request::Publish { request, .. } = event {
                     let heard_at = self.time - nanos(now.since(*heard_at));
                     state.arrived_by(&request.guid, heard_at);
                 }

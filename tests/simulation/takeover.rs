@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use stanby::core::Event;
 use stanby::core::active::ActiveLoop;
 use stanby::core::batch::Progress;
 use stanby::core::heard::{self, Stored};
@@ -13,6 +12,7 @@ use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
 use stanby::core::takeover::{Answer, Granted, Known, Recovered, Restored, Step, Takeover};
 use stanby::core::time::Instant;
+use stanby::core::{Event, Request};
 use stanby::store::heard::digest;
 
 use crate::checks::speech::TermFacts;
@@ -151,8 +151,8 @@ impl World {
         let epoch = term.term.epoch();
         term.takeover = None;
         term.facts.know(&self.checks);
-        for (_, event) in &restored.backlog {
-            term.facts.heard(event, now);
+        for (_, request) in &restored.backlog {
+            term.facts.heard(&request.clone().into(), now);
         }
         let Restored {
             broker,
@@ -188,7 +188,7 @@ impl World {
                 .filter(|_| self.sql.is_some() || self.operators.is_some())
             {
                 // Which a term does when it listens for notifications.
-                active.outbox_noted(now);
+                active.from_tables(Event::OutboxNoted, now);
             }
         }
     }
@@ -253,7 +253,7 @@ impl World {
     }
 
     /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
-    fn no_request_is_lost(&mut self, node: usize, judged: &VecDeque<(Instant, Event)>) {
+    fn no_request_is_lost(&mut self, node: usize, judged: &VecDeque<(Instant, Request)>) {
         let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
             return;
         };
@@ -261,8 +261,16 @@ impl World {
         let oldest = self.time.saturating_sub(memory);
         let arrived = &mut self.nodes[node].arrived;
         arrived.retain(|&(at, _)| at >= oldest);
-        let judged = judged.iter().map(|(_, event)| event);
-        let waiting = judged.chain(&self.nodes[node].unread);
+        let judged = judged.iter().map(|(_, request)| request);
+        let unread = self.nodes[node].unread.iter();
+        let unread = unread.filter_map(|event| {
+            if let Event::Request(request) = event {
+                Some(request)
+            } else {
+                None
+            }
+        });
+        let waiting = judged.chain(unread);
         let waiting: BTreeSet<&Guid> = heard::publishes(waiting)
             .map(|publish| &publish.guid)
             .collect();

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use stanby::core::ids::{ChannelName, QueueName, Subject};
 use stanby::core::message::Message;
 use stanby::core::request::Publisher;
-use stanby::core::{Event, Reply};
+use stanby::core::{Reply, Request};
 use stanby::protocol::subjects::Prefixes;
 use stanby::protocol::subjects::Subjects;
 use stanby::protocol::{client, decode, encode};
@@ -49,9 +49,9 @@ impl Wire {
     ///
     /// # Panics
     /// When it reads something else than was sent, or nothing.
-    pub(crate) fn carry(event: &Event) -> Event {
+    pub(crate) fn carry(event: &Request) -> Request {
         let carried = match event {
-            Event::Connect { request, reply } => {
+            Request::Connect { request, reply } => {
                 let payload = client::connect_request(&client::Connect {
                     client_id: request.client_id.as_str(),
                     heartbeat_inbox: request.heartbeat_inbox.as_str(),
@@ -62,7 +62,7 @@ impl Wire {
                 });
                 decode::connect(payload, reply.as_ref().map(Subject::to_text))
             }
-            Event::Publish { request, reply } => {
+            Request::Publish { request, reply } => {
                 let (client_id, connection_id) = match &request.publisher {
                     Publisher::Client(client_id) => (client_id.to_string(), Bytes::new()),
                     Publisher::Connection(connection) => {
@@ -79,7 +79,7 @@ impl Wire {
                 let payload = with_reply(payload, request.reply.as_bytes());
                 decode::publish(payload, reply.as_ref().map(Subject::to_text))
             }
-            Event::Subscribe { request, reply } => {
+            Request::Subscribe { request, reply } => {
                 let payload = client::subscribe_request(&client::Subscribe {
                     client_id: request.client_id.as_str(),
                     channel: request.channel.as_str(),
@@ -97,7 +97,7 @@ impl Wire {
                 let reply = reply.as_ref().map(Subject::to_text);
                 decode::subscribe(payload, reply, request.ack_token)
             }
-            Event::Unsubscribe { request, reply } => {
+            Request::Unsubscribe { request, reply } => {
                 let payload = client::leave_request(
                     &request.client_id,
                     request.channel.as_str(),
@@ -105,7 +105,7 @@ impl Wire {
                 );
                 decode::unsubscribe(payload, reply.as_ref().map(Subject::to_text))
             }
-            Event::CloseSubscription { request, reply } => {
+            Request::CloseSubscription { request, reply } => {
                 let payload = client::leave_request(
                     &request.client_id,
                     request.channel.as_str(),
@@ -113,33 +113,24 @@ impl Wire {
                 );
                 decode::close_subscription(payload, reply.as_ref().map(Subject::to_text))
             }
-            Event::CloseClient { client_id, reply } => {
+            Request::CloseClient { client_id, reply } => {
                 let payload = client::close_request(client_id);
                 decode::close_client(payload, reply.as_ref().map(Subject::to_text))
             }
-            Event::Ping {
+            Request::Ping {
                 connection_id,
                 reply,
             } => {
                 let payload = client::ping_request(&connection_id.0);
                 decode::ping(payload, Some(reply.to_text()))
             }
-            Event::Ack(ack) => {
+            Request::Ack(ack) => {
                 let payload = client::ack(&ack.channel, ack.sequence.0);
                 decode::ack(payload, ack.ack_inbox.clone())
             }
-            Event::Refused { .. }
-            | Event::AlreadyStored { .. }
-            | Event::Pong(_)
-            | Event::Unreachable(_)
-            | Event::Unheard(_)
-            | Event::Reconnected
-            | Event::Committed(_)
-            | Event::GoneNoted
-            | Event::OutboxNoted
-            | Event::PoliciesNoted
-            | Event::Loaded { .. }
-            | Event::LoadFailed(_) => panic!("no client sends this: {event:?}"),
+            Request::Refused { .. } | Request::AlreadyStored { .. } => {
+                panic!("no client sends this: {event:?}")
+            }
         };
         assert_eq!(carried.as_ref(), Some(event), "a request is read as sent");
         carried.expect("it was just compared")

@@ -5,7 +5,7 @@ mod subscribe;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::ids::{NAME_BYTES_MAX, Sequence};
 use stanby::core::outbound::Reply;
 use stanby::core::rejection::Rejection;
@@ -21,8 +21,8 @@ const NOT_UTF8: &[u8] = b"\xff\xfe";
     clippy::unnecessary_wraps,
     reason = "it is compared with what a decoder returns"
 )]
-fn refused(answer: Reply) -> Option<Event> {
-    Some(Event::Refused {
+fn refused(answer: Reply) -> Option<Request> {
+    Some(Request::Refused {
         answer,
         reply: subject(REPLY),
     })
@@ -72,7 +72,7 @@ fn empty_payloads_are_requests_with_nothing_in_them() {
     );
     assert_eq!(
         decode::close_client(none(), reply()),
-        Some(Event::CloseClient {
+        Some(Request::CloseClient {
             client_id: "".into(),
             reply: Some(subject(REPLY))
         })
@@ -80,8 +80,20 @@ fn empty_payloads_are_requests_with_nothing_in_them() {
     assert_eq!(decode::ping(none(), reply()), None);
     assert!(matches!(
         decode::ack(none(), "_INBOX.2".into()),
-        Some(Event::Ack(ack)) if ack.sequence == Sequence::ZERO && ack.channel.is_empty()
+        Some(Request::Ack(ack)) if ack.sequence == Sequence::ZERO && ack.channel.is_empty()
     ));
+}
+
+/// Acceptance: 25.
+#[test]
+fn a_ping_without_a_connection_id_is_told_that_it_is_not_registered() {
+    // A field that nobody knows, and nothing else.
+    let ping = Bytes::from_static(b"\x12\x01x");
+    assert_eq!(
+        decode::ping(ping, reply()),
+        refused(Reply::PingRefused(Rejection::ClientReplaced))
+    );
+    assert_eq!(decode::ping(Bytes::new(), reply()), None);
 }
 
 /// Acceptance: 37.
@@ -159,7 +171,7 @@ fn a_refused_publish_gets_an_answer_with_its_guid_whatever_that_is() {
 #[test]
 fn a_publish_names_its_client_by_connection_id_if_it_has_one() {
     let publisher = |request: &pb::PubMsg| match decode::publish(bytes(request), None) {
-        Some(Event::Publish {
+        Some(Request::Publish {
             request,
             reply: None,
         }) => request.publisher,
@@ -257,15 +269,15 @@ fn a_request_without_a_usable_reply_is_carried_out_and_not_answered() {
     ] {
         assert!(matches!(
             decode::publish(bytes(&good_publish()), reply.clone()),
-            Some(Event::Publish { reply: None, .. })
+            Some(Request::Publish { reply: None, .. })
         ));
         assert!(matches!(
             decode::connect(bytes(&good_connect()), reply.clone()),
-            Some(Event::Connect { reply: None, .. })
+            Some(Request::Connect { reply: None, .. })
         ));
         assert!(matches!(
             decode::close_subscription(bytes(&good_leave()), reply.clone()),
-            Some(Event::CloseSubscription { reply: None, .. })
+            Some(Request::CloseSubscription { reply: None, .. })
         ));
         let ping = pb::Ping {
             conn_id: Bytes::from_static(b"C1"),
@@ -284,6 +296,6 @@ fn fields_that_the_server_does_not_know_are_skipped() {
 
     assert!(matches!(
         decode::publish(payload.into(), reply()),
-        Some(Event::Publish { .. })
+        Some(Request::Publish { .. })
     ));
 }

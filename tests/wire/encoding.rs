@@ -1,7 +1,7 @@
 //! What the answers say.
 
 use bytes::{Bytes, BytesMut};
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::ids::{ChannelName, ClientId, Guid, Sequence};
 use stanby::core::message::Message;
 use stanby::core::outbound::Reply;
@@ -70,7 +70,7 @@ fn a_long_guid_comes_back_as_it_was_sent() {
         data: Bytes::new(),
     });
 
-    let Some(Event::Publish { request, .. }) = decode::publish(request, None) else {
+    let Some(Request::Publish { request, .. }) = decode::publish(request, None) else {
         panic!("it is refused");
     };
     let reply = Reply::Published(request.guid);

@@ -1,8 +1,8 @@
 //! Bytes as the Go client and NATS Streaming write them, in both directions.
 
 use bytes::{Bytes, BytesMut};
-use stanby::core::Event;
-use stanby::core::event::Event::Refused;
+use stanby::core::Request;
+use stanby::core::Request::Refused;
 use stanby::core::ids::{ChannelName, ClientId, ConnectionId, DurableName, Guid, Sequence};
 use stanby::core::message::Message;
 use stanby::core::outbound::Reply;
@@ -54,7 +54,7 @@ fn encoded(reply: &Reply) -> Bytes {
 fn a_connect_request() {
     assert_eq!(
         decode::connect(hex(CONNECT), reply()),
-        Some(Event::Connect {
+        Some(Request::Connect {
             request: Connect {
                 client_id: me(),
                 heartbeat_inbox: subject("_INBOX.hb"),
@@ -83,7 +83,7 @@ fn a_connect_request() {
 fn a_publish() {
     assert_eq!(
         decode::publish(hex(PUBLISH), reply()),
-        Some(Event::Publish {
+        Some(Request::Publish {
             request: Publish {
                 publisher: Publisher::Connection(connection_id()),
                 guid: guid(),
@@ -178,6 +178,7 @@ fn a_first_delivery_is_as_long_as_the_core_counts_it() {
     let payload = encode::delivery(&foo(), &message, 0, &mut BytesMut::new());
 
     assert_eq!(payload.len() as u64, message.size(&foo()));
+    assert_eq!(message.delivered_size(&foo(), 0), message.size(&foo()));
     let delivery = client::delivery(payload).unwrap();
     assert!(!delivery.redelivered);
     assert_eq!(delivery.redelivery_count, 0);
@@ -188,7 +189,7 @@ fn a_first_delivery_is_as_long_as_the_core_counts_it() {
 fn an_ack() {
     assert_eq!(
         decode::ack(hex(ACK), "_INBOX.2".into()),
-        Some(Event::Ack(Ack {
+        Some(Request::Ack(Ack {
             ack_inbox: "_INBOX.2".into(),
             channel: "foo".into(),
             sequence: Sequence(1),
@@ -201,7 +202,7 @@ fn an_ack() {
 fn a_subscribe_request() {
     assert_eq!(
         decode::subscribe(hex(SUBSCRIBE), reply(), ACK_TOKEN),
-        Some(Event::Subscribe {
+        Some(Request::Subscribe {
             request: Subscribe {
                 client_id: me(),
                 channel: foo(),
@@ -254,14 +255,14 @@ fn an_unsubscribe_request() {
 
     assert_eq!(
         decode::unsubscribe(hex(LEAVE), reply()),
-        Some(Event::Unsubscribe {
+        Some(Request::Unsubscribe {
             request: request.clone(),
             reply: Some(subject(REPLY))
         })
     );
     assert_eq!(
         decode::close_subscription(hex(LEAVE), None),
-        Some(Event::CloseSubscription {
+        Some(Request::CloseSubscription {
             request,
             reply: None
         })
@@ -273,7 +274,7 @@ fn an_unsubscribe_request() {
 fn a_close_request() {
     assert_eq!(
         decode::close_client(hex(CLOSE), reply()),
-        Some(Event::CloseClient {
+        Some(Request::CloseClient {
             client_id: "me".into(),
             reply: Some(subject(REPLY))
         })
@@ -285,7 +286,7 @@ fn a_close_request() {
 fn a_ping() {
     assert_eq!(
         decode::ping(hex(PING), reply()),
-        Some(Event::Ping {
+        Some(Request::Ping {
             connection_id: connection_id(),
             reply: subject(REPLY)
         })

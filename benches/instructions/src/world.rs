@@ -12,7 +12,9 @@ use crate::core::ids::{
 };
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::outbound::{Outbound, Reply};
-use crate::core::request::{Ack, Connect, Publish, Publisher, StartPosition, Subscribe};
+use crate::core::request::{
+    Ack, Connect, Publish, Publisher, Request, StartPosition, Subscribe,
+};
 use crate::core::snapshot::Snapshot;
 use crate::core::time::{Instant, Now, Timestamp};
 
@@ -73,7 +75,7 @@ impl World {
             ping_interval: 5,
             ping_max_out: 3,
         };
-        world.handle(Event::Connect {
+        world.handle(Request::Connect {
             request,
             reply: Some(subject("_INBOX.connect")),
         });
@@ -96,7 +98,7 @@ impl World {
                 start: StartPosition::NewOnly,
                 ack_token: u128::from(number),
             };
-            self.handle(Event::Subscribe {
+            self.handle(Request::Subscribe {
                 request,
                 reply: Some(subject("_INBOX.subscribe")),
             });
@@ -120,7 +122,7 @@ impl World {
                 reply: ByteString::new(),
                 data: Bytes::from_static(&[7; 128]),
             };
-            self.handle(Event::Publish {
+            self.handle(Request::Publish {
                 request,
                 reply: Some(subject("_INBOX.acks")),
             });
@@ -156,7 +158,7 @@ impl World {
             }
             while self.broker.poll_notice().is_some() {}
             for ack in acks {
-                self.handle(Event::Ack(ack));
+                self.handle(Request::Ack(ack));
             }
             if idle {
                 return;
@@ -206,7 +208,7 @@ impl World {
         assert_eq!(self.delivered, self.published * each);
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: impl Into<Event>) {
         self.broker.handle(event, now(self.millis));
     }
 }

@@ -61,10 +61,10 @@ fn with_a_client() -> ActiveLoop {
 }
 
 fn ping() -> Event {
-    Event::Ping {
+    Event::Request(Request::Ping {
         connection_id: ConnectionId::default(),
         reply: Subject::parse("reply".into()).expect("valid"),
-    }
+    })
 }
 
 fn turn(active: &mut ActiveLoop, now: Now) -> Result<Turn, End> {
@@ -187,7 +187,7 @@ fn publish(number: usize) -> Event {
         data: Bytes::from_static(b"data"),
     };
     let reply = None;
-    Event::Publish { request, reply }
+    Event::Request(Request::Publish { request, reply })
 }
 
 #[test]
@@ -220,6 +220,39 @@ fn a_batch_that_is_full_takes_a_few_more_requests_of_clients_of_whom_nothing_wai
         next.has_backlog && matches!(next.intake, Intake::All(_)),
         "{next:?}"
     );
+}
+
+#[test]
+fn batches_are_large_while_no_client_waits_for_each_answer() {
+    let mut window = UploadWindow::new(LEASE, 8 << 20);
+    window.committed(100, Duration::from_micros(500));
+    for _ in 0..60 {
+        let bytes = window.batch_bytes(true);
+        window.committed(bytes, Duration::from_micros(500 + bytes as u64 / 100));
+    }
+    let mut active = with_a_client();
+    let room = |active: &mut ActiveLoop, now: Now| {
+        active.set_window(&window, now.monotonic);
+        match active.rest(now).expect("no end").expect("a wait").intake {
+            Intake::All(quota) => quota.bytes,
+            other @ (Intake::Nothing | Intake::New(_)) => panic!("{other:?}"),
+        }
+    };
+    let large = room(&mut active, at(0));
+
+    // It finds a full batch, and nothing of it waits.
+    let mut taken = 0;
+    while let Intake::All(quota) = wait(&mut active, at(0)).intake {
+        let events = (taken..taken + quota.requests).map(publish);
+        active.take_requests(events, true, at(0), for_ever());
+        taken += quota.requests;
+    }
+    active.take_requests([publish(taken)].into_iter(), true, at(0), for_ever());
+    active.poll_batch(at(0)).expect("a full one");
+
+    let small = room(&mut active, at(100));
+    assert!(small <= large / 3, "{small} of {large}");
+    assert_eq!(room(&mut active, at(5100)), large, "it has gone");
 }
 
 #[test]
@@ -284,14 +317,14 @@ fn what_a_term_found_stored_and_left_unanswered_is_judged_anew_by_the_next_one()
         data: Bytes::new(),
     };
     let reply = Subject::parse("reply".into()).expect("valid");
-    let found = Event::AlreadyStored {
+    let found = Request::AlreadyStored {
         request: request.clone(),
         reply: reply.clone(),
     };
     let mut active = active();
-    active.backlog.push_back((at(0).monotonic, found));
+    active.backlog.push_back((at(0).monotonic, found.into()));
 
-    let left: Vec<Event> = active.leave(at(1).monotonic).map(|it| it.1).collect();
+    let left: Vec<Request> = active.leave(at(1).monotonic).map(|it| it.1).collect();
     let reply = Some(reply);
-    assert_eq!(left, [Event::Publish { request, reply }]);
+    assert_eq!(left, [Request::Publish { request, reply }]);
 }

@@ -7,11 +7,11 @@ use crate::core::time::Instant;
 /// Why the active gives up its term.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Nothing was heard of the leader session, not even its end.
+    /// Nothing was received of the leader session, not even its end.
     Unproved,
     /// NATS was out of reach for a lease, or took nothing for as long: another node may be luckier.
     NatsLost,
-    /// The NATS server fell silent, and a standby listens at another one: it has heard what this server has not.
+    /// The NATS server fell silent, and a standby listens at another one: it has received what this server has not.
     NatsSilent,
     /// Postgres refuses what is to be stored, and it cannot be taken back in this term.
     Refused(Box<Refusal>),

@@ -74,7 +74,7 @@ impl<'a> Arguments<'a> {
                     "argument {name} is {:?}, which is no such number",
                     shortened(text)
                 ),
-                format!("{name} is a whole number, 0 or more."),
+                format!("{name} is a whole number from 0 to {}.", i64::MAX),
             )
         })
     }

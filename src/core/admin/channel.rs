@@ -106,7 +106,7 @@ impl Broker {
         limit_facts(&name, own, limits)
     }
 
-    /// The limits that hold for a channel: what operators have set in the tables goes before the configuration.
+    /// The limits that hold for a channel: what operators have set in the tables takes precedence over the configuration.
     pub(in crate::core) fn limits_of(&self, name: &ChannelName) -> ChannelLimits {
         let configured = self.settings.limits.of(name);
         let own = self.set_limits.get(name);

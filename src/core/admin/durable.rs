@@ -38,7 +38,10 @@ impl Broker {
         let id = self.find_channel(&name)?;
         let channel = self.channels.get(id).expect("the channel was just found");
         if durable.is_none() && queue_group.is_none() {
-            return Err(one_of("durable and queue_group"));
+            return Err(Complaint::new(
+                "neither a durable nor a queue group is named",
+                "Give durable, queue_group or both.",
+            ));
         }
         let groups = channel.groups.iter();
         let groups = groups.filter_map(|position| Some((*position, self.groups.get(position)?)));
@@ -116,7 +119,7 @@ impl Broker {
         self.seek(row, found, next)
     }
 
-    /// The read has told where the time begins; `None`: after all that there was.
+    /// The read has shown where the time begins; `None`: after all that there was.
     pub(super) fn seek_since(
         &mut self,
         row: &RequestRow,

@@ -243,7 +243,7 @@ impl Broker {
         }
     }
 
-    /// The channel that the letter goes to, or why it goes nowhere. One that is gone is not made anew: that may be what
+    /// The channel that the letter goes to, or why it goes nowhere. One that is gone is not created again: that may be what
     /// its messages died of.
     fn target_of(
         &mut self,

@@ -73,7 +73,7 @@ impl DeliveryQueue {
         self.bytes
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::core) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 

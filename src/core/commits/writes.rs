@@ -156,7 +156,7 @@ impl Commits {
         self.gathering.moved.insert(position);
     }
 
-    /// A standby may remember the publishes of messages after `settled`.
+    /// A standby may have kept the publishes of messages after `settled`.
     pub(in crate::core) fn delete_messages(
         &mut self,
         channel: ChannelId,

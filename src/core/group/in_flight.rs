@@ -155,7 +155,7 @@ impl Group {
             self.holders.delivered(sequence);
         }
         let handed = Handed {
-            // Of one that is tried anew, too.
+            // Of one that is tried again, too.
             redelivery_count: before.map_or(0, |_| deliveries.max(1)),
             is_news: has_moved || is_counted || before.is_none(),
             due,
@@ -199,7 +199,7 @@ impl Group {
         }
     }
 
-    /// Takes what is due at `limit`, the earliest first, up to `max`. What becomes of each of them is told by
+    /// Takes what is due at `limit`, the earliest first, up to `max`. What becomes of each of them is said by
     /// [`Self::hand_to`], [`Self::settle`] or [`Self::set_due`]; the others are to be put back.
     pub(in crate::core) fn take_due(&mut self, limit: Instant, max: usize) -> Vec<Sequence> {
         let in_flight = &self.in_flight;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::core::batch::{Batch, ChannelRow};
+use crate::core::event::Event;
 use crate::core::ids::{BatchNumber, ClientId};
 use crate::core::limits::{Heartbeats, Limits};
 use crate::core::load::Want;
@@ -66,7 +67,7 @@ fn heard(sequence: u64) -> Shadow {
         bytes: 1 << 20,
     };
     let mut shadow = Shadow::new(Some(limits));
-    let publish = Event::Publish {
+    let publish = Request::Publish {
         request: Publish {
             publisher: Publisher::Client("me".into()),
             guid: guid(sequence),
@@ -138,9 +139,10 @@ fn a_publish_that_is_put_back_is_answered_after_that_is_committed() {
         ..
     } = after_a_failover(&mut memory, &mut heard(12));
 
-    for (_, event) in backlog {
-        assert!(matches!(event, Event::AlreadyStored { .. }), "{event:?}");
-        broker.handle(event, Now::default());
+    for (_, request) in backlog {
+        let is_stored = matches!(request, Request::AlreadyStored { .. });
+        assert!(is_stored, "{request:?}");
+        broker.handle(request, Now::default());
     }
     let batch = broker.poll_batch(Now::default()).expect("it puts back");
     assert_eq!(batch.messages.len(), 2);
@@ -159,12 +161,12 @@ fn what_was_heard_before_something_was_missed_is_answered_where_it_is_stored_and
         let mut heard = heard(sequence);
         heard.missed();
         let restored = after_a_failover(&mut committed(11..=12), &mut heard);
-        restored.backlog.into_iter().map(|(_, event)| event)
+        restored.backlog.into_iter().map(|(_, request)| request)
     };
 
-    let stored: Vec<Event> = backlog_of(12).collect();
+    let stored: Vec<Request> = backlog_of(12).collect();
     assert!(
-        matches!(&stored[..], [Event::AlreadyStored { request, .. }] if request.guid == guid(12)),
+        matches!(&stored[..], [Request::AlreadyStored { request, .. }] if request.guid == guid(12)),
         "{stored:?}"
     );
     assert_eq!(backlog_of(13).count(), 0, "another server may have it");

@@ -7,7 +7,7 @@ use stanby::core::limits::Limits;
 use stanby::core::request::{Ack, Connect, Leave, Publish, Publisher, StartPosition, Subscribe};
 use stanby::core::shadow::{Shadow, ShadowLimits};
 use stanby::core::unanswered::Unanswered;
-use stanby::core::{Event, Reply};
+use stanby::core::{Reply, Request};
 
 use super::{MEGABYTE, at, broker, connect, publish, settle};
 use crate::input::Input;
@@ -18,7 +18,7 @@ fn long(bytes: usize) -> bytestring::ByteString {
 }
 
 /// Requests with a megabyte in one field each, wherever a client can put one.
-fn heavy() -> Vec<(&'static str, Event)> {
+fn heavy() -> Vec<(&'static str, Request)> {
     let reply = None;
     let publishes = [
         (
@@ -62,12 +62,12 @@ fn heavy() -> Vec<(&'static str, Event)> {
         channel: publish().channel,
         inbox: long(inbox),
     };
-    let mut heavy: Vec<(&'static str, Event)> = publishes
+    let mut heavy: Vec<(&'static str, Request)> = publishes
         .into_iter()
         .map(|(what, request)| {
             (
                 what,
-                Event::Publish {
+                Request::Publish {
                     request,
                     reply: None,
                 },
@@ -77,7 +77,7 @@ fn heavy() -> Vec<(&'static str, Event)> {
     heavy.extend([
         (
             "connection of a connect",
-            Event::Connect {
+            Request::Connect {
                 request: Connect {
                     connection_id: ConnectionId(vec![0; MEGABYTE].into()),
                     ..connect()
@@ -87,35 +87,35 @@ fn heavy() -> Vec<(&'static str, Event)> {
         ),
         (
             "client of an unsubscribe",
-            Event::Unsubscribe {
+            Request::Unsubscribe {
                 request: leave(MEGABYTE, 1),
                 reply: None,
             },
         ),
         (
             "inbox of a close",
-            Event::CloseSubscription {
+            Request::CloseSubscription {
                 request: leave(1, MEGABYTE),
                 reply: None,
             },
         ),
         (
             "client of a close",
-            Event::CloseClient {
+            Request::CloseClient {
                 client_id: long(MEGABYTE),
                 reply: None,
             },
         ),
         (
             "connection of a ping",
-            Event::Ping {
+            Request::Ping {
                 connection_id: ConnectionId(vec![0; MEGABYTE].into()),
                 reply: pools::subject("pong"),
             },
         ),
         (
             "channel of an ack",
-            Event::Ack(Ack {
+            Request::Ack(Ack {
                 ack_inbox: "a".into(),
                 channel: long(MEGABYTE),
                 sequence: Sequence(1),
@@ -123,7 +123,7 @@ fn heavy() -> Vec<(&'static str, Event)> {
         ),
         (
             "guid of a refusal",
-            Event::Refused {
+            Request::Refused {
                 answer: Reply::PublishRefused(
                     long(MEGABYTE).into_bytes(),
                     stanby::core::rejection::Rejection::InvalidPublish,
@@ -133,7 +133,7 @@ fn heavy() -> Vec<(&'static str, Event)> {
         ),
         (
             "guid of a stored publish",
-            Event::AlreadyStored {
+            Request::AlreadyStored {
                 request: Publish {
                     guid: Guid::parse(long(MEGABYTE)).expect("not empty"),
                     ..publish()
@@ -165,7 +165,7 @@ fn a_standbys_memory_counts_every_field() {
 #[test]
 fn what_an_active_keeps_for_a_standby_counts_every_field() {
     for (what, event) in heavy() {
-        if matches!(event, Event::Ping { .. }) {
+        if matches!(event, Request::Ping { .. }) {
             // Clients ping again by themselves.
             continue;
         }
@@ -186,11 +186,11 @@ fn a_batch_and_the_answers_that_wait_count_every_field() {
         while broker.has_room() && taken < 100 {
             let event = match event.clone() {
                 // Those that are refused or stored already are answered to somebody.
-                Event::Publish { request, .. } => Event::Publish {
+                Request::Publish { request, .. } => Request::Publish {
                     request,
                     reply: Some(pools::subject("reply")),
                 },
-                Event::Connect { request, .. } => Event::Connect {
+                Request::Connect { request, .. } => Request::Connect {
                     request: Connect {
                         client_id: stanby::core::ids::ClientId::parse(
                             format!("client-{taken}").into(),
@@ -207,11 +207,11 @@ fn a_batch_and_the_answers_that_wait_count_every_field() {
         }
         let leaves_nothing = matches!(
             event,
-            Event::Ack(_)
-                | Event::Ping { .. }
-                | Event::CloseClient { .. }
-                | Event::Unsubscribe { .. }
-                | Event::CloseSubscription { .. }
+            Request::Ack(_)
+                | Request::Ping { .. }
+                | Request::CloseClient { .. }
+                | Request::Unsubscribe { .. }
+                | Request::CloseSubscription { .. }
         ) || matches!(what, "connection of a publish" | "client of a publish");
         if !leaves_nothing {
             assert!(taken <= 17, "{taken} with a megabyte as {what}");
@@ -231,7 +231,7 @@ fn the_tail_counts_what_is_not_data() {
             ..publish()
         };
         let reply = None;
-        broker.handle(Event::Publish { request, reply }, at(1));
+        broker.handle(Request::Publish { request, reply }, at(1));
         settle(&mut broker, at(1));
     }
     let request = Subscribe {
@@ -241,7 +241,7 @@ fn the_tail_counts_what_is_not_data() {
         ..pools::subscribe(&mut Input::new(&[]))
     };
     let reply = None;
-    broker.handle(Event::Subscribe { request, reply }, at(1));
+    broker.handle(Request::Subscribe { request, reply }, at(1));
     settle(&mut broker, at(1));
     assert!(
         broker.poll_load().is_some(),

@@ -90,9 +90,10 @@ impl World {
     pub(super) fn counts(&mut self) -> String {
         let counts = self.broker().broker().counts();
         format!(
-            "in {} out {}; {} clients, {} channels, {} subscriptions, {} messages",
+            "in {} out {} ({} bytes); {} clients, {} channels, {} subscriptions, {} messages",
             counts.traffic.in_messages,
             counts.traffic.out_messages,
+            counts.traffic.out_bytes,
             counts.clients,
             counts.channels,
             counts.subscriptions,

@@ -74,8 +74,8 @@ impl World {
         };
         let now = self.now();
         let mut restored = recovered.restore(self.settings.clone(), heard, now);
-        for (heard_at, event) in restored.backlog {
-            restored.broker.handle_late(event, heard_at, now);
+        for (heard_at, request) in restored.backlog {
+            restored.broker.handle_late(request.into(), heard_at, now);
         }
         self.broker = Some(restored.broker);
     }

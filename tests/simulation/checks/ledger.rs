@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::batch::{Batch, ChannelRow, Trim};
 use stanby::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, PositionId, Sequence};
 use stanby::core::limits::Settings;
@@ -150,9 +150,9 @@ impl Checks {
     }
 
     /// A term is about to carry out what its node heard as a standby.
-    pub(crate) fn on_replay<'a>(&mut self, judged: impl Iterator<Item = &'a Event>) {
+    pub(crate) fn on_replay<'a>(&mut self, judged: impl Iterator<Item = &'a Request>) {
         for event in judged {
-            let Event::Publish { request, .. } = event else {
+            let Request::Publish { request, .. } = event else {
                 continue;
             };
             let Some((id, sequence)) = self.stored.get(&request.guid) else {

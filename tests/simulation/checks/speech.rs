@@ -13,7 +13,7 @@ use stanby::core::request::AckToken;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::sql_acks::Verdict;
 use stanby::core::time::{Instant, Now};
-use stanby::core::{Event, Outbound, Reply};
+use stanby::core::{Event, Outbound, Reply, Request};
 
 use super::ledger::{Checks, Excess};
 use super::progress::is_settled;
@@ -123,10 +123,10 @@ impl TermFacts {
 
     pub(crate) fn heard(&mut self, event: &Event, now: Now) {
         match event {
-            Event::Connect { request, .. } => {
+            Event::Request(Request::Connect { request, .. }) => {
                 self.connects.insert(request.client_id.to_string());
             }
-            Event::CloseClient { client_id, .. } => {
+            Event::Request(Request::CloseClient { client_id, .. }) => {
                 self.closes.insert(client_id.to_string());
             }
             Event::Pong(id) => {
@@ -135,7 +135,7 @@ impl TermFacts {
                     probe.answered_after = Some(now.monotonic.since(probe.sent));
                 }
             }
-            Event::Ack(ack) => {
+            Event::Request(Request::Ack(ack)) => {
                 let position = self.position_of_ack_inbox.get(&*ack.ack_inbox);
                 if let Some(held) = position.and_then(|id| self.in_flight.get_mut(id)) {
                     held.remove(&ack.sequence);
@@ -143,15 +143,17 @@ impl TermFacts {
                 let acks = self.acks.entry(ack.ack_inbox.to_string());
                 acks.or_default().insert(ack.sequence);
             }
-            Event::Subscribe { request, .. } => {
+            Event::Request(Request::Subscribe { request, .. }) => {
                 self.asked.entry(request.ack_token).or_insert(self.taken);
             }
-            Event::Publish { .. }
-            | Event::Unsubscribe { .. }
-            | Event::CloseSubscription { .. }
-            | Event::Ping { .. }
-            | Event::Refused { .. }
-            | Event::AlreadyStored { .. }
+            Event::Request(
+                Request::Publish { .. }
+                | Request::Unsubscribe { .. }
+                | Request::CloseSubscription { .. }
+                | Request::Ping { .. }
+                | Request::Refused { .. }
+                | Request::AlreadyStored { .. },
+            )
             | Event::Unreachable(_)
             | Event::Unheard(_)
             | Event::Reconnected

@@ -1,7 +1,7 @@
 //! Requests to connect.
 
 use bytes::Bytes;
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::ids::NAME_BYTES_MAX;
 use stanby::core::outbound::Reply;
 use stanby::core::rejection::Rejection;
@@ -49,7 +49,7 @@ fn a_ping_interval_below_zero_is_taken_as_it_is() {
         ..good_connect()
     };
 
-    let Some(Event::Connect { request, .. }) = decode::connect(bytes(&request), reply()) else {
+    let Some(Request::Connect { request, .. }) = decode::connect(bytes(&request), reply()) else {
         panic!("it is refused");
     };
 
@@ -115,7 +115,7 @@ fn inboxes_of_every_client_library_are_taken() {
         assert!(
             matches!(
                 decode::connect(bytes(&request), reply()),
-                Some(Event::Connect { request, .. }) if request.heartbeat_inbox == subject(inbox)
+                Some(Request::Connect { request, .. }) if request.heartbeat_inbox == subject(inbox)
             ),
             "{inbox}"
         );

@@ -1,7 +1,7 @@
 //! Requests to subscribe.
 
 use bytes::Bytes;
-use stanby::core::Event;
+use stanby::core::Request;
 use stanby::core::ids::{NAME_BYTES_MAX, QueueName, Sequence};
 use stanby::core::outbound::Reply;
 use stanby::core::rejection::Rejection;
@@ -22,7 +22,7 @@ fn good_subscribe() -> pb::SubscriptionRequest {
     }
 }
 
-fn subscribe(request: &pb::SubscriptionRequest) -> Option<Event> {
+fn subscribe(request: &pb::SubscriptionRequest) -> Option<Request> {
     decode::subscribe(bytes(request), reply(), ACK_TOKEN)
 }
 
@@ -66,7 +66,10 @@ fn a_subscribe_is_checked_in_order() {
         Rejection::UnknownClient,
     );
 
-    assert!(matches!(subscribe(&request), Some(Event::Subscribe { .. })));
+    assert!(matches!(
+        subscribe(&request),
+        Some(Request::Subscribe { .. })
+    ));
 }
 
 #[test]
@@ -109,7 +112,7 @@ fn every_start_position_is_understood() {
             ..good_subscribe()
         };
         match subscribe(&request) {
-            Some(Event::Subscribe { request, .. }) => {
+            Some(Request::Subscribe { request, .. }) => {
                 assert_eq!(request.queue_group, QueueName::parse("a:b".into()));
                 request.start
             }
