@@ -114,7 +114,7 @@ pub struct DeleteArgs {
     /// Name of the channel
     channel: String,
 
-    /// Delete it although it has subscriptions: they end, durables included
+    /// Delete it even if it has subscriptions: they end, durables included
     #[arg(long)]
     force: bool,
 

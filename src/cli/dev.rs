@@ -48,7 +48,7 @@ pub struct DevArgs {
     #[arg(long, value_name = "FILE", env = "STANBY_NATS_SERVER_BIN")]
     nats_server_bin: Option<PathBuf>,
 
-    /// Play a small shop, to have something to look at: publishers, a slow durable, a message that nobody digests, and a
+    /// Play a small shop, to have something to look at: publishers, a slow durable, a message that no consumer can process, and a
     /// takeover every two minutes
     #[arg(long)]
     demo: bool,

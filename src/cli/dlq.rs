@@ -13,7 +13,7 @@ use super::show;
 pub enum DlqCommand {
     /// List dead letters: where each comes from, how often it was delivered, and why it was refused
     List(show::letters::ListArgs),
-    /// Publish dead letters again where they come from: all that were not yet, or those named
+    /// Publish dead letters again to their origin: the given ones, or all that were not yet
     Redrive(RedriveArgs),
 }
 
@@ -25,7 +25,7 @@ pub struct RedriveArgs {
     #[command(flatten)]
     which: WhichMessages,
 
-    /// Publish them there, in place of the channels that they come from
+    /// Publish them to this channel instead of their origin
     #[arg(long, value_name = "CHANNEL")]
     to_channel: Option<String>,
 

@@ -16,15 +16,15 @@ pub enum DurableCommand {
     List(show::durables::ListArgs),
     /// Show a durable: how far behind it is, why, and what it has in flight
     Show(show::durables::ShowArgs),
-    /// Set it to another place: connected members go on from there at once
+    /// Move it to another position: connected members continue there at once
     Seek(SeekArgs),
-    /// Deliver nothing to a durable until it is resumed
+    /// Pause a durable: nothing is delivered to it until it is resumed
     Pause(PlainArgs),
-    /// Deliver to a paused durable again
+    /// Resume a paused durable
     Resume(PlainArgs),
-    /// Settle a message that was delivered, as if a client had acked it
+    /// Ack a message that was delivered, on behalf of its client
     Ack(AckArgs),
-    /// Settle messages, delivered or not: one, or all from the first to the last
+    /// Ack messages, delivered or not: one, or all from the first to the last
     Skip(SkipArgs),
     /// Remove a durable and its position
     Remove(RemoveArgs),
@@ -97,7 +97,7 @@ pub struct RemoveArgs {
     #[command(flatten)]
     which: WhichDurable,
 
-    /// Remove it although members are connected: their subscriptions end
+    /// Remove it even if members are connected: their subscriptions end
     #[arg(long)]
     force: bool,
 

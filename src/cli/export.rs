@@ -113,11 +113,13 @@ fn text(exported: &Exported, to: &Target) -> String {
             format!("-store sql -sql_driver {driver} and -sql_source for {tables},")
         }
     };
+    let flags = exported.flags.iter().map(|flag| format!(" {flag}"));
+    let flags = flags.collect::<String>();
     let notes = exported.notes.iter();
     let notes = notes.map(|note| format!("note     {}\n", output::name_from_outside(note)));
     format!(
         "{}exported channels: {}, messages: {}, clients: {}; the tables are as they were. Start nats-streaming-server with \
-         {line} -cid {}",
+         {line} -cid {}{flags}",
         notes.collect::<String>(),
         exported.channels,
         exported.messages,

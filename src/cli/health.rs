@@ -1,7 +1,7 @@
 //! `stanby health`: asks a server on this machine how it is, for container checks. Images without an HTTP client need
 //! nothing else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::failure::Failure;
 use super::output;
 use crate::config::duration::GoDuration;
+use crate::config::pages::PagesAddress;
 
 /// The pages' answers have a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
@@ -41,10 +42,10 @@ pub struct HealthArgs {
     #[arg(
         long,
         env = "STANBY_HTTP_HOST",
-        value_name = "IP",
+        value_name = "HOST",
         default_value = "127.0.0.1"
     )]
-    http_host: IpAddr,
+    http_host: String,
 
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "2s")]
@@ -92,14 +93,18 @@ pub async fn run(args: &HealthArgs) -> Result<ExitCode, Failure> {
 }
 
 impl HealthArgs {
-    fn address(&self) -> SocketAddr {
-        // What a server that listens everywhere was told is no address to ask.
-        let host = match self.http_host {
-            IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            IpAddr::V4(_) | IpAddr::V6(_) => self.http_host,
+    fn address(&self) -> PagesAddress {
+        // What a server that listens everywhere was given is no address to ask.
+        let host = match self.http_host.parse() {
+            Err(_) if self.http_host.is_empty() => Ipv4Addr::LOCALHOST.to_string(),
+            Ok(IpAddr::V4(host)) if host.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            Ok(IpAddr::V6(host)) if host.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+            Ok(_) | Err(_) => self.http_host.clone(),
         };
-        SocketAddr::new(host, self.http_port)
+        PagesAddress {
+            host,
+            port: self.http_port,
+        }
     }
 
     fn path(&self) -> &'static str {
@@ -111,7 +116,8 @@ impl HealthArgs {
     }
 
     async fn ask(&self) -> anyhow::Result<(u16, Answer)> {
-        let mut stream = TcpStream::connect(self.address()).await?;
+        let PagesAddress { host, port } = self.address();
+        let mut stream = TcpStream::connect((host.as_str(), port)).await?;
         let request = format!("GET {} HTTP/1.0\r\n\r\n", self.path());
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

@@ -1,9 +1,10 @@
-//! A log file that can be opened anew, and begins anew at a size; also one that is no file of a disk: a FIFO, a device.
+//! A log file that can be reopened, and is begun again at a size; also one that is no file of a disk: a FIFO, a device.
 //! Used by the thread of the log alone, which may wait for it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,7 +54,12 @@ impl LogFile {
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    // Names of clients and channels are not everybody's to read.
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o660)
+        .open(path)?;
     let written = file.metadata()?.len();
     Ok((file, written))
 }

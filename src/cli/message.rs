@@ -15,7 +15,7 @@ pub enum MessageCommand {
     Get(show::messages::GetArgs),
     /// Find messages by sequence, time, publisher, text or JSON; nothing is consumed
     Find(show::messages::FindArgs),
-    /// Publish messages again: as the newest ones of their channel, or on another channel
+    /// Publish messages again: as the newest ones of their channel, or to another channel
     Republish(RepublishArgs),
     /// Delete messages
     Delete(DeleteArgs),

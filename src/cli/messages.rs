@@ -10,9 +10,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReade
 
 use super::failure::Failure;
 use super::output;
-use super::payload::Payload;
+use super::payload;
 
-/// More than NATS can be told to take.
+/// More than NATS can be configured to take.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// Where messages are read from.
@@ -165,8 +165,7 @@ impl Lines {
     }
 
     fn payload(&self, line: &[u8]) -> Result<Bytes, Failure> {
-        let payload: Result<Payload, _> = serde_json::from_slice(line);
-        let payload = payload.map_err(|error| self.wrong(&error))?;
+        let payload = payload::of_line(line).map_err(|error| self.wrong(&error))?;
         Ok(payload.into_bytes().map_err(|why| self.wrong(&why))?.into())
     }
 

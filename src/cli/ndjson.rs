@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::failure::Failure;
 use super::output;
-use super::payload::{Encoding, Payload};
+use super::payload::{self, Encoding};
 use super::publish;
 use super::show::look::find_channel;
 use super::show::messages::{Line, open};
@@ -258,8 +258,8 @@ impl Lines {
     }
 
     fn checked(&self, line: &str) -> anyhow::Result<Row> {
+        let payload = payload::of_line(line.as_bytes())?;
         let read: Published = serde_json::from_str(line)?;
-        let payload: Payload = serde_json::from_str(line)?;
         if ChannelName::parse(read.channel.as_str().into()).is_none() {
             bail!("{:?} is no channel name", read.channel);
         }

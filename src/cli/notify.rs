@@ -1,5 +1,5 @@
 //! Tells systemd how the server fares: ready, its role in words, alive, about to end. Does nothing where no service
-//! manager asks (`NOTIFY_SOCKET`), and never fails a server: what cannot be told is lost.
+//! manager asks (`NOTIFY_SOCKET`), and never fails a server: what cannot be sent is lost.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::clock::Clock;
 use crate::monitoring::status::{Role, Status};
 
-/// For a start that has just told something new.
+/// For a start that has just reported something new.
 const MORE_TIME: Duration = Duration::from_mins(15);
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Notifier {
     }
 
     /// Tells what happens for as long as the node does; to be run beside it, on the same runtime: that it goes on is
-    /// what the watchdog is told.
+    /// what the watchdog gets.
     pub(super) async fn run(&self, mut status: watch::Receiver<Status>) -> Infallible {
         if self.socket.is_none() {
             return std::future::pending().await;

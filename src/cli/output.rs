@@ -21,7 +21,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The same for a reader that may be slow: whoever waits for this can still be told to end.
+/// The same for a reader that may be slow: whoever waits for this can still be ended.
 pub async fn line_when_taken(text: String) -> Result<(), Failure> {
     let written = tokio::task::spawn_blocking(move || line(&text)).await;
     written.context("a line could not be written")?

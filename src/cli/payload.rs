@@ -35,6 +35,16 @@ pub(super) struct Payload {
     data_base64: Option<String>,
 }
 
+/// Of a line of JSON, which has to be an object: serde would take the elements of an array for its fields.
+pub(super) fn of_line(line: &[u8]) -> serde_json::Result<Payload> {
+    if line.trim_ascii_start().first() == Some(&b'[') {
+        return Err(serde::de::Error::custom(
+            "it is an array, and no object with one of data, data_json and data_base64",
+        ));
+    }
+    serde_json::from_slice(line)
+}
+
 impl Payload {
     pub(super) fn new(data: &[u8], encoding: Encoding) -> Self {
         let text = match encoding {
@@ -115,6 +125,14 @@ mod tests {
                 let read: Payload = serde_json::from_str(&line).unwrap();
                 assert_eq!(read.into_bytes().unwrap(), payload, "{encoding:?} {line}");
             }
+        }
+    }
+
+    #[test]
+    fn an_array_is_no_line_whatever_is_in_it() {
+        for line in [r#"["a"]"#, " [null, 1, null]", "[]"] {
+            let told = of_line(line.as_bytes()).unwrap_err().to_string();
+            assert!(told.starts_with("it is an array"), "{told}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The file that tells scripts which process to signal.
+//! The file in which scripts find which process to signal.
 
 use std::path::{Path, PathBuf};
 

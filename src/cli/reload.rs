@@ -1,4 +1,4 @@
-//! SIGHUP: reads the configuration anew, and tells what of it takes effect at once.
+//! SIGHUP: reads the configuration again, and reports what of it takes effect at once.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ type Values = BTreeMap<&'static str, Vec<String>>;
 /// What is hidden in the values may change, too.
 type Secrets = [(&'static str, Option<Secret>); 6];
 
-/// Remembers what a server was started with and what it was told since.
+/// Keeps what a server was started with and what was reloaded since.
 #[derive(Debug)]
 pub(super) struct Reload {
     args: Vec<OsString>,
@@ -84,7 +84,7 @@ impl Reload {
         self.limits.send_replace(now.config.limits.clone());
         self.nats.send_replace(now.config.managed_nats.clone());
         info!(changed = at_once.join(", "), "configuration reloaded");
-        // Other groups have to agree, and NATS has to be told.
+        // Other groups have to agree, and NATS has to be configured.
         if self.partition.is_some()
             && now.config.partition.is_some()
             && self.partition != now.config.partition

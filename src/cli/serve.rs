@@ -74,10 +74,11 @@ fn log_limits(limits: &Limits) {
 async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<ExitCode> {
     let _pid_file = config.pid_file.as_deref().map(PidFile::write);
     let mut signals = Signals::listen()?;
-    // Unhandled, these two would end the process.
+    // Unhandled, these would end the process.
     let listen = |kind| signal(kind).context("signals cannot be listened to");
     let mut asked_to_reload = listen(SignalKind::hangup())?;
     let mut reopen = listen(SignalKind::user_defined1())?;
+    let mut lame_duck = listen(SignalKind::user_defined2())?;
 
     let shutdown = CancellationToken::new();
     let cluster_id = config.cluster_id.clone();
@@ -117,6 +118,9 @@ async fn serve(config: Config, mut reload: Reload, log: &Log) -> anyhow::Result<
             never = &mut telling => match never {},
             _ = asked_to_reload.recv() => reload.reload(),
             _ = reopen.recv() => log.reopen(),
+            _ = lame_duck.recv() => warn!(
+                "SIGUSR2 is ignored: it is for a nats-server (lame duck mode); SIGTERM ends this server in order"
+            ),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `stanby signal`, and with it `-signal` of nats-server: tells a server that runs on this machine to stop, to open
-//! its log anew or to read its configuration anew.
+//! `stanby signal`, and with it `-signal` of nats-server: asks a server that runs on this machine to stop, to open
+//! its log again or to read its configuration again.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
-/// How long a command that was told to end may take leave of the server.
+/// How long a command that was asked to end may take leave of the server.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// As NATS Streaming ends, because service managers were told.
+    /// As NATS Streaming ends, because service managers are configured for it.
     pub fn code(self) -> ExitCode {
         match self {
             Self::Interrupt => ExitCode::SUCCESS,

@@ -97,7 +97,7 @@ impl StanClient {
             interval: Duration::from_secs(u64::try_from(subjects.ping_interval).unwrap_or(0)),
             out_max: subjects.ping_max_out,
         };
-        // An old server asks for none. The task is gone only when NATS is, which the next request tells.
+        // An old server asks for none. The task is gone only when NATS is, which the next request finds out.
         if subjects.protocol >= 1 && !ping.interval.is_zero() && !ping.subject.is_empty() {
             agreed.send(ping).ok();
         }

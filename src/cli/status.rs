@@ -191,7 +191,7 @@ fn summary(report: &Report) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// By its server ID, as the active is told, and as logs and takeovers name it.
+/// By its server ID, as the active gets it, and as logs and takeovers name it.
 fn waiting(standby: &Standby) -> String {
     let id = standby.name.rsplit('/').next().unwrap_or_default();
     let address = standby.address.as_deref();

@@ -102,7 +102,7 @@ pub struct SubscribeArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     ack_wait: GoDuration,
 
-    /// At the end, make the server forget the durable's position
+    /// At the end, unsubscribe: the server deletes the durable's position
     #[arg(long)]
     unsubscribe: bool,
 

@@ -146,7 +146,7 @@ impl Syslog {
             Socket::Local(socket, path) => {
                 let sent = socket.send(&datagram);
                 if sent.is_err() {
-                    // A daemon that was started anew has a new socket at the old place.
+                    // A daemon that was restarted has a new socket at the old place.
                     socket.connect(path)?;
                     socket.send(&datagram)?;
                 }

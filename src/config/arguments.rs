@@ -242,8 +242,14 @@ impl Normaliser<'_> {
         }
         let takes = flag.get_value_parser().type_id();
         match value {
-            // As there: it names no file.
-            Some(value) if value.is_empty() && takes == TypeId::of::<PathBuf>() => {}
+            Some(value) if value.is_empty() && takes == TypeId::of::<PathBuf>() => {
+                // No flag of the former server has a dash in its name; there, an empty one names no file.
+                if name.contains('-') {
+                    return Err(Error::new(format!(
+                        "--{name} is empty: name a file after it, or leave it out"
+                    )));
+                }
+            }
             Some(value) if INTEGERS.iter().any(|integer| takes == integer()) => {
                 let number = value.to_str().and_then(go_integer::decimal);
                 let number = number.map_or(value, OsString::from);
@@ -256,7 +262,7 @@ impl Normaliser<'_> {
 }
 
 /// The types of flags that are whole numbers.
-const INTEGERS: &[fn() -> TypeId] = &[TypeId::of::<i64>, TypeId::of::<u32>, TypeId::of::<u16>];
+const INTEGERS: &[fn() -> TypeId] = &[TypeId::of::<i64>, TypeId::of::<u32>, TypeId::of::<i32>];
 
 /// The flag without its dashes, if it is one.
 fn flag_body(arg: &str) -> Option<&str> {

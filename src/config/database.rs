@@ -156,7 +156,7 @@ impl DatabaseUrl {
         &self.places
     }
 
-    /// Those that may let this server in at a place, in the order in which they are tried; read anew each time. At least
+    /// Those that may let this server in at a place, in the order in which they are tried; read again each time. At least
     /// one, or `None` for a login without.
     pub fn passwords(&self, place: &Place) -> Result<Vec<Option<String>>, InvalidDatabaseUrl> {
         let (None, Some(path)) = (&self.password, &self.password_file) else {

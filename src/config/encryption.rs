@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use super::error::Error;
 use super::secret::Secret;
 
-/// As NATS Streaming calls it. It goes before the key on the command line and in files.
+/// As NATS Streaming calls it. It takes precedence over the key on the command line and in files.
 pub(super) const KEY_VARIABLE: &str = "NATS_STREAMING_ENCRYPTION_KEY";
 const OTHER_KEYS_VARIABLE: &str = "STANBY_ENCRYPTION_OTHER_KEYS";
 
@@ -62,7 +62,7 @@ pub struct EncryptionFlags {
     pub encryption_other_keys: Option<Secret>,
 }
 
-/// What a server was told about encryption.
+/// How a server was configured to encrypt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encryption {
     /// New messages are encrypted with it; `None`: they are not.

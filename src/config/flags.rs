@@ -129,7 +129,7 @@ pub struct ServeFlags {
     #[arg(long, value_name = "NUMBER", default_value_t = IEEE, hide = true)]
     pub import_crc_poly: u32,
 
-    /// Source of the former server's SQL store; `STANBY_DATABASE_URL` goes before it
+    /// Source of the former server's SQL store; `STANBY_DATABASE_URL` takes precedence
     #[arg(long, value_name = "URL", hide = true)]
     pub sql_source: Option<Secret>,
 

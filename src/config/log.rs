@@ -72,7 +72,7 @@ fn log_target(flags: &ServeFlags) -> Result<LogTarget, Error> {
     let remote = flags.remote_syslog.as_deref().filter(|url| !url.is_empty());
     match (&flags.log, flags.syslog, remote) {
         (None, false, None) => Ok(LogTarget::StandardError),
-        // As NATS: a file goes before syslog, and a server's address says that syslog is meant.
+        // As NATS: a file takes precedence over syslog, and a server's address says that syslog is meant.
         (Some(path), _, _) => Ok(LogTarget::File {
             path: path.clone(),
             limit: u64::try_from(flags.log_size_limit.0)

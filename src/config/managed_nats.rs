@@ -29,7 +29,7 @@ pub struct ManagedNats {
     login: [Option<Secret>; 3],
 }
 
-/// Why a nats-server that runs cannot be told a new configuration.
+/// Why a nats-server that runs cannot be given a new configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeedsStart {
     Port,
@@ -65,7 +65,8 @@ impl ManagedNats {
     ) -> Result<Option<Self>, Error> {
         let mut config: Map<String, Json> = flags.nats_of_file.iter().cloned().collect();
         // As there: the one user of a file is this server's login, whatever the streaming block says.
-        let gives_way = nats.has_no_login() || flags.nats_login_in_file;
+        let is_of_urls = flags.nats.is_login_in_every_url();
+        let gives_way = !is_of_urls && (nats.has_no_login() || flags.nats_login_in_file);
         if flags.nats.servers().is_some() {
             // At the NATS of somebody else, too.
             let login = NamedLogin::alone(&config);
@@ -83,6 +84,7 @@ impl ManagedNats {
         } else if gives_way {
             log_in(&mut config, nats)?;
         }
+        ensure_routes_have_a_cluster(&config, flags)?;
         trust_its_certificate(&config, flags, nats);
         let user = nats.user.clone().map(Secret::from);
         Ok(Some(Self {
@@ -93,7 +95,7 @@ impl ManagedNats {
         }))
     }
 
-    /// What a nats-server that runs with this one can be told instead, while this server stays logged in.
+    /// What a nats-server that runs with this one can be given instead, while this server stays logged in.
     pub fn reloaded(&self, mut now: Self) -> Result<Self, NeedsStart> {
         if now.port() != self.port() {
             return Err(NeedsStart::Port);
@@ -173,6 +175,20 @@ pub(super) fn argument(flags: &ServeFlags, names: &[&str]) -> Option<String> {
         names.contains(&name).then(|| value.to_owned())
     });
     value.filter(|value| !value.is_empty())
+}
+
+/// It says so itself only when it is started.
+fn ensure_routes_have_a_cluster(
+    config: &Map<String, Json>,
+    flags: &ServeFlags,
+) -> Result<(), Error> {
+    let is_cluster = argument(flags, &["cluster", "cluster_listen"]).is_some();
+    if argument(flags, &["routes"]).is_none() || is_cluster || config.contains_key("cluster") {
+        return Ok(());
+    }
+    Err(Error::new(
+        "solicited routes require cluster capabilities: give -cluster nats://0.0.0.0:6222 beside -routes, or leave the routes out",
+    ))
 }
 
 fn collect_tls_files(block: &str, value: &Json, files: &mut Vec<(String, PathBuf)>) {
@@ -289,11 +305,15 @@ fn put_login(authorization: &mut Json, nats: &NatsConfig) {
     for key in ["user", "username", "pass", "password", "token"] {
         authorization.remove(key);
     }
+    // nats-server takes no single login beside a list, not even beside an empty one.
+    authorization
+        .retain(|key, list| !(["users", "nkeys"].contains(&key.as_str()) && *list == json!([])));
     let mut put = |key: &str, secret: Option<&Secret>| {
         let text = secret.map_or("", Secret::expose);
         authorization.insert(key.to_owned(), json!(text));
     };
-    if let Some(user) = &nats.user {
+    // Of both, it asked for the token.
+    if let (Some(user), None) = (&nats.user, &nats.token) {
         put("user", Some(&Secret::from(user.clone())));
         put("password", nats.password.as_ref());
     } else {
@@ -315,12 +335,20 @@ const OF_OPERATORS: &[&str] = &[
 
 /// Beside a list of users, nats-server takes no single one.
 fn has_users(config: &Map<String, Json>) -> bool {
-    let lists = |block: &Json| ["users", "nkeys"].iter().any(|it| block.get(*it).is_some());
-    let accounts = config.get("accounts").and_then(Json::as_object);
-    let of_accounts = accounts.is_some_and(|accounts| accounts.values().any(lists));
-    of_accounts
-        || config.get("authorization").is_some_and(lists)
+    accounts_have_users(config)
+        || config.get("authorization").is_some_and(lists_users)
         || OF_OPERATORS.iter().any(|key| config.contains_key(*key))
+}
+
+fn accounts_have_users(config: &Map<String, Json>) -> bool {
+    let accounts = config.get("accounts").and_then(Json::as_object);
+    accounts.is_some_and(|accounts| accounts.values().any(lists_users))
+}
+
+/// An empty list is none: nobody has to log in.
+fn lists_users(block: &Json) -> bool {
+    let lists = |key| block.get(key).is_some_and(|users| users != &json!([]));
+    lists("users") || lists("nkeys")
 }
 
 /// Takes the login of the configuration, or adds one to its list of users where there is none yet.
@@ -341,10 +369,10 @@ fn log_in(config: &mut Map<String, Json>, nats: &mut NatsConfig) -> Result<(), E
     if !is_missing {
         return Ok(());
     }
-    let needs_decision = std::iter::once(&"accounts")
-        .chain(OF_OPERATORS)
-        .find(|key| config.contains_key(**key) && !config.contains_key("no_auth_user"));
-    if let Some(key) = needs_decision {
+    let accounts = accounts_have_users(config).then_some(&"accounts");
+    let mut deciding = accounts.into_iter().chain(OF_OPERATORS);
+    let needs_decision = deciding.find(|key| config.contains_key(**key));
+    if let Some(key) = needs_decision.filter(|_| !config.contains_key("no_auth_user")) {
         return Err(Error::new(format!(
             "the nats-server has {key:?}, and this server needs a login of one of its accounts: name it with username \
              and password, or credentials, in the streaming block, or with --nats-user or --nats-credentials"
@@ -352,7 +380,10 @@ fn log_in(config: &mut Map<String, Json>, nats: &mut NatsConfig) -> Result<(), E
     }
     let users = config.get_mut("authorization");
     let users = users.and_then(|authorization| authorization.get_mut("users"));
-    if let Some(users) = users.and_then(Json::as_array_mut) {
+    if let Some(users) = users
+        .and_then(Json::as_array_mut)
+        .filter(|users| !users.is_empty())
+    {
         let password = password_of_our_own()?;
         // Without permissions of its own it may do all that a streaming server has to.
         users.push(json!({ "user": OWN_USER, "password": password, "permissions": { "publish": ">", "subscribe": ">" } }));

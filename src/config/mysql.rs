@@ -134,7 +134,7 @@ impl MySqlUrl {
                     }
                 };
             }
-            // What else it tells that driver is about its own timeouts and types.
+            // What else it configures that driver with is about its own timeouts and types.
             (_, true) => {}
             (_, false) => {
                 return Err(wrong(&format!(

@@ -30,7 +30,7 @@ pub struct NatsFlags {
     )]
     pub nats_server: Option<Secret>,
 
-    /// User for NATS; overrides the one in the URL
+    /// User for NATS, at servers whose URL names none
     #[arg(long, env = "STANBY_NATS_USER", value_name = "NAME")]
     pub nats_user: Option<String>,
 
@@ -171,34 +171,33 @@ impl NatsFlags {
         given.filter(|given| !given.is_empty())
     }
 
+    /// Of a command: who names a login beside the URLs wants that one.
     pub fn nats(&self) -> Result<NatsConfig, Error> {
+        self.nats_where(|_| false)
+    }
+
+    /// Of a server: as for the former one, the login in a URL goes before any other.
+    pub fn server_nats(&self) -> Result<NatsConfig, Error> {
+        let has_one = |server: &Server| server.login != NatsLogin::default();
+        self.nats_where(has_one)
+    }
+
+    /// With the login in the URLs of these servers, whatever is named beside.
+    fn nats_where(&self, has_its_own: impl Fn(&Server) -> bool) -> Result<NatsConfig, Error> {
         let servers = parse_servers(self.servers().unwrap_or(DEFAULT_SERVER))?;
-        let mut logins = Vec::new();
-        let filled = |secret: &&Secret| !secret.is_empty();
-        let given = (
-            self.nats_user.as_ref().filter(|user| !user.is_empty()),
-            self.nats_password.as_ref().filter(filled),
-            self.nats_token.as_ref().filter(filled),
-        );
-        let login = match given {
-            (None, None, None) => {
+        let (login, logins) = match self.login() {
+            Some(login) if !servers.iter().all(&has_its_own) => {
+                if login == NatsLogin::default() {
+                    return Err(Error::new("--nats-password needs --nats-user beside it"));
+                }
+                let logins = others(servers.iter().filter(|it| has_its_own(it)), &login);
+                (login, logins)
+            }
+            Some(_) | None => {
                 let login = first_login(&servers);
-                logins.extend(others(&servers, &login));
-                login
+                let logins = others(servers.iter(), &login);
+                (login, logins)
             }
-            (None, Some(_), _) => {
-                return Err(Error::new("--nats-password needs --nats-user beside it"));
-            }
-            (Some(_), _, Some(_)) => {
-                return Err(Error::new(
-                    "--nats-user and --nats-token exclude each other; give the one that the NATS server asks for",
-                ));
-            }
-            (user, password, token) => NatsLogin {
-                user: user.cloned(),
-                password: password.cloned(),
-                token: token.cloned(),
-            },
         };
         Ok(NatsConfig {
             servers: servers.into_iter().map(|server| server.address).collect(),
@@ -210,6 +209,27 @@ impl NatsFlags {
             nkey: self.nats_nkey.clone(),
             tls: self.tls()?,
         })
+    }
+
+    /// What is said beside the URLs; a password without a user is nobody's.
+    pub(super) fn login(&self) -> Option<NatsLogin> {
+        let filled = |secret: &&Secret| !secret.is_empty();
+        let user = self.nats_user.as_ref().filter(|user| !user.is_empty());
+        let password = self.nats_password.as_ref().filter(filled);
+        let token = self.nats_token.as_ref().filter(filled);
+        let is_given = user.is_some() || password.is_some() || token.is_some();
+        // Of a user and a token, the NATS server looks at what it asks for.
+        is_given.then(|| NatsLogin {
+            user: user.cloned(),
+            password: password.filter(|_| user.is_some()).cloned(),
+            token: token.cloned(),
+        })
+    }
+
+    /// Nothing that is said beside them is used.
+    pub(super) fn is_login_in_every_url(&self) -> bool {
+        let servers = self.servers().map(parse_servers);
+        servers.is_some_and(|servers| servers.is_ok_and(|servers| is_in_all(&servers)))
     }
 
     fn tls(&self) -> Result<NatsTls, Error> {
@@ -252,6 +272,11 @@ struct Server {
     login: NatsLogin,
 }
 
+fn is_in_all(servers: &[Server]) -> bool {
+    let has_one = |server: &Server| server.login != NatsLogin::default();
+    servers.iter().all(has_one)
+}
+
 /// Of the first server whose URL has one. It serves also for those whose URLs have none, and for servers that only their
 /// cluster names: servers of a cluster share their users.
 fn first_login(servers: &[Server]) -> NatsLogin {
@@ -260,9 +285,12 @@ fn first_login(servers: &[Server]) -> NatsLogin {
     first.cloned().unwrap_or_default()
 }
 
-fn others(servers: &[Server], first: &NatsLogin) -> Vec<(String, NatsLogin)> {
+fn others<'a>(
+    servers: impl Iterator<Item = &'a Server>,
+    first: &NatsLogin,
+) -> Vec<(String, NatsLogin)> {
     let differs = |server: &&Server| server.login != *first && server.login != NatsLogin::default();
-    let others = servers.iter().filter(differs);
+    let others = servers.filter(differs);
     others
         .map(|server| (server.address.clone(), server.login.clone()))
         .collect()

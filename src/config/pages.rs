@@ -1,42 +1,50 @@
 //! Where the health and monitoring pages are.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, value_parser};
 
 use super::error::Error;
 use super::flags::ServeFlags;
 use super::managed_nats::argument;
 
+const ANY_HOST: &str = "0.0.0.0";
+
+/// As the former server had it: a port that the system chooses.
+const ANY_PORT: i32 = -1;
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Monitoring")]
 pub struct PagesFlags {
-    /// Port of the health and monitoring pages; 0 for none
+    /// Port of the health and monitoring pages; 0 for none, -1 for any that is free
     #[arg(
         long,
         env = "STANBY_HTTP_PORT",
         value_name = "PORT",
-        default_value_t = 0
+        default_value_t = 0,
+        value_parser = value_parser!(i32).range(i64::from(ANY_PORT)..=65535)
     )]
-    pub http_port: u16,
+    pub http_port: i32,
 
     /// Address of the health and monitoring pages [default: that of the nats-server in the same line or file, else 0.0.0.0]
-    #[arg(long, env = "STANBY_HTTP_HOST", value_name = "IP", value_parser = address_of)]
-    pub http_host: Option<IpAddr>,
+    #[arg(long, env = "STANBY_HTTP_HOST", value_name = "HOST")]
+    pub http_host: Option<String>,
 
-    /// Port of the same pages over HTTPS; 0 for none. Needs a certificate
+    /// Port of the same pages over HTTPS; 0 for none, -1 for any that is free. Needs a certificate
     #[arg(
         long,
         env = "STANBY_HTTPS_PORT",
         value_name = "PORT",
-        default_value_t = 0
+        default_value_t = 0,
+        value_parser = value_parser!(i32).range(i64::from(ANY_PORT)..=65535)
     )]
-    pub https_port: u16,
+    pub https_port: i32,
 
     /// Address of the pages over HTTPS [default: that of --http-host]
-    #[arg(long, env = "STANBY_HTTPS_HOST", value_name = "IP", value_parser = address_of)]
-    pub https_host: Option<IpAddr>,
+    #[arg(long, env = "STANBY_HTTPS_HOST", value_name = "HOST")]
+    pub https_host: Option<String>,
 
     /// Certificate of the pages over HTTPS (PEM), read for every connection
     #[arg(long, env = "STANBY_HTTPS_CERT", value_name = "FILE")]
@@ -56,10 +64,19 @@ pub struct PagesFlags {
     pub console_users: Option<PathBuf>,
 }
 
+/// Where pages listen. A name is looked up when they begin to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PagesAddress {
+    /// An IP address, or the name of one of this machine's.
+    pub host: String,
+    /// 0 is any that is free.
+    pub port: u16,
+}
+
 /// Pages over HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurePages {
-    pub address: SocketAddr,
+    pub address: PagesAddress,
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
 }
@@ -69,6 +86,9 @@ impl PagesFlags {
     /// certificate, unless something else is said.
     pub(super) fn beside(&self, flags: &ServeFlags) -> Self {
         let mut pages = self.clone();
+        let filled = |host: &String| !host.is_empty();
+        pages.https_host = pages.https_host.filter(filled);
+        pages.http_host = pages.http_host.filter(filled);
         pages.http_host = pages.http_host.or_else(|| nats_host(flags));
         if pages.https_port != 0 {
             let file = |name| argument(flags, &[name]).map(PathBuf::from);
@@ -78,12 +98,13 @@ impl PagesFlags {
         pages
     }
 
-    pub(super) fn host(&self) -> IpAddr {
-        self.http_host.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    pub(super) fn host(&self) -> String {
+        let host = self.http_host.as_deref().unwrap_or(ANY_HOST);
+        known(host).to_owned()
     }
 
-    pub(super) fn plain(&self) -> Option<SocketAddr> {
-        (self.http_port != 0).then(|| SocketAddr::new(self.host(), self.http_port))
+    pub(super) fn plain(&self) -> Option<PagesAddress> {
+        (self.http_port != 0).then(|| PagesAddress::new(self.host(), self.http_port))
     }
 
     /// Fails where there are no pages to ask on.
@@ -106,8 +127,9 @@ impl PagesFlags {
         Ok(self.console_users.clone())
     }
 
-    pub(super) fn secure_host(&self) -> IpAddr {
-        self.https_host.unwrap_or(self.host())
+    pub(super) fn secure_host(&self) -> String {
+        let host = self.https_host.as_deref();
+        host.map_or_else(|| self.host(), |host| known(host).to_owned())
     }
 
     pub(super) fn secure(&self) -> Result<Option<SecurePages>, Error> {
@@ -117,8 +139,8 @@ impl PagesFlags {
                 "--https-cert and --https-key are for --https-port; give it too, or leave them out",
             )),
             (port, Some(certificate_file), Some(key_file)) => {
-                let address = SocketAddr::new(self.secure_host(), port);
-                if self.plain() == Some(address) {
+                let address = PagesAddress::new(self.secure_host(), port);
+                if port != ANY_PORT && self.plain().as_ref() == Some(&address) {
                     return Err(Error::new(format!(
                         "--http-port and --https-port are both {port}; give each its own"
                     )));
@@ -136,29 +158,57 @@ impl PagesFlags {
     }
 }
 
-/// Where to listen: an address, or the name of this machine or of one of its addresses.
-fn address_of(host: &str) -> Result<IpAddr, Error> {
-    if host == "localhost" {
-        return Ok(Ipv4Addr::LOCALHOST.into());
+/// That name needs no name service.
+fn known(host: &str) -> &str {
+    match host {
+        "localhost" => "127.0.0.1",
+        host => host,
     }
-    if let Ok(address) = host.parse() {
-        return Ok(address);
-    }
-    let failed = |why: &str| {
-        let what =
-            format!("{host:?} is no address, and no name of one: {why}; write an IP address");
-        Error::new(what)
-    };
-    let found = (host, 0).to_socket_addrs();
-    let found = found.map_err(|error| failed(&error.to_string()))?;
-    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    // As Go does.
-    let first = found.iter().find(|it| it.is_ipv4()).or(found.first());
-    first.copied().ok_or_else(|| failed("it has none"))
 }
 
-/// `None` where nothing is said, and where it is the name of a host.
-fn nats_host(flags: &ServeFlags) -> Option<IpAddr> {
+impl PagesAddress {
+    fn new(host: String, port: i32) -> Self {
+        let port = u16::try_from(port).unwrap_or(0);
+        Self { host, port }
+    }
+
+    /// Asks the name service where it is a name.
+    pub fn look_up(&self) -> Result<SocketAddr, Error> {
+        let Self { host, port } = self;
+        if let Ok(address) = host.parse() {
+            return Ok(SocketAddr::new(address, *port));
+        }
+        let failed = |why: &str| {
+            Error::new(format!(
+                "the monitoring pages cannot listen on {host:?}, which is no address, and no name of one: {why}; write an IP \
+                 address (--http-host, or http in the file)"
+            ))
+        };
+        let found = (host.as_str(), *port).to_socket_addrs();
+        let found: Vec<SocketAddr> = found.map_err(|error| failed(&error.to_string()))?.collect();
+        // As Go does.
+        let first = found.iter().find(|it| it.is_ipv4()).or(found.first());
+        first.copied().ok_or_else(|| failed("it has none"))
+    }
+
+    /// Of no use in a link.
+    pub fn is_everywhere(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        address.is_ok_and(|address| address.is_unspecified())
+    }
+}
+
+impl fmt::Display for PagesAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.parse() {
+            Ok(address) => SocketAddr::new(address, self.port).fmt(f),
+            Err(_) => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// `None` where nothing is said.
+fn nats_host(flags: &ServeFlags) -> Option<String> {
     let key = |names: &[&str]| {
         let mut entries = flags.nats_of_file.iter().rev();
         let found = entries.find(|(key, _)| names.contains(&key.to_ascii_lowercase().as_str()));
@@ -168,10 +218,8 @@ fn nats_host(flags: &ServeFlags) -> Option<IpAddr> {
     let host = argument(flags, &["a", "addr", "net"])
         .or_else(|| key(&["host", "net"]))
         .or_else(of_listen)?;
-    match host.trim_start_matches('[').trim_end_matches(']') {
-        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-        host => host.parse().ok(),
-    }
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| host.to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Several groups of servers with one cluster ID: which channels this one serves, and what tells its ack inboxes from
+//! Several groups of servers with one cluster ID: which channels this one serves, and what distinguishes its ack inboxes from
 //! those of the others.
 
 use super::channel_limits::ChannelEntry;
@@ -24,7 +24,7 @@ pub(super) fn partition(
 }
 
 /// A token of a subject that the other groups do not have, as long as ft groups or schemas have different names. Where
-/// they do not, each hears the acks of all and passes over those that are not its own.
+/// they do not, each receives the acks of all and passes over those that are not its own.
 pub(super) fn token(ft_group: Option<&str>, schema: &str) -> String {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let group = ft_group.filter(|group| group.bytes().all(fits));

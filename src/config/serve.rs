@@ -1,6 +1,5 @@
 //! The validated configuration of a server.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::limits::{channel_entries, limits};
 use super::log::{self, LogConfig};
 use super::managed_nats::ManagedNats;
 use super::nats::NatsConfig;
-use super::pages::SecurePages;
+use super::pages::{PagesAddress, SecurePages};
 use super::{partition, shadow};
 use crate::certificates::Demand;
 use crate::core::limits::{Heartbeats, Limits, Settings};
@@ -27,6 +26,9 @@ const LEASE_MIN: Duration = Duration::from_millis(500);
 const LEASE_MAX: Duration = Duration::from_mins(1);
 /// With what comes after it, a takeover takes the 15 s that some clients wait.
 const LEASE_OF_NOTE: Duration = Duration::from_secs(12);
+
+/// In the place of no pause at all, which would keep servers and clients busy with nothing else.
+const HEARTBEATS_WITHOUT_PAUSE: Duration = Duration::from_secs(1);
 
 const NAME_BYTES_MAX: usize = 255;
 
@@ -52,12 +54,12 @@ pub struct Config {
     pub cluster_id: String,
     pub ft_group: Option<String>,
     pub lease: Duration,
-    /// How much a standby remembers of the last requests; `None`: nothing.
+    /// How many of the last requests a standby keeps; `None`: none.
     pub shadow: Option<ShadowLimits>,
     /// What replicas are believed to have when one becomes the primary.
     pub promoted: Promoted,
     /// Where the health and monitoring pages listen.
-    pub http: Option<SocketAddr>,
+    pub http: Option<PagesAddress>,
     pub https: Option<SecurePages>,
     /// The token of who may change something there.
     pub api_token_file: Option<PathBuf>,
@@ -101,7 +103,7 @@ impl Config {
         ));
         let lease = errors.take(lease(flags.lease));
         let shadow = lease.and_then(|lease| errors.take(flags.shadow.limits(lease)));
-        let mut nats = errors.take(flags.nats.nats());
+        let mut nats = errors.take(flags.nats.server_nats());
         let managed = nats
             .as_mut()
             .map(|nats| ManagedNats::from_flags(flags, nats));
@@ -194,7 +196,7 @@ impl Config {
         warnings
     }
 
-    /// What the last active stored in so long before its end may still be heard, or was heard by a standby.
+    /// What the last active stored in so long before its end may still arrive, or was received by a standby.
     pub fn heard_window(&self) -> Duration {
         shadow::window(self.shadow, self.lease)
     }
@@ -253,12 +255,22 @@ fn subjects(
 
 /// Everything is in Postgres, whatever the former server kept it in. What it kept in `MySQL` is imported by hand.
 fn ensure_known_store(flags: &ServeFlags) -> Result<(), Error> {
-    let store = flags.store.as_deref().unwrap_or("SQL");
-    if ["MEMORY", "FILE"]
-        .iter()
-        .any(|known| store.eq_ignore_ascii_case(known))
-    {
+    // As there, the driver and its source mean nothing without the store.
+    let Some(store) = flags.store.as_deref() else {
         return Ok(());
+    };
+    if store.eq_ignore_ascii_case("MEMORY") {
+        return Ok(());
+    }
+    if store.eq_ignore_ascii_case("FILE") {
+        // Started without its data, it would not import it later.
+        return match &flags.import_dir {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                "for FILE stores, root directory must be specified: give the one of the former server (-dir, or dir in the \
+                 file), whose data is imported, or leave the store out",
+            )),
+        };
     }
     if !store.eq_ignore_ascii_case("SQL") {
         return Err(Error::new(format!(
@@ -322,12 +334,10 @@ fn lease(given: GoDuration) -> Result<Duration, Error> {
 
 fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {
     let defaults = Heartbeats::default();
-    let positive = |given: Option<GoDuration>, default: Duration, flag: &str| match given {
-        None => Ok(default),
-        Some(value) if value.to_std().is_zero() => Err(Error::new(format!(
-            "{flag} must be longer than 0, not {value}"
-        ))),
-        Some(value) => Ok(value.to_std()),
+    // The former server took others, too. What they mean here is said (`sources/remarks`).
+    let positive = |given: Option<GoDuration>| {
+        let given = given.map(GoDuration::to_std);
+        given.map(|given| Some(given).filter(|it| !it.is_zero()))
     };
     let fail_count = match flags.hb_fail_count {
         None => defaults.fail_count,
@@ -341,8 +351,12 @@ fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {
         })?,
     };
     Ok(Heartbeats {
-        interval: positive(flags.hb_interval, defaults.interval, "--hb-interval")?,
-        timeout: positive(flags.hb_timeout, defaults.timeout, "--hb-timeout")?,
+        interval: positive(flags.hb_interval).map_or(defaults.interval, |given| {
+            given.unwrap_or(HEARTBEATS_WITHOUT_PAUSE)
+        }),
+        timeout: positive(flags.hb_timeout)
+            .flatten()
+            .unwrap_or(defaults.timeout),
         fail_count,
         duplicate_timeout: defaults.duplicate_timeout,
     })

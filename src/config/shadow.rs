@@ -1,4 +1,4 @@
-//! How much a standby remembers of the requests that it hears.
+//! How many of the requests that it receives a standby keeps.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::core::shadow::ShadowLimits;
 /// Beyond the time that it takes to notice the end of an active: for the takeover itself.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Clients wait so long for the answer to a publish unless they are told otherwise: whatever keeps the servers from answering,
+/// Clients wait so long for the answer to a publish unless they are configured otherwise: whatever keeps the servers from answering,
 /// a failover of Postgres for instance, what was asked meanwhile is still waited for.
 const CLIENTS_WAIT: Duration = Duration::from_secs(30);
 
@@ -79,7 +79,7 @@ pub struct ShadowFlags {
 }
 
 impl ShadowFlags {
-    /// `None` when nothing is to be remembered.
+    /// `None` when nothing is to be kept.
     pub(super) fn limits(&self, lease: Duration) -> Result<Option<ShadowLimits>, Error> {
         if !self.shadow {
             return Ok(None);
@@ -107,8 +107,8 @@ impl ShadowFlags {
     }
 }
 
-/// What the last active stored in so long before its end may still be heard, or was heard by a standby. A node that
-/// was frozen takes what it finds waiting for just heard: whoever has to be sure counts twice as long.
+/// What the last active stored in so long before its end may still arrive, or was received by a standby. A node that
+/// was frozen takes what it finds waiting for just received: whoever has to be sure counts twice as long.
 pub(super) fn window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
     let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
     remembered.max(lease * 2) + MARGIN

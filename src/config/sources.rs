@@ -1,5 +1,5 @@
 //! Puts a server's configuration together: flags before the environment, the environment before files, files before
-//! defaults; and remembers where each value came from.
+//! defaults; and keeps where each value came from.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,13 +22,14 @@ use super::managed_nats;
 use super::notes::Notes;
 use super::serve::Config;
 
+mod lone_password;
 mod remarks;
 
 /// Says where the tables are.
 const DATABASE_VARIABLE: &str = "STANBY_DATABASE_URL";
 
 /// What is there stays there.
-const ANOTHER_SOURCE: &str = "STANBY_DATABASE_URL (what a nats-streaming-server stored there is imported by the first start)";
+const ANOTHER_SOURCE: &str = "the database URL (with the store SQL, what a nats-streaming-server stored there is imported by the first start)";
 
 /// Where the value of a flag came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,16 +67,20 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// `args` are the flags of `serve` in our spelling, without program and command. Reads the files anew at
+    /// `args` are the flags of `serve` in our spelling, without program and command. Reads the files again at
     /// each call.
     pub fn read(args: &[OsString]) -> Result<Self, Error> {
         let mut notes = Notes::default();
         let args = without_empty(without_replaced_key(args));
-        let args = &with_source(args, &mut notes);
-        let given = matches(args)?;
-        let flags = flags_of(&given)?;
+        let names_database = names_database(&args);
+        let args = &with_source(args, names_database, &mut notes);
+        let flags = flags_of(&matches(args)?)?;
         let mut found = files(&flags)?;
         notes.append(std::mem::take(&mut found.notes));
+        let args = &lone_password::without(args, &flags, &mut found, &mut notes);
+        let given = matches(args)?;
+        let flags = flags_of(&given)?;
+        let source = source_of_file(&found, &flags, names_database, &mut notes);
         drop_what_flags_replace(&mut found, &given);
         drop_source_of_other_driver(&mut found, &flags);
         let mut mistakes = std::mem::take(&mut found.mistakes);
@@ -91,7 +96,7 @@ impl Sources {
         // Left out, it would be missing besides.
         let knows_database = mistakes.is_empty();
 
-        let mut all: Vec<OsString> = source_of_file(&found).into_iter().collect();
+        let mut all: Vec<OsString> = source.into_iter().collect();
         all.extend(args.iter().cloned());
         let assembled = Assembled {
             args: &all,
@@ -113,7 +118,8 @@ impl Sources {
         let origins = origins(&given, &found);
         remarks::on_store(&flags, &mut notes);
         remarks::on_polynomial(&config, origins.get("import-crc-poly"), &mut notes);
-        remarks::on_login(&found, &config, &mut notes);
+        remarks::on_login(&found, &flags, &config, &mut notes);
+        remarks::on_heartbeats(&flags, &mut notes);
         if config.managed_nats.is_none() {
             let is_login = |entry: &Entry| managed_nats::names_login(entry, &config.nats);
             let keys = found.nats.iter().filter(|entry| !is_login(entry));
@@ -155,7 +161,7 @@ impl Sources {
     }
 }
 
-/// The encryption key of the environment goes before the one on the command line: as in NATS Streaming, and because an
+/// The encryption key of the environment takes precedence over the one on the command line: as in NATS Streaming, and because an
 /// old start line must not undo a change of keys.
 fn without_replaced_key(args: &[OsString]) -> Vec<OsString> {
     let is_in_environment = std::env::var_os(KEY_VARIABLE).is_some_and(|key| !key.is_empty());
@@ -176,10 +182,15 @@ fn without_empty(args: Vec<OsString>) -> Vec<OsString> {
     kept.collect()
 }
 
-/// The source of the former server's SQL store is where the tables are, unless the environment says otherwise: it is what
-/// was added to an old start line.
-fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
-    let in_environment = is_database_in_environment();
+/// Says where the tables are, beside whatever the former server was given: it is what was added to an old start line.
+fn names_database(args: &[OsString]) -> bool {
+    let is_in_environment = std::env::var_os(DATABASE_VARIABLE).is_some_and(|url| !url.is_empty());
+    let is_database = |arg: &OsString| arg.to_string_lossy().starts_with("--database-url=");
+    is_in_environment || args.iter().any(is_database)
+}
+
+/// The source of the former server's SQL store is where the tables are, unless that is said otherwise.
+fn with_source(args: Vec<OsString>, names_database: bool, notes: &mut Notes) -> Vec<OsString> {
     let driver = args.iter().rev().find_map(|arg| {
         let driver = arg.to_str()?.strip_prefix("--sql-driver=")?;
         Some(driver.to_owned())
@@ -189,7 +200,7 @@ fn with_source(args: Vec<OsString>, notes: &mut Notes) -> Vec<OsString> {
     for arg in args {
         let text = arg.to_str().unwrap_or_default();
         match text.strip_prefix("--sql-source=") {
-            Some(_) if in_environment => {
+            Some(_) if names_database && !is_elsewhere => {
                 notes.replaced("-sql_source", ANOTHER_SOURCE);
                 kept.push(arg);
             }
@@ -216,15 +227,23 @@ fn is_other_than_postgres(driver: Option<&str>) -> bool {
     driver.is_some_and(|driver| !["postgres", ""].contains(&driver))
 }
 
-fn is_database_in_environment() -> bool {
-    std::env::var_os(DATABASE_VARIABLE).is_some_and(|url| !url.is_empty())
-}
-
-/// The same of a file whose source is not where the tables are.
-fn source_of_file(found: &Found) -> Option<OsString> {
+/// The same of a file whose source is not where the tables are. One on the line takes precedence.
+fn source_of_file(
+    found: &Found,
+    line: &ServeFlags,
+    names_database: bool,
+    notes: &mut Notes,
+) -> Option<OsString> {
     let of = |flag: &str| found.settings.iter().find(|it| it.flag == flag);
-    let is_sql = of("store").is_some_and(|it| it.text.eq_ignore_ascii_case("sql"));
-    let source = of("database-url").filter(|_| is_sql && is_database_in_environment())?;
+    let text = |flag: &str| of(flag).map(|it| it.text.as_str());
+    let store = line.store.as_deref().or(text("store"));
+    let driver = line.sql_driver.as_deref().or(text("sql-driver"));
+    let is_postgres = store.is_some_and(|store| store.eq_ignore_ascii_case("sql"))
+        && !is_other_than_postgres(driver);
+    let source = of("database-url").filter(|_| is_postgres && names_database)?;
+    if line.sql_source.is_none() {
+        notes.replaced(format!("the SQL source ({})", source.place), ANOTHER_SOURCE);
+    }
     Some(format!("--sql-source={}", source.text).into())
 }
 
@@ -294,10 +313,15 @@ fn is_given(matches: &ArgMatches, flag: &str) -> bool {
 }
 
 fn drop_what_flags_replace(found: &mut Found, given: &ArgMatches) {
-    let login_given = LOGIN.iter().any(|flag| is_given(given, flag));
-    found
-        .settings
-        .retain(|setting| !(is_given(given, &setting.flag) || setting.is_login() && login_given));
+    let is_login_given = LOGIN.iter().any(|flag| is_given(given, flag));
+    let is_user = |setting: &Setting| setting.flag == "nats-user";
+    // As there: a password alone is that of the file's user.
+    let others = LOGIN.iter().filter(|flag| **flag != "nats-password");
+    let keeps_user = !others.clone().any(|flag| is_given(given, flag));
+    found.settings.retain(|setting| {
+        let is_replaced = setting.is_login() && is_login_given && !(keeps_user && is_user(setting));
+        !(is_given(given, &setting.flag) || is_replaced)
+    });
 }
 
 /// A value that its flag cannot take is refused with its place.

@@ -17,7 +17,7 @@ pub struct TablesFlags {
     #[command(flatten)]
     database: DatabaseFlags,
 
-    /// Configuration file of a server: tells the database and the schema that are not given otherwise
+    /// Configuration file of a server: names the database and the schema that are not given otherwise
     #[arg(long, env = "STANBY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -29,7 +29,7 @@ impl TablesFlags {
     }
 
     /// The database and the schema. Reads the file, and nothing of it but these two, so that what else a server is
-    /// told (its keys, say) may be missing here.
+    /// given (its keys, say) may be missing here.
     pub fn read(&self) -> Result<(DatabaseUrl, String), Error> {
         let settings = match &self.config {
             Some(path) => file::read(path, Part::Both)?.settings,

@@ -64,7 +64,7 @@ struct Group {
     orphaned: Option<Pending>,
 }
 
-/// `now` is when clients are told to have connected.
+/// `now` counts as when clients connected.
 pub fn adopt(former: Former, now: Timestamp) -> Adopted {
     let mut adopting = Adopting {
         snapshot: Snapshot {

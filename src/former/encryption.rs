@@ -140,6 +140,11 @@ pub fn looks_encrypted(data: &[u8], sequence: Sequence) -> bool {
     (1..=sequence.0.saturating_add(1)).contains(&u64::from_be_bytes(counter))
 }
 
+/// What marks an encrypted payload, for the former server: its first byte.
+pub fn is_cipher(first: u8) -> bool {
+    matches!(first, AES | CHACHA)
+}
+
 struct Sealed<'a> {
     cipher: u8,
     nonce: &'a [u8; NONCE_LEN],
@@ -151,7 +156,7 @@ static NO_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 impl<'a> Sealed<'a> {
     fn of(data: &'a [u8]) -> Option<Self> {
         let (&cipher, rest) = data.split_first()?;
-        if !matches!(cipher, AES | CHACHA) {
+        if !is_cipher(cipher) {
             return None;
         }
         // What is too short is decrypted in vain.

@@ -1,6 +1,6 @@
 //! What the monitoring pages of a running server tell of durables, and how far each of them is for certain.
 //!
-//! A page tells the last message that a subscription was sent and how many are not acked, but not which. So all up to the
+//! A page shows the last message that a subscription was sent and how many are not acked, but not which. So all up to the
 //! last one is acked at the moments when nothing is pending, and a durable begins behind the latest of these: what it has
 //! acked since comes again, and nothing is lost.
 
@@ -84,8 +84,8 @@ impl Durables {
         }
     }
 
-    /// As records of the former server, offline: nothing on the pages tells the connection of a client. With notes of those
-    /// that begin anew for want of knowledge. The error names what cannot be understood.
+    /// As records of the former server, offline: nothing on the pages shows the connection of a client. With notes of those
+    /// that begin again for want of knowledge. The error names what cannot be understood.
     pub fn subscriptions(
         &self,
         ids: &BTreeMap<ChannelName, ChannelId>,
@@ -110,7 +110,7 @@ impl Durables {
         }
         if self.others > 0 {
             notes.push(format!(
-                "subscriptions without a durable name were left out ({}): their clients subscribe anew when they connect",
+                "subscriptions without a durable name were left out ({}): their clients subscribe again when they connect",
                 self.others
             ));
         }
@@ -124,7 +124,7 @@ impl Known {
         let last_sent = last_sent.unwrap_or_default();
         let is_idle = members.iter().all(|it| it.pending_count == 0);
         let ack_inboxes: BTreeSet<String> = members.iter().map(|it| it.ack_inbox.clone()).collect();
-        // A group's member with the newest message may have left; one of the same name that was made anew has nothing of
+        // A group's member with the newest message may have left; one of the same name that was created again has nothing of
         // the one before.
         let before = before.filter(|before| {
             last_sent >= before.settled || !before.ack_inboxes.is_disjoint(&ack_inboxes)

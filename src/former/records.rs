@@ -83,7 +83,7 @@ pub(super) struct UpdateRecord {
     pub(super) sequence: u64,
 }
 
-/// What clients were told when they connected.
+/// What clients were given when they connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInfo {
     pub cluster_id: String,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::files::index::OVERHEAD_BYTES;
 use super::records::{ClientRecord, ServerInfoRecord, SubscriptionRecord, UpdateRecord};
 use crate::core::batch::{ClientRow, PositionRow, SubscriptionRow};
 use crate::core::ids::{
@@ -12,9 +13,10 @@ use crate::core::ids::{
 };
 use crate::core::message::Message;
 use crate::core::snapshot::Snapshot;
+use crate::core::time::Timestamp;
 use crate::protocol::pb::MsgProto;
 
-/// What clients were told, in the order of the record.
+/// What clients were given, in the order of the record.
 #[derive(Clone, Debug)]
 pub struct Told<'a> {
     pub cluster_id: &'a str,
@@ -73,9 +75,14 @@ pub fn client(id: &ClientId, row: &ClientRow) -> Connected {
 pub struct Stored {
     pub sequence: u64,
     pub timestamp: i64,
-    /// The size of the payload, in bytes.
-    pub size: usize,
     pub record: Vec<u8>,
+}
+
+impl Stored {
+    /// As `max_bytes` of the former server's file store counts it; its tables count less.
+    pub fn counted_bytes(&self) -> u64 {
+        self.record.len() as u64 + OVERHEAD_BYTES
+    }
 }
 
 pub fn message(channel: &ChannelName, message: &Message) -> Stored {
@@ -90,7 +97,21 @@ pub fn message(channel: &ChannelName, message: &Message) -> Stored {
     Stored {
         sequence: message.sequence.0,
         timestamp: message.published_at.0,
-        size: message.data.len(),
+        record: record.encode_to_vec(),
+    }
+}
+
+/// In place of one that is gone.
+pub fn empty(channel: &ChannelName, sequence: Sequence, published_at: Timestamp) -> Stored {
+    let record = MsgProto {
+        sequence: sequence.0,
+        subject: bytes(channel.as_str()),
+        timestamp: published_at.0,
+        ..MsgProto::default()
+    };
+    Stored {
+        sequence: sequence.0,
+        timestamp: published_at.0,
         record: record.encode_to_vec(),
     }
 }
@@ -144,6 +165,8 @@ pub fn subscriptions(
         // A durable queue group without members is kept by a record without a client.
         let is_empty = members.is_empty() && position.durable_name.is_some();
         let owners = owners.chain(is_empty.then_some(None));
+        let mut left = pending(position, channel.first_sequence);
+        let last = owners.clone().count().saturating_sub(1);
         for (index, owner) in owners.enumerate() {
             count += 1;
             let number = match numbering {
@@ -151,17 +174,21 @@ pub fn subscriptions(
                 Numbering::All => count,
             };
             let record = subscription(number, position, owner).encode_to_vec();
-            // Members share what the group has to ack: one of them has it.
-            let pending = if index == 0 {
-                pending(position, channel.first_sequence)
+            // Members share what the group has to ack. Each gets as much as it may have in flight: one that had none would
+            // be sent more beside what it holds.
+            let room = owner.map_or(usize::MAX, |it| {
+                usize::try_from(it.max_in_flight).unwrap_or(usize::MAX)
+            });
+            let its = if index == last {
+                std::mem::take(&mut left)
             } else {
-                Vec::new()
+                left.drain(..room.min(left.len())).collect()
             };
             made.push(Subscribed {
                 number,
                 last_sent: position.progress.last_sent.0,
                 record,
-                pending,
+                pending: its,
             });
         }
     }
@@ -207,4 +234,66 @@ fn pending(position: &PositionRow, first: Sequence) -> Vec<u64> {
     let sent = (from..=progress.last_sent.0).map(Sequence);
     let pending = sent.filter(|sequence| !progress.acked_above.contains(*sequence));
     pending.map(|sequence| sequence.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::batch::{ChannelRow, Progress};
+    use crate::core::ids::{Subject, SubscriptionId};
+    use crate::core::ranges::Ranges;
+
+    /// What each member of a group has to ack, of so many messages that none of them has acked.
+    fn shares(max_in_flight: &[u32], sent: u64) -> Vec<Vec<u64>> {
+        let subject = || Subject::parse("s".into()).unwrap();
+        let (channel, position) = (ChannelId(1), PositionId(1));
+        let mut snapshot = Snapshot::default();
+        let row = ChannelRow {
+            name: ChannelName::parse("orders".into()).unwrap(),
+            created_at: Timestamp(1),
+            deleting: false,
+            first_sequence: Sequence(1),
+            last_sequence: Sequence(sent),
+            last_published_at: Timestamp(1),
+            message_count: sent,
+            byte_count: sent,
+        };
+        snapshot.channels.insert(channel, row);
+        let row = PositionRow {
+            channel,
+            durable_name: None,
+            queue_group: QueueName::parse("workers".into()),
+            progress: Progress {
+                last_sent: Sequence(sent),
+                acked_floor: Sequence(0),
+                acked_above: Ranges::default(),
+            },
+        };
+        snapshot.positions.insert(position, row);
+        for (id, &max_in_flight) in (1..).map(SubscriptionId).zip(max_in_flight) {
+            let row = SubscriptionRow {
+                position,
+                client_id: ClientId::parse("app".into()).unwrap(),
+                inbox: subject(),
+                ack_inbox: subject(),
+                max_in_flight,
+                ack_wait: Duration::from_secs(30),
+                online: true,
+                since: Timestamp(1),
+            };
+            snapshot.subscriptions.insert(id, row);
+        }
+        let made = subscriptions(&snapshot, Numbering::Channel);
+        made[&channel].iter().map(|it| it.pending.clone()).collect()
+    }
+
+    #[test]
+    fn members_of_a_group_have_no_more_to_ack_than_they_may_have_in_flight() {
+        assert_eq!(shares(&[2, 1, 5], 5), [vec![1, 2], vec![3], vec![4, 5]]);
+        assert_eq!(shares(&[7, 7], 3), [vec![1, 2, 3], vec![]]);
+        // More than they have room for is still to be acked.
+        assert_eq!(shares(&[1, 1], 4), [vec![1], vec![2, 3, 4]]);
+    }
 }

@@ -28,7 +28,6 @@ use super::sweep::sweep;
 use super::takeover::Takeover;
 use super::watchdog::Guard;
 use crate::clock::Clock;
-use crate::core::Event;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, End, Intake, Turn, Wait};
 use crate::core::attempts::EndKind;
 use crate::core::batch::Batch;
@@ -36,6 +35,7 @@ use crate::core::counts::Counts;
 use crate::core::limits::Limits;
 use crate::core::refusal::Refusal;
 use crate::core::time::Instant;
+use crate::core::{Event, Request};
 use crate::leadership::{Committed, Done, Leader, Term, TermLost};
 use crate::monitoring::condition::{Condition, Conditions};
 use crate::monitoring::reports::Asked;
@@ -58,7 +58,7 @@ pub(super) struct Active<'a> {
     loads: JoinSet<Event>,
     /// When the lock was granted, until the first commit of the term.
     first_commit_since: Option<Instant>,
-    /// When the active before was heard last, and what was heard for it, for the history.
+    /// When the former active last sent something, and how many requests were received for it, for the history.
     last_sign: Option<Instant>,
     from_memory: usize,
     /// How long the takeover took.
@@ -92,7 +92,7 @@ pub(super) struct Over {
     /// Where it is still listened to.
     pub(super) ingress: Option<Ingress>,
     /// What was heard and may not have been answered.
-    pub(super) left: Vec<(Instant, Event)>,
+    pub(super) left: Vec<(Instant, Request)>,
 }
 
 impl<'a> Active<'a> {
@@ -214,8 +214,8 @@ impl<'a> Active<'a> {
             if let Some(ingress) = &self.ingress {
                 ingress.refuses_until(term.acts_until());
             }
-            let batch_bytes = self.node.upload.window().batch_bytes();
-            self.active.set_batch_bytes(batch_bytes);
+            let window = self.node.upload.window();
+            self.active.set_window(&window, now.monotonic);
             let lag = self.egress.lag();
             if self.active.broker().steps_down() && self.ingress.is_some() {
                 self.drain();
@@ -236,6 +236,9 @@ impl<'a> Active<'a> {
                 Err(end) => return Err(self.ended(end)),
             }
             self.take_loaded();
+            if let Some(batch) = self.active.poll_batch_early(Clock.now()) {
+                self.leader.submit(batch).map_err(Ended::TermLost)?;
+            }
             self.send(term)?;
             self.load();
             if let Some(batch) = self.active.poll_batch(Clock.now()) {
@@ -274,9 +277,9 @@ impl<'a> Active<'a> {
                     self.active.set_limits(&limits, Clock.now());
                     self.limits_are_shown = false;
                 }
-                () = term.gone_noted() => self.active.gone_noted(Clock.now()),
-                () = term.policies_noted() => self.active.policies_noted(Clock.now()),
-                () = term.outbox_noted() => self.active.outbox_noted(Clock.now()),
+                () = term.gone_noted() => self.active.from_tables(Event::GoneNoted, Clock.now()),
+                () = term.policies_noted() => self.active.from_tables(Event::PoliciesNoted, Clock.now()),
+                () = term.outbox_noted() => self.active.from_tables(Event::OutboxNoted, Clock.now()),
                 () = async {}, if has_backlog => self.active.take_backlog(Clock.now()),
                 // Before new work, of which there may always be some.
                 Some(asked) = self.questions.recv() => {
@@ -396,12 +399,12 @@ impl<'a> Active<'a> {
 
     fn loaded(&mut self, loaded: Result<Event, tokio::task::JoinError>) {
         match loaded {
-            Ok(event) => self.active.loaded(event, Clock.now()),
+            Ok(event) => self.active.from_tables(event, Clock.now()),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
-    /// What clients asked while the NATS server was silent, a standby at another one has heard.
+    /// What clients asked while the NATS server was silent, a standby at another one has received.
     fn is_heard_elsewhere(&mut self) -> bool {
         let silences = self.node.nats.silences();
         let fell_silent = std::mem::replace(&mut self.silences, silences) != silences;

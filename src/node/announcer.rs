@@ -1,6 +1,6 @@
 //! Tells the other servers of a cluster ID which tables this one serves from while it is active, and listens to them:
 //! two groups with one cluster ID on different databases do not meet at a lock, and clients would get two answers.
-//! What is made of what was heard is in [`super::rivals`].
+//! What follows from announcements is in [`super::rivals`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(250);
 /// A standby looks for another NATS server at most so often.
 const MOVES_APART: Duration = Duration::from_secs(30);
 
-/// An active that has not been heard for so many leases, and for so long, is not heard at all.
+/// An active that has announced nothing for so many leases, and for so long, is out of reach.
 const UNHEARD_LEASES: u32 = 3;
 const UNHEARD_MIN: Duration = Duration::from_secs(5);
 
@@ -64,11 +64,11 @@ pub(super) struct Announcer {
 #[derive(Debug)]
 struct Heard {
     rivals: Rivals,
-    /// When actives were last asked to let themselves be heard.
+    /// When actives were last asked to announce themselves.
     asked_at: Instant,
     /// NATS said that no other server is there, when this one began to listen.
     nobody_listened: bool,
-    /// When an active of these tables was heard last.
+    /// When an active of these tables last announced itself.
     active_at: Option<Instant>,
 }
 
@@ -182,7 +182,7 @@ impl Announcer {
             return Ok(());
         }
         let asked_at = if suspects {
-            // What was heard may have been the last of it.
+            // What was received may have been the last of it.
             self.ask().await?
         } else {
             asked_at
@@ -205,7 +205,7 @@ impl Announcer {
         Err(Setback::Rival(accusation(rival, &self.cluster_id, here)))
     }
 
-    /// Waits while another server is heard that this one has had to give way to.
+    /// Waits while another server announces itself that this one has had to give way to.
     pub(super) async fn wait_for_rivals_to_end(&self) {
         let Some(here) = self.refused().clone() else {
             return;
@@ -228,7 +228,7 @@ impl Announcer {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets actives be heard at once; says when they were asked.
+    /// Asks actives to announce themselves at once; says when they were asked.
     async fn ask(&self) -> Result<Instant, nats::Error> {
         let asked_at = Clock.now().monotonic;
         self.heard.send_if_modified(|heard| {
@@ -343,7 +343,7 @@ impl Announcer {
         }
     }
 
-    /// Says so when the active should be heard and is not.
+    /// Says so when the active should announce itself and does not.
     fn listen_for_active(&self) {
         let Some(queued_since) = *lock(&self.queued_since) else {
             return;

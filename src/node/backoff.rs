@@ -1,20 +1,20 @@
-//! How often the failure of attempts is told.
+//! How often the failure of attempts is logged.
 
 use std::time::Duration;
 
 use crate::core::time::Instant;
 
-/// The same trouble is told again after this.
+/// The same trouble is logged again after this.
 const NEWS_AFTER: Duration = Duration::from_secs(10);
 
-/// Keeps an outage from filling the log: each trouble is told when it begins, and then now and then.
+/// Keeps an outage from filling the log: each trouble is logged when it begins, and then now and then.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     last: Option<(String, Instant)>,
 }
 
 impl Repeats {
-    /// True when the trouble is another one than the last, or was not told for ten seconds.
+    /// True when the trouble is another one than the last, or was not logged for ten seconds.
     pub(super) fn is_news(&mut self, trouble: &str, now: Instant) -> bool {
         let is_known = self
             .last

@@ -2,14 +2,19 @@
 //! finds empty tables, before it serves. A note in the tables keeps later starts from doing it again, on every machine. What
 //! cannot be imported is not left behind: the start ends with a sentence that says how to carry it over.
 
+use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 
 use super::board::Board;
 use super::import::{Error, Import, Imported, Source, Told};
 use super::shared::Setback;
-use crate::config::Config;
+use crate::config::database::Place;
+use crate::config::{Config, DatabaseUrl};
 use crate::former::Keys;
 use crate::monitoring::condition::Condition;
 use crate::store::files::fingerprint::{fingerprint, holds_store};
@@ -17,6 +22,10 @@ use crate::store::{self, FormerStore, FormerTables, Noted, Store};
 
 /// Where a former server makes its tables.
 const FORMER_SCHEMA: &str = "public";
+
+/// For the database in which a former server kept its data to appear. Clients wait for 15 s.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct CarryOver<'a> {
     pub(super) store: &'a Store,
@@ -100,6 +109,24 @@ impl CarryOver<'_> {
             Ok(()) => match FormerStore::is_there(&tables).await {
                 Ok(false) => Ok(()),
                 Ok(true) => self.import(Source::Tables(tables), &from).await,
+                // As with a directory that is not there.
+                Err(store::Error::Unavailable(why))
+                    if self.config.sql_source.is_some() && is_gone(url).await =>
+                {
+                    let reason = format!(
+                        "the former SQL store {from} is not there ({why}): nothing is imported, and the tables begin empty; if there \
+                         should be data, end this server before clients use it, drop schema {}, and start it again once that \
+                         database answers",
+                        self.config.schema
+                    );
+                    self.board.raise(Condition::FormerStoreChanged, reason);
+                    Ok(())
+                }
+                Err(error @ store::Error::Unavailable(_)) if self.config.sql_source.is_some() => {
+                    Err(passing(format!(
+                        "{from} is not imported yet: {error}; to begin without its data, take the SQL source out of line and file"
+                    )))
+                }
                 Err(error) => Err(setback(Error::Former(error), &from)),
             },
             Err(store::Error::Refused(_)) => self.ensure_nothing_is_left(&tables, &from).await,
@@ -116,9 +143,14 @@ impl CarryOver<'_> {
     ) -> Result<(), Setback> {
         let left = match FormerStore::last_of_channels(tables, &self.config.cluster_id).await {
             Ok(last) => last,
-            // It has served without them.
+            // It has served without them. Nobody else remembers that their data may be missing here.
             Err(error) => {
-                tracing::warn!(from, %error, "the former SQL store cannot be looked at");
+                let reason = format!(
+                    "the former SQL store {from} cannot be looked at ({error}), and nothing was ever imported into schema {}: the tables \
+                     may lack what it holds; if there is nothing, or nobody needs it, take the SQL source out of line and file",
+                    self.config.schema
+                );
+                self.board.raise(Condition::FormerStoreChanged, reason);
                 return Ok(());
             }
         };
@@ -138,7 +170,7 @@ impl CarryOver<'_> {
     }
 
     async fn import(&self, source: Source, from: &str) -> Result<(), Setback> {
-        match self.attempt(source, from).await {
+        match Box::pin(self.attempt(source, from)).await {
             Ok(imported) => {
                 log(&imported, from);
                 Ok(())
@@ -182,6 +214,56 @@ impl CarryOver<'_> {
             must_ask_nats: true,
         }
     }
+}
+
+/// Nothing can be at any place of the URL: its host has no address, nothing listens there on this machine, or its socket has
+/// no directory. It is looked for again and again for a while: it may be about to start.
+async fn is_gone(url: &DatabaseUrl) -> bool {
+    for look in 0..LOOKS {
+        if look > 0 {
+            sleep(PAUSE).await;
+        }
+        for place in url.places() {
+            if !is_empty(place).await {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// What the C library says of a name that the name service does not know. One that is out of order says something else.
+const NO_SUCH_NAME: [&str; 3] = ["not known", "No address associated", "does not resolve"];
+
+async fn is_empty(place: &Place) -> bool {
+    if let Some(directory) = place.directory() {
+        return matches!(directory.try_exists(), Ok(false));
+    }
+    let Some((host, port)) = place.host() else {
+        return false;
+    };
+    let addresses = match lookup_host((host.as_str(), port)).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            let error = error.to_string();
+            return NO_SUCH_NAME.iter().any(|it| error.contains(it));
+        }
+    };
+    for address in addresses {
+        // The second: of IPv6, where there is none.
+        let is_refused = |error: io::Error| {
+            [
+                io::ErrorKind::ConnectionRefused,
+                io::ErrorKind::AddrNotAvailable,
+            ]
+            .contains(&error.kind())
+        };
+        let connected = timeout(PAUSE, TcpStream::connect(address)).await;
+        if !address.ip().is_loopback() || !connected.is_ok_and(|it| it.is_err_and(is_refused)) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Its fingerprint; `None` where no former server has kept anything.

@@ -22,7 +22,7 @@ pub(super) struct Claimed {
     pub(super) with_savepoints: bool,
     /// When the lock was granted.
     pub(super) began: Instant,
-    /// When the active before was heard last.
+    /// When the former active last sent something.
     pub(super) last_sign: Option<Instant>,
 }
 

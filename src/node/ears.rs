@@ -1,4 +1,4 @@
-//! What a node hears from NATS while it is not active. Carries out what [`Standby`] asks for as far as it is about NATS, and
+//! What a node receives from NATS while it is not active. Carries out what [`Standby`] asks for as far as it is about NATS, and
 //! hands it what comes.
 
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Ears {
         self.ingress.take().ok_or(Setback::NatsLost)
     }
 
-    /// A term has ended. True where everything is heard that clients ask for, from the term on.
+    /// A term has ended. True where everything is received that clients ask for, from the term on.
     pub(super) fn listen_on(&mut self, ingress: Option<Ingress>) -> bool {
         let is_connected = *self.connected.borrow_and_update();
         self.ingress = ingress.filter(|_| is_connected);

@@ -9,9 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{DatabaseUrl, Encryption};
 use crate::core::batch::ChannelRow;
-use crate::core::ids::{ChannelId, ClientId, Guid, Sequence};
-use crate::core::message::Message;
+use crate::core::ids::{ChannelId, Sequence};
 use crate::core::snapshot::Snapshot;
+use crate::core::time::Timestamp;
+use crate::former::encryption::is_cipher;
 use crate::former::return_way::{self, Connected, Numbering, Stored, Told};
 use crate::leadership::{self, Lease};
 use crate::node::run::new_server_id;
@@ -24,9 +25,6 @@ const PAGE: PageSize = PageSize {
     messages: 4096,
     bytes: 8 << 20,
 };
-
-/// In place of a publisher. The format does not have it.
-const NOBODY: &str = "exported";
 
 /// What is to be exported, and where to.
 #[derive(Debug)]
@@ -63,9 +61,17 @@ pub struct Exported {
     pub channels: usize,
     pub messages: u64,
     pub clients: usize,
+    /// What nats-streaming-server needs on its line, lest its limits by default drop or refuse what is there.
+    pub flags: Vec<&'static str>,
     /// What could not be written as it stands.
     pub notes: Vec<String>,
 }
+
+/// As nats-streaming-server has them where line and file name none.
+const CHANNELS_MAX: usize = 100;
+const MESSAGES_MAX: u64 = 1_000_000;
+const BYTES_MAX: u64 = 1_000_000 * 1024;
+const SUBSCRIPTIONS_MAX: usize = 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -207,13 +213,27 @@ impl Export {
                     Channel::Tables(tables, *id)
                 }
             };
+            if subscriptions.len() > SUBSCRIPTIONS_MAX {
+                exported.needs("-max_subs 0");
+            }
             messages(store, *id, row, &mut channel, &mut exported).await?;
             if let Channel::Files(files) = channel {
                 files.finish()?;
             }
             exported.channels += 1;
         }
+        if exported.channels > CHANNELS_MAX {
+            exported.needs("-max_channels 0");
+        }
         Ok(exported)
+    }
+}
+
+impl Exported {
+    fn needs(&mut self, flag: &'static str) {
+        if !self.flags.contains(&flag) {
+            self.flags.push(flag);
+        }
     }
 }
 
@@ -256,7 +276,16 @@ async fn messages(
     channel: &mut Channel<'_>,
     exported: &mut Exported,
 ) -> Result<(), Error> {
-    let (mut next, mut written) = (row.first_sequence, Sequence(0));
+    let mut writing = Writing {
+        channel,
+        row,
+        written: Sequence(0),
+        ready: Vec::new(),
+        count: 0,
+        bytes: 0,
+        empty: 0,
+    };
+    let (mut next, mut like_encrypted) = (row.first_sequence, 0_u64);
     while next <= row.last_sequence {
         let span = (next, row.last_sequence);
         let Page {
@@ -279,40 +308,105 @@ async fn messages(
                 row.name, unreadable.sequence.0, unreadable.why
             ));
         }
-        let page = messages.iter();
-        let page = page.map(|message| return_way::message(&row.name, message));
-        channel.add(&page.collect::<Vec<_>>()).await?;
-        written = messages.last().map_or(written, |last| last.sequence);
+        for message in &messages {
+            writing
+                .up_to(message.sequence, message.published_at)
+                .await?;
+            let stored = return_way::message(&row.name, message);
+            writing.add(stored).await?;
+        }
+        writing.flush().await?;
+        let begins = messages.iter().filter_map(|message| message.data.first());
+        like_encrypted += begins.filter(|first| is_cipher(**first)).count() as u64;
         exported.messages += messages.len() as u64;
         next = through.next();
     }
-    if let Channel::Tables(tables, _) = channel
-        && written == Sequence(0)
+    if like_encrypted > 0 {
+        exported.notes.push(format!(
+            "channel {:?}: {like_encrypted} of its messages begin with a byte that encrypted ones begin with: with -encrypt, \
+             nats-streaming-server cannot deliver them; start it without",
+            row.name
+        ));
+    }
+    if writing.written == Sequence(0)
+        && let Channel::Tables(tables, _) = &mut *writing.channel
     {
         tables.goes_on_after(id, row.last_sequence.0).await?;
         return Ok(());
     }
-    // Only a message tells the former server how far its channel was.
-    let names = (ClientId::parse(NOBODY.into()), Guid::parse(NOBODY.into()));
-    if written < row.last_sequence
-        && let (Some(client_id), Some(guid)) = names
-    {
-        let last = Message {
-            sequence: row.last_sequence,
-            published_at: row.last_published_at,
-            client_id,
-            guid,
-            reply: "".into(),
-            data: bytes::Bytes::new(),
-        };
-        channel
-            .add(&[return_way::message(&row.name, &last)])
-            .await?;
+    writing.end().await?;
+    if writing.empty > 0 {
         exported.notes.push(format!(
-            "channel {:?}: its last messages are gone; an empty message with sequence {} keeps their numbers from being given \
-             out again",
-            row.name, row.last_sequence.0
+            "channel {:?}: empty messages ({}) stand where others are gone: without them, nats-streaming-server would give out their \
+             numbers again, or look for them for ever",
+            row.name, writing.empty
         ));
     }
+    if writing.count > MESSAGES_MAX {
+        exported.needs("-max_msgs 0");
+    }
+    if writing.bytes > BYTES_MAX {
+        exported.needs("-max_bytes 0");
+    }
     Ok(())
+}
+
+/// The messages of a channel on their way.
+struct Writing<'a, 'b> {
+    channel: &'a mut Channel<'b>,
+    row: &'a ChannelRow,
+    written: Sequence,
+    ready: Vec<Stored>,
+    count: u64,
+    /// As its limits count them.
+    bytes: u64,
+    /// In place of what is gone.
+    empty: u64,
+}
+
+impl Writing<'_, '_> {
+    async fn add(&mut self, stored: Stored) -> Result<(), Error> {
+        self.written = Sequence(stored.sequence);
+        self.count += 1;
+        self.bytes += stored.counted_bytes();
+        self.ready.push(stored);
+        if self.ready.len() < PAGE.messages {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        self.channel.add(&self.ready).await?;
+        self.ready.clear();
+        Ok(())
+    }
+
+    /// Empty ones before this sequence, unless it is the first. Where tables lack a row that a limit is to drop, the former
+    /// server looks for it for ever; files may have holes.
+    async fn up_to(&mut self, sequence: Sequence, at: Timestamp) -> Result<(), Error> {
+        if let Channel::Files(_) = self.channel {
+            return Ok(());
+        }
+        while self.written > Sequence(0) && self.written.next() < sequence {
+            self.add_empty(self.written.next(), at).await?;
+        }
+        Ok(())
+    }
+
+    /// Only from a message does the former server learn how far its channel was.
+    async fn end(&mut self) -> Result<(), Error> {
+        let (last, at) = (self.row.last_sequence, self.row.last_published_at);
+        self.up_to(last, at).await?;
+        if self.written < last {
+            self.add_empty(last, at).await?;
+        }
+        self.flush().await
+    }
+
+    async fn add_empty(&mut self, sequence: Sequence, at: Timestamp) -> Result<(), Error> {
+        self.empty += 1;
+        self.add(return_way::empty(&self.row.name, sequence, at))
+            .await
+    }
 }

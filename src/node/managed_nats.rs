@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -14,8 +14,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr};
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
@@ -24,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::board::Board;
 use super::child_configuration;
+use super::greeting::is_nats_server;
 use super::new_node::NatsReloads;
 use crate::config::managed_nats::ManagedNats as Settings;
 use crate::core::attempts::Backoff;
@@ -34,9 +34,6 @@ use crate::monitoring::status::NatsPages;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
-
-/// For the first line of a NATS server that listens already.
-const GREETING_LIMIT: Duration = Duration::from_millis(500);
 
 /// A nats-server that does not end by itself is ended.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -78,6 +75,7 @@ impl ManagedNats {
             }
         };
         board.nats_pages(NatsPages::NotYet);
+        child_configuration::ensure_new_enough(&program).await?;
         child_configuration::ensure_tls_files(&settings.arguments)?;
         let folder = child_configuration::folder()?;
         let guardian = Guardian::start(Some(&folder))?;
@@ -145,31 +143,12 @@ pub(super) async fn look(settings: &Settings) -> anyhow::Result<Outlook> {
     Ok(Outlook::Runs { program, port })
 }
 
-/// False when nothing listens there; an error when something else does.
-async fn is_nats_server(port: u16) -> anyhow::Result<bool> {
-    if port == 0 {
-        return Ok(false);
-    }
-    let connect = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let Ok(Ok(mut stream)) = timeout(GREETING_LIMIT, connect).await else {
-        return Ok(false);
-    };
-    let mut greeting = [0; 5];
-    match timeout(GREETING_LIMIT, stream.read_exact(&mut greeting)).await {
-        Ok(Ok(_)) if &greeting == b"INFO " => Ok(true),
-        Ok(_) | Err(_) => bail!(
-            "port {port} is taken by something that is no NATS server: free it, choose another port for the nats-server \
-             (-p, or port in the file), or name a NATS server that runs with --nats-server"
-        ),
-    }
-}
-
 struct Runner {
     program: PathBuf,
     folder: PathBuf,
     file: PathBuf,
     arguments: Vec<String>,
-    /// As it was told last.
+    /// Its last configuration.
     settings: Settings,
     reloads: Option<NatsReloads>,
     guardian: Guardian,
@@ -214,9 +193,8 @@ impl Runner {
         let pid = child.id().context("nats-server ended at once")?;
         self.guardian.watch(pid, Signal::SIGTERM);
         let last = Arc::new(Mutex::new(VecDeque::new()));
-        if let Some(lines) = child.stderr.take() {
-            self.tasks.spawn(pass_on(lines, Arc::clone(&last)));
-        }
+        let lines = child.stderr.take();
+        let passing_on = lines.map(|lines| self.tasks.spawn(pass_on(lines, Arc::clone(&last))));
         match timeout(START_LIMIT, self.ready(&mut child, pid)).await {
             Ok(Ok(ports)) => {
                 let url = ports
@@ -231,6 +209,10 @@ impl Runner {
             ended => {
                 child.start_kill().ok();
                 self.guardian.forget(pid);
+                // Its last words are still on their way, and end with it.
+                if let Some(passing_on) = passing_on {
+                    timeout(STOP_LIMIT, passing_on).await.ok();
+                }
                 let lines = last.lock().unwrap_or_else(PoisonError::into_inner);
                 let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
                 let how = match ended {

@@ -1,4 +1,4 @@
-//! A standby looks again and again how far the channels are. When Postgres fails over, what was seen last tells how
+//! A standby reads again and again how far the channels are. When Postgres fails over, what was read last shows how
 //! much the new primary lacks.
 
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ impl Node {
             }
             match self.store.marks().await {
                 Ok(marks) => self.memory().looked(marks, Clock.now().monotonic),
-                // The wait for the lock notices it too, and tells.
+                // The wait for the lock notices it too, and reports it.
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::debug!(error, "how far channels are cannot be read");

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `new_node` | before the start |
 //! | `carry_over` | whether data of nats-streaming-server would be left behind |
-//! | `run` | start, roles until told to stop, end |
-//! | `ears` | listens to clients while not active, and remembers what it hears |
+//! | `run` | start, roles until asked to stop, end |
+//! | `ears` | listens to clients while not active, and keeps what it receives |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
@@ -23,10 +23,11 @@
 //! | `flood_watch` | whether publishes are refused because too much waits |
 //! | `log_watch` | whether log lines are dropped |
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
+//! | `greeting` | whether somebody's NATS server has its port |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
 //! | `refusals` | what is said about what Postgres refuses |
-//! | `watchdog` | ends a process that would act without the lock, or does not go round |
+//! | `watchdog` | ends a process that would act without the lock, or makes no progress |
 //! | `backoff` | how often a failure that repeats is logged |
 
 mod active;
@@ -44,6 +45,7 @@ mod errands;
 pub mod examine;
 pub mod export;
 mod flood_watch;
+mod greeting;
 pub mod import;
 mod log_watch;
 mod login;

@@ -1,8 +1,8 @@
-//! Other groups of servers with the same cluster ID, each with channels of its own: this group tells them over NATS which
+//! Other groups of servers with the same cluster ID, each with channels of its own: this group announces over NATS which
 //! channels it serves, and a group that lists one of theirs does not serve. What is a conflict, `core::partition` says.
 //!
 //! A node asks before it queues for the lock, and whenever it becomes active; an active asks again from time to time and
-//! when NATS was away, because a route between NATS servers may bring groups together that had not heard of each other.
+//! when NATS was away, because a route between NATS servers may bring groups together that did not know of each other.
 //! Every node answers, active or not: the list is what it would serve. Nothing here decides who is active, and a takeover
 //! does not wait for it.
 
@@ -99,7 +99,7 @@ impl Neighbours {
     }
 
     /// Tells the list and waits for objections. Goes on answering others meanwhile: two that begin at the same time
-    /// would otherwise not hear of each other.
+    /// would otherwise not learn of each other.
     pub(super) async fn ask(&mut self) -> Result<Option<Conflict>, Error> {
         let reply_to = self.nats.new_subject();
         let mut answers = self.nats.inbox();
@@ -177,7 +177,7 @@ impl Neighbours {
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut term = None;
-        // It is this node that comes to the others, until they have heard of it.
+        // It is this node that comes to the others, until they know of it.
         let mut is_new = false;
         loop {
             tokio::select! {

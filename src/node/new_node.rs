@@ -53,7 +53,7 @@ impl NewNode {
     /// start: a database or NATS that cannot work as configured, a port in use. One that is not there yet is waited for, and
     /// later trouble of any kind waited out, but for tables that another cluster's server was the first to use.
     ///
-    /// What `limits` says of channels goes before what the configuration says, as soon as it changes.
+    /// What `limits` says of channels takes precedence over the configuration, as soon as it changes.
     pub async fn run(
         self,
         limits: watch::Receiver<Limits>,

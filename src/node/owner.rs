@@ -1,4 +1,4 @@
-//! Whose the tables are: one cluster's, whose clients were told certain subjects.
+//! Whose the tables are: one cluster's, whose clients were given certain subjects.
 
 use super::shared::Setback;
 use crate::config::Config;
@@ -22,7 +22,7 @@ pub(super) fn ensure_ours(stored: Option<ServerInfo>, config: &Config) -> Result
     Ok(true)
 }
 
-/// The subjects to serve on: those of the configuration, unless the tables came from a server that told its clients
+/// The subjects to serve on: those of the configuration, unless the tables came from a server that gave its clients
 /// others.
 pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjects, Setback> {
     let subjects = config.subjects.clone();
@@ -64,7 +64,7 @@ pub(super) fn server_info(cluster_id: &str, subjects: &Subjects) -> ServerInfo {
     }
 }
 
-/// Clients keep using the subjects that they were told when they connected. The ack prefix is none of them: each
+/// Clients keep using the subjects that they were given when they connected. The ack prefix is none of them: each
 /// subscription has its own ack inbox.
 pub(super) fn ensure_same_subjects(
     stored: &ServerInfo,

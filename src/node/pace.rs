@@ -1,5 +1,5 @@
 //! Loops that may never have to wait, because requests come without end: what runs beside them in the same task has its turn all
-//! the same. Whoever hears signals does.
+//! the same. Whoever handles signals does.
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(750);
 /// All answers together take no longer: clients wait for the first one.
 const ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 
-/// More than servers remember.
+/// More than servers keep in memory.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// A group has a few servers; more are a mistake or a flood.
@@ -78,7 +78,7 @@ impl Node {
         Ok(inbox)
     }
 
-    /// Learns what the others remember beyond tables that have these channels up to these sequences. Takes as long as the one does who committed last, and a bounded
+    /// Learns what the others have in memory beyond tables that have these channels up to these sequences. Takes as long as the one does who committed last, and a bounded
     /// time where that one is not there.
     pub(super) async fn ask_what_others_remember(&self, has: BTreeMap<ChannelId, Sequence>) {
         let began = Clock.now().monotonic;

@@ -1,4 +1,4 @@
-//! The actives that were heard on NATS, and which of them serve the same cluster ID from other tables. Pure: times are
+//! The actives that announced themselves on NATS, and which of them serve the same cluster ID from other tables. Pure: times are
 //! arguments. Who speaks and listens is [`super::announcer`].
 //!
 //! Leadership does not depend on any of this: the lock decides between servers of one database. It is about those who
@@ -15,7 +15,7 @@ use crate::protocol::announcement::Announcement;
 /// Of a cluster ID there are a few. The rest is a flood.
 const SERVERS_MAX: usize = 64;
 
-/// An outage of Postgres may last for hours, and who was heard before its end matters.
+/// An outage of Postgres may last for hours, and who announced itself before its end matters.
 const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// Longer than the longest lease: strangers may claim what they like.
@@ -32,7 +32,7 @@ pub(super) struct Rivals {
 #[derive(Debug)]
 struct Heard {
     announcement: Announcement,
-    /// It has been heard from the same tables ever since.
+    /// Its announcements have named the same tables ever since.
     first: Instant,
     last: Instant,
 }
@@ -46,7 +46,7 @@ impl Rivals {
         }
     }
 
-    /// How often an active with this lease lets itself be heard.
+    /// How often an active with this lease announces itself.
     pub(super) fn interval(lease: Duration) -> Duration {
         (lease / 2).min(Duration::from_secs(1))
     }
@@ -77,7 +77,7 @@ impl Rivals {
             .retain(|_, heard| now.since(heard.last) < REMEMBERED);
     }
 
-    /// When another active of these tables was heard last, or one of the primary that they were on before; and in the
+    /// When another active of these tables last announced itself, or one of the primary that they were on before; and in the
     /// latest epoch in which one was.
     pub(super) fn last_mate(&self, here: &Place) -> Option<Sign> {
         let mates = self.heard.values().filter(|heard| {
@@ -103,20 +103,20 @@ impl Rivals {
         heard.any(|heard| heard.is_live(now) && !heard.announcement.place.is_other_than(here))
     }
 
-    /// Another server that was heard from other tables, and need not be there any more.
+    /// Another server that announced itself with other tables, and need not be there any more.
     pub(super) fn suspect(&self, here: &Place, now: Instant) -> Option<&Announcement> {
         let mut elsewhere = self.elsewhere(here, now);
         elsewhere.next().map(|heard| &heard.announcement)
     }
 
-    /// One that was heard within its lease: it may be frozen, but it is active.
+    /// One that announced itself within its lease: it may be frozen, but it is active.
     pub(super) fn present(&self, here: &Place, now: Instant) -> Option<&Announcement> {
         let mut elsewhere = self.elsewhere(here, now);
         let present = elsewhere.find(|heard| heard.is_within_lease(now));
         present.map(|heard| &heard.announcement)
     }
 
-    /// One that was heard since actives were asked; or, unless it may have lost its Postgres by a failover, within its
+    /// One that announced itself since actives were asked; or, unless it may have lost its Postgres by a failover, within its
     /// lease.
     pub(super) fn in_the_way(
         &self,
@@ -149,7 +149,7 @@ impl Rivals {
             .map(|heard| &heard.announcement)
     }
 
-    /// Who serves from what cannot be told from these tables, in a term that this server's does not follow: a copy of the disk of
+    /// Who serves from what cannot be distinguished from these tables, in a term that this server's does not follow: a copy of the disk of
     /// Postgres is in use. What an active before this one has said may come late, and is of an earlier term.
     fn twins(&self, here: &Place, now: Instant) -> impl Iterator<Item = &Heard> {
         let own = self.heard.get(&self.own_id);

@@ -1,11 +1,13 @@
-//! Runs a node until it is told to stop: standby, active, standby again, as often as it takes.
+//! Runs a node until it is asked to stop: standby, active, standby again, as often as it takes.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +25,7 @@ use super::{console, flood_watch, log_watch, login, read_watch, tell};
 use crate::administration::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::pages::PagesAddress;
 use crate::core::limits::Limits;
 use crate::core::memory::Memory;
 use crate::core::standby::{Failure, Step, TermEnd};
@@ -317,15 +320,15 @@ async fn listen(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Vec<Pages>> {
     let mut servers: Vec<http::Server> = Vec::new();
-    if let Some(address) = config.http {
-        servers.push(http::Server::bind(address).await?);
+    if let Some(address) = &config.http {
+        servers.push(http::Server::bind(look_up(address).await?).await?);
     }
     if let Some(secure) = &config.https {
         let certificate = http::Certificate {
             certificate_file: secure.certificate_file.clone(),
             key_file: secure.key_file.clone(),
         };
-        let mut server = http::Server::bind(secure.address).await?;
+        let mut server = http::Server::bind(look_up(&secure.address).await?).await?;
         if let Some(plain) = servers.first() {
             server = server.within_limits_of(plain);
         }
@@ -337,6 +340,11 @@ async fn listen(
         tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
     };
     Ok(servers.into_iter().map(run).collect())
+}
+
+async fn look_up(address: &PagesAddress) -> anyhow::Result<SocketAddr> {
+    let address = address.clone();
+    Ok(spawn_blocking(move || address.look_up()).await??)
 }
 
 pub(super) fn leadership_settings(

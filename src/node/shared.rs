@@ -164,7 +164,7 @@ impl Setback {
         }
     }
 
-    /// What was heard so far may miss something.
+    /// What was received so far may lack something.
     pub(super) fn is_of_nats(&self) -> bool {
         match self {
             Self::NatsLost | Self::Nats(_) => true,

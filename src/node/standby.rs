@@ -1,4 +1,4 @@
-//! The standby: waits in Postgres' queue for the lock, while NATS is healthy, and remembers what clients ask
+//! The standby: waits in Postgres' queue for the lock, while NATS is healthy, and keeps what clients ask
 //! meanwhile. It answers nobody.
 
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! The standbys of the same tables that are heard over NATS, and the NATS servers that they listen at.
+//! The standbys of the same tables whose announcements arrive over NATS, and the NATS servers that they listen at.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::core::time::Instant;
 use crate::protocol::announcement::StandbyAnnouncement;
 
-/// A standby that has not been heard for so many leases is none.
+/// A standby that has announced nothing for so many leases is none.
 const HEARD_LEASES: u32 = 3;
 
-/// Standbys that are remembered.
+/// Standbys that are kept in memory.
 const PEERS_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct StandbyPeers {
     heard_within: Duration,
-    /// By server ID: the NATS server, and when the standby was heard.
+    /// By server ID: the NATS server, and when the standby last announced itself.
     peers: Mutex<BTreeMap<String, (String, Instant)>>,
 }
 

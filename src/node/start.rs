@@ -48,7 +48,7 @@ pub(super) struct Ground {
 }
 
 impl Start<'_> {
-    /// Adds the subjects that clients were told to `config`. Reports are answered from the tables as soon as there are any.
+    /// Adds the subjects that clients were given to `config`. Reports are answered from the tables as soon as there are any.
     pub(super) async fn prepare(
         &self,
         config: &mut Config,
@@ -162,7 +162,7 @@ impl Start<'_> {
     }
 }
 
-/// As other groups with the same cluster ID are told.
+/// As announced to other groups with the same cluster ID.
 pub(super) async fn this_group(
     config: &Config,
     leadership: &leadership::Settings,

@@ -1,5 +1,5 @@
 //! Looks after the active's tables: vacuums what its limits drop (where the role may not, or it fails, autovacuum has to
-//! do), and tells of what keeps Postgres from cleaning up and of tables that a crash would empty.
+//! do), and reports what keeps Postgres from cleaning up and of tables that a crash would empty.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::{Error, Oldest, Store, Unlogged};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// A snapshot that is older is told when rows have gathered behind it, and after half an hour in any case.
+/// An older snapshot is reported when rows have gathered behind it, and after half an hour in any case.
 const OLD_SECONDS: u64 = 60;
 const VERY_OLD_SECONDS: u64 = 1800;
 const DEAD_ROWS: u64 = 10_000;
@@ -27,7 +27,7 @@ pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
     let mut is_refusal_told = false;
     loop {
         tick.tick().await;
-        // How reading goes is told elsewhere.
+        // Reads are reported elsewhere.
         if let Ok(oldest) = store.oldest().await {
             tell_oldest(&board, &oldest.unwrap_or_default());
         }

@@ -10,7 +10,7 @@ use super::errands::read_on_session;
 use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::clock::Clock;
-use crate::core::Event;
+use crate::core::Request;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::guarded::Guarded;
 use crate::core::heard::Stored;
@@ -28,15 +28,15 @@ pub(super) struct Takeover {
     pub(super) broker: Guarded,
     pub(super) leader: Leader<Batch>,
     /// What was heard and perhaps not answered, to be handled before anything new.
-    pub(super) backlog: VecDeque<(Instant, Event)>,
+    pub(super) backlog: VecDeque<(Instant, Request)>,
     /// When the lock was granted.
     pub(super) began: Instant,
-    /// When the active before was heard last.
+    /// When the former active last sent something.
     pub(super) last_sign: Option<Instant>,
 }
 
 impl Node {
-    /// What is heard meanwhile stays in the ears when it fails.
+    /// What is received meanwhile stays in the ears when it fails.
     pub(super) async fn take_over(&self, won: Won, ears: &mut Ears) -> Result<Takeover, Setback> {
         let claimed = self.claim(won, ears).await?;
         let recovered = self.recover(&claimed, ears).await?;

@@ -71,10 +71,14 @@ pub(super) fn settings(config: &Config, server_id: &str) -> ServerSettings {
 
 /// Where others find them.
 fn pages(config: &Config, host: &str) -> Option<String> {
-    let secure = config.https.as_ref().map(|pages| ("https", pages.address));
-    let (scheme, address) = secure.or(config.http.map(|address| ("http", address)))?;
-    Some(if address.ip().is_unspecified() {
-        format!("{scheme}://{host}:{}", address.port())
+    let secure = config.https.as_ref();
+    let secure = secure.map(|pages| ("https", &pages.address));
+    let plain = config.http.as_ref().map(|address| ("http", address));
+    // A port that the system chooses is only in the log.
+    let mut open = secure.into_iter().chain(plain);
+    let (scheme, address) = open.find(|(_, it)| it.port != 0)?;
+    Some(if address.is_everywhere() {
+        format!("{scheme}://{host}:{}", address.port)
     } else {
         format!("{scheme}://{address}")
     })

@@ -1,6 +1,6 @@
 //! The last line against acting without the lock, and against holding it for nothing: a plain thread that ends the process
 //! when, soon after the trust window of a term has passed, the term is neither given up nor seen to keep silent, and when
-//! the task of the role, active or standby, has not gone round for a minute. A stuck runtime cannot hide from it; an
+//! the task of the role, active or standby, has made no progress for a minute. A stuck runtime cannot hide from it; an
 //! active that waits for a slow commit has nothing to fear.
 
 use std::sync::atomic::{AtomicU64, Ordering};

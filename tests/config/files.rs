@@ -66,7 +66,7 @@ streaming: {
     assert_eq!(config.nats.user.as_deref(), Some("ruser"));
     assert_eq!(config.database_url.address(), "db.example.com:5432");
     assert_eq!(config.database_url.user(), "stan");
-    assert_eq!(config.http.unwrap().to_string(), "0.0.0.0:8222");
+    assert_eq!(config.http.as_ref().unwrap().to_string(), "0.0.0.0:8222");
     assert_eq!(
         config.log.target,
         LogTarget::File {
@@ -124,7 +124,7 @@ Streaming {
 
     let config = &sources.config;
     assert_eq!(config.cluster_id, "c1");
-    assert_eq!(config.http.unwrap().to_string(), "127.0.0.1:8222");
+    assert_eq!(config.http.as_ref().unwrap().to_string(), "127.0.0.1:8222");
     assert_eq!(config.nats.user.as_deref(), Some("a"));
     let tls = &config.nats.tls;
     assert!(tls.required);
@@ -234,13 +234,9 @@ fn two_files_are_read_for_their_own_keys_only() {
     let config = files.read("n.conf", &[&flag]).unwrap().config;
 
     assert_eq!(config.cluster_id, "of_sc");
-    assert_eq!(config.http.unwrap().port(), 2);
+    assert_eq!(config.http.unwrap().port, 2);
     let alone = stanby::config::Sources::read(&[flag.into()]).unwrap();
-    assert_eq!(
-        alone.config.http.unwrap().port(),
-        1,
-        "a single file is both"
-    );
+    assert_eq!(alone.config.http.unwrap().port, 1, "a single file is both");
 }
 
 /// Acceptance: 165.
@@ -356,7 +352,10 @@ fn without_the_wrapper_tls_and_cluster_are_for_nats_too() {
          listen: '127.0.0.1:4333'\nhttp: 8222\nsql {{ source: '{DATABASE}' }}"
     ));
 
-    assert_eq!(sources.config.http.unwrap().to_string(), "127.0.0.1:8222");
+    assert_eq!(
+        sources.config.http.as_ref().unwrap().to_string(),
+        "127.0.0.1:8222"
+    );
     assert_eq!(sources.config.nats.tls.ca, Some("ca.pem".into()));
     let file = sources.config.managed_nats.unwrap().file();
     let file: serde_json::Value = serde_json::from_str(&file).unwrap();

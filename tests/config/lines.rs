@@ -77,7 +77,7 @@ fn start_lines_of_a_pair_work_as_they_are() {
     assert_eq!(config.ft_group.as_deref(), Some("pair"));
     assert_eq!(config.nats.servers, ["nats://n1:4222", "nats://n2:4222"]);
     assert_eq!(config.nats.user.as_deref(), Some("u"));
-    assert_eq!(config.http.unwrap().port(), 8222);
+    assert_eq!(config.http.unwrap().port, 8222);
     assert_eq!(config.heartbeats.interval, Duration::from_mins(1));
     assert_eq!(config.limits.channels, None);
     let channel = config.limits.channel;
@@ -225,13 +225,13 @@ fn the_pages_listen_where_the_nats_server_of_the_line_does() {
         (&["--addr=localhost"], "127.0.0.1:8222"),
         (&["-net", "::1", "-ns", "nats://h:4222"], "[::1]:8222"),
         (&["-a", "127.0.0.1", "--http-host=0.0.0.0"], "0.0.0.0:8222"),
-        (&["-a", "nats.example"], "0.0.0.0:8222"),
+        (&["-a", "nobody..knows"], "nobody..knows:8222"),
         (&[], "0.0.0.0:8222"),
     ] {
         let words = [&["nats-streaming-server", "-m", "8222"], line, &SQL[..]].concat();
         let (sources, _) = run(&words).unwrap();
         assert_eq!(
-            sources.config.http.unwrap().to_string(),
+            sources.config.http.as_ref().unwrap().to_string(),
             address,
             "{line:?}"
         );
@@ -257,7 +257,10 @@ fn the_directory_of_a_file_store_is_known() {
 fn lines_whose_data_would_be_left_behind_are_refused() {
     for (line, text) in [
         (&["-store", "x"][..], "unknown store type: x"),
-        (&["-sql_driver", "mysql"], "stanby import --from mysql://"),
+        (
+            &["-st", "SQL", "-sql_driver", "mysql"],
+            "stanby import --from mysql://",
+        ),
         (
             &["-sql_source", DATABASE, "-encrypt"],
             "encryption key required",
@@ -339,6 +342,15 @@ fn a_flag_with_an_empty_value_is_as_good_as_absent() {
     let managed = config.managed_nats.expect("no other NATS is named");
     assert!(!managed.file().contains("authorization"));
     assert_eq!(sources.warnings, [""; 0]);
+}
+
+/// Nobody's line has them from before.
+#[test]
+fn an_empty_file_of_a_flag_that_is_only_stanbys_is_refused() {
+    for flag in ["--nats-tls-ca=", "-nats-credentials=", "--import-dir="] {
+        let told = run(&["stanby", flag]).unwrap_err().to_string();
+        assert!(told.contains("is empty: name a file"), "{flag}: {told}");
+    }
 }
 
 #[test]

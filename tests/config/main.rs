@@ -1,6 +1,7 @@
 //! Configuration: files, flags and environment to the values that a server runs with. Nothing is started.
 
 mod as_people_have_them;
+mod as_the_former_took_them;
 mod fields;
 mod files;
 mod lines;

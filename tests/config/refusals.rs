@@ -87,7 +87,7 @@ fn the_source_of_a_mysql_store_is_no_broken_database_url() {
         "streaming {\n  store: sql\n  sql { driver: mysql, source: 'stan:geheim@tcp(h:3306)/nss?readTimeout=5s' }\n}\n",
     );
     assert!(
-        told.contains("main.conf:3:9: the store is in MySQL"),
+        told.contains("main.conf:2:3: the store is in MySQL"),
         "{told}"
     );
     assert!(!told.contains("main.conf:3:24"), "{told}");
@@ -109,8 +109,8 @@ fn what_would_lose_data_or_protection_is_refused() {
     for (keys, text) in [
         ("store: oracle", "main.conf:2:3: unknown store type: oracle"),
         (
-            "sql_options { driver: mysql }",
-            "main.conf:2:17: the store is in MySQL",
+            "store: sql, sql_options { driver: mysql }",
+            "main.conf:2:3: the store is in MySQL",
         ),
         (
             "partitioning: true",
@@ -137,8 +137,8 @@ fn what_would_lose_data_or_protection_is_refused() {
             "too many channels defined (2). The max channels limit is set to 1",
         ),
         (
-            "hbi: '0'",
-            "main.conf:2:3: --hb-interval must be longer than 0",
+            "hbf: 5000000000",
+            "main.conf:2:3: --hb-fail-count must be at most",
         ),
         ("ns: 'nats://h'", "main.conf:2:3: malformed url"),
         (
@@ -158,13 +158,13 @@ fn what_would_lose_data_or_protection_is_refused() {
 #[test]
 fn all_mistakes_are_told_at_once_each_with_its_place() {
     let told = refusal(&within(
-        "store: oracle, cluster_id: 5\n  hbi: '0'\n  limits { mm: -1, mb: 'x' }\n  tls { insecure: 1 }",
+        "store: oracle, cluster_id: 5\n  hbf: 5000000000\n  limits { mm: -1, mb: 'x' }\n  tls { insecure: 1 }",
     ));
     let lines: Vec<&str> = told.lines().collect();
     for part in [
         "main.conf:2:3: unknown store type: oracle",
         "main.conf:2:18: parameter \"cluster_id\" value is expected to be string",
-        "main.conf:3:3: --hb-interval must be longer than 0",
+        "main.conf:3:3: --hb-fail-count must be at most",
         "main.conf:4:12: max messages limit cannot be negative (-1)",
         "main.conf:4:20: parameter \"mb\"",
         "main.conf:5:9: parameter \"insecure\" value is expected to be bool",
@@ -175,6 +175,14 @@ fn all_mistakes_are_told_at_once_each_with_its_place() {
         );
     }
     assert_eq!(lines.len(), 6, "{told}");
+}
+
+/// Without the block `streaming`, several read it.
+#[test]
+fn a_block_that_is_none_is_told_once() {
+    let told = refusal("https: 8443\ncid: x\ntls: 'x'\n");
+    let lines = told.lines().filter(|line| line.contains("\"tls\""));
+    assert_eq!(lines.count(), 1, "{told}");
 }
 
 #[test]

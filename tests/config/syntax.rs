@@ -97,6 +97,13 @@ fn every_construct_is_read_as_nats_reads_it() {
         // One brace of a file too many, or one too few.
         ("a { b: 1 }\n}\n", "a={b=1}"),
         ("{\n  \"a\": 1\n", "a=1"),
+        ("a { b: 1 }}\nc: 1 } d: 2", "a={b=1} c=1 d=2"),
+        ("{ a: 1 }\nb: 2", "a=1 b=2"),
+        // Words that begin like a comment.
+        (
+            "a: #b\nc: //d:1 # e\nf = # g\n{}",
+            "a=\"#b\" c=\"//d:1\" f={}",
+        ),
         (
             "a {\n b:\n  'long'\n c:\n  \"text\"\n}",
             "a={b=\"long\" c=\"text\"}",
@@ -136,7 +143,10 @@ fn mistakes_are_told_with_their_place() {
         ("a: $none", "f:1:4: $none is neither a key of this file"),
         ("include", "f:1:8: include needs the path"),
         ("include none.conf", "f:1:9: no such file"),
-        ("{a: 1} b", "f:1:8: nothing may follow the closing brace"),
+        (
+            "{a: 1\n} b: 1",
+            "f:2:3: nothing may follow the closing brace",
+        ),
         ("a: [{]", "f:1:6: a key should stand here"),
         ("a: [1}", "f:1:6: a bracket is open and a brace closes"),
     ] {

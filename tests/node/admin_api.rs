@@ -207,3 +207,71 @@ async fn without_a_token_there_is_no_api() {
             .contains("--api-token-file")
     );
 }
+
+/// In nothing that is stored there is one; Postgres would refuse the whole statement, as if it were out of order.
+#[tokio::test]
+async fn names_that_nothing_can_have_are_refused_with_a_hint_wherever_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let Some(pair) = Pair::new(&["--api-token-file", file.to_str().unwrap()]).await else {
+        return;
+    };
+    let client = pair.group.client("worker").await;
+    publish(&client, "orders", 1).await;
+    let port = pair.active.http_port;
+    let cases = [
+        ("POST", "channels/%00/create", "{}", 422, "null character"),
+        (
+            "POST",
+            "channels/orders/durables/seek",
+            "{\"durable\": \"\\u0000\"}",
+            422,
+            "null character",
+        ),
+        (
+            "POST",
+            "channels/orders/purge",
+            "{\"\\u0000\": 1}",
+            422,
+            "null character",
+        ),
+        ("GET", "policies?channel=%00", "", 422, "null character"),
+        ("GET", "dead-letters?channel=%00", "", 422, "null character"),
+        ("POST", "channels/%ff/create", "{}", 400, "UTF-8"),
+        ("GET", "requests/%ff", "", 404, "no request"),
+        (
+            "POST",
+            "channels/orders/purge",
+            "{\"before\": 9223372036854775808}",
+            422,
+            "no such number",
+        ),
+        (
+            "POST",
+            "channels/orders/durables/seek",
+            "{\"to\": \"first\"}",
+            422,
+            "neither a durable nor a queue group",
+        ),
+    ];
+    for (method, path, body, status, why) in cases {
+        let path = format!("/api/v1/{path}");
+        let (answered, answer) = ask(method, port, &path, Some(TOKEN), body).await;
+        assert_eq!(answered, status, "{path} {body}: {answer}");
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(detail.contains(why), "{path} {body}: {answer}");
+        assert_ne!(answer["hint"], "", "{path} {body}: {answer}");
+    }
+    let large = format!("{{\"all\": \"{}\"}}", "x".repeat(100_000));
+    let (status, answer) = ask(
+        "POST",
+        port,
+        "/api/v1/channels/orders/purge",
+        Some(TOKEN),
+        &large,
+    )
+    .await;
+    assert_eq!(status, 413, "{answer}");
+    assert_ne!(answer["hint"], "", "{answer}");
+}

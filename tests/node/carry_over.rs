@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::former::FormerTables;
-use crate::pair::{LIMIT, Server, wait_for_one_active};
+use crate::pair::{LIMIT, Server, free_port, wait_for_one_active};
 use crate::start_lines::Line;
 use crate::stores::{Case, Contents};
 use crate::support::postgres;
@@ -337,7 +337,13 @@ async fn a_line_whose_sql_store_is_in_another_database_has_its_data() {
     let text = format!(
         "-p {{nats}} -m {{http}} -cid shop -st SQL -sql_driver postgres -sql_source {source}"
     );
-    let mut first = line.start(&text);
+    line.file(
+        "stan.conf",
+        &format!(
+            "port: {{nats}}, http_port: {{http}}, streaming {{ cluster_id: shop, store: sql, sql_options: {{ driver: postgres, source: {source:?} }} }}"
+        ),
+    );
+    let mut first = line.start("-sc {folder}/stan.conf");
     first.wait_until_active().await;
 
     let count = "SELECT count(*) FROM stanby.messages";
@@ -345,17 +351,48 @@ async fn a_line_whose_sql_store_is_in_another_database_has_its_data() {
     first.signal(Signal::SIGTERM);
     first.end().await;
 
-    // Of a file it is the same, and once is enough, whether or not that database is still there.
+    // Of a line it is the same, and once is enough, whether or not that database is still there.
     drop((tables, former));
-    line.file(
-        "stan.conf",
-        &format!(
-            "port: {{nats}}, http_port: {{http}}, streaming {{ cluster_id: shop, store: sql, sql_options: {{ driver: postgres, source: {source:?} }} }}"
-        ),
-    );
-    let second = line.start("-sc {folder}/stan.conf");
+    let second = line.start(&text);
     second.wait_until_active().await;
     assert_eq!((imports(&line).await, ask(&line, count).await), (1, 3));
+}
+
+/// It is told for as long as the line names it: nothing else remembers that its data may be missing.
+#[tokio::test]
+async fn a_former_sql_store_that_was_never_there_is_told_at_each_start() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let text = format!(
+        "-p {{nats}} -m {{http}} -cid shop -st SQL -sql_driver postgres -sql_source postgres://stan@127.0.0.1:{}/stan",
+        free_port()
+    );
+    let condition = "former-store-changed";
+    let mut first = line.start(&text);
+    first.wait_until_active().await;
+    let (_, ready) = first.get("/readyz").await.unwrap();
+    assert!(ready.contains(condition), "{ready}");
+    let client = line.client("shop", None).await;
+    client
+        .publisher("orders")
+        .await
+        .send_until_acked(LIMIT)
+        .await;
+    first.signal(Signal::SIGTERM);
+    first.end().await;
+    line.is_free().await;
+
+    let second = line.start(&text);
+    second.wait_until_active().await;
+    let (_, ready) = second.get("/readyz").await.unwrap();
+    for part in [
+        condition,
+        "cannot be looked at",
+        "nothing was ever imported",
+    ] {
+        assert!(ready.contains(part), "{part}: {ready}");
+    }
 }
 
 #[tokio::test]

@@ -160,6 +160,38 @@ async fn a_tls_file_of_the_line_that_is_missing_is_named_with_its_flag() {
     }
 }
 
+/// Its own check of a configuration passes over them.
+#[tokio::test]
+async fn what_is_wrong_with_the_flags_for_nats_server_fails_the_check() {
+    let files = crate::certificates::Files::new();
+    let (one, other) = (files.sign("localhost"), files.sign("other.example"));
+    let [certificate, key, other_key] =
+        [&one.certificate, &one.key, &other.key].map(|file| file.to_str().unwrap());
+    let check = async |line: &[&str]| {
+        let database = ["--database-url", "postgres://u@127.0.0.1:1/d"];
+        stanby(&[&["config", "check"], line, &database].concat()).await
+    };
+    for (line, told) in [
+        (&["-D=yes"][..], "invalid boolean value"),
+        (&["-tls"], "give -tlscert FILE"),
+        (
+            &["-tls", "-tlscert", certificate, "-tlskey", other_key],
+            "does not match",
+        ),
+        (
+            &["-m", "8222", "-a", "nobody..knows"],
+            "write an IP address",
+        ),
+    ] {
+        let checked = check(line).await;
+        let found = stderr(&checked);
+        assert_eq!(code(&checked), Some(2), "{line:?}: {found}");
+        assert!(found.contains(told), "{line:?}: {found}");
+    }
+    let fits = check(&["-tls", "-tlscert", certificate, "-tlskey", key]).await;
+    assert_eq!(code(&fits), Some(0), "{}", stderr(&fits));
+}
+
 /// Seconds without a unit, as old files have them: nats-server starts with them.
 #[tokio::test]
 async fn what_nats_server_only_warns_of_is_a_warning() {

@@ -117,3 +117,54 @@ async fn a_durable_is_paused_and_resumed_by_the_buttons_of_its_page_after_a_look
     let page = browser.get(durable).await;
     assert!(link(&page, "Pause…").is_some(), "{}", page.body);
 }
+
+/// And its durable namesake does not.
+#[tokio::test]
+async fn a_queue_group_without_a_durable_name_is_on_the_page_of_its_channel_and_moves_by_its_buttons()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(pair) = with_users(folder.path()).await else {
+        return;
+    };
+    let client = pair.group.client("worker").await;
+    publish(&client, "orders", 3).await;
+    let plain = client.subscribe("orders", "workers", "").await.unwrap();
+    let durable = client.subscribe("orders", "workers", "kept").await.unwrap();
+    for group in [&plain, &durable] {
+        wait_for(group, 3).await;
+    }
+    let firsts = |of: &Subscription| {
+        let received = of.received();
+        received.iter().filter(|it| it.sequence == 1).count()
+    };
+    let mut browser = Browser::new(pair.standby.http_port);
+    assert_eq!(browser.log_in("operator", PASSWORD).await, 303);
+
+    let channel = browser.get("/console/channel?name=orders").await;
+    assert!(link(&channel, "kept/workers").is_some(), "{}", channel.body);
+    let all = browser.get("/console/durables").await;
+    let place = link(&all, "workers").unwrap();
+    assert_eq!(link(&channel, "workers").as_ref(), Some(&place));
+    let page = browser.get(&place).await;
+    assert!(
+        page.body.contains("Queue group workers on "),
+        "{}",
+        page.body
+    );
+    for refused in ["Pause…", "Resume…"] {
+        assert_eq!(link(&page, refused), None, "{}", page.body);
+    }
+
+    let place = link(&page, "Set to another place…").unwrap();
+    let asked = browser.get(&format!("{place}&to=first")).await;
+    let preview = send(&mut browser, &asked).await;
+    let done = send(&mut browser, &preview).await;
+    assert!(done.body.contains("Done: durable seek"), "{}", done.body);
+    assert!(link(&done, "Back to workers").is_some(), "{}", done.body);
+    wait_until(LIMIT, async || match firsts(&plain) {
+        0 | 1 => Err("it is not delivered again".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(firsts(&durable), 1);
+}

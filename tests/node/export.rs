@@ -244,3 +244,69 @@ async fn encrypted_messages_are_exported_as_they_were_published() {
         "{told}"
     );
 }
+
+#[tokio::test]
+async fn the_line_to_go_back_with_lifts_limits_that_are_too_low_and_a_note_warns_of_what_encryption_misreads()
+ {
+    let Some((group, mut tables)) = crate::import::group().await else {
+        return;
+    };
+    // By default the former server takes 100 channels, and a payload that begins with a byte of 1 for an encrypted one.
+    for id in 1..=101 {
+        tables.channel(id, &format!("channel-{id}"), 3).await;
+    }
+    tables.message(1, "channel-1", 4, b"\x01\x02").await;
+    tables.message(1, "channel-1", 5, b"\x03").await;
+    crate::import::ensure_imported(&crate::import::import(&group).await);
+    let folder = tempfile::tempdir().unwrap();
+
+    let to = folder.path().join("back");
+    let output = export(&group.database_url, "stanby", &to).await;
+
+    let told = stdout(&output);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert!(told.trim_end().ends_with(" -max_channels 0"), "{told}");
+    assert!(
+        told.contains("channel \"channel-1\": 1 of its messages begin with a byte"),
+        "{told}"
+    );
+}
+
+/// In a SQL store, nats-streaming-server looks for ever for a message that a limit is to drop, if its row is not there or has the
+/// size 0. Files may have holes, but for the last message.
+#[tokio::test]
+async fn tables_have_a_message_of_some_size_where_others_are_gone_or_empty_and_files_have_the_last_one()
+ {
+    let Some((group, mut tables)) = crate::import::group().await else {
+        return;
+    };
+    tables.channel(1, "orders", 12).await;
+    for (sequence, data) in [(3, &b"three"[..]), (4, b""), (7, b"seven"), (9, b"")] {
+        tables.message(1, "orders", sequence, data).await;
+    }
+    crate::import::ensure_imported(&crate::import::import(&group).await);
+    let url = group.database_url.as_str();
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("back");
+    group.tables().execute("CREATE SCHEMA back").await;
+    let ensure = |output: &Output, empty: u32| {
+        assert_eq!(code(output), Some(0), "{}", stderr(output));
+        let told = stdout(output);
+        assert!(told.contains("messages: 4"), "{told}");
+        let note = format!("channel \"orders\": empty messages ({empty}) stand");
+        assert!(told.contains(&note), "{told}");
+    };
+
+    ensure(&export(url, "stanby", &to).await, 1);
+    ensure(&export_to_sql(url, "stanby", "back").await, 6);
+
+    let index = std::fs::read(to.join("orders/msgs.1.idx")).unwrap();
+    let sequences: Vec<_> = index[4..].chunks(32).map(|entry| entry[0]).collect();
+    assert_eq!(sequences, [3, 4, 7, 9, 12]);
+    let rows =
+        "SELECT seq || ' ' || (size = length(data) AND size > 0) FROM back.messages ORDER BY seq";
+    let expected: Vec<_> = (3..=12)
+        .map(|sequence| format!("{sequence} true"))
+        .collect();
+    assert_eq!(group.tables().texts(rows).await, expected);
+}

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::certificates::Files;
 use crate::cli::{code, stderr, stdout};
-use crate::former::{FormerTables, SubState, server_info};
+use crate::former::{ClientInfo, FormerTables, SubState, server_info};
 use crate::import::{CHANNEL, ensure_imported, ensure_nothing_written, fill, group, import};
 use crate::mariadb::own_server;
 use crate::pair::{Group, LIMIT, Server};
@@ -149,13 +149,29 @@ async fn what_is_exported_to_mysql_and_imported_again_is_what_it_was() {
         return;
     };
     fill_all_kinds(&mut tables).await;
+    // Tables have no holes on the way back.
+    tables.message(1, CHANNEL, 11, b"eleven").await;
     // More than MySQL's own type for it holds, and nothing left of another.
-    tables.message(1, "orders", 900, &vec![b'x'; 100_000]).await;
+    tables.message(1, CHANNEL, 14, &vec![b'x'; 100_000]).await;
     tables.channel(8, "empty", 40).await;
+    // Names that a database's default knows no letters for, or takes for the same.
+    tables.channel(9, "日本", 3).await;
+    for id in ["App", "app"] {
+        let client = ClientInfo {
+            id: id.to_owned(),
+            heartbeat_inbox: format!("_INBOX.{id}"),
+            ..ClientInfo::default()
+        };
+        tables.client(&client).await;
+    }
     ensure_imported(&import(&group).await);
     let before = Contents::stored(&group.database_url, "stanby").await;
+    // As in MySQL 5.6 and MariaDB 10.1, where an index takes 767 bytes of a column.
     mysql
-        .execute("CREATE DATABASE back; GRANT ALL ON back.* TO 'stan'@'%'")
+        .execute("SET GLOBAL innodb_default_row_format = compact")
+        .await;
+    mysql
+        .execute("CREATE DATABASE back CHARACTER SET latin1; GRANT ALL ON back.* TO 'stan'@'%'")
         .await;
     let url = mysql.url();
     let back = format!("{}/back", url.strip_suffix("/stan").unwrap());

@@ -111,7 +111,7 @@ async fn nodes_of_two_clusters_of_one_id_are_refused_or_it_is_told_that_nothing_
         }
         // A snapshot has taken the place of all that their logs had in common.
         assert_eq!(code(&output), Some(0), "{from}: {told}");
-        let is_told = stdout(&output).contains("tells whether they are of one cluster");
+        let is_told = stdout(&output).contains("do not show whether they are of one cluster");
         assert!(is_told, "{from}: {told}{}", stdout(&output));
     });
     let done = futures_util::stream::iter(imports).buffer_unordered(3);

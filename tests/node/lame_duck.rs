@@ -148,7 +148,7 @@ async fn back(nats: &NatsServer, inbox: &str) -> Subscriber {
 
 /// A publish of which NATS goes while it waits for its commit, and that is stored while NATS is away. Returns its guid.
 async fn store_without_nats(
-    group: &Group,
+    (group, active): (&Group, &Server),
     publisher: &mut Publisher,
     nats: &mut Own<NatsServer>,
 ) -> String {
@@ -168,6 +168,8 @@ async fn store_without_nats(
     })
     .await;
     nats.stop(LIMIT).await.unwrap();
+    // Until the server knows, its answer would leave for a connection that is dead.
+    wait_for_log(active, "lost the connection to NATS").await;
     sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
     wait_until(LIMIT, async || {
         let stored = group.tables().messages("orders").await;
@@ -195,7 +197,7 @@ async fn what_is_stored_while_nats_is_away_is_answered_when_the_client_is_back()
     let mut publisher = client.publisher("orders").await;
     publisher.send_until_acked(LIMIT).await;
 
-    let stored = store_without_nats(&group, &mut publisher, &mut nats).await;
+    let stored = store_without_nats((&group, &active), &mut publisher, &mut nats).await;
     nats::restart(&mut nats, &[]).await;
     wait_until(LIMIT, async || {
         let log = active.log();
@@ -227,7 +229,7 @@ async fn a_server_alone_answers_what_it_stored_when_nats_went_for_longer_than_a_
     let mut publisher = client.publisher("orders").await;
     publisher.send_until_acked(LIMIT).await;
 
-    let stored = store_without_nats(&group, &mut publisher, &mut nats).await;
+    let stored = store_without_nats((&group, &server), &mut publisher, &mut nats).await;
     // Its term is over.
     server.wait_for_trouble("NATS is out of reach").await;
     nats::restart(&mut nats, &[]).await;
@@ -252,7 +254,7 @@ async fn what_was_stored_when_nats_went_for_longer_than_a_lease_is_answered_by_w
     let mut publisher = client.publisher("orders").await;
     publisher.send_until_acked(LIMIT).await;
 
-    let stored = store_without_nats(&group, &mut publisher, &mut nats).await;
+    let stored = store_without_nats((&group, &active), &mut publisher, &mut nats).await;
     // Its term is over.
     active.wait_for_trouble("NATS is out of reach").await;
     active.kill().await;

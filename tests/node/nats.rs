@@ -12,7 +12,7 @@ use stanby::core::ids::{ChannelName, ClientId, Guid, ProbeId, Sequence, Subject}
 use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
 use stanby::core::time::Timestamp;
-use stanby::core::{Event, Outbound};
+use stanby::core::{Event, Outbound, Request};
 use stanby::dev::nats::NatsServer;
 use stanby::nats::{AckTokens, Connection, Egress, Error, Ingress, Settings};
 use stanby::protocol::subjects::Prefixes;
@@ -96,20 +96,11 @@ pub(crate) async fn receive(ingress: &mut Ingress, count: usize, limit: usize) -
 /// A short form of an event, to compare orders.
 pub(crate) fn kind(event: &Event) -> String {
     match event {
-        Event::Connect { .. } => "connect".to_owned(),
-        Event::Publish { request, .. } => format!("publish {}", request.guid),
-        Event::Subscribe { .. } => "subscribe".to_owned(),
-        Event::Unsubscribe { .. } => "unsubscribe".to_owned(),
-        Event::CloseSubscription { .. } => "close subscription".to_owned(),
-        Event::CloseClient { .. } => "close client".to_owned(),
-        Event::Ping { .. } => "ping".to_owned(),
-        Event::Ack(ack) => format!("ack {}", ack.sequence),
-        Event::Refused { .. } => "refused".to_owned(),
+        Event::Request(request) => kind_of_request(request),
         Event::Pong(probe) => format!("pong {probe}"),
         Event::Unreachable(probe) => format!("unreachable {probe}"),
         Event::Unheard(inbox) => format!("unheard {inbox}"),
-        Event::AlreadyStored { .. }
-        | Event::Reconnected
+        Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
         | Event::OutboxNoted
@@ -118,6 +109,21 @@ pub(crate) fn kind(event: &Event) -> String {
         | Event::LoadFailed(_) => {
             panic!("not from NATS: {event:?}")
         }
+    }
+}
+
+fn kind_of_request(request: &Request) -> String {
+    match request {
+        Request::Connect { .. } => "connect".to_owned(),
+        Request::Publish { request, .. } => format!("publish {}", request.guid),
+        Request::Subscribe { .. } => "subscribe".to_owned(),
+        Request::Unsubscribe { .. } => "unsubscribe".to_owned(),
+        Request::CloseSubscription { .. } => "close subscription".to_owned(),
+        Request::CloseClient { .. } => "close client".to_owned(),
+        Request::Ping { .. } => "ping".to_owned(),
+        Request::Ack(ack) => format!("ack {}", ack.sequence),
+        Request::Refused { .. } => "refused".to_owned(),
+        Request::AlreadyStored { .. } => panic!("not from NATS: {request:?}"),
     }
 }
 
@@ -179,7 +185,7 @@ async fn every_request_subject_is_listened_to_and_a_subscribe_gets_the_same_toke
 
     let mut tokens = Vec::new();
     for event in &events {
-        if let Event::Subscribe { request, reply } = event {
+        if let Event::Request(Request::Subscribe { request, reply }) = event {
             assert_eq!(*reply, Some(subject("_INBOX.reply")));
             tokens.push(request.ack_token);
         }
@@ -190,7 +196,7 @@ async fn every_request_subject_is_listened_to_and_a_subscribe_gets_the_same_toke
     assert!(
         events
             .iter()
-            .any(|event| matches!(event, Event::Ping { .. }))
+            .any(|event| matches!(event, Event::Request(Request::Ping { .. })))
     );
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -152,6 +153,12 @@ async fn a_server_called_as_its_predecessor_reads_its_file_and_heeds_signals() {
         let text = wait_for_text(&log, "File log re-opened").await;
         assert_eq!(text.lines().count(), 1, "{text}");
     }
+    let mode = std::fs::metadata(&log).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7, 0, "{mode:o}");
+
+    // `nats-server --signal ldm` sends it.
+    server.signal(Signal::SIGUSR2);
+    wait_for_text(&log, "SIGUSR2 is ignored").await;
 
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end().await.code(), Some(143));

@@ -182,12 +182,12 @@ fn sentence(comment: &str) -> String {
     cell(comment).replace("\\|", "|")
 }
 
-async fn functions(connection: &mut PgConnection, kind: char) -> String {
+async fn functions(connection: &mut PgConnection, kind: char, filter: &str) -> String {
     let query = format!(
         "SELECT p.proname || '(' || pg_get_function_arguments(p.oid) || ')' ||
                 coalesce(' returns ' || pg_get_function_result(p.oid), ''), obj_description(p.oid, 'pg_proc')
          FROM pg_proc p WHERE p.pronamespace = 'stanby'::regnamespace AND p.prokind = '{kind}'
-           AND obj_description(p.oid, 'pg_proc') IS NOT NULL AND p.prorettype <> 'trigger'::regtype
+           AND obj_description(p.oid, 'pg_proc') {filter} AND p.prorettype <> 'trigger'::regtype
          ORDER BY 1"
     );
     let found = sqlx::query(AssertSqlSafe(query))
@@ -201,7 +201,10 @@ async fn functions(connection: &mut PgConnection, kind: char) -> String {
         if !page.contains(&format!("### {name}\n")) {
             writeln!(page, "### {name}\n").unwrap();
         }
-        writeln!(page, "```sql\n{signature}\n```\n\n{}\n", sentence(&comment)).unwrap();
+        let comment = sentence(comment.trim_start_matches("Internal: "));
+        let (first, rest) = comment.split_at(1);
+        let comment = first.to_uppercase() + rest;
+        writeln!(page, "```sql\n{signature}\n```\n\n{comment}\n").unwrap();
     }
     page
 }
@@ -215,8 +218,9 @@ async fn the_reference_of_views_and_functions_is_what_the_tables_say() {
     let mut connection = PgConnection::connect(&group.database_url).await.unwrap();
     let connection = &mut connection;
     let views = relations(connection, "v", "true").await;
-    let functions_for_people = functions(connection, 'f').await;
-    let procedures = functions(connection, 'p').await;
+    let functions_for_users = functions(connection, 'f', "NOT LIKE 'Internal: %'").await;
+    let functions_inside = functions(connection, 'f', "LIKE 'Internal: %'").await;
+    let procedures = functions(connection, 'p', "IS NOT NULL").await;
     let commented = "obj_description(c.oid, 'pg_class') IS NOT NULL";
     let tables = relations(connection, "r", commented).await;
     let text = format!(
@@ -224,7 +228,17 @@ async fn the_reference_of_views_and_functions_is_what_the_tables_say() {
         What is in the schema of a group of servers (`stanby` unless `--schema` names another one), from its comments. Views are made\n\
         to be read. Everything in the tables belongs to the active: read it, and change it only by the functions and procedures\n\
         here. [Secure](../security.md#roles-in-postgres) says which role may read and call what.\n\n\
-        ## Views\n\n{views}## Functions\n\n{functions_for_people}## Procedures\n\n{procedures}## Tables\n\n{tables}"
+        ## Views\n\n{views}## Functions\n\n{functions_for_users}## Procedures\n\n{procedures}## Tables\n\n{tables}\
+        ## Internal functions\n\nServers, views and the functions above call these.\n\n{functions_inside}"
+    );
+    let without: Vec<&str> = text
+        .lines()
+        .filter(|line| line.ends_with(" |  |"))
+        .collect();
+    assert!(
+        without.is_empty(),
+        "columns without a comment:\n{}",
+        without.join("\n")
     );
     is_what_the_program_says("docs/reference/sql.md", HOW, &text);
 }

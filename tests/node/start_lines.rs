@@ -2,6 +2,7 @@
 //! the database in the environment: the NATS server that was inside runs beside it.
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -172,6 +173,7 @@ async fn a_file_gives_the_nats_server_its_part_and_the_server_its_login() {
         .await;
     let log = server.log();
     assert!(log.contains("/nowhere/stan.pid cannot be written"), "{log}");
+    assert!(log.contains("is not there"), "{log}");
     assert!(!log.contains("secret"), "{log}");
 }
 
@@ -444,6 +446,34 @@ async fn a_line_with_a_certificate_serves_clients_over_tls() {
     let client = StanClient::connect(nats, "shop", "app").await.unwrap();
     let mut publisher = client.publisher("orders").await;
     publisher.send_until_acked(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_nats_server_that_is_too_old_is_not_started_and_the_check_says_so_too() {
+    let Some(line) = Line::new().await else {
+        return;
+    };
+    let program = line.path("old-nats-server");
+    std::fs::write(&program, "#!/bin/sh\necho 'nats-server: v2.1.9'\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let flag = program.to_str().unwrap();
+    let told = "is nats-server 2.1, which is too old: install version 2.2";
+
+    let mut server = line.start(&format!("-p {{nats}} -m {{http}} --nats-server-bin {flag}"));
+    assert!(!server.end().await.success());
+    assert!(server.log().contains(told), "{}", server.log());
+    let database = line.database.url.as_str();
+    let check = [
+        "config",
+        "check",
+        "--nats-server-bin",
+        flag,
+        "--database-url",
+        database,
+    ];
+    let checked = crate::cli::stanby(&check).await;
+    let found = crate::cli::stderr(&checked);
+    assert!(found.contains(told), "{found}");
 }
 
 #[tokio::test]

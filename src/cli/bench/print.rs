@@ -34,7 +34,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
     lines.join("\n")
 }
 
-/// One line that tells a run from another.
+/// One line that distinguishes a run from others.
 pub(super) fn title(settings: &Settings) -> String {
     let mut title = format!(
         "{} x {} B, {}",

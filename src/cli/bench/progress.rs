@@ -39,7 +39,7 @@ impl Progress {
         }
     }
 
-    /// Draws the line anew, a few times in a second.
+    /// Draws the line again, a few times in a second.
     pub(super) async fn tick(&mut self) {
         self.ticks.tick().await;
         if !self.shown {

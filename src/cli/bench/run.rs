@@ -230,7 +230,7 @@ impl Bench<'_> {
         Ok((manned, started, per_channel))
     }
 
-    /// Runs those that have been told what to do, shows how far they are, and lets a signal stop them.
+    /// Runs those that have got their work, shows how far they are, and lets a signal stop them.
     async fn drive(
         &mut self,
         manned: Vec<Manned>,

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Where nothing tells how wide the screen is.
+/// Where it is not known how wide the screen is.
 const WIDTH: usize = 80;
 
 /// Narrower than this no column is cut.

@@ -152,7 +152,9 @@ async fn get_from(store: &Store, args: &GetArgs) -> Result<(), Failure> {
         )));
     }
     if !(first..=last).contains(&args.sequence) {
-        let gone = if args.sequence < first {
+        let gone = if args.sequence == 0 {
+            "the first message of a channel has sequence 1"
+        } else if args.sequence < first {
             "it was dropped"
         } else {
             "it has not been published"

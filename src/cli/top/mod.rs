@@ -146,7 +146,7 @@ async fn live(
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Ok(()),
             },
-            // Keys are heeded while the database does not answer: reading begins anew with the next tick.
+            // Keys are heeded while the database does not answer: reading begins again with the next tick.
             read = async { ticks.tick().await; sample(store).await } => match read {
                 Ok(now) => {
                     model.take(now, taken.elapsed());

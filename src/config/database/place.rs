@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 
 /// Where a Postgres may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,23 @@ impl Place {
         match (&self.host, self.address) {
             (Host::Tcp(name), None) if name.parse::<IpAddr>().is_err() => Some((name, self.port)),
             _ => None,
+        }
+    }
+
+    /// Its name or address, and the port, where it is reached by TCP.
+    pub fn host(&self) -> Option<(String, u16)> {
+        match (&self.host, self.address) {
+            (Host::Tcp(_), Some(address)) => Some((address.to_string(), self.port)),
+            (Host::Tcp(name), None) => Some((name.clone(), self.port)),
+            (Host::Unix(_), _) => None,
+        }
+    }
+
+    /// The directory of its Unix socket.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.host {
+            Host::Unix(directory) => Some(Path::new(directory)),
+            Host::Tcp(_) => None,
         }
     }
 

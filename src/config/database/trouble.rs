@@ -8,7 +8,7 @@ use tokio_postgres::types::{WasNull, WrongType};
 use super::{DatabaseUrl, Roots};
 use crate::certificates;
 
-/// An error of the database, told for the person who runs the server.
+/// An error of the database, worded for the person who runs the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub kind: TroubleKind,
@@ -85,7 +85,7 @@ impl Trouble {
         Self::of_cause(url, error)
     }
 
-    /// In place of an SQLSTATE, where it is told in the words of Postgres' protocol: [`Trouble::of_pool`] knows it again.
+    /// In place of an SQLSTATE, where it comes in Postgres' protocol: [`Trouble::of_pool`] knows it again.
     pub fn code(&self) -> &'static str {
         let known = CODES.iter().find(|(_, kind)| *kind == self.kind);
         known.map_or("", |(code, _)| *code)
@@ -131,7 +131,10 @@ impl Trouble {
             ),
             "42501" => (
                 Refused,
-                format!("grant {user} the right, or name the owner in the database URL"),
+                format!(
+                    "grant {user} the right (grant_to_operator() in the schema of the tables, for who changes channels and \
+                     durables), or name the owner in the database URL"
+                ),
             ),
             // Of a replica that may be promoted.
             "25006" => (

@@ -56,6 +56,13 @@ impl Cursor<'_> {
         self.rest.starts_with('#') || self.rest.starts_with("//")
     }
 
+    /// The same, with a space behind the mark.
+    pub(super) fn at_spaced_comment(&self) -> bool {
+        let rest = self.rest.strip_prefix("//");
+        let behind = rest.or_else(|| self.rest.strip_prefix('#'));
+        behind.is_some_and(|text| text.chars().next().is_none_or(char::is_whitespace))
+    }
+
     /// White space, line ends, comments and whatever else `more` says.
     pub(super) fn skip_blank(&mut self, more: &[char]) {
         loop {

@@ -36,7 +36,7 @@ pub(super) enum Strictness {
     OfOurs,
 }
 
-/// The entries of a block of channels. Limits that nobody knows are told through `unknown`.
+/// The entries of a block of channels. Limits that nobody knows are reported through `unknown`.
 pub(super) fn channels(
     table: &Table,
     strictness: Strictness,

@@ -85,7 +85,15 @@ impl Parser<'_> {
                     cursor.next();
                     return Ok(());
                 }
-                (Some(_), _) => self.entry(cursor)?,
+                (Some(_), None) => {
+                    self.entry(cursor)?;
+                    cursor.skip_spaces();
+                    // As there: one brace behind a value on the outermost level closes nothing, and does no harm.
+                    if cursor.peek() == Some('}') {
+                        cursor.next();
+                    }
+                }
+                (Some(_), Some(_)) => self.entry(cursor)?,
             }
         }
     }
@@ -116,7 +124,8 @@ impl Parser<'_> {
             cursor.next();
         }
         cursor.skip_spaces();
-        if cursor.at_comment() || matches!(cursor.peek(), None | Some('\n')) {
+        // A word may begin with either mark of a comment, like a password.
+        if cursor.at_spaced_comment() || matches!(cursor.peek(), None | Some('\n')) {
             // Not a word: it may be the next key.
             cursor.skip_blank(&[]);
             if !matches!(cursor.peek(), Some('{' | '[' | '(' | '"' | '\'')) {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::parser::{self, Outside};
@@ -33,7 +33,7 @@ pub fn read(path: &Path, part: Part) -> Result<Found, Error> {
     understand(&text, &name, part, &Machine)
 }
 
-/// What the text of a file says; `name` tells its format.
+/// What the text of a file says; `name` shows its format.
 pub fn understand(
     text: &str,
     name: &str,
@@ -56,8 +56,14 @@ struct Machine;
 
 impl Outside for Machine {
     fn include(&self, path: &str, from: &str) -> Result<(Arc<str>, String), Error> {
-        let beside = Path::new(from).parent().map(|folder| folder.join(path));
-        let path = beside.unwrap_or_else(|| PathBuf::from(path));
+        // There, a path was below the folder of the file that names it, even one that begins with a slash.
+        let folder = Path::new(from).parent().unwrap_or(Path::new(""));
+        let below = folder.join(path.trim_start_matches('/'));
+        let path = if below.exists() {
+            below
+        } else {
+            folder.join(path)
+        };
         let text = text_of(&path)
             .map_err(|why| Error::new(format!("{} cannot be read: {why}", path.display())))?;
         Ok((path.display().to_string().into(), text))

@@ -134,9 +134,11 @@ impl Reading {
         );
     }
 
-    /// Reading goes on: all mistakes are to be known at once.
+    /// Reading goes on: all mistakes are to be known at once, and each once, if several read the same block.
     fn mistake(&mut self, error: Error) {
-        self.found.mistakes.push(error);
+        if !self.found.mistakes.contains(&error) {
+            self.found.mistakes.push(error);
+        }
     }
 
     fn key(&mut self, key: &Key, entry: &Entry, path: &str) {
@@ -184,6 +186,11 @@ impl Reading {
     fn flag(&mut self, flag: &str, kind: Type, entry: &Entry) -> Result<(), Error> {
         let (text, shape) = match (kind, &entry.value.kind) {
             (Type::Text, Kind::Text(text)) => {
+                if text.is_empty() && flag == "encryption-key" {
+                    // As there: the key itself says that messages are to be encrypted, whatever stands before it.
+                    self.set("encrypt", true.to_string(), Shape::Bare, &entry.place);
+                    return Ok(());
+                }
                 if text.is_empty() && flag != "cluster-id" {
                     return Ok(()); // As if it were absent.
                 }
@@ -250,18 +257,21 @@ impl Reading {
             Kind::Integer(port, _) => port.to_string(),
             Kind::Text(text) => {
                 let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-                let host = match host.trim_start_matches('[').trim_end_matches(']') {
-                    "" => "0.0.0.0",
-                    host => host,
-                };
-                self.set(host_flag, host.to_owned(), Shape::Text, &entry.place);
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                // Without a host, they are where clients connect.
+                if !host.is_empty() {
+                    self.set(host_flag, host.to_owned(), Shape::Text, &entry.place);
+                }
                 port.to_owned()
             }
             Kind::Float(_) | Kind::Boolean(_) | Kind::Time(_) | Kind::Array(_) | Kind::Table(_) => {
                 return Err(wrong());
             }
         };
-        port.parse::<u16>().map_err(|_| wrong())?;
+        let is_port = |port: i32| (-1..=65535).contains(&port);
+        if !port.parse().is_ok_and(is_port) {
+            return Err(wrong());
+        }
         self.set(port_flag, port, Shape::Bare, &entry.place);
         Ok(())
     }

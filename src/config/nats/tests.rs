@@ -99,19 +99,28 @@ fn user_info_becomes_the_login_and_leaves_the_url() {
 }
 
 #[test]
-fn flags_go_before_the_url_and_must_fit_together() {
-    let mut both = flags("nats://u:p@h:4222");
+fn a_server_uses_the_login_in_a_url_before_that_of_the_flags_and_a_command_that_of_the_flags() {
+    let mut both = flags("nats://u:p@h:4222,nats://v:q@i:4222");
     both.nats_user = Some("alice".to_owned());
     both.nats_password = Some("x".into());
-    assert_eq!(both.nats().unwrap().user.as_deref(), Some("alice"));
+    let of_flags = both.nats().unwrap();
+    assert_eq!(of_flags.user.as_deref(), Some("alice"));
+    assert_eq!(of_flags.logins.len(), 0);
+    let of_urls = both.server_nats().unwrap();
+    assert_eq!(of_urls.user.as_deref(), Some("u"));
+    assert_eq!(of_urls.logins[0].0, "nats://i:4222");
+    assert_eq!(of_urls.logins.len(), 1);
 
+    both.nats_server = Some("nats://h:4222,nats://v:q@i:4222".into());
+    let some = both.server_nats().unwrap();
+    assert_eq!(some.user.as_deref(), Some("alice"));
+    assert_eq!(some.logins[0].1.user.as_deref(), Some("v"));
+
+    both.nats_server = Some("nats://h:4222".into());
     both.nats_token = Some("t".into());
-    assert!(
-        both.nats()
-            .unwrap_err()
-            .to_string()
-            .contains("exclude each other")
-    );
+    let both = both.nats().unwrap();
+    assert_eq!(both.user.as_deref(), Some("alice"));
+    assert_eq!(both.token.as_ref().map(Secret::expose), Some("t"));
 
     let mut alone = flags("nats://h:4222");
     alone.nats_password = Some("x".into());
@@ -146,6 +155,9 @@ fn each_server_may_have_a_login_of_its_own() {
     flags.nats_token = Some("t".into());
     let config = flags.nats().unwrap();
     assert_eq!((config.user, config.logins), (None, vec![]));
+    let config = flags.server_nats().unwrap();
+    assert_eq!((config.user, config.token), (None, Some("t".into())));
+    assert_eq!(config.logins.len(), 4);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crc::{Algorithm, Crc, Table};
 
-/// What a former server uses unless it is told otherwise.
+/// What a former server uses unless it is configured otherwise.
 pub const IEEE: u32 = 0xEDB8_8320;
 
 pub struct Checksum {

@@ -8,7 +8,7 @@ use super::records::{Flaw, fill, version};
 pub const ENTRY_BYTES: usize = 32;
 
 /// What limits count of a message beside its record: the frame and the entry.
-const OVERHEAD_BYTES: u64 = 40;
+pub const OVERHEAD_BYTES: u64 = 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {

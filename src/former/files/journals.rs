@@ -211,6 +211,13 @@ fn replay(
                 "{}; what it says is lost",
                 flaw.sentence()
             ))),
+            Err(flaw @ Flaw::Cut { .. }) if records.hides_records() => {
+                found(Finding::Damage(format!(
+                    "{}, but whole records follow: its length is damaged; what it and all that follow say is lost",
+                    flaw.sentence()
+                )));
+                return Ok(());
+            }
             Err(flaw @ Flaw::Cut { .. }) => {
                 found(Finding::Cut(format!(
                     "{}; what was written last before the crash is not known",

@@ -1,5 +1,5 @@
-//! What limits have dropped stays in a slice until all of it goes, and nothing tells where the channel began. So limits
-//! are applied anew to what the files hold, as the former server does at each start.
+//! What limits have dropped stays in a slice until all of it goes, and no record says where the channel began. So limits
+//! are applied again to what the files hold, as the former server does at each start.
 
 use super::index::Entry;
 use super::slice::Extent;

@@ -15,11 +15,20 @@ pub const VERSION_BYTES: u64 = 4;
 /// The size of the header and the checksum before each payload.
 pub const HEADER_BYTES: u64 = 8;
 
-/// A payload has so many bits of a header that tells a type, too.
+/// A payload has so many bits of a header that has a type, too.
 const TYPED_LENGTH_BITS: u32 = 24;
 
 /// Payloads are read in steps, so that a length that is nonsense costs nothing.
 const STEP_BYTES: u64 = 1 << 16;
+
+/// Records that a damaged length hides are looked for in so much of what follows it.
+const SEARCHED_BYTES_MAX: usize = 1 << 20;
+
+/// So many bytes are checked meanwhile, whatever they look like.
+const CHECKED_BYTES_MAX: usize = 256 << 20;
+
+/// The largest type of a record, in any file.
+const KINDS_MAX: u8 = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -110,6 +119,8 @@ pub struct Records<'a, R> {
     number: u64,
     at: u64,
     is_over: bool,
+    /// What there was of a payload that was cut.
+    rest: Vec<u8>,
 }
 
 impl<'a, R: BufRead> Records<'a, R> {
@@ -130,6 +141,7 @@ impl<'a, R: BufRead> Records<'a, R> {
             number: 0,
             at: VERSION_BYTES,
             is_over: false,
+            rest: Vec::new(),
         })
     }
 
@@ -155,23 +167,55 @@ impl<'a, R: BufRead> Records<'a, R> {
         if length == 0 && told == 0 {
             return Ok(None);
         }
-        let (kind, length) = if self.is_typed {
-            let [.., kind] = length.to_le_bytes();
-            (kind, length & ((1 << TYPED_LENGTH_BITS) - 1))
-        } else {
-            (0, length)
-        };
-        let payload = payload(&mut self.source, length.into())?;
-        let payload = payload.ok_or(Flaw::Cut { number, at })?;
+        let (kind, length) = self.parts_of(length);
+        let payload = up_to(&mut self.source, length.into())?;
+        if (payload.len() as u64) < u64::from(length) {
+            self.rest = payload;
+            return Err(Flaw::Cut { number, at });
+        }
         let record = Record {
             kind,
             number,
             at,
-            payload,
+            payload: payload.into(),
         };
         self.number = number;
         self.at += record.bytes();
         check(record, told, self.checksum).map(Some)
+    }
+
+    /// After a cut: whether a whole record follows, which no crash leaves behind one that is cut. Its length is damaged, then.
+    pub fn hides_records(&self) -> bool {
+        let rest = &self.rest[..self.rest.len().min(SEARCHED_BYTES_MAX)];
+        let mut checked = 0;
+        for at in 0..rest.len() {
+            let Some((header, behind)) = rest[at..].split_first_chunk() else {
+                return false;
+            };
+            let (length, told) = header_of(*header);
+            let (kind, length) = self.parts_of(length);
+            let payload = usize::try_from(length).ok().and_then(|it| behind.get(..it));
+            let Some(payload) = payload.filter(|it| !it.is_empty() && kind <= KINDS_MAX) else {
+                continue;
+            };
+            checked += payload.len();
+            if checked > CHECKED_BYTES_MAX {
+                return false;
+            }
+            if self.checksum.of(payload) == told {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn parts_of(&self, length: u32) -> (u8, u32) {
+        if self.is_typed {
+            let [.., kind] = length.to_le_bytes();
+            (kind, length & ((1 << TYPED_LENGTH_BITS) - 1))
+        } else {
+            (0, length)
+        }
     }
 
     /// True when not one byte follows.
@@ -213,9 +257,14 @@ pub(super) fn check(record: Record, told: u32, checksum: &Checksum) -> Result<Re
 
 /// `None` when there are fewer.
 pub(super) fn payload(source: &mut impl BufRead, length: u64) -> io::Result<Option<Bytes>> {
-    let mut payload = Vec::with_capacity(usize::try_from(length.min(STEP_BYTES)).unwrap_or(0));
-    source.take(length).read_to_end(&mut payload)?;
+    let payload = up_to(source, length)?;
     Ok((payload.len() as u64 == length).then(|| payload.into()))
+}
+
+fn up_to(source: &mut impl BufRead, length: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::with_capacity(usize::try_from(length.min(STEP_BYTES)).unwrap_or(0));
+    source.take(length).read_to_end(&mut read)?;
+    Ok(read)
 }
 
 /// How many bytes there were.
@@ -287,6 +336,26 @@ mod tests {
                     assert!(records.read_next().unwrap().is_none());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_damaged_is_told_from_a_cut() {
+        let checksum = Checksum::new(IEEE);
+        let record = bytes(&SLICE[8..]);
+        let file = [bytes(SLICE), record.clone(), record].concat();
+        let hides = |file: &[u8]| {
+            let mut records = Records::untyped(file, &checksum).unwrap();
+            while let Ok(Some(_)) = records.read_next() {}
+            records.hides_records()
+        };
+        for length in 4..=file.len() {
+            assert!(!hides(&file[..length]), "{length}");
+        }
+        for (byte, is_hiding) in [(5, true), (7, true), (37, true), (69, false)] {
+            let mut damaged = file.clone();
+            damaged[byte] ^= 1;
+            assert_eq!(hides(&damaged), is_hiding, "{byte}");
         }
     }
 

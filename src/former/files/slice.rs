@@ -33,7 +33,7 @@ pub trait SliceFiles {
 /// What is wrong with a slice, or only remarkable; the caller names the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Nothing that anybody was told to be stored.
+    /// Nothing whose storing was ever acknowledged.
     Cut(String),
     /// With what is lost if it is left out.
     Damage(String),
@@ -152,7 +152,7 @@ impl<F: SliceFiles> Slice<F> {
         &self.files
     }
 
-    /// What stands before `end` only: a later slice has the rest anew.
+    /// What stands before `end` only: a later slice has the rest again.
     pub fn cut_off(&mut self, end: u64, checksum: &Checksum) -> Result<(), Flaw> {
         if self.extent.last < end {
             return Ok(());
@@ -175,7 +175,7 @@ impl<F: SliceFiles> Slice<F> {
     ) -> Result<(), Flaw> {
         let wanted = |entry: &Entry| sequences.contains(&entry.sequence);
         if self.by != By::Index {
-            // What is wrong with them was told at the first look.
+            // What is wrong with them was reported at the first reading.
             let entries = self.scan(checksum, &mut |_| {})?;
             entries.into_iter().filter(wanted).all(each);
             return Ok(());
@@ -272,6 +272,14 @@ impl<F: SliceFiles> Slice<F> {
                         flaw.sentence()
                     )));
                 }
+                Err(flaw @ Flaw::Cut { .. }) if records.hides_records() => {
+                    let after = entries.last().map_or(0, |entry| entry.sequence);
+                    found(Finding::Damage(format!(
+                        "{}, but whole records follow: its length is damaged; what follows message {after} is lost",
+                        flaw.sentence()
+                    )));
+                    break;
+                }
                 Err(flaw @ Flaw::Cut { .. }) => {
                     let after = entries.last().map_or(0, |entry| entry.sequence);
                     found(Finding::Cut(format!(
@@ -359,7 +367,7 @@ fn buffered<R: Read>(source: R) -> BufReader<R> {
     BufReader::with_capacity(BUFFER_BYTES, source)
 }
 
-/// The records at the places that an index tells.
+/// The records at the places that an index names.
 struct Data<R> {
     source: BufReader<R>,
     at: u64,

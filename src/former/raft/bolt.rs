@@ -67,7 +67,7 @@ pub enum Bucket {
 /// What is done with a key and its value; false when that was enough.
 type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Broken>;
 
-/// The same, told first whether the value is a bucket.
+/// The same; a byte says first whether the value is a bucket.
 type EachElement<'a> = &'a mut dyn FnMut(bool, &[u8], &[u8]) -> Result<bool, Broken>;
 
 impl<S: ReadAt> Bolt<S> {

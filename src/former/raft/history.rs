@@ -1,4 +1,4 @@
-//! What tells whether two logs can be those of nodes of one cluster. There, an entry has one content for each index and term;
+//! How to find whether two logs can be those of nodes of one cluster. There, an entry has one content for each index and term;
 //! logs that have one in common are the same before it; and an entry that was committed is in all of them, or will be.
 
 use std::collections::BTreeMap;

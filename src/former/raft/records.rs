@@ -1,4 +1,4 @@
-//! Records of the log and of snapshots. Operations are told apart by numbers that have never changed.
+//! Records of the log and of snapshots. Operations have numbers that have never changed.
 
 use bytes::Bytes;
 

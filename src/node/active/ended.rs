@@ -1,4 +1,4 @@
-//! How a term of the active ended, and what is told of it.
+//! How a term of the active ended, and what is reported of it.
 
 use crate::core::attempts::EndKind;
 use crate::core::refusal::Refusal;
@@ -11,7 +11,7 @@ pub(in crate::node) enum Ended {
     TermLost(TermLost),
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
-    /// The NATS server fell silent, and a standby listens at another one: it has heard what this server has not.
+    /// The NATS server fell silent, and a standby listens at another one: it has received what this server has not.
     NatsSilent,
     NatsFailed(nats::Error),
     /// Postgres refuses what is to be stored, and it cannot be taken back in this term.

@@ -116,7 +116,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::DroppedUnacked { channel, sequence } => tracing::warn!(
             %channel,
             sequence = sequence.0,
-            "a limit drops messages that a durable has not acked; view dropped_unacked tells how many"
+            "a limit drops messages that a durable has not acked; see view dropped_unacked"
         ),
         Notice::Poison(letter, fate) => tracing::warn!(
             channel = %letter.origin,
@@ -127,7 +127,7 @@ pub(super) fn log(notice: &Notice) {
             reason = &*letter.reason,
             "a message was delivered as often as its policy allows, and not acked: {fate}"
         ),
-        // A condition tells it.
+        // A condition reports it.
         Notice::DeadLetterRefused(..) => {}
         Notice::RowDropped { table, id, why } => {
             tracing::warn!(table, id, "row dropped: {why}");

@@ -1,4 +1,4 @@
-//! What the active tells of itself: for the status page, the history, and the tables.
+//! What the active reports of itself: for the status page, the history, and the tables.
 
 use std::time::Duration;
 

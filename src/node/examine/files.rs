@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::config::database::Login;
 use crate::config::log::LogTarget;
+use crate::config::pages::PagesAddress;
 use crate::dev::nats::find;
 use crate::http::Certificate;
 use crate::nats;
@@ -118,6 +119,15 @@ impl Look {
     }
 
     async fn of_pages(&mut self, config: &Config) {
+        let plain = config.http.as_ref().map(PagesAddress::look_up);
+        let secure = config.https.as_ref().map(|it| it.address.look_up());
+        let errors = [plain, secure]
+            .into_iter()
+            .flatten()
+            .filter_map(Result::err);
+        let mut errors: Vec<String> = errors.map(|error| error.to_string()).collect();
+        errors.dedup();
+        self.files.errors.extend(errors);
         if let Some(pages) = &config.https {
             let certificate = Certificate {
                 certificate_file: pages.certificate_file.clone(),

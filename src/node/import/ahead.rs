@@ -209,12 +209,11 @@ impl Import {
         let channels = former.channels(problems).await.map_err(Error::Former)?;
         telling.expect_more(expected(&channels, copied));
         for (id, channel) in channels {
-            let before = copied.get(&channel.name).copied();
+            let ahead = copied.entry(channel.name.clone());
+            let ahead = ahead.or_insert(Ahead::of(id));
             let sink = Some(&mut *sink);
-            let read = self
-                .read_messages(&mut former, (id, before), &channel, problems, sink, telling)
+            self.read_messages(&mut former, (id, ahead), &channel, problems, sink, telling)
                 .await?;
-            copied.insert(channel.name, Ahead { id, totals: read });
         }
         former.end().await.map_err(Error::Former)?;
         former.close().await;

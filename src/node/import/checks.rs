@@ -41,7 +41,7 @@ pub(super) fn is_active(schema: &str, holder: &str) -> String {
 }
 
 impl Import {
-    /// Fails where these are not the right tables; the rest may be told as problems.
+    /// Fails where these are not the right tables; the rest may be reported as problems.
     pub(super) async fn look_around(
         &self,
         former: &mut Opened,

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
 use super::reading::{Read, Telling};
 use super::run::{Error, Import};
-use super::sink::{Sink, Step};
+use super::sink::Sink;
 use super::source::Source;
 use crate::clock::Clock;
 use crate::core::batch::Batch;
@@ -100,7 +100,7 @@ impl Import {
                 Part::Messages(batch) => {
                     telling.count(batch.messages.len() as u64);
                     if let Some(sink) = sink.as_deref_mut() {
-                        sink.write(Step::Put(batch)).await?;
+                        sink.put(&batch).await?;
                     }
                 }
             }
@@ -225,6 +225,7 @@ impl Walk {
             });
             match self.plan(files, number, before) {
                 Ok(channel) => planned.push(channel),
+                Err(Error::Problems(why)) if self.is_ahead => self.findings.note(why.join("; ")),
                 Err(why) if self.is_ahead => self.findings.note(why.to_string()),
                 Err(error) => return Err(error),
             }
@@ -413,3 +414,6 @@ fn number(subscriptions: Vec<Subscription>, former: &mut Former) {
         former.subscriptions.push(subscription);
     }
 }
+
+#[cfg(test)]
+mod tests;

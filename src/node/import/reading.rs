@@ -12,14 +12,14 @@ use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
 use super::files::Directory;
 use super::gathered::Gathered;
 use super::run::{Error, Import};
-use super::sink::{Sink, Step};
+use super::sink::Sink;
 use super::source::Opened;
 use crate::clock::Clock;
 use crate::core::ids::{ChannelId, ChannelName};
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Instant;
 use crate::former::adopt::{Adopted, Channel};
-use crate::former::messages::{Reader, Totals};
+use crate::former::messages::Reader;
 use crate::former::{Findings, Former, Problems, adopt};
 use crate::store::FormerStore;
 use crate::store::former::{Extent, FormerChannel};
@@ -85,17 +85,17 @@ impl Import {
         let mut left = copied.clone();
         for (id, found) in found {
             let before = left.remove(&found.name);
+            let mut ahead = before.unwrap_or(Ahead::of(id));
             if sink.is_some() && !problems.is_empty() {
                 return Err(Error::Problems(problems.sentences()));
             }
             let sink = sink.as_deref_mut();
-            let totals = self
-                .read_messages(former, (id, before), &found, problems, sink, telling)
+            self.read_messages(former, (id, &mut ahead), &found, problems, sink, telling)
                 .await?;
             let channel = Channel {
                 name: found.name,
                 max_sequence: found.max_sequence,
-                totals,
+                totals: ahead.totals,
             };
             channels.insert(id, channel);
         }
@@ -116,18 +116,18 @@ impl Import {
         })
     }
 
-    /// Behind what was copied before, if anything was.
+    /// Behind what was copied before, if anything was. `ahead` reports what is written, whether it ends well or not.
     pub(super) async fn read_messages(
         &self,
         former: &mut FormerStore,
-        (id, before): (ChannelId, Option<Ahead>),
+        (id, ahead): (ChannelId, &mut Ahead),
         channel: &FormerChannel,
         problems: &mut Problems,
         mut sink: Option<&mut Sink>,
         telling: &mut Telling<'_>,
-    ) -> Result<Totals, Error> {
+    ) -> Result<(), Error> {
         let keys = self.from_keys.of_channel(&channel.name);
-        let before = before.unwrap_or(Ahead::of(id));
+        let before = *ahead;
         if before.id != id || behind(&channel.extent, &before) {
             return Err(Error::Problems(vec![made_anew(&channel.name)]));
         }
@@ -159,19 +159,21 @@ impl Import {
                     return Err(Error::Problems(problems.sentences()));
                 }
                 if let Some(batch) = gathered.full() {
-                    sink.write(Step::Put(batch)).await?;
+                    sink.put(&batch).await?;
+                    ahead.totals = reader.totals();
                 }
             }
         }
         if let Some(sink) = sink
             && let Some(batch) = gathered.rest()
         {
-            sink.write(Step::Put(batch)).await?;
+            sink.put(&batch).await?;
         }
         if reader.lacks_key() && !self.not_encrypted {
             problems.add(lacks_key(&channel.name));
         }
         let totals = reader.totals();
+        ahead.totals = totals;
         let read = Extent {
             count: totals.count,
             first: totals.first.0,
@@ -190,7 +192,7 @@ impl Import {
                 channel.name, channel.extent
             ));
         }
-        Ok(totals)
+        Ok(())
     }
 }
 

@@ -50,7 +50,7 @@ pub struct Import {
     pub skip_damaged: bool,
     /// It copies while the former server runs, and follows it until it has gone.
     pub ahead: bool,
-    /// Nothing is imported before NATS has told that nobody serves the clients.
+    /// Nothing is imported before NATS has answered that nobody serves the clients.
     pub must_ask_nats: bool,
 }
 
@@ -82,7 +82,7 @@ pub enum Error {
 }
 
 impl Import {
-    /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `tell` is told
+    /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `tell` is called
     /// how far it is, every few seconds.
     pub async fn rehearse(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();

@@ -13,15 +13,14 @@ use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::snapshot::Snapshot;
 use crate::leadership::{self, Apply, Candidate, Leader, TermLost};
-use crate::store::{self, ImportNote, Importer, ServerInfo, Store};
+use crate::store::{self, CopyEncoder, CopyRows, ImportNote, Importer, ServerInfo, Store};
 
 /// Somebody who has just gone may still have the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(4);
 
 pub(super) enum Step {
     Begin,
-    /// Messages.
-    Put(Box<Batch>),
+    Put(CopyRows),
     /// What is there so far is compared with what was written.
     Compare,
     /// The rest, and the commit.
@@ -30,15 +29,16 @@ pub(super) enum Step {
 
 pub(super) struct Sink {
     leader: Leader<Step>,
+    encoder: CopyEncoder,
     /// A step was handed in and has not been answered.
     is_busy: bool,
     failure: Failure,
 }
 
-/// The leader session tells of a failure in words only.
+/// The leader session reports a failure in words only.
 type Failure = Arc<Mutex<Option<store::Error>>>;
 
-/// What the leader session is told of it.
+/// What the leader session is given of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Failed(String);
@@ -66,6 +66,7 @@ impl Sink {
             )])
         })??;
         let failure = Failure::default();
+        let encoder = importer.encoder();
         let steps = Steps {
             importer,
             failure: Arc::clone(&failure),
@@ -73,9 +74,16 @@ impl Sink {
         let granted = candidate.take_over(Epoch::default()).await?;
         Ok(Self {
             leader: granted.start(steps),
+            encoder,
             is_busy: false,
             failure,
         })
+    }
+
+    /// Messages are encoded while those before them are written.
+    pub(super) async fn put(&mut self, batch: &Batch) -> Result<(), Error> {
+        let rows = self.encoder.encode(batch)?;
+        self.write(Step::Put(rows)).await
     }
 
     /// Returns when the step before is done, so that the next one can be read meanwhile.
@@ -117,7 +125,7 @@ impl Apply for Steps {
         let importer = &mut self.importer;
         let done = match step {
             Step::Begin => importer.begin(client, epoch).await,
-            Step::Put(batch) => importer.put(client, batch, epoch).await,
+            Step::Put(rows) => importer.put(client, rows).await,
             Step::Compare => importer.compare_so_far(client).await,
             Step::Finish(info, planned, note) => {
                 importer.finish(client, info, planned, note, epoch).await

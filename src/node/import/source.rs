@@ -1,4 +1,4 @@
-//! Where a former store is, and what it tells of its server.
+//! Where a former store is, and what it says of its server.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ impl Import {
         }
     }
 
-    /// What clients of the former server were told. Fails unless it is one of this cluster.
+    /// What clients of the former server were given. Fails unless it is one of this cluster.
     pub(super) async fn told(
         &self,
         former: &mut Opened,

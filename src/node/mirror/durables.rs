@@ -13,7 +13,7 @@ use super::{Durable, Error};
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::snapshot::Snapshot;
 
-/// Begins the description of consumers that the mirror has made, and so may make anew.
+/// Begins the description of consumers that the mirror has created, and so may create again.
 const OURS: &str = "Durable of NATS Streaming";
 
 /// What is known to be done: by stream and consumer, the floor.

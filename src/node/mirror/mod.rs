@@ -113,7 +113,7 @@ impl Error {
 
 impl Mirror {
     /// Copies until it is stopped or, with `once`, until everything is copied. It may be killed at any moment. What may
-    /// work later is tried again, and told to `trouble`.
+    /// work later is tried again, and reported to `trouble`.
     pub async fn run(&self, trouble: impl Fn(&str)) -> Result<Vec<Standing>, Error> {
         let store = self.store().await?;
         let context = self.jetstream().await?;
@@ -204,7 +204,7 @@ impl Mirror {
         Ok(standings)
     }
 
-    /// What somebody has said for all streams goes before the channel's own.
+    /// What was configured for all streams takes precedence over the channel's own.
     fn limits_of(&self, channel: &ChannelName) -> Limits {
         let own = self
             .channel_limits

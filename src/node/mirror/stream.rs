@@ -157,7 +157,7 @@ impl Target {
         Ok(())
     }
 
-    /// Adds them behind the last one. Where the stream took another turn, it is asked anew where it is: what was added is
+    /// Adds them behind the last one. Where the stream took another turn, it is asked again where it is: what was added is
     /// not added again.
     pub(super) async fn append(&mut self, messages: &[Arc<Message>]) -> Result<(), Error> {
         let mut acks = Vec::new();

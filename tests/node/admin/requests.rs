@@ -114,16 +114,19 @@ async fn a_role_may_ask_for_what_it_was_given_and_for_nothing_else() {
     publish(&client, "orders", 2).await;
     let mut operator = Operator::of(&group).await;
     let role = format!("operator_{}", group.cluster_id);
+    let other = format!("\"Not {role}\"");
     operator
         .run(&format!(
-            "CREATE ROLE {role}; SELECT stanby.grant_to_operator('{role}'); CREATE ROLE {role}_not;
-             GRANT USAGE ON SCHEMA stanby TO {role}_not"
+            "CREATE ROLE {role}; SELECT stanby.grant_to_operator('{role}'); CREATE ROLE {other};
+             GRANT USAGE ON SCHEMA stanby TO {other}"
         ))
         .await;
-    operator.run(&format!("SET ROLE {role}_not")).await;
+    operator.run(&format!("SET ROLE {other}")).await;
     for call in ["purge('orders', keep => 1)", "kick('me')"] {
-        let [message, code, _] = operator.refused(call).await;
+        let [message, code, hint] = operator.refused(call).await;
         assert_eq!(code, "42501", "{message}");
+        let remedy = format!("SELECT stanby.grant_to_operator('{other}');");
+        assert!(hint.contains(&remedy), "{message}: {hint}");
     }
     operator.run(&format!("RESET ROLE; SET ROLE {role}")).await;
     assert_eq!(
@@ -145,7 +148,7 @@ async fn a_role_may_ask_for_what_it_was_given_and_for_nothing_else() {
     }
     operator
         .run(&format!(
-            "RESET ROLE; DROP OWNED BY {role}, {role}_not; DROP ROLE {role}, {role}_not"
+            "RESET ROLE; DROP OWNED BY {role}, {other}; DROP ROLE {role}, {other}"
         ))
         .await;
 }

@@ -71,14 +71,27 @@ impl Walk {
                 },
             );
         }
+        // It is of the files that are read.
+        if let Err(Error::Store(why)) = read {
+            read = Err(Error::Former(why));
+        }
         for (sequence, record) in &channel.added {
             if read.is_ok() {
                 let message = reader.read_plain(sequence.cast_signed(), record.clone());
                 read = take(*sequence, record.len(), message, &mut findings);
             }
         }
+        if self.is_ahead
+            && let Err(Error::Former(why)) = &read
+        {
+            // Limits of the former server remove files meanwhile. What has come of it counts: it is written already.
+            findings.note(format!(
+                "channel {name:?} is not copied ahead to its end yet: {why}"
+            ));
+            read = Ok(());
+        }
         if !is_whole(&findings) {
-            // It may be whole the next time, and is told if it is not at the end.
+            // It may be whole the next time, and is reported if it is not at the end.
             read = Ok(());
             let problems = std::mem::take(&mut findings.problems).sentences();
             for problem in problems {

@@ -23,7 +23,7 @@ use crate::former::{Findings, Former, Keys, adopt};
 use crate::node::import::gathered::Gathered;
 use crate::node::import::reading::{Read, Telling};
 use crate::node::import::run::Error;
-use crate::node::import::sink::{Sink, Step};
+use crate::node::import::sink::Sink;
 use crate::protocol::client;
 
 /// Between two looks at the pages, and at least so many times as long as a look takes.
@@ -53,7 +53,7 @@ pub(super) struct Following<'a, 't> {
     routes: BTreeMap<u64, usize>,
     gathered: Gathered,
     durables: Durables,
-    /// Messages that the pages have told of.
+    /// Messages that the pages have named.
     expected: u64,
     has_looked: bool,
     /// There was a moment when everything that the pages showed had come.
@@ -378,7 +378,7 @@ impl<'a, 't> Following<'a, 't> {
 
     async fn write(&mut self, batch: Option<Box<Batch>>) -> Result<(), Error> {
         match (self.sink.as_deref_mut(), batch) {
-            (Some(sink), Some(batch)) => sink.write(Step::Put(batch)).await,
+            (Some(sink), Some(batch)) => sink.put(&batch).await,
             (None, _) | (_, None) => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ pub(super) enum Verdict {
     Take,
     /// It was here before.
     Repeated,
-    /// Some before it have not come: subscribe anew from the one that is due.
+    /// Some before it have not come: subscribe again from the one that is due.
     AskAgain,
 }
 
