@@ -117,6 +117,7 @@ impl Desk {
     pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, Trouble> {
         let store = self.store.get().ok_or(Trouble::Starting)?;
         let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+        ensure_text("channel", which.channel.contains('\0'))?;
         Ok(store.dead_letters(which).await?)
     }
 
@@ -124,6 +125,7 @@ impl Desk {
     pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, Trouble> {
         let store = self.store.get().ok_or(Trouble::Starting)?;
         let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+        ensure_text("channel", channel.contains('\0'))?;
         Ok(store.policies(channel).await?)
     }
 
@@ -157,6 +159,28 @@ impl Desk {
     }
 }
 
+/// Postgres has no null character in texts, and says so of the whole statement.
+fn ensure_text(name: &str, has_null: bool) -> Result<(), Trouble> {
+    if !has_null {
+        return Ok(());
+    }
+    Err(Trouble::Refused(Complaint {
+        error: format!("argument {name:?} has a null character in it"),
+        hint: "Take it out: nothing has one in its name.".to_owned(),
+    }))
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(all) => all.iter().any(has_null),
+        Value::Object(all) => all
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_null(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// Waits `patience` for a server to take it, and again as long for the answer. `stop`: whoever asked waits no longer.
 pub async fn carry_out(
     store: &Store,
@@ -170,6 +194,10 @@ pub async fn carry_out(
         dry_run,
         asked_by,
     } = request;
+    let given = arguments.as_object().into_iter().flatten();
+    for (name, value) in given {
+        ensure_text(name, name.contains('\0') || has_null(value))?;
+    }
     let asked = store.request(verb, arguments, *dry_run, asked_by.as_deref());
     let asked = asked.await?;
     let id = asked.map_err(Trouble::Refused)?;

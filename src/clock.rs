@@ -1,4 +1,4 @@
-//! The only place that reads a clock. Everything else is told the time.
+//! The only place that reads a clock. Everything else is given the time.
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};

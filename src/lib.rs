@@ -22,7 +22,7 @@
 //! | [`log_queue`] | log lines on their way out of the process, which nobody waits for |
 //! | [`dev`] | the laptop's supervisor: Postgres, nats-server, an active and a standby |
 //!
-//! ARCHITECTURE.md tells how they work together and which invariants hold.
+//! ARCHITECTURE.md says how they work together and which invariants hold.
 
 pub mod administration;
 pub mod amounts;

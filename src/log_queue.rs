@@ -235,7 +235,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// Writes a line when it is told to.
+    /// Writes a line when it is asked to.
     struct Gate {
         open: mpsc::Receiver<io::Result<()>>,
         written: mpsc::Sender<Vec<u8>>,

@@ -11,8 +11,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::rejection::BytesRejection;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +32,9 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Dead letters of one answer.
 const LISTED_MAX: u32 = 1000;
+
+/// What a path names.
+type InPath = BTreeMap<String, String>;
 
 /// Cheap to clone; all listeners of a node share it.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +78,7 @@ pub(super) fn router() -> Router<Source> {
     for route in ROUTES {
         let answer = move |State(source): State<Source>,
                            Extension(guest): Extension<Guest>,
-                           Path(in_path): Path<BTreeMap<String, String>>,
+                           in_path: Result<Path<InPath>, PathRejection>,
                            headers: HeaderMap,
                            body: Result<Bytes, BytesRejection>| async move {
             let asked = ask(&source, guest, route, in_path, &headers, body);
@@ -91,11 +93,15 @@ async fn ask(
     source: &Source,
     guest: Guest,
     route: &Route,
-    in_path: BTreeMap<String, String>,
+    in_path: Result<Path<InPath>, PathRejection>,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     admit(source, guest, headers).await?;
+    let Path(in_path) = in_path.map_err(|rejection| {
+        problem(rejection.status(), rejection.body_text())
+            .hint("Names in a path are UTF-8, with %20 for a space and %2F for a slash.")
+    })?;
     let mut arguments = body_of(headers, body)?;
     let dry_run = match arguments.remove("dry_run") {
         None | Some(Value::Null) => false,
@@ -140,7 +146,11 @@ fn body_of(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Map<String, Value>, Problem> {
-    let body = body.map_err(|rejection| problem(rejection.status(), rejection.body_text()))?;
+    let body = body.map_err(|rejection| {
+        problem(rejection.status(), rejection.body_text()).hint(format!(
+            "Send the arguments by name, in {BODY_BYTES_MAX} bytes at most."
+        ))
+    })?;
     if body.is_empty() {
         return Ok(Map::new());
     }
@@ -167,11 +177,12 @@ fn body_of(
 async fn progress(
     State(source): State<Source>,
     Extension(guest): Extension<Guest>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Response {
     let asked = async {
         admit(&source, guest, &headers).await?;
+        let id = id.map_or_else(|rejection| rejection.body_text(), |Path(id)| id);
         let no_such = || {
             problem(StatusCode::NOT_FOUND, format!("there is no request {id:?}"))
                 .hint("Its number is in the answer to it, and in view admin_log.")
@@ -227,7 +238,7 @@ async fn dead_letters(
     asked.await.unwrap_or_else(Problem::into_response)
 }
 
-/// Of which channel policies are told.
+/// The channel whose policies are listed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OfChannel {

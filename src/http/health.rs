@@ -28,7 +28,7 @@ struct Shown<'a> {
     since: String,
 }
 
-/// The process runs and goes round. What a restart could not mend does not count against it.
+/// The process runs and makes progress. What a restart could not mend does not count against it.
 pub(super) async fn alive(State(source): State<Source>) -> Response {
     let view = source.view();
     if view.status.pulse.is_lost(view.now.monotonic) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::core::report::{Channel, Client, ITEMS_MAX, Items, Page, Question, Start};
@@ -17,7 +18,23 @@ const ENTRIES_MAX: usize = 100_000;
 /// An active that is busy answers some pages of a list and not the others.
 const LIST_TIME_MAX: Duration = Duration::from_secs(10);
 
-pub(super) type Query = BTreeMap<String, String>;
+/// The parameters of a query. Of one that is there twice the first counts, as in Go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Vec<(String, String)>")]
+pub(super) struct Query(BTreeMap<String, String>);
+
+impl From<Vec<(String, String)>> for Query {
+    fn from(parameters: Vec<(String, String)>) -> Self {
+        // A map keeps the last of several.
+        Self(parameters.into_iter().rev().collect())
+    }
+}
+
+impl Query {
+    pub(super) fn get(&self, key: &str) -> Option<&String> {
+        self.0.get(key)
+    }
+}
 
 /// As NATS Streaming reads it: what makes no sense is the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +62,7 @@ impl Paging {
 }
 
 pub(super) fn wants_subscriptions(query: &Query) -> bool {
-    query.get("subs").is_some_and(|subs| subs == "1")
+    query.get("subs").is_some_and(|subs| subs.parse() == Ok(1))
 }
 
 /// A parameter that says something.
@@ -155,7 +172,7 @@ impl<Item> List<Item> {
         }
         let room = self.limit - self.items.len();
         for item in page.items.into_iter().take(room) {
-            // A single one is always told.
+            // A single one is always listed.
             let entries = self.entries + weight(&item);
             if entries > self.entries_max && !self.items.is_empty() {
                 self.more = false;
@@ -172,15 +189,16 @@ mod tests {
     use super::*;
 
     fn paging(query: &[(&str, &str)]) -> (usize, usize, bool) {
-        let query = query
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let query = query.iter();
+        let query: Vec<_> = query
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let Paging {
             offset,
             limit,
             subscriptions,
             ..
-        } = Paging::of(&query.collect());
+        } = Paging::of(&query.into());
         (offset, limit, subscriptions)
     }
 
@@ -200,5 +218,21 @@ mod tests {
         for subs in ["true", "2", "", "11"] {
             assert_eq!(paging(&[("subs", subs)]), (0, 1024, false), "{subs}");
         }
+        for subs in ["1", "01", "+1"] {
+            assert_eq!(paging(&[("subs", subs)]), (0, 1024, true), "{subs}");
+        }
+    }
+
+    /// Acceptance: 142.
+    #[test]
+    fn the_first_of_two_parameters_of_one_name_counts() {
+        let query = [
+            ("offset", "1"),
+            ("limit", "2"),
+            ("offset", "3"),
+            ("subs", "1"),
+            ("subs", "0"),
+        ];
+        assert_eq!(paging(&query), (1, 2, true));
     }
 }

@@ -124,7 +124,7 @@ impl Server {
     }
 }
 
-/// Any method will do, as with NATS Streaming: some probes cannot be told which to use.
+/// Any method will do, as with NATS Streaming: some probes cannot be configured.
 fn router(source: Source) -> Router {
     let room = source.shared.room.clone();
     Router::new()

@@ -133,7 +133,7 @@ pub(super) enum Stream {
     Plain(TcpStream),
     Handshake(Box<Accept<TcpStream>>),
     Tls(Box<TlsStream<TcpStream>>),
-    /// The handshake has failed; its error was told.
+    /// The handshake has failed; its error was logged.
     Failed,
 }
 

@@ -26,7 +26,7 @@ use crate::core::time::Instant;
 const SLICE_MAX: Duration = Duration::from_secs(5);
 
 /// A slice that Postgres does not end within so much more than it is long has been lost to a wall clock that was set
-/// back, by which Postgres counts, or to the network: a new session's slices count anew.
+/// back, by which Postgres counts, or to the network: a new session's slices count from zero.
 const SLICE_LATE_MIN: Duration = Duration::from_secs(3);
 
 /// What view `standbys` knows a standby by between two slices, too: the number of the lock among those of two parts.
@@ -84,7 +84,7 @@ impl Candidate {
         &self.place
     }
 
-    /// For the history: when the active before was heard last, and how often it was to be heard.
+    /// For the history: when the former active last announced itself, and how often it was to.
     pub fn last_heard(&mut self, at: Option<Instant>, sign_every: Duration) {
         let granted = self.granted.unwrap_or_default();
         self.seen.silence = at.map(|at| granted.since(at));

@@ -1,4 +1,4 @@
-//! Why a term ended: told by its active where it can, else what the next one makes of what it saw.
+//! Why a term ended: recorded by its active where it can, else inferred by the next one.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::printable;
 pub enum Cause {
     /// There was no term before.
     FirstStart,
-    /// The active was told to end.
+    /// The active was stopped.
     Stopped,
     /// An operator asked for another active.
     SteppedDown,
@@ -22,9 +22,9 @@ pub enum Cause {
     Stuck,
     /// The active lost its session and could tell so.
     SessionLost,
-    /// The session ended while the active was still heard: it was killed or crashed, or its connection broke.
+    /// The session ended while the active still announced itself: it was killed or crashed, or its connection broke.
     SessionEnded,
-    /// The active was not heard any more before its session ended: it was frozen, or cut off, or its machine is gone.
+    /// The active no longer announced itself before its session ended: it was frozen, or cut off, or its machine is gone.
     Silent,
     /// A standby ended the session of an active that had been silent for two leases.
     EndedByStandby,
@@ -76,10 +76,10 @@ impl fmt::Display for End {
     }
 }
 
-/// What the next active saw of an end that nobody told.
+/// What the next active saw of an end that was not recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// From the last sign of the active before, heard through NATS, to the lock; `None` when it was never heard.
+    /// From the last sign of the former active, received over NATS, to the lock; `None` when none was received.
     pub silence: Option<Duration>,
     /// How often an active announces itself.
     pub sign_every: Duration,

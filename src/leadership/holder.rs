@@ -70,7 +70,7 @@ const LOOKS_MIN: u32 = 3;
 impl Watch {
     /// True when it has done nothing for two leases by this server's clock: its own, or `lease` where that is longer.
     /// `every`: how far apart looks are when nothing keeps this server or Postgres from them. After a longer pause the
-    /// time counts anew, because then everybody may have stood still, the holder with good reason.
+    /// time counts from zero, because then everybody may have stood still, the holder with good reason.
     pub(super) fn is_frozen(
         &mut self,
         holder: &Holder,

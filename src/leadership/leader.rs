@@ -185,9 +185,9 @@ pub struct Record {
     pub first_ack: Option<Duration>,
     /// From the last sign of the active before to the first commit.
     pub silence: Option<Duration>,
-    /// Requests that were heard as a standby and answered because nobody had.
+    /// Requests that were received as a standby and answered because nobody had.
     pub answered_from_memory: Option<u64>,
-    /// Why the term before ended, as its active told in the meantime.
+    /// Why the term before ended, as its active recorded in the meantime.
     pub end: Option<End>,
 }
 

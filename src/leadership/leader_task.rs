@@ -81,7 +81,7 @@ impl<A: Apply> Task<A> {
         // Preparing may have taken a while.
         self.renew().await?;
         let secret = self.listen().await?;
-        // What was noted since the snapshot nobody has told.
+        // What was noted since the snapshot was not reported.
         self.term.note_gone();
         self.term.note_outbox();
         self.term.note_policies();

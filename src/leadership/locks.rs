@@ -1,6 +1,6 @@
 //! Other sessions' locks in the way of a commit: a forgotten transaction, `VACUUM FULL`, an index that is built. A commit waits
 //! for them in slices, between which the lease is renewed: what a slice has tried is rolled back as a whole, and is tried again.
-//! Who holds the locks is looked up and told. One row that stays locked is no reason to keep everybody waiting: after
+//! Who holds the locks is looked up and reported. One row that stays locked is no reason to keep everybody waiting: after
 //! a while the commit counts as refused, and what it waits for is found and set aside. Where the messages or channels are locked as
 //! a whole, there is nothing else to do, and it waits on.
 

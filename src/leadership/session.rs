@@ -44,7 +44,7 @@ impl Settings {
     }
 
     /// What `pg_stat_activity` shows: `stanby/<cluster>/<group>/<server id>`. Long cluster IDs and groups are cut,
-    /// so that the server can still be told from the others.
+    /// so that the server can still be distinguished from the others.
     pub fn application_name(&self) -> String {
         let server = &self.server_id[..self.server_id.floor_char_boundary(32)];
         let fixed = APPLICATION_PREFIX.len() + 2 + server.len();
@@ -304,7 +304,7 @@ where
     while let Some(message) = messages.next().await {
         match message.map_err(Ended::Failed)? {
             AsyncMessage::Notification(notification) => {
-                // Who notifies twice is not heard better for it.
+                // A second notification does not help.
                 drop(notifications.try_send(notification.payload().to_owned()));
             }
             AsyncMessage::Notice(notice) if notice.routine() == Some(NOT_REPLICATED) => {

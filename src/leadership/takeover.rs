@@ -50,7 +50,7 @@ impl Reason {
     }
 }
 
-/// On which Postgres the tables were last written. Not every platform tells.
+/// On which Postgres the tables were last written. Not every platform reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Origin {
     system_identifier: Option<i64>,

@@ -126,14 +126,14 @@ impl Term {
         self.late_renewals.load(Ordering::Relaxed)
     }
 
-    /// The active goes round: it takes events, runs timers, and what it sends moves. From the first time on the lease is
+    /// The active makes progress: it takes events, runs timers, and what it sends moves. From the first time on the lease is
     /// renewed for as long only as this is said again and again: a lock in the hands of a server that cannot serve keeps
     /// everybody from being served.
     pub fn turned(&self, now: Instant) {
         self.turned_at.store(now.as_nanos(), Ordering::Release);
     }
 
-    /// How long the active has not gone round, when that is longer than a lease (and than a second: the time that a busy
+    /// How long the active has made no progress, when that is longer than a lease (and than a second: the time that a busy
     /// machine may keep a thread waiting).
     pub(super) fn stuck(&self, now: Instant) -> Option<Duration> {
         let turned_at = self.turned_at.load(Ordering::Acquire);

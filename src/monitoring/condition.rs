@@ -38,7 +38,7 @@ pub enum Effect {
     /// It should not serve, or serves nobody.
     NotReady,
     /// It might not be able to take over. An active whose term has shown that it serves stays ready: whoever takes it out of a
-    /// balancer, or starts it anew, makes a warning an outage.
+    /// balancer, or restarts it, makes a warning an outage.
     NotReadyUnlessServing,
     /// It serves, or could take over; somebody has to look.
     Warns,
@@ -56,7 +56,7 @@ impl Effect {
 }
 
 conditions! {
-    /// A standby does not hear the active over NATS, though somebody holds the lock.
+    /// A standby receives nothing from the active over NATS, although the lock is held.
     ActiveUnheard "active-unheard", Warns;
     /// Many clients do not answer at once: NATS does not lead to them.
     ClientsUnreachable "clients-unreachable", Warns;
@@ -66,7 +66,7 @@ conditions! {
     ConflictingActives "conflicting-actives", NotReady;
     /// A dead-letter channel does not take the dead letters of a policy.
     DeadLettersRefused "dead-letters-refused", Warns;
-    /// The file store that the line names is not what was imported, and stays where it is.
+    /// The former store that the line names is not what was imported, or was never imported and cannot be looked at.
     FormerStoreChanged "former-store-changed", Warns;
     /// Postgres refuses everything that clients ask for lately, for reasons that do not pass.
     NothingStored "nothing-stored", NotReady;
@@ -74,7 +74,7 @@ conditions! {
     WritesRefused "writes-refused", Warns;
     /// The terms of this server end one after the other, for one reason.
     TermsEnd "terms-end", NotReadyUnlessServing;
-    /// The lock is held by a session that is no server's: nobody can become active.
+    /// The lock is held by a session that is no server's, so no server can become active.
     LockHeldByStranger "lock-held-by-stranger", NotReadyUnlessServing;
     /// The database does not accept this server's login any more; its sessions go on.
     LoginRefused "login-refused", NotReadyUnlessServing;

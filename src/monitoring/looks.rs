@@ -21,7 +21,7 @@ const PLACES: usize = 2;
 /// For as long a page waits for its turn.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
 
-/// After that it is made anew.
+/// After that it is created again.
 const EXAMINATION_LASTS: Duration = Duration::from_secs(15);
 
 /// Why a page cannot be read at the moment.

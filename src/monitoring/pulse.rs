@@ -1,4 +1,4 @@
-//! Proof that the task of a node's role goes round. What holds up that task (a call that blocks, an endless turn) keeps the
+//! Proof that the task of a node's role makes progress. What holds up that task (a call that blocks, an endless turn) keeps the
 //! proof away, whatever the rest of the process does; the pages, the watchdog and, through the term, the lock rest on it.
 
 use std::pin::pin;
@@ -13,10 +13,10 @@ use crate::core::time::Instant;
 
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 
-/// A server that has not gone round for so long is not ready: it may not take over, or does not serve.
+/// A server that has made no progress for so long is not ready: it may not take over, or does not serve.
 const READY_MAX: Duration = Duration::from_secs(5);
 
-/// And after so long it is not well: who watches over it should start it anew. No restore of a state takes that long in
+/// And after so long it is not well: its supervisor should restart it. No restore of a state takes that long in
 /// one go.
 const WELL_MAX: Duration = Duration::from_secs(30);
 
@@ -64,7 +64,7 @@ impl Pulse {
             .map_or(Duration::ZERO, |beat_at| now.since(beat_at))
     }
 
-    /// Why the server is not ready, when it has not gone round for too long.
+    /// Why the server is not ready, when it has made no progress for too long.
     pub fn stuck(&self, now: Instant) -> Option<String> {
         let silence = self.silence(now);
         (silence > READY_MAX).then(|| {
@@ -76,7 +76,7 @@ impl Pulse {
         })
     }
 
-    /// True when it has been stuck for so long that it should be started anew.
+    /// True when it has been stuck for so long that it should be restarted.
     pub fn is_lost(&self, now: Instant) -> bool {
         self.silence(now) > WELL_MAX
     }

@@ -58,9 +58,9 @@ pub struct Status {
     pub takeovers: u64,
     /// From the lock to being ready to serve, of the last of them.
     pub takeover_time: Duration,
-    /// From the last sign of the active before to the first answer, of the last of them; `None` where none was heard.
+    /// From the last sign of the active before to the first answer, of the last of them; `None` where none was received.
     pub takeover_silence: Option<Duration>,
-    /// Requests that were heard as a standby and answered by the last of them, because nobody had.
+    /// Requests that were received as a standby and answered by the last of them, because nobody had.
     pub takeover_from_memory: u64,
     /// As configured.
     pub limits: Arc<Limits>,
@@ -72,7 +72,7 @@ pub struct Status {
     /// How often it has ended by itself, since the process started.
     pub nats_server_ends: u64,
     pub failovers: Failovers,
-    /// What the remembered requests cost; 0 while active.
+    /// What the kept requests cost; 0 while active.
     pub shadow_bytes: usize,
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
@@ -93,7 +93,7 @@ pub struct Status {
     pub reads_failed: u64,
     /// How long the transaction is under way that keeps Postgres from cleaning up, as the active saw it last.
     pub oldest_snapshot_seconds: u64,
-    /// Whether the server goes round at all: all of the above may be old.
+    /// Whether the server makes progress at all: all of the above may be old.
     pub pulse: Pulse,
 }
 

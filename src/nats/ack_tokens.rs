@@ -1,5 +1,5 @@
 //! What an ack inbox ends with. It follows from the subscribe request and a secret of the group's, so that a request
-//! which reaches two actives in turn, or one of them late, names the ack inbox that its client was told the first time;
+//! which reaches two actives in turn, or one of them late, names the ack inbox that its client was given the first time;
 //! and nobody who does not know the secret can guess it.
 
 use ring::hmac;

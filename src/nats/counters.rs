@@ -20,7 +20,7 @@ pub struct Counts {
     pub oversized: u64,
     /// Messages dropped, or left unanswered, because their subject or reply subject is not text.
     pub unreadable: u64,
-    /// Requests refused because they name a channel or an inbox that goes round the permissions of NATS.
+    /// Requests refused because they name a channel or an inbox that circumvents the permissions of NATS.
     pub forbidden: u64,
     /// Publishes refused because their client had more than its share waiting.
     pub refused: u64,

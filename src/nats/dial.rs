@@ -1,5 +1,5 @@
 //! One attempt to connect to one NATS server: TCP, TLS where it is wanted, the introductions of both sides, and
-//! the first answer, which tells whether the server lets this one in.
+//! the first answer, which says whether the server lets this one in.
 
 use std::fmt;
 use std::io;

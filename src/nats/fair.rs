@@ -17,7 +17,7 @@ const CHUNK_BYTES: usize = 128 << 10;
 pub(super) struct Sender(usize);
 
 impl Sender {
-    /// By anything that tells senders apart. Eight bytes at a time: it is done twice for every request.
+    /// By anything that distinguishes senders. Eight bytes at a time: it is done twice for every request.
     pub(super) fn of(name: &[u8]) -> Self {
         let (words, rest) = name.as_chunks();
         let mut last = [0; 8];
@@ -117,7 +117,7 @@ impl<T> Fair<T> {
         self.queues[number].push_back(waiting);
     }
 
-    /// The next one of those that may go, which is told of the first of each sender.
+    /// The next one of those that may go, which is given the first of each sender.
     pub(super) fn pop(&mut self, may_go: impl Fn(Sender, u64) -> bool) -> Option<Waiting<T>> {
         if let Some(next) = self.pop_new(&may_go) {
             return Some(next);

@@ -1,5 +1,5 @@
 //! Subscriptions that the NATS server does not grant, or takes back: its permissions or limits changed. The connection goes on, and
-//! nothing is heard on it; so they are asked for again and again, until no error comes back.
+//! nothing is received on it; so they are asked for again and again, until no error comes back.
 
 use std::time::Duration;
 

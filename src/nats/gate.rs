@@ -1,6 +1,6 @@
 //! Who has how much waiting, and whose requests are refused once too much waits. Requests that wait here are handed out in
 //! turns, so that nobody waits for those of others; those that wait in the NATS server are not. So an active reads on, and
-//! tells those to come later who have more waiting than any client that waits for answers.
+//! asks those to come later who have more waiting than any client that waits for answers.
 //!
 //! From version 2.11 on, NATS also cuts off whoever does not read, and what it held is lost for all. There, publishes of those
 //! are refused who have more than their share of what may wait.

@@ -1,4 +1,4 @@
-//! Everything that clients send to the server, as events of the core. In which order is told in `lanes`.
+//! Everything that clients send to the server, as events of the core. `lanes` says in which order.
 //!
 //! What waits here is bounded, in messages and in bytes ([`super::Settings::receive_bytes`]); beyond that NATS has
 //! to hold it, and nothing is lost unless NATS gives up on this server. The caller decides how many events it takes.
@@ -17,11 +17,11 @@ use super::lanes::{Kind, Lanes};
 use super::outgoing::Class;
 use super::probes::ProbeInbox;
 use super::wire::{Message, encode as wire};
-use crate::core::Event;
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
 use crate::core::room::Quota;
 use crate::core::time::Instant;
+use crate::core::{Event, Request};
 use crate::protocol::{Subjects, decode, encode};
 
 /// Time that NATS has to confirm the subscriptions.
@@ -244,7 +244,7 @@ impl Ingress {
                 if message.is_no_responders() {
                     return Some(Event::Unheard(ack_inbox));
                 }
-                return decode::ack(payload, ack_inbox);
+                return decode::ack(payload, ack_inbox).map(Event::Request);
             }
             Kind::Publish if !self.is_first(message) => return None,
             Kind::Connect
@@ -259,7 +259,7 @@ impl Ingress {
         let reply = reply.and_then(|reply| self.text(reply));
         // An answer there would be a message in this server's name that a client has had a say in.
         let reply = reply.filter(|reply| !self.subjects.is_of_servers(reply));
-        let event = match kind {
+        let request = match kind {
             Kind::Connect => decode::connect(payload, reply),
             Kind::Publish => decode::publish(payload, reply),
             Kind::Subscribe => {
@@ -272,15 +272,16 @@ impl Ingress {
             Kind::Ping => decode::ping(payload, reply),
             Kind::Ack | Kind::Probe => None,
         };
-        event.and_then(|event| self.allowed(event, message))
+        let allowed = self.allowed(request?, message);
+        allowed.map(Event::Request)
     }
 
-    /// Refuses what would go round the permissions of NATS: a publish to a channel that its subject does not name, and
+    /// Refuses what would circumvent the permissions of NATS: a publish to a channel that its subject does not name, and
     /// inboxes on subjects of the servers.
-    fn allowed(&self, event: Event, message: &Message) -> Option<Event> {
+    fn allowed(&self, request: Request, message: &Message) -> Option<Request> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "only these name something")]
-        let (answer, reply) = match event {
-            Event::Publish { request, reply }
+        let (answer, reply) = match request {
+            Request::Publish { request, reply }
                 if !self
                     .subjects
                     .is_publish_to(message.subject(), request.channel.as_str()) =>
@@ -288,7 +289,7 @@ impl Ingress {
                 let refusal = Rejection::InvalidPublish;
                 (Reply::PublishRefused(request.guid.into(), refusal), reply)
             }
-            Event::Connect { request, reply }
+            Request::Connect { request, reply }
                 if self
                     .subjects
                     .is_of_servers(request.heartbeat_inbox.as_str()) =>
@@ -296,16 +297,16 @@ impl Ingress {
                 let refusal = Rejection::InvalidConnectRequest;
                 (Reply::ConnectRefused(refusal), reply)
             }
-            Event::Subscribe { request, reply }
+            Request::Subscribe { request, reply }
                 if self.subjects.is_of_servers(request.inbox.as_str()) =>
             {
                 (Reply::SubscribeRefused(Rejection::InvalidSubscribe), reply)
             }
-            event => return Some(event),
+            request => return Some(request),
         };
         self.connection.link().counters.add_forbidden();
         let reply = reply?;
-        Some(Event::Refused { answer, reply })
+        Some(Request::Refused { answer, reply })
     }
 
     /// Subjects that are not text are nobody's whom this server could know.

@@ -193,7 +193,7 @@ impl<T> Barriers<T> {
         next.is_none_or(|barrier| position < barrier.position)
     }
 
-    /// One that nothing has to go before. Clients take turns.
+    /// One that nothing has to precede. Clients take turns.
     fn pop(&mut self, lanes: &[Fair<(Kind, T)>; LANES]) -> Option<Waiting<(Kind, T)>> {
         if self.waiting.is_empty() {
             return None;

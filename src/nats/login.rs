@@ -1,4 +1,4 @@
-//! What this server shows a NATS server to be let in: made anew for every connection, from the files as they
+//! What this server shows a NATS server to be let in: made again for every connection, from the files as they
 //! are then.
 
 use std::path::Path;
@@ -23,7 +23,8 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// `nonce`: what the server wants signed. A server without one asks for no signature, and none is made.
+    /// `nonce`: what the server wants signed. A server without one asks for no signature, and none is made; nor is the
+    /// credentials file read, which may be missing there.
     pub(super) async fn prepare(settings: &Settings, nonce: Option<&str>) -> Result<Self, Error> {
         let mut login = Self::default();
         if let Some(file) = &settings.nkey_seed_file {
@@ -34,17 +35,15 @@ impl Login {
                 login.signature = Some(signature(&pair, nonce, NKEY_SEED, file)?);
             }
         }
-        if let Some(file) = &settings.credentials_file {
+        if let (Some(file), Some(nonce)) = (&settings.credentials_file, nonce) {
             let text = read(file, CREDENTIALS).await?;
             let [jwt, seed] = credentials(&text).ok_or_else(|| {
                 unreadable(CREDENTIALS, file, "it does not hold a JWT and a seed")
             })?;
             let pair = key_pair(seed, CREDENTIALS, file)?;
-            if let Some(nonce) = nonce {
-                login.jwt = Some(jwt.to_owned());
-                login.nkey = None;
-                login.signature = Some(signature(&pair, nonce, CREDENTIALS, file)?);
-            }
+            login.jwt = Some(jwt.to_owned());
+            login.nkey = None;
+            login.signature = Some(signature(&pair, nonce, CREDENTIALS, file)?);
         }
         Ok(login)
     }

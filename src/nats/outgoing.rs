@@ -13,7 +13,7 @@ use crate::core::time::Instant;
 
 mod recent;
 
-/// Bytes that may wait to be written before senders are told to wait. As much again may be on its way.
+/// Bytes that may wait to be written before senders have to wait. As much again may be on its way.
 pub(super) const SEND_BYTES: usize = 4 << 20;
 
 /// Deliveries gathered beyond what the link carries in a moment.

@@ -7,7 +7,7 @@ use super::wire::Message;
 use crate::core::Event;
 use crate::core::ids::ProbeId;
 
-/// One per term: probes are numbered anew in each, and an answer must not count for another term's probe.
+/// One per term: probes are numbered from 1 in each, and an answer must not count for another term's probe.
 #[derive(Clone, Debug)]
 pub struct ProbeInbox(ByteString);
 

@@ -84,7 +84,7 @@ impl Reconnect {
 
     /// Until `stop`.
     pub(super) async fn run(mut self, mut line: Line, stop: CancellationToken) {
-        // Also when this panics: an active that hears nothing any more has to know it, and to give the lock up.
+        // Also when this panics: an active that receives nothing any more has to know it, and to give the lock up.
         let _closed = Closes(Arc::clone(&self.link));
         let work = async {
             let mut overlap = Overlap::default();
@@ -177,7 +177,7 @@ impl Reconnect {
         }
     }
 
-    /// Whether the server answers somebody who comes anew: a busy one does, one that is frozen or gone does not.
+    /// Whether the server answers a new connection: a busy one does, one that is frozen or gone does not.
     async fn is_there(&self, address: &Address) -> bool {
         if self.settings.tls.first {
             // It waits for us to speak.

@@ -17,7 +17,7 @@ pub(super) struct Address {
     /// The URL asks for TLS.
     pub(super) tls: bool,
     /// What the server's certificate has to be for. A cluster names its servers by IP address, which certificates
-    /// seldom hold: those are asked for the name of the server that told about them.
+    /// seldom hold: those are asked for the name of the server that announced them.
     pub(super) tls_name: String,
 }
 

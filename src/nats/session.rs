@@ -26,7 +26,7 @@ mod reading;
 /// For each step of the way to another NATS server.
 const MOVE_LIMIT: Duration = Duration::from_secs(2);
 
-/// So long a NATS server is heard on after another one knows the subscriptions: news of them go round the cluster.
+/// So long a NATS server is read on after another one knows the subscriptions: news of them go round the cluster.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// Why a connection ended.
@@ -136,7 +136,7 @@ pub(super) struct Next {
     pub(super) overlap: Overlap,
 }
 
-/// Leaves one NATS server for another one: subscribes there first, and hears the one that is left to its end.
+/// Leaves one NATS server for another one: subscribes there first, and reads the one that is left to its end.
 async fn change_over(
     reading: &mut Reading<'_>,
     reader: &mut (impl AsyncRead + Unpin),
@@ -148,7 +148,7 @@ async fn change_over(
     let Ok(Ok(early)) = subscribed.await else {
         return None;
     };
-    // Others of the cluster have to learn of it before they hear that nobody listens here any more.
+    // Others of the cluster have to learn of it before they learn that nobody listens here any more.
     let heard = timeout(SETTLE, reading.run(reader)).await;
     let is_clean = heard.is_err() && {
         let answer = link.leave();

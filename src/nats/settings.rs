@@ -87,7 +87,7 @@ pub async fn check_files(settings: &Settings) -> Result<(), Error> {
     if settings.tls.ca_file.is_some() || settings.tls.client.is_some() {
         tls::connector(settings).await?;
     }
-    Login::prepare(settings, None).await.map(drop)
+    Login::prepare(settings, Some("")).await.map(drop)
 }
 
 impl Settings {

@@ -1,4 +1,4 @@
-//! What an active tells the other servers of its cluster ID about itself: who it is, and which tables it serves from.
+//! What an active announces to the other servers of its cluster ID about itself: who it is, and which tables it serves from.
 //! Clients never see it. What is made of it is decided in `node`.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct Announcement {
     pub nats_server: String,
 }
 
-/// A standby announces itself, so that an active knows which servers hear the clients. Servers that do not know of this
+/// A standby announces itself, so that an active knows which servers receive from the clients. Servers that do not know of this
 /// take it for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandbyAnnouncement {

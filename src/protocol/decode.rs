@@ -15,23 +15,22 @@ use bytestring::ByteString;
 use prost::Message as _;
 
 use super::{pb, publish};
-use crate::core::event::Event;
 use crate::core::ids::{
     ChannelName, ClientId, ConnectionId, DurableName, Guid, NAME_BYTES_MAX, QueueName,
     SUBJECT_BYTES_MAX, Sequence, Subject,
 };
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
-use crate::core::request::{Ack, AckToken, Connect, Leave, Publish, Publisher};
+use crate::core::request::{Ack, AckToken, Connect, Leave, Publish, Publisher, Request};
 use crate::core::request::{StartPosition, Subscribe};
 
 /// Postgres' `bigint`: no message has a higher sequence.
 const SEQUENCE_MAX: u64 = i64::MAX.unsigned_abs();
 
-pub fn connect(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+pub fn connect(payload: Bytes, reply: Option<ByteString>) -> Option<Request> {
     let reply = reply.and_then(Subject::parse);
     match connect_request(payload) {
-        Ok(request) => Some(Event::Connect { request, reply }),
+        Ok(request) => Some(Request::Connect { request, reply }),
         Err(rejection) => refused(Reply::ConnectRefused(rejection), reply),
     }
 }
@@ -67,7 +66,7 @@ pub fn sender(payload: &[u8]) -> &[u8] {
     }
 }
 
-pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Request> {
     let reply = reply.and_then(Subject::parse);
     let Ok(sent) = publish_request(&payload) else {
         // A stray message between NATS Streaming servers is nobody's publish.
@@ -94,7 +93,7 @@ pub fn publish(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
             })
         });
     match request {
-        Some(request) => Some(Event::Publish { request, reply }),
+        Some(request) => Some(Request::Publish { request, reply }),
         None => refused(
             // In memory of its own: the payload is not kept for as long as the answer waits.
             Reply::PublishRefused(Bytes::copy_from_slice(&guid), Rejection::InvalidPublish),
@@ -127,10 +126,14 @@ fn publisher(connection_id: Bytes, client_id: Bytes) -> Option<Publisher> {
 }
 
 /// `ack_token`: 128 bits that nobody can guess.
-pub fn subscribe(payload: Bytes, reply: Option<ByteString>, ack_token: AckToken) -> Option<Event> {
+pub fn subscribe(
+    payload: Bytes,
+    reply: Option<ByteString>,
+    ack_token: AckToken,
+) -> Option<Request> {
     let reply = reply.and_then(Subject::parse);
     match subscribe_request(payload, ack_token) {
-        Ok(request) => Some(Event::Subscribe { request, reply }),
+        Ok(request) => Some(Request::Subscribe { request, reply }),
         Err(rejection) => refused(Reply::SubscribeRefused(rejection), reply),
     }
 }
@@ -189,18 +192,18 @@ fn start_position(position: i32, sequence: u64, time_delta: i64) -> Option<Start
     }
 }
 
-pub fn unsubscribe(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+pub fn unsubscribe(payload: Bytes, reply: Option<ByteString>) -> Option<Request> {
     let reply = reply.and_then(Subject::parse);
     match leave_request(payload) {
-        Ok(request) => Some(Event::Unsubscribe { request, reply }),
+        Ok(request) => Some(Request::Unsubscribe { request, reply }),
         Err(rejection) => refused(Reply::LeaveRefused(rejection), reply),
     }
 }
 
-pub fn close_subscription(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+pub fn close_subscription(payload: Bytes, reply: Option<ByteString>) -> Option<Request> {
     let reply = reply.and_then(Subject::parse);
     match leave_request(payload) {
-        Ok(request) => Some(Event::CloseSubscription { request, reply }),
+        Ok(request) => Some(Request::CloseSubscription { request, reply }),
         Err(rejection) => refused(Reply::LeaveRefused(rejection), reply),
     }
 }
@@ -223,37 +226,40 @@ fn leave_request(payload: Bytes) -> Result<Leave, Rejection> {
     })
 }
 
-pub fn close_client(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+pub fn close_client(payload: Bytes, reply: Option<ByteString>) -> Option<Request> {
     let reply = reply.and_then(Subject::parse);
     let client_id = decoded(payload, pb::CloseRequest::encoded_len)
         .ok()
         .and_then(|sent| text(sent.client_id))
         .filter(|id| id.len() <= NAME_BYTES_MAX);
     match client_id {
-        Some(client_id) => Some(Event::CloseClient { client_id, reply }),
+        Some(client_id) => Some(Request::CloseClient { client_id, reply }),
         None => refused(Reply::CloseRefused(Rejection::InvalidClose), reply),
     }
 }
 
-pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Event> {
+pub fn ping(payload: Bytes, reply: Option<ByteString>) -> Option<Request> {
     let reply = Subject::parse(reply?)?;
+    if payload.is_empty() {
+        return None;
+    }
     let sent = decoded(payload, pb::Ping::encoded_len).ok()?;
     let connection_id = ConnectionId(sent.conn_id);
-    if connection_id.0.len() > NAME_BYTES_MAX {
+    if connection_id.is_empty() || connection_id.0.len() > NAME_BYTES_MAX {
         return refused(Reply::PingRefused(Rejection::ClientReplaced), Some(reply));
     }
-    (!connection_id.is_empty()).then_some(Event::Ping {
+    Some(Request::Ping {
         connection_id,
         reply,
     })
 }
 
 /// `ack_inbox`: the subject that the ack came on.
-pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Event> {
+pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Request> {
     let sent = decoded(payload, ack_bytes).ok()?;
     let channel = text(sent.subject).filter(|name| name.len() <= NAME_BYTES_MAX)?;
     (sent.sequence <= SEQUENCE_MAX).then(|| {
-        Event::Ack(Ack {
+        Request::Ack(Ack {
             ack_inbox,
             channel,
             sequence: Sequence(sent.sequence),
@@ -262,7 +268,7 @@ pub fn ack(payload: Bytes, ack_inbox: ByteString) -> Option<Event> {
 }
 
 /// Fields are slices of the payload. Where most of that is something else (fields that nobody knows), they are
-/// moved out of it: a request is remembered for as long as its names are, and must not take up more than those.
+/// moved out of it: a request is kept for as long as its names are, and must not take up more than those.
 /// `kept`: how much of it is fields that are known, in bytes.
 fn decoded<M: prost::Message + Default>(
     payload: Bytes,
@@ -283,8 +289,8 @@ fn ack_bytes(sent: &pb::Ack) -> usize {
     2 + sent.subject.len() + 1 + prost::encoding::encoded_len_varint(sent.sequence)
 }
 
-fn refused(answer: Reply, reply: Option<Subject>) -> Option<Event> {
-    reply.map(|reply| Event::Refused { answer, reply })
+fn refused(answer: Reply, reply: Option<Subject>) -> Option<Request> {
+    reply.map(|reply| Request::Refused { answer, reply })
 }
 
 /// Text that Postgres can hold.

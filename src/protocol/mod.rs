@@ -10,7 +10,7 @@
 //! | [`encode`] | replies and deliveries to payloads |
 //! | [`rejection`] | the exact texts that clients compare |
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
-//! | [`announcement`] | what an active tells other servers |
+//! | [`announcement`] | what an active announces to other servers |
 //! | [`neighbours`] | what groups of servers tell each other about their channels |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |

@@ -64,7 +64,7 @@ pub fn of_clients(subjects: &Subjects, inboxes: &[String], channels: &[String]) 
     Permissions {
         publish: requests.chain(channels).collect(),
         subscribe,
-        // Who hears others' acks learns inboxes that nobody is to know.
+        // Who receives others' acks learns inboxes that nobody is to know.
         no_subscribe: ack_inboxes(subjects, inboxes),
         may_answer: true,
     }

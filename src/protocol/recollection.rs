@@ -52,7 +52,7 @@ impl Signer {
 const QUESTION: u8 = 1;
 const ANSWER: u8 = 2;
 
-/// What do you remember of these channels beyond these sequences, and of others?
+/// What do you have in memory of these channels beyond these sequences, and of others?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Used for this question alone.

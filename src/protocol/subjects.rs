@@ -44,12 +44,12 @@ pub struct Prefixes {
     /// `_INBOX.<cluster ID>` unless set, because many sites let clients publish to `_INBOX.>` and nothing else
     /// of this kind.
     pub ack: Option<String>,
-    /// Follows the usual ack prefix where several groups of servers share the cluster ID, so that none of them hears
+    /// Follows the usual ack prefix where several groups of servers share the cluster ID, so that none of them receives
     /// the others' acks. A token.
     pub group: Option<String>,
 }
 
-/// What clients are told when they connect, beside the subject that they know by themselves. Very old servers of NATS
+/// What clients are given when they connect, beside the subject that they know by themselves. Very old servers of NATS
 /// Streaming made these with a random name in place of the cluster ID, and their clients keep using them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -117,7 +117,7 @@ impl Subjects {
         })
     }
 
-    /// The same, but for what clients were told by a server before.
+    /// The same, but for what clients were given by a server before.
     pub fn telling(self, told: Told) -> Result<Self, Error> {
         for subject in [
             &told.publish_prefix,

@@ -28,7 +28,7 @@ fn the_servers_of_the_compose_file_have_commands_and_variables_that_exist() {
         let command = strings(&server["command"]);
         assert_eq!(command[0], "serve");
         let config = assert_serves(&command[1..], &environment);
-        let port = config.http.unwrap().port();
+        let port = config.http.as_ref().unwrap().port;
 
         let check = strings(&server["healthcheck"]["test"]);
         assert_eq!((check[0].as_str(), check[2].as_str()), ("CMD", "health"));

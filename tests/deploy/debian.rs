@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use stanby::config::Sources;
 
+use crate::docs::{all_pages, links_that_lead_nowhere};
 use crate::package::PACKAGES;
 use crate::program::{Known, read, root};
 use crate::tools::output;
@@ -66,6 +67,8 @@ fn the_package_installs_runs_keeps_what_was_changed_and_leaves_nothing_when_it_i
     ] {
         assert!(at.join(file).is_file(), "{file}");
     }
+    let (wrong, _) = links_that_lead_nowhere(&at.join("usr/share/doc/stanby"), &all_pages());
+    assert_eq!(wrong, [""; 0]);
     let unit = std::fs::read_to_string(at.join("usr/lib/systemd/system/stanby.service")).unwrap();
     assert_eq!(unit, read("deploy/systemd/stanby.service"));
     let secrets = at.join("etc/stanby/secrets.env");

@@ -116,7 +116,7 @@ fn the_program_starts_with_what_the_chart_gives_it() {
         let args: Vec<String> = args[1..].iter().filter(is_file).cloned().collect();
         let config = assert_serves(&args, &environment);
         let ports = container["ports"].as_vec().unwrap();
-        let http = config.http.unwrap().port();
+        let http = config.http.as_ref().unwrap().port;
         assert_eq!(
             ports[0]["containerPort"].as_i64(),
             Some(http.into()),

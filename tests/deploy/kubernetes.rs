@@ -55,7 +55,7 @@ async fn the_deployment_starts_a_pair_whose_probes_are_answered() {
     let port = &container["ports"][0];
     assert_eq!(
         port["containerPort"].as_i64(),
-        Some(config.http.unwrap().port().into())
+        Some(config.http.as_ref().unwrap().port.into())
     );
 
     let pages = Server::bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))

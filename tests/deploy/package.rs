@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use crate::docs::{all_pages, links_that_lead_nowhere};
 use crate::program::root;
 use crate::tools::{is_installed, run};
 use serde_json::Value;
@@ -95,6 +96,8 @@ fn the_tarball_holds_a_program_that_runs_and_its_pages() {
     ] {
         assert!(tree.join(file).is_file(), "{file}");
     }
+    let (wrong, _) = links_that_lead_nowhere(&tree, &all_pages());
+    assert_eq!(wrong, [""; 0]);
     let version = Command::new(tree.join("stanby"))
         .args(["version", "--json"])
         .output()

@@ -83,7 +83,7 @@ fn pages() -> Vec<String> {
     let mut pages: Vec<String> = ["README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY"]
         .map(|name| format!("{name}.md"))
         .to_vec();
-    for directory in ["docs", "docs/reference"] {
+    for directory in ["docs", "docs/reference", "docs/decisions"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {

@@ -59,13 +59,13 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/create",
         verb: "channel create",
-        summary: "Makes a channel, with limits of its own if any are given",
+        summary: "Creates a channel, with limits of its own if any are given",
         takes: &[SUBSCRIPTIONS, MSGS, BYTES, AGE, INACTIVITY],
     },
     Route {
         path: "/api/v1/channels/{channel}/limits",
         verb: "channel limits",
-        summary: "Sets limits of a channel, and says which hold and where each comes from",
+        summary: "Sets limits of a channel, and returns its limits and where each comes from",
         takes: &[
             SUBSCRIPTIONS,
             MSGS,
@@ -78,7 +78,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/purge",
         verb: "channel purge",
-        summary: "Drops the oldest messages of a channel; exactly one of these is wanted",
+        summary: "Drops the oldest messages of a channel; give exactly one of these fields",
         takes: &[
             takes("before", Number, "Those before this sequence."),
             takes(
@@ -103,7 +103,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/messages/republish",
         verb: "message republish",
-        summary: "Publishes messages again: as the newest of their channel, or on another one",
+        summary: "Publishes messages again: as the newest of their channel, or to another one",
         takes: &[
             SEQUENCE,
             FIRST,
@@ -120,7 +120,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/dead-letters/redrive",
         verb: "dlq redrive",
-        summary: "Publishes dead letters again where they come from: all that were not yet, or those named",
+        summary: "Publishes dead letters again to their origin: the given ones, or all that were not yet",
         takes: &[
             SEQUENCE,
             FIRST,
@@ -135,7 +135,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/durables/seek",
         verb: "durable seek",
-        summary: "Sets a durable or a queue group to another place; members go on from there at once",
+        summary: "Moves a durable or queue group to another position; members continue there at once",
         takes: &[
             DURABLE,
             CLIENT_ID,
@@ -152,31 +152,31 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/channels/{channel}/durables/pause",
         verb: "durable pause",
-        summary: "Delivers nothing to a durable until it is resumed",
+        summary: "Pauses a durable: nothing is delivered to it until it is resumed",
         takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP],
     },
     Route {
         path: "/api/v1/channels/{channel}/durables/resume",
         verb: "durable resume",
-        summary: "Delivers to a paused durable again",
+        summary: "Resumes a paused durable",
         takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP],
     },
     Route {
         path: "/api/v1/channels/{channel}/durables/ack",
         verb: "durable ack",
-        summary: "Settles a message that was delivered, as if a client had acked it",
+        summary: "Acks a message that was delivered, on behalf of its client",
         takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP, SEQUENCE],
     },
     Route {
         path: "/api/v1/channels/{channel}/durables/skip",
         verb: "durable skip",
-        summary: "Settles messages for a durable, delivered or not",
+        summary: "Acks messages for a durable, delivered or not",
         takes: &[DURABLE, CLIENT_ID, QUEUE_GROUP, SEQUENCE, FIRST, LAST],
     },
     Route {
         path: "/api/v1/channels/{channel}/durables/remove",
         verb: "durable remove",
-        summary: "Forgets a durable",
+        summary: "Removes a durable and its position",
         takes: &[
             DURABLE,
             CLIENT_ID,
@@ -193,7 +193,7 @@ pub(in crate::http) const ROUTES: &[Route] = &[
     Route {
         path: "/api/v1/step-down",
         verb: "step-down",
-        summary: "Makes the active hand over to a standby",
+        summary: "Has the active hand over to a standby",
         takes: &[takes("force", Flag, "Although no standby waits.")],
     },
 ];

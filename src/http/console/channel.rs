@@ -40,7 +40,7 @@ pub(super) async fn page(visitor: Visitor, Given(Asked { name }): Given<Asked>) 
             channel,
             details: store.channel_details(&name).await?,
             publishers: store.publishers(&name).await?,
-            durables: store.durables_of(&name, "", DURABLES_MAX).await?,
+            durables: store.durables_of(&name, "", "", DURABLES_MAX).await?,
             hours: store.hours(&name).await?,
         }))
     });
@@ -105,9 +105,9 @@ fn body(visitor: &Visitor, found: &Found) -> Markup {
             h2 { "Limits " (sql("limits", &given)) }
             (kept(channel, details))
         }
-        h2 { "Durables " (sql("durables-of-channel", &given)) }
+        h2 { "Durables and queue groups " (sql("durables-of-channel", &given)) }
         @if durables.is_empty() {
-            (empty("No durable is on this channel: nothing waits for a client that is away."))
+            (empty("No durable and no queue group is on this channel: nothing waits for a client that is away."))
         } @else {
             (durable_rows(durables))
         }
@@ -206,7 +206,7 @@ fn kept(channel: &Channel, details: &ChannelDetails) -> Markup {
                 None => {},
             }
         }
-        p.note { "The query tells which of them an operator has set, and which come from the configuration." }
+        p.note { "The query shows which of them an operator has set, and which come from the configuration." }
     }
 }
 

@@ -1,4 +1,4 @@
-//! One durable: how far it is, why no further, and what is in flight.
+//! One durable, or queue group without a durable name: how far it is, why no further, and what is in flight.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::layout;
 use super::parts::{
-    badge, bar, channel_link, client_link, durable_key, empty, figure, members, sql, table,
+    badge, bar, channel_link, client_link, durable_key, empty, figure, kind, members, names, sql,
+    table,
 };
 use super::query::{Given, link};
 use super::verbs::action;
@@ -36,15 +37,17 @@ impl Asked {
     fn is(&self, durable: &Durable) -> bool {
         let group = durable.queue_group.as_deref().unwrap_or_default();
         let clients = durable.clients.as_deref().unwrap_or_default();
-        group == self.queue_group
+        durable.durable == self.durable
+            && group == self.queue_group
             && (self.client_id.is_empty() || clients.split(", ").any(|it| it == self.client_id))
     }
 }
 
 pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Response {
     let read = visitor.read(async |store| {
-        let (channel, name) = (&asked.channel, &asked.durable);
-        let all = store.durables_of(channel, name, NAMESAKES_MAX).await?;
+        let (channel, name, group) = (&asked.channel, &asked.durable, &asked.queue_group);
+        let all = store.durables_of(channel, name, group, NAMESAKES_MAX);
+        let all = all.await?;
         let Some(durable) = all.into_iter().find(|it| asked.is(it)) else {
             return Ok(None);
         };
@@ -53,12 +56,23 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
         Ok(channel.map(|channel| (durable, in_flight, channel)))
     });
     let (durable, in_flight, channel) = match read.await {
-        Ok(Some(found)) if !asked.durable.is_empty() => found,
-        Ok(_) => {
-            let why = format!(
-                "Channel {:?} has no durable {:?} of this queue group and client.",
-                asked.channel, asked.durable
-            );
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let Asked {
+                channel,
+                durable,
+                queue_group,
+                ..
+            } = &asked;
+            let why = if durable.is_empty() {
+                format!(
+                    "Channel {channel:?} has no queue group {queue_group:?} without a durable name."
+                )
+            } else {
+                format!(
+                    "Channel {channel:?} has no durable {durable:?} of this queue group and client."
+                )
+            };
             let told = (
                 "There is no such durable",
                 why.as_str(),
@@ -69,7 +83,7 @@ pub(super) async fn page(visitor: Visitor, Given(asked): Given<Asked>) -> Respon
         Err(answer) => return answer,
     };
     let body = body(&visitor, &durable, &in_flight, &channel);
-    let title = format!("Durable {}", durable.durable);
+    let title = format!("{} {}", kind(&durable), names(&durable));
     layout::page(&visitor, &title, "/durables", &body)
 }
 
@@ -77,23 +91,32 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
     let given = [
         ("channel", durable.channel.as_str()),
         ("durable", durable.durable.as_str()),
+        (
+            "queue_group",
+            durable.queue_group.as_deref().unwrap_or_default(),
+        ),
     ];
-    let about = sql("durable", &given);
+    let (about, of_in_flight) = if durable.durable.is_empty() {
+        ("queue-group", "in-flight-of-group")
+    } else {
+        ("durable", "in-flight")
+    };
+    let about = sql(about, &given);
     let oldest = in_flight.first().map(|it| it.sequence);
     let wanted = durable.paused_for.or(oldest);
     let wanted = wanted.map_or_else(String::new, |sequence| sequence.to_string());
     html! {
         h1 {
-            "Durable " (shown(&durable.durable))
-            @if let Some(group) = &durable.queue_group { "/" (shown(group)) }
-            " on " (channel_link(&durable.channel))
+            (kind(durable)) " " (names(durable)) " on " (channel_link(&durable.channel))
         }
         p.why { (badge(&durable.status)) " " (shown(&durable.why)) ". " (advice(durable)) }
         @let key = durable_key(durable);
         ul.verbs {
             (action(visitor, "durable seek", "Set to another place…", &key))
             (action(visitor, "durable skip", "Skip messages…", &with_message(key, &wanted)))
-            @if durable.paused_since.is_none() {
+            @if durable.durable.is_empty() {
+                // It ends with its last member, and cannot be paused.
+            } @else if durable.paused_since.is_none() {
                 (action(visitor, "durable pause", "Pause…", &key))
             } @else {
                 (action(visitor, "durable resume", "Resume…", &key))
@@ -121,7 +144,7 @@ fn body(visitor: &Visitor, durable: &Durable, in_flight: &[InFlight], channel: &
                 }
             }
         }
-        h2 { "In flight " (sql("in-flight", &given)) }
+        h2 { "In flight " (sql(of_in_flight, &given)) }
         @if in_flight.is_empty() {
             (empty("Nothing: what was sent is acked."))
         } @else {

@@ -1,4 +1,4 @@
-//! All durables, those that are furthest behind first.
+//! All durables and queue groups, those that are furthest behind first.
 
 use axum::response::Response;
 use maud::html;
@@ -14,8 +14,8 @@ const LIST: List = List {
     query: "durables",
     sorts: &["lag", "name", "channel"],
     search: "With this in one of the names",
-    none: "No durable has this in one of its names.",
-    nothing: "There is no durable: nothing waits for a client that is away.",
+    none: "No durable and no queue group has this in one of its names.",
+    nothing: "There is no durable and no queue group: nothing waits for a client that is away.",
 };
 
 pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Response {
@@ -24,7 +24,7 @@ pub(super) async fn page(visitor: Visitor, Given(query): Given<ListQuery>) -> Re
     let read = read.await;
     let note = html! {
         p.note {
-            "Lag: unacked messages, both in flight and not yet sent. Behind: the age of the oldest of them."
+            "A queue group without a durable name ends with its last member. Lag: unacked messages, both in flight and not yet sent. Behind: the age of the oldest of them."
         }
     };
     LIST.page(&visitor, &query, read, durable_rows, &html! {}, &note)

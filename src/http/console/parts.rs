@@ -46,10 +46,25 @@ pub(super) fn durable_key(durable: &Durable) -> [(&str, &str); 4] {
 
 pub(super) fn durable_link(durable: &Durable) -> Markup {
     html! {
-        a href=(link("/durable", &durable_key(durable))) {
-            (shown(&durable.durable))
-            @if let Some(group) = &durable.queue_group { "/" (shown(group)) }
-        }
+        a href=(link("/durable", &durable_key(durable))) { (names(durable)) }
+    }
+}
+
+/// What kind it is, to begin a sentence with.
+pub(super) fn kind(durable: &Durable) -> &'static str {
+    if durable.durable.is_empty() {
+        "Queue group"
+    } else {
+        "Durable"
+    }
+}
+
+pub(super) fn names(durable: &Durable) -> String {
+    let name = shown(&durable.durable);
+    match durable.queue_group.as_deref().map(shown) {
+        Some(group) if name.is_empty() => group.into_owned(),
+        Some(group) => format!("{name}/{group}"),
+        None => name.into_owned(),
     }
 }
 
@@ -84,7 +99,7 @@ pub(super) fn table(name: &str, columns: &[&str], rows: &Markup) -> Markup {
 
 pub(super) fn durable_rows(durables: &[Durable]) -> Markup {
     const COLUMNS: [&str; 8] = [
-        "Durable",
+        "Name",
         "Channel",
         "Status",
         "#Lag",

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::parts::{durable_key, kind, names};
 use super::query::link;
 use super::words::{count, duration, shown, unsigned};
 use crate::monitoring::condition::{Conditions, Effect};
@@ -167,20 +168,15 @@ fn of_durable(durable: &Durable) -> Option<Problem> {
         ),
         _ => return None,
     };
-    let group = durable.queue_group.as_deref();
-    let group = group.map_or_else(String::new, |group| format!("/{}", shown(group)));
-    let (name, channel) = (shown(&durable.durable), shown(&durable.channel));
+    let (kind, name, channel) = (kind(durable), names(durable), shown(&durable.channel));
     let lag = count(unsigned(durable.lag), "message", "messages");
     let behind = duration(durable.behind_seconds);
     Some(Problem {
         harm,
-        what: format!("Durable {name}{group} on {channel} is {behind} behind, with {lag}"),
+        what: format!("{kind} {name} on {channel} is {behind} behind, with {lag}"),
         why: sentence(&durable.why),
         remedy: remedy.to_owned(),
-        link: Some((
-            link("/durable", &super::parts::durable_key(durable)),
-            "Look at it",
-        )),
+        link: Some((link("/durable", &durable_key(durable)), "Look at it")),
         is_durable: true,
     })
 }

@@ -96,8 +96,8 @@ fn body(visitor: &Visitor, it: &Asked, title: &str) -> Markup {
 /// To the thing that it was about.
 fn back(arguments: &Value) -> Option<(String, String)> {
     let text = |name: &str| arguments.get(name).and_then(Value::as_str);
+    let group = text("queue_group").unwrap_or_default();
     if let (Some(channel), Some(durable)) = (text("channel"), text("durable")) {
-        let group = text("queue_group").unwrap_or_default();
         let client = text("client_id").unwrap_or_default();
         let given = [
             ("channel", channel),
@@ -105,7 +105,8 @@ fn back(arguments: &Value) -> Option<(String, String)> {
             ("queue_group", group),
             ("client_id", client),
         ];
-        return Some((link("/durable", &given), durable.to_owned()));
+        let name = if durable.is_empty() { group } else { durable };
+        return Some((link("/durable", &given), name.to_owned()));
     }
     if let Some(channel) = text("channel") {
         return Some((link("/channel", &[("name", channel)]), channel.to_owned()));

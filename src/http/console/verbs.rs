@@ -230,7 +230,12 @@ fn kept_for_later(answer: Response, name: &str, sent: &Form) -> Response {
 fn filled<'a>(route: &'static Route, sent: &'a Form) -> Vec<(&'static str, &'a str)> {
     let fields = fields(route).into_iter();
     let fields = fields.map(|field| (field.name, sent.get(field.name)));
-    fields.filter(|(_, value)| !value.is_empty()).collect()
+    fields.filter(|(name, _)| is_given(name, sent)).collect()
+}
+
+/// Beside the name of a queue group an empty one of a durable is one, too: the group has none.
+fn is_given(name: &str, sent: &Form) -> bool {
+    !sent.get(name).is_empty() || name == "durable" && !sent.get("queue_group").is_empty()
 }
 
 fn encoded(given: &[(&str, &str)]) -> String {
@@ -345,7 +350,7 @@ fn arguments(route: &'static Route, sent: &Form) -> Map<String, Value> {
         let value = match field.kind {
             Kind::Flag if text == "true" => Value::Bool(true),
             Kind::Flag => continue,
-            Kind::Number | Kind::Text | Kind::Time if text.is_empty() => continue,
+            Kind::Number | Kind::Text | Kind::Time if !is_given(field.name, sent) => continue,
             Kind::Number | Kind::Time => Value::String(text.trim().to_owned()),
             Kind::Text => Value::String(text.to_owned()),
         };

@@ -34,7 +34,7 @@ pub(in crate::http) async fn metrics(State(source): State<Source>, headers: Head
             subscriptions: true,
             entries_max: ENTRIES_MAX,
         };
-        // Without them the rest is told nevertheless: that is when it is needed.
+        // Without them the rest is reported nevertheless: that is when it is needed.
         let listed = match &turn {
             Some(_) => paging::channels(&source.reports, all).await.ok(),
             None => None,

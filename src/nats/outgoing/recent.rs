@@ -11,7 +11,7 @@ use crate::core::time::Instant;
 /// Answers that NATS had so long before the end of their connection are taken to have reached their clients.
 const RECENT: Duration = Duration::from_secs(2);
 
-/// The same, in bytes. More than senders are told to wait at, by what they may have gathered by then: while they are told,
+/// The same, in bytes. More than senders have to wait at, by what they may have gathered by then: while they wait,
 /// none is dropped.
 pub(super) const RECENT_BYTES: usize = SEND_BYTES + 2 * PIECE_BYTES;
 

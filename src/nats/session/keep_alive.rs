@@ -18,7 +18,7 @@ const SILENCES_MAX: u32 = 4;
 
 const PINGS_OPEN_MAX: usize = 3;
 
-/// A ping that is not answered for so long means that NATS does not hear us, although we hear it: a cut of one direction.
+/// A ping that is not answered for so long means that NATS does not receive us, although we receive it: a cut of one direction.
 const UNANSWERED_MAX: Duration = Duration::from_secs(10);
 
 /// Unless so much came meanwhile that the answer may be waiting behind it.

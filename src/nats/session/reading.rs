@@ -209,7 +209,7 @@ impl<'a> Reading<'a> {
         };
         if info.lame_duck && !self.info.lame_duck {
             tracing::warn!("the NATS server is about to shut down; looking for another one");
-            // What clients ask for during the move, a standby at another server hears.
+            // What clients ask for during the move, a standby at another server receives.
             self.link.note_silence();
             self.link.move_away();
         }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::message::Message;
 
-/// Longest control line in bytes. nats-server lets clients have 4 KiB of subject and reply unless it is told
+/// Longest control line in bytes. nats-server lets clients have 4 KiB of subject and reply unless it is configured
 /// otherwise, and its own INFO grows with its cluster.
 pub const CONTROL_LINE_MAX: usize = 1 << 20;
 
