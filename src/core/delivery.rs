@@ -285,9 +285,10 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return;
         };
-        let Some(channel) = self.channels.get(group.channel) else {
-            return;
-        };
+        let channel = self
+            .channels
+            .get(group.channel)
+            .expect("a group is of a channel");
         if channel.row.name.as_str() != &*ack.channel || ack.sequence > channel.committed {
             return;
         }

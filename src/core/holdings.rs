@@ -53,9 +53,10 @@ impl Broker {
 
     /// The group gets nothing new until there is room.
     pub(super) fn hold_back(&mut self, position: PositionId) {
-        let Some(group) = self.groups.get_mut(&position) else {
-            return;
-        };
+        let group = self
+            .groups
+            .get_mut(&position)
+            .expect("it is about to deliver");
         if !group.held_back {
             group.held_back = true;
             self.holdings.held_back.push_back(position);
@@ -108,9 +109,10 @@ impl Broker {
 
     pub(super) fn ack_early(&mut self, position: PositionId, sequence: Sequence) {
         let is_full = self.holdings.early_acks >= self.settings.limits.early_acks_in_all;
-        let Some(group) = self.groups.get_mut(&position) else {
-            return;
-        };
+        let group = self
+            .groups
+            .get_mut(&position)
+            .expect("something of it was acked");
         if !(is_full && group.early_acks() >= EARLY_ACKS_MIN) && group.ack_early(sequence) {
             self.holdings.early_acks += 1;
         }

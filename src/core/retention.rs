@@ -254,9 +254,10 @@ impl Broker {
             self.traffic.dropped_unacked += 1;
             self.note_dropped_unacked(id, oldest.sequence);
         }
-        let Some(channel) = self.channels.get_mut(id) else {
-            return;
-        };
+        let channel = self
+            .channels
+            .get_mut(id)
+            .expect("its oldest message was just found");
         channel.drop_first(oldest.size);
         channel.trimmed += 1;
         if let Some(emptying) = channel.emptying.as_mut().filter(|_| empties) {
@@ -273,9 +274,10 @@ impl Broker {
     }
 
     fn note_dropped_unacked(&mut self, id: ChannelId, sequence: Sequence) {
-        let Some(channel) = self.channels.get_mut(id) else {
-            return;
-        };
+        let channel = self
+            .channels
+            .get_mut(id)
+            .expect("its oldest message was just found");
         let name = channel.row.name.clone();
         self.commits.note_dropped(id, &name, sequence);
         if !std::mem::replace(&mut channel.drop_noticed, true) {

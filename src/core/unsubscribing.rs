@@ -68,9 +68,7 @@ impl Broker {
         };
         group.park(id, now.monotonic);
         self.commits.deliveries.forget(id);
-        let Some(member) = group.members.get_mut(&id) else {
-            return;
-        };
+        let member = group.members.get_mut(&id).expect("it has not left yet");
         let channel = group.channel;
         self.orphans.remove(&(position, id));
         self.ack_inboxes.remove(member.ack_inbox.as_str());

@@ -169,9 +169,7 @@ impl Broker {
         self.drop_page(position);
         self.drop_fetched(position);
         self.held.remove(&position);
-        let Some(group) = self.groups.get_mut(&position) else {
-            return;
-        };
+        let group = self.groups.get_mut(&position).expect("it was just found");
         let members: Vec<_> = group.members.keys().copied().collect();
         self.holdings.in_flight -= group.in_flight.len();
         self.holdings.early_acks -= group.early_acks();

@@ -237,9 +237,7 @@ impl Group {
 
     /// Takes what a leaving member holds away from it; due at once, for whoever is there then.
     pub(in crate::core) fn park(&mut self, id: SubscriptionId, now: Instant) {
-        let Some(member) = self.members.get_mut(&id) else {
-            return;
-        };
+        let member = self.members.get_mut(&id).expect("it has not left yet");
         let held = std::mem::take(&mut member.in_flight) as usize;
         let mut left = self.in_flight.iter_mut();
         let mut found = 0;

@@ -53,9 +53,10 @@ impl Broker {
                 },
             );
         }
-        let Some(channel) = self.channels.get_mut(id) else {
-            return;
-        };
+        let channel = self
+            .channels
+            .get_mut(id)
+            .expect("it was there, or was just created");
         let row = &mut channel.row;
         let first = lack.messages.keys().next().copied();
         if row.message_count == 0 {
