@@ -36,6 +36,9 @@ pub(super) struct RecentAnswers {
     again_bytes: usize,
     /// Messages of those that were not sent, or not sent again, and never will be.
     dropped: u64,
+    /// Those that had to go while they were on the way, by their last positions on the connection, with their messages: where it
+    /// ends first, they are not sent again.
+    unkept: VecDeque<(u64, u64)>,
     /// What was answered shortly before the last connection ended and since, up to [`REPEATED_BYTES`], and the moments at
     /// which that leaves again.
     repeated: Vec<Bytes>,
@@ -78,7 +81,6 @@ impl RecentAnswers {
             messages,
             if follows { At::Again } else { At::Home },
         );
-        // The others are on their way, or have arrived.
         self.limit(|at| at == At::Again);
         self.forget_old(now);
         follows
@@ -106,9 +108,23 @@ impl RecentAnswers {
         while self.bytes > RECENT_BYTES
             && let Some(oldest) = self.forget_oldest()
         {
-            if is_missed(oldest.at) {
-                self.dropped += oldest.messages;
+            match oldest.at {
+                at if is_missed(at) => self.dropped += oldest.messages,
+                At::Wire(last) => self.note_unkept(last, oldest.messages),
+                At::Again | At::Home | At::Nats(_) => {}
             }
+        }
+    }
+
+    /// In steps of a piece, so that few entries do for a link that is far behind.
+    fn note_unkept(&mut self, last: u64, messages: u64) {
+        let piece = |position: u64| position / PIECE_BYTES as u64;
+        match self.unkept.back_mut() {
+            Some((other, count)) if piece(*other) == piece(last) => {
+                *other = last;
+                *count += messages;
+            }
+            _ => self.unkept.push_back((last, messages)),
         }
     }
 
@@ -156,6 +172,8 @@ impl RecentAnswers {
 
     /// NATS has everything up to this position.
     pub(super) fn arrived(&mut self, position: u64, now: Instant) {
+        let had = self.unkept.partition_point(|&(last, _)| last <= position);
+        self.unkept.drain(..had);
         let had = self
             .recent
             .partition_point(|recent| matches!(recent.at, At::Nats(_)));
@@ -170,6 +188,7 @@ impl RecentAnswers {
     /// A connection has ended.
     pub(super) fn end(&mut self, now: Instant) {
         self.has_ended = true;
+        self.dropped += self.unkept.drain(..).map(|(_, count)| count).sum::<u64>();
         // They wait for the next connection, with those that come meanwhile.
         let waiting = self.recent.len() - self.again;
         for recent in self.recent.range_mut(waiting..) {
@@ -225,6 +244,7 @@ impl RecentAnswers {
     /// Nothing is sent again any more.
     pub(super) fn forget(&mut self) {
         self.recent.clear();
+        self.unkept.clear();
         self.bytes = 0;
         self.again = 0;
         self.again_bytes = 0;

@@ -342,4 +342,20 @@ fn answers_that_are_dropped_while_they_wait_are_counted_and_those_that_wait_are_
         all(&mut outgoing);
     }
     assert_eq!(outgoing.dropped_answers(), 0, "they have left");
+    let left = outgoing.end(at(1));
+    assert_eq!(left, 0);
+    assert_eq!(
+        outgoing.dropped_answers(),
+        2,
+        "the connection ended before NATS said that it has them, and two were not kept"
+    );
+
+    let mut outgoing = Outgoing::default();
+    for _ in 0..4 {
+        put(&mut outgoing, Class::Answer, &many, 1);
+        all(&mut outgoing);
+    }
+    confirm(&mut outgoing, 1);
+    outgoing.end(at(1));
+    assert_eq!(outgoing.dropped_answers(), 0, "NATS had them all");
 }
