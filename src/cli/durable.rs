@@ -12,9 +12,9 @@ use super::show;
 
 #[derive(Debug, Subcommand)]
 pub enum DurableCommand {
-    /// List durables: how far behind each is, and why
+    /// List durables and queue groups: how far behind each is, and why
     List(show::durables::ListArgs),
-    /// Show a durable: how far behind it is, why, and what it has in flight
+    /// Show a durable or a queue group: how far behind it is, why, and what it has in flight
     Show(show::durables::ShowArgs),
     /// Move it to another position: connected members continue there at once
     Seek(SeekArgs),

@@ -19,6 +19,10 @@ impl Moment {
         i64::try_from(self.0.as_nanosecond()).unwrap_or(i64::MAX)
     }
 
+    pub(super) fn is_to_come(self) -> bool {
+        self.0 > Timestamp::now()
+    }
+
     /// How long ago it is, in nanoseconds; 0 for one to come.
     pub(super) fn ago(self) -> i64 {
         let ago = Timestamp::now().as_nanosecond() - self.0.as_nanosecond();

@@ -16,7 +16,7 @@ use super::status::read_failure;
 use crate::administration::{Answer, Request, Trouble, carry_out};
 use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
-use crate::store::Store;
+use crate::store::{Error, Store};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -192,7 +192,20 @@ fn failure(trouble: Trouble, flags: &RequestFlags) -> Failure {
         Trouble::Starting | Trouble::Busy => {
             Failure::Unreachable(anyhow!("too much is under way; ask again"))
         }
-        Trouble::Tables(error) => read_failure(error),
+        Trouble::Tables(error) => write_failure(error),
+    }
+}
+
+/// Who lacks a right has named the wrong role, as one may name a wrong channel.
+pub(super) fn write_failure(error: Error) -> Failure {
+    match error {
+        Error::Refused(_) => Failure::Usage(error.into()),
+        Error::Unavailable(_)
+        | Error::OtherCluster(_)
+        | Error::Key(_)
+        | Error::Corrupt { .. }
+        | Error::NotStored { .. }
+        | Error::Failed(_) => read_failure(error),
     }
 }
 

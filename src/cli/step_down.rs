@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output;
+use super::request::write_failure;
 use super::status::read_failure;
 use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
@@ -88,7 +89,7 @@ async fn hand_over(store: &Store, schema: &str, args: &StepDownArgs) -> Result<H
     store
         .notify(&channel, &payloads)
         .await
-        .map_err(read_failure)?;
+        .map_err(write_failure)?;
     let limit = args.timeout.to_std();
     let next = tokio::time::timeout(limit, next_active(store, &active)).await;
     let next = next.map_err(|_| {
@@ -111,12 +112,12 @@ fn not_allowed(error: Error) -> Failure {
     if let Error::Refused(why) = &error
         && why.contains("permission denied")
     {
-        return Failure::Failed(anyhow!(
+        return Failure::Usage(anyhow!(
             "this role may not ask the active to step down ({why}); give the database URL of the servers, or that of the \
              tables' owner"
         ));
     }
-    read_failure(error)
+    write_failure(error)
 }
 
 async fn next_active(store: &Store, last: &Active) -> Result<Active, Failure> {

@@ -149,6 +149,11 @@ impl SubscribeArgs {
         if seconds < 1 {
             return Err(usage("--ack-wait must be a second or more"));
         }
+        if self.since.is_some_and(Moment::is_to_come) {
+            return Err(usage(
+                "--since names a time that is still to come; leave it out for what is published from now on",
+            ));
+        }
         if self.count == Some(0) {
             return Err(usage("--count must be 1 or more"));
         }

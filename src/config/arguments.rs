@@ -243,8 +243,8 @@ impl Normaliser<'_> {
         let takes = flag.get_value_parser().type_id();
         match value {
             Some(value) if value.is_empty() && takes == TypeId::of::<PathBuf>() => {
-                // No flag of the former server has a dash in its name; there, an empty one names no file.
-                if name.contains('-') {
+                // There, an empty one names no file.
+                if !is_of_former(name) {
                     return Err(Error::new(format!(
                         "--{name} is empty: name a file after it, or leave it out"
                     )));
@@ -305,6 +305,12 @@ fn meaning<'a>(name: &str, serve: &'a clap::Command) -> Meaning<'a> {
         Some((_, takes_value)) => Meaning::OfRaft { takes_value },
         None => Meaning::Unknown,
     }
+}
+
+/// Whether nats-streaming-server has a flag of this name that names a file.
+fn is_of_former(name: &str) -> bool {
+    ALIASES.iter().any(|(theirs, _)| *theirs == name)
+        || ["config", "stan_config", "log", "pid"].contains(&name)
 }
 
 /// A flag that may stand without a value never takes the next argument.

@@ -347,7 +347,12 @@ fn a_flag_with_an_empty_value_is_as_good_as_absent() {
 /// Nobody's line has them from before.
 #[test]
 fn an_empty_file_of_a_flag_that_is_only_stanbys_is_refused() {
-    for flag in ["--nats-tls-ca=", "-nats-credentials=", "--import-dir="] {
+    for flag in [
+        "--nats-tls-ca=",
+        "--nats_tls_ca=",
+        "-nats-credentials=",
+        "--import-dir=",
+    ] {
         let told = run(&["stanby", flag]).unwrap_err().to_string();
         assert!(told.contains("is empty: name a file"), "{flag}: {told}");
     }

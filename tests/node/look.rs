@@ -113,6 +113,47 @@ async fn channels_durables_and_clients_are_listed_and_shown_with_one_meaning_of_
 }
 
 #[tokio::test]
+async fn queue_groups_without_a_durable_name_are_listed_and_shown() {
+    let Some((group, _server)) = orders().await else {
+        return;
+    };
+    let worker = group.client("worker").await;
+    drop(worker.subscribe("orders", "workers", "").await.unwrap());
+    let listed = wait_until(LIMIT, async || {
+        let all = json(&group, &["durable", "list"]).await;
+        let found = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["queue_group"] == "workers");
+        found.cloned().ok_or_else(|| all.to_string())
+    })
+    .await;
+    assert_eq!(listed["durable"], "");
+
+    let show = ["durable", "show", "orders", "--queue-group", "workers"];
+    let shown = json(&group, &show).await;
+    assert_eq!(shown[0]["clients"], "worker");
+    assert_eq!(shown.as_array().unwrap().len(), 1, "{shown}");
+    let text = run(&group, &show).await;
+    assert!(text.starts_with("group      workers on orders\n"), "{text}");
+    let text = run(&group, &["durable", "list"]).await;
+    assert!(
+        text.lines().any(|line| line.starts_with("workers ")),
+        "{text}"
+    );
+    let (usage, told) = refused(
+        &group,
+        &["durable", "show", "orders", "--queue-group", "worker"],
+    )
+    .await;
+    assert_eq!(usage, Some(2));
+    assert!(told.contains("did you mean \"workers\""), "{told}");
+    let (usage, told) = refused(&group, &["durable", "show", "orders"]).await;
+    assert_eq!(usage, Some(2), "{told}");
+}
+
+#[tokio::test]
 async fn names_that_nobody_knows_are_answered_with_the_nearest_ones_and_2() {
     let Some((group, _server)) = orders().await else {
         return;

@@ -377,7 +377,7 @@ async fn a_role_that_looks_cannot_make_the_active_step_down() {
             .unwrap();
     }
     let refused = stanby(&["step-down", "--database-url", &roles.url("reader")]).await;
-    assert_eq!(code(&refused), Some(1), "{}", stdout(&refused));
+    assert_eq!(code(&refused), Some(2), "{}", stdout(&refused));
     let text = stderr(&refused);
     assert!(
         text.contains("this role may not ask the active to step down"),

@@ -62,10 +62,7 @@ pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
             .publishers(&args.channel)
             .await
             .map_err(read_failure)?;
-        let durables = store
-            .durables(&args.channel, "")
-            .await
-            .map_err(read_failure)?;
+        let durables = store.durables(&args.channel).await.map_err(read_failure)?;
         Ok::<_, Failure>(Shown {
             channel,
             details,

@@ -1,4 +1,4 @@
-//! `stanby durable list` and `show`.
+//! `stanby durable list` and `show`. Queue groups without a durable's name have positions, too, and are listed.
 
 use std::process::ExitCode;
 
@@ -40,10 +40,15 @@ pub struct ShowArgs {
     /// Name of the channel
     channel: String,
 
-    /// Name of the durable
+    /// Name of the durable; not needed for a queue group without one
+    #[arg(
+        required_unless_present = "queue_group",
+        default_value = "",
+        hide_default_value = true
+    )]
     durable: String,
 
-    /// Of this queue group, where several have one of this name
+    /// Of this queue group
     #[arg(long, value_name = "GROUP")]
     queue_group: Option<String>,
 
@@ -75,10 +80,7 @@ pub(in crate::cli) async fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
         if !args.channel.is_empty() {
             find_channel(&store, &args.channel).await?;
         }
-        store
-            .durables(&args.channel, "")
-            .await
-            .map_err(read_failure)
+        store.durables(&args.channel).await.map_err(read_failure)
     };
     let durables = read.await;
     store.close().await;
@@ -110,26 +112,8 @@ pub(in crate::cli) async fn show(args: &ShowArgs) -> Result<ExitCode, Failure> {
 
 async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {
     find_channel(store, &args.channel).await?;
-    let mut all = store
-        .durables(&args.channel, "")
-        .await
-        .map_err(read_failure)?;
-    let names: Vec<String> = all.iter().map(|it| it.durable.clone()).collect();
-    all.retain(|it| it.durable == args.durable);
-    if all.is_empty() {
-        return Err(unknown(
-            &format!("durable on channel {:?}", shown(&args.channel)),
-            &args.durable,
-            &names,
-        ));
-    }
-    if let Some(group) = &args.queue_group {
-        let names: Vec<String> = all.iter().filter_map(|it| it.queue_group.clone()).collect();
-        all.retain(|it| it.queue_group.as_ref() == Some(group));
-        if all.is_empty() {
-            return Err(unknown("queue group with this durable", group, &names));
-        }
-    }
+    let mut all = store.durables(&args.channel).await.map_err(read_failure)?;
+    pick_named(&mut all, args)?;
     if let Some(client) = &args.client_id {
         let is_one = |it: &Durable| {
             it.clients
@@ -150,7 +134,7 @@ async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {
     let mut found = Vec::new();
     for durable in all {
         let is_its = |policy: &&Policy| {
-            policy.durable.as_ref() == Some(&durable.durable)
+            policy.durable.as_deref().unwrap_or_default() == durable.durable
                 && policy.queue_group == durable.queue_group
                 && policy.clients == durable.clients
         };
@@ -166,6 +150,36 @@ async fn read(store: &Store, args: &ShowArgs) -> Result<Vec<Shown>, Failure> {
         });
     }
     Ok(found)
+}
+
+/// Keeps those of the name and the queue group that are asked for. A group can do without a durable's name.
+fn pick_named(all: &mut Vec<Durable>, args: &ShowArgs) -> Result<(), Failure> {
+    if !args.durable.is_empty() {
+        let names: Vec<String> = all.iter().map(|it| it.durable.clone()).collect();
+        all.retain(|it| it.durable == args.durable);
+        if all.is_empty() {
+            let names: Vec<String> = names.into_iter().filter(|it| !it.is_empty()).collect();
+            return Err(unknown(
+                &format!("durable on channel {:?}", shown(&args.channel)),
+                &args.durable,
+                &names,
+            ));
+        }
+    }
+    let Some(group) = &args.queue_group else {
+        return Ok(());
+    };
+    let names: Vec<String> = all.iter().filter_map(|it| it.queue_group.clone()).collect();
+    all.retain(|it| it.queue_group.as_ref() == Some(group));
+    if all.is_empty() {
+        let what = if args.durable.is_empty() {
+            format!("queue group on channel {:?}", shown(&args.channel))
+        } else {
+            "queue group with this durable".to_owned()
+        };
+        return Err(unknown(&what, group, &names));
+    }
+    Ok(())
 }
 
 pub(super) fn table(durables: &[Durable]) -> String {
@@ -192,9 +206,10 @@ pub(super) fn table(durables: &[Durable]) -> String {
     Grid::new(columns, rows).text(width())
 }
 
-/// With its queue group.
+/// With its queue group; of one without a durable the group alone.
 pub(in crate::cli) fn name(durable: &Durable) -> String {
     match &durable.queue_group {
+        Some(group) if durable.durable.is_empty() => shown(group),
         Some(group) => format!("{}/{}", shown(&durable.durable), shown(group)),
         None => shown(&durable.durable),
     }
@@ -204,7 +219,12 @@ fn text(it: &Shown) -> String {
     let durable = &it.durable;
     let mut lines = vec![
         format!(
-            "durable    {} on {}",
+            "{} {} on {}",
+            if durable.durable.is_empty() {
+                "group     "
+            } else {
+                "durable   "
+            },
             name(durable),
             shown(&durable.channel)
         ),

@@ -103,7 +103,7 @@ async fn sample(store: &Store) -> Result<Sample, Error> {
     Ok(Sample {
         roles: store.roles().await?,
         channels: store.channels("").await?,
-        durables: store.durables("", "").await?,
+        durables: store.durables("").await?,
     })
 }
 

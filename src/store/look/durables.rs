@@ -80,15 +80,15 @@ pub struct Policy {
 }
 
 const DURABLES: &str = concat!(
-    "SELECT channel, durable_name AS durable, queue_group, clients, members, status, lag, unsent, in_flight, max_in_flight, ",
+    "SELECT channel, coalesce(durable_name, '') AS durable, queue_group, clients, members, status, lag, unsent, in_flight, max_in_flight, ",
     seconds!("behind"),
     " AS behind_seconds, oldest_unacked, ",
     iso!("oldest_unacked_at"),
     " AS oldest_unacked_at, last_sent, acked_floor, ",
     iso!("paused_since"),
     " AS paused_since, paused_for, why
-    FROM durables WHERE $1 IN ('', channel) AND $2 IN ('', durable_name)
-    ORDER BY status IN ('stalled', 'paused') DESC, lag DESC, channel, durable_name, queue_group"
+    FROM position_status WHERE coalesce(durable_name, queue_group) IS NOT NULL AND $1 IN ('', channel)
+    ORDER BY status IN ('stalled', 'paused') DESC, lag DESC, channel, durable, queue_group"
 );
 
 const IN_FLIGHT: &str = concat!(
@@ -126,10 +126,9 @@ impl Store {
         self.look(POLICIES, &[Given::Text(channel)]).await
     }
 
-    /// An empty channel means all channels, and an empty name all names.
-    pub async fn durables(&self, channel: &str, durable: &str) -> Result<Vec<Durable>, Error> {
-        let given = [Given::Text(channel), Given::Text(durable)];
-        self.look(DURABLES, &given).await
+    /// With the queue groups that have no durable name. An empty channel means all channels.
+    pub async fn durables(&self, channel: &str) -> Result<Vec<Durable>, Error> {
+        self.look(DURABLES, &[Given::Text(channel)]).await
     }
 
     /// The oldest first, up to `count`.

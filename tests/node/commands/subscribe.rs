@@ -32,6 +32,14 @@ async fn every_start_position_begins_where_it_says() {
         assert_eq!(lines, expected, "{flags:?}");
     }
 
+    let to_come = group.run(&["sub", "orders", "--since", "2999-01-01"]).await;
+    assert_eq!(to_come.status.code(), Some(2));
+    assert!(
+        stderr(&to_come).contains("still to come"),
+        "{}",
+        stderr(&to_come)
+    );
+
     let new_only = group.spawn(&["sub", "orders", "--count", "1"]);
     group.wait_for_subscriptions(1).await;
     publish(&group, "orders", &["d"]).await;
