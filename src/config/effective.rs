@@ -58,7 +58,10 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         ),
         ("ft-group", text(config.ft_group.as_ref())),
         ("partitioning", config.partition.is_some().to_string()),
-        ("lease", GoDuration::from(config.lease).to_string()),
+        (
+            "lease",
+            GoDuration::from(config.lease.duration()).to_string(),
+        ),
         ("database-failover", flags.database_failover.to_string()),
         ("shadow", flags.shadow.shadow.to_string()),
         ("shadow-age", time(config.shadow.map(|shadow| shadow.age))),

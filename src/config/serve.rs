@@ -15,6 +15,7 @@ use super::nats::NatsConfig;
 use super::pages::{PagesAddress, SecurePages};
 use super::{partition, shadow};
 use crate::certificates::Demand;
+use crate::core::lease::Lease;
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::partition::Partition;
 use crate::core::replicas::Promoted;
@@ -22,8 +23,6 @@ use crate::core::shadow::ShadowLimits;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::Prefixes;
 
-const LEASE_MIN: Duration = Duration::from_millis(500);
-const LEASE_MAX: Duration = Duration::from_mins(1);
 /// With what comes after it, a takeover takes the 15 s that some clients wait.
 const LEASE_OF_NOTE: Duration = Duration::from_secs(12);
 
@@ -53,7 +52,7 @@ pub struct Config {
     pub sql_source: Option<DatabaseUrl>,
     pub cluster_id: String,
     pub ft_group: Option<String>,
-    pub lease: Duration,
+    pub lease: Lease,
     /// How many of the last requests a standby keeps; `None`: none.
     pub shadow: Option<ShadowLimits>,
     /// What replicas are believed to have when one becomes the primary.
@@ -102,7 +101,7 @@ impl Config {
             partition.as_ref(),
         ));
         let lease = errors.take(lease(flags.lease));
-        let shadow = lease.and_then(|lease| errors.take(flags.shadow.limits(lease)));
+        let shadow = lease.and_then(|lease| errors.take(flags.shadow.limits(lease.duration())));
         let mut nats = errors.take(flags.nats.server_nats());
         let managed = nats
             .as_mut()
@@ -166,7 +165,7 @@ impl Config {
             heartbeats,
             replace_durables: flags.replace_durable,
             limits: Limits {
-                remembered: shadow::window(shadow, lease) * 2,
+                remembered: shadow::window(shadow, lease.duration()) * 2,
                 ..limits
             },
             partition,
@@ -186,11 +185,11 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.lease >= LEASE_OF_NOTE {
+        if self.lease.duration() >= LEASE_OF_NOTE {
             warnings.push(format!(
                 "with a lease of {}, clients may give up while a frozen active is replaced: those for Java, .NET \
                  and Python wait 15s for an answer to their pings; the default is 2s",
-                GoDuration::from(self.lease)
+                GoDuration::from(self.lease.duration())
             ));
         }
         warnings
@@ -198,7 +197,7 @@ impl Config {
 
     /// What the last active stored in so long before its end may still arrive, or was received by a standby.
     pub fn heard_window(&self) -> Duration {
-        shadow::window(self.shadow, self.lease)
+        shadow::window(self.shadow, self.lease.duration())
     }
 
     /// What the core wants to know.
@@ -322,14 +321,9 @@ fn ft_group(name: &str) -> Result<String, Error> {
     Ok(name.to_owned())
 }
 
-fn lease(given: GoDuration) -> Result<Duration, Error> {
-    let lease = given.to_std();
-    if !(LEASE_MIN..=LEASE_MAX).contains(&lease) {
-        return Err(Error::new(format!(
-            "a lease of {given} does not work; use 500ms to 1m"
-        )));
-    }
-    Ok(lease)
+fn lease(given: GoDuration) -> Result<Lease, Error> {
+    Lease::new(given.to_std())
+        .ok_or_else(|| Error::new(format!("a lease of {given} does not work; use 500ms to 1m")))
 }
 
 fn heartbeats(flags: &ServeFlags) -> Result<Heartbeats, Error> {

@@ -15,6 +15,7 @@ pub mod gone;
 pub mod guarded;
 pub mod heard;
 pub mod ids;
+pub mod lease;
 pub mod limits;
 pub mod load;
 pub mod memory;

@@ -15,8 +15,8 @@ use super::error::Error;
 use super::leader::{Apply, Command};
 use super::leader_task::Task;
 use super::loss::Loss;
-use super::term::Lease;
 use crate::clock::Clock;
+use crate::core::lease::Lease;
 use crate::core::refusal::{Refusal, took_too_long, waits_for_others};
 use crate::core::time::Instant;
 

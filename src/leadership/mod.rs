@@ -53,4 +53,4 @@ pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, LimitRow
 pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::{Reason, Takeover};
-pub use term::{Lease, Term};
+pub use term::Term;

@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Error;
 use super::key::lock_key;
-use super::term::Lease;
 use crate::config::database::{DatabaseUrl, Trouble};
+use crate::core::lease::Lease;
 use crate::postgres::find;
 use crate::postgres::pins::{self, PinError};
 

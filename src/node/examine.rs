@@ -29,7 +29,7 @@ const CONNECTIONS_OF_A_PAIR: i64 = 12;
 /// In the order in which a person would ask. Fails only where the system gives no random numbers.
 pub async fn examine(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let tasks = TaskTracker::new();
-    let settings = leadership_settings(config, new_server_id()?)?;
+    let settings = leadership_settings(config, new_server_id()?);
     let mut findings = of_settings(config);
     let contenders = of_database(&settings, &tasks, &mut findings).await;
     // Behind a pooler or a closed door the tables would only repeat it.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::core::lease::Lease;
 use crate::core::memory::Sign;
 use crate::core::place::Place;
 use crate::core::time::Instant;
@@ -17,9 +18,6 @@ const SERVERS_MAX: usize = 64;
 
 /// An outage of Postgres may last for hours, and who announced itself before its end matters.
 const REMEMBERED: Duration = Duration::from_hours(24);
-
-/// Longer than the longest lease: strangers may claim what they like.
-const LEASE_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(super) struct Rivals {
@@ -185,8 +183,9 @@ impl Rivals {
 }
 
 impl Heard {
+    /// Strangers may claim what they like.
     fn lease(&self) -> Duration {
-        self.announcement.lease.min(LEASE_MAX)
+        self.announcement.lease.min(Lease::MAX)
     }
 
     fn is_within_lease(&self, now: Instant) -> bool {

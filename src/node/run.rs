@@ -31,7 +31,7 @@ use crate::core::memory::Memory;
 use crate::core::standby::{Failure, Step, TermEnd};
 use crate::core::upload::UploadWindow;
 use crate::http::{self, Api, Console};
-use crate::leadership::{self, Lease};
+use crate::leadership;
 use crate::monitoring::condition::Condition;
 use crate::monitoring::looks::Looks;
 use crate::monitoring::reports::Reports;
@@ -93,7 +93,7 @@ pub(super) async fn run(
         None => None,
     };
 
-    let leadership = leadership_settings(&config, server_id)?;
+    let leadership = leadership_settings(&config, server_id);
     let start = Start {
         leadership: &leadership,
         board: &board,
@@ -144,7 +144,7 @@ pub(super) async fn run(
         reports,
         watchdog,
         upload: Upload::new(UploadWindow::new(
-            config.lease,
+            config.lease.duration(),
             config.settings().limits.batch_bytes,
         )),
         takes_care: AtomicBool::new(false),
@@ -347,11 +347,8 @@ async fn look_up(address: &PagesAddress) -> anyhow::Result<SocketAddr> {
     Ok(spawn_blocking(move || address.look_up()).await??)
 }
 
-pub(super) fn leadership_settings(
-    config: &Config,
-    server_id: String,
-) -> anyhow::Result<leadership::Settings> {
-    Ok(leadership::Settings {
+pub(super) fn leadership_settings(config: &Config, server_id: String) -> leadership::Settings {
+    leadership::Settings {
         url: config.database_url.clone(),
         schema: config.schema.clone(),
         cluster_id: config.cluster_id.clone(),
@@ -360,9 +357,9 @@ pub(super) fn leadership_settings(
             .clone()
             .unwrap_or_else(|| "default".to_owned()),
         server_id,
-        lease: Lease::new(config.lease).context("the lease must be 500ms to 1m")?,
+        lease: config.lease,
         statement_timeout: STATEMENT_TIMEOUT,
-    })
+    }
 }
 
 /// 22 characters that no other process has.

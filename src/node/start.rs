@@ -105,7 +105,7 @@ impl Start<'_> {
     ) -> Result<(Connection, Arc<Announcer>, Option<Neighbours>), Setback> {
         let (leadership, board) = (self.leadership, self.board);
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
-        let settings = nats_settings_of_server(&config.nats, name, config.lease);
+        let settings = nats_settings_of_server(&config.nats, name, config.lease.duration());
         let nats = Connection::open(&settings, self.tasks).await?;
         let place = leadership::look_at_place(leadership, self.tasks).await?;
         let neighbours = match &config.partition {

@@ -31,7 +31,7 @@ pub(super) fn settings(config: &Config, server_id: &str) -> ServerSettings {
     let all = [
         ("cluster-id", config.cluster_id.clone()),
         ("schema", config.schema.clone()),
-        ("lease", time(config.lease)),
+        ("lease", time(config.lease.duration())),
         ("hb-interval", time(heartbeats.interval)),
         ("hb-timeout", time(heartbeats.timeout)),
         ("hb-fail-count", heartbeats.fail_count.to_string()),

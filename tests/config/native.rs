@@ -25,7 +25,7 @@ fn every_flag_is_a_key() {
     let config = files.read("main.toml", &[]).unwrap().config;
 
     assert_eq!(config.cluster_id, "c");
-    assert_eq!(config.lease, Duration::from_secs(5));
+    assert_eq!(config.lease.duration(), Duration::from_secs(5));
     assert_eq!(config.limits.channel.messages, Some(1000));
     assert_eq!(config.limits.channel.bytes, Some(1 << 20));
     let orders = stanby::core::ids::ChannelName::parse("orders.x".into()).unwrap();

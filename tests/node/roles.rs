@@ -108,7 +108,7 @@ async fn a_pair_serves_takes_over_and_hands_over_as_a_role_that_may_make_nothing
     let psql = tools::of_postgres("psql").unwrap();
     let output = roles.script(&psql).await;
     assert!(output.status.success(), "{}", stderr(&output));
-    for (role, expected) in [("operator", Some(0)), ("reader", Some(1))] {
+    for (role, expected) in [("operator", Some(0)), ("reader", Some(2))] {
         let url = roles.url(role);
         let purge = ["channel", "purge", "orders", "--keep", "1", "--yes"];
         let purged = stanby(&[&purge, &["--database-url", &url][..]].concat()).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stanby::core::limits::{ChannelLimits, Heartbeats, Limits, Settings};
 use stanby::core::shadow::ShadowLimits;
 
-use stanby::leadership::Lease;
+use stanby::core::lease::Lease;
 
 use crate::rng::Rng;
 use crate::swarm::{Kind, Swarm};

@@ -1,9 +1,10 @@
 //! A Postgres that others use, too: their transactions, subscribers and limits, and what their sessions are set to.
 
 use stanby::config::database::DatabaseUrl;
+use stanby::core::lease::Lease;
+use stanby::leadership::Settings;
 use stanby::leadership::checks::{Durability, check};
 use stanby::leadership::examine::examine;
-use stanby::leadership::{Lease, Settings};
 use stanby::store::Store;
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;

@@ -36,7 +36,7 @@ fn without_flags_the_defaults_are_those_of_nats_streaming() {
     assert_eq!(config.cluster_id, "test-cluster");
     assert_eq!(config.nats.servers, ["nats://127.0.0.1:4222"]);
     assert_eq!(config.schema, "stanby");
-    assert_eq!(config.lease, Duration::from_secs(2));
+    assert_eq!(config.lease, Lease::DEFAULT);
     assert_eq!(config.http, None);
     assert_eq!(config.heartbeats, Heartbeats::default());
     assert_eq!(config.limits, Limits::default());
@@ -140,8 +140,14 @@ fn negative_limits_are_refused_in_the_words_of_nats_streaming() {
 
 #[test]
 fn a_lease_is_half_a_second_to_a_minute() {
-    assert_eq!(config(&["--lease=500ms"]).unwrap().lease, LEASE_MIN);
-    assert_eq!(config(&["--lease=1m"]).unwrap().lease, LEASE_MAX);
+    assert_eq!(
+        config(&["--lease=500ms"]).unwrap().lease.duration(),
+        Lease::MIN
+    );
+    assert_eq!(
+        config(&["--lease=1m"]).unwrap().lease.duration(),
+        Lease::MAX
+    );
     let warned = |lease| {
         let warnings = config(&[lease]).unwrap().warnings();
         warnings.iter().any(|text| text.contains("with a lease of"))
