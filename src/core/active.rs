@@ -80,7 +80,7 @@ pub struct ActiveLoop {
     broker: Guarded,
     /// For so long NATS may be out of reach.
     lease: Duration,
-    /// What was heard and not yet handled, and when; it goes before anything new.
+    /// What was received and not yet handled, and when; it goes before anything new.
     backlog: VecDeque<(Instant, Event)>,
     unanswered: Unanswered,
     /// Once it is asked to end, it takes no new work, and no more time than until then.
@@ -106,7 +106,7 @@ pub struct ActiveLoop {
 }
 
 impl ActiveLoop {
-    /// `backlog`: what was heard before the term, to be handled before anything new. `remembered`: how much of what is not
+    /// `backlog`: what was received before the term, to be handled before anything new. `remembered`: how much of what is not
     /// answered at its end it keeps for the next one.
     pub fn new(
         broker: Guarded,
@@ -365,13 +365,13 @@ impl ActiveLoop {
         }
         let is_full = matches!(self.broker.room(), Room::Reserve(_));
         // Whatever waited for a frozen process may have come at once when it froze.
-        let heard_at = self.paused_since(time, has_more);
+        let received_at = self.paused_since(time, has_more);
         for event in events {
             if self.broker.is_exhausted() {
-                self.backlog.push_back((heard_at, event));
+                self.backlog.push_back((received_at, event));
             } else {
                 self.company.note(is_full, &event, time);
-                self.take_in(event, heard_at, now);
+                self.take_in(event, received_at, now);
             }
         }
     }
@@ -384,27 +384,27 @@ impl ActiveLoop {
         paused_at.unwrap_or(now)
     }
 
-    /// A turn's worth of what was heard before.
+    /// A turn's worth of what was received before.
     pub fn take_backlog(&mut self, now: Now) {
         for _ in 0..self.backlog.len().min(EVENTS_PER_TURN) {
             if self.broker.is_full() {
                 return;
             }
-            let Some((heard_at, event)) = self.backlog.pop_front() else {
+            let Some((received_at, event)) = self.backlog.pop_front() else {
                 return;
             };
-            self.take_in(event, heard_at, now);
+            self.take_in(event, received_at, now);
         }
     }
 
-    fn take_in(&mut self, event: Event, heard_at: Instant, now: Now) {
+    fn take_in(&mut self, event: Event, received_at: Instant, now: Now) {
         // What is behind a savepoint is remembered there.
         if let Event::Request(request) = &event
             && !self.broker.has_savepoints()
         {
-            self.unanswered.take_in(request, heard_at);
+            self.unanswered.take_in(request, received_at);
         }
-        self.broker.handle_late(event, heard_at, now);
+        self.broker.handle_late(event, received_at, now);
     }
 
     /// A read was answered, or failed; or somebody has noted something in the tables.
@@ -434,7 +434,7 @@ impl ActiveLoop {
         self.broker.set_batch_bytes(bytes);
     }
 
-    /// The term is over: what was heard and may not have been carried out, in its order, and when it was heard.
+    /// The term is over: what was received and may not have been carried out, in its order, and when it was received.
     pub fn leave(mut self, now: Instant) -> impl Iterator<Item = (Instant, Request)> {
         let held_back = self.broker.leave();
         let held_back = held_back.into_iter().map(move |it| (now, it));

@@ -18,7 +18,7 @@
 //! | limits of channels | `retention`, `recent` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
-//! | publishes that an earlier term stored | `heard`, `stored` |
+//! | publishes that an earlier term stored | `replay`, `stored` |
 //! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `memory`, `regression` |
@@ -65,7 +65,7 @@ pub struct Broker {
     /// As of the call under way.
     pub(super) now: Now,
     /// When the request under way was received, which is earlier where it had to wait for this term or a frozen process.
-    pub(super) heard_at: Instant,
+    pub(super) received_at: Instant,
     /// When the term began.
     pub(super) began: Instant,
     pub(super) counters: Counters,
@@ -120,9 +120,9 @@ impl Broker {
     }
 
     /// The same with a request that was received earlier, or may have been.
-    pub fn handle_late(&mut self, event: Event, heard_at: Instant, now: Now) {
+    pub fn handle_late(&mut self, event: Event, received_at: Instant, now: Now) {
         self.now = now;
-        self.heard_at = heard_at;
+        self.received_at = received_at;
         match event {
             Event::Request(request) => {
                 if self.settings.partition.is_none() {
@@ -182,7 +182,7 @@ impl Broker {
     /// `next_timeout` has still passed, and others may have their turn before the next call.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
-        self.heard_at = now.monotonic;
+        self.received_at = now.monotonic;
         for _ in 0..TIMERS_PER_TURN {
             let Some(timer) = self.deadlines.pop_due(now.monotonic) else {
                 return;

@@ -56,10 +56,10 @@ impl Guarded {
     }
 
     /// As [`Broker::handle_late`]. Where it can be taken back, it counts as received when it is carried out.
-    pub fn handle_late(&mut self, event: Event, heard_at: Instant, now: Now) {
+    pub fn handle_late(&mut self, event: Event, received_at: Instant, now: Now) {
         match &mut self.savepoints {
             Some(savepoints) => savepoints.handle(event),
-            None => self.broker.handle_late(event, heard_at, now),
+            None => self.broker.handle_late(event, received_at, now),
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) enum Purpose {
 pub(super) struct PendingStart {
     pub(super) request: Subscribe,
     pub(super) reply: Option<Subject>,
-    pub(super) heard_at: Instant,
+    pub(super) received_at: Instant,
     /// Tells the connection that asked from a later one of the same client ID.
     pub(super) heartbeat_inbox: Subject,
     /// What the channel had committed when the read was asked for: the read sees that at least.

@@ -62,7 +62,7 @@ impl Marks {
 /// An active of these tables, as it announces itself on NATS. Nobody proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sign {
-    pub heard_at: Instant,
+    pub received_at: Instant,
     pub epoch: Epoch,
 }
 
@@ -86,7 +86,7 @@ pub struct Memory {
     /// The last epoch of which another node has named its commits.
     told: Epoch,
     /// The last epoch in which another node announced that it serves.
-    heard: Epoch,
+    observed: Epoch,
     /// The last epoch before this node's own, as the tables had it when its term began.
     found: Epoch,
     replicas: Replicas,
@@ -106,7 +106,7 @@ impl Memory {
             epoch: Epoch::default(),
             served: Epoch::default(),
             told: Epoch::default(),
-            heard: Epoch::default(),
+            observed: Epoch::default(),
             found: Epoch::default(),
             replicas: Replicas::default(),
             lost_primary_at: None,
@@ -134,7 +134,7 @@ impl Memory {
     /// of all that was.
     pub fn is_exact(&self) -> bool {
         let known = self.served.max(self.told);
-        known == self.epoch && known >= self.heard && known != Epoch::default()
+        known == self.epoch && known >= self.observed && known != Epoch::default()
     }
 
     /// True when these tables lack something that is known.
@@ -283,10 +283,10 @@ impl Memory {
     }
 
     /// After this nobody has committed anything on the primary that was there before: it had gone, and the active, which was
-    /// that last announced itself at `last_heard`, had fallen silent. `None`: not known.
-    pub fn last_commit_before(&self, last_heard: Option<Instant>) -> Option<Instant> {
+    /// that last announced itself at `last_sign_at`, had fallen silent. `None`: not known.
+    pub fn last_commit_before(&self, last_sign_at: Option<Instant>) -> Option<Instant> {
         let lost_at = self.lost_primary_at?;
-        Some(lost_at.max(last_heard.unwrap_or(lost_at)) + PARTING)
+        Some(lost_at.max(last_sign_at.unwrap_or(lost_at)) + PARTING)
     }
 
     /// A standby has looked at the tables.
@@ -296,14 +296,14 @@ impl Memory {
     }
 
     /// The active of these tables announced itself, which the tables may not show: not yet, or not any more.
-    pub fn heard_active(&mut self, sign: Sign) {
+    pub fn observed_active(&mut self, sign: Sign) {
         if sign.epoch == self.served {
             // A failover lost that this node had begun the epoch, and another one was given the same number: what this one
             // committed in it says nothing about the other's.
             self.served = Epoch::default();
         }
-        self.heard = self.heard.max(sign.epoch);
-        self.replicas.heard_active(sign.heard_at);
+        self.observed = self.observed.max(sign.epoch);
+        self.replicas.observed_active(sign.received_at);
     }
 
     /// The last term that the tables know of, before this node's own begins. When it is not the last one that is known,

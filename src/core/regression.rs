@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::batch::{Fate, LostRange};
-use super::heard::Done;
 use super::ids::{ChannelId, ChannelName, Sequence};
 use super::memory::Memory;
 use super::message::Message;
+use super::replay::Outcomes;
 use super::request::Publish;
 use super::snapshot::Snapshot;
 use super::time::Timestamp;
@@ -35,19 +35,19 @@ struct Lack {
     possible: Sequence,
     messages: BTreeMap<Sequence, Arc<Message>>,
     /// Whatever had one of these sequences was received, and will be stored again.
-    is_heard: bool,
+    is_fully_received: bool,
 }
 
 impl Regression {
-    /// Compares the tables with the memory. `heard` are the publishes that a standby has kept, given when Postgres
+    /// Compares the tables with the memory. `received` are the publishes that a standby has kept, given when Postgres
     /// is known to have failed over: of those that are not stored the last active may have stored each under the next
     /// sequence, unless the memory has exactly what it stored, or each commit waited for the replica
     /// and this one shows everything that is known to have been there.
     pub fn find<'a>(
         tables: &Snapshot,
         memory: &Memory,
-        heard: Option<impl Iterator<Item = &'a Publish>>,
-        done: &Done,
+        received: Option<impl Iterator<Item = &'a Publish>>,
+        outcomes: &Outcomes,
     ) -> Self {
         let mut channels = BTreeMap::new();
         let last_of = |id: &ChannelId, name: &ChannelName| match tables.channels.get(id) {
@@ -87,7 +87,7 @@ impl Regression {
                     known: mark.last.max(has),
                     possible: mark.last.max(has),
                     messages: BTreeMap::new(),
-                    is_heard: false,
+                    is_fully_received: false,
                 };
                 channels.insert(id, lack);
             }
@@ -97,7 +97,7 @@ impl Regression {
             lack.known > lack.has || !tables.channels.contains_key(id)
         });
         let is_complete = memory.is_exact() || memory.is_replicated() && !lacks;
-        if let Some(heard) = heard.filter(|_| !is_complete) {
+        if let Some(received) = received.filter(|_| !is_complete) {
             for (&id, row) in tables.channels.iter().filter(|(_, row)| !row.deleting) {
                 channels.entry(id).or_insert_with(|| Lack {
                     name: row.name.clone(),
@@ -105,20 +105,20 @@ impl Regression {
                     known: row.last_sequence,
                     possible: row.last_sequence,
                     messages: BTreeMap::new(),
-                    is_heard: false,
+                    is_fully_received: false,
                 });
             }
             let mut unstored: BTreeMap<&ChannelName, BTreeSet<_>> = BTreeMap::new();
             let mut reaches_back = BTreeSet::new();
             let mut refused = BTreeSet::new();
-            for publish in heard {
-                if done.stored.contains(publish) {
+            for publish in received {
+                if outcomes.stored.contains(publish) {
                     // The node received everything that came after it.
                     if !unstored.contains_key(&publish.channel) {
                         reaches_back.insert(&publish.channel);
                     }
                 } else {
-                    if !done.stored.knows(&publish.publisher) {
+                    if !outcomes.stored.knows(&publish.publisher) {
                         refused.insert(&publish.channel);
                     }
                     let Publish {
@@ -137,7 +137,7 @@ impl Regression {
                     .get(&lack.name)
                     .map_or(0, |publishes| publishes.len() as u64);
                 lack.possible = lack.known.max(Sequence(lack.has.0 + count));
-                lack.is_heard = lack.has.0 + count >= lack.known.0
+                lack.is_fully_received = lack.has.0 + count >= lack.known.0
                     && reaches_back.contains(&lack.name)
                     && !refused.contains(&lack.name);
             }
@@ -148,7 +148,7 @@ impl Regression {
             if let Some(lack) = channels.get_mut(&id) {
                 // A term that did not know better may have stored a publish again.
                 let is_wanted = |message: &Message| {
-                    let is_there = done.stored.contains_message(&lack.name, message);
+                    let is_there = outcomes.stored.contains_message(&lack.name, message);
                     message.sequence <= lack.known && !is_there
                 };
                 lack.messages = messages;
@@ -190,7 +190,7 @@ impl Lack {
                 fate,
             });
         };
-        let (lost, unknown) = if self.is_heard {
+        let (lost, unknown) = if self.is_fully_received {
             (Fate::StoredAnew, Fate::StoredAnew)
         } else {
             (Fate::Lost, Fate::Unknown)

@@ -105,7 +105,7 @@ impl Replicas {
     }
 
     /// The active serves. When the last look is older than it should be, nobody has looked what it commits with.
-    pub(super) fn heard_active(&mut self, now: Instant) {
+    pub(super) fn observed_active(&mut self, now: Instant) {
         self.doubt_old_look(now);
     }
 
@@ -198,10 +198,10 @@ mod tests {
     #[test]
     fn an_active_that_outlives_the_last_look_ends_the_belief() {
         let mut replicas = believing();
-        replicas.heard_active(at(5));
+        replicas.observed_active(at(5));
         assert!(replicas.have_everything());
 
-        replicas.heard_active(at(6));
+        replicas.observed_active(at(6));
 
         assert!(!replicas.have_everything());
     }
@@ -212,7 +212,7 @@ mod tests {
         assert!(replicas.have_everything());
         replicas.looked(Some(false), at(1));
         replicas.committed();
-        replicas.heard_active(at(60));
+        replicas.observed_active(at(60));
         assert!(replicas.have_everything());
 
         replicas.contradicted();

@@ -50,7 +50,7 @@ impl Broker {
             tail: Tail::new(settings.limits.tail_bytes),
             settings,
             now,
-            heard_at: now.monotonic,
+            received_at: now.monotonic,
             began: now.monotonic,
             counters: snapshot.counters,
             // Late answers to probes of an earlier term carry smaller numbers.

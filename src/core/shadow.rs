@@ -23,7 +23,7 @@ pub struct ShadowLimits {
 /// found stored, as the server that stored them may have lost its answers in the same moment.
 #[derive(Debug)]
 pub struct Shadow {
-    heard: VecDeque<(Instant, usize, Request)>,
+    received: VecDeque<(Instant, usize, Request)>,
     /// Publishes of before something was missed.
     earlier: VecDeque<(Instant, usize, Request)>,
     /// Of both.
@@ -38,7 +38,7 @@ pub struct Shadow {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// To be judged, and carried out.
-    pub heard: Vec<(Instant, Request)>,
+    pub received: Vec<(Instant, Request)>,
     /// Publishes of before something was missed: to be answered where they are stored, and not to be carried out.
     pub earlier: Vec<(Instant, Request)>,
 }
@@ -46,7 +46,7 @@ pub struct Taken {
 impl Shadow {
     pub fn new(limits: Option<ShadowLimits>) -> Self {
         Self {
-            heard: VecDeque::new(),
+            received: VecDeque::new(),
             earlier: VecDeque::new(),
             bytes: 0,
             limits,
@@ -56,7 +56,7 @@ impl Shadow {
 
     /// Something may have been missed.
     pub fn missed(&mut self) {
-        for (at, bytes, request) in std::mem::take(&mut self.heard) {
+        for (at, bytes, request) in std::mem::take(&mut self.received) {
             if matches!(request, Request::Publish { .. }) {
                 self.earlier.push_back((at, bytes, request));
             } else {
@@ -69,7 +69,7 @@ impl Shadow {
         self.inherit(requests.map(|request| (now, request)), now);
     }
 
-    /// Remembers what was heard at the times named, in their order and none before what is remembered already.
+    /// Remembers what was received at the times named, in their order and none before what is remembered already.
     pub fn inherit(&mut self, requests: impl Iterator<Item = (Instant, Request)>, now: Instant) {
         let Some(limits) = self.limits else {
             requests.for_each(drop);
@@ -78,15 +78,15 @@ impl Shadow {
         for (at, request) in requests {
             let bytes = cost::request(&request);
             self.bytes += bytes;
-            self.heard.push_back((at, bytes, request));
+            self.received.push_back((at, bytes, request));
             while self.bytes > limits.bytes {
                 if self.forget_earliest() {
                     continue;
                 }
-                let Some(heard_at) = self.forget_oldest() else {
+                let Some(received_at) = self.forget_oldest() else {
                     break;
                 };
-                let is_missed = now.since(heard_at) <= limits.needed;
+                let is_missed = now.since(received_at) <= limits.needed;
                 self.crowded_out += u64::from(is_missed);
             }
         }
@@ -100,7 +100,7 @@ impl Shadow {
         while self.earlier.front().is_some_and(is_old) {
             self.forget_earliest();
         }
-        while self.heard.front().is_some_and(is_old) {
+        while self.received.front().is_some_and(is_old) {
             self.forget_oldest();
         }
     }
@@ -116,9 +116,9 @@ impl Shadow {
 
     /// When it was received.
     fn forget_oldest(&mut self) -> Option<Instant> {
-        let (heard_at, bytes, _) = self.heard.pop_front()?;
+        let (received_at, bytes, _) = self.received.pop_front()?;
         self.bytes -= bytes;
-        Some(heard_at)
+        Some(received_at)
     }
 
     /// Requests that were forgotten for want of room within the time that is needed, since this was last asked. More than
@@ -133,16 +133,17 @@ impl Shadow {
     }
 
     /// What is remembered, in its order, and may be stored.
-    pub fn heard(&self) -> impl Iterator<Item = &Request> {
-        let all = self.earlier.iter().chain(&self.heard);
+    pub fn received(&self) -> impl Iterator<Item = &Request> {
+        let all = self.earlier.iter().chain(&self.received);
         all.map(|(_, _, request)| request)
     }
 
-    /// What was heard up to a time since anything was missed; `None`: all of that.
-    pub fn heard_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Request> {
-        let heard = self.heard.iter();
-        let heard = heard.take_while(move |(at, _, _)| until.is_none_or(|until| *at <= until));
-        heard.map(|(_, _, request)| request)
+    /// What was received up to a time since anything was missed; `None`: all of that.
+    pub fn received_until(&self, until: Option<Instant>) -> impl Iterator<Item = &Request> {
+        let received = self.received.iter();
+        let received =
+            received.take_while(move |(at, _, _)| until.is_none_or(|until| *at <= until));
+        received.map(|(_, _, request)| request)
     }
 
     /// Hands out what is kept, in its order.
@@ -153,7 +154,7 @@ impl Shadow {
             all.map(|(at, _, request)| (at, request)).collect()
         };
         Taken {
-            heard: all(&mut self.heard),
+            received: all(&mut self.received),
             earlier: all(&mut self.earlier),
         }
     }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     fn taken(mut shadow: Shadow) -> Vec<Request> {
-        let taken = shadow.take().heard.into_iter();
+        let taken = shadow.take().received.into_iter();
         taken.map(|(_, request)| request).collect()
     }
 
@@ -241,7 +242,7 @@ mod tests {
         shadow.remember(requests(2..3), at(7));
 
         let expected: Vec<_> = [at(4), at(7)].into_iter().zip(requests(1..3)).collect();
-        assert_eq!(shadow.take().heard, expected);
+        assert_eq!(shadow.take().received, expected);
     }
 
     #[test]
@@ -265,9 +266,9 @@ mod tests {
 
         assert_eq!(shadow.take_crowded_out(), 0, "it is not missed");
         let all = [publish("b"), publish("c"), publish("d")];
-        assert_eq!(shadow.heard().cloned().collect::<Vec<_>>(), all);
+        assert_eq!(shadow.received().cloned().collect::<Vec<_>>(), all);
         let expected = Taken {
-            heard: vec![(at(1), publish("c")), (at(1), publish("d"))],
+            received: vec![(at(1), publish("c")), (at(1), publish("d"))],
             earlier: vec![(at(0), publish("b"))],
         };
         assert_eq!(shadow.take(), expected);
@@ -276,7 +277,7 @@ mod tests {
         shadow.remember([publish("a")].into_iter(), at(2));
         shadow.missed();
         shadow.expire(at(8));
-        assert_eq!((shadow.heard().count(), shadow.bytes()), (0, 0));
+        assert_eq!((shadow.received().count(), shadow.bytes()), (0, 0));
     }
 
     #[test]

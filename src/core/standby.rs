@@ -99,7 +99,7 @@ impl Standby {
     }
 
     /// What came from NATS, in its order; requests are remembered.
-    pub fn heard(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
+    pub fn receive(&mut self, events: impl Iterator<Item = Event>, now: Instant) {
         let requests = events.filter_map(Event::into_request);
         self.shadow.remember(requests, now);
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn remembered(standby: &Standby) -> Vec<Request> {
-        standby.shadow().heard().cloned().collect()
+        standby.shadow().received().cloned().collect()
     }
 
     /// One that has received this and waits for the lock.
@@ -209,7 +209,7 @@ mod tests {
         };
         let mut standby = Standby::new(LEASE, Some(limits));
         standby.done();
-        standby.heard(std::iter::once(ack(number).into()), at(1));
+        standby.receive(std::iter::once(ack(number).into()), at(1));
         standby.done();
         assert_eq!(standby.step(), Step::Queue);
         standby
@@ -239,7 +239,7 @@ mod tests {
     fn of_what_was_heard_before_nats_was_away_publishes_are_kept_for_their_answers_and_it_listens_anew()
      {
         let mut standby = queued(1);
-        standby.heard(
+        standby.receive(
             [publish("a"), ack(2)].map(Event::Request).into_iter(),
             at(1),
         );
@@ -248,7 +248,7 @@ mod tests {
 
         assert_eq!(remembered(&standby), [publish("a")]);
         let expected = Taken {
-            heard: Vec::new(),
+            received: Vec::new(),
             earlier: vec![(at(1), publish("a"))],
         };
         assert_eq!(standby.shadow_mut().take(), expected);
@@ -273,12 +273,12 @@ mod tests {
 
             let expected = if is_listening {
                 Taken {
-                    heard: left.to_vec(),
+                    received: left.to_vec(),
                     earlier: Vec::new(),
                 }
             } else {
                 Taken {
-                    heard: Vec::new(),
+                    received: Vec::new(),
                     earlier: left[1..].to_vec(),
                 }
             };

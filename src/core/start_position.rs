@@ -72,7 +72,7 @@ impl Broker {
             // Nobody listens on its inbox any more.
             return self.answer(reply, Reply::SubscribeRefused(Rejection::UnknownClient));
         }
-        self.heard_at = start.heard_at;
+        self.received_at = start.received_at;
         if self.channels.find(request.channel.as_str()) == Some(asked.channel) {
             let first = self.first_found(asked, first, hole, start.committed);
             request.start = first.map_or(StartPosition::NewOnly, StartPosition::Sequence);

@@ -64,13 +64,13 @@ impl Broker {
     }
 
     fn answer_again(&mut self, position: PositionId, id: SubscriptionId, reply: Option<Subject>) {
-        let (heard_at, now) = (self.heard_at, self.now.monotonic);
+        let (received_at, now) = (self.received_at, self.now.monotonic);
         let group = self.groups.get_mut(&position);
         let Some(member) = group.and_then(|group| group.members.get_mut(&id)) else {
             return;
         };
         let ack_inbox = member.ack_inbox.clone();
-        member.answer = Answer::to_request_of(heard_at);
+        member.answer = Answer::to_request_of(received_at);
         if member.started {
             member.answer.left(now);
         }
@@ -119,7 +119,7 @@ impl Broker {
         let mut members = group.members.iter();
         let was_given_up = members.all(|(&id, member)| {
             self.orphans.contains(&(position, id))
-                || member.inbox != request.inbox && member.answer.was_late(self.heard_at)
+                || member.inbox != request.inbox && member.answer.was_late(self.received_at)
         });
         if !self.settings.replace_durables && !was_given_up {
             return Err(Rejection::DuplicateDurable);
@@ -145,7 +145,7 @@ impl Broker {
                 let start = PendingStart {
                     request,
                     reply,
-                    heard_at: self.heard_at,
+                    received_at: self.received_at,
                     heartbeat_inbox,
                     committed: committed.unwrap_or_default(),
                 };
@@ -214,7 +214,7 @@ impl Broker {
                     .insert((request.inbox.clone(), position, id));
             }
             let mut member = Member::from_row(row.clone(), false);
-            member.answer = Answer::to_request_of(self.heard_at);
+            member.answer = Answer::to_request_of(self.received_at);
             self.holdings.subscriptions_bytes += cost::member(&member);
             if let Some(before) = group.members.insert(id, member) {
                 self.holdings.subscriptions_bytes -= cost::member(&before);

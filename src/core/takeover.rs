@@ -19,11 +19,11 @@ use std::time::Duration;
 use super::Broker;
 use super::batch::LostRange;
 use super::guarded::Guarded;
-use super::heard::{self, Done, LookBack, Moves, Stored};
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
 use super::limits::Settings;
 use super::memory::{Marks, Memory, Sign};
 use super::regression::Regression;
+use super::replay::{self, Moves, Outcomes, SearchRange, Stored};
 use super::replicas::Doubt;
 use super::request::Request;
 use super::shadow::Shadow;
@@ -51,7 +51,7 @@ pub struct Granted {
 #[derive(Debug)]
 pub struct Known<'a> {
     /// What this node received while it was not active.
-    pub heard: &'a Shadow,
+    pub shadow: &'a Shadow,
     /// What it knows to have been committed.
     pub memory: &'a mut Memory,
     /// The active before, as it last announced itself.
@@ -77,10 +77,10 @@ pub enum Step {
 /// Which publishes are stored?
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FindPublishes {
-    pub places: BTreeMap<ChannelId, LookBack>,
+    pub ranges: BTreeMap<ChannelId, SearchRange>,
     /// Those that were received: all of them are wanted.
     pub guids: BTreeSet<Guid>,
-    /// Beside what limits have dropped from those places: what they have dropped, wherever, within this time.
+    /// Beside what limits have dropped from those ranges: what they have dropped, wherever, within this time.
     pub dropped_within: Duration,
     /// So many others at most, and as many of those dropped.
     pub others_max: usize,
@@ -109,7 +109,7 @@ enum Stage {
     ReadingTables,
     FindingPublishes(Box<Snapshot>),
     FindingClosed(Box<Snapshot>, Stored),
-    AskingServers(Box<Snapshot>, Done),
+    AskingServers(Box<Snapshot>, Outcomes),
     Over,
 }
 
@@ -126,7 +126,7 @@ impl Takeover {
     /// When something else was asked for: what drives the machine would be mistaken about what it reads.
     pub fn answer(&mut self, answer: Answer, known: Known<'_>) -> Step {
         if let Some(sign) = known.last_sign {
-            known.memory.heard_active(sign);
+            known.memory.observed_active(sign);
         }
         match (std::mem::replace(&mut self.stage, Stage::Over), answer) {
             (Stage::Draining, Answer::Drained) => {
@@ -134,65 +134,70 @@ impl Takeover {
                 Step::ReadTables
             }
             (Stage::ReadingTables, Answer::Tables(tables)) => {
-                let heard = known.heard;
-                let publishes = heard::publishes(heard.heard());
+                let shadow = known.shadow;
+                let publishes = replay::publishes(shadow.received());
                 let wanted = FindPublishes {
-                    places: heard::look_back(&tables, heard.heard(), self.granted.window),
+                    ranges: replay::search_ranges(&tables, shadow.received(), self.granted.window),
                     guids: publishes.map(|publish| publish.guid.clone()).collect(),
                     // One that was frozen takes what it finds waiting for just received.
                     dropped_within: self.granted.window * 2,
-                    others_max: heard::LATE_COPIES_MAX,
+                    others_max: replay::LATE_COPIES_MAX,
                 };
                 self.stage = Stage::FindingPublishes(tables);
                 Step::FindPublishes(wanted)
             }
             (Stage::FindingPublishes(tables), Answer::Publishes(stored)) => {
                 self.stage = Stage::FindingClosed(tables, stored);
-                Step::FindClosed(heard::connections(known.heard.heard()).cloned().collect())
+                Step::FindClosed(
+                    replay::connections(known.shadow.received())
+                        .cloned()
+                        .collect(),
+                )
             }
             (Stage::FindingClosed(tables, stored), Answer::Closed(closed)) => {
-                let heard = known.heard.heard();
-                let done = Done::new(&tables, stored, closed, heard, self.granted.digester);
+                let received = known.shadow.received();
+                let outcomes =
+                    Outcomes::new(&tables, stored, closed, received, self.granted.digester);
                 let memory = &known.memory;
                 let may_lack = self.granted.failed_over
                     || memory.is_ahead_of(&tables, self.granted.last_epoch);
                 if !may_lack || memory.is_exact() {
-                    return self.recover(*tables, done, known);
+                    return self.recover(*tables, outcomes, known);
                 }
                 let has = tables.channels.iter();
                 let has = has.map(|(&id, row)| (id, row.last_sequence)).collect();
-                self.stage = Stage::AskingServers(tables, done);
+                self.stage = Stage::AskingServers(tables, outcomes);
                 Step::AskServers(has)
             }
-            (Stage::AskingServers(tables, done), Answer::ServersAsked) => {
-                self.recover(*tables, done, known)
+            (Stage::AskingServers(tables, outcomes), Answer::ServersAsked) => {
+                self.recover(*tables, outcomes, known)
             }
             (stage, answer) => panic!("what is answered was asked for: {stage:?}, {answer:?}"),
         }
     }
 
-    fn recover(&self, tables: Snapshot, mut done: Done, known: Known<'_>) -> Step {
+    fn recover(&self, tables: Snapshot, mut outcomes: Outcomes, known: Known<'_>) -> Step {
         let Known {
-            heard,
+            shadow,
             memory,
             last_sign,
         } = known;
         let granted = self.granted;
-        let ended_at = memory.last_commit_before(last_sign.map(|sign| sign.heard_at));
+        let ended_at = memory.last_commit_before(last_sign.map(|sign| sign.received_at));
         let publishes = granted
             .failed_over
-            .then(|| heard::publishes(heard.heard_until(ended_at)));
+            .then(|| replay::publishes(shadow.received_until(ended_at)));
         memory.found(granted.last_epoch);
         let doubt = memory.in_doubt().filter(|_| granted.failed_over);
-        let regression = Regression::find(&tables, memory, publishes, &done);
+        let regression = Regression::find(&tables, memory, publishes, &outcomes);
         memory.saw(Marks::of(&tables, granted.epoch));
         for (channel, message) in regression.restored() {
-            done.stored.add_message(channel, message);
+            outcomes.stored.add_message(channel, message);
         }
         Step::Restore(Box::new(Recovered {
             granted,
             tables,
-            done,
+            outcomes,
             regression,
             doubt,
         }))
@@ -204,7 +209,7 @@ impl Takeover {
 pub struct Recovered {
     granted: Granted,
     tables: Snapshot,
-    done: Done,
+    outcomes: Outcomes,
     regression: Regression,
     doubt: Option<Doubt>,
 }
@@ -213,7 +218,7 @@ pub struct Recovered {
 #[derive(Debug)]
 pub struct Restored {
     pub broker: Guarded,
-    /// What was heard and perhaps not answered, to be handled before anything new.
+    /// What was received and perhaps not answered, to be handled before anything new.
     pub backlog: VecDeque<(Instant, Request)>,
     pub report: Report,
 }
@@ -231,11 +236,11 @@ pub struct Report {
 
 impl Recovered {
     /// Takes what was received out of the shadow: from here on this node is the active.
-    pub fn restore(self, settings: Settings, heard: &mut Shadow, now: Now) -> Restored {
+    pub fn restore(self, settings: Settings, shadow: &mut Shadow, now: Now) -> Restored {
         let Self {
             granted,
             tables,
-            mut done,
+            mut outcomes,
             regression,
             doubt,
         } = self;
@@ -254,9 +259,14 @@ impl Recovered {
             Broker::restore(tables, settings, now)
         };
         let lost = broker.repair(regression);
-        heard.expire(now.monotonic);
-        let backlog = VecDeque::from(heard::judge(heard.take(), &done, &moves, now.monotonic));
-        let stored = std::mem::take(&mut done.stored);
+        shadow.expire(now.monotonic);
+        let backlog = VecDeque::from(replay::plan(
+            shadow.take(),
+            &outcomes,
+            &moves,
+            now.monotonic,
+        ));
+        let stored = std::mem::take(&mut outcomes.stored);
         broker.remember_stored(stored, now.monotonic + granted.window);
         Restored {
             broker: if granted.with_savepoints {

@@ -91,7 +91,7 @@ pub(super) struct Over {
     pub(super) ended: Ended,
     /// Where it is still listened to.
     pub(super) ingress: Option<Ingress>,
-    /// What was heard and may not have been answered.
+    /// What was received and may not have been answered.
     pub(super) left: Vec<(Instant, Request)>,
 }
 

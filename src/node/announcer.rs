@@ -349,8 +349,8 @@ impl Announcer {
             return;
         };
         let now = Clock.now().monotonic;
-        let heard_at = self.heard.borrow().active_at.unwrap_or(queued_since);
-        let silence = now.since(heard_at.max(queued_since));
+        let received_at = self.heard.borrow().active_at.unwrap_or(queued_since);
+        let silence = now.since(received_at.max(queued_since));
         if silence > (self.lease * UNHEARD_LEASES).max(UNHEARD_MIN) {
             self.board.raise(
                 Condition::ActiveUnheard,
@@ -358,7 +358,7 @@ impl Announcer {
                  server may not reach each other; look at the routes of the NATS cluster, leafnodes, and imports of \
                  the account",
             );
-        } else if heard_at > queued_since {
+        } else if received_at > queued_since {
             self.board.clear(Condition::ActiveUnheard);
         }
     }

@@ -37,7 +37,7 @@ impl Node {
         let alone = self.announcer.ensure_no_rival(candidate.place());
         ears.during(self, alone).await??;
         let last_sign = self.announcer.last_mate(candidate.place());
-        let last_sign = last_sign.map(|sign| sign.heard_at);
+        let last_sign = last_sign.map(|sign| sign.received_at);
         let sign_every = Rivals::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
@@ -51,7 +51,7 @@ impl Node {
         // Together they wait for Postgres once: clients wait for them too.
         let (stored, forgotten, recorded, was_refused, fenced, keys) = tokio::join!(
             ServerInfo::read_or_create(client, url, &wanted),
-            store::heard::forget_dropped(client, url),
+            store::replay::forget_dropped(client, url),
             store::served::record(client, url, served),
             store::refused::is_recent(client, url),
             self.store.fence(client, Some(epoch)),

@@ -136,7 +136,7 @@ impl Ears {
 
     fn remember(&mut self, node: &Node) {
         let now = Clock.now().monotonic;
-        self.standby.heard(self.events.drain(..), now);
+        self.standby.receive(self.events.drain(..), now);
         let shadow = self.standby.shadow_mut();
         let crowded_out = shadow.take_crowded_out();
         node.board.shadow(shadow.bytes(), crowded_out);

@@ -85,11 +85,11 @@ impl Rivals {
             *server_id != self.own_id && place.may_be_copy_of(here)
         });
         let signs = mates.map(|heard| Sign {
-            heard_at: heard.last,
+            received_at: heard.last,
             epoch: heard.announcement.epoch,
         });
         signs.reduce(|one, other| Sign {
-            heard_at: one.heard_at.max(other.heard_at),
+            received_at: one.received_at.max(other.received_at),
             epoch: one.epoch.max(other.epoch),
         })
     }
@@ -308,7 +308,7 @@ mod tests {
         rivals.forget_silent(at(3_600_000));
 
         let sign = Sign {
-            heard_at: at(1000),
+            received_at: at(1000),
             epoch: Epoch(1),
         };
         assert_eq!(rivals.last_mate(&place(1, 2)), Some(sign));

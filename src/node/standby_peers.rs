@@ -32,15 +32,15 @@ impl StandbyPeers {
     pub(super) fn is_elsewhere(&self, nats_server: &str, now: Instant) -> bool {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut peers = peers.values();
-        peers.any(|(server, heard_at)| {
-            server != nats_server && now.since(*heard_at) < self.heard_within
+        peers.any(|(server, received_at)| {
+            server != nats_server && now.since(*received_at) < self.heard_within
         })
     }
 
     /// True when the standby is new, or has gone to another NATS server.
     pub(super) fn heard(&self, standby: &StandbyAnnouncement, now: Instant) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.retain(|_, (_, heard_at)| now.since(*heard_at) < self.heard_within);
+        peers.retain(|_, (_, received_at)| now.since(*received_at) < self.heard_within);
         if peers.len() >= PEERS_MAX && !peers.contains_key(&standby.server_id) {
             return false;
         }

@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::core::Request;
 use crate::core::batch::{Batch, Fate, LostRange};
 use crate::core::guarded::Guarded;
-use crate::core::heard::Stored;
 use crate::core::ids::{ChannelName, Subject};
+use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::{self, Answer, FindPublishes, Granted, Known, Recovered, Step};
 use crate::core::time::Instant;
@@ -27,7 +27,7 @@ use crate::store::{self, Error};
 pub(super) struct Takeover {
     pub(super) broker: Guarded,
     pub(super) leader: Leader<Batch>,
-    /// What was heard and perhaps not answered, to be handled before anything new.
+    /// What was received and perhaps not answered, to be handled before anything new.
     pub(super) backlog: VecDeque<(Instant, Request)>,
     /// When the lock was granted.
     pub(super) began: Instant,
@@ -87,7 +87,7 @@ impl Node {
             failed_over: begun.failed_over,
             with_savepoints: claimed.with_savepoints,
             window: self.config.heard_window(),
-            digester: store::heard::digest,
+            digester: store::replay::digest,
         });
         let errands = claimed.leader.errands();
         loop {
@@ -117,9 +117,9 @@ impl Node {
                 Step::Restore(recovered) => return Ok(recovered),
             };
             let took = Clock.now().monotonic.since(claimed.began);
-            log_answer(&answer, ears.standby.shadow().heard().count(), took);
+            log_answer(&answer, ears.standby.shadow().received().count(), took);
             let known = Known {
-                heard: ears.standby.shadow(),
+                shadow: ears.standby.shadow(),
                 memory: &mut self.memory(),
                 last_sign: self.announcer.last_mate(&begun.place),
             };

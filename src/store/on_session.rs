@@ -11,11 +11,11 @@ use super::error::{Error, Fault};
 use super::pool::Store;
 use super::server_info::ServerInfo;
 use super::source::Source;
-use super::{encryption, fence, heard, load, snapshot};
+use super::{encryption, fence, load, replay, snapshot};
 use crate::config::database::Trouble;
-use crate::core::heard::Stored;
 use crate::core::ids::Subject;
 use crate::core::load::{Load, Loaded};
+use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::FindPublishes;
 
@@ -74,9 +74,9 @@ impl Store {
         self.begin_on(client, self.statement_timeout).await?;
         let mut source = Source::Session(client);
         let read = async {
-            let (mut found, _) = heard::look_for(wanted, &mut source).await?;
+            let (mut found, _) = replay::look_for(wanted, &mut source).await?;
             if !found.is_told_apart() {
-                heard::tell_apart(&mut source, &mut found, self.keyring.opener()).await?;
+                replay::tell_apart(&mut source, &mut found, self.keyring.opener()).await?;
             }
             Ok(found.stored)
         };
@@ -91,7 +91,7 @@ impl Store {
         inboxes: &[String],
     ) -> Result<BTreeSet<Subject>, Error> {
         self.begin_on(client, self.statement_timeout).await?;
-        let read = heard::closed(inboxes, &mut Source::Session(client)).await;
+        let read = replay::closed(inboxes, &mut Source::Session(client)).await;
         self.end_on(client, read.map(|(closed, _)| closed)).await
     }
 

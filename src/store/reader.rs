@@ -20,13 +20,13 @@ use super::source::Source;
 use super::unlogged::{self, Unlogged};
 use super::version::SchemaVersion;
 use super::{
-    ack_secret, heard, import, imports, load, marks, migrate, outbox, requests, snapshot, status,
+    ack_secret, import, imports, load, marks, migrate, outbox, replay, requests, snapshot, status,
     vacuum,
 };
-use crate::core::heard::Stored;
 use crate::core::ids::{Epoch, Subject};
 use crate::core::load::{Load, Loaded, Want};
 use crate::core::memory::Marks;
+use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::FindPublishes;
 use crate::core::vacuum::Dead;
@@ -182,7 +182,7 @@ impl Store {
         let done = timeout(limit, async {
             let mut source = Source::Rehearsal(lent.connection());
             snapshot::read(&mut source).await?;
-            heard::rehearse(&mut source).await
+            replay::rehearse(&mut source).await
         })
         .await;
         lent.end(done, "preparing what a takeover reads")
@@ -240,7 +240,7 @@ impl Store {
         if !found.is_told_apart() {
             let mut lent = self.lend_proven().await?;
             let (mut source, opener) = (lent.source(), self.keyring.opener());
-            let told_apart = heard::tell_apart(&mut source, &mut found, opener);
+            let told_apart = replay::tell_apart(&mut source, &mut found, opener);
             let done = timeout(limit, told_apart).await;
             lent.end(done, "reading what publishes say")?;
         }
@@ -253,7 +253,7 @@ impl Store {
             return Ok(BTreeSet::new());
         }
         let limit = self.statement_timeout + Duration::from_secs(1);
-        self.proven(heard::Closed(inboxes), limit).await
+        self.proven(replay::Closed(inboxes), limit).await
     }
 
     /// The oldest snapshot of the database, if anybody else holds one.

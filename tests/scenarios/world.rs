@@ -44,7 +44,7 @@ pub(crate) struct World {
     probes: BTreeMap<String, VecDeque<ProbeId>>,
     guids: u64,
     /// Requests that a standby hears, for the next takeover.
-    heard: Shadow,
+    shadow: Shadow,
     /// How far the wall clock was set back.
     set_back: Duration,
     /// Limits of single channels.
@@ -72,7 +72,7 @@ impl Default for World {
             subscriptions: BTreeMap::new(),
             probes: BTreeMap::new(),
             guids: 0,
-            heard: takeover::shadow(),
+            shadow: takeover::shadow(),
             set_back: Duration::ZERO,
             overrides: Vec::new(),
             reads: Reads::Silent,
@@ -132,12 +132,12 @@ impl World {
                     _ => drop(self.store.broken.insert((channel, Sequence(sequence)))),
                 }
             }
-            "heard" => {
+            "received" => {
                 line.words.remove(0);
                 let who = line.word(1)?.to_owned();
                 let request = self.request(who, &mut line)?;
                 let at = self.now().monotonic;
-                self.heard.remember(std::iter::once(request), at);
+                self.shadow.remember(std::iter::once(request), at);
             }
             "stored" => outputs.push(self.stored(line.word(1)?)?),
             "times" => outputs.push(self.times(line.word(1)?)?),

@@ -213,7 +213,7 @@ impl World {
         };
         let mut lines = Vec::new();
         for event in &events {
-            term.facts.heard(event, now);
+            term.facts.received(event, now);
             lines.push(describe(event));
         }
         events.retain(|event| {

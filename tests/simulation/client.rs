@@ -363,7 +363,7 @@ impl World {
                 probe,
             } => {
                 if self.time >= self.clients[client].silent_until {
-                    let input = Input::Heard {
+                    let input = Input::Received {
                         term,
                         event: Box::new(Event::Pong(probe)),
                     };

@@ -238,7 +238,7 @@ impl World {
             let incarnation = state.incarnation;
             if let Some(term) = state.term.as_ref().map(|term| term.serial) {
                 let event = Box::new(Event::GoneNoted);
-                let input = Input::Heard { term, event };
+                let input = Input::Received { term, event };
                 let step = Step::Node {
                     node,
                     incarnation,

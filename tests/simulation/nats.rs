@@ -134,7 +134,7 @@ impl World {
         self.after(self.plan.lease, Step::LeaveNats { server, freeze });
     }
 
-    /// Who has heard nothing for a lease goes to the other server. An active gives the lock to those that hear.
+    /// Who has received nothing for a lease goes to the other server. An active gives the lock to those that hear.
     pub(crate) fn leave_nats(&mut self, server: usize, freeze: u64) {
         let frozen = self.nats.frozen.get(&server);
         let lasts = frozen.is_some_and(|&(_, until)| self.time < until);
@@ -319,7 +319,7 @@ impl World {
         let back = self.travel(Party::Node(node), Party::Node(node), leaves);
         if let Some(probe) = probe {
             let event = Box::new(Event::Unreachable(probe));
-            let input = Input::Heard { term, event };
+            let input = Input::Received { term, event };
             self.at(
                 back,
                 Step::Node {

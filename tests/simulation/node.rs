@@ -57,10 +57,10 @@ pub(crate) enum Input {
     },
     /// From a client.
     Request(Box<Event>),
-    /// Its connection to NATS was broken: what a standby has heard is not the last of what clients asked for.
+    /// Its connection to NATS was broken: what a standby has received is not the last of what clients asked for.
     Gap,
     /// The answer to something that one term asked.
-    Heard {
+    Received {
         term: u64,
         event: Box<Event>,
     },
@@ -95,7 +95,7 @@ pub(crate) struct Node {
     pub(crate) term: Option<Term>,
     /// What it does to become the active, and what it hears until then.
     pub(crate) standby: Standby,
-    /// When others last heard it as the active, and in which epoch.
+    /// When others last received its announcement as the active, and in which epoch.
     pub(crate) signed: Option<(Time, Epoch)>,
     pub(crate) memory: Memory,
     /// The last epoch that its process has committed something in.
@@ -141,10 +141,10 @@ impl std::fmt::Debug for Term {
 
 impl Node {
     /// The publish had come by then, as far as the node knows.
-    pub(crate) fn arrived_by(&mut self, guid: &Guid, heard_at: Time) {
+    pub(crate) fn arrived_by(&mut self, guid: &Guid, received_at: Time) {
         let mut arrived = self.arrived.iter_mut();
         if let Some((at, _)) = arrived.find(|(_, other)| other == guid) {
-            *at = heard_at.min(*at);
+            *at = received_at.min(*at);
         }
     }
 
@@ -254,24 +254,28 @@ impl World {
         self.nodes[node].frozen = false;
         // What has come from NATS has come, whatever the session says.
         let stash = std::mem::take(&mut self.nodes[node].stash);
-        let is_of_nats =
-            |input: &Input| matches!(input, Input::Request(_) | Input::Gap | Input::Heard { .. });
-        let (heard, told): (Vec<Input>, Vec<Input>) = stash.into_iter().partition(is_of_nats);
-        for input in heard.into_iter().chain(told) {
+        let is_of_nats = |input: &Input| {
+            matches!(
+                input,
+                Input::Request(_) | Input::Gap | Input::Received { .. }
+            )
+        };
+        let (received, told): (Vec<Input>, Vec<Input>) = stash.into_iter().partition(is_of_nats);
+        for input in received.into_iter().chain(told) {
             self.take_input(node, input);
         }
         self.pump(node);
     }
 
-    /// The last that this node heard of another one as the active.
+    /// The last sign that this node received of another one as the active.
     pub(crate) fn last_sign(&self, node: usize) -> Option<Sign> {
         let listener = &self.nodes[node];
         let others = self.nodes.iter().enumerate();
         let others = others.filter(|&(other, _)| other != node);
         let signs = others.filter_map(|(_, other)| other.signed);
-        let heard = signs.filter(|&(at, _)| at >= listener.started).max();
-        heard.map(|(at, epoch)| Sign {
-            heard_at: Instant::from_nanos(at + listener.boot_offset),
+        let received = signs.filter(|&(at, _)| at >= listener.started).max();
+        received.map(|(at, epoch)| Sign {
+            received_at: Instant::from_nanos(at + listener.boot_offset),
             epoch,
         })
     }
@@ -358,7 +362,7 @@ impl World {
                 self.nodes[node].unread.clear();
                 self.nodes[node].arrived.clear();
             }
-            Input::Heard {
+            Input::Received {
                 term: serial,
                 event,
             } => self.enqueue(node, serial, *event),
@@ -383,7 +387,7 @@ impl World {
         match &state.term {
             // Read when the loop goes round.
             Some(_) => state.unread.push_back(event),
-            None => state.standby.heard(std::iter::once(event), now),
+            None => state.standby.receive(std::iter::once(event), now),
         }
     }
 

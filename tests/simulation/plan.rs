@@ -35,13 +35,13 @@ pub(crate) enum Sabotage {
     DeliverBeforeReplies,
     /// The node sees every ack as if it were not there.
     IgnoreAcks,
-    /// A new term takes nothing that its node heard as a standby for done.
+    /// A new term takes nothing that its node received as a standby for done.
     ReplayEverything,
     /// The database keeps no GUIDs of what limits drop.
     ForgetDropped,
     /// A term that ends takes the requests along that it has in its hands.
     ForgetUnanswered,
-    /// A new term knows nothing of what was stored last and its node has not heard.
+    /// A new term knows nothing of what was stored last and its node has not received.
     ForgetLateCopies,
     /// Nodes do not know what was committed.
     ForgetCommits,

@@ -94,7 +94,7 @@ impl World {
                 result,
             }
         };
-        let input = Input::Heard {
+        let input = Input::Received {
             term: read.term,
             event: Box::new(event),
         };

@@ -66,7 +66,7 @@ impl World {
         );
     }
 
-    /// Another process wants the client's ID; whatever becomes of it, it is not heard of again.
+    /// Another process wants the client's ID; whatever becomes of it, it is not seen again.
     pub(crate) fn rival_connects(&mut self, client: usize) {
         let state = &mut self.clients[client];
         state.serial += 1;

@@ -118,11 +118,11 @@ impl World {
         let pause = if let Some(active) = term.and_then(|term| term.active) {
             let lasted = Duration::from_nanos(self.time - began.unwrap_or_default());
             let left: Vec<_> = active.leave(now).filter(|_| !forgets).collect();
-            // Of what came during a pause nobody knows when, and it counts as heard when that began.
-            for (heard_at, event) in &left {
+            // Of what came during a pause nobody knows when, and it counts as received when that began.
+            for (received_at, event) in &left {
                 if let Request::Publish { request, .. } = event {
-                    let heard_at = self.time - nanos(now.since(*heard_at));
-                    state.arrived_by(&request.guid, heard_at);
+                    let received_at = self.time - nanos(now.since(*received_at));
+                    state.arrived_by(&request.guid, received_at);
                 }
             }
             let end = TermEnd {
@@ -139,7 +139,7 @@ impl World {
             state.standby.failed(failure, now)
         };
         if is_listening {
-            state.standby.heard(state.unread.drain(..), now);
+            state.standby.receive(state.unread.drain(..), now);
         } else {
             self.take_input(node, Input::Gap);
         }

@@ -1,19 +1,19 @@
-//! From the lock to an active: what the tables say, what the node knows better, and what it has heard.
+//! From the lock to an active: what the tables say, what the node knows better, and what it has received.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stanby::core::active::ActiveLoop;
 use stanby::core::batch::Progress;
-use stanby::core::heard::{self, Stored};
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
 use stanby::core::memory::Memory;
 use stanby::core::ranges::Ranges;
+use stanby::core::replay::{self, Stored};
 use stanby::core::snapshot::Snapshot;
 use stanby::core::stored::StoredPublish;
 use stanby::core::takeover::{Answer, Granted, Known, Recovered, Restored, Step, Takeover};
 use stanby::core::time::Instant;
 use stanby::core::{Event, Request};
-use stanby::store::heard::digest;
+use stanby::store::replay::digest;
 
 use crate::checks::speech::TermFacts;
 use crate::database::Statement;
@@ -24,7 +24,7 @@ use crate::world::{World, nanos};
 const CROWDED: usize = 1 << 20;
 
 impl World {
-    /// The lock is granted: what has come by now is heard, and the tables are read.
+    /// The lock is granted: what has come by now is received, and the tables are read.
     pub(crate) fn begin_takeover(&mut self, node: usize, epoch: Epoch) {
         let state = &mut self.nodes[node];
         let takes_care = std::mem::take(&mut state.takes_care);
@@ -117,7 +117,7 @@ impl World {
             .and_then(|term| term.takeover.as_mut())
             .expect("a takeover is under way");
         let known = Known {
-            heard: state.standby.shadow(),
+            shadow: state.standby.shadow(),
             memory: if self.plan.is(Sabotage::ForgetCommits) {
                 &mut nothing
             } else {
@@ -152,7 +152,7 @@ impl World {
         term.takeover = None;
         term.facts.know(&self.checks);
         for (_, request) in &restored.backlog {
-            term.facts.heard(&request.clone().into(), now);
+            term.facts.received(&request.clone().into(), now);
         }
         let Restored {
             broker,
@@ -240,7 +240,7 @@ impl World {
         let hears = self.nats.is_perfect() && !state.froze && state.started + slack < at;
         let remembers = shadow.is_some_and(|limits| {
             let age = nanos(limits.age);
-            // A term that has just begun stores what was heard before: some of it longer ago than is remembered.
+            // A term that has just begun stores what was received before: some of it longer ago than is remembered.
             let is_settled = self.checks.failovers.since + age < at;
             is_settled && self.time < at + age.saturating_sub(2 * slack)
         });
@@ -253,7 +253,7 @@ impl World {
     }
 
     /// Whatever came to this node within its memory has been answered, is stored, or is about to be looked at.
-    fn no_request_is_lost(&mut self, node: usize, judged: &VecDeque<(Instant, Request)>) {
+    fn no_request_is_lost(&mut self, node: usize, planned: &VecDeque<(Instant, Request)>) {
         let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
             return;
         };
@@ -261,7 +261,7 @@ impl World {
         let oldest = self.time.saturating_sub(memory);
         let arrived = &mut self.nodes[node].arrived;
         arrived.retain(|&(at, _)| at >= oldest);
-        let judged = judged.iter().map(|(_, request)| request);
+        let planned = planned.iter().map(|(_, request)| request);
         let unread = self.nodes[node].unread.iter();
         let unread = unread.filter_map(|event| {
             if let Event::Request(request) = event {
@@ -270,8 +270,8 @@ impl World {
                 None
             }
         });
-        let waiting = judged.chain(unread);
-        let waiting: BTreeSet<&Guid> = heard::publishes(waiting)
+        let waiting = planned.chain(unread);
+        let waiting: BTreeSet<&Guid> = replay::publishes(waiting)
             .map(|publish| &publish.guid)
             .collect();
         let mut arrived = self.nodes[node].arrived.iter().map(|(_, guid)| guid);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{ChannelId, Guid, Sequence};
+use stanby::core::replay::{SearchRange, Stored};
 use stanby::core::takeover::FindPublishes;
 use stanby::core::time::Timestamp;
 use tokio_postgres::Client;
@@ -15,17 +15,17 @@ use super::support::wait::wait_until;
 /// Where the messages of today begin: what was dropped before has lower sequences.
 const TODAY: i64 = 1_000_000;
 
-/// A channel in which something was heard, and one from which late copies may come; a takeover in its first minute.
+/// A channel in which something was received, and one from which late copies may come; a takeover in its first minute.
 fn wanted() -> FindPublishes {
-    let place = |after: i64, floor: i64| LookBack {
+    let range = |after: i64, floor: i64| SearchRange {
         after: Sequence(after.unsigned_abs()),
         since: Timestamp(0),
         floor: Sequence(floor.unsigned_abs()),
     };
     FindPublishes {
-        places: BTreeMap::from([
-            (ChannelId(1), place(TODAY + 10, TODAY)),
-            (ChannelId(2), place(TODAY + 50, TODAY + 20)),
+        ranges: BTreeMap::from([
+            (ChannelId(1), range(TODAY + 10, TODAY)),
+            (ChannelId(2), range(TODAY + 50, TODAY + 20)),
         ]),
         guids: BTreeSet::new(),
         dropped_within: Duration::from_mins(1),
@@ -69,7 +69,7 @@ async fn dropped_publishes_are_found_by_number_where_something_was_heard_and_by_
     drop_messages(&client, 1, TODAY + 1..=TODAY + 19, "50 minutes").await;
     drop_messages(&client, 1, TODAY + 20..=TODAY + 29, "20 s").await;
     drop_messages(&client, 2, TODAY + 1..=TODAY + 29, "20 s").await;
-    // Deleted with its channel, which is in no place.
+    // Deleted with its channel, which is in no range.
     drop_messages(&client, 3, 1..=9, "2 minutes").await;
     drop_messages(&client, 3, 10..=19, "20 s").await;
 

@@ -9,8 +9,8 @@ use stanby::core::memory::{Mark, Marks};
 use stanby::leadership::Candidate;
 
 use super::fixture::migrated;
-use super::heard::channel;
 use super::leadership::{granted, settings};
+use super::replay::channel;
 
 /// So long that nothing in a test happens because of it.
 const LEASE: Duration = Duration::from_mins(1);

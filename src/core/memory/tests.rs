@@ -30,12 +30,12 @@ fn a_node_that_heard_another_serve_after_it_does_not_know_of_all_that_was() {
     let mut memory = Memory::new(0);
     memory.committed(Epoch(3), &Batch::default());
     let heard_in = |epoch| Sign {
-        heard_at: Instant::from_nanos(0),
+        received_at: Instant::from_nanos(0),
         epoch: Epoch(epoch),
     };
-    memory.heard_active(heard_in(2));
+    memory.observed_active(heard_in(2));
     assert!(memory.is_exact());
-    memory.heard_active(heard_in(5));
+    memory.observed_active(heard_in(5));
     assert!(!memory.is_exact());
     assert_eq!(memory.epoch(), Epoch(3), "nobody proves what is heard");
 
@@ -53,8 +53,8 @@ fn an_epoch_that_another_node_was_heard_to_serve_too_is_not_known_to_its_end() {
     memory.committed(Epoch(3), &Batch::default());
     assert!(memory.is_exact());
 
-    memory.heard_active(Sign {
-        heard_at: Instant::from_nanos(0),
+    memory.observed_active(Sign {
+        received_at: Instant::from_nanos(0),
         epoch: Epoch(3),
     });
     assert!(!memory.is_exact());

@@ -68,9 +68,9 @@ fn tables(channels: &[(u64, ChannelRow)]) -> Snapshot {
     tables
 }
 
-/// What a node with this memory tells and writes; `heard` are unanswered publishes of a known failover.
-fn repair(tables: &Snapshot, memory: &Memory, heard: Option<&[u64]>) -> (String, Batch) {
-    repair_beside(tables, memory, heard, &Done::default())
+/// What a node with this memory tells and writes; `received` are unanswered publishes of a known failover.
+fn repair(tables: &Snapshot, memory: &Memory, received: Option<&[u64]>) -> (String, Batch) {
+    repair_beside(tables, memory, received, &Outcomes::default())
 }
 
 fn stored(sequence: u64) -> StoredPublish {
@@ -84,8 +84,8 @@ fn stored(sequence: u64) -> StoredPublish {
 fn repair_beside(
     tables: &Snapshot,
     memory: &Memory,
-    heard: Option<&[u64]>,
-    done: &Done,
+    received: Option<&[u64]>,
+    outcomes: &Outcomes,
 ) -> (String, Batch) {
     let publish = |&number: &u64| Publish {
         publisher: Publisher::Client("me".into()),
@@ -94,9 +94,9 @@ fn repair_beside(
         reply: "".into(),
         data: "x".into(),
     };
-    let publishes: Vec<Publish> = heard.unwrap_or_default().iter().map(publish).collect();
-    let heard = heard.map(|_| publishes.iter());
-    let regression = Regression::find(tables, memory, heard, done);
+    let publishes: Vec<Publish> = received.unwrap_or_default().iter().map(publish).collect();
+    let received = received.map(|_| publishes.iter());
+    let regression = Regression::find(tables, memory, received, outcomes);
     let settings = Settings {
         heartbeats: Heartbeats::default(),
         limits: Limits::default(),
@@ -263,7 +263,7 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
     assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
     assert_eq!(sequences(&batch), [0; 0]);
 
-    // Without a failover of Postgres what was heard is only under way.
+    // Without a failover of Postgres what was received is only under way.
     let (told, _) = repair(&tables, &memory, None);
     assert_eq!(told, "1: 11 to 12 Lost");
     // Who was the active knows which were given out.
@@ -281,17 +281,17 @@ fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
         last_channel: 1,
         channels: BTreeMap::from([(ChannelId(1), mark(12))]),
     });
-    let mut done = Done::default();
+    let mut outcomes = Outcomes::default();
     for sequence in 1..=10 {
-        done.stored.add(name(), stored(sequence));
+        outcomes.stored.add(name(), stored(sequence));
     }
 
-    let (told, _) = repair_beside(&tables, &memory, Some(&[9, 10, 11, 12, 13]), &done);
+    let (told, _) = repair_beside(&tables, &memory, Some(&[9, 10, 11, 12, 13]), &outcomes);
     assert_eq!(told, "1: 11 to 13 StoredAnew");
     // Fewer than were lost, or some came before the node listened.
-    let (told, _) = repair_beside(&tables, &memory, Some(&[10, 11]), &done);
+    let (told, _) = repair_beside(&tables, &memory, Some(&[10, 11]), &outcomes);
     assert_eq!(told, "1: 11 to 12 Lost");
-    let (told, _) = repair_beside(&tables, &memory, Some(&[11, 12, 13]), &done);
+    let (told, _) = repair_beside(&tables, &memory, Some(&[11, 12, 13]), &outcomes);
     assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
 }
 

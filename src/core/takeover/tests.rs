@@ -58,8 +58,8 @@ fn committed(sequences: std::ops::RangeInclusive<u64>) -> Memory {
     memory
 }
 
-/// Of a node that heard this publish of a client that waits for its answer.
-fn heard(sequence: u64) -> Shadow {
+/// Of a node that received this publish of a client that waits for its answer.
+fn shadow(sequence: u64) -> Shadow {
     let age = Duration::from_secs(5);
     let limits = ShadowLimits {
         age,
@@ -82,7 +82,7 @@ fn heard(sequence: u64) -> Shadow {
 }
 
 /// Postgres has failed over to a replica that has ten messages and nothing more.
-fn after_a_failover(memory: &mut Memory, heard: &mut Shadow) -> Restored {
+fn after_a_failover(memory: &mut Memory, shadow: &mut Shadow) -> Restored {
     let (mut takeover, _) = Takeover::begin(Granted {
         epoch: Epoch(5),
         last_epoch: Epoch(3),
@@ -103,7 +103,7 @@ fn after_a_failover(memory: &mut Memory, heard: &mut Shadow) -> Restored {
     let mut last = None;
     for answer in answers {
         let known = Known {
-            heard,
+            shadow,
             memory,
             last_sign: None,
         };
@@ -111,7 +111,7 @@ fn after_a_failover(memory: &mut Memory, heard: &mut Shadow) -> Restored {
     }
     if matches!(last, Some(Step::AskServers(_))) {
         let known = Known {
-            heard,
+            shadow,
             memory,
             last_sign: None,
         };
@@ -127,7 +127,7 @@ fn after_a_failover(memory: &mut Memory, heard: &mut Shadow) -> Restored {
         ack_prefix: "acks".into(),
         partition: None,
     };
-    recovered.restore(settings, heard, Now::default())
+    recovered.restore(settings, shadow, Now::default())
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_publish_that_is_put_back_is_answered_after_that_is_committed() {
         mut broker,
         backlog,
         ..
-    } = after_a_failover(&mut memory, &mut heard(12));
+    } = after_a_failover(&mut memory, &mut shadow(12));
 
     for (_, request) in backlog {
         let is_stored = matches!(request, Request::AlreadyStored { .. });
@@ -158,9 +158,9 @@ fn a_publish_that_is_put_back_is_answered_after_that_is_committed() {
 fn what_was_heard_before_something_was_missed_is_answered_where_it_is_stored_and_never_carried_out()
 {
     let backlog_of = |sequence: u64| {
-        let mut heard = heard(sequence);
-        heard.missed();
-        let restored = after_a_failover(&mut committed(11..=12), &mut heard);
+        let mut shadow = shadow(sequence);
+        shadow.missed();
+        let restored = after_a_failover(&mut committed(11..=12), &mut shadow);
         restored.backlog.into_iter().map(|(_, request)| request)
     };
 
@@ -176,7 +176,7 @@ fn what_was_heard_before_something_was_missed_is_answered_where_it_is_stored_and
 #[test]
 fn what_is_put_back_is_not_read_from_the_outbox_before_it_is_gone_there() {
     let mut memory = committed(11..=11);
-    let restored = after_a_failover(&mut memory, &mut heard(11));
+    let restored = after_a_failover(&mut memory, &mut shadow(11));
     let mut broker = restored.broker;
     let reads_outbox = |broker: &mut Guarded| {
         broker.handle(Event::OutboxNoted, Now::default());

@@ -158,7 +158,7 @@ fn a_standbys_memory_counts_every_field() {
     for (what, event) in heavy() {
         let mut shadow = Shadow::new(Some(ten_megabytes()));
         shadow.remember(std::iter::repeat_n(event, 20), at(1).monotonic);
-        assert_eq!(shadow.take().heard.len(), 9, "{what}");
+        assert_eq!(shadow.take().received.len(), 9, "{what}");
     }
 }
 

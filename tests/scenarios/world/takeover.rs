@@ -7,7 +7,7 @@ use stanby::core::ids::Epoch;
 use stanby::core::memory::Memory;
 use stanby::core::shadow::{Shadow, ShadowLimits};
 use stanby::core::takeover::{Answer, Granted, Known, Step, Takeover};
-use stanby::store::heard::digest;
+use stanby::store::replay::digest;
 
 use super::World;
 
@@ -26,7 +26,7 @@ pub(super) fn shadow() -> Shadow {
 impl World {
     pub(super) fn broker(&mut self) -> &mut Guarded {
         if self.broker.is_none() {
-            // What is heard is for the next term.
+            // What is received is for the next term.
             self.begin_term(&mut shadow());
         }
         self.broker.as_mut().expect("a term has begun")
@@ -37,11 +37,11 @@ impl World {
         self.committing = None;
         self.probes.clear();
         self.held_reads.clear();
-        let mut heard = std::mem::replace(&mut self.heard, shadow());
-        self.begin_term(&mut heard);
+        let mut shadow = std::mem::replace(&mut self.shadow, shadow());
+        self.begin_term(&mut shadow);
     }
 
-    fn begin_term(&mut self, heard: &mut Shadow) {
+    fn begin_term(&mut self, shadow: &mut Shadow) {
         let mut memory = Memory::new(0);
         let (mut takeover, mut step) = Takeover::begin(Granted {
             epoch: self.epoch,
@@ -66,16 +66,18 @@ impl World {
                 Step::Restore(recovered) => break recovered,
             };
             let known = Known {
-                heard,
+                shadow,
                 memory: &mut memory,
                 last_sign: None,
             };
             step = takeover.answer(answer, known);
         };
         let now = self.now();
-        let mut restored = recovered.restore(self.settings.clone(), heard, now);
-        for (heard_at, request) in restored.backlog {
-            restored.broker.handle_late(request.into(), heard_at, now);
+        let mut restored = recovered.restore(self.settings.clone(), shadow, now);
+        for (received_at, request) in restored.backlog {
+            restored
+                .broker
+                .handle_late(request.into(), received_at, now);
         }
         self.broker = Some(restored.broker);
     }

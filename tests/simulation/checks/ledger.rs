@@ -47,7 +47,7 @@ pub(super) struct Excess {
     pub(super) epoch: Epoch,
     pub(super) channel: ChannelId,
     pub(super) position: PositionId,
-    /// Heard before, by ack inbox.
+    /// Received before, by ack inbox.
     pub(super) acks: BTreeMap<String, BTreeSet<Sequence>>,
     pub(super) held: Vec<Sequence>,
     pub(super) max: usize,
@@ -80,7 +80,7 @@ pub(crate) struct Checks {
     pub(crate) failovers: Failovers,
     /// A publish is known again for so long.
     memory: Time,
-    /// Stored again by a later term, which had heard them too late to know.
+    /// Stored again by a later term, which had received them too late to know.
     pub(crate) duplicates: u64,
     last_acked: BTreeMap<ChannelName, (ChannelId, Sequence)>,
     pub(super) positions: Positions,
@@ -149,9 +149,9 @@ impl Checks {
         self.stored.len()
     }
 
-    /// A term is about to carry out what its node heard as a standby.
-    pub(crate) fn on_replay<'a>(&mut self, judged: impl Iterator<Item = &'a Request>) {
-        for event in judged {
+    /// A term is about to carry out what its node received as a standby.
+    pub(crate) fn on_replay<'a>(&mut self, planned: impl Iterator<Item = &'a Request>) {
+        for event in planned {
             let Request::Publish { request, .. } = event else {
                 continue;
             };
@@ -358,7 +358,7 @@ impl Checks {
         if self.stored.contains_key(guid) {
             self.duplicates += 1;
             // A publish that was on its way for longer than anybody remembers, or that an operator deleted, is new.
-            // Where clocks jump, what a channel that a node had heard nothing of stored last looks older than it is.
+            // Where clocks jump, what a channel that a node had received nothing for stored last looks older than it is.
             let phantoms = self
                 .channels
                 .get(&id)

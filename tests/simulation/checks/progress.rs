@@ -65,7 +65,7 @@ pub(super) struct Positions {
 }
 
 impl Positions {
-    /// Whose acks are heard there, of what is committed.
+    /// Whose acks are received there, of what is committed.
     pub(super) fn of_ack_inbox(&self, ack_inbox: &str) -> Option<PositionId> {
         let inbox = self.inbox_of_ack_inbox.get(ack_inbox)?;
         self.subscriptions.get(inbox).map(|row| row.position)

@@ -34,7 +34,7 @@ pub(crate) struct TermFacts {
     /// In flight per position, with the inbox that holds it.
     in_flight: BTreeMap<PositionId, BTreeMap<Sequence, Option<String>>>,
     position_of_ack_inbox: BTreeMap<String, PositionId>,
-    /// Heard, by ack inbox. Whose it is may be known later only, or better than before: when the subscribe is committed.
+    /// Received, by ack inbox. Whose it is may be known later only, or better than before: when the subscribe is committed.
     acks: BTreeMap<String, BTreeSet<Sequence>>,
     last_first: BTreeMap<PositionId, Sequence>,
     /// How often operators had moved it when it last got something.
@@ -121,7 +121,7 @@ impl TermFacts {
         }
     }
 
-    pub(crate) fn heard(&mut self, event: &Event, now: Now) {
+    pub(crate) fn received(&mut self, event: &Event, now: Now) {
         match event {
             Event::Request(Request::Connect { request, .. }) => {
                 self.connects.insert(request.client_id.to_string());

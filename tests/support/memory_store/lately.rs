@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stanby::core::batch::Trim;
-use stanby::core::heard::Stored;
 use stanby::core::ids::{ChannelId, ChannelName, Sequence, Subject};
 use stanby::core::message::Message;
+use stanby::core::replay::Stored;
 use stanby::core::stored::StoredPublish;
 use stanby::core::takeover::FindPublishes;
-use stanby::store::heard::digest;
+use stanby::store::replay::digest;
 
 use super::MemoryStore;
 
@@ -50,21 +50,21 @@ impl MemoryStore {
     /// What a takeover is told of the publishes that were heard, and of all others there.
     pub(crate) fn stored(&self, wanted: &FindPublishes) -> Stored {
         let mut stored = Stored::default();
-        for (&channel, place) in &wanted.places {
+        for (&channel, range) in &wanted.ranges {
             let messages = self.messages.range((channel, Sequence::ZERO)..);
             let messages = messages.take_while(|&(&(c, _), _)| c == channel);
             let recent = messages
-                .filter(|(_, (_, m))| m.sequence > place.after || m.published_at >= place.since)
-                .filter(|(_, (_, m))| m.sequence > place.floor);
+                .filter(|(_, (_, m))| m.sequence > range.after || m.published_at >= range.since)
+                .filter(|(_, (_, m))| m.sequence > range.floor);
             stored
                 .kept
                 .extend(recent.map(|(_, (_, m))| (channel, publish(m))));
         }
         for (&(channel, through), dropped) in &self.dropped {
-            let place = wanted.places.get(&channel);
-            let is_in_place = place.is_some_and(|place| through > place.after);
+            let range = wanted.ranges.get(&channel);
+            let is_in_place = range.is_some_and(|range| through > range.after);
             let is_young = self.clock.saturating_sub(dropped.at) <= wanted.dropped_within
-                && place.is_none_or(|place| through > place.floor);
+                && range.is_none_or(|range| through > range.floor);
             if is_in_place || is_young {
                 let publishes = dropped.publishes.iter();
                 let publishes = publishes.map(|publish| (dropped.channel.clone(), publish.clone()));

@@ -12,8 +12,8 @@ use super::load;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use crate::config::database::{DatabaseUrl, Trouble};
-use crate::core::heard::Stored;
 use crate::core::ids::{ChannelId, ChannelName, ClientId, Guid, Subject};
+use crate::core::replay::Stored;
 use crate::core::stored::{Digest, StoredPublish};
 use crate::core::takeover::FindPublishes;
 
@@ -138,16 +138,16 @@ pub(super) async fn look_for(
     source: &mut Source<'_>,
 ) -> Result<(Found, Line), Fault> {
     let FindPublishes {
-        places,
+        ranges,
         guids: wanted,
         dropped_within,
         others_max,
     } = look;
     let parameters = [
-        Parameter::Numbers(places.keys().map(|channel| int8(channel.0)).collect()),
-        Parameter::Numbers(places.values().map(|place| int8(place.after.0)).collect()),
-        Parameter::Numbers(places.values().map(|place| place.since.0).collect()),
-        Parameter::Numbers(places.values().map(|place| int8(place.floor.0)).collect()),
+        Parameter::Numbers(ranges.keys().map(|channel| int8(channel.0)).collect()),
+        Parameter::Numbers(ranges.values().map(|range| int8(range.after.0)).collect()),
+        Parameter::Numbers(ranges.values().map(|range| range.since.0).collect()),
+        Parameter::Numbers(ranges.values().map(|range| int8(range.floor.0)).collect()),
         Parameter::Size(SHORT_BYTES),
         Parameter::Number(i64::try_from(dropped_within.as_millis()).unwrap_or(i64::MAX)),
     ];
@@ -235,9 +235,9 @@ pub(super) async fn tell_apart(
     ];
     let read = source
         .each(CONTENTS, &parameters, |row| {
-            let place: i64 = row.get("place")?;
-            let place = usize::try_from(place - 1).ok().and_then(|at| long.get(at));
-            let Some(&(at, channel, _)) = place else {
+            let range: i64 = row.get("place")?;
+            let range = usize::try_from(range - 1).ok().and_then(|at| long.get(at));
+            let Some(&(at, channel, _)) = range else {
                 return Ok(());
             };
             let channel = ChannelId(channel.cast_unsigned());

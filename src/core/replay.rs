@@ -17,7 +17,7 @@ use super::time::{Instant, Timestamp};
 
 /// More messages than were received may have been stored since the first one that was received: the order in which
 /// the two nodes received them may differ a little.
-const LOOK_BACK_SLACK: u64 = 1000;
+const SEARCH_SLACK: u64 = 1000;
 
 /// Publishes that nobody here has received so far, and that a slow route may yet bring although they are stored: so many are
 /// looked for in all channels together, and so many more among those that limits have dropped. A takeover reads these in
@@ -27,7 +27,7 @@ pub const LATE_COPIES_MAX: usize = 100_000;
 
 /// Where in a channel to look for publishes that may have been received, or may still arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LookBack {
+pub struct SearchRange {
     /// All after this one, however old.
     pub after: Sequence,
     /// And all that are not older than this.
@@ -39,14 +39,14 @@ pub struct LookBack {
 /// Where to look for what the last active stored within `window` of its end: among its last messages by number in
 /// the channels that they name, by time in all. Times are compared with each other only, because another
 /// node's clock has made them.
-pub fn look_back<'a>(
+pub fn search_ranges<'a>(
     snapshot: &Snapshot,
-    heard: impl Iterator<Item = &'a Request>,
+    received: impl Iterator<Item = &'a Request>,
     window: Duration,
-) -> BTreeMap<ChannelId, LookBack> {
-    let mut heard_of: BTreeMap<&ChannelName, u64> = BTreeMap::new();
-    for publish in publishes(heard) {
-        *heard_of.entry(&publish.channel).or_default() += 1;
+) -> BTreeMap<ChannelId, SearchRange> {
+    let mut received_of: BTreeMap<&ChannelName, u64> = BTreeMap::new();
+    for publish in publishes(received) {
+        *received_of.entry(&publish.channel).or_default() += 1;
     }
     let end = snapshot
         .channels
@@ -59,28 +59,28 @@ pub fn look_back<'a>(
     let used: Vec<_> = snapshot
         .channels
         .iter()
-        .map(|(&id, row)| (id, row, heard_of.get(&row.name).copied()))
-        .filter(|(_, row, heard)| heard.is_some() || row.last_published_at >= since)
+        .map(|(&id, row)| (id, row, received_of.get(&row.name).copied()))
+        .filter(|(_, row, received)| received.is_some() || row.last_published_at >= since)
         .collect();
     let share = (LATE_COPIES_MAX / used.len().max(1)) as u64;
-    let slack = LOOK_BACK_SLACK.min(share);
-    let place = |(id, row, heard): (ChannelId, &ChannelRow, Option<u64>)| {
+    let slack = SEARCH_SLACK.min(share);
+    let range = |(id, row, received): (ChannelId, &ChannelRow, Option<u64>)| {
         let back = |count: u64| Sequence(row.last_sequence.0.saturating_sub(count));
-        let place = LookBack {
-            after: back(heard.map_or(0, |heard| heard + slack)),
+        let range = SearchRange {
+            after: back(received.map_or(0, |received| received + slack)),
             since,
-            floor: back(heard.unwrap_or(0) + share),
+            floor: back(received.unwrap_or(0) + share),
         };
-        (id, place)
+        (id, range)
     };
-    used.into_iter().map(place).collect()
+    used.into_iter().map(range).collect()
 }
 
 /// The publishes among the requests, to be looked up in the store.
 pub fn publishes<'a>(
-    heard: impl Iterator<Item = &'a Request>,
+    received: impl Iterator<Item = &'a Request>,
 ) -> impl Iterator<Item = &'a Publish> {
-    heard.filter_map(|request| {
+    received.filter_map(|request| {
         if let Request::Publish { request, .. } = request {
             Some(request)
         } else {
@@ -91,13 +91,13 @@ pub fn publishes<'a>(
 
 /// The connections, by heartbeat inbox, that the requests open, to be looked up in the store.
 pub fn connections<'a>(
-    heard: impl Iterator<Item = &'a Request>,
+    received: impl Iterator<Item = &'a Request>,
 ) -> impl Iterator<Item = &'a Subject> {
-    connects(heard).map(|request| &request.heartbeat_inbox)
+    connects(received).map(|request| &request.heartbeat_inbox)
 }
 
-fn connects<'a>(heard: impl Iterator<Item = &'a Request>) -> impl Iterator<Item = &'a Connect> {
-    heard.filter_map(|request| {
+fn connects<'a>(received: impl Iterator<Item = &'a Request>) -> impl Iterator<Item = &'a Connect> {
+    received.filter_map(|request| {
         if let Request::Connect { request, .. } = request {
             Some(request)
         } else {
@@ -108,7 +108,7 @@ fn connects<'a>(heard: impl Iterator<Item = &'a Request>) -> impl Iterator<Item 
 
 /// What the tables say of the requests that were received.
 #[derive(Clone, Debug, Default)]
-pub struct Done {
+pub struct Outcomes {
     /// Stored, whether or not a limit has dropped them since.
     pub stored: StoredPublishes,
     /// Heartbeat inboxes of connections that have ended since.
@@ -124,17 +124,17 @@ pub struct Stored {
     pub dropped: BTreeSet<(ChannelName, StoredPublish)>,
 }
 
-impl Done {
+impl Outcomes {
     /// `digester` is the store's.
     pub fn new<'a>(
         snapshot: &Snapshot,
         stored: Stored,
         closed: BTreeSet<Subject>,
-        heard: impl Iterator<Item = &'a Request>,
+        received: impl Iterator<Item = &'a Request>,
         digester: Digester,
     ) -> Self {
         let mut known = StoredPublishes::new(digester);
-        for connect in connects(heard) {
+        for connect in connects(received) {
             known.add_connection(connect.connection_id.clone(), connect.client_id.clone());
         }
         for (client, row) in &snapshot.clients {
@@ -188,9 +188,9 @@ impl Moves {
 /// The requests that a new term begins with, with the times they were received: first what is to be carried out, in the order it
 /// was received, then publishes that are stored and want only an answer, the last one first. Whoever publishes one at a time waits
 /// for the answer to the last; those to all others have most likely come before.
-pub fn judge(
+pub fn plan(
     remembered: Taken,
-    done: &Done,
+    outcomes: &Outcomes,
     moves: &Moves,
     now: Instant,
 ) -> Vec<(Instant, Request)> {
@@ -198,16 +198,16 @@ pub fn judge(
     let mut connected_later = BTreeSet::new();
     let mut left_later = BTreeSet::new();
     let (mut unsubscribed_later, mut closed_later) = (BTreeSet::new(), BTreeSet::new());
-    let Taken { heard, earlier } = remembered;
-    let mut judged = Vec::with_capacity(heard.len());
+    let Taken { received, earlier } = remembered;
+    let mut planned = Vec::with_capacity(received.len());
     let mut answers = Vec::new();
-    let is_stored = |request: &Publish| done.stored.contains(request);
-    for (at, request) in heard.into_iter().rev() {
+    let is_stored = |request: &Publish| outcomes.stored.contains(request);
+    for (at, request) in received.into_iter().rev() {
         let request = match request {
             Request::Connect { request, reply } => {
                 connected_later.insert(request.client_id.to_text());
                 // Its client would be back with some of its subscriptions, and not know of it.
-                let has_ended = done.closed.contains(&request.heartbeat_inbox);
+                let has_ended = outcomes.closed.contains(&request.heartbeat_inbox);
                 (!has_ended).then_some(Request::Connect { request, reply })
             }
             Request::Publish { request, reply } => {
@@ -249,7 +249,7 @@ pub fn judge(
             // Clients ping again by themselves; a term leaves publishes that were stored before as publishes.
             Request::AlreadyStored { .. } | Request::Ping { .. } => None,
         };
-        judged.extend(request.map(|request| (at, request)));
+        planned.extend(request.map(|request| (at, request)));
     }
     for (at, request) in earlier.into_iter().rev() {
         if let Request::Publish { request, reply } = request
@@ -258,9 +258,9 @@ pub fn judge(
             answers.extend(answer(at, request, reply));
         }
     }
-    judged.reverse();
-    judged.append(&mut answers);
-    judged
+    planned.reverse();
+    planned.append(&mut answers);
+    planned
 }
 
 /// Of a publish that is stored.
@@ -287,19 +287,19 @@ mod tests {
         }
     }
 
-    fn places(rows: Vec<ChannelRow>) -> BTreeMap<ChannelId, LookBack> {
+    fn ranges(rows: Vec<ChannelRow>) -> BTreeMap<ChannelId, SearchRange> {
         let snapshot = Snapshot {
             channels: (1..).map(ChannelId).zip(rows).collect(),
             ..Snapshot::default()
         };
-        look_back(&snapshot, std::iter::empty(), Duration::from_secs(5))
+        search_ranges(&snapshot, std::iter::empty(), Duration::from_secs(5))
     }
 
     #[test]
     fn only_channels_that_were_published_to_lately_are_looked_at() {
-        let found = places(vec![row("quiet", 9, 4), row("busy", 9, 10)]);
+        let found = ranges(vec![row("quiet", 9, 4), row("busy", 9, 10)]);
 
-        let busy = LookBack {
+        let busy = SearchRange {
             after: Sequence(9),
             since: Timestamp(5 * SECOND),
             floor: Sequence::ZERO,
@@ -311,7 +311,7 @@ mod tests {
     fn channels_share_how_far_a_takeover_looks_back() {
         let floor = |channels: u32| {
             let rows = (0..channels).map(|n| row(&format!("c{n}"), 1_000_000, 10));
-            places(rows.collect())[&ChannelId(1)].floor
+            ranges(rows.collect())[&ChannelId(1)].floor
         };
 
         assert_eq!(floor(1), Sequence(900_000));

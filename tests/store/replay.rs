@@ -1,4 +1,4 @@
-//! Which of the publishes that a standby heard are stored.
+//! Which of the publishes that a standby received are stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use stanby::config::Encryption;
 use stanby::core::batch::{Batch, ChannelRow, ClientRow, Heartbeat, Trim};
-use stanby::core::heard::{LookBack, Stored};
 use stanby::core::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, Epoch, Guid, Sequence, Subject,
 };
 use stanby::core::message::Message;
+use stanby::core::replay::{SearchRange, Stored};
 use stanby::core::stored::StoredPublish;
 use stanby::core::takeover::FindPublishes;
 use stanby::core::time::Timestamp;
@@ -37,22 +37,22 @@ fn guids_of(stored: &Stored) -> impl Iterator<Item = (ChannelId, Guid)> {
     kept.map(|(channel, publish)| (*channel, publish.guid.clone()))
 }
 
-/// Of what limits have dropped: what lies in those places, and what they have dropped within an hour.
+/// Of what limits have dropped: what lies in those ranges, and what they have dropped within an hour.
 fn find(
-    places: BTreeMap<ChannelId, LookBack>,
+    ranges: BTreeMap<ChannelId, SearchRange>,
     guids: &BTreeSet<Guid>,
     others: usize,
 ) -> FindPublishes {
     FindPublishes {
-        places,
+        ranges,
         guids: guids.clone(),
         dropped_within: Duration::from_hours(1),
         others_max: others,
     }
 }
 
-fn place(after: u64, since: i64) -> LookBack {
-    LookBack {
+fn range(after: u64, since: i64) -> SearchRange {
+    SearchRange {
         after: Sequence(after),
         since: Timestamp(since),
         floor: Sequence::ZERO,
@@ -79,24 +79,24 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
         )
         .await
         .unwrap();
-    let places = BTreeMap::from([
-        (ChannelId(1), place(0, i64::MAX)),
-        (ChannelId(2), place(29_990, i64::MAX)),
+    let ranges = BTreeMap::from([
+        (ChannelId(1), range(0, i64::MAX)),
+        (ChannelId(2), range(29_990, i64::MAX)),
         // By number nothing, by time the last hundred.
-        (ChannelId(3), place(30_000, 29_901)),
-        (ChannelId(4), place(0, 0)),
+        (ChannelId(3), range(30_000, 29_901)),
+        (ChannelId(4), range(0, 0)),
         // By time all, but no more than the last five.
         (
             ChannelId(5),
-            LookBack {
+            SearchRange {
                 floor: Sequence(29_995),
-                ..place(30_000, 0)
+                ..range(30_000, 0)
             },
         ),
     ]);
     let wanted: BTreeSet<Guid> = guids(20_000..60_000).collect();
 
-    let none_else = find(places.clone(), &wanted, 0);
+    let none_else = find(ranges.clone(), &wanted, 0);
     let stored = fixture.store.stored(&none_else).await.unwrap();
 
     let expected = of(1, 20_000..30_001)
@@ -109,7 +109,7 @@ async fn tens_of_thousands_of_publishes_are_looked_up_at_once() {
 
     let others = fixture
         .store
-        .stored(&find(places, &wanted, 7))
+        .stored(&find(ranges, &wanted, 7))
         .await
         .unwrap();
     assert_eq!(others.kept.len(), stored.kept.len() + 7);
@@ -231,10 +231,10 @@ async fn what_is_stored_tells_who_sent_it_and_what_it_says() {
         writer.apply(&client, &trim, Epoch(1)).await.unwrap();
 
         let wanted: BTreeSet<Guid> = guids(1..4).collect();
-        let places = BTreeMap::from([(ChannelId(1), place(0, 0))]);
+        let ranges = BTreeMap::from([(ChannelId(1), range(0, 0))]);
         let stored = fixture
             .store
-            .stored(&find(places, &wanted, 1))
+            .stored(&find(ranges, &wanted, 1))
             .await
             .unwrap();
 
@@ -243,7 +243,7 @@ async fn what_is_stored_tells_who_sent_it_and_what_it_says() {
             client_id: ClientId::parse("alice".into()),
             content: is_known.then(|| {
                 let reply = format!("re {sequence}");
-                store::heard::digest(&reply, data(sequence).as_bytes())
+                store::replay::digest(&reply, data(sequence).as_bytes())
             }),
         };
         let kept: Vec<_> = stored
@@ -362,7 +362,7 @@ async fn what_no_later_trim_forgot_is_forgotten_by_a_takeover() {
         .await
         .unwrap();
 
-    store::heard::forget_dropped(&client, &fixture.url)
+    store::replay::forget_dropped(&client, &fixture.url)
         .await
         .unwrap();
 
