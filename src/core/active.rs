@@ -34,11 +34,11 @@ use super::notice::Notice;
 use super::outbound::Outbound;
 use super::refusal::Refusal;
 use super::request::Request;
+use super::request_journal::RequestJournal;
 use super::room::{Quota, Room};
 use super::savepoint::SetAside;
 use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
-use super::unanswered::Unanswered;
 use super::upload::UploadWindow;
 
 mod company;
@@ -82,7 +82,7 @@ pub struct ActiveLoop {
     lease: Duration,
     /// What was received and not yet handled, and when; it goes before anything new.
     backlog: VecDeque<(Instant, Event)>,
-    unanswered: Unanswered,
+    journal: RequestJournal,
     /// Once it is asked to end, it takes no new work, and no more time than until then.
     ends_at: Option<Instant>,
     /// Since when the term is not trusted.
@@ -120,7 +120,7 @@ impl ActiveLoop {
             broker,
             lease,
             backlog: backlog.collect(),
-            unanswered: Unanswered::new(remembered),
+            journal: RequestJournal::new(remembered),
             ends_at: None,
             untrusted_since: None,
             nats_lost_at: None,
@@ -257,7 +257,7 @@ impl ActiveLoop {
             self.broker.flush();
         }
         let batch = self.broker.poll_batch(now)?;
-        self.unanswered.submitted();
+        self.journal.submitted();
         Some(batch)
     }
 
@@ -402,7 +402,7 @@ impl ActiveLoop {
         if let Event::Request(request) = &event
             && !self.broker.has_savepoints()
         {
-            self.unanswered.take_in(request, received_at);
+            self.journal.take_in(request, received_at);
         }
         self.broker.handle_late(event, received_at, now);
     }
@@ -415,7 +415,7 @@ impl ActiveLoop {
     pub fn committed(&mut self, number: BatchNumber, now: Now) {
         self.broker.committed(number, now);
         let is_nats_away = self.nats_lost_at.is_some();
-        self.unanswered.committed(is_nats_away, now.monotonic);
+        self.journal.committed(is_nats_away, now.monotonic);
     }
 
     /// Postgres will never store the batch: what led to it is taken back, or the term ends. Tells what is not stored.
@@ -440,7 +440,7 @@ impl ActiveLoop {
         let held_back = held_back.into_iter().map(move |it| (now, it));
         let backlog = self.backlog.into_iter();
         let backlog = backlog.filter_map(|(at, it)| Some((at, it.into_request()?)));
-        let left = self.unanswered.leave().chain(held_back).chain(backlog);
+        let left = self.journal.leave().chain(held_back).chain(backlog);
         left.map(|(at, request)| (at, request.left_behind()))
     }
 }

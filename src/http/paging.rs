@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::core::report::{Channel, Client, ITEMS_MAX, Items, Page, Question, Start};
-use crate::monitoring::reports::{Reports, Unanswered};
+use crate::monitoring::reports::{QueryError, Reports};
 
 const LIMIT_DEFAULT: usize = 1024;
 
@@ -76,15 +76,15 @@ pub(super) fn named<'q>(query: &'q Query, key: &str) -> Option<&'q str> {
 pub(super) async fn channels(
     reports: &Reports,
     paging: Paging,
-) -> Result<(Vec<Channel>, usize), Unanswered> {
+) -> Result<(Vec<Channel>, usize), QueryError> {
     let listed = timeout(LIST_TIME_MAX, all_channels(reports, paging)).await;
-    listed.unwrap_or(Err(Unanswered::Busy))
+    listed.unwrap_or(Err(QueryError::Busy))
 }
 
 async fn all_channels(
     reports: &Reports,
     paging: Paging,
-) -> Result<(Vec<Channel>, usize), Unanswered> {
+) -> Result<(Vec<Channel>, usize), QueryError> {
     let weight = |channel: &Channel| 1 + channel.subscriptions.len();
     let mut list = List::new(paging);
     while let Some((from, limit)) = list.next(|channel: &Channel| channel.name.clone()) {
@@ -104,15 +104,15 @@ async fn all_channels(
 pub(super) async fn clients(
     reports: &Reports,
     paging: Paging,
-) -> Result<(Vec<Client>, usize), Unanswered> {
+) -> Result<(Vec<Client>, usize), QueryError> {
     let listed = timeout(LIST_TIME_MAX, all_clients(reports, paging)).await;
-    listed.unwrap_or(Err(Unanswered::Busy))
+    listed.unwrap_or(Err(QueryError::Busy))
 }
 
 async fn all_clients(
     reports: &Reports,
     paging: Paging,
-) -> Result<(Vec<Client>, usize), Unanswered> {
+) -> Result<(Vec<Client>, usize), QueryError> {
     let weight = |client: &Client| 1 + client.subscriptions.values().map(Vec::len).sum::<usize>();
     let mut list = List::new(paging);
     while let Some((from, limit)) = list.next(|client: &Client| client.id.clone()) {

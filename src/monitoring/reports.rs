@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Why there is no answer at the moment.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Unanswered {
+pub enum QueryError {
     #[error("the server is starting")]
     Starting,
     #[error("the active did not answer within {ANSWER_LIMIT:?}")]
@@ -171,7 +171,7 @@ impl Reports {
         }
     }
 
-    pub async fn ask(&self, question: Question) -> Result<Page, Unanswered> {
+    pub async fn ask(&self, question: Question) -> Result<Page, QueryError> {
         let active = self.active.borrow().clone();
         if let Some(active) = active {
             let (answer, answered) = oneshot::channel();
@@ -187,7 +187,7 @@ impl Reports {
                 Ok(Some(page)) => return Ok(page),
                 // The term ended: the tables know.
                 Ok(None) => {}
-                Err(_) => return Err(Unanswered::Busy),
+                Err(_) => return Err(QueryError::Busy),
             }
         }
         let broker = self.of_tables().await?;
@@ -195,8 +195,8 @@ impl Reports {
     }
 
     /// What the tables say, as a broker that nobody acts with.
-    async fn of_tables(&self) -> Result<Arc<Broker>, Unanswered> {
-        let tables = self.tables.get().ok_or(Unanswered::Starting)?;
+    async fn of_tables(&self) -> Result<Arc<Broker>, QueryError> {
+        let tables = self.tables.get().ok_or(QueryError::Starting)?;
         // One reads, the others wait for what it reads.
         let mut read = self.read.lock().await;
         let now = Clock.now();
@@ -206,12 +206,12 @@ impl Reports {
             return Ok(Arc::clone(broker));
         }
         let snapshot = tables.store.snapshot().await;
-        let snapshot = snapshot.map_err(|error| Unanswered::Tables(error.to_string()))?;
+        let snapshot = snapshot.map_err(|error| QueryError::Tables(error.to_string()))?;
         let settings = tables.settings.clone();
         let restored =
             tokio::task::spawn_blocking(move || Broker::restore(snapshot, settings, now));
         let broker = restored.await;
-        let broker = broker.map_err(|error| Unanswered::Tables(error.to_string()))?;
+        let broker = broker.map_err(|error| QueryError::Tables(error.to_string()))?;
         let broker = Arc::new(broker);
         *read = Some((now.monotonic, Arc::clone(&broker)));
         tables

@@ -37,7 +37,7 @@ pub(super) async fn keep_alive(
     ticks.tick().await;
     let mut seen = 0;
     let mut silent = 0;
-    let mut unanswered = Unanswered::default();
+    let mut overdue_ping = OverduePing::default();
     loop {
         ticks.tick().await;
         let reads = pulse.reads.load(SeqCst);
@@ -57,7 +57,7 @@ pub(super) async fn keep_alive(
                 }
             }
         }
-        let looks = unanswered.look(link, pulse);
+        let looks = overdue_ping.look(link, pulse);
         let time = silence / PINGS_PER_SILENCE * looks;
         if time >= UNANSWERED_MAX {
             link.note_silence();
@@ -72,13 +72,13 @@ pub(super) async fn keep_alive(
 /// How often one ping was found without its answer. Looks are counted, not time: a process that was frozen has not read the
 /// answers yet.
 #[derive(Debug, Default)]
-struct Unanswered {
+struct OverduePing {
     ping: Option<Instant>,
     looks: u32,
     bytes_before: u64,
 }
 
-impl Unanswered {
+impl OverduePing {
     fn look(&mut self, link: &Link, pulse: &Pulse) -> u32 {
         let (ping, bytes) = (link.oldest_ping(), pulse.bytes.load(SeqCst));
         let is_flooded = bytes - self.bytes_before > BACKLOG_BYTES;

@@ -8,7 +8,7 @@ use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::Stream;
 
 use super::names::is_name;
-use super::stream::{SEQUENCE, Target, unanswered};
+use super::stream::{SEQUENCE, Target, no_answer};
 use super::{Durable, Error};
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::snapshot::Snapshot;
@@ -108,7 +108,7 @@ async fn place(stream: &Stream, of: &str, name: &str, floor: u64) -> Result<(), 
                 return Ok(());
             }
             let deleted = stream.delete_consumer(name).await;
-            deleted.map_err(|error| unanswered(of, &error))?;
+            deleted.map_err(|error| no_answer(of, &error))?;
         }
         Err(error) => match error.kind() {
             ConsumerInfoErrorKind::NotFound => {}
@@ -120,7 +120,7 @@ async fn place(stream: &Stream, of: &str, name: &str, floor: u64) -> Result<(), 
             | ConsumerInfoErrorKind::InvalidName
             | ConsumerInfoErrorKind::Offline
             | ConsumerInfoErrorKind::Request
-            | ConsumerInfoErrorKind::TimedOut => return Err(unanswered(of, &error)),
+            | ConsumerInfoErrorKind::TimedOut => return Err(no_answer(of, &error)),
         },
     }
     let made = stream.create_consumer(pull::Config {
@@ -130,7 +130,7 @@ async fn place(stream: &Stream, of: &str, name: &str, floor: u64) -> Result<(), 
         ack_policy: AckPolicy::Explicit,
         ..pull::Config::default()
     });
-    made.await.map_err(|error| unanswered(of, &error))?;
+    made.await.map_err(|error| no_answer(of, &error))?;
     Ok(())
 }
 
@@ -138,12 +138,12 @@ async fn place(stream: &Stream, of: &str, name: &str, floor: u64) -> Result<(), 
 /// dropped at the front.
 async fn first_above(stream: &Stream, of: &str, floor: u64) -> Result<u64, Error> {
     let told = stream.get_info().await;
-    let state = told.map_err(|error| unanswered(of, &error))?.state;
+    let state = told.map_err(|error| no_answer(of, &error))?.state;
     let (mut low, mut high) = (state.first_sequence.max(1), state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;
         let message = stream.get_raw_message(middle).await;
-        let message = message.map_err(|error| unanswered(of, &error))?;
+        let message = message.map_err(|error| no_answer(of, &error))?;
         let sequence = message.headers.get(SEQUENCE);
         let sequence = sequence.and_then(|text| text.as_str().parse::<u64>().ok());
         if sequence.is_some_and(|it| it <= floor) {

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::time::{sleep, timeout};
 
 use super::Error;
-use super::stream::{CHANNEL, Target, escaped, unanswered};
+use super::stream::{CHANNEL, Target, escaped, no_answer};
 use crate::store::{Feed, Store};
 
 /// Messages and bytes of them that are published in one transaction.
@@ -62,9 +62,9 @@ pub(super) async fn feed(store: &Store, target: &Target, channel: &str) -> Resul
         replay_policy: ReplayPolicy::Instant,
         ..pull::OrderedConfig::default()
     });
-    let consumer = consumer.await.map_err(|error| unanswered(name, &error))?;
+    let consumer = consumer.await.map_err(|error| no_answer(name, &error))?;
     let messages = consumer.messages().await;
-    let mut messages = messages.map_err(|error| unanswered(name, &error))?;
+    let mut messages = messages.map_err(|error| no_answer(name, &error))?;
     while through < last {
         let (mut batch, mut bytes, mut reached) = (Vec::<Bytes>::new(), 0, through);
         while reached < last && batch.len() < BATCH_MESSAGES && bytes < BATCH_BYTES {
@@ -73,8 +73,8 @@ pub(super) async fn feed(store: &Store, target: &Target, channel: &str) -> Resul
                 // What its end was may be deleted since.
                 break;
             };
-            let message = message.map_err(|error| unanswered(name, &error))?;
-            let info = message.info().map_err(|error| unanswered(name, &error))?;
+            let message = message.map_err(|error| no_answer(name, &error))?;
+            let info = message.info().map_err(|error| no_answer(name, &error))?;
             reached = info.stream_sequence;
             if !is_copy(message.headers.as_ref(), channel) {
                 bytes += message.payload.len();
@@ -118,7 +118,7 @@ pub(super) async fn standing(
 
 async fn fed(stream: &Stream, name: &str, channel: &str) -> Result<(Feed, u64), Error> {
     let told = stream.get_info().await;
-    let told = told.map_err(|error| unanswered(name, &error))?;
+    let told = told.map_err(|error| no_answer(name, &error))?;
     let fed = Feed {
         channel: channel.to_owned(),
         stream: name.to_owned(),
@@ -135,12 +135,12 @@ fn is_copy(headers: Option<&async_nats::HeaderMap>, channel: &str) -> bool {
 /// Behind the end of the stream where all of it are copies.
 async fn first_of_others(stream: &Stream, name: &str, channel: &str) -> Result<u64, Error> {
     let told = stream.get_info().await;
-    let state = told.map_err(|error| unanswered(name, &error))?.state;
+    let state = told.map_err(|error| no_answer(name, &error))?.state;
     let (mut low, mut high) = (state.first_sequence.max(1), state.last_sequence + 1);
     while low < high {
         let middle = low + (high - low) / 2;
         let message = stream.get_raw_message(middle).await;
-        let message = message.map_err(|error| unanswered(name, &error))?;
+        let message = message.map_err(|error| no_answer(name, &error))?;
         if is_copy(Some(&message.headers), channel) {
             low = middle + 1;
         } else {

@@ -95,13 +95,13 @@ impl Target {
     pub(super) async fn stream(&self) -> Result<Stream, Error> {
         let name = &self.names.stream;
         let found = self.stream_if_there().await?;
-        found.ok_or_else(|| unanswered(name, &"it was deleted"))
+        found.ok_or_else(|| no_answer(name, &"it was deleted"))
     }
 
     async fn read(&mut self, stream: &Stream) -> Result<(), Error> {
         let name = &self.names.stream;
         let told = stream.get_info().await;
-        let told = told.map_err(|error| unanswered(name, &error))?;
+        let told = told.map_err(|error| no_answer(name, &error))?;
         if told.config.subjects != [self.names.subject.clone()] {
             return Err(Error::Refused(format!(
                 "stream {name:?} is not one for channel {:?}: its subjects are {:?}; name another one with --stream-of \
@@ -129,7 +129,7 @@ impl Target {
             )));
         }
         let last = stream.get_raw_message(self.length).await;
-        let last = last.map_err(|error| unanswered(name, &error))?;
+        let last = last.map_err(|error| no_answer(name, &error))?;
         let header = |name| last.headers.get(name).map(|it| it.as_str().to_owned());
         let is_ours = header(CHANNEL).is_some_and(|it| it == escaped(&self.channel));
         let copied = header(SEQUENCE).and_then(|text| text.parse().ok());
@@ -153,7 +153,7 @@ impl Target {
         }
         config.description = described;
         let updated = self.context.update_stream(config).await;
-        updated.map_err(|error| unanswered(&self.names.stream, &error))?;
+        updated.map_err(|error| no_answer(&self.names.stream, &error))?;
         Ok(())
     }
 
@@ -247,12 +247,12 @@ async fn stream(context: &Context, name: &str) -> Result<Option<Stream>, Error> 
             GetStreamErrorKind::JetStream(_)
             | GetStreamErrorKind::EmptyName
             | GetStreamErrorKind::Request
-            | GetStreamErrorKind::InvalidStreamName => Err(unanswered(name, &error)),
+            | GetStreamErrorKind::InvalidStreamName => Err(no_answer(name, &error)),
         },
     }
 }
 
-pub(super) fn unanswered(name: &str, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn no_answer(name: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Unreachable(format!(
         "JetStream does not answer for stream {name:?}: {error}; is it on there, and may this login use it?"
     ))

@@ -5,8 +5,8 @@ use std::time::Duration;
 use stanby::core::ids::{ConnectionId, Guid, Sequence};
 use stanby::core::limits::Limits;
 use stanby::core::request::{Ack, Connect, Leave, Publish, Publisher, StartPosition, Subscribe};
+use stanby::core::request_journal::RequestJournal;
 use stanby::core::shadow::{Shadow, ShadowLimits};
-use stanby::core::unanswered::Unanswered;
 use stanby::core::{Reply, Request};
 
 use super::{MEGABYTE, at, broker, connect, publish, settle};
@@ -169,11 +169,11 @@ fn what_an_active_keeps_for_a_standby_counts_every_field() {
             // Clients ping again by themselves.
             continue;
         }
-        let mut unanswered = Unanswered::new(Some(ten_megabytes()));
+        let mut journal = RequestJournal::new(Some(ten_megabytes()));
         for _ in 0..20 {
-            unanswered.take_in(&event, at(1).monotonic);
+            journal.take_in(&event, at(1).monotonic);
         }
-        assert_eq!(unanswered.leave().count(), 9, "{what}");
+        assert_eq!(journal.leave().count(), 9, "{what}");
     }
 }
 

@@ -16,7 +16,7 @@ const ACKS_MAX: usize = 1 << 16;
 const PATIENT_MAX: usize = 4096;
 
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct RequestJournal {
     /// `None`: no standby would keep them.
     limits: Option<ShadowLimits>,
     /// Requests of the batch under way and before; then those handed in since. Each with its size.
@@ -26,7 +26,7 @@ pub struct Unanswered {
     bytes: usize,
 }
 
-impl Unanswered {
+impl RequestJournal {
     pub fn new(limits: Option<ShadowLimits>) -> Self {
         Self {
             limits,
@@ -135,10 +135,10 @@ mod tests {
         }
     }
 
-    fn unanswered(bytes: usize) -> Unanswered {
+    fn journal(bytes: usize) -> RequestJournal {
         let age = Duration::from_secs(5);
         let needed = age;
-        Unanswered::new(Some(ShadowLimits { age, needed, bytes }))
+        RequestJournal::new(Some(ShadowLimits { age, needed, bytes }))
     }
 
     #[test]
@@ -148,41 +148,41 @@ mod tests {
             client_id: format!("{at}{long}").into(),
             reply: None,
         };
-        let mut unanswered = unanswered(3 << 20);
+        let mut journal = journal(3 << 20);
         for second in 0..9 {
-            unanswered.take_in(&close(second), at(second));
-            unanswered.submitted();
-            unanswered.committed(false, at(second));
+            journal.take_in(&close(second), at(second));
+            journal.submitted();
+            journal.committed(false, at(second));
         }
 
-        let left: Vec<u64> = unanswered.leave().map(|(at, _)| at.as_nanos()).collect();
+        let left: Vec<u64> = journal.leave().map(|(at, _)| at.as_nanos()).collect();
         // The first two are too old by then, and made room for these.
         assert_eq!(left, [7, 8].map(|second| at(second).as_nanos()));
     }
 
     #[test]
     fn what_is_not_committed_is_left_in_its_order_and_the_rest_is_not() {
-        let mut unanswered = unanswered(1 << 20);
-        unanswered.take_in(&ack(1), at(0));
-        unanswered.submitted();
-        unanswered.take_in(&ack(2), at(1));
-        unanswered.committed(false, at(1));
-        unanswered.submitted();
-        unanswered.take_in(&ack(3), at(2));
+        let mut journal = journal(1 << 20);
+        journal.take_in(&ack(1), at(0));
+        journal.submitted();
+        journal.take_in(&ack(2), at(1));
+        journal.committed(false, at(1));
+        journal.submitted();
+        journal.take_in(&ack(3), at(2));
 
-        let left: Vec<_> = unanswered.leave().collect();
+        let left: Vec<_> = journal.leave().collect();
         assert_eq!(left, [(at(1), ack(2)), (at(2), ack(3))]);
     }
 
     #[test]
     fn requests_that_may_wait_for_more_than_a_commit_are_kept_for_their_age() {
-        let mut unanswered = unanswered(1 << 20);
-        unanswered.take_in(&close("old"), at(0));
-        unanswered.take_in(&close("new"), at(4));
-        unanswered.submitted();
-        unanswered.committed(false, at(6));
+        let mut journal = journal(1 << 20);
+        journal.take_in(&close("old"), at(0));
+        journal.take_in(&close("new"), at(4));
+        journal.submitted();
+        journal.committed(false, at(6));
 
-        let left: Vec<_> = unanswered.leave().collect();
+        let left: Vec<_> = journal.leave().collect();
         assert_eq!(left, [(at(4), close("new"))]);
     }
 
@@ -198,13 +198,13 @@ mod tests {
             },
             reply: None,
         };
-        let mut unanswered = unanswered(1 << 20);
+        let mut journal = journal(1 << 20);
         let mut commit = |guid, is_nats_away, second| {
-            unanswered.take_in(&publish(guid), at(second));
-            unanswered.take_in(&ack(1), at(second));
-            unanswered.submitted();
-            unanswered.committed(is_nats_away, at(second));
-            let kept = unanswered.committing.iter();
+            journal.take_in(&publish(guid), at(second));
+            journal.take_in(&ack(1), at(second));
+            journal.submitted();
+            journal.committed(is_nats_away, at(second));
+            let kept = journal.committing.iter();
             kept.map(|(_, _, request)| request.clone())
                 .collect::<Vec<_>>()
         };
@@ -213,14 +213,14 @@ mod tests {
         assert_eq!(commit("b", true, 1), [publish("b")]);
         assert_eq!(commit("c", true, 2), [publish("b"), publish("c")]);
         assert_eq!(commit("d", false, 3), [], "NATS is back, and they are sent");
-        assert_eq!(unanswered.bytes, 0);
+        assert_eq!(journal.bytes, 0);
     }
 
     #[test]
     fn where_nobody_would_remember_them_nothing_is_kept() {
-        let mut unanswered = Unanswered::new(None);
-        unanswered.take_in(&ack(1), at(0));
+        let mut journal = RequestJournal::new(None);
+        journal.take_in(&ack(1), at(0));
 
-        assert_eq!(unanswered.leave().count(), 0);
+        assert_eq!(journal.leave().count(), 0);
     }
 }
