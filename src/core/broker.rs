@@ -17,7 +17,7 @@
 //! | subscriptions that nobody listens to | `unheard` |
 //! | limits of channels | `retention`, `recent` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
-//! | channels of other groups, requests that overtake their client's connect | `partition`, `early` |
+//! | channels of other groups, requests that overtake their client's connect | `partition`, `pending_clients` |
 //! | publishes that an earlier term stored | `replay`, `stored` |
 //! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
@@ -36,7 +36,6 @@ use super::commits::Commits;
 use super::connect_rate::ConnectRate;
 use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
-use super::early::Early;
 use super::event::Event;
 use super::group::Group;
 use super::holdings::Holdings;
@@ -47,6 +46,7 @@ use super::loads::{Loads, Purpose};
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::outbox::Outbox;
+use super::pending_clients::PendingClients;
 use super::policy::Policies;
 use super::registry::Registry;
 use super::request::{Durables, Request};
@@ -104,7 +104,7 @@ pub struct Broker {
     pub(super) commits: Commits,
     pub(super) loads: Loads,
     pub(super) aside: Aside,
-    pub(super) early: Early,
+    pub(super) pending_clients: PendingClients,
     pub(super) outbox: Outbox,
     pub(super) policies: Policies,
     pub(super) admin: Admin,

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::early::Named;
 use super::ids::{ChannelId, ClientId, PositionId, ProbeId};
+use super::pending_clients::Named;
 use super::time::Instant;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -241,7 +241,7 @@ impl Broker {
                 found.push(format!("probe {probe}: it has a deadline"));
             }
         }
-        for name in self.early.names() {
+        for name in self.pending_clients.names() {
             if !self.deadlines.is_set(&Timer::Unregistered(name.clone())) {
                 found.push(format!(
                     "{name:?}: what waits for it does so for a while only"

@@ -1,7 +1,7 @@
 //! Which channels a group of servers serves, where several groups share one cluster ID: those that it lists, by name
 //! or by wildcard. Every channel belongs to one group at most, so two lists must have no channel in common.
 //!
-//! What is done with requests for other groups' channels is in `early`; how the groups learn of each other's lists
+//! What is done with requests for other groups' channels is in `pending_clients`; how the groups learn of each other's lists
 //! is `protocol::neighbours`' and the node's business.
 
 use super::ids::ChannelName;

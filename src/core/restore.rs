@@ -10,7 +10,6 @@ use super::commits::Commits;
 use super::cost;
 use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
-use super::early::Early;
 use super::group::Group;
 use super::ids::ClientId;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
@@ -18,6 +17,7 @@ use super::limits::Settings;
 use super::loads::Loads;
 use super::members::Member;
 use super::notice::Notice;
+use super::pending_clients::PendingClients;
 use super::policy::Policies;
 use super::progress::Pages;
 use super::registry::{Client, Registry};
@@ -75,7 +75,7 @@ impl Broker {
             commits: Commits::default(),
             loads: Loads::default(),
             aside: super::aside::Aside::default(),
-            early: Early::default(),
+            pending_clients: PendingClients::default(),
             outbox: super::outbox::Outbox::default(),
             policies: Policies::new(snapshot.policies),
             admin: super::admin::Admin::default(),

@@ -28,7 +28,7 @@ const REQUESTS_MAX: usize = 4096;
 const BYTES_MAX: usize = 8 << 20;
 
 /// Clients whose requests do not wait again. The oldest make room.
-const STRANGERS_MAX: usize = 256;
+const UNKNOWN_MAX: usize = 256;
 
 /// By what a request names its client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,14 +53,14 @@ impl Named {
 
 /// Requests that wait for their client.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Early {
+pub(super) struct PendingClients {
     waiting: BTreeMap<Named, Vec<Request>>,
     requests: usize,
     bytes: usize,
-    strangers: VecDeque<Named>,
+    unknown: VecDeque<Named>,
 }
 
-impl Early {
+impl PendingClients {
     fn has_room(&self) -> bool {
         self.requests < REQUESTS_MAX && self.bytes < BYTES_MAX
     }
@@ -78,16 +78,16 @@ impl Early {
         requests
     }
 
-    fn is_stranger(&self, name: &Named) -> bool {
-        self.strangers.contains(name)
+    fn is_unknown(&self, name: &Named) -> bool {
+        self.unknown.contains(name)
     }
 
-    fn add_stranger(&mut self, name: Named) {
-        if !self.is_stranger(&name) {
-            self.strangers.push_back(name);
+    fn add_unknown(&mut self, name: Named) {
+        if !self.is_unknown(&name) {
+            self.unknown.push_back(name);
         }
-        if self.strangers.len() > STRANGERS_MAX {
-            self.strangers.pop_front();
+        if self.unknown.len() > UNKNOWN_MAX {
+            self.unknown.pop_front();
         }
     }
 
@@ -106,14 +106,14 @@ impl Broker {
         let Some(name) = self.missing_client(&request) else {
             return Some(request);
         };
-        if self.early.is_stranger(&name) || !self.early.has_room() {
+        if self.pending_clients.is_unknown(&name) || !self.pending_clients.has_room() {
             self.carry_out_anyway(request);
             return None;
         }
         let patience = self.now.monotonic + PATIENCE;
         self.deadlines
             .set_by(Timer::Unregistered(name.clone()), patience);
-        self.early.push(name, request);
+        self.pending_clients.push(name, request);
         None
     }
 
@@ -169,9 +169,11 @@ impl Broker {
         let connection = registered.map(|client| client.row.connection_id.clone());
         let connection = connection.map(Named::Connection);
         for name in connection.into_iter().chain([Named::Client(id.to_text())]) {
-            self.early.strangers.retain(|stranger| *stranger != name);
+            self.pending_clients
+                .unknown
+                .retain(|unknown| *unknown != name);
             self.deadlines.clear(&Timer::Unregistered(name.clone()));
-            for request in self.early.take(&name) {
+            for request in self.pending_clients.take(&name) {
                 self.carry_out(request);
             }
         }
@@ -183,10 +185,10 @@ impl Broker {
             let again = self.now.monotonic + PATIENCE;
             return self.deadlines.set(Timer::Unregistered(name), again);
         }
-        for request in self.early.take(&name) {
+        for request in self.pending_clients.take(&name) {
             self.carry_out_anyway(request);
         }
-        self.early.add_stranger(name);
+        self.pending_clients.add_unknown(name);
     }
 
     fn is_about_to_register(&self, name: &Named) -> bool {
