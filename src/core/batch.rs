@@ -97,11 +97,11 @@ pub struct LostRange {
     pub name: ChannelName,
     pub first: Sequence,
     pub last: Sequence,
-    pub fate: Fate,
+    pub outcome: RangeOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum RangeOutcome {
     /// Stored again under their sequences.
     Restored,
     /// Were acked, and cannot be had back.

@@ -1,6 +1,6 @@
 //! What a node knows to have been committed: how far each channel was, and the last messages of its own terms. It is
 //! only asked when the tables know less, which they do after Postgres itself has failed over to a replica that had
-//! not got everything (see [`super::regression`]).
+//! not got everything (see [`super::failover_repair`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use super::Broker;
 use super::batch::LostRange;
+use super::failover_repair::Gaps;
 use super::guarded::Guarded;
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
 use super::limits::Settings;
 use super::memory::{Marks, Memory, Sign};
-use super::regression::Regression;
 use super::replay::{self, Moves, Outcomes, SearchRange, Stored};
 use super::replicas::Doubt;
 use super::request::Request;
@@ -189,16 +189,16 @@ impl Takeover {
             .then(|| replay::publishes(shadow.received_until(ended_at)));
         memory.found(granted.last_epoch);
         let doubt = memory.in_doubt().filter(|_| granted.failed_over);
-        let regression = Regression::find(&tables, memory, publishes, &outcomes);
+        let gaps = Gaps::find(&tables, memory, publishes, &outcomes);
         memory.saw(Marks::of(&tables, granted.epoch));
-        for (channel, message) in regression.restored() {
+        for (channel, message) in gaps.restored() {
             outcomes.stored.add_message(channel, message);
         }
         Step::Restore(Box::new(Recovered {
             granted,
             tables,
             outcomes,
-            regression,
+            gaps,
             doubt,
         }))
     }
@@ -210,7 +210,7 @@ pub struct Recovered {
     granted: Granted,
     tables: Snapshot,
     outcomes: Outcomes,
-    regression: Regression,
+    gaps: Gaps,
     doubt: Option<Doubt>,
 }
 
@@ -241,7 +241,7 @@ impl Recovered {
             granted,
             tables,
             mut outcomes,
-            regression,
+            gaps,
             doubt,
         } = self;
         let unlisted = match &settings.partition {
@@ -258,7 +258,7 @@ impl Recovered {
         } else {
             Broker::restore(tables, settings, now)
         };
-        let lost = broker.repair(regression);
+        let lost = broker.repair(gaps);
         shadow.expire(now.monotonic);
         let backlog = VecDeque::from(replay::plan(
             shadow.take(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::core::batch::{Fate, LostRange};
+use crate::core::batch::{LostRange, RangeOutcome};
 use crate::core::counts::Counts;
 use crate::core::limits::Limits;
 use crate::leadership::Term;
@@ -255,10 +255,12 @@ impl Board {
         self.status.send_if_modified(|status| {
             for range in ranges {
                 let count = range.last.0 - range.first.0 + 1;
-                match range.fate {
-                    Fate::Restored | Fate::StoredAnew => status.failovers.restored += count,
-                    Fate::Lost => status.failovers.lost += count,
-                    Fate::Unknown => status.failovers.unknown += count,
+                match range.outcome {
+                    RangeOutcome::Restored | RangeOutcome::StoredAnew => {
+                        status.failovers.restored += count
+                    }
+                    RangeOutcome::Lost => status.failovers.lost += count,
+                    RangeOutcome::Unknown => status.failovers.unknown += count,
                 }
             }
             false

@@ -11,7 +11,7 @@ use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::clock::Clock;
 use crate::core::Request;
-use crate::core::batch::{Batch, Fate, LostRange};
+use crate::core::batch::{Batch, LostRange, RangeOutcome};
 use crate::core::guarded::Guarded;
 use crate::core::ids::{ChannelName, Subject};
 use crate::core::replay::Stored;
@@ -189,25 +189,25 @@ impl Node {
             name,
             first,
             last,
-            fate,
+            outcome,
         } in ranges
         {
             let (first, last) = (first.0, last.0);
-            match fate {
-                Fate::Restored => tracing::warn!(
+            match outcome {
+                RangeOutcome::Restored => tracing::warn!(
                     channel = %name, first, last,
                     "messages that a failover of Postgres had lost are stored again"
                 ),
-                Fate::StoredAnew => tracing::warn!(
+                RangeOutcome::StoredAnew => tracing::warn!(
                     channel = %name, first, last,
                     "a failover of Postgres has lost these sequences; they are passed over; the publishes that \
                      they were given to are kept here and are stored again"
                 ),
-                Fate::Lost => tracing::error!(
+                RangeOutcome::Lost => tracing::error!(
                     channel = %name, first, last,
                     "a failover of Postgres has lost acked messages; their sequences are passed over"
                 ),
-                Fate::Unknown => tracing::error!(
+                RangeOutcome::Unknown => tracing::error!(
                     channel = %name, first, last,
                     "a failover of Postgres may have lost acked messages; these sequences are passed over"
                 ),

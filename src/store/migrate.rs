@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, SqlSafeStr};
 
 use super::error::{Error, Fault};
 use super::identifier::quoted;
-use super::rights::{self, Lack};
+use super::rights::{self, MissingRight};
 use super::version::SchemaVersion;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
@@ -371,7 +371,9 @@ async fn ensure_allowed(
     schema: &str,
     version: SchemaVersion,
 ) -> Result<(), Fault> {
-    let Some(Lack { what, remedy }) = rights::to_migrate(connection, schema, version).await? else {
+    let Some(MissingRight { what, remedy }) =
+        rights::to_migrate(connection, schema, version).await?
+    else {
         return Ok(());
     };
     let role: String = sqlx::query_scalar("SELECT current_user::text")

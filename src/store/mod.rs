@@ -66,7 +66,7 @@ pub use migrate::NEWEST as SCHEMA_VERSION;
 pub use oldest::Oldest;
 pub use pages::{Page, PageSize};
 pub use pool::Store;
-pub use rights::Lack;
+pub use rights::MissingRight;
 pub use server_info::ServerInfo;
 pub use unlogged::Unlogged;
 pub use version::SchemaVersion;

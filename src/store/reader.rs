@@ -14,7 +14,7 @@ use super::imports::Noted;
 use super::oldest::{self, Oldest};
 use super::on_session::KeysAndTerms;
 use super::pool::Store;
-use super::rights::{self, Lack};
+use super::rights::{self, MissingRight};
 use super::server_info::ServerInfo;
 use super::source::Source;
 use super::unlogged::{self, Unlogged};
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// What the role may not do and would have to.
-    pub async fn lacking(&self) -> Result<Vec<Lack>, Error> {
+    pub async fn lacking(&self) -> Result<Vec<MissingRight>, Error> {
         let mut lent = self.lend().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, rights::lacking(lent.connection(), &self.schema)).await;
@@ -102,7 +102,7 @@ impl Store {
     /// Fails where the role could not serve from the tables: it would wait for the lock, be taken for a standby that can
     /// take over, and fail once it is needed.
     pub async fn check_rights(&self) -> Result<(), Error> {
-        let Some(Lack { what, remedy }) = self.lacking().await?.into_iter().next() else {
+        let Some(MissingRight { what, remedy }) = self.lacking().await?.into_iter().next() else {
             return Ok(());
         };
         Err(Error::Refused(format!(

@@ -10,7 +10,7 @@ use super::version::SchemaVersion;
 
 /// A right that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingRight {
     /// Follows the name of the role: "may not …".
     pub what: String,
     pub remedy: String,
@@ -20,10 +20,10 @@ pub struct Lack {
 pub(super) async fn lacking(
     connection: &mut PgConnection,
     schema: &str,
-) -> Result<Vec<Lack>, Fault> {
+) -> Result<Vec<MissingRight>, Fault> {
     let whose = Whose::read(connection, schema).await?;
     if whose.exists && !whose.may_use {
-        return Ok(vec![Lack {
+        return Ok(vec![MissingRight {
             what: format!("may not use schema {schema}"),
             remedy: format!("GRANT USAGE ON SCHEMA {} TO {}", quoted(schema), whose.role),
         }]);
@@ -45,24 +45,24 @@ pub(super) async fn to_migrate(
     connection: &mut PgConnection,
     schema: &str,
     version: SchemaVersion,
-) -> Result<Option<Lack>, Fault> {
+) -> Result<Option<MissingRight>, Fault> {
     let whose = Whose::read(connection, schema).await?;
     let (name, to) = (quoted(schema), &whose.role);
     let by_the_owner = "run `stanby migrate` as the schema's owner";
     Ok(match version {
         SchemaVersion::Current | SchemaVersion::Newer { .. } => None,
-        SchemaVersion::Empty if !whose.exists => (!whose.may_make_schemas).then(|| Lack {
+        SchemaVersion::Empty if !whose.exists => (!whose.may_make_schemas).then(|| MissingRight {
             what: format!("may not make schema {schema}"),
             remedy: format!(
                 "GRANT CREATE ON DATABASE {} TO {to}, or run `stanby migrate` as a role that may",
                 whose.database
             ),
         }),
-        SchemaVersion::Empty => (!whose.may_make_tables).then(|| Lack {
+        SchemaVersion::Empty => (!whose.may_make_tables).then(|| MissingRight {
             what: format!("may not make tables in schema {schema}"),
             remedy: format!("GRANT CREATE ON SCHEMA {name} TO {to}, or {by_the_owner}"),
         }),
-        SchemaVersion::Older { .. } => (!whose.may_change_tables).then(|| Lack {
+        SchemaVersion::Older { .. } => (!whose.may_change_tables).then(|| MissingRight {
             what: format!("may not change the tables of schema {schema}"),
             remedy: by_the_owner.to_owned(),
         }),
@@ -135,7 +135,7 @@ async fn on_tables(
     connection: &mut PgConnection,
     schema: &str,
     to: &str,
-) -> Result<Vec<Lack>, Fault> {
+) -> Result<Vec<MissingRight>, Fault> {
     let rows = sqlx::query(
         "SELECT p.privilege, string_agg(c.relname, ', ' ORDER BY c.relname)
          FROM pg_class c
@@ -165,7 +165,7 @@ async fn on_tables(
         } else {
             "TABLES"
         };
-        missing.push(Lack {
+        missing.push(MissingRight {
             what: format!("may not {privilege} {names}"),
             remedy: format!(
                 "GRANT {privilege} ON ALL {kind} IN SCHEMA {} TO {to}",

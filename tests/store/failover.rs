@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use stanby::core::batch::{Batch, Counters, Fate, LostRange};
+use stanby::core::batch::{Batch, Counters, LostRange, RangeOutcome};
 use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, Epoch, Sequence};
 use stanby::core::memory::{Mark, Marks};
 use stanby::leadership::Candidate;
@@ -19,13 +19,13 @@ fn name(text: &'static str) -> ChannelName {
     ChannelName::parse(text.into()).unwrap()
 }
 
-fn range(first: u64, last: u64, fate: Fate) -> LostRange {
+fn range(first: u64, last: u64, outcome: RangeOutcome) -> LostRange {
     LostRange {
         channel: ChannelId(1),
         name: name("orders"),
         first: Sequence(first),
         last: Sequence(last),
-        fate,
+        outcome,
     }
 }
 
@@ -45,9 +45,9 @@ async fn what_a_failover_lost_can_be_read_per_term() {
     let batch = Batch {
         number: BatchNumber(1),
         lost: vec![
-            range(11, 13, Fate::Lost),
-            range(14, 20, Fate::Restored),
-            range(21, 22, Fate::Unknown),
+            range(11, 13, RangeOutcome::Lost),
+            range(14, 20, RangeOutcome::Restored),
+            range(21, 22, RangeOutcome::Unknown),
         ],
         ..Batch::default()
     };

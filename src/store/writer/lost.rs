@@ -4,7 +4,7 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::flight::{Flight, Parameters};
 use super::int8;
-use crate::core::batch::{Batch, Fate};
+use crate::core::batch::{Batch, RangeOutcome};
 use crate::core::ids::Epoch;
 
 const PUT: &str =
@@ -47,11 +47,11 @@ impl<'a> Columns<'a> {
             columns.first.push(int8(range.first.0));
             columns.last.push(int8(range.last.0));
             columns.channel.push(range.name.as_str());
-            columns.fate.push(match range.fate {
-                Fate::Restored => "restored",
-                Fate::StoredAnew => "stored anew",
-                Fate::Lost => "lost",
-                Fate::Unknown => "unknown",
+            columns.fate.push(match range.outcome {
+                RangeOutcome::Restored => "restored",
+                RangeOutcome::StoredAnew => "stored anew",
+                RangeOutcome::Lost => "lost",
+                RangeOutcome::Unknown => "unknown",
             });
         }
         columns

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stanby::core::batch::{Batch, Fate, LostRange};
+use stanby::core::batch::{Batch, LostRange, RangeOutcome};
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
 
 use super::ledger::Checks;
@@ -105,7 +105,9 @@ impl Checks {
         remembered: &[(ChannelId, Sequence, Guid)],
     ) {
         let passed_over = |(channel, sequence, guid): &&(ChannelId, Sequence, Guid)| {
-            let mut ranges = told.iter().filter(|range| range.fate != Fate::Restored);
+            let mut ranges = told
+                .iter()
+                .filter(|range| range.outcome != RangeOutcome::Restored);
             let is_told = ranges.any(|range| {
                 range.channel == *channel && (range.first..=range.last).contains(sequence)
             });
@@ -124,8 +126,8 @@ impl Checks {
             let mut sequence = range.first;
             while sequence <= range.last {
                 let key = (range.channel, sequence);
-                match range.fate {
-                    Fate::Restored => {
+                match range.outcome {
+                    RangeOutcome::Restored => {
                         self.failovers.restored += 1;
                         let mut messages = batch.messages.iter();
                         let there = messages.any(|(c, m)| (*c, m.sequence) == key);
@@ -133,7 +135,7 @@ impl Checks {
                             format!("what is told to be restored is stored: {key:?} is not")
                         });
                     }
-                    Fate::Lost | Fate::StoredAnew | Fate::Unknown => {
+                    RangeOutcome::Lost | RangeOutcome::StoredAnew | RangeOutcome::Unknown => {
                         self.failovers.passed_over += 1;
                         self.failovers.told.insert(key);
                     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Lack, Regression};
-use crate::core::batch::{ChannelRow, Fate, LostRange};
+use super::{Gap, Gaps};
+use crate::core::batch::{ChannelRow, LostRange, RangeOutcome};
 use crate::core::broker::Broker;
 use crate::core::ids::{ChannelId, Sequence};
 use crate::core::notice::Notice;
@@ -12,16 +12,18 @@ use crate::core::time::Timestamp;
 impl Broker {
     /// Puts back what can be had, and passes over the rest, with the first batch of the term. To be called before
     /// anything else is handled. Tells what becomes of each sequence that was lacking.
-    pub fn repair(&mut self, regression: Regression) -> Vec<LostRange> {
-        let mut told = regression.given_up;
+    pub fn repair(&mut self, gaps: Gaps) -> Vec<LostRange> {
+        let mut told = gaps.given_up;
         for range in &told {
             self.counters.channel = self.counters.channel.max(range.channel.0);
             self.commits.put_counters(self.counters);
         }
-        for (id, lack) in regression.channels {
-            let ranges = lack.ranges(id);
-            self.repair_channel(id, lack);
-            let gone = ranges.iter().filter(|range| range.fate != Fate::Restored);
+        for (id, gap) in gaps.channels {
+            let ranges = gap.ranges(id);
+            self.repair_channel(id, gap);
+            let gone = ranges
+                .iter()
+                .filter(|range| range.outcome != RangeOutcome::Restored);
             for range in gone {
                 self.pass_over_lost(id, range.first, range.last);
             }
@@ -31,18 +33,18 @@ impl Broker {
         told
     }
 
-    fn repair_channel(&mut self, id: ChannelId, lack: Lack) {
+    fn repair_channel(&mut self, id: ChannelId, gap: Gap) {
         if self.channels.get(id).is_none() {
             // The name may belong to a channel whose deletion got lost too.
-            if let Some(older) = self.channels.find(lack.name.as_str()) {
-                self.delete_channel(older, Notice::ChannelInactive(lack.name.clone()));
+            if let Some(older) = self.channels.find(gap.name.as_str()) {
+                self.delete_channel(older, Notice::ChannelInactive(gap.name.clone()));
             }
             self.counters.channel = self.counters.channel.max(id.0);
             self.commits.put_counters(self.counters);
             self.insert_channel(
                 id,
                 ChannelRow {
-                    name: lack.name,
+                    name: gap.name,
                     created_at: self.now.wall,
                     deleting: false,
                     first_sequence: Sequence(1),
@@ -58,13 +60,13 @@ impl Broker {
             .get_mut(id)
             .expect("it was there, or was just created");
         let row = &mut channel.row;
-        let first = lack.messages.keys().next().copied();
+        let first = gap.messages.keys().next().copied();
         if row.message_count == 0 {
-            row.first_sequence = first.unwrap_or(lack.possible.next());
+            row.first_sequence = first.unwrap_or(gap.possible.next());
         }
-        row.last_sequence = lack.possible;
+        row.last_sequence = gap.possible;
         self.commits.touch_channel(id);
-        for mut message in lack.messages.into_values() {
+        for mut message in gap.messages.into_values() {
             if message.published_at < row.last_published_at {
                 // A term that knew less has stored later ones under lower sequences.
                 Arc::make_mut(&mut message).published_at = row.last_published_at;

@@ -7,7 +7,7 @@ mod repair;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::batch::{Fate, LostRange};
+use super::batch::{LostRange, RangeOutcome};
 use super::ids::{ChannelId, ChannelName, Sequence};
 use super::memory::Memory;
 use super::message::Message;
@@ -18,14 +18,14 @@ use super::time::Timestamp;
 
 /// What the tables lack, by channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Regression {
-    channels: BTreeMap<ChannelId, Lack>,
+pub struct Gaps {
+    channels: BTreeMap<ChannelId, Gap>,
     /// Channels that cannot be put back, because others have taken their names.
     given_up: Vec<LostRange>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Lack {
+struct Gap {
     name: ChannelName,
     /// The last that the tables have.
     has: Sequence,
@@ -38,7 +38,7 @@ struct Lack {
     is_fully_received: bool,
 }
 
-impl Regression {
+impl Gaps {
     /// Compares the tables with the memory. `received` are the publishes that a standby has kept, given when Postgres
     /// is known to have failed over: of those that are not stored the last active may have stored each under the next
     /// sequence, unless the memory has exactly what it stored, or each commit waited for the replica
@@ -77,11 +77,11 @@ impl Regression {
                         name: mark.name.clone(),
                         first: Sequence(1),
                         last: mark.last,
-                        fate: Fate::Lost,
+                        outcome: RangeOutcome::Lost,
                     });
                     continue;
                 }
-                let lack = Lack {
+                let gap = Gap {
                     name: mark.name.clone(),
                     has,
                     known: mark.last.max(has),
@@ -89,17 +89,17 @@ impl Regression {
                     messages: BTreeMap::new(),
                     is_fully_received: false,
                 };
-                channels.insert(id, lack);
+                channels.insert(id, gap);
             }
         }
         // Another replica than the one that was waited for, perhaps.
-        let lacks = channels.iter().any(|(id, lack): (_, &Lack)| {
-            lack.known > lack.has || !tables.channels.contains_key(id)
-        });
+        let lacks = channels
+            .iter()
+            .any(|(id, gap): (_, &Gap)| gap.known > gap.has || !tables.channels.contains_key(id));
         let is_complete = memory.is_exact() || memory.is_replicated() && !lacks;
         if let Some(received) = received.filter(|_| !is_complete) {
             for (&id, row) in tables.channels.iter().filter(|(_, row)| !row.deleting) {
-                channels.entry(id).or_insert_with(|| Lack {
+                channels.entry(id).or_insert_with(|| Gap {
                     name: row.name.clone(),
                     has: row.last_sequence,
                     known: row.last_sequence,
@@ -132,27 +132,27 @@ impl Regression {
                     of_channel.insert((guid, publisher, reply, data));
                 }
             }
-            for lack in channels.values_mut() {
+            for gap in channels.values_mut() {
                 let count = unstored
-                    .get(&lack.name)
+                    .get(&gap.name)
                     .map_or(0, |publishes| publishes.len() as u64);
-                lack.possible = lack.known.max(Sequence(lack.has.0 + count));
-                lack.is_fully_received = lack.has.0 + count >= lack.known.0
-                    && reaches_back.contains(&lack.name)
-                    && !refused.contains(&lack.name);
+                gap.possible = gap.known.max(Sequence(gap.has.0 + count));
+                gap.is_fully_received = gap.has.0 + count >= gap.known.0
+                    && reaches_back.contains(&gap.name)
+                    && !refused.contains(&gap.name);
             }
         }
-        channels.retain(|_, lack| lack.possible > lack.has);
-        let above = channels.iter().map(|(&id, lack)| (id, lack.has)).collect();
+        channels.retain(|_, gap| gap.possible > gap.has);
+        let above = channels.iter().map(|(&id, gap)| (id, gap.has)).collect();
         for (id, messages) in memory.messages_above(&above) {
-            if let Some(lack) = channels.get_mut(&id) {
+            if let Some(gap) = channels.get_mut(&id) {
                 // A term that did not know better may have stored a publish again.
                 let is_wanted = |message: &Message| {
-                    let is_there = outcomes.stored.contains_message(&lack.name, message);
-                    message.sequence <= lack.known && !is_there
+                    let is_there = outcomes.stored.contains_message(&gap.name, message);
+                    message.sequence <= gap.known && !is_there
                 };
-                lack.messages = messages;
-                lack.messages.retain(|_, message| is_wanted(message));
+                gap.messages = messages;
+                gap.messages.retain(|_, message| is_wanted(message));
             }
         }
         given_up.retain(|range: &LostRange| range.first <= range.last);
@@ -161,23 +161,23 @@ impl Regression {
 
     /// Publishes that will be stored again under their sequences.
     pub fn restored(&self) -> impl Iterator<Item = (ChannelName, &Message)> {
-        self.channels.values().flat_map(|lack| {
-            let messages = lack.messages.values();
-            messages.map(|message| (lack.name.clone(), &**message))
+        self.channels.values().flat_map(|gap| {
+            let messages = gap.messages.values();
+            messages.map(|message| (gap.name.clone(), &**message))
         })
     }
 }
 
-impl Lack {
+impl Gap {
     /// What becomes of the sequences that the tables lack, in order.
     fn ranges(&self, channel: ChannelId) -> Vec<LostRange> {
         let mut ranges: Vec<LostRange> = Vec::new();
-        let mut add = |first: Sequence, last: Sequence, fate: Fate| {
+        let mut add = |first: Sequence, last: Sequence, outcome: RangeOutcome| {
             if first > last {
                 return;
             }
             if let Some(before) = ranges.last_mut()
-                && before.fate == fate
+                && before.outcome == outcome
             {
                 before.last = last;
                 return;
@@ -187,18 +187,18 @@ impl Lack {
                 name: self.name.clone(),
                 first,
                 last,
-                fate,
+                outcome,
             });
         };
         let (lost, unknown) = if self.is_fully_received {
-            (Fate::StoredAnew, Fate::StoredAnew)
+            (RangeOutcome::StoredAnew, RangeOutcome::StoredAnew)
         } else {
-            (Fate::Lost, Fate::Unknown)
+            (RangeOutcome::Lost, RangeOutcome::Unknown)
         };
         let mut next = self.has.next();
         for &sequence in self.messages.keys() {
             add(next, Sequence(sequence.0 - 1), lost);
-            add(sequence, sequence, Fate::Restored);
+            add(sequence, sequence, RangeOutcome::Restored);
             next = sequence.next();
         }
         add(next, self.known, lost);

@@ -96,7 +96,7 @@ fn repair_beside(
     };
     let publishes: Vec<Publish> = received.unwrap_or_default().iter().map(publish).collect();
     let received = received.map(|_| publishes.iter());
-    let regression = Regression::find(tables, memory, received, outcomes);
+    let gaps = Gaps::find(tables, memory, received, outcomes);
     let settings = Settings {
         heartbeats: Heartbeats::default(),
         limits: Limits::default(),
@@ -105,7 +105,7 @@ fn repair_beside(
         partition: None,
     };
     let mut broker = Broker::restore(tables.clone(), settings, Now::default());
-    let told = broker.repair(regression);
+    let told = broker.repair(gaps);
     assert_eq!(broker.contradictions(), [""; 0]);
     let batch = broker.poll_batch().unwrap_or_default();
     assert_eq!(batch.lost, told);
@@ -114,10 +114,10 @@ fn repair_beside(
             channel,
             first,
             last,
-            fate,
+            outcome,
             ..
         } = range;
-        format!("{channel}: {first} to {last} {fate:?}")
+        format!("{channel}: {first} to {last} {outcome:?}")
     });
     (told.collect::<Vec<_>>().join(", "), batch)
 }
