@@ -21,7 +21,7 @@
 //! | publishes that an earlier term stored | `replay`, `stored` |
 //! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
-//! | what Postgres lost when it failed over | `memory`, `failover_repair` |
+//! | what Postgres lost when it failed over | `commit_history`, `failover_repair` |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

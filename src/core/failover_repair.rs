@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::batch::{LostRange, RangeOutcome};
+use super::commit_history::CommitHistory;
 use super::ids::{ChannelId, ChannelName, Sequence};
-use super::memory::Memory;
 use super::message::Message;
 use super::replay::Outcomes;
 use super::request::Publish;
@@ -39,13 +39,13 @@ struct Gap {
 }
 
 impl Gaps {
-    /// Compares the tables with the memory. `received` are the publishes that a standby has kept, given when Postgres
+    /// Compares the tables with the history of commits. `received` are the publishes that a standby has kept, given when Postgres
     /// is known to have failed over: of those that are not stored the last active may have stored each under the next
-    /// sequence, unless the memory has exactly what it stored, or each commit waited for the replica
+    /// sequence, unless the history has exactly what it stored, or each commit waited for the replica
     /// and this one shows everything that is known to have been there.
     pub fn find<'a>(
         tables: &Snapshot,
-        memory: &Memory,
+        history: &CommitHistory,
         received: Option<impl Iterator<Item = &'a Publish>>,
         outcomes: &Outcomes,
     ) -> Self {
@@ -63,14 +63,14 @@ impl Gaps {
             .map(|row| (&row.name, row.created_at))
             .collect();
         let mut given_up = Vec::new();
-        for (&id, mark) in memory.channels() {
+        for (&id, mark) in history.channels() {
             if let Some(has) = last_of(&id, &mark.name) {
                 // A term that did not know better has created the channel again, and stored messages in it. Its epoch may
                 // be a lost one's: an older channel is one whose deletion got lost, a younger one is that term's.
                 let other = live.get(&mark.name);
                 let other = other.filter(|_| !tables.channels.contains_key(&id));
                 let is_replaced =
-                    |other: &Timestamp| memory.is_outdated(id) || *other > mark.created_at;
+                    |other: &Timestamp| history.is_outdated(id) || *other > mark.created_at;
                 if other.is_some_and(is_replaced) {
                     given_up.push(LostRange {
                         channel: id,
@@ -96,7 +96,7 @@ impl Gaps {
         let lacks = channels
             .iter()
             .any(|(id, gap): (_, &Gap)| gap.known > gap.has || !tables.channels.contains_key(id));
-        let is_complete = memory.is_exact() || memory.is_replicated() && !lacks;
+        let is_complete = history.is_exact() || history.is_replicated() && !lacks;
         if let Some(received) = received.filter(|_| !is_complete) {
             for (&id, row) in tables.channels.iter().filter(|(_, row)| !row.deleting) {
                 channels.entry(id).or_insert_with(|| Gap {
@@ -144,7 +144,7 @@ impl Gaps {
         }
         channels.retain(|_, gap| gap.possible > gap.has);
         let above = channels.iter().map(|(&id, gap)| (id, gap.has)).collect();
-        for (id, messages) in memory.messages_above(&above) {
+        for (id, messages) in history.messages_above(&above) {
             if let Some(gap) = channels.get_mut(&id) {
                 // A term that did not know better may have stored a publish again.
                 let is_wanted = |message: &Message| {

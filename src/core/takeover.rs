@@ -10,7 +10,7 @@
 //! | [`Step::AskServers`] | after a failover of Postgres, what the tables lack may be in another server's memory |
 //! | [`Step::Restore`] | the end: what is lacking is put back, and requests that nobody answered go first |
 //!
-//! A read that fails ends the takeover: nothing here has been changed but the memory, and that never takes back what it
+//! A read that fails ends the takeover: nothing here has been changed but the history, and that never takes back what it
 //! knows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use super::Broker;
 use super::batch::LostRange;
+use super::commit_history::{CommitHistory, Marks, Sign};
 use super::failover_repair::Gaps;
 use super::guarded::Guarded;
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
 use super::limits::Settings;
-use super::memory::{Marks, Memory, Sign};
 use super::replay::{self, Moves, Outcomes, SearchRange, Stored};
 use super::replicas::Doubt;
 use super::request::Request;
@@ -53,7 +53,7 @@ pub struct Known<'a> {
     /// What this node received while it was not active.
     pub shadow: &'a Shadow,
     /// What it knows to have been committed.
-    pub memory: &'a mut Memory,
+    pub history: &'a mut CommitHistory,
     /// The active before, as it last announced itself.
     pub last_sign: Option<Sign>,
 }
@@ -68,7 +68,7 @@ pub enum Step {
     FindPublishes(FindPublishes),
     /// Which of these connections, by heartbeat inbox, have ended?
     FindClosed(Vec<Subject>),
-    /// The tables have these channels up to these sequences: have the memory learn what other servers know beyond them.
+    /// The tables have these channels up to these sequences: have the history learn what other servers know beyond them.
     AskServers(BTreeMap<ChannelId, Sequence>),
     /// Everything is known.
     Restore(Box<Recovered>),
@@ -93,7 +93,7 @@ pub enum Answer {
     Tables(Box<Snapshot>),
     Publishes(Stored),
     Closed(BTreeSet<Subject>),
-    /// The memory has learned what there was to learn.
+    /// The history has learned what there was to learn.
     ServersAsked,
 }
 
@@ -126,7 +126,7 @@ impl Takeover {
     /// When something else was asked for: what drives the machine would be mistaken about what it reads.
     pub fn answer(&mut self, answer: Answer, known: Known<'_>) -> Step {
         if let Some(sign) = known.last_sign {
-            known.memory.observed_active(sign);
+            known.history.observed_active(sign);
         }
         match (std::mem::replace(&mut self.stage, Stage::Over), answer) {
             (Stage::Draining, Answer::Drained) => {
@@ -158,10 +158,10 @@ impl Takeover {
                 let received = known.shadow.received();
                 let outcomes =
                     Outcomes::new(&tables, stored, closed, received, self.granted.digester);
-                let memory = &known.memory;
+                let history = &known.history;
                 let may_lack = self.granted.failed_over
-                    || memory.is_ahead_of(&tables, self.granted.last_epoch);
-                if !may_lack || memory.is_exact() {
+                    || history.is_ahead_of(&tables, self.granted.last_epoch);
+                if !may_lack || history.is_exact() {
                     return self.recover(*tables, outcomes, known);
                 }
                 let has = tables.channels.iter();
@@ -179,18 +179,18 @@ impl Takeover {
     fn recover(&self, tables: Snapshot, mut outcomes: Outcomes, known: Known<'_>) -> Step {
         let Known {
             shadow,
-            memory,
+            history,
             last_sign,
         } = known;
         let granted = self.granted;
-        let ended_at = memory.last_commit_before(last_sign.map(|sign| sign.received_at));
+        let ended_at = history.last_commit_before(last_sign.map(|sign| sign.received_at));
         let publishes = granted
             .failed_over
             .then(|| replay::publishes(shadow.received_until(ended_at)));
-        memory.found(granted.last_epoch);
-        let doubt = memory.in_doubt().filter(|_| granted.failed_over);
-        let gaps = Gaps::find(&tables, memory, publishes, &outcomes);
-        memory.saw(Marks::of(&tables, granted.epoch));
+        history.found(granted.last_epoch);
+        let doubt = history.in_doubt().filter(|_| granted.failed_over);
+        let gaps = Gaps::find(&tables, history, publishes, &outcomes);
+        history.saw(Marks::of(&tables, granted.epoch));
         for (channel, message) in gaps.restored() {
             outcomes.stored.add_message(channel, message);
         }

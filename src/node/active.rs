@@ -366,7 +366,7 @@ impl<'a> Active<'a> {
         self.active.committed(batch.number, now);
         self.refusals.committed(batch, &self.node.board);
         let epoch = self.leader.term().epoch();
-        self.node.memory().committed(epoch, batch);
+        self.node.history().committed(epoch, batch);
         self.node.board.committed(batch.messages.len(), *took);
         self.node.board.serves();
         if let Some(since) = self.first_commit_since.take() {

@@ -29,7 +29,7 @@ pub(super) struct Claimed {
 impl Node {
     pub(super) async fn claim(&self, won: Won, ears: &mut Ears) -> Result<Claimed, Setback> {
         let began = Clock.now().monotonic;
-        let epoch_known = self.memory().epoch();
+        let epoch_known = self.history().epoch();
         let Won {
             mut candidate,
             mut batches,

@@ -30,7 +30,7 @@ impl Node {
                 self.rehearse().await;
             }
             match self.store.marks().await {
-                Ok(marks) => self.memory().looked(marks, Clock.now().monotonic),
+                Ok(marks) => self.history().looked(marks, Clock.now().monotonic),
                 // The wait for the lock notices it too, and reports it.
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;

@@ -53,7 +53,7 @@ impl Node {
         if *self.asked_with() == Some(question.nonce) {
             return Ok(());
         }
-        let account = self.memory().account(&question.has);
+        let account = self.history().account(&question.has);
         let pieces = recollection::pieces(
             &account,
             &self.signer,
@@ -93,7 +93,7 @@ impl Node {
             }
         }
         tracing::info!(
-            is_exact = self.memory().is_exact(),
+            is_exact = self.history().is_exact(),
             took_ms = Clock.now().monotonic.since(began).as_millis(),
             "asked the other servers which messages they have in memory"
         );
@@ -137,9 +137,9 @@ impl Node {
                 messages = account.messages.len(),
                 "another server has sent the messages that it has in memory"
             );
-            let mut memory = self.memory();
-            memory.learn(account);
-            if memory.is_exact() {
+            let mut history = self.history();
+            history.learn(account);
+            if history.is_exact() {
                 return Ok(());
             }
         }

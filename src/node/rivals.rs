@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::core::commit_history::Sign;
 use crate::core::lease::Lease;
-use crate::core::memory::Sign;
 use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::protocol::announcement::Announcement;

@@ -26,8 +26,8 @@ use crate::administration::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::pages::PagesAddress;
+use crate::core::commit_history::CommitHistory;
 use crate::core::limits::Limits;
-use crate::core::memory::Memory;
 use crate::core::standby::{Failure, Step, TermEnd};
 use crate::core::upload::UploadWindow;
 use crate::http::{self, Api, Console};
@@ -42,7 +42,7 @@ use crate::protocol::recollection::Signer;
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the last messages that the node committed, in case a failover of Postgres loses them.
-const MEMORY_BYTES: usize = 32 << 20;
+const HISTORY_BYTES: usize = 32 << 20;
 
 /// What is under way when the node stops has so long to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -148,7 +148,7 @@ pub(super) async fn run(
             config.settings().limits.batch_bytes,
         )),
         takes_care: AtomicBool::new(false),
-        memory: Mutex::new(Memory::new(MEMORY_BYTES).believing(config.promoted)),
+        history: Mutex::new(CommitHistory::new(HISTORY_BYTES).believing(config.promoted)),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,

@@ -14,8 +14,8 @@ use super::neighbours;
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::attempts::EndKind;
+use crate::core::commit_history::CommitHistory;
 use crate::core::limits::Limits;
-use crate::core::memory::Memory;
 use crate::monitoring::reports::Reports;
 use crate::nats::{AckTokens, Connection};
 use crate::protocol::recollection::Signer;
@@ -45,7 +45,7 @@ pub(super) struct Node {
     /// Something was refused in a term of this process: the next one takes care.
     pub(super) takes_care: AtomicBool,
     /// Asked when the tables know less than this process. Never held across an await.
-    pub(super) memory: Mutex<Memory>,
+    pub(super) history: Mutex<CommitHistory>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
 }
@@ -83,9 +83,9 @@ impl From<neighbours::Error> for Setback {
 }
 
 impl Node {
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn history(&self) -> MutexGuard<'_, CommitHistory> {
         // A panic while it was held left marks that are each true.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -77,7 +77,7 @@ impl Node {
                     biased;
                     granted = &mut granted => {
                         if granted.is_err() {
-                            self.memory().lost_primary(Clock.now().monotonic);
+                            self.history().lost_primary(Clock.now().monotonic);
                         }
                         granted?;
                         break is_owned;

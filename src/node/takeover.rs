@@ -120,7 +120,7 @@ impl Node {
             log_answer(&answer, ears.standby.shadow().received().count(), took);
             let known = Known {
                 shadow: ears.standby.shadow(),
-                memory: &mut self.memory(),
+                history: &mut self.history(),
                 last_sign: self.announcer.last_mate(&begun.place),
             };
             step = takeover.answer(answer, known);

@@ -10,8 +10,8 @@ use prost::Message as _;
 use ring::hmac;
 
 use super::pb;
+use crate::core::commit_history::{Account, Mark};
 use crate::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
-use crate::core::memory::{Account, Mark};
 use crate::core::message::Message;
 use crate::core::time::Timestamp;
 

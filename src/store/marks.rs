@@ -5,8 +5,8 @@ use super::fence::{self, Astray, Fence};
 use super::proven::ProvenRead;
 use super::rows::Reading;
 use super::source::Source;
+use crate::core::commit_history::{Mark, Marks};
 use crate::core::ids::{ChannelId, ChannelName, Epoch};
-use crate::core::memory::{Mark, Marks};
 use crate::core::time::Timestamp;
 
 /// The last line is there however many channels there are, and all lines are of one moment.

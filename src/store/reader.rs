@@ -23,9 +23,9 @@ use super::{
     ack_secret, import, imports, load, marks, migrate, outbox, replay, requests, snapshot, status,
     vacuum,
 };
+use crate::core::commit_history::Marks;
 use crate::core::ids::{Epoch, Subject};
 use crate::core::load::{Load, Loaded, Want};
-use crate::core::memory::Marks;
 use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::FindPublishes;

@@ -404,7 +404,7 @@ impl World {
             return self.end_session(id);
         }
         let known = self.database.sessions.get(&id).map(|session| session.node);
-        let known = known.map_or(Epoch(0), |node| self.nodes[node].memory.epoch());
+        let known = known.map_or(Epoch(0), |node| self.nodes[node].history.epoch());
         self.database.found_epoch = self.database.epoch;
         self.database.epoch = Epoch(self.database.epoch.max(known).0 + 1);
         let epoch = self.database.epoch;

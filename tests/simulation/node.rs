@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use stanby::core::active::ActiveLoop;
 use stanby::core::batch::Batch;
+use stanby::core::commit_history::{CommitHistory, Sign};
 use stanby::core::ids::{BatchNumber, Epoch, Guid};
-use stanby::core::memory::{Memory, Sign};
 use stanby::core::refusal::Refusal;
 use stanby::core::snapshot::Snapshot;
 use stanby::core::standby::Standby;
@@ -97,7 +97,7 @@ pub(crate) struct Node {
     pub(crate) standby: Standby,
     /// When others last received its announcement as the active, and in which epoch.
     pub(crate) signed: Option<(Time, Epoch)>,
-    pub(crate) memory: Memory,
+    pub(crate) history: CommitHistory,
     /// The last epoch that its process has committed something in.
     pub(crate) served: Epoch,
     pub(crate) started: Time,
@@ -166,7 +166,7 @@ impl Node {
             term: None,
             standby: Standby::new(plan.lease, plan.shadow),
             signed: None,
-            memory: Memory::new(rng.pick(&[32 << 20, 10_000])),
+            history: CommitHistory::new(rng.pick(&[32 << 20, 10_000])),
             served: Epoch(0),
             started: 0,
             looked_at: 0,
@@ -200,7 +200,7 @@ impl World {
         self.nodes[node].started = self.time;
         self.nodes[node].froze = false;
         let bytes = self.rng.pick(&[32 << 20, 10_000]);
-        self.nodes[node].memory = Memory::new(bytes);
+        self.nodes[node].history = CommitHistory::new(bytes);
         self.nodes[node].served = Epoch(0);
         self.nodes[node].takes_care = false;
         self.connects_to_nats(node);
@@ -399,7 +399,7 @@ impl World {
         {
             state.served = term.term.epoch();
             if !forgets {
-                state.memory.committed(term.term.epoch(), &batch);
+                state.history.committed(term.term.epoch(), &batch);
             }
         }
     }

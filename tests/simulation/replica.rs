@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::batch::Batch;
+use stanby::core::commit_history::Marks;
 use stanby::core::ids::{ChannelId, Epoch, PositionId, Sequence};
-use stanby::core::memory::Marks;
 use stanby::core::outbox::OutboxRow;
 use stanby::core::sql_acks::Verdict;
 use stanby::core::time::Timestamp;
@@ -119,7 +119,7 @@ impl World {
             marks.all_waited_for = Some(self.database.synchronous);
         }
         let now = self.now(node).monotonic;
-        self.nodes[node].memory.looked(marks, now);
+        self.nodes[node].history.looked(marks, now);
         self.nodes[node].looked_at = self.time;
     }
 }

@@ -111,7 +111,7 @@ impl World {
         let state = &mut self.nodes[node];
         match &state.term {
             Some(term) => term.term.finish(leadership::TermLost::new(cause, why)),
-            None => state.memory.lost_primary(now),
+            None => state.history.lost_primary(now),
         }
         let term = state.term.take();
         let began = term.as_ref().map(|term| term.began);

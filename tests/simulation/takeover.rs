@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stanby::core::active::ActiveLoop;
 use stanby::core::batch::Progress;
+use stanby::core::commit_history::CommitHistory;
 use stanby::core::ids::{ChannelId, Epoch, Guid, Sequence};
-use stanby::core::memory::Memory;
 use stanby::core::ranges::Ranges;
 use stanby::core::replay::{self, Stored};
 use stanby::core::snapshot::Snapshot;
@@ -110,7 +110,7 @@ impl World {
     }
 
     fn answer(&mut self, node: usize, answer: Answer) -> Step {
-        let mut nothing = Memory::new(0);
+        let mut nothing = CommitHistory::new(0);
         let last_sign = self.last_sign(node);
         let state = &mut self.nodes[node];
         let takeover = (state.term.as_mut())
@@ -118,10 +118,10 @@ impl World {
             .expect("a takeover is under way");
         let known = Known {
             shadow: state.standby.shadow(),
-            memory: if self.plan.is(Sabotage::ForgetCommits) {
+            history: if self.plan.is(Sabotage::ForgetCommits) {
                 &mut nothing
             } else {
-                &mut state.memory
+                &mut state.history
             },
             last_sign,
         };
@@ -140,7 +140,7 @@ impl World {
         if self.database.unrepaired && !self.can_tell(node) {
             self.checks.cannot_be_told();
         }
-        let believes = self.database.unrepaired && self.nodes[node].memory.is_replicated();
+        let believes = self.database.unrepaired && self.nodes[node].history.is_replicated();
         let settings = self.plan.settings.clone();
         let lease = self.plan.lease;
         let state = &mut self.nodes[node];
@@ -204,17 +204,17 @@ impl World {
             return;
         }
         for other in self.living_beside(node) {
-            let account = self.nodes[other].memory.account(has);
+            let account = self.nodes[other].history.account(has);
             remembered.extend(
                 account
                     .messages
                     .iter()
                     .map(|(channel, message)| (*channel, message.sequence, message.guid.clone())),
             );
-            self.nodes[node].memory.learn(account);
+            self.nodes[node].history.learn(account);
         }
         // Of deleted channels nobody wants them back.
-        let channels = self.nodes[node].memory.channels();
+        let channels = self.nodes[node].history.channels();
         remembered.retain(|(channel, _, _)| channels.contains_key(channel));
     }
 
@@ -245,7 +245,7 @@ impl World {
             is_settled && self.time < at + age.saturating_sub(2 * slack)
         });
         // Of a setting that was taken away a moment ago nobody has told the node.
-        let misled = state.memory.is_replicated() && self.database.loosened_at > state.looked_at;
+        let misled = state.history.is_replicated() && self.database.loosened_at > state.looked_at;
         if misled {
             return false;
         }
@@ -257,8 +257,8 @@ impl World {
         let Some(limits) = self.plan.shadow.filter(|limits| limits.bytes > CROWDED) else {
             return;
         };
-        let memory = nanos(limits.age).saturating_sub(1);
-        let oldest = self.time.saturating_sub(memory);
+        let kept_for = nanos(limits.age).saturating_sub(1);
+        let oldest = self.time.saturating_sub(kept_for);
         let arrived = &mut self.nodes[node].arrived;
         arrived.retain(|&(at, _)| at >= oldest);
         let planned = planned.iter().map(|(_, request)| request);

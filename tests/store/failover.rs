@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stanby::core::batch::{Batch, Counters, LostRange, RangeOutcome};
+use stanby::core::commit_history::{Mark, Marks};
 use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, Epoch, Sequence};
-use stanby::core::memory::{Mark, Marks};
 use stanby::leadership::Candidate;
 
 use super::fixture::migrated;

@@ -1,9 +1,9 @@
 use super::*;
 use crate::core::batch::{Batch, ChannelRow};
 use crate::core::broker::Broker;
+use crate::core::commit_history::{Mark, Marks};
 use crate::core::ids::{ClientId, Epoch, Guid};
 use crate::core::limits::{Heartbeats, Limits, Settings};
-use crate::core::memory::{Mark, Marks};
 use crate::core::request::Publisher;
 use crate::core::stored::StoredPublish;
 use crate::core::time::{Instant, Now};
@@ -38,7 +38,7 @@ fn row(first: u64, last: u64) -> ChannelRow {
 }
 
 /// Of a node that committed these messages, the last of them its channel's last.
-fn committed(sequences: std::ops::RangeInclusive<u64>) -> Memory {
+fn committed(sequences: std::ops::RangeInclusive<u64>) -> CommitHistory {
     let message = |sequence: u64| Message {
         sequence: Sequence(sequence),
         published_at: Timestamp(sequence.cast_signed()),
@@ -54,9 +54,9 @@ fn committed(sequences: std::ops::RangeInclusive<u64>) -> Memory {
             .collect(),
         ..Batch::default()
     };
-    let mut memory = Memory::new(1 << 20);
-    memory.committed(Epoch(3), &batch);
-    memory
+    let mut history = CommitHistory::new(1 << 20);
+    history.committed(Epoch(3), &batch);
+    history
 }
 
 fn tables(channels: &[(u64, ChannelRow)]) -> Snapshot {
@@ -68,9 +68,9 @@ fn tables(channels: &[(u64, ChannelRow)]) -> Snapshot {
     tables
 }
 
-/// What a node with this memory tells and writes; `received` are unanswered publishes of a known failover.
-fn repair(tables: &Snapshot, memory: &Memory, received: Option<&[u64]>) -> (String, Batch) {
-    repair_beside(tables, memory, received, &Outcomes::default())
+/// What a node with this history reports and writes; `received` are unanswered publishes of a known failover.
+fn repair(tables: &Snapshot, history: &CommitHistory, received: Option<&[u64]>) -> (String, Batch) {
+    repair_beside(tables, history, received, &Outcomes::default())
 }
 
 fn stored(sequence: u64) -> StoredPublish {
@@ -83,7 +83,7 @@ fn stored(sequence: u64) -> StoredPublish {
 
 fn repair_beside(
     tables: &Snapshot,
-    memory: &Memory,
+    history: &CommitHistory,
     received: Option<&[u64]>,
     outcomes: &Outcomes,
 ) -> (String, Batch) {
@@ -96,7 +96,7 @@ fn repair_beside(
     };
     let publishes: Vec<Publish> = received.unwrap_or_default().iter().map(publish).collect();
     let received = received.map(|_| publishes.iter());
-    let gaps = Gaps::find(tables, memory, received, outcomes);
+    let gaps = Gaps::find(tables, history, received, outcomes);
     let settings = Settings {
         heartbeats: Heartbeats::default(),
         limits: Limits::default(),
@@ -142,25 +142,25 @@ fn what_is_remembered_is_put_back_and_the_rest_is_passed_over() {
 
 #[test]
 fn tables_that_know_as_much_are_left_alone() {
-    let memory = committed(5..=10);
+    let history = committed(5..=10);
     for last in [10, 11] {
-        let (told, batch) = repair(&tables(&[(1, row(1, last))]), &memory, Some(&[90, 91]));
+        let (told, batch) = repair(&tables(&[(1, row(1, last))]), &history, Some(&[90, 91]));
         assert_eq!((told.as_str(), batch), ("", Batch::default()));
     }
 }
 
 #[test]
 fn a_channel_that_was_lost_comes_back_and_one_that_was_deleted_does_not() {
-    let memory = committed(1..=3);
+    let history = committed(1..=3);
 
-    let (told, batch) = repair(&tables(&[]), &memory, None);
+    let (told, batch) = repair(&tables(&[]), &history, None);
     assert_eq!(told, "1: 1 to 3 Restored");
     assert_eq!(batch.counters.map(|counters| counters.channel), Some(1));
     assert_eq!(sequences(&batch), [1, 2, 3]);
 
     let mut other = row(1, 5);
     other.name = ChannelName::parse("other".into()).expect("valid");
-    let (told, _) = repair(&tables(&[(2, other)]), &memory, None);
+    let (told, _) = repair(&tables(&[(2, other)]), &history, None);
     assert_eq!(told, "");
 }
 
@@ -168,15 +168,15 @@ fn a_channel_that_was_lost_comes_back_and_one_that_was_deleted_does_not() {
 fn a_name_that_was_given_to_a_lost_channel_goes_back_to_it() {
     let mut tables = tables(&[(1, row(1, 4))]);
     tables.counters.channel = 1;
-    let mut memory = Memory::new(0);
-    memory.saw(Marks {
+    let mut history = CommitHistory::new(0);
+    history.saw(Marks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 1,
         channels: BTreeMap::from([(ChannelId(2), mark(2))]),
     });
 
-    let (told, batch) = repair(&tables, &memory, None);
+    let (told, batch) = repair(&tables, &history, None);
 
     assert_eq!(told, "2: 1 to 2 Lost");
     let deleting = |id| {
@@ -196,16 +196,16 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
     };
     let mut tables = tables(&[(1, anew)]);
     tables.counters.channel = 1;
-    let mut memory = Memory::new(0);
-    memory.saw(Marks {
+    let mut history = CommitHistory::new(0);
+    history.saw(Marks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 2,
         channels: BTreeMap::from([(ChannelId(2), mark(2))]),
     });
-    memory.found(Epoch(3));
+    history.found(Epoch(3));
 
-    let (told, batch) = repair(&tables, &memory, None);
+    let (told, batch) = repair(&tables, &history, None);
 
     assert_eq!(told, "2: 1 to 2 Lost");
     assert_eq!(batch.channels, BTreeMap::new());
@@ -213,8 +213,8 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
 }
 
 /// Of a standby that has seen every commit wait for every replica.
-fn waited_for(last: u64) -> Memory {
-    let mut memory = Memory::new(0);
+fn waited_for(last: u64) -> CommitHistory {
+    let mut history = CommitHistory::new(0);
     for second in 1..=3 {
         let marks = Marks {
             epoch: Epoch(3),
@@ -222,9 +222,9 @@ fn waited_for(last: u64) -> Memory {
             last_channel: 1,
             channels: BTreeMap::from([(ChannelId(1), mark(last))]),
         };
-        memory.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+        history.looked(marks, Instant::from_nanos(second * 1_000_000_000));
     }
-    memory
+    history
 }
 
 #[test]
@@ -251,20 +251,20 @@ fn a_replica_that_lacks_something_known_may_lack_more() {
 #[test]
 fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
     let tables = tables(&[(1, row(1, 10))]);
-    let mut memory = Memory::new(0);
-    memory.saw(Marks {
+    let mut history = CommitHistory::new(0);
+    history.saw(Marks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 1,
         channels: BTreeMap::from([(ChannelId(1), mark(12))]),
     });
 
-    let (told, batch) = repair(&tables, &memory, Some(&[11, 12, 13, 13]));
+    let (told, batch) = repair(&tables, &history, Some(&[11, 12, 13, 13]));
     assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
     assert_eq!(sequences(&batch), [0; 0]);
 
     // Without a failover of Postgres what was received is only under way.
-    let (told, _) = repair(&tables, &memory, None);
+    let (told, _) = repair(&tables, &history, None);
     assert_eq!(told, "1: 11 to 12 Lost");
     // Who was the active knows which were given out.
     let (told, _) = repair(&tables, &committed(1..=12), Some(&[13, 14]));
@@ -274,8 +274,8 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
 #[test]
 fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
     let tables = tables(&[(1, row(1, 10))]);
-    let mut memory = Memory::new(0);
-    memory.saw(Marks {
+    let mut history = CommitHistory::new(0);
+    history.saw(Marks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 1,
@@ -286,12 +286,12 @@ fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
         outcomes.stored.add(name(), stored(sequence));
     }
 
-    let (told, _) = repair_beside(&tables, &memory, Some(&[9, 10, 11, 12, 13]), &outcomes);
+    let (told, _) = repair_beside(&tables, &history, Some(&[9, 10, 11, 12, 13]), &outcomes);
     assert_eq!(told, "1: 11 to 13 StoredAnew");
     // Fewer than were lost, or some came before the node listened.
-    let (told, _) = repair_beside(&tables, &memory, Some(&[10, 11]), &outcomes);
+    let (told, _) = repair_beside(&tables, &history, Some(&[10, 11]), &outcomes);
     assert_eq!(told, "1: 11 to 12 Lost");
-    let (told, _) = repair_beside(&tables, &memory, Some(&[11, 12, 13]), &outcomes);
+    let (told, _) = repair_beside(&tables, &history, Some(&[11, 12, 13]), &outcomes);
     assert_eq!(told, "1: 11 to 12 Lost, 1: 13 to 13 Unknown");
 }
 

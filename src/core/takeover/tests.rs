@@ -45,7 +45,7 @@ fn row(last: u64) -> ChannelRow {
 }
 
 /// Of a node that committed these messages.
-fn committed(sequences: std::ops::RangeInclusive<u64>) -> Memory {
+fn committed(sequences: std::ops::RangeInclusive<u64>) -> CommitHistory {
     let batch = Batch {
         channels: BTreeMap::from([(ChannelId(1), Some(row(*sequences.end())))]),
         messages: sequences
@@ -53,9 +53,9 @@ fn committed(sequences: std::ops::RangeInclusive<u64>) -> Memory {
             .collect(),
         ..Batch::default()
     };
-    let mut memory = Memory::new(1 << 20);
-    memory.committed(Epoch(3), &batch);
-    memory
+    let mut history = CommitHistory::new(1 << 20);
+    history.committed(Epoch(3), &batch);
+    history
 }
 
 /// Of a node that received this publish of a client that waits for its answer.
@@ -82,7 +82,7 @@ fn shadow(sequence: u64) -> Shadow {
 }
 
 /// Postgres has failed over to a replica that has ten messages and nothing more.
-fn after_a_failover(memory: &mut Memory, shadow: &mut Shadow) -> Restored {
+fn after_a_failover(history: &mut CommitHistory, shadow: &mut Shadow) -> Restored {
     let (mut takeover, _) = Takeover::begin(Granted {
         epoch: Epoch(5),
         last_epoch: Epoch(3),
@@ -104,7 +104,7 @@ fn after_a_failover(memory: &mut Memory, shadow: &mut Shadow) -> Restored {
     for answer in answers {
         let known = Known {
             shadow,
-            memory,
+            history,
             last_sign: None,
         };
         last = Some(takeover.answer(answer, known));
@@ -112,7 +112,7 @@ fn after_a_failover(memory: &mut Memory, shadow: &mut Shadow) -> Restored {
     if matches!(last, Some(Step::AskServers(_))) {
         let known = Known {
             shadow,
-            memory,
+            history,
             last_sign: None,
         };
         last = Some(takeover.answer(Answer::ServersAsked, known));
@@ -132,12 +132,12 @@ fn after_a_failover(memory: &mut Memory, shadow: &mut Shadow) -> Restored {
 
 #[test]
 fn a_publish_that_is_put_back_is_answered_after_that_is_committed() {
-    let mut memory = committed(11..=12);
+    let mut history = committed(11..=12);
     let Restored {
         mut broker,
         backlog,
         ..
-    } = after_a_failover(&mut memory, &mut shadow(12));
+    } = after_a_failover(&mut history, &mut shadow(12));
 
     for (_, request) in backlog {
         let is_stored = matches!(request, Request::AlreadyStored { .. });
@@ -175,8 +175,8 @@ fn what_was_heard_before_something_was_missed_is_answered_where_it_is_stored_and
 /// The row may be back in the table: read before it is gone, it would be published and deleted a second time.
 #[test]
 fn what_is_put_back_is_not_read_from_the_outbox_before_it_is_gone_there() {
-    let mut memory = committed(11..=11);
-    let restored = after_a_failover(&mut memory, &mut shadow(11));
+    let mut history = committed(11..=11);
+    let restored = after_a_failover(&mut history, &mut shadow(11));
     let mut broker = restored.broker;
     let reads_outbox = |broker: &mut Guarded| {
         broker.handle(Event::OutboxNoted, Now::default());

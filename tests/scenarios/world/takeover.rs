@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use stanby::core::commit_history::CommitHistory;
 use stanby::core::guarded::Guarded;
 use stanby::core::ids::Epoch;
-use stanby::core::memory::Memory;
 use stanby::core::shadow::{Shadow, ShadowLimits};
 use stanby::core::takeover::{Answer, Granted, Known, Step, Takeover};
 use stanby::store::replay::digest;
@@ -42,7 +42,7 @@ impl World {
     }
 
     fn begin_term(&mut self, shadow: &mut Shadow) {
-        let mut memory = Memory::new(0);
+        let mut history = CommitHistory::new(0);
         let (mut takeover, mut step) = Takeover::begin(Granted {
             epoch: self.epoch,
             last_epoch: Epoch(self.epoch.0 - 1),
@@ -67,7 +67,7 @@ impl World {
             };
             let known = Known {
                 shadow,
-                memory: &mut memory,
+                history: &mut history,
                 last_sign: None,
             };
             step = takeover.answer(answer, known);

@@ -20,89 +20,89 @@ fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> Marks {
     }
 }
 
-fn known(memory: &Memory) -> Vec<(u64, u64)> {
-    let channels = memory.channels().iter();
+fn known(history: &CommitHistory) -> Vec<(u64, u64)> {
+    let channels = history.channels().iter();
     channels.map(|(id, mark)| (id.0, mark.last.0)).collect()
 }
 
 #[test]
 fn a_node_that_heard_another_serve_after_it_does_not_know_of_all_that_was() {
-    let mut memory = Memory::new(0);
-    memory.committed(Epoch(3), &Batch::default());
+    let mut history = CommitHistory::new(0);
+    history.committed(Epoch(3), &Batch::default());
     let heard_in = |epoch| Sign {
         received_at: Instant::from_nanos(0),
         epoch: Epoch(epoch),
     };
-    memory.observed_active(heard_in(2));
-    assert!(memory.is_exact());
-    memory.observed_active(heard_in(5));
-    assert!(!memory.is_exact());
-    assert_eq!(memory.epoch(), Epoch(3), "nobody proves what is heard");
+    history.observed_active(heard_in(2));
+    assert!(history.is_exact());
+    history.observed_active(heard_in(5));
+    assert!(!history.is_exact());
+    assert_eq!(history.epoch(), Epoch(3), "nobody proves what is heard");
 
-    memory.learn(Account {
+    history.learn(Account {
         served: Epoch(5),
         channels: BTreeMap::new(),
         messages: Vec::new(),
     });
-    assert!(memory.is_exact());
+    assert!(history.is_exact());
 }
 
 #[test]
 fn an_epoch_that_another_node_was_heard_to_serve_too_is_not_known_to_its_end() {
-    let mut memory = Memory::new(0);
-    memory.committed(Epoch(3), &Batch::default());
-    assert!(memory.is_exact());
+    let mut history = CommitHistory::new(0);
+    history.committed(Epoch(3), &Batch::default());
+    assert!(history.is_exact());
 
-    memory.observed_active(Sign {
+    history.observed_active(Sign {
         received_at: Instant::from_nanos(0),
         epoch: Epoch(3),
     });
-    assert!(!memory.is_exact());
+    assert!(!history.is_exact());
 }
 
 #[test]
 fn tables_that_know_less_take_nothing_back() {
-    let mut memory = Memory::new(0);
-    memory.saw(marks(7, 3, &[(1, 10), (2, 20), (3, 30)]));
+    let mut history = CommitHistory::new(0);
+    history.saw(marks(7, 3, &[(1, 10), (2, 20), (3, 30)]));
 
     // Number 3 was not even given out there; number 2 was, and is gone.
-    memory.saw(marks(5, 2, &[(1, 8)]));
+    history.saw(marks(5, 2, &[(1, 8)]));
 
-    assert_eq!(known(&memory), [(1, 10), (3, 30)]);
-    assert_eq!(memory.epoch(), Epoch(7));
-    assert!(!memory.is_exact());
+    assert_eq!(known(&history), [(1, 10), (3, 30)]);
+    assert_eq!(history.epoch(), Epoch(7));
+    assert!(!history.is_exact());
 }
 
 #[test]
 fn a_number_that_was_given_to_another_channel_stands_for_that_one() {
-    let mut memory = Memory::new(0);
-    memory.saw(marks(7, 1, &[(1, 10)]));
+    let mut history = CommitHistory::new(0);
+    history.saw(marks(7, 1, &[(1, 10)]));
     let mut later = marks(8, 1, &[(1, 3)]);
     for mark in later.channels.values_mut() {
         mark.name = ChannelName::parse("other".into()).expect("valid");
     }
 
-    memory.saw(later);
+    history.saw(later);
 
-    assert_eq!(known(&memory), [(1, 3)]);
+    assert_eq!(known(&history), [(1, 3)]);
 }
 
 #[test]
 fn a_replica_that_lacks_a_term_is_not_believed_to_have_everything() {
-    let mut memory = Memory::new(0);
+    let mut history = CommitHistory::new(0);
     for second in 1..=3 {
         let marks = Marks {
             all_waited_for: Some(true),
             ..marks(7, 0, &[])
         };
-        memory.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+        history.looked(marks, Instant::from_nanos(second * 1_000_000_000));
     }
-    memory.found(Epoch(7));
-    assert!(memory.is_replicated());
+    history.found(Epoch(7));
+    assert!(history.is_replicated());
 
-    memory.found(Epoch(6));
+    history.found(Epoch(6));
 
-    assert!(!memory.is_replicated());
+    assert!(!history.is_replicated());
 }
 
 fn message(sequence: u64) -> Message {
@@ -135,26 +135,26 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
             .collect(),
         ..Batch::default()
     };
-    let mut former = Memory::new(1 << 20);
+    let mut former = CommitHistory::new(1 << 20);
     former.committed(Epoch(3), &batch);
     // It has seen the term of the one that asks.
     former.saw(marks(4, 1, &[(1, 5)]));
-    let mut memory = Memory::new(0);
-    memory.saw(marks(3, 1, &[(1, 7)]));
+    let mut history = CommitHistory::new(0);
+    history.saw(marks(3, 1, &[(1, 7)]));
 
     let has = BTreeMap::from([(ChannelId(1), Sequence(5))]);
-    memory.learn(former.account(&has));
+    history.learn(former.account(&has));
 
-    assert!(memory.is_exact());
-    assert_eq!(known(&memory), [(1, 9)]);
-    let found = memory.messages_above(&has);
+    assert!(history.is_exact());
+    assert_eq!(known(&history), [(1, 9)]);
+    let found = history.messages_above(&has);
     let sequences: Vec<u64> = found[&ChannelId(1)].keys().map(|s| s.0).collect();
     assert_eq!(sequences, [6, 7, 8, 9]);
 
     // Of one that committed before, not everything is known.
-    memory.saw(marks(5, 1, &[(1, 7)]));
-    memory.learn(former.account(&has));
-    assert!(!memory.is_exact());
+    history.saw(marks(5, 1, &[(1, 7)]));
+    history.learn(former.account(&has));
+    assert!(!history.is_exact());
 }
 
 #[test]
@@ -165,9 +165,9 @@ fn servers_that_ask_each_other_again_and_again_keep_each_message_once() {
             messages: messages.collect(),
             ..Batch::default()
         };
-        let mut memory = Memory::new(1 << 20);
-        memory.committed(Epoch(epoch), &batch);
-        memory
+        let mut history = CommitHistory::new(1 << 20);
+        history.committed(Epoch(epoch), &batch);
+        history
     };
     let (mut one, mut other) = (committed(3, 1..=2), committed(4, 3..=5));
     let nothing = BTreeMap::new();
@@ -176,21 +176,21 @@ fn servers_that_ask_each_other_again_and_again_keep_each_message_once() {
         one.learn(other.account(&nothing));
         other.learn(one.account(&nothing));
     }
-    for memory in [&one, &other] {
-        assert_eq!(memory.account(&nothing).messages.len(), 5);
-        let costs = memory.messages.iter().map(|(_, it)| cost::message(it));
-        assert_eq!(memory.bytes, costs.sum::<usize>());
+    for history in [&one, &other] {
+        assert_eq!(history.account(&nothing).messages.len(), 5);
+        let costs = history.messages.iter().map(|(_, it)| cost::message(it));
+        assert_eq!(history.bytes, costs.sum::<usize>());
     }
 }
 
 #[test]
 fn only_who_committed_last_knows_of_everything() {
-    let mut memory = Memory::new(0);
-    assert!(!memory.is_exact());
+    let mut history = CommitHistory::new(0);
+    assert!(!history.is_exact());
 
-    memory.committed(Epoch(3), &Batch::default());
-    assert!(memory.is_exact());
+    history.committed(Epoch(3), &Batch::default());
+    assert!(history.is_exact());
 
-    memory.saw(marks(4, 0, &[]));
-    assert!(!memory.is_exact());
+    history.saw(marks(4, 0, &[]));
+    assert!(!history.is_exact());
 }

@@ -79,7 +79,7 @@ pub struct Account {
 
 /// Lives as long as the process.
 #[derive(Debug)]
-pub struct Memory {
+pub struct CommitHistory {
     epoch: Epoch,
     /// The last epoch that this node committed something in.
     served: Epoch,
@@ -100,7 +100,7 @@ pub struct Memory {
     bytes_max: usize,
 }
 
-impl Memory {
+impl CommitHistory {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             epoch: Epoch::default(),
