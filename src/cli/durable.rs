@@ -36,7 +36,7 @@ pub struct SeekArgs {
     which: WhichDurable,
 
     #[command(flatten)]
-    to: Place,
+    to: SeekTarget,
 
     #[command(flatten)]
     flags: RequestFlags,
@@ -44,7 +44,7 @@ pub struct SeekArgs {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct Place {
+struct SeekTarget {
     /// first: the oldest message. last: the newest. new: only what is published from now on. Or a sequence
     #[arg(long, value_name = "PLACE")]
     to: Option<String>,
@@ -110,7 +110,7 @@ pub async fn run(command: &DurableCommand) -> Result<ExitCode, Failure> {
         DurableCommand::List(args) => show::durables::list(args).await,
         DurableCommand::Show(args) => show::durables::show(args).await,
         DurableCommand::Seek(args) => {
-            let Place { to, sequence, time } = &args.to;
+            let SeekTarget { to, sequence, time } = &args.to;
             let more = json!({ "to": to, "sequence": sequence, "time": time });
             ask("seek", &args.which, more, Harm::Destroys, &args.flags).await
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::duration::GoDuration;
 use super::error::Error;
-use super::file::Place;
+use super::file::SourcePosition;
 use super::size::Size;
 use crate::core::limits::{ChannelLimits, ChannelPattern, Overrides, PerChannel};
 
@@ -20,7 +20,7 @@ pub struct ChannelEntry {
     pub pattern: ChannelPattern,
     pub overrides: Overrides,
     /// Where it stands, if it came from a file.
-    pub place: Option<Place>,
+    pub position: Option<SourcePosition>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl FromStr for ChannelEntry {
         Ok(Self {
             pattern,
             overrides,
-            place: None,
+            position: None,
         })
     }
 }

@@ -2,9 +2,9 @@
 //! handed to both drivers, so that the leader session and the read pool cannot end up in different places.
 //! It opens no connection; `trouble` says what a connection's error means for the caller.
 
+mod endpoint;
 mod error;
 mod passfile;
-mod place;
 mod service;
 mod settings;
 mod text;
@@ -23,16 +23,16 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::place::Host;
+use self::endpoint::Host;
+pub use endpoint::Endpoint;
 pub use error::InvalidDatabaseUrl;
-pub use place::Place;
 pub use trouble::{NO_TLS, Trouble, TroubleKind, is_of_tls};
 
 /// Never shows the password, neither with `{}` nor with `{:?}`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
     /// At least one. Of several the one that takes writes is meant.
-    places: Vec<Place>,
+    endpoints: Vec<Endpoint>,
     user: String,
     password: Option<String>,
     /// Where passwords are looked up that nothing else names, at each connection.
@@ -74,7 +74,7 @@ struct Found(Arc<Mutex<Option<Login>>>);
 /// A way in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    pub place: Place,
+    pub endpoint: Endpoint,
     pub password: Option<String>,
     /// Without TLS, where `sslmode=prefer` leaves the choice and TLS did not do.
     pub is_plain: bool,
@@ -82,7 +82,7 @@ pub struct Login {
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Login({})", self.place)
+        write!(f, "Login({})", self.endpoint)
     }
 }
 
@@ -146,36 +146,43 @@ impl DatabaseUrl {
     pub fn parse(text: &str) -> Result<Self, InvalidDatabaseUrl> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let url = text::parse(text, environment, &service::Home)?;
-        for place in &url.places {
-            url.passwords(place)?;
+        for endpoint in &url.endpoints {
+            url.passwords(endpoint)?;
         }
         Ok(url)
     }
 
-    pub fn places(&self) -> &[Place] {
-        &self.places
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// Those that may let this server in at a place, in the order in which they are tried; read again each time. At least
     /// one, or `None` for a login without.
-    pub fn passwords(&self, place: &Place) -> Result<Vec<Option<String>>, InvalidDatabaseUrl> {
+    pub fn passwords(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Vec<Option<String>>, InvalidDatabaseUrl> {
         let (None, Some(path)) = (&self.password, &self.password_file) else {
             return Ok(vec![self.password.clone()]);
         };
-        let found = self.passwords_in(path, place)?;
+        let found = self.passwords_in(path, endpoint)?;
         Ok(found.into_iter().map(Some).collect())
     }
 
-    fn passwords_in(&self, path: &Path, place: &Place) -> Result<Vec<String>, InvalidDatabaseUrl> {
+    fn passwords_in(
+        &self,
+        path: &Path,
+        endpoint: &Endpoint,
+    ) -> Result<Vec<String>, InvalidDatabaseUrl> {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("passfile {name} cannot be read: {error}"))?;
-        let (Host::Tcp(host) | Host::Unix(host)) = &place.host;
-        let port = place.port.to_string();
+        let (Host::Tcp(host) | Host::Unix(host)) = &endpoint.host;
+        let port = endpoint.port.to_string();
         let wanted = [host, port.as_str(), &self.database, &self.user];
         match passfile::find(&text, wanted) {
             none if none.is_empty() => Err(InvalidDatabaseUrl(format!(
-                "passfile {name} has no line for {place}; write {}:PASSWORD or *:*:*:*:PASSWORD",
+                "passfile {name} has no line for {endpoint}; write {}:PASSWORD or *:*:*:*:PASSWORD",
                 wanted.join(":")
             ))),
             found => Ok(found),
@@ -188,17 +195,17 @@ impl DatabaseUrl {
     }
 
     /// True where `sslmode` leaves it to the server whether there is TLS.
-    pub fn may_be_plain(&self, place: &Place) -> bool {
-        self.effective_ssl(place) == SslMode::Prefer
+    pub fn may_be_plain(&self, endpoint: &Endpoint) -> bool {
+        self.effective_ssl(endpoint) == SslMode::Prefer
     }
 
     fn last_found(&self) -> Login {
         let found = self.found.0.lock().unwrap_or_else(PoisonError::into_inner);
         found.clone().unwrap_or_else(|| {
-            let place = self.places[0].clone();
-            let passwords = self.passwords(&place).unwrap_or_default();
+            let endpoint = self.endpoints[0].clone();
+            let passwords = self.passwords(&endpoint).unwrap_or_default();
             Login {
-                place,
+                endpoint,
                 password: passwords.into_iter().next().flatten(),
                 is_plain: false,
             }
@@ -220,22 +227,22 @@ impl DatabaseUrl {
 
     /// `host:port` or the path of the socket, for error texts; of several places each.
     pub fn address(&self) -> String {
-        let places: Vec<String> = self.places.iter().map(ToString::to_string).collect();
-        places.join(",")
+        let endpoints: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
+        endpoints.join(",")
     }
 
     /// The same at one of its places.
     #[must_use]
-    pub fn at(&self, place: &Place) -> Self {
+    pub fn at(&self, endpoint: &Endpoint) -> Self {
         Self {
-            places: vec![place.clone()],
+            endpoints: vec![endpoint.clone()],
             ..self.clone()
         }
     }
 
     /// True when what is sent there stays on this machine.
     pub fn is_local(&self) -> bool {
-        !self.places.iter().any(settings::is_elsewhere)
+        !self.endpoints.iter().any(settings::is_elsewhere)
     }
 
     /// The same server and login, another database.
@@ -266,18 +273,18 @@ impl DatabaseUrl {
     ) -> Result<(tokio_postgres::Config, MakeRustlsConnect), InvalidDatabaseUrl> {
         use tokio_postgres::config::{ChannelBinding as Binding, SslMode as Mode, SslNegotiation};
 
-        let place = &login.place;
+        let endpoint = &login.endpoint;
         let ssl = self.ssl_of(login);
         let mut config = tokio_postgres::Config::new();
-        match &place.host {
+        match &endpoint.host {
             Host::Tcp(host) => config.host(host),
             Host::Unix(directory) => config.host_path(directory),
         };
-        if let Some(address) = place.address {
+        if let Some(address) = endpoint.address {
             config.hostaddr(address);
         }
         config
-            .port(place.port)
+            .port(endpoint.port)
             .user(&self.user)
             .dbname(&self.database)
             .connect_timeout(self.connect_timeout)
@@ -312,7 +319,7 @@ impl DatabaseUrl {
     pub fn dial(&self) -> Option<Result<Dial, InvalidDatabaseUrl>> {
         let login = self.last_found();
         let ssl = self.ssl_of(&login);
-        let Host::Tcp(host) = &login.place.host else {
+        let Host::Tcp(host) = &login.endpoint.host else {
             return None;
         };
         if ssl == SslMode::Disable {
@@ -320,8 +327,8 @@ impl DatabaseUrl {
         }
         Some(self.tls(ssl).map(|tls| Dial {
             host: host.clone(),
-            address: login.place.address,
-            port: login.place.port,
+            address: login.endpoint.address,
+            port: login.endpoint.port,
             tls,
             is_tls_first: self.tls_first,
             may_be_plain: ssl == SslMode::Prefer,
@@ -337,17 +344,17 @@ impl DatabaseUrl {
     /// leads there, where there is one. sqlx speaks no TLS here.
     pub fn for_pool(&self, through: Option<(&str, u16)>) -> PgConnectOptions {
         let Login {
-            place, password, ..
+            endpoint, password, ..
         } = self.last_found();
         let options = PgConnectOptions::new_without_pgpass()
-            .port(through.map_or(place.port, |(_, port)| port))
+            .port(through.map_or(endpoint.port, |(_, port)| port))
             .username(&self.user)
             .password(password.as_deref().unwrap_or_default())
             .database(&self.database)
             .ssl_mode(PgSslMode::Disable)
             // Slow statements fail by their timeout, with a sentence of ours.
             .disable_statement_logging();
-        match (through, &place.host, place.address) {
+        match (through, &endpoint.host, endpoint.address) {
             (Some((directory, _)), ..) => options.socket(directory),
             (None, Host::Unix(directory), _) => options.socket(directory),
             (None, Host::Tcp(_), Some(address)) => options.host(&address.to_string()),
@@ -358,7 +365,7 @@ impl DatabaseUrl {
     /// With how the connection is protected, which error texts leave out.
     pub fn with_tls_settings(&self) -> String {
         let mut text = self.to_string();
-        if matches!(self.places[0].host, Host::Unix(_)) {
+        if matches!(self.endpoints[0].host, Host::Unix(_)) {
             return text;
         }
         let mode = match self.ssl {
@@ -394,13 +401,13 @@ impl DatabaseUrl {
         if login.is_plain {
             SslMode::Disable
         } else {
-            self.effective_ssl(&login.place)
+            self.effective_ssl(&login.endpoint)
         }
     }
 
     // Postgres does not speak TLS on a Unix socket.
-    fn effective_ssl(&self, place: &Place) -> SslMode {
-        match place.host {
+    fn effective_ssl(&self, endpoint: &Endpoint) -> SslMode {
+        match endpoint.host {
             Host::Tcp(_) => self.ssl,
             Host::Unix(_) => SslMode::Disable,
         }
@@ -419,9 +426,9 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = if self.password.is_some() { ":***" } else { "" };
         write!(f, "postgres://{}{secret}@", self.user)?;
-        match self.places.as_slice() {
+        match self.endpoints.as_slice() {
             [
-                Place {
+                Endpoint {
                     host: Host::Unix(directory),
                     port,
                     ..

@@ -155,8 +155,8 @@ pub fn values(sources: &Sources) -> Result<Vec<Value>, Error> {
         values.push(Value {
             name: "channel-limits",
             value: channel.to_string(),
-            from: match &channel.place {
-                Some(place) => Origin::File(place.clone()),
+            from: match &channel.position {
+                Some(position) => Origin::File(position.clone()),
                 None => sources.origin("channel-limits"),
             },
         });

@@ -16,7 +16,7 @@ const SCHEME: &str = "mysql://";
 /// Shows neither the password nor what stands behind a question mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MySqlUrl {
-    pub place: Place,
+    pub address: Address,
     pub user: String,
     pub password: Option<Secret>,
     pub database: String,
@@ -26,7 +26,7 @@ pub struct MySqlUrl {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Address {
     Tcp {
         host: String,
         port: u16,
@@ -73,10 +73,10 @@ impl MySqlUrl {
             Ok(text.into_owned())
         };
         let mut url = Self {
-            place: if is_of_driver {
-                place_of_driver(server)?
+            address: if is_of_driver {
+                address_of_driver(server)?
             } else {
-                place(server)?
+                tcp_address(server)?
             },
             user: decoded(user)?,
             password: password.map(decoded).transpose()?.map(Secret::from),
@@ -158,7 +158,7 @@ fn port(text: &str) -> Result<u16, Error> {
 }
 
 /// `host`, `host:port`, `[address]:port`.
-fn place(server: &str) -> Result<Place, Error> {
+fn tcp_address(server: &str) -> Result<Address, Error> {
     let (host, after) = match server.strip_prefix('[') {
         Some(rest) => rest
             .split_once(']')
@@ -170,7 +170,7 @@ fn place(server: &str) -> Result<Place, Error> {
     if host.is_empty() {
         return Err(wrong("it names no host"));
     }
-    Ok(Place::Tcp {
+    Ok(Address::Tcp {
         host: host.to_owned(),
         port: match after.strip_prefix(':') {
             Some(text) => port(text)?,
@@ -181,15 +181,15 @@ fn place(server: &str) -> Result<Place, Error> {
 }
 
 /// Nothing, `tcp`, `tcp(host:port)`, `unix(path)`.
-fn place_of_driver(server: &str) -> Result<Place, Error> {
+fn address_of_driver(server: &str) -> Result<Address, Error> {
     let (network, address) = server
         .strip_suffix(')')
         .and_then(|it| it.split_once('('))
         .unwrap_or((server, ""));
     match (network, address) {
-        ("" | "tcp", "") => place("127.0.0.1"),
-        ("tcp", address) => place(address),
-        ("unix", path) if !path.is_empty() => Ok(Place::Unix(path.into())),
+        ("" | "tcp", "") => tcp_address("127.0.0.1"),
+        ("tcp", address) => tcp_address(address),
+        ("unix", path) if !path.is_empty() => Ok(Address::Unix(path.into())),
         _ => Err(wrong("its network is neither tcp nor unix")),
     }
 }
@@ -198,11 +198,11 @@ fn place_of_driver(server: &str) -> Result<Place, Error> {
 impl fmt::Display for MySqlUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { user, database, .. } = self;
-        write!(f, "{SCHEME}{user}@{}/{database}", self.place)
+        write!(f, "{SCHEME}{user}@{}/{database}", self.address)
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),

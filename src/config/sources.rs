@@ -16,7 +16,7 @@ use super::encryption::KEY_VARIABLE;
 use super::error::Error;
 use super::file::settings::LOGIN;
 use super::file::value::Entry;
-use super::file::{self, Found, Part, Place, Setting};
+use super::file::{self, Found, Part, Setting, SourcePosition};
 use super::flags::{DatabaseFlags, ServeFlags};
 use super::managed_nats;
 use super::notes::Notes;
@@ -35,7 +35,7 @@ const ANOTHER_SOURCE: &str = "the database URL (with the store SQL, what a nats-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
-    File(Place),
+    File(SourcePosition),
     Environment(String),
     CommandLine,
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(place) => place.fmt(f),
+            Self::File(position) => position.fmt(f),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::CommandLine => f.write_str("command line"),
         }
@@ -123,7 +123,7 @@ impl Sources {
         if config.managed_nats.is_none() {
             let is_login = |entry: &Entry| managed_nats::names_login(entry, &config.nats);
             let keys = found.nats.iter().filter(|entry| !is_login(entry));
-            keys.for_each(|entry| notes.no_effect(format!("{} ({})", entry.key, entry.place)));
+            keys.for_each(|entry| notes.no_effect(format!("{} ({})", entry.key, entry.position)));
             let shown = |argument: &str| {
                 let of_pages = ["--tlscert=", "--tlskey="];
                 config.https.is_some() && of_pages.iter().any(|it| argument.starts_with(it))
@@ -242,7 +242,10 @@ fn source_of_file(
         && !is_other_than_postgres(driver);
     let source = of("database-url").filter(|_| is_postgres && names_database)?;
     if line.sql_source.is_none() {
-        notes.replaced(format!("the SQL source ({})", source.place), ANOTHER_SOURCE);
+        notes.replaced(
+            format!("the SQL source ({})", source.position),
+            ANOTHER_SOURCE,
+        );
     }
     Some(format!("--sql-source={}", source.text).into())
 }
@@ -336,7 +339,7 @@ fn ensure_parses(setting: &Setting) -> Result<(), Error> {
         Ok(_) => Ok(()),
         Err(error) => Err(told(&error)),
     };
-    read.map_err(|error| named(Some(&setting.place), &error))
+    read.map_err(|error| named(Some(&setting.position), &error))
 }
 
 /// Without the environment.
@@ -389,9 +392,9 @@ impl Assembled<'_> {
     /// Names the place in the file that an error is about: the one without which it is gone.
     fn blame(&self, error: &Error) -> Error {
         let settings = self.found.settings.iter().enumerate();
-        let settings = settings.map(|(index, s)| (Piece::Setting(index), Some(&s.place)));
+        let settings = settings.map(|(index, s)| (Piece::Setting(index), Some(&s.position)));
         let channels = self.found.channels.iter().enumerate();
-        let channels = channels.map(|(index, c)| (Piece::Channel(index), c.place.as_ref()));
+        let channels = channels.map(|(index, c)| (Piece::Channel(index), c.position.as_ref()));
         // A file may name very many channels, and each is tried.
         let mut pieces = settings.chain(channels).take(PIECES_MAX);
         let causes = |piece: Piece| match self.without(Some(piece)) {
@@ -399,15 +402,15 @@ impl Assembled<'_> {
             Err(errors) => !errors.contains(error),
         };
         match pieces.find(|(piece, _)| causes(*piece)) {
-            Some((_, place)) => named(place, error),
+            Some((_, position)) => named(position, error),
             None => error.clone(),
         }
     }
 }
 
-pub(super) fn named(place: Option<&Place>, error: &Error) -> Error {
-    match place {
-        Some(place) => Error::new(format!("{place}: {error}")),
+pub(super) fn named(position: Option<&SourcePosition>, error: &Error) -> Error {
+    match position {
+        Some(position) => Error::new(format!("{position}: {error}")),
         None => error.clone(),
     }
 }
@@ -429,7 +432,7 @@ fn origins(given: &ArgMatches, found: &Found) -> BTreeMap<String, Origin> {
         origins.insert(long.to_owned(), origin);
     }
     for setting in &found.settings {
-        origins.insert(setting.flag.clone(), Origin::File(setting.place.clone()));
+        origins.insert(setting.flag.clone(), Origin::File(setting.position.clone()));
     }
     origins
 }

@@ -37,18 +37,18 @@ impl TablesFlags {
         };
         let in_file = |flag: &str| settings.iter().find(|setting| setting.flag == flag);
         let mut database = self.database.clone();
-        let mut places = (None, None);
+        let mut positions = (None, None);
         if database.is_missing()
             && let Some(setting) = in_file("database-url")
         {
             database.database_url = Some(setting.text.clone().into());
-            places.0 = Some(&setting.place);
+            positions.0 = Some(&setting.position);
         }
         if database.schema.is_none()
             && let Some(setting) = in_file("schema")
         {
             database.schema = Some(setting.text.clone());
-            places.1 = Some(&setting.place);
+            positions.1 = Some(&setting.position);
         }
         if database.is_missing() {
             return Err(Error::new(
@@ -56,8 +56,10 @@ impl TablesFlags {
                  STANBY_DATABASE_URL, or name the file of a server with --config",
             ));
         }
-        let url = database.url().map_err(|error| named(places.0, &error))?;
-        let schema = database.schema().map_err(|error| named(places.1, &error))?;
+        let url = database.url().map_err(|error| named(positions.0, &error))?;
+        let schema = database
+            .schema()
+            .map_err(|error| named(positions.1, &error))?;
         Ok((url, schema))
     }
 }

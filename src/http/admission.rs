@@ -47,16 +47,16 @@ struct Visitor {
     evicted: CancellationToken,
 }
 
-/// A place, until it is dropped.
+/// A place among the connections, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Admitted {
     number: u64,
     evicted: CancellationToken,
     admission: Admission,
 }
 
 impl Admission {
-    pub(super) fn admit(&self, from: IpAddr) -> Place {
+    pub(super) fn admit(&self, from: IpAddr) -> Admitted {
         let from = host(from);
         let evicted = CancellationToken::new();
         let number = self.with(|visitors| {
@@ -71,7 +71,7 @@ impl Admission {
             visitors.by_number.insert(number, visitor);
             number
         });
-        Place {
+        Admitted {
             number,
             evicted,
             admission: self.clone(),
@@ -125,7 +125,7 @@ impl Visitors {
     }
 }
 
-impl Place {
+impl Admitted {
     /// A request has arrived on it.
     pub(super) fn asks(&self) {
         self.admission.with(|visitors| {
@@ -147,7 +147,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Admitted {
     fn drop(&mut self) {
         self.admission
             .with(|visitors| visitors.by_number.remove(&self.number));
@@ -168,8 +168,8 @@ fn host(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn is_evicted(place: &Place) -> bool {
-        place.evicted.is_cancelled()
+    fn is_evicted(admitted: &Admitted) -> bool {
+        admitted.evicted.is_cancelled()
     }
 
     fn address(text: &str) -> IpAddr {
@@ -214,7 +214,7 @@ mod tests {
 
         assert!(is_evicted(&many[0]));
         let rest = few.iter().chain(&many[1..]).chain(&third).chain([&newest]);
-        assert_eq!(rest.filter(|place| is_evicted(place)).count(), 0);
+        assert_eq!(rest.filter(|admitted| is_evicted(admitted)).count(), 0);
         drop(many);
         drop(newest);
         assert_eq!(admission.visits().connections, few.len() + third.len());

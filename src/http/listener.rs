@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, Admitted};
 use super::api::Guest;
 use super::connection::Connection;
 use super::nats_pages;
@@ -49,19 +49,19 @@ impl Listener {
                 () = shutdown.cancelled() => break,
                 accepted = axum::serve::Listener::accept(&mut self.listener) => accepted,
             };
-            let place = self.admission.admit(from.ip());
+            let admitted = self.admission.admit(from.ip());
             let guest = Guest {
                 address: from.ip(),
                 is_secure: self.tls.is_some(),
             };
             let (tls, service, shutdown) = (self.tls.clone(), service.clone(), shutdown.clone());
             connections.spawn(async move {
-                let served = serve(stream, tls, service, (&place, guest), &shutdown);
+                let served = serve(stream, tls, service, (&admitted, guest), &shutdown);
                 tokio::select! {
                     result = served => if result.is_err_and(|error| is_overdue(&error)) {
-                        place.was_slow();
+                        admitted.was_slow();
                     },
-                    () = place.evicted() => {}
+                    () = admitted.evicted() => {}
                 }
             });
         }
@@ -75,7 +75,7 @@ async fn serve(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
     service: TowerToHyperService<Router>,
-    (place, guest): (&Place, Guest),
+    (admitted, guest): (&Admitted, Guest),
     shutdown: &CancellationToken,
 ) -> Result<(), hyper::Error> {
     let stream = match &tls {
@@ -83,7 +83,7 @@ async fn serve(
         None => Stream::Plain(stream),
     };
     let answer = service_fn(|mut request: Request<Incoming>| {
-        place.asks();
+        admitted.asks();
         request.extensions_mut().insert(guest);
         if let Some(plain) = nats_pages::plain_path(request.uri()) {
             *request.uri_mut() = plain;

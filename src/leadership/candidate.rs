@@ -12,14 +12,14 @@ use super::cause::Seen;
 use super::checks::ensure_primary;
 use super::error::Error;
 use super::holder::{END_HOLDER, HOLDER, Holder, Watch};
+use super::identity;
 use super::leader::Granted;
-use super::place;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
 use super::takeover::{Statements, restore_row, take_over};
 use super::term::Term;
 use crate::clock::Clock;
+use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
-use crate::core::place::Place;
 use crate::core::time::Instant;
 
 /// A slice is at most this long, and never longer than the lease.
@@ -39,7 +39,7 @@ const QUEUE: &str = "SELECT pg_try_advisory_lock_shared(
 pub struct Candidate {
     session: Session,
     statements: Statements,
-    place: Place,
+    identity: DatabaseIdentity,
     settings: Settings,
     tracker: TaskTracker,
     since: Instant,
@@ -58,12 +58,12 @@ impl Candidate {
         ensure_primary(&session).await?;
         session.arm(settings).await?;
         restore_row(&session).await?;
-        let place = place::read(&session, settings).await?;
+        let identity = identity::read(&session, settings).await?;
         let statements = Statements::prepare(&session).await?;
         Ok(Self {
             session,
             statements,
-            place,
+            identity,
             settings: settings.clone(),
             tracker: tracker.clone(),
             since: Clock.now().monotonic,
@@ -80,8 +80,8 @@ impl Candidate {
     }
 
     /// Which tables the lock guards.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn identity(&self) -> &DatabaseIdentity {
+        &self.identity
     }
 
     /// For the history: when the former active last announced itself, and how often it was to.
@@ -119,7 +119,7 @@ impl Candidate {
             &self.session,
             &self.statements,
             &self.settings,
-            self.place,
+            self.identity,
             waited,
             epoch_known,
             self.seen,

@@ -12,7 +12,7 @@
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
 //! | [`examine`] | the same questions and more, for a person who asks before a server is started |
 //! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
-//! | `place` | which Postgres and which tables a session leads to |
+//! | `identity` | which Postgres and which tables a session leads to |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
@@ -32,12 +32,12 @@ mod errand;
 pub mod error;
 pub mod examine;
 mod holder;
+mod identity;
 pub mod key;
 pub mod leader;
 mod leader_task;
 mod locks;
 mod loss;
-mod place;
 mod recorded;
 pub mod session;
 mod statements;
@@ -49,8 +49,8 @@ pub use candidate::Candidate;
 pub use cause::{Cause, End};
 pub use errand::{Errand, Errands};
 pub use error::{Error, TermLost};
+pub use identity::read_once as read_identity;
 pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, LimitRow, Record};
-pub use place::look as look_at_place;
 pub use session::Settings;
 pub use takeover::{Reason, Takeover};
 pub use term::Term;

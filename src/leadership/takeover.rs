@@ -9,14 +9,14 @@ use super::cause::{Cause, End, Seen};
 use super::error::Error;
 use super::session::{Session, Settings};
 use crate::config::database::Trouble;
+use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
-use crate::core::place::Place;
 
 /// How a term began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Takeover {
     pub epoch: Epoch,
-    pub place: Place,
+    pub identity: DatabaseIdentity,
     /// The last term that the tables knew of.
     pub last_epoch: Epoch,
     /// Server ID of the active before; `None` at the first start.
@@ -88,14 +88,14 @@ pub(super) async fn take_over(
     session: &Session,
     statements: &Statements,
     settings: &Settings,
-    place: Place,
+    identity: DatabaseIdentity,
     lock_wait: Duration,
     epoch_known: Epoch,
     seen: Seen,
 ) -> Result<Takeover, Error> {
     let here = Origin {
-        system_identifier: place.system_identifier,
-        timeline: place.timeline,
+        system_identifier: identity.system_identifier,
+        timeline: identity.timeline,
     };
     // Together: clients wait for each message to Postgres. While it waited for the lock, statements had no limit.
     let (limited, last) = tokio::join!(
@@ -168,7 +168,7 @@ pub(super) async fn take_over(
     };
     Ok(Takeover {
         epoch: Epoch(epoch.cast_unsigned()),
-        place,
+        identity,
         last_epoch: Epoch(last_epoch.cast_unsigned()),
         previous,
         reason,

@@ -142,8 +142,8 @@ impl<'a> Active<'a> {
             // The first commit is not waited for; it may come at any time.
             self.note_answers(None);
         }
-        let place = self.leader.takeover().place.clone();
-        self.node.announcer.serves(place, term.epoch());
+        let identity = self.leader.takeover().identity.clone();
+        self.node.announcer.serves(identity, term.epoch());
         let sweeping = self
             .node
             .tasks

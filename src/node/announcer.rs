@@ -16,8 +16,8 @@ use super::standby_peers::StandbyPeers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::commit_history::Sign;
+use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
-use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::leadership;
 use crate::monitoring::condition::Condition;
@@ -58,7 +58,7 @@ pub(super) struct Announcer {
     heard: watch::Sender<Heard>,
     serving: watch::Sender<Option<Serving>>,
     /// The tables that this server may not serve from while somebody serves from others.
-    refused: Mutex<Option<Place>>,
+    refused: Mutex<Option<DatabaseIdentity>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[derive(Clone, Debug)]
 struct Serving {
-    place: Place,
+    identity: DatabaseIdentity,
     epoch: Epoch,
     since: Instant,
 }
@@ -137,9 +137,9 @@ impl Announcer {
     }
 
     /// A term has begun. It is announced until it ends.
-    pub(super) fn serves(&self, place: Place, epoch: Epoch) {
+    pub(super) fn serves(&self, identity: DatabaseIdentity, epoch: Epoch) {
         self.serving.send_replace(Some(Serving {
-            place,
+            identity,
             epoch,
             since: Clock.now().monotonic,
         }));
@@ -163,13 +163,13 @@ impl Announcer {
     }
 
     /// See [`Rivals::last_mate`].
-    pub(super) fn last_mate(&self, here: &Place) -> Option<Sign> {
+    pub(super) fn last_mate(&self, here: &DatabaseIdentity) -> Option<Sign> {
         self.heard.borrow().rivals.last_mate(here)
     }
 
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
     /// that follows an active of its own tables, or where nobody else is; otherwise that of a question.
-    pub(super) async fn ensure_no_rival(&self, here: &Place) -> Result<(), Setback> {
+    pub(super) async fn ensure_no_rival(&self, here: &DatabaseIdentity) -> Result<(), Setback> {
         let now = Clock.now().monotonic;
         let (follows, suspects, asked_at) = {
             let Heard {
@@ -224,7 +224,7 @@ impl Announcer {
         }
     }
 
-    fn refused(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
+    fn refused(&self) -> std::sync::MutexGuard<'_, Option<DatabaseIdentity>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -303,7 +303,7 @@ impl Announcer {
         if let Some(announcement) = Announcement::decode(message.payload()) {
             let now = Clock.now().monotonic;
             self.heard.send_modify(|heard| {
-                if announcement.place.tables() == self.tables
+                if announcement.identity.tables() == self.tables
                     && announcement.server_id != self.server_id
                 {
                     heard.active_at = Some(now);
@@ -335,7 +335,7 @@ impl Announcer {
         let is_together = !active.nats_server.is_empty()
             && active.nats_server == self.nats.server_id()
             && active.server_id != self.server_id
-            && active.place.tables() == self.tables;
+            && active.identity.tables() == self.tables;
         let is_time = moved_at.is_none_or(|at| now.since(at) > MOVES_APART);
         if is_standby && is_together && is_time {
             *moved_at = Some(now);
@@ -381,7 +381,7 @@ impl Announcer {
             is_partitioned: self.is_partitioned,
             epoch: serving.epoch,
             lease: self.lease,
-            place: serving.place,
+            identity: serving.identity,
             nats_server: self.nats.server_id(),
         };
         let payload = announcement.encode();
@@ -410,10 +410,10 @@ impl Announcer {
             let here = serving.as_ref();
             let mut lasting = here
                 .into_iter()
-                .flat_map(|serving| heard.rivals.lasting(&serving.place, serving.since, now));
+                .flat_map(|serving| heard.rivals.lasting(&serving.identity, serving.since, now));
             let first = lasting.next().zip(here);
             let found = first.map(|(rival, serving)| {
-                let text = accusation(rival, &self.cluster_id, &serving.place);
+                let text = accusation(rival, &self.cluster_id, &serving.identity);
                 (rival.server_id.clone(), text)
             });
             (u64::from(found.is_some()) + lasting.count() as u64, found)

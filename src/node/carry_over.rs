@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::board::Board;
 use super::import::{Error, Import, Imported, Source, Told};
 use super::shared::Setback;
-use crate::config::database::Place;
+use crate::config::database::Endpoint;
 use crate::config::{Config, DatabaseUrl};
 use crate::former::Keys;
 use crate::monitoring::condition::Condition;
@@ -223,8 +223,8 @@ async fn is_gone(url: &DatabaseUrl) -> bool {
         if look > 0 {
             sleep(PAUSE).await;
         }
-        for place in url.places() {
-            if !is_empty(place).await {
+        for endpoint in url.endpoints() {
+            if !is_empty(endpoint).await {
                 return false;
             }
         }
@@ -235,11 +235,11 @@ async fn is_gone(url: &DatabaseUrl) -> bool {
 /// What the C library says of a name that the name service does not know. One that is out of order says something else.
 const NO_SUCH_NAME: [&str; 3] = ["not known", "No address associated", "does not resolve"];
 
-async fn is_empty(place: &Place) -> bool {
-    if let Some(directory) = place.directory() {
+async fn is_empty(endpoint: &Endpoint) -> bool {
+    if let Some(directory) = endpoint.directory() {
         return matches!(directory.try_exists(), Ok(false));
     }
-    let Some((host, port)) = place.host() else {
+    let Some((host, port)) = endpoint.host() else {
         return false;
     };
     let addresses = match lookup_host((host.as_str(), port)).await {

@@ -34,9 +34,9 @@ impl Node {
             mut candidate,
             mut batches,
         } = won;
-        let alone = self.announcer.ensure_no_rival(candidate.place());
+        let alone = self.announcer.ensure_no_rival(candidate.identity());
         ears.during(self, alone).await??;
-        let last_sign = self.announcer.last_mate(candidate.place());
+        let last_sign = self.announcer.last_mate(candidate.identity());
         let last_sign = last_sign.map(|sign| sign.received_at);
         let sign_every = Rivals::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);

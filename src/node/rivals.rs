@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::core::commit_history::Sign;
+use crate::core::database_identity::DatabaseIdentity;
 use crate::core::lease::Lease;
-use crate::core::place::Place;
 use crate::core::time::Instant;
 use crate::protocol::announcement::Announcement;
 
@@ -59,7 +59,9 @@ impl Rivals {
         }
         let known = self.heard.get(&announcement.server_id);
         let first = known
-            .filter(|known| known.announcement.place == announcement.place && known.is_live(now))
+            .filter(|known| {
+                known.announcement.identity == announcement.identity && known.is_live(now)
+            })
             .map_or(now, |known| known.first);
         let heard = Heard {
             first,
@@ -77,12 +79,14 @@ impl Rivals {
 
     /// When another active of these tables last announced itself, or one of the primary that they were on before; and in the
     /// latest epoch in which one was.
-    pub(super) fn last_mate(&self, here: &Place) -> Option<Sign> {
+    pub(super) fn last_mate(&self, here: &DatabaseIdentity) -> Option<Sign> {
         let mates = self.heard.values().filter(|heard| {
             let Announcement {
-                server_id, place, ..
+                server_id,
+                identity,
+                ..
             } = &heard.announcement;
-            *server_id != self.own_id && place.may_be_copy_of(here)
+            *server_id != self.own_id && identity.may_be_copy_of(here)
         });
         let signs = mates.map(|heard| Sign {
             received_at: heard.last,
@@ -96,19 +100,19 @@ impl Rivals {
 
     /// True when an active on these very tables has only just fallen silent: who follows it is no newcomer, whatever
     /// others say.
-    pub(super) fn follows(&self, here: &Place, now: Instant) -> bool {
+    pub(super) fn follows(&self, here: &DatabaseIdentity, now: Instant) -> bool {
         let mut heard = self.heard.values();
-        heard.any(|heard| heard.is_live(now) && !heard.announcement.place.is_other_than(here))
+        heard.any(|heard| heard.is_live(now) && !heard.announcement.identity.is_other_than(here))
     }
 
     /// Another server that announced itself with other tables, and need not be there any more.
-    pub(super) fn suspect(&self, here: &Place, now: Instant) -> Option<&Announcement> {
+    pub(super) fn suspect(&self, here: &DatabaseIdentity, now: Instant) -> Option<&Announcement> {
         let mut elsewhere = self.elsewhere(here, now);
         elsewhere.next().map(|heard| &heard.announcement)
     }
 
     /// One that announced itself within its lease: it may be frozen, but it is active.
-    pub(super) fn present(&self, here: &Place, now: Instant) -> Option<&Announcement> {
+    pub(super) fn present(&self, here: &DatabaseIdentity, now: Instant) -> Option<&Announcement> {
         let mut elsewhere = self.elsewhere(here, now);
         let present = elsewhere.find(|heard| heard.is_within_lease(now));
         present.map(|heard| &heard.announcement)
@@ -118,12 +122,12 @@ impl Rivals {
     /// lease.
     pub(super) fn in_the_way(
         &self,
-        here: &Place,
+        here: &DatabaseIdentity,
         asked_at: Instant,
         now: Instant,
     ) -> Option<&Announcement> {
         let is_in_the_way = |heard: &&Heard| {
-            let is_stranger = !heard.announcement.place.may_be_copy_of(here);
+            let is_stranger = !heard.announcement.identity.may_be_copy_of(here);
             heard.last >= asked_at || is_stranger && heard.is_within_lease(now)
         };
         let found = self.elsewhere(here, now).find(is_in_the_way);
@@ -134,7 +138,7 @@ impl Rivals {
     /// then, that they cannot be on their way out.
     pub(super) fn lasting(
         &self,
-        here: &Place,
+        here: &DatabaseIdentity,
         active_since: Instant,
         now: Instant,
     ) -> impl Iterator<Item = &Announcement> {
@@ -149,33 +153,33 @@ impl Rivals {
 
     /// Who serves from what cannot be distinguished from these tables, in a term that this server's does not follow: a copy of the disk of
     /// Postgres is in use. What an active before this one has said may come late, and is of an earlier term.
-    fn twins(&self, here: &Place, now: Instant) -> impl Iterator<Item = &Heard> {
+    fn twins(&self, here: &DatabaseIdentity, now: Instant) -> impl Iterator<Item = &Heard> {
         let own = self.heard.get(&self.own_id);
         let own = own.map(|own| own.announcement.epoch);
         self.heard.values().filter(move |heard| {
             let Announcement {
                 server_id,
-                place,
+                identity,
                 epoch,
                 ..
             } = &heard.announcement;
-            let is_here = !place.is_other_than(here) && heard.is_live(now);
+            let is_here = !identity.is_other_than(here) && heard.is_live(now);
             is_here && *server_id != self.own_id && own.is_some_and(|own| *epoch >= own)
         })
     }
 
-    fn elsewhere(&self, here: &Place, now: Instant) -> impl Iterator<Item = &Heard> {
+    fn elsewhere(&self, here: &DatabaseIdentity, now: Instant) -> impl Iterator<Item = &Heard> {
         let is_rival = move |heard: &&Heard| {
             let Announcement {
                 server_id,
-                place,
+                identity,
                 is_partitioned,
                 ..
             } = &heard.announcement;
-            let is_other = *server_id != self.own_id && place.is_other_than(here);
+            let is_other = *server_id != self.own_id && identity.is_other_than(here);
             // Where both serve some channels, their lists decide; but nobody has a copy of his own list.
             let is_neighbour =
-                self.is_partitioned && *is_partitioned && !place.may_be_copy_of(here);
+                self.is_partitioned && *is_partitioned && !identity.may_be_copy_of(here);
             is_other && !is_neighbour && heard.is_live(now)
         };
         self.heard.values().filter(is_rival)
@@ -199,30 +203,34 @@ impl Heard {
 }
 
 /// Why a server does not serve beside this one, or should not.
-pub(super) fn accusation(rival: &Announcement, cluster_id: &str, here: &Place) -> String {
+pub(super) fn accusation(
+    rival: &Announcement,
+    cluster_id: &str,
+    here: &DatabaseIdentity,
+) -> String {
     let Announcement {
         server_id,
         host,
         epoch,
-        place,
+        identity,
         ..
     } = rival;
-    if !place.is_other_than(here) {
+    if !identity.is_other_than(here) {
         return format!(
             "server {server_id:?} on host {host:?} is active in term {epoch} for the same cluster ID {cluster_id:?} with \
-             other tables, which only look like this server's: {place}; this server's are: {here}; clients would get two \
+             other tables, which only look like this server's: {identity}; this server's are: {here}; clients would get two \
              answers: a copy of the disk of Postgres is in use (a snapshot, a clone, a restored backup): stop it, or give \
              its servers another --cluster-id"
         );
     }
-    let remedy = if place.may_be_copy_of(here) {
+    let remedy = if identity.may_be_copy_of(here) {
         "an old primary is still in use: stop that Postgres, or lead all servers to the new one"
     } else {
         "stop the servers that should not run, lead them to the same tables, or give them another --cluster-id"
     };
     format!(
         "server {server_id:?} on host {host:?} is active in term {epoch} for the same cluster ID {cluster_id:?} with \
-         other tables: {place}; this server's are: {here}; clients would get two answers: {remedy}"
+         other tables: {identity}; this server's are: {here}; clients would get two answers: {remedy}"
     )
 }
 
@@ -237,8 +245,8 @@ mod tests {
         Instant::from_nanos(millis * 1_000_000)
     }
 
-    fn place(database_oid: u32, timeline: i32) -> Place {
-        Place {
+    fn identity(database_oid: u32, timeline: i32) -> DatabaseIdentity {
+        DatabaseIdentity {
             system_identifier: Some(7),
             timeline: Some(timeline),
             database_oid,
@@ -248,7 +256,7 @@ mod tests {
         }
     }
 
-    fn of(server_id: &str, place: Place) -> Announcement {
+    fn of(server_id: &str, identity: DatabaseIdentity) -> Announcement {
         Announcement {
             nats_server: String::new(),
             server_id: server_id.to_owned(),
@@ -256,7 +264,7 @@ mod tests {
             is_partitioned: false,
             epoch: Epoch(1),
             lease: LEASE,
-            place,
+            identity,
         }
     }
 
@@ -267,12 +275,12 @@ mod tests {
     #[test]
     fn only_others_with_other_tables_are_rivals() {
         let mut rivals = rivals();
-        let here = place(1, 1);
+        let here = identity(1, 1);
         rivals.hear(of("mate", here.clone()), at(0));
-        rivals.hear(of("own", place(2, 1)), at(0));
+        rivals.hear(of("own", identity(2, 1)), at(0));
         assert_eq!(rivals.suspect(&here, at(1)), None);
 
-        rivals.hear(of("rival", place(2, 1)), at(500));
+        rivals.hear(of("rival", identity(2, 1)), at(500));
 
         let found = rivals.suspect(&here, at(600));
         assert_eq!(found.map(|found| &*found.server_id), Some("rival"));
@@ -280,16 +288,20 @@ mod tests {
 
     #[test]
     fn groups_that_serve_some_channels_each_leave_each_other_alone() {
-        let partitioned = |server_id, place| Announcement {
+        let partitioned = |server_id, identity| Announcement {
             is_partitioned: true,
-            ..of(server_id, place)
+            ..of(server_id, identity)
         };
-        let here = place(1, 2);
+        let here = identity(1, 2);
         for (is_partitioned, rival, expected) in [
-            (true, partitioned("neighbour", place(2, 1)), false),
-            (true, of("of all channels", place(2, 1)), true),
-            (false, partitioned("neighbour", place(2, 1)), true),
-            (true, partitioned("of the old primary", place(1, 1)), true),
+            (true, partitioned("neighbour", identity(2, 1)), false),
+            (true, of("of all channels", identity(2, 1)), true),
+            (false, partitioned("neighbour", identity(2, 1)), true),
+            (
+                true,
+                partitioned("of the old primary", identity(1, 1)),
+                true,
+            ),
         ] {
             let mut rivals = Rivals::new("own".to_owned(), is_partitioned);
             rivals.hear(rival, at(0));
@@ -301,9 +313,9 @@ mod tests {
     #[test]
     fn the_last_that_was_heard_of_the_same_tables_is_known_after_an_outage() {
         let mut rivals = rivals();
-        rivals.hear(of("mate", place(1, 1)), at(1000));
-        rivals.hear(of("other", place(2, 1)), at(2000));
-        rivals.hear(of("own", place(1, 1)), at(3000));
+        rivals.hear(of("mate", identity(1, 1)), at(1000));
+        rivals.hear(of("other", identity(2, 1)), at(2000));
+        rivals.hear(of("own", identity(1, 1)), at(3000));
 
         rivals.forget_silent(at(3_600_000));
 
@@ -311,27 +323,27 @@ mod tests {
             received_at: at(1000),
             epoch: Epoch(1),
         };
-        assert_eq!(rivals.last_mate(&place(1, 2)), Some(sign));
+        assert_eq!(rivals.last_mate(&identity(1, 2)), Some(sign));
     }
 
     #[test]
     fn an_active_is_followed_on_its_own_tables_only_and_for_a_while() {
         let mut rivals = rivals();
-        rivals.hear(of("mate", place(1, 1)), at(0));
+        rivals.hear(of("mate", identity(1, 1)), at(0));
 
-        assert!(rivals.follows(&place(1, 1), at(4000)));
-        assert!(!rivals.follows(&place(1, 1), at(7000)));
+        assert!(rivals.follows(&identity(1, 1), at(4000)));
+        assert!(!rivals.follows(&identity(1, 1), at(7000)));
         // Postgres has failed over: what the old primary's active does is not known.
-        assert!(!rivals.follows(&place(1, 2), at(100)));
-        assert!(rivals.suspect(&place(1, 2), at(100)).is_some());
+        assert!(!rivals.follows(&identity(1, 2), at(100)));
+        assert!(rivals.suspect(&identity(1, 2), at(100)).is_some());
     }
 
     #[test]
     fn a_rival_is_in_the_way_for_its_lease_and_an_old_primary_s_when_it_answers() {
-        let here = place(1, 2);
+        let here = identity(1, 2);
         for (rival, expected) in [
-            (place(2, 1), [true, true, false]),
-            (place(1, 1), [true, false, false]),
+            (identity(2, 1), [true, true, false]),
+            (identity(1, 1), [true, false, false]),
         ] {
             let mut rivals = rivals();
             rivals.hear(of("rival", rival), at(1000));
@@ -350,16 +362,16 @@ mod tests {
     #[test]
     fn who_goes_on_for_a_lease_beside_an_active_is_not_on_its_way_out() {
         let mut rivals = rivals();
-        let here = place(1, 2);
+        let here = identity(1, 2);
         let lasting = |rivals: &Rivals, now| rivals.lasting(&here, at(1000), now).count();
         for (millis, expected) in [(0, 0), (1000, 0), (2000, 0), (3000, 0), (4000, 1)] {
-            rivals.hear(of("old", place(1, 1)), at(millis));
+            rivals.hear(of("old", identity(1, 1)), at(millis));
             assert_eq!(lasting(&rivals, at(millis)), expected, "at {millis}");
         }
         assert_eq!(lasting(&rivals, at(11_000)), 0);
 
         // It was away meanwhile.
-        rivals.hear(of("old", place(1, 1)), at(12_000));
+        rivals.hear(of("old", identity(1, 1)), at(12_000));
         assert_eq!(lasting(&rivals, at(12_000)), 0);
     }
 
@@ -367,7 +379,7 @@ mod tests {
     fn who_serves_from_a_copy_of_the_disk_is_told_from_an_active_that_was_followed() {
         for (epoch, expected) in [(1, 0), (2, 1), (3, 1)] {
             let mut rivals = rivals();
-            let here = place(1, 1);
+            let here = identity(1, 1);
             for millis in [1000, 2000, 3000, 4000] {
                 let announced = |id, epoch| Announcement {
                     epoch: Epoch(epoch),
@@ -389,14 +401,14 @@ mod tests {
     fn a_flood_of_servers_takes_no_more_room_than_a_few() {
         let mut rivals = rivals();
         for number in 0..1000 {
-            let mut stranger = of(&number.to_string(), place(2, 1));
+            let mut stranger = of(&number.to_string(), identity(2, 1));
             stranger.lease = Duration::MAX;
             rivals.hear(stranger, at(0));
         }
         assert_eq!(rivals.heard.len(), SERVERS_MAX);
 
-        rivals.hear(of("rival", place(2, 1)), at(300_000));
-        let found = rivals.suspect(&place(1, 1), at(300_000));
+        rivals.hear(of("rival", identity(2, 1)), at(300_000));
+        let found = rivals.suspect(&identity(1, 1), at(300_000));
         assert_eq!(found.map(|found| &*found.server_id), Some("rival"));
         rivals.forget_silent(at(90_000_000));
         assert_eq!(rivals.heard.len(), 0);
@@ -404,7 +416,7 @@ mod tests {
 
     #[test]
     fn the_accusation_names_both_tables_and_the_remedy() {
-        let text = accusation(&of("rival", place(2, 1)), "orders", &place(1, 1));
+        let text = accusation(&of("rival", identity(2, 1)), "orders", &identity(1, 1));
         for part in [
             "server \"rival\" on host \"h\"",
             "cluster ID \"orders\"",
@@ -413,7 +425,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        let text = accusation(&of("old", place(1, 1)), "orders", &place(1, 2));
+        let text = accusation(&of("old", identity(1, 1)), "orders", &identity(1, 2));
         assert!(text.contains("an old primary is still in use"), "{text}");
     }
 }

@@ -107,7 +107,7 @@ impl Start<'_> {
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
         let settings = nats_settings_of_server(&config.nats, name, config.lease.duration());
         let nats = Connection::open(&settings, self.tasks).await?;
-        let place = leadership::look_at_place(leadership, self.tasks).await?;
+        let identity = leadership::read_identity(leadership, self.tasks).await?;
         let neighbours = match &config.partition {
             None => None,
             Some(partition) => {
@@ -126,7 +126,7 @@ impl Start<'_> {
             &nats,
             config,
             leadership,
-            place.tables(),
+            identity.tables(),
             board,
             self.shutdown,
             self.tasks,
@@ -168,11 +168,11 @@ pub(super) async fn this_group(
     leadership: &leadership::Settings,
     tasks: &TaskTracker,
 ) -> Result<Sender, leadership::Error> {
-    let place = leadership::look_at_place(leadership, tasks).await?;
+    let identity = leadership::read_identity(leadership, tasks).await?;
     let name = config.ft_group.as_ref().unwrap_or(&config.schema);
     Ok(Sender {
         server_id: leadership.server_id.clone(),
-        tables: place.tables(),
+        tables: identity.tables(),
         group: name.clone(),
     })
 }

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::database::{
-    DatabaseUrl, InvalidDatabaseUrl, Login, Place, Trouble, TroubleKind, is_of_tls,
+    DatabaseUrl, Endpoint, InvalidDatabaseUrl, Login, Trouble, TroubleKind, is_of_tls,
 };
 
 /// Nobody drives the connection yet.
@@ -32,15 +32,15 @@ pub async fn connect(
     url: &DatabaseUrl,
     adjust: &(dyn Fn(&mut Config) + Sync),
 ) -> Result<Opened, Trouble> {
-    let is_choice = url.places().len() > 1;
-    let attempts = url.places().iter().map(|place| -> Attempt<'_> {
+    let is_choice = url.endpoints().len() > 1;
+    let attempts = url.endpoints().iter().map(|endpoint| -> Attempt<'_> {
         Box::pin(async move {
-            let url = url.at(place);
-            let addresses = addresses(&url, place).await?;
+            let url = url.at(endpoint);
+            let addresses = addresses(&url, endpoint).await?;
             let is_choice = is_choice || addresses.len() > 1;
-            let attempts = addresses.into_iter().map(|place| -> Attempt<'_> {
-                let url = url.at(&place);
-                Box::pin(async move { at(&url, &place, is_choice, adjust).await })
+            let attempts = addresses.into_iter().map(|endpoint| -> Attempt<'_> {
+                let url = url.at(&endpoint);
+                Box::pin(async move { at(&url, &endpoint, is_choice, adjust).await })
             });
             first(attempts.collect()).await
         })
@@ -85,42 +85,42 @@ fn together(troubles: Vec<Trouble>) -> Trouble {
     }
 }
 
-async fn addresses(url: &DatabaseUrl, place: &Place) -> Result<Vec<Place>, Trouble> {
-    let Some(name) = place.name() else {
-        return Ok(vec![place.clone()]);
+async fn addresses(url: &DatabaseUrl, endpoint: &Endpoint) -> Result<Vec<Endpoint>, Trouble> {
+    let Some(name) = endpoint.name() else {
+        return Ok(vec![endpoint.clone()]);
     };
     let found = timeout(url.connect_timeout(), lookup_host(name)).await;
     let found = found.map_err(|_| Trouble::of_timeout(url, "its name"))?;
     let found = found.map_err(|error| Trouble::of_io(url, &error))?;
-    let mut places: Vec<Place> = Vec::new();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
     for address in found {
-        let place = place.with_address(address.ip());
-        if !places.contains(&place) {
-            places.push(place);
+        let endpoint = endpoint.with_address(address.ip());
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
         }
     }
-    Ok(match places.len() {
-        0 | 1 => vec![place.clone()],
-        _ => places,
+    Ok(match endpoints.len() {
+        0 | 1 => vec![endpoint.clone()],
+        _ => endpoints,
     })
 }
 
 async fn at(
     url: &DatabaseUrl,
-    place: &Place,
+    endpoint: &Endpoint,
     is_choice: bool,
     adjust: &(dyn Fn(&mut Config) + Sync),
 ) -> Result<Opened, Trouble> {
     let mut last = None;
-    for password in url.passwords(place).map_err(|error| refused(&error))? {
+    for password in url.passwords(endpoint).map_err(|error| refused(&error))? {
         let mut login = Login {
-            place: place.clone(),
+            endpoint: endpoint.clone(),
             password,
             is_plain: false,
         };
         let mut opened = open(url, &login, adjust).await?;
         if let Err(error) = &opened
-            && url.may_be_plain(place)
+            && url.may_be_plain(endpoint)
             && (is_of_tls(error) || code_of(error) == Some(NOT_LET_IN))
         {
             login.is_plain = true;
@@ -144,7 +144,7 @@ async fn at(
             return Err(Trouble {
                 kind: TroubleKind::Unavailable,
                 text: format!(
-                    "Postgres at {place} is a replica; the database URL must lead to the primary"
+                    "Postgres at {endpoint} is a replica; the database URL must lead to the primary"
                 ),
             });
         }

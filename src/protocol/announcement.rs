@@ -7,8 +7,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::pb;
+use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
-use crate::core::place::Place;
 
 /// The largest announcement accepted. No server makes one half as long.
 const BYTES_MAX: usize = 4096;
@@ -22,7 +22,7 @@ pub struct Announcement {
     pub is_partitioned: bool,
     pub epoch: Epoch,
     pub lease: Duration,
-    pub place: Place,
+    pub identity: DatabaseIdentity,
     /// The ID of the NATS server that it is connected to; empty when it does not say.
     pub nats_server: String,
 }
@@ -60,19 +60,19 @@ impl StandbyAnnouncement {
 
 impl Announcement {
     pub fn encode(&self) -> Vec<u8> {
-        let place = &self.place;
+        let identity = &self.identity;
         let message = pb::ServerAnnouncement {
             server_id: bytes(&self.server_id),
             host: bytes(&self.host),
             partitioned: self.is_partitioned,
             epoch: self.epoch.0,
             lease_ms: u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX),
-            system_identifier: place.system_identifier.unwrap_or(0),
-            timeline: place.timeline.unwrap_or(0),
-            database_oid: place.database_oid,
-            database: bytes(&place.database),
-            schema: bytes(&place.schema),
-            address: bytes(&place.address),
+            system_identifier: identity.system_identifier.unwrap_or(0),
+            timeline: identity.timeline.unwrap_or(0),
+            database_oid: identity.database_oid,
+            database: bytes(&identity.database),
+            schema: bytes(&identity.schema),
+            address: bytes(&identity.address),
             nats_server: bytes(&self.nats_server),
             ..pb::ServerAnnouncement::default()
         };
@@ -88,7 +88,7 @@ impl Announcement {
             is_partitioned: message.partitioned,
             epoch: Epoch(message.epoch),
             lease: Duration::from_millis(message.lease_ms.into()),
-            place: Place {
+            identity: DatabaseIdentity {
                 system_identifier: Some(message.system_identifier).filter(|&told| told != 0),
                 timeline: Some(message.timeline).filter(|&told| told != 0),
                 database_oid: message.database_oid,
@@ -130,7 +130,7 @@ mod tests {
             is_partitioned: true,
             epoch: Epoch(7),
             lease: Duration::from_secs(2),
-            place: Place {
+            identity: DatabaseIdentity {
                 system_identifier: Some(-7_000_000_000),
                 timeline: None,
                 database_oid: 16_384,
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(Announcement::decode(b"\xff\xff\xff"), None);
         assert_eq!(Announcement::decode(b""), None);
         let mut long = announcement();
-        long.place.database = "x".repeat(BYTES_MAX);
+        long.identity.database = "x".repeat(BYTES_MAX);
         assert_eq!(Announcement::decode(&long.encode()), None);
         let message = pb::ServerAnnouncement {
             server_id: Bytes::from_static(b"\xc3\x28"),

@@ -14,13 +14,13 @@ use crate::support::{nats, postgres};
 use crate::tables::Tables;
 
 /// A Postgres of the test's own, and servers that reach it on a way that may lead elsewhere.
-struct Place {
+struct Setting {
     group: Group,
     way: Way,
     postgres: Own<Postgres>,
 }
 
-impl Place {
+impl Setting {
     async fn new(cluster_id: &str) -> Option<Self> {
         let postgres = postgres::own_server().await?;
         let way = Way::to(&postgres.socket()).await;
@@ -103,32 +103,32 @@ async fn wait_for_condition(server: &Server, kind: &str, holds: bool) {
 
 #[tokio::test]
 async fn a_read_from_a_lagging_replica_moves_no_position() {
-    let Some(place) = Place::new("lagging-replica").await else {
+    let Some(setting) = Setting::new("lagging-replica").await else {
         return;
     };
-    let first = place.group.server();
+    let first = setting.group.server();
     first.wait_until_active().await;
-    let client = place.group.client("me").await;
+    let client = setting.group.client("me").await;
     let mut publisher = client.publisher("orders").await;
     publish(&mut publisher, 50).await;
-    let replica = Copy::of(&place.postgres, Kind::Lagging).await;
+    let replica = Copy::of(&setting.postgres, Kind::Lagging).await;
     publish(&mut publisher, 100).await;
-    let second = place.group.server();
-    place.wait_for_standby().await;
+    let second = setting.group.server();
+    setting.wait_for_standby().await;
 
     // The session in the queue for the lock stays where it is.
-    place.way.lead_to(&replica.socket());
-    place.end_connections_for_reading().await;
+    setting.way.lead_to(&replica.socket());
+    setting.end_connections_for_reading().await;
     first.kill().await;
     second.wait_until_active().await;
     let received = client.subscribe("orders", "", "books").await.unwrap();
 
     wait_for(&received, 150).await;
-    place.wait_until_acked(150).await;
+    setting.wait_until_acked(150).await;
     wait_for_condition(&second, "reads-astray", true).await;
     // One that was being opened when the others were ended led to the primary, and still does.
     wait_until(LIMIT, async || {
-        place.end_connections_for_reading().await;
+        setting.end_connections_for_reading().await;
         match second.get("/readyz").await? {
             (_, page) if page.contains("a replica") => Ok(()),
             (status, page) => Err(format!("{status} {page}")),
@@ -142,7 +142,7 @@ async fn a_read_from_a_lagging_replica_moves_no_position() {
         "{}",
         stderr(&status)
     );
-    place.way.lead_to(&place.postgres.socket());
+    setting.way.lead_to(&setting.postgres.socket());
     publish(&mut publisher, 1).await;
     wait_for(&received, 151).await;
     wait_for_condition(&second, "reads-fail", false).await;
@@ -151,18 +151,18 @@ async fn a_read_from_a_lagging_replica_moves_no_position() {
 /// Its system identifier, timeline and epoch are the same.
 #[tokio::test]
 async fn a_read_from_an_old_primary_or_a_clone_is_made_again_elsewhere() {
-    let Some(place) = Place::new("old-primary").await else {
+    let Some(setting) = Setting::new("old-primary").await else {
         return;
     };
-    let first = place.group.server();
+    let first = setting.group.server();
     first.wait_until_active().await;
-    let client = place.group.client("me").await;
+    let client = setting.group.client("me").await;
     let mut publisher = client.publisher("orders").await;
     publish(&mut publisher, 150).await;
     first.kill().await;
-    let second = place.group.server();
+    let second = setting.group.server();
     second.wait_until_active().await;
-    let clone = Copy::of(&place.postgres, Kind::Separate).await;
+    let clone = Copy::of(&setting.postgres, Kind::Separate).await;
     let delete = "DELETE FROM stanby.messages WHERE sequence > 50";
     let mut connection = PgConnection::connect(&clone.url()).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(delete))
@@ -170,36 +170,36 @@ async fn a_read_from_an_old_primary_or_a_clone_is_made_again_elsewhere() {
         .await
         .unwrap();
 
-    place.way.lead_to(&clone.socket());
-    place.end_connections_for_reading().await;
+    setting.way.lead_to(&clone.socket());
+    setting.end_connections_for_reading().await;
     let received = client.subscribe("orders", "", "books").await.unwrap();
 
     wait_for(&received, 150).await;
-    place.wait_until_acked(150).await;
+    setting.wait_until_acked(150).await;
     wait_for_condition(&second, "reads-astray", true).await;
 }
 
 #[tokio::test]
 async fn an_active_without_a_connection_for_reading_delivers_and_says_so() {
-    let Some(place) = Place::new("no-connection").await else {
+    let Some(setting) = Setting::new("no-connection").await else {
         return;
     };
-    let first = place.group.server();
+    let first = setting.group.server();
     first.wait_until_active().await;
-    let client = place.group.client("me").await;
+    let client = setting.group.client("me").await;
     let mut publisher = client.publisher("orders").await;
     publish(&mut publisher, 600).await;
-    let second = place.group.server();
-    place.wait_for_standby().await;
+    let second = setting.group.server();
+    setting.wait_for_standby().await;
 
     // Neither for the takeover nor afterwards.
-    place.way.close();
+    setting.way.close();
     first.kill().await;
     second.wait_until_active().await;
-    place.end_connections_for_reading().await;
+    setting.end_connections_for_reading().await;
     let received = client.subscribe("orders", "", "books").await.unwrap();
     wait_for(&received, 600).await;
-    place.wait_until_acked(600).await;
+    setting.wait_until_acked(600).await;
 
     // As long as somebody wants to read.
     let again = client.subscribe("orders", "", "again").await.unwrap();
@@ -213,7 +213,7 @@ async fn an_active_without_a_connection_for_reading_delivers_and_says_so() {
     let told = second.log().matches("cannot be read").count();
     assert!(told <= 3, "{told} lines: {}", second.log());
 
-    place.way.lead_to(&place.postgres.socket());
+    setting.way.lead_to(&setting.postgres.socket());
     wait_for_condition(&second, "reads-fail", false).await;
     publish(&mut publisher, 1).await;
     wait_for(&again, 601).await;
@@ -222,18 +222,18 @@ async fn an_active_without_a_connection_for_reading_delivers_and_says_so() {
 /// For a role that policies hold for.
 #[tokio::test]
 async fn rows_that_a_policy_hides_are_not_taken_for_gone() {
-    let Some(mut place) = Place::new("policy").await else {
+    let Some(mut setting) = Setting::new("policy").await else {
         return;
     };
-    let tables = place.tables();
+    let tables = setting.tables();
     tables
         .execute("CREATE ROLE limited LOGIN; GRANT CREATE ON DATABASE postgres TO limited")
         .await;
-    let url = place.way.url().replace("postgres@", "limited@");
-    place.group.database_url = url;
-    let first = place.group.server();
+    let url = setting.way.url().replace("postgres@", "limited@");
+    setting.group.database_url = url;
+    let first = setting.group.server();
     first.wait_until_active().await;
-    let client = place.group.client("me").await;
+    let client = setting.group.client("me").await;
     let mut publisher = client.publisher("orders").await;
     publish(&mut publisher, 30).await;
     client.hold("orders", "", "books", 10).await.unwrap();
@@ -251,7 +251,7 @@ async fn rows_that_a_policy_hides_are_not_taken_for_gone() {
         )
     };
     tables.execute(policy("ENABLE")).await;
-    let second = place.group.server();
+    let second = setting.group.server();
     second.wait_for_trouble("row-level security").await;
     assert_eq!(tables.number(last_sent).await, 10);
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::service::Files;
 use super::text::Settings;
 use super::{
-    ChannelBinding, ClientIdentity, DEFAULT_CONNECT_TIMEOUT, DEFAULT_PORT, DatabaseUrl, Found,
-    Host, InvalidDatabaseUrl, Place, Roots, SslMode,
+    ChannelBinding, ClientIdentity, DEFAULT_CONNECT_TIMEOUT, DEFAULT_PORT, DatabaseUrl, Endpoint,
+    Found, Host, InvalidDatabaseUrl, Roots, SslMode,
 };
 use keywords::{IGNORED, KNOWN, VARIABLES};
 
@@ -84,17 +84,17 @@ fn read(reading: &mut Reading, files: &impl Files) -> Option<DatabaseUrl> {
         reading.take("hostaddr"),
         reading.take("port"),
     );
-    let places = places(hosts.as_deref(), addresses.as_deref(), ports.as_deref());
-    let places = reading.good(places);
+    let endpoints = endpoints(hosts.as_deref(), addresses.as_deref(), ports.as_deref());
+    let endpoints = reading.good(endpoints);
     let user = reading.take("user").or_else(operating_system_user);
     let user = user.ok_or("it names no user; write postgres://user@host/database");
     let user = reading.good(user);
     let password = reading.take("password");
     let database = reading.take("dbname");
     let password_file = reading.take("passfile").map(PathBuf::from);
-    let is_elsewhere = places
+    let is_elsewhere = endpoints
         .as_ref()
-        .is_some_and(|places| places.iter().any(is_elsewhere));
+        .is_some_and(|endpoints| endpoints.iter().any(is_elsewhere));
     let named_mode = reading.take("sslmode").map(|mode| ssl_mode(&mode));
     let named_mode = named_mode.and_then(|mode| reading.good(mode));
     let roots = match reading.take("sslrootcert") {
@@ -172,7 +172,7 @@ fn read(reading: &mut Reading, files: &impl Files) -> Option<DatabaseUrl> {
     reading.without_effect();
     let user = user?;
     Some(DatabaseUrl {
-        places: places?,
+        endpoints: endpoints?,
         database: database.unwrap_or(user.clone()),
         user,
         password,
@@ -263,11 +263,11 @@ impl Reading {
 }
 
 /// libpq: lists of the same length, or one port for all.
-fn places(
+fn endpoints(
     hosts: Option<&str>,
     addresses: Option<&str>,
     ports: Option<&str>,
-) -> Result<Vec<Place>, InvalidDatabaseUrl> {
+) -> Result<Vec<Endpoint>, InvalidDatabaseUrl> {
     let list = |text: Option<&str>| -> Vec<String> {
         let text = text.unwrap_or_default();
         text.split(',').map(|part| part.trim().to_owned()).collect()
@@ -310,7 +310,7 @@ fn places(
             } else {
                 &ports[at]
             };
-            Ok(Place {
+            Ok(Endpoint {
                 host,
                 address,
                 port: port_of(port)?,
@@ -360,8 +360,8 @@ fn operating_system_user() -> Option<String> {
     user.ok().flatten().map(|user| user.name)
 }
 
-pub(super) fn is_elsewhere(place: &Place) -> bool {
-    match (&place.host, place.address) {
+pub(super) fn is_elsewhere(endpoint: &Endpoint) -> bool {
+    match (&endpoint.host, endpoint.address) {
         (Host::Unix(_), _) => false,
         (Host::Tcp(_), Some(address)) => !address.is_loopback(),
         (Host::Tcp(name), None) => match name.parse::<IpAddr>() {

@@ -106,7 +106,7 @@ fn a_password_file_is_read_where_nothing_else_names_a_password() {
     std::fs::write(&file, "db.example:5432:d:u:geheim\n").unwrap();
 
     let url = DatabaseUrl::parse(&format!("postgres://u@db.example/d?passfile={path}")).unwrap();
-    let passwords = |url: &DatabaseUrl| url.passwords(&url.places[0]).unwrap();
+    let passwords = |url: &DatabaseUrl| url.passwords(&url.endpoints[0]).unwrap();
     assert_eq!(passwords(&url), [Some("geheim".to_owned())]);
     // As it is at each connection.
     std::fs::write(&file, "*:*:*:*:old\n*:*:*:*:new\n").unwrap();

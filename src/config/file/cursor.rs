@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::value::Place;
+use super::value::SourcePosition;
 use crate::config::Error;
 
 /// The rest of one file.
@@ -14,8 +14,8 @@ pub(super) struct Cursor<'t> {
 }
 
 impl Cursor<'_> {
-    pub(super) fn place(&self) -> Place {
-        Place {
+    pub(super) fn position(&self) -> SourcePosition {
+        SourcePosition {
             file: Arc::clone(&self.file),
             line: self.line,
             column: self.column,
@@ -23,7 +23,7 @@ impl Cursor<'_> {
     }
 
     pub(super) fn error(&self, what: impl std::fmt::Display) -> Error {
-        at(&self.place(), what)
+        at(&self.position(), what)
     }
 
     pub(super) fn peek(&self) -> Option<char> {
@@ -96,7 +96,7 @@ impl Cursor<'_> {
 
     /// Text up to a line that holds nothing but `)`.
     pub(super) fn block(&mut self) -> Result<String, Error> {
-        let opened = self.place();
+        let opened = self.position();
         self.next();
         let mut text = String::new();
         loop {
@@ -119,7 +119,7 @@ impl Cursor<'_> {
 
     /// Escapes mean something between double quotes only.
     pub(super) fn quoted(&mut self) -> Result<String, Error> {
-        let opened = self.place();
+        let opened = self.position();
         let quote = self.next();
         let mut text = String::new();
         loop {
@@ -133,7 +133,7 @@ impl Cursor<'_> {
     }
 
     pub(super) fn escaped(&mut self) -> Result<char, Error> {
-        let place = self.place();
+        let position = self.position();
         match self.next() {
             Some('t') => Ok('\t'),
             Some('n') => Ok('\n'),
@@ -145,19 +145,19 @@ impl Cursor<'_> {
                 for _ in 0..2 {
                     let digit = self.next().and_then(|c| c.to_digit(16));
                     let digit =
-                        digit.ok_or_else(|| at(&place, "\\x needs two hexadecimal digits"))?;
+                        digit.ok_or_else(|| at(&position, "\\x needs two hexadecimal digits"))?;
                     byte = byte * 16 + digit;
                 }
                 Ok(char::from_u32(byte).expect("below 256"))
             }
             Some(_) | None => Err(at(
-                &place,
+                &position,
                 "a backslash between double quotes is followed by t, n, r, x, \" or \\; use single quotes to have it as it is",
             )),
         }
     }
 }
 
-pub(super) fn at(place: &Place, what: impl std::fmt::Display) -> Error {
-    Error::new(format!("{place}: {what}"))
+pub(super) fn at(position: &SourcePosition, what: impl std::fmt::Display) -> Error {
+    Error::new(format!("{position}: {what}"))
 }

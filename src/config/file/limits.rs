@@ -52,7 +52,7 @@ pub(super) fn channels(
         let pattern = ChannelPattern::parse(entry.key.clone().into());
         let pattern = pattern.ok_or_else(|| {
             at(
-                &entry.place,
+                &entry.position,
                 format_args!("invalid channel name {:?}", entry.key),
             )
         })?;
@@ -73,7 +73,7 @@ pub(super) fn channels(
         channels.push(ChannelEntry {
             pattern,
             overrides,
-            place: Some(entry.place.clone()),
+            position: Some(entry.position.clone()),
         });
     }
     channels.reverse();
@@ -95,7 +95,7 @@ fn set(
             let number = match (&entry.value.kind, strictness) {
                 (Kind::Integer(number, _), _) => *number,
                 (Kind::Text(text), Strictness::OfOurs) => {
-                    let size: Size = text.parse().map_err(|error| at(&entry.place, error))?;
+                    let size: Size = text.parse().map_err(|error| at(&entry.position, error))?;
                     size.0
                 }
                 _ => return Err(wrong_type(entry, "int64")),
@@ -126,7 +126,7 @@ pub(super) fn duration(entry: &Entry) -> Result<GoDuration, Error> {
     };
     text.parse().map_err(|error| {
         at(
-            &entry.place,
+            &entry.position,
             format_args!("parameter {:?}: {error}", entry.key),
         )
     })
@@ -139,10 +139,13 @@ pub(super) fn wrong_type(entry: &Entry, expected: &str) -> Error {
 
 fn wrong_type_but(entry: &Entry, expected: &str, remedy: &str) -> Error {
     let Entry {
-        key, place, value, ..
+        key,
+        position,
+        value,
+        ..
     } = entry;
     at(
-        place,
+        position,
         format_args!(
             "parameter {key:?} value is expected to be {expected}, got {}{remedy}",
             value.kind.type_name(),

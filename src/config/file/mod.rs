@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`value`] | places, values, tables |
+//! | [`value`] | positions, values, tables |
 //! | [`parser`], `cursor`, `scalar` | the text of a NATS file to a table |
 //! | `streaming`, `limits` | the keys of NATS Streaming, and those of nats-server that matter here |
 //! | `native` | our own format |
@@ -23,4 +23,4 @@ pub mod value;
 pub use native::render;
 pub use reader::{Part, read, understand};
 pub use settings::{Found, Setting};
-pub use value::Place;
+pub use value::SourcePosition;

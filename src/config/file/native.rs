@@ -11,7 +11,7 @@ use super::cursor::at;
 use super::limits::{self, Strictness, wrong_type};
 use super::settings::{Found, Setting, Shape};
 use super::streaming::{OF_NATS_ALONE, is_of_nats};
-use super::value::{Entry, Kind, Place, Table, Value};
+use super::value::{Entry, Kind, SourcePosition, Table, Value};
 use crate::config::{Error, ServeFlags};
 use crate::core::nearest::nearest;
 
@@ -22,15 +22,15 @@ const NOT_IN_FILES: &[&str] = &["config", "stan-config", "channel-limits"];
 const NATS: &str = "nats";
 
 pub(super) fn read(text: &str, file: &str) -> Result<Found, Error> {
-    let places = Places {
+    let positions = SourcePositions {
         text,
         file: file.into(),
     };
     let document = DeTable::parse(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
-        at(&places.of(start), error.message())
+        at(&positions.of(start), error.message())
     })?;
-    interpret(&places.table(document.get_ref())?)
+    interpret(&positions.table(document.get_ref())?)
 }
 
 fn interpret(table: &Table) -> Result<Found, Error> {
@@ -90,7 +90,7 @@ fn interpret(table: &Table) -> Result<Found, Error> {
             flag: long,
             text,
             shape,
-            place: entry.place.clone(),
+            position: entry.position.clone(),
         });
     }
     Ok(found)
@@ -109,7 +109,7 @@ fn unknown(entry: &Entry, known: &[&str]) -> Error {
     let meant = nearest(&entry.key, known.iter().copied());
     let question = meant.map(|meant| format!("; did you mean {meant}?"));
     at(
-        &entry.place,
+        &entry.position,
         format_args!(
             "{:?} is not a key{}",
             entry.key,
@@ -118,17 +118,17 @@ fn unknown(entry: &Entry, known: &[&str]) -> Error {
     )
 }
 
-struct Places<'t> {
+struct SourcePositions<'t> {
     text: &'t str,
     file: Arc<str>,
 }
 
-impl Places<'_> {
-    fn of(&self, offset: usize) -> Place {
+impl SourcePositions<'_> {
+    fn of(&self, offset: usize) -> SourcePosition {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.rsplit('\n').next().unwrap_or_default();
         let count = |number: usize| u32::try_from(number + 1).unwrap_or(u32::MAX);
-        Place {
+        SourcePosition {
             file: Arc::clone(&self.file),
             line: count(before.matches('\n').count()),
             column: count(line.chars().count()),
@@ -139,9 +139,9 @@ impl Places<'_> {
         let entries = table.iter().map(|(key, value)| {
             Ok(Entry {
                 key: key.get_ref().to_string(),
-                place: self.of(key.span().start),
+                position: self.of(key.span().start),
                 value: Value {
-                    place: self.of(value.span().start),
+                    position: self.of(value.span().start),
                     kind: self.kind(value.get_ref(), value.span().start)?,
                 },
                 is_variable: false,
@@ -165,7 +165,7 @@ impl Places<'_> {
                 let values = values.iter().map(|value| {
                     let start = value.span().start;
                     Ok(Value {
-                        place: self.of(start),
+                        position: self.of(start),
                         kind: self.kind(value.get_ref(), start)?,
                     })
                 });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cursor::{Cursor, at};
 use super::scalar::classify;
-use super::value::{Entry, Kind, Place, Table, Value};
+use super::value::{Entry, Kind, SourcePosition, Table, Value};
 use crate::config::Error;
 
 const DEPTH_MAX: usize = 32;
@@ -62,7 +62,7 @@ impl Parser<'_> {
         if cursor.peek().is_none() {
             return Ok(());
         }
-        let brace = cursor.place();
+        let brace = cursor.position();
         cursor.next();
         cursor.skip_blank(SEPARATORS);
         match cursor.peek() {
@@ -75,7 +75,11 @@ impl Parser<'_> {
     }
 
     /// Up to the end of the file or to a brace that closes it, or over the one that closes what was opened.
-    fn entries(&mut self, cursor: &mut Cursor<'_>, opened: Option<&Place>) -> Result<(), Error> {
+    fn entries(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        opened: Option<&SourcePosition>,
+    ) -> Result<(), Error> {
         loop {
             cursor.skip_blank(SEPARATORS);
             match (cursor.peek(), opened) {
@@ -99,7 +103,7 @@ impl Parser<'_> {
     }
 
     fn entry(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
-        let place = cursor.place();
+        let position = cursor.position();
         let quoted = matches!(cursor.peek(), Some('"' | '\''));
         let key = if quoted {
             cursor.quoted()?
@@ -109,7 +113,7 @@ impl Parser<'_> {
             })
         };
         if key.is_empty() {
-            return Err(at(&place, "a key should stand here"));
+            return Err(at(&position, "a key should stand here"));
         }
         cursor.skip_spaces();
         let separated = matches!(cursor.peek(), Some('=' | ':'));
@@ -129,7 +133,7 @@ impl Parser<'_> {
             // Not a word: it may be the next key.
             cursor.skip_blank(&[]);
             if !matches!(cursor.peek(), Some('{' | '[' | '(' | '"' | '\'')) {
-                return Err(at(&place, format_args!("{key:?} has no value")));
+                return Err(at(&position, format_args!("{key:?} has no value")));
             }
         }
         let value = self.value(cursor)?;
@@ -137,7 +141,7 @@ impl Parser<'_> {
         let scope = self.scopes.last_mut().expect("the file's own scope stays");
         scope.0.push(Entry {
             key,
-            place,
+            position,
             value,
             is_variable: false,
         });
@@ -145,15 +149,15 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, Error> {
-        let place = cursor.place();
+        let position = cursor.position();
         let kind = match cursor.peek() {
             Some('{') => self.nested(cursor, Self::table)?,
             Some('[') => self.nested(cursor, Self::array)?,
             Some('(') => Kind::Text(cursor.block()?),
             Some('"' | '\'') => Kind::Text(cursor.quoted()?),
-            Some(_) | None => self.word(cursor, &place)?,
+            Some(_) | None => self.word(cursor, &position)?,
         };
-        Ok(Value { place, kind })
+        Ok(Value { position, kind })
     }
 
     fn nested(
@@ -171,7 +175,7 @@ impl Parser<'_> {
     }
 
     fn table(&mut self, cursor: &mut Cursor<'_>) -> Result<Kind, Error> {
-        let opened = cursor.place();
+        let opened = cursor.position();
         cursor.next();
         self.scopes.push(Table::default());
         let read = self.entries(cursor, Some(&opened));
@@ -180,7 +184,7 @@ impl Parser<'_> {
     }
 
     fn array(&mut self, cursor: &mut Cursor<'_>) -> Result<Kind, Error> {
-        let opened = cursor.place();
+        let opened = cursor.position();
         cursor.next();
         let mut values = Vec::new();
         loop {
@@ -198,35 +202,35 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, cursor: &mut Cursor<'_>, place: &Place) -> Result<Kind, Error> {
+    fn word(&mut self, cursor: &mut Cursor<'_>, position: &SourcePosition) -> Result<Kind, Error> {
         let ends = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | ']' | '}');
         let word = cursor.take_until(ends);
         if word.is_empty() {
-            return Err(at(place, "a value should stand here"));
+            return Err(at(position, "a value should stand here"));
         }
-        if let Some(text) = unescaped(&word, place) {
+        if let Some(text) = unescaped(&word, position) {
             return Ok(Kind::Text(text));
         }
         match word.strip_prefix('$') {
             // So begin the hashes of passwords.
             Some(hash) if hash.starts_with("2a$") => Ok(Kind::Text(word)),
-            Some(name) => self.variable(name, place),
-            None => classify(&word).map_err(|why| at(place, why)),
+            Some(name) => self.variable(name, position),
+            None => classify(&word).map_err(|why| at(position, why)),
         }
     }
 
     /// A key of a block around it, else of the environment, whose text is read as a value.
-    fn variable(&mut self, name: &str, place: &Place) -> Result<Kind, Error> {
+    fn variable(&mut self, name: &str, position: &SourcePosition) -> Result<Kind, Error> {
         let mut scopes = self.scopes.iter_mut().rev();
         let found = scopes.find_map(|scope| scope.get_mut(name));
         let kind = if let Some(entry) = found {
             entry.is_variable = true;
             entry.value.kind.clone()
         } else if let Some(text) = self.outside.variable(name) {
-            self.variable_of_environment(name, &text, place)?
+            self.variable_of_environment(name, &text, position)?
         } else {
             return Err(at(
-                place,
+                position,
                 format_args!(
                     "${name} is neither a key of this file above this line nor a variable of the environment; set \
                      it, or put the text in quotes"
@@ -236,7 +240,7 @@ impl Parser<'_> {
         self.copied += kind.weight();
         if self.copied > VARIABLE_BYTES_MAX {
             return Err(at(
-                place,
+                position,
                 format_args!("the variables stand for more than {VARIABLE_BYTES_MAX} bytes"),
             ));
         }
@@ -247,26 +251,26 @@ impl Parser<'_> {
         &mut self,
         name: &str,
         text: &str,
-        place: &Place,
+        position: &SourcePosition,
     ) -> Result<Kind, Error> {
         let wrong = || {
             let what = format_args!(
                 "the environment's {name} is no value; put its text in quotes, inside of the variable"
             );
             // Without the text: it may be a password.
-            at(place, what)
+            at(position, what)
         };
         if self.depth == DEPTH_MAX {
-            return Err(at(place, format_args!("${name} leads back to itself")));
+            return Err(at(position, format_args!("${name} leads back to itself")));
         }
         if text.trim().is_empty() {
             return Ok(Kind::Text(String::new()));
         }
         let mut cursor = Cursor {
             rest: text.trim(),
-            file: Arc::clone(&place.file),
-            line: place.line,
-            column: place.column,
+            file: Arc::clone(&position.file),
+            line: position.line,
+            column: position.column,
         };
         self.depth += 1;
         let value = self.value(&mut cursor);
@@ -281,27 +285,27 @@ impl Parser<'_> {
     }
 
     fn include(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Error> {
-        let place = cursor.place();
+        let position = cursor.position();
         let path = match cursor.peek() {
             Some('"' | '\'') => cursor.quoted()?,
             Some(_) | None => cursor.take_until(|c| c.is_whitespace() || matches!(c, ';' | '}')),
         };
         if path.is_empty() {
-            return Err(at(&place, "include needs the path of a file after it"));
+            return Err(at(&position, "include needs the path of a file after it"));
         }
         cursor.ensure_end()?;
         self.files += 1;
         if self.files > FILES_MAX {
             return Err(at(
-                &place,
+                &position,
                 format_args!("more than {FILES_MAX} files are included"),
             ));
         }
         if self.depth == DEPTH_MAX {
-            return Err(at(&place, "the files include each other"));
+            return Err(at(&position, "the files include each other"));
         }
         let included = self.outside.include(&path, &cursor.file);
-        let (file, text) = included.map_err(|why| at(&place, why))?;
+        let (file, text) = included.map_err(|why| at(&position, why))?;
         self.depth += 1;
         let read = self.file(&text, file);
         self.depth -= 1;
@@ -310,15 +314,15 @@ impl Parser<'_> {
 }
 
 /// A word whose backslashes begin what they begin between double quotes; `None` where they do not.
-fn unescaped(word: &str, place: &Place) -> Option<String> {
+fn unescaped(word: &str, position: &SourcePosition) -> Option<String> {
     if !word.contains('\\') {
         return None;
     }
     let mut cursor = Cursor {
         rest: word,
-        file: Arc::clone(&place.file),
-        line: place.line,
-        column: place.column,
+        file: Arc::clone(&position.file),
+        line: position.line,
+        column: position.column,
     };
     let mut text = String::new();
     loop {

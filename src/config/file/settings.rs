@@ -1,6 +1,6 @@
 //! What a file says: settings under the names of our flags, limits of single channels, and what was passed over.
 
-use super::value::{Entry, Place};
+use super::value::{Entry, SourcePosition};
 use crate::config::Error;
 use crate::config::channel_limits::ChannelEntry;
 use crate::config::notes::Notes;
@@ -16,7 +16,7 @@ pub struct Setting {
     pub text: String,
     pub shape: Shape,
     /// Where the key stands.
-    pub place: Place,
+    pub position: SourcePosition,
 }
 
 impl Setting {

@@ -6,7 +6,7 @@ mod keys;
 use super::cursor::at;
 use super::limits::{self, Strictness, duration, wrong_type};
 use super::settings::{Found, Setting, Shape};
-use super::value::{Entry, Kind, Place, Table};
+use super::value::{Entry, Kind, SourcePosition, Table};
 use crate::config::Error;
 use crate::core::nearest::nearest;
 use keys::{HTTPS, Key, LIMITS, Means, NATS, PAGES_TLS, RAFT, STREAMING, TLS, Type};
@@ -170,13 +170,13 @@ impl Reading {
                 }
             }
             Means::Tuning => {
-                let name = format!("{path}{} ({})", entry.key, entry.place);
+                let name = format!("{path}{} ({})", entry.key, entry.position);
                 self.found.notes.no_effect(name);
                 Ok(())
             }
             Means::Replaced(_) if entry.value.kind.says_nothing() => Ok(()),
             Means::Replaced(by) => {
-                let name = format!("{path}{} ({})", entry.key, entry.place);
+                let name = format!("{path}{} ({})", entry.key, entry.position);
                 self.found.notes.replaced(name, by);
                 Ok(())
             }
@@ -188,7 +188,7 @@ impl Reading {
             (Type::Text, Kind::Text(text)) => {
                 if text.is_empty() && flag == "encryption-key" {
                     // As there: the key itself says that messages are to be encrypted, whatever stands before it.
-                    self.set("encrypt", true.to_string(), Shape::Bare, &entry.place);
+                    self.set("encrypt", true.to_string(), Shape::Bare, &entry.position);
                     return Ok(());
                 }
                 if text.is_empty() && flag != "cluster-id" {
@@ -203,18 +203,18 @@ impl Reading {
             (Type::Amount, _) => return Err(wrong_type(entry, "int64")),
             (Type::Time, _) => (duration(entry)?.to_string(), Shape::Text),
         };
-        self.set(flag, text, shape, &entry.place);
+        self.set(flag, text, shape, &entry.position);
         Ok(())
     }
 
-    fn set(&mut self, flag: &str, text: String, shape: Shape, place: &Place) {
+    fn set(&mut self, flag: &str, text: String, shape: Shape, position: &SourcePosition) {
         // Two names of one key: the later one counts, as a key given twice.
         self.found.settings.retain(|setting| setting.flag != flag);
         self.found.settings.push(Setting {
             flag: flag.to_owned(),
             text,
             shape,
-            place: place.clone(),
+            position: position.clone(),
         });
     }
 
@@ -226,7 +226,7 @@ impl Reading {
                     self.mistake(error);
                 }
             } else if !option.is_variable {
-                let name = format!("{path}{} ({})", option.key, option.place);
+                let name = format!("{path}{} ({})", option.key, option.position);
                 self.found.notes.no_effect(name);
             }
         }
@@ -251,7 +251,7 @@ impl Reading {
                 "parameter {:?}: write a port, or a host and a port like \"127.0.0.1:8222\"",
                 entry.key
             );
-            at(&entry.place, what)
+            at(&entry.position, what)
         };
         let port = match &entry.value.kind {
             Kind::Integer(port, _) => port.to_string(),
@@ -260,7 +260,7 @@ impl Reading {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
                 // Without a host, they are where clients connect.
                 if !host.is_empty() {
-                    self.set(host_flag, host.to_owned(), Shape::Text, &entry.place);
+                    self.set(host_flag, host.to_owned(), Shape::Text, &entry.position);
                 }
                 port.to_owned()
             }
@@ -272,18 +272,18 @@ impl Reading {
         if !port.parse().is_ok_and(is_port) {
             return Err(wrong());
         }
-        self.set(port_flag, port, Shape::Bare, &entry.place);
+        self.set(port_flag, port, Shape::Bare, &entry.position);
         Ok(())
     }
 
     /// The former server passed over what neither nats-server nor the streaming block knows.
     fn outside(&mut self, entry: &Entry, name: &str) {
-        let place = if find(STREAMING, name).is_some() {
+        let position = if find(STREAMING, name).is_some() {
             "outside of the streaming block, where nats-streaming-server passed it over, too"
         } else {
             "not a key of nats-server"
         };
-        let note = format!("{} ({}, {place})", entry.key, entry.place);
+        let note = format!("{} ({}, {position})", entry.key, entry.position);
         self.found.notes.no_effect(note);
     }
 
@@ -302,7 +302,7 @@ fn not_a_key(entry: &Entry, known: &[&str]) -> String {
     };
     format!(
         "{}: {:?} is no key that stanby knows and has no effect{}",
-        entry.place,
+        entry.position,
         entry.key,
         question.unwrap_or_default()
     )

@@ -1,4 +1,4 @@
-//! What a configuration file is made of, with the place of each part.
+//! What a configuration file is made of, with the position of each part.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 /// Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SourcePosition {
     pub file: Arc<str>,
     pub line: u32,
     pub column: u32,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourcePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
@@ -20,7 +20,7 @@ impl fmt::Display for Place {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
-    pub place: Place,
+    pub position: SourcePosition,
     pub kind: Kind,
 }
 
@@ -39,7 +39,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub key: String,
-    pub place: Place,
+    pub position: SourcePosition,
     pub value: Value,
     /// A `$NAME` below means this entry.
     pub is_variable: bool,

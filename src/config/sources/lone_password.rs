@@ -40,7 +40,10 @@ pub(super) fn without(
         .partition(|it| it.flag == FLAG);
     found.settings = settings;
     for setting in taken {
-        notes.no_effect(format!("the password without a user ({})", setting.place));
+        notes.no_effect(format!(
+            "the password without a user ({})",
+            setting.position
+        ));
     }
     kept.into_iter().cloned().collect()
 }

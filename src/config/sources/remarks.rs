@@ -48,7 +48,7 @@ pub(super) fn on_polynomial(config: &Config, origin: Option<&Origin>, notes: &mu
         return;
     }
     match origin {
-        Some(Origin::File(place)) => notes.no_effect(format!("crc_poly ({place})")),
+        Some(Origin::File(position)) => notes.no_effect(format!("crc_poly ({position})")),
         Some(Origin::CommandLine | Origin::Environment(_)) => notes.no_effect("-file_crc_poly"),
         Some(Origin::Default) | None => {}
     }
@@ -73,7 +73,7 @@ pub(super) fn on_login(found: &Found, flags: &ServeFlags, config: &Config, notes
         if !login.contains(&Some(setting.text.as_str())) {
             notes.no_effect(format!(
                 "the login of the streaming block ({}), beside the one in authorization",
-                setting.place
+                setting.position
             ));
         }
     }

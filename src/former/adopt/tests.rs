@@ -79,10 +79,10 @@ fn adopted(subscriptions: Vec<Subscription>) -> Adopted {
 }
 
 /// Last sent, floor and ranges.
-type Place = (u64, u64, Vec<(u64, u64)>);
+type Position = (u64, u64, Vec<(u64, u64)>);
 
 /// The only position, and its members with whether they are online.
-fn only(adopted: &Adopted) -> (Place, Vec<(u64, bool)>) {
+fn only(adopted: &Adopted) -> (Position, Vec<(u64, bool)>) {
     let positions: Vec<_> = adopted.snapshot.positions.values().collect();
     let [position] = positions[..] else {
         panic!("{positions:?}");

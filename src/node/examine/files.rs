@@ -108,9 +108,9 @@ impl Look {
     fn of_database(&mut self, config: &Config) {
         let url = &config.database_url;
         // The same files for each place.
-        if let Some(place) = url.places().first() {
+        if let Some(endpoint) = url.endpoints().first() {
             let login = Login {
-                place: place.clone(),
+                endpoint: endpoint.clone(),
                 password: None,
                 is_plain: false,
             };

@@ -138,7 +138,7 @@ impl Connection {
                 let connected = timeout(CONNECT_TIMEOUT, options(url).connect()).await;
                 let connected = connected.map_err(|_| {
                     let why = "did not answer in time (connecting)";
-                    Error::Unavailable(format!("MySQL at {} {why}", url.place))
+                    Error::Unavailable(format!("MySQL at {} {why}", url.address))
                 })?;
                 let connection = connected.map_err(|error| place.told(&error))?;
                 let settings = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
@@ -381,9 +381,9 @@ fn options(url: &MySqlUrl) -> MySqlConnectOptions {
             Tls::VerifyCa => MySqlSslMode::VerifyCa,
             Tls::VerifyIdentity => MySqlSslMode::VerifyIdentity,
         });
-    options = match &url.place {
-        mysql::Place::Tcp { host, port } => options.host(host).port(*port),
-        mysql::Place::Unix(path) => options.socket(path),
+    options = match &url.address {
+        mysql::Address::Tcp { host, port } => options.host(host).port(*port),
+        mysql::Address::Unix(path) => options.socket(path),
     };
     if let Some(password) = &url.password {
         options = options.password(Secret::expose(password));
@@ -413,7 +413,7 @@ fn for_mysql(statement: &str) -> String {
 }
 
 fn of_mysql(url: &MySqlUrl, error: &sqlx::Error) -> Error {
-    let place = &url.place;
+    let place = &url.address;
     let sqlx::Error::Database(told) = error else {
         let text = format!("MySQL at {place}: {error}");
         return if matches!(error, sqlx::Error::Tls(_)) {

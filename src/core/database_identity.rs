@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Which Postgres and which tables a session leads to. What a platform does not show is `None` and not compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct DatabaseIdentity {
     pub system_identifier: Option<i64>,
     pub timeline: Option<i32>,
     /// Stays when the database is renamed, and over failovers.
@@ -16,7 +16,7 @@ pub struct Place {
     pub address: String,
 }
 
-impl Place {
+impl DatabaseIdentity {
     /// The same for all who work on these tables, whatever way leads to them, and over failovers of Postgres.
     pub fn tables(&self) -> String {
         let identifier = self.system_identifier.map(|it| it.to_string());
@@ -47,7 +47,7 @@ fn differ<T: Copy + PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 }
 
 /// Names are shown as literals: they may come from strangers.
-impl fmt::Display for Place {
+impl fmt::Display for DatabaseIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             database,
@@ -73,8 +73,8 @@ impl fmt::Display for Place {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn identity() -> DatabaseIdentity {
+        DatabaseIdentity {
             system_identifier: Some(7),
             timeline: Some(1),
             database_oid: 5,
@@ -86,50 +86,50 @@ mod tests {
 
     #[test]
     fn the_way_to_tables_does_not_make_them_others() {
-        let other = Place {
+        let other = DatabaseIdentity {
             database: "renamed".to_owned(),
             address: "/run/.s.PGSQL.5432".to_owned(),
-            ..place()
+            ..identity()
         };
-        assert!(!place().is_other_than(&other));
-        assert_eq!(place().tables(), "7/0000000005/stanby");
-        assert_eq!(place().tables(), other.tables());
+        assert!(!identity().is_other_than(&other));
+        assert_eq!(identity().tables(), "7/0000000005/stanby");
+        assert_eq!(identity().tables(), other.tables());
     }
 
     #[test]
     fn another_postgres_database_schema_or_primary_are_other_tables() {
         for other in [
-            Place {
+            DatabaseIdentity {
                 system_identifier: Some(8),
-                ..place()
+                ..identity()
             },
-            Place {
+            DatabaseIdentity {
                 database_oid: 6,
-                ..place()
+                ..identity()
             },
-            Place {
+            DatabaseIdentity {
                 schema: "stanby2".to_owned(),
-                ..place()
+                ..identity()
             },
-            Place {
+            DatabaseIdentity {
                 timeline: Some(2),
-                ..place()
+                ..identity()
             },
         ] {
-            assert!(place().is_other_than(&other), "{other}");
+            assert!(identity().is_other_than(&other), "{other}");
             let is_promoted = other.timeline == Some(2);
-            assert_eq!(place().may_be_copy_of(&other), is_promoted, "{other}");
+            assert_eq!(identity().may_be_copy_of(&other), is_promoted, "{other}");
         }
     }
 
     #[test]
     fn what_a_platform_does_not_tell_makes_no_difference() {
-        let silent = Place {
+        let silent = DatabaseIdentity {
             system_identifier: None,
             timeline: None,
-            ..place()
+            ..identity()
         };
-        assert!(!place().is_other_than(&silent));
-        assert!(!silent.is_other_than(&place()));
+        assert!(!identity().is_other_than(&silent));
+        assert!(!silent.is_other_than(&identity()));
     }
 }

@@ -5,16 +5,22 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Error;
 use super::session::{Session, Settings};
-use crate::core::place::Place;
+use crate::core::database_identity::DatabaseIdentity;
 
 /// On a session of its own, for who does not queue for the lock yet.
-pub async fn look(settings: &Settings, tracker: &TaskTracker) -> Result<Place, Error> {
+pub async fn read_once(
+    settings: &Settings,
+    tracker: &TaskTracker,
+) -> Result<DatabaseIdentity, Error> {
     let session = Session::open(settings, tracker).await?;
     session.pin(settings).await?;
     read(&session, settings).await
 }
 
-pub(super) async fn read(session: &Session, settings: &Settings) -> Result<Place, Error> {
+pub(super) async fn read(
+    session: &Session,
+    settings: &Settings,
+) -> Result<DatabaseIdentity, Error> {
     let client = &session.client;
     let row = session
         .call(
@@ -28,7 +34,7 @@ pub(super) async fn read(session: &Session, settings: &Settings) -> Result<Place
     let identifier = "SELECT system_identifier FROM pg_control_system()";
     // The control file lags behind after a promotion; the name of the current WAL file does not.
     let timeline = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int4";
-    Ok(Place {
+    Ok(DatabaseIdentity {
         system_identifier: told(client.query_one_scalar(identifier, &[]), session).await?,
         timeline: told(client.query_one_scalar(timeline, &[]), session).await?,
         database_oid: row.get(0),

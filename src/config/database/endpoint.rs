@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Where a Postgres may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Endpoint {
     pub(super) host: Host,
     /// The host's address, where its name is not to be looked up.
     pub(super) address: Option<IpAddr>,
@@ -20,7 +20,7 @@ pub(super) enum Host {
     Unix(String),
 }
 
-impl Place {
+impl Endpoint {
     /// The name to be looked up, where it may have several addresses.
     pub fn name(&self) -> Option<(&str, u16)> {
         match (&self.host, self.address) {
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
         match (&self.host, self.address) {
