@@ -1,16 +1,16 @@
 //! Applies a batch on the session it is given: one statement when only one part has rows or when the batch only
-//! publishes, else one transaction whose statements all leave in one flight. Never COPY: no timeout of Postgres
+//! publishes, else one transaction whose statements all leave in one pipeline. Never COPY: no timeout of Postgres
 //! ends a session that stopped in the middle of one.
 
 mod channels;
 mod clients;
-mod flight;
 mod gone;
 mod lost;
 mod messages;
 mod outbox;
 mod pages;
 mod pieces;
+mod pipeline;
 mod policies;
 mod positions;
 mod requests;
@@ -29,7 +29,7 @@ use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
 use crate::core::upload::UploadWindow;
-use flight::{Flight, Transaction};
+use pipeline::{Pipeline, Transaction};
 
 pub(super) use messages::insert_into as insert_messages_into;
 
@@ -172,7 +172,7 @@ impl Writer {
         self.pieces
             .upload(client, &messages, window, answered)
             .await?;
-        self.fly(client, batch, epoch, Transaction::Callers, Some(&messages))
+        self.execute(client, batch, epoch, Transaction::Callers, Some(&messages))
             .await
     }
 
@@ -194,8 +194,8 @@ impl Writer {
         epoch: Epoch,
         transaction: Transaction,
     ) -> Result<(), Error> {
-        let flown = self.fly(client, batch, epoch, transaction, None).await;
-        flown.map_err(|failure| self.told(failure, transaction))
+        let executed = self.execute(client, batch, epoch, transaction, None).await;
+        executed.map_err(|failure| self.told(failure, transaction))
     }
 
     fn told(&self, failure: Failure, transaction: Transaction) -> Error {
@@ -225,7 +225,7 @@ impl Writer {
         }
     }
 
-    async fn fly(
+    async fn execute(
         &self,
         client: &Client,
         batch: &Batch,
@@ -255,9 +255,9 @@ impl Writer {
             .counters
             .map(|last| [int8(last.channel), int8(last.subscription)]);
 
-        let mut flight = Flight::new(client);
+        let mut pipeline = Pipeline::new(client);
         if let Some([channel, subscription]) = &counters {
-            flight.add(
+            pipeline.add(
                 &self.counters,
                 vec![channel, subscription],
                 "counters",
@@ -265,29 +265,29 @@ impl Writer {
             );
         }
         if let Some(uploaded) = uploaded {
-            channels.board(&mut flight, &self.channels);
-            self.pieces.board(uploaded, &mut flight);
+            channels.add_to(&mut pipeline, &self.channels);
+            self.pieces.add_to(uploaded, &mut pipeline);
         } else if channels.only_put() && !messages.is_empty() {
-            messages.board_with(&channels, &mut flight, &self.messages);
+            messages.add_to_with(&channels, &mut pipeline, &self.messages);
         } else {
-            channels.board(&mut flight, &self.channels);
-            messages.board(&mut flight, &self.messages);
+            channels.add_to(&mut pipeline, &self.channels);
+            messages.add_to(&mut pipeline, &self.messages);
         }
-        trims.board(&mut flight, &self.messages);
-        clients.board(&mut flight, &self.clients);
-        heartbeats.board(&mut flight, &self.clients);
-        positions.board(&mut flight, &self.positions);
-        progress.board(&mut flight, &self.positions);
-        acks.board(&mut flight, &self.pages);
-        holders.board(&mut flight, &self.pages);
-        subscriptions.board(&mut flight, &self.subscriptions);
-        unreadable.board(&mut flight, &self.unreadable);
-        lost.board(&mut flight, &self.lost);
-        gone.board(&mut flight, &self.gone);
-        outbox.board(&mut flight, &self.outbox);
-        policies.board(&mut flight, &self.policies);
-        requests.board(&mut flight, &self.requests);
-        flight.land(transaction).await
+        trims.add_to(&mut pipeline, &self.messages);
+        clients.add_to(&mut pipeline, &self.clients);
+        heartbeats.add_to(&mut pipeline, &self.clients);
+        positions.add_to(&mut pipeline, &self.positions);
+        progress.add_to(&mut pipeline, &self.positions);
+        acks.add_to(&mut pipeline, &self.pages);
+        holders.add_to(&mut pipeline, &self.pages);
+        subscriptions.add_to(&mut pipeline, &self.subscriptions);
+        unreadable.add_to(&mut pipeline, &self.unreadable);
+        lost.add_to(&mut pipeline, &self.lost);
+        gone.add_to(&mut pipeline, &self.gone);
+        outbox.add_to(&mut pipeline, &self.outbox);
+        policies.add_to(&mut pipeline, &self.policies);
+        requests.add_to(&mut pipeline, &self.requests);
+        pipeline.execute(transaction).await
     }
 }
 

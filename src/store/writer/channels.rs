@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::Batch;
 
 const DELETE: &str = "DELETE FROM channels WHERE channel_id = ANY($1)";
@@ -75,9 +75,9 @@ impl<'a> Columns<'a> {
     }
 
     /// Deletes come first: a new channel may have the name of a deleted one.
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.deleted.is_empty() {
-            flight.add(
+            pipeline.add(
                 &statements.delete,
                 vec![&self.deleted],
                 "channels deleted",
@@ -86,7 +86,7 @@ impl<'a> Columns<'a> {
         }
         if !self.id.is_empty() {
             let rows = Some(self.id.len());
-            flight.add(&statements.put, self.parameters(), "channels", rows);
+            pipeline.add(&statements.put, self.parameters(), "channels", rows);
         }
     }
 

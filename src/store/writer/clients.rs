@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::Batch;
 
 /// No standby keeps requests for as long as ten minutes: its memory follows from the lease.
@@ -91,9 +91,9 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.deleted.is_empty() {
-            flight.add(
+            pipeline.add(
                 &statements.delete,
                 vec![&self.deleted],
                 "clients deleted",
@@ -101,7 +101,7 @@ impl<'a> Columns<'a> {
             );
         }
         if !self.id.is_empty() {
-            flight.add(
+            pipeline.add(
                 &statements.put,
                 self.parameters(),
                 "clients",
@@ -143,11 +143,11 @@ impl<'a> Heartbeats<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.client_id.is_empty() {
             let parameters: Parameters<'_> = vec![&self.client_id, &self.last_at, &self.missed];
             // Not counted: with the heartbeat of a client that somebody deleted by hand nothing is lost.
-            flight.add(&statements.set_heartbeats, parameters, "heartbeats", None);
+            pipeline.add(&statements.set_heartbeats, parameters, "heartbeats", None);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::Batch;
 use crate::core::gone::Reason;
 
@@ -78,7 +78,7 @@ impl Columns {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         const WHAT: &str = "gone ranges";
         let [channel, last] = &self.forgotten;
         let is_empty = [channel, &self.settled[0], &self.added[0]]
@@ -89,20 +89,20 @@ impl Columns {
         }
         if !channel.is_empty() {
             let parameters: Parameters<'_> = vec![channel, last];
-            flight.add(&statements.forget, parameters, WHAT, None);
+            pipeline.add(&statements.forget, parameters, WHAT, None);
         }
         let [channel, first, bytes] = &self.settled;
         if !channel.is_empty() {
             let parameters: Parameters<'_> = vec![channel, first, bytes];
             // One that somebody has deleted meanwhile is settled, too.
-            flight.add(&statements.settle, parameters, WHAT, None);
+            pipeline.add(&statements.settle, parameters, WHAT, None);
         }
         let [channel, first, last] = &self.added;
         if !channel.is_empty() {
             let parameters: Parameters<'_> = vec![channel, first, last, &self.reason];
-            flight.add(&statements.add, parameters, WHAT, None);
+            pipeline.add(&statements.add, parameters, WHAT, None);
         }
-        flight.add(&statements.tidy, Parameters::new(), WHAT, None);
+        pipeline.add(&statements.tidy, Parameters::new(), WHAT, None);
     }
 }
 

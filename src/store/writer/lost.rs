@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::{Batch, RangeOutcome};
 use crate::core::ids::Epoch;
 
@@ -57,7 +57,7 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.first.is_empty() {
             let parameters: Parameters<'_> = vec![
                 &self.epoch,
@@ -68,7 +68,7 @@ impl<'a> Columns<'a> {
                 &self.fate,
             ];
             let rows = Some(self.first.len());
-            flight.add(&statements.put, parameters, "lost ranges", rows);
+            pipeline.add(&statements.put, parameters, "lost ranges", rows);
         }
     }
 }

@@ -4,8 +4,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
 use super::channels;
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::{Batch, Trim};
 use crate::core::ids::{ChannelId, Epoch};
 use crate::store::encryption::Sealed;
@@ -154,22 +154,22 @@ impl<'a> Columns<'a> {
         self.sequence.is_empty()
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.is_empty() {
             let rows = Some(self.sequence.len());
-            flight.add(&statements.insert, self.parameters(), "messages", rows);
+            pipeline.add(&statements.insert, self.parameters(), "messages", rows);
         }
     }
 
-    pub(super) fn board_with<'f>(
+    pub(super) fn add_to_with<'f>(
         &'f self,
         channels: &'f channels::Columns<'_>,
-        flight: &mut Flight<'f>,
+        pipeline: &mut Pipeline<'f>,
         statements: &'f Statements,
     ) {
         let mut parameters = self.parameters();
         parameters.extend(channels.parameters());
-        flight.add(
+        pipeline.add(
             &statements.publish,
             parameters,
             "messages",
@@ -240,11 +240,11 @@ impl Trims {
         trims
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         let (old, young) = (&self.old, &self.young);
         if !old.through.is_empty() {
             let parameters: Parameters<'_> = vec![&old.channel_id, &old.after, &old.through];
-            flight.add(&statements.trim, parameters, "messages trimmed", None);
+            pipeline.add(&statements.trim, parameters, "messages trimmed", None);
         }
         if !young.through.is_empty() {
             let parameters: Parameters<'_> = vec![
@@ -253,7 +253,7 @@ impl Trims {
                 &young.through,
                 &self.settled,
             ];
-            flight.add(&statements.trim_young, parameters, "messages trimmed", None);
+            pipeline.add(&statements.trim_young, parameters, "messages trimmed", None);
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::Flight;
 use super::int8;
+use super::pipeline::Pipeline;
 use crate::core::batch::Batch;
 use crate::core::ids::Guid;
 
@@ -50,14 +50,14 @@ impl<'a> Columns<'a> {
         }
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.acked.is_empty() {
-            flight.add(&statements.acked, vec![&self.acked], "acks in SQL", None);
+            pipeline.add(&statements.acked, vec![&self.acked], "acks in SQL", None);
         }
         if self.taken.is_empty() && self.refused.is_empty() && self.put_back.is_empty() {
             return;
         }
-        flight.add(
+        pipeline.add(
             &statements.take,
             vec![&self.taken, &self.refused, &self.reasons, &self.put_back],
             "outbox",

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::{AckedChange, Batch, HOLDERS_PAGE, Held};
 
 const PART: &str = "progress";
@@ -111,19 +111,19 @@ impl<'a> Acks<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.cleared.is_empty() {
-            flight.add(&statements.clear_acks, vec![&self.cleared], PART, None);
+            pipeline.add(&statements.clear_acks, vec![&self.cleared], PART, None);
         }
         if !self.gone.is_empty() {
             let parameters: Parameters<'_> = vec![&self.gone.position, &self.gone.page];
-            flight.add(&statements.delete_acks, parameters, PART, None);
+            pipeline.add(&statements.delete_acks, parameters, PART, None);
         }
         if !self.put.is_empty() {
             let Keys { position, page } = &self.put;
             let parameters: Parameters<'_> = vec![position, page, &self.pages, &self.bits];
             let rows = Some(self.put.len());
-            flight.add(&statements.put_acks, parameters, PART, rows);
+            pipeline.add(&statements.put_acks, parameters, PART, rows);
         }
     }
 }
@@ -156,19 +156,19 @@ impl Holders {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.cleared.is_empty() {
-            flight.add(&statements.clear_holders, vec![&self.cleared], PART, None);
+            pipeline.add(&statements.clear_holders, vec![&self.cleared], PART, None);
         }
         if !self.gone.is_empty() {
             let parameters: Parameters<'_> = vec![&self.gone.position, &self.gone.page];
-            flight.add(&statements.delete_holders, parameters, PART, None);
+            pipeline.add(&statements.delete_holders, parameters, PART, None);
         }
         if !self.put.is_empty() {
             let Keys { position, page } = &self.put;
             let parameters: Parameters<'_> = vec![position, page, &self.members, &self.held];
             let rows = Some(self.put.len());
-            flight.add(&statements.put_holders, parameters, PART, rows);
+            pipeline.add(&statements.put_holders, parameters, PART, rows);
         }
     }
 }

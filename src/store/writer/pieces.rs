@@ -3,8 +3,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::messages::Columns;
+use super::pipeline::{Parameters, Pipeline};
 use super::{Failure, Transaction};
 use crate::clock::Clock;
 use crate::core::time::Instant;
@@ -55,20 +55,20 @@ impl Statements {
             }
             let bytes = data.iter().map(|data| data.len()).sum();
             let sent = Clock.now().monotonic;
-            let mut flight = Flight::new(client);
+            let mut pipeline = Pipeline::new(client);
             let rows = Some(data.len());
-            flight.add(&self.stage, vec![&number, &piece, &data], "messages", rows);
-            flight.land(Transaction::Callers).await?;
+            pipeline.add(&self.stage, vec![&number, &piece, &data], "messages", rows);
+            pipeline.execute(Transaction::Callers).await?;
             let now = Clock.now().monotonic;
             window.carried(bytes, now.since(sent));
             answered(sent);
         }
     }
 
-    pub(super) fn board<'f>(&'f self, messages: &'f Columns<'_>, flight: &mut Flight<'f>) {
+    pub(super) fn add_to<'f>(&'f self, messages: &'f Columns<'_>, pipeline: &mut Pipeline<'f>) {
         let parameters: Parameters<'_> = messages.without_data();
-        flight.add(&self.insert, parameters, "messages", Some(messages.len()));
-        flight.add(&self.clear, Vec::new(), "messages", None);
+        pipeline.add(&self.insert, parameters, "messages", Some(messages.len()));
+        pipeline.add(&self.clear, Vec::new(), "messages", None);
     }
 }
 

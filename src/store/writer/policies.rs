@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::Batch;
 
 const FORGET: &str = "DELETE FROM delivery_counts d
@@ -139,14 +139,14 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         const PART: &str = "delivery counts";
         if !self.cleared.is_empty() {
-            flight.add(&statements.clear, vec![&self.cleared], PART, None);
+            pipeline.add(&statements.clear, vec![&self.cleared], PART, None);
         }
         if !self.forgotten.number.is_empty() {
             let parameters: Parameters<'_> = vec![&self.forgotten.number, &self.forgotten.sequence];
-            flight.add(&statements.forget, parameters, PART, None);
+            pipeline.add(&statements.forget, parameters, PART, None);
         }
         if !self.counted.number.is_empty() {
             let Keys { number, sequence } = &self.counted;
@@ -158,7 +158,7 @@ impl<'a> Columns<'a> {
                 &self.given_up,
                 &self.awaited,
             ];
-            flight.add(&statements.count, parameters, PART, None);
+            pipeline.add(&statements.count, parameters, PART, None);
         }
         if !self.letters.number.is_empty() {
             let parameters: Parameters<'_> = vec![
@@ -172,12 +172,12 @@ impl<'a> Columns<'a> {
                 &self.letter_reasons,
                 &self.letter_replies,
             ];
-            flight.add(&statements.bury, parameters, "dead letters", None);
+            pipeline.add(&statements.bury, parameters, "dead letters", None);
         }
         if !self.redriven.number.is_empty() {
             let Keys { number, sequence } = &self.redriven;
             let parameters: Parameters<'_> = vec![number, sequence, &self.redriven_by];
-            flight.add(&statements.redrive, parameters, "dead letters", None);
+            pipeline.add(&statements.redrive, parameters, "dead letters", None);
         }
         if !self.dropped.is_empty() {
             let parameters: Parameters<'_> = vec![
@@ -186,7 +186,7 @@ impl<'a> Columns<'a> {
                 &self.dropped_first,
                 &self.dropped_last,
             ];
-            flight.add(&statements.dropped, parameters, "dropped messages", None);
+            pipeline.add(&statements.dropped, parameters, "dropped messages", None);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::{AckedChange, Batch};
 use crate::core::ids::{DurableName, QueueName, Sequence};
 use crate::core::ranges::Ranges;
@@ -80,9 +80,9 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.deleted.is_empty() {
-            flight.add(
+            pipeline.add(
                 &statements.delete,
                 vec![&self.deleted],
                 "positions deleted",
@@ -91,7 +91,7 @@ impl<'a> Columns<'a> {
         }
         if !self.channel.is_empty() {
             let rows = Some(self.channel.len());
-            flight.add(&statements.put, self.parameters(), "positions", rows);
+            pipeline.add(&statements.put, self.parameters(), "positions", rows);
         }
     }
 
@@ -136,7 +136,7 @@ impl ProgressColumns {
         self.acked_floor.push(int8(acked_floor.0));
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.id.is_empty() {
             let parameters: Parameters<'_> = vec![
                 &self.id,
@@ -144,7 +144,7 @@ impl ProgressColumns {
                 &self.acked_floor,
                 &self.acked_above,
             ];
-            flight.add(
+            pipeline.add(
                 &statements.set_progress,
                 parameters,
                 "progress",

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::Flight;
 use super::int8;
+use super::pipeline::Pipeline;
 use crate::core::admin::{Fact, Facts, RequestChange};
 use crate::core::batch::Batch;
 
@@ -145,13 +145,13 @@ impl<'a> Columns<'a> {
         self.hint.push(complaint.map(|it| it.hint.as_str()));
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.unlimited.is_empty() {
-            flight.add(&statements.unlimit, vec![&self.unlimited], "limits", None);
+            pipeline.add(&statements.unlimit, vec![&self.unlimited], "limits", None);
         }
         if !self.limited.is_empty() {
             let [subscriptions, messages, bytes, age, inactivity] = &self.limits;
-            let parameters: super::flight::Parameters<'_> = vec![
+            let parameters: super::pipeline::Parameters<'_> = vec![
                 &self.limited,
                 subscriptions,
                 messages,
@@ -160,20 +160,20 @@ impl<'a> Columns<'a> {
                 inactivity,
             ];
             let rows = Some(self.limited.len());
-            flight.add(&statements.limit, parameters, "limits", rows);
+            pipeline.add(&statements.limit, parameters, "limits", rows);
         }
         if !self.paused.is_empty() {
-            flight.add(&statements.pause, vec![&self.paused], "paused", None);
+            pipeline.add(&statements.pause, vec![&self.paused], "paused", None);
         }
         if !self.resumed.is_empty() {
-            flight.add(&statements.resume, vec![&self.resumed], "paused", None);
+            pipeline.add(&statements.resume, vec![&self.resumed], "paused", None);
         }
         if !self.moved.is_empty() {
             let rows = Some(self.moved.len());
-            flight.add(&statements.moves, vec![&self.moved], "moved", rows);
+            pipeline.add(&statements.moves, vec![&self.moved], "moved", rows);
         }
         if !self.id.is_empty() {
-            let parameters: super::flight::Parameters<'_> = vec![
+            let parameters: super::pipeline::Parameters<'_> = vec![
                 &self.id,
                 &self.state,
                 &self.through,
@@ -183,7 +183,7 @@ impl<'a> Columns<'a> {
                 &self.error,
                 &self.hint,
             ];
-            flight.add(&statements.answer, parameters, "requests", None);
+            pipeline.add(&statements.answer, parameters, "requests", None);
         }
     }
 }

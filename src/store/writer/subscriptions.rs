@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::Batch;
 
 const DELETE: &str = "DELETE FROM subscriptions WHERE subscription_id = ANY($1)";
@@ -72,9 +72,9 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.deleted.is_empty() {
-            flight.add(
+            pipeline.add(
                 &statements.delete,
                 vec![&self.deleted],
                 "subscriptions deleted",
@@ -83,7 +83,7 @@ impl<'a> Columns<'a> {
         }
         if !self.id.is_empty() {
             let rows = Some(self.id.len());
-            flight.add(&statements.put, self.parameters(), "subscriptions", rows);
+            pipeline.add(&statements.put, self.parameters(), "subscriptions", rows);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use tokio_postgres::{Client, Error, Statement};
 
-use super::flight::{Flight, Parameters};
 use super::int8;
+use super::pipeline::{Parameters, Pipeline};
 use crate::core::batch::Batch;
 
 /// What limits have dropped since is of no interest any more, so the table stays as small as what is wrong.
@@ -49,11 +49,11 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    pub(super) fn board<'f>(&'f self, flight: &mut Flight<'f>, statements: &'f Statements) {
+    pub(super) fn add_to<'f>(&'f self, pipeline: &mut Pipeline<'f>, statements: &'f Statements) {
         if !self.channel.is_empty() {
             let parameters: Parameters<'_> = vec![&self.channel, &self.sequence, &self.why];
             // Another subscription may have passed over them before.
-            flight.add(&statements.put, parameters, "unreadable messages", None);
+            pipeline.add(&statements.put, parameters, "unreadable messages", None);
         }
     }
 }

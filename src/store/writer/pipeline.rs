@@ -1,4 +1,4 @@
-//! A transaction in one flight: BEGIN, the statements and COMMIT are all sent before the first answer is awaited.
+//! A transaction as one pipeline: BEGIN, the statements and COMMIT are all sent before the first answer is awaited.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -17,16 +17,16 @@ pub(super) enum Transaction {
     Own,
     /// The same, and committed only after every answer was looked at.
     Careful,
-    /// It was begun before, and is not over when they have landed.
+    /// It was begun before, and is not over when they are executed.
     Callers,
 }
 
-pub(super) struct Flight<'a> {
+pub(super) struct Pipeline<'a> {
     client: &'a Client,
-    passengers: Vec<Passenger<'a>>,
+    queries: Vec<Query<'a>>,
 }
 
-struct Passenger<'a> {
+struct Query<'a> {
     statement: &'a Statement,
     parameters: Parameters<'a>,
     what: &'static str,
@@ -36,11 +36,11 @@ struct Passenger<'a> {
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
 
-impl<'a> Flight<'a> {
+impl<'a> Pipeline<'a> {
     pub(super) fn new(client: &'a Client) -> Self {
         Self {
             client,
-            passengers: Vec::new(),
+            queries: Vec::new(),
         }
     }
 
@@ -51,7 +51,7 @@ impl<'a> Flight<'a> {
         what: &'static str,
         expected: Option<usize>,
     ) {
-        self.passengers.push(Passenger {
+        self.queries.push(Query {
             statement,
             parameters,
             what,
@@ -59,16 +59,16 @@ impl<'a> Flight<'a> {
         });
     }
 
-    pub(super) async fn land(self, transaction: Transaction) -> Result<(), Failure> {
+    pub(super) async fn execute(self, transaction: Transaction) -> Result<(), Failure> {
         let client = self.client;
         if transaction == Transaction::Callers {
-            for passenger in &self.passengers {
-                let rows = client.execute(passenger.statement, &passenger.parameters);
-                passenger.judge(rows.await)?;
+            for query in &self.queries {
+                let rows = client.execute(query.statement, &query.parameters);
+                query.check(rows.await)?;
             }
             return Ok(());
         }
-        match self.passengers.as_slice() {
+        match self.queries.as_slice() {
             // The answer proves that the session is alive.
             [] => match command(client, "SELECT 1").await {
                 Ok(_) => Ok(()),
@@ -78,15 +78,15 @@ impl<'a> Flight<'a> {
             // It commits by itself and saves two messages.
             [alone] => {
                 let rows = client.execute(alone.statement, &alone.parameters).await;
-                alone.judge(rows)
+                alone.check(rows)
             }
-            several => in_one_flight(client, several).await,
+            several => pipelined(client, several).await,
         }
     }
 }
 
-impl Passenger<'_> {
-    fn judge(&self, rows: Result<u64, Error>) -> Result<(), Failure> {
+impl Query<'_> {
+    fn check(&self, rows: Result<u64, Error>) -> Result<(), Failure> {
         let found = rows.map_err(|error| failed(self.what, error))?;
         match self.expected {
             Some(expected) if expected as u64 != found => Err(Failure::Count {
@@ -99,13 +99,13 @@ impl Passenger<'_> {
     }
 }
 
-async fn in_one_flight(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
-    let answers = with_begin(client, passengers).chain([ends(client, "COMMIT")]);
+async fn pipelined(client: &Client, queries: &[Query<'_>]) -> Result<(), Failure> {
+    let answers = with_begin(client, queries).chain([ends(client, "COMMIT")]);
     let mut rows = together(answers.collect()).await;
 
     // Every answer counts: after a statement that failed COMMIT rolls back and still reports success.
     let committed = rows.pop();
-    judge(passengers, rows)?;
+    check(queries, rows)?;
     match committed {
         Some(Err(error)) => Err(failed("COMMIT", error)),
         Some(Ok(_)) | None => Ok(()),
@@ -113,9 +113,9 @@ async fn in_one_flight(client: &Client, passengers: &[Passenger<'_>]) -> Result<
 }
 
 /// Nothing is committed, or left open, when an answer is not as expected.
-async fn carefully(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), Failure> {
-    let rows = together(with_begin(client, passengers).collect()).await;
-    match judge(passengers, rows) {
+async fn carefully(client: &Client, queries: &[Query<'_>]) -> Result<(), Failure> {
+    let rows = together(with_begin(client, queries).collect()).await;
+    match check(queries, rows) {
         Ok(()) => match command(client, "COMMIT").await {
             Ok(_) => Ok(()),
             Err(error) => Err(failed("COMMIT", error)),
@@ -129,10 +129,10 @@ async fn carefully(client: &Client, passengers: &[Passenger<'_>]) -> Result<(), 
 
 fn with_begin<'a>(
     client: &'a Client,
-    passengers: &'a [Passenger<'a>],
+    queries: &'a [Query<'a>],
 ) -> impl Iterator<Item = Answer<'a>> {
-    let statements = passengers.iter().map(move |passenger| {
-        let rows = client.execute(passenger.statement, &passenger.parameters);
+    let statements = queries.iter().map(move |query| {
+        let rows = client.execute(query.statement, &query.parameters);
         Box::pin(rows) as Answer<'a>
     });
     std::iter::once(ends(client, "BEGIN")).chain(statements)
@@ -159,11 +159,11 @@ async fn together(mut answers: Vec<Answer<'_>>) -> Vec<Result<u64, Error>> {
 }
 
 /// Of BEGIN and the statements.
-fn judge(passengers: &[Passenger<'_>], mut rows: Vec<Result<u64, Error>>) -> Result<(), Failure> {
+fn check(queries: &[Query<'_>], mut rows: Vec<Result<u64, Error>>) -> Result<(), Failure> {
     let begun = rows.remove(0);
     begun.map_err(|error| failed("BEGIN", error))?;
-    for (passenger, rows) in passengers.iter().zip(rows) {
-        passenger.judge(rows)?;
+    for (query, rows) in queries.iter().zip(rows) {
+        query.check(rows)?;
     }
     Ok(())
 }
