@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::budget::Budget;
 use super::counters::Counts;
 use super::error::Error;
-use super::fair::Sender;
+use super::fair_queue::Sender;
 use super::gate::Gate;
 use super::link::{Link, ensure_subject};
 use super::outgoing::Class;

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use super::fair::{QUEUES, Sender};
+use super::fair_queue::{QUEUES, Sender};
 use super::wire::Message;
 use crate::protocol::decode;
 

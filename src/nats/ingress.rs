@@ -1,4 +1,4 @@
-//! Everything that clients send to the server, as events of the core. `lanes` says in which order.
+//! Everything that clients send to the server, as events of the core. `request_scheduler` says in which order.
 //!
 //! What waits here is bounded, in messages and in bytes ([`super::Settings::receive_bytes`]); beyond that NATS has
 //! to hold it, and nothing is lost unless NATS gives up on this server. The caller decides how many events it takes.
@@ -11,11 +11,11 @@ use bytestring::ByteString;
 use super::ack_tokens::AckTokens;
 use super::connection::{Connection, Inbox};
 use super::error::Error;
-use super::fair::Sender;
+use super::fair_queue::Sender;
 use super::gate::Gate;
-use super::lanes::{Kind, Lanes};
 use super::outgoing::Class;
 use super::probes::ProbeInbox;
+use super::request_scheduler::{Kind, RequestScheduler};
 use super::wire::{Message, encode as wire};
 use crate::core::outbound::Reply;
 use crate::core::rejection::Rejection;
@@ -40,7 +40,7 @@ pub struct Ingress {
     publishes: Vec<u64>,
     /// By subscription; those that are not in here are for single ack inboxes.
     kinds: Vec<(u64, Kind)>,
-    lanes: Lanes<(Sender, Message)>,
+    scheduler: RequestScheduler<(Sender, Message)>,
     probes: ProbeInbox,
     ack_tokens: AckTokens,
 }
@@ -60,7 +60,7 @@ impl Ingress {
             subjects: subjects.clone(),
             publishes: Vec::new(),
             kinds: Vec::new(),
-            lanes: Lanes::default(),
+            scheduler: RequestScheduler::default(),
             probes,
             ack_tokens: ack_tokens.clone(),
         };
@@ -146,7 +146,7 @@ impl Ingress {
         let before = into.len();
         loop {
             self.sort();
-            let has_taken = self.take(into, quota, Lanes::pop_new);
+            let has_taken = self.take(into, quota, RequestScheduler::pop_new);
             if into.len() > before {
                 return Ok(());
             }
@@ -161,11 +161,11 @@ impl Ingress {
     /// Appends up to `quota` events (at least one) that are there already. False when nothing is left.
     pub fn recv_waiting(&mut self, into: &mut Vec<Event>, quota: impl Into<Quota>) -> bool {
         self.sort();
-        self.take(into, quota.into(), Lanes::pop);
-        !self.lanes.is_empty()
+        self.take(into, quota.into(), RequestScheduler::pop);
+        !self.scheduler.is_empty()
     }
 
-    /// What was read gets into the lanes.
+    /// What was read gets into the scheduler.
     fn sort(&mut self) {
         // Those that are there now: while they are taken more may come, without end.
         for _ in 0..self.inbox.waiting() {
@@ -182,7 +182,7 @@ impl Ingress {
                     | Kind::CloseClient
                     | Kind::Ping => Sender::of(decode::sender(message.payload())),
                 };
-                self.lanes
+                self.scheduler
                     .push(kind, sender, message.weight(), (sender, message));
             }
         }
@@ -193,13 +193,13 @@ impl Ingress {
         &mut self,
         into: &mut Vec<Event>,
         quota: Quota,
-        pop: impl Fn(&mut Lanes<(Sender, Message)>) -> Option<(Kind, (Sender, Message))>,
+        pop: impl Fn(&mut RequestScheduler<(Sender, Message)>) -> Option<(Kind, (Sender, Message))>,
     ) -> bool {
         let (mut taken, mut bytes) = (0, 0);
         let (mut gone, mut others) = (Vec::new(), Vec::new());
         while taken < quota.requests.max(1)
             && bytes < quota.bytes.clamp(1, TURN_BYTES)
-            && let Some((kind, (sender, message))) = pop(&mut self.lanes)
+            && let Some((kind, (sender, message))) = pop(&mut self.scheduler)
         {
             taken += 1;
             bytes += message.weight();

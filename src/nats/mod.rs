@@ -13,7 +13,7 @@
 //! | [`connection`], `link` | the handles, and what they share with the task behind them |
 //! | `outgoing`, `window` | what waits to be written, and how much of it may be on its way |
 //! | `queue`, `budget` | messages that wait to be taken, and how much they may be |
-//! | [`ingress`], `lanes` | requests to events, in an order that a close can rely on |
+//! | [`ingress`], `request_scheduler` | requests to events, in an order that a close can rely on |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
 //! | `ack_tokens` | what ack inboxes end with |
@@ -29,11 +29,10 @@ pub mod counters;
 mod dial;
 pub mod egress;
 pub mod error;
-mod fair;
+mod fair_queue;
 mod forbidden;
 mod gate;
 pub mod ingress;
-mod lanes;
 mod link;
 mod listeners;
 mod login;
@@ -44,6 +43,7 @@ mod queue;
 mod random;
 pub mod raw;
 mod reconnect;
+mod request_scheduler;
 mod servers;
 mod session;
 pub mod settings;

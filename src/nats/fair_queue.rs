@@ -47,7 +47,7 @@ pub(super) struct Waiting<T> {
 }
 
 #[derive(Debug)]
-pub(super) struct Fair<T> {
+pub(super) struct FairQueue<T> {
     queues: Vec<VecDeque<Waiting<T>>>,
     /// Requests in all queues.
     waiting: usize,
@@ -96,7 +96,7 @@ impl Line {
     }
 }
 
-impl<T> Default for Fair<T> {
+impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         Self {
             queues: std::iter::repeat_with(VecDeque::new).take(QUEUES).collect(),
@@ -108,7 +108,7 @@ impl<T> Default for Fair<T> {
     }
 }
 
-impl<T> Fair<T> {
+impl<T> FairQueue<T> {
     pub(super) fn push(&mut self, Sender(number): Sender, waiting: Waiting<T>) {
         if !std::mem::replace(&mut self.is_in_line[number], true) {
             self.new.turns.push_back(number);
@@ -191,65 +191,65 @@ mod tests {
     use super::*;
 
     /// The request is its position.
-    fn push(fair: &mut Fair<u64>, sender: Sender, position: u64, bytes: usize) {
+    fn push(queue: &mut FairQueue<u64>, sender: Sender, position: u64, bytes: usize) {
         let waiting = Waiting {
             position,
             bytes,
             request: position,
         };
-        fair.push(sender, waiting);
+        queue.push(sender, waiting);
     }
 
-    fn drain(fair: &mut Fair<u64>, end: u64) -> Vec<u64> {
-        let next = || fair.pop(|_, position| position < end);
+    fn drain(queue: &mut FairQueue<u64>, end: u64) -> Vec<u64> {
+        let next = || queue.pop(|_, position| position < end);
         std::iter::from_fn(next).map(|next| next.request).collect()
     }
 
     #[test]
     fn a_sender_does_not_wait_for_another_one_s_thousands() {
-        let mut fair = Fair::default();
+        let mut queue = FairQueue::default();
         for position in 0..100_000 {
-            push(&mut fair, Sender::of(b"greedy"), position, 100);
+            push(&mut queue, Sender::of(b"greedy"), position, 100);
         }
-        push(&mut fair, Sender::of(b"modest"), 100_000, 100);
+        push(&mut queue, Sender::of(b"modest"), 100_000, 100);
 
-        let order = drain(&mut fair, u64::MAX);
+        let order = drain(&mut queue, u64::MAX);
 
         assert_eq!(order.len(), 100_001);
         assert!(order[..=CHUNK].contains(&100_000));
-        assert!(fair.is_empty());
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn a_sender_of_whom_nothing_waited_goes_first() {
-        let mut fair = Fair::default();
+        let mut queue = FairQueue::default();
         for position in 0..1000 {
-            push(&mut fair, Sender::of(b"greedy"), position, 100);
+            push(&mut queue, Sender::of(b"greedy"), position, 100);
         }
         for _ in 0..=CHUNK {
-            fair.pop(|_, _| true).unwrap();
+            queue.pop(|_, _| true).unwrap();
         }
-        assert!(fair.pop_new(|_, _| true).is_none());
-        push(&mut fair, Sender::of(b"modest"), 1000, 100);
+        assert!(queue.pop_new(|_, _| true).is_none());
+        push(&mut queue, Sender::of(b"modest"), 1000, 100);
 
-        assert_eq!(fair.pop_new(|_, _| true).unwrap().request, 1000);
-        assert!(fair.pop_new(|_, _| true).is_none());
-        assert_eq!(drain(&mut fair, u64::MAX).len(), 1000 - CHUNK - 1);
-        assert!(fair.is_empty());
+        assert_eq!(queue.pop_new(|_, _| true).unwrap().request, 1000);
+        assert!(queue.pop_new(|_, _| true).is_none());
+        assert_eq!(drain(&mut queue, u64::MAX).len(), 1000 - CHUNK - 1);
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn a_sender_that_comes_again_and_again_has_its_share_and_no_more() {
-        let mut fair = Fair::default();
+        let mut queue = FairQueue::default();
         for position in 0..10_000 {
-            push(&mut fair, Sender::of(b"greedy"), position, 100);
+            push(&mut queue, Sender::of(b"greedy"), position, 100);
         }
         let mut again = 0;
         for position in 10_000..11_000 {
-            if fair.first_of(Sender::of(b"again")).is_none() {
-                push(&mut fair, Sender::of(b"again"), position, 100);
+            if queue.first_of(Sender::of(b"again")).is_none() {
+                push(&mut queue, Sender::of(b"again"), position, 100);
             }
-            again += usize::from(fair.pop(|_, _| true).unwrap().request >= 10_000);
+            again += usize::from(queue.pop(|_, _| true).unwrap().request >= 10_000);
         }
 
         assert!((400..600).contains(&again), "{again} of 1000");
@@ -257,18 +257,18 @@ mod tests {
 
     #[test]
     fn a_sender_does_not_wait_for_another_one_s_megabytes() {
-        let mut fair = Fair::default();
+        let mut queue = FairQueue::default();
         for position in 0..64 {
-            push(&mut fair, Sender::of(b"greedy"), position, 1 << 20);
+            push(&mut queue, Sender::of(b"greedy"), position, 1 << 20);
         }
-        push(&mut fair, Sender::of(b"modest"), 64, 100);
+        push(&mut queue, Sender::of(b"modest"), 64, 100);
 
-        assert_eq!(drain(&mut fair, u64::MAX)[1], 64);
+        assert_eq!(drain(&mut queue, u64::MAX)[1], 64);
     }
 
     #[test]
     fn senders_have_equal_shares_however_much_each_has_waiting() {
-        let mut fair = Fair::default();
+        let mut queue = FairQueue::default();
         for (sender, count) in [5000, 3000, 1000].into_iter().enumerate() {
             for position in 0..count {
                 let waiting = Waiting {
@@ -276,13 +276,13 @@ mod tests {
                     bytes: 100,
                     request: sender,
                 };
-                fair.push(Sender(sender), waiting);
+                queue.push(Sender(sender), waiting);
             }
         }
 
         let mut first = [0; 3];
         for _ in 0..30 * CHUNK {
-            first[fair.pop(|_, _| true).unwrap().request] += 1;
+            first[queue.pop(|_, _| true).unwrap().request] += 1;
         }
 
         assert_eq!(first, [10 * CHUNK; 3]);
@@ -290,19 +290,19 @@ mod tests {
 
     #[test]
     fn what_comes_after_the_end_waits_and_keeps_its_order() {
-        let mut fair = Fair::default();
+        let mut queue = FairQueue::default();
         for (position, sender) in (0..900).zip([b"a", b"b", b"c"].into_iter().cycle()) {
-            push(&mut fair, Sender::of(sender), position, 100);
+            push(&mut queue, Sender::of(sender), position, 100);
         }
 
-        let mut before = drain(&mut fair, 300);
+        let mut before = drain(&mut queue, 300);
         assert!(before.iter().filter(|n| *n % 3 == 1).is_sorted());
         before.sort_unstable();
         assert_eq!(before, (0..300).collect::<Vec<_>>());
-        assert_eq!(fair.first(), Some(300));
-        assert_eq!(fair.first_of(Sender::of(b"b")), Some(301));
-        assert!(fair.pop(|_, position| position < 300).is_none());
-        let mut after = drain(&mut fair, u64::MAX);
+        assert_eq!(queue.first(), Some(300));
+        assert_eq!(queue.first_of(Sender::of(b"b")), Some(301));
+        assert!(queue.pop(|_, position| position < 300).is_none());
+        let mut after = drain(&mut queue, u64::MAX);
         after.sort_unstable();
         assert_eq!(after, (300..900).collect::<Vec<_>>());
     }

@@ -2,8 +2,8 @@
 //!
 //! NATS sends everything over one connection, and requests come from there in the order of arrival. They are not
 //! handed out like that: a connect or a heartbeat's answer would wait for every publish of a burst, and the
-//! client's patience ends after two seconds. Each kind has a lane of its own, and the lanes take turns; within a lane
-//! senders take turns ([`super::fair`]).
+//! client's patience ends after two seconds. Each kind has a queue of its own, and the queues take turns; within a queue
+//! senders take turns ([`super::fair_queue`]).
 //!
 //! What clients may rely on stays: when a close or an unsubscribe is carried out, everything that its client sent before
 //! it has been (publishes are stored, acks count), and nothing that the client asked for after it. Those are *barriers*,
@@ -14,9 +14,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
-use super::fair::{Fair, Sender, Waiting};
+use super::fair_queue::{FairQueue, Sender, Waiting};
 
-/// Requests of one lane before the next has its turn.
+/// Requests of one queue before the next has its turn.
 const CHUNK: usize = 128;
 
 /// And bytes of these; a larger request is a turn of its own.
@@ -29,10 +29,10 @@ const PINGS: usize = 2;
 const SUBSCRIBES: usize = 3;
 const ACKS: usize = 4;
 const PUBLISHES: usize = 5;
-const LANES: usize = 6;
+const QUEUES: usize = 6;
 
-/// Their turn comes after that of the lanes.
-const BARRIERS: usize = LANES;
+/// Their turn comes after that of the queues.
+const BARRIERS: usize = QUEUES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -63,18 +63,18 @@ impl Kind {
 }
 
 /// Requests that name their client: they stay behind its barriers.
-fn waits_for_barriers(lane: usize) -> bool {
-    matches!(lane, CONNECTS | SUBSCRIBES | PUBLISHES)
+fn waits_for_barriers(queue: usize) -> bool {
+    matches!(queue, CONNECTS | SUBSCRIBES | PUBLISHES)
 }
 
 /// Not limited: what is in here counts in the connection's budget.
 #[derive(Debug)]
-pub(super) struct Lanes<T> {
+pub(super) struct RequestScheduler<T> {
     /// How many have come.
     position: u64,
-    lanes: [Fair<(Kind, T)>; LANES],
+    queues: [FairQueue<(Kind, T)>; QUEUES],
     barriers: Barriers<T>,
-    /// The lane that has its turn, and what it may still give.
+    /// The queue that has its turn, and what it may still give.
     turn: usize,
     left: usize,
     left_bytes: usize,
@@ -97,11 +97,11 @@ impl<T> Default for Barriers<T> {
     }
 }
 
-impl<T> Default for Lanes<T> {
+impl<T> Default for RequestScheduler<T> {
     fn default() -> Self {
         Self {
             position: 0,
-            lanes: std::array::from_fn(|_| Fair::default()),
+            queues: std::array::from_fn(|_| FairQueue::default()),
             barriers: Barriers::default(),
             turn: 0,
             left: CHUNK,
@@ -110,7 +110,7 @@ impl<T> Default for Lanes<T> {
     }
 }
 
-impl<T> Lanes<T> {
+impl<T> RequestScheduler<T> {
     /// Takes requests in the order of their arrival. `sender` is the client, where the kind of request names it.
     pub(super) fn push(&mut self, kind: Kind, sender: Sender, bytes: usize, request: T) {
         self.position += 1;
@@ -119,7 +119,7 @@ impl<T> Lanes<T> {
             bytes,
             request: (kind, request),
         };
-        let lane = match kind {
+        let queue = match kind {
             Kind::Probe => PROBES,
             Kind::Connect => CONNECTS,
             Kind::Ping => PINGS,
@@ -131,11 +131,11 @@ impl<T> Lanes<T> {
                 return of_sender.push_back(waiting);
             }
         };
-        self.lanes[lane].push(sender, waiting);
+        self.queues[queue].push(sender, waiting);
     }
 
     pub(super) fn pop(&mut self) -> Option<(Kind, T)> {
-        // One more than there are: the lane that has its turn may have used it up and be the only one.
+        // One more than there are: the queue that has its turn may have used it up and be the only one.
         for _ in 0..=BARRIERS + 1 {
             let next = if self.left == 0 || self.left_bytes == 0 {
                 None
@@ -156,32 +156,32 @@ impl<T> Lanes<T> {
     /// The next one of a sender of whom nothing of its kind waited when it came.
     pub(super) fn pop_new(&mut self) -> Option<(Kind, T)> {
         let Self {
-            lanes, barriers, ..
+            queues, barriers, ..
         } = self;
-        let next = lanes.iter_mut().enumerate().find_map(|(lane, fair)| {
-            let waits_for_barriers = waits_for_barriers(lane);
-            fair.pop_new(|sender, position| {
+        let next = queues.iter_mut().enumerate().find_map(|(number, queue)| {
+            let waits_for_barriers = waits_for_barriers(number);
+            queue.pop_new(|sender, position| {
                 !waits_for_barriers || barriers.is_after(sender, position)
             })
         });
         next.map(|next| next.request)
     }
 
-    fn next_of(&mut self, lane: usize) -> Option<Waiting<(Kind, T)>> {
+    fn next_of(&mut self, queue: usize) -> Option<Waiting<(Kind, T)>> {
         let Self {
-            lanes, barriers, ..
+            queues, barriers, ..
         } = self;
-        match lane {
-            BARRIERS => barriers.pop(lanes),
-            lane if waits_for_barriers(lane) && !barriers.waiting.is_empty() => {
-                lanes[lane].pop(|sender, position| barriers.is_after(sender, position))
+        match queue {
+            BARRIERS => barriers.pop(queues),
+            queue if waits_for_barriers(queue) && !barriers.waiting.is_empty() => {
+                queues[queue].pop(|sender, position| barriers.is_after(sender, position))
             }
-            _ => lanes[lane].pop(|_, _| true),
+            _ => queues[queue].pop(|_, _| true),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.barriers.waiting.is_empty() && self.lanes.iter().all(Fair::is_empty)
+        self.barriers.waiting.is_empty() && self.queues.iter().all(FairQueue::is_empty)
     }
 }
 
@@ -194,14 +194,14 @@ impl<T> Barriers<T> {
     }
 
     /// One that nothing has to precede. Clients take turns.
-    fn pop(&mut self, lanes: &[Fair<(Kind, T)>; LANES]) -> Option<Waiting<(Kind, T)>> {
+    fn pop(&mut self, queues: &[FairQueue<(Kind, T)>; QUEUES]) -> Option<Waiting<(Kind, T)>> {
         if self.waiting.is_empty() {
             return None;
         }
-        let oldest_of_anybody = [&lanes[ACKS], &lanes[PINGS]].map(Fair::first);
+        let oldest_of_anybody = [&queues[ACKS], &queues[PINGS]].map(FairQueue::first);
         let is_free = |sender: Sender, waiting: &VecDeque<Waiting<(Kind, T)>>| {
-            let own = [&lanes[CONNECTS], &lanes[SUBSCRIBES], &lanes[PUBLISHES]];
-            let own = own.map(|lane| lane.first_of(sender));
+            let own = [&queues[CONNECTS], &queues[SUBSCRIBES], &queues[PUBLISHES]];
+            let own = own.map(|queue| queue.first_of(sender));
             let before = own.iter().chain(&oldest_of_anybody).flatten();
             let barrier = waiting.front();
             barrier.is_some_and(|barrier| before.copied().all(|first| barrier.position < first))
@@ -251,16 +251,16 @@ mod tests {
         matches!(kind, Kind::Ack | Kind::Ping)
     }
 
-    fn push(lanes: &mut Lanes<usize>, kind: Kind, number: usize) {
-        lanes.push(kind, sender(number), 100, number);
+    fn push(scheduler: &mut RequestScheduler<usize>, kind: Kind, number: usize) {
+        scheduler.push(kind, sender(number), 100, number);
     }
 
-    fn lanes(kinds: impl IntoIterator<Item = Kind>) -> Lanes<usize> {
-        let mut lanes = Lanes::default();
+    fn scheduler(kinds: impl IntoIterator<Item = Kind>) -> RequestScheduler<usize> {
+        let mut scheduler = RequestScheduler::default();
         for (number, kind) in kinds.into_iter().enumerate() {
-            push(&mut lanes, kind, number);
+            push(&mut scheduler, kind, number);
         }
-        lanes
+        scheduler
     }
 
     /// Of three.
@@ -268,16 +268,16 @@ mod tests {
         Sender::of([&b"a"[..], b"b", b"c"][number % 3])
     }
 
-    fn all(mut lanes: Lanes<usize>) -> Vec<(Kind, usize)> {
-        std::iter::from_fn(|| lanes.pop()).collect()
+    fn all(mut scheduler: RequestScheduler<usize>) -> Vec<(Kind, usize)> {
+        std::iter::from_fn(|| scheduler.pop()).collect()
     }
 
     #[test]
     fn a_connect_does_not_wait_for_a_burst_of_publishes() {
         let burst = std::iter::repeat_n(Kind::Publish, 100_000);
-        let mut lanes = lanes(burst.chain([Kind::Connect, Kind::Subscribe, Kind::Probe]));
+        let mut scheduler = scheduler(burst.chain([Kind::Connect, Kind::Subscribe, Kind::Probe]));
 
-        let first = (0..4 * CHUNK).filter_map(|_| lanes.pop());
+        let first = (0..4 * CHUNK).filter_map(|_| scheduler.pop());
 
         let first: Vec<Kind> = first.map(|(kind, _)| kind).collect();
         for kind in [Kind::Connect, Kind::Subscribe, Kind::Probe, Kind::Publish] {
@@ -287,14 +287,14 @@ mod tests {
 
     #[test]
     fn a_ping_does_not_wait_for_megabytes_of_publishes() {
-        let mut lanes = Lanes::default();
+        let mut scheduler = RequestScheduler::default();
         for number in 0..CHUNK {
-            lanes.push(Kind::Publish, sender(number), 1 << 20, number);
+            scheduler.push(Kind::Publish, sender(number), 1 << 20, number);
         }
-        push(&mut lanes, Kind::Ping, CHUNK);
-        lanes.turn = PUBLISHES;
+        push(&mut scheduler, Kind::Ping, CHUNK);
+        scheduler.turn = PUBLISHES;
 
-        let order = all(lanes);
+        let order = all(scheduler);
 
         assert_eq!(order[1].0, Kind::Ping);
     }
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_close_does_not_wait_for_what_comes_after_it() {
         let burst = || std::iter::repeat_n(Kind::Publish, 300);
-        let order = all(lanes(burst().chain([Kind::CloseClient]).chain(burst())));
+        let order = all(scheduler(burst().chain([Kind::CloseClient]).chain(burst())));
 
         let close = order
             .iter()
@@ -314,25 +314,25 @@ mod tests {
     #[test]
     fn an_answered_probe_does_not_wait_for_a_close() {
         let burst = std::iter::repeat_n(Kind::Publish, 300);
-        let order = all(lanes(burst.chain([Kind::CloseClient, Kind::Probe])));
+        let order = all(scheduler(burst.chain([Kind::CloseClient, Kind::Probe])));
 
         assert_eq!(order[0], (Kind::Probe, 301));
     }
 
     #[test]
     fn unsubscribes_without_end_put_nobody_else_in_order() {
-        let mut lanes = Lanes::default();
+        let mut scheduler = RequestScheduler::default();
         for number in 0..10_000 {
             for kind in [Kind::Publish, Kind::Publish, Kind::Unsubscribe] {
-                lanes.push(kind, Sender::of(b"greedy"), 100, number);
+                scheduler.push(kind, Sender::of(b"greedy"), 100, number);
             }
         }
         let last = [Kind::Ping, Kind::Publish, Kind::Subscribe, Kind::Connect];
         for kind in last {
-            lanes.push(kind, Sender::of(b"modest"), 100, usize::MAX);
+            scheduler.push(kind, Sender::of(b"modest"), 100, usize::MAX);
         }
 
-        let first = (0..4 * CHUNK).filter_map(|_| lanes.pop());
+        let first = (0..4 * CHUNK).filter_map(|_| scheduler.pop());
         let modest = first.filter(|(_, number)| *number == usize::MAX);
         let modest: Vec<Kind> = modest.map(|(kind, _)| kind).collect();
 
@@ -348,8 +348,8 @@ mod tests {
             early in 0_usize..300,
         ) {
             // Some are taken before the rest has come.
-            let mut some = lanes(kinds.iter().copied().take(300));
-            let next = |turn: usize, some: &mut Lanes<usize>| match turn % 3 {
+            let mut some = scheduler(kinds.iter().copied().take(300));
+            let next = |turn: usize, some: &mut RequestScheduler<usize>| match turn % 3 {
                 0 => some.pop_new(),
                 _ => some.pop(),
             };
@@ -376,7 +376,7 @@ mod tests {
                         prop_assert!(later >= number || !(is_bound || is_anybody_s(other)));
                     }
                 }
-                // In its lane, nothing of a sender overtakes another of its requests.
+                // In its queue, nothing of a sender overtakes another of its requests.
                 let mut same = order[at + 1..].iter().filter(|(other, later)| {
                     *other == kind && sender(*later) == sender(number)
                 });
