@@ -77,7 +77,7 @@ pub struct Status {
     /// Requests that a standby had to forget for want of room, since the process started.
     pub shadow_crowded_out: u64,
     /// Others that serve the same cluster ID from other tables, while this node is active.
-    pub rivals: u64,
+    pub conflicting_actives: u64,
     /// Why the node can neither serve nor take over, when it cannot: it has only just started, or
     /// database or NATS are out of reach.
     pub trouble: Option<String>,

@@ -1,6 +1,6 @@
 //! Tells the other servers of a cluster ID which tables this one serves from while it is active, and listens to them:
 //! two groups with one cluster ID on different databases do not meet at a lock, and clients would get two answers.
-//! What follows from announcements is in [`super::rivals`].
+//! What follows from announcements is in [`super::conflicting_actives`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::rivals::{Rivals, accusation};
+use super::conflicting_actives::{KnownActives, describe_conflict};
 use super::shared::Setback;
 use super::standby_peers::StandbyPeers;
 use crate::clock::Clock;
@@ -55,15 +55,15 @@ pub(super) struct Announcer {
     /// Since when this server waits for the lock, which somebody else holds.
     queued_since: Mutex<Option<Instant>>,
     board: Board,
-    heard: watch::Sender<Heard>,
+    observed: watch::Sender<Observed>,
     serving: watch::Sender<Option<Serving>>,
     /// The tables that this server may not serve from while somebody serves from others.
     refused: Mutex<Option<DatabaseIdentity>>,
 }
 
 #[derive(Debug)]
-struct Heard {
-    rivals: Rivals,
+struct Observed {
+    actives: KnownActives,
     /// When actives were last asked to announce themselves.
     asked_at: Instant,
     /// NATS said that no other server is there, when this one began to listen.
@@ -103,8 +103,8 @@ impl Announcer {
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
         let server_id = leadership.server_id.clone();
         let is_partitioned = config.partition.is_some();
-        let heard = Heard {
-            rivals: Rivals::new(server_id.clone(), is_partitioned),
+        let observed = Observed {
+            actives: KnownActives::new(server_id.clone(), is_partitioned),
             asked_at: Clock.now().monotonic,
             nobody_listened: false,
             active_at: None,
@@ -121,7 +121,7 @@ impl Announcer {
             peers: StandbyPeers::new(leadership.lease.duration()),
             queued_since: Mutex::default(),
             board: board.clone(),
-            heard: watch::Sender::new(heard),
+            observed: watch::Sender::new(observed),
             serving: watch::Sender::new(None),
             refused: Mutex::new(None),
         });
@@ -162,21 +162,21 @@ impl Announcer {
         self.peers.is_elsewhere(nats_server, Clock.monotonic())
     }
 
-    /// See [`Rivals::last_mate`].
-    pub(super) fn last_mate(&self, here: &DatabaseIdentity) -> Option<Sign> {
-        self.heard.borrow().rivals.last_mate(here)
+    /// See [`KnownActives::last_peer`].
+    pub(super) fn last_peer(&self, here: &DatabaseIdentity) -> Option<Sign> {
+        self.observed.borrow().actives.last_peer(here)
     }
 
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
     /// that follows an active of its own tables, or where nobody else is; otherwise that of a question.
-    pub(super) async fn ensure_no_rival(&self, here: &DatabaseIdentity) -> Result<(), Setback> {
+    pub(super) async fn ensure_no_conflict(&self, here: &DatabaseIdentity) -> Result<(), Setback> {
         let now = Clock.now().monotonic;
         let (follows, suspects, asked_at) = {
-            let Heard {
-                rivals, asked_at, ..
-            } = &*self.heard.borrow();
-            let suspects = rivals.suspect(here, now).is_some();
-            (rivals.follows(here, now), suspects, *asked_at)
+            let Observed {
+                actives, asked_at, ..
+            } = &*self.observed.borrow();
+            let suspects = actives.suspect(here, now).is_some();
+            (actives.follows(here, now), suspects, *asked_at)
         };
         if follows {
             return Ok(());
@@ -188,31 +188,35 @@ impl Announcer {
             asked_at
         };
         let rest = ANSWER_LIMIT.saturating_sub(Clock.now().monotonic.since(asked_at));
-        let mut heard = self.heard.subscribe();
-        let answered = heard.wait_for(|heard| {
+        let mut observed = self.observed.subscribe();
+        let answered = observed.wait_for(|observed| {
             let now = Clock.now().monotonic;
-            let is_alone = heard.nobody_listened && !suspects;
-            is_alone || heard.rivals.in_the_way(here, asked_at, now).is_some()
+            let is_alone = observed.nobody_listened && !suspects;
+            is_alone || observed.actives.in_the_way(here, asked_at, now).is_some()
         });
-        let Ok(Ok(heard)) = timeout(rest, answered).await else {
+        let Ok(Ok(observed)) = timeout(rest, answered).await else {
             return Ok(());
         };
         let now = Clock.now().monotonic;
-        let Some(rival) = heard.rivals.in_the_way(here, asked_at, now) else {
+        let Some(conflicting) = observed.actives.in_the_way(here, asked_at, now) else {
             return Ok(());
         };
         *self.refused() = Some(here.clone());
-        Err(Setback::Rival(accusation(rival, &self.cluster_id, here)))
+        Err(Setback::ConflictingActive(describe_conflict(
+            conflicting,
+            &self.cluster_id,
+            here,
+        )))
     }
 
     /// Waits while another server announces itself that this one has had to give way to.
-    pub(super) async fn wait_for_rivals_to_end(&self) {
+    pub(super) async fn wait_for_conflicts_to_end(&self) {
         let Some(here) = self.refused().clone() else {
             return;
         };
         loop {
             let now = Clock.now().monotonic;
-            if self.heard.borrow().rivals.present(&here, now).is_none() {
+            if self.observed.borrow().actives.present(&here, now).is_none() {
                 *self.refused() = None;
                 return;
             }
@@ -231,8 +235,8 @@ impl Announcer {
     /// Asks actives to announce themselves at once; says when they were asked.
     async fn ask(&self) -> Result<Instant, nats::Error> {
         let asked_at = Clock.now().monotonic;
-        self.heard.send_if_modified(|heard| {
-            heard.asked_at = asked_at;
+        self.observed.send_if_modified(|observed| {
+            observed.asked_at = asked_at;
             false
         });
         self.nats.publish(&self.subject, None, b"").await?;
@@ -240,13 +244,13 @@ impl Announcer {
     }
 
     async fn run(self: Arc<Self>, mut inbox: Inbox, alone: u64, shutdown: CancellationToken) {
-        let interval = Rivals::interval(self.lease);
+        let interval = KnownActives::interval(self.lease);
         let mut serving = self.serving.subscribe();
         let mut connected = self.nats.connected();
         let mut moved_at = None;
         let mut announced_at = Instant::default();
         let mut next = Clock.now().monotonic + interval;
-        let mut accused = None;
+        let mut reported = None;
         loop {
             let pause = next.since(Clock.now().monotonic);
             let announced = tokio::select! {
@@ -276,7 +280,7 @@ impl Announcer {
                     announced_at = Clock.now().monotonic;
                     next = announced_at + interval;
                     let serving = serving.borrow_and_update().clone();
-                    self.heard.send_modify(|heard| heard.rivals.forget_silent(announced_at));
+                    self.observed.send_modify(|observed| observed.actives.forget_silent(announced_at));
                     self.announce(serving).await
                 }
             };
@@ -284,15 +288,15 @@ impl Announcer {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(error, "cannot announce this server to the others");
             }
-            self.judge(&mut accused);
+            self.report_conflicts(&mut reported);
             self.listen_for_active();
         }
     }
 
     fn heed(&self, message: &Message, alone: u64) -> Heeded {
         if message.sid() == alone {
-            self.heard.send_if_modified(|heard| {
-                heard.nobody_listened |= message.is_no_responders();
+            self.observed.send_if_modified(|observed| {
+                observed.nobody_listened |= message.is_no_responders();
                 true
             });
             return Heeded::Nothing;
@@ -302,18 +306,18 @@ impl Announcer {
         }
         if let Some(announcement) = Announcement::decode(message.payload()) {
             let now = Clock.now().monotonic;
-            self.heard.send_modify(|heard| {
+            self.observed.send_modify(|observed| {
                 if announcement.identity.tables() == self.tables
                     && announcement.server_id != self.server_id
                 {
-                    heard.active_at = Some(now);
+                    observed.active_at = Some(now);
                 }
-                heard.rivals.hear(announcement, now);
+                observed.actives.observe(announcement, now);
             });
         } else if let Some(standby) = StandbyAnnouncement::decode(message.payload())
             && standby.tables == self.tables
             && standby.server_id != self.server_id
-            && self.peers.heard(&standby, Clock.monotonic())
+            && self.peers.observe(&standby, Clock.monotonic())
         {
             let is_elsewhere = standby.nats_server != self.nats.server_id();
             tracing::info!(
@@ -349,7 +353,7 @@ impl Announcer {
             return;
         };
         let now = Clock.now().monotonic;
-        let received_at = self.heard.borrow().active_at.unwrap_or(queued_since);
+        let received_at = self.observed.borrow().active_at.unwrap_or(queued_since);
         let silence = now.since(received_at.max(queued_since));
         if silence > (self.lease * UNHEARD_LEASES).max(UNHEARD_MIN) {
             self.board.raise(
@@ -401,33 +405,35 @@ impl Announcer {
         self.nats.publish(&self.subject, None, &payload).await
     }
 
-    /// Tells of rivals of an active when there begin and cease to be some.
-    fn judge(&self, accused: &mut Option<String>) {
+    /// Raises and clears the condition of conflicting actives.
+    fn report_conflicts(&self, reported: &mut Option<String>) {
         let serving = self.trusted(self.serving.borrow().clone());
-        let (rivals, found) = {
-            let heard = self.heard.borrow();
+        let (count, found) = {
+            let observed = self.observed.borrow();
             let now = Clock.now().monotonic;
             let here = serving.as_ref();
-            let mut lasting = here
-                .into_iter()
-                .flat_map(|serving| heard.rivals.lasting(&serving.identity, serving.since, now));
+            let mut lasting = here.into_iter().flat_map(|serving| {
+                observed
+                    .actives
+                    .lasting(&serving.identity, serving.since, now)
+            });
             let first = lasting.next().zip(here);
-            let found = first.map(|(rival, serving)| {
-                let text = accusation(rival, &self.cluster_id, &serving.identity);
-                (rival.server_id.clone(), text)
+            let found = first.map(|(conflicting, serving)| {
+                let text = describe_conflict(conflicting, &self.cluster_id, &serving.identity);
+                (conflicting.server_id.clone(), text)
             });
             (u64::from(found.is_some()) + lasting.count() as u64, found)
         };
-        self.board.rivals(rivals);
+        self.board.conflicting_actives(count);
         let Some((server_id, text)) = found else {
-            accused.take();
+            reported.take();
             self.board.clear(Condition::ConflictingActives);
             return;
         };
-        if accused.as_ref() != Some(&server_id) {
+        if reported.as_ref() != Some(&server_id) {
             let text = format!("two servers are active: {text}");
             self.board.raise(Condition::ConflictingActives, text);
-            *accused = Some(server_id);
+            *reported = Some(server_id);
         }
     }
 }

@@ -52,7 +52,7 @@ impl Board {
             shadow_bytes: 0,
             failovers: Failovers::default(),
             shadow_crowded_out: 0,
-            rivals: 0,
+            conflicting_actives: 0,
             trouble: Some("it is starting".to_owned()),
             conditions: Conditions::default(),
             writes_refused: 0,
@@ -267,9 +267,9 @@ impl Board {
         });
     }
 
-    pub(super) fn rivals(&self, count: u64) {
+    pub(super) fn conflicting_actives(&self, count: u64) {
         self.status.send_if_modified(|status| {
-            status.rivals = count;
+            status.conflicting_actives = count;
             false
         });
     }

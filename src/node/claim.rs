@@ -3,9 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::conflicting_actives::KnownActives;
 use super::ears::Ears;
 use super::owner::{ensure_same_subjects, server_info};
-use super::rivals::Rivals;
 use super::shared::{Node, Setback};
 use super::standby::Won;
 use crate::clock::Clock;
@@ -34,11 +34,11 @@ impl Node {
             mut candidate,
             mut batches,
         } = won;
-        let alone = self.announcer.ensure_no_rival(candidate.identity());
+        let alone = self.announcer.ensure_no_conflict(candidate.identity());
         ears.during(self, alone).await??;
-        let last_sign = self.announcer.last_mate(candidate.identity());
+        let last_sign = self.announcer.last_peer(candidate.identity());
         let last_sign = last_sign.map(|sign| sign.received_at);
-        let sign_every = Rivals::interval(self.leadership.lease.duration());
+        let sign_every = KnownActives::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
         // One that gives the lock up answers until it does.

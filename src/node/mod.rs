@@ -9,7 +9,7 @@
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
-//! | `announcer`, `rivals` | whether somebody else serves the same cluster ID from other tables |
+//! | `announcer`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
 //! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
@@ -38,6 +38,7 @@ mod board;
 mod carry_over;
 mod child_configuration;
 mod claim;
+mod conflicting_actives;
 mod console;
 mod dead_letters;
 mod ears;
@@ -60,7 +61,6 @@ mod pace;
 mod read_watch;
 mod recollection;
 mod refusals;
-mod rivals;
 mod run;
 mod shared;
 mod standby;

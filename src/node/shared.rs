@@ -70,7 +70,7 @@ pub(super) enum Setback {
     Settings(String),
     /// Another server serves the same cluster ID from other tables.
     #[error("{0}")]
-    Rival(String),
+    ConflictingActive(String),
 }
 
 impl From<neighbours::Error> for Setback {
@@ -105,7 +105,7 @@ impl Setback {
             Self::Leadership(error) => error.kind(),
             Self::TermLost(lost) => lost.kind,
             Self::Store(error) => error.kind(),
-            Self::Rival(_) => EndKind::ConflictingActive,
+            Self::ConflictingActive(_) => EndKind::ConflictingActive,
             Self::Shutdown | Self::Settings(_) => EndKind::Own,
         }
     }
@@ -122,7 +122,7 @@ impl Setback {
             | Self::Nats(_)
             | Self::Leadership(_)
             | Self::TermLost(_)
-            | Self::Rival(_) => false,
+            | Self::ConflictingActive(_) => false,
         }
     }
 
@@ -136,7 +136,7 @@ impl Setback {
             | Self::Nats(_)
             | Self::TermLost(_)
             | Self::Settings(_)
-            | Self::Rival(_) => false,
+            | Self::ConflictingActive(_) => false,
         }
     }
 
@@ -160,7 +160,7 @@ impl Setback {
             | Self::Shutdown
             | Self::NatsLost
             | Self::TermLost(_)
-            | Self::Rival(_) => self.is_lasting(),
+            | Self::ConflictingActive(_) => self.is_lasting(),
         }
     }
 
@@ -173,7 +173,7 @@ impl Setback {
             | Self::Store(_)
             | Self::TermLost(_)
             | Self::Settings(_)
-            | Self::Rival(_) => false,
+            | Self::ConflictingActive(_) => false,
         }
     }
 }

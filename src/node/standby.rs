@@ -49,8 +49,8 @@ impl Node {
     pub(super) async fn check_nats(&self, ears: &mut Ears) -> Result<(), Setback> {
         ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
-        let no_rivals = self.announcer.wait_for_rivals_to_end();
-        ears.during(self, no_rivals).await
+        let no_conflicts = self.announcer.wait_for_conflicts_to_end();
+        ears.during(self, no_conflicts).await
     }
 
     /// Returns when the lock is won.

@@ -38,14 +38,14 @@ impl StandbyPeers {
     }
 
     /// True when the standby is new, or has gone to another NATS server.
-    pub(super) fn heard(&self, standby: &StandbyAnnouncement, now: Instant) -> bool {
+    pub(super) fn observe(&self, standby: &StandbyAnnouncement, now: Instant) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|_, (_, received_at)| now.since(*received_at) < self.heard_within);
         if peers.len() >= PEERS_MAX && !peers.contains_key(&standby.server_id) {
             return false;
         }
-        let heard = (standby.nats_server.clone(), now);
-        let before = peers.insert(standby.server_id.clone(), heard);
+        let observed = (standby.nats_server.clone(), now);
+        let before = peers.insert(standby.server_id.clone(), observed);
         before.is_none_or(|(nats_server, _)| nats_server != standby.nats_server)
     }
 }

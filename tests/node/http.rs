@@ -64,7 +64,7 @@ pub(crate) fn standby() -> Status {
         nats_server_ends: 0,
         shadow_bytes: 0,
         shadow_crowded_out: 0,
-        rivals: 0,
+        conflicting_actives: 0,
         trouble: None,
         conditions: Conditions::default(),
         writes_refused: 18,
@@ -122,7 +122,7 @@ pub(crate) fn active_for(trust: Duration) -> Status {
             refused: 20,
         },
         shadow_crowded_out: 0,
-        rivals: 16,
+        conflicting_actives: 16,
         ..standby()
     }
 }

@@ -205,7 +205,7 @@ pub(super) fn register(registry: &mut Registry, view: &View, pool: PoolUse) {
     );
     let rivals =
         "Other servers that serve the same cluster ID from other tables while this node is active";
-    gauge(registry, "rivals", rivals, status.rivals);
+    gauge(registry, "rivals", rivals, status.conflicting_actives);
     let shadow_bytes = "Bytes of requests that this node keeps as a standby";
     gauge(
         registry,
