@@ -2,7 +2,7 @@
 //! or by wildcard. Every channel belongs to one group at most, so two lists must have no channel in common.
 //!
 //! What is done with requests for other groups' channels is in `pending_clients`; how the groups learn of each other's lists
-//! is `protocol::neighbours`' and the node's business.
+//! is `protocol::partition_peers`' and the node's business.
 
 use super::ids::ChannelName;
 use super::limits::ChannelPattern;

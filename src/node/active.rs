@@ -143,7 +143,7 @@ impl<'a> Active<'a> {
             self.note_answers(None);
         }
         let identity = self.leader.takeover().identity.clone();
-        self.node.announcer.serves(identity, term.epoch());
+        self.node.presence.serves(identity, term.epoch());
         let sweeping = self
             .node
             .tasks
@@ -409,7 +409,7 @@ impl<'a> Active<'a> {
         let silences = self.node.nats.silences();
         let fell_silent = std::mem::replace(&mut self.silences, silences) != silences;
         let silent = std::mem::replace(&mut self.nats_server, self.node.nats.server_id());
-        fell_silent && self.node.announcer.is_heard_elsewhere(&silent)
+        fell_silent && self.node.presence.is_heard_elsewhere(&silent)
     }
 
     fn nats_changed(&mut self, is_connected: bool) -> Result<(), Ended> {

@@ -34,9 +34,9 @@ impl Node {
             mut candidate,
             mut batches,
         } = won;
-        let alone = self.announcer.ensure_no_conflict(candidate.identity());
+        let alone = self.presence.ensure_no_conflict(candidate.identity());
         ears.during(self, alone).await??;
-        let last_sign = self.announcer.last_peer(candidate.identity());
+        let last_sign = self.presence.last_peer(candidate.identity());
         let last_sign = last_sign.map(|sign| sign.received_at);
         let sign_every = KnownActives::interval(self.leadership.lease.duration());
         candidate.last_heard(last_sign, sign_every);

@@ -1,5 +1,5 @@
 //! The actives that announced themselves on NATS, and which of them serve the same cluster ID from other tables. Pure: times are
-//! arguments. Who speaks and listens is [`super::announcer`].
+//! arguments. Who speaks and listens is [`super::presence`].
 //!
 //! Leadership does not depend on any of this: the lock decides between servers of one database. It is about those who
 //! cannot meet at a lock.

@@ -9,7 +9,7 @@
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
-//! | `announcer`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
+//! | `presence`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
 //! | `marks` | what a standby looks at in case Postgres fails over |
 //! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
 //! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
@@ -25,13 +25,12 @@
 //! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
 //! | `greeting` | whether somebody's NATS server has its port |
 //! | `nats_settings` | from the configuration to the NATS adapter |
-//! | `neighbours` | other groups with the same cluster ID: whether their channels are others |
+//! | `partition_peers` | other groups with the same cluster ID: whether their channels are others |
 //! | `refusals` | what is said about what Postgres refuses |
 //! | `watchdog` | ends a process that would act without the lock, or makes no progress |
 //! | `backoff` | how often a failure that repeats is logged |
 
 mod active;
-mod announcer;
 mod backoff;
 mod batches;
 mod board;
@@ -54,10 +53,11 @@ mod managed_nats;
 mod marks;
 pub mod mirror;
 mod nats_settings;
-mod neighbours;
 mod new_node;
 mod owner;
 mod pace;
+mod partition_peers;
+mod presence;
 mod read_watch;
 mod recollection;
 mod refusals;

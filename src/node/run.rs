@@ -104,8 +104,8 @@ pub(super) async fn run(
         store,
         ack_secret,
         nats,
-        announcer,
-        neighbours,
+        presence,
+        partition_peers,
     } = match start.prepare(&mut config, &reports).await {
         Ok(ground) => ground,
         Err(setback) => {
@@ -124,9 +124,9 @@ pub(super) async fn run(
     let told = tell::settings(&config, &leadership.server_id);
     tasks.spawn(tell::tell(store.clone(), told, shutdown.clone()));
     let conflict = Arc::new(OnceLock::new());
-    if let Some(neighbours) = neighbours {
+    if let Some(partition_peers) = partition_peers {
         let conflict = Arc::clone(&conflict);
-        tasks.spawn(neighbours.run(board.watch(), conflict, shutdown.clone()));
+        tasks.spawn(partition_peers.run(board.watch(), conflict, shutdown.clone()));
     }
 
     let watchdog =
@@ -138,7 +138,7 @@ pub(super) async fn run(
         asked_with: Mutex::default(),
         store,
         nats,
-        announcer,
+        presence,
         board,
         limits,
         reports,

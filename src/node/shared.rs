@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::announcer::Announcer;
 use super::batches::Upload;
 use super::board::Board;
-use super::neighbours;
+use super::partition_peers;
+use super::presence::Presence;
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::attempts::EndKind;
@@ -34,7 +34,7 @@ pub(super) struct Node {
     pub(super) signer: Signer,
     /// The number of this node's own last question to the others.
     pub(super) asked_with: Mutex<Option<[u8; 16]>>,
-    pub(super) announcer: Arc<Announcer>,
+    pub(super) presence: Arc<Presence>,
     pub(super) board: Board,
     /// The limits of channels, as loaded last.
     pub(super) limits: watch::Receiver<Limits>,
@@ -73,11 +73,11 @@ pub(super) enum Setback {
     ConflictingActive(String),
 }
 
-impl From<neighbours::Error> for Setback {
-    fn from(error: neighbours::Error) -> Self {
+impl From<partition_peers::Error> for Setback {
+    fn from(error: partition_peers::Error) -> Self {
         match error {
-            neighbours::Error::Nats(error) => error.into(),
-            neighbours::Error::TooSmall(error) => Self::Settings(error.to_string()),
+            partition_peers::Error::Nats(error) => error.into(),
+            partition_peers::Error::TooSmall(error) => Self::Settings(error.to_string()),
         }
     }
 }

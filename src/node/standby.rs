@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::announcer::Announcer;
 use super::batches::Batches;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::owner::{ensure_ours, ensure_same_cluster};
+use super::presence::Presence;
 use super::shared::{Node, Setback};
 use crate::clock::Clock;
 use crate::core::standby::ANOTHER_SERVES_AFTER;
@@ -30,12 +30,12 @@ pub(super) struct Won {
 }
 
 /// Announces this server while it waits for the lock.
-struct Queued<'a>(&'a Announcer);
+struct Queued<'a>(&'a Presence);
 
 impl<'a> Queued<'a> {
-    fn begin(announcer: &'a Announcer) -> Self {
-        announcer.is_queued(true);
-        Self(announcer)
+    fn begin(presence: &'a Presence) -> Self {
+        presence.is_queued(true);
+        Self(presence)
     }
 }
 
@@ -49,7 +49,7 @@ impl Node {
     pub(super) async fn check_nats(&self, ears: &mut Ears) -> Result<(), Setback> {
         ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
-        let no_conflicts = self.announcer.wait_for_conflicts_to_end();
+        let no_conflicts = self.presence.wait_for_conflicts_to_end();
         ears.during(self, no_conflicts).await
     }
 
@@ -62,7 +62,7 @@ impl Node {
             Batches::prepare(candidate.client(), &self.config, self.upload.clone()).await?;
         self.board.trouble(None);
         tracing::info!("standby: waiting for the lock");
-        let _queued = Queued::begin(&self.announcer);
+        let _queued = Queued::begin(&self.presence);
         let is_owned = {
             let mut granted = pin!(candidate.wait());
             let mut owned = pin!(self.wait_for_owner());

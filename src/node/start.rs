@@ -8,13 +8,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::announcer::Announcer;
 use super::backoff::Repeats;
 use super::board::Board;
 use super::carry_over::CarryOver;
 use super::nats_settings::nats_settings_of_server;
-use super::neighbours::Neighbours;
 use super::owner::{ensure_same_cluster, subjects_of};
+use super::partition_peers::PartitionPeers;
+use super::presence::Presence;
 use super::run::STATEMENT_TIMEOUT;
 use super::shared::Setback;
 use crate::clock::Clock;
@@ -25,7 +25,7 @@ use crate::monitoring::reports::Reports;
 use crate::nats::Connection;
 use crate::printable::with_causes;
 use crate::protocol::Subjects;
-use crate::protocol::neighbours::Sender;
+use crate::protocol::partition_peers::Sender;
 use crate::store::{Keyring, Store};
 
 /// Longest pause between two attempts. Each takes some connections, and what is waited for may be that one is free.
@@ -42,9 +42,9 @@ pub(super) struct Ground {
     pub(super) store: Store,
     pub(super) ack_secret: Vec<u8>,
     pub(super) nats: Connection,
-    pub(super) announcer: Arc<Announcer>,
+    pub(super) presence: Arc<Presence>,
     /// Asked, and found not to contradict.
-    pub(super) neighbours: Option<Neighbours>,
+    pub(super) partition_peers: Option<PartitionPeers>,
 }
 
 impl Start<'_> {
@@ -58,13 +58,13 @@ impl Start<'_> {
         config.subjects = subjects;
         let config: &Config = config;
         reports.read_from(store.clone(), config.settings(), self.tasks, self.shutdown);
-        let (nats, announcer, neighbours) = self.when_it_works(|| self.nats(config)).await?;
+        let (nats, presence, partition_peers) = self.when_it_works(|| self.nats(config)).await?;
         Ok(Ground {
             store,
             ack_secret,
             nats,
-            announcer,
-            neighbours,
+            presence,
+            partition_peers,
         })
     }
 
@@ -102,27 +102,27 @@ impl Start<'_> {
     async fn nats(
         &self,
         config: &Config,
-    ) -> Result<(Connection, Arc<Announcer>, Option<Neighbours>), Setback> {
+    ) -> Result<(Connection, Arc<Presence>, Option<PartitionPeers>), Setback> {
         let (leadership, board) = (self.leadership, self.board);
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
         let settings = nats_settings_of_server(&config.nats, name, config.lease.duration());
         let nats = Connection::open(&settings, self.tasks).await?;
         let identity = leadership::read_identity(leadership, self.tasks).await?;
-        let neighbours = match &config.partition {
+        let partition_peers = match &config.partition {
             None => None,
             Some(partition) => {
                 let me = this_group(config, leadership, self.tasks).await?;
-                let subject = config.subjects.neighbours();
-                let listening = Neighbours::listen(&nats, subject, me, partition.clone()).await;
-                let mut neighbours = listening?;
-                if let Some(conflict) = neighbours.ask().await? {
+                let subject = config.subjects.partition_peers();
+                let listening = PartitionPeers::listen(&nats, subject, me, partition.clone()).await;
+                let mut partition_peers = listening?;
+                if let Some(conflict) = partition_peers.ask().await? {
                     return Err(Setback::Settings(conflict.to_string()));
                 }
-                Some(neighbours)
+                Some(partition_peers)
             }
         };
         // Last: it goes on by itself.
-        let announcer = Announcer::start(
+        let presence = Presence::start(
             &nats,
             config,
             leadership,
@@ -132,7 +132,7 @@ impl Start<'_> {
             self.tasks,
         )
         .await?;
-        Ok((nats, announcer, neighbours))
+        Ok((nats, presence, partition_peers))
     }
 
     async fn when_it_works<T>(

@@ -121,7 +121,7 @@ impl Node {
             let known = Known {
                 shadow: ears.standby.shadow(),
                 history: &mut self.history(),
-                last_sign: self.announcer.last_peer(&begun.identity),
+                last_sign: self.presence.last_peer(&begun.identity),
             };
             step = takeover.answer(answer, known);
         }

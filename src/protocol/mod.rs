@@ -11,7 +11,7 @@
 //! | [`rejection`] | the exact texts that clients compare |
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
 //! | [`announcement`] | what an active announces to other servers |
-//! | [`neighbours`] | what groups of servers tell each other about their channels |
+//! | [`partition_peers`] | what groups of servers tell each other about their channels |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |
 
@@ -19,7 +19,7 @@ pub mod announcement;
 pub mod client;
 pub mod decode;
 pub mod encode;
-pub mod neighbours;
+pub mod partition_peers;
 pub mod pb;
 pub mod permissions;
 mod publish;

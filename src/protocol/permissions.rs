@@ -27,18 +27,18 @@ pub fn of_servers(subjects: &Subjects, inboxes: &[String]) -> Permissions {
         subjects.servers(),
     ];
     let own = "_INBOX.>".to_owned();
-    let neighbours = subjects.neighbours().to_string();
+    let partition_peers = subjects.partition_peers().to_string();
     let mut publish: Vec<String> = inboxes.to_vec();
     publish.push(CLIENT_ACKS.to_owned());
     publish.push(subjects.servers().to_string());
-    publish.push(neighbours.clone());
+    publish.push(partition_peers.clone());
     if !publish.contains(&own) {
         publish.push(own.clone());
     }
     let asked = asked.iter().map(ToString::to_string);
     Permissions {
         publish,
-        subscribe: asked.chain([neighbours, own]).collect(),
+        subscribe: asked.chain([partition_peers, own]).collect(),
         no_subscribe: Vec::new(),
         may_answer: false,
     }

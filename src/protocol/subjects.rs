@@ -70,7 +70,7 @@ pub struct Subjects {
     channels: Vec<ChannelPattern>,
     /// A publish may match several of them.
     overlapping: bool,
-    neighbours: ByteString,
+    partition_peers: ByteString,
     subscribe: ByteString,
     unsubscribe: ByteString,
     close_subscription: ByteString,
@@ -106,7 +106,7 @@ impl Subjects {
             publish_prefix: publish_prefix.into(),
             channels: Vec::new(),
             overlapping: false,
-            neighbours: format!("_STAN.part.{cluster_id}").into(),
+            partition_peers: format!("_STAN.part.{cluster_id}").into(),
             subscribe: format!("_STAN.sub.{cluster_id}").into(),
             unsubscribe: format!("_STAN.unsub.{cluster_id}").into(),
             close_subscription: format!("_STAN.subclose.{cluster_id}").into(),
@@ -225,7 +225,7 @@ impl Subjects {
             &self.close_subscription,
             &self.close_client,
             &self.servers,
-            &self.neighbours,
+            &self.partition_peers,
         ]
         .iter()
         .any(|&own| *own == subject)
@@ -235,8 +235,8 @@ impl Subjects {
     }
 
     /// Where groups of servers tell each other which channels they serve.
-    pub fn neighbours(&self) -> &ByteString {
-        &self.neighbours
+    pub fn partition_peers(&self) -> &ByteString {
+        &self.partition_peers
     }
 
     pub fn subscribe(&self) -> &ByteString {

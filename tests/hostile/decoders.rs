@@ -14,7 +14,7 @@ use stanby::core::request::{Publisher, StartPosition};
 use stanby::core::{Reply, Request};
 use stanby::protocol::announcement::Announcement;
 use stanby::protocol::subjects::Prefixes;
-use stanby::protocol::{Subjects, client, decode, encode, neighbours, pb};
+use stanby::protocol::{Subjects, client, decode, encode, partition_peers, pb};
 
 use super::input::Input;
 use super::payloads::payload;
@@ -175,15 +175,15 @@ fn lists(payload: &Bytes) {
         ..pb::CtrlMsg::default()
     };
     for said in [payload.clone(), holding.encode_to_vec().into()] {
-        if let Some((sender, channels)) = neighbours::request(said.clone()) {
-            let again = neighbours::requests(&sender, &channels, 1 << 24);
+        if let Some((sender, channels)) = partition_peers::request(said.clone()) {
+            let again = partition_peers::requests(&sender, &channels, 1 << 24);
             let again = again.expect("what fits into one message fits into a larger one");
             assert_eq!(
-                neighbours::request(again[0].clone()),
+                partition_peers::request(again[0].clone()),
                 Some((sender, channels))
             );
         }
-        drop(neighbours::answered(said));
+        drop(partition_peers::answered(said));
     }
 }
 

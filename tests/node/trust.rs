@@ -102,8 +102,8 @@ async fn servers_send_nothing_that_a_client_asked_for_to_where_they_talk_among_e
     let spy = spy.connect(nats.url()).await.unwrap();
     let subjects = Subjects::new(CLUSTER, &Prefixes::default()).unwrap();
     let mut servers = spy.subscribe(subjects.servers().to_string()).await.unwrap();
-    let mut neighbours = spy
-        .subscribe(subjects.neighbours().to_string())
+    let mut partition_peers = spy
+        .subscribe(subjects.partition_peers().to_string())
         .await
         .unwrap();
     spy.flush().await.unwrap();
@@ -112,7 +112,7 @@ async fn servers_send_nothing_that_a_client_asked_for_to_where_they_talk_among_e
     let own = || {
         [
             subjects.servers().to_string(),
-            subjects.neighbours().to_string(),
+            subjects.partition_peers().to_string(),
         ]
     };
 
@@ -157,7 +157,7 @@ async fn servers_send_nothing_that_a_client_asked_for_to_where_they_talk_among_e
         let announcement = Announcement::decode(&heard.payload).unwrap();
         assert_ne!(announcement.server_id, "forged");
     }
-    assert!(futures_util::FutureExt::now_or_never(neighbours.next()).is_none());
+    assert!(futures_util::FutureExt::now_or_never(partition_peers.next()).is_none());
 }
 
 #[tokio::test]

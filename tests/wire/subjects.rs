@@ -131,7 +131,7 @@ fn a_group_of_several_listens_to_the_publishes_of_its_own_channels() {
     };
     let all = with_prefixes(None, None).unwrap();
     assert_eq!(all.publishes(), ["_STAN.pub.c1.>"]);
-    assert_eq!(all.neighbours(), "_STAN.part.c1");
+    assert_eq!(all.partition_peers(), "_STAN.part.c1");
 
     let own = serving(&["orders.>", "billing", "orders.new"]).unwrap();
     assert_eq!(

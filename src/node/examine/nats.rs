@@ -13,7 +13,7 @@ use crate::leadership::Settings;
 use crate::nats::{Connection, cuts_off_without_holding};
 use crate::node::managed_nats::{self, Outlook};
 use crate::node::nats_settings::nats_settings;
-use crate::node::neighbours;
+use crate::node::partition_peers;
 use crate::node::start::this_group;
 
 /// Time enough for whoever listens to a request to answer it.
@@ -73,8 +73,9 @@ pub(super) async fn of_nats(
         )
     });
     if let Some(partition) = &config.partition {
-        let neighbours = of_neighbours(config, partition, settings, tasks, &connection).await;
-        findings.push(neighbours);
+        let partition_peers =
+            of_partition_peers(config, partition, settings, tasks, &connection).await;
+        findings.push(partition_peers);
     } else if is_alone {
         // Servers of this schema listen there, as they should.
         findings.push(of_listeners(config, &connection).await);
@@ -148,7 +149,7 @@ async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
 }
 
 /// Another group must not serve a channel of this one.
-async fn of_neighbours(
+async fn of_partition_peers(
     config: &Config,
     partition: &Partition,
     settings: &Settings,
@@ -159,8 +160,8 @@ async fn of_neighbours(
         Ok(me) => me,
         Err(error) => return fail("channels", &error),
     };
-    let subject = config.subjects.neighbours();
-    match neighbours::look(connection, subject, me, partition.clone()).await {
+    let subject = config.subjects.partition_peers();
+    match partition_peers::look(connection, subject, me, partition.clone()).await {
         Ok(None) => ok(
             "channels",
             format!(

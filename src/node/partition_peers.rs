@@ -19,7 +19,7 @@ use crate::core::partition::Partition;
 use crate::monitoring::status::Status;
 use crate::nats::wire::Message;
 use crate::nats::{self, Connection, Inbox};
-use crate::protocol::neighbours::{self, Sender, TooSmall};
+use crate::protocol::partition_peers::{self, Sender, TooSmall};
 
 /// When nobody has answered for so long, nobody else will.
 const QUIET: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ impl fmt::Display for Conflict {
 }
 
 #[derive(Debug)]
-pub(super) struct Neighbours {
+pub(super) struct PartitionPeers {
     nats: Connection,
     subject: String,
     me: Sender,
@@ -78,7 +78,7 @@ pub(super) struct Neighbours {
     asked: Inbox,
 }
 
-impl Neighbours {
+impl PartitionPeers {
     /// When it returns, NATS delivers what others ask.
     pub(super) async fn listen(
         nats: &Connection,
@@ -105,7 +105,7 @@ impl Neighbours {
         let mut answers = self.nats.inbox();
         answers.subscribe(&reply_to)?;
         let max_payload = self.nats.max_payload();
-        for request in neighbours::requests(&self.me, self.partition.entries(), max_payload)? {
+        for request in partition_peers::requests(&self.me, self.partition.entries(), max_payload)? {
             self.nats
                 .publish(&self.subject, Some(&reply_to), &request)
                 .await?;
@@ -128,7 +128,7 @@ impl Neighbours {
     }
 
     fn objection(&self, answer: &Message) -> Option<Conflict> {
-        let (with, channel) = neighbours::answered(answer.detached().1)?;
+        let (with, channel) = partition_peers::answered(answer.detached().1)?;
         let channel = channel.filter(|_| !self.is_one_of_us(&with))?;
         Some(Conflict { channel, with })
     }
@@ -140,7 +140,8 @@ impl Neighbours {
     async fn answer(&self, request: &Message) -> Result<(), Error> {
         let (reply, payload) = request.detached();
         let reply = reply.and_then(|reply| String::from_utf8(reply.into()).ok());
-        let (Some(reply), Some((from, channels))) = (reply, neighbours::request(payload)) else {
+        let (Some(reply), Some((from, channels))) = (reply, partition_peers::request(payload))
+        else {
             return Ok(());
         };
         if self.is_one_of_us(&from) {
@@ -155,7 +156,7 @@ impl Neighbours {
                 "another group of servers lists a channel that this one serves; this one informs it"
             );
         }
-        let answer = neighbours::answer(&self.me, conflict);
+        let answer = partition_peers::answer(&self.me, conflict);
         match self.nats.publish(&reply, None, &answer).await {
             // A reply subject that nobody can publish to: its sender's business.
             Ok(()) | Err(nats::Error::InvalidSubject { .. } | nats::Error::TooLarge { .. }) => {
@@ -247,6 +248,6 @@ pub(super) async fn look(
     me: Sender,
     partition: Partition,
 ) -> Result<Option<Conflict>, Error> {
-    let mut neighbours = Neighbours::listen(nats, subject, me, partition).await?;
-    neighbours.ask().await
+    let mut partition_peers = PartitionPeers::listen(nats, subject, me, partition).await?;
+    partition_peers.ask().await
 }

@@ -40,7 +40,7 @@ const UNHEARD_MIN: Duration = Duration::from_secs(5);
 const ANSWERS_APART: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
-pub(super) struct Announcer {
+pub(super) struct Presence {
     nats: Connection,
     subject: String,
     cluster_id: String,
@@ -89,7 +89,7 @@ enum Heeded {
     Question,
 }
 
-impl Announcer {
+impl Presence {
     /// Listens from now on, until the node stops.
     pub(super) async fn start(
         nats: &Connection,
@@ -109,7 +109,7 @@ impl Announcer {
             nobody_listened: false,
             active_at: None,
         };
-        let announcer = Arc::new(Self {
+        let presence = Arc::new(Self {
             nats: nats.clone(),
             subject: config.subjects.servers().to_string(),
             cluster_id: config.cluster_id.clone(),
@@ -129,11 +129,11 @@ impl Announcer {
         let reply = nats.new_subject();
         let alone = inbox.subscribe(&reply)?;
         // Before this server listens there itself, so that NATS can tell when nobody does.
-        nats.publish(&announcer.subject, Some(&reply), b"").await?;
-        inbox.subscribe(&announcer.subject)?;
-        announcer.ask().await?;
-        tasks.spawn(Arc::clone(&announcer).run(inbox, alone, shutdown.clone()));
-        Ok(announcer)
+        nats.publish(&presence.subject, Some(&reply), b"").await?;
+        inbox.subscribe(&presence.subject)?;
+        presence.ask().await?;
+        tasks.spawn(Arc::clone(&presence).run(inbox, alone, shutdown.clone()));
+        Ok(presence)
     }
 
     /// A term has begun. It is announced until it ends.
