@@ -45,7 +45,7 @@ pub struct Answer {
 }
 
 #[derive(Debug)]
-pub enum Trouble {
+pub enum AdminError {
     /// The request itself is wrong, or cannot be carried out.
     Refused(Complaint),
     /// No server took it in time, and none will.
@@ -60,7 +60,7 @@ pub enum Trouble {
     Tables(Error),
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for AdminError {
     fn from(error: Error) -> Self {
         Self::Tables(error)
     }
@@ -101,38 +101,38 @@ impl Desk {
     }
 
     /// Whoever asked may go meanwhile: what no server takes in time is withdrawn all the same.
-    pub async fn carry_out(&self, request: &Request) -> Result<Answer, Trouble> {
-        let store = self.store.get().ok_or(Trouble::Starting)?.clone();
+    pub async fn carry_out(&self, request: &Request) -> Result<Answer, AdminError> {
+        let store = self.store.get().ok_or(AdminError::Starting)?.clone();
         let places = Arc::clone(&self.places);
-        let place = places.try_acquire_owned().map_err(|_| Trouble::Busy)?;
+        let place = places.try_acquire_owned().map_err(|_| AdminError::Busy)?;
         let request = request.clone();
         let carried_out = self.acting.spawn(async move {
             let _place = place;
             carry_out(&store, &request, PATIENCE, &CancellationToken::new()).await
         });
-        carried_out.await.unwrap_or(Err(Trouble::Busy))
+        carried_out.await.unwrap_or(Err(AdminError::Busy))
     }
 
     /// Rows of view `dead_letter_status`, by channel and sequence.
-    pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, Trouble> {
-        let store = self.store.get().ok_or(Trouble::Starting)?;
-        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+    pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, AdminError> {
+        let store = self.store.get().ok_or(AdminError::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| AdminError::Busy)?;
         ensure_text("channel", which.channel.contains('\0'))?;
         Ok(store.dead_letters(which).await?)
     }
 
     /// Rows of view `effective_policies`, of all channels where that is empty.
-    pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, Trouble> {
-        let store = self.store.get().ok_or(Trouble::Starting)?;
-        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+    pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, AdminError> {
+        let store = self.store.get().ok_or(AdminError::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| AdminError::Busy)?;
         ensure_text("channel", channel.contains('\0'))?;
         Ok(store.policies(channel).await?)
     }
 
     /// `None`: there is no such request.
-    pub async fn progress(&self, id: i64) -> Result<Option<Standing>, Trouble> {
-        let store = self.store.get().ok_or(Trouble::Starting)?;
-        let _place = self.places.try_acquire().map_err(|_| Trouble::Busy)?;
+    pub async fn progress(&self, id: i64) -> Result<Option<Standing>, AdminError> {
+        let store = self.store.get().ok_or(AdminError::Starting)?;
+        let _place = self.places.try_acquire().map_err(|_| AdminError::Busy)?;
         let mut standing = Standing {
             request: id,
             state: "withdrawn",
@@ -160,11 +160,11 @@ impl Desk {
 }
 
 /// Postgres has no null character in texts, and says so of the whole statement.
-fn ensure_text(name: &str, has_null: bool) -> Result<(), Trouble> {
+fn ensure_text(name: &str, has_null: bool) -> Result<(), AdminError> {
     if !has_null {
         return Ok(());
     }
-    Err(Trouble::Refused(Complaint {
+    Err(AdminError::Refused(Complaint {
         error: format!("argument {name:?} has a null character in it"),
         hint: "Take it out: nothing has one in its name.".to_owned(),
     }))
@@ -187,7 +187,7 @@ pub async fn carry_out(
     request: &Request,
     patience: Duration,
     stop: &CancellationToken,
-) -> Result<Answer, Trouble> {
+) -> Result<Answer, AdminError> {
     let Request {
         verb,
         arguments,
@@ -200,7 +200,7 @@ pub async fn carry_out(
     }
     let asked = store.request(verb, arguments, *dry_run, asked_by.as_deref());
     let asked = asked.await?;
-    let id = asked.map_err(Trouble::Refused)?;
+    let id = asked.map_err(AdminError::Refused)?;
     let began = Instant::now();
     let mut taken = false;
     loop {
@@ -212,11 +212,11 @@ pub async fn carry_out(
                     result,
                 });
             }
-            Ok(Progress::Refused(complaint)) => return Err(Trouble::Refused(complaint)),
-            Ok(Progress::Withdrawn | Progress::Unknown) => return Err(Trouble::NotTaken),
+            Ok(Progress::Refused(complaint)) => return Err(AdminError::Refused(complaint)),
+            Ok(Progress::Withdrawn | Progress::Unknown) => return Err(AdminError::NotTaken),
             Ok(Progress::Waiting) if began.elapsed() > patience || stop.is_cancelled() => {
                 if store.withdraw_request(id).await? {
-                    return Err(Trouble::NotTaken);
+                    return Err(AdminError::NotTaken);
                 }
             }
             Ok(Progress::Running) => taken = true,
@@ -228,7 +228,7 @@ pub async fn carry_out(
             Err(other) => return Err(other.into()),
         }
         if taken && (began.elapsed() > 2 * patience || stop.is_cancelled()) {
-            return Err(Trouble::Running(id));
+            return Err(AdminError::Running(id));
         }
         sleep(LOOK_EVERY).await;
     }

@@ -265,5 +265,5 @@ async fn take_turns(args: &DemoArgs) -> Result<(), Failure> {
     store.close().await;
     asked
         .map(drop)
-        .map_err(|trouble| Failure::Failed(anyhow!("the active did not hand over: {trouble:?}")))
+        .map_err(|error| Failure::Failed(anyhow!("the active did not hand over: {error:?}")))
 }

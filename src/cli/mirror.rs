@@ -137,7 +137,7 @@ pub async fn run(command: &MirrorCommand) -> Result<ExitCode, Failure> {
                 once: args.once,
                 ..args.shared.mirror(limits)?
             };
-            let tell = |trouble: &str| output::note(&format!("mirror: {trouble}; trying again"));
+            let tell = |failure: &str| output::note(&format!("mirror: {failure}; trying again"));
             let standings = Box::pin(mirror.run(tell)).await;
             show(&standings.map_err(|error| failure(&error))?)?;
         }

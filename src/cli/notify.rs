@@ -135,13 +135,13 @@ async fn tick(ticks: Option<&mut Interval>) {
 
 /// On one line, and whether the node can serve or take over.
 fn shown(status: &Status) -> (String, bool) {
-    let text = match (&status.trouble, status.role_at(Clock.now().monotonic)) {
-        (Some(trouble), _) => trouble.replace('\n', " "),
+    let text = match (&status.unable_reason, status.role_at(Clock.now().monotonic)) {
+        (Some(unable_reason), _) => unable_reason.replace('\n', " "),
         (None, Role::Active) => match status.epoch {
             Some(epoch) => format!("active, epoch {epoch}"),
             None => "active".to_owned(),
         },
         (None, Role::Standby) => "standby".to_owned(),
     };
-    (text, status.trouble.is_none())
+    (text, status.unable_reason.is_none())
 }

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output;
 use super::signals::Signals;
 use super::status::read_failure;
-use crate::administration::{Answer, Request, Trouble, carry_out};
+use crate::administration::{AdminError, Answer, Request, carry_out};
 use crate::config::TablesFlags;
 use crate::config::duration::GoDuration;
 use crate::store::{Error, Store};
@@ -137,7 +137,7 @@ async fn ask(
     };
     if asks {
         let would = carry_out(store, &request, patience, &CancellationToken::new()).await;
-        let would = would.map_err(|trouble| failure(trouble, flags))?;
+        let would = would.map_err(|error| failure(error, flags))?;
         if !is_meant(&format!("{verb}: {}. Go on? [y/N] ", shown(&would.result))) {
             return Ok(None);
         }
@@ -153,12 +153,12 @@ async fn ask(
         stop.cancel();
         answer.await
     };
-    if let (Err(Trouble::NotTaken), true) = (&answer, stop.is_cancelled()) {
+    if let (Err(AdminError::NotTaken), true) = (&answer, stop.is_cancelled()) {
         return Err(Failure::Failed(anyhow!(
             "interrupted before a server had taken the request; it is withdrawn, and nothing was done"
         )));
     }
-    Ok(Some(answer.map_err(|trouble| failure(trouble, flags))?))
+    Ok(Some(answer.map_err(|error| failure(error, flags))?))
 }
 
 /// Where no server runs at all, nobody waits for one. In the middle of a takeover it may look like that for a moment.
@@ -176,23 +176,23 @@ async fn ensure_anybody_serves(store: &Store) -> Result<(), Failure> {
     )))
 }
 
-fn failure(trouble: Trouble, flags: &RequestFlags) -> Failure {
-    match trouble {
-        Trouble::Refused(complaint) => {
+fn failure(error: AdminError, flags: &RequestFlags) -> Failure {
+    match error {
+        AdminError::Refused(complaint) => {
             Failure::Usage(anyhow!("{}. {}", complaint.error, complaint.hint))
         }
-        Trouble::NotTaken => Failure::Unreachable(anyhow!(
+        AdminError::NotTaken => Failure::Unreachable(anyhow!(
             "no server has taken the request within {}; it is withdrawn, and nothing was done (`stanby status` says who \
              is active)",
             flags.timeout
         )),
-        Trouble::Running(id) => Failure::Failed(anyhow!(
+        AdminError::Running(id) => Failure::Failed(anyhow!(
             "request {id} is not done yet; it goes on, and view admin_log shows when it is done"
         )),
-        Trouble::Starting | Trouble::Busy => {
+        AdminError::Starting | AdminError::Busy => {
             Failure::Unreachable(anyhow!("too much is under way; ask again"))
         }
-        Trouble::Tables(error) => write_failure(error),
+        AdminError::Tables(error) => write_failure(error),
     }
 }
 

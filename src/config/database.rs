@@ -1,7 +1,8 @@
 //! Where the database is and how to log in: a `postgres://` URL or a libpq `key=value` string, parsed once and
 //! handed to both drivers, so that the leader session and the read pool cannot end up in different places.
-//! It opens no connection; `trouble` says what a connection's error means for the caller.
+//! It opens no connection; `database_error` says what a connection's error means for the caller.
 
+mod database_error;
 mod endpoint;
 mod error;
 mod passfile;
@@ -9,7 +10,6 @@ mod service;
 mod settings;
 mod text;
 mod tls;
-mod trouble;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,9 +24,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::endpoint::Host;
+pub use database_error::{DatabaseError, DatabaseErrorKind, NO_TLS, is_of_tls};
 pub use endpoint::Endpoint;
 pub use error::InvalidDatabaseUrl;
-pub use trouble::{NO_TLS, Trouble, TroubleKind, is_of_tls};
 
 /// Never shows the password, neither with `{}` nor with `{:?}`.
 #[derive(Clone, PartialEq, Eq)]

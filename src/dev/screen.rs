@@ -89,7 +89,7 @@ impl Screen {
         self.line(&format!("{name} (pid {pid}) does not answer"));
     }
 
-    pub(super) fn trouble(&self, name: &str, pid: u32, reason: &str) {
+    pub(super) fn not_ready(&self, name: &str, pid: u32, reason: &str) {
         self.line(&format!(
             "{name} (pid {pid}) cannot serve or take over: {reason}"
         ));

@@ -51,7 +51,7 @@ pub(super) enum Health {
     Starting,
     /// Somebody accepts, nobody answers: a frozen process looks like this.
     Silent,
-    Trouble(String),
+    NotReady(String),
     Standby,
     Active {
         epoch: Option<u64>,
@@ -164,12 +164,12 @@ fn read(answer: &[u8]) -> Health {
         .position(|end| end == b"\r\n\r\n")
         .map(|end| &answer[end + 4..]);
     let Some(answer) = body.and_then(|body| serde_json::from_slice::<Answer>(body).ok()) else {
-        return Health::Trouble(String::from(
+        return Health::NotReady(String::from(
             "something else answers on its monitoring port",
         ));
     };
     match (answer.reason, answer.role.as_str()) {
-        (Some(reason), _) => Health::Trouble(reason),
+        (Some(reason), _) => Health::NotReady(reason),
         (None, "active") => Health::Active {
             epoch: answer.epoch,
         },
@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(standby, Health::Standby);
 
         let body = r#"{"status":"unavailable","role":"standby","reason":"NATS is out of reach"}"#;
-        let trouble = Health::Trouble(String::from("NATS is out of reach"));
-        assert_eq!(answer("503 Service Unavailable", body), trouble);
+        let not_ready = Health::NotReady(String::from("NATS is out of reach"));
+        assert_eq!(answer("503 Service Unavailable", body), not_ready);
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             "\r\n\r\n{}",
         ] {
             assert!(
-                matches!(read(stranger.as_bytes()), Health::Trouble(_)),
+                matches!(read(stranger.as_bytes()), Health::NotReady(_)),
                 "{stranger:?}"
             );
         }

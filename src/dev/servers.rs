@@ -206,10 +206,10 @@ impl Servers {
                     screen.standby(&name, pid, self.active_pid());
                 }
             }
-            Health::Trouble(reason) if !quiet => screen.trouble(&name, pid, &reason),
+            Health::NotReady(reason) if !quiet => screen.not_ready(&name, pid, &reason),
             Health::Silent if !quiet => screen.silent(&name, pid),
             // What it says while everything starts is reported if it does not get over it.
-            Health::Trouble(_) | Health::Silent | Health::Starting => {}
+            Health::NotReady(_) | Health::Silent | Health::Starting => {}
         }
     }
 
@@ -263,7 +263,7 @@ impl Servers {
         let unready = |slot: &&Slot| !matches!(slot.health, Health::Active { .. });
         let slot = self.slots.iter().find(unready);
         match slot.and_then(|slot| Some((slot.server.as_ref()?, &slot.health))) {
-            Some((server, Health::Trouble(reason))) => {
+            Some((server, Health::NotReady(reason))) => {
                 server.failure(format!("was not ready in time: {reason}"))
             }
             Some((server, _)) => server.failure("was not ready in time"),

@@ -25,7 +25,7 @@ use self::problem::{Problem, problem};
 use self::routes::{ROUTES, Route};
 use self::token::Guard;
 use super::view::Source;
-use crate::administration::{Desk, Letters, Request, Trouble};
+use crate::administration::{AdminError, Desk, Letters, Request};
 
 /// Of what is sent with a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -133,12 +133,12 @@ async fn ask(
     };
     match source.api.desk.carry_out(&request).await {
         Ok(answer) => Ok(json(StatusCode::OK, &answer)),
-        Err(Trouble::Running(id)) => {
+        Err(AdminError::Running(id)) => {
             let location = [(header::LOCATION, format!("/api/v1/requests/{id}"))];
             let under_way = serde_json::json!({ "request": id, "state": "running" });
             Ok((location, json(StatusCode::ACCEPTED, &under_way)).into_response())
         }
-        Err(trouble) => Err(Problem::from(trouble)),
+        Err(error) => Err(Problem::from(error)),
     }
 }
 

@@ -32,7 +32,7 @@ struct Shown<'a> {
 pub(super) async fn alive(State(source): State<Source>) -> Response {
     let view = source.view();
     if view.status.pulse.is_lost(view.now.monotonic) {
-        let reason = view.status.trouble.as_deref();
+        let reason = view.status.unable_reason.as_deref();
         return answer(StatusCode::SERVICE_UNAVAILABLE, &view, "stuck", reason);
     }
     answer(StatusCode::OK, &view, "ok", None)

@@ -62,10 +62,12 @@ impl Source {
         let now = self.clock.now();
         let role = status.role_at(now.monotonic);
         if status.role == Role::Active && role == Role::Standby {
-            status.trouble.get_or_insert_with(|| SILENT.to_owned());
+            status
+                .unable_reason
+                .get_or_insert_with(|| SILENT.to_owned());
         }
         if let Some(stuck) = status.pulse.stuck(now.monotonic) {
-            status.trouble = Some(stuck);
+            status.unable_reason = Some(stuck);
         }
         View { role, status, now }
     }

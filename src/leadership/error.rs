@@ -1,6 +1,6 @@
 //! Why a server cannot become or stay active, by what the caller would do about it.
 
-use crate::config::database::{Trouble, TroubleKind};
+use crate::config::database::{DatabaseError, DatabaseErrorKind};
 use crate::core::attempts::EndKind;
 
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +38,13 @@ impl Error {
     }
 }
 
-impl From<Trouble> for Error {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.kind {
-            TroubleKind::Unavailable | TroubleKind::Failed => Self::Unavailable(trouble.text),
-            TroubleKind::Refused => Self::Refused(trouble.text),
+impl From<DatabaseError> for Error {
+    fn from(error: DatabaseError) -> Self {
+        match error.kind {
+            DatabaseErrorKind::Unavailable | DatabaseErrorKind::Failed => {
+                Self::Unavailable(error.text)
+            }
+            DatabaseErrorKind::Refused => Self::Refused(error.text),
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::Error;
 use super::key::lock_key;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::lease::Lease;
 use crate::postgres::find;
 use crate::postgres::pins::{self, PinError};
@@ -107,7 +107,7 @@ impl Session {
                 };
                 if let Err(ended) = ended {
                     let why = match ended {
-                        Ended::Failed(error) => Trouble::of_session(&url, &error).text,
+                        Ended::Failed(error) => DatabaseError::of_session(&url, &error).text,
                         Ended::NotReplicated => format!(
                             "a commit was cancelled at {} while it waited for a synchronous replica, which may \
                              lack it",
@@ -264,8 +264,8 @@ impl Session {
         match timeout(limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) if error.is_closed() => Err(Error::Unavailable(self.why_closed())),
-            Ok(Err(error)) => Err(Trouble::of_session(&self.url, &error).into()),
-            Err(_) => Err(Trouble::of_timeout(&self.url, what).into()),
+            Ok(Err(error)) => Err(DatabaseError::of_session(&self.url, &error).into()),
+            Err(_) => Err(DatabaseError::of_timeout(&self.url, what).into()),
         }
     }
 

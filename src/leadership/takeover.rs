@@ -8,7 +8,7 @@ use tokio_postgres::{Row, Statement};
 use super::cause::{Cause, End, Seen};
 use super::error::Error;
 use super::session::{Session, Settings};
-use crate::config::database::Trouble;
+use crate::config::database::DatabaseError;
 use crate::core::database_identity::DatabaseIdentity;
 use crate::core::ids::Epoch;
 
@@ -227,7 +227,7 @@ pub(super) async fn restore_row(session: &Session) -> Result<(), Error> {
             );
             Ok(())
         }
-        Err(error) => Err(Trouble::of_session(&session.url, &error).into()),
+        Err(error) => Err(DatabaseError::of_session(&session.url, &error).into()),
     }
 }
 

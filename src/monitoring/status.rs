@@ -80,7 +80,7 @@ pub struct Status {
     pub conflicting_actives: u64,
     /// Why the node can neither serve nor take over, when it cannot: it has only just started, or
     /// database or NATS are out of reach.
-    pub trouble: Option<String>,
+    pub unable_reason: Option<String>,
     /// What else is wrong.
     pub conditions: Conditions,
     /// Requests and other writes that Postgres refused to store, since the process started.
@@ -110,9 +110,9 @@ pub struct Failovers {
 impl Status {
     /// Why the server neither serves nor could take over, or should not; `None` when it is ready.
     pub fn not_ready_reason(&self) -> Option<&str> {
-        let trouble = self.trouble.as_deref();
+        let unable_reason = self.unable_reason.as_deref();
         let serves = self.role == Role::Active && self.has_served;
-        trouble.or_else(|| self.conditions.not_ready_reason(serves))
+        unable_reason.or_else(|| self.conditions.not_ready_reason(serves))
     }
 
     /// The role at the moment of the question. What the role loop wrote last is not enough: a process that was

@@ -44,7 +44,7 @@ pub(super) struct Reconnect {
     servers: Servers,
     random: Random,
     /// Attempts fail several times a second, mostly for one reason.
-    last_trouble: Option<String>,
+    last_reason: Option<String>,
 }
 
 impl Reconnect {
@@ -55,7 +55,7 @@ impl Reconnect {
             settings,
             link,
             random,
-            last_trouble: None,
+            last_reason: None,
         })
     }
 
@@ -132,7 +132,7 @@ impl Reconnect {
     }
 
     fn settle(&mut self, line: &Line) {
-        self.last_trouble = None;
+        self.last_reason = None;
         self.link.set_max_payload(line.info.max_payload);
         self.link.set_server_id(&line.info.server_id);
         let cuts_off = self.settings.cuts_off;
@@ -234,7 +234,7 @@ impl Reconnect {
     }
 
     fn note(&mut self, address: &Address, failure: &Failure) {
-        let trouble = match failure {
+        let reason = match failure {
             Failure::Dial(error) => with_causes(error),
             Failure::Unauthorized => Error::Unauthorized {
                 servers: address.to_string(),
@@ -242,9 +242,9 @@ impl Reconnect {
             .to_string(),
             Failure::Settings(error) => with_causes(error),
         };
-        if self.last_trouble.as_ref() != Some(&trouble) {
-            tracing::warn!(server = %address, error = trouble, "cannot reconnect to NATS; trying on");
-            self.last_trouble = Some(trouble);
+        if self.last_reason.as_ref() != Some(&reason) {
+            tracing::warn!(server = %address, error = reason, "cannot reconnect to NATS; trying on");
+            self.last_reason = Some(reason);
         }
     }
 }

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use crate::core::time::Instant;
 
-/// The same trouble is logged again after this.
+/// The same failure is logged again after this.
 const NEWS_AFTER: Duration = Duration::from_secs(10);
 
-/// Keeps an outage from filling the log: each trouble is logged when it begins, and then now and then.
+/// Keeps an outage from filling the log: each failure is logged when it begins, and then now and then.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     last: Option<(String, Instant)>,
 }
 
 impl Repeats {
-    /// True when the trouble is another one than the last, or was not logged for ten seconds.
-    pub(super) fn is_news(&mut self, trouble: &str, now: Instant) -> bool {
+    /// True when the failure is another one than the last, or was not logged for ten seconds.
+    pub(super) fn is_news(&mut self, failure: &str, now: Instant) -> bool {
         let is_known = self
             .last
             .as_ref()
-            .is_some_and(|(last, told)| last == trouble && now.since(*told) < NEWS_AFTER);
+            .is_some_and(|(last, told)| last == failure && now.since(*told) < NEWS_AFTER);
         if !is_known {
-            self.last = Some((trouble.to_owned(), now));
+            self.last = Some((failure.to_owned(), now));
         }
         !is_known
     }

@@ -53,7 +53,7 @@ impl Board {
             failovers: Failovers::default(),
             shadow_crowded_out: 0,
             conflicting_actives: 0,
-            trouble: Some("it is starting".to_owned()),
+            unable_reason: Some("it is starting".to_owned()),
             conditions: Conditions::default(),
             writes_refused: 0,
             log_dropped: 0,
@@ -114,11 +114,11 @@ impl Board {
     }
 
     /// The node can neither serve nor take over, or (`None`) it can again.
-    pub(super) fn trouble(&self, trouble: Option<String>) {
-        let trouble = trouble.map(|trouble| printable::line(&trouble).into_owned());
+    pub(super) fn unable(&self, reason: Option<String>) {
+        let reason = reason.map(|reason| printable::line(&reason).into_owned());
         self.status.send_if_modified(|status| {
-            let changed = status.trouble != trouble;
-            status.trouble = trouble;
+            let changed = status.unable_reason != reason;
+            status.unable_reason = reason;
             changed
         });
     }
@@ -176,7 +176,7 @@ impl Board {
             status.active_since = Some(Clock.now().wall);
             status.has_served = false;
             status.trusted_until = Some(term.trusted_until());
-            status.trouble = None;
+            status.unable_reason = None;
         });
     }
 

@@ -190,7 +190,7 @@ impl CarryOver<'_> {
         let board = self.board;
         let tell = |told: Told| {
             let text = progress(told);
-            board.trouble(Some(format!("it is starting: it imports {from}: {text}")));
+            board.unable(Some(format!("it is starting: it imports {from}: {text}")));
         };
         self.plan(source).run(tell).await
     }

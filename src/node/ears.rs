@@ -52,7 +52,7 @@ impl Ears {
 
     async fn wait_for_nats(&mut self, node: &Node) -> Result<(), Setback> {
         if !*self.connected.borrow_and_update() {
-            node.board.trouble(Some(Setback::NatsLost.to_string()));
+            node.board.unable(Some(Setback::NatsLost.to_string()));
             tracing::warn!("standby: waiting for NATS before queueing for the lock");
         }
         tokio::select! {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use crate::config::DatabaseUrl;
-use crate::config::database::TroubleKind;
+use crate::config::database::DatabaseErrorKind;
 use crate::monitoring::condition::Condition;
 use crate::postgres::find;
 
@@ -37,8 +37,8 @@ pub(super) async fn watch(url: DatabaseUrl, board: Board, shutdown: Cancellation
                 board.clear(Condition::LoginRefused);
                 pause = EVERY;
             }
-            Err(trouble) if trouble.kind == TroubleKind::Refused => {
-                board.raise(Condition::LoginRefused, trouble.text);
+            Err(error) if error.kind == DatabaseErrorKind::Refused => {
+                board.raise(Condition::LoginRefused, error.text);
                 pause = EVERY_WHILE_REFUSED;
             }
             // That the database is away is noticed by who uses it.

@@ -229,7 +229,7 @@ impl Node {
                         let error: &dyn std::error::Error = &setback;
                         tracing::warn!(error, "cannot become the active; trying again");
                     }
-                    self.board.trouble(Some(text));
+                    self.board.unable(Some(text));
                 }
             }
         }

@@ -60,7 +60,7 @@ impl Node {
         self.store.fence(candidate.client(), None).await?;
         let batches =
             Batches::prepare(candidate.client(), &self.config, self.upload.clone()).await?;
-        self.board.trouble(None);
+        self.board.unable(None);
         tracing::info!("standby: waiting for the lock");
         let _queued = Queued::begin(&self.presence);
         let is_owned = {

@@ -153,7 +153,7 @@ impl Start<'_> {
             if repeats.is_news(&text, Clock.now().monotonic) {
                 tracing::warn!("cannot start yet, trying again: {text}");
             }
-            self.board.trouble(Some(format!("it is starting: {text}")));
+            self.board.unable(Some(format!("it is starting: {text}")));
             tokio::select! {
                 () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
                 () = sleep(backoff.next_pause()) => {}

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::config::database::{DatabaseUrl, Dial, NO_TLS, Trouble, TroubleKind};
+use crate::config::database::{DatabaseError, DatabaseErrorKind, DatabaseUrl, Dial, NO_TLS};
 
 /// Cheap to clone. When the last clone is dropped, all that it carries ends.
 #[derive(Clone, Debug)]
@@ -125,20 +125,20 @@ async fn carry(mut near: UnixStream, url: &DatabaseUrl) -> io::Result<()> {
             copy_bidirectional(&mut near, &mut far).await?;
             Ok(())
         }
-        Err(trouble) => refuse(near, &trouble).await,
+        Err(failure) => refuse(near, &failure).await,
     }
 }
 
-async fn dial(url: &DatabaseUrl) -> Result<Box<dyn Stream>, Trouble> {
-    let io = |error: io::Error| Trouble::of_io(url, &error);
+async fn dial(url: &DatabaseUrl) -> Result<Box<dyn Stream>, DatabaseError> {
+    let io = |error: io::Error| DatabaseError::of_io(url, &error);
     let limit = url.connect_timeout();
-    let late = |what: &str| Trouble::of_timeout(url, what);
+    let late = |what: &str| DatabaseError::of_timeout(url, what);
     let dial = url.dial();
     let Some(dial) = dial else {
         return Err(io(io::Error::other("no TLS is spoken there any more")));
     };
-    let dial = dial.map_err(|error| Trouble {
-        kind: TroubleKind::Refused,
+    let dial = dial.map_err(|error| DatabaseError {
+        kind: DatabaseErrorKind::Refused,
         text: error.to_string(),
     })?;
     let connected = async {
@@ -171,15 +171,15 @@ async fn secure(dial: Dial, mut stream: TcpStream) -> io::Result<Box<dyn Stream>
 }
 
 /// Tells in the words of Postgres' protocol why nobody answers, once the other end has said what it wants.
-async fn refuse(mut near: UnixStream, trouble: &Trouble) -> io::Result<()> {
+async fn refuse(mut near: UnixStream, failure: &DatabaseError) -> io::Result<()> {
     let length = usize::try_from(near.read_u32().await?).unwrap_or(usize::MAX);
     let mut startup = vec![0; length.saturating_sub(4).min(STARTUP_BYTES_MAX)];
     near.read_exact(&mut startup).await?;
-    let text = trouble.text.replace('\0', "");
+    let text = failure.text.replace('\0', "");
     let fields = [
         "SFATAL",
         "VFATAL",
-        &format!("C{}", trouble.code()),
+        &format!("C{}", failure.code()),
         &format!("M{text}"),
         "",
     ];

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::database::{
-    DatabaseUrl, Endpoint, InvalidDatabaseUrl, Login, Trouble, TroubleKind, is_of_tls,
+    DatabaseError, DatabaseErrorKind, DatabaseUrl, Endpoint, InvalidDatabaseUrl, Login, is_of_tls,
 };
 
 /// Nobody drives the connection yet.
@@ -31,7 +31,7 @@ const HEAD_START: Duration = Duration::from_millis(150);
 pub async fn connect(
     url: &DatabaseUrl,
     adjust: &(dyn Fn(&mut Config) + Sync),
-) -> Result<Opened, Trouble> {
+) -> Result<Opened, DatabaseError> {
     let is_choice = url.endpoints().len() > 1;
     let attempts = url.endpoints().iter().map(|endpoint| -> Attempt<'_> {
         Box::pin(async move {
@@ -48,22 +48,22 @@ pub async fn connect(
     first(attempts.collect()).await
 }
 
-type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Opened, Trouble>> + Send + 'a>>;
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Opened, DatabaseError>> + Send + 'a>>;
 
-async fn first(attempts: Vec<Attempt<'_>>) -> Result<Opened, Trouble> {
+async fn first(attempts: Vec<Attempt<'_>>) -> Result<Opened, DatabaseError> {
     let mut waiting = attempts.into_iter();
     let mut running = FuturesUnordered::new();
-    let mut troubles: Vec<Trouble> = Vec::new();
+    let mut failures: Vec<DatabaseError> = Vec::new();
     running.extend(waiting.next());
     loop {
         tokio::select! {
             done = running.next() => match done {
                 Some(Ok(opened)) => return Ok(opened),
-                Some(Err(trouble)) => {
-                    troubles.push(trouble);
+                Some(Err(failure)) => {
+                    failures.push(failure);
                     running.extend(waiting.next());
                 }
-                None => return Err(together(troubles)),
+                None => return Err(together(failures)),
             },
             () = sleep(HEAD_START), if waiting.len() > 0 => running.extend(waiting.next()),
         }
@@ -71,27 +71,27 @@ async fn first(attempts: Vec<Attempt<'_>>) -> Result<Opened, Trouble> {
 }
 
 /// Waiting helps as long as it does with one of them.
-fn together(troubles: Vec<Trouble>) -> Trouble {
-    let is_passing = |trouble: &Trouble| trouble.kind == TroubleKind::Unavailable;
-    let kind = match troubles.first() {
-        Some(first) if !troubles.iter().any(is_passing) => first.kind,
-        Some(_) | None => TroubleKind::Unavailable,
+fn together(failures: Vec<DatabaseError>) -> DatabaseError {
+    let is_passing = |failure: &DatabaseError| failure.kind == DatabaseErrorKind::Unavailable;
+    let kind = match failures.first() {
+        Some(first) if !failures.iter().any(is_passing) => first.kind,
+        Some(_) | None => DatabaseErrorKind::Unavailable,
     };
-    let mut texts: Vec<String> = troubles.into_iter().map(|trouble| trouble.text).collect();
+    let mut texts: Vec<String> = failures.into_iter().map(|failure| failure.text).collect();
     texts.dedup();
-    Trouble {
+    DatabaseError {
         kind,
         text: texts.join("; "),
     }
 }
 
-async fn addresses(url: &DatabaseUrl, endpoint: &Endpoint) -> Result<Vec<Endpoint>, Trouble> {
+async fn addresses(url: &DatabaseUrl, endpoint: &Endpoint) -> Result<Vec<Endpoint>, DatabaseError> {
     let Some(name) = endpoint.name() else {
         return Ok(vec![endpoint.clone()]);
     };
     let found = timeout(url.connect_timeout(), lookup_host(name)).await;
-    let found = found.map_err(|_| Trouble::of_timeout(url, "its name"))?;
-    let found = found.map_err(|error| Trouble::of_io(url, &error))?;
+    let found = found.map_err(|_| DatabaseError::of_timeout(url, "its name"))?;
+    let found = found.map_err(|error| DatabaseError::of_io(url, &error))?;
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for address in found {
         let endpoint = endpoint.with_address(address.ip());
@@ -110,7 +110,7 @@ async fn at(
     endpoint: &Endpoint,
     is_choice: bool,
     adjust: &(dyn Fn(&mut Config) + Sync),
-) -> Result<Opened, Trouble> {
+) -> Result<Opened, DatabaseError> {
     let mut last = None;
     for password in url.passwords(endpoint).map_err(|error| refused(&error))? {
         let mut login = Login {
@@ -132,17 +132,17 @@ async fn at(
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let trouble = Trouble::of_session(url, &error);
+                let failure = DatabaseError::of_session(url, &error);
                 if matches!(code_of(&error), Some(WRONG_PASSWORD | NOT_LET_IN)) {
-                    last = Some(trouble);
+                    last = Some(failure);
                     continue;
                 }
-                return Err(trouble);
+                return Err(failure);
             }
         };
         if is_choice && opened.1.parameter("in_hot_standby") == Some("on") {
-            return Err(Trouble {
-                kind: TroubleKind::Unavailable,
+            return Err(DatabaseError {
+                kind: DatabaseErrorKind::Unavailable,
                 text: format!(
                     "Postgres at {endpoint} is a replica; the database URL must lead to the primary"
                 ),
@@ -151,23 +151,23 @@ async fn at(
         url.found(login);
         return Ok(opened);
     }
-    Err(last.unwrap_or_else(|| Trouble::of_timeout(url, "connecting")))
+    Err(last.unwrap_or_else(|| DatabaseError::of_timeout(url, "connecting")))
 }
 
 async fn open(
     url: &DatabaseUrl,
     login: &Login,
     adjust: &(dyn Fn(&mut Config) + Sync),
-) -> Result<Result<Opened, tokio_postgres::Error>, Trouble> {
+) -> Result<Result<Opened, tokio_postgres::Error>, DatabaseError> {
     let (mut config, tls) = url.for_session_at(login).map_err(|error| refused(&error))?;
     adjust(&mut config);
     let connected = timeout(url.connect_timeout(), config.connect(tls)).await;
-    connected.map_err(|_| Trouble::of_timeout(url, "connecting"))
+    connected.map_err(|_| DatabaseError::of_timeout(url, "connecting"))
 }
 
-fn refused(error: &InvalidDatabaseUrl) -> Trouble {
-    Trouble {
-        kind: TroubleKind::Refused,
+fn refused(error: &InvalidDatabaseUrl) -> DatabaseError {
+    DatabaseError {
+        kind: DatabaseErrorKind::Refused,
         text: error.to_string(),
     }
 }

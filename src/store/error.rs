@@ -1,6 +1,6 @@
 //! What can go wrong with the tables, by what the caller would do about it.
 
-use crate::config::database::{DatabaseUrl, Trouble, TroubleKind};
+use crate::config::database::{DatabaseError, DatabaseErrorKind, DatabaseUrl};
 use crate::core::attempts::EndKind;
 use crate::core::refusal::Refusal;
 
@@ -39,12 +39,12 @@ pub enum Error {
     Failed(String),
 }
 
-impl From<Trouble> for Error {
-    fn from(trouble: Trouble) -> Self {
-        match trouble.kind {
-            TroubleKind::Unavailable => Self::Unavailable(trouble.text),
-            TroubleKind::Refused => Self::Refused(trouble.text),
-            TroubleKind::Failed => Self::Failed(trouble.text),
+impl From<DatabaseError> for Error {
+    fn from(error: DatabaseError) -> Self {
+        match error.kind {
+            DatabaseErrorKind::Unavailable => Self::Unavailable(error.text),
+            DatabaseErrorKind::Refused => Self::Refused(error.text),
+            DatabaseErrorKind::Failed => Self::Failed(error.text),
         }
     }
 }
@@ -96,8 +96,8 @@ impl Fault {
 
     pub(super) fn told(self, url: &DatabaseUrl) -> Error {
         match self {
-            Self::Pool(error) => Trouble::of_pool(url, &error).into(),
-            Self::Session(error) => Trouble::of_session(url, &error).into(),
+            Self::Pool(error) => DatabaseError::of_pool(url, &error).into(),
+            Self::Session(error) => DatabaseError::of_session(url, &error).into(),
             Self::Told(error) => error,
         }
     }

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use super::error::{Error, Fault};
 use super::source::{Line, Source};
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::ids::Epoch;
 
 /// Begins a transaction that sees one moment and changes nothing.
@@ -233,7 +233,7 @@ impl Gate {
         epoch: Option<Epoch>,
     ) -> Result<(), Error> {
         let row = client.query_typed_one(STARTED_AT, &[]).await;
-        let row = row.map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
+        let row = row.map_err(|error| Error::from(DatabaseError::of_session(url, &error)))?;
         let started_at: i64 = row.get("started_at");
         self.close_around(started_at, epoch);
         Ok(())

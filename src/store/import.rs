@@ -20,7 +20,7 @@ use super::rows::parse_multirange;
 use super::server_info::ServerInfo;
 use super::version::SchemaVersion;
 use super::writer::Writer;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::batch::{Batch, ChannelRow, Progress};
 use crate::core::ids::{ChannelId, Epoch, PositionId, Sequence};
 use crate::core::snapshot::Snapshot;
@@ -53,7 +53,7 @@ impl Importer {
             copy: client
                 .prepare(COPY)
                 .await
-                .map_err(|error| Error::from(Trouble::of_session(url, &error)))?,
+                .map_err(|error| Error::from(DatabaseError::of_session(url, &error)))?,
             encoder: CopyEncoder::default(),
             compared: BTreeMap::new(),
         })
@@ -257,7 +257,7 @@ impl Importer {
     }
 
     fn told(&self, error: &tokio_postgres::Error) -> Error {
-        Trouble::of_session(&self.url, error).into()
+        DatabaseError::of_session(&self.url, error).into()
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::error::{Error, Fault};
 use super::fence::Gate;
 use super::source::Source;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 
 /// A pooled connection for one call. Dropped within a transaction, it is closed.
 pub(super) struct Lent<'a> {
@@ -52,7 +52,7 @@ impl Lent<'_> {
         }
         // Back in the pool it would make the next caller wait for the lost answer.
         self.hang_up();
-        Err(Trouble::of_timeout(self.url, what).into())
+        Err(DatabaseError::of_timeout(self.url, what).into())
     }
 
     /// After a read that has proved whose tables it saw.
@@ -70,7 +70,7 @@ impl Lent<'_> {
                 return Ok(value);
             }
             Ok(Err(fault)) => fault.told(self.url),
-            Err(_) => Trouble::of_timeout(self.url, what).into(),
+            Err(_) => DatabaseError::of_timeout(self.url, what).into(),
         };
         self.hang_up();
         if !matches!(failed, Error::Corrupt { .. }) {

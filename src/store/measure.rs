@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use super::error::{Error, Fault};
 use super::identifier::quoted;
 use super::writer::insert_messages_into;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::postgres::bridge::Bridge;
 use crate::postgres::find;
 
@@ -55,8 +55,8 @@ impl Measure {
         let bridge = Bridge::open(url);
         let options = bridge.options().application_name("stanby/bench");
         let connected = tokio::time::timeout(url.connect_timeout(), options.connect()).await;
-        let connected = connected.map_err(|_| Trouble::of_timeout(url, "connecting"))?;
-        let connection = connected.map_err(|error| Trouble::of_pool(url, &error))?;
+        let connected = connected.map_err(|_| DatabaseError::of_timeout(url, "connecting"))?;
+        let connection = connected.map_err(|error| DatabaseError::of_pool(url, &error))?;
         let mut measure = Self {
             connection,
             _bridge: bridge,

@@ -12,7 +12,7 @@ use super::pool::Store;
 use super::server_info::ServerInfo;
 use super::source::Source;
 use super::{encryption, fence, load, replay, snapshot};
-use crate::config::database::Trouble;
+use crate::config::database::DatabaseError;
 use crate::core::ids::Subject;
 use crate::core::load::{Load, Loaded};
 use crate::core::replay::Stored;
@@ -99,7 +99,7 @@ impl Store {
         let limit = limit.as_millis().max(1);
         let begin = format!("{}; SET LOCAL statement_timeout = {limit}", fence::BEGIN);
         let begun = client.batch_execute(&begin).await;
-        begun.map_err(|error| Error::from(Trouble::of_session(&self.url, &error)))?;
+        begun.map_err(|error| Error::from(DatabaseError::of_session(&self.url, &error)))?;
         let plain = fence::ensure_plain_tables(&mut Source::Session(client)).await;
         if plain.is_err() {
             return self.end_on(client, plain).await;
@@ -110,7 +110,7 @@ impl Store {
     async fn end_on<T>(&self, client: &Client, read: Result<T, Fault>) -> Result<T, Error> {
         let ended = client.batch_execute("ROLLBACK").await;
         let read = read.map_err(|fault| fault.told(&self.url))?;
-        ended.map_err(|error| Error::from(Trouble::of_session(&self.url, &error)))?;
+        ended.map_err(|error| Error::from(DatabaseError::of_session(&self.url, &error)))?;
         Ok(read)
     }
 
@@ -120,7 +120,7 @@ impl Store {
         let limit = self.statement_timeout * 2 + Duration::from_secs(1);
         let what = "reading what messages are encrypted with";
         let read = timeout(limit, read).await;
-        let read = read.map_err(|_| Trouble::of_timeout(&self.url, what))?;
+        let read = read.map_err(|_| DatabaseError::of_timeout(&self.url, what))?;
         let (keys, terms) = read.map_err(|fault| fault.told(&self.url))?;
         Ok(KeysAndTerms { keys, terms })
     }

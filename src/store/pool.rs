@@ -12,7 +12,7 @@ use super::error::Error;
 use super::fence::{self, Gate};
 use super::lent::Lent;
 use super::proven::ATTEMPTS_MAX;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::postgres::bridge::Bridge;
 use crate::postgres::{find, pins};
 
@@ -118,9 +118,9 @@ impl Store {
                 // Another host takes writes by now, or another password is the right one.
                 self.find().await?;
                 let acquired = self.pool.acquire().await;
-                acquired.map_err(|error| Trouble::of_pool(&self.url, &error))?
+                acquired.map_err(|error| DatabaseError::of_pool(&self.url, &error))?
             }
-            Err(error) => return Err(Trouble::of_pool(&self.url, &error).into()),
+            Err(error) => return Err(DatabaseError::of_pool(&self.url, &error).into()),
         };
         Ok(Lent {
             connection: Some(connection),
@@ -154,7 +154,7 @@ impl Store {
                 Ok(Err(fault)) => return Err(fault.told(&self.url)),
                 Err(_) => {
                     let what = "asking which server this is";
-                    return Err(Trouble::of_timeout(&self.url, what).into());
+                    return Err(DatabaseError::of_timeout(&self.url, what).into());
                 }
             }
         }

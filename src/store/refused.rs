@@ -5,7 +5,7 @@ use tokio_postgres::error::{DbError, Severity};
 
 use super::error::Error;
 use super::identifier::identifier;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::refusal::{self, Refusal};
 
 /// Clients get this.
@@ -174,7 +174,7 @@ pub async fn is_recent(client: &Client, url: &DatabaseUrl) -> Result<bool, Error
             tracing::warn!(error, "what was refused before cannot be read");
             Ok(true)
         }
-        Err(error) => Err(Trouble::of_session(url, &error).into()),
+        Err(error) => Err(DatabaseError::of_session(url, &error).into()),
     }
 }
 

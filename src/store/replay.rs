@@ -11,7 +11,7 @@ use super::fence::{Astray, Fence, proof};
 use super::load;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::ids::{ChannelId, ChannelName, ClientId, Guid, Subject};
 use crate::core::replay::Stored;
 use crate::core::stored::{Digest, StoredPublish};
@@ -314,7 +314,7 @@ pub async fn forget_dropped(client: &Client, url: &DatabaseUrl) -> Result<(), Er
     let forgotten = client.execute_typed(FORGET, &[]).await;
     forgotten
         .map(drop)
-        .map_err(|error| Trouble::of_session(url, &error).into())
+        .map_err(|error| DatabaseError::of_session(url, &error).into())
 }
 
 // What a bigint cannot hold is past every row.

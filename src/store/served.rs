@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::error::Error;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::limits::ChannelPattern;
 use crate::core::partition::Partition;
 
@@ -26,5 +26,5 @@ pub async fn record(
         .await;
     recorded
         .map(drop)
-        .map_err(|error| Trouble::of_session(url, &error).into())
+        .map_err(|error| DatabaseError::of_session(url, &error).into())
 }

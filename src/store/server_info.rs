@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::error::{Error, Fault};
 use super::source::Source;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 
 /// What the tables say holds, not what the configuration says: clients keep using the subjects they were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl ServerInfo {
     ) -> Result<Self, Error> {
         let stored = Self::exchange(client, proposed)
             .await
-            .map_err(|error| Error::from(Trouble::of_session(url, &error)))?;
+            .map_err(|error| Error::from(DatabaseError::of_session(url, &error)))?;
         stored.ensure_cluster_id(&proposed.cluster_id)?;
         Ok(stored)
     }

@@ -24,7 +24,7 @@ use super::error::Error;
 use super::migrate::NEWEST;
 use super::refused;
 use crate::clock::Clock;
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::core::batch::Batch;
 use crate::core::ids::Epoch;
 use crate::core::time::Instant;
@@ -72,7 +72,7 @@ impl Writer {
     pub async fn prepare(client: &Client, url: &DatabaseUrl) -> Result<Self, Error> {
         Self::try_prepare(client, url)
             .await
-            .map_err(|error| Trouble::of_session(url, &error).into())
+            .map_err(|error| DatabaseError::of_session(url, &error).into())
     }
 
     async fn try_prepare(
@@ -207,10 +207,10 @@ impl Writer {
                         is_rolled_back: true,
                     };
                 }
-                let trouble = Trouble::of_session(&self.url, &error);
-                Trouble {
-                    text: format!("{what}: {}", trouble.text),
-                    ..trouble
+                let failure = DatabaseError::of_session(&self.url, &error);
+                DatabaseError {
+                    text: format!("{what}: {}", failure.text),
+                    ..failure
                 }
                 .into()
             }

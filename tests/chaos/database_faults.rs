@@ -109,8 +109,8 @@ pub(crate) async fn lead_standby_to_replica(world: &mut World, rng: &mut Rng) {
             "a replica's lock was taken for the lock"
         );
         match world.members[standby].server().says().await {
-            Says::Trouble(reason) if reason.contains("is a replica") => Ok(()),
-            said @ (Says::Active(_) | Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+            Says::NotReady(reason) if reason.contains("is a replica") => Ok(()),
+            said @ (Says::Active(_) | Says::Standby | Says::NotReady(_) | Says::Nothing(_)) => {
                 Err(format!("{said:?}"))
             }
         }

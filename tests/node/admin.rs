@@ -418,7 +418,7 @@ async fn channels_messages_and_durables_are_changed_by_their_verbs() {
     // The answer comes before it ends its term.
     wait_until(LIMIT, async || match pair.standby.says().await {
         Says::Active(3) => Ok(()),
-        said @ (Says::Active(_) | Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+        said @ (Says::Active(_) | Says::Standby | Says::NotReady(_) | Says::Nothing(_)) => {
             Err(format!("{said:?}"))
         }
     })

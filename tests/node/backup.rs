@@ -66,7 +66,7 @@ async fn a_dump_restored_on_another_postgres_serves_its_clients_once_an_operator
     restored.cluster_id.clone_from(&group.cluster_id);
     let second = restored.server();
     second.wait_for_trouble("this is a restored copy").await;
-    let Says::Trouble(reason) = second.says().await else {
+    let Says::NotReady(reason) = second.says().await else {
         panic!("{:?}", second.says().await);
     };
     let (_, statement) = reason.split_once("say so with: ").unwrap();

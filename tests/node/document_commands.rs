@@ -209,7 +209,7 @@ impl Desk {
         let child = self.shell(&line, group, http_port).spawn().unwrap();
         wait_until(LIMIT, async || match says(http_port).await {
             Says::Active(_) => Ok(()),
-            said @ (Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+            said @ (Says::Standby | Says::NotReady(_) | Says::Nothing(_)) => {
                 Err(format!("{line}: {said:?}"))
             }
         })

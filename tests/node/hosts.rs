@@ -82,7 +82,7 @@ async fn a_password_is_replaced_without_a_restart() {
     write("*:*:*:*:old\n*:*:*:*:new\n");
     wait_until(LIMIT, async || match standby.says().await {
         Says::Standby => Ok(()),
-        said @ (Says::Active(_) | Says::Trouble(_) | Says::Nothing(_)) => Err(format!("{said:?}")),
+        said @ (Says::Active(_) | Says::NotReady(_) | Says::Nothing(_)) => Err(format!("{said:?}")),
     })
     .await;
 

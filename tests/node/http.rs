@@ -65,7 +65,7 @@ pub(crate) fn standby() -> Status {
         shadow_bytes: 0,
         shadow_crowded_out: 0,
         conflicting_actives: 0,
-        trouble: None,
+        unable_reason: None,
         conditions: Conditions::default(),
         writes_refused: 18,
         log_dropped: 17,
@@ -269,7 +269,7 @@ async fn trouble_makes_a_node_unready_but_not_dead() {
     let pages = Pages::start(standby()).await;
     pages
         .status
-        .send_modify(|status| status.trouble = Some("Postgres does not answer".to_owned()));
+        .send_modify(|status| status.unable_reason = Some("Postgres does not answer".to_owned()));
 
     let ready = pages.get("/readyz").await;
     assert_eq!(ready.code, 503);
@@ -282,7 +282,9 @@ async fn trouble_makes_a_node_unready_but_not_dead() {
     );
     assert_eq!(pages.get("/healthz").await.code, 200);
 
-    pages.status.send_modify(|status| status.trouble = None);
+    pages
+        .status
+        .send_modify(|status| status.unable_reason = None);
     assert_eq!(pages.get("/readyz").await.code, 200);
 }
 

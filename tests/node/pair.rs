@@ -190,7 +190,7 @@ pub(crate) enum Says {
     Active(u64),
     Standby,
     /// Neither serves nor could take over, with the reason.
-    Trouble(String),
+    NotReady(String),
     Nothing(String),
 }
 
@@ -279,7 +279,7 @@ impl Server {
     pub(crate) async fn wait_until_active(&self) -> u64 {
         wait_until(LIMIT, async || match self.says().await {
             Says::Active(epoch) => Ok(epoch),
-            said @ (Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+            said @ (Says::Standby | Says::NotReady(_) | Says::Nothing(_)) => {
                 Err(format!("{said:?}; its log: {}", self.log()))
             }
         })
@@ -289,8 +289,8 @@ impl Server {
     /// Waits until it says that it can neither serve nor take over, with this among the reason.
     pub(crate) async fn wait_for_trouble(&self, text: &str) {
         wait_until(LIMIT, async || match self.says().await {
-            Says::Trouble(reason) if reason.contains(text) => Ok(()),
-            said @ (Says::Active(_) | Says::Standby | Says::Trouble(_) | Says::Nothing(_)) => {
+            Says::NotReady(reason) if reason.contains(text) => Ok(()),
+            said @ (Says::Active(_) | Says::Standby | Says::NotReady(_) | Says::Nothing(_)) => {
                 Err(format!("{said:?}"))
             }
         })
@@ -347,7 +347,7 @@ pub(crate) async fn says(port: u16) -> Says {
             Ok(Ready {
                 reason: Some(reason),
                 ..
-            }) => Says::Trouble(reason),
+            }) => Says::NotReady(reason),
             Ok(Ready {
                 role,
                 epoch: Some(epoch),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 use stanby::config::DatabaseUrl;
-use stanby::config::database::{Trouble, TroubleKind};
+use stanby::config::database::{DatabaseError, DatabaseErrorKind};
 use stanby::dev::postgres::Postgres;
 use stanby::postgres::{bridge::Bridge, find};
 use tokio::task::JoinSet;
@@ -127,12 +127,12 @@ impl Encrypted {
         let pool = PgConnection::connect_with(&bridge.options())
             .await
             .map(drop)
-            .map_err(|error| Trouble::of_pool(&url, &error));
+            .map_err(|error| DatabaseError::of_pool(&url, &error));
         match (session, pool) {
             (Ok(()), Ok(())) => Ok(()),
             (Err(session), Err(pool)) => {
                 assert_eq!(session.kind, pool.kind, "{} | {}", session.text, pool.text);
-                if session.kind == TroubleKind::Refused {
+                if session.kind == DatabaseErrorKind::Refused {
                     assert_eq!(session.text, pool.text);
                 }
                 Err(session.text)
@@ -142,12 +142,12 @@ impl Encrypted {
     }
 }
 
-async fn session(url: &DatabaseUrl) -> Result<(), Trouble> {
+async fn session(url: &DatabaseUrl) -> Result<(), DatabaseError> {
     let (client, connection) = find::connect(url, &|_| ()).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let asked = client.batch_execute("SELECT 1").await;
-    asked.map_err(|error| Trouble::of_session(url, &error))
+    asked.map_err(|error| DatabaseError::of_session(url, &error))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,7 @@ async fn each_condition_makes_those_servers_unready_that_the_table_of_the_manual
         let mut unproved = active_for(Duration::from_mins(1));
         unproved.has_served = false;
         let mut untrusted = active_for(Duration::ZERO);
-        untrusted.trouble = None;
+        untrusted.unable_reason = None;
         let mut ready = Vec::new();
         for mut status in [serving, unproved, untrusted, standby()] {
             let since = Timestamp(1_600_000_000_000_000_000);

@@ -152,7 +152,7 @@ async fn live(
                     model.take(now, taken.elapsed());
                     taken = Instant::now();
                 }
-                Err(error) => model.trouble = Some(error.to_string()),
+                Err(error) => model.error = Some(error.to_string()),
             },
         }
     }

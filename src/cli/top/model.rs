@@ -69,7 +69,7 @@ pub(super) struct Model {
     pub(super) scrolled: usize,
     pub(super) now: Option<Sample>,
     /// Why the tables cannot be read at the moment; what is shown is older.
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
     /// Per second, since the sample before, by name.
     pub(super) rates: BTreeMap<String, f64>,
 }
@@ -89,7 +89,7 @@ impl Model {
             self.rates = now.iter().filter_map(rate).collect();
         }
         self.now = Some(sample);
-        self.trouble = None;
+        self.error = None;
     }
 
     pub(super) fn channels(&self) -> Vec<(&Channel, f64)> {

@@ -70,7 +70,7 @@ fn header(model: &Model, width: usize) -> Vec<Line<'static>> {
         .now
         .as_ref()
         .map_or_else(|| "reading the tables".to_owned(), who);
-    let is_bad = model.trouble.is_some() || model.now.as_ref().is_some_and(|it| !is_served(it));
+    let is_bad = model.error.is_some() || model.now.as_ref().is_some_and(|it| !is_served(it));
     let color = if is_bad { Color::Red } else { Color::Green };
     let list = match model.list {
         List::Channels => "channels",
@@ -87,8 +87,8 @@ fn header(model: &Model, width: usize) -> Vec<Line<'static>> {
         model.row_count(),
         model.sort.name()
     );
-    let trouble = model
-        .trouble
+    let error = model
+        .error
         .as_deref()
         .map(|why| format!("old: {}", shown(why)));
     vec![
@@ -98,7 +98,7 @@ fn header(model: &Model, width: usize) -> Vec<Line<'static>> {
         ]),
         Line::raw(cut(&what, width)),
         Line::styled(
-            cut(&trouble.unwrap_or_default(), width),
+            cut(&error.unwrap_or_default(), width),
             Style::new().fg(Color::Red),
         ),
     ]
@@ -228,7 +228,7 @@ mod tests {
         model.scrolled = 1000;
         let text = screen(&mut model);
         assert!(text[22].starts_with("channel-49"), "{text:?}");
-        model.trouble = Some("the database is away".to_owned());
+        model.error = Some("the database is away".to_owned());
         assert!(screen(&mut model)[2].contains("the database is away"));
     }
 }

@@ -4,7 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::administration::Trouble;
+use crate::administration::AdminError;
 
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -36,31 +36,31 @@ impl Problem {
     }
 }
 
-impl From<Trouble> for Problem {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Refused(complaint) => {
+impl From<AdminError> for Problem {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Refused(complaint) => {
                 problem(StatusCode::UNPROCESSABLE_ENTITY, complaint.error).hint(complaint.hint)
             }
-            Trouble::NotTaken => problem(
+            AdminError::NotTaken => problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no server has taken the request in time; it is withdrawn, and nothing was done",
             )
             .hint("Look at /readyz of the servers, and ask again when one is active.")
             .retry_after(5),
-            Trouble::Running(id) => {
+            AdminError::Running(id) => {
                 problem(StatusCode::ACCEPTED, format!("request {id} is under way"))
             }
-            Trouble::Starting => {
+            AdminError::Starting => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, "the server is starting").retry_after(5)
             }
-            Trouble::Busy => problem(
+            AdminError::Busy => problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many requests are under way at this server",
             )
             .hint("Ask again when others are done.")
             .retry_after(1),
-            Trouble::Tables(error) => {
+            AdminError::Tables(error) => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(5)
             }
         }

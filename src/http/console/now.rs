@@ -48,7 +48,7 @@ pub(super) async fn page(visitor: Visitor, State(source): State<Source>) -> Resp
     let view = source.fresh_view().await;
     let problems = problems::find(&Facts {
         own: &view.status.conditions,
-        trouble: view.status.trouble.as_deref(),
+        unable_reason: view.status.unable_reason.as_deref(),
         is_active: view.is_active(),
         roles: &found.roles,
         conditions: &found.conditions,
@@ -242,7 +242,7 @@ mod tests {
         let problems = |roles: &Roles, durables: &[Durable]| {
             problems::find(&Facts {
                 own: &Conditions::default(),
-                trouble: None,
+                unable_reason: None,
                 is_active: true,
                 roles,
                 conditions: &[],

@@ -39,7 +39,7 @@ pub(super) struct Problem {
 pub(super) struct Facts<'a> {
     /// What is wrong with this server itself.
     pub(super) own: &'a Conditions,
-    pub(super) trouble: Option<&'a str>,
+    pub(super) unable_reason: Option<&'a str>,
     pub(super) is_active: bool,
     pub(super) roles: &'a Roles,
     pub(super) conditions: &'a [Condition],
@@ -122,10 +122,10 @@ fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
             of_condition(condition.name(), &raised.reason, who, Harm::Risk)
         }));
     }
-    if let Some(trouble) = facts.trouble {
+    if let Some(unable_reason) = facts.unable_reason {
         found.push(of_condition(
             "trouble",
-            trouble,
+            unable_reason,
             "This server says",
             Harm::Risk,
         ));

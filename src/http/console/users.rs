@@ -85,7 +85,7 @@ impl User {
 }
 
 /// Why nobody can log in; a sentence with the remedy.
-pub(super) type Trouble = String;
+pub(super) type UsersError = String;
 
 impl Users {
     pub(super) fn has_names(&self) -> bool {
@@ -93,7 +93,7 @@ impl Users {
     }
 
     /// `None`: there is no such user.
-    pub(super) async fn find(&self, name: &str) -> Result<Option<User>, Trouble> {
+    pub(super) async fn find(&self, name: &str) -> Result<Option<User>, UsersError> {
         Ok(self.all().await?.into_iter().find(|user| user.name == name))
     }
 
@@ -102,7 +102,7 @@ impl Users {
         matches!(self, Self::TokenFile(_)).then_some(TOKEN_USER)
     }
 
-    async fn all(&self) -> Result<Vec<User>, Trouble> {
+    async fn all(&self) -> Result<Vec<User>, UsersError> {
         let (Self::File(file) | Self::TokenFile(file)) = self;
         let read = async {
             let size = tokio::fs::metadata(file).await?.len();

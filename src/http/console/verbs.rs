@@ -18,7 +18,7 @@ use super::undo::{destroys, warning};
 use super::users::Role;
 use super::visitor::Visitor;
 use super::words::{grouped, shown};
-use crate::administration::{Answer, Request, Trouble};
+use crate::administration::{AdminError, Answer, Request};
 use crate::core::admin::Complaint;
 use crate::http::api::routes::{Kind, ROUTES, Route};
 
@@ -251,7 +251,7 @@ async fn ask(
     route: &'static Route,
     sent: &Form,
     dry_run: bool,
-) -> Result<Answer, Trouble> {
+) -> Result<Answer, AdminError> {
     let request = Request {
         verb: route.verb.to_owned(),
         arguments: Value::Object(arguments(route, sent)),
@@ -264,7 +264,7 @@ async fn ask(
 async fn look_first(visitor: &Visitor, route: &'static Route, sent: &Form) -> Response {
     let body = match ask(visitor, route, sent, true).await {
         Ok(answer) => preview(visitor, route, sent, &answer),
-        Err(trouble) => not_done(visitor, route, sent, &trouble),
+        Err(error) => not_done(visitor, route, sent, &error),
     };
     let mut answer = layout::page(visitor, route.verb, here(route), &body);
     // Who goes back to it sees it, and what is sent from there again is not done again.
@@ -284,8 +284,8 @@ async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -
         Some(id) => Ok(id),
         None => match ask(visitor, route, sent, false).await {
             Ok(answer) => Ok(answer.request),
-            Err(Trouble::Running(id)) => Ok(id),
-            Err(trouble) => Err(trouble),
+            Err(AdminError::Running(id)) => Ok(id),
+            Err(error) => Err(error),
         },
     };
     // Who goes to the first page next sees what they have done.
@@ -298,26 +298,26 @@ async fn carry_out_once(visitor: &Visitor, route: &'static Route, sent: &Form) -
             let id = id.to_string();
             Redirect::to(&link("/request", &[("id", &id)])).into_response()
         }
-        Err(trouble) => {
-            let body = not_done(visitor, route, sent, &trouble);
+        Err(error) => {
+            let body = not_done(visitor, route, sent, &error);
             layout::page(visitor, route.verb, here(route), &body)
         }
     }
 }
 
-fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, trouble: &Trouble) -> Markup {
+fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, error: &AdminError) -> Markup {
     let value = |name: &str| sent.get(name).to_owned();
-    if let Trouble::Refused(complaint) = trouble {
+    if let AdminError::Refused(complaint) = error {
         return html! {
             h1 { (capital(route.verb)) }
             (asked(visitor, route, &value, Some(complaint)))
         };
     }
     // Postgres may have gone away before the question was there, or before the answer.
-    let is_known = sent.get("step") != "do" || !matches!(trouble, Trouble::Tables(_));
+    let is_known = sent.get("step") != "do" || !matches!(error, AdminError::Tables(_));
     html! {
         h1 { @if is_known { "Nothing was done" } @else { "It is not known what became of it" } }
-        p.bad role="alert" { (why_not(trouble)) }
+        p.bad role="alert" { (why_not(error)) }
         @if !is_known {
             p { "Look for it in " a href=(link("/audit", &[])) { "the audit" } " before you ask for it again." }
         }
@@ -325,20 +325,20 @@ fn not_done(visitor: &Visitor, route: &'static Route, sent: &Form, trouble: &Tro
     }
 }
 
-fn why_not(trouble: &Trouble) -> String {
-    match trouble {
-        Trouble::NotTaken => {
+fn why_not(error: &AdminError) -> String {
+    match error {
+        AdminError::NotTaken => {
             "No server took the request in time. It is withdrawn, so nothing happens later. Check on the page Now whether a \
              server is active, and try again."
                 .to_owned()
         }
-        Trouble::Starting => "The server is starting. Try again in a moment.".to_owned(),
-        Trouble::Busy => {
+        AdminError::Starting => "The server is starting. Try again in a moment.".to_owned(),
+        AdminError::Busy => {
             "Too many requests are under way at this server. Try again when others are done.".to_owned()
         }
-        Trouble::Tables(error) => format!("The tables cannot be read: {}. Check the database, and try again.", shown(&error.to_string())),
-        Trouble::Refused(Complaint { error, hint }) => format!("{}. {}", shown(error), shown(hint)),
-        Trouble::Running(id) => format!("Request {id} is under way."),
+        AdminError::Tables(error) => format!("The tables cannot be read: {}. Check the database, and try again.", shown(&error.to_string())),
+        AdminError::Refused(Complaint { error, hint }) => format!("{}. {}", shown(error), shown(hint)),
+        AdminError::Running(id) => format!("Request {id} is under way."),
     }
 }
 

@@ -113,8 +113,8 @@ impl Error {
 
 impl Mirror {
     /// Copies until it is stopped or, with `once`, until everything is copied. It may be killed at any moment. What may
-    /// work later is tried again, and reported to `trouble`.
-    pub async fn run(&self, trouble: impl Fn(&str)) -> Result<Vec<Standing>, Error> {
+    /// work later is tried again, and reported to `on_failure`.
+    pub async fn run(&self, on_failure: impl Fn(&str)) -> Result<Vec<Standing>, Error> {
         let store = self.store().await?;
         let context = self.jetstream().await?;
         let (mut last_told, mut done) = (String::new(), Done::default());
@@ -138,7 +138,7 @@ impl Mirror {
                 Err(error) => return Err(error),
             };
             if !told.is_empty() && last_told != told {
-                trouble(&told);
+                on_failure(&told);
             }
             last_told = told;
             tokio::time::sleep(PAUSE).await;

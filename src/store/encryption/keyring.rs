@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::operator_key::{ITERATIONS, KeyRow, OperatorKey, random};
 use super::tables::{self, TermRow};
 use super::term_key::{KEY_BYTES, Opener, Sealer, TermKey, TermKeys};
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::config::encryption::{Cipher, Encryption};
 use crate::config::secret::Secret;
 use crate::core::ids::Epoch;
@@ -142,7 +142,7 @@ impl Keyring {
         epoch: Epoch,
         found: Found,
     ) -> Result<Option<Sealer>, Error> {
-        let told = |error: tokio_postgres::Error| Trouble::of_session(url, &error);
+        let told = |error: tokio_postgres::Error| DatabaseError::of_session(url, &error);
         let Some(secret) = self.inner.encryption.key.clone() else {
             if found.total > 0 {
                 tables::forget(client).await.map_err(told)?;

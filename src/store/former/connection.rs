@@ -15,7 +15,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::config::database::{DatabaseUrl, Trouble};
+use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::config::mysql::{self, MySqlUrl, Tls};
 use crate::config::secret::Secret;
 use crate::postgres::bridge::Bridge;
@@ -96,7 +96,7 @@ impl FormerTables {
 
     fn told(&self, error: &sqlx::Error) -> Error {
         match self {
-            Self::Postgres { url, .. } => Trouble::of_pool(url, error).into(),
+            Self::Postgres { url, .. } => DatabaseError::of_pool(url, error).into(),
             Self::MySql(url) => of_mysql(url, error),
         }
     }
@@ -120,7 +120,8 @@ impl Connection {
                 let bridge = Bridge::open(url);
                 let options = bridge.options().application_name("stanby/import");
                 let connected = timeout(url.connect_timeout(), options.connect()).await;
-                let connected = connected.map_err(|_| Trouble::of_timeout(url, "connecting"))?;
+                let connected =
+                    connected.map_err(|_| DatabaseError::of_timeout(url, "connecting"))?;
                 let session = Session::Postgres {
                     connection: Box::new(connected.map_err(|error| place.told(&error))?),
                     _bridge: Box::new(bridge),

@@ -10,15 +10,15 @@ use crate::certificates;
 
 /// An error of the database, worded for the person who runs the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    pub kind: TroubleKind,
+pub struct DatabaseError {
+    pub kind: DatabaseErrorKind,
     /// A whole sentence; holds no secret.
     pub text: String,
 }
 
 /// What the caller would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TroubleKind {
+pub enum DatabaseErrorKind {
     /// The database cannot be reached or used right now: try again.
     Unavailable,
     /// Trying again does not help until somebody changes something.
@@ -27,19 +27,19 @@ pub enum TroubleKind {
     Failed,
 }
 
-use TroubleKind::{Failed, Refused, Unavailable};
+use DatabaseErrorKind::{Failed, Refused, Unavailable};
 
 /// What both drivers say, each in an error of its own.
 pub const NO_TLS: &str = "server does not support TLS";
 
 /// Of no server.
-const CODES: [(&str, TroubleKind); 3] = [
+const CODES: [(&str, DatabaseErrorKind); 3] = [
     ("ZZ0SU", Unavailable),
     ("ZZ0SR", Refused),
     ("ZZ0SF", Failed),
 ];
 
-impl Trouble {
+impl DatabaseError {
     pub fn of_session(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Self {
         if let Some(error) = error.as_db_error() {
             return Self::of_server(url, error.code().code(), error.message());
@@ -85,7 +85,7 @@ impl Trouble {
         Self::of_cause(url, error)
     }
 
-    /// In place of an SQLSTATE, where it comes in Postgres' protocol: [`Trouble::of_pool`] knows it again.
+    /// In place of an SQLSTATE, where it comes in Postgres' protocol: [`DatabaseError::of_pool`] knows it again.
     pub fn code(&self) -> &'static str {
         let known = CODES.iter().find(|(_, kind)| *kind == self.kind);
         known.map_or("", |(code, _)| *code)
@@ -265,19 +265,19 @@ mod tests {
     fn a_password_that_is_wrong_is_the_users_to_correct_and_is_not_shown() {
         let url = DatabaseUrl::parse("postgres://app:geheim@db.example/d").unwrap();
 
-        let trouble = Trouble::of_server(
+        let error = DatabaseError::of_server(
             &url,
             "28P01",
             "password authentication failed for user \"app\"",
         );
 
-        assert_eq!(trouble.kind, Refused);
+        assert_eq!(error.kind, Refused);
         assert!(
-            trouble.text.contains("check user and password of app"),
+            error.text.contains("check user and password of app"),
             "{}",
-            trouble.text
+            error.text
         );
-        assert!(!trouble.text.contains("geheim"));
+        assert!(!error.text.contains("geheim"));
     }
 
     #[test]
@@ -293,7 +293,11 @@ mod tests {
             ("42501", Refused),
             ("23505", Failed),
         ] {
-            assert_eq!(Trouble::of_server(&url, code, "why").kind, kind, "{code}");
+            assert_eq!(
+                DatabaseError::of_server(&url, code, "why").kind,
+                kind,
+                "{code}"
+            );
         }
     }
 }
