@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::Client;
 
-use super::shared::Setback;
+use super::shared::RoleError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::attempts::EndKind;
@@ -28,7 +28,7 @@ impl Batches {
         client: &Client,
         config: &Config,
         upload: Upload,
-    ) -> Result<Self, Setback> {
+    ) -> Result<Self, RoleError> {
         upload.begin_term();
         Ok(Self {
             writer: Writer::prepare(client, &config.database_url).await?,

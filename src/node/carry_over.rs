@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::board::Board;
 use super::import::{Error, Import, Imported, Source, Told};
-use super::shared::Setback;
+use super::shared::RoleError;
 use crate::config::database::Endpoint;
 use crate::config::{Config, DatabaseUrl};
 use crate::former::Keys;
@@ -47,7 +47,7 @@ enum Finding {
 impl CarryOver<'_> {
     /// Returns when nothing is left to carry over. May be called again when it has failed with something that passes:
     /// another server imports, or the former one has not ended yet.
-    pub(super) async fn run(&self) -> Result<(), Setback> {
+    pub(super) async fn run(&self) -> Result<(), RoleError> {
         let Some(directory) = &self.config.import_dir else {
             return if self.config.is_sql_store {
                 self.tables().await
@@ -94,7 +94,7 @@ impl CarryOver<'_> {
     }
 
     /// The former server's tables stand in the same database, unless its source is another one.
-    async fn tables(&self) -> Result<(), Setback> {
+    async fn tables(&self) -> Result<(), RoleError> {
         if !self.store.imports().await?.is_empty() {
             return Ok(());
         }
@@ -127,7 +127,7 @@ impl CarryOver<'_> {
                         "{from} is not imported yet: {error}; to begin without its data, take the SQL source out of line and file"
                     )))
                 }
-                Err(error) => Err(setback(Error::Former(error), &from)),
+                Err(error) => Err(role_error(Error::Former(error), &from)),
             },
             Err(store::Error::Refused(_)) => self.ensure_nothing_is_left(&tables, &from).await,
             Err(error) => Err(error.into()),
@@ -140,7 +140,7 @@ impl CarryOver<'_> {
         &self,
         tables: &FormerTables,
         from: &str,
-    ) -> Result<(), Setback> {
+    ) -> Result<(), RoleError> {
         let left = match FormerStore::last_of_channels(tables, &self.config.cluster_id).await {
             Ok(last) => last,
             // It has served without them. Nobody else remembers that their data may be missing here.
@@ -169,7 +169,7 @@ impl CarryOver<'_> {
         Err(by_hand(from, &why))
     }
 
-    async fn import(&self, source: Source, from: &str) -> Result<(), Setback> {
+    async fn import(&self, source: Source, from: &str) -> Result<(), RoleError> {
         match Box::pin(self.attempt(source, from)).await {
             Ok(imported) => {
                 log(&imported, from);
@@ -179,7 +179,7 @@ impl CarryOver<'_> {
             Err(_) if !self.store.imports().await?.is_empty() => {
                 Err(passing("another server has imported meanwhile".to_owned()))
             }
-            Err(error) => Err(setback(error, from)),
+            Err(error) => Err(role_error(error, from)),
         }
     }
 
@@ -267,7 +267,7 @@ async fn is_empty(endpoint: &Endpoint) -> bool {
 }
 
 /// Its fingerprint; `None` where no former server has kept anything.
-async fn look(directory: PathBuf) -> Result<Option<String>, Setback> {
+async fn look(directory: PathBuf) -> Result<Option<String>, RoleError> {
     let looking = spawn_blocking(move || {
         let looked = match holds_store(&directory) {
             Ok(false) => return Ok(None),
@@ -283,7 +283,7 @@ async fn look(directory: PathBuf) -> Result<Option<String>, Setback> {
         })
     });
     let looked = looking.await.map_err(|error| passing(error.to_string()))?;
-    looked.map_err(Setback::Settings)
+    looked.map_err(RoleError::Settings)
 }
 
 fn judge(now: &str, mut noted: Vec<Noted>) -> Finding {
@@ -294,28 +294,28 @@ fn judge(now: &str, mut noted: Vec<Noted>) -> Finding {
     noted.pop().map_or(Finding::IsNew, Finding::Differs)
 }
 
-fn passing(why: String) -> Setback {
-    Setback::Store(store::Error::Unavailable(why))
+fn passing(why: String) -> RoleError {
+    RoleError::Store(store::Error::Unavailable(why))
 }
 
-fn by_hand(from: &str, why: &str) -> Setback {
-    Setback::Settings(format!(
+fn by_hand(from: &str, why: &str) -> RoleError {
+    RoleError::Settings(format!(
         "{from} holds the data of a nats-streaming-server, which cannot be imported as it is: {why}. `stanby import \
          --from {from} --dry-run` lists all that keeps it from being imported, and `stanby import --from {from}` takes \
          what else is needed; to leave the data behind, start without the former store (-store)"
     ))
 }
 
-fn setback(error: Error, from: &str) -> Setback {
+fn role_error(error: Error, from: &str) -> RoleError {
     match error {
         Error::Busy(_) | Error::Ended(_) | Error::Former(store::Error::Unavailable(_)) => {
             passing(format!("{from} is not imported yet: {error}"))
         }
         Error::Store(store::Error::Unavailable(why)) => passing(why),
-        Error::Nats(error) => Setback::Nats(error),
-        Error::Leadership(error) => Setback::Leadership(error),
+        Error::Nats(error) => RoleError::Nats(error),
+        Error::Leadership(error) => RoleError::Leadership(error),
         Error::Store(error) => by_hand(from, &error.to_string()),
-        Error::OfRaft(_) => Setback::Settings(format!(
+        Error::OfRaft(_) => RoleError::Settings(format!(
             "{from} cannot be imported at the start: {error}; to leave the data behind, start without the former store (-store)"
         )),
         Error::Former(_) | Error::Problems(_) | Error::NoRandom | Error::Reading(_) => {

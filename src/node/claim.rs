@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use super::conflicting_actives::KnownActives;
 use super::ears::Ears;
 use super::owner::{ensure_same_subjects, server_info};
-use super::shared::{Node, Setback};
-use super::standby::Won;
+use super::shared::{Node, RoleError};
+use super::standby::LockGranted;
 use crate::clock::Clock;
 use crate::core::batch::Batch;
 use crate::core::time::Instant;
@@ -27,13 +27,17 @@ pub(super) struct Claimed {
 }
 
 impl Node {
-    pub(super) async fn claim(&self, won: Won, ears: &mut Ears) -> Result<Claimed, Setback> {
+    pub(super) async fn claim(
+        &self,
+        granted: LockGranted,
+        ears: &mut Ears,
+    ) -> Result<Claimed, RoleError> {
         let began = Clock.now().monotonic;
         let epoch_known = self.history().epoch();
-        let Won {
+        let LockGranted {
             mut candidate,
             mut batches,
-        } = won;
+        } = granted;
         let alone = self.presence.ensure_no_conflict(candidate.identity());
         ears.during(self, alone).await??;
         let last_sign = self.presence.last_peer(candidate.identity());

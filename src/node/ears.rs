@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::pace::Pace;
-use super::shared::{Node, Setback};
+use super::shared::{Node, RoleError};
 use crate::clock::Clock;
 use crate::core::Event;
 use crate::core::active::EVENTS_PER_TURN;
 use crate::core::standby::Standby;
 use crate::nats::{self, Ingress};
 
-/// For reading what waits when the lock is won. New requests come in meanwhile.
+/// For reading what waits when the lock is granted. New requests come in meanwhile.
 const HEAR_OUT_LIMIT: Duration = Duration::from_secs(2);
 
 /// NATS must answer within this before a node may queue for the lock.
@@ -40,7 +40,7 @@ impl Ears {
     }
 
     /// Listens as soon as there is a NATS to listen to.
-    pub(super) async fn listen(&mut self, node: &Node) -> Result<(), Setback> {
+    pub(super) async fn listen(&mut self, node: &Node) -> Result<(), RoleError> {
         self.ingress = None;
         self.events.clear();
         self.wait_for_nats(node).await?;
@@ -50,23 +50,23 @@ impl Ears {
         Ok(())
     }
 
-    async fn wait_for_nats(&mut self, node: &Node) -> Result<(), Setback> {
+    async fn wait_for_nats(&mut self, node: &Node) -> Result<(), RoleError> {
         if !*self.connected.borrow_and_update() {
-            node.board.unable(Some(Setback::NatsLost.to_string()));
+            node.board.unable(Some(RoleError::NatsLost.to_string()));
             tracing::warn!("standby: waiting for NATS before queueing for the lock");
         }
         tokio::select! {
-            () = node.shutdown.cancelled() => Err(Setback::Shutdown),
+            () = node.shutdown.cancelled() => Err(RoleError::Shutdown),
             connected = self.connected.wait_for(|&connected| connected) => match connected {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Setback::NatsLost),
+                Err(_) => Err(RoleError::NatsLost),
             },
         }
     }
 
     /// What the active reads from; it is given back where it is still listened to when the term ends.
-    pub(super) fn take_ingress(&mut self) -> Result<Ingress, Setback> {
-        self.ingress.take().ok_or(Setback::NatsLost)
+    pub(super) fn take_ingress(&mut self) -> Result<Ingress, RoleError> {
+        self.ingress.take().ok_or(RoleError::NatsLost)
     }
 
     /// A term has ended. True where everything is received that clients ask for, from the term on.
@@ -91,16 +91,16 @@ impl Ears {
         &mut self,
         node: &Node,
         work: impl Future<Output = T>,
-    ) -> Result<T, Setback> {
+    ) -> Result<T, RoleError> {
         tokio::pin!(work);
         let mut pace = Pace::default();
         loop {
             pace.give_way().await;
             tokio::select! {
                 biased;
-                () = node.shutdown.cancelled() => return Err(Setback::Shutdown),
+                () = node.shutdown.cancelled() => return Err(RoleError::Shutdown),
                 // Out of the queue before the lock comes: an active without NATS serves nobody.
-                _ = self.connected.changed(), if self.ingress.is_some() => return Err(Setback::NatsLost),
+                _ = self.connected.changed(), if self.ingress.is_some() => return Err(RoleError::NatsLost),
                 done = &mut work => return Ok(done),
                 received = receive(self.ingress.as_mut(), &mut self.events) => {
                     received?;
@@ -112,7 +112,7 @@ impl Ears {
 
     /// Hears the last requests, up to now. The last active may have carried out what still waits here unread; taken
     /// for new, it would be carried out a second time.
-    pub(super) async fn hear_out(&mut self, node: &Node) -> Result<(), Setback> {
+    pub(super) async fn hear_out(&mut self, node: &Node) -> Result<(), RoleError> {
         // NATS' answer comes behind all of these, and not through a full queue.
         self.during(node, node.nats.flush(NATS_HEALTH_LIMIT))
             .await??;

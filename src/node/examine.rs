@@ -10,7 +10,7 @@ pub use self::files::{Files, files};
 use self::nats::of_nats;
 use super::owner::{ensure_same_cluster, subjects_of};
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
-use super::shared::Setback;
+use super::shared::RoleError;
 use super::sweep::cost;
 use crate::config::Config;
 use crate::leadership::Settings;
@@ -320,7 +320,7 @@ async fn of_logging(store: &Store) -> Finding {
 }
 
 /// As a server does when it starts.
-async fn ensure_tables_fit(store: &Store, config: &Config) -> Result<(), Setback> {
+async fn ensure_tables_fit(store: &Store, config: &Config) -> Result<(), RoleError> {
     let mut config = config.clone();
     config.subjects = subjects_of(store, &config).await?;
     ensure_same_cluster(store, &config).await.map(drop)

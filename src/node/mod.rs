@@ -28,10 +28,9 @@
 //! | `partition_peers` | other groups with the same cluster ID: whether their channels are others |
 //! | `refusals` | what is said about what Postgres refuses |
 //! | `watchdog` | ends a process that would act without the lock, or makes no progress |
-//! | `backoff` | how often a failure that repeats is logged |
+//! | `log_throttle` | how often a failure that repeats is logged |
 
 mod active;
-mod backoff;
 mod batches;
 mod board;
 mod carry_over;
@@ -47,6 +46,7 @@ pub mod export;
 mod flood_watch;
 mod greeting;
 pub mod import;
+mod log_throttle;
 mod log_watch;
 mod login;
 mod managed_nats;

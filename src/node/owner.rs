@@ -1,6 +1,6 @@
 //! Whose the tables are: one cluster's, whose clients were given certain subjects.
 
-use super::shared::Setback;
+use super::shared::RoleError;
 use crate::config::Config;
 use crate::protocol::Subjects;
 use crate::protocol::subjects::{self, Told};
@@ -8,12 +8,12 @@ use crate::store::{ServerInfo, Store};
 
 /// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
 /// takeover for months. False before the first server has made them its own.
-pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<bool, Setback> {
+pub(super) async fn ensure_same_cluster(store: &Store, config: &Config) -> Result<bool, RoleError> {
     ensure_ours(store.server_info().await?, config)
 }
 
 /// The same for what was read.
-pub(super) fn ensure_ours(stored: Option<ServerInfo>, config: &Config) -> Result<bool, Setback> {
+pub(super) fn ensure_ours(stored: Option<ServerInfo>, config: &Config) -> Result<bool, RoleError> {
     let Some(stored) = stored else {
         return Ok(false);
     };
@@ -24,7 +24,7 @@ pub(super) fn ensure_ours(stored: Option<ServerInfo>, config: &Config) -> Result
 
 /// The subjects to serve on: those of the configuration, unless the tables came from a server that gave its clients
 /// others.
-pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjects, Setback> {
+pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjects, RoleError> {
     let subjects = config.subjects.clone();
     let stored = match store.server_info().await? {
         // What else differs is refused later, with what to do.
@@ -44,7 +44,7 @@ pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjec
         close_client: stored.close_subject,
     };
     let refused = |error: subjects::Error| {
-        Setback::Settings(format!(
+        RoleError::Settings(format!(
             "table server_info, the subjects that clients use: {error}"
         ))
     };
@@ -69,7 +69,7 @@ pub(super) fn server_info(cluster_id: &str, subjects: &Subjects) -> ServerInfo {
 pub(super) fn ensure_same_subjects(
     stored: &ServerInfo,
     wanted: &ServerInfo,
-) -> Result<(), Setback> {
+) -> Result<(), RoleError> {
     let stored = ServerInfo {
         ack_prefix: wanted.ack_prefix.clone(),
         ..stored.clone()
@@ -77,7 +77,7 @@ pub(super) fn ensure_same_subjects(
     if stored == *wanted {
         return Ok(());
     }
-    Err(Setback::Settings(format!(
+    Err(RoleError::Settings(format!(
         "clients use other subjects than this server is configured for (connect subject {:?}, here {:?}); \
          {}",
         stored.discover_prefix,

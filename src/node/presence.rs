@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::conflicting_actives::{KnownActives, describe_conflict};
-use super::shared::Setback;
+use super::shared::RoleError;
 use super::standby_peers::StandbyPeers;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -169,7 +169,10 @@ impl Presence {
 
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
     /// that follows an active of its own tables, or where nobody else is; otherwise that of a question.
-    pub(super) async fn ensure_no_conflict(&self, here: &DatabaseIdentity) -> Result<(), Setback> {
+    pub(super) async fn ensure_no_conflict(
+        &self,
+        here: &DatabaseIdentity,
+    ) -> Result<(), RoleError> {
         let now = Clock.now().monotonic;
         let (follows, suspects, asked_at) = {
             let Observed {
@@ -202,7 +205,7 @@ impl Presence {
             return Ok(());
         };
         *self.refused() = Some(here.clone());
-        Err(Setback::ConflictingActive(describe_conflict(
+        Err(RoleError::ConflictingActive(describe_conflict(
             conflicting,
             &self.cluster_id,
             here,

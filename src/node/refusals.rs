@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::backoff::Repeats;
 use super::board::Board;
+use super::log_throttle::LogThrottle;
 use crate::core::batch::Batch;
 use crate::core::savepoint::SetAside;
 use crate::core::time::Instant;
@@ -14,7 +14,7 @@ const PASSED_AFTER: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    repeats: Repeats,
+    throttle: LogThrottle,
     last: Option<Instant>,
 }
 
@@ -38,11 +38,11 @@ impl Refusals {
             let why = format!("nothing that clients ask for is stored: {refusal}; {remedy}");
             board.raise(Condition::NothingStored, why);
         }
-        let is_news = self.repeats.is_news(&cause, now);
-        if is_news {
+        let should_log = self.throttle.should_log(&cause, now);
+        if should_log {
             tracing::error!(remedy, "not stored: {what}: {refusal}");
         }
-        is_news
+        should_log
     }
 
     pub(super) fn committed(&mut self, batch: &Batch, board: &Board) {

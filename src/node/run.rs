@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Over};
-use super::backoff::Repeats;
 use super::batches::Upload;
 use super::board::Board;
 use super::ears::Ears;
+use super::log_throttle::LogThrottle;
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
-use super::shared::{Node, Setback};
+use super::shared::{Node, RoleError};
 use super::start::{Ground, Start};
 use super::watchdog::Watchdog;
 use super::{console, flood_watch, log_watch, login, read_watch, tell};
@@ -108,12 +108,12 @@ pub(super) async fn run(
         partition_peers,
     } = match start.prepare(&mut config, &reports).await {
         Ok(ground) => ground,
-        Err(setback) => {
+        Err(failure) => {
             if let Some(managed) = managed_nats {
                 managed.stop().await;
             }
-            if !matches!(setback, Setback::Shutdown) {
-                return Err(setback.into());
+            if !matches!(failure, RoleError::Shutdown) {
+                return Err(failure.into());
             }
             end(&tasks).await;
             return Ok(());
@@ -206,27 +206,27 @@ async fn end(tasks: &TaskTracker) {
 
 impl Node {
     /// Fails with what only a start with other flags can mend.
-    async fn play_roles(&self) -> Result<(), Setback> {
+    async fn play_roles(&self) -> Result<(), RoleError> {
         let mut ears = Ears::new(self);
-        let mut repeats = Repeats::default();
+        let mut throttle = LogThrottle::default();
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             self.store.lift_fence();
             match Box::pin(self.be_active(&mut ears)).await {
-                Ok(()) => repeats = Repeats::default(),
-                Err(Setback::Shutdown) => return Ok(()),
-                Err(setback) if setback.is_final() => return Err(setback),
-                Err(setback) => {
-                    let text = setback.to_string();
+                Ok(()) => throttle = LogThrottle::default(),
+                Err(RoleError::Shutdown) => return Ok(()),
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) => {
+                    let text = error.to_string();
                     let now = Clock.now().monotonic;
                     let failure = Failure {
-                        cause: setback.kind(),
-                        is_of_nats: setback.is_of_nats(),
-                        is_lasting: setback.is_lasting(),
+                        cause: error.kind(),
+                        is_of_nats: error.is_of_nats(),
+                        is_lasting: error.is_lasting(),
                     };
                     ears.standby.failed(failure, now);
-                    if repeats.is_news(&text, now) {
-                        let error: &dyn std::error::Error = &setback;
+                    if throttle.should_log(&text, now) {
+                        let error: &dyn std::error::Error = &error;
                         tracing::warn!(error, "cannot become the active; trying again");
                     }
                     self.board.unable(Some(text));
@@ -237,28 +237,28 @@ impl Node {
     }
 
     /// Carries out one step of a standby after the other, until the lock is there; takes over and serves until the term ends.
-    async fn be_active(&self, ears: &mut Ears) -> Result<(), Setback> {
-        let mut won = None;
+    async fn be_active(&self, ears: &mut Ears) -> Result<(), RoleError> {
+        let mut granted = None;
         loop {
             match ears.standby.step() {
                 Step::Listen => ears.listen(self).await?,
                 Step::CheckNats => self.check_nats(ears).await?,
                 Step::Queue => {
                     let lock = Box::pin(self.wait_for_lock());
-                    won = Some(ears.during(self, lock).await??);
+                    granted = Some(ears.during(self, lock).await??);
                 }
                 Step::TakeOver => break,
                 Step::Pause(pause) => ears.during(self, tokio::time::sleep(pause)).await?,
             }
             ears.standby.done();
         }
-        let Some(won) = won else {
+        let Some(granted) = granted else {
             return Ok(());
         };
         let takeover = tokio::select! {
             // Reading the tables must not delay shutdown.
-            () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
-            taken = Box::pin(self.take_over(won, ears)) => taken?,
+            () = self.shutdown.cancelled() => return Err(RoleError::Shutdown),
+            taken = Box::pin(self.take_over(granted, ears)) => taken?,
         };
         let since = Clock.now().monotonic;
         let active = Active::new(self, takeover, ears.take_ingress()?);

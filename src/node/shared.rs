@@ -52,7 +52,7 @@ pub(super) struct Node {
 
 /// Why a role ended before its time.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Setback {
+pub(super) enum RoleError {
     #[error("the node is to stop")]
     Shutdown,
     #[error("NATS is out of reach")]
@@ -73,7 +73,7 @@ pub(super) enum Setback {
     ConflictingActive(String),
 }
 
-impl From<partition_peers::Error> for Setback {
+impl From<partition_peers::Error> for RoleError {
     fn from(error: partition_peers::Error) -> Self {
         match error {
             partition_peers::Error::Nats(error) => error.into(),
@@ -97,7 +97,7 @@ impl Node {
     }
 }
 
-impl Setback {
+impl RoleError {
     /// Whether the next attempt would end alike.
     pub(super) fn kind(&self) -> EndKind {
         match self {

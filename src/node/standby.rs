@@ -10,7 +10,7 @@ use super::batches::Batches;
 use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::owner::{ensure_ours, ensure_same_cluster};
 use super::presence::Presence;
-use super::shared::{Node, Setback};
+use super::shared::{Node, RoleError};
 use crate::clock::Clock;
 use crate::core::standby::ANOTHER_SERVES_AFTER;
 use crate::leadership::Candidate;
@@ -24,7 +24,7 @@ const OWNER_INTERVAL: Duration = Duration::from_millis(250);
 const KEYS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The lock, and what will commit on its session.
-pub(super) struct Won {
+pub(super) struct LockGranted {
     pub(super) candidate: Candidate,
     pub(super) batches: Batches,
 }
@@ -46,15 +46,15 @@ impl Drop for Queued<'_> {
 }
 
 impl Node {
-    pub(super) async fn check_nats(&self, ears: &mut Ears) -> Result<(), Setback> {
+    pub(super) async fn check_nats(&self, ears: &mut Ears) -> Result<(), RoleError> {
         ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
         let no_conflicts = self.presence.wait_for_conflicts_to_end();
         ears.during(self, no_conflicts).await
     }
 
-    /// Returns when the lock is won.
-    pub(super) async fn wait_for_lock(&self) -> Result<Won, Setback> {
+    /// Returns when the lock is granted.
+    pub(super) async fn wait_for_lock(&self) -> Result<LockGranted, RoleError> {
         let mut candidate = Candidate::open(&self.leadership, &self.tasks).await?;
         // What a standby reads is of the Postgres on which it waits.
         self.store.fence(candidate.client(), None).await?;
@@ -102,11 +102,11 @@ impl Node {
             let stored = self.store.server_info_on(candidate.client()).await?;
             ensure_ours(stored, &self.config)?;
         }
-        Ok(Won { candidate, batches })
+        Ok(LockGranted { candidate, batches })
     }
 
     /// Returns when another server has begun to encrypt with a key that this one does not have: it could not take over.
-    async fn watch_keys(&self) -> Setback {
+    async fn watch_keys(&self) -> RoleError {
         let mut tick = interval(KEYS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -119,14 +119,14 @@ impl Node {
 
     /// Returns once the tables are known to be this cluster's, and fails as soon as they are another's: servers of
     /// two clusters may have found them empty at the same time.
-    async fn wait_for_owner(&self) -> Result<(), Setback> {
+    async fn wait_for_owner(&self) -> Result<(), RoleError> {
         let mut tick = interval(OWNER_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             match ensure_same_cluster(&self.store, &self.config).await {
                 Ok(true) => return Ok(()),
-                Err(setback) if setback.is_final() => return Err(setback),
+                Err(failure) if failure.is_final() => return Err(failure),
                 // That the database is away is noticed by the wait for the lock.
                 Ok(false) | Err(_) => {}
             }

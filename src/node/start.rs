@@ -8,15 +8,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::backoff::Repeats;
 use super::board::Board;
 use super::carry_over::CarryOver;
+use super::log_throttle::LogThrottle;
 use super::nats_settings::nats_settings_of_server;
 use super::owner::{ensure_same_cluster, subjects_of};
 use super::partition_peers::PartitionPeers;
 use super::presence::Presence;
 use super::run::STATEMENT_TIMEOUT;
-use super::shared::Setback;
+use super::shared::RoleError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::attempts::Backoff;
@@ -53,7 +53,7 @@ impl Start<'_> {
         &self,
         config: &mut Config,
         reports: &Reports,
-    ) -> Result<Ground, Setback> {
+    ) -> Result<Ground, RoleError> {
         let (store, ack_secret, subjects) = self.when_it_works(|| self.database(config)).await?;
         config.subjects = subjects;
         let config: &Config = config;
@@ -68,7 +68,7 @@ impl Start<'_> {
         })
     }
 
-    async fn database(&self, config: &Config) -> Result<(Store, Vec<u8>, Subjects), Setback> {
+    async fn database(&self, config: &Config) -> Result<(Store, Vec<u8>, Subjects), RoleError> {
         let facts = checks::check(self.leadership, self.tasks).await?;
         let store = Store::open(
             &config.database_url,
@@ -102,7 +102,7 @@ impl Start<'_> {
     async fn nats(
         &self,
         config: &Config,
-    ) -> Result<(Connection, Arc<Presence>, Option<PartitionPeers>), Setback> {
+    ) -> Result<(Connection, Arc<Presence>, Option<PartitionPeers>), RoleError> {
         let (leadership, board) = (self.leadership, self.board);
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
         let settings = nats_settings_of_server(&config.nats, name, config.lease.duration());
@@ -116,7 +116,7 @@ impl Start<'_> {
                 let listening = PartitionPeers::listen(&nats, subject, me, partition.clone()).await;
                 let mut partition_peers = listening?;
                 if let Some(conflict) = partition_peers.ask().await? {
-                    return Err(Setback::Settings(conflict.to_string()));
+                    return Err(RoleError::Settings(conflict.to_string()));
                 }
                 Some(partition_peers)
             }
@@ -137,25 +137,25 @@ impl Start<'_> {
 
     async fn when_it_works<T>(
         &self,
-        attempt: impl AsyncFn() -> Result<T, Setback>,
-    ) -> Result<T, Setback> {
+        attempt: impl AsyncFn() -> Result<T, RoleError>,
+    ) -> Result<T, RoleError> {
         let mut backoff = Backoff::up_to(PAUSE_MAX);
-        let mut repeats = Repeats::default();
+        let mut throttle = LogThrottle::default();
         loop {
-            let setback = tokio::select! {
-                () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
+            let failure = tokio::select! {
+                () = self.shutdown.cancelled() => return Err(RoleError::Shutdown),
                 done = attempt() => match done {
-                    Err(setback) if !setback.ends_a_start() => setback,
+                    Err(failure) if !failure.ends_a_start() => failure,
                     done => return done,
                 },
             };
-            let text = with_causes(&setback);
-            if repeats.is_news(&text, Clock.now().monotonic) {
+            let text = with_causes(&failure);
+            if throttle.should_log(&text, Clock.now().monotonic) {
                 tracing::warn!("cannot start yet, trying again: {text}");
             }
             self.board.unable(Some(format!("it is starting: {text}")));
             tokio::select! {
-                () = self.shutdown.cancelled() => return Err(Setback::Shutdown),
+                () = self.shutdown.cancelled() => return Err(RoleError::Shutdown),
                 () = sleep(backoff.next_pause()) => {}
             }
         }

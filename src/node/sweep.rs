@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::backoff::Repeats;
 use super::board::Board;
+use super::log_throttle::LogThrottle;
 use crate::clock::Clock;
 use crate::core::vacuum::{Advice, Dead};
 use crate::monitoring::condition::Condition;
@@ -23,7 +23,7 @@ const DEAD_ROWS: u64 = 10_000;
 pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut repeats = Repeats::default();
+    let mut throttle = LogThrottle::default();
     let mut is_refusal_told = false;
     loop {
         tick.tick().await;
@@ -47,7 +47,7 @@ pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
             }
             Ok(None | Some(_)) => {}
             Err(error) => {
-                if repeats.is_news(&error.to_string(), Clock.now().monotonic) {
+                if throttle.should_log(&error.to_string(), Clock.now().monotonic) {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(
                         error,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::claim::Claimed;
 use super::ears::Ears;
 use super::errands::read_on_session;
-use super::shared::{Node, Setback};
-use super::standby::Won;
+use super::shared::{Node, RoleError};
+use super::standby::LockGranted;
 use crate::clock::Clock;
 use crate::core::Request;
 use crate::core::batch::{Batch, LostRange, RangeOutcome};
@@ -37,8 +37,12 @@ pub(super) struct Takeover {
 
 impl Node {
     /// What is received meanwhile stays in the ears when it fails.
-    pub(super) async fn take_over(&self, won: Won, ears: &mut Ears) -> Result<Takeover, Setback> {
-        let claimed = self.claim(won, ears).await?;
+    pub(super) async fn take_over(
+        &self,
+        granted: LockGranted,
+        ears: &mut Ears,
+    ) -> Result<Takeover, RoleError> {
+        let claimed = self.claim(granted, ears).await?;
         let recovered = self.recover(&claimed, ears).await?;
         let Claimed {
             leader,
@@ -79,7 +83,11 @@ impl Node {
     }
 
     /// Carries out one step after the other.
-    async fn recover(&self, claimed: &Claimed, ears: &mut Ears) -> Result<Box<Recovered>, Setback> {
+    async fn recover(
+        &self,
+        claimed: &Claimed,
+        ears: &mut Ears,
+    ) -> Result<Box<Recovered>, RoleError> {
         let begun = claimed.leader.takeover();
         let (mut takeover, mut step) = takeover::Takeover::begin(Granted {
             epoch: claimed.leader.term().epoch(),

@@ -9,13 +9,13 @@ const NEWS_AFTER: Duration = Duration::from_secs(10);
 
 /// Keeps an outage from filling the log: each failure is logged when it begins, and then now and then.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
+pub(super) struct LogThrottle {
     last: Option<(String, Instant)>,
 }
 
-impl Repeats {
+impl LogThrottle {
     /// True when the failure is another one than the last, or was not logged for ten seconds.
-    pub(super) fn is_news(&mut self, failure: &str, now: Instant) -> bool {
+    pub(super) fn should_log(&mut self, failure: &str, now: Instant) -> bool {
         let is_known = self
             .last
             .as_ref()
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn a_trouble_is_told_when_it_is_new_and_then_every_ten_seconds() {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        let mut repeats = Repeats::default();
+        let mut throttle = LogThrottle::default();
         let heard = [
             (0, "away"),
             (1, "away"),
@@ -43,7 +43,7 @@ mod tests {
             (12, "away"),
             (13, "away"),
         ];
-        let told = heard.map(|(second, text)| repeats.is_news(text, at(second)));
+        let told = heard.map(|(second, text)| throttle.should_log(text, at(second)));
 
         assert_eq!(told, [true, false, true, true, false, true]);
     }
