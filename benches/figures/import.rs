@@ -16,7 +16,7 @@ use stanby::core::time::Timestamp;
 use stanby::former::files::checksum::{Checksum, IEEE};
 use stanby::former::files::index::Entry;
 use stanby::former::files::writing;
-use stanby::former::return_way::{self, Stored, Told};
+use stanby::former::return_way::{self, AdvertisedSubjects, Stored};
 use stanby::protocol::Subjects;
 use stanby::protocol::subjects::Prefixes;
 use stanby::store::files::export::NewStore;
@@ -115,7 +115,7 @@ fn record(name: &ChannelName, sequence: u64) -> anyhow::Result<Stored> {
 fn write_store(place: &Path, count: u64) -> anyhow::Result<()> {
     let subjects = Subjects::new(CLUSTER_ID, &Prefixes::default())?;
     let store = NewStore::begin(place)?;
-    store.server(&return_way::server(&Told {
+    store.server(&return_way::server(&AdvertisedSubjects {
         cluster_id: CLUSTER_ID,
         discover: subjects.discover(),
         publish: subjects.publish_prefix(),

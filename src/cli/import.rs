@@ -308,9 +308,9 @@ pub async fn run(given: &[OsString]) -> Result<ExitCode, Failure> {
     let import = args.import()?;
     let screen = Screen::new();
     let done = if args.dry_run {
-        Box::pin(import.rehearse(|told| screen.tell(told))).await
+        Box::pin(import.rehearse(|progress| screen.report(progress))).await
     } else {
-        Box::pin(import.run(|told| screen.tell(told))).await
+        Box::pin(import.run(|progress| screen.report(progress))).await
     };
     screen.end();
     let imported = done.map_err(|error| failure(&error))?;
@@ -350,7 +350,7 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
     if !imported.channels.is_empty() {
         parts.push(channels(&imported.channels));
     }
-    let told = |what: &str, sentences: &[String]| {
+    let progress = |what: &str, sentences: &[String]| {
         let lines = sentences.iter().map(|sentence| {
             let shown = output::name_from_outside(sentence);
             format!("{what:<9}{shown}")
@@ -358,8 +358,8 @@ fn text(imported: &Imported, is_dry_run: bool) -> String {
         lines.collect::<Vec<_>>().join("\n")
     };
     let lines = [
-        told("note", &imported.notes),
-        told("PROBLEM", &imported.problems),
+        progress("note", &imported.notes),
+        progress("PROBLEM", &imported.problems),
     ];
     parts.extend(lines.into_iter().filter(|lines| !lines.is_empty()));
     let messages: u64 = imported.channels.iter().map(|it| it.messages).sum();

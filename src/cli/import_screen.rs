@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
-use crate::node::import::Told;
+use crate::node::import::ImportProgress;
 
 const LINE_EVERY: Duration = Duration::from_secs(2);
 
@@ -29,28 +29,28 @@ impl Screen {
         }
     }
 
-    pub(super) fn tell(&self, told: Told) {
-        match (&self.bar, told) {
-            (bar, Told::Follows) => beside(bar.as_ref(), FOLLOWS),
-            (bar, Told::Hindered(why)) => beside(bar.as_ref(), &why),
-            (Some(bar), Told::Total(total)) => {
+    pub(super) fn report(&self, progress: ImportProgress) {
+        match (&self.bar, progress) {
+            (bar, ImportProgress::Follows) => beside(bar.as_ref(), FOLLOWS),
+            (bar, ImportProgress::Hindered(why)) => beside(bar.as_ref(), &why),
+            (Some(bar), ImportProgress::Total(total)) => {
                 bar.set_length(total);
                 // A template that is wrong would show another bar.
                 if let Ok(style) = ProgressStyle::with_template(BAR) {
                     bar.set_style(style);
                 }
             }
-            (Some(bar), Told::Read { messages, .. }) => bar.set_position(messages),
-            (Some(bar), Told::Compares) => {
+            (Some(bar), ImportProgress::Read { messages, .. }) => bar.set_position(messages),
+            (Some(bar), ImportProgress::Compares) => {
                 bar.finish_and_clear();
                 output::note(COMPARES);
             }
-            (None, Told::Total(total)) => {
+            (None, ImportProgress::Total(total)) => {
                 output::note(&format!("{total} messages to read"));
             }
             (
                 None,
-                Told::Read {
+                ImportProgress::Read {
                     messages,
                     total,
                     after,
@@ -67,7 +67,7 @@ impl Screen {
                     messages / after.as_secs().max(1)
                 ));
             }
-            (None, Told::Compares) => output::note(COMPARES),
+            (None, ImportProgress::Compares) => output::note(COMPARES),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::protocol::pb::MsgProto;
 
 /// What clients were given, in the order of the record.
 #[derive(Clone, Debug)]
-pub struct Told<'a> {
+pub struct AdvertisedSubjects<'a> {
     pub cluster_id: &'a str,
     pub discover: &'a str,
     pub publish: &'a str,
@@ -32,15 +32,15 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-pub fn server(told: &Told<'_>) -> Vec<u8> {
+pub fn server(advertised: &AdvertisedSubjects<'_>) -> Vec<u8> {
     ServerInfoRecord {
-        cluster_id: bytes(told.cluster_id),
-        discovery: bytes(told.discover),
-        publish: bytes(told.publish),
-        subscribe: bytes(told.subscribe),
-        unsubscribe: bytes(told.unsubscribe),
-        close: bytes(told.close),
-        close_subscription: bytes(told.close_subscription),
+        cluster_id: bytes(advertised.cluster_id),
+        discovery: bytes(advertised.discover),
+        publish: bytes(advertised.publish),
+        subscribe: bytes(advertised.subscribe),
+        unsubscribe: bytes(advertised.unsubscribe),
+        close: bytes(advertised.close),
+        close_subscription: bytes(advertised.close_subscription),
         node: Bytes::new(),
     }
     .encode_to_vec()

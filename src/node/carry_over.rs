@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::board::Board;
-use super::import::{Error, Import, Imported, Source, Told};
+use super::import::{Error, Import, ImportProgress, Imported, Source};
 use super::shared::RoleError;
 use crate::config::database::Endpoint;
 use crate::config::{Config, DatabaseUrl};
@@ -188,11 +188,11 @@ impl CarryOver<'_> {
         self.store.ensure_vacant().await?;
         tracing::info!(from, "importing the store of the former server");
         let board = self.board;
-        let tell = |told: Told| {
-            let text = progress(told);
+        let report = |update: ImportProgress| {
+            let text = progress(update);
             board.unable(Some(format!("it is starting: it imports {from}: {text}")));
         };
-        self.plan(source).run(tell).await
+        self.plan(source).run(report).await
     }
 
     fn plan(&self, from: Source) -> Import {
@@ -325,15 +325,15 @@ fn role_error(error: Error, from: &str) -> RoleError {
 }
 
 /// For people who wait.
-fn progress(told: Told) -> String {
-    match told {
-        Told::Total(total) => format!("{total} messages to read"),
-        Told::Read {
+fn progress(update: ImportProgress) -> String {
+    match update {
+        ImportProgress::Total(total) => format!("{total} messages to read"),
+        ImportProgress::Read {
             messages, total, ..
         } => format!("{messages} of {total} messages are read"),
-        Told::Follows => "all that was there is read".to_owned(),
-        Told::Hindered(why) => why,
-        Told::Compares => "all is written; comparing it with what was read".to_owned(),
+        ImportProgress::Follows => "all that was there is read".to_owned(),
+        ImportProgress::Hindered(why) => why,
+        ImportProgress::Compares => "all is written; comparing it with what was read".to_owned(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::core::lease::Lease;
 use crate::core::snapshot::Snapshot;
 use crate::core::time::Timestamp;
 use crate::former::encryption::is_cipher;
-use crate::former::return_way::{self, Connected, Numbering, Stored, Told};
+use crate::former::return_way::{self, AdvertisedSubjects, Connected, Numbering, Stored};
 use crate::leadership;
 use crate::node::run::new_server_id;
 use crate::store::files::export::{NewChannel, NewStore};
@@ -174,7 +174,7 @@ impl Export {
         snapshot: &Snapshot,
         new: &mut New,
     ) -> Result<Exported, Error> {
-        let server = return_way::server(&Told {
+        let server = return_way::server(&AdvertisedSubjects {
             cluster_id: &told.cluster_id,
             discover: &told.discover_prefix,
             publish: &told.publish_prefix,

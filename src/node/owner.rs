@@ -3,7 +3,7 @@
 use super::shared::RoleError;
 use crate::config::Config;
 use crate::protocol::Subjects;
-use crate::protocol::subjects::{self, Told};
+use crate::protocol::subjects::{self, AdvertisedSubjects};
 use crate::store::{ServerInfo, Store};
 
 /// Fails when the tables are another cluster's: asked at the start, because a standby may not get as far as a
@@ -36,7 +36,7 @@ pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjec
         }
         Some(_) | None => return Ok(subjects),
     };
-    let told = Told {
+    let advertised = AdvertisedSubjects {
         publish_prefix: stored.publish_prefix,
         subscribe: stored.subscribe_subject,
         unsubscribe: stored.unsubscribe_subject,
@@ -48,7 +48,7 @@ pub(super) async fn subjects_of(store: &Store, config: &Config) -> Result<Subjec
             "table server_info, the subjects that clients use: {error}"
         ))
     };
-    subjects.telling(told).map_err(refused)
+    subjects.advertising(advertised).map_err(refused)
 }
 
 pub(super) fn server_info(cluster_id: &str, subjects: &Subjects) -> ServerInfo {

@@ -52,7 +52,7 @@ pub struct Prefixes {
 /// What clients are given when they connect, beside the subject that they know by themselves. Very old servers of NATS
 /// Streaming made these with a random name in place of the cluster ID, and their clients keep using them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct AdvertisedSubjects {
     pub publish_prefix: String,
     pub subscribe: String,
     pub unsubscribe: String,
@@ -118,23 +118,23 @@ impl Subjects {
     }
 
     /// The same, but for what clients were given by a server before.
-    pub fn telling(self, told: Told) -> Result<Self, Error> {
+    pub fn advertising(self, advertised: AdvertisedSubjects) -> Result<Self, Error> {
         for subject in [
-            &told.publish_prefix,
-            &told.subscribe,
-            &told.unsubscribe,
-            &told.close_subscription,
-            &told.close_client,
+            &advertised.publish_prefix,
+            &advertised.subscribe,
+            &advertised.unsubscribe,
+            &advertised.close_subscription,
+            &advertised.close_client,
         ] {
             ensure_prefix("former", subject)?;
         }
         Ok(Self {
-            publish_wildcard: format!("{}.>", told.publish_prefix).into(),
-            publish_prefix: told.publish_prefix.into(),
-            subscribe: told.subscribe.into(),
-            unsubscribe: told.unsubscribe.into(),
-            close_subscription: told.close_subscription.into(),
-            close_client: told.close_client.into(),
+            publish_wildcard: format!("{}.>", advertised.publish_prefix).into(),
+            publish_prefix: advertised.publish_prefix.into(),
+            subscribe: advertised.subscribe.into(),
+            unsubscribe: advertised.unsubscribe.into(),
+            close_subscription: advertised.close_subscription.into(),
+            close_client: advertised.close_client.into(),
             ..self
         })
     }

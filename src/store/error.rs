@@ -67,7 +67,7 @@ impl Error {
 pub(super) enum Fault {
     Pool(sqlx::Error),
     Session(tokio_postgres::Error),
-    Told(Error),
+    Store(Error),
 }
 
 /// The SQLSTATE of rows that Postgres finds damaged on its disk.
@@ -90,7 +90,7 @@ impl Fault {
         match self {
             Self::Pool(sqlx::Error::Database(error)) => error.code().as_deref() == Some(code),
             Self::Session(error) => error.code().is_some_and(|it| it.code() == code),
-            Self::Pool(_) | Self::Told(_) => false,
+            Self::Pool(_) | Self::Store(_) => false,
         }
     }
 
@@ -98,7 +98,7 @@ impl Fault {
         match self {
             Self::Pool(error) => DatabaseError::of_pool(url, &error).into(),
             Self::Session(error) => DatabaseError::of_session(url, &error).into(),
-            Self::Told(error) => error,
+            Self::Store(error) => error,
         }
     }
 }
@@ -117,6 +117,6 @@ impl From<tokio_postgres::Error> for Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Self::Told(error)
+        Self::Store(error)
     }
 }

@@ -256,7 +256,7 @@ pub(super) fn message(
 ) -> Result<Result<Message, Unreadable>, Fault> {
     match checked_message(channel, row, opener) {
         Ok(message) => Ok(Ok(message)),
-        Err(Fault::Told(Error::Corrupt { why, .. })) => Ok(Err(Unreadable {
+        Err(Fault::Store(Error::Corrupt { why, .. })) => Ok(Err(Unreadable {
             sequence: reading(channel, row)?.sequence("sequence")?,
             why,
         })),

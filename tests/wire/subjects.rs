@@ -3,7 +3,7 @@
 use stanby::core::limits::ChannelPattern;
 use stanby::core::partition::Partition;
 use stanby::protocol::Subjects;
-use stanby::protocol::subjects::{Error, Prefixes, Told};
+use stanby::protocol::subjects::{AdvertisedSubjects, Error, Prefixes};
 
 fn with_prefixes(discover: Option<&str>, ack: Option<&str>) -> Result<Subjects, Error> {
     let owned = |text: &str| text.to_owned();
@@ -97,7 +97,7 @@ fn a_prefix_is_a_subject_without_wildcards() {
 
 #[test]
 fn clients_keep_the_subjects_that_they_were_told() {
-    let told = Told {
+    let advertised = AdvertisedSubjects {
         publish_prefix: "_STAN.pub.random".to_owned(),
         subscribe: "_STAN.sub.random".to_owned(),
         unsubscribe: "_STAN.unsub.random".to_owned(),
@@ -105,7 +105,7 @@ fn clients_keep_the_subjects_that_they_were_told() {
         close_client: "_STAN.close.random".to_owned(),
     };
     let own = with_prefixes(None, None).unwrap();
-    let subjects = own.clone().telling(told.clone()).unwrap();
+    let subjects = own.clone().advertising(advertised.clone()).unwrap();
 
     assert_eq!(subjects.publishes(), ["_STAN.pub.random.>"]);
     assert_eq!(subjects.subscribe(), "_STAN.sub.random");
@@ -114,11 +114,11 @@ fn clients_keep_the_subjects_that_they_were_told() {
     assert_eq!(subjects.close_client(), "_STAN.close.random");
     assert_eq!(subjects.discover(), own.discover());
     assert_eq!(subjects.ack_prefix(), own.ack_prefix());
-    let wildcard = Told {
+    let wildcard = AdvertisedSubjects {
         subscribe: "_STAN.>".to_owned(),
-        ..told
+        ..advertised
     };
-    assert!(own.telling(wildcard).is_err());
+    assert!(own.advertising(wildcard).is_err());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::checks::Ground;
 use super::files::Directory;
-use super::reading::{Telling, expected};
+use super::reading::{ProgressReporter, expected};
 use super::run::{Error, Import};
 use super::sink::{Sink, Step};
 use super::source::{Opened, Source};
@@ -106,16 +106,16 @@ impl Import {
         copied: &mut Copied,
         findings: &mut Findings,
         sink: &mut Sink,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
         tasks: &TaskTracker,
     ) -> Result<(Opened, Ground), Error> {
         let (mut follows, mut uncompared, mut is_first) = (false, 0, true);
         loop {
             let before = count(copied);
-            match self.pass(copied, sink, telling).await {
+            match self.pass(copied, sink, progress).await {
                 Ok(()) => {}
                 // What the former server does under our hands may be in the way once.
-                Err(Error::Former(error)) if !is_first => telling.hindered(&error.to_string()),
+                Err(Error::Former(error)) if !is_first => progress.hindered(&error.to_string()),
                 Err(error) => return Err(error),
             }
             is_first = false;
@@ -131,7 +131,7 @@ impl Import {
             }
             if !follows {
                 follows = true;
-                telling.follows();
+                progress.follows();
             }
             if self.has_gone(tasks).await {
                 let mut found = Findings::new(self.skip_damaged);
@@ -167,7 +167,7 @@ impl Import {
         &self,
         copied: &mut Copied,
         sink: &mut Sink,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<(), Error> {
         match &self.from {
             Source::Files {
@@ -179,18 +179,18 @@ impl Import {
                 let mut findings = Findings::default();
                 let directory = Directory::Store(files.into());
                 let ahead = (&*copied, true);
-                let walked = self.walk(directory, ahead, &mut findings, Some(sink), telling);
+                let walked = self.walk(directory, ahead, &mut findings, Some(sink), progress);
                 let former = walked.await?;
                 for (id, channel) in former.channels {
                     let totals = channel.totals;
                     copied.insert(channel.name, Ahead { id, totals });
                 }
                 for note in findings.notes() {
-                    telling.hindered(&note);
+                    progress.hindered(&note);
                 }
                 Ok(())
             }
-            Source::Tables(tables) => self.pass_of_tables(tables, copied, sink, telling).await,
+            Source::Tables(tables) => self.pass_of_tables(tables, copied, sink, progress).await,
             Source::Raft { .. } | Source::Running { .. } => Ok(()),
         }
     }
@@ -200,19 +200,19 @@ impl Import {
         tables: &FormerTables,
         copied: &mut Copied,
         sink: &mut Sink,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<(), Error> {
         let mut former = FormerStore::open(tables).await.map_err(Error::Former)?;
         former.begin().await.map_err(Error::Former)?;
         let mut findings = Findings::default();
         let problems = &mut findings.problems;
         let channels = former.channels(problems).await.map_err(Error::Former)?;
-        telling.expect_more(expected(&channels, copied));
+        progress.expect_more(expected(&channels, copied));
         for (id, channel) in channels {
             let ahead = copied.entry(channel.name.clone());
             let ahead = ahead.or_insert(Ahead::of(id));
             let sink = Some(&mut *sink);
-            self.read_messages(&mut former, (id, ahead), &channel, problems, sink, telling)
+            self.read_messages(&mut former, (id, ahead), &channel, problems, sink, progress)
                 .await?;
         }
         former.end().await.map_err(Error::Former)?;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::ahead::{Ahead, Copied, keep_deleted, made_anew};
-use super::reading::{Read, Telling};
+use super::reading::{ProgressReporter, Read};
 use super::run::{Error, Import};
 use super::sink::Sink;
 use super::source::Source;
@@ -53,9 +53,9 @@ impl Import {
         copied: &Copied,
         findings: &mut Findings,
         sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Read, Error> {
-        let walked = self.walk(directory, (copied, false), findings, sink, telling);
+        let walked = self.walk(directory, (copied, false), findings, sink, progress);
         let former = walked.await?;
         let Adopted { snapshot, notes } = adopt(former, Clock.now().wall);
         Ok(Read {
@@ -72,7 +72,7 @@ impl Import {
         (copied, is_ahead): (&Copied, bool),
         findings: &mut Findings,
         mut sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Former, Error> {
         let (parts, mut arrived) = mpsc::channel(WAITING);
         let limits = match &self.from {
@@ -96,9 +96,9 @@ impl Import {
         let reading = spawn_blocking(move || walk.all());
         while let Some(part) = arrived.recv().await {
             match part {
-                Part::Expect(total) => telling.expect_more(total),
+                Part::Expect(total) => progress.expect_more(total),
                 Part::Messages(batch) => {
-                    telling.count(batch.messages.len() as u64);
+                    progress.count(batch.messages.len() as u64);
                     if let Some(sink) = sink.as_deref_mut() {
                         sink.put(&batch).await?;
                     }

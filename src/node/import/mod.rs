@@ -29,7 +29,7 @@ mod sink;
 mod source;
 mod stan;
 
-pub use reading::Told;
+pub use reading::ImportProgress;
 pub use report::{Imported, ImportedChannel};
 pub use run::{Error, Import};
 pub use source::Source;

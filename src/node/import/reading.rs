@@ -42,22 +42,22 @@ impl Import {
         copied: &Copied,
         findings: &mut Findings,
         sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Read, Error> {
         match former {
             Opened::Tables(former) => {
-                self.read_tables(former, copied, findings, sink, telling)
+                self.read_tables(former, copied, findings, sink, progress)
                     .await
             }
             Opened::Files(files) => {
                 let files = Directory::Store(Arc::clone(files));
-                self.read_files(files, copied, findings, sink, telling)
+                self.read_files(files, copied, findings, sink, progress)
                     .await
             }
-            Opened::Running(running) => running.read(findings, sink, telling).await,
+            Opened::Running(running) => running.read(findings, sink, progress).await,
             Opened::Raft(cluster) => {
                 let nodes = Directory::Node(Arc::clone(cluster));
-                self.read_files(nodes, copied, findings, sink, telling)
+                self.read_files(nodes, copied, findings, sink, progress)
                     .await
             }
         }
@@ -69,7 +69,7 @@ impl Import {
         copied: &Copied,
         findings: &mut Findings,
         mut sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Read, Error> {
         let problems = &mut findings.problems;
         former.begin().await.map_err(Error::Former)?;
@@ -80,7 +80,7 @@ impl Import {
         let (last_channel, last_subscription) =
             former.last_numbers().await.map_err(Error::Former)?;
         let last_sequences = former.last_sequences().await.map_err(Error::Former)?;
-        telling.expect_more(expected(&found, copied));
+        progress.expect_more(expected(&found, copied));
         let mut channels = BTreeMap::new();
         let mut left = copied.clone();
         for (id, found) in found {
@@ -90,7 +90,7 @@ impl Import {
                 return Err(Error::Problems(problems.sentences()));
             }
             let sink = sink.as_deref_mut();
-            self.read_messages(former, (id, &mut ahead), &found, problems, sink, telling)
+            self.read_messages(former, (id, &mut ahead), &found, problems, sink, progress)
                 .await?;
             let channel = Channel {
                 name: found.name,
@@ -124,7 +124,7 @@ impl Import {
         channel: &FormerChannel,
         problems: &mut Problems,
         mut sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<(), Error> {
         let keys = self.from_keys.of_channel(&channel.name);
         let before = *ahead;
@@ -137,7 +137,7 @@ impl Import {
         {
             let mut rows = pin!(former.messages(id, before.totals.last.0));
             while let Some((sequence, record)) = rows.try_next().await.map_err(Error::Former)? {
-                telling.count(1);
+                progress.count(1);
                 let bytes = record.len();
                 match reader.read(sequence, record.into()) {
                     Ok(message) if sink.is_some() => {
@@ -222,7 +222,7 @@ pub(super) fn lacks_key(channel: &ChannelName) -> String {
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ImportProgress {
     /// So many messages are to be read.
     Total(u64),
     Read {
@@ -239,8 +239,8 @@ pub enum Told {
 }
 
 /// Tells a person how far the reading is.
-pub(super) struct Telling<'a> {
-    tell: &'a (dyn Fn(Told) + Sync),
+pub(super) struct ProgressReporter<'a> {
+    report: &'a (dyn Fn(ImportProgress) + Sync),
     began: Instant,
     last: Instant,
     read: u64,
@@ -248,11 +248,11 @@ pub(super) struct Telling<'a> {
     hindered: String,
 }
 
-impl<'a> Telling<'a> {
-    pub(super) fn new(tell: &'a (dyn Fn(Told) + Sync)) -> Self {
+impl<'a> ProgressReporter<'a> {
+    pub(super) fn new(report: &'a (dyn Fn(ImportProgress) + Sync)) -> Self {
         let now = Clock.now().monotonic;
         Self {
-            tell,
+            report,
             began: now,
             last: now,
             read: 0,
@@ -262,14 +262,14 @@ impl<'a> Telling<'a> {
     }
 
     pub(super) fn follows(&self) {
-        (self.tell)(Told::Follows);
+        (self.report)(ImportProgress::Follows);
     }
 
     /// Once, however often it is so.
     pub(super) fn hindered(&mut self, why: &str) {
         if self.hindered != why {
             why.clone_into(&mut self.hindered);
-            (self.tell)(Told::Hindered(why.to_owned()));
+            (self.report)(ImportProgress::Hindered(why.to_owned()));
         }
     }
 
@@ -281,7 +281,7 @@ impl<'a> Telling<'a> {
     pub(super) fn expect(&mut self, total: u64) {
         if self.total != total || total == 0 {
             self.total = total;
-            (self.tell)(Told::Total(total));
+            (self.report)(ImportProgress::Total(total));
         }
     }
 
@@ -297,7 +297,7 @@ impl<'a> Telling<'a> {
             return;
         }
         self.last = now;
-        (self.tell)(Told::Read {
+        (self.report)(ImportProgress::Read {
             messages: self.read,
             total: self.total,
             after: now.since(self.began),

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ahead::Copied;
 use super::checks::{Ground, is_active};
-use super::reading::{Read, Telling, Told};
+use super::reading::{ImportProgress, ProgressReporter, Read};
 use super::report::Imported;
 use super::sink::{Sink, Step};
 use super::source::{Opened, Source};
@@ -83,9 +83,12 @@ pub enum Error {
 }
 
 impl Import {
-    /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `tell` is called
+    /// Looks at everything and writes nothing: what keeps the import from working is part of the answer. `report` is called
     /// how far it is, every few seconds.
-    pub async fn rehearse(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
+    pub async fn rehearse(
+        &self,
+        report: impl Fn(ImportProgress) + Sync,
+    ) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings, &tasks).await?;
@@ -104,7 +107,7 @@ impl Import {
         if let Some(holder) = self.holder(&tasks).await? {
             findings.problems.add(is_active(&self.schema, &holder));
         }
-        let mut telling = Telling::new(&tell);
+        let mut progress = ProgressReporter::new(&report);
         let began = Clock.now().monotonic;
         let read = self
             .read(
@@ -112,7 +115,7 @@ impl Import {
                 &Copied::default(),
                 &mut findings,
                 None,
-                &mut telling,
+                &mut progress,
             )
             .await?;
         let took = Clock.now().monotonic.since(began);
@@ -125,7 +128,7 @@ impl Import {
     }
 
     /// Imports all of it, or nothing.
-    pub async fn run(&self, tell: impl Fn(Told) + Sync) -> Result<Imported, Error> {
+    pub async fn run(&self, report: impl Fn(ImportProgress) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = None;
@@ -146,12 +149,12 @@ impl Import {
         let mut sink = Sink::open(&settings, &store, &tasks).await?;
         sink.write(Step::Begin).await?;
         sink.settle().await?;
-        let mut telling = Telling::new(&tell);
+        let mut progress = ProgressReporter::new(&report);
         let mut copied = Copied::default();
         let (mut former, ground) = match former {
             Some(ready) => ready,
             None => {
-                self.copy_ahead(&mut copied, &mut findings, &mut sink, &mut telling, &tasks)
+                self.copy_ahead(&mut copied, &mut findings, &mut sink, &mut progress, &tasks)
                     .await?
             }
         };
@@ -162,13 +165,13 @@ impl Import {
         });
         let sinks = Some(&mut sink);
         let read = self
-            .read(&mut former, &copied, &mut findings, sinks, &mut telling)
+            .read(&mut former, &copied, &mut findings, sinks, &mut progress)
             .await?;
         refuse(&findings.problems)?;
         self.ensure_nothing_came(&mut former, &ground.lock, &read)
             .await?;
         former.close().await;
-        tell(Told::Compares);
+        report(ImportProgress::Compares);
         let Read {
             snapshot,
             notes,

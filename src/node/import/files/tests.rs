@@ -4,13 +4,13 @@ use super::*;
 use crate::core::ids::{ClientId, Guid, Sequence};
 use crate::core::message::Message;
 use crate::former::files::checksum::IEEE;
-use crate::former::return_way::{self, Told};
+use crate::former::return_way::{self, AdvertisedSubjects};
 use crate::store::files::export::NewStore;
 
 /// A store with a channel `a` of one slice.
 fn store(place: &Path, sequences: std::ops::RangeInclusive<u64>) {
     let store = NewStore::begin(place).unwrap();
-    let told = Told {
+    let advertised = AdvertisedSubjects {
         cluster_id: "c",
         discover: "d",
         publish: "p",
@@ -19,7 +19,7 @@ fn store(place: &Path, sequences: std::ops::RangeInclusive<u64>) {
         close: "c",
         close_subscription: "sc",
     };
-    store.server(&return_way::server(&told)).unwrap();
+    store.server(&return_way::server(&advertised)).unwrap();
     store.clients(&[]).unwrap();
     let name = ChannelName::parse("a".into()).unwrap();
     let mut channel = store.channel(&name, &[]).unwrap();

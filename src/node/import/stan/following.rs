@@ -21,7 +21,7 @@ use crate::former::messages::{Reader, Totals};
 use crate::former::monitored::Durables;
 use crate::former::{Findings, Former, Keys, adopt};
 use crate::node::import::gathered::Gathered;
-use crate::node::import::reading::{Read, Telling};
+use crate::node::import::reading::{ProgressReporter, Read};
 use crate::node::import::run::Error;
 use crate::node::import::sink::Sink;
 use crate::protocol::client;
@@ -59,14 +59,14 @@ pub(super) struct Following<'a, 't> {
     /// There was a moment when everything that the pages showed had come.
     has_all: bool,
     sink: Option<&'a mut Sink>,
-    telling: &'a mut Telling<'t>,
+    progress: &'a mut ProgressReporter<'t>,
 }
 
 impl<'a, 't> Following<'a, 't> {
     pub(super) fn new(
         client: Client,
         sink: Option<&'a mut Sink>,
-        telling: &'a mut Telling<'t>,
+        progress: &'a mut ProgressReporter<'t>,
     ) -> Self {
         Self {
             client,
@@ -79,7 +79,7 @@ impl<'a, 't> Following<'a, 't> {
             has_looked: false,
             has_all: false,
             sink,
-            telling,
+            progress,
         }
     }
 
@@ -107,7 +107,7 @@ impl<'a, 't> Following<'a, 't> {
                         }
                         Looked::Hindered(why) => {
                             silent_since = None;
-                            self.telling.hindered(&why.to_string());
+                            self.progress.hindered(&why.to_string());
                         }
                         Looked::Silent => {
                             let since = *silent_since.get_or_insert(now);
@@ -126,7 +126,7 @@ impl<'a, 't> Following<'a, 't> {
                         if self.sink.is_none() {
                             return Ok(());
                         }
-                        self.telling.follows();
+                        self.progress.follows();
                     }
                 }
             }
@@ -210,7 +210,7 @@ impl<'a, 't> Following<'a, 't> {
             more += (shown.last + 1).saturating_sub(before.max(channel.order.due()));
         }
         self.expected += more;
-        self.telling.expect(self.expected);
+        self.progress.expect(self.expected);
         let now = Clock.now().monotonic;
         for index in 0..self.channels.len() {
             let unanswered = self.channels[index].subscribed.as_ref();
@@ -363,7 +363,7 @@ impl<'a, 't> Following<'a, 't> {
         })?;
         channel.totals = reader.totals();
         let is_level = channel.is_level();
-        self.telling.count(1);
+        self.progress.count(1);
         if self.sink.is_some() {
             let id = ChannelId(index as u64 + 1);
             self.gathered.add(id, message, bytes);

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::NatsConfig;
 use crate::former::Findings;
 use crate::nats::{Connection, Settings};
-use crate::node::import::reading::{Read, Telling};
+use crate::node::import::reading::{ProgressReporter, Read};
 use crate::node::import::run::Error;
 use crate::node::import::sink::Sink;
 use crate::node::nats_settings;
@@ -108,7 +108,7 @@ impl Running {
         &self,
         findings: &mut Findings,
         sink: Option<&mut Sink>,
-        telling: &mut Telling<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Read, Error> {
         let limits = self.monitor.limits(&self.settings).await;
         for note in limits.map_err(|why| unavailable(&why))? {
@@ -116,7 +116,7 @@ impl Running {
         }
         let client = Client::connect(&self.nats, &self.discover, &self.cluster_id).await;
         let client = client.map_err(|why| unavailable(&why))?;
-        let mut following = Following::new(client, sink, telling);
+        let mut following = Following::new(client, sink, progress);
         let done = following.run(self).await;
         let read = done.map(|()| following.finish(findings));
         following.client.close().await;
