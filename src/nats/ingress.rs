@@ -104,7 +104,7 @@ impl Ingress {
 
     /// Hears acks on these inboxes too: they are not under the prefix of this server, because another one gave them
     /// out. NATS knows of them before it sees anything that is sent from here on.
-    pub fn hear_acks_on<'a>(
+    pub fn listen_for_acks_on<'a>(
         &mut self,
         inboxes: impl Iterator<Item = &'a str>,
     ) -> Result<(), Error> {

@@ -4,10 +4,10 @@
 use std::sync::atomic::Ordering;
 
 use super::conflicting_actives::KnownActives;
-use super::ears::Ears;
 use super::owner::{ensure_same_subjects, server_info};
 use super::shared::{Node, RoleError};
 use super::standby::LockGranted;
+use super::standby_listener::StandbyListener;
 use crate::clock::Clock;
 use crate::core::batch::Batch;
 use crate::core::time::Instant;
@@ -30,7 +30,7 @@ impl Node {
     pub(super) async fn claim(
         &self,
         granted: LockGranted,
-        ears: &mut Ears,
+        listener: &mut StandbyListener,
     ) -> Result<Claimed, RoleError> {
         let began = Clock.now().monotonic;
         let epoch_known = self.history().epoch();
@@ -39,7 +39,7 @@ impl Node {
             mut batches,
         } = granted;
         let alone = self.presence.ensure_no_conflict(candidate.identity());
-        ears.during(self, alone).await??;
+        listener.listen_during(self, alone).await??;
         let last_sign = self.presence.last_peer(candidate.identity());
         let last_sign = last_sign.map(|sign| sign.received_at);
         let sign_every = KnownActives::interval(self.leadership.lease.duration());

@@ -5,7 +5,7 @@
 //! | `new_node` | before the start |
 //! | `carry_over` | whether data of nats-streaming-server would be left behind |
 //! | `run` | start, roles until asked to stop, end |
-//! | `ears` | listens to clients while not active, and keeps what it receives |
+//! | `standby_listener` | listens to clients while not active, and keeps what it receives |
 //! | [`examine`] | looks at database, NATS and settings before a node is started |
 //! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
@@ -39,7 +39,6 @@ mod claim;
 mod conflicting_actives;
 mod console;
 mod dead_letters;
-mod ears;
 mod errands;
 pub mod examine;
 pub mod export;
@@ -64,6 +63,7 @@ mod refusals;
 mod run;
 mod shared;
 mod standby;
+mod standby_listener;
 mod standby_peers;
 mod start;
 mod strangers;

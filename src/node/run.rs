@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 use super::active::{Active, Over};
 use super::batches::Upload;
 use super::board::Board;
-use super::ears::Ears;
 use super::log_throttle::LogThrottle;
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
 use super::shared::{Node, RoleError};
+use super::standby_listener::StandbyListener;
 use super::start::{Ground, Start};
 use super::watchdog::Watchdog;
 use super::{console, flood_watch, log_watch, login, read_watch, tell};
@@ -207,12 +207,12 @@ async fn end(tasks: &TaskTracker) {
 impl Node {
     /// Fails with what only a start with other flags can mend.
     async fn play_roles(&self) -> Result<(), RoleError> {
-        let mut ears = Ears::new(self);
+        let mut listener = StandbyListener::new(self);
         let mut throttle = LogThrottle::default();
         while !self.shutdown.is_cancelled() {
             self.board.standby();
             self.store.lift_fence();
-            match Box::pin(self.be_active(&mut ears)).await {
+            match Box::pin(self.be_active(&mut listener)).await {
                 Ok(()) => throttle = LogThrottle::default(),
                 Err(RoleError::Shutdown) => return Ok(()),
                 Err(error) if error.is_final() => return Err(error),
@@ -224,7 +224,7 @@ impl Node {
                         is_of_nats: error.is_of_nats(),
                         is_lasting: error.is_lasting(),
                     };
-                    ears.standby.failed(failure, now);
+                    listener.standby.failed(failure, now);
                     if throttle.should_log(&text, now) {
                         let error: &dyn std::error::Error = &error;
                         tracing::warn!(error, "cannot become the active; trying again");
@@ -237,20 +237,24 @@ impl Node {
     }
 
     /// Carries out one step of a standby after the other, until the lock is there; takes over and serves until the term ends.
-    async fn be_active(&self, ears: &mut Ears) -> Result<(), RoleError> {
+    async fn be_active(&self, listener: &mut StandbyListener) -> Result<(), RoleError> {
         let mut granted = None;
         loop {
-            match ears.standby.step() {
-                Step::Listen => ears.listen(self).await?,
-                Step::CheckNats => self.check_nats(ears).await?,
+            match listener.standby.step() {
+                Step::Listen => listener.listen(self).await?,
+                Step::CheckNats => self.check_nats(listener).await?,
                 Step::Queue => {
                     let lock = Box::pin(self.wait_for_lock());
-                    granted = Some(ears.during(self, lock).await??);
+                    granted = Some(listener.listen_during(self, lock).await??);
                 }
                 Step::TakeOver => break,
-                Step::Pause(pause) => ears.during(self, tokio::time::sleep(pause)).await?,
+                Step::Pause(pause) => {
+                    listener
+                        .listen_during(self, tokio::time::sleep(pause))
+                        .await?
+                }
             }
-            ears.standby.done();
+            listener.standby.done();
         }
         let Some(granted) = granted else {
             return Ok(());
@@ -258,16 +262,16 @@ impl Node {
         let takeover = tokio::select! {
             // Reading the tables must not delay shutdown.
             () = self.shutdown.cancelled() => return Err(RoleError::Shutdown),
-            taken = Box::pin(self.take_over(granted, ears)) => taken?,
+            taken = Box::pin(self.take_over(granted, listener)) => taken?,
         };
         let since = Clock.now().monotonic;
-        let active = Active::new(self, takeover, ears.take_ingress()?);
+        let active = Active::new(self, takeover, listener.take_ingress()?);
         let over = Box::pin(active.serve()).await;
-        self.term_ended(over, Clock.now().monotonic.since(since), ears);
+        self.term_ended(over, Clock.now().monotonic.since(since), listener);
         Ok(())
     }
 
-    fn term_ended(&self, over: Over, lasted: Duration, ears: &mut Ears) {
+    fn term_ended(&self, over: Over, lasted: Duration, listener: &mut StandbyListener) {
         let Over {
             ended,
             ingress,
@@ -277,11 +281,13 @@ impl Node {
         let (failure, kind) = (ended.failure(), ended.kind());
         let end = TermEnd {
             cause: kind,
-            is_listening: ears.listen_on(ingress),
+            is_listening: listener.listen_on(ingress),
         };
         let now = Clock.now().monotonic;
-        ears.standby.term_ended(end, lasted, left.into_iter(), now);
-        if let (Some(end), Some(count)) = (failure, ears.standby.terms_of_one_cause()) {
+        listener
+            .standby
+            .term_ended(end, lasted, left.into_iter(), now);
+        if let (Some(end), Some(count)) = (failure, listener.standby.terms_of_one_cause()) {
             self.board.raise(
                 Condition::TermsEnd,
                 format!(

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::batches::Batches;
-use super::ears::{Ears, NATS_HEALTH_LIMIT};
 use super::owner::{ensure_ours, ensure_same_cluster};
 use super::presence::Presence;
 use super::shared::{Node, RoleError};
+use super::standby_listener::{NATS_HEALTH_LIMIT, StandbyListener};
 use crate::clock::Clock;
 use crate::core::standby::ANOTHER_SERVES_AFTER;
 use crate::leadership::Candidate;
@@ -46,11 +46,12 @@ impl Drop for Queued<'_> {
 }
 
 impl Node {
-    pub(super) async fn check_nats(&self, ears: &mut Ears) -> Result<(), RoleError> {
-        ears.during(self, self.nats.flush(NATS_HEALTH_LIMIT))
+    pub(super) async fn check_nats(&self, listener: &mut StandbyListener) -> Result<(), RoleError> {
+        listener
+            .listen_during(self, self.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
         let no_conflicts = self.presence.wait_for_conflicts_to_end();
-        ears.during(self, no_conflicts).await
+        listener.listen_during(self, no_conflicts).await
     }
 
     /// Returns when the lock is granted.

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::claim::Claimed;
-use super::ears::Ears;
 use super::errands::read_on_session;
 use super::shared::{Node, RoleError};
 use super::standby::LockGranted;
+use super::standby_listener::StandbyListener;
 use crate::clock::Clock;
 use crate::core::Request;
 use crate::core::batch::{Batch, LostRange, RangeOutcome};
@@ -36,14 +36,14 @@ pub(super) struct Takeover {
 }
 
 impl Node {
-    /// What is received meanwhile stays in the ears when it fails.
+    /// What is received meanwhile stays with the listener when it fails.
     pub(super) async fn take_over(
         &self,
         granted: LockGranted,
-        ears: &mut Ears,
+        listener: &mut StandbyListener,
     ) -> Result<Takeover, RoleError> {
-        let claimed = self.claim(granted, ears).await?;
-        let recovered = self.recover(&claimed, ears).await?;
+        let claimed = self.claim(granted, listener).await?;
+        let recovered = self.recover(&claimed, listener).await?;
         let Claimed {
             leader,
             with_savepoints,
@@ -53,7 +53,7 @@ impl Node {
         let mut settings = self.config.settings();
         settings.limits.adopt(&self.limits.borrow());
         settings.limits.payload_bytes = self.nats.max_payload();
-        let restored = recovered.restore(settings, ears.standby.shadow_mut(), Clock.now());
+        let restored = recovered.restore(settings, listener.standby.shadow_mut(), Clock.now());
         self.tell(&restored.report);
 
         let load_time = Clock.now().monotonic.since(began);
@@ -86,7 +86,7 @@ impl Node {
     async fn recover(
         &self,
         claimed: &Claimed,
-        ears: &mut Ears,
+        listener: &mut StandbyListener,
     ) -> Result<Box<Recovered>, RoleError> {
         let begun = claimed.leader.takeover();
         let (mut takeover, mut step) = takeover::Takeover::begin(Granted {
@@ -101,13 +101,13 @@ impl Node {
         loop {
             let answer = match step {
                 Step::Drain => {
-                    ears.hear_out(self).await?;
+                    listener.drain(self).await?;
                     Answer::Drained
                 }
                 Step::ReadTables => {
                     let tables = self.read_tables(&errands).await?;
                     let others = other_ack_inboxes(&tables, &self.config.subjects);
-                    ears.hear_acks_on(others)?;
+                    listener.listen_for_acks_on(others)?;
                     Answer::Tables(Box::new(tables))
                 }
                 Step::FindPublishes(wanted) => {
@@ -118,16 +118,17 @@ impl Node {
                     Answer::Closed(self.find_closed(&errands, inboxes.collect()).await?)
                 }
                 Step::AskServers(has) => {
-                    ears.during(self, self.ask_what_others_remember(has))
+                    listener
+                        .listen_during(self, self.ask_what_others_remember(has))
                         .await?;
                     Answer::ServersAsked
                 }
                 Step::Restore(recovered) => return Ok(recovered),
             };
             let took = Clock.now().monotonic.since(claimed.began);
-            log_answer(&answer, ears.standby.shadow().received().count(), took);
+            log_answer(&answer, listener.standby.shadow().received().count(), took);
             let known = Known {
-                shadow: ears.standby.shadow(),
+                shadow: listener.standby.shadow(),
                 history: &mut self.history(),
                 last_sign: self.presence.last_peer(&begun.identity),
             };

@@ -14,13 +14,13 @@ use crate::core::standby::Standby;
 use crate::nats::{self, Ingress};
 
 /// For reading what waits when the lock is granted. New requests come in meanwhile.
-const HEAR_OUT_LIMIT: Duration = Duration::from_secs(2);
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// NATS must answer within this before a node may queue for the lock.
 pub(super) const NATS_HEALTH_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Ears {
+pub(super) struct StandbyListener {
     pub(super) standby: Standby,
     /// `None` while it does not listen.
     ingress: Option<Ingress>,
@@ -28,7 +28,7 @@ pub(super) struct Ears {
     events: Vec<Event>,
 }
 
-impl Ears {
+impl StandbyListener {
     pub(super) fn new(node: &Node) -> Self {
         let lease = node.leadership.lease.duration();
         Self {
@@ -76,18 +76,18 @@ impl Ears {
         self.ingress.is_some()
     }
 
-    pub(super) fn hear_acks_on<'a>(
+    pub(super) fn listen_for_acks_on<'a>(
         &mut self,
         inboxes: impl Iterator<Item = &'a str>,
     ) -> Result<(), nats::Error> {
         match &mut self.ingress {
-            Some(ingress) => ingress.hear_acks_on(inboxes),
+            Some(ingress) => ingress.listen_for_acks_on(inboxes),
             None => Ok(()),
         }
     }
 
-    /// Remembers what comes until the work is done.
-    pub(super) async fn during<T>(
+    /// Keeps what comes until the work is done.
+    pub(super) async fn listen_during<T>(
         &mut self,
         node: &Node,
         work: impl Future<Output = T>,
@@ -104,23 +104,23 @@ impl Ears {
                 done = &mut work => return Ok(done),
                 received = receive(self.ingress.as_mut(), &mut self.events) => {
                     received?;
-                    self.remember(node);
+                    self.keep(node);
                 }
             }
         }
     }
 
-    /// Hears the last requests, up to now. The last active may have carried out what still waits here unread; taken
+    /// Receives the last requests, up to now. The last active may have carried out what still waits here unread; taken
     /// for new, it would be carried out a second time.
-    pub(super) async fn hear_out(&mut self, node: &Node) -> Result<(), RoleError> {
+    pub(super) async fn drain(&mut self, node: &Node) -> Result<(), RoleError> {
         // NATS' answer comes behind all of these, and not through a full queue.
-        self.during(node, node.nats.flush(NATS_HEALTH_LIMIT))
+        self.listen_during(node, node.nats.flush(NATS_HEALTH_LIMIT))
             .await??;
-        let until = Clock.now().monotonic + HEAR_OUT_LIMIT;
+        let until = Clock.now().monotonic + DRAIN_LIMIT;
         loop {
             let ingress = self.ingress.as_mut();
             let more = ingress.is_some_and(|it| it.recv_waiting(&mut self.events, EVENTS_PER_TURN));
-            self.remember(node);
+            self.keep(node);
             if !more {
                 return Ok(());
             }
@@ -134,7 +134,7 @@ impl Ears {
         }
     }
 
-    fn remember(&mut self, node: &Node) {
+    fn keep(&mut self, node: &Node) {
         let now = Clock.now().monotonic;
         self.standby.receive(self.events.drain(..), now);
         let shadow = self.standby.shadow_mut();
