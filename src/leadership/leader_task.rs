@@ -53,9 +53,9 @@ pub(super) struct Task<A: Apply> {
 
 /// A task that panics ends its term like any other, before its session is closed: the active would wait for the end of the
 /// term for ever.
-struct Ended(Term);
+struct FinishesTermOnDrop(Term);
 
-impl Drop for Ended {
+impl Drop for FinishesTermOnDrop {
     fn drop(&mut self) {
         // An orderly end has given its reason before.
         let reason = "the task of the leader session panicked";
@@ -65,7 +65,7 @@ impl Drop for Ended {
 
 impl<A: Apply> Task<A> {
     pub(super) async fn run(mut self) {
-        let _ended = Ended(self.term.clone());
+        let _finishes = FinishesTermOnDrop(self.term.clone());
         let lost = match self.serve().await {
             Ok(end) => TermLost::new(EndKind::Own, self.release(end).await),
             Err(loss) => TermLost::from(loss),

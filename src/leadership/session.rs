@@ -107,8 +107,8 @@ impl Session {
                 };
                 if let Err(ended) = ended {
                     let why = match ended {
-                        Ended::Failed(error) => DatabaseError::of_session(&url, &error).text,
-                        Ended::NotReplicated => format!(
+                        ConnectionEnd::Failed(error) => DatabaseError::of_session(&url, &error).text,
+                        ConnectionEnd::NotReplicated => format!(
                             "a commit was cancelled at {} while it waited for a synchronous replica, which may \
                              lack it",
                             url.address()
@@ -280,7 +280,7 @@ impl Session {
     }
 }
 
-enum Ended {
+enum ConnectionEnd {
     Failed(tokio_postgres::Error),
     NotReplicated,
 }
@@ -295,20 +295,20 @@ const NOT_REPLICATED: &str = "SyncRepWaitForLSN";
 async fn drive<S, T>(
     mut connection: Connection<S, T>,
     notifications: mpsc::Sender<String>,
-) -> Result<(), Ended>
+) -> Result<(), ConnectionEnd>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut messages = stream::poll_fn(|context| connection.poll_message(context));
     while let Some(message) = messages.next().await {
-        match message.map_err(Ended::Failed)? {
+        match message.map_err(ConnectionEnd::Failed)? {
             AsyncMessage::Notification(notification) => {
                 // A second notification does not help.
                 drop(notifications.try_send(notification.payload().to_owned()));
             }
             AsyncMessage::Notice(notice) if notice.routine() == Some(NOT_REPLICATED) => {
-                return Err(Ended::NotReplicated);
+                return Err(ConnectionEnd::NotReplicated);
             }
             AsyncMessage::Notice(notice) => {
                 tracing::debug!(notice = notice.message(), "Postgres says");

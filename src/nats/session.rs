@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// Why a connection ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum SessionEnd {
     Closed,
     Failed(io::Error),
     Violation(Violation),
@@ -43,7 +43,7 @@ pub(super) enum Ended {
     Moved,
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("NATS closed it"),
@@ -62,7 +62,7 @@ impl fmt::Display for Ended {
 /// How a session went.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) ended: Ended,
+    pub(super) ended: SessionEnd,
     /// The last error that NATS reported.
     pub(super) reported: Option<String>,
     /// Nothing was read for so long that NATS may have given up on us.
@@ -100,11 +100,11 @@ pub(super) async fn run(
     writing.spawn(write(writer, Arc::clone(link)));
     let ended = tokio::select! {
         ended = reading.run(&mut reader) => ended,
-        Some(ended) = writing.join_next() => ended.unwrap_or(Ended::Closed),
+        Some(ended) = writing.join_next() => ended.unwrap_or(SessionEnd::Closed),
         ended = keep_alive(link, &pulse, silence, is_there) => ended,
         line = moved => {
             next = Some(line);
-            Ended::Moved
+            SessionEnd::Moved
         }
     };
     let next = match next {
@@ -169,15 +169,15 @@ async fn change_over(
     })
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, link: Arc<Link>) -> Ended {
+async fn write(mut writer: impl AsyncWrite + Unpin, link: Arc<Link>) -> SessionEnd {
     let mut buffer = BytesMut::new();
     loop {
         link.to_write(&mut buffer).await;
         if let Err(error) = writer.write_all(&buffer).await {
-            return Ended::Failed(error);
+            return SessionEnd::Failed(error);
         }
         if let Err(error) = writer.flush().await {
-            return Ended::Failed(error);
+            return SessionEnd::Failed(error);
         }
         Link::recycle(&mut buffer);
     }

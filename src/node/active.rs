@@ -2,9 +2,9 @@
 //! decided is decided there; here is what only a process has: sessions, sockets, clocks and pages.
 
 mod configured;
-mod ended;
 mod notices;
 mod reporting;
+mod term_end;
 mod unseen;
 
 use std::convert::Infallible;
@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(super) use self::ended::Ended;
 use self::notices::log;
+pub(super) use self::term_end::TermEnd;
 use super::dead_letters::DeadLetters;
 use super::errands::read_page;
 use super::pace::Pace;
@@ -88,7 +88,7 @@ pub(super) struct Active<'a> {
 /// What is left of a term.
 #[derive(Debug)]
 pub(super) struct Over {
-    pub(super) ended: Ended,
+    pub(super) ended: TermEnd,
     /// Where it is still listened to.
     pub(super) ingress: Option<Ingress>,
     /// What was received and may not have been answered.
@@ -169,8 +169,8 @@ impl<'a> Active<'a> {
         DeadLetters::end(&self.node.board);
         drop(watched);
         let (ingress, left) = match ended {
-            Ended::TermLost(_) | Ended::Refused(_) => {
-                if let Ended::Refused(refusal) = &ended {
+            TermEnd::TermLost(_) | TermEnd::Refused(_) => {
+                if let TermEnd::Refused(refusal) = &ended {
                     self.node.takes_care.store(true, Ordering::Release);
                     self.leader.note_refusal(Refusal::clone(refusal));
                     self.leader.release_because(ended.end()).await;
@@ -178,11 +178,11 @@ impl<'a> Active<'a> {
                 let left = self.active.leave(Clock.now().monotonic);
                 (self.ingress, left.collect())
             }
-            Ended::NatsLost
-            | Ended::NatsSilent
-            | Ended::NatsFailed(_)
-            | Ended::SteppedDown
-            | Ended::Shutdown => {
+            TermEnd::NatsLost
+            | TermEnd::NatsSilent
+            | TermEnd::NatsFailed(_)
+            | TermEnd::SteppedDown
+            | TermEnd::Shutdown => {
                 drop(self.ingress);
                 // The last answers may still wait for NATS to take them. Without it there are none.
                 let answered = self.node.nats.flush(DRAIN_LIMIT);
@@ -198,7 +198,7 @@ impl<'a> Active<'a> {
         }
     }
 
-    async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Infallible, Ended> {
+    async fn run(&mut self, term: &Term, watched: &Guard) -> Result<Infallible, TermEnd> {
         let renew_every = self.node.leadership.lease.renew_every();
         let mut connected = self.node.nats.connected();
         let mut status = interval(STATUS_INTERVAL.min(renew_every));
@@ -226,7 +226,7 @@ impl<'a> Active<'a> {
                     watched.keeps_silent(now.monotonic);
                     tokio::select! {
                         biased;
-                        reason = &mut lost => return Err(Ended::TermLost(reason)),
+                        reason = &mut lost => return Err(TermEnd::TermLost(reason)),
                         // A hung commit must not delay shutdown.
                         () = asked_to_end(self.node, term), if self.ingress.is_some() => self.drain(),
                         () = sleep_until(until) => self.timeout()?,
@@ -237,12 +237,12 @@ impl<'a> Active<'a> {
             }
             self.take_loaded();
             if let Some(batch) = self.active.poll_batch_early(Clock.now()) {
-                self.leader.submit(batch).map_err(Ended::TermLost)?;
+                self.leader.submit(batch).map_err(TermEnd::TermLost)?;
             }
             self.send(term)?;
             self.load();
             if let Some(batch) = self.active.poll_batch(Clock.now()) {
-                self.leader.submit(batch).map_err(Ended::TermLost)?;
+                self.leader.submit(batch).map_err(TermEnd::TermLost)?;
             }
             while let Some(notice) = self.active.poll_notice() {
                 log(&notice);
@@ -261,8 +261,8 @@ impl<'a> Active<'a> {
             };
             tokio::select! {
                 biased;
-                reason = &mut lost => return Err(Ended::TermLost(reason)),
-                done = self.leader.done() => match done.map_err(Ended::TermLost)? {
+                reason = &mut lost => return Err(TermEnd::TermLost(reason)),
+                done = self.leader.done() => match done.map_err(TermEnd::TermLost)? {
                     Done::Committed(committed) => self.committed(&committed),
                     Done::Refused(refusal) => self.refused(refusal)?,
                 },
@@ -287,7 +287,7 @@ impl<'a> Active<'a> {
                     asked.answer(self.active.broker());
                 }
                 received = receive(self.ingress.as_mut(), &mut events, intake), if intake.is_open() => {
-                    let has_more = received.map_err(Ended::NatsFailed)?;
+                    let has_more = received.map_err(TermEnd::NatsFailed)?;
                     let (now, until) = (Clock.now(), term.acts_until());
                     self.active.take_requests(events.drain(..), has_more, now, until);
                 }
@@ -298,8 +298,8 @@ impl<'a> Active<'a> {
                     self.report(term);
                     self.tell_unseen();
                     self.look_at_conditions(term);
-                    self.show_conditions().map_err(Ended::TermLost)?;
-                    self.show_limits().map_err(Ended::TermLost)?;
+                    self.show_conditions().map_err(TermEnd::TermLost)?;
+                    self.show_limits().map_err(TermEnd::TermLost)?;
                 }
                 () = tokio::task::yield_now(), if goes_on => {}
             }
@@ -312,27 +312,27 @@ impl<'a> Active<'a> {
         self.active.ask_to_end(Clock.now().monotonic);
     }
 
-    fn timeout(&mut self) -> Result<(), Ended> {
+    fn timeout(&mut self) -> Result<(), TermEnd> {
         let timeout = self.active.timeout(Clock.now().monotonic);
         timeout.map_err(|end| self.ended(end))
     }
 
-    fn ended(&self, end: End) -> Ended {
+    fn ended(&self, end: End) -> TermEnd {
         match end {
             End::Unproved => {
                 let why = "the leader session gave no answer, and did not report its end";
-                Ended::TermLost(TermLost::new(EndKind::DatabaseLost, why))
+                TermEnd::TermLost(TermLost::new(EndKind::DatabaseLost, why))
             }
-            End::NatsLost => Ended::NatsLost,
-            End::NatsSilent => Ended::NatsSilent,
-            End::Refused(refusal) => Ended::Refused(refusal),
-            End::Drained if self.node.shutdown.is_cancelled() => Ended::Shutdown,
-            End::Drained => Ended::SteppedDown,
+            End::NatsLost => TermEnd::NatsLost,
+            End::NatsSilent => TermEnd::NatsSilent,
+            End::Refused(refusal) => TermEnd::Refused(refusal),
+            End::Drained if self.node.shutdown.is_cancelled() => TermEnd::Shutdown,
+            End::Drained => TermEnd::SteppedDown,
         }
     }
 
     /// As long as NATS has room: answers first, then deliveries as far as they can leave soon.
-    fn send(&mut self, term: &Term) -> Result<(), Ended> {
+    fn send(&mut self, term: &Term) -> Result<(), TermEnd> {
         let Self { active, egress, .. } = self;
         let now = || Clock.monotonic();
         while egress.has_room()
@@ -375,7 +375,7 @@ impl<'a> Active<'a> {
     }
 
     /// Postgres will never store the batch: what led to it is taken back, or the term ends.
-    fn refused(&mut self, refusal: Refusal) -> Result<(), Ended> {
+    fn refused(&mut self, refusal: Refusal) -> Result<(), TermEnd> {
         let now = Clock.now();
         let aside = self.active.refused(refusal, now);
         for aside in aside.map_err(|end| self.ended(end))? {
@@ -412,7 +412,7 @@ impl<'a> Active<'a> {
         fell_silent && self.node.presence.is_heard_elsewhere(&silent)
     }
 
-    fn nats_changed(&mut self, is_connected: bool) -> Result<(), Ended> {
+    fn nats_changed(&mut self, is_connected: bool) -> Result<(), TermEnd> {
         let is_missed = self.is_heard_elsewhere();
         let changed = self
             .active

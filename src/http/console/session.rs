@@ -35,9 +35,9 @@ pub(super) struct Session {
 
 /// Those who have logged out, and until when their cookies would have been good.
 #[derive(Debug, Default)]
-pub(super) struct Ended(Mutex<BTreeMap<String, i64>>);
+pub(super) struct EndedSessions(Mutex<BTreeMap<String, i64>>);
 
-impl Ended {
+impl EndedSessions {
     pub(super) fn add(&self, session: &Session, now: Timestamp) {
         let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ended.retain(|_, until| *until > seconds(now));
@@ -98,7 +98,7 @@ impl Session {
         &self,
         key: &hmac::Key,
         user: &User,
-        ended: &Ended,
+        ended: &EndedSessions,
         now: Timestamp,
     ) -> bool {
         let Ok(sign) = HEXLOWER.decode(self.sign.as_bytes()) else {

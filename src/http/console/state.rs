@@ -11,7 +11,7 @@ use super::live::STREAMS_MAX;
 use super::now::Found;
 use super::once::Once;
 use super::rates::Rates;
-use super::session::Ended;
+use super::session::EndedSessions;
 use super::users::Users;
 use crate::core::time::Instant;
 use crate::http::failures::Failures;
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     pub(super) users: Users,
     pub(super) failures: Failures,
     pub(super) verifying: Semaphore,
-    pub(super) ended: Ended,
+    pub(super) ended: EndedSessions,
     pub(super) once: Once,
     /// Verbs under way, whose forms may have been left.
     pub(super) acting: TaskTracker,
@@ -57,7 +57,7 @@ impl Console {
             users,
             failures: Failures::default(),
             verifying: Semaphore::new(VERIFIED_AT_ONCE),
-            ended: Ended::default(),
+            ended: EndedSessions::default(),
             once: Once::default(),
             acting: TaskTracker::new(),
             rates: Rates::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::reading::Pulse;
-use super::{Ended, Look};
+use super::{Look, SessionEnd};
 use crate::core::time::Instant;
 use crate::nats::link::Link;
 
@@ -30,7 +30,7 @@ pub(super) async fn keep_alive(
     pulse: &Pulse,
     silence: Duration,
     is_there: &Look<'_>,
-) -> Ended {
+) -> SessionEnd {
     let mut ticks = interval(silence / PINGS_PER_SILENCE);
     // A process that was frozen must not find all its questions unanswered at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,7 +53,7 @@ pub(super) async fn keep_alive(
                 // It may have answered during the look.
                 if pulse.reads.load(SeqCst) == seen {
                     link.note_silence();
-                    return Ended::Silent(time);
+                    return SessionEnd::Silent(time);
                 }
             }
         }
@@ -61,7 +61,7 @@ pub(super) async fn keep_alive(
         let time = silence / PINGS_PER_SILENCE * looks;
         if time >= UNANSWERED_MAX {
             link.note_silence();
-            return Ended::Unanswered(time);
+            return SessionEnd::Unanswered(time);
         }
         link.ask_again();
         link.repeat_answers();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::Ended;
+use super::SessionEnd;
 use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::nats::forbidden::Forbidden;
@@ -74,25 +74,25 @@ impl<'a> Reading<'a> {
     }
 
     /// Until the connection ends, and how.
-    pub(super) async fn run(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Ended {
+    pub(super) async fn run(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> SessionEnd {
         // What came along with the first answer.
         if let Err(violation) = self.take_frames() {
-            return Ended::Violation(violation);
+            return SessionEnd::Violation(violation);
         }
         loop {
             if !self.link.budget.has_room() {
                 self.pause().await;
             }
             match reader.read_buf(self.parser.room()).await {
-                Ok(0) => return Ended::Closed,
+                Ok(0) => return SessionEnd::Closed,
                 Ok(read) => {
                     self.pulse.bytes.fetch_add(read as u64, SeqCst);
                 }
-                Err(error) => return Ended::Failed(error),
+                Err(error) => return SessionEnd::Failed(error),
             }
             self.pulse.reads.fetch_add(1, SeqCst);
             if let Err(violation) = self.take_frames() {
-                return Ended::Violation(violation);
+                return SessionEnd::Violation(violation);
             }
         }
     }

@@ -188,8 +188,8 @@ impl<'a> ChannelFiles<'a> {
             let place = place(self.name, records);
             let read = slice.messages(sequences, self.store.checksum(), &mut |sequence, record| {
                 match record {
-                    Ok(record) => each(sequence, record, findings).map_err(Ended::Asked),
-                    Err(Flaw::Io(error)) => Err(Ended::Flaw(error.into())),
+                    Ok(record) => each(sequence, record, findings).map_err(ReadEnd::Asked),
+                    Err(Flaw::Io(error)) => Err(ReadEnd::Flaw(error.into())),
                     Err(flaw) => {
                         let what = format!("{}; message {sequence} is lost", flaw.sentence());
                         findings.damage(&place, &what);
@@ -199,20 +199,20 @@ impl<'a> ChannelFiles<'a> {
             });
             match read {
                 Ok(()) => {}
-                Err(Ended::Asked(error)) => return Err(error),
-                Err(Ended::Flaw(flaw)) => return Err(broken(records, &flaw).into()),
+                Err(ReadEnd::Asked(error)) => return Err(error),
+                Err(ReadEnd::Flaw(flaw)) => return Err(broken(records, &flaw).into()),
             }
         }
         Ok(())
     }
 }
 
-enum Ended<E> {
+enum ReadEnd<E> {
     Asked(E),
     Flaw(Flaw),
 }
 
-impl<E> From<Flaw> for Ended<E> {
+impl<E> From<Flaw> for ReadEnd<E> {
     fn from(flaw: Flaw) -> Self {
         Self::Flaw(flaw)
     }

@@ -7,7 +7,7 @@ use crate::nats;
 
 /// How a term ended.
 #[derive(Debug)]
-pub(in crate::node) enum Ended {
+pub(in crate::node) enum TermEnd {
     TermLost(TermLost),
     /// NATS was out of reach for a lease: another node may be luckier.
     NatsLost,
@@ -21,7 +21,7 @@ pub(in crate::node) enum Ended {
     Shutdown,
 }
 
-impl Ended {
+impl TermEnd {
     /// For the history.
     pub(in crate::node) fn end(&self) -> End {
         match self {
