@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::args::LoadArgs;
-use super::crew::Crew;
+use super::client_pool::ClientPool;
 use super::histogram::Histogram;
 use super::line::Line;
 use super::load::{self, Shared, Worker};
@@ -31,7 +31,7 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// `batch` as the server's commits were, on average.
 pub(super) async fn measure(
     args: &LoadArgs,
-    crew: &Crew<'_>,
+    pool: &ClientPool<'_>,
     measure: &mut Measure,
     batch: usize,
     reached: f64,
@@ -41,7 +41,7 @@ pub(super) async fn measure(
     let (inserts_per_second, _) = inserts(args, measure, 1, batch, args.count).await?;
     let begin = 1 + i64::try_from(args.count).unwrap_or(i64::MAX / 2) * 2;
     let (_, commits) = inserts(args, measure, begin, 1, COMMITS).await?;
-    let (echoes_per_second, echo) = echoes(args, crew).await?;
+    let (echoes_per_second, echo) = echoes(args, pool).await?;
     let lower = inserts_per_second.min(echoes_per_second);
     Ok(Ceiling {
         inserts_per_second: rounded(inserts_per_second, 0),
@@ -94,22 +94,22 @@ async fn inserts(
 }
 
 /// Publishers as in the run, whose messages a subscriber of this process answers as the server would.
-async fn echoes(args: &LoadArgs, crew: &Crew<'_>) -> Result<(f64, Histogram), Failure> {
-    let subject = format!("stanby.bench.{}", crew.run);
-    let mut responder = crew.line().await?;
+async fn echoes(args: &LoadArgs, pool: &ClientPool<'_>) -> Result<(f64, Histogram), Failure> {
+    let subject = format!("stanby.bench.{}", pool.run);
+    let mut responder = pool.line().await?;
     responder.subscribe(&subject, 0);
     responder.round_trip().await?;
     let answering = tokio::task::JoinSet::from_iter([answer(responder)]);
 
-    let mut manned = crew.publishers_to(&[(subject.clone(), subject)]).await?;
-    let shared = Arc::new(Shared::new(crew.timeout()));
+    let mut drivers = pool.publishers_to(&[(subject.clone(), subject)]).await?;
+    let shared = Arc::new(Shared::new(pool.timeout()));
     let started = Clock.now().monotonic;
-    crew.begin(&mut manned, args.count, started);
+    pool.begin(&mut drivers, args.count, started);
     shared.begin(started);
-    let running = load::run(manned, &shared);
+    let running = load::run(drivers, &shared);
     tokio::pin!(running);
-    let manned = if let Ok(manned) = timeout(LIMIT, &mut running).await {
-        manned?
+    let drivers = if let Ok(drivers) = timeout(LIMIT, &mut running).await {
+        drivers?
     } else {
         shared.stop();
         running.await?
@@ -119,7 +119,7 @@ async fn echoes(args: &LoadArgs, crew: &Crew<'_>) -> Result<(f64, Histogram), Fa
     let mut latency = Histogram::default();
     let mut acked = 0;
     let mut last = started;
-    for worker in manned.iter().flat_map(|one| &one.workers) {
+    for worker in drivers.iter().flat_map(|one| &one.workers) {
         if let Worker::Publisher(publisher) = worker {
             latency.merge(&publisher.latency);
             acked += publisher.acked;

@@ -25,7 +25,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection and those who use it. Their places are the numbers of their subscriptions.
 #[derive(Debug)]
-pub(super) struct Manned {
+pub(super) struct Driver {
     pub(super) line: Line,
     pub(super) workers: Vec<Worker>,
 }
@@ -78,10 +78,13 @@ impl Shared {
 }
 
 /// Until every publisher has its acks and every subscriber its messages.
-pub(super) async fn run(manned: Vec<Manned>, shared: &Arc<Shared>) -> Result<Vec<Manned>, Failure> {
+pub(super) async fn run(
+    drivers: Vec<Driver>,
+    shared: &Arc<Shared>,
+) -> Result<Vec<Driver>, Failure> {
     let mut tasks = JoinSet::new();
-    for one in manned {
-        tasks.spawn(drive(one, Arc::clone(shared)));
+    for driver in drivers {
+        tasks.spawn(drive(driver, Arc::clone(shared)));
     }
     let mut back = Vec::new();
     while let Some(done) = tasks.join_next().await {
@@ -92,33 +95,33 @@ pub(super) async fn run(manned: Vec<Manned>, shared: &Arc<Shared>) -> Result<Vec
     Ok(back)
 }
 
-async fn drive(mut manned: Manned, shared: Arc<Shared>) -> Result<Manned, Failure> {
+async fn drive(mut driver: Driver, shared: Arc<Shared>) -> Result<Driver, Failure> {
     let mut stopped_at: Option<Instant> = None;
     loop {
         let now = Clock.now().monotonic;
         if shared.stop.load(Relaxed) {
             let since = *stopped_at.get_or_insert(now);
-            if manned.stop(now.since(since) > STOP_PATIENCE) {
-                return Ok(manned);
+            if driver.stop(now.since(since) > STOP_PATIENCE) {
+                return Ok(driver);
             }
         }
-        let more = manned.fill(now);
-        manned.line.flush().await?;
-        if manned.is_done() {
-            return Ok(manned);
+        let more = driver.fill(now);
+        driver.line.flush().await?;
+        if driver.is_done() {
+            return Ok(driver);
         }
         if more {
             // What has come is taken on the way; nothing is waited for.
-            manned.line.read().now_or_never().transpose()?;
-        } else if let Ok(read) = timeout(LOOK, manned.line.read()).await {
+            driver.line.read().now_or_never().transpose()?;
+        } else if let Ok(read) = timeout(LOOK, driver.line.read()).await {
             read?;
         }
-        manned.take(&shared)?;
-        manned.ensure_progress(&shared)?;
+        driver.take(&shared)?;
+        driver.ensure_progress(&shared)?;
     }
 }
 
-impl Manned {
+impl Driver {
     fn is_done(&self) -> bool {
         self.workers.iter().all(|worker| match worker {
             Worker::Publisher(publisher) => publisher.is_done(),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `args` | the flags, and what they may be together |
 //! | `run` | one run, from the flags to what was found |
-//! | `crew` | the clients of a run |
+//! | `client_pool` | the clients of a run |
 //! | `load`, `publisher`, `subscriber` | what they do, message by message |
 //! | `line` | a NATS connection that costs little |
 //! | `histogram`, `timeline` | what is noted on the way |
@@ -18,8 +18,8 @@
 
 mod args;
 mod ceiling;
+mod client_pool;
 mod command;
-mod crew;
 mod histogram;
 mod line;
 mod load;

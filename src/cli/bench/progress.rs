@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::load::{Manned, Shared, Worker};
+use super::load::{Driver, Shared, Worker};
 
 const STEP: Duration = Duration::from_millis(1000 / STEPS_PER_SECOND);
 const STEPS_PER_SECOND: u64 = 4;
@@ -22,8 +22,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(manned: &[Manned], shared: &Arc<Shared>) -> Self {
-        let workers = manned.iter().flat_map(|one| &one.workers);
+    pub(super) fn new(drivers: &[Driver], shared: &Arc<Shared>) -> Self {
+        let workers = drivers.iter().flat_map(|one| &one.workers);
         let publishes = workers.map(|worker| match worker {
             Worker::Publisher(publisher) => publisher.to_send(),
             Worker::Subscriber(_) => 0,

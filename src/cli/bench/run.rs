@@ -8,9 +8,9 @@ use tokio::task::JoinSet;
 
 use super::args::LoadArgs;
 use super::ceiling;
-use super::crew::Crew;
+use super::client_pool::ClientPool;
 use super::histogram::Histogram;
-use super::load::{self, Manned, Shared, Worker};
+use super::load::{self, Driver, Shared, Worker};
 use super::processes::{self, Process};
 use super::progress::Progress;
 use super::result::{
@@ -62,17 +62,17 @@ pub(super) async fn run(args: &LoadArgs) -> Result<(Outcome, Option<Stop>), Fail
         measure,
     };
     bench.processes = bench.find_processes().await?;
-    let mut crew = Crew::connect(args).await?;
-    let mut keep_alives = crew.keep_alives();
+    let mut pool = ClientPool::connect(args).await?;
+    let mut keep_alives = pool.keep_alives();
     let lost = lost(&mut keep_alives);
     let outcome = tokio::select! {
-        outcome = bench.measure(&mut crew) => outcome,
+        outcome = bench.measure(&mut pool) => outcome,
         failure = lost => Err(failure),
     };
     match outcome {
-        Ok((outcome, manned)) => {
+        Ok((outcome, drivers)) => {
             // What was measured is worth more than a farewell.
-            if let Err(failure) = crew.close(manned).await
+            if let Err(failure) = pool.close(drivers).await
                 && let Some(message) = failure.message()
             {
                 crate::cli::output::note(&format!(
@@ -82,7 +82,7 @@ pub(super) async fn run(args: &LoadArgs) -> Result<(Outcome, Option<Stop>), Fail
             Ok((outcome, bench.stopped))
         }
         Err(failure) => {
-            crew.close(Vec::new()).await.ok();
+            pool.close(Vec::new()).await.ok();
             Err(failure)
         }
     }
@@ -131,42 +131,46 @@ impl Bench<'_> {
         Ok(config.servers.first().and_then(port).unwrap_or(0))
     }
 
-    async fn measure(&mut self, crew: &mut Crew<'_>) -> Result<(Outcome, Vec<Manned>), Failure> {
+    async fn measure(
+        &mut self,
+        pool: &mut ClientPool<'_>,
+    ) -> Result<(Outcome, Vec<Driver>), Failure> {
         let at = Timestamp::now();
         let load_before = load_average();
-        let mut manned = crew.publishers().await?;
+        let mut drivers = pool.publishers().await?;
         if !self.args.replay {
-            manned.extend(crew.subscribers(StartPosition::NewOnly).await?);
+            drivers.extend(pool.subscribers(StartPosition::NewOnly).await?);
         }
-        let stored_before = self.stored(crew).await?;
+        let stored_before = self.stored(pool).await?;
         let mut acked = 0;
         if self.args.warm_up > 0 {
-            manned = self.phase(crew, manned, self.args.warm_up).await?.0;
-            acked += total(&manned).acked;
+            drivers = self.phase(pool, drivers, self.args.warm_up).await?.0;
+            acked += total(&drivers).acked;
         }
         let mut before = self.before().await?;
-        let (mut manned, started, per_channel) = self.phase(crew, manned, self.args.count).await?;
-        let published = total(&manned);
+        let (mut drivers, started, per_channel) =
+            self.phase(pool, drivers, self.args.count).await?;
+        let published = total(&drivers);
         acked += published.acked;
-        let mut delivered = total(&manned);
+        let mut delivered = total(&drivers);
         let mut delivery_started = started;
         if self.args.replay && self.stopped.is_none() {
             before = self.before().await?;
-            let mut subscribers = crew.subscribers(StartPosition::First).await?;
+            let mut subscribers = pool.subscribers(StartPosition::First).await?;
             delivery_started = Clock.now().monotonic;
-            crew.begin(&mut subscribers, 0, delivery_started);
-            crew.expect(&per_channel);
+            pool.begin(&mut subscribers, 0, delivery_started);
+            pool.expect(&per_channel);
             let readers = self.drive(subscribers, delivery_started).await?;
             delivered = total(&readers);
             delivered.delivery_latency = Histogram::default();
-            manned.extend(readers);
+            drivers.extend(readers);
         }
         let replayed = self.args.replay.then_some(delivered.delivered);
         let measured = replayed.unwrap_or(published.acked);
         let processes = self.usage(&before, measured);
         let wal_bytes = self.wal_bytes().await?.saturating_sub(before.wal_bytes);
         let load_after = load_average();
-        let stored = match (self.stored(crew).await?, stored_before) {
+        let stored = match (self.stored(pool).await?, stored_before) {
             (Some(after), Some(before)) => Some(since(after, before)),
             _ => None,
         };
@@ -189,7 +193,7 @@ impl Bench<'_> {
                 )]
                 let batch = database.messages_per_commit.round() as usize;
                 let reached = publish.per_second;
-                Some(ceiling::measure(self.args, crew, measure, batch, reached).await?)
+                Some(ceiling::measure(self.args, pool, measure, batch, reached).await?)
             }
             _ => None,
         };
@@ -213,32 +217,32 @@ impl Bench<'_> {
             database,
             ceiling,
         };
-        Ok((outcome, manned))
+        Ok((outcome, drivers))
     }
 
     /// Publishes so many messages. When it began, and how many went to each channel.
     async fn phase(
         &mut self,
-        crew: &Crew<'_>,
-        mut manned: Vec<Manned>,
+        pool: &ClientPool<'_>,
+        mut drivers: Vec<Driver>,
         messages: u64,
-    ) -> Result<(Vec<Manned>, Instant, Vec<u64>), Failure> {
+    ) -> Result<(Vec<Driver>, Instant, Vec<u64>), Failure> {
         let started = Clock.now().monotonic;
-        let per_channel = crew.begin(&mut manned, messages, started);
-        crew.expect(&per_channel);
-        let manned = self.drive(manned, started).await?;
-        Ok((manned, started, per_channel))
+        let per_channel = pool.begin(&mut drivers, messages, started);
+        pool.expect(&per_channel);
+        let drivers = self.drive(drivers, started).await?;
+        Ok((drivers, started, per_channel))
     }
 
     /// Runs those that have got their work, shows how far they are, and lets a signal stop them.
     async fn drive(
         &mut self,
-        manned: Vec<Manned>,
+        drivers: Vec<Driver>,
         started: Instant,
-    ) -> Result<Vec<Manned>, Failure> {
+    ) -> Result<Vec<Driver>, Failure> {
         self.shared.begin(started);
-        let mut progress = Progress::new(&manned, &self.shared);
-        let running = load::run(manned, &self.shared);
+        let mut progress = Progress::new(&drivers, &self.shared);
+        let running = load::run(drivers, &self.shared);
         tokio::pin!(running);
         loop {
             tokio::select! {
@@ -284,10 +288,10 @@ impl Bench<'_> {
         }
     }
 
-    async fn stored(&mut self, crew: &Crew<'_>) -> Result<Option<Stored>, Failure> {
+    async fn stored(&mut self, pool: &ClientPool<'_>) -> Result<Option<Stored>, Failure> {
         match &mut self.measure {
             Some(measure) => {
-                let stored = measure.stored(&crew.channels).await;
+                let stored = measure.stored(&pool.channels).await;
                 stored.map(Some).map_err(read_failure)
             }
             None => Ok(None),
@@ -309,9 +313,9 @@ struct Total {
     delivery_timeline: Timeline,
 }
 
-fn total(manned: &[Manned]) -> Total {
+fn total(drivers: &[Driver]) -> Total {
     let mut total = Total::default();
-    for worker in manned.iter().flat_map(|one| &one.workers) {
+    for worker in drivers.iter().flat_map(|one| &one.workers) {
         match worker {
             Worker::Publisher(publisher) => {
                 total.acked += publisher.acked;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::args::LoadArgs;
 use super::line::Line;
-use super::load::{Manned, Worker};
+use super::load::{Driver, Worker};
 use super::publisher::{self, Publisher, Terms};
 use super::subscriber::Subscriber;
 use crate::cli::failure::Failure;
@@ -30,7 +30,7 @@ const ACK_WAIT_SECONDS: i32 = 30;
 pub(super) const DURABLE: &str = "bench";
 
 #[derive(Debug)]
-pub(super) struct Crew<'a> {
+pub(super) struct ClientPool<'a> {
     args: &'a LoadArgs,
     settings: nats::Settings,
     /// For everything but messages and their acks.
@@ -45,7 +45,7 @@ pub(super) struct Crew<'a> {
     awaited: Vec<(usize, Arc<AtomicU64>)>,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> ClientPool<'a> {
     pub(super) async fn connect(args: &'a LoadArgs) -> Result<Self, Failure> {
         let config = args.nats.nats()?;
         let settings = nats_settings(&config, "stanby bench".to_owned());
@@ -65,7 +65,7 @@ impl<'a> Crew<'a> {
             Some(prefix) => prefix.clone(),
             None => format!("bench.{run}"),
         };
-        let mut crew = Self {
+        let mut pool = Self {
             args,
             settings,
             control,
@@ -77,13 +77,13 @@ impl<'a> Crew<'a> {
             awaited: Vec::new(),
         };
         // One by one: the first one finds out whether anybody is active.
-        let first = crew.clients("pub", 1).await?;
-        crew.publishers.extend(first);
-        let rest = crew.clients("pub", args.publishers).await?;
-        crew.publishers.extend(rest);
-        crew.subscribers = crew.clients("sub", args.subscribers).await?;
-        crew.idle = crew.clients("idle", args.idle_clients).await?;
-        Ok(crew)
+        let first = pool.clients("pub", 1).await?;
+        pool.publishers.extend(first);
+        let rest = pool.clients("pub", args.publishers).await?;
+        pool.publishers.extend(rest);
+        pool.subscribers = pool.clients("sub", args.subscribers).await?;
+        pool.idle = pool.clients("idle", args.idle_clients).await?;
+        Ok(pool)
     }
 
     /// Those up to `count` that are not there yet.
@@ -113,7 +113,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Publishers on connections of their own.
-    pub(super) async fn publishers(&self) -> Result<Vec<Manned>, Failure> {
+    pub(super) async fn publishers(&self) -> Result<Vec<Driver>, Failure> {
         let subjects: Vec<(String, String)> = {
             let prefix = &self.publishers[0].subjects.publish_prefix;
             let subject = |channel: &String| (channel.clone(), format!("{prefix}.{channel}"));
@@ -126,8 +126,8 @@ impl<'a> Crew<'a> {
     pub(super) async fn publishers_to(
         &self,
         subjects: &[(String, String)],
-    ) -> Result<Vec<Manned>, Failure> {
-        let mut manned = Vec::new();
+    ) -> Result<Vec<Driver>, Failure> {
+        let mut drivers = Vec::new();
         let mut number = 0;
         for clients in self.publishers.chunks(self.args.clients_per_connection) {
             let mut line = self.line().await?;
@@ -149,17 +149,17 @@ impl<'a> Crew<'a> {
                 number += 1;
             }
             line.round_trip().await?;
-            manned.push(Manned { line, workers });
+            drivers.push(Driver { line, workers });
         }
-        Ok(manned)
+        Ok(drivers)
     }
 
     /// Subscribes; messages come from here on.
     pub(super) async fn subscribers(
         &mut self,
         start: StartPosition,
-    ) -> Result<Vec<Manned>, Failure> {
-        let mut manned = Vec::new();
+    ) -> Result<Vec<Driver>, Failure> {
+        let mut drivers = Vec::new();
         let mut groups: BTreeMap<usize, Arc<AtomicU64>> = BTreeMap::new();
         let mut number = 0;
         for clients in self.subscribers.chunks(self.args.clients_per_connection) {
@@ -190,10 +190,10 @@ impl<'a> Crew<'a> {
                 workers.push(Worker::Subscriber(Box::new(subscriber)));
                 number += 1;
             }
-            manned.push(Manned { line, workers });
+            drivers.push(Driver { line, workers });
         }
         self.awaited.extend(groups);
-        Ok(manned)
+        Ok(drivers)
     }
 
     async fn subscribe(
@@ -220,11 +220,11 @@ impl<'a> Crew<'a> {
 
     /// Tells everybody that a phase begins, and publishers how much of `messages` is theirs. How many go to each
     /// channel.
-    pub(super) fn begin(&self, manned: &mut [Manned], messages: u64, now: Instant) -> Vec<u64> {
+    pub(super) fn begin(&self, drivers: &mut [Driver], messages: u64, now: Instant) -> Vec<u64> {
         let publishers = self.args.publishers as u64;
         let mut per_channel = vec![0; self.channels.len()];
         let mut number = 0;
-        for worker in manned.iter_mut().flat_map(|one| &mut one.workers) {
+        for worker in drivers.iter_mut().flat_map(|one| &mut one.workers) {
             match worker {
                 Worker::Publisher(publisher) => {
                     let share = messages / publishers + u64::from(number < messages % publishers);
@@ -257,9 +257,9 @@ impl<'a> Crew<'a> {
     }
 
     /// Takes leave, and forgets the durables.
-    pub(super) async fn close(self, manned: Vec<Manned>) -> Result<(), Failure> {
+    pub(super) async fn close(self, drivers: Vec<Driver>) -> Result<(), Failure> {
         if self.args.durable {
-            let subscribers = manned.into_iter().flat_map(|one| one.workers);
+            let subscribers = drivers.into_iter().flat_map(|one| one.workers);
             for worker in subscribers {
                 if let Worker::Subscriber(subscriber) = worker {
                     self.forget(&subscriber).await?;
