@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::output;
 use crate::config::file::{self, Part};
 use crate::config::{Error, Notes, ServeFlags, Sources, effective, managed_nats};
-use crate::node::examine::{self, Files};
+use crate::node::doctor::{self, Files};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -66,7 +66,7 @@ pub async fn run(
     match command {
         ConfigCommand::Check(check) => {
             let sources = sources(args, check.file.as_ref())?;
-            let Files { errors, warnings } = examine::files(&sources.config).await;
+            let Files { errors, warnings } = doctor::files(&sources.config).await;
             let of_values = sources.config.warnings();
             let of_sources = sources.warnings(notes);
             let all = of_sources.iter().chain(&of_values).chain(&warnings);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::output;
 use crate::config::{Notes, ServeFlags, Sources};
-use crate::node::examine::{self, Finding, Verdict};
+use crate::node::doctor::{self, Finding, Verdict};
 
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
@@ -43,7 +43,7 @@ pub async fn run(
     for warning in sources.warnings(notes).iter().chain(&sources.unknown) {
         output::note(&format!("warning: {warning}"));
     }
-    let findings = examine::examine(&sources.config).await?;
+    let findings = doctor::diagnose(&sources.config).await?;
     let count = |verdict| findings.iter().filter(|it| it.verdict == verdict).count();
     let report = Report {
         failures: count(Verdict::Fail),

@@ -10,7 +10,7 @@
 //! | [`key`] | which lock |
 //! | [`session`] | opens the session, sets its timeouts, closes it hard |
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
-//! | [`examine`] | the same questions and more, for a person who asks before a server is started |
+//! | [`doctor`] | the same questions and more, for a person who asks before a server is started |
 //! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
 //! | `identity` | which Postgres and which tables a session leads to |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
@@ -28,9 +28,9 @@
 pub mod candidate;
 pub mod cause;
 pub mod checks;
+pub mod doctor;
 mod errand;
 pub mod error;
-pub mod examine;
 mod holder;
 mod identity;
 pub mod key;

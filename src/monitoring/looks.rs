@@ -50,8 +50,8 @@ struct Opened {
     /// The same at all servers of these tables.
     key: hmac::Key,
     doctor: Doctor,
-    /// What an examination has found last, and when.
-    examined: Mutex<Option<(Instant, Vec<Finding>)>>,
+    /// What a diagnosis has found last, and when.
+    diagnosis: Mutex<Option<(Instant, Vec<Finding>)>>,
 }
 
 impl fmt::Debug for Opened {
@@ -80,7 +80,7 @@ impl Looks {
             store,
             key,
             doctor,
-            examined: Mutex::default(),
+            diagnosis: Mutex::default(),
         };
         self.opened.set(opened).ok();
     }
@@ -90,19 +90,19 @@ impl Looks {
         self.opened.get().map(|opened| &opened.key)
     }
 
-    /// What `stanby doctor` finds with the settings of this server: one examination at a time, which all share who ask
+    /// What `stanby doctor` finds with the settings of this server: one diagnosis at a time, which all share who ask
     /// while it is young.
-    pub async fn examine(&self) -> Result<Vec<Finding>, Unread> {
+    pub async fn diagnose(&self) -> Result<Vec<Finding>, Unread> {
         let opened = self.opened.get().ok_or(Unread::Starting)?;
-        let mut examined = opened.examined.lock().await;
+        let mut diagnosis = opened.diagnosis.lock().await;
         let now = Clock.now().monotonic;
-        if let Some((at, findings)) = &*examined
+        if let Some((at, findings)) = &*diagnosis
             && now.since(*at) < EXAMINATION_LASTS
         {
             return Ok(findings.clone());
         }
         let findings = (opened.doctor)().await?;
-        *examined = Some((Clock.now().monotonic, findings.clone()));
+        *diagnosis = Some((Clock.now().monotonic, findings.clone()));
         Ok(findings)
     }
 

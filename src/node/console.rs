@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::examine::examine;
+use super::doctor::diagnose;
 use crate::config::Config;
 use crate::monitoring::looks::{Doctor, Looks};
 use crate::store::{Error, Keyring, Store};
@@ -23,7 +23,7 @@ pub(super) fn open(looks: &Looks, config: &Config, secret: &[u8]) {
     let doctor: Doctor = Box::new(move || {
         let config = config.clone();
         Box::pin(async move {
-            let findings = examine(&config).await;
+            let findings = diagnose(&config).await;
             findings.map_err(|error| Error::Failed(error.to_string()))
         })
     });

@@ -155,9 +155,9 @@ impl Export {
             lease: Lease::DEFAULT,
             statement_timeout: STATEMENT_TIMEOUT,
         };
-        let examined = leadership::examine::examine(&settings, tasks).await?;
-        examined.primary?;
-        let mut contenders = examined.contenders?.into_iter();
+        let diagnosis = leadership::doctor::diagnose(&settings, tasks).await?;
+        diagnosis.primary?;
+        let mut contenders = diagnosis.contenders?.into_iter();
         match contenders.find(|it| it.holds_lock) {
             None => Ok(()),
             Some(holder) => Err(Error::Refused(format!(

@@ -6,7 +6,7 @@
 //! | `carry_over` | whether data of nats-streaming-server would be left behind |
 //! | `run` | start, roles until asked to stop, end |
 //! | `standby_listener` | listens to clients while not active, and keeps what it receives |
-//! | [`examine`] | looks at database, NATS and settings before a node is started |
+//! | [`doctor`] | looks at database, NATS and settings before a node is started |
 //! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
 //! | `presence`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
@@ -39,8 +39,8 @@ mod claim;
 mod conflicting_actives;
 mod console;
 mod dead_letters;
+pub mod doctor;
 mod errands;
-pub mod examine;
 pub mod export;
 mod flood_watch;
 mod greeting;

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use stanby::config::database::DatabaseUrl;
 use stanby::leadership::checks::check;
 use stanby::leadership::{Error, Settings};
-use stanby::node::examine::{Finding, Verdict, examine};
+use stanby::node::doctor::{Finding, Verdict, diagnose};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -111,7 +111,7 @@ async fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_is_accep
         let doctor = stanby::Server::builder()
             .database_url(&pooler.url)
             .nats_server("nats://127.0.0.1:1");
-        let found = examine(&doctor.config().unwrap()).await.unwrap();
+        let found = diagnose(&doctor.config().unwrap()).await.unwrap();
         let is_told = |it: &Finding| it.verdict == Verdict::Fail && it.text.contains("a pooler");
         assert_eq!(found.iter().any(is_told), !accepted, "{mode}: {found:?}");
     }

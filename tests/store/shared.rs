@@ -4,7 +4,7 @@ use stanby::config::database::DatabaseUrl;
 use stanby::core::lease::Lease;
 use stanby::leadership::Settings;
 use stanby::leadership::checks::{Durability, check};
-use stanby::leadership::examine::examine;
+use stanby::leadership::doctor::diagnose;
 use stanby::store::Store;
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
@@ -162,7 +162,7 @@ async fn a_limit_of_the_database_or_of_the_role_counts_where_it_is_the_smallest(
         ),
     ] {
         client.batch_execute(&limit).await.unwrap();
-        let found = examine(&settings, &fixture.tracker).await.unwrap();
+        let found = diagnose(&settings, &fixture.tracker).await.unwrap();
         let link = found.link.unwrap();
         assert!(link.more_connections.contains(wanted), "{link:?}");
         assert!(

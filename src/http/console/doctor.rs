@@ -22,7 +22,7 @@ pub(super) async fn page(visitor: Visitor) -> Response {
         Ok(servers) => servers,
         Err(answer) => return answer,
     };
-    let findings = match console.looks.examine().await {
+    let findings = match console.looks.diagnose().await {
         Ok(findings) => findings,
         Err(why) => return layout::unread(&why),
     };

@@ -223,9 +223,9 @@ impl Import {
 
     /// Who has the lock that makes a server active.
     async fn holder(&self, tasks: &TaskTracker) -> Result<Option<String>, Error> {
-        let examined = leadership::examine::examine(&self.leadership()?, tasks).await?;
-        examined.primary?;
-        let contenders = examined.contenders?;
+        let diagnosis = leadership::doctor::diagnose(&self.leadership()?, tasks).await?;
+        diagnosis.primary?;
+        let contenders = diagnosis.contenders?;
         let holder = contenders.into_iter().find(|it| it.holds_lock);
         Ok(holder.map(|it| it.name))
     }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 
 /// The answers, each of which may be missing for itself.
 #[derive(Debug)]
-pub struct Examination {
+pub struct Diagnosis {
     /// A writable server of a version that will do.
     pub primary: Result<(), Error>,
     /// Every server of this schema is of this fault-tolerance group.
@@ -40,11 +40,11 @@ pub struct Link {
 }
 
 /// Behind a pooler that is an error, because then no other answer is worth anything.
-pub async fn examine(settings: &Settings, tracker: &TaskTracker) -> Result<Examination, Error> {
+pub async fn diagnose(settings: &Settings, tracker: &TaskTracker) -> Result<Diagnosis, Error> {
     let session = Session::open(settings, tracker).await?;
     checks::refuse_poolers(&session, settings, tracker).await?;
     let pinned = session.pin(settings).await;
-    Ok(Examination {
+    Ok(Diagnosis {
         primary: checks::ensure_primary(&session).await,
         group: checks::refuse_other_groups(&session, settings).await,
         facts: checks::facts(&session).await,

@@ -15,7 +15,7 @@ use super::sweep::cost;
 use crate::config::Config;
 use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};
-use crate::leadership::examine::{self, Examination, Link};
+use crate::leadership::doctor::{self, Diagnosis, Link};
 pub use crate::monitoring::finding::{Finding, Verdict};
 use crate::printable::with_causes;
 use crate::store::{Keyring, Oldest, SchemaVersion, Store, Unlogged};
@@ -27,7 +27,7 @@ const CLOCK_DIFFERENCE_MAX_MS: i64 = 2000;
 const CONNECTIONS_OF_A_PAIR: i64 = 12;
 
 /// In the order in which a person would ask. Fails only where the system gives no random numbers.
-pub async fn examine(config: &Config) -> anyhow::Result<Vec<Finding>> {
+pub async fn diagnose(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let tasks = TaskTracker::new();
     let settings = leadership_settings(config, new_server_id()?);
     let mut findings = of_settings(config);
@@ -98,21 +98,21 @@ async fn of_database(
     tasks: &TaskTracker,
     findings: &mut Vec<Finding>,
 ) -> Option<Vec<Contender>> {
-    let examination = match examine::examine(settings, tasks).await {
-        Ok(examination) => examination,
+    let diagnosis = match doctor::diagnose(settings, tasks).await {
+        Ok(diagnosis) => diagnosis,
         Err(error) => {
             findings.push(fail("database", &error));
             return None;
         }
     };
-    let Examination {
+    let Diagnosis {
         primary,
         group,
         settings: kept,
         facts,
         link,
         contenders,
-    } = examination;
+    } = diagnosis;
     findings.push(match (primary, &facts) {
         (Err(error), _) => fail("database", &error),
         (Ok(()), Err(error)) => fail("database", error),
