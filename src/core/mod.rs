@@ -47,7 +47,6 @@ pub mod takeover;
 pub mod time;
 pub mod unseen;
 pub mod upload;
-pub mod vacuum;
 
 mod aside;
 mod channel_limits;
@@ -84,6 +83,7 @@ mod tail;
 mod turns;
 mod unheard;
 mod unsubscribing;
+pub mod vacuum;
 
 pub use broker::Broker;
 pub use event::Event;

@@ -35,7 +35,7 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
 pub const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The table is read from its beginning at least so often.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
+const RESCAN_EVERY: Duration = Duration::from_secs(10);
 
 /// The most bytes of one page. Rows that wait for a batch take up no more than this and one row.
 const PAGE_ROWS: usize = 4096;
@@ -124,7 +124,7 @@ pub(super) struct Outbox {
     waiting: VecDeque<OutboxRow>,
     pub(super) acks: SqlAcks,
     reach: Reach,
-    swept_at: Option<Instant>,
+    rescanned_at: Option<Instant>,
     pub(super) pause: Duration,
     /// Rows of the last page.
     last_page: usize,
@@ -188,10 +188,10 @@ impl Broker {
             return;
         }
         let now = self.now.monotonic;
-        let swept_at = self.outbox.swept_at;
-        if swept_at.is_none_or(|at| now.since(at) >= SWEEP_EVERY) {
-            self.outbox.swept_at = Some(now);
-            self.outbox.reach.sweep();
+        let rescanned_at = self.outbox.rescanned_at;
+        if rescanned_at.is_none_or(|at| now.since(at) >= RESCAN_EVERY) {
+            self.outbox.rescanned_at = Some(now);
+            self.outbox.reach.rescan();
         }
         if self.outbox.acks.giving_up.ask() {
             self.outbox.acks.read_all();

@@ -37,18 +37,18 @@ pub(super) struct Reach {
     /// Rows above the floor that have come. They are numbers of rows, not of messages.
     seen: Ranges,
     /// Whatever is known, all rows after this one are to be read.
-    sweep: Option<u64>,
+    rescan: Option<u64>,
 }
 
 impl Reach {
     /// From now on all rows there are, once: somebody may have numbered one by hand.
-    pub(super) fn sweep(&mut self) {
-        self.sweep = Some(0);
+    pub(super) fn rescan(&mut self) {
+        self.rescan = Some(0);
     }
 
     /// The next read is of the rows in these ranges, which are in order.
     pub(super) fn gaps(&self) -> Vec<(u64, u64)> {
-        let known_through = self.sweep.unwrap_or(u64::MAX);
+        let known_through = self.rescan.unwrap_or(u64::MAX);
         let mut gaps = Vec::new();
         let mut from = self.floor + 1;
         let above = (Sequence(u64::MAX), Sequence(u64::MAX));
@@ -59,18 +59,18 @@ impl Reach {
             }
             from = last.0.saturating_add(1);
         }
-        if let Some(after) = self.sweep {
+        if let Some(after) = self.rescan {
             gaps.push((after + 1, u64::MAX - 1));
         }
         gaps
     }
 
     pub(super) fn learn(&mut self, page: &Seen) {
-        self.sweep = self.sweep.and(page.through);
+        self.rescan = self.rescan.and(page.through);
         if page.lowest.is_some_and(|lowest| lowest <= self.floor) {
             // Somebody has set the sequence back, or numbered a row far ahead: nothing follows from numbers of before.
             *self = Self {
-                sweep: self.sweep,
+                rescan: self.rescan,
                 ..Self::default()
             };
         }
@@ -203,7 +203,7 @@ mod tests {
         reach.learn(&page(&[1_000_000], 99, 120));
         reach.learn(&page(&[], 120, 130));
         assert_eq!(reach.gaps(), [(1_000_001, ALL)]);
-        reach.sweep();
+        reach.rescan();
         reach.learn(&page(&[1, 2], 130, 140));
         assert_eq!(reach.gaps(), [(3, ALL)]);
     }
@@ -222,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_asks_for_all_rows_and_goes_on_where_its_page_was_cut() {
+    fn a_rescan_asks_for_all_rows_and_goes_on_where_its_page_was_cut() {
         let mut reach = Reach::default();
         reach.learn(&page(&[1, 2, 4, 5, 9], 99, 120));
-        reach.sweep();
+        reach.rescan();
         assert_eq!(reach.gaps(), [(1, ALL)]);
         let cut = Seen {
             through: Some(6),

@@ -18,10 +18,10 @@ use super::reach::Reach;
 use super::time::Instant;
 
 /// The table is read from its beginning at least so often.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
+const RESCAN_EVERY: Duration = Duration::from_secs(10);
 
 /// And so often while it holds acks of what this term has not sent yet.
-const SWEEP_EARLY_EVERY: Duration = Duration::from_secs(1);
+const RESCAN_EARLY_EVERY: Duration = Duration::from_secs(1);
 
 /// Rows that are carried out in one turn.
 const ROWS_PER_TURN: usize = 2048;
@@ -54,7 +54,7 @@ pub(super) struct SqlAcks {
     pub(super) waiting: VecDeque<AckRow>,
     pub(super) reach: Reach,
     pub(super) giving_up: GivingUp,
-    swept_at: Option<Instant>,
+    rescanned_at: Option<Instant>,
     /// Some are of messages that this term has not sent.
     has_early: bool,
 }
@@ -62,19 +62,19 @@ pub(super) struct SqlAcks {
 impl SqlAcks {
     /// The next read is of all rows there are.
     pub(super) fn read_all(&mut self) {
-        self.swept_at = None;
+        self.rescanned_at = None;
     }
 
     /// Where the next read is to look.
     pub(super) fn gaps(&mut self, now: Instant) -> Vec<(u64, u64)> {
         let every = if self.has_early {
-            SWEEP_EARLY_EVERY
+            RESCAN_EARLY_EVERY
         } else {
-            SWEEP_EVERY
+            RESCAN_EVERY
         };
-        if self.swept_at.is_none_or(|at| now.since(at) >= every) {
-            self.swept_at = Some(now);
-            self.reach.sweep();
+        if self.rescanned_at.is_none_or(|at| now.since(at) >= every) {
+            self.rescanned_at = Some(now);
+            self.reach.rescan();
             self.has_early = false;
         }
         self.reach.gaps()

@@ -24,8 +24,8 @@ use super::errands::read_page;
 use super::pace::Pace;
 use super::refusals::Refusals;
 use super::shared::Node;
-use super::sweep::sweep;
 use super::takeover::Takeover;
+use super::vacuum::vacuum;
 use super::watchdog::Guard;
 use crate::clock::Clock;
 use crate::core::active::{ActiveLoop, DRAIN_LIMIT, End, Intake, Turn, Wait};
@@ -144,11 +144,11 @@ impl<'a> Active<'a> {
         }
         let identity = self.leader.takeover().identity.clone();
         self.node.presence.serves(identity, term.epoch());
-        let sweeping = self
+        let vacuuming = self
             .node
             .tasks
-            .spawn(sweep(self.node.store.clone(), self.node.board.clone()));
-        let _sweeping = AbortOnDropHandle::new(sweeping);
+            .spawn(vacuum(self.node.store.clone(), self.node.board.clone()));
+        let _vacuuming = AbortOnDropHandle::new(vacuuming);
         if let Some(ingress) = &self.ingress {
             ingress.refuse_floods(true);
         }

@@ -11,7 +11,7 @@ use self::nats::of_nats;
 use super::owner::{ensure_same_cluster, subjects_of};
 use super::run::{STATEMENT_TIMEOUT, leadership_settings, new_server_id};
 use super::shared::RoleError;
-use super::sweep::cost;
+use super::vacuum::cost;
 use crate::config::Config;
 use crate::leadership::Settings;
 use crate::leadership::checks::{Contender, Durability, Facts};

@@ -14,7 +14,7 @@
 //! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
 //! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
 //! | `active` | the active: feeds [`crate::core::active`] and carries out what it says; read this first |
-//! | `sweep` | vacuums what limits have dropped |
+//! | `vacuum` | vacuums what limits have dropped |
 //! | `batches` | what the leader session does with a batch |
 //! | `start` | from the configuration to what the roles work with; waits for what passes |
 //! | `shared` | what the roles share |
@@ -67,9 +67,9 @@ mod standby_listener;
 mod standby_peers;
 mod start;
 mod strangers;
-mod sweep;
 mod takeover;
 mod tell;
+mod vacuum;
 mod watchdog;
 
 pub(crate) use nats_settings::nats_settings;

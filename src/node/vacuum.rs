@@ -20,7 +20,7 @@ const OLD_SECONDS: u64 = 60;
 const VERY_OLD_SECONDS: u64 = 1800;
 const DEAD_ROWS: u64 = 10_000;
 
-pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
+pub(super) async fn vacuum(store: Store, board: Board) -> Infallible {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut throttle = LogThrottle::default();
@@ -34,7 +34,7 @@ pub(super) async fn sweep(store: Store, board: Board) -> Infallible {
         if let Ok(unlogged) = store.unlogged().await {
             tell_unlogged(&board, unlogged);
         }
-        match sweep_once(&store).await {
+        match vacuum_once(&store).await {
             Ok(Some(Refused { dead, live })) if !is_refusal_told => {
                 is_refusal_told = true;
                 tracing::warn!(
@@ -100,7 +100,7 @@ struct Refused {
     live: u64,
 }
 
-async fn sweep_once(store: &Store) -> Result<Option<Refused>, Error> {
+async fn vacuum_once(store: &Store) -> Result<Option<Refused>, Error> {
     let found = store.dead().await?;
     let Dead { dead, live, .. } = found;
     match found.advice() {
