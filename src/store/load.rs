@@ -8,8 +8,8 @@ use super::error::{Error, Fault};
 use super::gone;
 use super::letters;
 use super::policies;
+use super::row_by_row;
 use super::rows::Reading;
-use super::salvage;
 use super::source::{Line, Parameter, Source};
 use crate::core::ids::{ChannelId, ClientId, Epoch, Guid, Sequence};
 use crate::core::load::{Hole, Load, Loaded, Oldest, Unreadable, Want};
@@ -59,7 +59,7 @@ const OLDEST: &str = "SELECT m.sequence, m.published_at_ns, octet_length(c.name)
     WHERE m.channel_id = $1 AND m.sequence >= $2
     ORDER BY m.sequence LIMIT $3";
 
-/// Where a page holds rows that Postgres finds damaged, it fails with that, and [`salvaged`] reads the others.
+/// Where a page holds rows that Postgres finds damaged, it fails with that, and [`read_row_by_row`] reads the others.
 pub(super) async fn load(
     source: &mut Source<'_>,
     load: &Load,
@@ -189,7 +189,7 @@ async fn with_gone(
 }
 
 /// The rows of a page one by one, in another transaction than the one that has failed.
-pub(super) async fn salvaged(
+pub(super) async fn read_row_by_row(
     source: &mut Source<'_>,
     load: &Load,
     mut opener: Opener,
@@ -215,7 +215,7 @@ pub(super) async fn salvaged(
             return self::load(source, load, opener).await;
         }
     };
-    let page = salvage::messages(source, load.channel, &sequences, bytes, &mut opener).await?;
+    let page = row_by_row::messages(source, load.channel, &sequences, bytes, &mut opener).await?;
     with_gone(source, load, page).await
 }
 

@@ -60,7 +60,7 @@ impl Store {
         if matches!(&read, Err(fault) if fault.is_damage()) {
             self.end_on(client, read).await.ok();
             self.begin_on(client, limit).await?;
-            read = load::salvaged(&mut source, &load, opener()).await;
+            read = load::read_row_by_row(&mut source, &load, opener()).await;
         }
         self.end_on(client, read).await
     }

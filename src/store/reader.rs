@@ -218,7 +218,11 @@ impl Store {
         if matches!(&done, Ok(Err(fault)) if fault.is_damage()) {
             lent.hang_up();
             lent = self.lend_proven().await?;
-            done = timeout(limit, load::salvaged(&mut lent.source(), load, opener())).await;
+            done = timeout(
+                limit,
+                load::read_row_by_row(&mut lent.source(), load, opener()),
+            )
+            .await;
         }
         lent.end(done, "loading messages")
     }
