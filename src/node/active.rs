@@ -121,8 +121,8 @@ impl<'a> Active<'a> {
             takeover_time: now.since(takeover.began),
             limits: node.limits.clone(),
             questions: node.reports.ask_active(),
-            earlier: node.board.counts(),
-            earlier_late: node.board.late_renewals(),
+            earlier: node.status.counts(),
+            earlier_late: node.status.late_renewals(),
             conditions: None,
             limits_are_shown: false,
             began: now,
@@ -137,7 +137,7 @@ impl<'a> Active<'a> {
     pub(super) async fn serve(mut self) -> Over {
         let term = self.leader.term().clone();
         let watched = self.node.watchdog.guard(&term);
-        self.node.board.active(&term, self.takeover_time);
+        self.node.status.active(&term, self.takeover_time);
         if self.from_memory == 0 {
             // The first commit is not waited for; it may come at any time.
             self.note_answers(None);
@@ -147,7 +147,7 @@ impl<'a> Active<'a> {
         let vacuuming = self
             .node
             .tasks
-            .spawn(vacuum(self.node.store.clone(), self.node.board.clone()));
+            .spawn(vacuum(self.node.store.clone(), self.node.status.clone()));
         let _vacuuming = AbortOnDropHandle::new(vacuuming);
         if let Some(ingress) = &self.ingress {
             ingress.refuse_floods(true);
@@ -157,16 +157,16 @@ impl<'a> Active<'a> {
             ingress.refuse_floods(false);
         }
         self.node.nats.forget_answers();
-        self.node.board.clear(Condition::ClientsUnreachable);
+        self.node.status.clear(Condition::ClientsUnreachable);
         self.report(&term);
         self.node.reports.active_ended();
-        self.node.board.clear(Condition::CommitBlocked);
-        self.node.board.clear(Condition::OldSnapshot);
-        self.node.board.clear(Condition::MessagesUnseen);
-        self.node.board.clear(Condition::UnloggedTables);
-        self.node.board.standby();
-        Refusals::end(&self.node.board);
-        DeadLetters::end(&self.node.board);
+        self.node.status.clear(Condition::CommitBlocked);
+        self.node.status.clear(Condition::OldSnapshot);
+        self.node.status.clear(Condition::MessagesUnseen);
+        self.node.status.clear(Condition::UnloggedTables);
+        self.node.status.standby();
+        Refusals::end(&self.node.status);
+        DeadLetters::end(&self.node.status);
         drop(watched);
         let (ingress, left) = match ended {
             TermEnd::TermLost(_) | TermEnd::Refused(_) => {
@@ -247,7 +247,7 @@ impl<'a> Active<'a> {
             while let Some(notice) = self.active.poll_notice() {
                 log(&notice);
                 let now = Clock.now().monotonic;
-                self.dead_letters.look_at(&notice, &self.node.board, now);
+                self.dead_letters.look_at(&notice, &self.node.status, now);
             }
             let Wait {
                 until,
@@ -364,11 +364,11 @@ impl<'a> Active<'a> {
         let now = Clock.now();
         let Committed { batch, took } = committed;
         self.active.committed(batch.number, now);
-        self.refusals.committed(batch, &self.node.board);
+        self.refusals.committed(batch, &self.node.status);
         let epoch = self.leader.term().epoch();
         self.node.history().committed(epoch, batch);
-        self.node.board.committed(batch.messages.len(), *took);
-        self.node.board.serves();
+        self.node.status.committed(batch.messages.len(), *took);
+        self.node.status.serves();
         if let Some(since) = self.first_commit_since.take() {
             self.note_answers(Some(now.monotonic.since(since)));
         }
@@ -379,8 +379,8 @@ impl<'a> Active<'a> {
         let now = Clock.now();
         let aside = self.active.refused(refusal, now);
         for aside in aside.map_err(|end| self.ended(end))? {
-            let board = &self.node.board;
-            if self.refusals.set_aside(&aside, board, now.monotonic) {
+            let status = &self.node.status;
+            if self.refusals.set_aside(&aside, status, now.monotonic) {
                 self.leader.note_refusal(aside.refusal);
             }
         }

@@ -10,9 +10,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::board::Board;
 use super::import::{Error, Import, ImportProgress, Imported, Source};
 use super::shared::RoleError;
+use super::status_publisher::StatusPublisher;
 use crate::config::database::Endpoint;
 use crate::config::{Config, DatabaseUrl};
 use crate::former::Keys;
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct CarryOver<'a> {
     pub(super) store: &'a Store,
     pub(super) config: &'a Config,
-    pub(super) board: &'a Board,
+    pub(super) status: &'a StatusPublisher,
 }
 
 /// What there is to do about a directory.
@@ -79,7 +79,7 @@ impl CarryOver<'_> {
                     noted.source,
                     noted.at
                 );
-                self.board.raise(Condition::FormerStoreChanged, reason);
+                self.status.raise(Condition::FormerStoreChanged, reason);
                 Ok(())
             }
             Finding::IsNew => {
@@ -119,7 +119,7 @@ impl CarryOver<'_> {
                          database answers",
                         self.config.schema
                     );
-                    self.board.raise(Condition::FormerStoreChanged, reason);
+                    self.status.raise(Condition::FormerStoreChanged, reason);
                     Ok(())
                 }
                 Err(error @ store::Error::Unavailable(_)) if self.config.sql_source.is_some() => {
@@ -150,7 +150,7 @@ impl CarryOver<'_> {
                      may lack what it holds; if there is nothing, or nobody needs it, take the SQL source out of line and file",
                     self.config.schema
                 );
-                self.board.raise(Condition::FormerStoreChanged, reason);
+                self.status.raise(Condition::FormerStoreChanged, reason);
                 return Ok(());
             }
         };
@@ -187,10 +187,10 @@ impl CarryOver<'_> {
         // What the tables hold says more than that somebody serves them.
         self.store.ensure_vacant().await?;
         tracing::info!(from, "importing the store of the former server");
-        let board = self.board;
+        let status = self.status;
         let report = |update: ImportProgress| {
             let text = progress(update);
-            board.unable(Some(format!("it is starting: it imports {from}: {text}")));
+            status.unable(Some(format!("it is starting: it imports {from}: {text}")));
         };
         self.plan(source).run(report).await
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::board::Board;
+use super::status_publisher::StatusPublisher;
 use crate::core::Notice;
 use crate::core::time::Instant;
 use crate::monitoring::condition::Condition;
@@ -16,10 +16,10 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    pub(super) fn look_at(&mut self, notice: &Notice, board: &Board, now: Instant) {
+    pub(super) fn look_at(&mut self, notice: &Notice, status: &StatusPublisher, now: Instant) {
         if let Notice::DeadLetterRefused(channel, why) = notice {
             self.last = Some(now);
-            board.raise(
+            status.raise(
                 Condition::DeadLettersRefused,
                 format!(
                     "dead letters cannot be written to channel {channel} ({why:?}), and their messages stay in flight; make \
@@ -30,15 +30,15 @@ impl DeadLetters {
     }
 
     /// To be called now and then.
-    pub(super) fn look(&mut self, board: &Board, now: Instant) {
+    pub(super) fn look(&mut self, status: &StatusPublisher, now: Instant) {
         if self.last.is_some_and(|last| now.since(last) > PASSED_AFTER) {
             self.last = None;
-            board.clear(Condition::DeadLettersRefused);
+            status.clear(Condition::DeadLettersRefused);
         }
     }
 
     /// The term is over; the next one finds out for itself.
-    pub(super) fn end(board: &Board) {
-        board.clear(Condition::DeadLettersRefused);
+    pub(super) fn end(status: &StatusPublisher) {
+        status.clear(Condition::DeadLettersRefused);
     }
 }

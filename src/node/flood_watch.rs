@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::status_publisher::StatusPublisher;
 use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::monitoring::condition::Condition;
@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PASSED_AFTER: Duration = Duration::from_secs(10);
 
 /// Until the node stops.
-pub(super) async fn watch(nats: Connection, board: Board, shutdown: CancellationToken) {
+pub(super) async fn watch(nats: Connection, status: StatusPublisher, shutdown: CancellationToken) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = nats.counts().refused;
@@ -29,21 +29,21 @@ pub(super) async fn watch(nats: Connection, board: Board, shutdown: Cancellation
             _ = tick.tick() => {}
         }
         match nats.forbids() {
-            Some(error) => board.raise(
+            Some(error) => status.raise(
                 Condition::NatsForbids,
                 format!(
                     "the NATS server does not let this server listen: {error}; requests of clients do not arrive: give its user the \
                      permissions that `stanby nats-permissions` prints, and look at max_subscriptions; it asks again by itself"
                 ),
             ),
-            None => board.clear(Condition::NatsForbids),
+            None => status.clear(Condition::NatsForbids),
         }
         let now = Clock.now().monotonic;
         let refused = nats.counts().refused;
         if refused > known {
             known = refused;
             last = Some(now);
-            board.raise(
+            status.raise(
                 Condition::PublishesRefused,
                 "some clients send more than is carried out, and the rest of it is refused \
                  (stanby_nats_refused_total counts it), so that others need not wait for it; let them wait for answers \
@@ -51,7 +51,7 @@ pub(super) async fn watch(nats: Connection, board: Board, shutdown: Cancellation
             );
         } else if last.is_some_and(|last| now.since(last) >= PASSED_AFTER) {
             last = None;
-            board.clear(Condition::PublishesRefused);
+            status.clear(Condition::PublishesRefused);
         }
     }
 }

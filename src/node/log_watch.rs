@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::status_publisher::StatusPublisher;
 use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::log_queue;
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PASSED_AFTER: Duration = Duration::from_secs(10);
 
 /// Until the node stops.
-pub(super) async fn watch(board: Board, shutdown: CancellationToken) {
+pub(super) async fn watch(status: StatusPublisher, shutdown: CancellationToken) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Lines of the process, of which an embedded server may be the second.
@@ -33,15 +33,15 @@ pub(super) async fn watch(board: Board, shutdown: CancellationToken) {
         if dropped > known {
             known = dropped;
             last = Some(now);
-            board.log_dropped(dropped);
-            board.raise(
+            status.log_dropped(dropped);
+            status.raise(
                 Condition::LogBlocked,
                 "log lines are dropped (stanby_log_dropped_total counts them): their destination is full, \
                  or nothing reads it; check the reader of standard error, or the disk, FIFO or syslog that --log or --syslog names",
             );
         } else if last.is_some_and(|last| now.since(last) >= PASSED_AFTER) {
             last = None;
-            board.clear(Condition::LogBlocked);
+            status.clear(Condition::LogBlocked);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::status_publisher::StatusPublisher;
 use crate::config::DatabaseUrl;
 use crate::config::database::DatabaseErrorKind;
 use crate::monitoring::condition::Condition;
@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(10);
 const EVERY_WHILE_REFUSED: Duration = Duration::from_secs(1);
 
 /// Until the node stops.
-pub(super) async fn watch(url: DatabaseUrl, board: Board, shutdown: CancellationToken) {
+pub(super) async fn watch(url: DatabaseUrl, status: StatusPublisher, shutdown: CancellationToken) {
     let mut pause = Duration::ZERO;
     let adjust = |config: &mut tokio_postgres::Config| {
         config.application_name("stanby/login");
@@ -34,11 +34,11 @@ pub(super) async fn watch(url: DatabaseUrl, board: Board, shutdown: Cancellation
         };
         match login {
             Ok(()) => {
-                board.clear(Condition::LoginRefused);
+                status.clear(Condition::LoginRefused);
                 pause = EVERY;
             }
             Err(error) if error.kind == DatabaseErrorKind::Refused => {
-                board.raise(Condition::LoginRefused, error.text);
+                status.raise(Condition::LoginRefused, error.text);
                 pause = EVERY_WHILE_REFUSED;
             }
             // That the database is away is noticed by who uses it.

@@ -21,10 +21,10 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::board::Board;
 use super::child_configuration;
 use super::greeting::is_nats_server;
 use super::new_node::NatsReloads;
+use super::status_publisher::StatusPublisher;
 use crate::config::managed_nats::ManagedNats as Settings;
 use crate::core::attempts::Backoff;
 use crate::dev::guardian::Guardian;
@@ -55,7 +55,7 @@ impl ManagedNats {
     pub(super) async fn start(
         settings: &Settings,
         reloads: Option<NatsReloads>,
-        board: &Board,
+        status: &StatusPublisher,
         tasks: &TaskTracker,
     ) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
@@ -74,7 +74,7 @@ impl ManagedNats {
                 });
             }
         };
-        board.nats_pages(NatsPages::NotYet);
+        status.nats_pages(NatsPages::NotYet);
         child_configuration::ensure_new_enough(&program).await?;
         child_configuration::ensure_tls_files(&settings.arguments)?;
         let folder = child_configuration::folder()?;
@@ -89,7 +89,7 @@ impl ManagedNats {
             settings: settings.clone(),
             reloads,
             guardian,
-            board: board.clone(),
+            status: status.clone(),
             tasks: tasks.clone(),
         };
         let running = runner.run().await?;
@@ -152,7 +152,7 @@ struct Runner {
     settings: Settings,
     reloads: Option<NatsReloads>,
     guardian: Guardian,
-    board: Board,
+    status: StatusPublisher,
     tasks: TaskTracker,
 }
 
@@ -203,7 +203,7 @@ impl Runner {
                 let pages = ports
                     .pages()
                     .context("nats-server names no port for its pages")?;
-                self.board.nats_server_started(pages);
+                self.status.nats_server_started(pages);
                 Ok(Running { child, pid, url })
             }
             ended => {
@@ -294,13 +294,13 @@ impl Runner {
                 }
             };
             self.guardian.forget(running.pid);
-            self.board.nats_pages(NatsPages::NotYet);
+            self.status.nats_pages(NatsPages::NotYet);
             let how = ended.map_or_else(
                 |error| error.to_string(),
                 |status: ExitStatus| status.to_string(),
             );
-            self.board.nats_server_ended();
-            self.board.raise(
+            self.status.nats_server_ended();
+            self.status.raise(
                 Condition::NatsServerDown,
                 format!("the nats-server of this server ended ({how}) and is started again; its log lines say why"),
             );
@@ -311,7 +311,7 @@ impl Runner {
                 }
                 match self.run().await {
                     Ok(running) => break running,
-                    Err(error) => self.board.raise(
+                    Err(error) => self.status.raise(
                         Condition::NatsServerDown,
                         format!("the nats-server of this server cannot be started: {error:#}"),
                     ),
@@ -322,7 +322,7 @@ impl Runner {
                 url = running.url,
                 "nats-server runs again, after it had ended by itself"
             );
-            self.board.clear(Condition::NatsServerDown);
+            self.status.clear(Condition::NatsServerDown);
         }
     }
 

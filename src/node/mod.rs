@@ -18,7 +18,7 @@
 //! | `batches` | what the leader session does with a batch |
 //! | `start` | from the configuration to what the roles work with; waits for what passes |
 //! | `shared` | what the roles share |
-//! | `board` | publishes the status that [`crate::monitoring`] reads |
+//! | `status_publisher` | publishes the status that [`crate::monitoring`] reads |
 //! | `login` | whether the database would let this server in again |
 //! | `flood_watch` | whether publishes are refused because too much waits |
 //! | `log_watch` | whether log lines are dropped |
@@ -32,7 +32,6 @@
 
 mod active;
 mod batches;
-mod board;
 mod carry_over;
 mod child_configuration;
 mod claim;
@@ -66,6 +65,7 @@ mod standby;
 mod standby_listener;
 mod standby_peers;
 mod start;
+mod status_publisher;
 mod strangers;
 mod takeover;
 mod tell;

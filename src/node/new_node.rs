@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
 use super::run::{new_server_id, run};
+use super::status_publisher::StatusPublisher;
 use crate::config::Config;
 use crate::config::managed_nats::ManagedNats;
 use crate::core::limits::Limits;
@@ -14,7 +14,7 @@ use crate::monitoring::status::Status;
 pub struct NewNode {
     pub(super) config: Config,
     pub(super) server_id: String,
-    pub(super) board: Board,
+    pub(super) status: StatusPublisher,
     pub(super) nats_reloads: Option<NatsReloads>,
 }
 
@@ -26,11 +26,12 @@ impl NewNode {
     /// Touches nothing outside of the process. Fails only where the system gives no random numbers.
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let server_id = new_server_id()?;
-        let board = Board::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
+        let status =
+            StatusPublisher::new(config.cluster_id.clone(), server_id.clone(), &config.limits);
         Ok(Self {
             config,
             server_id,
-            board,
+            status,
             nats_reloads: None,
         })
     }
@@ -46,7 +47,7 @@ impl NewNode {
 
     /// What the node says about itself, also after its end.
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.board.watch()
+        self.status.watch()
     }
 
     /// Returns when `shutdown` was cancelled and everything is put away. An error means that the node could not

@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
 use super::conflicting_actives::{KnownActives, describe_conflict};
 use super::shared::RoleError;
 use super::standby_peers::StandbyPeers;
+use super::status_publisher::StatusPublisher;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::commit_history::Sign;
@@ -54,7 +54,7 @@ pub(super) struct Presence {
     peers: StandbyPeers,
     /// Since when this server waits for the lock, which somebody else holds.
     queued_since: Mutex<Option<Instant>>,
-    board: Board,
+    status: StatusPublisher,
     observed: watch::Sender<Observed>,
     serving: watch::Sender<Option<Serving>>,
     /// The tables that this server may not serve from while somebody serves from others.
@@ -96,7 +96,7 @@ impl Presence {
         config: &Config,
         leadership: &leadership::Settings,
         tables: String,
-        board: &Board,
+        status: &StatusPublisher,
         shutdown: &CancellationToken,
         tasks: &tokio_util::task::TaskTracker,
     ) -> Result<Arc<Self>, nats::Error> {
@@ -120,7 +120,7 @@ impl Presence {
             tables,
             peers: StandbyPeers::new(leadership.lease.duration()),
             queued_since: Mutex::default(),
-            board: board.clone(),
+            status: status.clone(),
             observed: watch::Sender::new(observed),
             serving: watch::Sender::new(None),
             refused: Mutex::new(None),
@@ -153,7 +153,7 @@ impl Presence {
             // Not only after a while.
             self.serving.send_modify(|_| {});
         } else {
-            self.board.clear(Condition::ActiveUnheard);
+            self.status.clear(Condition::ActiveUnheard);
         }
     }
 
@@ -359,20 +359,20 @@ impl Presence {
         let received_at = self.observed.borrow().active_at.unwrap_or(queued_since);
         let silence = now.since(received_at.max(queued_since));
         if silence > (self.lease * UNHEARD_LEASES).max(UNHEARD_MIN) {
-            self.board.raise(
+            self.status.raise(
                 Condition::ActiveUnheard,
                 "another server holds the lock, and NATS does not bring what it says: its clients and those of this \
                  server may not reach each other; look at the routes of the NATS cluster, leafnodes, and imports of \
                  the account",
             );
         } else if received_at > queued_since {
-            self.board.clear(Condition::ActiveUnheard);
+            self.status.clear(Condition::ActiveUnheard);
         }
     }
 
     /// The term, if it is trusted at this moment.
     fn trusted(&self, serving: Option<Serving>) -> Option<Serving> {
-        let status = self.board.watch();
+        let status = self.status.watch();
         let status = status.borrow();
         let is_active = status.role_at(Clock.now().monotonic) == Role::Active;
         serving.filter(|serving| is_active && status.epoch == Some(serving.epoch))
@@ -427,15 +427,15 @@ impl Presence {
             });
             (u64::from(found.is_some()) + lasting.count() as u64, found)
         };
-        self.board.conflicting_actives(count);
+        self.status.conflicting_actives(count);
         let Some((server_id, text)) = found else {
             reported.take();
-            self.board.clear(Condition::ConflictingActives);
+            self.status.clear(Condition::ConflictingActives);
             return;
         };
         if reported.as_ref() != Some(&server_id) {
             let text = format!("two servers are active: {text}");
-            self.board.raise(Condition::ConflictingActives, text);
+            self.status.raise(Condition::ConflictingActives, text);
             *reported = Some(server_id);
         }
     }

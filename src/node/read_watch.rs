@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
+use super::status_publisher::StatusPublisher;
 use crate::monitoring::condition::Condition;
 use crate::store::{Reads, Store};
 
@@ -18,7 +18,7 @@ const TRY_EVERY: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Until the node stops.
-pub(super) async fn watch(store: Store, board: Board, shutdown: CancellationToken) {
+pub(super) async fn watch(store: Store, status: StatusPublisher, shutdown: CancellationToken) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turn = 0_u32;
@@ -35,18 +35,18 @@ pub(super) async fn watch(store: Store, board: Board, shutdown: CancellationToke
             }
         }
         let reads = store.reads();
-        tell(&board, &reads);
-        board.reads(reads.astray_total, reads.failed_total);
+        tell(&status, &reads);
+        status.reads(reads.astray_total, reads.failed_total);
     }
 }
 
-fn tell(board: &Board, reads: &Reads) {
+fn tell(status: &StatusPublisher, reads: &Reads) {
     match &reads.astray {
-        Some(sentence) => board.raise(Condition::ReadsAstray, sentence.as_str()),
-        None => board.clear(Condition::ReadsAstray),
+        Some(sentence) => status.raise(Condition::ReadsAstray, sentence.as_str()),
+        None => status.clear(Condition::ReadsAstray),
     }
     match &reads.failing {
-        Some((lasting, why)) if *lasting >= PATIENCE => board.raise(
+        Some((lasting, why)) if *lasting >= PATIENCE => status.raise(
             Condition::ReadsFail,
             format!(
                 "the tables cannot be read with connections of their own, and an active reads in small pieces on the one \
@@ -54,6 +54,6 @@ fn tell(board: &Board, reads: &Reads) {
             ),
         ),
         Some(_) => {}
-        None => board.clear(Condition::ReadsFail),
+        None => status.clear(Condition::ReadsFail),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::board::Board;
 use super::log_throttle::LogThrottle;
+use super::status_publisher::StatusPublisher;
 use crate::core::batch::Batch;
 use crate::core::savepoint::SetAside;
 use crate::core::time::Instant;
@@ -20,23 +20,28 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// True when it is news.
-    pub(super) fn set_aside(&mut self, aside: &SetAside, board: &Board, now: Instant) -> bool {
+    pub(super) fn set_aside(
+        &mut self,
+        aside: &SetAside,
+        status: &StatusPublisher,
+        now: Instant,
+    ) -> bool {
         let SetAside {
             what,
             refusal,
             is_everything,
         } = aside;
         self.last = Some(now);
-        board.write_refused();
+        status.write_refused();
         let cause = format!("{} {} {}", refusal.table, refusal.sqlstate, refusal.rule);
         let remedy = &refusal.remedy;
-        board.raise(
+        status.raise(
             Condition::WritesRefused,
             format!("not stored, the last of them {what}: {refusal}; {remedy}"),
         );
         if *is_everything {
             let why = format!("nothing that clients ask for is stored: {refusal}; {remedy}");
-            board.raise(Condition::NothingStored, why);
+            status.raise(Condition::NothingStored, why);
         }
         let should_log = self.throttle.should_log(&cause, now);
         if should_log {
@@ -45,27 +50,27 @@ impl Refusals {
         should_log
     }
 
-    pub(super) fn committed(&mut self, batch: &Batch, board: &Board) {
+    pub(super) fn committed(&mut self, batch: &Batch, status: &StatusPublisher) {
         let is_of_clients = !batch.messages.is_empty()
             || !batch.clients.is_empty()
             || !batch.subscriptions.is_empty();
         if self.last.is_some() && is_of_clients {
-            board.clear(Condition::NothingStored);
+            status.clear(Condition::NothingStored);
         }
     }
 
     /// The term is over; the next one finds out for itself.
-    pub(super) fn end(board: &Board) {
-        board.clear(Condition::WritesRefused);
-        board.clear(Condition::NothingStored);
+    pub(super) fn end(status: &StatusPublisher) {
+        status.clear(Condition::WritesRefused);
+        status.clear(Condition::NothingStored);
     }
 
     /// To be called now and then.
-    pub(super) fn look(&mut self, board: &Board, now: Instant) {
+    pub(super) fn look(&mut self, status: &StatusPublisher, now: Instant) {
         if self.last.is_some_and(|last| now.since(last) > PASSED_AFTER) {
             self.last = None;
-            board.clear(Condition::WritesRefused);
-            board.clear(Condition::NothingStored);
+            status.clear(Condition::WritesRefused);
+            status.clear(Condition::NothingStored);
         }
     }
 }

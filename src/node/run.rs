@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use super::active::{Active, Over};
 use super::batches::Upload;
-use super::board::Board;
 use super::log_throttle::LogThrottle;
 use super::managed_nats::ManagedNats;
 use super::new_node::NewNode;
 use super::shared::{Node, RoleError};
 use super::standby_listener::StandbyListener;
 use super::start::{Ground, Start};
+use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
 use super::{console, flood_watch, log_watch, login, read_watch, tell};
 use crate::administration::Desk;
@@ -56,7 +56,7 @@ pub(super) async fn run(
     let NewNode {
         mut config,
         server_id,
-        board,
+        status,
         nats_reloads,
     } = new;
     let tasks = TaskTracker::new();
@@ -72,12 +72,12 @@ pub(super) async fn run(
     tasks.spawn(
         console
             .clone()
-            .take_samples(board.watch(), reports.clone(), shutdown.clone()),
+            .take_samples(status.watch(), reports.clone(), shutdown.clone()),
     );
     let for_operators = (api, console);
     let pages = listen(
         &config,
-        (&board, &reports),
+        (&status, &reports),
         for_operators,
         &tasks,
         &shutdown,
@@ -86,7 +86,7 @@ pub(super) async fn run(
 
     let managed_nats = match &config.managed_nats {
         Some(settings) => {
-            let managed = ManagedNats::start(settings, nats_reloads, &board, &tasks).await?;
+            let managed = ManagedNats::start(settings, nats_reloads, &status, &tasks).await?;
             config.nats.servers = vec![managed.url.clone()];
             Some(managed)
         }
@@ -96,7 +96,7 @@ pub(super) async fn run(
     let leadership = leadership_settings(&config, server_id);
     let start = Start {
         leadership: &leadership,
-        board: &board,
+        status: &status,
         tasks: &tasks,
         shutdown: &shutdown,
     };
@@ -126,11 +126,11 @@ pub(super) async fn run(
     let conflict = Arc::new(OnceLock::new());
     if let Some(partition_peers) = partition_peers {
         let conflict = Arc::clone(&conflict);
-        tasks.spawn(partition_peers.run(board.watch(), conflict, shutdown.clone()));
+        tasks.spawn(partition_peers.run(status.watch(), conflict, shutdown.clone()));
     }
 
     let watchdog =
-        Watchdog::start(board.pulse()).context("the watchdog thread cannot be started")?;
+        Watchdog::start(status.pulse()).context("the watchdog thread cannot be started")?;
     let node = Arc::new(Node {
         leadership,
         ack_tokens: AckTokens::new(&ack_secret),
@@ -139,7 +139,7 @@ pub(super) async fn run(
         store,
         nats,
         presence,
-        board,
+        status,
         limits,
         reports,
         watchdog,
@@ -156,24 +156,24 @@ pub(super) async fn run(
     let questions = node.hear_questions()?;
     tasks.spawn(Arc::clone(&node).answer_questions(questions));
     tasks.spawn(show_limits(
-        node.board.clone(),
+        node.status.clone(),
         node.limits.clone(),
         shutdown.clone(),
     ));
     tasks.spawn(login::watch(
         node.config.database_url.clone(),
-        node.board.clone(),
+        node.status.clone(),
         shutdown.clone(),
     ));
     tasks.spawn(flood_watch::watch(
         node.nats.clone(),
-        node.board.clone(),
+        node.status.clone(),
         shutdown.clone(),
     ));
-    tasks.spawn(log_watch::watch(node.board.clone(), shutdown.clone()));
-    let reads = read_watch::watch(node.store.clone(), node.board.clone(), shutdown.clone());
+    tasks.spawn(log_watch::watch(node.status.clone(), shutdown.clone()));
+    let reads = read_watch::watch(node.store.clone(), node.status.clone(), shutdown.clone());
     tasks.spawn(reads);
-    let pulse = node.board.pulse();
+    let pulse = node.status.pulse();
     let played = Box::pin(pulse.during(node.play_roles())).await;
 
     drop(node);
@@ -210,7 +210,7 @@ impl Node {
         let mut listener = StandbyListener::new(self);
         let mut throttle = LogThrottle::default();
         while !self.shutdown.is_cancelled() {
-            self.board.standby();
+            self.status.standby();
             self.store.lift_fence();
             match Box::pin(self.be_active(&mut listener)).await {
                 Ok(()) => throttle = LogThrottle::default(),
@@ -229,7 +229,7 @@ impl Node {
                         let error: &dyn std::error::Error = &error;
                         tracing::warn!(error, "cannot become the active; trying again");
                     }
-                    self.board.unable(Some(text));
+                    self.status.unable(Some(text));
                 }
             }
         }
@@ -288,7 +288,7 @@ impl Node {
             .standby
             .term_ended(end, lasted, left.into_iter(), now);
         if let (Some(end), Some(count)) = (failure, listener.standby.terms_of_one_cause()) {
-            self.board.raise(
+            self.status.raise(
                 Condition::TermsEnd,
                 format!(
                     "the last {count} terms of this server ended for the same reason; fix it: {}",
@@ -301,14 +301,14 @@ impl Node {
 
 /// Standbys show the new limits, too.
 async fn show_limits(
-    board: Board,
+    status: StatusPublisher,
     mut limits: watch::Receiver<Limits>,
     shutdown: CancellationToken,
 ) {
     loop {
         tokio::select! {
             changed = limits.changed() => match changed {
-                Ok(()) => board.limits(&limits.borrow_and_update()),
+                Ok(()) => status.limits(&limits.borrow_and_update()),
                 Err(_) => return,
             },
             () = shutdown.cancelled() => return,
@@ -320,7 +320,7 @@ type Pages = tokio::task::JoinHandle<()>;
 
 async fn listen(
     config: &Config,
-    (board, reports): (&Board, &Reports),
+    (status, reports): (&StatusPublisher, &Reports),
     (api, console): (Api, Console),
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
@@ -343,7 +343,7 @@ async fn listen(
     let run = |server: http::Server| {
         tracing::info!(address = %server.local_addr(), "monitoring pages are open");
         let server = server.with_api(api.clone()).with_console(console.clone());
-        tasks.spawn(server.run(board.watch(), reports.clone(), Clock, shutdown.clone()))
+        tasks.spawn(server.run(status.watch(), reports.clone(), Clock, shutdown.clone()))
     };
     Ok(servers.into_iter().map(run).collect())
 }

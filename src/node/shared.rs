@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::batches::Upload;
-use super::board::Board;
 use super::partition_peers;
 use super::presence::Presence;
+use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core::attempts::EndKind;
@@ -35,7 +35,7 @@ pub(super) struct Node {
     /// The number of this node's own last question to the others.
     pub(super) asked_with: Mutex<Option<[u8; 16]>>,
     pub(super) presence: Arc<Presence>,
-    pub(super) board: Board,
+    pub(super) status: StatusPublisher,
     /// The limits of channels, as loaded last.
     pub(super) limits: watch::Receiver<Limits>,
     pub(super) reports: Reports,

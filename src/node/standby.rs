@@ -61,7 +61,7 @@ impl Node {
         self.store.fence(candidate.client(), None).await?;
         let batches =
             Batches::prepare(candidate.client(), &self.config, self.upload.clone()).await?;
-        self.board.unable(None);
+        self.status.unable(None);
         tracing::info!("standby: waiting for the lock");
         let _queued = Queued::begin(&self.presence);
         let is_owned = {
@@ -92,13 +92,13 @@ impl Node {
                     never = &mut strangers => match never {},
                     () = &mut another_serves, if !another_is_known => {
                         // What ended this server's own terms has not ended that one: it can take over again.
-                        self.board.clear(Condition::TermsEnd);
+                        self.status.clear(Condition::TermsEnd);
                         another_is_known = true;
                     }
                 }
             }
         };
-        self.board.clear(Condition::LockHeldByStranger);
+        self.status.clear(Condition::LockHeldByStranger);
         if !is_owned {
             let stored = self.store.server_info_on(candidate.client()).await?;
             ensure_ours(stored, &self.config)?;

@@ -52,7 +52,7 @@ impl StandbyListener {
 
     async fn wait_for_nats(&mut self, node: &Node) -> Result<(), RoleError> {
         if !*self.connected.borrow_and_update() {
-            node.board.unable(Some(RoleError::NatsLost.to_string()));
+            node.status.unable(Some(RoleError::NatsLost.to_string()));
             tracing::warn!("standby: waiting for NATS before queueing for the lock");
         }
         tokio::select! {
@@ -139,8 +139,8 @@ impl StandbyListener {
         self.standby.receive(self.events.drain(..), now);
         let shadow = self.standby.shadow_mut();
         let crowded_out = shadow.take_crowded_out();
-        node.board.shadow(shadow.bytes(), crowded_out);
-        node.board.nats(node.nats.counts());
+        node.status.shadow(shadow.bytes(), crowded_out);
+        node.status.nats(node.nats.counts());
     }
 }
 

@@ -8,7 +8,6 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::board::Board;
 use super::carry_over::CarryOver;
 use super::log_throttle::LogThrottle;
 use super::nats_settings::nats_settings_of_server;
@@ -17,6 +16,7 @@ use super::partition_peers::PartitionPeers;
 use super::presence::Presence;
 use super::run::STATEMENT_TIMEOUT;
 use super::shared::RoleError;
+use super::status_publisher::StatusPublisher;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::attempts::Backoff;
@@ -33,7 +33,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Start<'a> {
     pub(super) leadership: &'a leadership::Settings,
-    pub(super) board: &'a Board,
+    pub(super) status: &'a StatusPublisher,
     pub(super) tasks: &'a TaskTracker,
     pub(super) shutdown: &'a CancellationToken,
 }
@@ -82,7 +82,7 @@ impl Start<'_> {
         let carry_over = CarryOver {
             store: &store,
             config,
-            board: self.board,
+            status: self.status,
         };
         Box::pin(carry_over.run()).await?;
         let mut config = config.clone();
@@ -103,7 +103,7 @@ impl Start<'_> {
         &self,
         config: &Config,
     ) -> Result<(Connection, Arc<Presence>, Option<PartitionPeers>), RoleError> {
-        let (leadership, board) = (self.leadership, self.board);
+        let (leadership, status) = (self.leadership, self.status);
         let name = format!("stanby-{}-{}", config.cluster_id, leadership.server_id);
         let settings = nats_settings_of_server(&config.nats, name, config.lease.duration());
         let nats = Connection::open(&settings, self.tasks).await?;
@@ -127,7 +127,7 @@ impl Start<'_> {
             config,
             leadership,
             identity.tables(),
-            board,
+            status,
             self.shutdown,
             self.tasks,
         )
@@ -153,7 +153,7 @@ impl Start<'_> {
             if throttle.should_log(&text, Clock.now().monotonic) {
                 tracing::warn!("cannot start yet, trying again: {text}");
             }
-            self.board.unable(Some(format!("it is starting: {text}")));
+            self.status.unable(Some(format!("it is starting: {text}")));
             tokio::select! {
                 () = self.shutdown.cancelled() => return Err(RoleError::Shutdown),
                 () = sleep(backoff.next_pause()) => {}

@@ -20,9 +20,9 @@ impl Node {
             match self.store.stranger().await {
                 Ok(Some(stranger)) => {
                     let reason = stranger.to_string();
-                    self.board.raise(Condition::LockHeldByStranger, reason);
+                    self.status.raise(Condition::LockHeldByStranger, reason);
                 }
-                Ok(None) => self.board.clear(Condition::LockHeldByStranger),
+                Ok(None) => self.status.clear(Condition::LockHeldByStranger),
                 // That the database is away is noticed by the wait for the lock.
                 Err(_) => {}
             }

@@ -222,7 +222,7 @@ impl Node {
                 ),
             }
         }
-        self.board.lost(ranges);
+        self.status.lost(ranges);
     }
 }
 

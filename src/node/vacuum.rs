@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::board::Board;
 use super::log_throttle::LogThrottle;
+use super::status_publisher::StatusPublisher;
 use crate::clock::Clock;
 use crate::core::vacuum::{Advice, Dead};
 use crate::monitoring::condition::Condition;
@@ -20,7 +20,7 @@ const OLD_SECONDS: u64 = 60;
 const VERY_OLD_SECONDS: u64 = 1800;
 const DEAD_ROWS: u64 = 10_000;
 
-pub(super) async fn vacuum(store: Store, board: Board) -> Infallible {
+pub(super) async fn vacuum(store: Store, status: StatusPublisher) -> Infallible {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut throttle = LogThrottle::default();
@@ -29,10 +29,10 @@ pub(super) async fn vacuum(store: Store, board: Board) -> Infallible {
         tick.tick().await;
         // Reads are reported elsewhere.
         if let Ok(oldest) = store.oldest().await {
-            tell_oldest(&board, &oldest.unwrap_or_default());
+            tell_oldest(&status, &oldest.unwrap_or_default());
         }
         if let Ok(unlogged) = store.unlogged().await {
-            tell_unlogged(&board, unlogged);
+            tell_unlogged(&status, unlogged);
         }
         match vacuum_once(&store).await {
             Ok(Some(Refused { dead, live })) if !is_refusal_told => {
@@ -59,20 +59,20 @@ pub(super) async fn vacuum(store: Store, board: Board) -> Infallible {
     }
 }
 
-fn tell_oldest(board: &Board, oldest: &Oldest) {
-    board.oldest_snapshot(oldest.seconds);
+fn tell_oldest(status: &StatusPublisher, oldest: &Oldest) {
+    status.oldest_snapshot(oldest.seconds);
     match cost(oldest) {
-        Some(sentence) => board.raise(Condition::OldSnapshot, sentence),
-        None => board.clear(Condition::OldSnapshot),
+        Some(sentence) => status.raise(Condition::OldSnapshot, sentence),
+        None => status.clear(Condition::OldSnapshot),
     }
 }
 
-fn tell_unlogged(board: &Board, unlogged: Option<Unlogged>) {
+fn tell_unlogged(status: &StatusPublisher, unlogged: Option<Unlogged>) {
     match unlogged {
         Some(Unlogged { what, remedy }) => {
-            board.raise(Condition::UnloggedTables, format!("{what}: {remedy}"));
+            status.raise(Condition::UnloggedTables, format!("{what}: {remedy}"));
         }
-        None => board.clear(Condition::UnloggedTables),
+        None => status.clear(Condition::UnloggedTables),
     }
 }
 

@@ -18,7 +18,7 @@ impl Active<'_> {
         let silence = self.last_sign.filter(|_| is_first).map(|at| now.since(at));
         let from_memory = self.from_memory as u64;
         if is_first {
-            self.node.board.answered(silence, from_memory);
+            self.node.status.answered(silence, from_memory);
         }
         let answered_from_memory = Some(from_memory);
         let record = Record {
@@ -34,10 +34,10 @@ impl Active<'_> {
     pub(super) fn report(&self, term: &Term) {
         let counts = self.active.broker().counts().after(self.earlier);
         let late = self.earlier_late + term.late_renewals();
-        self.node.board.progress(term, counts, late);
-        self.node.board.nats(self.node.nats.counts());
+        self.node.status.progress(term, counts, late);
+        self.node.status.nats(self.node.nats.counts());
         match self.active.broker().unreachable_clients() {
-            Some(clients) => self.node.board.raise(
+            Some(clients) => self.node.status.raise(
                 Condition::ClientsUnreachable,
                 format!(
                     "clients that do not answer: {clients}, at least half of all; they are taken to be out of reach and \
@@ -45,30 +45,30 @@ impl Active<'_> {
                      leafnodes, and imports of the account"
                 ),
             ),
-            None => self.node.board.clear(Condition::ClientsUnreachable),
+            None => self.node.status.clear(Condition::ClientsUnreachable),
         }
     }
 
     pub(super) fn look_at_conditions(&mut self, term: &Term) {
         let now = Clock.now().monotonic;
-        self.refusals.look(&self.node.board, now);
-        self.dead_letters.look(&self.node.board, now);
+        self.refusals.look(&self.node.status, now);
+        self.dead_letters.look(&self.node.status, now);
         match term.blocked_by() {
-            Some(why) => self.node.board.raise(Condition::CommitBlocked, why),
-            None => self.node.board.clear(Condition::CommitBlocked),
+            Some(why) => self.node.status.raise(Condition::CommitBlocked, why),
+            None => self.node.status.clear(Condition::CommitBlocked),
         }
         let lasts = now.since(self.began);
         if lasts > self.node.leadership.lease.duration() {
-            self.node.board.serves();
+            self.node.status.serves();
         }
         if lasts > TERM_IS_WELL {
-            self.node.board.clear(Condition::TermsEnd);
+            self.node.status.clear(Condition::TermsEnd);
         }
     }
 
     /// In the tables, when they have changed.
     pub(super) fn show_conditions(&mut self) -> Result<(), TermLost> {
-        let conditions = self.node.board.conditions();
+        let conditions = self.node.status.conditions();
         if self.conditions.as_ref() == Some(&conditions) {
             return Ok(());
         }

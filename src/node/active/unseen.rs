@@ -12,11 +12,11 @@ impl Active<'_> {
     /// To be called now and then.
     pub(super) fn tell_unseen(&self) {
         let unseen = self.active.broker().unseen();
-        let board = &self.node.board;
+        let status = &self.node.status;
         if unseen.is_empty() {
-            return board.clear(Condition::MessagesUnseen);
+            return status.clear(Condition::MessagesUnseen);
         }
-        board.raise(
+        status.raise(
             Condition::MessagesUnseen,
             sentence(&unseen, self.node.store.schema()),
         );

@@ -20,11 +20,11 @@ use crate::printable;
 
 /// Cheap to clone; all clones write the same status.
 #[derive(Clone, Debug)]
-pub(super) struct Board {
+pub(super) struct StatusPublisher {
     status: Arc<watch::Sender<Status>>,
 }
 
-impl Board {
+impl StatusPublisher {
     pub(super) fn new(cluster_id: String, server_id: String, limits: &Limits) -> Self {
         let status = Status {
             role: Role::Standby,
