@@ -19,13 +19,13 @@ const PARTING: Duration = Duration::from_millis(250);
 
 /// How far a channel is known to have been committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct HighWaterMark {
     pub name: ChannelName,
     pub created_at: Timestamp,
     pub last: Sequence,
 }
 
-impl Mark {
+impl HighWaterMark {
     fn of(row: &ChannelRow) -> Self {
         Self {
             name: row.name.clone(),
@@ -37,19 +37,19 @@ impl Mark {
 
 /// The channels as the tables show them at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct HighWaterMarks {
     pub epoch: Epoch,
     /// Every commit waits for every replica; `None`: not known, or not of the Postgres that the last term wrote on.
     pub all_waited_for: Option<bool>,
     /// The highest channel number given out.
     pub last_channel: u64,
-    pub channels: BTreeMap<ChannelId, Mark>,
+    pub channels: BTreeMap<ChannelId, HighWaterMark>,
 }
 
-impl Marks {
+impl HighWaterMarks {
     pub fn of(tables: &Snapshot, epoch: Epoch) -> Self {
         let live = tables.channels.iter().filter(|(_, row)| !row.deleting);
-        let mark = |(&id, row): (&ChannelId, &ChannelRow)| (id, Mark::of(row));
+        let mark = |(&id, row): (&ChannelId, &ChannelRow)| (id, HighWaterMark::of(row));
         Self {
             epoch,
             all_waited_for: None,
@@ -72,7 +72,7 @@ pub struct Account {
     /// The last epoch that it committed something in.
     pub served: Epoch,
     /// How far channels are, and in which epoch they were known to be there.
-    pub channels: BTreeMap<ChannelId, (Mark, Epoch)>,
+    pub channels: BTreeMap<ChannelId, (HighWaterMark, Epoch)>,
     /// In the order of their commits.
     pub messages: Vec<(ChannelId, Arc<Message>)>,
 }
@@ -91,7 +91,7 @@ pub struct CommitHistory {
     found: Epoch,
     replicas: Replicas,
     lost_primary_at: Option<Instant>,
-    channels: BTreeMap<ChannelId, Mark>,
+    channels: BTreeMap<ChannelId, HighWaterMark>,
     /// In which epoch each of them was known to be there.
     known_in: BTreeMap<ChannelId, Epoch>,
     /// In the order of their commits.
@@ -139,7 +139,7 @@ impl CommitHistory {
 
     /// True when these tables lack something that is known.
     pub fn is_ahead_of(&self, tables: &Snapshot, last_term: Epoch) -> bool {
-        let lacks = |(id, known): (&ChannelId, &Mark)| match tables.channels.get(id) {
+        let lacks = |(id, known): (&ChannelId, &HighWaterMark)| match tables.channels.get(id) {
             Some(row) => !row.deleting && row.name == known.name && row.last_sequence < known.last,
             None => id.0 > tables.counters.channel,
         };
@@ -226,7 +226,7 @@ impl CommitHistory {
         self.replicas.in_doubt().filter(|_| !self.is_exact())
     }
 
-    pub fn channels(&self) -> &BTreeMap<ChannelId, Mark> {
+    pub fn channels(&self) -> &BTreeMap<ChannelId, HighWaterMark> {
         &self.channels
     }
 
@@ -256,7 +256,7 @@ impl CommitHistory {
         for (&id, row) in &batch.channels {
             match row {
                 Some(row) if !row.deleting => {
-                    self.channels.insert(id, Mark::of(row));
+                    self.channels.insert(id, HighWaterMark::of(row));
                     self.known_in.insert(id, epoch);
                 }
                 Some(_) | None => {
@@ -290,9 +290,9 @@ impl CommitHistory {
     }
 
     /// A standby has looked at the tables.
-    pub fn looked(&mut self, marks: Marks, now: Instant) {
-        self.replicas.looked(marks.all_waited_for, now);
-        self.saw(marks);
+    pub fn observe_at(&mut self, marks: HighWaterMarks, now: Instant) {
+        self.replicas.observe_sync(marks.all_waited_for, now);
+        self.observe(marks);
     }
 
     /// The active of these tables announced itself, which the tables may not show: not yet, or not any more.
@@ -325,12 +325,12 @@ impl CommitHistory {
 
     /// The tables show this, whoever wrote them. Never takes back what was known: they may be a replica's that had
     /// not got everything. A channel that they have given a number to and do not show was deleted.
-    pub fn saw(&mut self, marks: Marks) {
+    pub fn observe(&mut self, marks: HighWaterMarks) {
         self.epoch = self.epoch.max(marks.epoch);
         self.channels
             .retain(|id, _| id.0 > marks.last_channel || marks.channels.contains_key(id));
         // A term that did not know better has given the number to another channel.
-        let is_other = |(id, known): (&ChannelId, &Mark)| {
+        let is_other = |(id, known): (&ChannelId, &HighWaterMark)| {
             let seen = marks
                 .channels
                 .get(id)

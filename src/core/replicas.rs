@@ -92,7 +92,7 @@ impl Replicas {
 
     /// `all_waited_for`: every commit waits for every replica; `None` when the Postgres that was asked cannot tell of
     /// the one that the last active wrote on.
-    pub(super) fn looked(&mut self, all_waited_for: Option<bool>, now: Instant) {
+    pub(super) fn observe_sync(&mut self, all_waited_for: Option<bool>, now: Instant) {
         match all_waited_for {
             Some(true) => {
                 self.doubt_old_look(now);
@@ -170,7 +170,7 @@ mod tests {
         let mut replicas = Replicas::default();
         for second in 1..=3 {
             assert!(!replicas.have_everything());
-            replicas.looked(Some(true), at(second));
+            replicas.observe_sync(Some(true), at(second));
         }
         assert!(replicas.have_everything());
         replicas
@@ -180,9 +180,9 @@ mod tests {
     fn a_setting_is_believed_once_it_has_been_seen_for_a_while() {
         let mut replicas = believing();
 
-        replicas.looked(Some(false), at(4));
+        replicas.observe_sync(Some(false), at(4));
         assert!(!replicas.have_everything());
-        replicas.looked(Some(true), at(5));
+        replicas.observe_sync(Some(true), at(5));
         assert!(!replicas.have_everything());
     }
 
@@ -190,7 +190,7 @@ mod tests {
     fn an_outage_and_a_new_primary_take_nothing_back() {
         let mut replicas = believing();
 
-        replicas.looked(None, at(60));
+        replicas.observe_sync(None, at(60));
 
         assert!(replicas.have_everything());
     }
@@ -210,7 +210,7 @@ mod tests {
     fn an_operator_is_believed_until_the_tables_contradict() {
         let mut replicas = Replicas::believing(Promoted::Synchronous);
         assert!(replicas.have_everything());
-        replicas.looked(Some(false), at(1));
+        replicas.observe_sync(Some(false), at(1));
         replicas.committed();
         replicas.observed_active(at(60));
         assert!(replicas.have_everything());
@@ -220,7 +220,7 @@ mod tests {
 
         let mut replicas = Replicas::believing(Promoted::Asynchronous);
         for second in 1..9 {
-            replicas.looked(Some(true), at(second));
+            replicas.observe_sync(Some(true), at(second));
         }
         assert!(!replicas.have_everything());
         let told = replicas.in_doubt().expect("in doubt").to_string();
@@ -233,12 +233,12 @@ mod tests {
         let mut replicas = believing();
         assert_eq!(said(&replicas), None);
 
-        replicas.looked(Some(true), at(9));
+        replicas.observe_sync(Some(true), at(9));
         let told = said(&replicas).expect("in doubt");
         assert!(told.contains("seen 1 times in a row"), "{told}");
         assert!(told.ends_with("it had not looked for 6000 ms"), "{told}");
 
-        replicas.looked(Some(false), at(10));
+        replicas.observe_sync(Some(false), at(10));
         let told = said(&replicas).expect("in doubt");
         assert!(told.ends_with("before that some did not"), "{told}");
     }
@@ -247,7 +247,7 @@ mod tests {
     fn looks_with_a_gap_between_them_begin_anew() {
         let mut replicas = believing();
 
-        replicas.looked(Some(true), at(9));
+        replicas.observe_sync(Some(true), at(9));
 
         assert!(!replicas.have_everything());
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::Broker;
 use super::batch::LostRange;
-use super::commit_history::{CommitHistory, Marks, Sign};
+use super::commit_history::{CommitHistory, HighWaterMarks, Sign};
 use super::failover_repair::Gaps;
 use super::guarded::Guarded;
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
@@ -190,7 +190,7 @@ impl Takeover {
         history.found(granted.last_epoch);
         let doubt = history.in_doubt().filter(|_| granted.failed_over);
         let gaps = Gaps::find(&tables, history, publishes, &outcomes);
-        history.saw(Marks::of(&tables, granted.epoch));
+        history.observe(HighWaterMarks::of(&tables, granted.epoch));
         for (channel, message) in gaps.restored() {
             outcomes.stored.add_message(channel, message);
         }

@@ -154,7 +154,7 @@ impl CarryOver<'_> {
                 return Ok(());
             }
         };
-        let marks = self.store.marks().await?;
+        let marks = self.store.high_water_marks().await?;
         let is_here = |name: &str, last: u64| {
             let mut channels = marks.channels.values();
             channels.any(|it| it.name.as_str() == name && it.last.0 >= last)

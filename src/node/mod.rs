@@ -10,7 +10,7 @@
 //! | [`import`] | takes over what nats-streaming-server kept in Postgres |
 //! | `standby` | waits for the lock |
 //! | `presence`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
-//! | `marks` | what a standby looks at in case Postgres fails over |
+//! | `high_water_marks` | what a standby looks at in case Postgres fails over |
 //! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
 //! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
 //! | `active` | the active: feeds [`crate::core::active`] and carries out what it says; read this first |
@@ -43,12 +43,12 @@ mod errands;
 pub mod export;
 mod flood_watch;
 mod greeting;
+mod high_water_marks;
 pub mod import;
 mod log_throttle;
 mod log_watch;
 mod login;
 mod managed_nats;
-mod marks;
 pub mod mirror;
 mod nats_settings;
 mod new_node;

@@ -68,7 +68,7 @@ impl Node {
             let mut granted = pin!(candidate.wait());
             let mut owned = pin!(self.wait_for_owner());
             let mut keys = pin!(self.watch_keys());
-            let mut marks = pin!(self.watch_marks());
+            let mut marks = pin!(self.watch_high_water_marks());
             let mut strangers = pin!(self.watch_for_strangers());
             let mut another_serves = pin!(sleep(ANOTHER_SERVES_AFTER));
             let mut another_is_known = false;

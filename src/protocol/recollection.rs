@@ -10,7 +10,7 @@ use prost::Message as _;
 use ring::hmac;
 
 use super::pb;
-use crate::core::commit_history::{Account, Mark};
+use crate::core::commit_history::{Account, HighWaterMark};
 use crate::core::ids::{ChannelId, ChannelName, ClientId, Epoch, Guid, Sequence};
 use crate::core::message::Message;
 use crate::core::time::Timestamp;
@@ -141,13 +141,14 @@ pub fn pieces(
 
 fn encode(account: &Account) -> Vec<u8> {
     let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let channel = |(id, (mark, known_in)): (&ChannelId, &(Mark, Epoch))| pb::RememberedChannel {
-        channel: id.0,
-        name: text(mark.name.as_str()),
-        created_at: mark.created_at.0,
-        last_sequence: mark.last.0,
-        known_in: known_in.0,
-    };
+    let channel =
+        |(id, (mark, known_in)): (&ChannelId, &(HighWaterMark, Epoch))| pb::RememberedChannel {
+            channel: id.0,
+            name: text(mark.name.as_str()),
+            created_at: mark.created_at.0,
+            last_sequence: mark.last.0,
+            known_in: known_in.0,
+        };
     let message = |(id, message): &(ChannelId, Arc<Message>)| pb::RememberedMessage {
         channel: id.0,
         sequence: message.sequence.0,
@@ -170,7 +171,7 @@ pub fn account(whole: Bytes) -> Option<Account> {
     let account = pb::MemoryAccount::decode(whole).ok()?;
     let text = |bytes: Bytes| ByteString::try_from(bytes).ok();
     let channel = |of: pb::RememberedChannel| {
-        let mark = Mark {
+        let mark = HighWaterMark {
             name: ChannelName::parse(text(of.name)?)?,
             created_at: Timestamp(of.created_at),
             last: Sequence(of.last_sequence),
@@ -220,7 +221,7 @@ mod tests {
     }
 
     fn remembered() -> Account {
-        let mark = Mark {
+        let mark = HighWaterMark {
             name: ChannelName::parse("orders".into()).expect("valid"),
             created_at: Timestamp(1),
             last: Sequence(9),

@@ -20,10 +20,10 @@ use super::source::Source;
 use super::unlogged::{self, Unlogged};
 use super::version::SchemaVersion;
 use super::{
-    ack_secret, import, imports, load, marks, migrate, outbox, replay, requests, snapshot, status,
-    vacuum,
+    ack_secret, high_water_marks, import, imports, load, migrate, outbox, replay, requests,
+    snapshot, status, vacuum,
 };
-use crate::core::commit_history::Marks;
+use crate::core::commit_history::HighWaterMarks;
 use crate::core::ids::{Epoch, Subject};
 use crate::core::load::{Load, Loaded, Want};
 use crate::core::replay::Stored;
@@ -197,9 +197,9 @@ impl Store {
     }
 
     /// How far the channels are.
-    pub async fn marks(&self) -> Result<Marks, Error> {
+    pub async fn high_water_marks(&self) -> Result<HighWaterMarks, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
-        self.proven(marks::All, limit).await
+        self.proven(high_water_marks::All, limit).await
     }
 
     pub async fn load(&self, load: &Load) -> Result<Loaded, Error> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stanby::core::batch::Batch;
-use stanby::core::commit_history::Marks;
+use stanby::core::commit_history::HighWaterMarks;
 use stanby::core::ids::{ChannelId, Epoch, PositionId, Sequence};
 use stanby::core::outbox::OutboxRow;
 use stanby::core::sql_acks::Verdict;
@@ -114,12 +114,12 @@ impl World {
             return;
         }
         let rows = self.database.store.snapshot();
-        let mut marks = Marks::of(&rows, self.database.epoch);
+        let mut marks = HighWaterMarks::of(&rows, self.database.epoch);
         if !self.database.unrepaired {
             marks.all_waited_for = Some(self.database.synchronous);
         }
         let now = self.now(node).monotonic;
-        self.nodes[node].history.looked(marks, now);
+        self.nodes[node].history.observe_at(marks, now);
         self.nodes[node].looked_at = self.time;
     }
 }

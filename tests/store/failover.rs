@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stanby::core::batch::{Batch, Counters, LostRange, RangeOutcome};
-use stanby::core::commit_history::{Mark, Marks};
+use stanby::core::commit_history::{HighWaterMark, HighWaterMarks};
 use stanby::core::ids::{BatchNumber, ChannelId, ChannelName, Epoch, Sequence};
 use stanby::leadership::Candidate;
 
@@ -77,7 +77,10 @@ async fn a_standby_sees_how_far_the_channels_are() {
     let Some(fixture) = migrated().await else {
         return;
     };
-    assert_eq!(fixture.store.marks().await.unwrap(), Marks::default());
+    assert_eq!(
+        fixture.store.high_water_marks().await.unwrap(),
+        HighWaterMarks::default()
+    );
     let (client, writer) = fixture.writer().await;
     let mut deleting = channel(1, 4);
     deleting.name = name("old");
@@ -100,14 +103,14 @@ async fn a_standby_sees_how_far_the_channels_are() {
         .await
         .unwrap();
 
-    let marks = fixture.store.marks().await.unwrap();
+    let marks = fixture.store.high_water_marks().await.unwrap();
 
-    let mark = Mark {
+    let mark = HighWaterMark {
         name: name("orders"),
         created_at: batch.channels[&ChannelId(1)].as_ref().unwrap().created_at,
         last: Sequence(9),
     };
-    let expected = Marks {
+    let expected = HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 5,
@@ -124,7 +127,14 @@ async fn a_standby_knows_whether_commits_wait_for_the_replicas_of_the_postgres_i
     drop(granted(&fixture, "first", LEASE).await);
     let client = fixture.client().await;
     let execute = async |statement: &str| client.batch_execute(statement).await.unwrap();
-    let told = async || fixture.store.marks().await.unwrap().all_waited_for;
+    let told = async || {
+        fixture
+            .store
+            .high_water_marks()
+            .await
+            .unwrap()
+            .all_waited_for
+    };
 
     // The term may have to deal with a failover first.
     assert_eq!(told().await, None);

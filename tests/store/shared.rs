@@ -97,7 +97,10 @@ async fn a_logical_subscriber_is_no_replica() {
         }
     })
     .await;
-    assert_eq!(store.marks().await.unwrap().all_waited_for, Some(false));
+    assert_eq!(
+        store.high_water_marks().await.unwrap().all_waited_for,
+        Some(false)
+    );
 }
 
 #[tokio::test]

@@ -1,18 +1,18 @@
 use super::*;
 
-fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> Marks {
+fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> HighWaterMarks {
     let mark = |&(id, last): &(u64, u64)| {
         let name = ChannelName::parse(format!("c{id}").into()).expect("valid");
         let last = Sequence(last);
         let created_at = Timestamp(id.cast_signed());
-        let mark = Mark {
+        let mark = HighWaterMark {
             name,
             created_at,
             last,
         };
         (ChannelId(id), mark)
     };
-    Marks {
+    HighWaterMarks {
         epoch: Epoch(epoch),
         all_waited_for: None,
         last_channel,
@@ -63,10 +63,10 @@ fn an_epoch_that_another_node_was_heard_to_serve_too_is_not_known_to_its_end() {
 #[test]
 fn tables_that_know_less_take_nothing_back() {
     let mut history = CommitHistory::new(0);
-    history.saw(marks(7, 3, &[(1, 10), (2, 20), (3, 30)]));
+    history.observe(marks(7, 3, &[(1, 10), (2, 20), (3, 30)]));
 
     // Number 3 was not even given out there; number 2 was, and is gone.
-    history.saw(marks(5, 2, &[(1, 8)]));
+    history.observe(marks(5, 2, &[(1, 8)]));
 
     assert_eq!(known(&history), [(1, 10), (3, 30)]);
     assert_eq!(history.epoch(), Epoch(7));
@@ -76,13 +76,13 @@ fn tables_that_know_less_take_nothing_back() {
 #[test]
 fn a_number_that_was_given_to_another_channel_stands_for_that_one() {
     let mut history = CommitHistory::new(0);
-    history.saw(marks(7, 1, &[(1, 10)]));
+    history.observe(marks(7, 1, &[(1, 10)]));
     let mut later = marks(8, 1, &[(1, 3)]);
     for mark in later.channels.values_mut() {
         mark.name = ChannelName::parse("other".into()).expect("valid");
     }
 
-    history.saw(later);
+    history.observe(later);
 
     assert_eq!(known(&history), [(1, 3)]);
 }
@@ -91,11 +91,11 @@ fn a_number_that_was_given_to_another_channel_stands_for_that_one() {
 fn a_replica_that_lacks_a_term_is_not_believed_to_have_everything() {
     let mut history = CommitHistory::new(0);
     for second in 1..=3 {
-        let marks = Marks {
+        let marks = HighWaterMarks {
             all_waited_for: Some(true),
             ..marks(7, 0, &[])
         };
-        history.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+        history.observe_at(marks, Instant::from_nanos(second * 1_000_000_000));
     }
     history.found(Epoch(7));
     assert!(history.is_replicated());
@@ -138,9 +138,9 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
     let mut former = CommitHistory::new(1 << 20);
     former.committed(Epoch(3), &batch);
     // It has seen the term of the one that asks.
-    former.saw(marks(4, 1, &[(1, 5)]));
+    former.observe(marks(4, 1, &[(1, 5)]));
     let mut history = CommitHistory::new(0);
-    history.saw(marks(3, 1, &[(1, 7)]));
+    history.observe(marks(3, 1, &[(1, 7)]));
 
     let has = BTreeMap::from([(ChannelId(1), Sequence(5))]);
     history.learn(former.account(&has));
@@ -152,7 +152,7 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
     assert_eq!(sequences, [6, 7, 8, 9]);
 
     // Of one that committed before, not everything is known.
-    history.saw(marks(5, 1, &[(1, 7)]));
+    history.observe(marks(5, 1, &[(1, 7)]));
     history.learn(former.account(&has));
     assert!(!history.is_exact());
 }
@@ -191,6 +191,6 @@ fn only_who_committed_last_knows_of_everything() {
     history.committed(Epoch(3), &Batch::default());
     assert!(history.is_exact());
 
-    history.saw(marks(4, 0, &[]));
+    history.observe(marks(4, 0, &[]));
     assert!(!history.is_exact());
 }

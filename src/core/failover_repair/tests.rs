@@ -1,7 +1,7 @@
 use super::*;
 use crate::core::batch::{Batch, ChannelRow};
 use crate::core::broker::Broker;
-use crate::core::commit_history::{Mark, Marks};
+use crate::core::commit_history::{HighWaterMark, HighWaterMarks};
 use crate::core::ids::{ClientId, Epoch, Guid};
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::request::Publisher;
@@ -12,8 +12,8 @@ fn name() -> ChannelName {
     ChannelName::parse("orders".into()).expect("valid")
 }
 
-fn mark(last: u64) -> Mark {
-    Mark {
+fn mark(last: u64) -> HighWaterMark {
+    HighWaterMark {
         name: name(),
         created_at: Timestamp(1),
         last: Sequence(last),
@@ -169,7 +169,7 @@ fn a_name_that_was_given_to_a_lost_channel_goes_back_to_it() {
     let mut tables = tables(&[(1, row(1, 4))]);
     tables.counters.channel = 1;
     let mut history = CommitHistory::new(0);
-    history.saw(Marks {
+    history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 1,
@@ -197,7 +197,7 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
     let mut tables = tables(&[(1, anew)]);
     tables.counters.channel = 1;
     let mut history = CommitHistory::new(0);
-    history.saw(Marks {
+    history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 2,
@@ -216,13 +216,13 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
 fn waited_for(last: u64) -> CommitHistory {
     let mut history = CommitHistory::new(0);
     for second in 1..=3 {
-        let marks = Marks {
+        let marks = HighWaterMarks {
             epoch: Epoch(3),
             all_waited_for: Some(true),
             last_channel: 1,
             channels: BTreeMap::from([(ChannelId(1), mark(last))]),
         };
-        history.looked(marks, Instant::from_nanos(second * 1_000_000_000));
+        history.observe_at(marks, Instant::from_nanos(second * 1_000_000_000));
     }
     history
 }
@@ -252,7 +252,7 @@ fn a_replica_that_lacks_something_known_may_lack_more() {
 fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
     let tables = tables(&[(1, row(1, 10))]);
     let mut history = CommitHistory::new(0);
-    history.saw(Marks {
+    history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 1,
@@ -275,7 +275,7 @@ fn a_standby_passes_over_what_may_have_been_given_to_what_it_heard() {
 fn sequences_of_what_is_stored_anew_are_not_told_as_lost() {
     let tables = tables(&[(1, row(1, 10))]);
     let mut history = CommitHistory::new(0);
-    history.saw(Marks {
+    history.observe(HighWaterMarks {
         epoch: Epoch(3),
         all_waited_for: None,
         last_channel: 1,

@@ -5,7 +5,7 @@ use super::fence::{self, Astray, Fence};
 use super::proven::ProvenRead;
 use super::rows::Reading;
 use super::source::Source;
-use crate::core::commit_history::{Mark, Marks};
+use crate::core::commit_history::{HighWaterMark, HighWaterMarks};
 use crate::core::ids::{ChannelId, ChannelName, Epoch};
 use crate::core::time::Timestamp;
 
@@ -31,7 +31,7 @@ const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS n
 pub(super) struct All;
 
 impl ProvenRead for All {
-    type Found = Marks;
+    type Found = HighWaterMarks;
 
     const WHAT: &'static str = "reading how far channels are";
     const BEGINS: bool = true;
@@ -40,7 +40,7 @@ impl ProvenRead for All {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<Marks, Astray>, Fault> {
+    ) -> Result<Result<HighWaterMarks, Astray>, Fault> {
         let all_waited_for = all_waited_for(source).await?;
         source.execute(fence::BEGIN).await?;
         if let Err(astray) = fence.prove(source).await? {
@@ -69,8 +69,8 @@ async fn all_waited_for(source: &mut Source<'_>) -> Result<Option<bool>, Fault> 
     }
 }
 
-async fn read(source: &mut Source<'_>) -> Result<Marks, Fault> {
-    let mut marks = Marks::default();
+async fn read(source: &mut Source<'_>) -> Result<HighWaterMarks, Fault> {
+    let mut marks = HighWaterMarks::default();
     source
         .each(MARKS, &[], |row| {
             let Some(id) = row.get::<Option<i64>>("channel_id")? else {
@@ -80,7 +80,7 @@ async fn read(source: &mut Source<'_>) -> Result<Marks, Fault> {
                 return Ok(());
             };
             let row = Reading::new("channels", &row, id);
-            let mark = Mark {
+            let mark = HighWaterMark {
                 name: row.text("name", ChannelName::parse)?,
                 created_at: Timestamp(row.get("created_at_ns")?),
                 last: row.sequence("last_sequence")?,

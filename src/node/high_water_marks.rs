@@ -15,7 +15,7 @@ const MARKS_INTERVAL: Duration = Duration::from_secs(1);
 const REHEARSE_EVERY: Duration = Duration::from_secs(30);
 
 impl Node {
-    pub(super) async fn watch_marks(&self) -> Infallible {
+    pub(super) async fn watch_high_water_marks(&self) -> Infallible {
         let mut tick = interval(MARKS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rehearsed = None;
@@ -29,8 +29,8 @@ impl Node {
                 rehearsed = Some((now, connections));
                 self.rehearse().await;
             }
-            match self.store.marks().await {
-                Ok(marks) => self.history().looked(marks, Clock.now().monotonic),
+            match self.store.high_water_marks().await {
+                Ok(marks) => self.history().observe_at(marks, Clock.now().monotonic),
                 // The wait for the lock notices it too, and reports it.
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
