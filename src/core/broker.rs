@@ -15,10 +15,10 @@
 //! | messages that were not acked | `redelivery` |
 //! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison` |
 //! | subscriptions that nobody listens to | `unheard` |
-//! | limits of channels | `retention`, `recent` |
+//! | limits of channels | `retention`, `guid_window` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `pending_clients` |
-//! | publishes that an earlier term stored | `replay`, `stored` |
+//! | publishes that an earlier term stored | `replay`, `dedup` |
 //! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
 //! | what Postgres lost when it failed over | `commit_history`, `failover_repair` |
@@ -36,6 +36,7 @@ use super::commits::Commits;
 use super::connect_rate::ConnectRate;
 use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
+use super::dedup::StoredPublishes;
 use super::event::Event;
 use super::group::Group;
 use super::holdings::Holdings;
@@ -51,7 +52,6 @@ use super::policy::Policies;
 use super::registry::Registry;
 use super::request::{Durables, Request};
 use super::retention::Purge;
-use super::stored::StoredPublishes;
 use super::tail::Tail;
 use super::time::{Instant, Now};
 

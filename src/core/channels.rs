@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::batch::ChannelRow;
 use super::gone::Gone;
+use super::guid_window::GuidWindow;
 use super::ids::{
     ChannelId, ChannelName, ClientId, DurableName, PositionId, QueueName, Sequence, Subject,
     SubscriptionId,
@@ -12,7 +13,6 @@ use super::ids::{
 use super::limits::ChannelLimits;
 use super::load::Oldest;
 use super::policy::Full;
-use super::recent::Recent;
 use super::time::Instant;
 
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Channel {
     pub(super) limit_noticed: bool,
     /// Messages dropped by the batch being gathered.
     pub(super) trimmed: u64,
-    pub(super) recent: Recent,
+    pub(super) guid_window: GuidWindow,
     /// Every durable has acked what lies up to here; some may have acked more.
     pub(super) acked_by_all: Sequence,
     /// What becomes of publishes when it is full.
@@ -78,7 +78,7 @@ pub(super) enum GroupKey {
 impl Channel {
     pub(super) fn new(row: ChannelRow, limits: ChannelLimits, now: Instant) -> Self {
         Self {
-            recent: Recent::new(row.last_sequence, now),
+            guid_window: GuidWindow::new(row.last_sequence, now),
             committed: row.last_sequence,
             row,
             limits,
@@ -103,7 +103,8 @@ impl Channel {
     /// The last message whose publish no standby keeps.
     pub(super) fn settled(&mut self, now: Instant, window: Duration) -> Sequence {
         let last = self.row.last_sequence;
-        self.recent.settled(last, self.last_activity, now, window)
+        self.guid_window
+            .settled(last, self.last_activity, now, window)
     }
 
     /// Messages that it holds of these.

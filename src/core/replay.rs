@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use super::batch::ChannelRow;
+use super::dedup::{Digester, StoredPublish, StoredPublishes};
 use super::ids::{ChannelId, ChannelName, Sequence, Subject};
 use super::request::{Ack, Connect, Publish, Request};
 use super::shadow::Taken;
 use super::snapshot::Snapshot;
-use super::stored::{Digester, StoredPublish, StoredPublishes};
 use super::time::{Instant, Timestamp};
 
 /// More messages than were received may have been stored since the first one that was received: the order in which

@@ -10,6 +10,7 @@ use super::commits::Commits;
 use super::cost;
 use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
+use super::dedup::StoredPublishes;
 use super::group::Group;
 use super::ids::ClientId;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
@@ -23,7 +24,6 @@ use super::progress::Pages;
 use super::registry::{Client, Registry};
 use super::retention::Purge;
 use super::snapshot::Snapshot;
-use super::stored::StoredPublishes;
 use super::tail::Tail;
 use super::time::Now;
 

@@ -7,6 +7,7 @@ use super::batch::ChannelRow;
 use super::broker::Broker;
 use super::deadlines::Timer;
 use super::group::Group;
+use super::guid_window;
 use super::ids::{ChannelId, PositionId, Sequence};
 use super::limits::Limits;
 use super::load::{Oldest, Want};
@@ -14,7 +15,6 @@ use super::loads::Purpose;
 use super::notice::Notice;
 use super::policy::Full;
 use super::ranges::Ranges;
-use super::recent;
 use super::time::Now;
 
 /// Messages that one batch drops of a channel that an operator has emptied: others wait for that batch, too.
@@ -30,7 +30,7 @@ pub(super) struct Purge {
 
 impl Purge {
     pub(super) fn new(row: ChannelRow, settled: Sequence) -> Self {
-        let settled = settled.max(recent::bound(row.last_sequence));
+        let settled = settled.max(guid_window::bound(row.last_sequence));
         Self { row, settled }
     }
 }

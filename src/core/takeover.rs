@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::Broker;
 use super::batch::LostRange;
 use super::commit_history::{CommitHistory, HighWaterMarks, Sign};
+use super::dedup::Digester;
 use super::failover_repair::Gaps;
 use super::guarded::Guarded;
 use super::ids::{ChannelId, ChannelName, Epoch, Guid, Sequence, Subject};
@@ -28,7 +29,6 @@ use super::replicas::Doubt;
 use super::request::Request;
 use super::shadow::Shadow;
 use super::snapshot::Snapshot;
-use super::stored::Digester;
 use super::time::{Instant, Now};
 
 /// What is known when the lock is granted and the epoch raised.

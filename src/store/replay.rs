@@ -12,9 +12,9 @@ use super::load;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
 use crate::config::database::{DatabaseError, DatabaseUrl};
+use crate::core::dedup::{Digest, StoredPublish};
 use crate::core::ids::{ChannelId, ChannelName, ClientId, Guid, Subject};
 use crate::core::replay::Stored;
-use crate::core::stored::{Digest, StoredPublish};
 use crate::core::takeover::FindPublishes;
 
 /// A range of the primary key per channel. What to look for is compared here and not there: a plan that compares

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use stanby::config::Encryption;
 use stanby::core::batch::{Batch, ChannelRow, ClientRow, Heartbeat, Trim};
+use stanby::core::dedup::StoredPublish;
 use stanby::core::ids::{
     BatchNumber, ChannelId, ChannelName, ClientId, ConnectionId, Epoch, Guid, Sequence, Subject,
 };
 use stanby::core::message::Message;
 use stanby::core::replay::{SearchRange, Stored};
-use stanby::core::stored::StoredPublish;
 use stanby::core::takeover::FindPublishes;
 use stanby::core::time::Timestamp;
 use stanby::store::{self, Keyring};

@@ -2,10 +2,10 @@ use super::*;
 use crate::core::batch::{Batch, ChannelRow};
 use crate::core::broker::Broker;
 use crate::core::commit_history::{HighWaterMark, HighWaterMarks};
+use crate::core::dedup::StoredPublish;
 use crate::core::ids::{ClientId, Epoch, Guid};
 use crate::core::limits::{Heartbeats, Limits, Settings};
 use crate::core::request::Publisher;
-use crate::core::stored::StoredPublish;
 use crate::core::time::{Instant, Now};
 
 fn name() -> ChannelName {

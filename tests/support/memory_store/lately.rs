@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stanby::core::batch::Trim;
+use stanby::core::dedup::StoredPublish;
 use stanby::core::ids::{ChannelId, ChannelName, Sequence, Subject};
 use stanby::core::message::Message;
 use stanby::core::replay::Stored;
-use stanby::core::stored::StoredPublish;
 use stanby::core::takeover::FindPublishes;
 use stanby::store::replay::digest;
 

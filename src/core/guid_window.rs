@@ -13,7 +13,7 @@ use super::time::Instant;
 const KEPT_MAX: u64 = 100_000;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Recent {
+pub(super) struct GuidWindow {
     /// Everything up to here was published before the window.
     older: Sequence,
     younger: Sequence,
@@ -21,7 +21,7 @@ pub(super) struct Recent {
     marked_at: Instant,
 }
 
-impl Recent {
+impl GuidWindow {
     /// Of a channel found like this: any of it may have been stored a moment ago, and another node's clock does not
     /// tell.
     pub(super) fn new(last: Sequence, now: Instant) -> Self {
@@ -74,13 +74,13 @@ mod tests {
 
     #[test]
     fn a_message_stays_young_for_one_window_at_least_and_two_at_most() {
-        let mut recent = Recent::new(Sequence(5), at(0));
+        let mut window = GuidWindow::new(Sequence(5), at(0));
         let mut last = 5;
         for second in 1..100 {
             // One message per second.
-            recent.advance(Sequence(last), at(second), WINDOW);
+            window.advance(Sequence(last), at(second), WINDOW);
             last += 1;
-            let settled = recent.settled(Sequence(last), at(second), at(second), WINDOW);
+            let settled = window.settled(Sequence(last), at(second), at(second), WINDOW);
             let youngest_old = second.saturating_sub(10) + 5;
             // What was there at the start is young for a window, too.
             let found = if second < 10 { 0 } else { 5 };
@@ -92,18 +92,18 @@ mod tests {
 
     #[test]
     fn a_channel_that_was_quiet_has_no_young_messages() {
-        let mut recent = Recent::new(Sequence(7), at(0));
+        let mut window = GuidWindow::new(Sequence(7), at(0));
 
-        let mut settled = |seconds| recent.settled(Sequence(7), at(0), at(seconds), WINDOW);
+        let mut settled = |seconds| window.settled(Sequence(7), at(0), at(seconds), WINDOW);
         assert_eq!(settled(9), Sequence(0));
         assert_eq!(settled(10), Sequence(7));
     }
 
     #[test]
     fn the_number_of_young_messages_is_bounded() {
-        let mut recent = Recent::new(Sequence(0), at(0));
+        let mut window = GuidWindow::new(Sequence(0), at(0));
         let last = Sequence(KEPT_MAX + 7);
 
-        assert_eq!(recent.settled(last, at(1), at(1), WINDOW), Sequence(7));
+        assert_eq!(window.settled(last, at(1), at(1), WINDOW), Sequence(7));
     }
 }
