@@ -196,7 +196,7 @@ impl Config {
     }
 
     /// What the last active stored in so long before its end may still arrive, or was received by a standby.
-    pub fn heard_window(&self) -> Duration {
+    pub fn replay_window(&self) -> Duration {
         shadow::window(self.shadow, self.lease.duration())
     }
 

@@ -85,7 +85,7 @@ impl Candidate {
     }
 
     /// For the history: when the former active last announced itself, and how often it was to.
-    pub fn last_heard(&mut self, at: Option<Instant>, sign_every: Duration) {
+    pub fn last_sign_at(&mut self, at: Option<Instant>, sign_every: Duration) {
         let granted = self.granted.unwrap_or_default();
         self.seen.silence = at.map(|at| granted.since(at));
         self.seen.sign_every = sign_every;

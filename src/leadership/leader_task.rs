@@ -142,7 +142,7 @@ impl<A: Apply> Task<A> {
             "{listen}; LISTEN stanby_gone; LISTEN stanby_outbox; LISTEN stanby_policies; SET lock_timeout = {slice}"
         );
         let client = &self.session.client;
-        let heard = async {
+        let listening = async {
             // Together: the first batch waits for this.
             let listen = client.batch_execute(&listen);
             let secret = client.query_typed_one(step_down::SECRET, &[]);
@@ -150,7 +150,7 @@ impl<A: Apply> Task<A> {
             row.try_get(0)
         };
         let what = "listening for requests to step down";
-        Ok(self.session.call(what, heard).await?)
+        Ok(self.session.call(what, listening).await?)
     }
 
     /// `Some` when the server wants to end its term while the commit waits for others.
@@ -329,7 +329,7 @@ impl<A: Apply> Task<A> {
     ) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let client = &self.session.client;
-        let noted = async {
+        let listening = async {
             match client.execute(statement, parameters).await {
                 // Nothing was written, and the session goes on.
                 Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
@@ -340,7 +340,7 @@ impl<A: Apply> Task<A> {
                 noted => noted.map(drop),
             }
         };
-        self.session.call(what, noted).await?;
+        self.session.call(what, listening).await?;
         self.proved(sent);
         Ok(())
     }

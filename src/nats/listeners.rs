@@ -12,7 +12,7 @@ use super::wire::{Message, encode};
 
 impl Connection {
     /// True also for listeners that do not answer within `limit`. Sends them an empty request.
-    pub async fn is_heard(&self, subject: &str, limit: Duration) -> Result<bool, Error> {
+    pub async fn has_listener(&self, subject: &str, limit: Duration) -> Result<bool, Error> {
         let mut answers = self.inbox();
         let reply = self.new_subject();
         answers.subscribe(&reply)?;

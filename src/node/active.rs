@@ -405,15 +405,15 @@ impl<'a> Active<'a> {
     }
 
     /// What clients asked while the NATS server was silent, a standby at another one has received.
-    fn is_heard_elsewhere(&mut self) -> bool {
+    fn is_received_elsewhere(&mut self) -> bool {
         let silences = self.node.nats.silences();
         let fell_silent = std::mem::replace(&mut self.silences, silences) != silences;
         let silent = std::mem::replace(&mut self.nats_server, self.node.nats.server_id());
-        fell_silent && self.node.presence.is_heard_elsewhere(&silent)
+        fell_silent && self.node.presence.is_received_elsewhere(&silent)
     }
 
     fn nats_changed(&mut self, is_connected: bool) -> Result<(), TermEnd> {
-        let is_missed = self.is_heard_elsewhere();
+        let is_missed = self.is_received_elsewhere();
         let changed = self
             .active
             .nats_changed(is_connected, is_missed, Clock.now());

@@ -43,7 +43,7 @@ impl Node {
         let last_sign = self.presence.last_peer(candidate.identity());
         let last_sign = last_sign.map(|sign| sign.received_at);
         let sign_every = KnownActives::interval(self.leadership.lease.duration());
-        candidate.last_heard(last_sign, sign_every);
+        candidate.last_sign_at(last_sign, sign_every);
         let granted = candidate.take_over(epoch_known).await?;
         // One that gives the lock up answers until it does.
         let was_released = granted.takeover().reason == leadership::Reason::Released;

@@ -19,7 +19,7 @@ impl LogThrottle {
         let is_known = self
             .last
             .as_ref()
-            .is_some_and(|(last, told)| last == failure && now.since(*told) < NEWS_AFTER);
+            .is_some_and(|(last, logged)| last == failure && now.since(*logged) < NEWS_AFTER);
         if !is_known {
             self.last = Some((failure.to_owned(), now));
         }
@@ -35,7 +35,7 @@ mod tests {
     fn a_trouble_is_told_when_it_is_new_and_then_every_ten_seconds() {
         let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
         let mut throttle = LogThrottle::default();
-        let heard = [
+        let failures = [
             (0, "away"),
             (1, "away"),
             (2, "full"),
@@ -43,8 +43,8 @@ mod tests {
             (12, "away"),
             (13, "away"),
         ];
-        let told = heard.map(|(second, text)| throttle.should_log(text, at(second)));
+        let logged = failures.map(|(second, text)| throttle.should_log(text, at(second)));
 
-        assert_eq!(told, [true, false, true, true, false, true]);
+        assert_eq!(logged, [true, false, true, true, false, true]);
     }
 }

@@ -158,7 +158,7 @@ impl Presence {
     }
 
     /// A standby of these tables listens at another NATS server than this one.
-    pub(super) fn is_heard_elsewhere(&self, nats_server: &str) -> bool {
+    pub(super) fn is_received_elsewhere(&self, nats_server: &str) -> bool {
         self.peers.is_elsewhere(nats_server, Clock.monotonic())
     }
 

@@ -72,7 +72,7 @@ impl Node {
     }
 
     /// Listens for questions from now on.
-    pub(super) fn hear_questions(&self) -> Result<Inbox, nats::Error> {
+    pub(super) fn subscribe_to_questions(&self) -> Result<Inbox, nats::Error> {
         let mut inbox = self.nats.inbox();
         inbox.subscribe(self.config.subjects.servers())?;
         Ok(inbox)

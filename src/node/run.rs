@@ -153,7 +153,7 @@ pub(super) async fn run(
         shutdown: shutdown.clone(),
         config,
     });
-    let questions = node.hear_questions()?;
+    let questions = node.subscribe_to_questions()?;
     tasks.spawn(Arc::clone(&node).answer_questions(questions));
     tasks.spawn(show_limits(
         node.status.clone(),

@@ -8,14 +8,14 @@ use crate::core::time::Instant;
 use crate::protocol::announcement::StandbyAnnouncement;
 
 /// A standby that has announced nothing for so many leases is none.
-const HEARD_LEASES: u32 = 3;
+const SEEN_LEASES: u32 = 3;
 
 /// Standbys that are kept in memory.
 const PEERS_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct StandbyPeers {
-    heard_within: Duration,
+    seen_within: Duration,
     /// By server ID: the NATS server, and when the standby last announced itself.
     peers: Mutex<BTreeMap<String, (String, Instant)>>,
 }
@@ -23,7 +23,7 @@ pub(super) struct StandbyPeers {
 impl StandbyPeers {
     pub(super) fn new(lease: Duration) -> Self {
         Self {
-            heard_within: lease * HEARD_LEASES,
+            seen_within: lease * SEEN_LEASES,
             peers: Mutex::default(),
         }
     }
@@ -33,14 +33,14 @@ impl StandbyPeers {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut peers = peers.values();
         peers.any(|(server, received_at)| {
-            server != nats_server && now.since(*received_at) < self.heard_within
+            server != nats_server && now.since(*received_at) < self.seen_within
         })
     }
 
     /// True when the standby is new, or has gone to another NATS server.
     pub(super) fn observe(&self, standby: &StandbyAnnouncement, now: Instant) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.retain(|_, (_, received_at)| now.since(*received_at) < self.heard_within);
+        peers.retain(|_, (_, received_at)| now.since(*received_at) < self.seen_within);
         if peers.len() >= PEERS_MAX && !peers.contains_key(&standby.server_id) {
             return false;
         }

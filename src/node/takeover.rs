@@ -94,7 +94,7 @@ impl Node {
             last_epoch: begun.last_epoch,
             failed_over: begun.failed_over,
             with_savepoints: claimed.with_savepoints,
-            window: self.config.heard_window(),
+            window: self.config.replay_window(),
             digester: store::replay::digest,
         });
         let errands = claimed.leader.errands();

@@ -7,7 +7,7 @@ mod deliveries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::history::{Failover, Fate, History, LostRange, Outcome, Publish, Row, Stored};
+use crate::history::{Failover, History, LostRange, Outcome, Publish, RangeOutcome, Row, Stored};
 use deliveries::{
     a_sequence_is_one_message, deliveries_are_what_is_stored, deliveries_come_in_order,
     everything_is_delivered,
@@ -126,9 +126,9 @@ fn nothing_is_told_lost_in_vain(history: &History, stored: &Stored) -> Vec<Strin
             None => "and no database failed over",
             Some(failover) if range.first <= failover.had(&range.channel) => "and the copy had it",
             Some(failover) if failover.is_synchronous => match range.fate {
-                Fate::Unknown if failover.is_doubted => continue,
-                Fate::Unknown => "and every commit had waited for the copy",
-                Fate::Lost | Fate::Restored => "and the copy had everything",
+                RangeOutcome::Unknown if failover.is_doubted => continue,
+                RangeOutcome::Unknown => "and every commit had waited for the copy",
+                RangeOutcome::Lost | RangeOutcome::Restored => "and the copy had everything",
             },
             Some(_) => continue,
         };

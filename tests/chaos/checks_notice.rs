@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::checks::violations;
 use crate::history::{
-    Arrival, Beginning, Excuse, Failover, Fate, History, LiveClient, LostRange, Outcome, Publish,
-    Receiver, Refusals, Row, Stored,
+    Arrival, Beginning, Excuse, Failover, History, LiveClient, LostRange, Outcome, Publish,
+    RangeOutcome, Receiver, Refusals, Row, Stored,
 };
 
 const CHANNEL: &str = "orders";
@@ -94,27 +94,27 @@ fn every_check_notices_what_it_is_for() {
             rows(stored)[1].data.push(b'!');
         }),
         ("nothing is told lost in vain", |_, stored| {
-            stored.told = vec![told(4, 4, Fate::Lost)];
+            stored.told = vec![told(4, 4, RangeOutcome::Lost)];
         }),
         ("nothing is told lost in vain", |history, stored| {
             history.failover = Some(failover(3, false));
-            stored.told = vec![told(3, 4, Fate::Unknown)];
+            stored.told = vec![told(3, 4, RangeOutcome::Unknown)];
         }),
         ("nothing is told lost in vain", |history, stored| {
             history.failover = Some(failover(2, false));
-            stored.told = vec![told(4, 5, Fate::Unknown)];
+            stored.told = vec![told(4, 5, RangeOutcome::Unknown)];
         }),
         ("nothing is told lost in vain", |history, stored| {
             history.failover = Some(failover(2, true));
-            stored.told = vec![told(4, 4, Fate::Unknown)];
+            stored.told = vec![told(4, 4, RangeOutcome::Unknown)];
         }),
         ("what is told is so", |history, stored| {
             history.failover = Some(failover(2, false));
-            stored.told = vec![told(3, 3, Fate::Lost)];
+            stored.told = vec![told(3, 3, RangeOutcome::Lost)];
         }),
         ("what is told is so", |history, stored| {
             history.failover = Some(failover(2, false));
-            stored.told = vec![told(3, 4, Fate::Restored)];
+            stored.told = vec![told(3, 4, RangeOutcome::Restored)];
         }),
         ("every row was published, and once", |_, stored| {
             rows(stored)[2].guid = "guid-1".to_owned();
@@ -239,7 +239,7 @@ fn failover(had: i64, is_synchronous: bool) -> Failover {
     }
 }
 
-fn told(first: i64, last: i64, fate: Fate) -> LostRange {
+fn told(first: i64, last: i64, fate: RangeOutcome) -> LostRange {
     LostRange {
         channel: CHANNEL.to_owned(),
         first,
@@ -257,9 +257,9 @@ fn what_a_database_loses_must_be_told() {
             rows(stored).remove(1);
         })
     };
-    assert_eq!(lost(&[told(2, 2, Fate::Lost)]), "");
+    assert_eq!(lost(&[told(2, 2, RangeOutcome::Lost)]), "");
 
-    for untold in [lost(&[]), lost(&[told(4, 4, Fate::Lost)])] {
+    for untold in [lost(&[]), lost(&[told(4, 4, RangeOutcome::Lost)])] {
         assert!(untold.contains("sequences are dense"), "{untold}");
         assert!(untold.contains("deliveries are what is stored"), "{untold}");
     }
@@ -272,7 +272,7 @@ fn what_is_acked_after_a_failover_is_not_lost_by_it() {
         let mut failover = failover(1, false);
         failover.over_at = at(15);
         history.failover = Some(failover);
-        stored.told = vec![told(2, 2, Fate::Lost)];
+        stored.told = vec![told(2, 2, RangeOutcome::Lost)];
         rows(stored).remove(1);
     });
     assert!(said.contains("no acked message is lost"), "{said}");
@@ -290,8 +290,8 @@ fn a_server_in_doubt_may_pass_over_what_it_heard_but_nothing_is_lost() {
             stored.told = vec![range];
         })
     };
-    assert_eq!(told_after(told(3, 3, Fate::Unknown)), "");
-    assert!(told_after(told(3, 3, Fate::Lost)).contains("nothing is told lost in vain"));
+    assert_eq!(told_after(told(3, 3, RangeOutcome::Unknown)), "");
+    assert!(told_after(told(3, 3, RangeOutcome::Lost)).contains("nothing is told lost in vain"));
 }
 
 #[test]

@@ -114,11 +114,11 @@ pub(crate) struct LostRange {
     pub(crate) channel: String,
     pub(crate) first: i64,
     pub(crate) last: i64,
-    pub(crate) fate: Fate,
+    pub(crate) fate: RangeOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum RangeOutcome {
     Restored,
     Lost,
     Unknown,
@@ -159,8 +159,8 @@ impl LostRange {
     /// Whether its messages are gone, or may be.
     pub(crate) fn is_passed_over(&self) -> bool {
         match self.fate {
-            Fate::Lost | Fate::Unknown => true,
-            Fate::Restored => false,
+            RangeOutcome::Lost | RangeOutcome::Unknown => true,
+            RangeOutcome::Restored => false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::history::{Failover, Fate, Outcome};
+use crate::history::{Failover, Outcome, RangeOutcome};
 use crate::patroni::{Door, Mode};
 use crate::world::{Shape, World, last_epoch};
 
@@ -163,7 +163,7 @@ async fn run(
         over_at,
     });
     let (history, stored, wrong) = world.finish_with_stored().await;
-    let told = |fate: Fate| -> i64 {
+    let told = |fate: RangeOutcome| -> i64 {
         let ranges = stored.told.iter().filter(|range| range.fate == fate);
         ranges.map(|range| range.last - range.first + 1).sum()
     };
@@ -181,9 +181,9 @@ async fn run(
         history.acked(),
         lost.count(),
         silent.count(),
-        told(Fate::Restored),
-        told(Fate::Lost),
-        told(Fate::Unknown),
+        told(RangeOutcome::Restored),
+        told(RangeOutcome::Lost),
+        told(RangeOutcome::Unknown),
         took.as_secs_f64(),
     );
     Some(wrong)

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::checks::violations;
 use crate::clients::{CHANNELS, Clients};
 use crate::ground::Ground;
-use crate::history::{Beginning, Excuse, Fate, History, LostRange, Refusals, Row, Stored};
+use crate::history::{Beginning, Excuse, History, LostRange, RangeOutcome, Refusals, Row, Stored};
 use crate::member::{Clock, Member};
 use crate::needs::Needs;
 use crate::pair::{LIMIT, Says};
@@ -485,9 +485,9 @@ async fn told(url: &str) -> Vec<LostRange> {
         first,
         last,
         fate: match fate.as_str() {
-            "restored" => Fate::Restored,
-            "lost" | "stored anew" => Fate::Lost,
-            "unknown" => Fate::Unknown,
+            "restored" => RangeOutcome::Restored,
+            "lost" | "stored anew" => RangeOutcome::Lost,
+            "unknown" => RangeOutcome::Unknown,
             other => panic!("there is no fate {other:?}"),
         },
     };

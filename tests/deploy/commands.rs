@@ -98,7 +98,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// Nothing, or what is wrong with the line, which begins with the program.
-fn trouble(line: &str, is_whole: bool) -> Option<String> {
+fn problem(line: &str, is_whole: bool) -> Option<String> {
     let mut words = words(line);
     // Stands for what a reader has.
     for word in &mut words {
@@ -139,7 +139,7 @@ fn each_command_of_the_documents_is_understood_or_another_programs() {
             };
             let first = code.split(' ').next().unwrap();
             if first == "stanby" || first == "nats-streaming-server" {
-                let wrong = trouble(code, true);
+                let wrong = problem(code, true);
                 assert_eq!(wrong, None, "{path}: {line}");
                 count += 1;
             } else {
@@ -161,7 +161,7 @@ fn each_command_of_the_documents_is_understood_or_another_programs() {
                 // `channel create|limits` names several.
                 let first = rest.split(' ').next().unwrap();
                 assert!(!first.is_empty(), "{path}: {code}");
-                let wrong = trouble(&code, false);
+                let wrong = problem(&code, false);
                 assert_eq!(wrong, None, "{path}: {code}");
                 count += 1;
             }

@@ -102,7 +102,7 @@ impl Plan {
                 bytes: rng.pick(&[64 << 20, 20_000]),
             });
         let mut settings = settings(rng);
-        settings.limits.remembered = heard_window(shadow, lease) * 2;
+        settings.limits.remembered = replay_window(shadow, lease) * 2;
         let mut plan = Self {
             nodes: rng.pick(&[2, 2, 2, 3]),
             clients: clients(rng),
@@ -146,8 +146,8 @@ impl Plan {
     }
 
     /// As a server has it.
-    pub(crate) fn heard_window(&self) -> Duration {
-        heard_window(self.shadow, self.lease)
+    pub(crate) fn replay_window(&self) -> Duration {
+        replay_window(self.shadow, self.lease)
     }
 
     /// What clients ask for is committed as fast as it comes, even when all of them ask at once.
@@ -171,7 +171,7 @@ fn clients(rng: &mut Rng) -> usize {
     }
 }
 
-fn heard_window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
+fn replay_window(shadow: Option<ShadowLimits>, lease: Duration) -> Duration {
     let remembered = shadow.map_or(Duration::ZERO, |shadow| shadow.age);
     remembered.max(lease * 2) + Duration::from_secs(1)
 }

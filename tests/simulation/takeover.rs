@@ -38,7 +38,7 @@ impl World {
             last_epoch: self.database.found_epoch,
             failed_over: self.database.unrepaired,
             with_savepoints,
-            window: self.plan.heard_window(),
+            window: self.plan.replay_window(),
             digester: digest,
         });
         if let Some(term) = self.nodes[node].term.as_mut() {

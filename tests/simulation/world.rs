@@ -181,7 +181,7 @@ impl World {
             steps: 0,
             agenda: BTreeMap::new(),
             scheduled: 0,
-            checks: Checks::new(plan.settings.clone(), nanos(plan.heard_window())),
+            checks: Checks::new(plan.settings.clone(), nanos(plan.replay_window())),
             database: Database::new(plan.synchronous),
             rng,
             plan,

@@ -29,13 +29,13 @@ fn known(history: &CommitHistory) -> Vec<(u64, u64)> {
 fn a_node_that_heard_another_serve_after_it_does_not_know_of_all_that_was() {
     let mut history = CommitHistory::new(0);
     history.committed(Epoch(3), &Batch::default());
-    let heard_in = |epoch| Sign {
+    let sign_in = |epoch| Sign {
         received_at: Instant::from_nanos(0),
         epoch: Epoch(epoch),
     };
-    history.observed_active(heard_in(2));
+    history.observed_active(sign_in(2));
     assert!(history.is_exact());
-    history.observed_active(heard_in(5));
+    history.observed_active(sign_in(5));
     assert!(!history.is_exact());
     assert_eq!(history.epoch(), Epoch(3), "nobody proves what is heard");
 

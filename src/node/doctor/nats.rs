@@ -123,12 +123,12 @@ fn parsed(version: &str) -> Option<(u64, u64, u64)> {
 /// Nobody should listen for connects when no server of this schema runs.
 async fn of_listeners(config: &Config, connection: &Connection) -> Finding {
     // Not a valid connect: whoever gets it refuses it.
-    let heard = connection.is_heard(config.subjects.discover(), ANSWER_LIMIT);
-    let heard = match heard.await {
-        Ok(heard) => heard,
+    let has_listener = connection.has_listener(config.subjects.discover(), ANSWER_LIMIT);
+    let has_listener = match has_listener.await {
+        Ok(has_listener) => has_listener,
         Err(error) => return fail("listeners", &error),
     };
-    if !heard {
+    if !has_listener {
         return ok(
             "listeners",
             format!(

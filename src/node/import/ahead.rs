@@ -159,7 +159,7 @@ impl Import {
             }
         }
         // A NATS that cannot be asked may have been inside of the former server.
-        !self.is_heard(tasks).await.unwrap_or(false)
+        !self.has_listener(tasks).await.unwrap_or(false)
     }
 
     /// All that is new, of all channels.

@@ -78,7 +78,7 @@ impl Import {
                 lock.owner
             ));
         }
-        match self.is_heard(tasks).await {
+        match self.has_listener(tasks).await {
             Ok(false) => {}
             Ok(true) => busy.push(format!(
                 "a server listens for clients of cluster ID {:?} on NATS: the former server, or servers of stanby; \
@@ -98,12 +98,15 @@ impl Import {
         })
     }
 
-    pub(super) async fn is_heard(&self, tasks: &TaskTracker) -> Result<bool, crate::nats::Error> {
+    pub(super) async fn has_listener(
+        &self,
+        tasks: &TaskTracker,
+    ) -> Result<bool, crate::nats::Error> {
         let name = format!("stanby-import-{}", self.cluster_id);
         let connection = Connection::open(&nats_settings(&self.nats, name), tasks).await?;
         // Not a valid connect: whoever gets it refuses it.
         connection
-            .is_heard(self.subjects.discover(), ANSWER_LIMIT)
+            .has_listener(self.subjects.discover(), ANSWER_LIMIT)
             .await
     }
 
@@ -127,9 +130,13 @@ impl Import {
             Opened::Running(running) => {
                 let is_elsewhere = !matches!(&self.from,
                     Source::Running { nats, .. } if nats.servers == self.nats.servers);
-                let is_heard = running.is_answered().await
-                    || is_elsewhere && self.is_heard(&TaskTracker::new()).await.unwrap_or(false);
-                if !is_heard {
+                let has_listener = running.is_answered().await
+                    || is_elsewhere
+                        && self
+                            .has_listener(&TaskTracker::new())
+                            .await
+                            .unwrap_or(false);
+                if !has_listener {
                     return Ok(());
                 }
                 return Err(Error::Busy(vec![format!(
