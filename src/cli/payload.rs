@@ -35,7 +35,7 @@ pub(super) struct Payload {
     data_base64: Option<String>,
 }
 
-/// Of a line of JSON, which has to be an object: serde would take the elements of an array for its fields.
+/// Reads a line of JSON, which has to be an object: serde would take the elements of an array for its fields.
 pub(super) fn of_line(line: &[u8]) -> serde_json::Result<Payload> {
     if line.trim_ascii_start().first() == Some(&b'[') {
         return Err(serde::de::Error::custom(

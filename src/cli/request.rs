@@ -46,7 +46,7 @@ pub(super) struct RequestFlags {
     tables: TablesFlags,
 }
 
-/// Of which durable or queue group.
+/// Which durable or queue group is meant.
 #[derive(Args, Debug)]
 pub(super) struct WhichDurable {
     /// Name of the channel

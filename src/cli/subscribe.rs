@@ -269,7 +269,7 @@ impl Subscription {
         .await
     }
 
-    /// Of the last message alone, to see which one it is.
+    /// Subscribes to the last message alone, to see which one it is.
     async fn of_the_last(client: &StanClient, channel: &str) -> Result<Self, Failure> {
         Self::with(
             client,

@@ -25,14 +25,14 @@ struct Version {
     version: &'static str,
     /// `None` where the source had no history, and in builds for tests.
     commit: Option<&'static str>,
-    /// Of the source: `SOURCE_DATE_EPOCH`, or of the commit.
+    /// The date of the source: `SOURCE_DATE_EPOCH`, or that of the commit.
     build_date: Option<String>,
     rustc: Option<&'static str>,
     target: &'static str,
     features: Vec<&'static str>,
     /// Number of the newest migration: what `stanby migrate` brings the tables to.
     schema_version: i64,
-    /// Of the protocol of NATS Streaming that clients are offered.
+    /// The version of the NATS Streaming protocol that clients are offered.
     protocol: i32,
 }
 
@@ -59,7 +59,7 @@ fn known(text: &'static str) -> Option<&'static str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Of seconds since 1970.
+/// The date of so many seconds since 1970.
 fn date(epoch: &str) -> Option<String> {
     let at = Timestamp::from_second(epoch.parse().ok()?).ok()?;
     Some(at.to_string())

@@ -264,7 +264,7 @@ impl NamedLogin {
         }
     }
 
-    /// Of use to nats-server alone.
+    /// Whether only nats-server can check it.
     fn is_hashed(&self) -> bool {
         let secrets = [&self.password, &self.token];
         let mut given = secrets.into_iter().flatten();
@@ -312,7 +312,7 @@ fn put_login(authorization: &mut Json, nats: &NatsConfig) {
         let text = secret.map_or("", Secret::expose);
         authorization.insert(key.to_owned(), json!(text));
     };
-    // Of both, it asked for the token.
+    // Given both, it asked for the token.
     if let (Some(user), None) = (&nats.user, &nats.token) {
         put("user", Some(&Secret::from(user.clone())));
         put("password", nats.password.as_ref());

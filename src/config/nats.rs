@@ -171,12 +171,12 @@ impl NatsFlags {
         given.filter(|given| !given.is_empty())
     }
 
-    /// Of a command: who names a login beside the URLs wants that one.
+    /// For a command, where a login that is named beside the URLs goes before theirs.
     pub fn nats(&self) -> Result<NatsConfig, Error> {
         self.nats_where(|_| false)
     }
 
-    /// Of a server: as for the former one, the login in a URL goes before any other.
+    /// For a server, where the login in a URL goes before any other, as for the former one.
     pub fn server_nats(&self) -> Result<NatsConfig, Error> {
         let has_one = |server: &Server| server.login != NatsLogin::default();
         self.nats_where(has_one)
@@ -218,7 +218,7 @@ impl NatsFlags {
         let password = self.nats_password.as_ref().filter(filled);
         let token = self.nats_token.as_ref().filter(filled);
         let is_given = user.is_some() || password.is_some() || token.is_some();
-        // Of a user and a token, the NATS server looks at what it asks for.
+        // Given a user and a token, the NATS server looks at what it asks for.
         is_given.then(|| NatsLogin {
             user: user.cloned(),
             password: password.filter(|_| user.is_some()).cloned(),
@@ -277,7 +277,7 @@ fn is_in_all(servers: &[Server]) -> bool {
     servers.iter().all(has_one)
 }
 
-/// Of the first server whose URL has one. It serves also for those whose URLs have none, and for servers that only their
+/// The login of the first server whose URL has one. It serves also for those whose URLs have none, and for servers that only their
 /// cluster names: servers of a cluster share their users.
 fn first_login(servers: &[Server]) -> NatsLogin {
     let mut logins = servers.iter().map(|server| &server.login);

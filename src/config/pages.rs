@@ -191,7 +191,7 @@ impl PagesAddress {
         first.copied().ok_or_else(|| failed("it has none"))
     }
 
-    /// Of no use in a link.
+    /// Whether it means every address, and is of no use in a link.
     pub fn is_everywhere(&self) -> bool {
         let address = self.host.parse::<IpAddr>();
         address.is_ok_and(|address| address.is_unspecified())

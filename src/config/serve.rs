@@ -293,9 +293,9 @@ fn import_dir(flags: &ServeFlags) -> Option<PathBuf> {
     flags.import_dir.clone().filter(|_| is_store(flags, "file"))
 }
 
-/// Of a former store that is elsewhere than the tables are to be.
+/// The URL of a former store that is elsewhere than the tables are to be.
 fn sql_source(flags: &ServeFlags) -> Result<Option<DatabaseUrl>, Error> {
-    // Of another driver than Postgres' the start is refused anyway.
+    // With another driver than Postgres' the start is refused anyway.
     let is_postgres = matches!(flags.sql_driver.as_deref(), None | Some("postgres" | ""));
     let source = flags.sql_source.as_ref();
     let source = source.filter(|_| is_store(flags, "sql") && is_postgres);

@@ -56,7 +56,7 @@ const DELIVERY_BYTES_PER_TURN: usize = 512 << 10;
 /// And steps of looking for them: choosing among the members of large queue groups takes longer than sending.
 const STEPS_PER_TURN: u64 = 8192;
 
-/// The loop goes round so often if there is nothing to do: more often than what counts as a pause.
+/// The loop runs so often if there is nothing to do: more often than what counts as a pause.
 const TURN_EVERY: Duration = Duration::from_millis(250);
 
 /// After a longer pause the process was frozen, or kept silent during a slow commit. Shorter than clients have to answer.

@@ -44,7 +44,7 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Between two looks when nothing has come for a while.
 pub const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Of one page.
+/// Rows of one page.
 const PAGE_ROWS: usize = 64;
 
 /// The step after this one comes in the next turn of the loop.

@@ -210,7 +210,7 @@ pub const ACKS_PAGE: u64 = 8 * ACKS_PAGE_BYTES as u64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AckedPage {
     pub page: u64,
-    /// How many pages it speaks for, this one included; 1 with `bits`.
+    /// How many pages it covers, this one included; 1 with `bits`.
     pub pages: u64,
     /// One per sequence, the lowest of the first byte first. `None`: all are acked.
     pub bits: Option<Box<[u8]>>,
@@ -219,7 +219,7 @@ pub struct AckedPage {
 /// Sequences of a page of holders.
 pub const HOLDERS_PAGE: u64 = 128;
 
-/// Who holds what of a page, in order. It means nothing where the sequence is not in flight.
+/// Which subscription holds which sequence of a page, ascending. It means nothing where the sequence is not in flight.
 pub type Held = Vec<(Sequence, SubscriptionId)>;
 
 impl AckedPage {

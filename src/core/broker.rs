@@ -2,7 +2,7 @@
 //!
 //! | input | decided in |
 //! |---|---|
-//! | connect, ping, close, heartbeats | `connecting` |
+//! | connect, ping, close, heartbeats | `connecting`, `connect_rate` |
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
 //! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `reach` |
@@ -10,18 +10,22 @@
 //! | subscribe | `subscribing`, `start_position` |
 //! | unsubscribe, close of a subscription | `unsubscribing` |
 //! | new messages to subscriptions, acks | `delivery` |
-//! | whose messages go next | `turns` |
-//! | who may have more in flight | `holdings` |
+//! | whose messages go next | `turns`; within a queue group `members` |
+//! | who may have more in flight, and whose it was before a takeover | `holdings`, `holders` |
 //! | messages that were not acked | `redelivery` |
-//! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison` |
+//! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison`, `giving_up` |
 //! | subscriptions that nobody listens to | `unheard` |
-//! | limits of channels | `retention`, `guid_window` |
+//! | limits of channels | `channel_limits`, `retention`, `guid_window` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `pending_clients` |
 //! | publishes that an earlier term stored | `replay`, `dedup` |
 //! | the begin of a term | `takeover`, `restore` |
 //! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
-//! | what Postgres lost when it failed over | `commit_history`, `failover_repair` |
+//! | what Postgres lost when it failed over | `replicas`, `commit_history`, `failover_repair` |
+//! | what leaves with which commit | `commits` |
+//!
+//! Around the broker: `standby` and `active` are the roles, `shadow` and `request_journal` keep requests for the next term, `attempts` says when to try
+//! again, `upload` how large a statement may be, and `room` when the batch is full.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -294,8 +298,8 @@ impl Broker {
         Some(batch)
     }
 
-    /// The term is about to end: nothing more is delivered, and progress that waits for company goes with a batch at
-    /// once.
+    /// The term is about to end: nothing more is delivered, and progress that waits for other writes goes with a batch
+    /// at once.
     pub fn flush(&mut self) {
         self.is_draining = true;
         self.commits.flush_progress();

@@ -130,8 +130,8 @@ impl CommitHistory {
         self.epoch
     }
 
-    /// True when nobody is known to have committed anything after this node, or after one that has told this one: then it knows
-    /// of all that was.
+    /// True when nobody is known to have committed anything after this node, or after one that has sent its history to this one:
+    /// then it knows of all that was.
     pub fn is_exact(&self) -> bool {
         let known = self.served.max(self.told);
         known == self.epoch && known >= self.observed && known != Epoch::default()

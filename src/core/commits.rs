@@ -249,7 +249,7 @@ impl Commits {
         )
     }
 
-    /// Of the batch that was just taken.
+    /// Notes which messages the batch that was just taken gives up.
     pub(super) fn tell_of_given_up(&mut self, given_up: Vec<(PositionId, Sequence)>) {
         if let Some(committing) = &mut self.committing {
             committing.given_up = given_up;

@@ -55,7 +55,7 @@ impl Broker {
                 }
                 Next::Behind(_) if self.is_held(position) => return self.drop_page(position),
                 Next::Behind(last) => {
-                    // It speaks for nothing any more.
+                    // It covers nothing any more.
                     self.drop_page(position);
                     if self
                         .groups

@@ -9,7 +9,7 @@ use super::group::{Group, InFlight};
 use super::ids::Sequence;
 use super::policy::{Count, Delivery};
 
-/// Of a group with a policy.
+/// Delivery attempts of a group that has a policy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tries {
     pub(super) policy: Arc<Delivery>,

@@ -52,7 +52,7 @@ impl GivingUp {
         are_new
     }
 
-    /// Of these nobody can have acked any more.
+    /// Returns the messages that nobody can have acked any more.
     fn learn(&mut self, page: &OutboxPage) -> Vec<(PositionId, Sequence)> {
         let mut over = Vec::new();
         for (key, wait) in &mut self.0 {

@@ -1,5 +1,5 @@
 //! Messages that are gone for good though no limit dropped them: rows that somebody deleted by hand, that an import or a
-//! failover of Postgres left out, or of which an operator says so. Whoever takes them away notes it in the tables. What
+//! failover of Postgres left out, or of which an operator says so. What takes them away notes it in the tables. What
 //! is missing and not noted is not gone, only unseen (`unseen`).
 //!
 //! A channel's count follows: all sequences from its first to its last, without those that are gone.

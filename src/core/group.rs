@@ -35,16 +35,16 @@ pub(super) struct Group {
     pub(super) durable_name: Option<DurableName>,
     pub(super) queue_group: Option<QueueName>,
     pub(super) members: BTreeMap<SubscriptionId, Member>,
-    /// Of a durable queue group: who left last, for those who ask whose it was.
+    /// Durable queue groups: the member that left last, which reports show.
     pub(super) last_member: Option<Box<Member>>,
     pub(super) last_sent: Sequence,
     /// Delivered (or parked by a member that left) and not acked; all at or below `last_sent`.
     pub(super) in_flight: BTreeMap<Sequence, InFlight>,
-    /// Of these, when they are due.
+    /// When what is in flight is due.
     schedule: Schedule,
     /// The rest of what was sent.
     acked: Acked,
-    /// Of a queue group: what the tables have of `in_flight`.
+    /// Queue groups: what the tables have of `in_flight`.
     holders: Holders,
     /// Acked though not sent in this term: an earlier active sent them and could not note it any more. All
     /// above `last_sent`.
@@ -200,7 +200,7 @@ impl Group {
         cost::position_names(self.durable_name.as_ref(), self.queue_group.as_ref()) + members
     }
 
-    /// Of these the part of this member, and of the last one that left.
+    /// The share of this member, and of the last one that left, in bytes.
     pub(super) fn registered_bytes_of(&self, id: SubscriptionId) -> usize {
         let member = self.members.get(&id);
         let members = member.into_iter().chain(self.last_member.as_deref());

@@ -22,8 +22,8 @@ pub(super) struct GuidWindow {
 }
 
 impl GuidWindow {
-    /// Of a channel found like this: any of it may have been stored a moment ago, and another node's clock does not
-    /// tell.
+    /// For a restored channel: any of its messages may have been stored a moment ago, and the clock of another node does
+    /// not say which.
     pub(super) fn new(last: Sequence, now: Instant) -> Self {
         Self {
             older: Sequence::ZERO,

@@ -140,7 +140,7 @@ impl Limits {
         self.per_channel = told.per_channel.clone();
     }
 
-    /// Of all channels, then of those that entries name, from the widest to the narrowest.
+    /// The limits of all channels, then those of the entries, from the widest pattern to the narrowest.
     pub fn configured(&self) -> Vec<(String, ChannelLimits)> {
         let entries = self.per_channel.entries();
         let entries = entries.map(|(channels, limits)| (channels.as_str().to_owned(), limits));

@@ -91,7 +91,7 @@ pub enum Want {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loaded {
-    /// For `Range` and `Exactly`. `through` is the last sequence that the answer speaks for: one that was
+    /// For `Range` and `Exactly`. `through` is the last sequence that the answer covers: one that was
     /// asked for, is not past it and is missing here was not found, or is `unreadable`.
     Messages {
         messages: Vec<Arc<Message>>,

@@ -79,7 +79,7 @@ pub struct Letter {
     /// Where it was published; a name that is none where somebody has changed it by hand.
     pub origin: ByteString,
     pub reply: ByteString,
-    /// Of its payload.
+    /// The size of its payload.
     pub bytes: u64,
 }
 
@@ -141,7 +141,7 @@ impl Policies {
         self.all.is_empty()
     }
 
-    /// Of a subscription.
+    /// The policy that holds for a subscription.
     pub(super) fn of(
         &self,
         channel: &ChannelName,

@@ -2,7 +2,7 @@
 //! gone are in the way until they are vacuumed, and as long as one transaction is open that is never; so a read asks only where
 //! rows can still be.
 //!
-//! Whoever inserts has a transaction number before the row gets its own; so when all transactions have ended that had
+//! A transaction that inserts has its number before the row gets its own; so when all transactions have ended that had
 //! begun when the highest row so far was seen, no row up to that one can come any more. Until then rows can come that were not
 //! seen, with the numbers between those that were.
 
@@ -20,7 +20,7 @@ pub(super) struct Seen {
     /// The lowest and the highest that a row got when it was inserted for now, and not for later.
     pub(super) lowest: Option<u64>,
     pub(super) highest: Option<u64>,
-    /// It speaks for the rows up to this one; `None`: for all.
+    /// It covers the rows up to this one; `None`: all.
     pub(super) through: Option<u64>,
     /// Every transaction before this one had ended when the page was read, and each from `next` on began later.
     pub(super) ended_before: u64,

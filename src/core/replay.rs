@@ -263,7 +263,7 @@ pub fn plan(
     planned
 }
 
-/// Of a publish that is stored.
+/// The request that only answers a publish that is stored already.
 fn answer(at: Instant, request: Publish, reply: Option<Subject>) -> Option<(Instant, Request)> {
     reply.map(|reply| (at, Request::AlreadyStored { request, reply }))
 }

@@ -1,5 +1,5 @@
 //! Whether a replica that Postgres fails over to can lack what the last active has committed: what a standby believes
-//! of it, and when it stops believing. What it knows of single channels is in [`super::history`].
+//! of it, and when it stops believing. What it knows of single channels is in [`super::commit_history`].
 //!
 //! A wrong belief would hide a loss, and let a sequence stand for two messages; a missing one only passes over some
 //! sequences that were free. So it is earned slowly and given up at the first doubt.
@@ -109,7 +109,7 @@ impl Replicas {
         self.doubt_old_look(now);
     }
 
-    /// Who commits does not look, and knows better anyway.
+    /// The active does not poll replicas: its own commits say more.
     pub(super) fn committed(&mut self) {
         self.doubt(Why::OwnTerm);
     }

@@ -26,7 +26,7 @@ pub struct Shadow {
     received: VecDeque<(Instant, usize, Request)>,
     /// Publishes of before something was missed.
     earlier: VecDeque<(Instant, usize, Request)>,
-    /// Of both.
+    /// What `received` and `earlier` hold.
     bytes: usize,
     /// `None`: nothing is kept.
     limits: Option<ShadowLimits>,

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Step::Listen`] | an active that receives nothing serves nobody |
 //! | [`Step::CheckNats`] | nor does one whose NATS answers late |
-//! | [`Step::Queue`] | Postgres gives the lock to who waits longest |
+//! | [`Step::Queue`] | Postgres grants the lock in the order of its queue |
 //! | [`Step::TakeOver`] | the lock is there |
 //! | [`Step::Pause`] | something failed, and the next attempt is a while away |
 //!
@@ -24,7 +24,7 @@ use super::time::Instant;
 /// After so many terms in a row that ended for one cause, somebody has to mend that.
 const TERMS_FOR_ONE_CAUSE: u32 = 3;
 
-/// Who waits for the lock for so long, waits for a server that serves.
+/// A standby that has waited for the lock for so long assumes that another server serves.
 pub const ANOTHER_SERVES_AFTER: Duration = Duration::from_secs(5);
 
 /// What is to be done next.

@@ -1,5 +1,5 @@
-//! Who has to wait when Postgres refuses something: nobody's requests are refused for those of others, and nobody waits long
-//! for those of others to be tried one by one.
+//! Keeps clients from paying for each other's refused writes: no request is refused because of another client's, and none
+//! waits long while those of others are tried one by one.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use super::event::Event;
 use super::request::{Publisher, Request};
 use super::savepoint::{Input, is_request};
 
-/// Of one kind and one publisher, after many that were refused for the same cause: so many are tried all the same, in case that
-/// they are good.
+/// After many refusals for one cause so many requests of one kind and publisher are still tried, because they may be
+/// good.
 const TRIED_MAX: usize = 4;
 
 const SUSPECTS_MAX: usize = 1024;

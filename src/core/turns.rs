@@ -1,4 +1,4 @@
-//! Who delivers next. What leaves the node does so at the pace of the connection: only so much is handed out as may
+//! Which group delivers next. What leaves the node does so at the pace of the connection: only so much is handed out as may
 //! wait for it, and the groups that have more take turns. So one subscription with a hundred thousand messages due
 //! holds up no other, and nobody's answers, and costs the memory of a turn.
 

@@ -1,5 +1,5 @@
 //! Messages that a read does not find, and nothing says that they are gone: a policy hides them, an index is damaged, a
-//! tool has moved them away. "Not seen" is not "acked". Who is to get them waits where it is, everything else goes on, and
+//! tool has moved them away. "Not seen" is not "acked". The group that is to get them waits there, all others go on, and
 //! the read is made again from time to time: when the rows are back, or somebody has said that they are gone, it goes on by
 //! itself.
 

@@ -85,7 +85,7 @@ impl UploadWindow {
         })
     }
 
-    /// Of those who wait for each answer.
+    /// How long a batch may delay clients that wait for each answer.
     fn patience(&self) -> Duration {
         let least = self.least.map(|least| COMMITS_PER_BATCH * least);
         least.map_or(PATIENCE_MAX, |time| time.clamp(PATIENCE, PATIENCE_MAX))

@@ -12,6 +12,7 @@
 //! | `nats.rs` | the managed nats-server |
 //! | `process.rs`, `guardian.rs`, `orphan.rs`, `start_time.rs` | a child process; what stops children when the supervisor is killed, and what tells them from later processes |
 //! | `directory.rs` | the data directory: layout, lock, temporary ones |
+//! | `error.rs` | what can go wrong with the children |
 //! | `account.rs` | as whom Postgres runs when the supervisor is root |
 //!
 //! `stanby serve` uses what finds nats-server and what stops it when the server was killed; the tests use the parts to run a

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// Of HTTP and HTTPS together.
+/// Connections over HTTP and HTTPS together.
 pub(super) const CONNECTIONS_MAX: usize = 128;
 
 /// From one IPv4 address, or from one /64 of IPv6, which is what one host is given.
@@ -42,7 +42,7 @@ struct Visitors {
 #[derive(Debug)]
 struct Visitor {
     from: IpAddr,
-    /// Of its last request, or of its arrival.
+    /// The turn of its last request, or of its arrival.
     turn: u64,
     evicted: CancellationToken,
 }

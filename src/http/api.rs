@@ -27,7 +27,7 @@ use self::token::Guard;
 use super::view::Source;
 use crate::administration::{AdminError, Desk, Letters, Request};
 
-/// Of what is sent with a request.
+/// The most bytes of the body of a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Dead letters of one answer.

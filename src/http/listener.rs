@@ -27,7 +27,7 @@ use super::tls::{Stream, Tls};
 /// connection that waits for its next request is closed after as long.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Of a request's line and headers. Larger ones are refused.
+/// The most bytes of a request's line and headers. Larger ones are refused.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
 const HEADERS_MAX: usize = 64;

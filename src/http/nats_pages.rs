@@ -24,7 +24,7 @@ use crate::monitoring::status::NatsPages;
 /// For a whole answer of the nats-server.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Of one page. `/connz?subs=1` of very many connections is longer: its `limit` makes pages of it.
+/// The longest page. `/connz?subs=1` of very many connections is longer: its `limit` makes pages of it.
 const BYTES_MAX: usize = 64 << 20;
 
 /// What else nats-server 2.9 has; it may have more.

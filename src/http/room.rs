@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Of answers that their readers have yet to take, in KiB. A larger answer is given when there is no other.
+/// The size of answers that their readers have yet to take, in KiB. A larger answer is given when there is no other.
 const ANSWERS_KIB: u32 = 64 << 10;
 
 /// Smaller ones are not counted: those of probes never wait.

@@ -46,7 +46,7 @@ pub(super) struct Tls {
 }
 
 struct Last {
-    /// Of the last files that were good: somebody may be replacing them at this moment.
+    /// Made of the last files that were good: somebody may be replacing them at this moment.
     config: Arc<ServerConfig>,
     is_stale: bool,
 }

@@ -84,7 +84,7 @@ impl View {
         self.role == Role::Active
     }
 
-    /// Of the term that still holds.
+    /// The epoch of the term that still holds.
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.status.epoch.filter(|_| self.is_active())
     }

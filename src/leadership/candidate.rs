@@ -107,7 +107,7 @@ impl Candidate {
         }
     }
 
-    /// The first write of the term, on the session that holds the lock: the proof that the lock was worth something.
+    /// The first write of the term, on the session that holds the lock: it proves that the lock was granted by a primary.
     /// The term's number is higher than `epoch_known`, whatever the tables say: they may have forgotten the last ones.
     pub async fn take_over(self, epoch_known: Epoch) -> Result<Granted, Error> {
         let Some(granted) = self.granted else {

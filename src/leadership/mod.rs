@@ -11,12 +11,16 @@
 //! | [`session`] | opens the session, sets its timeouts, closes it hard |
 //! | [`checks`] | refuses replicas, poolers and old versions; says how durable a commit is |
 //! | [`doctor`] | the same questions and more, for a person who asks before a server is started |
-//! | [`candidate`] | the standby's side: waits for the lock in slices, ends a holder that is frozen |
+//! | [`candidate`], `holder` | the standby's side: waits for the lock in slices, ends a holder that is frozen |
 //! | `identity` | which Postgres and which tables a session leads to |
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
-//! | [`leader`] | the active's side: commits and renewals until something goes wrong |
+//! | [`leader`], `leader_task` | the active's side, and the task that owns the session: commits, errands and renewals until something goes wrong |
+//! | `errand` | what the session does beside its commits, where no other connection can read |
+//! | `loss`, [`cause`] | why the task gives up a term, and what is recorded of it |
+//! | `recorded`, `statements` | whether the row of the term is as the takeover wrote it; what else the session asks |
+//! | [`error`] | why a server cannot become or stay active |
 //! | `locks` | other sessions' locks in the way of a commit: waits for them, and says whose they are |
 //!
 //! It does not know what a batch is: the node hands in what applies one ([`leader::Apply`]). It does not decide

@@ -219,7 +219,7 @@ pub(super) async fn restore_row(session: &Session) -> Result<(), Error> {
             );
             Ok(())
         }
-        // Who reads it says what is wrong; before the first start there is no such table.
+        // The next read of it says what is wrong; before the first start there is no such table.
         Err(error) if error.as_db_error().is_some() && !session.client.is_closed() => {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,

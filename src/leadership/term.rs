@@ -1,4 +1,4 @@
-//! One tenure as active: its number, how long it may believe in itself, and its end. Pure: times are arguments.
+//! One tenure as active: its number, how long it may assume that it holds the lock, and its end. Pure: times are arguments.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -77,7 +77,7 @@ impl Term {
     }
 
     /// The session answered at `answered` to what was sent at `sent`. Anchored at the question: a slow answer must
-    /// not lengthen the belief. Returns how long there had been no proof, when that was more than half a lease: a
+    /// not extend the trust window. Returns how long there had been no proof, when that was more than half a lease: a
     /// machine or a network that goes on like this will lose the term.
     pub fn extend(&self, sent: Instant, answered: Instant) -> Option<Duration> {
         let before = self.proved_at.fetch_max(sent.as_nanos(), Ordering::AcqRel);
@@ -95,8 +95,8 @@ impl Term {
     }
 
     /// The active makes progress: it takes events, runs timers, and what it sends moves. From the first time on the lease is
-    /// renewed for as long only as this is said again and again: a lock in the hands of a server that cannot serve keeps
-    /// everybody from being served.
+    /// renewed only while this is called: a lock that is held by a server that cannot serve keeps everybody from being
+    /// served.
     pub fn turned(&self, now: Instant) {
         self.turned_at.store(now.as_nanos(), Ordering::Release);
     }

@@ -15,7 +15,7 @@ use crate::store::{Error, Store};
 const STEP: u64 = 1000;
 const STEP_BYTES: usize = 8 << 20;
 
-/// Of messages that a page is to show.
+/// How much of the messages that a page is to show is kept.
 const KEPT_BYTES_MAX: usize = 16 << 20;
 
 /// What one search looks at before it says how far it has come.
@@ -113,7 +113,7 @@ impl JsonPath {
 pub struct Found {
     /// The newest first.
     pub messages: Vec<Arc<Message>>,
-    /// Of the part that was looked at.
+    /// Rows of the part that was looked at.
     pub unreadable: Vec<Unreadable>,
     /// How many sequences that are.
     pub looked_at: u64,
@@ -236,7 +236,7 @@ impl Newest {
     }
 }
 
-/// Of the first message at or after a time; `None`: all are older.
+/// The sequence of the first message at or after a time; `None`: all are older.
 pub async fn since(
     store: &Store,
     channel: ChannelId,

@@ -16,9 +16,9 @@ pub(super) struct Budget {
     messages: AtomicUsize,
     bytes: AtomicUsize,
     refuses: AtomicBool,
-    /// Who has more than a share of half of this is refused, so that what is read does not reach it.
+    /// Clients with more than their share of half of this are refused, so that it is never full.
     keeps_reading: AtomicBool,
-    /// Nanoseconds. Who refuses speaks as the active, and may for so long.
+    /// In nanoseconds. A refusal is an answer of the active, which may give it for as long as it is trusted.
     refuses_until: AtomicU64,
     freed: Notify,
 }

@@ -168,12 +168,12 @@ impl<T> FairQueue<T> {
         Some(next)
     }
 
-    /// Of the sender's oldest request.
+    /// The position of the sender's oldest request.
     pub(super) fn first_of(&self, Sender(number): Sender) -> Option<u64> {
         Some(self.queues[number].front()?.position)
     }
 
-    /// Of the oldest request of all.
+    /// The position of the oldest request of all.
     pub(super) fn first(&self) -> Option<u64> {
         let senders = self.new.turns.iter().chain(&self.old.turns);
         senders

@@ -1,4 +1,4 @@
-//! Who has how much waiting, and whose requests are refused once too much waits. Requests that wait here are handed out in
+//! How much each client has waiting, and whose requests are refused once too much waits. Requests that wait here are handed out in
 //! turns, so that nobody waits for those of others; those that wait in the NATS server are not. So an active reads on, and
 //! asks those to come later who have more waiting than any client that waits for answers.
 //!

@@ -121,7 +121,7 @@ impl Link {
         self.settle();
     }
 
-    /// Publishes of who sends too much are refused from here on, where reading may not pause.
+    /// Where reading may not pause, requests of clients that send too much are refused from here on.
     pub(super) fn may_refuse(&self, may: bool) {
         self.may_refuse.store(may, SeqCst);
         self.settle();

@@ -13,7 +13,10 @@
 //! | [`connection`], `link` | the handles, and what they share with the task behind them |
 //! | `outgoing`, `window` | what waits to be written, and how much of it may be on its way |
 //! | `queue`, `budget` | messages that wait to be taken, and how much they may be |
-//! | [`ingress`], `request_scheduler` | requests to events, in an order that a close can rely on |
+//! | `gate` | how much each client has waiting, and whose requests are refused |
+//! | [`ingress`], `request_scheduler`, `fair_queue` | requests to events, in an order that a close can rely on, and clients in turns |
+//! | `overlap` | what two NATS servers deliver both, on the way from one to the other |
+//! | `forbidden` | subscriptions that the NATS server refuses or takes back |
 //! | [`egress`] | replies, deliveries and probes to publishes |
 //! | [`probes`] | the inbox that answers to probes come to |
 //! | `ack_tokens` | what ack inboxes end with |

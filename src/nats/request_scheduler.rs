@@ -48,7 +48,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Of requests other than publishes.
+    /// True for requests, other than publishes, that carry a client or connection ID.
     pub(super) fn names_its_sender(self) -> bool {
         match self {
             Self::Connect
@@ -80,7 +80,7 @@ pub(super) struct RequestScheduler<T> {
     left_bytes: usize,
 }
 
-/// Of each client in the order of their arrival.
+/// Barriers by client, in the order of their arrival.
 #[derive(Debug)]
 struct Barriers<T> {
     waiting: BTreeMap<Sender, VecDeque<Waiting<(Kind, T)>>>,
@@ -263,7 +263,7 @@ mod tests {
         scheduler
     }
 
-    /// Of three.
+    /// One of three senders.
     fn sender(number: usize) -> Sender {
         Sender::of([&b"a"[..], b"b", b"c"][number % 3])
     }

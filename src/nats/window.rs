@@ -60,7 +60,7 @@ impl Window {
         self.sent += bytes as u64;
     }
 
-    /// Of the bytes handed to the socket, the last.
+    /// The position of the last byte that was handed to the socket.
     pub(super) fn position(&self) -> u64 {
         self.sent
     }

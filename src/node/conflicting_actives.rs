@@ -13,7 +13,7 @@ use crate::core::lease::Lease;
 use crate::core::time::Instant;
 use crate::protocol::announcement::Announcement;
 
-/// Of a cluster ID there are a few. The rest is a flood.
+/// A cluster ID has a few servers. The rest is a flood.
 const SERVERS_MAX: usize = 64;
 
 /// An outage of Postgres may last for hours, and who announced itself before its end matters.

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::monitoring::looks::{Doctor, Looks};
 use crate::store::{Error, Keyring, Store};
 
-/// Of one statement.
+/// How long one statement may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `secret` is what the servers of these tables share and nobody else knows. No connection is opened before somebody looks.

@@ -14,7 +14,7 @@ use crate::postgres::find;
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Whoever mends it looks whether it is.
+/// More often while it is refused: who mends it wants to see that.
 const EVERY_WHILE_REFUSED: Duration = Duration::from_secs(1);
 
 /// Until the node stops.

@@ -7,22 +7,30 @@
 //! | `run` | start, roles until asked to stop, end |
 //! | `standby_listener` | listens to clients while not active, and keeps what it receives |
 //! | [`doctor`] | looks at database, NATS and settings before a node is started |
-//! | [`import`] | takes over what nats-streaming-server kept in Postgres |
+//! | [`import`], [`export`] | takes over what nats-streaming-server kept; the way back |
+//! | [`mirror`] | on to JetStream: copies channels into streams |
 //! | `standby` | waits for the lock |
-//! | `presence`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
+//! | `presence`, `standby_peers`, `conflicting_actives` | whether somebody else serves the same cluster ID from other tables |
 //! | `high_water_marks` | what a standby looks at in case Postgres fails over |
 //! | `claim` | from the lock to a term: the epoch, and whose the tables are (`owner`) |
 //! | `takeover` | from there to a restored core: carries out what [`crate::core::takeover`] asks for |
 //! | `active` | the active: feeds [`crate::core::active`] and carries out what it says; read this first |
+//! | `recollection` | what other servers remember, asked for after a failover of Postgres |
 //! | `vacuum` | vacuums what limits have dropped |
-//! | `batches` | what the leader session does with a batch |
+//! | `batches`, `errands` | what the leader session does with a batch, and what it reads where nothing else can |
+//! | `read_watch` | whether connections for reading lead to the primary |
+//! | `strangers` | whether the lock is in the hands of somebody who is no server |
+//! | `pace` | lets others have their turn, in loops that never have to wait |
 //! | `start` | from the configuration to what the roles work with; waits for what passes |
 //! | `shared` | what the roles share |
 //! | `status_publisher` | publishes the status that [`crate::monitoring`] reads |
 //! | `login` | whether the database would let this server in again |
+//! | `dead_letters` | reports dead letters that their channel does not take |
+//! | `tell` | what this server is set up with, in the tables |
+//! | `console` | what the console reads with |
 //! | `flood_watch` | whether publishes are refused because too much waits |
 //! | `log_watch` | whether log lines are dropped |
-//! | `managed_nats` | the nats-server that a server runs where nobody else's is named |
+//! | `managed_nats`, `child_configuration` | the nats-server that a server runs where nobody else's is named |
 //! | `greeting` | whether somebody's NATS server has its port |
 //! | `nats_settings` | from the configuration to the NATS adapter |
 //! | `partition_peers` | other groups with the same cluster ID: whether their channels are others |

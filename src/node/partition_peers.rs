@@ -230,7 +230,7 @@ impl PartitionPeers {
         }
     }
 
-    /// Of two that find out later, only one has to end. A NATS Streaming server ends by itself.
+    /// When two find out later, only one has to end. A NATS Streaming server ends by itself.
     fn gives_way(&self, found: &Conflict, is_new: bool) -> bool {
         let theirs = &found.with.tables;
         let gives_way = is_new || (!theirs.is_empty() && *theirs < self.me.tables);

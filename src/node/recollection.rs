@@ -1,5 +1,5 @@
 //! After a failover of Postgres: what the new primary lacks may be in the memory of a server that is not the one that takes
-//! over. Who takes over asks the others before it puts back what is missing, and everybody answers, whatever its role.
+//! over. The new active asks the others before it puts back what is missing, and each answers, whatever its role.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::core::time::Instant;
 use crate::nats::{self, Inbox};
 use crate::protocol::recollection::{self, Piece, Question};
 
-/// A server that lives answers within this, and goes on within it. Who is frozen or dead is not waited for longer.
+/// A server that lives answers within this, and goes on within it. One that is frozen or dead is not waited for longer.
 const ANSWER_LIMIT: Duration = Duration::from_millis(750);
 
 /// All answers together take no longer: clients wait for the first one.

@@ -64,7 +64,7 @@ impl Node {
             counts.clients,
             counts.channels,
             counts.subscriptions,
-            requests_heard = restored.backlog.len(),
+            requests_received = restored.backlog.len(),
             "active: Streaming Server is ready"
         );
         if with_savepoints {

@@ -21,7 +21,7 @@ pub type Opened = (
     Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
 );
 
-/// A host or address that has not answered by then gets company.
+/// When a host or address has not answered by then, the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(150);
 
 /// Looking a name up and connecting take the URL's `connect_timeout` at most, each. Notes in the URL where it was let in.

@@ -282,7 +282,7 @@ fn decoded<M: prost::Message + Default>(
     M::decode(Bytes::from(message.encode_to_vec()))
 }
 
-/// Of an ack, which comes with each message that was delivered. `encoded_len` would compare its fields with nothing, which
+/// The length of an ack, which comes with each message that was delivered. `encoded_len` would compare its fields with nothing, which
 /// takes longer than decoding them ([`super::encode`]).
 fn ack_bytes(sent: &pb::Ack) -> usize {
     // Each with its key, and the length of a name that is not long.

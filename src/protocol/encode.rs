@@ -147,9 +147,9 @@ const MSG_REDELIVERED: u8 = 6 << 3;
 const MSG_REDELIVERY_COUNT: u8 = 7 << 3;
 const LENGTH_FOLLOWS: u8 = 2;
 
-/// Of a varint.
+/// The most bytes that a varint takes.
 const LENGTH_BYTES_MAX: usize = 10;
-/// Of a message's numbers, with their keys.
+/// The most bytes that a message's numbers take, with their keys.
 const NUMBERS_BYTES_MAX: usize = 4 * (1 + LENGTH_BYTES_MAX);
 
 fn field(key: u8, value: &[u8], buffer: &mut BytesMut) {

@@ -12,6 +12,7 @@
 //! | [`permissions`] | what servers and clients may do on a NATS server that asks |
 //! | [`announcement`] | what an active announces to other servers |
 //! | [`partition_peers`] | what groups of servers tell each other about their channels |
+//! | [`recollection`] | what servers ask each other after a failover of Postgres |
 //! | [`client`] | the other side, for the command line's own publisher and subscriber, and for tests |
 //! | [`pb`] | the generated types |
 

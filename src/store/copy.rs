@@ -25,7 +25,7 @@ const COLUMNS: i16 = 9;
 /// The size of a row beside its texts and data: the lengths of all columns, and those with a fixed length.
 const ROW_BYTES: usize = 2 + 9 * 4 + 4 * 8 + 1;
 
-/// Of each channel, over the rows that were encoded: the hashes of [`row_hash`], combined by exclusive or.
+/// For each channel the hashes of [`row_hash`] of all rows that were encoded, combined by exclusive or.
 pub(super) type Checksums = BTreeMap<ChannelId, i64>;
 
 /// Encodes messages for COPY. What it needs of the term is there from the begin of the import on.

@@ -18,7 +18,7 @@ const MARKS: &str = "SELECT channel_id, name, created_at_ns, last_sequence, NULL
 
 /// Only where the last term has committed something, and on the Postgres that it runs on: after a failover the new
 /// primary reports its own replicas. Every replica that connects to it is counted, whatever the asking role may see.
-/// Who reads a logical slot, of whichever database, is none; but a commit may wait for him in the place of one.
+/// A reader of a logical slot, of whichever database, is none; but a commit may wait for it in the place of one.
 const REPLICAS: &str = "SELECT current_setting('synchronous_standby_names') AS names,
         (SELECT count(*) FROM pg_stat_replication) AS connected,
         (SELECT count(*) FROM pg_stat_replication JOIN pg_replication_slots ON active_pid = pid WHERE slot_type = 'logical')

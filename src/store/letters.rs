@@ -10,7 +10,7 @@ use crate::core::ids::ChannelId;
 use crate::core::load::Want;
 use crate::core::policy::Letter;
 
-/// Of those that are there.
+/// The columns of letters that are there.
 macro_rules! letters {
     ($which:literal) => {
         concat!(

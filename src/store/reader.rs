@@ -237,7 +237,7 @@ impl Store {
         }
     }
 
-    /// Of the publishes stored there, and those that limits have dropped.
+    /// Which of these publishes are stored there, and which limits have dropped.
     pub async fn stored(&self, wanted: &FindPublishes) -> Result<Stored, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let mut found = self.proven(wanted, limit).await?;

@@ -39,7 +39,7 @@ pub(super) fn refusal(part: &'static str, error: &tokio_postgres::Error) -> Opti
     })
 }
 
-/// Of an error that passes elsewhere: whether it comes from what is written, and not from Postgres or its session. A trigger that asks
+/// For an error that passes elsewhere: whether it comes from what is written, and not from Postgres or its session. A trigger that asks
 /// another server raises what that one says, or that it is away; one that takes too long is cancelled like a statement that hangs.
 fn is_of_what_is_written(error: &DbError) -> bool {
     let sqlstate = error.code().code();
@@ -104,7 +104,7 @@ fn is_our_key(error: &DbError, rule: &str) -> bool {
     OURS.contains(&rule) || error.table().is_none_or(is_primary)
 }
 
-/// Of a rule that may be either: Postgres does not say which.
+/// The statement for a rule that may be either: Postgres does not say which.
 fn drop_index(schema: Option<&str>, rule: &str) -> String {
     let schema = schema.map(|schema| format!("{}.", identifier(schema)));
     let rule = identifier(rule);

@@ -11,7 +11,7 @@ use crate::core::ids::{ChannelId, Sequence};
 use crate::core::load::{Loaded, Unreadable};
 use crate::core::ranges::Ranges;
 
-/// Of `sequences`, which ascend, those that are there, up to so many bytes.
+/// Reads those of `sequences`, which ascend, that are there, up to so many bytes.
 pub(super) async fn messages(
     source: &mut Source<'_>,
     channel: ChannelId,

@@ -6,6 +6,7 @@
 mod architecture;
 mod faults;
 mod mistakes;
+mod module_tables;
 mod places;
 mod source;
 mod words;

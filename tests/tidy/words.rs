@@ -142,3 +142,51 @@ fn the_documents_are_free_of_private_words() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
+
+/// "Of the page." leaves out the word that the reader needs: the most rows of a page, its address, its age?
+fn no_comment_begins_with_of(file: &File) -> Vec<String> {
+    let is_one = |line: &&str| {
+        let text = line.trim_start();
+        let text = ["/// ", "//! ", "// "]
+            .iter()
+            .find_map(|start| text.strip_prefix(start));
+        text.is_some_and(|text| text.starts_with("Of "))
+    };
+    let begins_so = file
+        .text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| is_one(line));
+    // What goes on from the line before begins a sentence only by chance.
+    begins_so
+        .map(|(at, line)| format!("line {}: {}", at + 1, line.trim()))
+        .collect()
+}
+
+#[test]
+fn comments_say_what_it_is_of_which_they_speak() {
+    assert_holds_everywhere(|file| {
+        if file.path.starts_with("src/") {
+            no_comment_begins_with_of(file)
+        } else {
+            Vec::new()
+        }
+    });
+    assert_eq!(
+        complaints(
+            no_comment_begins_with_of,
+            "src/a.rs",
+            "/// Of a page.\nconst A: u8 = 1;\n"
+        )
+        .len(),
+        1
+    );
+    assert!(
+        complaints(
+            no_comment_begins_with_of,
+            "src/a.rs",
+            "/// Rows of a page.\n"
+        )
+        .is_empty()
+    );
+}

@@ -15,7 +15,7 @@ use crate::cli::failure::Failure;
 pub(super) struct Promtool<'a> {
     program: &'a Path,
     labels: &'a [(String, String)],
-    /// Of this run alone; removed with it.
+    /// Belongs to this run alone, and is removed with it.
     folder: Folder,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Promtool<'a> {
     }
 }
 
-/// Of both streams, which it uses alike.
+/// The text of both streams, which it uses alike.
 fn text(done: &Output) -> String {
     let text = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text));
     text.concat().trim().to_owned()

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `command` | the command: a run, or a report of some |
 //! | `args` | the flags, and what they may be together |
 //! | `run` | one run, from the flags to what was found |
 //! | `client_pool` | the clients of a run |

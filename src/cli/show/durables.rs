@@ -48,11 +48,11 @@ pub struct ShowArgs {
     )]
     durable: String,
 
-    /// Of this queue group
+    /// In this queue group
     #[arg(long, value_name = "GROUP")]
     queue_group: Option<String>,
 
-    /// Of this client, where several have one of this name
+    /// That of this client, where several have one of this name
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
 

@@ -32,7 +32,7 @@ use DatabaseErrorKind::{Failed, Refused, Unavailable};
 /// What both drivers say, each in an error of its own.
 pub const NO_TLS: &str = "server does not support TLS";
 
-/// Of no server.
+/// Codes that no server sends.
 const CODES: [(&str, DatabaseErrorKind); 3] = [
     ("ZZ0SU", Unavailable),
     ("ZZ0SR", Refused),
@@ -136,7 +136,7 @@ impl DatabaseError {
                      durables), or name the owner in the database URL"
                 ),
             ),
-            // Of a replica that may be promoted.
+            // A replica may be promoted.
             "25006" => (
                 Unavailable,
                 "it is a replica, or default_transaction_read_only is on; the database URL must lead to the primary, and \

@@ -276,7 +276,7 @@ impl Parser<'_> {
         let value = self.value(&mut cursor);
         self.depth -= 1;
         cursor.skip_blank(&[]);
-        // Of a list of URLs the first one, as there.
+        // A list of URLs means its first one, as there.
         let is_list = cursor.rest.starts_with(',') && cursor.rest.contains("://");
         match value {
             Ok(value) if cursor.rest.is_empty() || is_list => Ok(value.kind),

@@ -9,7 +9,7 @@ use crate::core::time::Instant;
 pub enum End {
     /// Nothing was received of the leader session, not even its end.
     Unproved,
-    /// NATS was out of reach for a lease, or took nothing for as long: another node may be luckier.
+    /// NATS was out of reach for a lease, or took nothing for as long: another node may still reach it.
     NatsLost,
     /// The NATS server fell silent, and a standby listens at another one: it has received what this server has not.
     NatsSilent,

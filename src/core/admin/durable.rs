@@ -15,7 +15,7 @@ use crate::core::time::Timestamp;
 /// Members that are closed in one step.
 const CLOSED_PER_STEP: usize = 256;
 
-/// Of several with one name, so many are listed.
+/// How many of several with one name are listed.
 const LISTED_MAX: usize = 5;
 
 /// A position that is asked about.

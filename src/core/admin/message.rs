@@ -12,7 +12,7 @@ use crate::core::load::{Loaded, Want};
 use crate::core::loads::Purpose;
 use crate::core::message::Message;
 
-/// Of one request: they are read at once.
+/// The most messages that one request may name: they are read at once.
 const MESSAGES_MAX: u64 = 1000;
 
 /// And so many bytes of them, but for the first.

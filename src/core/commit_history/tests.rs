@@ -151,7 +151,7 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
     let sequences: Vec<u64> = found[&ChannelId(1)].keys().map(|s| s.0).collect();
     assert_eq!(sequences, [6, 7, 8, 9]);
 
-    // Of one that committed before, not everything is known.
+    // Not everything is known of one that committed before.
     history.observe(marks(5, 1, &[(1, 7)]));
     history.learn(former.account(&has));
     assert!(!history.is_exact());

@@ -37,7 +37,7 @@ impl Commits {
         trim.through = through;
     }
 
-    /// Of what the gathering batch drops of the channel.
+    /// Keeps the GUIDs of messages above `settled` that the gathering batch drops.
     pub(in crate::core) fn keep_guids_after(&mut self, channel: ChannelId, settled: Sequence) {
         self.gathering.guids_kept_after.insert(channel, settled);
     }

@@ -37,7 +37,7 @@ fn row(first: u64, last: u64) -> ChannelRow {
     }
 }
 
-/// Of a node that committed these messages, the last of them its channel's last.
+/// The history of a node that committed these messages, the last of them its channel's last.
 fn committed(sequences: std::ops::RangeInclusive<u64>) -> CommitHistory {
     let message = |sequence: u64| Message {
         sequence: Sequence(sequence),
@@ -212,7 +212,7 @@ fn a_channel_that_a_term_made_anew_is_kept_and_the_lost_one_is_told() {
     assert_eq!(batch.counters.expect("changed").channel, 2);
 }
 
-/// Of a standby that has seen every commit wait for every replica.
+/// The history of a standby that has seen every commit wait for every replica.
 fn waited_for(last: u64) -> CommitHistory {
     let mut history = CommitHistory::new(0);
     for second in 1..=3 {

@@ -155,7 +155,7 @@ impl Group {
             self.holders.delivered(sequence);
         }
         let handed = Handed {
-            // Of one that is tried again, too.
+            // At least one, also for an attempt that is made again.
             redelivery_count: before.map_or(0, |_| deliveries.max(1)),
             is_news: has_moved || is_counted || before.is_none(),
             due,

@@ -44,7 +44,7 @@ fn row(last: u64) -> ChannelRow {
     }
 }
 
-/// Of a node that committed these messages.
+/// The history of a node that committed these messages.
 fn committed(sequences: std::ops::RangeInclusive<u64>) -> CommitHistory {
     let batch = Batch {
         channels: BTreeMap::from([(ChannelId(1), Some(row(*sequences.end())))]),
@@ -58,7 +58,7 @@ fn committed(sequences: std::ops::RangeInclusive<u64>) -> CommitHistory {
     history
 }
 
-/// Of a node that received this publish of a client that waits for its answer.
+/// The shadow of a node that received this publish of a client that waits for its answer.
 fn shadow(sequence: u64) -> Shadow {
     let age = Duration::from_secs(5);
     let limits = ShadowLimits {

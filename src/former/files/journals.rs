@@ -144,8 +144,7 @@ pub fn subscriptions(
     Ok(read.flatten().collect())
 }
 
-/// Of several records that stand for one durable queue group without members, as old servers left them, the one that
-/// was sent most counts.
+/// Old servers left several records for one durable queue group without members. The one that was sent most counts.
 pub fn latest_shadows(subscriptions: Vec<Subscription>) -> Vec<Subscription> {
     let mut kept: Vec<Subscription> = Vec::with_capacity(subscriptions.len());
     for next in subscriptions {

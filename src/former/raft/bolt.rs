@@ -127,7 +127,7 @@ impl<S: ReadAt> Bolt<S> {
             return Err(format!("page {number} is reached through too many others").into());
         }
         let page = self.page(number)?;
-        // Of the pages below that do not begin behind `from`, only the last one can hold it.
+        // Only the last page below that does not begin behind `from` can hold it.
         let mut last = None;
         let goes_on = elements(&page, number, &mut |element| match element {
             Element::Leaf(_, key, _) if key < from => Ok(true),

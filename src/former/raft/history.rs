@@ -13,7 +13,7 @@ use super::records::{self, Operation};
 use crate::former::encryption::ChannelKeys;
 use crate::protocol::client::delivery;
 
-/// Of how many entries of each log something is held at once: logs of any length are compared.
+/// How many entries of each log are held at once, so that logs of any length can be compared.
 const WINDOW: u64 = 4096;
 
 /// Which entries of a log are compared, and what cluster it is of. Holds nothing of each entry.
@@ -39,7 +39,7 @@ pub struct Mark {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
-    /// Of a snapshot, encrypted without a key, or a configuration: the first one is made by each node for itself.
+    /// Part of a snapshot, encrypted without a key, or a configuration: each node makes the first one for itself.
     Unknown,
     /// Nothing that the cluster was asked for.
     None,
@@ -62,7 +62,7 @@ pub struct Compared {
 }
 
 impl History {
-    /// Of a log over a snapshot with this index and term, whose entries are to be added in their order.
+    /// A log over a snapshot with this index and term. Its entries are to be added in their order.
     pub fn over(snapshot: Option<(u64, u64)>) -> Self {
         Self {
             snapshot: snapshot.map(|(index, term)| Mark {

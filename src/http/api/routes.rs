@@ -4,7 +4,7 @@ use self::Kind::{Flag, Number, Text, Time};
 
 pub(in crate::http) struct Route {
     pub(in crate::http) path: &'static str,
-    /// Of the command line.
+    /// As the command line has it.
     pub(in crate::http) verb: &'static str,
     pub(in crate::http) summary: &'static str,
     /// In the body; what the path names is not among them.

@@ -18,7 +18,7 @@ use crate::store::look::{Channel, Durable, InFlight};
 
 const IN_FLIGHT_MAX: u32 = 100;
 
-/// Of one name on one channel, to be told apart by queue group or client.
+/// How many durables of one name on one channel are looked at; queue group and client say which is meant.
 const NAMESAKES_MAX: i64 = 1000;
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use super::payload::SHOWN_BYTES;
 /// Further levels stand no further in.
 const LEVELS_MAX: usize = 32;
 
-/// Of JSON, which is not looked at whether it is any. `None`: it would be more than a page shows.
+/// Indents what is taken for JSON without a check. `None`: it would be more than a page shows.
 pub(super) fn pretty(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len() * 2);
     let mut level = 0_usize;

@@ -104,7 +104,7 @@ fn of_roles(roles: &Roles) -> Vec<Problem> {
     found
 }
 
-/// Of the active, as the tables have them, and of this server, as it knows them itself.
+/// Conditions of the active, as the tables have them, and of this server, as it knows them itself.
 fn of_conditions(facts: &Facts<'_>) -> Vec<Problem> {
     let told = facts.conditions.iter();
     let mut found: Vec<Problem> = told

@@ -14,7 +14,7 @@ use url::form_urlencoded::{Serializer, parse};
 use super::layout;
 use crate::http::view::Source;
 
-/// Of what a proxy puts before our paths.
+/// The most bytes that a proxy may put before our paths.
 const PREFIX_BYTES_MAX: usize = 200;
 
 tokio::task_local! {

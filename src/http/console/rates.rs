@@ -46,7 +46,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Of the active; `None`: this server is not it.
+    /// The counters of the active; `None`: this server is not it.
     pub(super) fn of_active(status: &Status, now: Now) -> Option<Self> {
         let is_active = status.role_at(now.monotonic) == Role::Active;
         let counts = &status.counts;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::http::view::Source;
 
-/// Of a form.
+/// The most bytes of a form.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Nothing from elsewhere, nothing inline, and no page of others around ours.

@@ -18,7 +18,7 @@ use crate::core::time::Timestamp;
 /// Then one has to log in again.
 const LASTS: Duration = Duration::from_hours(12);
 
-/// Of those who have logged out before their time was over.
+/// How many sessions that were ended before their time are kept.
 const ENDED_MAX: usize = 4096;
 
 const NONCE_BYTES: usize = 16;
@@ -72,7 +72,7 @@ impl Session {
         Some(session)
     }
 
-    /// Of the cookie; `None`: there is none that could be one of ours.
+    /// Reads the cookie; `None`: there is none that could be one of ours.
     pub(super) fn of(key: &hmac::Key, headers: &HeaderMap) -> Option<Self> {
         let name = cookie_name(key);
         let cookies = headers.get_all(header::COOKIE).iter();

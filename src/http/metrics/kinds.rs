@@ -41,7 +41,7 @@ pub(super) fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges 
     family
 }
 
-/// Of a name that strangers have chosen.
+/// The label for a name that strangers have chosen.
 pub(super) fn label(name: &str) -> String {
     printable::label(name).into_owned()
 }

@@ -5,6 +5,7 @@
 //! | [`page`] | puts it together |
 //! | `ours` | the node |
 //! | `series` | channels and durables, on the active |
+//! | `pages` | the pages themselves: who is connected to them |
 //! | `exporter` | the names that dashboards of NATS Streaming were made for |
 //! | `plain` | from the one format to the other |
 //! | `kinds` | gauges, counters, histograms |

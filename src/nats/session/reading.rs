@@ -125,7 +125,7 @@ impl<'a> Reading<'a> {
         let mut messages = Vec::new();
         // The subscription whose messages are gathered.
         let mut gathered = None;
-        // Of all that one read brought: a clock is not free.
+        // Once for all that one read brought: a clock is not free.
         let now = Clock.monotonic();
         let outcome = loop {
             let frame = match self.parser.next_frame() {

@@ -113,7 +113,7 @@ fn of_nats_version(version: &str, round_trip: Duration) -> Finding {
     }
 }
 
-/// Of `2.10.4-beta.1` the three numbers.
+/// The three numbers of a version like `2.10.4-beta.1`.
 fn parsed(version: &str) -> Option<(u64, u64, u64)> {
     let plain = version.split(['-', '+']).next()?;
     let mut numbers = plain.split('.').map(|part| part.parse().ok());

@@ -126,17 +126,17 @@ impl Store {
         Ok(self.look(ASKED, &[Given::Number(id)]).await?.pop())
     }
 
-    /// Of the newest 10,000.
+    /// Groups the newest 10,000.
     pub async fn refused_groups(&self) -> Result<Vec<RefusedGroup>, Error> {
         self.look(REFUSED, &[]).await
     }
 
-    /// Of 10,000 that are not redriven yet.
+    /// Groups 10,000 that are not redriven yet.
     pub async fn dead_groups(&self) -> Result<Vec<DeadGroup>, Error> {
         self.look(DEAD, &[]).await
     }
 
-    /// Of 10,000.
+    /// Groups 10,000 of them.
     pub async fn unreadable_groups(&self) -> Result<Vec<UnreadableGroup>, Error> {
         self.look(UNREADABLE, &[]).await
     }

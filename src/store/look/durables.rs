@@ -121,7 +121,7 @@ impl Store {
         self.look(BEHIND, &[]).await
     }
 
-    /// Of all subscriptions, or of those of a channel.
+    /// The policies of all subscriptions, or of those of a channel.
     pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, Error> {
         self.look(POLICIES, &[Given::Text(channel)]).await
     }

@@ -13,7 +13,7 @@ const HOURS: usize = 24;
 
 const HOUR_SECONDS: f64 = 3600.0;
 
-/// Of a channel.
+/// How a channel grew.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Growth {
     channel_id: u64,
@@ -98,7 +98,7 @@ impl Growth {
 }
 
 impl Store {
-    /// Of those that are not being deleted.
+    /// Looks at channels that are not being deleted.
     pub async fn growth(
         &self,
         channels: impl Iterator<Item = &Channel>,

@@ -29,7 +29,7 @@ pub struct DeadLetter {
 /// Which ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Letters<'a> {
-    /// Of all channels where it is empty.
+    /// Empty: all channels.
     pub channel: &'a str,
     /// Only those that were never published again.
     pub waiting: bool,

@@ -94,7 +94,7 @@ const CHANNEL_PAGE: &str = concat!(
         WHEN 'published' THEN c.last_published_at_ns WHEN 'lag' THEN s.lag END DESC NULLS LAST, c.name, c.channel_id"
 );
 
-/// Of the positions that the first part has picked: durables, and queue groups that have no durable name.
+/// The rows of the positions that the first part has picked: durables, and queue groups that have no durable name.
 macro_rules! durables_picked {
     () => {
         concat!(

@@ -29,7 +29,7 @@ const SERVERS: &str = concat!(
     " AS told_at, is_active, is_standby FROM server_settings ORDER BY is_active DESC, is_standby DESC, told_at DESC LIMIT 16"
 );
 
-/// Of former servers only the last ones stay.
+/// Only the last ones of former servers stay.
 const TELL: &str = "WITH told AS (
         INSERT INTO told_settings (server_id, host, version, pages, settings) VALUES ($1, $2, $3, $4, $5::text::jsonb)
         ON CONFLICT (server_id) DO UPDATE SET host = excluded.host, version = excluded.version, pages = excluded.pages,

@@ -158,7 +158,7 @@ async fn together(mut answers: Vec<Answer<'_>>) -> Vec<Result<u64, Error>> {
     rows
 }
 
-/// Of BEGIN and the statements.
+/// Looks at the answers to BEGIN and to each statement.
 fn check(queries: &[Query<'_>], mut rows: Vec<Result<u64, Error>>) -> Result<(), Failure> {
     let begun = rows.remove(0);
     begun.map_err(|error| failed("BEGIN", error))?;

@@ -183,7 +183,7 @@ const SQL: &[Key] = &[
 
 pub(super) const HTTPS: &[&str] = &["https", "https_port"];
 
-/// Of nats-server's `tls` block, what its pages over HTTPS show.
+/// The keys of nats-server's `tls` block that its pages over HTTPS use.
 pub(super) const PAGES_TLS: Key = key(
     &["tls"],
     Means::Block(&[
@@ -203,7 +203,7 @@ pub(super) const PAGES_TLS: Key = key(
     ]),
 );
 
-/// Of nats-server's keys, those that its place in the same process gave a meaning for streaming.
+/// Keys of nats-server that mattered to streaming, because both were one process.
 pub(super) const NATS: &[Key] = &[
     key(
         &["http", "http_port", "monitor_port"],
