@@ -10,6 +10,7 @@ use super::event::Event;
 use super::ids::{ChannelId, LoadId, PositionId, Sequence};
 use super::loads::Purpose;
 use super::outbound::{Outbound, Reply};
+use super::refusal::Refusal;
 use super::rejection::Rejection;
 use super::request::Request;
 use super::time::{Instant, Now};
@@ -94,8 +95,23 @@ impl Broker {
         }
     }
 
-    pub(super) fn withhold_notes(&mut self) {
-        self.aside.notes = true;
+    /// What went along with what was tried, and nobody waits for, does not go with the next batch. Says what it was; `None` where nothing
+    /// of this part of a batch went along.
+    pub(super) fn withhold(&mut self, part: &str, until: Instant) -> Option<String> {
+        match part {
+            // For people only.
+            "heartbeats" | "unreadable messages" | "lost ranges" => {
+                self.aside.notes = true;
+                Some(format!("the {part}"))
+            }
+            "outbox" => self.put_off_refused_rows(until),
+            "acks in SQL" => self.commits.forget_sql_acks().then(|| part.to_owned()),
+            "requests" if self.commits.forget_answered_requests() => {
+                self.deadlines.set(Timer::Requests, until);
+                Some("the answers to operators".to_owned())
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn withhold_progress(&mut self, positions: &[PositionId]) {
@@ -177,7 +193,7 @@ impl Broker {
         &mut self,
         now: Instant,
         after: Duration,
-        why: &str,
+        refusal: &Refusal,
     ) -> Option<String> {
         let timer = self.deadlines.pop_due(now)?;
         let what = match &timer {
@@ -186,8 +202,10 @@ impl Broker {
             Timer::Expiry(channel) => format!("the limits of channel number {channel}"),
             Timer::Inactivity(channel) => format!("the deletion of channel number {channel}"),
             Timer::Redelivery(position) => format!("a redelivery of position {position}"),
-            Timer::Outbox => return self.refuse_outbox(why, now + after),
-            Timer::Requests => return Some(self.refuse_request(why, now + after)),
+            Timer::Outbox => return self.refuse_outbox(refusal, now + after),
+            Timer::Requests => {
+                return Some(self.refuse_request(&refusal.to_string(), now + after));
+            }
             Timer::Orphans => "the end of subscriptions whose client has gone".to_owned(),
             Timer::Progress | Timer::Withheld(_) => "progress of subscriptions".to_owned(),
             Timer::LoadRetry | Timer::ForgetStored | Timer::Unregistered(_) | Timer::Held(_) => {

@@ -11,7 +11,7 @@
 //!
 //! What is acked in SQL (`sql_acks`) is read by the same statement, and rows of either table are gone before the next one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,11 +22,13 @@ use super::deadlines::Timer;
 use super::ids::{ChannelId, ChannelName, ClientId, Guid, PositionId};
 use super::load::Want;
 use super::loads::Purpose;
-use super::notice::Notice;
 use super::reach::{Reach, Seen};
-use super::rejection::Rejection;
 use super::sql_acks::{AckId, AckRow, SqlAcks};
 use super::time::{Instant, Timestamp};
+
+mod refused_rows;
+
+use refused_rows::reason;
 
 /// Between two looks while rows come.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -46,6 +48,9 @@ const MANY_ROWS: usize = 256;
 
 /// Rows that are carried out in one turn.
 const ROWS_PER_TURN: usize = 512;
+
+/// While so many rows are put off, the table is not looked at.
+const PUT_OFF_MAX: usize = 1 << 16;
 
 /// Number of a row of the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +133,8 @@ pub(super) struct Outbox {
     pub(super) pause: Duration,
     /// Rows of the last page.
     last_page: usize,
+    /// Rows that Postgres does not let go of, up to [`PUT_OFF_MAX`], and when each is tried again.
+    put_off: BTreeMap<OutboxId, Instant>,
     /// Rows that are carried out in one turn are halved so often, for Postgres refuses to store them all.
     halvings: u32,
 }
@@ -188,6 +195,13 @@ impl Broker {
             return;
         }
         let now = self.now.monotonic;
+        let put_off = &mut self.outbox.put_off;
+        put_off.retain(|_, until| *until > now);
+        if put_off.len() >= PUT_OFF_MAX {
+            return self
+                .deadlines
+                .set_by(Timer::Outbox, now + super::savepoint::RETRY_AFTER);
+        }
         let rescanned_at = self.outbox.rescanned_at;
         if rescanned_at.is_none_or(|at| now.since(at) >= RESCAN_EVERY) {
             self.outbox.rescanned_at = Some(now);
@@ -210,7 +224,7 @@ impl Broker {
         self.loads.ask(ChannelId(0), want, Purpose::Outbox);
     }
 
-    pub(super) fn outbox_loaded(&mut self, page: OutboxPage) {
+    pub(super) fn outbox_loaded(&mut self, mut page: OutboxPage) {
         self.learn_who_can_ack(&page);
         let outbox = &mut self.outbox;
         outbox.is_reading = false;
@@ -232,6 +246,9 @@ impl Broker {
             ended_before: page.ended_before,
             next: page.next,
         });
+        // Rows that are due are in every page.
+        page.rows
+            .retain(|row| !outbox.put_off.contains_key(&row.id));
         outbox.last_page = page.rows.len() + page.acks.len();
         let now = self.now.monotonic;
         if outbox.last_page > 0 {
@@ -310,39 +327,6 @@ impl Broker {
         self.enforce_limits(id);
         Ok(())
     }
-
-    fn refuse_row(&mut self, id: OutboxId, channel: &ByteString, why: String) {
-        self.traffic.sql_refused += 1;
-        let mut channel = channel.to_string();
-        channel.truncate(channel.floor_char_boundary(100));
-        self.notices.push_back(Notice::SqlRefused {
-            id,
-            channel,
-            why: why.clone(),
-        });
-        self.commits.refuse_from_outbox(id, why);
-    }
-
-    /// Postgres refuses to store what the last turn carried out: fewer rows are tried, and at last the one that it is
-    /// about is refused. Says whose it was.
-    pub(super) fn refuse_outbox(&mut self, why: &str, retry_at: Instant) -> Option<String> {
-        let now = self.now.monotonic;
-        if self.outbox.waiting.is_empty() {
-            self.deadlines.set_by(Timer::Outbox, retry_at);
-            return Some("a look into the outbox".to_owned());
-        }
-        self.deadlines.set_by(Timer::Outbox, now);
-        while self.outbox.rows_per_turn() > 1 {
-            self.outbox.halvings += 1;
-            if self.outbox.rows_per_turn() < self.outbox.waiting.len() {
-                return None;
-            }
-        }
-        let row = self.outbox.waiting.pop_front()?;
-        let what = format!("a publish in SQL to channel {}", row.channel);
-        self.refuse_row(row.id, &row.channel, why.to_owned());
-        Some(what)
-    }
 }
 
 /// The role, as far as it can be the name of a client.
@@ -357,43 +341,6 @@ fn publisher_name(role: &str) -> ClientId {
     let name: String = role.chars().map(allowed).take(63).collect();
     let sql = || ClientId::parse("sql".into()).expect("it is a valid name");
     ClientId::parse(name.into()).unwrap_or_else(sql)
-}
-
-fn reason(rejection: &Rejection) -> String {
-    match rejection {
-        Rejection::CaseClash { name, existing } => {
-            format!("channel {name} differs from channel {existing} only in the case of letters")
-        }
-        Rejection::TooManyChannels => {
-            "its channel is not there, and there are as many as --max-channels allows".to_owned()
-        }
-        Rejection::NotStored(why) => why.to_string(),
-        Rejection::ChannelFull => {
-            "its channel is full, and a policy keeps what is in it".to_owned()
-        }
-        other @ (Rejection::InvalidConnectRequest
-        | Rejection::InvalidClientId
-        | Rejection::ClientRegistered
-        | Rejection::InvalidPublish
-        | Rejection::InvalidSubscribe
-        | Rejection::ClientIdMissing
-        | Rejection::InvalidAckWait
-        | Rejection::InvalidMaxInFlight
-        | Rejection::InvalidStartPosition
-        | Rejection::InvalidChannel
-        | Rejection::UnknownClient
-        | Rejection::InvalidDurableName
-        | Rejection::DuplicateDurable
-        | Rejection::InvalidLeave
-        | Rejection::UnknownChannel
-        | Rejection::UnknownSubscription
-        | Rejection::InvalidClose
-        | Rejection::ClientReplaced
-        | Rejection::TooManyConnects
-        | Rejection::TooManyClients
-        | Rejection::TooManySubscriptions
-        | Rejection::TooMuchWaits) => format!("{other:?}"),
-    }
 }
 
 #[cfg(test)]

@@ -16,12 +16,14 @@ use super::cost;
 use super::event::Event;
 use super::ids::{ChannelId, PositionId};
 use super::limits::Limits;
-use super::outbound::{Outbound, Reply};
 use super::refusal::Refusal;
-use super::rejection::Rejection;
 use super::request::Request;
 use super::suspects::{Alike, Suspects};
 use super::time::Now;
+
+mod answers;
+
+use answers::{UNASKED, not_stored, refuse};
 
 /// What cannot be written is tried again after this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -91,6 +93,8 @@ struct Tried {
     inputs: Vec<Input>,
     /// The rows that may have to be left out.
     progress: Vec<PositionId>,
+    /// Positions of these whose messages' deliveries are counted.
+    counted: BTreeSet<PositionId>,
     trims: BTreeSet<ChannelId>,
 }
 
@@ -182,6 +186,7 @@ impl Savepoints {
                     before,
                     inputs,
                     progress: batch.progress.keys().copied().collect(),
+                    counted: batch.counts.keys().map(|key| key.0).collect(),
                     trims: batch.trims.keys().copied().collect(),
                 });
                 return Some(batch);
@@ -223,17 +228,14 @@ impl Savepoints {
         // Progress that went along with what was to be tried.
         let mut along = tried.progress;
         along.retain(|position| !inputs.iter().any(|input| is_progress_of(input, *position)));
+        if refusal.part == "delivery counts" {
+            along.retain(|position| tried.counted.contains(position));
+        }
         match refusal.part {
-            "progress" if !along.is_empty() => {
+            "progress" | "delivery counts" if !along.is_empty() => {
                 broker.withhold_progress(&along);
                 self.steps.push_front(inputs);
                 return self.split_progress(along, refusal);
-            }
-            // For people only.
-            "heartbeats" | "unreadable messages" | "lost ranges" => {
-                broker.withhold_notes();
-                self.steps.push_front(inputs);
-                return self.set_aside(format!("the {}", refusal.part), refusal, false);
             }
             "messages trimmed" if !tried.trims.is_empty() => {
                 let names = broker.suspend_limits(&tried.trims, now.monotonic + RETRY_AFTER);
@@ -241,7 +243,12 @@ impl Savepoints {
                 let what = format!("the limits of channel {}", names.join(", "));
                 return self.set_aside(what, refusal, false);
             }
-            _ => {}
+            part => {
+                if let Some(what) = broker.withhold(part, now.monotonic + RETRY_AFTER) {
+                    self.steps.push_front(inputs);
+                    return self.set_aside(what, refusal, false);
+                }
+            }
         }
         if inputs.len() > 1 {
             let is_known = self.alike >= ALIKE_MAX || self.suspects.are_known(&inputs, ALIKE_MAX);
@@ -329,9 +336,7 @@ impl Savepoints {
                 self.steps.push_front(vec![Input::Timers(Timers::First)]);
             }
             Input::Timers(Timers::First) => {
-                if let Some(what) =
-                    broker.defer_first_timer(now.monotonic, RETRY_AFTER, &refusal.to_string())
-                {
+                if let Some(what) = broker.defer_first_timer(now.monotonic, RETRY_AFTER, refusal) {
                     self.set_aside(what, refusal, false);
                 }
             }
@@ -397,54 +402,4 @@ fn apply(broker: &mut Broker, input: &Input, now: Now) {
         Input::Limits(limits) => broker.set_limits(limits, now),
         Input::Progress(positions) => broker.write_progress(positions),
     }
-}
-
-fn not_stored(refusal: &Refusal) -> Rejection {
-    Rejection::NotStored(refusal.to_string().into())
-}
-
-const UNASKED: &str = "what no client has asked for";
-
-/// Whose request it was, and its answer when it wants one.
-fn refuse(request: Request, refusal: &Refusal) -> (String, Option<Outbound>) {
-    let rejection = not_stored(refusal);
-    let (what, answer, reply) = match request {
-        Request::Connect { request, reply } => (
-            format!("a connect of client {}", request.client_id),
-            Reply::ConnectRefused(rejection),
-            reply,
-        ),
-        Request::Publish { request, reply } => (
-            format!("a publish to channel {}", request.channel),
-            Reply::PublishRefused(request.guid.into(), rejection),
-            reply,
-        ),
-        Request::Subscribe { request, reply } => {
-            let (client, channel) = (request.client_id, request.channel);
-            let what = format!("a subscribe of client {client} on channel {channel}");
-            (what, Reply::SubscribeRefused(rejection), reply)
-        }
-        Request::Unsubscribe { request, reply } | Request::CloseSubscription { request, reply } => {
-            let (client, channel) = (request.client_id, request.channel);
-            let what = format!("the end of a subscription of client {client} on channel {channel}");
-            (what, Reply::LeaveRefused(rejection), reply)
-        }
-        Request::CloseClient { client_id, reply } => (
-            format!("the close of client {client_id}"),
-            Reply::CloseRefused(rejection),
-            reply,
-        ),
-        Request::Ack(ack) => {
-            let what = format!(
-                "an ack of message {} of channel {}",
-                ack.sequence, ack.channel
-            );
-            return (what, None);
-        }
-        Request::Ping { .. } | Request::Refused { .. } | Request::AlreadyStored { .. } => {
-            return (UNASKED.to_owned(), None);
-        }
-    };
-    let outbound = reply.map(|to| Outbound::Reply { to, reply: answer });
-    (what, outbound)
 }

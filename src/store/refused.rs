@@ -63,7 +63,7 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 17] = [
+const OURS: [&str; 22] = [
     "messages",
     "channels",
     "clients",
@@ -81,7 +81,31 @@ const OURS: [&str; 17] = [
     "delivery_counts",
     "dead_letters",
     "dropped_messages",
+    "position_acks",
+    "position_holders",
+    "paused_positions",
+    "set_limits",
+    "admin_requests",
 ];
+
+/// The tables that a part of a batch writes, where its name is not that of one.
+fn tables_of(part: &str) -> &str {
+    match part {
+        "outbox" => "outbox, outbox_refused or message_ids",
+        "acks in SQL" => "pending_acks",
+        "progress" => "positions, position_acks or position_holders",
+        "delivery counts" => "delivery_counts",
+        "dead letters" => "dead_letters",
+        "dropped messages" => "dropped_messages",
+        "messages trimmed" => "messages, gone_ranges or dropped_guids",
+        "lost ranges" => "lost_ranges",
+        "unreadable messages" => "unreadable_messages",
+        "requests" => "admin_requests",
+        "limits" => "set_limits",
+        "paused" => "paused_positions",
+        other => other,
+    }
+}
 
 /// Rows that somebody else took away, or kept a statement from writing.
 pub(super) fn miscount(part: &'static str, expected: usize, found: u64) -> Refusal {
@@ -123,7 +147,7 @@ fn remedy(error: &DbError, table: &str, rule: &str) -> String {
     let schema = error.schema();
     let table = match schema {
         Some(schema) => format!("{schema}.{table}"),
-        None => table.to_owned(),
+        None => tables_of(table).to_owned(),
     };
     match error.code().code() {
         "23514" | "23P01" | "23503" => format!("ALTER TABLE {table} DROP CONSTRAINT {rule}"),

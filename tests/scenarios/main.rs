@@ -5,6 +5,7 @@
 #[path = "../support/memory_store.rs"]
 mod memory_store;
 mod refused;
+mod refused_along;
 mod requests;
 mod script;
 mod settled;

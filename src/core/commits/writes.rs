@@ -81,6 +81,34 @@ impl Commits {
         self.gathering.outbox.refused.push((id, why));
     }
 
+    /// What was to leave the outbox with the next batch without having been published stays there. Returns the rows.
+    pub(in crate::core) fn forget_refused_rows(&mut self) -> Vec<OutboxId> {
+        let refused = std::mem::take(&mut self.gathering.outbox.refused);
+        for (_, why) in &refused {
+            self.gathering_bytes -= cost::OVERHEAD_BYTES + why.len();
+        }
+        self.gathered.changed_outbox = !self.gathering.outbox.is_empty();
+        refused.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Acks in SQL that were to leave their table with the next batch stay there, and are read again. False where there are none.
+    pub(in crate::core) fn forget_sql_acks(&mut self) -> bool {
+        let outbox = &mut self.gathering.outbox;
+        if outbox.acked.is_empty() && outbox.acks_dropped.is_empty() {
+            return false;
+        }
+        outbox.acked.clear();
+        outbox.acks_dropped.clear();
+        self.gathered.changed_outbox = !outbox.is_empty();
+        true
+    }
+
+    /// Requests of operators that were to be answered with the next batch stay open. False where there are none.
+    pub(in crate::core) fn forget_answered_requests(&mut self) -> bool {
+        self.gathered.changed_requests = false;
+        !std::mem::take(&mut self.gathering.requests).is_empty()
+    }
+
     pub(in crate::core) fn add_dead_letter(
         &mut self,
         id: ChannelId,

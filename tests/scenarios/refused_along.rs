@@ -1,0 +1,215 @@
+//! A Postgres that refuses what nobody waits for and what goes along with requests of clients: they are stored without it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stanby::core::batch::Batch;
+use stanby::core::guarded::Guarded;
+use stanby::core::ids::{ChannelName, ClientId, ConnectionId, Epoch, Guid, Subject};
+use stanby::core::limits::{Heartbeats, Limits, Settings};
+use stanby::core::outbox::{OutboxId, OutboxRow};
+use stanby::core::refusal::Refusal;
+use stanby::core::request::{Connect, Publish, Publisher};
+use stanby::core::time::{Instant, Now, Timestamp};
+use stanby::core::{Broker, Event, Outbound, Reply, Request};
+
+use crate::memory_store::MemoryStore;
+
+/// What Postgres refuses of a batch: the part, and the state.
+type Refuses = fn(&Batch) -> Option<(&'static str, &'static str)>;
+
+struct World {
+    broker: Guarded,
+    store: MemoryStore,
+    refuses: Refuses,
+    now: Now,
+    refusals: usize,
+    answers: BTreeMap<String, Reply>,
+    published: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let settings = Settings {
+            heartbeats: Heartbeats::default(),
+            limits: Limits {
+                payload_bytes: 100,
+                ..Limits::default()
+            },
+            ack_prefix: "ack".into(),
+            partition: None,
+            replace_durables: false,
+        };
+        let now = Now {
+            monotonic: Instant::from_nanos(1),
+            wall: Timestamp(1),
+        };
+        let store = MemoryStore::default();
+        let broker = Broker::restore(store.snapshot(), settings, now);
+        let mut world = Self {
+            broker: Guarded::with_savepoints(broker),
+            store,
+            refuses: |_| None,
+            now,
+            refusals: 0,
+            answers: BTreeMap::new(),
+            published: 0,
+        };
+        let request = Connect {
+            client_id: ClientId::parse("good".into()).expect("a valid client ID"),
+            heartbeat_inbox: subject("hb.good"),
+            protocol: 0,
+            connection_id: ConnectionId::default(),
+            ping_interval: 5,
+            ping_max_out: 88,
+        };
+        let reply = Some(subject("connect.good"));
+        let connect = Request::Connect { request, reply };
+        world.broker.handle(connect, now);
+        world.settle();
+        world
+    }
+
+    fn publish(&mut self) {
+        self.published += 1;
+        let name = format!("publish.{}", self.published);
+        let request = Publish {
+            publisher: Publisher::Client("good".into()),
+            guid: Guid::parse(name.clone().into()).expect("a valid GUID"),
+            channel: ChannelName::parse("orders".into()).expect("a valid name"),
+            reply: "".into(),
+            data: Bytes::new(),
+        };
+        let reply = Some(subject(&name));
+        let publish = Request::Publish { request, reply };
+        self.broker.handle(publish, self.now);
+    }
+
+    fn publish_in_sql(&mut self, guid: &str, bytes: usize) {
+        let row = OutboxRow {
+            id: OutboxId(0),
+            guid: guid.to_owned().into(),
+            channel: "sql".into(),
+            reply: "".into(),
+            publisher: "app".into(),
+            data: Ok(vec![b'x'; bytes].into()),
+        };
+        self.store.publish_in_sql(vec![(None, row)]);
+        self.broker.handle(Event::OutboxNoted, self.now);
+    }
+
+    /// Lets so much time pass, in steps in which timers go off.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.monotonic + time;
+        while self.now.monotonic < end {
+            let step = Duration::from_millis(20);
+            self.now.monotonic = self.now.monotonic + step;
+            let nanos = i64::try_from(step.as_nanos()).expect("it is short");
+            self.now.wall = Timestamp(self.now.wall.0 + nanos);
+            self.broker.handle_timeout(self.now);
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            while let Some(outbound) = self.broker.poll_outbound() {
+                if let Outbound::Reply { to, reply } = outbound {
+                    self.answers.insert(to.to_string(), reply);
+                }
+            }
+            while let Some(load) = self.broker.poll_load() {
+                let result = self.store.load(&load);
+                let load = load.id;
+                self.broker.handle(Event::Loaded { load, result }, self.now);
+            }
+            let Some(batch) = self.broker.poll_batch(self.now) else {
+                if !self.broker.take_moved() {
+                    return;
+                }
+                continue;
+            };
+            match (self.refuses)(&batch) {
+                Some((part, sqlstate)) => {
+                    self.refusals += 1;
+                    let refusal = Refusal {
+                        part,
+                        sqlstate: sqlstate.to_owned(),
+                        ..Refusal::default()
+                    };
+                    let refused = self.broker.refused(refusal, self.now);
+                    refused.expect("it can be taken back");
+                }
+                None => {
+                    self.store.apply(&batch, Epoch(1));
+                    self.broker.committed(batch.number, self.now);
+                }
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn acked(&self) -> usize {
+        let is_ack = |reply: &&Reply| matches!(reply, Reply::Published(_));
+        self.answers.values().filter(is_ack).count()
+    }
+
+    fn outbox(&self) -> Vec<String> {
+        self.store
+            .outbox()
+            .map(|row| row.guid.to_string())
+            .collect()
+    }
+}
+
+fn subject(text: &str) -> Subject {
+    Subject::parse(text.to_owned().into()).expect("a valid subject")
+}
+
+#[test]
+fn a_refusal_in_sql_that_cannot_be_stored_is_put_off_and_refuses_nobody_else() {
+    let mut world = World::new();
+    // As a trigger on outbox_refused that fails.
+    world.refuses = |batch| {
+        let refuses = !batch.outbox.refused.is_empty();
+        refuses.then_some(("outbox", "P0001"))
+    };
+    world.publish_in_sql("too large", 101);
+    world.publish_in_sql("good", 1);
+    for _ in 0..20 {
+        world.publish();
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.acked(), 20);
+    assert_eq!(world.outbox(), ["too large"]);
+    let refusals = world.refusals;
+    assert!(refusals < 10, "it is not tried again and again: {refusals}");
+
+    world.refuses = |_| None;
+    world.pass(Duration::from_secs(45));
+    assert!(world.outbox().is_empty());
+    assert_eq!(world.store.outbox_refused.len(), 1);
+}
+
+#[test]
+fn a_row_of_the_outbox_that_somebody_has_locked_stays_and_is_published_later() {
+    let mut world = World::new();
+    world.refuses = |batch| {
+        let takes = !batch.outbox.taken.is_empty() || !batch.outbox.refused.is_empty();
+        takes.then_some(("outbox", "55P03"))
+    };
+    world.publish_in_sql("locked", 1);
+    for _ in 0..20 {
+        world.publish();
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.acked(), 20);
+    assert_eq!(world.outbox(), ["locked"]);
+    assert!(world.refusals < 10, "{}", world.refusals);
+
+    world.refuses = |_| None;
+    world.pass(Duration::from_secs(45));
+    assert!(world.outbox().is_empty(), "it was published");
+    assert!(world.store.outbox_refused.is_empty());
+}
