@@ -73,7 +73,7 @@ pub async fn run(args: &StepDownArgs) -> Result<ExitCode, Failure> {
 async fn hand_over(store: &Store, schema: &str, args: &StepDownArgs) -> Result<HandOver, Failure> {
     let Roles { active, standbys } = store.roles().await.map_err(read_failure)?;
     let Some(active) = active.filter(|active| active.holds_lock) else {
-        return Err(Failure::Failed(anyhow!("no server is active")));
+        return Err(Failure::Unreachable(anyhow!("no server is active")));
     };
     if standbys.is_empty() && !args.force {
         return Err(Failure::Failed(anyhow!(

@@ -120,7 +120,7 @@ pub struct SubscribeArgs {
     )]
     payload: Encoding,
 
-    /// Client ID [default: a random one]. A durable belongs to its client ID
+    /// Client ID; a durable belongs to it [default: a random one]
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
 

@@ -93,7 +93,7 @@ async fn step_down_says_so_when_no_server_is_active() {
     server.end().await;
 
     let refused = group.step_down(&[]).await;
-    assert_eq!(code(&refused), Some(1));
+    assert_eq!(code(&refused), Some(3));
     let text = stderr(&refused);
     assert!(text.contains("no server is active"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! Seeded worlds: the real core on several nodes, with a database, a NATS and clients that fail in every way
 //! that a seed can think of, and checkers that say which promise was broken. `SEED=7 cargo test --test
-//! simulation one_seed -- --nocapture` replays a seed (`SIM_TRACE=1` prints all of it); `SIM_SEEDS=100000`
+//! simulation -- --exact one_seed --nocapture` replays a seed (`SIM_TRACE=1` prints all of it); `SIM_SEEDS=100000`
 //! looks for new ones.
 
 #[path = "../support/memory_store.rs"]

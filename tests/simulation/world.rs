@@ -408,7 +408,7 @@ impl World {
     fn report(&self, fact: &str) -> String {
         let trace: Vec<&str> = self.trace.iter().map(String::as_str).collect();
         format!(
-            "seed {}, step {}, {}: {fact}\n{}\nreplay: SEED={} cargo test --test simulation one_seed -- --nocapture",
+            "seed {}, step {}, {}: {fact}\n{}\nreplay: SEED={} cargo test --locked --test simulation -- --exact one_seed --nocapture",
             self.seed,
             self.steps,
             if self.calm {

@@ -32,6 +32,9 @@ use DatabaseErrorKind::{Failed, Refused, Unavailable};
 /// What both drivers say, each in an error of its own.
 pub const NO_TLS: &str = "server does not support TLS";
 
+/// What tokio-postgres says where Postgres asks for a password and the URL has none.
+const NO_PASSWORD: &str = "password missing";
+
 /// Codes that no server sends.
 const CODES: [(&str, DatabaseErrorKind); 3] = [
     ("ZZ0SU", Unavailable),
@@ -202,6 +205,16 @@ impl DatabaseError {
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
+        if cause.to_string() == NO_PASSWORD {
+            let user = url.user();
+            return Self {
+                kind: Refused,
+                text: format!(
+                    "Postgres at {place} asks for a password of {user}, and none is given: put it into a passfile, PGPASSWORD \
+                     or the database URL"
+                ),
+            };
+        }
         let broken = cause.downcast_ref::<io::Error>();
         if let Some(error) = of_tls(cause) {
             let cause = certificates::told(error);
@@ -278,6 +291,14 @@ mod tests {
             error.text
         );
         assert!(!error.text.contains("geheim"));
+    }
+
+    #[test]
+    fn a_password_that_is_missing_does_not_come_by_itself() {
+        let url = DatabaseUrl::parse("postgres://app@db.example/d").unwrap();
+        let error = DatabaseError::of_cause(&url, &io::Error::other(NO_PASSWORD));
+        assert_eq!(error.kind, Refused);
+        assert!(error.text.contains("PGPASSWORD"), "{}", error.text);
     }
 
     #[test]
