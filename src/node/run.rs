@@ -251,7 +251,7 @@ impl Node {
                 Step::Pause(pause) => {
                     listener
                         .listen_during(self, tokio::time::sleep(pause))
-                        .await?
+                        .await?;
                 }
             }
             listener.standby.done();

@@ -257,7 +257,7 @@ impl StatusPublisher {
                 let count = range.last.0 - range.first.0 + 1;
                 match range.outcome {
                     RangeOutcome::Restored | RangeOutcome::StoredAnew => {
-                        status.failovers.restored += count
+                        status.failovers.restored += count;
                     }
                     RangeOutcome::Lost => status.failovers.lost += count,
                     RangeOutcome::Unknown => status.failovers.unknown += count,
