@@ -279,6 +279,9 @@ async fn a_msg_id_publishes_once_whatever_is_refused_retried_and_deleted_meanwhi
     operator.run(pay).await;
     assert_eq!(payloads(&group, "full", 1).await, ["pay"]);
     operator.run(pay).await;
-    operator.run("SELECT stanby.publish('full', 'end')").await;
-    assert_eq!(payloads(&group, "full", 2).await, ["pay", "end"]);
+    operator.run("SELECT stanby.publish('end', 'end')").await;
+    assert_eq!(payloads(&group, "end", 1).await, ["end"]);
+    assert_eq!(payloads(&group, "full", 1).await, ["pay"]);
+    let refused = "SELECT count(*) FROM refused_publishes";
+    assert_eq!(tables.number(refused).await, 2, "none since");
 }
