@@ -237,7 +237,8 @@ async fn rows_of_the_outbox_that_an_operator_has_deleted_and_not_committed_hold_
     assert!(pair.terms().await <= 2, "one was lost");
 
     holder.close().await.unwrap();
-    wait_until(LIMIT, async || {
+    // What was locked may be put off for half a minute.
+    wait_until(2 * LIMIT, async || {
         // One that was given up just when the lock went is among the refused ones.
         tables.execute("SELECT retry_refused()").await;
         match tables.number(later).await {
