@@ -215,6 +215,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "clear comments",
         include_str!("../../migrations/0091_clear_comments.sql"),
     ),
+    (
+        92,
+        "what stops others in SQL",
+        include_str!("../../migrations/0092_what_stops_others_in_sql.sql"),
+    ),
 ];
 
 /// What a server of this version works on.

@@ -206,3 +206,46 @@ async fn a_trigger_that_fails_elsewhere_or_takes_too_long_holds_up_no_other_clie
     assert_eq!(pair.terms().await, 2, "one was lost");
     pair.wait_until_told("look for triggers on").await;
 }
+
+/// They are due while it is open: each look finds them.
+#[tokio::test]
+async fn rows_of_the_outbox_that_an_operator_has_deleted_and_not_committed_hold_up_no_client() {
+    let Some(pair) = Servers::start().await else {
+        return;
+    };
+    let tables = pair.group.tables();
+    let scheduled =
+        "SELECT publish('orders', 'later', deliver_at => clock_timestamp() + interval '1 second')
+        FROM generate_series(1, 3)";
+    tables.execute(scheduled).await;
+    let holder = pair.holding("DELETE FROM outbox").await;
+
+    let told = pair.wait_until_told("commit-blocked").await;
+    assert!(told.contains("forgotten"), "{told}");
+    for _ in 0..3 {
+        assert_eq!(publish(&pair.good, "orders").await, Ok(()));
+    }
+    tables.execute("SELECT publish('beside', 'x')").await;
+    let beside = "SELECT count(*) FROM messages WHERE convert_from(data, 'UTF8') = 'x'";
+    let later = "SELECT count(*) FROM messages WHERE convert_from(data, 'UTF8') = 'later'";
+    wait_until(LIMIT, async || match tables.number(beside).await {
+        1 => Ok(()),
+        other => Err(format!("{other} beside")),
+    })
+    .await;
+    assert_eq!(tables.number(later).await, 0);
+    assert!(pair.terms().await <= 2, "one was lost");
+
+    holder.close().await.unwrap();
+    // What was locked may be put off for half a minute.
+    wait_until(2 * LIMIT, async || {
+        // One that was given up just when the lock went is among the refused ones.
+        tables.execute("SELECT retry_refused()").await;
+        match tables.number(later).await {
+            3 => Ok(()),
+            other => Err(format!("{other} of 3")),
+        }
+    })
+    .await;
+    pair.wait_until_ready().await;
+}

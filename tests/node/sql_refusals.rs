@@ -242,3 +242,46 @@ async fn who_stops_waiting_before_a_server_has_taken_the_request_leaves_none_beh
     is_asked("channel purge withdrawn").await;
     is_asked("client kick withdrawn").await;
 }
+
+#[tokio::test]
+async fn a_msg_id_publishes_once_whatever_is_refused_retried_and_deleted_meanwhile() {
+    let Some(group) = Group::new(&["--max-msgs", "1"]).await else {
+        return;
+    };
+    let server = group.server();
+    server.wait_until_active().await;
+    let mut operator = Operator::of(&group).await;
+    operator
+        .run("SELECT stanby.set_policy('full', when_full => 'reject'); SELECT stanby.publish('full', 'in the way')")
+        .await;
+    assert_eq!(payloads(&group, "full", 1).await, ["in the way"]);
+    let tables = group.tables();
+    let pay = "SELECT stanby.publish('full', 'pay', msg_id => 'order-7')";
+    for refused in 1..=2 {
+        operator.run(pay).await;
+        wait_until(LIMIT, async || {
+            let count = "SELECT count(*) FROM refused_publishes";
+            match tables.number(count).await {
+                count if count == refused => Ok(()),
+                other => Err(format!("{other} of {refused}")),
+            }
+        })
+        .await;
+    }
+    operator.call("limit_channel('full', max_msgs => 10)").await;
+    operator.run(pay).await;
+    assert_eq!(payloads(&group, "full", 2).await, ["in the way", "pay"]);
+    operator.run("SELECT stanby.retry_refused()").await;
+    let since = "SELECT count(*) FROM refused_publishes WHERE reason LIKE 'its msg_id was published since, as GUID %'";
+    assert_eq!(tables.number(since).await, 2);
+
+    operator.call("delete_channel('full')").await;
+    operator.run(pay).await;
+    assert_eq!(payloads(&group, "full", 1).await, ["pay"]);
+    operator.run(pay).await;
+    operator.run("SELECT stanby.publish('end', 'end')").await;
+    assert_eq!(payloads(&group, "end", 1).await, ["end"]);
+    assert_eq!(payloads(&group, "full", 1).await, ["pay"]);
+    let refused = "SELECT count(*) FROM refused_publishes";
+    assert_eq!(tables.number(refused).await, 2, "none since");
+}

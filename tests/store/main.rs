@@ -12,6 +12,7 @@ mod failover;
 mod fixture;
 mod former_files;
 mod gone;
+mod in_sql;
 mod leadership;
 mod migrations;
 mod outbox;
