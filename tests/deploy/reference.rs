@@ -37,7 +37,7 @@ fn default(arg: &Arg) -> String {
     let is_switch = !arg.get_action().takes_values();
     match told {
         Some(told) => told,
-        None if is_switch || values.is_empty() => String::new(),
+        None if is_switch || values.concat().is_empty() => String::new(),
         None => format!("`{}`", values.join(" ")),
     }
 }
@@ -53,10 +53,13 @@ fn spelling(arg: &Arg) -> String {
         return format!("`{value}`");
     };
     let short = arg.get_short().map(|short| format!("`-{short}`, "));
-    let value = if arg.get_action().takes_values() && !value.is_empty() {
-        format!(" {value}")
-    } else {
-        String::new()
+    let is_optional = arg
+        .get_num_args()
+        .is_some_and(|range| range.min_values() == 0);
+    let value = match arg.get_action().takes_values() && !value.is_empty() {
+        true if is_optional => format!("[={value}]"),
+        true => format!(" {value}"),
+        false => String::new(),
     };
     format!("{}`--{long}{value}`", short.unwrap_or_default())
 }
