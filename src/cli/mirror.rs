@@ -12,6 +12,7 @@ use crate::config::encryption::EncryptionFlags;
 use crate::config::{FormerLimits, NatsFlags, TablesFlags};
 use crate::node::mirror::names::Rules;
 use crate::node::mirror::{Error, Limits, Mirror, Standing};
+use crate::store;
 
 #[derive(Debug, Subcommand)]
 pub enum MirrorCommand {
@@ -196,7 +197,9 @@ fn show(standings: &[Standing]) -> Result<(), Failure> {
 
 fn failure(error: &Error) -> Failure {
     let text = anyhow!("{error}");
-    if error.may_pass() {
+    if matches!(error, Error::Store(store::Error::Pooler(_))) {
+        Failure::Usage(text)
+    } else if error.may_pass() {
         Failure::Unreachable(text)
     } else {
         Failure::Failed(text)

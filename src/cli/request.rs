@@ -201,6 +201,7 @@ pub(super) fn write_failure(error: Error) -> Failure {
     match error {
         Error::Refused(_) => Failure::Usage(error.into()),
         Error::Unavailable(_)
+        | Error::Pooler(_)
         | Error::OtherCluster(_)
         | Error::Key(_)
         | Error::Corrupt { .. }

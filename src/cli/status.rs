@@ -118,6 +118,8 @@ impl StatusArgs {
 pub(super) fn read_failure(error: Error) -> Failure {
     match error {
         Error::Unavailable(_) => Failure::Unreachable(error.into()),
+        // As by `stanby doctor`: the URL is the wrong one.
+        Error::Pooler(_) => Failure::Usage(error.into()),
         Error::Refused(_)
         | Error::OtherCluster(_)
         | Error::Key(_)

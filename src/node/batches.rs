@@ -100,6 +100,7 @@ impl Apply for Batches {
             } => Some((refusal, *is_rolled_back)),
             store::Error::Unavailable(_)
             | store::Error::Refused(_)
+            | store::Error::Pooler(_)
             | store::Error::OtherCluster(_)
             | store::Error::Key(_)
             | store::Error::Corrupt { .. }

@@ -3,3 +3,4 @@
 pub mod bridge;
 pub mod find;
 pub mod pins;
+pub mod pooler;

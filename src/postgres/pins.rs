@@ -36,7 +36,7 @@ const PLAIN: [(&str, &str); 23] = [
 
 /// Set only where none of the values is there yet, and to the first one: not every role may, and not every version has
 /// them.
-const SELECTIVE: [(&str, &[&str]); 6] = [
+const SELECTIVE: [(&str, &[&str]); 7] = [
     ("synchronous_commit", &["on", "remote_apply"]),
     // Triggers and foreign keys act.
     ("session_replication_role", &["origin"]),
@@ -46,6 +46,8 @@ const SELECTIVE: [(&str, &[&str]); 6] = [
     // Others see by it whether a session does anything.
     ("track_activities", &["on"]),
     ("transaction_timeout", &["0"]),
+    // Views of the schema can be read.
+    ("restrict_nonsystem_relation_kind", &[""]),
 ];
 
 /// Set where Postgres has them. What a session says means the same without them.
@@ -122,11 +124,21 @@ pub fn ensure<'a>(
                 kept: kept.into(),
                 needed: good[0],
                 user: url.user().into(),
-                database: url.database().into(),
+                remedy: reset(url, name).into(),
             });
         }
     }
     Ok(())
+}
+
+/// How a setting is undone that is not the session's own.
+pub fn reset(url: &DatabaseUrl, setting: &str) -> String {
+    format!(
+        "undo it where it is set: ALTER ROLE \"{}\" RESET {setting}, ALTER DATABASE \"{}\" RESET {setting}, or ALTER SYSTEM \
+         RESET {setting} and SELECT pg_reload_conf()",
+        url.user(),
+        url.database()
+    )
 }
 
 /// A session is not what it has to be before it is used.
@@ -146,8 +158,7 @@ pub enum PinError {
     /// It is set elsewhere, and the role may not set it.
     #[error(
         "Postgres at {address}: setting {name} is {kept:?}, a server needs {needed:?}, and role {user} may not set it for its \
-         session; undo it where it is set: ALTER ROLE \"{user}\" RESET {name}, ALTER DATABASE \"{database}\" RESET {name}, or \
-         ALTER SYSTEM RESET {name} and SELECT pg_reload_conf()"
+         session; {remedy}"
     )]
     NotOurs {
         address: Box<str>,
@@ -155,7 +166,7 @@ pub enum PinError {
         kept: Box<str>,
         needed: &'static str,
         user: Box<str>,
-        database: Box<str>,
+        remedy: Box<str>,
     },
 }
 

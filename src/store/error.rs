@@ -12,6 +12,9 @@ pub enum Error {
     /// Wrong rights, schema or cluster: trying again does not help until somebody changes something.
     #[error("{0}")]
     Refused(String),
+    /// What answers gives sessions away between transactions: nothing was set or read.
+    #[error("{0}")]
+    Pooler(String),
     /// The tables belong to another cluster, and will for ever: this process can never serve from them.
     #[error("{0}")]
     OtherCluster(String),
@@ -55,9 +58,11 @@ impl Error {
         match self {
             Self::Unavailable(_) => EndKind::DatabaseLost,
             Self::NotStored { .. } | Self::Failed(_) => EndKind::WriteRefused,
-            Self::Refused(_) | Self::OtherCluster(_) | Self::Key(_) | Self::Corrupt { .. } => {
-                EndKind::DatabaseRefused
-            }
+            Self::Refused(_)
+            | Self::Pooler(_)
+            | Self::OtherCluster(_)
+            | Self::Key(_)
+            | Self::Corrupt { .. } => EndKind::DatabaseRefused,
         }
     }
 }

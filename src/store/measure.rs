@@ -10,9 +10,11 @@ use super::identifier::quoted;
 use super::writer::insert_messages_into;
 use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::postgres::bridge::Bridge;
-use crate::postgres::find;
+use crate::postgres::pooler;
 
 /// Counting millions of rows takes its time.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
 const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
 
 /// One connection for everything.
@@ -51,7 +53,9 @@ pub struct Rows<'a> {
 
 impl Measure {
     pub async fn connect(url: &DatabaseUrl, schema: &str) -> Result<Self, Error> {
-        drop(find::connect(url, &|_| ()).await?);
+        if pooler::is_between(url, LOOK_LIMIT).await? {
+            return Err(Error::Pooler(pooler::sentence(url)));
+        }
         let bridge = Bridge::open(url);
         let options = bridge.options().application_name("stanby/bench");
         let connected = tokio::time::timeout(url.connect_timeout(), options.connect()).await;

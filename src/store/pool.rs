@@ -1,10 +1,13 @@
 //! The connections that reads go over: opened where a login succeeds, each setting for itself what it needs, lent for one call, and proved to be
 //! on the right server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Row};
+use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
 
 use super::encryption::Keyring;
@@ -12,9 +15,9 @@ use super::error::Error;
 use super::fence::{self, Gate};
 use super::lent::Lent;
 use super::proven::ATTEMPTS_MAX;
-use crate::config::database::{DatabaseError, DatabaseUrl};
+use crate::config::database::{DatabaseError, DatabaseErrorKind, DatabaseUrl};
 use crate::postgres::bridge::Bridge;
-use crate::postgres::{find, pins};
+use crate::postgres::{find, pins, pooler};
 
 /// Loads that wait for a free connection are the core's to bound (`Limits::loads`).
 const CONNECTIONS_MAX: u32 = 4;
@@ -34,6 +37,10 @@ pub struct Store {
     pub(super) statement_timeout: Duration,
     pub(super) keyring: Keyring,
     pub(super) gate: Gate,
+    /// Set once no pooler was found in between.
+    is_direct: Arc<OnceCell<()>>,
+    /// Why connections are not let in that would be refused again: the pool tries on in silence until its time is up.
+    refused: Arc<watch::Sender<Option<DatabaseError>>>,
 }
 
 impl Store {
@@ -52,6 +59,8 @@ impl Store {
         let bridge = Bridge::open(url);
         let gate = Gate::default();
         let fenced = gate.clone();
+        let refused = Arc::new(watch::Sender::new(None));
+        let telling = Arc::clone(&refused);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(url.connect_timeout() + statement_timeout)
@@ -71,9 +80,18 @@ impl Store {
                 })
             })
             .after_connect(move |connection, _| {
-                let pinned = pinned.clone();
+                let (pinned, refused) = (pinned.clone(), Arc::clone(&telling));
                 // `SET` and not startup options: poolers and proxies refuse those.
-                Box::pin(async move { pinned.apply(connection).await })
+                Box::pin(async move {
+                    let applied = pinned.apply(connection).await;
+                    if let Err(error) = &applied {
+                        let told = DatabaseError::of_pool(&pinned.url, error);
+                        if told.kind == DatabaseErrorKind::Refused {
+                            refused.send_replace(Some(told));
+                        }
+                    }
+                    applied
+                })
             })
             .connect_lazy_with(bridge.options().application_name(application_name));
         Self {
@@ -85,6 +103,8 @@ impl Store {
             statement_timeout,
             keyring: Keyring::default(),
             gate,
+            is_direct: Arc::default(),
+            refused,
         }
     }
 
@@ -100,6 +120,7 @@ impl Store {
 
     /// Leads new connections to where a login succeeds now.
     pub(super) async fn find(&self) -> Result<(), Error> {
+        self.refuse_poolers().await?;
         drop(find::connect(&self.url, &|_| ()).await?);
         let options = self.bridge.options();
         let options = options.application_name(&self.application_name);
@@ -107,20 +128,45 @@ impl Store {
         Ok(())
     }
 
+    /// To be asked before anything is set: behind a pooler it would be set for others.
+    pub async fn refuse_poolers(&self) -> Result<(), Error> {
+        let limit = self.statement_timeout + Duration::from_secs(1);
+        let looked = self.is_direct.get_or_try_init(|| async {
+            if pooler::is_between(&self.url, limit).await? {
+                return Err(Error::Pooler(pooler::sentence(&self.url)));
+            }
+            Ok(())
+        });
+        looked.await.copied()
+    }
+
+    /// A connection of the pool, or why there is none: at once where another try would bring the same.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, DatabaseError> {
+        let mut refused = self.refused.subscribe();
+        tokio::select! {
+            acquired = self.pool.acquire() => {
+                acquired.map_err(|error| DatabaseError::of_pool(&self.url, &error))
+            }
+            _ = refused.changed() => {
+                let told = refused.borrow().clone();
+                Err(told.unwrap_or_else(|| DatabaseError::of_timeout(&self.url, "connecting")))
+            }
+        }
+    }
+
     pub(super) async fn lend(&self) -> Result<Lent<'_>, Error> {
         if self.pool.size() == 0 {
             // The pool tries again in silence, and when its time is up it does not know why any more.
             self.find().await?;
         }
-        let connection = match self.pool.acquire().await {
+        let connection = match self.acquire().await {
             Ok(connection) => connection,
             Err(_) if self.pool.size() < CONNECTIONS_MAX => {
                 // Another host takes writes by now, or another password is the right one.
                 self.find().await?;
-                let acquired = self.pool.acquire().await;
-                acquired.map_err(|error| DatabaseError::of_pool(&self.url, &error))?
+                self.acquire().await?
             }
-            Err(error) => return Err(DatabaseError::of_pool(&self.url, &error).into()),
+            Err(error) => return Err(error.into()),
         };
         Ok(Lent {
             connection: Some(connection),
@@ -167,7 +213,7 @@ impl Store {
             && let Ok(lent) = self.lend_proven().await
         {
             // How it went is known to the gate.
-            lent.end(Ok(Ok(())), "").ok();
+            lent.end(Ok(Ok(())), "asking which server this is").ok();
         }
     }
 

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
+use crate::cli::{code, stanby, stderr};
 use crate::pair::{Group, Pair};
 use crate::startup::{as_role_of, refusal_of};
 use crate::takeover::Work;
@@ -131,5 +133,31 @@ async fn a_setting_that_the_role_may_not_undo_is_named_with_the_remedy() {
             cluster.cluster_id
         );
         assert!(line.contains(&remedy), "{remedy} in {line}");
+        // Commands say the same, and at once.
+        let begun = Instant::now();
+        let shown = stanby(&["status", "--database-url", &group.database_url]).await;
+        let told = stderr(&shown);
+        assert!(told.contains(&remedy), "{remedy} in {told}");
+        assert_eq!(code(&shown), Some(1), "{told}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{told}");
     }
+}
+
+/// The role sets it for the tests' own sessions, too: these look at the server and at what a command prints.
+#[tokio::test]
+async fn a_server_is_active_and_its_status_is_shown_where_the_role_may_see_no_views() {
+    let Some(cluster) = Group::new(&[]).await else {
+        return;
+    };
+    let setting = "restrict_nonsystem_relation_kind";
+    let known = "SELECT count(*) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'";
+    if cluster.tables().number(known).await == 0 {
+        return;
+    }
+    let group = group_of_role(&cluster, "", &[(setting, "view")]).await;
+
+    let server = group.server();
+    server.wait_until_active().await;
+    let shown = stanby(&["status", "--database-url", &group.database_url]).await;
+    assert_eq!(code(&shown), Some(0), "{}", stderr(&shown));
 }

@@ -10,6 +10,7 @@ use stanby::leadership::{Error, Settings};
 use stanby::node::doctor::{Finding, Verdict, diagnose};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio_postgres::SimpleQueryMessage;
 
 use super::fixture::{Fixture, PATIENCE, migrated};
 use super::leadership::settings;
@@ -114,5 +115,67 @@ async fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_is_accep
         let found = diagnose(&doctor.config().unwrap()).await.unwrap();
         let is_told = |it: &Finding| it.verdict == Verdict::Fail && it.text.contains("a pooler");
         assert_eq!(found.iter().any(is_told), !accepted, "{mode}: {found:?}");
+    }
+}
+
+/// What a command sets for its session would be set for whoever gets it next, and half of them ended with an error of their
+/// prepared statements.
+#[tokio::test]
+async fn a_command_sets_nothing_behind_a_pooler_that_shares_sessions() {
+    let Some(program) = program() else { return };
+    let Some(fixture) = migrated().await else {
+        return;
+    };
+    let pooler = pooler(&program, &fixture, "transaction").await;
+    let place = |url: &DatabaseUrl| format!("{}/{}", url.address(), url.database());
+    let url = format!("postgres://{}@{}", pooler.url.user(), place(&pooler.url));
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (lines, files) = (path("lines"), path("files"));
+    std::fs::write(&lines, "").unwrap();
+    let commands: [&[&str]; 13] = [
+        &["status"],
+        &["channel", "list"],
+        &["channel", "purge", "a", "--all", "--yes"],
+        &["durable", "list"],
+        &["step-down"],
+        &["migrate"],
+        &["migrate", "--check"],
+        &["export", "--channel", "a"],
+        &["export", "--to-file-store", &files],
+        &["import", "--ndjson", &lines],
+        &["import", "--from", &files],
+        &["mirror", "status"],
+        &["sub", "a"],
+    ];
+    for command in commands {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_stanby"));
+        run.args(command)
+            .args(["--database-url", &url])
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, run.output());
+        let output = output.await.expect("it ends").unwrap();
+
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {told}");
+        assert!(told.contains("direct endpoint"), "{command:?}: {told}");
+    }
+
+    let (config, tls) = pooler.url.for_session().unwrap();
+    let (client, connection) = config.connect(tls).await.unwrap();
+    fixture.tracker.spawn(async { drop(connection.await) });
+    for (setting, value) in [
+        ("search_path", "\"$user\", public"),
+        ("row_security", "on"),
+        ("statement_timeout", "0"),
+    ] {
+        let shown = client.simple_query(&format!("SHOW {setting}")).await;
+        let shown = shown.unwrap();
+        let found = shown.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(found, Some(value), "{setting}");
     }
 }

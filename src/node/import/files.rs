@@ -117,6 +117,7 @@ impl Error {
         match error {
             store::Error::Unavailable(why) => Self::Busy(vec![why]),
             store::Error::Refused(_)
+            | store::Error::Pooler(_)
             | store::Error::OtherCluster(_)
             | store::Error::Key(_)
             | store::Error::Corrupt { .. }

@@ -90,6 +90,7 @@ impl Import {
         report: impl Fn(ImportProgress) + Sync,
     ) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
+        self.refuse_poolers().await?;
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = self.open_former(&mut findings, &tasks).await?;
         let ground = self.look_around(&mut former, &tasks, &mut findings).await?;
@@ -130,6 +131,7 @@ impl Import {
     /// Imports all of it, or nothing.
     pub async fn run(&self, report: impl Fn(ImportProgress) + Sync) -> Result<Imported, Error> {
         let tasks = TaskTracker::new();
+        self.refuse_poolers().await?;
         let mut findings = Findings::new(self.skip_damaged);
         let mut former = None;
         if self.ahead {
@@ -207,6 +209,14 @@ impl Import {
     fn store(&self) -> Store {
         let keyring = Keyring::new(&self.encryption, &self.cluster_id);
         Store::open(&self.to, &self.schema, "stanby/import", STATEMENT_TIMEOUT).with_keys(keyring)
+    }
+
+    /// First of all. Who does not answer is told when it is his turn.
+    async fn refuse_poolers(&self) -> Result<(), Error> {
+        match self.store().refuse_poolers().await {
+            Err(error @ store::Error::Pooler(_)) => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn leadership(&self) -> Result<leadership::Settings, Error> {

@@ -19,7 +19,7 @@ use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::config::mysql::{self, MySqlUrl, Tls};
 use crate::config::secret::Secret;
 use crate::postgres::bridge::Bridge;
-use crate::postgres::find;
+use crate::postgres::pooler;
 use crate::store::error::Error;
 use crate::store::identifier::quoted;
 
@@ -116,7 +116,9 @@ impl Connection {
     pub(super) async fn open(place: &FormerTables) -> Result<Self, Error> {
         let (session, settings) = match place {
             FormerTables::Postgres { url, schema } => {
-                drop(find::connect(url, &|_| ()).await?);
+                if pooler::is_between(url, CONNECT_TIMEOUT).await? {
+                    return Err(Error::Pooler(pooler::sentence(url)));
+                }
                 let bridge = Bridge::open(url);
                 let options = bridge.options().application_name("stanby/import");
                 let connected = timeout(url.connect_timeout(), options.connect()).await;
