@@ -38,9 +38,9 @@ pub struct ExportArgs {
     )]
     to_sql: Option<Secret>,
 
-    /// Schema of these tables, in Postgres
-    #[arg(long, value_name = "NAME", default_value = "public")]
-    to_schema: String,
+    /// Schema of these tables, in Postgres [default: public]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to_file_store", "channel"])]
+    to_schema: Option<String>,
 
     /// Print JSON
     #[arg(long)]
@@ -79,6 +79,7 @@ fn failure(error: &Error) -> Failure {
     match error {
         Error::Store(store::Error::Unavailable(_))
         | Error::Leadership(leadership::Error::Unavailable(_)) => Failure::Unreachable(text),
+        Error::Store(store::Error::Pooler(_)) => Failure::Usage(text),
         Error::Store(_) | Error::Leadership(_) | Error::Refused(_) | Error::NoRandom => {
             Failure::Failed(text)
         }
@@ -92,13 +93,21 @@ fn target(args: &ExportArgs) -> Result<Target, config::Error> {
     let url = args.to_sql.as_ref().map_or("", Secret::expose);
     let wrong = |error: &dyn Display| config::Error::new(format!("--to-sql: {error}"));
     if MySqlUrl::is_one(url) {
+        if args.to_schema.is_some() {
+            return Err(config::Error::new(
+                "--to-schema is about Postgres, and --to-sql is MySQL, which has none beside its databases; leave it out",
+            ));
+        }
         let url = MySqlUrl::parse(url).map_err(|error| wrong(&error))?;
         return Ok(Target::Tables(FormerTables::MySql(Box::new(url))));
     }
     let url = DatabaseUrl::parse(url).map_err(|error| wrong(&error))?;
     Ok(Target::Tables(FormerTables::Postgres {
         url: Box::new(url),
-        schema: args.to_schema.clone(),
+        schema: args
+            .to_schema
+            .clone()
+            .unwrap_or_else(|| "public".to_owned()),
     }))
 }
 

@@ -299,11 +299,15 @@ fn node(text: &str) -> NodePlace {
 pub async fn run(given: &[OsString]) -> Result<ExitCode, Failure> {
     let args = import_file::completed(given)?;
     if let Some(file) = &args.ndjson {
+        let printed = ndjson::Printed {
+            dry_run: args.dry_run,
+            json: args.json,
+        };
         if args.republish {
-            return ndjson::republish(file, &args.nats).await;
+            return ndjson::republish(file, &args.nats, printed).await;
         }
         let (url, schema) = (args.database.url()?, args.database.schema()?);
-        return ndjson::import(file, &url, &schema, args.json).await;
+        return ndjson::import(file, &url, &schema, printed).await;
     }
     let import = args.import()?;
     let screen = Screen::new();
@@ -334,6 +338,9 @@ fn failure(error: &Error) -> Failure {
         | Error::Leadership(leadership::Error::Unavailable(_))
         | Error::Nats(_)
         | Error::Ended(_) => Failure::Unreachable(text),
+        Error::Former(store::Error::Pooler(_)) | Error::Store(store::Error::Pooler(_)) => {
+            Failure::Usage(text)
+        }
         Error::Former(_)
         | Error::OfRaft(_)
         | Error::Store(_)

@@ -8,21 +8,26 @@ use clap::{Arg, ArgMatches, Args as _, Command, FromArgMatches as _};
 
 use super::import::ImportArgs;
 use crate::config::file::{self, Part, Setting};
-use crate::config::{Error, NatsFlags, sources};
+use crate::config::{Error, MySqlUrl, NatsFlags, Secret, sources};
 
 /// Where its data is, under the name of the flag of `serve`.
 const FROM: &str = "from";
 
 /// Whether a flag of `serve` means the same to an import: how NATS is reached and logged in to, and by which subjects.
 fn is_the_same(flag: &str) -> bool {
+    flag == "discover-prefix" || is_of_nats(flag)
+}
+
+fn is_of_nats(flag: &str) -> bool {
     let nats = NatsFlags::augment_args(Command::new("import"));
     let mut of_nats = nats.get_arguments().filter_map(Arg::get_long);
-    flag == "discover-prefix" || of_nats.any(|it| it == flag)
+    of_nats.any(|it| it == flag)
 }
 
 /// `args` as they were given after `import`; the limits of a file are read where the store is.
 pub(super) fn completed(args: &[OsString]) -> Result<ImportArgs, Error> {
     let given = matches(args)?;
+    ensure_all_used(&given)?;
     let Some(file) = given.get_one::<PathBuf>("from_config") else {
         return read(&given);
     };
@@ -52,6 +57,56 @@ pub(super) fn completed(args: &[OsString]) -> Result<ImportArgs, Error> {
     }
     all.extend(args.iter().cloned());
     read(&matches(&all)?)
+}
+
+/// Each kind of import has flags of its own; one that is given for another kind would be ignored. What stands in the
+/// environment may be meant for other commands.
+fn ensure_all_used(given: &ArgMatches) -> Result<(), Error> {
+    const OF_FILES: [&str; 5] = [
+        "max-msgs",
+        "max-bytes",
+        "max-age",
+        "from-crc-poly",
+        "skip-damaged",
+    ];
+    let from = given.get_one::<Secret>(FROM).map_or("", Secret::expose);
+    let is_named = |id: &str| {
+        let secret = given.get_one::<Secret>(id);
+        secret.is_some_and(|it| !it.is_empty())
+    };
+    let (kind, is_used): (_, &dyn Fn(&str) -> bool) = if given.get_flag("republish") {
+        ("--republish", &|flag| {
+            matches!(flag, "ndjson" | "republish" | "dry-run" | "json") || is_of_nats(flag)
+        })
+    } else if given.contains_id("ndjson") {
+        ("--ndjson", &|flag| {
+            matches!(
+                flag,
+                "ndjson" | "dry-run" | "json" | "database-url" | "schema"
+            )
+        })
+    } else if is_named("from_stan") {
+        ("--from-stan", &|flag| {
+            flag != "from-schema" && !OF_FILES.contains(&flag)
+        })
+    } else if !from.is_empty() && (!from.contains("://") || MySqlUrl::is_one(from)) {
+        ("a --from that is no Postgres", &|flag| {
+            flag != "from-schema"
+        })
+    } else {
+        return Ok(());
+    };
+    let import = ImportArgs::augment_args(Command::new("import"));
+    for arg in import.get_arguments() {
+        let Some(flag) = arg.get_long() else { continue };
+        let is_given = given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        if is_given && !is_used(flag) {
+            return Err(Error::new(format!(
+                "--{flag} means nothing beside {kind}; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The directory or the database that the file names.
@@ -109,4 +164,45 @@ fn is_given(matches: &ArgMatches, flag: &str) -> bool {
 
 fn arg(flag: &str, text: &str) -> OsString {
     format!("--{flag}={text}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> Option<String> {
+        let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        completed(&args).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flag_that_this_kind_of_import_would_ignore_is_refused() {
+        for (line, flag) in [
+            ("--ndjson f --max-msgs 3", "--max-msgs"),
+            ("--ndjson f --ahead", "--ahead"),
+            ("--ndjson f --from-config g", "--from-config"),
+            ("--ndjson f --cluster-id c", "--cluster-id"),
+            ("--ndjson f --encryption-key k", "--encryption-key"),
+            ("--ndjson f --republish --schema s", "--schema"),
+            ("--from directory --from-schema s", "--from-schema"),
+            ("--from mysql://u@h/d --from-schema s", "--from-schema"),
+            (
+                "--from-stan nats://h --monitor http://h --skip-damaged",
+                "--skip-damaged",
+            ),
+        ] {
+            let told = refusal(line).unwrap_or_default();
+            let sentence = format!("{flag} means nothing beside ");
+            assert!(told.starts_with(&sentence), "{line}: {told}");
+        }
+        for line in [
+            "--ndjson f --dry-run --json --schema s",
+            "--ndjson f --republish --dry-run --json --cluster-id c --nats-server nats://h",
+            "--from directory --max-msgs 3 --skip-damaged --from-crc-poly 1",
+            "--from postgres://u@h/d --from-schema s --cluster-id c",
+            "--from-stan nats://h --monitor http://h --dry-run --from-not-encrypted",
+        ] {
+            assert_eq!(refusal(line), None, "{line}");
+        }
+    }
 }

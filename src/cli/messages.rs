@@ -100,6 +100,12 @@ impl Messages {
                 let Some(line) = lines.next().await? else {
                     return Ok(None);
                 };
+                let line = match lines.number {
+                    1 if line.starts_with(payload::BYTE_ORDER_MARK) => {
+                        line.slice(payload::BYTE_ORDER_MARK.len()..)
+                    }
+                    _ => line,
+                };
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
@@ -161,11 +167,13 @@ impl Lines {
 
     fn channel(&self, line: &[u8]) -> Result<Option<String>, Failure> {
         let named: Result<Named, _> = serde_json::from_slice(line);
-        Ok(named.map_err(|error| self.wrong(&error))?.channel)
+        Ok(named
+            .map_err(|error| self.wrong(&payload::told(&error)))?
+            .channel)
     }
 
     fn payload(&self, line: &[u8]) -> Result<Bytes, Failure> {
-        let payload = payload::of_line(line).map_err(|error| self.wrong(&error))?;
+        let payload = payload::of_line(line).map_err(|error| self.wrong(&payload::told(&error)))?;
         Ok(payload.into_bytes().map_err(|why| self.wrong(&why))?.into())
     }
 
@@ -221,6 +229,20 @@ mod tests {
         assert_eq!(lines(b"a\r\n\nb").await, ["a", "", "b"]);
         assert_eq!(lines(b"\n\n").await, ["", ""]);
         assert_eq!(lines(b"a\rb\n").await, ["a\rb"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_of_json_is_named_once_and_a_byte_order_mark_is_none() {
+        let text = "\u{feff}{\"channel\":\"a\",\"data\":\"x\"}\n{\"data\"\n";
+        for only in [None, Some("a".to_owned())] {
+            let lines = Lines::new(Box::new(text.as_bytes()), "f".to_owned());
+            let mut messages = Messages::Json(lines, only);
+            assert_eq!(messages.next().await.expect("a line"), Some("x".into()));
+            let told = messages.next().await.expect_err("a refusal").message();
+            let told = told.expect("a sentence");
+            assert!(told.starts_with("line 2 of f: "), "{told}");
+            assert_eq!(told.matches("line ").count(), 1, "{told}");
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::output;
@@ -21,7 +21,7 @@ use super::signals::Signals;
 use super::status::read_failure;
 use crate::config::encryption::EncryptionFlags;
 use crate::config::{DatabaseUrl, NatsFlags, TablesFlags};
-use crate::core::ids::{ChannelName, ClientId, Guid};
+use crate::core::ids::{ChannelName, ClientId, Guid, Sequence};
 use crate::store::Store;
 use crate::store::refill::{Refilled, Row};
 
@@ -92,16 +92,24 @@ pub(super) async fn export(
     }
 }
 
+/// What an import does beside reading the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Printed {
+    /// Nothing is written or published.
+    pub(super) dry_run: bool,
+    pub(super) json: bool,
+}
+
 /// Restores sequences and times, while no server is active.
 pub(super) async fn import(
     file: &Path,
     url: &DatabaseUrl,
     schema: &str,
-    json: bool,
+    printed: Printed,
 ) -> Result<ExitCode, Failure> {
     let mut lines = Lines::open(file)?;
     let store = Store::open(url, schema, "stanby/import", STATEMENT_TIMEOUT);
-    let filled = store.refill(|| lines.page()).await;
+    let filled = store.refill(|| lines.page(), printed.dry_run).await;
     store.close().await;
     // What is wrong with a line is wrong with what was given.
     let filled = filled.map_err(|error| {
@@ -111,19 +119,23 @@ pub(super) async fn import(
             read_failure(error)
         }
     })?;
-    if json {
+    if printed.json {
         output::json(&filled)?;
     } else {
+        let would = if printed.dry_run { "would hold " } else { "" };
         let of = |it: &Refilled| {
             format!(
-                "{}: {} messages, sequences {} to {}",
+                "{}: {would}{} messages, sequences {} to {}",
                 output::name_from_outside(&it.channel),
                 it.messages,
                 it.first_sequence,
                 it.last_sequence
             )
         };
-        let texts: Vec<String> = filled.iter().map(of).collect();
+        let mut texts: Vec<String> = filled.iter().map(of).collect();
+        if printed.dry_run && !texts.is_empty() {
+            texts.push("nothing was written".to_owned());
+        }
         output::line(&if texts.is_empty() {
             "the file holds no messages".to_owned()
         } else {
@@ -134,27 +146,55 @@ pub(super) async fn import(
 }
 
 /// Publishes the messages of each channel in their order, once the whole file is known to be right.
-pub(super) async fn republish(file: &Path, nats: &NatsFlags) -> Result<ExitCode, Failure> {
+pub(super) async fn republish(
+    file: &Path,
+    nats: &NatsFlags,
+    printed: Printed,
+) -> Result<ExitCode, Failure> {
     if file == Path::new("-") {
         return Err(Failure::Usage(anyhow!(
             "--republish reads the file more than once; name a file"
         )));
     }
     let mut lines = Lines::open(file)?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     loop {
         match lines.page() {
-            Ok(Some(_)) => {}
+            Ok(Some(page)) => {
+                if let Some(row) = page.first() {
+                    *counts.entry(row.channel.clone()).or_default() += page.len();
+                }
+            }
             Ok(None) => break,
             Err(why) => return Err(Failure::Usage(anyhow!("{why:#}; nothing was published"))),
         }
     }
-    for channel in lines.last.keys() {
-        let code = publish::republish(file, channel, nats).await?;
-        if code != ExitCode::SUCCESS {
-            return Ok(code);
+    if !printed.dry_run {
+        for channel in counts.keys() {
+            let code = publish::republish(file, channel, nats).await?;
+            if code != ExitCode::SUCCESS {
+                return Ok(code);
+            }
         }
     }
+    if printed.json {
+        let counts = counts.into_iter();
+        let counts = counts.map(|(channel, messages)| Republished { channel, messages });
+        output::json(&counts.collect::<Vec<_>>())?;
+    } else if printed.dry_run {
+        for (channel, messages) in &counts {
+            let channel = output::name_from_outside(channel);
+            output::line(&format!("{channel}: would publish {messages} messages"))?;
+        }
+        output::line("nothing was published")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct Republished {
+    channel: String,
+    messages: usize,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +284,9 @@ impl Lines {
             if read == 0 {
                 return Ok(None);
             }
+            if self.number == 1 && line.as_bytes().starts_with(payload::BYTE_ORDER_MARK) {
+                line.drain(..payload::BYTE_ORDER_MARK.len());
+            }
             if line.trim().is_empty() {
                 continue;
             }
@@ -258,8 +301,9 @@ impl Lines {
     }
 
     fn checked(&self, line: &str) -> anyhow::Result<Row> {
-        let payload = payload::of_line(line.as_bytes())?;
-        let read: Published = serde_json::from_str(line)?;
+        let wrong = |error: serde_json::Error| anyhow!(payload::told(&error));
+        let payload = payload::of_line(line.as_bytes()).map_err(wrong)?;
+        let read: Published = serde_json::from_str(line).map_err(wrong)?;
         if ChannelName::parse(read.channel.as_str().into()).is_none() {
             bail!("{:?} is no channel name", read.channel);
         }
@@ -272,6 +316,13 @@ impl Lines {
         if read.sequence < 1 || read.timestamp < 0 || read.reply.contains('\0') {
             bail!(
                 "sequences begin with 1, timestamps are nanoseconds since 1970, and replies are text"
+            );
+        }
+        if read.sequence.cast_unsigned() > Sequence::LAST.0 {
+            bail!(
+                "message {}: no sequence is higher than {}",
+                read.sequence,
+                Sequence::LAST
             );
         }
         if let Some((sequence, time)) = self.last.get(&read.channel)
@@ -332,6 +383,10 @@ mod tests {
             (line("a b..c", 1, 1), "is no channel name"),
             (line("c", 0, 1), "sequences begin with 1"),
             (
+                line("c", i64::MAX, 1),
+                "line 6 of f: message 9223372036854775807: no sequence is higher than",
+            ),
+            (
                 line("c", 1, 1).replace("\"data\":\"x\"", "\"data_base64\":\"?\""),
                 "data_base64 is no base64",
             ),
@@ -340,5 +395,22 @@ mod tests {
             let told = format!("{told:#}");
             assert!(told.contains(part), "{told}");
         }
+    }
+
+    #[test]
+    fn a_wrong_line_has_one_number() {
+        for wrong in ["{", "{\"channel\":\"a\",\"data\":\"x\"}\n", "[1]"] {
+            let told = pages([&line("a", 1, 1), wrong].concat()).unwrap_err();
+            let told = format!("{told:#}");
+            assert!(told.starts_with("line 2 of f: "), "{told}");
+            assert_eq!(told.matches("line ").count(), 1, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_of_a_file_is_passed_over() {
+        let marked = format!("\u{feff}{}", line("a", 1, 1));
+        assert_eq!(pages(marked.clone()).unwrap(), [1]);
+        assert!(pages([line("a", 1, 1), marked.replace(":1,", ":2,")].concat()).is_err());
     }
 }

@@ -45,6 +45,19 @@ pub(super) fn of_line(line: &[u8]) -> serde_json::Result<Payload> {
     serde_json::from_slice(line)
 }
 
+/// What is wrong with a line, whose number is told beside it: JSON counts lines within it.
+pub(super) fn told(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&place) {
+        Some(what) => format!("{what} at column {}", error.column()),
+        None => text,
+    }
+}
+
+/// A byte-order mark, with which some editors begin a file.
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 impl Payload {
     pub(super) fn new(data: &[u8], encoding: Encoding) -> Self {
         let text = match encoding {

@@ -36,8 +36,9 @@ pub struct Refilled {
     pub messages: u64,
     pub first_sequence: i64,
     pub last_sequence: i64,
+    /// `None` where nothing is written.
     #[serde(skip)]
-    id: i64,
+    id: Option<i64>,
     #[serde(skip)]
     last_published_at: i64,
 }
@@ -75,20 +76,25 @@ const COUNT: &str = "UPDATE channels c
     WHERE channel_id = $1";
 
 impl Store {
-    /// Takes pages of messages of one channel each until there are none. An error of `next` undoes everything.
+    /// Takes pages of messages of one channel each until there are none. An error of `next` undoes everything. A rehearsal
+    /// asks the same and writes nothing; it keeps no lock, so that a server may start meanwhile.
     pub async fn refill<E: fmt::Display>(
         &self,
         next: impl FnMut() -> Result<Option<Vec<Row>>, E> + Send,
+        is_rehearsal: bool,
     ) -> Result<Vec<Refilled>, Error> {
         let mut lent = self.lend().await?;
         lent.close_on_drop();
         let work = async {
             status::ensure_tables(lent.connection(), self.schema()).await?;
+            if is_rehearsal {
+                return fill(lent.connection(), next, is_rehearsal).await;
+            }
             let mut transaction = lent.connection().begin().await?;
             transaction
                 .execute("SET LOCAL statement_timeout = 0")
                 .await?;
-            let filled = fill(&mut transaction, next).await?;
+            let filled = fill(&mut transaction, next, is_rehearsal).await?;
             transaction.commit().await?;
             Ok::<_, Fault>(filled)
         };
@@ -100,6 +106,7 @@ impl Store {
 async fn fill<E: fmt::Display>(
     connection: &mut PgConnection,
     mut next: impl FnMut() -> Result<Option<Vec<Row>>, E>,
+    is_rehearsal: bool,
 ) -> Result<Vec<Refilled>, Fault> {
     let refused = |why: &str| Fault::from(Error::Refused(format!("{why}; nothing was imported")));
     let lock: Option<(bool, i64)> = sqlx::query_as(LOCK)
@@ -137,7 +144,7 @@ async fn fill<E: fmt::Display>(
                 .fetch_optional(&mut *connection)
                 .await?;
             let id = match found {
-                Some((id, 0, last)) if last < first.sequence => id,
+                Some((id, 0, last)) if last < first.sequence => Some(id),
                 Some((_, count, last)) => {
                     return Err(refused(&format!(
                         "channel {:?} is not empty: it holds {count} messages and has given out sequences up to {last}; delete it \
@@ -145,6 +152,7 @@ async fn fill<E: fmt::Display>(
                         first.channel
                     )));
                 }
+                None if is_rehearsal => None,
                 None => {
                     let id: i64 = sqlx::query_scalar(NEXT_ID)
                         .fetch_one(&mut *connection)
@@ -154,7 +162,7 @@ async fn fill<E: fmt::Display>(
                         .bind(&first.channel)
                         .bind(first.published_at);
                     make.execute(&mut *connection).await?;
-                    id
+                    Some(id)
                 }
             };
             let new = Refilled {
@@ -173,8 +181,11 @@ async fn fill<E: fmt::Display>(
         channel.messages += page.len() as u64;
         channel.last_sequence = last.sequence;
         channel.last_published_at = last.published_at;
+        let Some(id) = channel.id.filter(|_| !is_rehearsal) else {
+            continue;
+        };
         let insert = sqlx::query(FILL)
-            .bind(channel.id)
+            .bind(id)
             .bind(epoch)
             .bind(page.iter().map(|row| row.sequence).collect::<Vec<_>>())
             .bind(page.iter().map(|row| row.published_at).collect::<Vec<_>>())
@@ -188,7 +199,7 @@ async fn fill<E: fmt::Display>(
             .bind(page.iter().map(|row| row.data.clone()).collect::<Vec<_>>());
         insert.execute(&mut *connection).await?;
     }
-    for channel in filled.values() {
+    for channel in filled.values().filter(|_| !is_rehearsal) {
         sqlx::query(HOLES)
             .bind(channel.id)
             .execute(&mut *connection)

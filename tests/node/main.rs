@@ -47,6 +47,7 @@ mod https;
 mod import;
 mod import_ahead;
 mod import_files;
+mod import_lines;
 mod import_mysql;
 mod import_odd_files;
 mod import_raft;
