@@ -24,7 +24,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::endpoint::Host;
-pub use database_error::{DatabaseError, DatabaseErrorKind, NO_TLS, is_of_tls};
+pub use database_error::{DatabaseError, DatabaseErrorKind, NO_TLS, READ_ONLY, is_of_tls};
 pub use endpoint::Endpoint;
 pub use error::InvalidDatabaseUrl;
 

@@ -92,7 +92,7 @@ conditions! {
     OldSnapshot "old-snapshot", Warns;
     /// Connections for reading lead elsewhere than to the primary: to a replica, an old primary or a copy.
     ReadsAstray "reads-astray", Warns;
-    /// No connection for reading can be had, or nothing can be read with them.
+    /// No connection for reading can be had, or what is read for one purpose cannot be read with them.
     ReadsFail "reads-fail", NotReadyUnlessServing;
     /// A crash or a failover of Postgres would empty tables, because it keeps no log of them.
     UnloggedTables "unlogged-tables", Warns;

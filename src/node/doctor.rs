@@ -288,6 +288,7 @@ async fn look_at_tables(
         findings.push(of_encryption(store, config).await);
         findings.push(of_snapshots(store).await);
         findings.push(of_logging(store).await);
+        findings.extend(of_reads(store).await);
     }
     findings.push(of_lock(contenders));
 }
@@ -305,6 +306,15 @@ async fn of_snapshots(store: &Store) -> Finding {
     let Oldest { who, seconds, .. } = oldest;
     let text = format!("the oldest one is held by {who}, for {seconds} s");
     ok("snapshot", text)
+}
+
+/// What an active reads again and again. A right to a table does not say that its rows may be seen.
+async fn of_reads(store: &Store) -> Vec<Finding> {
+    let failed = store.try_loads().await;
+    if failed.is_empty() {
+        return vec![ok("reads", "all that an active reads can be read")];
+    }
+    failed.iter().map(|error| fail("reads", error)).collect()
 }
 
 /// What a crash of Postgres would leave of the tables.

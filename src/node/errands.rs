@@ -36,7 +36,7 @@ pub(super) async fn read_page(
     match loaded {
         Ok(result) => Event::Loaded { load: id, result },
         Err(error) => {
-            // The condition reports it when it lasts.
+            // `read_watch` reports it when it lasts.
             let error: &dyn std::error::Error = &error;
             tracing::debug!(error, "messages cannot be read; trying again");
             Event::LoadFailed(id)

@@ -1,4 +1,5 @@
-//! Tells when reading goes wrong: connections that lead elsewhere than to the primary, or none at all.
+//! Tells when reading goes wrong: connections that lead elsewhere than to the primary, none at all, or reads for one
+//! purpose that fail each time.
 
 use std::time::Duration;
 
@@ -45,15 +46,20 @@ fn tell(status: &StatusPublisher, reads: &Reads) {
         Some(sentence) => status.raise(Condition::ReadsAstray, sentence.as_str()),
         None => status.clear(Condition::ReadsAstray),
     }
-    match &reads.failing {
-        Some((lasting, why)) if *lasting >= PATIENCE => status.raise(
+    let patience = |lasting: &Duration| *lasting >= PATIENCE;
+    match (&reads.failing, &reads.failing_for) {
+        (Some((lasting, why)), _) if patience(lasting) => status.raise(
             Condition::ReadsFail,
             format!(
                 "the tables cannot be read with connections of their own, and an active reads in small pieces on the one \
                  that it commits on: {why}"
             ),
         ),
-        Some(_) => {}
-        None => status.clear(Condition::ReadsFail),
+        (_, Some((what, lasting, why))) if patience(lasting) => status.raise(
+            Condition::ReadsFail,
+            format!("{what} fails each time, and other reads go: {why}"),
+        ),
+        (None, None) => status.clear(Condition::ReadsFail),
+        _ => {}
     }
 }

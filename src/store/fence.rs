@@ -7,6 +7,7 @@
 //! timeline and epoch are the same, and on platforms that show none of these. A commit that this process has answered is
 //! seen by every transaction that begins on it afterwards.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -180,6 +181,9 @@ const ASTRAY_FOR: Duration = Duration::from_secs(30);
 /// A pool that gave no connection is left alone for so long.
 const REST: Duration = Duration::from_secs(1);
 
+/// What failed and was not tried again for so long is not wanted any more.
+const ASKED_WITHIN: Duration = Duration::from_secs(15);
+
 /// How reads go; all clones of a store share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gate(Arc<Mutex<State>>);
@@ -194,6 +198,8 @@ struct State {
     astray: Option<(String, Instant)>,
     astray_total: u64,
     failing: Option<Failing>,
+    /// By what they are for: other reads go, and say nothing about these.
+    failing_for: BTreeMap<&'static str, Failing>,
     failed_total: u64,
 }
 
@@ -212,6 +218,8 @@ pub struct Reads {
     pub astray_total: u64,
     /// For how long no read has succeeded, and why the last one did not.
     pub failing: Option<(Duration, String)>,
+    /// What is read in vain for longest, for how long, and why.
+    pub failing_for: Option<(&'static str, Duration, String)>,
     pub failed_total: u64,
 }
 
@@ -280,10 +288,6 @@ impl Gate {
         sentence
     }
 
-    pub(super) fn succeeded(&self) {
-        self.state().failing = None;
-    }
-
     pub(super) fn failed(&self, error: &Error) {
         let now = Instant::now();
         let why = error.to_string();
@@ -295,6 +299,28 @@ impl Gate {
             last: now,
             why,
         });
+    }
+
+    pub(super) fn succeeded_at(&self, what: &'static str) {
+        let mut state = self.state();
+        state.failing = None;
+        state.failing_for.remove(what);
+    }
+
+    pub(super) fn failed_at(&self, what: &'static str, error: &Error) {
+        self.failed(error);
+        let now = Instant::now();
+        let why = error.to_string();
+        let mut state = self.state();
+        let failing = state.failing_for.entry(what).or_insert(Failing {
+            since: now,
+            last: now,
+            why: String::new(),
+        });
+        if failing.last.elapsed() >= ASKED_WITHIN {
+            failing.since = now;
+        }
+        (failing.last, failing.why) = (now, why);
     }
 
     /// Why the pool gave no connection a moment ago: it would be asked in vain.
@@ -309,10 +335,14 @@ impl Gate {
         let astray = state.astray.as_ref();
         let astray = astray.filter(|(_, at)| at.elapsed() < ASTRAY_FOR);
         let failing = state.failing.as_ref();
+        let asked = state.failing_for.iter();
+        let asked = asked.filter(|(_, it)| it.last.elapsed() < ASKED_WITHIN);
+        let longest = asked.max_by_key(|(_, it)| it.since.elapsed());
         Reads {
             astray: astray.map(|(sentence, _)| sentence.clone()),
             astray_total: state.astray_total,
             failing: failing.map(|it| (it.since.elapsed(), it.why.clone())),
+            failing_for: longest.map(|(what, it)| (*what, it.since.elapsed(), it.why.clone())),
             failed_total: state.failed_total,
         }
     }
@@ -345,6 +375,24 @@ mod tests {
 
         gate.went_astray(&url, &astray(1, 2));
         assert_eq!(gate.reads().astray_total, 1);
+    }
+
+    #[test]
+    fn a_read_that_fails_is_told_until_the_same_read_succeeds() {
+        let gate = Gate::default();
+        let refused = Error::Refused("no".to_owned());
+        gate.failed_at("reading the outbox", &refused);
+        gate.succeeded_at("asking");
+        let Reads {
+            failing,
+            failing_for,
+            ..
+        } = gate.reads();
+        assert_eq!(failing, None);
+        let (what, _, why) = failing_for.unwrap();
+        assert_eq!((what, why.as_str()), ("reading the outbox", "no"));
+        gate.succeeded_at("reading the outbox");
+        assert_eq!(gate.reads().failing_for, None);
     }
 
     #[test]

@@ -59,11 +59,11 @@ impl Lent<'_> {
     pub(super) fn end<T>(
         mut self,
         done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
-        what: &str,
+        what: &'static str,
     ) -> Result<T, Error> {
         let failed = match done {
             Ok(Ok(value)) => {
-                self.gate.succeeded();
+                self.gate.succeeded_at(what);
                 if self.in_transaction {
                     self.commit();
                 }
@@ -74,7 +74,7 @@ impl Lent<'_> {
         };
         self.hang_up();
         if !matches!(failed, Error::Corrupt { .. }) {
-            self.gate.failed(&failed);
+            self.gate.failed_at(what, &failed);
         }
         Err(failed)
     }

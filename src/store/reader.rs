@@ -24,11 +24,12 @@ use super::{
     snapshot, status, vacuum,
 };
 use crate::core::commit_history::HighWaterMarks;
-use crate::core::ids::{Epoch, Subject};
+use crate::core::ids::{ChannelId, Epoch, LoadId, Subject};
 use crate::core::load::{Load, Loaded, Want};
 use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::FindPublishes;
+use crate::core::time::Timestamp;
 use crate::core::vacuum::Dead;
 
 /// A snapshot is a handful of statements; more time than this and a takeover is better tried again.
@@ -207,9 +208,12 @@ impl Store {
             return Err(Error::Unavailable(why));
         }
         if matches!(load.want, Want::Outbox { .. } | Want::Requests { .. }) {
-            let page = self.asked(&load.want).await;
-            return page.inspect_err(|error| self.gate.failed(error));
+            return self.asked(&load.want).await;
         }
+        self.loaded(load).await
+    }
+
+    async fn loaded(&self, load: &Load) -> Result<Loaded, Error> {
         // Postgres cancels the statement first; this is for a network that swallows the answer.
         let limit = self.statement_timeout + Duration::from_secs(1);
         let mut lent = self.lend_proven().await?;
@@ -224,10 +228,45 @@ impl Store {
             )
             .await;
         }
-        lent.end(done, "loading messages")
+        let what = match load.want {
+            Want::Policies => "reading policies",
+            Want::Gone => "reading what is gone",
+            Want::Letters { .. } => "reading dead letters",
+            _ => "loading messages",
+        };
+        lent.end(done, what)
     }
 
     /// What is asked for in SQL, in one statement, without a transaction around it.
+    /// Reads a little of all that an active reads again and again: what fails, and why.
+    pub async fn try_loads(&self) -> Vec<Error> {
+        let wants = [
+            Want::Outbox {
+                gaps: Vec::new(),
+                ack_gaps: Vec::new(),
+                due: Timestamp(0),
+                rows: 1,
+                bytes: 1,
+                payload_bytes: 0,
+                settles: true,
+            },
+            Want::Requests { rows: 1 },
+            Want::Policies,
+            Want::Gone,
+        ];
+        let mut failed = Vec::new();
+        for want in wants {
+            let (id, channel) = (LoadId(0), ChannelId(0));
+            let load = Load { id, channel, want };
+            let done = match load.want {
+                Want::Outbox { .. } | Want::Requests { .. } => self.asked(&load.want).await,
+                _ => self.loaded(&load).await,
+            };
+            failed.extend(done.err());
+        }
+        failed
+    }
+
     async fn asked(&self, want: &Want) -> Result<Loaded, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
         if let &Want::Requests { rows } = want {

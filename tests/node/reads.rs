@@ -262,3 +262,64 @@ async fn rows_that_a_policy_hides_are_not_taken_for_gone() {
     let books = "SELECT acked_floor FROM durables WHERE durable_name = 'books'";
     assert_eq!(tables.number(books).await, 0);
 }
+
+/// Other reads go, and each of them says that reading goes.
+#[tokio::test]
+async fn an_outbox_that_cannot_be_read_is_told_until_it_can() {
+    let Some(mut setting) = Setting::new("unread-outbox").await else {
+        return;
+    };
+    let tables = setting.tables();
+    tables
+        .execute("CREATE ROLE limited LOGIN; GRANT CREATE ON DATABASE postgres TO limited")
+        .await;
+    let url = setting.way.url().replace("postgres@", "limited@");
+    setting.group.database_url = url;
+    let server = setting.group.server();
+    server.wait_until_active().await;
+    let publish = "SELECT stanby.publish('orders', 'a')";
+    let stored = async |count: i64| {
+        wait_until(LIMIT, async || {
+            match tables.number("SELECT count(*) FROM messages").await {
+                found if found == count => Ok(()),
+                found => Err(format!("{found} of {count}")),
+            }
+        })
+        .await;
+    };
+    tables.execute(publish).await;
+    stored(1).await;
+
+    tables
+        .execute(
+            "CREATE POLICY taken ON outbox FOR INSERT WITH CHECK (true);
+            ALTER TABLE outbox ENABLE ROW LEVEL SECURITY; ALTER TABLE outbox FORCE ROW LEVEL SECURITY",
+        )
+        .await;
+    tables.execute(publish).await;
+    wait_for_condition(&server, "reads-fail", true).await;
+    let remedy = "ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY";
+    let log = server.log();
+    assert!(
+        log.contains("reading the outbox") && log.contains(remedy),
+        "{log}"
+    );
+    assert_eq!(server.get("/readyz").await.unwrap().0, 200);
+    let flags = [
+        "doctor",
+        "--database-url",
+        &setting.group.database_url,
+        "--nats-server",
+        &setting.group.nats_url,
+        "--cluster-id",
+        &setting.group.cluster_id,
+    ];
+    let found = stanby(&flags).await;
+    assert_eq!(code(&found), Some(1), "{}", stderr(&found));
+    assert!(stdout(&found).contains(remedy), "{}", stdout(&found));
+
+    tables.execute(remedy).await;
+    stored(2).await;
+    wait_for_condition(&server, "reads-fail", false).await;
+    assert_eq!(code(&stanby(&flags).await), Some(0));
+}

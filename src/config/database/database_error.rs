@@ -29,6 +29,16 @@ pub enum DatabaseErrorKind {
 
 use DatabaseErrorKind::{Failed, Refused, Unavailable};
 
+const NO_FORCE: &str = "NO FORCE ROW LEVEL SECURITY";
+
+pub const READ_ONLY: &str = "default_transaction_read_only";
+
+/// The name that Postgres has put in quotes.
+fn quoted_in(message: &str) -> &str {
+    let name = message.split('"').nth(1);
+    name.filter(|it| !it.is_empty()).unwrap_or("…")
+}
+
 /// What both drivers say, each in an error of its own.
 pub const NO_TLS: &str = "server does not support TLS";
 
@@ -45,7 +55,12 @@ const CODES: [(&str, DatabaseErrorKind); 3] = [
 impl DatabaseError {
     pub fn of_session(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Self {
         if let Some(error) = error.as_db_error() {
-            return Self::of_server(url, error.code().code(), error.message());
+            return Self::of_server(
+                url,
+                error.code().code(),
+                error.message(),
+                error.hint().unwrap_or_default(),
+            );
         }
         let source = std::error::Error::source(error);
         if source.is_some_and(|it| it.is::<WasNull>() || it.is::<WrongType>()) {
@@ -64,7 +79,10 @@ impl DatabaseError {
                     text: error.message().to_owned(),
                 };
             }
-            return Self::of_server(url, code, error.message());
+            let hint = error
+                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                .and_then(sqlx::postgres::PgDatabaseError::hint);
+            return Self::of_server(url, code, error.message(), hint.unwrap_or_default());
         }
         if let sqlx::Error::Configuration(why) = error {
             return Self {
@@ -121,7 +139,7 @@ impl DatabaseError {
         }
     }
 
-    fn of_server(url: &DatabaseUrl, code: &str, message: &str) -> Self {
+    fn of_server(url: &DatabaseUrl, code: &str, message: &str, hint: &str) -> Self {
         let (user, database, place) = (url.user(), url.database(), url.address());
         let (kind, remedy) = match code {
             "28P01" | "28000" => (
@@ -131,6 +149,18 @@ impl DatabaseError {
             "3D000" => (
                 Refused,
                 format!("create it (CREATE DATABASE \"{database}\") or correct the database URL"),
+            ),
+            // Postgres names the statement to the owner, in whatever language.
+            "42501" if hint.contains(NO_FORCE) => (
+                Refused,
+                format!("ALTER TABLE {} {NO_FORCE}", quoted_in(message)),
+            ),
+            "42501" if message.contains("row-level security") => (
+                Refused,
+                format!(
+                    "ALTER ROLE \"{user}\" BYPASSRLS, or ALTER TABLE {} DISABLE ROW LEVEL SECURITY",
+                    quoted_in(message)
+                ),
             ),
             "42501" => (
                 Refused,
@@ -142,9 +172,10 @@ impl DatabaseError {
             // A replica may be promoted.
             "25006" => (
                 Unavailable,
-                "it is a replica, or default_transaction_read_only is on; the database URL must lead to the primary, and \
-                 that be writable"
-                    .to_owned(),
+                format!(
+                    "it is a replica, and the database URL must lead to the primary, or {READ_ONLY} is on, and has to be RESET where it \
+                     is set: ALTER ROLE {user}, ALTER DATABASE {database} or ALTER SYSTEM, often once its disk has room"
+                ),
             ),
             "53100" => (Unavailable, "free space on the database's disk".to_owned()),
             "53300" => (
@@ -282,6 +313,7 @@ mod tests {
             &url,
             "28P01",
             "password authentication failed for user \"app\"",
+            "",
         );
 
         assert_eq!(error.kind, Refused);
@@ -302,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn a_row_policy_is_no_question_of_grants() {
+        let url = DatabaseUrl::parse("host=h user=u").unwrap();
+        let message = "query would be affected by row-level security policy for table \"outbox\"";
+        let hint = "To disable the policy for the table's owner, use ALTER TABLE NO FORCE ROW LEVEL SECURITY.";
+        for (hint, remedy) in [
+            (hint, "ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY"),
+            ("", "ALTER ROLE \"u\" BYPASSRLS"),
+        ] {
+            let error = DatabaseError::of_server(&url, "42501", message, hint);
+            assert_eq!(error.kind, Refused);
+            assert!(error.text.contains(remedy), "{}", error.text);
+            assert!(!error.text.contains("grant"), "{}", error.text);
+        }
+    }
+
+    #[test]
     fn what_passes_by_itself_is_tried_again() {
         let url = DatabaseUrl::parse("host=h user=u").unwrap();
         for (code, kind) in [
@@ -315,7 +363,7 @@ mod tests {
             ("23505", Failed),
         ] {
             assert_eq!(
-                DatabaseError::of_server(&url, code, "why").kind,
+                DatabaseError::of_server(&url, code, "why", "").kind,
                 kind,
                 "{code}"
             );
