@@ -8,6 +8,9 @@ use tokio_util::task::TaskTracker;
 use super::error::Error;
 use super::session::{APPLICATION_PREFIX, Session, Settings};
 use super::takeover::restore_row;
+use crate::config::database::READ_ONLY;
+use crate::postgres::pins::reset;
+use crate::postgres::pooler;
 
 /// The first version with `idle_session_timeout`.
 const VERSION_MIN: i32 = 140_000;
@@ -167,9 +170,11 @@ pub(super) async fn ensure_primary(session: &Session) -> Result<(), Error> {
         )));
     }
     if row.get(3) {
-        return Err(Error::Refused(format!(
-            "Postgres at {place} is read-only (default_transaction_read_only); make it writable or \
-             name another server in the database URL"
+        // Managed ones set it while their disk is full.
+        return Err(Error::Unavailable(format!(
+            "Postgres at {place} is read-only ({READ_ONLY}), often because its disk is full; {}, or name another server in the \
+             database URL",
+            reset(&session.url, READ_ONLY)
         )));
     }
     let encoding: &str = row.get(4);
@@ -199,11 +204,7 @@ pub(super) async fn refuse_poolers(
     if own == session.backend_pid && others == other.backend_pid && own != others {
         return Ok(());
     }
-    Err(Error::Refused(format!(
-        "a pooler at {} shares sessions between transactions, so that two servers could hold the same \
-         lock; use Postgres' direct endpoint in the database URL (often another port or host name)",
-        settings.url.address()
-    )))
+    Err(Error::Refused(pooler::sentence(&settings.url)))
 }
 
 pub(super) async fn facts(session: &Session) -> Result<Facts, Error> {

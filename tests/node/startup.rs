@@ -143,20 +143,6 @@ async fn a_role_that_may_not_create_is_told_what_it_lacks() {
     );
 }
 
-#[tokio::test]
-async fn a_read_only_database_is_refused() {
-    let Some(database) = postgres::database().await else {
-        return;
-    };
-    let name = &database.name;
-    let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
-    execute(&database.url, set).await;
-
-    let line = refusal_of(&database.url).await;
-
-    assert_says(&line, &["is read-only", "default_transaction_read_only"]);
-}
-
 /// The commit of a publish to such a channel would end the term, and so would the next term's.
 #[tokio::test]
 async fn a_database_that_cannot_hold_every_name_is_refused() {

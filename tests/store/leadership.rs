@@ -261,7 +261,7 @@ async fn a_waiting_standby_does_not_hold_back_vacuum_and_is_not_cancelled() {
 }
 
 #[tokio::test]
-async fn a_read_only_database_is_refused() {
+async fn a_read_only_database_is_waited_for() {
     let Some(fixture) = migrated().await else {
         return;
     };
@@ -277,7 +277,7 @@ async fn a_read_only_database_is_refused() {
     let error = Candidate::open(&settings(&fixture, "one", SHORT), &fixture.tracker).await;
 
     let error = error.unwrap_err();
-    assert!(matches!(error, Error::Refused(_)));
+    assert!(matches!(error, Error::Unavailable(_)));
     assert!(error.to_string().contains("read-only"), "{error}");
 }
 

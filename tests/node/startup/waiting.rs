@@ -167,3 +167,29 @@ async fn a_server_without_a_free_connection_or_with_a_name_that_is_not_known_yet
         assert_eq!(server.end().await.code(), Some(0));
     }
 }
+
+/// As managed ones are while their disk is full.
+#[tokio::test]
+async fn a_server_that_starts_while_its_database_is_read_only_waits_and_says_how_to_undo_it() {
+    let Some(group) = Group::new(&[]).await else {
+        return;
+    };
+    let setting = "default_transaction_read_only";
+    let name = &group.cluster_id;
+    let set = |what: &str| format!("ALTER DATABASE {name} {what}");
+    let on = set(&format!("SET {setting} = on"));
+    execute(&group.database_url, on).await;
+
+    let server = group.server();
+    server.wait_for_trouble("is read-only").await;
+    let remedy = set(&format!("RESET {setting}")).replace(name, &format!("\"{name}\""));
+    assert!(server.log().contains(&remedy), "{}", server.log());
+    let reset = set(&format!("RESET {setting}"));
+    execute(
+        &group.database_url,
+        format!("BEGIN READ WRITE; {reset}; COMMIT"),
+    )
+    .await;
+
+    server.wait_until_active().await;
+}
