@@ -117,7 +117,7 @@ impl Desk {
     pub async fn dead_letters(&self, which: Letters<'_>) -> Result<Vec<DeadLetter>, AdminError> {
         let store = self.store.get().ok_or(AdminError::Starting)?;
         let _place = self.places.try_acquire().map_err(|_| AdminError::Busy)?;
-        ensure_text("channel", which.channel.contains('\0'))?;
+        ensure_known(store, which.channel).await?;
         Ok(store.dead_letters(which).await?)
     }
 
@@ -125,7 +125,7 @@ impl Desk {
     pub async fn policies(&self, channel: &str) -> Result<Vec<Policy>, AdminError> {
         let store = self.store.get().ok_or(AdminError::Starting)?;
         let _place = self.places.try_acquire().map_err(|_| AdminError::Busy)?;
-        ensure_text("channel", channel.contains('\0'))?;
+        ensure_known(store, channel).await?;
         Ok(store.policies(channel).await?)
     }
 
@@ -157,6 +157,18 @@ impl Desk {
         }
         Ok(Some(standing))
     }
+}
+
+/// Empty: it is about all of them.
+async fn ensure_known(store: &Store, channel: &str) -> Result<(), AdminError> {
+    ensure_text("channel", channel.contains('\0'))?;
+    if channel.is_empty() || store.channel_named(channel).await?.is_some() {
+        return Ok(());
+    }
+    Err(AdminError::Refused(Complaint {
+        error: format!("there is no channel {channel:?}"),
+        hint: "stanby channel list shows which there are.".to_owned(),
+    }))
 }
 
 /// Postgres has no null character in texts, and says so of the whole statement.

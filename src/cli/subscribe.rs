@@ -146,6 +146,9 @@ impl SubscribeArgs {
 
     fn ensure_sensible(&self) -> Result<i32, Failure> {
         let seconds = i32::try_from(self.ack_wait.to_std().as_secs()).unwrap_or(i32::MAX);
+        if self.channel.is_empty() {
+            return Err(usage("the name of the channel is missing; \"\" names none"));
+        }
         if seconds < 1 {
             return Err(usage("--ack-wait must be a second or more"));
         }
@@ -233,9 +236,9 @@ async fn ensure_exists(args: &SubscribeArgs) -> Result<(), Failure> {
     let found = look::find_channel(&store, &args.channel).await;
     store.close().await;
     found.map(drop).map_err(|failure| match failure {
-        Failure::Usage(error) => Failure::Usage(
-            error.context("--create subscribes nevertheless, which makes the channel"),
-        ),
+        Failure::Usage(error) => Failure::Usage(anyhow!(
+            "{error:#}; --create subscribes nevertheless, which makes the channel"
+        )),
         failure @ (Failure::Failed(_) | Failure::Unreachable(_) | Failure::OutputClosed) => failure,
     })
 }

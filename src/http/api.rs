@@ -7,17 +7,20 @@ pub(super) mod routes;
 pub(super) mod token;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -163,15 +166,60 @@ fn body_of(
             .hint("Send Content-Type: application/json."));
     }
     match serde_json::from_slice(&body) {
-        Ok(Value::Object(arguments)) => Ok(arguments),
-        Ok(_) => Err(problem(StatusCode::BAD_REQUEST, "the body is no object")
-            .hint("Send the arguments by name: {\"before\": 4711}.")),
+        Ok(Once(Ok(arguments))) => Ok(arguments),
+        Ok(Once(Err(twice))) => Err(problem(
+            StatusCode::BAD_REQUEST,
+            format!("{twice:?} is in the body twice"),
+        )
+        .hint("Give each argument once.")),
+        Err(error) if error.is_data() => {
+            Err(problem(StatusCode::BAD_REQUEST, "the body is no object")
+                .hint("Send the arguments by name: {\"before\": 4711}."))
+        }
         Err(error) => Err(problem(
             StatusCode::BAD_REQUEST,
             format!("the body is no JSON: {error}"),
         )
         .hint("Send the arguments by name: {\"before\": 4711}.")),
     }
+}
+
+/// The members of an object, or the name of one that is there twice: which of the two is meant, nobody knows.
+struct Once(Result<Map<String, Value>, String>);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Once;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Once, A::Error> {
+        let (mut members, mut twice) = (Map::new(), None);
+        while let Some((name, value)) = access.next_entry::<String, Value>()? {
+            if members.insert(name.clone(), value).is_some() {
+                twice.get_or_insert(name);
+            }
+        }
+        Ok(Once(twice.map_or(Ok(members), Err)))
+    }
+}
+
+/// What stands behind the question mark is decoded without a word about bytes that are no text.
+fn ensure_text(query: Option<&str>) -> Result<(), Problem> {
+    let decoded = percent_decode_str(query.unwrap_or_default()).decode_utf8();
+    decoded.map(drop).map_err(|_| {
+        problem(StatusCode::BAD_REQUEST, "the query is not UTF-8")
+            .hint("Names in a query are UTF-8, with %20 for a space and %26 for an ampersand.")
+    })
 }
 
 async fn progress(
@@ -218,10 +266,12 @@ async fn dead_letters(
     State(source): State<Source>,
     Extension(guest): Extension<Guest>,
     headers: HeaderMap,
+    RawQuery(query): RawQuery,
     listed: Result<Query<Listed>, QueryRejection>,
 ) -> Response {
     let asked = async {
         admit(&source, guest, &headers).await?;
+        ensure_text(query.as_deref())?;
         let Query(listed) = listed.map_err(|rejection| {
             problem(StatusCode::BAD_REQUEST, rejection.body_text())
                 .hint("It takes channel, waiting (true or false), after (a sequence) and limit.")
@@ -250,10 +300,12 @@ async fn policies(
     State(source): State<Source>,
     Extension(guest): Extension<Guest>,
     headers: HeaderMap,
+    RawQuery(query): RawQuery,
     asked: Result<Query<OfChannel>, QueryRejection>,
 ) -> Response {
     let asked = async {
         admit(&source, guest, &headers).await?;
+        ensure_text(query.as_deref())?;
         let Query(OfChannel { channel }) = asked.map_err(|rejection| {
             problem(StatusCode::BAD_REQUEST, rejection.body_text()).hint("It takes channel.")
         })?;

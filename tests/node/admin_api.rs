@@ -144,7 +144,8 @@ async fn the_api_does_what_the_commands_do_for_who_has_the_token_at_any_server()
     }
     for (query, status) in [
         ("", 200),
-        ("?channel=dead&waiting=true&after=4&limit=7", 200),
+        ("?channel=orders&waiting=true&after=4&limit=7", 200),
+        ("?channel=dead", 422),
         ("?chanel=dead", 400),
     ] {
         let path = format!("/api/v1/dead-letters{query}");
@@ -239,6 +240,31 @@ async fn names_that_nothing_can_have_are_refused_with_a_hint_wherever_they_stand
         ("GET", "policies?channel=%00", "", 422, "null character"),
         ("GET", "dead-letters?channel=%00", "", 422, "null character"),
         ("POST", "channels/%ff/create", "{}", 400, "UTF-8"),
+        ("GET", "policies?channel=%FF", "", 400, "UTF-8"),
+        ("GET", "dead-letters?channel=%FF", "", 400, "UTF-8"),
+        (
+            "GET",
+            "policies?channel=nope",
+            "",
+            422,
+            "no channel \"nope\"",
+        ),
+        (
+            "GET",
+            "dead-letters?channel=nope",
+            "",
+            422,
+            "no channel \"nope\"",
+        ),
+        (
+            "POST",
+            "channels/orders/purge",
+            "{\"before\": 1, \"before\": 2}",
+            400,
+            "\"before\" is in the body twice",
+        ),
+        ("POST", "channels/orders/purge", "[1]", 400, "no object"),
+        ("POST", "channels/orders/purge", "{\"a\"", 400, "no JSON"),
         ("GET", "requests/%ff", "", 404, "no request"),
         (
             "POST",

@@ -61,6 +61,38 @@ async fn step_down_hands_over_under_load_and_the_old_active_becomes_the_standby(
 }
 
 #[tokio::test]
+async fn a_dry_run_of_a_step_down_says_who_would_hand_over_to_whom() {
+    let Some(pair) = Pair::new(&[]).await else {
+        return;
+    };
+    let output = pair.group.step_down(&["--dry-run", "--json"]).await;
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (active, standby) = pair.roles().await;
+    assert_eq!(active.says().await, Says::Active(1));
+    let from = told["from"].as_str().unwrap();
+    let to = told["to"][0].as_str().unwrap();
+    assert!(from != to && !from.is_empty() && !to.is_empty(), "{told}");
+    assert_eq!(told["dry_run"], true);
+
+    let text = pair.group.step_down(&["--dry-run"]).await;
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert_eq!(
+        text,
+        format!("{from} would hand over to {to}; nothing was done\n")
+    );
+    assert_eq!(standby.says().await, Says::Standby);
+
+    let done = pair.group.step_down(&["--yes", "--json"]).await;
+    assert_eq!(code(&done), Some(0), "{}", stderr(&done));
+    let done: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(
+        [done["from"].as_str(), done["to"].as_str()],
+        [Some(from), Some(to)]
+    );
+}
+
+#[tokio::test]
 async fn step_down_without_a_standby_is_refused_unless_forced() {
     let Some(group) = Group::new(&[]).await else {
         return;

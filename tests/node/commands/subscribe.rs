@@ -40,6 +40,18 @@ async fn every_start_position_begins_where_it_says() {
         stderr(&to_come)
     );
 
+    for (channel, sentence) in [
+        ("nope", "stanby: there is no channel \"nope\"; "),
+        ("", "stanby: the name of the channel is missing"),
+    ] {
+        let known = ["--database-url", &group.database_url];
+        let refused = group.run(&[&["sub", channel], &known[..]].concat()).await;
+        assert_eq!(refused.status.code(), Some(2));
+        let told = stderr(&refused);
+        assert!(told.starts_with(sentence), "{told}");
+        assert!(channel.is_empty() || told.contains("; --create"), "{told}");
+    }
+
     let new_only = group.spawn(&["sub", "orders", "--count", "1"]);
     group.wait_for_subscriptions(1).await;
     publish(&group, "orders", &["d"]).await;
