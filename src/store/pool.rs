@@ -121,7 +121,7 @@ impl Store {
     /// Leads new connections to where a login succeeds now.
     pub(super) async fn find(&self) -> Result<(), Error> {
         self.refuse_poolers().await?;
-        drop(find::connect(&self.url, &|_| ()).await?);
+        drop(Box::pin(find::connect(&self.url, &|_| ())).await?);
         let options = self.bridge.options();
         let options = options.application_name(&self.application_name);
         self.pool.set_connect_options(options);
@@ -132,7 +132,7 @@ impl Store {
     pub async fn refuse_poolers(&self) -> Result<(), Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let looked = self.is_direct.get_or_try_init(|| async {
-            if pooler::is_between(&self.url, limit).await? {
+            if Box::pin(pooler::is_between(&self.url, limit)).await? {
                 return Err(Error::Pooler(pooler::sentence(&self.url)));
             }
             Ok(())

@@ -232,7 +232,12 @@ impl Store {
             Want::Policies => "reading policies",
             Want::Gone => "reading what is gone",
             Want::Letters { .. } => "reading dead letters",
-            _ => "loading messages",
+            Want::Range { .. }
+            | Want::Exactly { .. }
+            | Want::FirstSince(_)
+            | Want::Oldest { .. }
+            | Want::Outbox { .. }
+            | Want::Requests { .. } => "loading messages",
         };
         lent.end(done, what)
     }
@@ -258,9 +263,11 @@ impl Store {
         for want in wants {
             let (id, channel) = (LoadId(0), ChannelId(0));
             let load = Load { id, channel, want };
-            let done = match load.want {
-                Want::Outbox { .. } | Want::Requests { .. } => self.asked(&load.want).await,
-                _ => self.loaded(&load).await,
+            let is_asked = matches!(load.want, Want::Outbox { .. } | Want::Requests { .. });
+            let done = if is_asked {
+                self.asked(&load.want).await
+            } else {
+                self.loaded(&load).await
             };
             failed.extend(done.err());
         }
