@@ -172,9 +172,11 @@ async fn a_command_sets_nothing_behind_a_pooler_that_shares_sessions() {
     ] {
         let shown = client.simple_query(&format!("SHOW {setting}")).await;
         let shown = shown.unwrap();
-        let found = shown.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
+        let found = shown.iter().find_map(|message| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            row.get(0)
         });
         assert_eq!(found, Some(value), "{setting}");
     }
