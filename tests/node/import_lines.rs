@@ -1,5 +1,4 @@
 //! `stanby import --ndjson`: what a dry run says, and what is wrong with a file.
-#![expect(clippy::unwrap_used, reason = "a test may panic, helpers included")]
 
 use crate::cli::{code, stanby, stderr, stdout};
 use crate::pair::{Group, LIMIT};
