@@ -130,21 +130,18 @@ impl World {
                 }
                 continue;
             };
-            match (self.refuses)(&batch) {
-                Some((part, sqlstate)) => {
-                    self.refusals += 1;
-                    let refusal = Refusal {
-                        part,
-                        sqlstate: sqlstate.to_owned(),
-                        ..Refusal::default()
-                    };
-                    let refused = self.broker.refused(refusal, self.now);
-                    refused.expect("it can be taken back");
-                }
-                None => {
-                    self.store.apply(&batch, Epoch(1));
-                    self.broker.committed(batch.number, self.now);
-                }
+            if let Some((part, sqlstate)) = (self.refuses)(&batch) {
+                self.refusals += 1;
+                let refusal = Refusal {
+                    part,
+                    sqlstate: sqlstate.to_owned(),
+                    ..Refusal::default()
+                };
+                let refused = self.broker.refused(refusal, self.now);
+                refused.expect("it can be taken back");
+            } else {
+                self.store.apply(&batch, Epoch(1));
+                self.broker.committed(batch.number, self.now);
             }
         }
         panic!("it does not come to rest");
