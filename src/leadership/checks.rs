@@ -129,13 +129,14 @@ pub(super) async fn contenders(
     Ok(rows.iter().map(contender).collect())
 }
 
-const CONTENDERS: &str = "SELECT coalesce(a.application_name, ''), k.granted
+/// A standby waits in slices, and holds a lock of its own between two of them, as view `standbys` knows.
+const CONTENDERS: &str = "SELECT coalesce(a.application_name, ''), bool_or(k.objsubid = 1 AND k.granted)
     FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
-    WHERE k.locktype = 'advisory' AND k.objsubid = 1
+    WHERE k.locktype = 'advisory' AND k.objsubid IN (1, 2)
         AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND k.classid::bigint = ($1::bigint >> 32) & 4294967295
         AND k.objid::bigint = $1::bigint & 4294967295
-    ORDER BY k.granted DESC, 1";
+    GROUP BY k.pid, a.application_name ORDER BY 2 DESC, 1";
 
 /// From the end, because cluster IDs may have slashes.
 fn group_of(application_name: &str) -> Option<&str> {

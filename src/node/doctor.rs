@@ -365,7 +365,7 @@ fn of_lock(contenders: &[Contender]) -> Finding {
         these.map(|it| it.name.as_str()).collect()
     };
     let waiting = match names(false).as_slice() {
-        [] => "none waits".to_owned(),
+        [] => "no standby waits".to_owned(),
         waiting => format!("waiting: {}", waiting.join(", ")),
     };
     match contenders.iter().find(|it| it.holds_lock) {

@@ -70,7 +70,7 @@ async fn the_doctor_finds_nothing_wrong_before_the_first_server_and_beside_a_pai
         ("rights", "role postgres may do all"),
         ("schema", "holds no tables yet"),
         ("connections", "are free"),
-        ("lock", "free: no server is active; none waits"),
+        ("lock", "free: no server is active; no standby waits"),
         ("nats", "nats-server"),
         ("listeners", "no other server serves"),
     ] {
