@@ -130,7 +130,8 @@ pub(super) async fn contenders(
 }
 
 /// A standby waits in slices, and holds a lock of its own between two of them, as view `standbys` knows.
-const CONTENDERS: &str = "SELECT coalesce(a.application_name, ''), bool_or(k.objsubid = 1 AND k.granted)
+const CONTENDERS: &str =
+    "SELECT coalesce(a.application_name, ''), bool_or(k.objsubid = 1 AND k.granted)
     FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
     WHERE k.locktype = 'advisory' AND k.objsubid IN (1, 2)
         AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())

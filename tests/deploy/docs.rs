@@ -96,6 +96,8 @@ const OTHERS: &[&str] = &[
     "force",
     "format",
     "check",
+    "single-transaction",
+    "intent-to-add",
 ];
 
 #[test]
