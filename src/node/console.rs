@@ -18,7 +18,9 @@ pub(super) fn open(looks: &Looks, config: &Config, secret: &[u8]) {
         "stanby/console",
         STATEMENT_TIMEOUT,
     );
-    let store = store.with_keys(Keyring::new(&config.encryption, &config.cluster_id));
+    let store = store
+        .with_keys(Keyring::new(&config.encryption, &config.cluster_id))
+        .known_direct();
     let config = config.clone();
     let doctor: Doctor = Box::new(move || {
         let config = config.clone();

@@ -230,7 +230,8 @@ async fn of_tables(config: &Config, contenders: &[Contender], findings: &mut Vec
         "stanby/doctor",
         STATEMENT_TIMEOUT,
     )
-    .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
+    .with_keys(Keyring::new(&config.encryption, &config.cluster_id))
+    .known_direct();
     look_at_tables(&store, config, contenders, findings).await;
     store.close().await;
 }

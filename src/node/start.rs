@@ -76,7 +76,8 @@ impl Start<'_> {
             &self.leadership.application_name(),
             STATEMENT_TIMEOUT,
         )
-        .with_keys(Keyring::new(&config.encryption, &config.cluster_id));
+        .with_keys(Keyring::new(&config.encryption, &config.cluster_id))
+        .known_direct();
         store.migrate().await?;
         store.check_rights().await?;
         let carry_over = CarryOver {

@@ -108,6 +108,13 @@ impl Store {
         }
     }
 
+    /// For who has looked for a pooler at this URL: it takes two connections more, for which a role that is limited may have no room.
+    #[must_use]
+    pub fn known_direct(self) -> Self {
+        self.is_direct.set(()).ok();
+        self
+    }
+
     /// Connections, and those of them that nobody uses.
     pub fn pool_use(&self) -> (u32, u32) {
         let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
