@@ -32,7 +32,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION refuse_text IS 'Internal: raises the error of who passes text that is not UTF-8.';
 
--- Rows that no server can read. Those that are there already stay: they would have stopped the last takeover.
+-- Rows that no server can read. Those that are there already stay: what they say may have been taken by a server.
 CREATE FUNCTION is_backoff(backoff interval[]) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS $$
     SELECT NOT EXISTS (
@@ -121,7 +121,8 @@ DECLARE
     chan text := $1;
     message text := $2;
     new_guid text := $3;
-    valid_for interval := coalesce((SELECT w.duplicates_for FROM message_id_windows w WHERE w.channel_name = chan), '24 hours');
+    valid_for interval := least(
+        coalesce((SELECT w.duplicates_for FROM message_id_windows w WHERE w.channel_name = chan), '24 hours'), interval '10 years');
     known record;
 BEGIN
     IF valid_for <= interval '0' THEN
@@ -554,32 +555,34 @@ DECLARE
 BEGIN
     IF EXISTS (SELECT FROM pg_trigger WHERE tgname IN ('outbox_granted', 'message_ids_granted', 'pending_acks_granted')
                AND tgenabled <> wanted AND tgrelid = ANY (tables)) THEN
-        EXECUTE format('ALTER TABLE outbox %s TRIGGER outbox_granted', does);
-        EXECUTE format('ALTER TABLE message_ids %s TRIGGER message_ids_granted', does);
+        -- In the order of who acks and publishes in one transaction.
         EXECUTE format('ALTER TABLE pending_acks %s TRIGGER pending_acks_granted', does);
+        EXECUTE format('ALTER TABLE message_ids %s TRIGGER message_ids_granted', does);
+        EXECUTE format('ALTER TABLE outbox %s TRIGGER outbox_granted', does);
     END IF;
     RETURN NULL;
-EXCEPTION WHEN lock_not_available THEN
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
     SELECT l.pid, coalesce(a.usename::text, p.owner::text) AS role, a.application_name AS application,
            to_char(coalesce(a.xact_start, p.prepared) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC' AS since, p.gid
     INTO holder
     FROM pg_locks l
     LEFT JOIN pg_stat_activity a ON a.pid = l.pid
     LEFT JOIN LATERAL (
-        SELECT x.gid, x.owner, x.prepared FROM pg_locks own JOIN pg_prepared_xacts x ON x.transaction = own.transactionid
+        SELECT x.gid, x.owner, x.prepared, x.transaction FROM pg_locks own JOIN pg_prepared_xacts x ON x.transaction = own.transactionid
         WHERE l.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
     ) p ON true
     WHERE l.granted AND l.locktype = 'relation' AND l.relation = ANY (tables) AND l.pid IS DISTINCT FROM pg_backend_pid()
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
-    ORDER BY coalesce(a.xact_start, p.prepared) NULLS LAST LIMIT 1;
+    -- Not every owner may see since when others are open. Servers hold theirs for moments.
+    ORDER BY coalesce(a.application_name LIKE 'stanby/%', false), age(coalesce(a.backend_xid, p.transaction)) DESC NULLS LAST LIMIT 1;
     RAISE EXCEPTION 'the % grant has to wait for %, which has published or acked and is open since %',
             CASE wanted WHEN 'O' THEN 'first' ELSE 'end of the last' END,
             CASE WHEN holder.gid IS NOT NULL THEN format('the prepared transaction %L of role %s', holder.gid, holder.role)
                  WHEN holder.pid IS NOT NULL THEN
                      format('session %s of role %s (application %L)', holder.pid, coalesce(holder.role, '?'), holder.application)
                  ELSE 'another transaction' END,
-            coalesce(holder.since, 'a moment ago')
+            coalesce(holder.since, 'an unknown time')
         USING ERRCODE = 'lock_not_available',
               HINT = CASE WHEN holder.gid IS NOT NULL THEN format('COMMIT PREPARED or ROLLBACK PREPARED %L; then try again.', holder.gid)
                           WHEN holder.pid IS NOT NULL THEN
@@ -646,8 +649,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['note_deleted_channel()', 'look_at_grants()'] LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
     END LOOP;
-    -- Publishers queue behind it.
-    ALTER FUNCTION look_at_grants() SET lock_timeout = '1s';
+    -- Publishers queue behind it. Less than the active waits, and than deadlock_timeout.
+    ALTER FUNCTION look_at_grants() SET lock_timeout = '400ms';
     -- As migration 86 does; a function that is replaced loses it.
     FOR made IN
         SELECT f.oid FROM pg_proc f

@@ -105,7 +105,6 @@ impl Broker {
                 Some(format!("the {part}"))
             }
             "outbox" => self.put_off_refused_rows(until),
-            "acks in SQL" => self.commits.forget_sql_acks().then(|| part.to_owned()),
             "requests" if self.commits.forget_answered_requests() => {
                 self.deadlines.set(Timer::Requests, until);
                 Some("the answers to operators".to_owned())

@@ -78,6 +78,18 @@ impl Commits {
         }
     }
 
+    /// To be called when something that gathered was taken out: answers that waited for its commit have nothing to wait for.
+    fn release_if_nothing_gathers(&mut self) {
+        if self.is_gathering() {
+            return;
+        }
+        let answers = std::mem::take(&mut self.gathered.outbound);
+        match &mut self.committing {
+            Some(committing) => committing.outbound.extend(answers),
+            None => self.ready.extend(answers),
+        }
+    }
+
     /// Sends an answer that rests on what a term before has committed; after the commit that puts back what a failover of
     /// Postgres had lost of it.
     pub(super) fn send_now(&mut self, outbound: Outbound) {

@@ -7,7 +7,7 @@ use super::admin::{RequestId, RequestPage};
 use super::gone::GoneRange;
 use super::ids::{ChannelId, LoadId, Sequence};
 use super::message::Message;
-use super::outbox::OutboxPage;
+use super::outbox::{OutboxId, OutboxPage};
 use super::policy::{Letter, Policy};
 use super::ranges::Ranges;
 use super::time::Timestamp;
@@ -72,6 +72,8 @@ pub enum Want {
         gaps: Vec<(u64, u64)>,
         ack_gaps: Vec<(u64, u64)>,
         due: Timestamp,
+        /// Rows that are due and not wanted yet.
+        put_off: Vec<OutboxId>,
         rows: usize,
         bytes: usize,
         payload_bytes: usize,

@@ -49,8 +49,8 @@ const MANY_ROWS: usize = 256;
 /// Rows that are carried out in one turn.
 const ROWS_PER_TURN: usize = 512;
 
-/// While so many rows are put off, the table is not looked at.
-const PUT_OFF_MAX: usize = 1 << 16;
+/// While so many rows are put off, no others are read. Each read names them.
+const PUT_OFF_MAX: usize = 8192;
 
 /// Number of a row of the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,7 +133,9 @@ pub(super) struct Outbox {
     pub(super) pause: Duration,
     /// Rows of the last page.
     last_page: usize,
-    /// Rows that Postgres does not let go of, up to [`PUT_OFF_MAX`], and when each is tried again.
+    /// The read under way asks for rows, and not for acks alone.
+    reads_rows: bool,
+    /// Rows that Postgres does not let go of, up to [`PUT_OFF_MAX`] and one turn, and when each is tried again.
     put_off: BTreeMap<OutboxId, Instant>,
     /// Rows that are carried out in one turn are halved so often, for Postgres refuses to store them all.
     halvings: u32,
@@ -197,13 +199,11 @@ impl Broker {
         let now = self.now.monotonic;
         let put_off = &mut self.outbox.put_off;
         put_off.retain(|_, until| *until > now);
-        if put_off.len() >= PUT_OFF_MAX {
-            return self
-                .deadlines
-                .set_by(Timer::Outbox, now + super::savepoint::RETRY_AFTER);
-        }
+        let has_place = put_off.len() < PUT_OFF_MAX;
+        let put_off = put_off.keys().copied().collect();
+        self.outbox.reads_rows = has_place;
         let rescanned_at = self.outbox.rescanned_at;
-        if rescanned_at.is_none_or(|at| now.since(at) >= RESCAN_EVERY) {
+        if has_place && rescanned_at.is_none_or(|at| now.since(at) >= RESCAN_EVERY) {
             self.outbox.rescanned_at = Some(now);
             self.outbox.reach.rescan();
         }
@@ -213,9 +213,18 @@ impl Broker {
         self.outbox.is_reading = true;
         self.outbox.is_noted = false;
         let want = Want::Outbox {
-            gaps: self.outbox.reach.gaps(),
+            gaps: if has_place {
+                self.outbox.reach.gaps()
+            } else {
+                Vec::new()
+            },
             ack_gaps: self.outbox.acks.gaps(now),
-            due: self.now.wall,
+            due: if has_place {
+                self.now.wall
+            } else {
+                Timestamp(0)
+            },
+            put_off,
             rows: PAGE_ROWS,
             bytes: PAGE_BYTES,
             payload_bytes: self.settings.limits.payload_bytes,
@@ -229,14 +238,16 @@ impl Broker {
         let outbox = &mut self.outbox;
         outbox.is_reading = false;
         outbox.is_used |= page.is_used;
-        outbox.reach.learn(&Seen {
-            ids: page.rows.iter().map(|row| row.id.0).collect(),
-            lowest: page.now.map(|(lowest, _)| lowest.0),
-            highest: page.now.map(|(_, highest)| highest.0),
-            through: page.through.map(|through| through.0),
-            ended_before: page.ended_before,
-            next: page.next,
-        });
+        if outbox.reads_rows {
+            outbox.reach.learn(&Seen {
+                ids: page.rows.iter().map(|row| row.id.0).collect(),
+                lowest: page.now.map(|(lowest, _)| lowest.0),
+                highest: page.now.map(|(_, highest)| highest.0),
+                through: page.through.map(|through| through.0),
+                ended_before: page.ended_before,
+                next: page.next,
+            });
+        }
         outbox.acks.reach.learn(&Seen {
             ids: page.acks.iter().map(|row| row.id.0).collect(),
             // Acks that came too early stay in the table, and are read again.
@@ -246,7 +257,7 @@ impl Broker {
             ended_before: page.ended_before,
             next: page.next,
         });
-        // Rows that are due are in every page.
+        // A rescan finds them, too.
         page.rows
             .retain(|row| !outbox.put_off.contains_key(&row.id));
         outbox.last_page = page.rows.len() + page.acks.len();
@@ -261,7 +272,8 @@ impl Broker {
             return self.deadlines.set_by(Timer::Outbox, now);
         }
         if outbox.is_used || outbox.acks.giving_up.waits() {
-            self.look_again_later(page.next_due);
+            let next_due = page.next_due.filter(|_| self.outbox.reads_rows);
+            self.look_again_later(next_due);
         }
     }
 

@@ -12,9 +12,9 @@ use crate::config::database::{DatabaseError, DatabaseUrl};
 use crate::postgres::bridge::Bridge;
 use crate::postgres::pooler;
 
-/// Counting millions of rows takes its time.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
+/// Counting millions of rows takes its time.
 const STATEMENT_LIMIT: Duration = Duration::from_mins(10);
 
 /// One connection for everything.

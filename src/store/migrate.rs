@@ -12,6 +12,7 @@ use super::error::{Error, Fault};
 use super::identifier::quoted;
 use super::rights::{self, MissingRight};
 use super::version::SchemaVersion;
+use crate::core::refusal::waits_for_others;
 
 /// In order; a file that has landed is never edited, because servers of two versions share the tables.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -293,7 +294,7 @@ async fn run_pending(connection: &mut PgConnection, schema: &str) -> Result<(), 
             Err(error) if is_locked_out(&error) => {
                 tracing::warn!(
                     schema,
-                    "a lock of the tables holds up their migration (a dump, or VACUUM?); trying again"
+                    "a lock of the tables holds up their migration (a dump, VACUUM, or a transaction that has published and is open?); trying again"
                 );
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
@@ -316,12 +317,11 @@ async fn grant_to_readers(connection: &mut PgConnection) -> Result<(), Fault> {
 
 /// A migration gives up soon where a lock of its own would hold up the active.
 fn is_locked_out(error: &MigrateError) -> bool {
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
     let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
         return false;
     };
     let code = error.as_database_error().and_then(DatabaseError::code);
-    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
+    code.is_some_and(|code| waits_for_others(&code))
 }
 
 /// `None` where the tables need no change.

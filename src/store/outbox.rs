@@ -54,7 +54,7 @@ const PAGE: &str = concat!(
             ORDER BY id LIMIT $3)
         UNION ALL
         (SELECT id, guid, channel, data, reply, publisher, deliver_at
-            FROM outbox WHERE deliver_at <= 'epoch'::timestamptz + $2 * interval '1 microsecond'
+            FROM outbox WHERE deliver_at <= 'epoch'::timestamptz + $2 * interval '1 microsecond' AND id <> ALL ($10::bigint[])
             ORDER BY deliver_at, id LIMIT $3)
     ), counted AS (
         SELECT *, row_number() OVER before AS ordinal,
@@ -123,6 +123,7 @@ async fn page(
         gaps,
         ack_gaps,
         due,
+        put_off,
         rows,
         bytes,
         payload_bytes,
@@ -142,6 +143,7 @@ async fn page(
         Parameter::Flag(*settles),
         last,
         last_ack,
+        Parameter::Numbers(put_off.iter().map(|id| id.0.cast_signed()).collect()),
     ];
     let lines = source.all(PAGE, &parameters).await?;
     let Some(first) = lines.first() else {

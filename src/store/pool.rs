@@ -127,8 +127,11 @@ impl Store {
 
     /// Leads new connections to where a login succeeds now.
     pub(super) async fn find(&self) -> Result<(), Error> {
+        let is_known = self.is_direct.get().is_some();
         self.refuse_poolers().await?;
-        drop(Box::pin(find::connect(&self.url, &|_| ())).await?);
+        if is_known {
+            drop(Box::pin(find::connect(&self.url, &|_| ())).await?);
+        }
         let options = self.bridge.options();
         let options = options.application_name(&self.application_name);
         self.pool.set_connect_options(options);

@@ -242,7 +242,6 @@ impl Store {
         lent.end(done, what)
     }
 
-    /// What is asked for in SQL, in one statement, without a transaction around it.
     /// Reads a little of all that an active reads again and again: what fails, and why.
     pub async fn try_loads(&self) -> Vec<Error> {
         let wants = [
@@ -250,6 +249,7 @@ impl Store {
                 gaps: Vec::new(),
                 ack_gaps: Vec::new(),
                 due: Timestamp(0),
+                put_off: Vec::new(),
                 rows: 1,
                 bytes: 1,
                 payload_bytes: 0,
@@ -274,6 +274,7 @@ impl Store {
         failed
     }
 
+    /// What is asked for in SQL, in one statement, without a transaction around it.
     async fn asked(&self, want: &Want) -> Result<Loaded, Error> {
         let limit = self.statement_timeout + Duration::from_secs(1);
         if let &Want::Requests { rows } = want {

@@ -63,7 +63,7 @@ fn named_in(message: &str) -> Option<&str> {
 }
 
 /// What batches write.
-const OURS: [&str; 22] = [
+const OURS: [&str; 23] = [
     "messages",
     "channels",
     "clients",
@@ -77,6 +77,7 @@ const OURS: [&str; 22] = [
     "outbox",
     "outbox_refused",
     "message_ids",
+    "deleted_channels",
     "pending_acks",
     "delivery_counts",
     "dead_letters",

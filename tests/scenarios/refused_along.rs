@@ -87,6 +87,10 @@ impl World {
     }
 
     fn publish_in_sql(&mut self, guid: &str, bytes: usize) {
+        self.publish_row(None, guid, bytes);
+    }
+
+    fn publish_row(&mut self, due: Option<Timestamp>, guid: &str, bytes: usize) {
         let row = OutboxRow {
             id: OutboxId(0),
             guid: guid.to_owned().into(),
@@ -95,7 +99,7 @@ impl World {
             publisher: "app".into(),
             data: Ok(vec![b'x'; bytes].into()),
         };
-        self.store.publish_in_sql(vec![(None, row)]);
+        self.store.publish_in_sql(vec![(due, row)]);
         self.broker.handle(Event::OutboxNoted, self.now);
     }
 
@@ -209,4 +213,80 @@ fn a_row_of_the_outbox_that_somebody_has_locked_stays_and_is_published_later() {
     world.pass(Duration::from_secs(45));
     assert!(world.outbox().is_empty(), "it was published");
     assert!(world.store.outbox_refused.is_empty());
+}
+
+#[test]
+fn a_refusal_that_waits_for_its_batch_and_cannot_be_stored_is_put_off() {
+    let mut world = World::new();
+    // Its message cannot be stored, and then neither can it be moved.
+    world.refuses = |batch| {
+        let mut messages = batch.messages.iter();
+        if messages.any(|(_, message)| message.client_id.as_str() == "app") {
+            return Some(("messages", "P0001"));
+        }
+        let refuses = !batch.outbox.refused.is_empty();
+        refuses.then_some(("outbox", "P0001"))
+    };
+    world.publish_in_sql("bad", 1);
+    for _ in 0..20 {
+        world.publish();
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.acked(), 20);
+    assert_eq!(world.outbox(), ["bad"]);
+    assert!(world.refusals < 10, "{}", world.refusals);
+}
+
+#[test]
+fn one_locked_row_of_the_outbox_holds_up_no_other_for_long() {
+    let mut world = World::new();
+    world.refuses = |batch| {
+        let is_locked = batch.outbox.taken.contains(&OutboxId(3));
+        is_locked.then_some(("outbox", "55P03"))
+    };
+    for number in 1..=8 {
+        world.publish_in_sql(&number.to_string(), 1);
+    }
+    world.pass(Duration::from_mins(5));
+    assert_eq!(world.outbox(), ["3"]);
+    assert!(world.store.outbox_refused.is_empty());
+}
+
+#[test]
+fn rows_that_are_due_and_locked_leave_room_for_others_in_a_page() {
+    let mut world = World::new();
+    world.refuses = |batch| {
+        let mut taken = batch.outbox.taken.iter();
+        taken.any(|id| id.0 <= 5000).then_some(("outbox", "55P03"))
+    };
+    for number in 1..=5000 {
+        world.publish_row(Some(Timestamp(0)), &number.to_string(), 1);
+    }
+    world.pass(Duration::from_secs(1));
+    world.publish_in_sql("now", 1);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.outbox().len(), 5000, "the other one was published");
+}
+
+#[test]
+fn acks_in_sql_that_cannot_be_taken_out_are_no_reason_to_refuse_publishes() {
+    let mut world = World::new();
+    world.refuses = |batch| {
+        let acks = batch.outbox.acked.len() + batch.outbox.acks_dropped.len();
+        (acks > 0).then_some(("acks in SQL", "P0001"))
+    };
+    let position = stanby::core::ids::PositionId(77);
+    let verdict = stanby::core::sql_acks::Verdict::Acked;
+    // Of a subscription that there is no more: its row is to go.
+    world
+        .store
+        .ack_in_sql(position, stanby::core::ids::Sequence(1), verdict);
+    world.publish_in_sql("good", 1);
+    world.publish();
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.acked(), 1);
+    assert!(world.store.outbox_refused.is_empty());
+    world.refuses = |_| None;
+    world.pass(Duration::from_secs(60));
+    assert!(world.outbox().is_empty(), "it was published");
 }

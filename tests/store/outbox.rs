@@ -36,6 +36,7 @@ async fn read_where(store: &Store, gaps: &[(u64, u64)], settles: bool) -> Outbox
             gaps: gaps.to_vec(),
             ack_gaps: gaps.to_vec(),
             due: Timestamp(0),
+            put_off: Vec::new(),
             rows: 10_000,
             bytes: 1 << 20,
             payload_bytes: 1 << 20,

@@ -249,11 +249,17 @@ impl MemoryStore {
                 gaps,
                 ack_gaps,
                 due,
+                put_off,
                 rows,
                 bytes: _,
                 payload_bytes,
                 settles: _,
-            } => Loaded::Outbox(self.outbox_page(gaps, ack_gaps, *due, *rows, *payload_bytes)),
+            } => Loaded::Outbox(self.outbox_page(
+                [gaps, ack_gaps],
+                (*due, put_off),
+                *rows,
+                *payload_bytes,
+            )),
             Want::Policies => Loaded::Policies(self.policies.clone()),
             Want::Letters {
                 first,

@@ -88,25 +88,16 @@ impl Commits {
             self.gathering_bytes -= cost::OVERHEAD_BYTES + why.len();
         }
         self.gathered.changed_outbox = !self.gathering.outbox.is_empty();
+        self.release_if_nothing_gathers();
         refused.into_iter().map(|(id, _)| id).collect()
-    }
-
-    /// Acks in SQL that were to leave their table with the next batch stay there, and are read again. False where there are none.
-    pub(in crate::core) fn forget_sql_acks(&mut self) -> bool {
-        let outbox = &mut self.gathering.outbox;
-        if outbox.acked.is_empty() && outbox.acks_dropped.is_empty() {
-            return false;
-        }
-        outbox.acked.clear();
-        outbox.acks_dropped.clear();
-        self.gathered.changed_outbox = !outbox.is_empty();
-        true
     }
 
     /// Requests of operators that were to be answered with the next batch stay open. False where there are none.
     pub(in crate::core) fn forget_answered_requests(&mut self) -> bool {
         self.gathered.changed_requests = false;
-        !std::mem::take(&mut self.gathering.requests).is_empty()
+        let had_some = !std::mem::take(&mut self.gathering.requests).is_empty();
+        self.release_if_nothing_gathers();
+        had_some
     }
 
     pub(in crate::core) fn add_dead_letter(

@@ -1,14 +1,20 @@
 //! Rows of the outbox that cannot be published: they leave it with the reason, or stay until Postgres lets go of them.
 
+use std::time::Duration;
+
 use bytestring::ByteString;
 
-use super::OutboxId;
+use super::{OutboxId, PAGE_ROWS};
 use crate::core::broker::Broker;
 use crate::core::deadlines::Timer;
 use crate::core::notice::Notice;
 use crate::core::refusal::{self, Refusal};
 use crate::core::rejection::Rejection;
+use crate::core::savepoint::RETRY_AFTER;
 use crate::core::time::Instant;
+
+/// Between two halves that are tried again: longer than until the next rescan, which would bring them together.
+const APART: Duration = Duration::from_secs(15);
 
 impl Broker {
     pub(super) fn refuse_row(&mut self, id: OutboxId, channel: &ByteString, why: String) {
@@ -20,6 +26,11 @@ impl Broker {
             channel,
             why: why.clone(),
         });
+        // Where somebody has it locked it stays, and one that is due is in every page. What is retried has a new number.
+        if self.outbox.put_off.len() < PAGE_ROWS {
+            let until = self.now.monotonic + RETRY_AFTER;
+            self.outbox.put_off.insert(id, until);
+        }
         self.commits.refuse_from_outbox(id, why);
     }
 
@@ -36,15 +47,23 @@ impl Broker {
             self.deadlines.set_by(Timer::Outbox, retry_at);
             return Some("a look into the outbox".to_owned());
         }
+        if refusal.part == "acks in SQL" {
+            // No row of the outbox is to blame. All wait, and nothing is read meanwhile.
+            self.deadlines.set_by(Timer::Outbox, retry_at);
+            return Some(refusal.part.to_owned());
+        }
         self.deadlines.set_by(Timer::Outbox, now);
         let stays = refusal.part == "outbox" || refusal::passes(&refusal.sqlstate);
         if stays && refusal::waits_for_others(&refusal.sqlstate) {
             // Each attempt at a locked row keeps everybody waiting.
+            // They come back in halves, so that the others of its turn are not tried with it for ever.
             let tried = self.outbox.rows_per_turn().min(self.outbox.waiting.len());
-            let rows = self.outbox.waiting.drain(..tried);
-            self.outbox
-                .put_off
-                .extend(rows.map(|row| (row.id, retry_at)));
+            let rows = self.outbox.waiting.drain(..tried).map(|row| row.id);
+            let rows = rows.enumerate().map(|(at, id)| {
+                let is_first = 2 * at < tried;
+                (id, if is_first { retry_at } else { retry_at + APART })
+            });
+            self.outbox.put_off.extend(rows);
             return Some(format!("{tried} publishes in SQL"));
         }
         while self.outbox.rows_per_turn() > 1 {

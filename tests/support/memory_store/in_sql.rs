@@ -141,9 +141,8 @@ impl MemoryStore {
     /// Transactions end at once here, so their numbers are those of the rows.
     pub(super) fn outbox_page(
         &self,
-        gaps: &[(u64, u64)],
-        ack_gaps: &[(u64, u64)],
-        due: Timestamp,
+        [gaps, ack_gaps]: [&[(u64, u64)]; 2],
+        (due, put_off): (Timestamp, &[OutboxId]),
         count: usize,
         payload_bytes: usize,
     ) -> OutboxPage {
@@ -159,7 +158,9 @@ impl MemoryStore {
                 .values()
                 .filter_map(|(at, row)| Some(((*at)?, row)))
         };
-        let mut ripe: Vec<_> = scheduled().filter(|(at, _)| *at <= due).collect();
+        let mut ripe: Vec<_> = scheduled()
+            .filter(|(at, row)| *at <= due && !put_off.contains(&row.id))
+            .collect();
         ripe.sort_by_key(|(at, row)| (*at, row.id));
         let next_due = scheduled().map(|(at, _)| at).filter(|at| *at > due).min();
         let rows = ripe
