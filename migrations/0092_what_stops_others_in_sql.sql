@@ -348,10 +348,11 @@ BEGIN
         RETURN false;
     END IF;
     -- Only now: an ack whose row was carried out and deleted before this one was inserted shows in the position.
-    SELECT * INTO state FROM ack_state(its_position, wanted);
-    IF state.is_acked OR EXISTS (
+    -- In one statement: a dead letter is made by a transaction that takes the mark away and moves the position.
+    SELECT s.*, EXISTS (
         SELECT FROM delivery_counts d WHERE d.position_id = its_position AND d.sequence = wanted AND d.given_up
-    ) THEN
+    ) AS is_given_up INTO state FROM ack_state(its_position, wanted) AS s;
+    IF state.is_acked OR state.is_given_up THEN
         DELETE FROM pending_acks WHERE id = its_id;
         RETURN false;
     ELSIF state.was_sent IS NOT TRUE THEN
@@ -388,15 +389,16 @@ BEGIN
     END IF;
     -- Before it looks at the mark: a server waits for those that may have looked before, and knows them by their numbers.
     PERFORM pg_current_xact_id();
-    SELECT * INTO state FROM ack_state(its_position, wanted);
-    IF state.was_sent IS NOT TRUE THEN
-        PERFORM refuse_unsent($1, wanted);
-    ELSIF state.is_acked OR EXISTS (
+    -- In one statement: what takes a mark or an ack away moves the position in the same transaction.
+    SELECT s.*, EXISTS (
         SELECT FROM pending_acks a
         WHERE a.position_id = its_position AND a.sequence = wanted AND a.redeliver_after IS NULL
-    ) OR EXISTS (
+    ) AS is_pending, EXISTS (
         SELECT FROM delivery_counts d WHERE d.position_id = its_position AND d.sequence = wanted AND d.given_up
-    ) THEN
+    ) AS is_given_up INTO state FROM ack_state(its_position, wanted) AS s;
+    IF state.was_sent IS NOT TRUE THEN
+        PERFORM refuse_unsent($1, wanted);
+    ELSIF state.is_acked OR state.is_pending OR state.is_given_up THEN
         RETURN false;
     END IF;
     INSERT INTO pending_acks (position_id, sequence, client_id, redeliver_after, reason)
