@@ -119,11 +119,19 @@ impl OutboxChange {
     }
 }
 
+/// What is asked for and not answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Nothing,
+    AcksAlone,
+    All,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outbox {
     is_used: bool,
-    /// A read is asked for and not answered.
-    is_reading: bool,
+    reading: Reading,
     /// It may have been used since the read under way saw it.
     is_noted: bool,
     waiting: VecDeque<OutboxRow>,
@@ -133,8 +141,6 @@ pub(super) struct Outbox {
     pub(super) pause: Duration,
     /// Rows of the last page.
     last_page: usize,
-    /// The read under way asks for rows, and not for acks alone.
-    reads_rows: bool,
     /// Rows that Postgres does not let go of, up to [`PUT_OFF_MAX`] and one turn, and when each is tried again.
     put_off: BTreeMap<OutboxId, Instant>,
     /// Rows that are carried out in one turn are halved so often, for Postgres refuses to store them all.
@@ -193,7 +199,7 @@ impl Broker {
     }
 
     fn read_outbox(&mut self) {
-        if self.outbox.is_reading || self.commits.changes_outbox() {
+        if self.outbox.reading != Reading::Nothing || self.commits.changes_outbox() {
             return;
         }
         let now = self.now.monotonic;
@@ -201,7 +207,6 @@ impl Broker {
         put_off.retain(|_, until| *until > now);
         let has_place = put_off.len() < PUT_OFF_MAX;
         let put_off = put_off.keys().copied().collect();
-        self.outbox.reads_rows = has_place;
         let rescanned_at = self.outbox.rescanned_at;
         if has_place && rescanned_at.is_none_or(|at| now.since(at) >= RESCAN_EVERY) {
             self.outbox.rescanned_at = Some(now);
@@ -210,7 +215,11 @@ impl Broker {
         if self.outbox.acks.giving_up.ask() {
             self.outbox.acks.read_all();
         }
-        self.outbox.is_reading = true;
+        self.outbox.reading = if has_place {
+            Reading::All
+        } else {
+            Reading::AcksAlone
+        };
         self.outbox.is_noted = false;
         let want = Want::Outbox {
             gaps: if has_place {
@@ -236,9 +245,9 @@ impl Broker {
     pub(super) fn outbox_loaded(&mut self, mut page: OutboxPage) {
         self.learn_who_can_ack(&page);
         let outbox = &mut self.outbox;
-        outbox.is_reading = false;
+        let reads_rows = std::mem::take(&mut outbox.reading) == Reading::All;
         outbox.is_used |= page.is_used;
-        if outbox.reads_rows {
+        if reads_rows {
             outbox.reach.learn(&Seen {
                 ids: page.rows.iter().map(|row| row.id.0).collect(),
                 lowest: page.now.map(|(lowest, _)| lowest.0),
@@ -272,7 +281,7 @@ impl Broker {
             return self.deadlines.set_by(Timer::Outbox, now);
         }
         if outbox.is_used || outbox.acks.giving_up.waits() {
-            let next_due = page.next_due.filter(|_| self.outbox.reads_rows);
+            let next_due = page.next_due.filter(|_| reads_rows);
             self.look_again_later(next_due);
         }
     }

@@ -287,6 +287,6 @@ fn acks_in_sql_that_cannot_be_taken_out_are_no_reason_to_refuse_publishes() {
     assert_eq!(world.acked(), 1);
     assert!(world.store.outbox_refused.is_empty());
     world.refuses = |_| None;
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     assert!(world.outbox().is_empty(), "it was published");
 }
