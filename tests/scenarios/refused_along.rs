@@ -290,3 +290,29 @@ fn acks_in_sql_that_cannot_be_taken_out_are_no_reason_to_refuse_publishes() {
     world.pass(Duration::from_mins(1));
     assert!(world.outbox().is_empty(), "it was published");
 }
+
+#[test]
+fn while_as_many_rows_are_put_off_as_may_be_acks_in_sql_go_on() {
+    let mut world = World::new();
+    world.refuses = |batch| {
+        let is_locked = !batch.outbox.taken.is_empty();
+        is_locked.then_some(("outbox", "55P03"))
+    };
+    for number in 0..9000 {
+        world.publish_in_sql(&number.to_string(), 1);
+    }
+    world.pass(Duration::from_secs(1));
+    let refusals = world.refusals;
+    let position = stanby::core::ids::PositionId(77);
+    let verdict = stanby::core::sql_acks::Verdict::Acked;
+    world
+        .store
+        .ack_in_sql(position, stanby::core::ids::Sequence(1), verdict);
+    world.pass(Duration::from_secs(1));
+    assert!(
+        world.store.snapshot().sql_acks.is_empty(),
+        "it was carried out"
+    );
+    assert_eq!(world.refusals, refusals, "no row is tried meanwhile");
+    assert_eq!(world.outbox().len(), 9000);
+}
