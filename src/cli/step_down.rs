@@ -131,7 +131,9 @@ fn show(planned: &Planned, json: bool) -> Result<ExitCode, Failure> {
 async fn ready(store: &Store, args: &StepDownArgs) -> Result<Ready, Failure> {
     let Roles { active, standbys } = store.roles().await.map_err(read_failure)?;
     let Some(active) = active.filter(|active| active.holds_lock) else {
-        return Err(Failure::Unreachable(anyhow!("no server is active")));
+        return Err(Failure::Unreachable(anyhow!(
+            "no server is active; start one (`stanby status` says how they are)"
+        )));
     };
     if standbys.is_empty() && !args.force {
         return Err(Failure::Failed(anyhow!(
