@@ -25,6 +25,8 @@ pub(super) struct Aside {
     moved: BTreeSet<PositionId>,
     /// What is for people only is not written.
     notes: bool,
+    /// Requests wait that are to be tried in batches of their own.
+    pub(super) others_wait: bool,
 }
 
 impl Aside {
@@ -167,6 +169,11 @@ impl Broker {
         let channels = self.channels.iter().map(|(id, _)| id);
         let all = channels.chain(self.purging.keys().copied()).collect();
         self.suspend_limits(&all, until);
+    }
+
+    /// What goes on by itself waits for its timers while `others_wait`.
+    pub(super) fn let_others_first(&mut self, others_wait: bool) {
+        self.aside.others_wait = others_wait;
     }
 
     /// The pause is over.

@@ -357,7 +357,7 @@ impl Broker {
             self.deliver(position);
         }
         for id in release.trimmed {
-            self.trimmed(id);
+            self.go_on_trimming(id);
         }
         self.go_on_closing_orphans();
     }

@@ -296,7 +296,19 @@ impl Broker {
         }
     }
 
-    /// The commit of a batch that dropped messages: there may be more to drop.
+    /// The commit of a batch that dropped messages. While requests wait for batches of their own, more is dropped by a timer,
+    /// which has its turn after them: one commit would follow from the other, and none of them would be tried.
+    pub(super) fn go_on_trimming(&mut self, id: ChannelId) {
+        let is_there = self.channels.get(id).is_some() || self.purging.contains_key(&id);
+        let is_suspended = self.aside.limits.contains(&id);
+        if self.aside.others_wait && is_there && !is_suspended {
+            self.deadlines.set(Timer::Expiry(id), self.now.monotonic);
+        } else {
+            self.trimmed(id);
+        }
+    }
+
+    /// There may be more to drop.
     pub(super) fn trimmed(&mut self, id: ChannelId) {
         if self.purging.contains_key(&id) {
             self.purge(id);

@@ -166,6 +166,7 @@ impl Savepoints {
             }
             let mut inputs = self.steps.pop_front().unwrap_or_default();
             let before = Box::new(broker.clone());
+            broker.let_others_first(!self.steps.is_empty());
             let mut done = carry_out(broker, &inputs, now);
             let is_release = matches!(inputs[..], [Input::Event(Event::Committed(_))]);
             if is_release && self.steps.is_empty() && broker.has_batch() {

@@ -263,3 +263,66 @@ fn answers_leave_with_their_commit_whatever_follows_from_it() {
     assert!(commits > 5, "one commit follows from the other: {commits}");
     assert_eq!(answered, 1);
 }
+
+/// The batch is small, so that what was handed in goes in several.
+#[test]
+fn what_does_not_fit_into_one_batch_is_carried_out_while_a_limit_drops_many_messages() {
+    let small = Limits {
+        trim_step: 1,
+        batch_messages: 2,
+        ..Limits::default()
+    };
+    let mut world = World::new(small.clone());
+    for number in 0..60 {
+        world.publish("good", &format!("{number}"));
+        world.settle();
+    }
+    let limits = Limits {
+        channel: ChannelLimits {
+            messages: Some(1),
+            ..ChannelLimits::default()
+        },
+        ..small
+    };
+    world.broker.set_limits(&limits, NOW);
+
+    let (mut trims, mut trims_before_answers) = (0, None);
+    loop {
+        while let Some(outbound) = world.broker.poll_outbound() {
+            if matches!(outbound, Outbound::Reply { to, .. } if to.as_str() == "late-9") {
+                trims_before_answers = Some(trims);
+            }
+        }
+        while let Some(load) = world.broker.poll_load() {
+            let result = world.store.load(&load);
+            let load = load.id;
+            world.broker.handle(Event::Loaded { load, result }, NOW);
+        }
+        if world
+            .broker
+            .next_timeout()
+            .is_some_and(|at| at <= NOW.monotonic)
+        {
+            world.broker.handle_timeout(NOW);
+        }
+        let Some(batch) = world.broker.poll_batch(NOW) else {
+            if !world.broker.take_moved() {
+                break;
+            }
+            continue;
+        };
+        trims += batch.trims.len();
+        if trims == 5 && trims_before_answers.is_none() {
+            for number in 0..10 {
+                world.publish("good", &format!("late-{number}"));
+            }
+        }
+        world.store.apply(&batch, Epoch(1));
+        world.broker.committed(batch.number, NOW);
+    }
+    assert!(
+        trims_before_answers.is_some_and(|trims| trims < 20),
+        "{trims_before_answers:?}"
+    );
+    assert_eq!(trims, 69, "and the limit is enforced");
+}

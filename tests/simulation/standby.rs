@@ -52,11 +52,13 @@ impl World {
             .term
             .as_ref()
             .is_some_and(|term| term.with_savepoints);
+        let own = self.nodes[node].term.as_ref().map(|it| it.term.epoch());
         if let End::Refused(_) = end {
-            // A server whose session ended meanwhile notes it when the next term has begun without knowing of it.
+            // A server whose session ended meanwhile notes it when the next term has begun without knowing of it, and hears
+            // of it when that one, too, may have ended.
             let now = self.database.epoch;
             let noted = *self.database.refusal_noted.get_or_insert(now);
-            let was_noted = noted < now;
+            let was_noted = own.is_some_and(|own| noted < own);
             self.nodes[node].takes_care = true;
             // What a failover lost is put back with the first batch, which cannot be taken back.
             let excused = self.checks.failovers.count > 0;
