@@ -69,7 +69,7 @@ pub struct Sign {
 /// What a server answers another one that takes over after a failover of Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The last epoch that it committed something in.
+    /// The last epoch that it committed something in; none where another one has served since.
     pub served: Epoch,
     /// How far channels are, and in which epoch they were known to be there.
     pub channels: BTreeMap<ChannelId, (HighWaterMark, Epoch)>,
@@ -83,10 +83,16 @@ pub struct CommitHistory {
     epoch: Epoch,
     /// The last epoch that this node committed something in.
     served: Epoch,
+    /// When it sent the last of what it has committed.
+    served_at: Instant,
     /// The last epoch of which another node has named its commits.
     told: Epoch,
+    told_at: Instant,
     /// The last epoch in which another node announced that it serves.
     observed: Epoch,
+    /// When one last did. A failover may have lost that an epoch had begun, and then another term has the same number, or a
+    /// lower one: which of two came later only times tell.
+    observed_at: Option<Instant>,
     /// The last epoch before this node's own, as the tables had it when its term began.
     found: Epoch,
     replicas: Replicas,
@@ -105,8 +111,11 @@ impl CommitHistory {
         Self {
             epoch: Epoch::default(),
             served: Epoch::default(),
+            served_at: Instant::default(),
             told: Epoch::default(),
+            told_at: Instant::default(),
             observed: Epoch::default(),
+            observed_at: None,
             found: Epoch::default(),
             replicas: Replicas::default(),
             lost_primary_at: None,
@@ -133,8 +142,11 @@ impl CommitHistory {
     /// True when nobody is known to have committed anything after this node, or after one that has sent its history to this one:
     /// then it knows of all that was.
     pub fn is_exact(&self) -> bool {
-        let known = self.served.max(self.told);
-        known == self.epoch && known >= self.observed && known != Epoch::default()
+        let is_last = |known: Epoch, at: Instant| {
+            known == self.epoch && known >= self.observed && self.observed_at <= Some(at)
+        };
+        self.epoch != Epoch::default()
+            && (is_last(self.served, self.served_at) || is_last(self.told, self.told_at))
     }
 
     /// True when these tables lack something that is known.
@@ -158,18 +170,27 @@ impl CommitHistory {
         let channels = channels.map(|(&id, mark)| (id, (mark.clone(), known_in(&id))));
         let messages = self.messages.iter();
         let messages = messages.filter(|(id, message)| is_news(id, message.sequence));
+        // Whoever asks takes the epoch for known to its end, and asks nobody else.
+        let is_last = self.observed_at <= Some(self.served_at);
         Account {
-            served: self.served,
+            served: if is_last {
+                self.served
+            } else {
+                Epoch::default()
+            },
             channels: channels.collect(),
             messages: messages.cloned().collect(),
         }
     }
 
     /// Remembers what another node does, until this one has committed as much itself.
-    pub fn learn(&mut self, account: Account) {
+    pub fn learn(&mut self, account: Account, now: Instant) {
         self.epoch = self.epoch.max(account.served);
         let is_later = account.served >= self.served.max(self.told);
-        self.told = self.told.max(account.served);
+        if account.served != Epoch::default() && account.served >= self.told {
+            self.told = account.served;
+            self.told_at = now;
+        }
         for (id, (mark, known_in)) in account.channels {
             let before = self.known_in.get(&id).copied().unwrap_or_default();
             match self.channels.get_mut(&id) {
@@ -248,10 +269,12 @@ impl CommitHistory {
         found
     }
 
-    /// This node has committed the batch.
-    pub fn committed(&mut self, epoch: Epoch, batch: &Batch) {
+    /// This node has committed the batch, and had sent it at `sent_at`. It may hear of that much later: after a pause in which
+    /// others have served.
+    pub fn committed(&mut self, epoch: Epoch, batch: &Batch, sent_at: Instant) {
         self.epoch = self.epoch.max(epoch);
         self.served = self.served.max(epoch);
+        self.served_at = self.served_at.max(sent_at);
         self.replicas.committed();
         for (&id, row) in &batch.channels {
             match row {
@@ -297,12 +320,8 @@ impl CommitHistory {
 
     /// The active of these tables announced itself, which the tables may not show: not yet, or not any more.
     pub fn observed_active(&mut self, sign: Sign) {
-        if sign.epoch == self.served {
-            // A failover lost that this node had begun the epoch, and another one was given the same number: what this one
-            // committed in it says nothing about the other's.
-            self.served = Epoch::default();
-        }
         self.observed = self.observed.max(sign.epoch);
+        self.observed_at = self.observed_at.max(Some(sign.received_at));
         self.replicas.observed_active(sign.received_at);
     }
 

@@ -19,7 +19,7 @@ use super::term::Term;
 use crate::core::attempts::EndKind;
 use crate::core::ids::Epoch;
 use crate::core::refusal::Refusal;
-use crate::core::time::Timestamp;
+use crate::core::time::{Instant, Timestamp};
 
 /// What writes a batch. The store's writer is one; this module knows neither.
 pub trait Apply: Send + 'static {
@@ -203,6 +203,7 @@ pub enum Done<B> {
 #[derive(Debug)]
 pub struct Committed<B> {
     pub batch: B,
+    pub sent: Instant,
     pub took: Duration,
 }
 

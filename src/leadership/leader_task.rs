@@ -192,6 +192,7 @@ impl<A: Apply> Task<A> {
         }
         self.report(Done::Committed(Committed {
             batch,
+            sent,
             took: done.since(sent),
         }))?;
         Ok(None)

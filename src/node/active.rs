@@ -362,11 +362,11 @@ impl<'a> Active<'a> {
 
     fn committed(&mut self, committed: &Committed<Batch>) {
         let now = Clock.now();
-        let Committed { batch, took } = committed;
+        let Committed { batch, sent, took } = committed;
         self.active.committed(batch.number, now);
         self.refusals.committed(batch, &self.node.status);
         let epoch = self.leader.term().epoch();
-        self.node.history().committed(epoch, batch);
+        self.node.history().committed(epoch, batch, *sent);
         self.node.status.committed(batch.messages.len(), *took);
         self.node.status.serves();
         if let Some(since) = self.first_commit_since.take() {

@@ -80,13 +80,22 @@ impl KnownActives {
     /// When another active of these tables last announced itself, or one of the primary that they were on before; and in the
     /// latest epoch in which one was.
     pub(super) fn last_peer(&self, here: &DatabaseIdentity) -> Option<Sign> {
+        self.last_sign(|identity| identity.may_be_copy_of(here))
+    }
+
+    /// The same for a server that knows its tables by their name only.
+    pub(super) fn last_peer_on(&self, tables: &str) -> Option<Sign> {
+        self.last_sign(|identity| identity.tables() == tables)
+    }
+
+    fn last_sign(&self, is_of_here: impl Fn(&DatabaseIdentity) -> bool) -> Option<Sign> {
         let peers = self.known.values().filter(|known| {
             let Announcement {
                 server_id,
                 identity,
                 ..
             } = &known.announcement;
-            *server_id != self.own_id && identity.may_be_copy_of(here)
+            *server_id != self.own_id && is_of_here(identity)
         });
         let signs = peers.map(|known| Sign {
             received_at: known.last,
@@ -328,6 +337,8 @@ mod tests {
             epoch: Epoch(1),
         };
         assert_eq!(actives.last_peer(&identity(1, 2)), Some(sign));
+        let tables = identity(1, 2).tables();
+        assert_eq!(actives.last_peer_on(&tables), Some(sign));
     }
 
     #[test]

@@ -167,6 +167,11 @@ impl Presence {
         self.observed.borrow().actives.last_peer(here)
     }
 
+    /// See [`KnownActives::last_peer_on`].
+    pub(super) fn last_peer_here(&self) -> Option<Sign> {
+        self.observed.borrow().actives.last_peer_on(&self.tables)
+    }
+
     /// Fails with the reason when another server serves the cluster ID from other tables. Takes no time for a server
     /// that follows an active of its own tables, or where nobody else is; otherwise that of a question.
     pub(super) async fn ensure_no_conflict(

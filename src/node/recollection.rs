@@ -53,7 +53,14 @@ impl Node {
         if *self.asked_with() == Some(question.nonce) {
             return Ok(());
         }
-        let account = self.history().account(&question.has);
+        let last_sign = self.presence.last_peer_here();
+        let account = {
+            let mut history = self.history();
+            if let Some(sign) = last_sign {
+                history.observed_active(sign);
+            }
+            history.account(&question.has)
+        };
         let pieces = recollection::pieces(
             &account,
             &self.signer,
@@ -138,7 +145,7 @@ impl Node {
                 "another server has sent the messages that it has in memory"
             );
             let mut history = self.history();
-            history.learn(account);
+            history.learn(account, Clock.now().monotonic);
             if history.is_exact() {
                 return Ok(());
             }

@@ -54,7 +54,7 @@ impl World {
                 let epoch = term.term.epoch();
                 let signed = &mut self.nodes[node].signed;
                 let every = nanos(self.plan.lease / 2);
-                if signed.is_none_or(|sign| sign.1 < epoch || sign.0 + every <= self.time) {
+                if signed.is_none_or(|sign| sign.1 != epoch || sign.0 + every <= self.time) {
                     *signed = Some((self.time, epoch));
                 }
             }

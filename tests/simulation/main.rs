@@ -147,6 +147,10 @@ const FOUND: &[(u64, &str)] = &[
         "a node took what it had committed for all of an epoch that another node had served too",
     ),
     (
+        179_598_000_003_536,
+        "a node took what it had been told for all of an epoch that another node served after that",
+    ),
+    (
         31,
         "after a failover, publishes that were put back were answered before that was committed",
     ),

@@ -100,6 +100,8 @@ pub(crate) struct Node {
     pub(crate) history: CommitHistory,
     /// The last epoch that its process has committed something in.
     pub(crate) served: Epoch,
+    /// When the term began in which it did: a failover that lost that lets others have the same number.
+    pub(crate) served_from: Time,
     pub(crate) started: Time,
     /// When it last looked how far the channels are.
     pub(crate) looked_at: Time,
@@ -168,6 +170,7 @@ impl Node {
             signed: None,
             history: CommitHistory::new(rng.pick(&[32 << 20, 10_000])),
             served: Epoch(0),
+            served_from: 0,
             started: 0,
             looked_at: 0,
             froze: false,
@@ -398,8 +401,10 @@ impl World {
             && let Some(batch) = term.committing.take()
         {
             state.served = term.term.epoch();
+            state.served_from = term.began;
+            let sent = Instant::from_nanos(term.last_statement + state.boot_offset);
             if !forgets {
-                state.history.committed(term.term.epoch(), &batch);
+                state.history.committed(state.served, &batch, sent);
             }
         }
     }

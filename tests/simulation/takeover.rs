@@ -17,6 +17,7 @@ use stanby::store::replay::digest;
 
 use crate::checks::speech::TermFacts;
 use crate::database::Statement;
+use crate::node::Node;
 use crate::plan::Sabotage;
 use crate::world::{World, nanos};
 
@@ -204,14 +205,20 @@ impl World {
             return;
         }
         for other in self.living_beside(node) {
-            let account = self.nodes[other].history.account(has);
+            let sign = self.last_sign(other);
+            let history = &mut self.nodes[other].history;
+            if let Some(sign) = sign {
+                history.observed_active(sign);
+            }
+            let account = history.account(has);
             remembered.extend(
                 account
                     .messages
                     .iter()
                     .map(|(channel, message)| (*channel, message.sequence, message.guid.clone())),
             );
-            self.nodes[node].history.learn(account);
+            let now = self.now(node).monotonic;
+            self.nodes[node].history.learn(account, now);
         }
         // Of deleted channels nobody wants them back.
         let channels = self.nodes[node].history.channels();
@@ -228,11 +235,16 @@ impl World {
     fn can_tell(&self, node: usize) -> bool {
         let state = &self.nodes[node];
         let at = self.checks.failovers.at;
-        if state.served == self.checks.failovers.epoch {
+        // A term before another failover may have had the same number.
+        let served_last = |state: &Node| {
+            state.served == self.checks.failovers.epoch
+                && state.served_from >= self.checks.failovers.from
+        };
+        if served_last(state) {
             return true;
         }
         let mut others = self.living_beside(node).into_iter();
-        if others.any(|other| self.nodes[other].served == self.checks.failovers.epoch) {
+        if others.any(|other| served_last(&self.nodes[other])) {
             return true;
         }
         let slack = 1_100_000_000;

@@ -20,6 +20,19 @@ fn marks(epoch: u64, last_channel: u64, channels: &[(u64, u64)]) -> HighWaterMar
     }
 }
 
+fn sign(epoch: u64, at: u64) -> Sign {
+    Sign {
+        received_at: Instant::from_nanos(at),
+        epoch: Epoch(epoch),
+    }
+}
+
+fn served(epoch: u64, at: u64) -> CommitHistory {
+    let mut history = CommitHistory::new(0);
+    history.committed(Epoch(epoch), &Batch::default(), Instant::from_nanos(at));
+    history
+}
+
 fn known(history: &CommitHistory) -> Vec<(u64, u64)> {
     let channels = history.channels().iter();
     channels.map(|(id, mark)| (id.0, mark.last.0)).collect()
@@ -27,37 +40,59 @@ fn known(history: &CommitHistory) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_node_that_heard_another_serve_after_it_does_not_know_of_all_that_was() {
-    let mut history = CommitHistory::new(0);
-    history.committed(Epoch(3), &Batch::default());
-    let sign_in = |epoch| Sign {
-        received_at: Instant::from_nanos(0),
-        epoch: Epoch(epoch),
-    };
-    history.observed_active(sign_in(2));
+    let mut history = served(3, 2);
+    history.observed_active(sign(2, 1));
     assert!(history.is_exact());
-    history.observed_active(sign_in(5));
+    history.observed_active(sign(5, 3));
     assert!(!history.is_exact());
     assert_eq!(history.epoch(), Epoch(3), "nobody proves what is heard");
 
-    history.learn(Account {
-        served: Epoch(5),
-        channels: BTreeMap::new(),
-        messages: Vec::new(),
-    });
+    history.learn(
+        served(5, 3).account(&BTreeMap::new()),
+        Instant::from_nanos(4),
+    );
     assert!(history.is_exact());
 }
 
 #[test]
 fn an_epoch_that_another_node_was_heard_to_serve_too_is_not_known_to_its_end() {
-    let mut history = CommitHistory::new(0);
-    history.committed(Epoch(3), &Batch::default());
-    assert!(history.is_exact());
+    for epoch in [3, 2] {
+        let mut history = served(3, 1);
+        assert!(history.is_exact());
 
-    history.observed_active(Sign {
-        received_at: Instant::from_nanos(0),
-        epoch: Epoch(3),
-    });
-    assert!(!history.is_exact());
+        history.observed_active(sign(epoch, 2));
+        assert!(!history.is_exact());
+
+        // Which it hears late.
+        history.committed(Epoch(3), &Batch::default(), Instant::from_nanos(1));
+        assert!(!history.is_exact());
+        history.committed(Epoch(3), &Batch::default(), Instant::from_nanos(3));
+        assert!(history.is_exact());
+    }
+}
+
+#[test]
+fn an_epoch_that_was_told_and_then_served_by_a_third_node_is_not_known_to_its_end() {
+    let nothing = BTreeMap::new();
+    let mut first = served(3, 1);
+    let mut history = CommitHistory::new(0);
+    history.observed_active(sign(3, 1));
+    history.learn(first.account(&nothing), Instant::from_nanos(2));
+    assert!(history.is_exact());
+    history.committed(Epoch(3), &Batch::default(), Instant::from_nanos(3));
+
+    // The third of that number.
+    let last = served(3, 5);
+    for history in [&mut first, &mut history] {
+        history.observed_active(sign(3, 4));
+        assert!(!history.is_exact());
+    }
+
+    history.learn(first.account(&nothing), Instant::from_nanos(6));
+    assert!(!history.is_exact(), "the first does not know the third");
+    history.learn(last.account(&nothing), Instant::from_nanos(6));
+    history.observed_active(sign(3, 4));
+    assert!(history.is_exact());
 }
 
 #[test]
@@ -136,14 +171,14 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
         ..Batch::default()
     };
     let mut former = CommitHistory::new(1 << 20);
-    former.committed(Epoch(3), &batch);
+    former.committed(Epoch(3), &batch, Instant::default());
     // It has seen the term of the one that asks.
     former.observe(marks(4, 1, &[(1, 5)]));
     let mut history = CommitHistory::new(0);
     history.observe(marks(3, 1, &[(1, 7)]));
 
     let has = BTreeMap::from([(ChannelId(1), Sequence(5))]);
-    history.learn(former.account(&has));
+    history.learn(former.account(&has), Instant::default());
 
     assert!(history.is_exact());
     assert_eq!(known(&history), [(1, 9)]);
@@ -153,7 +188,7 @@ fn who_is_told_by_the_one_that_committed_last_knows_as_much() {
 
     // Not everything is known of one that committed before.
     history.observe(marks(5, 1, &[(1, 7)]));
-    history.learn(former.account(&has));
+    history.learn(former.account(&has), Instant::default());
     assert!(!history.is_exact());
 }
 
@@ -166,15 +201,15 @@ fn servers_that_ask_each_other_again_and_again_keep_each_message_once() {
             ..Batch::default()
         };
         let mut history = CommitHistory::new(1 << 20);
-        history.committed(Epoch(epoch), &batch);
+        history.committed(Epoch(epoch), &batch, Instant::default());
         history
     };
     let (mut one, mut other) = (committed(3, 1..=2), committed(4, 3..=5));
     let nothing = BTreeMap::new();
     for _ in 0..40 {
         // Each takes over in its turn, and its first commit fails.
-        one.learn(other.account(&nothing));
-        other.learn(one.account(&nothing));
+        one.learn(other.account(&nothing), Instant::default());
+        other.learn(one.account(&nothing), Instant::default());
     }
     for history in [&one, &other] {
         assert_eq!(history.account(&nothing).messages.len(), 5);
@@ -188,7 +223,7 @@ fn only_who_committed_last_knows_of_everything() {
     let mut history = CommitHistory::new(0);
     assert!(!history.is_exact());
 
-    history.committed(Epoch(3), &Batch::default());
+    history.committed(Epoch(3), &Batch::default(), Instant::default());
     assert!(history.is_exact());
 
     history.observe(marks(4, 0, &[]));

@@ -54,7 +54,7 @@ fn committed(sequences: std::ops::RangeInclusive<u64>) -> CommitHistory {
         ..Batch::default()
     };
     let mut history = CommitHistory::new(1 << 20);
-    history.committed(Epoch(3), &batch);
+    history.committed(Epoch(3), &batch, Instant::default());
     history
 }
 

@@ -22,6 +22,10 @@ pub(crate) struct Failovers {
     pub(crate) at: Time,
     /// The last term then.
     pub(crate) epoch: Epoch,
+    /// The failover before: since then an epoch is one term's.
+    pub(crate) from: Time,
+    /// The last one, even if nobody had committed anything since the one before.
+    pub(super) latest: Time,
     /// Since when that epoch had committed something.
     pub(crate) since: Time,
     /// A channel was lost with its first messages.
@@ -66,10 +70,12 @@ impl Checks {
         // Twice in a row: what counts is what there was before the first.
         if self.epoch != Epoch(0) {
             self.failovers.at = self.now;
+            self.failovers.from = self.failovers.latest;
             // A term that committed nothing has read, and told, what the one before may not know it had committed.
             self.failovers.epoch = self.epoch.max(self.begun);
             self.failovers.since = self.epoch_since;
         }
+        self.failovers.latest = self.now;
         self.failovers.count += u64::from(changes > 0);
         self.epoch = Epoch(0);
         self.begun = Epoch(0);
