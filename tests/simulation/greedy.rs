@@ -44,7 +44,7 @@ impl World {
         self.note(|| format!("client {client}: subscribes {count} times at {inbox}"));
         self.nats.listen(inbox.clone(), client, instance);
         self.checks
-            .subscribes(inbox.clone(), StartPosition::NewOnly);
+            .subscribes(inbox.clone(), &channel, StartPosition::NewOnly);
         for _ in 0..count {
             self.clients[client].serial += 1;
             let serial = self.clients[client].serial;

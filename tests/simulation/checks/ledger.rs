@@ -245,8 +245,14 @@ impl Checks {
         }
     }
 
-    pub(crate) fn subscribes(&mut self, inbox: String, start: StartPosition) {
-        self.positions.wanted.insert(inbox, start);
+    pub(crate) fn subscribes(
+        &mut self,
+        inbox: String,
+        channel: &ChannelName,
+        start: StartPosition,
+    ) {
+        let wanted = (channel.clone(), start);
+        self.positions.wanted.insert(inbox, wanted);
     }
 
     pub(crate) fn deleted_by_operator(&mut self, channel: ChannelId, sequence: Sequence) {

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stanby::core::batch::{Batch, Progress, SubscriptionRow};
+use stanby::core::batch::{Batch, PositionRow, Progress, SubscriptionRow};
 use stanby::core::ids::{
-    BatchNumber, ChannelId, ChannelName, PositionId, Sequence, SubscriptionId,
+    BatchNumber, ChannelId, ChannelName, DurableName, PositionId, QueueName, Sequence,
+    SubscriptionId,
 };
 use stanby::core::message::Message;
 use stanby::core::request::StartPosition;
@@ -18,11 +19,38 @@ use super::ledger::Checks;
 pub(super) struct PositionFacts {
     pub(super) channel: ChannelId,
     pub(super) queue: bool,
+    called: Called,
     /// Where it began.
     pub(super) start: Sequence,
     /// As committed.
     pub(super) progress: Progress,
     pub(super) handled: Handled,
+}
+
+/// What tells a position from others, beside its channel and whatever its number is: after a failover of Postgres the number of
+/// one that was lost is given out again.
+#[derive(Debug, PartialEq, Eq)]
+struct Called {
+    queue: Option<QueueName>,
+    durable: Option<DurableName>,
+    /// Not of a queue group: the client of a durable, or else the inbox.
+    whose: Option<String>,
+}
+
+impl Called {
+    fn of(id: PositionId, row: &PositionRow, batch: &Batch) -> Self {
+        let mut members = batch.subscriptions.values().flatten();
+        let first = members.find(|member| member.position == id);
+        let whose = first.map(|member| match &row.durable_name {
+            Some(_) => member.client_id.to_string(),
+            None => member.inbox.to_string(),
+        });
+        Self {
+            queue: row.queue_group.clone(),
+            durable: row.durable_name.clone(),
+            whose: whose.filter(|_| row.queue_group.is_none()),
+        }
+    }
 }
 
 /// By applications.
@@ -47,12 +75,13 @@ impl Handled {
 
 #[derive(Debug, Default)]
 pub(super) struct Positions {
-    /// Where a subscription wants to begin, by its inbox.
-    pub(super) wanted: BTreeMap<String, StartPosition>,
+    /// Of which channel a subscription is to be, and where it wants to begin, by its inbox.
+    pub(super) wanted: BTreeMap<String, (ChannelName, StartPosition)>,
     pub(super) positions: BTreeMap<PositionId, PositionFacts>,
     /// Deleted: a failover of Postgres may bring them back.
     gone: BTreeMap<PositionId, PositionFacts>,
-    /// Every subscription that was ever committed, by its inbox.
+    /// Every subscription that was ever committed, by its inbox, but those that were lost with a position whose number is another
+    /// one's by now.
     pub(super) subscriptions: BTreeMap<String, SubscriptionRow>,
     pub(super) inbox_of_ack_inbox: BTreeMap<String, String>,
     /// By subscription inbox: a subscribe that is carried out again makes another position under the same ack
@@ -128,6 +157,14 @@ impl Positions {
         }
     }
 
+    /// The number is another position's: who was at the lost one is not at this one.
+    fn forget_lost(&mut self, id: PositionId, batch: &Batch) {
+        let rows = batch.subscriptions.values().flatten();
+        let there: BTreeSet<&str> = rows.map(|row| row.inbox.as_str()).collect();
+        self.subscriptions
+            .retain(|inbox, row| row.position != id || there.contains(inbox.as_str()));
+    }
+
     fn handles(&mut self, inbox: &str, handle: impl Fn(&mut Handled)) {
         handle(self.handled.entry(inbox.to_owned()).or_default());
         if let Some(facts) = self.of_inbox(inbox) {
@@ -191,11 +228,9 @@ impl Checks {
         self.positions.handles(inbox, |handled| {
             handled.received.insert(message.sequence);
         });
-        let Some(facts) = self.positions.of_inbox(inbox) else {
-            return;
-        };
-        let channel = self.channels.get(&facts.channel);
-        let same = channel.is_some_and(|channel| channel.name.as_ref() == Some(name));
+        // It may come when its subscription is lost, and is of the channel that was asked for all the same.
+        let wanted = self.positions.wanted.get(inbox);
+        let same = wanted.is_some_and(|(channel, _)| channel == name);
         self.require(same, || {
             format!("a message names its channel: {inbox} gets one of {name}")
         });
@@ -218,14 +253,23 @@ impl Checks {
             if self.positions.positions.contains_key(&id) {
                 self.check_progress(id, &row.progress);
             } else {
-                // After a failover of Postgres a request that is carried out again may make the same position again.
+                // After a failover of Postgres a request that is carried out again may make the same position again, or the number
+                // of a lost one is another one's.
+                let called = Called::of(id, row, batch);
                 let before = self.positions.gone.remove(&id);
+                let was_there = before.is_some();
+                let before = before.filter(|it| it.channel == row.channel && it.called == called);
+                if was_there && before.is_none() {
+                    self.positions.forget_lost(id, batch);
+                    self.acked_in_sql.retain(|&(position, _), _| position != id);
+                }
                 let mut handled = before.map(|facts| facts.handled).unwrap_or_default();
                 handled.extend(brought.remove(&id).unwrap_or_default());
                 self.position_begins(batch, id, row.channel, &row.progress, &handled);
                 let facts = PositionFacts {
                     channel: row.channel,
                     queue: row.queue_group.is_some(),
+                    called,
                     start: row.progress.acked_floor,
                     progress: row.progress.clone(),
                     handled,
@@ -257,7 +301,8 @@ impl Checks {
         let inbox = rows
             .find(|(row_id, row)| **row_id == maker && row.position == id)
             .map(|(_, row)| row.inbox.to_string());
-        let Some(start) = inbox.and_then(|inbox| self.positions.wanted.get(&inbox).copied()) else {
+        let wanted = inbox.and_then(|inbox| self.positions.wanted.get(&inbox));
+        let Some(start) = wanted.map(|&(_, start)| start) else {
             return;
         };
         let Some(facts) = self.channels.get(&channel) else {
