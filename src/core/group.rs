@@ -53,8 +53,9 @@ pub(super) struct Group {
     pub(super) paused: bool,
     /// So often an operator has moved or resumed it, and nothing is delivered before all of that is committed.
     pub(super) moving: u32,
-    /// Acks of what is yet to be sent may be of what an earlier term sent: not once an operator has moved the position.
-    was_moved: bool,
+    /// Acks of what is yet to be sent may be of what an earlier term sent: not once an operator has moved the position, in this
+    /// term or lately.
+    pub(super) was_moved: bool,
     /// New messages wait until what was in flight before a resume or a takeover has been redelivered.
     pub(super) replaying: bool,
     /// When the redelivery timer is set to go off.

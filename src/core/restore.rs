@@ -92,6 +92,7 @@ impl Broker {
         broker.restore_positions(snapshot.positions, snapshot.pages);
         broker.drop_pages_without_position(with_pages.into_iter());
         broker.restore_paused(&snapshot.paused);
+        broker.restore_moved(snapshot.moved.keys());
         broker.restore_subscriptions(snapshot.subscriptions);
         broker.restore_holders(&snapshot.holders);
         broker.drop_memberless_groups();
@@ -158,6 +159,15 @@ impl Broker {
                 Some(group) => group.paused = true,
                 // A server that does not know of pauses has deleted the position.
                 None => self.commits.put_paused(position, false),
+            }
+        }
+    }
+
+    /// Before any ack counts: one of what is yet to be sent may be of a delivery before the move.
+    fn restore_moved<'a>(&mut self, moved: impl Iterator<Item = &'a PositionId>) {
+        for position in moved {
+            if let Some(group) = self.groups.get_mut(position) {
+                group.was_moved = true;
             }
         }
     }

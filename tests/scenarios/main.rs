@@ -89,6 +89,7 @@ scenarios! {
     a_year_that_passes_between_two_messages_loses_nothing
     ages_may_differ_per_channel
     an_ack_during_the_read_of_a_redelivery_prevents_it
+    an_ack_of_before_a_durable_was_moved_back_passes_over_nothing_after_a_takeover
     an_early_close_ends_a_subscription_before_its_first_message
     an_operator_empties_a_channel_that_keeps_what_is_not_acked
     an_outage_of_nats_ends_without_a_burst

@@ -162,6 +162,14 @@ const FOUND: &[(u64, &str)] = &[
         179_595_130_401_127,
         "acks of before a durable was moved back counted after a takeover",
     ),
+    (
+        179_598_000_005_222,
+        "a term after the one in which a durable was moved back passed over what a late ack of before was for",
+    ),
+    (
+        179_598_000_005_012,
+        "the check took a position that a failover had lost for the one that got its number",
+    ),
 ];
 
 /// Seeds within which every sabotage must be noticed.
