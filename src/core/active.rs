@@ -41,10 +41,10 @@ use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
 use super::upload::UploadWindow;
 
-mod company;
+mod latency_sensitive;
 mod turn;
 
-use company::Company;
+use latency_sensitive::LatencySensitiveClients;
 pub use turn::{End, Intake, Turn, Wait};
 
 /// Requests handled in one turn, before outputs are looked at again.
@@ -92,12 +92,12 @@ pub struct ActiveLoop {
     /// Since when NATS has been late to take what is sent.
     late_since: Option<Instant>,
     /// Since when what is to be sent does not move, although NATS is connected, and how far it had moved.
-    choked_since: Option<(Instant, u64)>,
+    blocked_since: Option<(Instant, u64)>,
     /// When the loop last went round.
     looked_at: Instant,
     /// When a pause began of which not everything that came meanwhile is taken yet.
     paused_at: Option<Instant>,
-    company: Company,
+    latency_sensitive: LatencySensitiveClients,
     /// Bytes of deliveries sent in this turn.
     sent_bytes: usize,
     /// How many steps had been taken when this turn's deliveries began.
@@ -125,10 +125,10 @@ impl ActiveLoop {
             untrusted_since: None,
             nats_lost_at: None,
             late_since: None,
-            choked_since: None,
+            blocked_since: None,
             looked_at: now,
             paused_at: None,
-            company: Company::default(),
+            latency_sensitive: LatencySensitiveClients::default(),
             sent_bytes: 0,
             steps_before: 0,
             more_to_send: false,
@@ -228,11 +228,11 @@ impl ActiveLoop {
             self.has_sent_enough() || self.nats_lost_at.is_none() && self.broker.has_turns();
         self.more_to_send = has_room && is_more;
         if self.nats_lost_at.is_some() || has_room {
-            self.choked_since = None;
+            self.blocked_since = None;
             return Ok(());
         }
-        let since = self.choked_since.filter(|(_, before)| *before == moved);
-        let (since, _) = *self.choked_since.insert(since.unwrap_or((now, moved)));
+        let since = self.blocked_since.filter(|(_, before)| *before == moved);
+        let (since, _) = *self.blocked_since.insert(since.unwrap_or((now, moved)));
         if now.since(since) > self.lease {
             return Err(End::NatsLost);
         }
@@ -370,7 +370,7 @@ impl ActiveLoop {
             if self.broker.is_exhausted() {
                 self.backlog.push_back((received_at, event));
             } else {
-                self.company.note(is_full, &event, time);
+                self.latency_sensitive.note(is_full, &event, time);
                 self.take_in(event, received_at, now);
             }
         }
@@ -430,7 +430,7 @@ impl ActiveLoop {
 
     /// `window`: what the link to Postgres carries.
     pub fn set_window(&mut self, window: &UploadWindow, now: Instant) {
-        let bytes = window.batch_bytes(self.company.has_waited(now));
+        let bytes = window.batch_bytes(self.latency_sensitive.has_waited(now));
         self.broker.set_batch_bytes(bytes);
     }
 
