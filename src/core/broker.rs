@@ -279,8 +279,8 @@ impl Broker {
                         batch.progress.insert(position, group.take_change());
                     }
                 }
-                if let Some(tries) = &mut group.tries {
-                    let counts = tries.take_changes(&group.in_flight).into_iter();
+                if let Some(attempts) = &mut group.attempts {
+                    let counts = attempts.take_changes(&group.in_flight).into_iter();
                     let counts = counts.map(|(sequence, count)| ((position, sequence), count));
                     batch.counts.extend(counts);
                 }

@@ -11,7 +11,7 @@ use super::policy::{Count, Delivery};
 
 /// Delivery attempts of a group that has a policy.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tries {
+pub(super) struct DeliveryAttempts {
     pub(super) policy: Arc<Delivery>,
     /// In the tables.
     pub(super) stored: BTreeSet<Sequence>,
@@ -25,7 +25,7 @@ pub(super) struct Tries {
     pub(super) paused_by: Option<Sequence>,
 }
 
-impl Tries {
+impl DeliveryAttempts {
     pub(super) fn new(policy: Arc<Delivery>) -> Self {
         Self {
             policy,
@@ -53,7 +53,7 @@ impl Tries {
     }
 
     /// What the tables say of messages that are given up or waited for is taken back. True when the group was waiting.
-    fn begin_anew(&mut self) -> bool {
+    fn reset(&mut self) -> bool {
         self.changed.append(&mut self.given_up);
         let awaited = self.paused_by.take();
         self.changed.extend(awaited);
@@ -115,45 +115,45 @@ impl Tries {
 
 impl Group {
     pub(super) fn is_paused(&self) -> bool {
-        let tries = self.tries.as_ref();
-        tries.is_some_and(|tries| tries.paused_by.is_some())
+        let attempts = self.attempts.as_ref();
+        attempts.is_some_and(|attempts| attempts.paused_by.is_some())
     }
 
     /// The tables say of a message that it is given up, or waited for.
     pub(super) fn is_marked(&self) -> bool {
-        let tries = self.tries.as_ref();
-        self.is_paused() || tries.is_some_and(|tries| !tries.given_up.is_empty())
+        let attempts = self.attempts.as_ref();
+        self.is_paused() || attempts.is_some_and(|attempts| !attempts.given_up.is_empty())
     }
 
     /// An operator has moved the position: nothing counts as delivered, and there is nothing to wait for.
-    pub(super) fn count_anew(&mut self) {
-        if let Some(tries) = &mut self.tries {
-            tries.begin_anew();
-            tries.reasons.clear();
-            let stored = tries.stored.iter().copied();
-            tries.changed.extend(stored);
+    pub(super) fn reset_attempts(&mut self) {
+        if let Some(attempts) = &mut self.attempts {
+            attempts.reset();
+            attempts.reasons.clear();
+            let stored = attempts.stored.iter().copied();
+            attempts.changed.extend(stored);
         }
     }
 
     /// From here on, or never again. True when the group was paused, and goes on.
     pub(super) fn set_policy(&mut self, policy: Option<Arc<Delivery>>) -> bool {
-        match (&mut self.tries, policy) {
+        match (&mut self.attempts, policy) {
             (None, None) => false,
             (None, Some(policy)) => {
-                self.tries = Some(Box::new(Tries::new(policy)));
+                self.attempts = Some(Box::new(DeliveryAttempts::new(policy)));
                 false
             }
-            (Some(tries), policy) => {
+            (Some(attempts), policy) => {
                 let policy = policy.unwrap_or_default();
-                if tries.policy == policy {
+                if attempts.policy == policy {
                     return false;
                 }
-                tries.policy = policy;
-                if tries.policy.max.is_none() {
-                    let stored = tries.stored.iter().copied();
-                    tries.changed.extend(stored);
+                attempts.policy = policy;
+                if attempts.policy.max.is_none() {
+                    let stored = attempts.stored.iter().copied();
+                    attempts.changed.extend(stored);
                 }
-                tries.begin_anew()
+                attempts.reset()
             }
         }
     }

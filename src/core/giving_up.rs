@@ -80,10 +80,10 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return false;
         };
-        let Some(tries) = &mut group.tries else {
+        let Some(attempts) = &mut group.attempts else {
             return false;
         };
-        if tries.give_up(sequence) {
+        if attempts.give_up(sequence) {
             self.outbox.acks.giving_up.0.insert(key, Wait::Marking);
             self.note_progress(position);
             return false;
@@ -119,8 +119,10 @@ impl Broker {
             return;
         }
         waits.0.retain(|(position, sequence), _| {
-            let tries = groups.get(position).and_then(|group| group.tries.as_ref());
-            tries.is_some_and(|tries| tries.is_given_up(*sequence))
+            let attempts = groups
+                .get(position)
+                .and_then(|group| group.attempts.as_ref());
+            attempts.is_some_and(|attempts| attempts.is_given_up(*sequence))
         });
         for (position, sequence) in waits.learn(page) {
             if let Some(group) = self.groups.get_mut(&position) {

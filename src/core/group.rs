@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::batch::{Held, PositionRow, ProgressChange};
 use super::cost;
-use super::delivery_attempts::Tries;
+use super::delivery_attempts::DeliveryAttempts;
 use super::holders::Holders;
 use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
 use super::members::Member;
@@ -79,7 +79,7 @@ pub(super) struct Group {
     /// It waits for messages that are missing.
     pub(super) held: Option<Box<Missing>>,
     /// Where a policy says how often messages are delivered.
-    pub(super) tries: Option<Box<Tries>>,
+    pub(super) attempts: Option<Box<DeliveryAttempts>>,
     /// Counts deliveries, to give members turns.
     pub(super) turn: u64,
 }
@@ -112,7 +112,7 @@ impl Group {
             fetched: BTreeMap::new(),
             fetched_bytes: 0,
             held: None,
-            tries: None,
+            attempts: None,
             turn: 0,
         }
     }

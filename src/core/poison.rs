@@ -88,30 +88,30 @@ impl Broker {
                 continue;
             };
             // Without a policy nothing counts any more, and the row goes.
-            let tries = group.tries.get_or_insert_default();
-            tries.stored.insert(sequence);
+            let attempts = group.attempts.get_or_insert_default();
+            attempts.stored.insert(sequence);
             let entry = group.in_flight.get_mut(&sequence);
-            let entry = entry.filter(|_| tries.policy.max.is_some());
-            let is_over = entry.is_some() && tries.policy.is_over(count.deliveries);
+            let entry = entry.filter(|_| attempts.policy.max.is_some());
+            let is_over = entry.is_some() && attempts.policy.is_over(count.deliveries);
             if let Some(entry) = entry {
                 entry.deliveries = count.deliveries;
                 if !count.reason.is_empty() {
-                    tries.reasons.insert(sequence, count.reason);
+                    attempts.reasons.insert(sequence, count.reason);
                 }
             } else {
-                tries.changed.insert(sequence);
+                attempts.changed.insert(sequence);
             }
-            let poison = &tries.policy.poison;
+            let poison = &attempts.policy.poison;
             let origin = self.channels.get(group.channel);
             let waits = origin.is_some_and(|it| is_awaited(poison, &it.row.name, None));
             if is_over && count.is_given_up && matches!(poison, Poison::DeadLetter { .. }) {
-                tries.given_up.insert(sequence);
+                attempts.given_up.insert(sequence);
                 given_up.push((position, sequence));
             } else if is_over && count.is_awaited && waits {
-                tries.paused_by = Some(sequence);
+                attempts.paused_by = Some(sequence);
             } else if count.is_given_up || count.is_awaited {
                 // The policy is another one since, or the message is settled.
-                tries.changed.insert(sequence);
+                attempts.changed.insert(sequence);
                 spared.push(position);
             }
         }
@@ -146,11 +146,11 @@ impl Broker {
         let Some(entry) = group.in_flight.get_mut(&sequence) else {
             return;
         };
-        if let Some(tries) = &mut group.tries {
-            if tries.paused_by == Some(sequence) {
+        if let Some(attempts) = &mut group.attempts {
+            if attempts.paused_by == Some(sequence) {
                 entry.deliveries = 0;
             }
-            tries.refused(sequence, reason.clone());
+            attempts.refused(sequence, reason.clone());
         }
         let goes_on = was_paused && !group.is_paused();
         group.set_due(sequence, Due::At(at));
@@ -166,7 +166,11 @@ impl Broker {
         let Some(group) = self.groups.get(&position) else {
             return;
         };
-        let Some(sequence) = group.tries.as_ref().and_then(|tries| tries.paused_by) else {
+        let Some(sequence) = group
+            .attempts
+            .as_ref()
+            .and_then(|attempts| attempts.paused_by)
+        else {
             return;
         };
         let channel = self.channels.get(group.channel);
@@ -187,10 +191,11 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return false;
         };
-        let (Some(tries), Some(entry)) = (&mut group.tries, group.in_flight.get(&sequence)) else {
+        let (Some(attempts), Some(entry)) = (&mut group.attempts, group.in_flight.get(&sequence))
+        else {
             return false;
         };
-        if !tries.policy.is_over(entry.deliveries) {
+        if !attempts.policy.is_over(entry.deliveries) {
             return false;
         }
         let Some(channel) = self.channels.get(group.channel) else {
@@ -204,7 +209,7 @@ impl Broker {
             durable: group.durable_name.as_ref().map(|name| name.as_str().into()),
             queue_group: group.queue_group.as_ref().map(|name| name.as_str().into()),
             deliveries: entry.deliveries,
-            reason: tries.reasons.get(&sequence).cloned().unwrap_or_default(),
+            reason: attempts.reasons.get(&sequence).cloned().unwrap_or_default(),
             reply: message.reply.clone(),
         };
         if self.aside.withholds(position) {
@@ -214,16 +219,16 @@ impl Broker {
             self.arm_redelivery(position, at);
             return true;
         }
-        let fate = if is_awaited(&tries.policy.poison, &letter.origin, Some(&message.guid)) {
+        let fate = if is_awaited(&attempts.policy.poison, &letter.origin, Some(&message.guid)) {
             Poison::Pause
         } else {
-            tries.policy.poison.clone()
+            attempts.policy.poison.clone()
         };
         match fate {
             Poison::Pause => {
-                tries.paused_by = Some(sequence);
+                attempts.paused_by = Some(sequence);
                 // For those who look, and for the next term.
-                tries.changed.insert(sequence);
+                attempts.changed.insert(sequence);
                 self.put_back(position, vec![sequence]);
                 self.note_progress(position);
                 self.arm_redelivery(position, self.now.monotonic + RETRY_AFTER);

@@ -72,7 +72,7 @@ impl Broker {
             return;
         };
         let (channel, replaying) = (group.channel, group.replaying);
-        let has_policy = group.tries.is_some();
+        let has_policy = group.attempts.is_some();
         let steps = steps_of(group);
         let mut due = group.take_due(now + SLACK, page);
         let is_cut = due.len() == page;
@@ -220,7 +220,7 @@ impl Broker {
         let Some(group) = self.groups.get_mut(&position) else {
             return 0;
         };
-        let has_policy = group.tries.is_some();
+        let has_policy = group.attempts.is_some();
         let fetched = group.fetched.remove(&sequence).flatten();
         if let Some(message) = &fetched {
             let bytes = cost::message(message);

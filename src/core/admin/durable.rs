@@ -174,7 +174,7 @@ impl Broker {
         self.holdings.in_flight -= group.in_flight.len();
         self.holdings.early_acks -= group.early_acks();
         group.begin_after(after);
-        group.count_anew();
+        group.reset_attempts();
         for member in members {
             // They are sent again, or are not wanted any more.
             self.commits.deliveries.forget(member);

@@ -129,10 +129,10 @@ impl Group {
         let delivery = deliveries.checked_add(1).unwrap_or(1);
         let mut due = now + member.ack_wait;
         let mut is_counted = false;
-        if let Some(tries) = &mut self.tries {
-            due = now + tries.policy.wait(delivery, member.ack_wait);
+        if let Some(attempts) = &mut self.attempts {
+            due = now + attempts.policy.wait(delivery, member.ack_wait);
             if before.is_some() {
-                tries.delivered_again(sequence);
+                attempts.delivered_again(sequence);
                 is_counted = true;
             }
         }
@@ -171,8 +171,8 @@ impl Group {
         release(&mut self.members, entry.holder);
         self.acked.add(sequence, sequence);
         self.holders.settled(sequence);
-        if let Some(tries) = &mut self.tries {
-            tries.settled(sequence);
+        if let Some(attempts) = &mut self.attempts {
+            attempts.settled(sequence);
         }
         let in_flight = &self.in_flight;
         self.schedule
