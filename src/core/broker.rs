@@ -5,7 +5,7 @@
 //! | connect, ping, close, heartbeats | `connecting`, `connect_rate` |
 //! | what is left of a client that has gone | `orphans` |
 //! | publish | `publishing` |
-//! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `reach` |
+//! | what applications publish and ack in SQL | `outbox`, `sql_acks`, `scan_ranges` |
 //! | what operators ask for | `admin` |
 //! | subscribe | `subscribing`, `start_position` |
 //! | unsubscribe, close of a subscription | `unsubscribing` |

@@ -7,7 +7,7 @@
 //! while nobody has ever used it (but where transactions can be prepared: those cannot notify).
 //!
 //! Nothing here is a cursor: a transaction that began early and commits late has low numbers. What a read passes over is
-//! proven: see `reach`.
+//! proven: see `scan_ranges`.
 //!
 //! What is acked in SQL (`sql_acks`) is read by the same statement, and rows of either table are gone before the next one.
 
@@ -22,7 +22,7 @@ use super::deadlines::Timer;
 use super::ids::{ChannelId, ChannelName, ClientId, Guid, PositionId};
 use super::load::Want;
 use super::loads::Purpose;
-use super::reach::{Reach, Seen};
+use super::scan_ranges::{ScanRanges, ScannedPage};
 use super::sql_acks::{AckId, AckRow, SqlAcks};
 use super::time::{Instant, Timestamp};
 
@@ -136,7 +136,7 @@ pub(super) struct Outbox {
     is_noted: bool,
     waiting: VecDeque<OutboxRow>,
     pub(super) acks: SqlAcks,
-    reach: Reach,
+    unread: ScanRanges,
     rescanned_at: Option<Instant>,
     pub(super) pause: Duration,
     /// Rows of the last page.
@@ -210,7 +210,7 @@ impl Broker {
         let rescanned_at = self.outbox.rescanned_at;
         if has_place && rescanned_at.is_none_or(|at| now.since(at) >= RESCAN_EVERY) {
             self.outbox.rescanned_at = Some(now);
-            self.outbox.reach.rescan();
+            self.outbox.unread.rescan();
         }
         if self.outbox.acks.giving_up.ask() {
             self.outbox.acks.read_all();
@@ -223,7 +223,7 @@ impl Broker {
         self.outbox.is_noted = false;
         let want = Want::Outbox {
             gaps: if has_place {
-                self.outbox.reach.gaps()
+                self.outbox.unread.gaps()
             } else {
                 Vec::new()
             },
@@ -248,7 +248,7 @@ impl Broker {
         let reads_rows = std::mem::take(&mut outbox.reading) == Reading::All;
         outbox.is_used |= page.is_used;
         if reads_rows {
-            outbox.reach.learn(&Seen {
+            outbox.unread.observe(&ScannedPage {
                 ids: page.rows.iter().map(|row| row.id.0).collect(),
                 lowest: page.now.map(|(lowest, _)| lowest.0),
                 highest: page.now.map(|(_, highest)| highest.0),
@@ -257,7 +257,7 @@ impl Broker {
                 next: page.next,
             });
         }
-        outbox.acks.reach.learn(&Seen {
+        outbox.acks.unread.observe(&ScannedPage {
             ids: page.acks.iter().map(|row| row.id.0).collect(),
             // Acks that came too early stay in the table, and are read again.
             lowest: None,

@@ -14,7 +14,7 @@ use super::broker::Broker;
 use super::deadlines::Timer;
 use super::giving_up::GivingUp;
 use super::ids::{PositionId, Sequence};
-use super::reach::Reach;
+use super::scan_ranges::ScanRanges;
 use super::time::Instant;
 
 /// The table is read from its beginning at least so often.
@@ -52,7 +52,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SqlAcks {
     pub(super) waiting: VecDeque<AckRow>,
-    pub(super) reach: Reach,
+    pub(super) unread: ScanRanges,
     pub(super) giving_up: GivingUp,
     rescanned_at: Option<Instant>,
     /// Some are of messages that this term has not sent.
@@ -74,10 +74,10 @@ impl SqlAcks {
         };
         if self.rescanned_at.is_none_or(|at| now.since(at) >= every) {
             self.rescanned_at = Some(now);
-            self.reach.rescan();
+            self.unread.rescan();
             self.has_early = false;
         }
-        self.reach.gaps()
+        self.unread.gaps()
     }
 }
 

@@ -14,7 +14,7 @@ const RUNS_MAX: usize = 64;
 
 /// What a page has shown.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct ScannedPage {
     /// The numbers of its rows.
     pub(super) ids: Vec<u64>,
     /// The lowest and the highest that a row got when it was inserted for now, and not for later.
@@ -28,7 +28,7 @@ pub(super) struct Seen {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct ScanRanges {
     /// No row up to here can come.
     floor: u64,
     highest: u64,
@@ -40,7 +40,7 @@ pub(super) struct Reach {
     rescan: Option<u64>,
 }
 
-impl Reach {
+impl ScanRanges {
     /// From now on all rows there are, once: somebody may have numbered one by hand.
     pub(super) fn rescan(&mut self) {
         self.rescan = Some(0);
@@ -65,7 +65,7 @@ impl Reach {
         gaps
     }
 
-    pub(super) fn learn(&mut self, page: &Seen) {
+    pub(super) fn observe(&mut self, page: &ScannedPage) {
         self.rescan = self.rescan.and(page.through);
         if page.lowest.is_some_and(|lowest| lowest <= self.floor) {
             // Somebody has set the sequence back, or numbered a row far ahead: nothing follows from numbers of before.
@@ -112,8 +112,8 @@ impl Reach {
 mod tests {
     use super::*;
 
-    fn page(ids: &[u64], ended_before: u64, next: u64) -> Seen {
-        Seen {
+    fn page(ids: &[u64], ended_before: u64, next: u64) -> ScannedPage {
+        ScannedPage {
             ids: ids.to_vec(),
             lowest: ids.iter().min().copied(),
             highest: ids.iter().max().copied(),
@@ -125,57 +125,57 @@ mod tests {
 
     #[test]
     fn reads_begin_after_rows_that_no_open_transaction_can_have() {
-        let mut reach = Reach::default();
+        let mut ranges = ScanRanges::default();
         // Row 5 is of transaction 99, which is open; row 7 has committed.
-        reach.learn(&page(&[7], 99, 120));
-        reach.learn(&page(&[], 99, 130));
-        assert_eq!(reach.floor, 0);
+        ranges.observe(&page(&[7], 99, 120));
+        ranges.observe(&page(&[], 99, 130));
+        assert_eq!(ranges.floor, 0);
         // It has committed, and others that began before the first read may be open.
-        reach.learn(&page(&[5], 110, 140));
-        assert_eq!(reach.floor, 0);
-        reach.learn(&page(&[], 120, 150));
-        assert_eq!(reach.floor, 7);
+        ranges.observe(&page(&[5], 110, 140));
+        assert_eq!(ranges.floor, 0);
+        ranges.observe(&page(&[], 120, 150));
+        assert_eq!(ranges.floor, 7);
     }
 
     #[test]
     fn a_page_that_was_cut_before_them_passes_over_no_rows() {
-        let mut reach = Reach::default();
-        reach.learn(&page(&[7], 99, 120));
+        let mut ranges = ScanRanges::default();
+        ranges.observe(&page(&[7], 99, 120));
         // Rows 3 and 5 have come since, and this page has room for one.
-        let cut = Seen {
+        let cut = ScannedPage {
             through: Some(3),
             ..page(&[3], 120, 150)
         };
-        reach.learn(&cut);
-        assert_eq!(reach.floor, 0);
-        reach.learn(&page(&[5], 150, 160));
-        assert_eq!(reach.floor, 7);
+        ranges.observe(&cut);
+        assert_eq!(ranges.floor, 0);
+        ranges.observe(&page(&[5], 150, 160));
+        assert_eq!(ranges.floor, 7);
     }
 
     const ALL: u64 = u64::MAX - 1;
 
     #[test]
     fn what_has_come_is_not_asked_for_again_while_a_transaction_stays_open() {
-        let mut reach = Reach::default();
-        assert_eq!(reach.gaps(), [(1, ALL)]);
+        let mut ranges = ScanRanges::default();
+        assert_eq!(ranges.gaps(), [(1, ALL)]);
         // Row 3 is of transaction 99, which stays open.
-        reach.learn(&page(&[1, 2, 4, 5], 99, 120));
-        assert_eq!(reach.gaps(), [(3, 3), (6, ALL)]);
+        ranges.observe(&page(&[1, 2, 4, 5], 99, 120));
+        assert_eq!(ranges.gaps(), [(3, 3), (6, ALL)]);
         for first in (6..60_000).step_by(3_000) {
             let ids: Vec<u64> = (first..first + 3_000).collect();
-            reach.learn(&page(&ids, 99, 130 + first));
+            ranges.observe(&page(&ids, 99, 130 + first));
         }
-        assert_eq!(reach.gaps(), [(3, 3), (60_006, ALL)]);
-        reach.learn(&page(&[3], 100_000, 100_001));
-        assert_eq!(reach.gaps(), [(60_006, ALL)]);
+        assert_eq!(ranges.gaps(), [(3, 3), (60_006, ALL)]);
+        ranges.observe(&page(&[3], 100_000, 100_001));
+        assert_eq!(ranges.gaps(), [(60_006, ALL)]);
     }
 
     #[test]
     fn numbers_that_were_rolled_back_leave_no_more_ranges_than_a_read_can_ask_for() {
-        let mut reach = Reach::default();
+        let mut ranges = ScanRanges::default();
         let ids: Vec<u64> = (1..=10_000).filter(|id| id % 7 != 0).collect();
-        reach.learn(&page(&ids, 99, 120));
-        let gaps = reach.gaps();
+        ranges.observe(&page(&ids, 99, 120));
+        let gaps = ranges.gaps();
         assert!(gaps.len() <= RUNS_MAX + 1, "{}", gaps.len());
         let asks = |id: &u64| {
             let mut gaps = gaps.iter();
@@ -187,54 +187,54 @@ mod tests {
 
     #[test]
     fn rows_that_come_one_by_one_behind_many_rolled_back_are_not_asked_for_again() {
-        let mut reach = Reach::default();
+        let mut ranges = ScanRanges::default();
         let ids: Vec<u64> = (1..=10_000).filter(|id| id % 7 != 0).collect();
-        reach.learn(&page(&ids, 99, 120));
+        ranges.observe(&page(&ids, 99, 120));
         for id in 10_001..=20_000 {
-            reach.learn(&page(&[id], 99, 120 + id));
+            ranges.observe(&page(&[id], 99, 120 + id));
         }
-        assert!(reach.gaps().len() <= RUNS_MAX + 1);
-        assert_eq!(reach.gaps().last(), Some(&(20_001, ALL)));
+        assert!(ranges.gaps().len() <= RUNS_MAX + 1);
+        assert_eq!(ranges.gaps().last(), Some(&(20_001, ALL)));
     }
 
     #[test]
     fn a_sequence_that_was_set_back_is_followed_from_the_first_row_that_shows_it() {
-        let mut reach = Reach::default();
-        reach.learn(&page(&[1_000_000], 99, 120));
-        reach.learn(&page(&[], 120, 130));
-        assert_eq!(reach.gaps(), [(1_000_001, ALL)]);
-        reach.rescan();
-        reach.learn(&page(&[1, 2], 130, 140));
-        assert_eq!(reach.gaps(), [(3, ALL)]);
+        let mut ranges = ScanRanges::default();
+        ranges.observe(&page(&[1_000_000], 99, 120));
+        ranges.observe(&page(&[], 120, 130));
+        assert_eq!(ranges.gaps(), [(1_000_001, ALL)]);
+        ranges.rescan();
+        ranges.observe(&page(&[1, 2], 130, 140));
+        assert_eq!(ranges.gaps(), [(3, ALL)]);
     }
 
     #[test]
     fn rows_for_later_say_nothing_of_those_for_now() {
-        let mut reach = Reach::default();
-        let due = Seen {
+        let mut ranges = ScanRanges::default();
+        let due = ScannedPage {
             lowest: None,
             highest: None,
             ..page(&[1_000_000, u64::MAX], 99, 120)
         };
-        reach.learn(&due);
-        reach.learn(&page(&[], 120, 130));
-        assert_eq!(reach.gaps(), [(1, 999_999), (1_000_001, ALL)]);
+        ranges.observe(&due);
+        ranges.observe(&page(&[], 120, 130));
+        assert_eq!(ranges.gaps(), [(1, 999_999), (1_000_001, ALL)]);
     }
 
     #[test]
     fn a_rescan_asks_for_all_rows_and_goes_on_where_its_page_was_cut() {
-        let mut reach = Reach::default();
-        reach.learn(&page(&[1, 2, 4, 5, 9], 99, 120));
-        reach.rescan();
-        assert_eq!(reach.gaps(), [(1, ALL)]);
-        let cut = Seen {
+        let mut ranges = ScanRanges::default();
+        ranges.observe(&page(&[1, 2, 4, 5, 9], 99, 120));
+        ranges.rescan();
+        assert_eq!(ranges.gaps(), [(1, ALL)]);
+        let cut = ScannedPage {
             through: Some(6),
             ..page(&[2, 6], 99, 130)
         };
-        reach.learn(&cut);
+        ranges.observe(&cut);
         // What has come since then between those that were seen comes first.
-        assert_eq!(reach.gaps(), [(3, 3), (7, ALL)]);
-        reach.learn(&page(&[8], 99, 140));
-        assert_eq!(reach.gaps(), [(3, 3), (7, 7), (10, ALL)]);
+        assert_eq!(ranges.gaps(), [(3, 3), (7, ALL)]);
+        ranges.observe(&page(&[8], 99, 140));
+        assert_eq!(ranges.gaps(), [(3, 3), (7, 7), (10, ALL)]);
     }
 }
