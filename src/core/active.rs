@@ -213,7 +213,7 @@ impl ActiveLoop {
             return None;
         }
         let delivery = self.broker.poll_delivery()?;
-        self.sent_bytes += delivery.cost();
+        self.sent_bytes += delivery.memory_size();
         Some(delivery)
     }
 

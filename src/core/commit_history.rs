@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, ChannelRow};
-use super::cost;
 use super::ids::{ChannelId, ChannelName, Epoch, Sequence};
+use super::memory_size;
 use super::message::Message;
 use super::replicas::{Doubt, Promoted, Replicas};
 use super::snapshot::Snapshot;
@@ -217,7 +217,11 @@ impl CommitHistory {
             let bytes = &mut self.bytes;
             self.messages.retain(|it| {
                 let stays = !known.contains(&key(it));
-                *bytes -= if stays { 0 } else { cost::message(&it.1) };
+                *bytes -= if stays {
+                    0
+                } else {
+                    memory_size::message(&it.1)
+                };
                 stays
             });
         } else {
@@ -226,7 +230,7 @@ impl CommitHistory {
         }
         self.bytes += told
             .iter()
-            .map(|(_, message)| cost::message(message))
+            .map(|(_, message)| memory_size::message(message))
             .sum::<usize>();
         if is_later {
             self.messages.extend(told);
@@ -289,14 +293,14 @@ impl CommitHistory {
             }
         }
         for (channel, message) in &batch.messages {
-            self.bytes += cost::message(message);
+            self.bytes += memory_size::message(message);
             self.messages.push_back((*channel, Arc::clone(message)));
         }
         while self.bytes > self.bytes_max {
             let Some((_, message)) = self.messages.pop_front() else {
                 break;
             };
-            self.bytes -= cost::message(&message);
+            self.bytes -= memory_size::message(&message);
         }
     }
 
@@ -364,7 +368,7 @@ impl CommitHistory {
             self.bytes = self
                 .messages
                 .iter()
-                .map(|(_, message)| cost::message(message))
+                .map(|(_, message)| memory_size::message(message))
                 .sum();
         }
         self.known_in.retain(|id, _| self.channels.contains_key(id));

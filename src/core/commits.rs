@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::batch::Batch;
-use super::cost;
 use super::ids::{BatchNumber, ChannelId, PositionId, Sequence, SubscriptionId};
+use super::memory_size;
 use super::outbound::Outbound;
 
 mod deliveries;
@@ -62,13 +62,13 @@ pub(super) struct Release {
 impl Commits {
     /// Sends a probe, which no uncommitted write justifies.
     pub(super) fn send(&mut self, outbound: Outbound) {
-        self.answers_bytes += cost::outbound(&outbound);
+        self.answers_bytes += memory_size::outbound(&outbound);
         self.ready.push_back(outbound);
     }
 
     /// Sends an answer that may rest on anything decided so far.
     pub(super) fn send_after_commit(&mut self, outbound: Outbound) {
-        self.answers_bytes += cost::outbound(&outbound);
+        self.answers_bytes += memory_size::outbound(&outbound);
         if self.is_gathering() {
             self.gathered.outbound.push(outbound);
         } else if let Some(committing) = &mut self.committing {
@@ -97,7 +97,7 @@ impl Commits {
         if self.gathered.puts_back || committing.is_some_and(|release| release.puts_back) {
             return self.send_after_commit(outbound);
         }
-        self.answers_bytes += cost::outbound(&outbound);
+        self.answers_bytes += memory_size::outbound(&outbound);
         self.ready.push_back(outbound);
     }
 
@@ -114,7 +114,7 @@ impl Commits {
 
     pub(super) fn poll_answer(&mut self) -> Option<Outbound> {
         let answer = self.ready.pop_front()?;
-        self.answers_bytes -= cost::outbound(&answer);
+        self.answers_bytes -= memory_size::outbound(&answer);
         Some(answer)
     }
 
@@ -128,7 +128,7 @@ impl Commits {
         let gathered = self.gathered.outbound.iter();
         let committing = self.committing.iter().flat_map(|release| &release.outbound);
         let answers = gathered.chain(committing).chain(&self.ready);
-        answers.map(cost::outbound).sum::<usize>() == self.answers_bytes
+        answers.map(memory_size::outbound).sum::<usize>() == self.answers_bytes
             && self.deliveries.is_consistent()
     }
 

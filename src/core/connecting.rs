@@ -5,9 +5,9 @@ use bytestring::ByteString;
 use super::batch::{ClientRow, Heartbeat};
 use super::broker::Broker;
 use super::connect_rate::Admission;
-use super::cost;
 use super::deadlines::Timer;
 use super::ids::{ClientId, ConnectionId, ProbeId, Subject};
+use super::memory_size;
 use super::notice::Notice;
 use super::outbound::{Outbound, Reply};
 use super::registry::{Client, Duplicate, Probe};
@@ -101,7 +101,7 @@ impl Broker {
             },
         };
         let id = request.client_id.clone();
-        self.holdings.clients_bytes += cost::client(&id, Some(&row));
+        self.holdings.clients_bytes += memory_size::client(&id, Some(&row));
         self.commits.put_client(id.clone(), Some(row.clone()));
         self.clients.insert(id.clone(), Client::new(row));
         let first_heartbeat = self.now.monotonic + self.settings.heartbeats.interval;
@@ -138,7 +138,7 @@ impl Broker {
         if let Some(probe) = client.probe {
             self.deadlines.clear(&Timer::Probe(probe));
         }
-        self.holdings.clients_bytes -= cost::client(&id, Some(&client.row));
+        self.holdings.clients_bytes -= memory_size::client(&id, Some(&client.row));
         self.commits.put_client(id, None);
         self.close_all(client.subscriptions);
         true

@@ -260,14 +260,14 @@ impl Broker {
             redelivery_count,
             unheard_at,
         };
-        let cost = self.commits.deliveries.push(member, position, delivery);
+        let bytes = self.commits.deliveries.push(member, position, delivery);
         if is_first_due {
             self.arm_redelivery(position, due);
         }
         if is_news {
             self.note_progress(position);
         }
-        cost
+        bytes
     }
 
     /// The position's progress goes with the next batch, or makes one after a while.

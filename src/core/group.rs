@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::batch::{Held, PositionRow, ProgressChange};
-use super::cost;
 use super::delivery_attempts::DeliveryAttempts;
 use super::holders::Holders;
 use super::ids::{ChannelId, DurableName, QueueName, Sequence, SubscriptionId};
 use super::members::Member;
+use super::memory_size;
 use super::message::Message;
 use super::progress::Acked;
 use super::schedule::Schedule;
@@ -197,15 +197,15 @@ impl Group {
     /// What it takes up with names and inboxes, in bytes.
     pub(super) fn registered_bytes(&self) -> usize {
         let members = self.members.values().chain(self.last_member.as_deref());
-        let members: usize = members.map(cost::member).sum();
-        cost::position_names(self.durable_name.as_ref(), self.queue_group.as_ref()) + members
+        let members: usize = members.map(memory_size::member).sum();
+        memory_size::position_names(self.durable_name.as_ref(), self.queue_group.as_ref()) + members
     }
 
     /// The share of this member, and of the last one that left, in bytes.
     pub(super) fn registered_bytes_of(&self, id: SubscriptionId) -> usize {
         let member = self.members.get(&id);
         let members = member.into_iter().chain(self.last_member.as_deref());
-        members.map(cost::member).sum()
+        members.map(memory_size::member).sum()
     }
 
     /// Remembers an ack of a message that is yet to come, as many as the members may have in flight. False when it does

@@ -3,11 +3,11 @@
 
 use super::broker::Broker;
 use super::channels::Channel;
-use super::cost;
 use super::deadlines::Timer;
 use super::group::Group;
 use super::ids::{ChannelId, PositionId};
 use super::loads::Purpose;
+use super::memory_size;
 
 impl Broker {
     /// The facts that do not hold, a sentence each; none unless there is a mistake in the core. Looks at all of
@@ -287,7 +287,7 @@ impl Broker {
         let found: usize = found.map(|(_, channel)| channel.inboxes.len()).sum();
         claim(online == found, "only online members have inboxes");
         let clients = self.clients.iter();
-        let clients = clients.map(|(id, client)| cost::client(id, Some(&client.row)));
+        let clients = clients.map(|(id, client)| memory_size::client(id, Some(&client.row)));
         let groups = self.groups.values().map(Group::registered_bytes);
         claim(
             clients.sum::<usize>() == self.holdings.clients_bytes

@@ -48,8 +48,8 @@ impl Outbound {
     }
 
     /// What it costs in memory until it has left, in bytes: all of its fields.
-    pub fn cost(&self) -> usize {
-        super::cost::outbound(self)
+    pub fn memory_size(&self) -> usize {
+        super::memory_size::outbound(self)
     }
 }
 

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::broker::Broker;
-use super::cost;
 use super::deadlines::Timer;
 use super::ids::{ClientId, ConnectionId, NAME_BYTES_MAX};
+use super::memory_size;
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::{Publisher, Request};
@@ -67,14 +67,14 @@ impl PendingClients {
 
     fn push(&mut self, name: Named, request: Request) {
         self.requests += 1;
-        self.bytes += cost::request(&request);
+        self.bytes += memory_size::request(&request);
         self.waiting.entry(name).or_default().push(request);
     }
 
     fn take(&mut self, name: &Named) -> Vec<Request> {
         let requests = self.waiting.remove(name).unwrap_or_default();
         self.requests -= requests.len();
-        self.bytes -= requests.iter().map(cost::request).sum::<usize>();
+        self.bytes -= requests.iter().map(memory_size::request).sum::<usize>();
         requests
     }
 

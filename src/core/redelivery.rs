@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker::Broker;
-use super::cost;
 use super::deadlines::Timer;
 use super::group::Due;
 use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::load::{Load, Want};
 use super::loads::Purpose;
+use super::memory_size;
 use super::message::Message;
 use super::time::Instant;
 use super::turns::{Turn, steps_of};
@@ -205,7 +205,7 @@ impl Broker {
             return;
         };
         for message in messages {
-            let bytes = cost::message(&message);
+            let bytes = memory_size::message(&message);
             group.fetched_bytes += bytes;
             self.paged_bytes += bytes;
             group.fetched.insert(message.sequence, Some(message));
@@ -223,7 +223,7 @@ impl Broker {
         let has_policy = group.attempts.is_some();
         let fetched = group.fetched.remove(&sequence).flatten();
         if let Some(message) = &fetched {
-            let bytes = cost::message(message);
+            let bytes = memory_size::message(message);
             group.fetched_bytes -= bytes;
             self.paged_bytes -= bytes;
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::cost;
+use super::memory_size;
 use super::request::Request;
 use super::shadow::ShadowLimits;
 use super::time::Instant;
@@ -52,7 +52,7 @@ impl RequestJournal {
             // Clients ping again by themselves.
             Request::Ping { .. } => false,
         };
-        let bytes = self.bytes + cost::request(request);
+        let bytes = self.bytes + memory_size::request(request);
         if kept && self.limits.is_some_and(|limits| bytes <= limits.bytes) {
             self.gathering
                 .push((now, bytes - self.bytes, request.clone()));

@@ -7,7 +7,6 @@ use super::batch::{ChannelRow, ClientRow, Held, PositionRow, SubscriptionRow};
 use super::broker::Broker;
 use super::channels::{Channel, Channels, GroupKey};
 use super::commits::Commits;
-use super::cost;
 use super::counts::Traffic;
 use super::deadlines::{Deadlines, Timer};
 use super::dedup::StoredPublishes;
@@ -17,6 +16,7 @@ use super::ids::{ChannelId, PositionId, Sequence, SubscriptionId};
 use super::limits::Settings;
 use super::loads::Loads;
 use super::members::Member;
+use super::memory_size;
 use super::notice::Notice;
 use super::pending_clients::PendingClients;
 use super::policy::Policies;
@@ -110,7 +110,7 @@ impl Broker {
             row.heartbeat.missed = 0;
             self.deadlines
                 .set(Timer::Heartbeat(id.clone()), first_heartbeat);
-            self.holdings.clients_bytes += cost::client(&id, Some(&row));
+            self.holdings.clients_bytes += memory_size::client(&id, Some(&row));
             self.clients.insert(id, Client::new(row));
         }
     }

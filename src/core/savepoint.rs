@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::aside;
 use super::batch::Batch;
 use super::broker::Broker;
-use super::cost;
 use super::event::Event;
 use super::ids::{ChannelId, PositionId};
 use super::limits::Limits;
+use super::memory_size;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::suspects::{Alike, Suspects};
@@ -313,7 +313,7 @@ impl Savepoints {
                 self.set_aside(what, refusal, is_everything);
             }
             Input::Event(Event::Request(request)) => {
-                let bytes = self.given_up_bytes + cost::request(&request);
+                let bytes = self.given_up_bytes + memory_size::request(&request);
                 if broker.has_batch() && bytes <= GIVEN_UP_BYTES {
                     self.given_up.push(request.clone());
                     self.given_up_bytes = bytes;

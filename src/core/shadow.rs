@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::cost;
+use super::memory_size;
 use super::request::Request;
 use super::time::Instant;
 
@@ -76,7 +76,7 @@ impl Shadow {
             return;
         };
         for (at, request) in requests {
-            let bytes = cost::request(&request);
+            let bytes = memory_size::request(&request);
             self.bytes += bytes;
             self.received.push_back((at, bytes, request));
             while self.bytes > limits.bytes {
@@ -165,7 +165,7 @@ mod tests {
     use bytes::Bytes;
     use bytestring::ByteString;
 
-    use super::cost::OVERHEAD_BYTES;
+    use super::memory_size::OVERHEAD_BYTES;
     use super::*;
     use crate::core::ids::{ChannelName, ConnectionId, Guid, Sequence, Subject};
     use crate::core::outbound::Reply;
@@ -257,7 +257,7 @@ mod tests {
             },
             reply: None,
         };
-        let size = cost::request(&publish("a"));
+        let size = memory_size::request(&publish("a"));
         let mut shadow = shadow(3 * size);
         shadow.remember(requests(0..1).chain([publish("a"), publish("b")]), at(0));
         shadow.missed();

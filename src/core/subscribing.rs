@@ -3,12 +3,12 @@
 use super::batch::{PositionRow, Progress, SubscriptionRow};
 use super::broker::Broker;
 use super::channels::GroupKey;
-use super::cost;
 use super::group::Group;
 use super::ids::{ChannelId, PositionId, Sequence, Subject, SubscriptionId};
 use super::load::Want;
 use super::loads::{PendingStart, Purpose};
 use super::members::Member;
+use super::memory_size;
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::Subscribe;
@@ -215,9 +215,9 @@ impl Broker {
             }
             let mut member = Member::from_row(row.clone(), false);
             member.answer = Answer::to_request_of(self.received_at);
-            self.holdings.subscriptions_bytes += cost::member(&member);
+            self.holdings.subscriptions_bytes += memory_size::member(&member);
             if let Some(before) = group.members.insert(id, member) {
-                self.holdings.subscriptions_bytes -= cost::member(&before);
+                self.holdings.subscriptions_bytes -= memory_size::member(&before);
             }
         }
         self.ack_inboxes.insert(ack_inbox.to_text(), (position, id));

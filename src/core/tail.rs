@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::cost;
 use super::ids::{ChannelId, Sequence};
+use super::memory_size;
 use super::message::Message;
 use super::time::Timestamp;
 
@@ -32,7 +32,7 @@ impl Tail {
     }
 
     pub(super) fn push(&mut self, channel: ChannelId, message: Arc<Message>) {
-        self.bytes += cost::message(&message);
+        self.bytes += memory_size::message(&message);
         self.order.push_back((channel, message.sequence));
         self.channels.entry(channel).or_default().push_back(message);
         while self.bytes > self.bytes_max {
@@ -52,7 +52,7 @@ impl Tail {
             return;
         };
         if let Some(message) = messages.pop_front() {
-            self.bytes -= cost::message(&message);
+            self.bytes -= memory_size::message(&message);
         }
         if messages.is_empty() {
             self.channels.remove(&channel);
@@ -78,14 +78,16 @@ impl Tail {
 
     pub(super) fn is_consistent(&self) -> bool {
         let messages = || self.channels.values().flatten();
-        let bytes: usize = messages().map(|message| cost::message(message)).sum();
+        let bytes: usize = messages()
+            .map(|message| memory_size::message(message))
+            .sum();
         let live = self.order.len() - self.stale;
         bytes == self.bytes && messages().count() == live && self.stale <= live
     }
 
     pub(super) fn forget(&mut self, channel: ChannelId) {
         for message in self.channels.remove(&channel).into_iter().flatten() {
-            self.bytes -= cost::message(&message);
+            self.bytes -= memory_size::message(&message);
             self.stale += 1;
         }
         // Not at once: thousands of channels may be deleted in one go.
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_oldest_messages_of_all_channels_make_room() {
-        let mut tail = Tail::new(3 * (cost::OVERHEAD_BYTES + 3 + 10));
+        let mut tail = Tail::new(3 * (memory_size::OVERHEAD_BYTES + 3 + 10));
         tail.push(ChannelId(1), message(7, 10));
         tail.push(ChannelId(2), message(1, 10));
         tail.push(ChannelId(1), message(8, 10));
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_channel_gives_its_bytes_back() {
-        let mut tail = Tail::new(2 * (cost::OVERHEAD_BYTES + 3 + 10));
+        let mut tail = Tail::new(2 * (memory_size::OVERHEAD_BYTES + 3 + 10));
         tail.push(ChannelId(1), message(1, 10));
         tail.forget(ChannelId(1));
         tail.push(ChannelId(2), message(1, 10));

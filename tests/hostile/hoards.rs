@@ -216,7 +216,7 @@ fn what_is_acked_before_its_turn_is_not_delivered_again() {
     }
     let bytes: usize = settle(&mut broker, at(1_500))
         .iter()
-        .map(Outbound::cost)
+        .map(Outbound::memory_size)
         .sum();
     assert!(bytes < window + 1_000, "{bytes} bytes were handed out");
 }

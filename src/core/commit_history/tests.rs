@@ -213,8 +213,11 @@ fn servers_that_ask_each_other_again_and_again_keep_each_message_once() {
     }
     for history in [&one, &other] {
         assert_eq!(history.account(&nothing).messages.len(), 5);
-        let costs = history.messages.iter().map(|(_, it)| cost::message(it));
-        assert_eq!(history.bytes, costs.sum::<usize>());
+        let sizes = history
+            .messages
+            .iter()
+            .map(|(_, it)| memory_size::message(it));
+        assert_eq!(history.bytes, sizes.sum::<usize>());
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::core::cost;
 use crate::core::ids::{PositionId, SubscriptionId};
+use crate::core::memory_size;
 use crate::core::outbound::Outbound;
 
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl DeliveryQueue {
         of: PositionId,
         outbound: Outbound,
     ) -> usize {
-        let bytes = cost::outbound(&outbound);
+        let bytes = memory_size::outbound(&outbound);
         self.bytes += bytes;
         self.queue.push_back(Delivery {
             to,

@@ -9,11 +9,11 @@ use crate::core::batch::{
     SubscriptionRow, Trim,
 };
 use crate::core::channel_limits::Overrides;
-use crate::core::cost;
 use crate::core::gone::Reason;
 use crate::core::ids::{
     ChannelId, ChannelName, ClientId, Guid, PositionId, Sequence, SubscriptionId,
 };
+use crate::core::memory_size;
 use crate::core::message::Message;
 use crate::core::outbox::OutboxId;
 use crate::core::policy::DeadLetter;
@@ -21,7 +21,7 @@ use crate::core::sql_acks::AckId;
 
 impl Commits {
     pub(in crate::core) fn append(&mut self, channel: ChannelId, message: Arc<Message>) {
-        self.gathering_bytes += cost::message(&message);
+        self.gathering_bytes += memory_size::message(&message);
         self.gathered.appended.insert(channel, message.sequence);
         self.touched.insert(channel);
         self.gathering.messages.push((channel, message));
@@ -77,7 +77,7 @@ impl Commits {
 
     pub(in crate::core) fn refuse_from_outbox(&mut self, id: OutboxId, why: String) {
         self.gathered.changed_outbox = true;
-        self.gathering_bytes += cost::OVERHEAD_BYTES + why.len();
+        self.gathering_bytes += memory_size::OVERHEAD_BYTES + why.len();
         self.gathering.outbox.refused.push((id, why));
     }
 
@@ -85,7 +85,7 @@ impl Commits {
     pub(in crate::core) fn forget_refused_rows(&mut self) -> Vec<OutboxId> {
         let refused = std::mem::take(&mut self.gathering.outbox.refused);
         for (_, why) in &refused {
-            self.gathering_bytes -= cost::OVERHEAD_BYTES + why.len();
+            self.gathering_bytes -= memory_size::OVERHEAD_BYTES + why.len();
         }
         self.gathered.changed_outbox = !self.gathering.outbox.is_empty();
         self.release_if_nothing_gathers();
@@ -106,7 +106,7 @@ impl Commits {
         under: Sequence,
         letter: DeadLetter,
     ) {
-        self.gathering_bytes += cost::OVERHEAD_BYTES + letter.reason.len();
+        self.gathering_bytes += memory_size::OVERHEAD_BYTES + letter.reason.len();
         self.gathering.dead_letters.push((id, under, letter));
     }
 
@@ -205,7 +205,7 @@ impl Commits {
     }
 
     pub(in crate::core) fn put_client(&mut self, client: ClientId, row: Option<ClientRow>) {
-        self.gathering_bytes += cost::client(&client, row.as_ref());
+        self.gathering_bytes += memory_size::client(&client, row.as_ref());
         self.gathering.heartbeats.remove(&client);
         self.gathering.clients.insert(client, row);
     }
@@ -222,7 +222,7 @@ impl Commits {
 
     pub(in crate::core) fn put_position(&mut self, position: PositionId, row: Option<PositionRow>) {
         self.gathering_bytes += row.as_ref().map_or(0, |row| {
-            cost::position_names(row.durable_name.as_ref(), row.queue_group.as_ref())
+            memory_size::position_names(row.durable_name.as_ref(), row.queue_group.as_ref())
         });
         self.moved.remove(&position);
         self.gathering.positions.insert(position, row);
@@ -233,7 +233,7 @@ impl Commits {
         id: SubscriptionId,
         row: Option<SubscriptionRow>,
     ) {
-        self.gathering_bytes += cost::subscription(row.as_ref());
+        self.gathering_bytes += memory_size::subscription(row.as_ref());
         self.gathering.subscriptions.insert(id, row);
     }
 
@@ -243,7 +243,7 @@ impl Commits {
         sequence: Sequence,
         why: String,
     ) {
-        self.gathering_bytes += cost::OVERHEAD_BYTES + why.len();
+        self.gathering_bytes += memory_size::OVERHEAD_BYTES + why.len();
         self.gathering.unreadable.insert((channel, sequence), why);
     }
 

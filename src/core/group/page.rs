@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::core::cost;
 use crate::core::ids::Sequence;
+use crate::core::memory_size;
 use crate::core::message::Message;
 
 /// Messages read from the store: it speaks for everything up to `through`.
@@ -17,7 +17,10 @@ pub(in crate::core) struct Page {
 
 impl Page {
     pub(in crate::core) fn new(messages: Vec<Arc<Message>>, through: Sequence) -> Self {
-        let bytes = messages.iter().map(|message| cost::message(message)).sum();
+        let bytes = messages
+            .iter()
+            .map(|message| memory_size::message(message))
+            .sum();
         Self {
             messages: messages.into(),
             through,
@@ -34,7 +37,7 @@ impl Page {
             .is_some_and(|message| message.sequence < sequence)
         {
             if let Some(message) = self.messages.pop_front() {
-                self.bytes -= cost::message(&message);
+                self.bytes -= memory_size::message(&message);
             }
         }
         before - self.bytes

@@ -1,4 +1,4 @@
-//! What things cost in memory, for every bound that is in bytes. A field that is not counted here is one that a
+//! The size of things in memory, for every bound that is in bytes. A field that is not counted here is one that a
 //! client can make as large as NATS lets it, so each type is taken apart field by field, and a new field does not
 //! compile before it is counted.
 
