@@ -36,7 +36,7 @@ use super::refusal::Refusal;
 use super::request::Request;
 use super::request_journal::RequestJournal;
 use super::room::{Quota, Room};
-use super::savepoint::SetAside;
+use super::savepoint::RefusedWrite;
 use super::shadow::ShadowLimits;
 use super::time::{Instant, Now};
 use super::upload::UploadWindow;
@@ -418,10 +418,10 @@ impl ActiveLoop {
         self.journal.committed(is_nats_away, now.monotonic);
     }
 
-    /// Postgres will never store the batch: what led to it is taken back, or the term ends. Tells what is not stored.
-    pub fn refused(&mut self, refusal: Refusal, now: Now) -> Result<Vec<SetAside>, End> {
+    /// Postgres will never store the batch: what led to it is taken back, or the term ends. Returns what is not stored.
+    pub fn refused(&mut self, refusal: Refusal, now: Now) -> Result<Vec<RefusedWrite>, End> {
         self.broker.refused(refusal, now).map_err(End::Refused)?;
-        Ok(self.broker.take_aside())
+        Ok(self.broker.take_refused())
     }
 
     pub fn set_limits(&mut self, limits: &Limits, now: Now) {

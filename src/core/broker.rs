@@ -20,7 +20,7 @@
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `pending_clients` |
 //! | publishes that an earlier term stored | `replay`, `dedup` |
 //! | the begin of a term | `takeover`, `restore` |
-//! | what Postgres refuses to store | `savepoint`, `suspects`, `aside`, `refusal` |
+//! | what Postgres refuses to store | `savepoint`, `suspects`, `withheld`, `refusal` |
 //! | what Postgres lost when it failed over | `replicas`, `commit_history`, `failover_repair` |
 //! | what leaves with which commit | `commits` |
 //!
@@ -32,7 +32,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytestring::ByteString;
 
 use super::admin::Admin;
-use super::aside::Aside;
 use super::batch::{Batch, Counters};
 use super::channel_limits::Overrides;
 use super::channels::Channels;
@@ -58,6 +57,7 @@ use super::request::{Durables, Request};
 use super::retention::Purge;
 use super::tail::Tail;
 use super::time::{Instant, Now};
+use super::withheld::Withheld;
 
 /// Timers that are handled in one go.
 const TIMERS_PER_TURN: usize = 1024;
@@ -107,7 +107,7 @@ pub struct Broker {
     pub(super) deadlines: Deadlines,
     pub(super) commits: Commits,
     pub(super) loads: Loads,
-    pub(super) aside: Aside,
+    pub(super) withheld: Withheld,
     pub(super) pending_clients: PendingClients,
     pub(super) outbox: Outbox,
     pub(super) policies: Policies,
@@ -269,7 +269,7 @@ impl Broker {
             }
         }
         for position in moved {
-            if self.aside.keeps(position) {
+            if self.withheld.keeps(position) {
                 continue;
             }
             if let Some(group) = self.groups.get_mut(&position) {
@@ -289,7 +289,7 @@ impl Broker {
                 batch.holders.extend(held);
             }
         }
-        self.aside.strip(&mut batch);
+        self.withheld.strip(&mut batch);
         let marks = batch.counts.iter();
         let marks = marks.filter(|(_, count)| count.as_ref().is_some_and(|it| it.is_given_up));
         self.commits

@@ -12,7 +12,7 @@ use super::outbound::Outbound;
 use super::refusal::Refusal;
 use super::request::Request;
 use super::room::Room;
-use super::savepoint::{Savepoints, SetAside};
+use super::savepoint::{RefusedWrite, Savepoints};
 use super::time::{Instant, Now};
 
 #[derive(Debug)]
@@ -182,10 +182,10 @@ impl Guarded {
         self.savepoints.as_mut().is_some_and(Savepoints::take_moved)
     }
 
-    /// What was set aside since this was last asked.
-    pub fn take_aside(&mut self) -> Vec<SetAside> {
+    /// What was refused since this was last asked.
+    pub fn take_refused(&mut self) -> Vec<RefusedWrite> {
         let savepoints = self.savepoints.as_mut();
-        savepoints.map(Savepoints::take_aside).unwrap_or_default()
+        savepoints.map(Savepoints::take_refused).unwrap_or_default()
     }
 
     pub fn flush(&mut self) {

@@ -48,7 +48,6 @@ pub mod time;
 pub mod unseen;
 pub mod upload;
 
-mod aside;
 mod channel_limits;
 mod channels;
 mod commits;
@@ -84,6 +83,7 @@ mod turns;
 mod unheard;
 mod unsubscribing;
 pub mod vacuum;
+mod withheld;
 
 pub use broker::Broker;
 pub use event::Event;

@@ -212,7 +212,7 @@ impl Broker {
             reason: attempts.reasons.get(&sequence).cloned().unwrap_or_default(),
             reply: message.reply.clone(),
         };
-        if self.aside.withholds(position) {
+        if self.withheld.withholds(position) {
             // What passes over it would not be stored.
             let at = self.now.monotonic + RETRY_AFTER;
             group.set_due(sequence, Due::At(at));

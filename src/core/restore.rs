@@ -74,7 +74,7 @@ impl Broker {
             deadlines: Deadlines::default(),
             commits: Commits::default(),
             loads: Loads::default(),
-            aside: super::aside::Aside::default(),
+            withheld: super::withheld::Withheld::default(),
             pending_clients: PendingClients::default(),
             outbox: super::outbox::Outbox::default(),
             policies: Policies::new(snapshot.policies),

@@ -68,7 +68,7 @@ impl Broker {
 
     fn drop_what_is_too_much(&mut self, id: ChannelId) {
         let now = self.now;
-        if self.aside.limits.contains(&id) {
+        if self.withheld.limits.contains(&id) {
             return;
         }
         loop {
@@ -300,8 +300,8 @@ impl Broker {
     /// which has its turn after them: one commit would follow from the other, and none of them would be tried.
     pub(super) fn go_on_trimming(&mut self, id: ChannelId) {
         let is_there = self.channels.get(id).is_some() || self.purging.contains_key(&id);
-        let is_suspended = self.aside.limits.contains(&id);
-        if self.aside.others_wait && is_there && !is_suspended {
+        let is_suspended = self.withheld.limits.contains(&id);
+        if self.withheld.others_wait && is_there && !is_suspended {
             self.deadlines.set(Timer::Expiry(id), self.now.monotonic);
         } else {
             self.trimmed(id);
@@ -369,7 +369,7 @@ impl Broker {
         self.notices.push_back(why);
         self.request_may_go_on();
         self.deadlines.clear(&Timer::Expiry(id));
-        self.aside.limits.remove(&id);
+        self.withheld.limits.remove(&id);
         self.tail.forget(id);
         for &position in &channel.groups {
             self.drop_page(position);
@@ -400,7 +400,7 @@ impl Broker {
 
     /// Drops the next step of a deleted channel's messages, at last the channel itself.
     fn purge(&mut self, id: ChannelId) {
-        if self.aside.limits.contains(&id) {
+        if self.withheld.limits.contains(&id) {
             return;
         }
         let Some(Purge { row, settled }) = self.purging.get_mut(&id) else {

@@ -9,7 +9,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::aside;
 use super::batch::Batch;
 use super::broker::Broker;
 use super::event::Event;
@@ -20,6 +19,7 @@ use super::refusal::Refusal;
 use super::request::Request;
 use super::suspects::{Alike, Suspects};
 use super::time::Now;
+use super::withheld;
 
 mod answers;
 
@@ -35,9 +35,9 @@ const GIVEN_UP_BYTES: usize = 8 << 20;
 /// being tried one by one: see [`Alike`].
 const ALIKE_MAX: usize = 16;
 
-/// What was to be stored and is not.
+/// What was to be stored and is set aside, because Postgres refuses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct RefusedWrite {
     /// For people: whose, and which channel.
     pub what: String,
     pub refusal: Refusal,
@@ -78,7 +78,7 @@ pub struct Savepoints {
     alike: usize,
     /// Publishers of which something was refused lately: what they send is tried after that of others.
     suspects: Suspects,
-    aside: Vec<SetAside>,
+    refused: Vec<RefusedWrite>,
     /// Something was carried out since this was last asked.
     has_moved: bool,
     /// Limits were suspended because of what followed from a commit, and that is not carried out yet.
@@ -151,9 +151,9 @@ impl Savepoints {
         std::mem::take(&mut self.has_moved)
     }
 
-    /// What was set aside since this was last asked.
-    pub fn take_aside(&mut self) -> Vec<SetAside> {
-        std::mem::take(&mut self.aside)
+    /// What was refused since this was last asked.
+    pub fn take_refused(&mut self) -> Vec<RefusedWrite> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Carries out what waits, until something has to be committed. All that the broker has to send and to read must be
@@ -242,12 +242,12 @@ impl Savepoints {
                 let names = broker.suspend_limits(&tried.trims, now.monotonic + RETRY_AFTER);
                 self.steps.push_front(inputs);
                 let what = format!("the limits of channel {}", names.join(", "));
-                return self.set_aside(what, refusal, false);
+                return self.note_refused(what, refusal, false);
             }
             part => {
                 if let Some(what) = broker.withhold(part, now.monotonic + RETRY_AFTER) {
                     self.steps.push_front(inputs);
-                    return self.set_aside(what, refusal, false);
+                    return self.note_refused(what, refusal, false);
                 }
             }
         }
@@ -306,11 +306,11 @@ impl Savepoints {
                 }
                 broker.suspend_all(now.monotonic + RETRY_AFTER);
                 self.steps.push_front(vec![Input::Event(event)]);
-                self.set_aside("the limits of all channels".to_owned(), refusal, false);
+                self.note_refused("the limits of all channels".to_owned(), refusal, false);
             }
             Input::Event(Event::Loaded { load, .. }) => {
                 let what = broker.refuse_load(load, not_stored(refusal));
-                self.set_aside(what, refusal, is_everything);
+                self.note_refused(what, refusal, is_everything);
             }
             Input::Event(Event::Request(request)) => {
                 let bytes = self.given_up_bytes + memory_size::request(&request);
@@ -320,7 +320,7 @@ impl Savepoints {
                 }
                 let (what, outbound) = refuse(request, refusal);
                 broker.send_refusal(outbound);
-                self.set_aside(what, refusal, is_everything);
+                self.note_refused(what, refusal, is_everything);
             }
             Input::Event(
                 Event::Pong(_)
@@ -331,23 +331,23 @@ impl Savepoints {
                 | Event::OutboxNoted
                 | Event::PoliciesNoted
                 | Event::LoadFailed(_),
-            ) => self.set_aside(UNASKED.to_owned(), refusal, is_everything),
+            ) => self.note_refused(UNASKED.to_owned(), refusal, is_everything),
             Input::Timers(Timers::All) => {
                 // One by one, as long as some are due.
                 self.steps.push_front(vec![Input::Timers(Timers::First)]);
             }
             Input::Timers(Timers::First) => {
                 if let Some(what) = broker.defer_first_timer(now.monotonic, RETRY_AFTER, refusal) {
-                    self.set_aside(what, refusal, false);
+                    self.note_refused(what, refusal, false);
                 }
             }
-            Input::Limits(_) => self.set_aside("new limits".to_owned(), refusal, false),
+            Input::Limits(_) => self.note_refused("new limits".to_owned(), refusal, false),
             Input::Progress(positions) => {
                 let [position] = positions[..] else {
                     return self.split_progress(positions, refusal);
                 };
                 let what = broker.defer_progress(position, now.monotonic + RETRY_AFTER);
-                self.set_aside(what, refusal, false);
+                self.note_refused(what, refusal, false);
             }
         }
     }
@@ -364,9 +364,9 @@ impl Savepoints {
         }
     }
 
-    fn set_aside(&mut self, what: String, refusal: &Refusal, is_everything: bool) {
+    fn note_refused(&mut self, what: String, refusal: &Refusal, is_everything: bool) {
         let refusal = refusal.clone();
-        self.aside.push(SetAside {
+        self.refused.push(RefusedWrite {
             what,
             refusal,
             is_everything,
@@ -379,7 +379,7 @@ fn is_progress_of(input: &Input, position: PositionId) -> bool {
 }
 
 pub(super) fn is_request(input: &Input) -> bool {
-    matches!(input, Input::Event(event) if aside::is_request(event))
+    matches!(input, Input::Event(event) if withheld::is_request(event))
 }
 
 /// One, and more as long as there is room. Returns how many.

@@ -377,11 +377,11 @@ impl<'a> Active<'a> {
     /// Postgres will never store the batch: what led to it is taken back, or the term ends.
     fn refused(&mut self, refusal: Refusal) -> Result<(), TermEnd> {
         let now = Clock.now();
-        let aside = self.active.refused(refusal, now);
-        for aside in aside.map_err(|end| self.ended(end))? {
+        let refused = self.active.refused(refusal, now);
+        for write in refused.map_err(|end| self.ended(end))? {
             let status = &self.node.status;
-            if self.refusals.set_aside(&aside, status, now.monotonic) {
-                self.leader.note_refusal(aside.refusal);
+            if self.refusals.note(&write, status, now.monotonic) {
+                self.leader.note_refusal(write.refusal);
             }
         }
         Ok(())

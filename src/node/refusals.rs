@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::log_throttle::LogThrottle;
 use super::status_publisher::StatusPublisher;
 use crate::core::batch::Batch;
-use crate::core::savepoint::SetAside;
+use crate::core::savepoint::RefusedWrite;
 use crate::core::time::Instant;
 use crate::monitoring::condition::Condition;
 
@@ -20,17 +20,17 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// True when it is news.
-    pub(super) fn set_aside(
+    pub(super) fn note(
         &mut self,
-        aside: &SetAside,
+        write: &RefusedWrite,
         status: &StatusPublisher,
         now: Instant,
     ) -> bool {
-        let SetAside {
+        let RefusedWrite {
             what,
             refusal,
             is_everything,
-        } = aside;
+        } = write;
         self.last = Some(now);
         status.write_refused();
         let cause = format!("{} {} {}", refusal.table, refusal.sqlstate, refusal.rule);

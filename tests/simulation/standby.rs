@@ -89,12 +89,12 @@ impl World {
             return;
         };
         match active.refused(refusal, now) {
-            Ok(aside) => {
-                if !aside.is_empty() {
+            Ok(writes) => {
+                if !writes.is_empty() {
                     self.database.refusal_noted.get_or_insert(epoch);
                 }
-                for aside in aside {
-                    self.note(|| format!("node {node}: sets aside {}", aside.what));
+                for write in writes {
+                    self.note(|| format!("node {node}: sets aside {}", write.what));
                 }
             }
             Err(end) => self.gives_up(node, &end),

@@ -204,7 +204,7 @@ impl Broker {
         row: &RequestRow,
         id: ChannelId,
     ) -> Result<Step, Complaint> {
-        let is_refused = self.aside.limits.contains(&id);
+        let is_refused = self.withheld.limits.contains(&id);
         let Some(channel) = self.channels.get_mut(id) else {
             return Err(deleted_meanwhile());
         };

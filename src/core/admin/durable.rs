@@ -191,7 +191,7 @@ impl Broker {
 
     /// Fails where Postgres refuses the progress of the position: what is changed of it would not be stored.
     pub(super) fn ensure_written(&self, position: PositionId) -> Result<(), Complaint> {
-        if !self.aside.withholds(position) {
+        if !self.withheld.withholds(position) {
             return Ok(());
         }
         Err(Complaint::new(

@@ -16,7 +16,7 @@ use super::request::Request;
 use super::time::{Instant, Now};
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct Withheld {
     /// Channels whose limits are not enforced; their timer for expiry is set.
     pub(super) limits: BTreeSet<ChannelId>,
     /// Positions whose progress is not written.
@@ -29,7 +29,7 @@ pub(super) struct Aside {
     pub(super) others_wait: bool,
 }
 
-impl Aside {
+impl Withheld {
     /// True when the progress waits here.
     pub(super) fn keeps(&mut self, position: PositionId) -> bool {
         let keeps = self.progress.contains(&position);
@@ -103,7 +103,7 @@ impl Broker {
         match part {
             // For people only.
             "heartbeats" | "unreadable messages" | "lost ranges" => {
-                self.aside.notes = true;
+                self.withheld.notes = true;
                 Some(format!("the {part}"))
             }
             "outbox" => self.put_off_refused_rows(until),
@@ -117,9 +117,9 @@ impl Broker {
 
     pub(super) fn withhold_progress(&mut self, positions: &[PositionId]) {
         for &position in positions {
-            self.aside.progress.insert(position);
+            self.withheld.progress.insert(position);
             if self.commits.forget_move(position) {
-                self.aside.moved.insert(position);
+                self.withheld.moved.insert(position);
             }
         }
     }
@@ -127,8 +127,8 @@ impl Broker {
     /// Lets progress that was withheld go with the next batch.
     pub(super) fn write_progress(&mut self, positions: &[PositionId]) {
         for position in positions {
-            self.aside.progress.remove(position);
-            if self.aside.moved.remove(position) {
+            self.withheld.progress.remove(position);
+            if self.withheld.moved.remove(position) {
                 self.commits.move_position(*position);
             }
         }
@@ -154,7 +154,7 @@ impl Broker {
     ) -> Vec<String> {
         let mut names = Vec::new();
         for &id in channels {
-            self.aside.limits.insert(id);
+            self.withheld.limits.insert(id);
             self.deadlines.set(Timer::Expiry(id), until);
             self.request_may_go_on();
             let channel = self.channels.get(id).map(|channel| &channel.row.name);
@@ -173,12 +173,12 @@ impl Broker {
 
     /// What goes on by itself waits for its timers while `others_wait`.
     pub(super) fn let_others_first(&mut self, others_wait: bool) {
-        self.aside.others_wait = others_wait;
+        self.withheld.others_wait = others_wait;
     }
 
     /// The pause is over.
     pub(super) fn resume_limits(&mut self, id: ChannelId) {
-        self.aside.limits.remove(&id);
+        self.withheld.limits.remove(&id);
         if let Some(channel) = self.channels.get_mut(id) {
             // They may be back.
             channel.hidden_through = Sequence::ZERO;
