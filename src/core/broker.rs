@@ -14,7 +14,7 @@
 //! | who may have more in flight, and whose it was before a takeover | `holdings`, `holders` |
 //! | messages that were not acked | `redelivery` |
 //! | how often they are delivered, and what becomes of them then | `policy`, `delivery_attempts`, `poison`, `giving_up` |
-//! | subscriptions that nobody listens to | `unheard` |
+//! | subscriptions that nobody listens to | `no_responders` |
 //! | limits of channels | `channel_limits`, `retention`, `guid_window` |
 //! | messages that are gone without a limit, and those that are only not seen | `gone`, `unseen` |
 //! | channels of other groups, requests that overtake their client's connect | `partition`, `pending_clients` |
@@ -83,7 +83,7 @@ pub struct Broker {
     /// Publishes that the terms before stored last.
     pub(super) stored_before: StoredPublishes,
     /// Clients with a subscription that nobody listened to.
-    pub(super) doubted: BTreeSet<ClientId>,
+    pub(super) in_doubt: BTreeSet<ClientId>,
     /// Groups that wait for messages which are missing, or did.
     pub(super) held: BTreeSet<PositionId>,
     pub(super) groups: BTreeMap<PositionId, Group>,
@@ -137,7 +137,7 @@ impl Broker {
             }
             Event::Pong(probe) => self.probe_answered(probe),
             Event::Unreachable(probe) => self.probe_failed(probe),
-            Event::Unheard(ack_inbox) => self.unheard(&ack_inbox),
+            Event::NoResponders(ack_inbox) => self.handle_no_responders(&ack_inbox),
             Event::Reconnected => self.probe_again(),
             Event::Committed(number) => self.committed(number),
             Event::GoneNoted => self.look_for_gone(),

@@ -188,7 +188,7 @@ impl Broker {
         match self.clients.end_probe(probe) {
             Some(Probe::Heartbeat(id)) => {
                 self.heartbeat_answered(&id);
-                self.reach_unheard(&id, probe);
+                self.redeliver_without_responders(&id, probe);
                 self.shows_life(&id, probe);
             }
             Some(Probe::Duplicate(id)) => self.duplicate_checked(&id, true),

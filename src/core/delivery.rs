@@ -245,7 +245,7 @@ impl Broker {
             due,
         } = handed;
         let inbox = to.inbox.clone();
-        let unheard_at = to.answer.was_late(now).then(|| to.ack_inbox.clone());
+        let no_responders_to = to.answer.was_late(now).then(|| to.ack_inbox.clone());
         self.holdings.in_flight += usize::from(redelivery_count == 0);
         self.paged_bytes -= group.page.skip_to(group.last_sent.next());
         let is_first_due = group.is_due_before_others(due);
@@ -258,7 +258,7 @@ impl Broker {
             channel: channel_name,
             message: Arc::clone(message),
             redelivery_count,
-            unheard_at,
+            no_responders_to,
         };
         let bytes = self.commits.deliveries.push(member, position, delivery);
         if is_first_due {

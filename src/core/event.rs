@@ -14,7 +14,7 @@ pub enum Event {
     /// NATS says that nobody listens on the inbox of a probe.
     Unreachable(ProbeId),
     /// NATS says that nobody listens where a message was delivered whose ack would come to this inbox.
-    Unheard(ByteString),
+    NoResponders(ByteString),
     /// NATS was out of reach for a while: what was sent and not answered meanwhile says nothing about clients.
     Reconnected,
     Committed(BatchNumber),

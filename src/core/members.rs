@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::batch::SubscriptionRow;
 use super::group::Group;
 use super::ids::{ClientId, PositionId, Sequence, Subject, SubscriptionId};
+use super::no_responders::Answer;
 use super::time::Timestamp;
-use super::unheard::Answer;
 
 #[derive(Clone, Debug)]
 pub(super) struct Member {

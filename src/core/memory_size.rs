@@ -53,10 +53,12 @@ pub(super) fn outbound(outbound: &Outbound) -> usize {
             channel,
             message: delivered,
             redelivery_count: _,
-            unheard_at,
+            no_responders_to,
         } => {
-            let unheard_at = unheard_at.as_ref().map_or(0, |inbox| inbox.as_str().len());
-            message(delivered) + inbox.as_str().len() + channel.as_str().len() + unheard_at
+            let no_responders_to = no_responders_to
+                .as_ref()
+                .map_or(0, |inbox| inbox.as_str().len());
+            message(delivered) + inbox.as_str().len() + channel.as_str().len() + no_responders_to
         }
         Outbound::Probe { probe: _, inbox } => OVERHEAD_BYTES + inbox.as_str().len(),
     }

@@ -13,7 +13,7 @@ pub enum Notice {
     /// A client stopped answering and another one took over its ID.
     ClientReplaced(ClientId),
     /// Nobody listens to a subscription whose answer may have come too late for its client; it was closed.
-    SubscriptionUnheard {
+    SubscriptionWithoutResponders {
         client: ClientId,
         channel: ChannelName,
     },

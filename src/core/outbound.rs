@@ -21,7 +21,7 @@ pub enum Outbound {
         /// 0 for a first delivery, then 1, 2, 3 …
         redelivery_count: u32,
         /// The ack inbox of a member that may not know that it is one: NATS says there when nobody receives this.
-        unheard_at: Option<Subject>,
+        no_responders_to: Option<Subject>,
     },
     /// An empty request to a client's heartbeat inbox.
     Probe {

@@ -60,7 +60,7 @@ impl Broker {
             channels: Channels::default(),
             purging: BTreeMap::new(),
             stored_before: StoredPublishes::default(),
-            doubted: BTreeSet::new(),
+            in_doubt: BTreeSet::new(),
             held: BTreeSet::new(),
             groups: BTreeMap::new(),
             holdings: super::holdings::Holdings::default(),

@@ -325,7 +325,7 @@ impl Savepoints {
             Input::Event(
                 Event::Pong(_)
                 | Event::Unreachable(_)
-                | Event::Unheard(_)
+                | Event::NoResponders(_)
                 | Event::Reconnected
                 | Event::GoneNoted
                 | Event::OutboxNoted

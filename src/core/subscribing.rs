@@ -9,11 +9,11 @@ use super::load::Want;
 use super::loads::{PendingStart, Purpose};
 use super::members::Member;
 use super::memory_size;
+use super::no_responders::Answer;
 use super::outbound::Reply;
 use super::rejection::Rejection;
 use super::request::Subscribe;
 use super::start_position::Start;
-use super::unheard::Answer;
 
 impl Broker {
     pub(super) fn subscribe(&mut self, request: Subscribe, reply: Option<Subject>) {

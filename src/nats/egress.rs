@@ -111,12 +111,14 @@ impl Egress {
                 channel,
                 message,
                 redelivery_count,
-                unheard_at,
+                no_responders_to,
             } => {
                 let payload =
                     encode::delivery(&channel, &message, redelivery_count, &mut self.payloads);
                 if self.fits(&payload) {
-                    let reply_to = unheard_at.as_ref().map(|inbox| inbox.as_str().as_bytes());
+                    let reply_to = no_responders_to
+                        .as_ref()
+                        .map(|inbox| inbox.as_str().as_bytes());
                     return self.publish(Class::Delivery, &inbox, reply_to, &payload);
                 }
                 tracing::error!(

@@ -242,7 +242,7 @@ impl Ingress {
                 let (ack_inbox, payload) = message.detached_subject();
                 let ack_inbox = self.text(ack_inbox)?;
                 if message.is_no_responders() {
-                    return Some(Event::Unheard(ack_inbox));
+                    return Some(Event::NoResponders(ack_inbox));
                 }
                 return decode::ack(payload, ack_inbox).map(Event::Request);
             }

@@ -99,7 +99,7 @@ pub(crate) fn kind(event: &Event) -> String {
         Event::Request(request) => kind_of_request(request),
         Event::Pong(probe) => format!("pong {probe}"),
         Event::Unreachable(probe) => format!("unreachable {probe}"),
-        Event::Unheard(inbox) => format!("unheard {inbox}"),
+        Event::NoResponders(inbox) => format!("no responders {inbox}"),
         Event::Reconnected
         | Event::Committed(_)
         | Event::GoneNoted
@@ -140,7 +140,7 @@ pub(crate) fn delivery(inbox: &str, size: usize) -> Outbound {
             data: vec![b'x'; size].into(),
         }),
         redelivery_count: 0,
-        unheard_at: None,
+        no_responders_to: None,
     }
 }
 

@@ -245,9 +245,9 @@ impl World {
     fn event(&mut self, line: &mut Line) -> Result<Event, String> {
         let who = line.word(1)?.to_owned();
         Ok(match line.word(0)? {
-            "unheard" => {
+            "no-responders" => {
                 let (ack_inbox, _, _) = self.subscription(&who)?;
-                Event::Unheard(ack_inbox)
+                Event::NoResponders(ack_inbox)
             }
             "pong" => Event::Pong(self.take_probe(&who)?),
             "unreachable" => Event::Unreachable(self.take_probe(&who)?),
@@ -430,7 +430,7 @@ impl World {
                 channel,
                 message,
                 redelivery_count,
-                unheard_at: _,
+                no_responders_to: _,
             } => {
                 let name = inbox.as_str().trim_start_matches("inbox.");
                 let data = String::from_utf8_lossy(&message.data);

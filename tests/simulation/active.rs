@@ -307,7 +307,7 @@ fn describe_outbound(outbound: &Outbound) -> String {
         channel,
         message,
         redelivery_count,
-        unheard_at: _,
+        no_responders_to: _,
     } = outbound
     {
         let sequence = message.sequence;

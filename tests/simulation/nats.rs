@@ -270,7 +270,7 @@ impl World {
                 channel,
                 message,
                 redelivery_count: _,
-                unheard_at: _,
+                no_responders_to: _,
             } => (
                 inbox.clone(),
                 ToClient::Deliver {

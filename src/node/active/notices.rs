@@ -7,7 +7,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::ClientTimedOut(client) => {
             tracing::info!(client.id = %client, "client timed out on heartbeats and was closed");
         }
-        Notice::SubscriptionUnheard { client, channel } => {
+        Notice::SubscriptionWithoutResponders { client, channel } => {
             tracing::info!(
                 client.id = %client, channel = %channel,
                 "a subscription was answered late and its client no longer listens; it was closed"

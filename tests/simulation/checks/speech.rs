@@ -155,7 +155,7 @@ impl TermFacts {
                 | Request::AlreadyStored { .. },
             )
             | Event::Unreachable(_)
-            | Event::Unheard(_)
+            | Event::NoResponders(_)
             | Event::Reconnected
             | Event::Committed(_)
             | Event::GoneNoted

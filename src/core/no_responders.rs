@@ -23,12 +23,12 @@ pub(super) struct Answer {
     asked_at: Option<Instant>,
     /// `None`: it has not left yet.
     answered_at: Option<Instant>,
-    unheard: Option<Unheard>,
+    no_responders: Option<NoResponders>,
 }
 
 /// Nobody listened to a message that was delivered.
 #[derive(Clone, Debug)]
-enum Unheard {
+enum NoResponders {
     /// Perhaps because the client was out of reach: it has to answer a later probe than this.
     Since(ProbeId),
     /// The client has answered since, so that it was within reach, and was sent the message again.
@@ -64,7 +64,7 @@ impl Broker {
     /// NATS found nobody who listens where a message was sent that is to be acked here. Routes of a cluster that are cut look
     /// the same, and so does a client that is away for a moment: only a subscription whose client may not know of it ends, and
     /// only when nobody listens a second time although the client has answered meanwhile.
-    pub(super) fn unheard(&mut self, ack_inbox: &ByteString) {
+    pub(super) fn handle_no_responders(&mut self, ack_inbox: &ByteString) {
         let Some(&(position, id)) = self.ack_inboxes.get(ack_inbox) else {
             return;
         };
@@ -80,26 +80,27 @@ impl Broker {
             return;
         }
         let client_id = member.client_id.clone();
-        match member.answer.unheard {
+        match member.answer.no_responders {
             None => {
-                member.answer.unheard = Some(Unheard::Since(last_probe));
-                self.doubted.insert(client_id.clone());
-                self.ask_for_life(&client_id);
+                member.answer.no_responders = Some(NoResponders::Since(last_probe));
+                self.in_doubt.insert(client_id.clone());
+                self.probe_client(&client_id);
             }
-            Some(Unheard::Since(_)) => {}
-            Some(Unheard::Reachable) => {
+            Some(NoResponders::Since(_)) => {}
+            Some(NoResponders::Reachable) => {
                 if let Some(channel) = self.channels.get(channel) {
-                    self.notices.push_back(Notice::SubscriptionUnheard {
-                        client: client_id,
-                        channel: channel.row.name.clone(),
-                    });
+                    self.notices
+                        .push_back(Notice::SubscriptionWithoutResponders {
+                            client: client_id,
+                            channel: channel.row.name.clone(),
+                        });
                 }
                 self.close_subscription(position, id);
             }
         }
     }
 
-    fn ask_for_life(&mut self, id: &ClientId) {
+    fn probe_client(&mut self, id: &ClientId) {
         let client = self.clients.get(id.as_str());
         if client.is_some_and(|client| client.probe.is_none()) {
             self.deadlines
@@ -108,12 +109,12 @@ impl Broker {
     }
 
     /// The client has answered this probe: what nobody listened to is sent once more.
-    pub(super) fn reach_unheard(&mut self, id: &ClientId, answered: ProbeId) {
-        if !self.doubted.contains(id) {
+    pub(super) fn redeliver_without_responders(&mut self, id: &ClientId, answered: ProbeId) {
+        if !self.in_doubt.contains(id) {
             return;
         }
         let Some(client) = self.clients.get(id.as_str()) else {
-            self.doubted.remove(id);
+            self.in_doubt.remove(id);
             return;
         };
         let now = self.now.monotonic;
@@ -125,10 +126,10 @@ impl Broker {
             let Some(member) = group.members.get_mut(&subscription) else {
                 continue;
             };
-            match member.answer.unheard {
-                Some(Unheard::Since(before)) if answered <= before => is_too_old = true,
-                Some(Unheard::Since(_)) => {
-                    member.answer.unheard = Some(Unheard::Reachable);
+            match member.answer.no_responders {
+                Some(NoResponders::Since(before)) if answered <= before => is_too_old = true,
+                Some(NoResponders::Since(_)) => {
+                    member.answer.no_responders = Some(NoResponders::Reachable);
                     let in_flight = group.in_flight.iter();
                     let held = in_flight.filter(|(_, entry)| entry.holder == Some(subscription));
                     let held: Vec<_> = held.map(|(&sequence, _)| sequence).collect();
@@ -137,13 +138,13 @@ impl Broker {
                     }
                     self.arm_redelivery(position, now);
                 }
-                Some(Unheard::Reachable) | None => {}
+                Some(NoResponders::Reachable) | None => {}
             }
         }
         if is_too_old {
-            self.ask_for_life(id);
+            self.probe_client(id);
         } else {
-            self.doubted.remove(id);
+            self.in_doubt.remove(id);
         }
     }
 }
