@@ -9,11 +9,11 @@ use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
 
 use super::cause::{Cause, End};
-use super::errand::Errands;
 use super::error::TermLost;
 use super::leader_task::Task;
 use super::locks::InTheWay;
 use super::session::{Session, Settings};
+use super::session_read::SessionReads;
 use super::takeover::Takeover;
 use super::term::Term;
 use crate::core::attempts::EndKind;
@@ -112,14 +112,14 @@ impl Granted {
     pub fn start<A: Apply>(self, apply: A) -> Leader<A::Batch> {
         let (commands, requests) = mpsc::channel(COMMANDS_MAX);
         let (reports, committed) = mpsc::channel(COMMANDS_MAX);
-        let (errands, asked) = mpsc::channel(1);
+        let (session_reads, asked) = mpsc::channel(1);
         let task = Task {
             session: self.session,
             settings: self.settings,
             term: self.term.clone(),
             apply,
             requests,
-            errands: asked,
+            session_reads: asked,
             reports,
             renewals: 0,
             in_the_way: InTheWay::default(),
@@ -129,7 +129,7 @@ impl Granted {
             term: self.term,
             takeover: self.takeover,
             commands,
-            errands: Errands::new(errands),
+            session_reads: SessionReads::new(session_reads),
             committed,
         }
     }
@@ -141,7 +141,7 @@ pub struct Leader<B> {
     term: Term,
     takeover: Takeover,
     commands: mpsc::Sender<Command<B>>,
-    errands: Errands,
+    session_reads: SessionReads,
     committed: mpsc::Receiver<Done<B>>,
 }
 
@@ -217,8 +217,8 @@ impl<B> Leader<B> {
     }
 
     /// For reads that find no other way.
-    pub fn errands(&self) -> Errands {
-        self.errands.clone()
+    pub fn session_reads(&self) -> SessionReads {
+        self.session_reads.clone()
     }
 
     /// Hands in the next batch, after the last one was reported by `committed`.

@@ -1,4 +1,4 @@
-//! The task that owns the leader session: commits, errands, renewals, one after the other.
+//! The task that owns the leader session: commits, session reads, renewals, one after the other.
 
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,6 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::cause::{Cause, End};
-use super::errand::Errand;
 use super::error::TermLost;
 use super::leader::{
     Apply, Command, Committed, ConditionRow, Done, LimitRow, RELEASE_LIMIT, Record,
@@ -16,6 +15,7 @@ use super::leader::{
 use super::locks::{InTheWay, Verdict, slice};
 use super::loss::Loss;
 use super::session::{Session, Settings};
+use super::session_read::SessionRead;
 use super::statements::{
     COMPLETE, HOLDS_LOCK, IS_SAME, NOTE_REFUSAL, RELEASE, SHOW_CONDITIONS, SHOW_LIMITS,
 };
@@ -26,7 +26,7 @@ use crate::core::attempts::EndKind;
 use crate::core::refusal::Refusal;
 use crate::core::time::{Instant, Timestamp};
 
-/// All statements of an errand together may take so many times what one call may.
+/// All statements of a session read together may take so many times what one call may.
 const ERRAND_CALLS: u32 = 6;
 
 /// What the tables notify when somebody has noted that messages are gone (`migrations/0021_gone_ranges.sql`).
@@ -45,7 +45,7 @@ pub(super) struct Task<A: Apply> {
     pub(super) term: Term,
     pub(super) apply: A,
     pub(super) requests: mpsc::Receiver<Command<A::Batch>>,
-    pub(super) errands: mpsc::Receiver<Errand>,
+    pub(super) session_reads: mpsc::Receiver<SessionRead>,
     pub(super) reports: mpsc::Sender<Done<A::Batch>>,
     pub(super) renewals: u32,
     pub(super) in_the_way: InTheWay,
@@ -103,7 +103,7 @@ impl<A: Apply> Task<A> {
                     Some(Command::Release(end)) => return Ok(end),
                     None => return Err(Loss::GivenUp),
                 },
-                Some(errand) = self.errands.recv() => self.run_errand(errand).await?,
+                Some(read) = self.session_reads.recv() => self.run_session_read(read).await?,
                 Some(payload) = self.session.notified.recv() => {
                     let (key, epoch) = (self.settings.lock_key(), self.term.epoch());
                     if payload == GONE {
@@ -230,10 +230,10 @@ impl<A: Apply> Task<A> {
         self.reports.try_send(done).map_err(|_| Loss::NobodyWaits)
     }
 
-    async fn run_errand(&mut self, errand: Errand) -> Result<(), Loss> {
+    async fn run_session_read(&mut self, read: SessionRead) -> Result<(), Loss> {
         let sent = Clock.now().monotonic;
         let limit = self.settings.call_limit() * ERRAND_CALLS;
-        if timeout(limit, errand(&self.session.client)).await.is_err() {
+        if timeout(limit, read(&self.session.client)).await.is_err() {
             return Err(Loss::ReadTooLong(limit));
         }
         if self.session.client.is_closed() {

@@ -16,8 +16,8 @@
 //! | [`takeover`] | the epoch, and whether this is still the database that the tables were written on |
 //! | [`step_down`] | how an operator asks the active to make room |
 //! | [`term`] | pure: lease, trust window, end of the term |
-//! | [`leader`], `leader_task` | the active's side, and the task that owns the session: commits, errands and renewals until something goes wrong |
-//! | `errand` | what the session does beside its commits, where no other connection can read |
+//! | [`leader`], `leader_task` | the active's side, and the task that owns the session: commits, session reads and renewals until something goes wrong |
+//! | `session_read` | what the session does beside its commits, where no other connection can read |
 //! | `loss`, [`cause`] | why the task gives up a term, and what is recorded of it |
 //! | `recorded`, `statements` | whether the row of the term is as the takeover wrote it; what else the session asks |
 //! | [`error`] | why a server cannot become or stay active |
@@ -33,7 +33,6 @@ pub mod candidate;
 pub mod cause;
 pub mod checks;
 pub mod doctor;
-mod errand;
 pub mod error;
 mod holder;
 mod identity;
@@ -44,6 +43,7 @@ mod locks;
 mod loss;
 mod recorded;
 pub mod session;
+mod session_read;
 mod statements;
 pub mod step_down;
 pub mod takeover;
@@ -51,10 +51,10 @@ pub mod term;
 
 pub use candidate::Candidate;
 pub use cause::{Cause, End};
-pub use errand::{Errand, Errands};
 pub use error::{Error, TermLost};
 pub use identity::read_once as read_identity;
 pub use leader::{Apply, Committed, ConditionRow, Done, Granted, Leader, LimitRow, Record};
 pub use session::Settings;
+pub use session_read::{SessionRead, SessionReads};
 pub use takeover::{Reason, Takeover};
 pub use term::Term;

@@ -20,9 +20,9 @@ use tokio_util::task::AbortOnDropHandle;
 use self::notices::log;
 pub(super) use self::term_end::TermEnd;
 use super::dead_letters::DeadLetters;
-use super::errands::read_page;
 use super::pace::Pace;
 use super::refusals::Refusals;
+use super::session_reads::read_page;
 use super::shared::Node;
 use super::takeover::Takeover;
 use super::vacuum::vacuum;
@@ -353,10 +353,10 @@ impl<'a> Active<'a> {
     fn load(&mut self) {
         while let Some(load) = self.active.poll_load() {
             let store = self.node.store.clone();
-            let errands = self.leader.errands();
+            let reads = self.leader.session_reads();
             // Renewals and commits wait for it.
             let limit = self.node.leadership.lease.renew_every();
-            self.loads.spawn(read_page(store, errands, load, limit));
+            self.loads.spawn(read_page(store, reads, load, limit));
         }
     }
 

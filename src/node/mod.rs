@@ -17,7 +17,7 @@
 //! | `active` | the active: feeds [`crate::core::active`] and carries out what it says; read this first |
 //! | `recollection` | what other servers remember, asked for after a failover of Postgres |
 //! | `vacuum` | vacuums what limits have dropped |
-//! | `batches`, `errands` | what the leader session does with a batch, and what it reads where nothing else can |
+//! | `batches`, `session_reads` | what the leader session does with a batch, and what it reads where nothing else can |
 //! | `read_watch` | whether connections for reading lead to the primary |
 //! | `strangers` | whether the lock is in the hands of somebody who is no server |
 //! | `pace` | lets others have their turn, in loops that never have to wait |
@@ -47,7 +47,6 @@ mod conflicting_actives;
 mod console;
 mod dead_letters;
 pub mod doctor;
-mod errands;
 pub mod export;
 mod flood_watch;
 mod greeting;
@@ -68,6 +67,7 @@ mod read_watch;
 mod recollection;
 mod refusals;
 mod run;
+mod session_reads;
 mod shared;
 mod standby;
 mod standby_listener;

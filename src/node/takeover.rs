@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::claim::Claimed;
-use super::errands::read_on_session;
+use super::session_reads::read_on_session;
 use super::shared::{Node, RoleError};
 use super::standby::LockGranted;
 use super::standby_listener::StandbyListener;
@@ -18,7 +18,7 @@ use crate::core::replay::Stored;
 use crate::core::snapshot::Snapshot;
 use crate::core::takeover::{self, Answer, FindPublishes, Granted, Known, Recovered, Step};
 use crate::core::time::Instant;
-use crate::leadership::{Errands, Leader};
+use crate::leadership::{Leader, SessionReads};
 use crate::protocol::Subjects;
 use crate::store::{self, Error};
 
@@ -97,7 +97,7 @@ impl Node {
             window: self.config.replay_window(),
             digester: store::replay::digest,
         });
-        let errands = claimed.leader.errands();
+        let session_reads = claimed.leader.session_reads();
         loop {
             let answer = match step {
                 Step::Drain => {
@@ -105,17 +105,17 @@ impl Node {
                     Answer::Drained
                 }
                 Step::ReadTables => {
-                    let tables = self.read_tables(&errands).await?;
+                    let tables = self.read_tables(&session_reads).await?;
                     let others = other_ack_inboxes(&tables, &self.config.subjects);
                     listener.listen_for_acks_on(others)?;
                     Answer::Tables(Box::new(tables))
                 }
                 Step::FindPublishes(wanted) => {
-                    Answer::Publishes(self.find_publishes(&errands, wanted).await?)
+                    Answer::Publishes(self.find_publishes(&session_reads, wanted).await?)
                 }
                 Step::FindClosed(inboxes) => {
                     let inboxes = inboxes.iter().map(|inbox| inbox.as_str().to_owned());
-                    Answer::Closed(self.find_closed(&errands, inboxes.collect()).await?)
+                    Answer::Closed(self.find_closed(&session_reads, inboxes.collect()).await?)
                 }
                 Step::AskServers(has) => {
                     listener
@@ -136,11 +136,11 @@ impl Node {
         }
     }
 
-    async fn read_tables(&self, errands: &Errands) -> Result<Snapshot, Error> {
+    async fn read_tables(&self, session_reads: &SessionReads) -> Result<Snapshot, Error> {
         match self.store.snapshot().await {
             Err(error) => {
                 let store = self.store.clone();
-                read_on_session(errands, error, move |client| {
+                read_on_session(session_reads, error, move |client| {
                     Box::pin(async move { store.snapshot_on(client).await })
                 })
                 .await
@@ -151,13 +151,13 @@ impl Node {
 
     async fn find_publishes(
         &self,
-        errands: &Errands,
+        session_reads: &SessionReads,
         wanted: FindPublishes,
     ) -> Result<Stored, Error> {
         match self.store.stored(&wanted).await {
             Err(error) => {
                 let store = self.store.clone();
-                read_on_session(errands, error, move |client| {
+                read_on_session(session_reads, error, move |client| {
                     Box::pin(async move { store.stored_on(client, &wanted).await })
                 })
                 .await
@@ -168,13 +168,13 @@ impl Node {
 
     async fn find_closed(
         &self,
-        errands: &Errands,
+        session_reads: &SessionReads,
         inboxes: Vec<String>,
     ) -> Result<BTreeSet<Subject>, Error> {
         match self.store.closed_connections(&inboxes).await {
             Err(error) => {
                 let store = self.store.clone();
-                read_on_session(errands, error, move |client| {
+                read_on_session(session_reads, error, move |client| {
                     Box::pin(async move { store.closed_connections_on(client, &inboxes).await })
                 })
                 .await

@@ -9,13 +9,13 @@ use tokio_postgres::Client;
 
 use crate::core::Event;
 use crate::core::load::{Load, Want};
-use crate::leadership::Errands;
+use crate::leadership::SessionReads;
 use crate::store::{Error, Store};
 
 /// The answer to a read that the broker asked for; on the leader session its statements take so long at most.
 pub(super) async fn read_page(
     store: Store,
-    errands: Errands,
+    session_reads: SessionReads,
     load: Load,
     limit: Duration,
 ) -> Event {
@@ -27,7 +27,7 @@ pub(super) async fn read_page(
             Err(error)
         }
         Err(error) => {
-            read_on_session(&errands, error, move |client| {
+            read_on_session(&session_reads, error, move |client| {
                 Box::pin(async move { store.load_on(client, &load, limit).await })
             })
             .await
@@ -46,7 +46,7 @@ pub(super) async fn read_page(
 
 /// Reads on the leader session what could not be read otherwise. `before` is why.
 pub(super) async fn read_on_session<T: Send + 'static>(
-    errands: &Errands,
+    session_reads: &SessionReads,
     before: Error,
     read: impl for<'c> FnOnce(&'c Client) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
@@ -54,7 +54,7 @@ pub(super) async fn read_on_session<T: Send + 'static>(
         return Err(before);
     }
     let (answer, answered) = oneshot::channel();
-    errands
+    session_reads
         .run(Box::new(move |client| {
             let reading = read(client);
             Box::pin(async move {
