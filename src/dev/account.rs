@@ -15,13 +15,13 @@ const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     /// `None` when Postgres runs as whoever we are.
-    lent: Option<(String, Uid, Gid)>,
+    user: Option<(String, Uid, Gid)>,
 }
 
 impl Account {
     pub(super) fn choose() -> Result<Self, Error> {
         if !geteuid().is_root() {
-            return Ok(Self { lent: None });
+            return Ok(Self { user: None });
         }
         let found = CANDIDATES
             .iter()
@@ -34,20 +34,20 @@ impl Account {
             ))
         })?;
         Ok(Self {
-            lent: Some((user.name, user.uid, user.gid)),
+            user: Some((user.name, user.uid, user.gid)),
         })
     }
 
     /// Makes `command` run as this account.
     pub(super) fn apply(&self, command: &mut Command) {
-        if let Some((_, uid, gid)) = &self.lent {
+        if let Some((_, uid, gid)) = &self.user {
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
     }
 
     /// Whether files of this user are the account's.
     pub(super) fn is(&self, uid: u32) -> bool {
-        self.lent
+        self.user
             .as_ref()
             .map_or_else(geteuid, |(_, uid, _)| *uid)
             .as_raw()
@@ -55,7 +55,7 @@ impl Account {
     }
 
     pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
-        let Some((_, uid, gid)) = &self.lent else {
+        let Some((_, uid, gid)) = &self.user else {
             return Ok(());
         };
         chown(path, Some(*uid), Some(*gid))
@@ -64,7 +64,7 @@ impl Account {
 
     /// Fails, naming the directory, when the account could not reach `path` through its parents.
     pub(super) fn ensure_reaches(&self, path: &Path) -> Result<(), Error> {
-        let Some((name, uid, gid)) = &self.lent else {
+        let Some((name, uid, gid)) = &self.user else {
             return Ok(());
         };
         for parent in path

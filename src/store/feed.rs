@@ -21,10 +21,10 @@ pub struct Feed {
 impl Store {
     /// Up to which message of a stream everything is published to the channel that it feeds; `None` before the first.
     pub async fn fed_through(&self, fed: &Feed) -> Result<Option<u64>, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, through(lent.connection(), fed)).await;
-        lent.give_back(done, "reading how far a stream is")
+        let done = timeout(limit, through(pooled.connection(), fed)).await;
+        pooled.checkin(done, "reading how far a stream is")
     }
 
     /// Publishes what a stream has from behind its message `before` up to `through`, all of it or nothing. False when so much
@@ -35,12 +35,12 @@ impl Store {
         messages: &[Bytes],
         span: (u64, u64),
     ) -> Result<bool, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         // A transaction that is given up must not be found by somebody else.
-        lent.close_on_drop();
+        pooled.close_on_drop();
         let limit = self.statement_timeout * 2;
-        let done = timeout(limit, publish(lent.connection(), fed, messages, span)).await;
-        lent.give_back(done, "publishing what a stream has")
+        let done = timeout(limit, publish(pooled.connection(), fed, messages, span)).await;
+        pooled.checkin(done, "publishing what a stream has")
     }
 }
 

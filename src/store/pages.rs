@@ -36,14 +36,14 @@ pub struct Page {
 impl Store {
     /// Makes ready to read messages that are encrypted, of all terms so far. Fails when this process has not their keys.
     pub async fn open_keys(&self) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout * 2 + Duration::from_secs(1);
         let done = timeout(limit, async {
-            let keys = encryption::keys(&mut lent.source()).await?;
-            Ok::<_, Fault>((keys, encryption::terms(&mut lent.source()).await?))
+            let keys = encryption::keys(&mut pooled.source()).await?;
+            Ok::<_, Fault>((keys, encryption::terms(&mut pooled.source()).await?))
         })
         .await;
-        let (keys, terms) = lent.give_back(done, "reading what messages are encrypted with")?;
+        let (keys, terms) = pooled.checkin(done, "reading what messages are encrypted with")?;
         self.keyring.open(keys, terms).await.map(drop)
     }
 

@@ -1,4 +1,4 @@
-//! The connections that reads go over: opened where a login succeeds, each setting for itself what it needs, lent for one call, and proved to be
+//! The connections that reads go over: opened where a login succeeds, each setting for itself what it needs, checked out for one call, and proved to be
 //! on the right server.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::encryption::Keyring;
 use super::error::Error;
 use super::fence::{self, Gate};
-use super::lent::Lent;
+use super::pooled_connection::PooledConnection;
 use super::proven::ATTEMPTS_MAX;
 use crate::config::database::{DatabaseError, DatabaseErrorKind, DatabaseUrl};
 use crate::postgres::bridge::Bridge;
@@ -67,13 +67,13 @@ impl Store {
             .idle_timeout(Duration::from_mins(10))
             // In place of a ping before every call: a busy pool's connections have just proved themselves.
             .test_before_acquire(false)
-            .before_acquire(move |connection, lent| {
-                let is_outdated = fenced.outdates(lent.age);
+            .before_acquire(move |connection, pooled| {
+                let is_outdated = fenced.outdates(pooled.age);
                 Box::pin(async move {
                     if is_outdated {
                         return Ok(false);
                     }
-                    if lent.idle_for >= FRESH {
+                    if pooled.idle_for >= FRESH {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -164,7 +164,7 @@ impl Store {
         }
     }
 
-    pub(super) async fn lend(&self) -> Result<Lent<'_>, Error> {
+    pub(super) async fn checkout(&self) -> Result<PooledConnection<'_>, Error> {
         if self.pool.size() == 0 {
             // The pool tries again in silence, and when its time is up it does not know why any more.
             self.find().await?;
@@ -178,7 +178,7 @@ impl Store {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(Lent {
+        Ok(PooledConnection {
             connection: Some(connection),
             url: &self.url,
             gate: &self.gate,
@@ -188,25 +188,25 @@ impl Store {
 
     /// A connection in a transaction that has proved whose tables it sees. Those that lead elsewhere are closed, and
     /// others tried.
-    pub(super) async fn lend_proven(&self) -> Result<Lent<'_>, Error> {
-        let lent = self.try_lend_proven().await;
-        lent.inspect_err(|error| self.gate.failed(error))
+    pub(super) async fn checkout_proven(&self) -> Result<PooledConnection<'_>, Error> {
+        let pooled = self.try_checkout_proven().await;
+        pooled.inspect_err(|error| self.gate.failed(error))
     }
 
-    async fn try_lend_proven(&self) -> Result<Lent<'_>, Error> {
+    async fn try_checkout_proven(&self) -> Result<PooledConnection<'_>, Error> {
         let fence = self.gate.fence();
         let limit = self.statement_timeout + Duration::from_secs(1);
         for _ in 0..ATTEMPTS_MAX {
-            let mut lent = self.lend().await?;
-            lent.in_transaction = true;
+            let mut pooled = self.checkout().await?;
+            pooled.in_transaction = true;
             let proved = timeout(limit, async {
-                let mut source = lent.source();
+                let mut source = pooled.source();
                 source.execute(fence::BEGIN).await?;
                 fence.prove(&mut source).await
             });
             match proved.await {
-                Ok(Ok(Ok(()))) => return Ok(lent),
-                Ok(Ok(Err(astray))) => self.leave(lent, &astray).await,
+                Ok(Ok(Ok(()))) => return Ok(pooled),
+                Ok(Ok(Err(astray))) => self.leave(pooled, &astray).await,
                 Ok(Err(fault)) => return Err(fault.told(&self.url)),
                 Err(_) => {
                     let what = "asking which server this is";
@@ -220,10 +220,10 @@ impl Store {
     /// Whether reading goes again, after it has failed: nobody else may want to read for a while.
     pub async fn try_reading(&self) {
         if self.gate.reads().failing.is_some()
-            && let Ok(lent) = self.lend_proven().await
+            && let Ok(pooled) = self.checkout_proven().await
         {
             // How it went is known to the gate.
-            lent.end(Ok(Ok(())), "asking which server this is").ok();
+            pooled.end(Ok(Ok(())), "asking which server this is").ok();
         }
     }
 

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::error::{Error, Fault};
 use super::fence::{Astray, Fence};
-use super::lent::Lent;
 use super::pool::Store;
+use super::pooled_connection::PooledConnection;
 use super::source::Source;
 
 /// Connections that one call tries when they lead elsewhere than to the primary: twice as many as the pool may hold.
@@ -40,27 +40,27 @@ impl Store {
     ) -> Result<R::Found, Error> {
         let fence = self.gate.fence();
         for _ in 0..ATTEMPTS_MAX {
-            let lent = self.lend().await;
-            let mut lent = lent.inspect_err(|error| self.gate.failed(error))?;
-            lent.in_transaction = R::BEGINS;
-            let done = match timeout(limit, read.read(&mut lent.source(), fence)).await {
+            let pooled = self.checkout().await;
+            let mut pooled = pooled.inspect_err(|error| self.gate.failed(error))?;
+            pooled.in_transaction = R::BEGINS;
+            let done = match timeout(limit, read.read(&mut pooled.source(), fence)).await {
                 Ok(Ok(Err(astray))) => {
-                    self.leave(lent, &astray).await;
+                    self.leave(pooled, &astray).await;
                     continue;
                 }
                 Ok(Ok(Ok(value))) => Ok(Ok(value)),
                 Ok(Err(fault)) => Ok(Err(fault)),
                 Err(elapsed) => Err(elapsed),
             };
-            return lent.end(done, R::WHAT);
+            return pooled.end(done, R::WHAT);
         }
         Err(self.astray()).inspect_err(|error| self.gate.failed(error))
     }
 
     /// A connection that leads elsewhere is closed, and where new ones lead is looked up again.
-    pub(super) async fn leave(&self, mut lent: Lent<'_>, astray: &Astray) {
+    pub(super) async fn leave(&self, mut pooled: PooledConnection<'_>, astray: &Astray) {
         self.gate.went_astray(&self.url, astray);
-        lent.hang_up();
+        pooled.close();
         // Where that fails, so does the next attempt.
         self.find().await.ok();
     }

@@ -73,31 +73,35 @@ impl Store {
 
     /// Brings the schema to this server's version. Any number of servers may do it at once.
     pub async fn migrate(&self) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         // Its timeouts are of no use to anybody else.
-        lent.close_on_drop();
+        pooled.close_on_drop();
         let done = timeout(
             MIGRATION_LIMIT,
-            migrate::migrate(lent.connection(), &self.schema),
+            migrate::migrate(pooled.connection(), &self.schema),
         )
         .await;
-        lent.give_back(done, "migration")
+        pooled.checkin(done, "migration")
     }
 
     /// Which version the tables have. Fails where the role may not even look.
     pub async fn version(&self) -> Result<SchemaVersion, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, SchemaVersion::read(lent.connection(), &self.schema)).await;
-        lent.give_back(done, "reading the version of the tables")
+        let done = timeout(
+            limit,
+            SchemaVersion::read(pooled.connection(), &self.schema),
+        )
+        .await;
+        pooled.checkin(done, "reading the version of the tables")
     }
 
     /// What the role may not do and would have to.
     pub async fn lacking(&self) -> Result<Vec<MissingRight>, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, rights::lacking(lent.connection(), &self.schema)).await;
-        lent.give_back(done, "asking for the role's rights")
+        let done = timeout(limit, rights::lacking(pooled.connection(), &self.schema)).await;
+        pooled.checkin(done, "asking for the role's rights")
     }
 
     /// Fails where the role could not serve from the tables: it would wait for the lock, be taken for a standby that can
@@ -115,36 +119,36 @@ impl Store {
 
     /// Fails unless a former store can be imported: there is nothing yet.
     pub async fn ensure_vacant(&self) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout * 3;
-        let looked = import::ensure_vacant(lent.connection(), &self.schema);
+        let looked = import::ensure_vacant(pooled.connection(), &self.schema);
         let done = timeout(limit, looked).await;
-        lent.give_back(done, "looking whether the tables are empty")
+        pooled.checkin(done, "looking whether the tables are empty")
     }
 
     /// What was imported into these tables.
     pub async fn imports(&self) -> Result<Vec<Noted>, Error> {
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, imports::read(&mut lent.source())).await;
-        lent.end(done, "reading what was imported")
+        let done = timeout(limit, imports::read(&mut pooled.source())).await;
+        pooled.end(done, "reading what was imported")
     }
 
     /// What clients were given, if any server was ever active here.
     pub async fn server_info(&self) -> Result<Option<ServerInfo>, Error> {
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, ServerInfo::read(&mut lent.source())).await;
-        lent.end(done, "reading whose tables these are")
+        let done = timeout(limit, ServerInfo::read(&mut pooled.source())).await;
+        pooled.end(done, "reading whose tables these are")
     }
 
     /// Fails when the tables hold messages that this process' keys do not decrypt. Says how many keys they are encrypted
     /// with. Takes a moment where a key is new, for that is how keys are kept from being guessed.
     pub async fn check_keys(&self) -> Result<usize, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, encryption::keys(&mut lent.source())).await;
-        let keys = lent.give_back(done, "reading what messages are encrypted with")?;
+        let done = timeout(limit, encryption::keys(&mut pooled.source())).await;
+        let keys = pooled.checkin(done, "reading what messages are encrypted with")?;
         self.keyring.check(keys).await
     }
 
@@ -178,23 +182,23 @@ impl Store {
     }
 
     async fn rehearse_one(&self) -> Result<(), Error> {
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
         let done = timeout(limit, async {
-            let mut source = Source::Rehearsal(lent.connection());
+            let mut source = Source::Rehearsal(pooled.connection());
             snapshot::read(&mut source).await?;
             replay::rehearse(&mut source).await
         })
         .await;
-        lent.end(done, "preparing what a takeover reads")
+        pooled.end(done, "preparing what a takeover reads")
     }
 
     /// What ack inboxes are made with, there since the tables were made.
     pub async fn ack_secret(&self) -> Result<Vec<u8>, Error> {
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, ack_secret::read(&mut lent.source())).await;
-        lent.end(done, "reading the secret of ack inboxes")
+        let done = timeout(limit, ack_secret::read(&mut pooled.source())).await;
+        pooled.end(done, "reading the secret of ack inboxes")
     }
 
     /// How far the channels are.
@@ -216,15 +220,15 @@ impl Store {
     async fn loaded(&self, load: &Load) -> Result<Loaded, Error> {
         // Postgres cancels the statement first; this is for a network that swallows the answer.
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let opener = || self.keyring.opener();
-        let mut done = timeout(limit, load::load(&mut lent.source(), load, opener())).await;
+        let mut done = timeout(limit, load::load(&mut pooled.source(), load, opener())).await;
         if matches!(&done, Ok(Err(fault)) if fault.is_damage()) {
-            lent.hang_up();
-            lent = self.lend_proven().await?;
+            pooled.close();
+            pooled = self.checkout_proven().await?;
             done = timeout(
                 limit,
-                load::read_row_by_row(&mut lent.source(), load, opener()),
+                load::read_row_by_row(&mut pooled.source(), load, opener()),
             )
             .await;
         }
@@ -239,7 +243,7 @@ impl Store {
             | Want::Outbox { .. }
             | Want::Requests { .. } => "loading messages",
         };
-        lent.end(done, what)
+        pooled.end(done, what)
     }
 
     /// Reads a little of all that an active reads again and again: what fails, and why.
@@ -289,11 +293,11 @@ impl Store {
         let limit = self.statement_timeout + Duration::from_secs(1);
         let mut found = self.proven(wanted, limit).await?;
         if !found.is_told_apart() {
-            let mut lent = self.lend_proven().await?;
-            let (mut source, opener) = (lent.source(), self.keyring.opener());
+            let mut pooled = self.checkout_proven().await?;
+            let (mut source, opener) = (pooled.source(), self.keyring.opener());
             let told_apart = replay::tell_apart(&mut source, &mut found, opener);
             let done = timeout(limit, told_apart).await;
-            lent.end(done, "reading what publishes say")?;
+            pooled.end(done, "reading what publishes say")?;
         }
         Ok(found.stored)
     }
@@ -309,69 +313,73 @@ impl Store {
 
     /// The oldest snapshot of the database, if anybody else holds one.
     pub async fn oldest(&self) -> Result<Option<Oldest>, Error> {
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, oldest::read(&mut lent.source())).await;
-        lent.end(done, "looking for the oldest snapshot")
+        let done = timeout(limit, oldest::read(&mut pooled.source())).await;
+        pooled.end(done, "looking for the oldest snapshot")
     }
 
     /// Those of the tables that Postgres keeps no log of, if there are any.
     pub async fn unlogged(&self) -> Result<Option<Unlogged>, Error> {
-        let mut lent = self.lend_proven().await?;
+        let mut pooled = self.checkout_proven().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, unlogged::read(&mut lent.source())).await;
-        lent.end(done, "looking for tables without a log")
+        let done = timeout(limit, unlogged::read(&mut pooled.source())).await;
+        pooled.end(done, "looking for tables without a log")
     }
 
     /// How many rows of `messages` are dead.
     pub async fn dead(&self) -> Result<Dead, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, vacuum::dead(lent.connection())).await;
-        lent.give_back(done, "counting dead rows")
+        let done = timeout(limit, vacuum::dead(pooled.connection())).await;
+        pooled.checkin(done, "counting dead rows")
     }
 
     /// Vacuums what is rewritten all the time, unless somebody else is at it.
     pub async fn vacuum(&self) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         // Its timeouts are of no use to anybody else.
-        lent.close_on_drop();
-        let done = timeout(VACUUM_LIMIT, vacuum::vacuum(lent.connection())).await;
-        lent.give_back(done, "vacuum")
+        pooled.close_on_drop();
+        let done = timeout(VACUUM_LIMIT, vacuum::vacuum(pooled.connection())).await;
+        pooled.checkin(done, "vacuum")
     }
 
     /// What an operator asks first; the tables need not have a server.
     pub async fn report(&self) -> Result<status::Report, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout * SNAPSHOT_STATEMENTS;
-        let done = timeout(limit, status::read(lent.connection(), &self.schema)).await;
-        lent.give_back(done, "reading the status")
+        let done = timeout(limit, status::read(pooled.connection(), &self.schema)).await;
+        pooled.checkin(done, "reading the status")
     }
 
     /// Who is active and who would take over.
     pub async fn roles(&self) -> Result<status::Roles, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let done = timeout(
             self.statement_timeout * 3,
-            status::roles(lent.connection(), &self.schema),
+            status::roles(pooled.connection(), &self.schema),
         );
         let done = done.await;
-        lent.give_back(done, "reading who is active")
+        pooled.checkin(done, "reading who is active")
     }
 
     /// The session that holds the lock, where it is not a server's.
     pub async fn stranger(&self) -> Result<Option<status::Stranger>, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, status::find_stranger(lent.connection())).await;
-        lent.give_back(done, "looking at who holds the lock")
+        let done = timeout(limit, status::find_stranger(pooled.connection())).await;
+        pooled.checkin(done, "looking at who holds the lock")
     }
 
     /// Sends notifications to the sessions that listen for them.
     pub async fn notify(&self, channel: &str, payloads: &[String]) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let done = timeout(limit, status::notify(lent.connection(), channel, payloads)).await;
-        lent.give_back(done, "sending a notification")
+        let done = timeout(
+            limit,
+            status::notify(pooled.connection(), channel, payloads),
+        )
+        .await;
+        pooled.checkin(done, "sending a notification")
     }
 }

@@ -83,14 +83,14 @@ impl Store {
         next: impl FnMut() -> Result<Option<Vec<Row>>, E> + Send,
         is_rehearsal: bool,
     ) -> Result<Vec<Refilled>, Error> {
-        let mut lent = self.lend().await?;
-        lent.close_on_drop();
+        let mut pooled = self.checkout().await?;
+        pooled.close_on_drop();
         let work = async {
-            status::ensure_tables(lent.connection(), self.schema()).await?;
+            status::ensure_tables(pooled.connection(), self.schema()).await?;
             if is_rehearsal {
-                return fill(lent.connection(), next, is_rehearsal).await;
+                return fill(pooled.connection(), next, is_rehearsal).await;
             }
-            let mut transaction = lent.connection().begin().await?;
+            let mut transaction = pooled.connection().begin().await?;
             transaction
                 .execute("SET LOCAL statement_timeout = 0")
                 .await?;
@@ -99,7 +99,7 @@ impl Store {
             Ok::<_, Fault>(filled)
         };
         let done = timeout(LIMIT, work).await;
-        lent.give_back(done, "writing messages")
+        pooled.checkin(done, "writing messages")
     }
 }
 

@@ -199,7 +199,7 @@ impl Store {
         } else {
             concat!("SELECT admin_request($1, $2::jsonb, $3) WHERE ", named!())
         };
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let asked = async {
             let query = sqlx::query_scalar::<_, i64>(ask)
@@ -207,43 +207,43 @@ impl Store {
                 .bind(arguments.to_string())
                 .bind(dry_run)
                 .bind(asked_by);
-            match query.fetch_one(lent.connection()).await {
+            match query.fetch_one(pooled.connection()).await {
                 Ok(id) => Ok(Ok(id)),
                 Err(error) => complaint(error).map(Err),
             }
         };
         let done = timeout(limit, asked).await;
-        lent.give_back(done, "asking the active")
+        pooled.checkin(done, "asking the active")
     }
 
     /// What became of it.
     pub async fn request_progress(&self, id: i64) -> Result<Progress, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let asked = async {
             let query = "SELECT state, result::text, error, hint FROM admin_requests WHERE id = $1";
             let row = sqlx::query(query)
                 .bind(id)
-                .fetch_optional(lent.connection());
+                .fetch_optional(pooled.connection());
             match row.await? {
                 Some(row) => Ok(progress(&row)?),
                 None => Ok(Progress::Unknown),
             }
         };
         let done = timeout(limit, asked).await;
-        lent.give_back(done, "asking what became of a request")
+        pooled.checkin(done, "asking what became of a request")
     }
 
     /// Takes a request back; false when a server has taken it.
     pub async fn withdraw_request(&self, id: i64) -> Result<bool, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let withdrawn = async {
             let query = sqlx::query_scalar("SELECT withdraw_request($1)").bind(id);
-            Ok(query.fetch_one(lent.connection()).await?)
+            Ok(query.fetch_one(pooled.connection()).await?)
         };
         let done = timeout(limit, withdrawn).await;
-        lent.give_back(done, "taking back a request")
+        pooled.checkin(done, "taking back a request")
     }
 }
 

@@ -60,12 +60,12 @@ async fn a_takeover_waits_for_one_message_to_postgres_per_question() {
     assert_eq!(of_requests.len(), 2, "{of_requests:#?}");
 }
 
-/// A moment after a read, its connection can be lent again.
+/// A moment after a read, its connection can be checked out again.
 async fn all_given_back(store: &Store) {
     wait_until(PATIENCE, || async {
         match store.pool_use() {
             (connections, idle) if connections == idle => Ok(()),
-            lent => Err(format!("connections and idle ones: {lent:?}")),
+            other => Err(format!("connections and idle ones: {other:?}")),
         }
     })
     .await;

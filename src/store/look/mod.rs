@@ -77,9 +77,9 @@ impl Store {
         query: &'static str,
         given: &[Given<'_>],
     ) -> Result<Vec<T>, Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let work = async {
-            status::ensure_tables(lent.connection(), self.schema()).await?;
+            status::ensure_tables(pooled.connection(), self.schema()).await?;
             let query = format!("SELECT to_jsonb(q)::text FROM ({query}) q LIMIT {ROWS_MAX}");
             let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(query));
             for given in given {
@@ -88,7 +88,7 @@ impl Store {
                     Given::Number(number) => query.bind(*number),
                 };
             }
-            let rows = query.fetch_all(lent.connection()).await?;
+            let rows = query.fetch_all(pooled.connection()).await?;
             let rows = rows.iter().map(|row| serde_json::from_str(row));
             let rows: Result<Vec<T>, _> = rows.collect();
             rows.map_err(|error| {
@@ -97,6 +97,6 @@ impl Store {
         };
         let limit = self.statement_timeout + Duration::from_secs(1);
         let done = timeout(limit, work).await;
-        lent.give_back(done, "reading the views")
+        pooled.checkin(done, "reading the views")
     }
 }

@@ -48,7 +48,7 @@ impl Store {
 
     /// Notes what this server was set up with. No server acts on it: it need not go through the leader session.
     pub async fn tell_settings(&self, told: &ServerSettings) -> Result<(), Error> {
-        let mut lent = self.lend().await?;
+        let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
         let settings = serde_json::to_string(&told.settings);
         let settings = settings.map_err(|error| Error::Failed(error.to_string()))?;
@@ -59,10 +59,10 @@ impl Store {
                 .bind(&told.version)
                 .bind(&told.pages)
                 .bind(settings);
-            tell.execute(lent.connection()).await?;
+            tell.execute(pooled.connection()).await?;
             Ok(())
         });
         let done = done.await;
-        lent.give_back(done, "noting the settings")
+        pooled.checkin(done, "noting the settings")
     }
 }

@@ -12,17 +12,17 @@ use super::source::Source;
 use crate::config::database::{DatabaseError, DatabaseUrl};
 
 /// A pooled connection for one call. Dropped within a transaction, it is closed.
-pub(super) struct Lent<'a> {
-    /// There until it is given back.
+pub(super) struct PooledConnection<'a> {
+    /// There until it is checked in.
     pub(super) connection: Option<PoolConnection<Postgres>>,
     pub(super) url: &'a DatabaseUrl,
     pub(super) gate: &'a Gate,
     pub(super) in_transaction: bool,
 }
 
-impl Lent<'_> {
+impl PooledConnection<'_> {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("it is not given back yet")
+        self.connection.as_mut().expect("it is not checked in yet")
     }
 
     pub(super) fn source(&mut self) -> Source<'_> {
@@ -36,13 +36,13 @@ impl Lent<'_> {
     }
 
     /// Closes the connection at once.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             drop(connection.detach());
         }
     }
 
-    pub(super) fn give_back<T>(
+    pub(super) fn checkin<T>(
         mut self,
         done: Result<Result<T, Fault>, tokio::time::error::Elapsed>,
         what: &str,
@@ -51,7 +51,7 @@ impl Lent<'_> {
             return result.map_err(|fault| fault.told(self.url));
         }
         // Back in the pool it would make the next caller wait for the lost answer.
-        self.hang_up();
+        self.close();
         Err(DatabaseError::of_timeout(self.url, what).into())
     }
 
@@ -72,7 +72,7 @@ impl Lent<'_> {
             Ok(Err(fault)) => fault.told(self.url),
             Err(_) => DatabaseError::of_timeout(self.url, what).into(),
         };
-        self.hang_up();
+        self.close();
         if !matches!(failed, Error::Corrupt { .. }) {
             self.gate.failed_at(what, &failed);
         }
@@ -98,10 +98,10 @@ impl Lent<'_> {
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         if self.in_transaction {
-            self.hang_up();
+            self.close();
         }
     }
 }
