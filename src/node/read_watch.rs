@@ -37,12 +37,12 @@ pub(super) async fn watch(store: Store, status: StatusPublisher, shutdown: Cance
         }
         let reads = store.reads();
         tell(&status, &reads);
-        status.reads(reads.astray_total, reads.failed_total);
+        status.reads(reads.wrong_server_total, reads.failed_total);
     }
 }
 
 fn tell(status: &StatusPublisher, reads: &Reads) {
-    match &reads.astray {
+    match &reads.wrong_server {
         Some(sentence) => status.raise(Condition::ReadsAstray, sentence.as_str()),
         None => status.clear(Condition::ReadsAstray),
     }

@@ -100,15 +100,18 @@ pub(super) struct Fence {
 
 impl Fence {
     /// The inner error says what the transaction sees instead.
-    pub(super) async fn prove(self, source: &mut Source<'_>) -> Result<Result<(), Astray>, Fault> {
+    pub(super) async fn prove(
+        self,
+        source: &mut Source<'_>,
+    ) -> Result<Result<(), WrongServer>, Fault> {
         let line = source.one(PROOF, &[]).await?;
         self.judge_whole(&line)
     }
 
     /// What [`PROOF`] shows: whose tables these are, and that all rows are in them.
-    pub(super) fn judge_whole(self, line: &Line) -> Result<Result<(), Astray>, Fault> {
-        if let Err(astray) = self.judge(line)? {
-            return Ok(Err(astray));
+    pub(super) fn judge_whole(self, line: &Line) -> Result<Result<(), WrongServer>, Fault> {
+        if let Err(wrong_server) = self.judge(line)? {
+            return Ok(Err(wrong_server));
         }
         match line.get("misplaced")? {
             Some(name) => Err(rows_elsewhere(name)),
@@ -117,27 +120,27 @@ impl Fence {
     }
 
     /// What these columns prove.
-    pub(super) fn judge(self, line: &Line) -> Result<Result<(), Astray>, Fault> {
+    pub(super) fn judge(self, line: &Line) -> Result<Result<(), WrongServer>, Fault> {
         let address = line.get::<&str>("address")?;
-        let astray = |why| {
-            Ok(Err(Astray {
+        let wrong_server = |why| {
+            Ok(Err(WrongServer {
                 address: address.to_owned(),
                 why,
             }))
         };
         if line.get("is_replica")? {
-            return astray(Why::Replica);
+            return wrong_server(Why::Replica);
         }
         let started_at: i64 = line.get("started_at")?;
         if self.started_at.is_some_and(|known| known != started_at) {
-            return astray(Why::OtherServer);
+            return wrong_server(Why::OtherServer);
         }
         let Some(epoch) = line.get::<Option<i64>>("epoch")? else {
             return Err(Error::Unavailable(NO_ROW.to_owned()).into());
         };
         let epoch = Epoch(epoch.cast_unsigned());
         match self.epoch {
-            Some(expected) if expected != epoch => astray(Why::OtherTerm(epoch, expected)),
+            Some(expected) if expected != epoch => wrong_server(Why::OtherTerm(epoch, expected)),
             _ => Ok(Ok(())),
         }
     }
@@ -145,7 +148,7 @@ impl Fence {
 
 /// Where a connection led instead, and how that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Astray {
+pub(super) struct WrongServer {
     /// As that server knows itself; empty for a Unix socket.
     address: String,
     why: Why,
@@ -158,7 +161,7 @@ enum Why {
     OtherTerm(Epoch, Epoch),
 }
 
-impl fmt::Display for Astray {
+impl fmt::Display for WrongServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.address.is_empty() {
             write!(f, "{}, ", self.address)?;
@@ -175,8 +178,8 @@ impl fmt::Display for Astray {
     }
 }
 
-/// For how long after the last connection that went astray it is still reported.
-const ASTRAY_FOR: Duration = Duration::from_secs(30);
+/// For how long after the last connection that led to a wrong server it is still reported.
+const REPORTED_FOR: Duration = Duration::from_secs(30);
 
 /// A pool that gave no connection is left alone for so long.
 const REST: Duration = Duration::from_secs(1);
@@ -195,8 +198,8 @@ struct State {
     last_started_at: Option<i64>,
     /// Connections that are older than this are not used any more: they lead to a Postgres that was the right one before.
     moved_at: Option<Instant>,
-    astray: Option<(String, Instant)>,
-    astray_total: u64,
+    wrong_server: Option<(String, Instant)>,
+    wrong_server_total: u64,
     failing: Option<Failing>,
     /// By what they are for: other reads go, and say nothing about these.
     failing_for: BTreeMap<&'static str, Failing>,
@@ -214,8 +217,8 @@ struct Failing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
     /// Where connections led that were not used, in a sentence; reported for half a minute.
-    pub astray: Option<String>,
-    pub astray_total: u64,
+    pub wrong_server: Option<String>,
+    pub wrong_server_total: u64,
     /// For how long no read has succeeded, and why the last one did not.
     pub failing: Option<(Duration, String)>,
     /// What is read in vain for longest, for how long, and why.
@@ -270,21 +273,25 @@ impl Gate {
         moved_at.is_some_and(|at| at.elapsed() <= age)
     }
 
-    pub(super) fn went_astray(&self, url: &DatabaseUrl, astray: &Astray) -> String {
-        if let Why::OtherTerm(found, expected) = astray.why
+    pub(super) fn note_wrong_server(
+        &self,
+        url: &DatabaseUrl,
+        wrong_server: &WrongServer,
+    ) -> String {
+        if let Why::OtherTerm(found, expected) = wrong_server.why
             && found > expected
         {
             // It is the same Postgres: this term is over, and the connection is all right.
-            return format!("another server has become active: {astray}");
+            return format!("another server has become active: {wrong_server}");
         }
         let sentence = format!(
-            "a connection for reading at {} led to {astray}: nothing that it shows is used; lead the name, balancer, proxy \
+            "a connection for reading at {} led to {wrong_server}: nothing that it shows is used; lead the name, balancer, proxy \
              or Service of the database URL to the primary alone",
             url.address()
         );
         let mut state = self.state();
-        state.astray = Some((sentence.clone(), Instant::now()));
-        state.astray_total += 1;
+        state.wrong_server = Some((sentence.clone(), Instant::now()));
+        state.wrong_server_total += 1;
         sentence
     }
 
@@ -332,15 +339,15 @@ impl Gate {
 
     pub(super) fn reads(&self) -> Reads {
         let state = self.state();
-        let astray = state.astray.as_ref();
-        let astray = astray.filter(|(_, at)| at.elapsed() < ASTRAY_FOR);
+        let wrong_server = state.wrong_server.as_ref();
+        let wrong_server = wrong_server.filter(|(_, at)| at.elapsed() < REPORTED_FOR);
         let failing = state.failing.as_ref();
         let asked = state.failing_for.iter();
         let asked = asked.filter(|(_, it)| it.last.elapsed() < ASKED_WITHIN);
         let longest = asked.max_by_key(|(_, it)| it.since.elapsed());
         Reads {
-            astray: astray.map(|(sentence, _)| sentence.clone()),
-            astray_total: state.astray_total,
+            wrong_server: wrong_server.map(|(sentence, _)| sentence.clone()),
+            wrong_server_total: state.wrong_server_total,
             failing: failing.map(|it| (it.since.elapsed(), it.why.clone())),
             failing_for: longest.map(|(what, it)| (*what, it.since.elapsed(), it.why.clone())),
             failed_total: state.failed_total,
@@ -362,19 +369,19 @@ mod tests {
     #[test]
     fn who_is_not_active_any_more_does_not_accuse_the_balancer() {
         let (gate, url) = (Gate::default(), "postgres://a/b".parse().unwrap());
-        let astray = |found, expected| Astray {
+        let wrong_server = |found, expected| WrongServer {
             address: String::new(),
             why: Why::OtherTerm(Epoch(found), Epoch(expected)),
         };
-        let over = gate.went_astray(&url, &astray(2, 1));
+        let over = gate.note_wrong_server(&url, &wrong_server(2, 1));
         assert!(
             over.starts_with("another server has become active"),
             "{over}"
         );
         assert_eq!(gate.reads(), Reads::default());
 
-        gate.went_astray(&url, &astray(1, 2));
-        assert_eq!(gate.reads().astray_total, 1);
+        gate.note_wrong_server(&url, &wrong_server(1, 2));
+        assert_eq!(gate.reads().wrong_server_total, 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How far the channels are: what a standby looks at every second, to know what a failover of Postgres has lost.
 
 use super::error::Fault;
-use super::fence::{self, Astray, Fence};
+use super::fence::{self, Fence, WrongServer};
 use super::proven::ProvenRead;
 use super::rows::Reading;
 use super::source::Source;
@@ -40,11 +40,11 @@ impl ProvenRead for All {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<HighWaterMarks, Astray>, Fault> {
+    ) -> Result<Result<HighWaterMarks, WrongServer>, Fault> {
         let all_waited_for = all_waited_for(source).await?;
         source.execute(fence::BEGIN).await?;
-        if let Err(astray) = fence.prove(source).await? {
-            return Ok(Err(astray));
+        if let Err(wrong_server) = fence.prove(source).await? {
+            return Ok(Err(wrong_server));
         }
         let mut marks = read(source).await?;
         marks.all_waited_for = all_waited_for;

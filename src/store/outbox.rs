@@ -5,7 +5,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::error::Fault;
-use super::fence::{Astray, Fence, proof_columns};
+use super::fence::{Fence, WrongServer, proof_columns};
 use super::load::size;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
@@ -109,7 +109,7 @@ impl ProvenRead for Page<'_> {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<Loaded, Astray>, Fault> {
+    ) -> Result<Result<Loaded, WrongServer>, Fault> {
         page(source, self.0, fence).await
     }
 }
@@ -118,7 +118,7 @@ async fn page(
     source: &mut Source<'_>,
     want: &Want,
     fence: Fence,
-) -> Result<Result<Loaded, Astray>, Fault> {
+) -> Result<Result<Loaded, WrongServer>, Fault> {
     let Want::Outbox {
         gaps,
         ack_gaps,
@@ -149,8 +149,8 @@ async fn page(
     let Some(first) = lines.first() else {
         return Err(sqlx::Error::RowNotFound.into());
     };
-    if let Err(astray) = fence.judge(first)? {
-        return Ok(Err(astray));
+    if let Err(wrong_server) = fence.judge(first)? {
+        return Ok(Err(wrong_server));
     }
     let number = |column| first.get::<i64>(column).map(i64::cast_unsigned);
     let next_due: Option<i64> = first.get("next_due")?;

@@ -206,7 +206,7 @@ impl Store {
             });
             match proved.await {
                 Ok(Ok(Ok(()))) => return Ok(pooled),
-                Ok(Ok(Err(astray))) => self.leave(pooled, &astray).await,
+                Ok(Ok(Err(wrong_server))) => self.leave(pooled, &wrong_server).await,
                 Ok(Err(fault)) => return Err(fault.told(&self.url)),
                 Err(_) => {
                     let what = "asking which server this is";
@@ -214,7 +214,7 @@ impl Store {
                 }
             }
         }
-        Err(self.astray())
+        Err(self.wrong_server())
     }
 
     /// Whether reading goes again, after it has failed: nobody else may want to read for a while.
@@ -227,9 +227,9 @@ impl Store {
         }
     }
 
-    pub(super) fn astray(&self) -> Error {
-        let astray = self.gate.reads().astray;
-        Error::Unavailable(astray.unwrap_or_else(|| "connections lead elsewhere".to_owned()))
+    pub(super) fn wrong_server(&self) -> Error {
+        let wrong_server = self.gate.reads().wrong_server;
+        Error::Unavailable(wrong_server.unwrap_or_else(|| "connections lead elsewhere".to_owned()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
-use super::fence::{Astray, Fence};
+use super::fence::{Fence, WrongServer};
 use super::pool::Store;
 use super::pooled_connection::PooledConnection;
 use super::source::Source;
@@ -28,7 +28,7 @@ pub(super) trait ProvenRead: Sync {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> impl Future<Output = Result<Result<Self::Found, Astray>, Fault>> + Send;
+    ) -> impl Future<Output = Result<Result<Self::Found, WrongServer>, Fault>> + Send;
 }
 
 impl Store {
@@ -44,8 +44,8 @@ impl Store {
             let mut pooled = pooled.inspect_err(|error| self.gate.failed(error))?;
             pooled.in_transaction = R::BEGINS;
             let done = match timeout(limit, read.read(&mut pooled.source(), fence)).await {
-                Ok(Ok(Err(astray))) => {
-                    self.leave(pooled, &astray).await;
+                Ok(Ok(Err(wrong_server))) => {
+                    self.leave(pooled, &wrong_server).await;
                     continue;
                 }
                 Ok(Ok(Ok(value))) => Ok(Ok(value)),
@@ -54,12 +54,12 @@ impl Store {
             };
             return pooled.end(done, R::WHAT);
         }
-        Err(self.astray()).inspect_err(|error| self.gate.failed(error))
+        Err(self.wrong_server()).inspect_err(|error| self.gate.failed(error))
     }
 
     /// A connection that leads elsewhere is closed, and where new ones lead is looked up again.
-    pub(super) async fn leave(&self, mut pooled: PooledConnection<'_>, astray: &Astray) {
-        self.gate.went_astray(&self.url, astray);
+    pub(super) async fn leave(&self, mut pooled: PooledConnection<'_>, wrong_server: &WrongServer) {
+        self.gate.note_wrong_server(&self.url, wrong_server);
         pooled.close();
         // Where that fails, so does the next attempt.
         self.find().await.ok();

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::encryption::Opener;
 use super::error::{Error, Fault};
-use super::fence::{Astray, Fence, proof};
+use super::fence::{Fence, WrongServer, proof};
 use super::load;
 use super::proven::ProvenRead;
 use super::source::{Line, Parameter, Source};
@@ -126,7 +126,7 @@ impl ProvenRead for &FindPublishes {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<Found, Astray>, Fault> {
+    ) -> Result<Result<Found, WrongServer>, Fault> {
         let (found, line) = look_for(self, source).await?;
         Ok(fence.judge_whole(&line)?.map(|()| found))
     }
@@ -287,7 +287,7 @@ impl ProvenRead for Closed<'_> {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<Self::Found, Astray>, Fault> {
+    ) -> Result<Result<Self::Found, WrongServer>, Fault> {
         let (closed, line) = closed(self.0, source).await?;
         Ok(fence.judge_whole(&line)?.map(|()| closed))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::error::{Error, Fault};
-use super::fence::{Astray, Fence, proof_columns};
+use super::fence::{Fence, WrongServer, proof_columns};
 use super::load::size;
 use super::pool::Store;
 use super::proven::ProvenRead;
@@ -63,7 +63,7 @@ impl ProvenRead for Page {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<Loaded, Astray>, Fault> {
+    ) -> Result<Result<Loaded, WrongServer>, Fault> {
         page(source, self.0, fence).await
     }
 }
@@ -72,13 +72,13 @@ async fn page(
     source: &mut Source<'_>,
     rows: usize,
     fence: Fence,
-) -> Result<Result<Loaded, Astray>, Fault> {
+) -> Result<Result<Loaded, WrongServer>, Fault> {
     let lines = source.all(PAGE, &[Parameter::Number(size(rows))]).await?;
     let Some(first) = lines.first() else {
         return Err(sqlx::Error::RowNotFound.into());
     };
-    if let Err(astray) = fence.judge(first)? {
-        return Ok(Err(astray));
+    if let Err(wrong_server) = fence.judge(first)? {
+        return Ok(Err(wrong_server));
     }
     let rows = lines.iter().filter_map(|line| row(line).transpose());
     Ok(Ok(Loaded::Requests(RequestPage {

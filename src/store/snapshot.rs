@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::error::Fault;
-use super::fence::{self, Astray, Fence};
+use super::fence::{self, Fence, WrongServer};
 use super::gone;
 use super::policies;
 use super::proven::ProvenRead;
@@ -67,7 +67,7 @@ impl ProvenRead for Whole {
         &self,
         source: &mut Source<'_>,
         fence: Fence,
-    ) -> Result<Result<Snapshot, Astray>, Fault> {
+    ) -> Result<Result<Snapshot, WrongServer>, Fault> {
         let before = [fence::BEGIN, fence::PROOF];
         let statements = PARTS.map(|(statement, _)| statement);
         let statements = [&before[..], &statements[..]].concat();
@@ -86,7 +86,7 @@ impl ProvenRead for Whole {
             .await?;
         match proof {
             Some(Ok(())) => {}
-            Some(Err(astray)) => return Ok(Err(astray)),
+            Some(Err(wrong_server)) => return Ok(Err(wrong_server)),
             None => return Err(sqlx::Error::RowNotFound.into()),
         }
         gone::count(source, &mut snapshot).await?;
