@@ -31,7 +31,7 @@ struct Shown<'a> {
 /// The process runs and makes progress. What a restart could not mend does not count against it.
 pub(super) async fn alive(State(source): State<Source>) -> Response {
     let view = source.view();
-    if view.status.pulse.is_lost(view.now.monotonic) {
+    if view.status.liveness.is_lost(view.now.monotonic) {
         let reason = view.status.unable_reason.as_deref();
         return answer(StatusCode::SERVICE_UNAVAILABLE, &view, "stuck", reason);
     }

@@ -66,8 +66,8 @@ impl Source {
                 .unable_reason
                 .get_or_insert_with(|| SILENT.to_owned());
         }
-        if let Some(stuck) = status.pulse.stuck(now.monotonic) {
-            status.unable_reason = Some(stuck);
+        if let Some(reason) = status.liveness.stalled(now.monotonic) {
+            status.unable_reason = Some(reason);
         }
         View { role, status, now }
     }

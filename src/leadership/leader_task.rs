@@ -118,7 +118,7 @@ impl<A: Apply> Task<A> {
                     self.renew().await?;
                 }
                 () = sleep(self.settings.lease.renew_every()) => {
-                    if let Some(silence) = self.term.stuck(Clock.now().monotonic) {
+                    if let Some(silence) = self.term.stalled_for(Clock.now().monotonic) {
                         let millis = silence.as_millis();
                         let why = format!(
                             "the active has made no progress for {millis} ms, something blocks it"

@@ -13,7 +13,7 @@ use crate::core::ids::Epoch;
 use crate::core::lease::Lease;
 use crate::core::time::Instant;
 
-const STUCK_MIN: Duration = Duration::from_secs(1);
+const STALLED_MIN: Duration = Duration::from_secs(1);
 
 /// A term as everybody in the process sees it; clones share it.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Term {
     proved_at: Arc<AtomicU64>,
     late_renewals: Arc<AtomicU64>,
     /// When the active last went round, in nanoseconds of the boot clock; 0 while it does not serve yet.
-    turned_at: Arc<AtomicU64>,
+    progress_at: Arc<AtomicU64>,
     end: Arc<OnceLock<TermLost>>,
     ended: CancellationToken,
     asked_to_end: CancellationToken,
@@ -42,7 +42,7 @@ impl Term {
             lease,
             proved_at: Arc::new(AtomicU64::new(sent.as_nanos())),
             late_renewals: Arc::default(),
-            turned_at: Arc::default(),
+            progress_at: Arc::default(),
             end: Arc::default(),
             ended: CancellationToken::new(),
             asked_to_end: CancellationToken::new(),
@@ -97,19 +97,19 @@ impl Term {
     /// The active makes progress: it takes events, runs timers, and what it sends moves. From the first time on the lease is
     /// renewed only while this is called: a lock that is held by a server that cannot serve keeps everybody from being
     /// served.
-    pub fn turned(&self, now: Instant) {
-        self.turned_at.store(now.as_nanos(), Ordering::Release);
+    pub fn record_progress(&self, now: Instant) {
+        self.progress_at.store(now.as_nanos(), Ordering::Release);
     }
 
     /// How long the active has made no progress, when that is longer than a lease (and than a second: the time that a busy
     /// machine may keep a thread waiting).
-    pub(super) fn stuck(&self, now: Instant) -> Option<Duration> {
-        let turned_at = self.turned_at.load(Ordering::Acquire);
-        if turned_at == 0 {
+    pub(super) fn stalled_for(&self, now: Instant) -> Option<Duration> {
+        let progress_at = self.progress_at.load(Ordering::Acquire);
+        if progress_at == 0 {
             return None;
         }
-        let silence = now.since(Instant::from_nanos(turned_at));
-        (silence > self.lease.duration().max(STUCK_MIN)).then_some(silence)
+        let silence = now.since(Instant::from_nanos(progress_at));
+        (silence > self.lease.duration().max(STALLED_MIN)).then_some(silence)
     }
 
     /// The first reason stays.
@@ -229,17 +229,20 @@ mod tests {
     #[test]
     fn an_active_that_has_gone_round_once_has_to_go_on_doing_so() {
         let term = Term::new(Epoch(1), lease(2000), at(0));
-        assert_eq!(term.stuck(at(60_000)), None, "it does not serve yet");
-        term.turned(at(60_000));
-        assert_eq!(term.stuck(at(62_000)), None);
-        assert_eq!(term.stuck(at(62_001)), Some(Duration::from_millis(2001)));
-        term.turned(at(62_002));
-        assert_eq!(term.stuck(at(62_100)), None);
+        assert_eq!(term.stalled_for(at(60_000)), None, "it does not serve yet");
+        term.record_progress(at(60_000));
+        assert_eq!(term.stalled_for(at(62_000)), None);
+        assert_eq!(
+            term.stalled_for(at(62_001)),
+            Some(Duration::from_millis(2001))
+        );
+        term.record_progress(at(62_002));
+        assert_eq!(term.stalled_for(at(62_100)), None);
 
         let short = Term::new(Epoch(1), lease(500), at(0));
-        short.turned(at(100));
-        assert_eq!(short.stuck(at(1100)), None);
-        assert!(short.stuck(at(1101)).is_some());
+        short.record_progress(at(100));
+        assert_eq!(short.stalled_for(at(1100)), None);
+        assert!(short.stalled_for(at(1101)).is_some());
     }
 
     #[test]

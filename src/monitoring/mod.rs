@@ -9,14 +9,14 @@
 //! | [`looks`] | what the console reads from the tables, a few reads at a time |
 //! | [`find`] | looks for messages in a channel |
 //! | [`histogram`] | durations and sizes of commits |
-//! | [`pulse`] | whether the task of the role still runs |
+//! | [`liveness`] | whether the task of the role still runs |
 //! | [`reports`] | pages of clients, channels and subscriptions, from the broker or from the tables |
 
 pub mod condition;
 pub mod find;
 pub mod finding;
 pub mod histogram;
+pub mod liveness;
 pub mod looks;
-pub mod pulse;
 pub mod reports;
 pub mod status;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::condition::Conditions;
 use super::histogram::Histogram;
-use super::pulse::Pulse;
+use super::liveness::Liveness;
 use crate::core::counts::Counts;
 use crate::core::ids::Epoch;
 use crate::core::limits::Limits;
@@ -94,7 +94,7 @@ pub struct Status {
     /// How long the transaction is under way that keeps Postgres from cleaning up, as the active saw it last.
     pub oldest_snapshot_seconds: u64,
     /// Whether the server makes progress at all: all of the above may be old.
-    pub pulse: Pulse,
+    pub liveness: Liveness,
 }
 
 /// Messages that failovers of Postgres had lost, since the process started.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::keep_alive::keep_alive;
-use self::reading::{Pulse, Reading};
+use self::reading::{ReadActivity, Reading};
 use super::dial::Line;
 use super::link::Link;
 use super::overlap::Overlap;
@@ -92,8 +92,8 @@ pub(super) async fn run(
         ..
     } = line;
     let (mut reader, writer) = tokio::io::split(stream);
-    let pulse = Pulse::default();
-    let mut reading = Reading::new(link, &pulse, parser, info, overlap);
+    let activity = ReadActivity::default();
+    let mut reading = Reading::new(link, &activity, parser, info, overlap);
     reading.take_early();
     // A task of its own, or a stream of requests would keep the answers waiting. It ends with this function.
     let mut writing = JoinSet::new();
@@ -101,7 +101,7 @@ pub(super) async fn run(
     let ended = tokio::select! {
         ended = reading.run(&mut reader) => ended,
         Some(ended) = writing.join_next() => ended.unwrap_or(SessionEnd::Closed),
-        ended = keep_alive(link, &pulse, silence, is_there) => ended,
+        ended = keep_alive(link, &activity, silence, is_there) => ended,
         line = moved => {
             next = Some(line);
             SessionEnd::Moved

@@ -210,7 +210,7 @@ impl<'a> Active<'a> {
         loop {
             pace.give_way().await;
             let now = Clock.now();
-            term.turned(now.monotonic);
+            term.record_progress(now.monotonic);
             if let Some(ingress) = &self.ingress {
                 ingress.refuses_until(term.acts_until());
             }

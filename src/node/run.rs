@@ -130,7 +130,7 @@ pub(super) async fn run(
     }
 
     let watchdog =
-        Watchdog::start(status.pulse()).context("the watchdog thread cannot be started")?;
+        Watchdog::start(status.liveness()).context("the watchdog thread cannot be started")?;
     let node = Arc::new(Node {
         leadership,
         ack_tokens: AckTokens::new(&ack_secret),
@@ -173,8 +173,8 @@ pub(super) async fn run(
     tasks.spawn(log_watch::watch(node.status.clone(), shutdown.clone()));
     let reads = read_watch::watch(node.store.clone(), node.status.clone(), shutdown.clone());
     tasks.spawn(reads);
-    let pulse = node.status.pulse();
-    let played = Box::pin(pulse.during(node.play_roles())).await;
+    let liveness = node.status.liveness();
+    let played = Box::pin(liveness.during(node.play_roles())).await;
 
     drop(node);
     shutdown.cancel();

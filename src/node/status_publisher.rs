@@ -13,7 +13,7 @@ use crate::core::limits::Limits;
 use crate::leadership::Term;
 use crate::monitoring::condition::{Condition, Conditions, Effect};
 use crate::monitoring::histogram::{BATCH_MESSAGES, COMMIT_SECONDS, Histogram};
-use crate::monitoring::pulse::Pulse;
+use crate::monitoring::liveness::Liveness;
 use crate::monitoring::status::{Failovers, NatsPages, Role, Status};
 use crate::nats;
 use crate::printable;
@@ -60,15 +60,15 @@ impl StatusPublisher {
             reads_astray: 0,
             reads_failed: 0,
             oldest_snapshot_seconds: 0,
-            pulse: Pulse::default(),
+            liveness: Liveness::default(),
         };
         Self {
             status: Arc::new(watch::Sender::new(status)),
         }
     }
 
-    pub(super) fn pulse(&self) -> Pulse {
-        self.status.borrow().pulse.clone()
+    pub(super) fn liveness(&self) -> Liveness {
+        self.status.borrow().liveness.clone()
     }
 
     pub(super) fn write_refused(&self) {

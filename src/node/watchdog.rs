@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::core::time::Instant;
 use crate::leadership::Term;
 use crate::log_queue;
-use crate::monitoring::pulse::Pulse;
+use crate::monitoring::liveness::Liveness;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Nothing that a role does takes so long in one go. Counted in looks of this thread, so that time for which the whole
 /// process was frozen does not count.
-const STUCK_MAX: Duration = Duration::from_mins(1);
+const STALL_MAX: Duration = Duration::from_mins(1);
 
 /// For the last words. Their way may be what is stuck.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
@@ -36,12 +36,12 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Starts the thread; it ends with the process.
-    pub(super) fn start(pulse: Pulse) -> std::io::Result<Self> {
+    pub(super) fn start(liveness: Liveness) -> std::io::Result<Self> {
         let watchdog = Self::default();
         let watched = watchdog.clone();
         std::thread::Builder::new()
             .name("watchdog".to_owned())
-            .spawn(move || watched.watch(&pulse))?;
+            .spawn(move || watched.watch(&liveness))?;
         Ok(watchdog)
     }
 
@@ -55,15 +55,15 @@ impl Watchdog {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = term;
     }
 
-    fn watch(&self, pulse: &Pulse) {
+    fn watch(&self, liveness: &Liveness) {
         let mut untrusted_since: Option<Instant> = None;
-        let mut stuck = Stuck::default();
+        let mut stall = Stall::default();
         loop {
             std::thread::park_timeout(LOOK_EVERY);
             let now = Clock.now().monotonic;
-            if stuck.look(pulse.beat_at(), now) >= STUCK_MAX {
+            if stall.look(liveness.beat_at(), now) >= STALL_MAX {
                 end_process(&format!(
-                    "the server has made no progress for {STUCK_MAX:?}: the process ends, so that it can be started again"
+                    "the server has made no progress for {STALL_MAX:?}: the process ends, so that it can be started again"
                 ));
             }
             let term = self
@@ -89,13 +89,13 @@ impl Watchdog {
 
 /// For how long there was no beat, as far as this thread was awake.
 #[derive(Debug, Default)]
-struct Stuck {
+struct Stall {
     beat_at: Option<Instant>,
     looked_at: Instant,
     silence: Duration,
 }
 
-impl Stuck {
+impl Stall {
     fn look(&mut self, beat_at: Option<Instant>, now: Instant) -> Duration {
         let passed = now.since(std::mem::replace(&mut self.looked_at, now));
         if beat_at.is_none() || beat_at != self.beat_at {
@@ -148,24 +148,24 @@ mod tests {
     #[test]
     fn a_frozen_process_is_not_stuck_and_one_whose_task_is_held_up_is() {
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
-        let mut stuck = Stuck::default();
-        stuck.look(Some(at(1)), at(100));
-        assert_eq!(stuck.look(Some(at(1)), at(200)), LOOK_EVERY);
+        let mut stall = Stall::default();
+        stall.look(Some(at(1)), at(100));
+        assert_eq!(stall.look(Some(at(1)), at(200)), LOOK_EVERY);
 
         // An hour without a look is an hour in which the thread did not run either.
-        assert_eq!(stuck.look(Some(at(1)), at(3_600_200)), LOOK_EVERY * 3);
+        assert_eq!(stall.look(Some(at(1)), at(3_600_200)), LOOK_EVERY * 3);
         assert_eq!(
-            stuck.look(Some(at(3_600_250)), at(3_600_300)),
+            stall.look(Some(at(3_600_250)), at(3_600_300)),
             Duration::ZERO
         );
 
         let mut now = 3_600_300;
-        while stuck.look(Some(at(3_600_250)), at(now)) < STUCK_MAX {
+        while stall.look(Some(at(3_600_250)), at(now)) < STALL_MAX {
             now += 100;
         }
         assert_eq!(now, 3_660_300);
         assert_eq!(
-            stuck.look(None, at(now)),
+            stall.look(None, at(now)),
             Duration::ZERO,
             "nothing has to beat"
         );

@@ -72,7 +72,7 @@ pub(crate) fn standby() -> Status {
         reads_astray: 18,
         reads_failed: 19,
         oldest_snapshot_seconds: 20,
-        pulse: stanby::monitoring::pulse::Pulse::default(),
+        liveness: stanby::monitoring::liveness::Liveness::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::reading::Pulse;
+use super::reading::ReadActivity;
 use super::{Look, SessionEnd};
 use crate::core::time::Instant;
 use crate::nats::link::Link;
@@ -27,7 +27,7 @@ const BACKLOG_BYTES: u64 = 8 << 20;
 /// Ends when NATS is given up on. `silence`: how long it may give no sign of life before `is_there` has a look at it.
 pub(super) async fn keep_alive(
     link: &Link,
-    pulse: &Pulse,
+    activity: &ReadActivity,
     silence: Duration,
     is_there: &Look<'_>,
 ) -> SessionEnd {
@@ -40,8 +40,8 @@ pub(super) async fn keep_alive(
     let mut overdue_ping = OverduePing::default();
     loop {
         ticks.tick().await;
-        let reads = pulse.reads.load(SeqCst);
-        if reads != seen || pulse.paused.load(SeqCst) {
+        let reads = activity.reads.load(SeqCst);
+        if reads != seen || activity.paused.load(SeqCst) {
             silent = 0;
         } else {
             silent += 1;
@@ -51,13 +51,13 @@ pub(super) async fn keep_alive(
             let time = silence * (silent / PINGS_PER_SILENCE);
             if silent >= PINGS_PER_SILENCE * SILENCES_MAX || !is_there().await {
                 // It may have answered during the look.
-                if pulse.reads.load(SeqCst) == seen {
+                if activity.reads.load(SeqCst) == seen {
                     link.note_silence();
                     return SessionEnd::Silent(time);
                 }
             }
         }
-        let looks = overdue_ping.look(link, pulse);
+        let looks = overdue_ping.look(link, activity);
         let time = silence / PINGS_PER_SILENCE * looks;
         if time >= UNANSWERED_MAX {
             link.note_silence();
@@ -79,10 +79,10 @@ struct OverduePing {
 }
 
 impl OverduePing {
-    fn look(&mut self, link: &Link, pulse: &Pulse) -> u32 {
-        let (ping, bytes) = (link.oldest_ping(), pulse.bytes.load(SeqCst));
+    fn look(&mut self, link: &Link, activity: &ReadActivity) -> u32 {
+        let (ping, bytes) = (link.oldest_ping(), activity.bytes.load(SeqCst));
         let is_flooded = bytes - self.bytes_before > BACKLOG_BYTES;
-        if ping.is_none() || ping != self.ping || is_flooded || pulse.paused.load(SeqCst) {
+        if ping.is_none() || ping != self.ping || is_flooded || activity.paused.load(SeqCst) {
             *self = Self {
                 ping,
                 looks: 0,

@@ -20,7 +20,7 @@ const SLOW_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the reader lets the others know.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct ReadActivity {
     /// Reads that brought something.
     pub(super) reads: AtomicU64,
     /// And how much they brought.
@@ -31,7 +31,7 @@ pub(super) struct Pulse {
 
 pub(super) struct Reading<'a> {
     pub(super) link: &'a Link,
-    pulse: &'a Pulse,
+    activity: &'a ReadActivity,
     parser: Parser,
     pub(super) info: Info,
     routes: Routes,
@@ -52,14 +52,14 @@ impl<'a> Reading<'a> {
     /// Everything that one connection sends, behind what `before` knows of the one before.
     pub(super) fn new(
         link: &'a Link,
-        pulse: &'a Pulse,
+        activity: &'a ReadActivity,
         parser: Parser,
         info: Info,
         before: Overlap,
     ) -> Self {
         Self {
             link,
-            pulse,
+            activity,
             parser,
             info,
             routes: Routes::new(),
@@ -86,11 +86,11 @@ impl<'a> Reading<'a> {
             match reader.read_buf(self.parser.room()).await {
                 Ok(0) => return SessionEnd::Closed,
                 Ok(read) => {
-                    self.pulse.bytes.fetch_add(read as u64, SeqCst);
+                    self.activity.bytes.fetch_add(read as u64, SeqCst);
                 }
                 Err(error) => return SessionEnd::Failed(error),
             }
-            self.pulse.reads.fetch_add(1, SeqCst);
+            self.activity.reads.fetch_add(1, SeqCst);
             if let Err(violation) = self.take_frames() {
                 return SessionEnd::Violation(violation);
             }
@@ -107,9 +107,9 @@ impl<'a> Reading<'a> {
             );
         }
         self.paused_at = Some(Clock.now().monotonic);
-        self.pulse.paused.store(true, SeqCst);
+        self.activity.paused.store(true, SeqCst);
         self.link.budget.room().await;
-        self.pulse.paused.store(false, SeqCst);
+        self.activity.paused.store(false, SeqCst);
         self.paused_at = None;
         self.was_slow_at = Some(Clock.now().monotonic);
     }

@@ -22,12 +22,12 @@ const WELL_MAX: Duration = Duration::from_secs(30);
 
 /// Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse {
+pub struct Liveness {
     /// On the boot clock, in nanoseconds; 0 before the first beat.
     beat_at: Arc<AtomicU64>,
 }
 
-impl Pulse {
+impl Liveness {
     /// Runs the roles; beats whenever they could go on.
     pub(crate) async fn during<T>(&self, roles: impl Future<Output = T>) -> T {
         let mut roles = pin!(roles);
@@ -41,7 +41,7 @@ impl Pulse {
                 _ = tick.tick() => {}
             }
         };
-        // What ends needs no pulse.
+        // What ends is not watched.
         self.beat_at.store(0, Ordering::Release);
         done
     }
@@ -65,7 +65,7 @@ impl Pulse {
     }
 
     /// Why the server is not ready, when it has made no progress for too long.
-    pub fn stuck(&self, now: Instant) -> Option<String> {
+    pub fn stalled(&self, now: Instant) -> Option<String> {
         let silence = self.silence(now);
         (silence > READY_MAX).then(|| {
             format!(
@@ -92,23 +92,23 @@ mod tests {
 
     #[test]
     fn without_a_beat_a_server_is_first_not_ready_and_then_not_well() {
-        let pulse = Pulse::default();
-        assert!(pulse.stuck(at(99)).is_none(), "it has not begun");
-        pulse.beat(at(100));
+        let liveness = Liveness::default();
+        assert!(liveness.stalled(at(99)).is_none(), "it has not begun");
+        liveness.beat(at(100));
 
-        assert!(pulse.stuck(at(105)).is_none());
-        assert!(pulse.stuck(at(106)).unwrap().contains("6 s"));
-        assert!(!pulse.is_lost(at(130)));
-        assert!(pulse.is_lost(at(131)));
-        pulse.beat(at(131));
-        assert!(pulse.stuck(at(131)).is_none() && !pulse.is_lost(at(131)));
+        assert!(liveness.stalled(at(105)).is_none());
+        assert!(liveness.stalled(at(106)).unwrap().contains("6 s"));
+        assert!(!liveness.is_lost(at(130)));
+        assert!(liveness.is_lost(at(131)));
+        liveness.beat(at(131));
+        assert!(liveness.stalled(at(131)).is_none() && !liveness.is_lost(at(131)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_waits_beats_and_one_that_has_ended_needs_no_beat() {
-        let pulse = Pulse::default();
-        let inside = pulse.clone();
-        let beats = pulse
+        let liveness = Liveness::default();
+        let inside = liveness.clone();
+        let beats = liveness
             .during(async move {
                 let first = inside.beat_at();
                 tokio::time::advance(BEAT_EVERY * 3).await;
@@ -117,6 +117,6 @@ mod tests {
             })
             .await;
         assert!(beats.0.is_some() && beats.1 > beats.0, "{beats:?}");
-        assert_eq!(pulse.beat_at(), None);
+        assert_eq!(liveness.beat_at(), None);
     }
 }
