@@ -26,7 +26,7 @@
 //! | `status_publisher` | publishes the status that [`crate::monitoring`] reads |
 //! | `login` | whether the database would let this server in again |
 //! | `dead_letters` | reports dead letters that their channel does not take |
-//! | `tell` | what this server is set up with, in the tables |
+//! | `settings_report` | what this server is set up with, in the tables |
 //! | `console` | what the console reads with |
 //! | `flood_watch` | whether publishes are refused because too much waits |
 //! | `log_watch` | whether log lines are dropped |
@@ -68,6 +68,7 @@ mod recollection;
 mod refusals;
 mod run;
 mod session_reads;
+mod settings_report;
 mod shared;
 mod standby;
 mod standby_listener;
@@ -76,7 +77,6 @@ mod start;
 mod status_publisher;
 mod strangers;
 mod takeover;
-mod tell;
 mod vacuum;
 mod watchdog;
 

@@ -21,7 +21,7 @@ use super::standby_listener::StandbyListener;
 use super::start::{Ground, Start};
 use super::status_publisher::StatusPublisher;
 use super::watchdog::Watchdog;
-use super::{console, flood_watch, log_watch, login, read_watch, tell};
+use super::{console, flood_watch, log_watch, login, read_watch, settings_report};
 use crate::administration::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -121,8 +121,12 @@ pub(super) async fn run(
     };
     desk.open(store.clone());
     console::open(&looks, &config, &ack_secret);
-    let told = tell::settings(&config, &leadership.server_id);
-    tasks.spawn(tell::tell(store.clone(), told, shutdown.clone()));
+    let settings = settings_report::settings(&config, &leadership.server_id);
+    tasks.spawn(settings_report::report(
+        store.clone(),
+        settings,
+        shutdown.clone(),
+    ));
     let conflict = Arc::new(OnceLock::new());
     if let Some(partition_peers) = partition_peers {
         let conflict = Arc::clone(&conflict);

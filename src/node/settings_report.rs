@@ -11,10 +11,10 @@ use crate::store::Store;
 use crate::store::look::ServerSettings;
 
 /// In the background: that it cannot be noted is no reason not to serve.
-pub(super) async fn tell(store: Store, told: ServerSettings, shutdown: CancellationToken) {
+pub(super) async fn report(store: Store, settings: ServerSettings, shutdown: CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}
-        done = store.tell_settings(&told) => if let Err(error) = done {
+        done = store.report_settings(&settings) => if let Err(error) = done {
             tracing::warn!(%error, "what this server is set up with cannot be noted in the tables");
         },
     }

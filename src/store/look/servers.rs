@@ -30,7 +30,7 @@ const SERVERS: &str = concat!(
 );
 
 /// Only the last ones of former servers stay.
-const TELL: &str = "WITH told AS (
+const REPORT: &str = "WITH told AS (
         INSERT INTO told_settings (server_id, host, version, pages, settings) VALUES ($1, $2, $3, $4, $5::text::jsonb)
         ON CONFLICT (server_id) DO UPDATE SET host = excluded.host, version = excluded.version, pages = excluded.pages,
             settings = excluded.settings, told_at = excluded.told_at
@@ -47,19 +47,19 @@ impl Store {
     }
 
     /// Notes what this server was set up with. No server acts on it: it need not go through the leader session.
-    pub async fn tell_settings(&self, told: &ServerSettings) -> Result<(), Error> {
+    pub async fn report_settings(&self, reported: &ServerSettings) -> Result<(), Error> {
         let mut pooled = self.checkout().await?;
         let limit = self.statement_timeout + Duration::from_secs(1);
-        let settings = serde_json::to_string(&told.settings);
+        let settings = serde_json::to_string(&reported.settings);
         let settings = settings.map_err(|error| Error::Failed(error.to_string()))?;
         let done = timeout(limit, async {
-            let tell = sqlx::query(TELL)
-                .bind(&told.server_id)
-                .bind(&told.host)
-                .bind(&told.version)
-                .bind(&told.pages)
+            let report = sqlx::query(REPORT)
+                .bind(&reported.server_id)
+                .bind(&reported.host)
+                .bind(&reported.version)
+                .bind(&reported.pages)
                 .bind(settings);
-            tell.execute(pooled.connection()).await?;
+            report.execute(pooled.connection()).await?;
             Ok(())
         });
         let done = done.await;
