@@ -129,8 +129,8 @@ impl CommitHistory {
 
     /// Believes an operator about the replicas that Postgres fails over to.
     #[must_use]
-    pub fn believing(mut self, promoted: Promoted) -> Self {
-        self.replicas = Replicas::believing(promoted);
+    pub fn with_database_failover(mut self, promoted: Promoted) -> Self {
+        self.replicas = Replicas::new(promoted);
         self
     }
 

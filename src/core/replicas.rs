@@ -83,7 +83,7 @@ impl fmt::Display for Doubt {
 }
 
 impl Replicas {
-    pub(super) fn believing(promoted: Promoted) -> Self {
+    pub(super) fn new(promoted: Promoted) -> Self {
         Self {
             promoted,
             ..Self::default()
@@ -166,7 +166,7 @@ mod tests {
         Instant::from_nanos(seconds * 1_000_000_000)
     }
 
-    fn believing() -> Replicas {
+    fn replicas() -> Replicas {
         let mut replicas = Replicas::default();
         for second in 1..=3 {
             assert!(!replicas.have_everything());
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_setting_is_believed_once_it_has_been_seen_for_a_while() {
-        let mut replicas = believing();
+        let mut replicas = replicas();
 
         replicas.observe_sync(Some(false), at(4));
         assert!(!replicas.have_everything());
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_outage_and_a_new_primary_take_nothing_back() {
-        let mut replicas = believing();
+        let mut replicas = replicas();
 
         replicas.observe_sync(None, at(60));
 
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_active_that_outlives_the_last_look_ends_the_belief() {
-        let mut replicas = believing();
+        let mut replicas = replicas();
         replicas.observed_active(at(5));
         assert!(replicas.have_everything());
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_operator_is_believed_until_the_tables_contradict() {
-        let mut replicas = Replicas::believing(Promoted::Synchronous);
+        let mut replicas = Replicas::new(Promoted::Synchronous);
         assert!(replicas.have_everything());
         replicas.observe_sync(Some(false), at(1));
         replicas.committed();
@@ -218,7 +218,7 @@ mod tests {
         replicas.contradicted();
         assert!(!replicas.have_everything());
 
-        let mut replicas = Replicas::believing(Promoted::Asynchronous);
+        let mut replicas = Replicas::new(Promoted::Asynchronous);
         for second in 1..9 {
             replicas.observe_sync(Some(true), at(second));
         }
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_doubt_tells_its_reason() {
         let said = |replicas: &Replicas| replicas.in_doubt().map(|doubt| doubt.to_string());
-        let mut replicas = believing();
+        let mut replicas = replicas();
         assert_eq!(said(&replicas), None);
 
         replicas.observe_sync(Some(true), at(9));
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn looks_with_a_gap_between_them_begin_anew() {
-        let mut replicas = believing();
+        let mut replicas = replicas();
 
         replicas.observe_sync(Some(true), at(9));
 

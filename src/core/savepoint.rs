@@ -62,7 +62,7 @@ pub(super) enum Timers {
     First,
 }
 
-/// What a broker is handed in a term that takes care.
+/// What a broker is handed in a term with savepoints.
 #[derive(Debug, Default)]
 pub struct Savepoints {
     /// To be tried next, each in one batch; then what came in since.

@@ -171,7 +171,7 @@ impl<'a> Active<'a> {
         let (ingress, left) = match ended {
             TermEnd::TermLost(_) | TermEnd::Refused(_) => {
                 if let TermEnd::Refused(refusal) = &ended {
-                    self.node.takes_care.store(true, Ordering::Release);
+                    self.node.needs_savepoints.store(true, Ordering::Release);
                     self.leader.note_refusal(Refusal::clone(refusal));
                     self.leader.release_because(ended.end()).await;
                 }

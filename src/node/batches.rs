@@ -43,9 +43,9 @@ impl Batches {
         self.writer.seal_with(sealer);
     }
 
-    /// See [`Writer::take_care`].
-    pub(super) fn take_care(&mut self) {
-        self.writer.take_care();
+    /// See [`Writer::verify_before_commit`].
+    pub(super) fn verify_before_commit(&mut self) {
+        self.writer.verify_before_commit();
     }
 }
 

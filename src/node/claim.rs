@@ -64,10 +64,10 @@ impl Node {
         ensure_same_subjects(&stored?, &wanted)?;
         unless_refused(forgotten)?;
         unless_refused(recorded)?;
-        let with_savepoints = self.takes_care.swap(false, Ordering::AcqRel) | was_refused?;
+        let with_savepoints = self.needs_savepoints.swap(false, Ordering::AcqRel) | was_refused?;
         fenced?;
         if with_savepoints {
-            batches.take_care();
+            batches.verify_before_commit();
         }
         batches.seal_with(self.store.begin_term(client, epoch, keys?).await?);
         // From here on the lease is renewed: reading the tables may take longer than that.

@@ -151,8 +151,10 @@ pub(super) async fn run(
             config.lease.duration(),
             config.settings().limits.batch_bytes,
         )),
-        takes_care: AtomicBool::new(false),
-        history: Mutex::new(CommitHistory::new(HISTORY_BYTES).believing(config.promoted)),
+        needs_savepoints: AtomicBool::new(false),
+        history: Mutex::new(
+            CommitHistory::new(HISTORY_BYTES).with_database_failover(config.promoted),
+        ),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         config,

@@ -42,8 +42,8 @@ pub(super) struct Node {
     pub(super) watchdog: Watchdog,
     /// How much one statement may carry to Postgres.
     pub(super) upload: Upload,
-    /// Something was refused in a term of this process: the next one takes care.
-    pub(super) takes_care: AtomicBool,
+    /// Something was refused in a term of this process: the next one begins with savepoints.
+    pub(super) needs_savepoints: AtomicBool,
     /// Asked when the tables know less than this process. Never held across an await.
     pub(super) history: Mutex<CommitHistory>,
     pub(super) tasks: TaskTracker,

@@ -111,8 +111,8 @@ impl Writer {
 
     /// From here on nothing of a batch is committed before it is known to be written as a whole, which takes a message to
     /// Postgres more.
-    pub fn take_care(&mut self) {
-        self.transaction = Transaction::Careful;
+    pub fn verify_before_commit(&mut self) {
+        self.transaction = Transaction::Verified;
     }
 
     /// All of the batch is committed, or nothing is; after an error the caller cannot know which when the
@@ -145,7 +145,7 @@ impl Writer {
             Err(_) if client.is_closed() => Ok(()),
             Err(_) => client.batch_execute("ROLLBACK").await,
         };
-        let told = |failure| self.told(failure, Transaction::Careful);
+        let told = |failure| self.told(failure, Transaction::Verified);
         let failed = |error| Failure::Statement {
             what: "COMMIT",
             error,
@@ -220,7 +220,7 @@ impl Writer {
                 found,
             } => Error::NotStored {
                 refusal: Box::new(refused::miscount(what, expected, found)),
-                is_rolled_back: transaction == Transaction::Careful,
+                is_rolled_back: transaction == Transaction::Verified,
             },
         }
     }

@@ -151,7 +151,7 @@ fn publishes_that_are_refused_cost_no_other_publisher_its_own() {
     assert!(world.commits < 400, "{} commits", world.commits);
 }
 
-/// In a term that takes care, one commit follows from the other here: each drops one message.
+/// In a term with savepoints, one commit follows from the other here: each drops one message.
 #[test]
 fn a_ping_is_answered_while_a_limit_drops_many_messages() {
     let one_by_one = Limits {
@@ -212,7 +212,7 @@ fn a_ping_is_answered_while_a_limit_drops_many_messages() {
     );
 }
 
-/// In a term that takes care, where one commit follows from the other: the term may end before the next one.
+/// In a term with savepoints, where one commit follows from the other: the term may end before the next one.
 #[test]
 fn answers_leave_with_their_commit_whatever_follows_from_it() {
     let one_by_one = Limits {

@@ -80,8 +80,8 @@ pub(crate) struct Node {
     pub(crate) upload: Upload,
     /// To NATS.
     pub(crate) outgoing: Outgoing,
-    /// Postgres refused something in a term of this process: the next one takes care.
-    pub(crate) takes_care: bool,
+    /// Postgres refused something in a term of this process: the next one begins with savepoints.
+    pub(crate) needs_savepoints: bool,
     /// Its connection to the database is cut until then.
     pub(crate) cut_until: Time,
     pub(crate) wall_offset: i64,
@@ -157,7 +157,7 @@ impl Node {
             frozen: false,
             upload: Upload::new(plan.lease),
             outgoing: Outgoing::default(),
-            takes_care: false,
+            needs_savepoints: false,
             cut_until: 0,
             wall_offset: 0,
             boot_offset: rng.range(0, 1 << 40),
@@ -205,7 +205,7 @@ impl World {
         let bytes = self.rng.pick(&[32 << 20, 10_000]);
         self.nodes[node].history = CommitHistory::new(bytes);
         self.nodes[node].served = Epoch(0);
-        self.nodes[node].takes_care = false;
+        self.nodes[node].needs_savepoints = false;
         self.connects_to_nats(node);
         let incarnation = self.nodes[node].incarnation;
         if self.plan.replica_lag.is_some() && !self.plan.is(Sabotage::ForgetCommits) {

@@ -48,7 +48,7 @@ impl World {
 
     /// The active gives its term up.
     pub(crate) fn gives_up(&mut self, node: usize, end: &End) {
-        let is_careful = self.nodes[node]
+        let has_savepoints = self.nodes[node]
             .term
             .as_ref()
             .is_some_and(|term| term.with_savepoints);
@@ -59,11 +59,11 @@ impl World {
             let now = self.database.epoch;
             let noted = *self.database.refusal_noted.get_or_insert(now);
             let was_noted = own.is_some_and(|own| noted < own);
-            self.nodes[node].takes_care = true;
+            self.nodes[node].needs_savepoints = true;
             // What a failover lost is put back with the first batch, which cannot be taken back.
             let excused = self.checks.failovers.count > 0;
             self.checks
-                .require(excused || !is_careful && !was_noted, || {
+                .require(excused || !has_savepoints && !was_noted, || {
                     format!("no term is lost twice for one cause: node {node} gives up for {end:?}")
                 });
         }

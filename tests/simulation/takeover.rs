@@ -28,8 +28,8 @@ impl World {
     /// The lock is granted: what has come by now is received, and the tables are read.
     pub(crate) fn begin_takeover(&mut self, node: usize, epoch: Epoch) {
         let state = &mut self.nodes[node];
-        let takes_care = std::mem::take(&mut state.takes_care);
-        let with_savepoints = (takes_care || self.database.refusal_noted.is_some())
+        let needs_savepoints = std::mem::take(&mut state.needs_savepoints);
+        let with_savepoints = (needs_savepoints || self.database.refusal_noted.is_some())
             && !self.plan.is(Sabotage::TakeNoCare);
         if let Some(term) = self.nodes[node].term.as_mut() {
             term.with_savepoints = with_savepoints;

@@ -16,7 +16,7 @@ pub(super) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
 pub(super) enum Transaction {
     Own,
     /// The same, and committed only after every answer was looked at.
-    Careful,
+    Verified,
     /// It was begun before, and is not over when they are executed.
     Callers,
 }
@@ -74,7 +74,7 @@ impl<'a> Pipeline<'a> {
                 Ok(_) => Ok(()),
                 Err(error) => Err(failed("ping", error)),
             },
-            several if transaction == Transaction::Careful => carefully(client, several).await,
+            several if transaction == Transaction::Verified => verified(client, several).await,
             // It commits by itself and saves two messages.
             [alone] => {
                 let rows = client.execute(alone.statement, &alone.parameters).await;
@@ -113,7 +113,7 @@ async fn pipelined(client: &Client, queries: &[Query<'_>]) -> Result<(), Failure
 }
 
 /// Nothing is committed, or left open, when an answer is not as expected.
-async fn carefully(client: &Client, queries: &[Query<'_>]) -> Result<(), Failure> {
+async fn verified(client: &Client, queries: &[Query<'_>]) -> Result<(), Failure> {
     let rows = together(with_begin(client, queries).collect()).await;
     match check(queries, rows) {
         Ok(()) => match command(client, "COMMIT").await {
